@@ -1,0 +1,10 @@
+//! One thread that answers a million callers.
+#![forbid(unsafe_code)]
+
+mod framing;
+mod net;
+mod nonblocking;
+mod options;
+mod rate;
+mod readiness;
+mod timer;

@@ -1,0 +1,123 @@
+//! The only place that reads `WouldBlock` and `Interrupted`.
+//!
+//! Non-blocking calls answer in four ways: some bytes, "not now", "never again" and "broken". `std` says the second
+//! as an error and the third as `Ok(0)`, which is easy to mistake for each other's opposite. [`Outcome`] gives each
+//! its name, and what is left in `io::Error` is an error indeed.
+
+use std::io;
+
+/// What a non-blocking stream must be able to do: the connection's state machine knows no more of its socket.
+///
+/// Every method is one attempt. `WouldBlock` and `Interrupted` are passed on as they come; [`read`], [`write`] and
+/// [`write_two`] deal with them.
+pub(crate) trait Stream {
+    /// Whether a short read or write shows that the socket's buffer is empty or full, so that the call that would
+    /// only say `WouldBlock` can be saved. True for epoll and kqueue, whose edges come from the socket itself. False
+    /// for mio's poll(2) backend, which arms the next edge only when an operation has said `WouldBlock`.
+    const SHORT_IS_BLOCKED: bool;
+
+    /// Reads into `buffer`; `Ok(0)` is the end of the stream.
+    ///
+    /// # Errors
+    /// As the socket gives them.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes `bytes`, without raising SIGPIPE.
+    ///
+    /// # Errors
+    /// As the socket gives them.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Writes `first` and then `second` in one system call, without raising SIGPIPE.
+    ///
+    /// # Errors
+    /// As the socket gives them.
+    fn write_two(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize>;
+
+    /// Sends our FIN: the peer reads the end of the stream after what was written.
+    ///
+    /// # Errors
+    /// As the socket gives them; `NotConnected` when the peer has reset the connection.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Makes the close that follows send a reset instead of a FIN.
+    ///
+    /// # Errors
+    /// As the socket gives them.
+    fn reset_on_close(&mut self) -> io::Result<()>;
+
+    /// Takes the error that the socket has stored (`SO_ERROR`), if there is one.
+    ///
+    /// # Errors
+    /// When the socket can't be asked.
+    fn take_error(&mut self) -> io::Result<Option<io::Error>>;
+}
+
+/// What one non-blocking read or write came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// This many bytes, at least one.
+    Ready(usize),
+    /// Not now: an event will tell.
+    Blocked,
+    /// The peer has finished; of reads only.
+    Eof,
+}
+
+/// Reads once into `buffer`, which must not be empty.
+///
+/// # Errors
+/// Whatever is neither "not now" nor "interrupted".
+#[inline]
+pub(crate) fn read<S: Stream>(stream: &mut S, buffer: &mut [u8]) -> io::Result<Outcome> {
+    attempt(|| stream.read(buffer), Outcome::Eof)
+}
+
+/// Writes `bytes`, which must not be empty, once.
+///
+/// # Errors
+/// Whatever is neither "not now" nor "interrupted".
+#[inline]
+pub(crate) fn write<S: Stream>(stream: &mut S, bytes: &[u8]) -> io::Result<Outcome> {
+    attempt(|| stream.write(bytes), Outcome::Blocked)
+}
+
+/// Writes `first`, then `second`, once; they must not both be empty.
+///
+/// # Errors
+/// Whatever is neither "not now" nor "interrupted".
+#[inline]
+pub(crate) fn write_two<S: Stream>(stream: &mut S, first: &[u8], second: &[u8]) -> io::Result<Outcome> {
+    attempt(|| stream.write_two(first, second), Outcome::Blocked)
+}
+
+/// Calls again while a signal interrupts. `zero` is what no bytes at all mean: the end for a read; for a write of
+/// something POSIX knows no such answer, and waiting for the next edge is the harmless reading of it.
+#[inline]
+fn attempt(mut call: impl FnMut() -> io::Result<usize>, zero: Outcome) -> io::Result<Outcome> {
+    loop {
+        match call() {
+            Ok(0) => return Ok(zero),
+            Ok(n) => return Ok(Outcome::Ready(n)),
+            Err(error) if is_blocked(&error) => return Ok(Outcome::Blocked),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether `error` only says "not now".
+///
+/// mio's poll(2) backend also answers `NotFound` for a descriptor that it dropped after a hang-up; there it means the
+/// same.
+#[inline]
+pub(crate) fn is_blocked(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+        || (cfg!(mio_unsupported_force_poll_poll) && error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Whether `error` only says that a signal came: the call is to be made again.
+#[inline]
+pub(crate) fn is_interrupted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
+}
