@@ -1,1 +1,885 @@
-//! Not written yet.
+//! Where one frame ends and the next begins in a stream of bytes.
+//!
+//! Everything here is pure: bytes in, boundaries out. Nothing is copied and no memory is taken, so
+//! that a frame can be refused before anybody makes room for it.
+//!
+//! ```
+//! use oread::framing::Framing;
+//!
+//! // What a handler does: take the whole frames, leave the rest, keep `scanned` until more came.
+//! let mut frames = Framing::Lines.frames(b"one\ntwo\nthr", 0, 1024);
+//! let lines: Vec<&[u8]> = frames.by_ref().map(|frame| frame.unwrap().payload).collect();
+//! assert_eq!(lines, [b"one", b"two"]);
+//! assert_eq!((frames.consumed(), frames.scanned()), (8, 3));
+//! ```
+
+use std::fmt;
+use std::io::BufRead;
+use std::num::NonZeroU32;
+use std::ops::Range;
+use std::str::FromStr;
+
+/// How a stream of bytes is cut into frames.
+///
+/// Written as `raw`, `lines`, `fixed:N`, or `length:` and a [`Prefix`], for instance `length:u16le`.
+///
+/// ```
+/// use oread::framing::{Framing, Prefix};
+///
+/// let framing: Framing = "length:u32".parse().unwrap();
+/// assert_eq!(framing, Framing::Length(Prefix::U32));
+/// assert_eq!(framing.to_string(), "length:u32");
+/// assert_eq!("fixed:0".parse::<Framing>().unwrap_err().to_string(),
+///     "framing \"fixed:0\" has no size from 1 to 4294967295; allowed are raw, lines, fixed:N \
+///      (N bytes each), and length:P with P one of u8, u16, u32, u64, u16le, u32le, u64le");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Framing {
+    /// Bytes as they come: whatever is there is one frame.
+    #[default]
+    Raw,
+    /// A line, ended by `\n`. A `\r` before it is part of the payload.
+    Lines,
+    /// This many bytes each.
+    Fixed(NonZeroU32),
+    /// A prefix that says how many bytes follow it, then those.
+    Length(Prefix),
+}
+
+/// An unsigned number before a frame: how many bytes follow it, itself not counted.
+///
+/// Big-endian, network byte order, unless the name says otherwise. One byte has no order; `u8le` is
+/// read as `u8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Prefix {
+    /// One byte: payloads up to 255 bytes.
+    U8,
+    /// Two bytes: payloads up to 64 KiB - 1.
+    U16,
+    /// Four bytes: payloads up to 4 GiB - 1.
+    U32,
+    /// Eight bytes: any payload.
+    U64,
+    /// Two bytes, little-endian.
+    U16Le,
+    /// Four bytes, little-endian.
+    U32Le,
+    /// Eight bytes, little-endian.
+    U64Le,
+}
+
+/// What stands at the start of some bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A whole frame.
+    Frame(Boundary),
+    /// The start of a frame, or nothing.
+    Partial {
+        /// How many bytes have been looked at. Pass it to the next call, which has these bytes and
+        /// more: it will not look at them again.
+        scanned: usize,
+        /// How many bytes must come at least before the frame can be whole. `None` for a line: its
+        /// end is known when it is there.
+        missing: Option<usize>,
+    },
+}
+
+/// The bounds of a whole frame, counted from its first byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boundary {
+    /// The whole frame with its delimiter or prefix, in bytes: what an echo sends back.
+    pub len: usize,
+    /// Where the payload lies in it.
+    pub payload: Range<usize>,
+}
+
+/// A stream that cannot be cut into frames any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The peer sends a longer frame than it may, or speaks another framing.
+    TooLong {
+        /// The payload that the frame declares, in bytes; `None` for a line, which declares nothing.
+        declared: Option<u64>,
+        /// The longest payload that was allowed, in bytes.
+        max: usize,
+    },
+}
+
+/// A payload that no frame can carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// A line cannot have a newline in it.
+    InnerNewline {
+        /// Where the first one is.
+        at: usize,
+    },
+    /// A frame of fixed size takes a payload of that size only.
+    WrongLength {
+        /// The payload's length in bytes.
+        len: usize,
+        /// The frame's size in bytes.
+        fixed: u32,
+    },
+    /// The prefix cannot say so large a number.
+    TooLong {
+        /// The payload's length in bytes.
+        len: usize,
+        /// The largest that the prefix can say.
+        max: u64,
+    },
+}
+
+/// A text that names no framing. Its `Display` says what is wrong with it and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FramingParseError {
+    text: String,
+    problem: &'static str,
+}
+
+impl Framing {
+    /// Finds the frame at the start of `bytes`.
+    ///
+    /// `scanned` is what the last call for this frame left in [`Next::Partial`], and 0 for a new
+    /// frame. `max_frame` bounds the payload in bytes; a delimiter or a prefix is not counted, the
+    /// `\r` of a line is. [`Raw`](Framing::Raw) has no frames that could be too long, and heeds no
+    /// maximum.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::TooLong`], as soon as it is certain: from a prefix alone, from `max_frame` + 1
+    /// bytes without a newline, or at once for a fixed size over the maximum.
+    ///
+    /// ```
+    /// use oread::framing::{Boundary, Framing, Next, Prefix};
+    ///
+    /// let length = Framing::Length(Prefix::U8);
+    /// let whole = Next::Frame(Boundary { len: 3, payload: 1..3 });
+    /// assert_eq!(length.next(b"\x02hi and more", 0, 16), Ok(whole));
+    /// assert_eq!(length.next(b"\x02h", 0, 16), Ok(Next::Partial { scanned: 2, missing: Some(1) }));
+    /// assert!(length.next(b"\xff", 0, 16).is_err());
+    /// ```
+    #[inline]
+    pub fn next(&self, bytes: &[u8], scanned: usize, max_frame: usize) -> Result<Next, FrameError> {
+        match *self {
+            Framing::Raw if bytes.is_empty() => Ok(Next::Partial {
+                scanned: 0,
+                missing: Some(1),
+            }),
+            Framing::Raw => Ok(Next::frame(0..bytes.len(), bytes.len())),
+            Framing::Lines => next_line(bytes, scanned, max_frame),
+            Framing::Fixed(size) => counted(bytes, 0, u64::from(size.get()), max_frame),
+            Framing::Length(prefix) => match prefix.read(bytes) {
+                Some(declared) => counted(bytes, prefix.width(), declared, max_frame),
+                None => Ok(Next::Partial {
+                    scanned: bytes.len(),
+                    missing: Some(prefix.width() - bytes.len()),
+                }),
+            },
+        }
+    }
+
+    /// The whole frames at the start of `bytes`, one after the other.
+    ///
+    /// `scanned` and `max_frame` are those of [`next`](Self::next).
+    pub const fn frames<'a>(
+        &self,
+        bytes: &'a [u8],
+        scanned: usize,
+        max_frame: usize,
+    ) -> Frames<'a> {
+        Frames {
+            framing: *self,
+            bytes,
+            consumed: 0,
+            scanned,
+            max_frame,
+            failed: false,
+        }
+    }
+
+    /// Appends `payload` as one whole frame to `out`.
+    ///
+    /// # Errors
+    ///
+    /// When this framing has no frame for the payload; `out` is then as it was.
+    ///
+    /// ```
+    /// use oread::framing::{EncodeError, Framing};
+    ///
+    /// let mut out = Vec::new();
+    /// Framing::Lines.encode(b"hello", &mut out).unwrap();
+    /// assert_eq!(out, b"hello\n");
+    /// let refused = Framing::Lines.encode(b"a\nb", &mut out);
+    /// assert_eq!(refused, Err(EncodeError::InnerNewline { at: 1 }));
+    /// ```
+    pub fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let len = payload.len();
+        match *self {
+            Framing::Raw => out.extend_from_slice(payload),
+            Framing::Lines => {
+                if let Some(at) = find_newline(payload) {
+                    return Err(EncodeError::InnerNewline { at });
+                }
+                out.extend_from_slice(payload);
+                out.push(b'\n');
+            }
+            Framing::Fixed(size) => {
+                if len as u64 != u64::from(size.get()) {
+                    return Err(EncodeError::WrongLength {
+                        len,
+                        fixed: size.get(),
+                    });
+                }
+                out.extend_from_slice(payload);
+            }
+            Framing::Length(prefix) => {
+                if len as u64 > prefix.max() {
+                    return Err(EncodeError::TooLong {
+                        len,
+                        max: prefix.max(),
+                    });
+                }
+                prefix.write(len as u64, out);
+                out.extend_from_slice(payload);
+            }
+        }
+        Ok(())
+    }
+
+    /// The largest payload in bytes that a frame can declare: the fixed size, or what the prefix can
+    /// say. `None` where a frame declares nothing.
+    #[must_use]
+    pub const fn max_declarable(&self) -> Option<u64> {
+        match self {
+            Framing::Raw | Framing::Lines => None,
+            Framing::Fixed(size) => Some(size.get() as u64),
+            Framing::Length(prefix) => Some(prefix.max()),
+        }
+    }
+
+    /// How many bytes a frame has beside its payload. An input buffer of this and the maximum can
+    /// hold every frame that is allowed.
+    #[must_use]
+    pub const fn overhead(&self) -> usize {
+        match self {
+            Framing::Raw | Framing::Fixed(_) => 0,
+            Framing::Lines => 1,
+            Framing::Length(prefix) => prefix.width(),
+        }
+    }
+
+    /// Whether the end of the stream ends a frame too: an unterminated last line is a line, while the
+    /// start of a fixed or length-prefixed frame is a loss.
+    #[must_use]
+    pub const fn ends_with_stream(&self) -> bool {
+        matches!(self, Framing::Raw | Framing::Lines)
+    }
+}
+
+impl Prefix {
+    /// How many bytes the prefix has.
+    #[must_use]
+    pub const fn width(self) -> usize {
+        match self {
+            Prefix::U8 => 1,
+            Prefix::U16 | Prefix::U16Le => 2,
+            Prefix::U32 | Prefix::U32Le => 4,
+            Prefix::U64 | Prefix::U64Le => 8,
+        }
+    }
+
+    /// The largest number it can say.
+    #[must_use]
+    pub const fn max(self) -> u64 {
+        u64::MAX >> (64 - 8 * self.width())
+    }
+
+    /// The number at the start of `bytes`, if it is there as a whole.
+    fn read(self, bytes: &[u8]) -> Option<u64> {
+        Some(match self {
+            Prefix::U8 => u64::from(*bytes.first()?),
+            Prefix::U16 => u64::from(u16::from_be_bytes(*bytes.first_chunk()?)),
+            Prefix::U16Le => u64::from(u16::from_le_bytes(*bytes.first_chunk()?)),
+            Prefix::U32 => u64::from(u32::from_be_bytes(*bytes.first_chunk()?)),
+            Prefix::U32Le => u64::from(u32::from_le_bytes(*bytes.first_chunk()?)),
+            Prefix::U64 => u64::from_be_bytes(*bytes.first_chunk()?),
+            Prefix::U64Le => u64::from_le_bytes(*bytes.first_chunk()?),
+        })
+    }
+
+    /// Appends `n`, which is at most [`max`](Self::max).
+    fn write(self, n: u64, out: &mut Vec<u8>) {
+        match self {
+            Prefix::U8 | Prefix::U16 | Prefix::U32 | Prefix::U64 => {
+                out.extend_from_slice(&n.to_be_bytes()[8 - self.width()..]);
+            }
+            Prefix::U16Le | Prefix::U32Le | Prefix::U64Le => {
+                out.extend_from_slice(&n.to_le_bytes()[..self.width()]);
+            }
+        }
+    }
+}
+
+impl Next {
+    fn frame(payload: Range<usize>, len: usize) -> Next {
+        Next::Frame(Boundary { len, payload })
+    }
+}
+
+/// The frame of `declared` bytes behind `width` bytes of prefix.
+fn counted(bytes: &[u8], width: usize, declared: u64, max: usize) -> Result<Next, FrameError> {
+    // What no address space could hold is too long, whatever the caller allows: no sum overflows.
+    let max = max.min(usize::MAX - width);
+    let payload = usize::try_from(declared)
+        .ok()
+        .filter(|&payload| payload <= max);
+    let Some(payload) = payload else {
+        return Err(FrameError::TooLong {
+            declared: Some(declared),
+            max,
+        });
+    };
+    let len = width + payload;
+    Ok(match len.checked_sub(bytes.len()) {
+        None | Some(0) => Next::frame(width..len, len),
+        missing => Next::Partial {
+            scanned: bytes.len(),
+            missing,
+        },
+    })
+}
+
+/// The line at the start of `bytes`, of which the first `scanned` have no newline.
+fn next_line(bytes: &[u8], scanned: usize, max: usize) -> Result<Next, FrameError> {
+    // A newline behind these ends a line that is too long, so it is not looked for.
+    let seen = &bytes[..bytes.len().min(max.saturating_add(1))];
+    let scanned = scanned.min(seen.len());
+    match find_newline(&seen[scanned..]) {
+        Some(at) => Ok(Next::frame(0..scanned + at, scanned + at + 1)),
+        None if bytes.len() > max => Err(FrameError::TooLong {
+            declared: None,
+            max,
+        }),
+        None => Ok(Next::Partial {
+            scanned: bytes.len(),
+            missing: None,
+        }),
+    }
+}
+
+/// Where the first newline is.
+fn find_newline(bytes: &[u8]) -> Option<usize> {
+    // `skip_until` is the one door to the `memchr` in std. From 64 bytes on it is several times as
+    // fast as `iter().position()`, which looks at one byte after the other.
+    let mut rest = bytes;
+    let last = rest.skip_until(b'\n').ok()?.checked_sub(1)?;
+    (bytes.get(last) == Some(&b'\n')).then_some(last)
+}
+
+/// A whole frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// All of it, with its delimiter or prefix: what an echo sends back.
+    pub whole: &'a [u8],
+    /// What it carries.
+    pub payload: &'a [u8],
+}
+
+/// Cuts whole frames off the start of some bytes: see [`Framing::frames`].
+///
+/// It ends where no whole frame is left, and after an error. One may stop at any frame;
+/// [`consumed`](Self::consumed) counts the frames that were given out, and no other.
+#[derive(Clone, Debug)]
+pub struct Frames<'a> {
+    framing: Framing,
+    bytes: &'a [u8],
+    /// Invariant: the end of a whole frame in `bytes`, or 0.
+    consumed: usize,
+    scanned: usize,
+    max_frame: usize,
+    failed: bool,
+}
+
+impl Frames<'_> {
+    /// How many bytes the frames have that were given out so far: what a handler has consumed. They
+    /// lie side by side at the start of the bytes, so an echo may send them in one piece.
+    #[must_use]
+    pub const fn consumed(&self) -> usize {
+        self.consumed
+    }
+
+    /// How much of what is left was looked at, for the next call of [`Framing::frames`].
+    #[must_use]
+    pub const fn scanned(&self) -> usize {
+        self.scanned
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, FrameError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = &self.bytes[self.consumed..];
+        if rest.is_empty() || self.failed {
+            return None;
+        }
+        match self.framing.next(rest, self.scanned, self.max_frame) {
+            Ok(Next::Frame(Boundary { len, payload })) => {
+                self.consumed += len;
+                self.scanned = 0;
+                Some(Ok(Frame {
+                    whole: &rest[..len],
+                    payload: &rest[payload],
+                }))
+            }
+            Ok(Next::Partial { scanned, .. }) => {
+                self.scanned = scanned;
+                None
+            }
+            Err(error) => {
+                self.failed = true;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+impl std::iter::FusedIterator for Frames<'_> {}
+
+impl FromStr for Framing {
+    type Err = FramingParseError;
+
+    fn from_str(text: &str) -> Result<Framing, FramingParseError> {
+        let wrong = |problem| FramingParseError {
+            text: text.to_owned(),
+            problem,
+        };
+        match text.split_once(':') {
+            None if text == "raw" => Ok(Framing::Raw),
+            None if text == "lines" => Ok(Framing::Lines),
+            Some(("raw" | "lines", _)) => Err(wrong("takes nothing after its name")),
+            Some(("fixed", size)) => size
+                .parse()
+                .map(Framing::Fixed)
+                .map_err(|_| wrong("has no size from 1 to 4294967295")),
+            Some(("length", prefix)) => Prefix::from_name(prefix)
+                .map(Framing::Length)
+                .ok_or_else(|| wrong("has no prefix that is known")),
+            None if text == "fixed" => Err(wrong("lacks its size")),
+            None if text == "length" => Err(wrong("lacks its prefix")),
+            _ => Err(wrong("is not known")),
+        }
+    }
+}
+
+impl Prefix {
+    fn from_name(name: &str) -> Option<Prefix> {
+        Some(match name {
+            "u8" | "u8le" => Prefix::U8,
+            "u16" => Prefix::U16,
+            "u32" => Prefix::U32,
+            "u64" => Prefix::U64,
+            "u16le" => Prefix::U16Le,
+            "u32le" => Prefix::U32Le,
+            "u64le" => Prefix::U64Le,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Framing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Framing::Raw => f.write_str("raw"),
+            Framing::Lines => f.write_str("lines"),
+            Framing::Fixed(size) => write!(f, "fixed:{size}"),
+            Framing::Length(prefix) => write!(f, "length:{prefix}"),
+        }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Prefix::U8 => "u8",
+            Prefix::U16 => "u16",
+            Prefix::U32 => "u32",
+            Prefix::U64 => "u64",
+            Prefix::U16Le => "u16le",
+            Prefix::U32Le => "u32le",
+            Prefix::U64Le => "u64le",
+        })
+    }
+}
+
+impl fmt::Display for FramingParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FramingParseError { text, problem } = self;
+        write!(
+            f,
+            "framing {text:?} {problem}; allowed are raw, lines, fixed:N (N bytes each), and \
+             length:P with P one of u8, u16, u32, u64, u16le, u32le, u64le"
+        )
+    }
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FrameError::TooLong {
+                declared: Some(declared),
+                max,
+            } => {
+                write!(
+                    f,
+                    "a frame of {declared} bytes is over the maximum of {max} bytes"
+                )
+            }
+            FrameError::TooLong {
+                declared: None,
+                max,
+            } => {
+                write!(f, "a line is over the maximum of {max} bytes")
+            }
+        }
+    }
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EncodeError::InnerNewline { at } => {
+                write!(
+                    f,
+                    "a line cannot have a newline in it, as this has at byte {at}"
+                )
+            }
+            EncodeError::WrongLength { len, fixed } => {
+                write!(
+                    f,
+                    "a payload of {len} bytes is no frame of fixed {fixed} bytes"
+                )
+            }
+            EncodeError::TooLong { len, max } => {
+                write!(
+                    f,
+                    "a payload of {len} bytes is over the {max} that its prefix can say"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for FramingParseError {}
+impl std::error::Error for FrameError {}
+impl std::error::Error for EncodeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    const ALL_PREFIXES: [Prefix; 7] = [
+        Prefix::U8,
+        Prefix::U16,
+        Prefix::U32,
+        Prefix::U64,
+        Prefix::U16Le,
+        Prefix::U32Le,
+        Prefix::U64Le,
+    ];
+
+    fn fixed(size: u32) -> Framing {
+        Framing::Fixed(NonZeroU32::new(size).unwrap())
+    }
+
+    fn too_long(declared: impl Into<Option<u64>>, max: usize) -> Result<Next, FrameError> {
+        Err(FrameError::TooLong {
+            declared: declared.into(),
+            max,
+        })
+    }
+
+    fn partial(scanned: usize, missing: impl Into<Option<usize>>) -> Result<Next, FrameError> {
+        Ok(Next::Partial {
+            scanned,
+            missing: missing.into(),
+        })
+    }
+
+    #[test]
+    fn raw_takes_what_is_there_and_nothing_is_no_frame() {
+        assert_eq!(Framing::Raw.next(b"abc", 0, 1), Ok(Next::frame(0..3, 3)));
+        assert_eq!(Framing::Raw.next(b"", 0, 1), partial(0, 1));
+    }
+
+    #[test]
+    fn a_line_keeps_its_carriage_return_in_the_payload() {
+        assert_eq!(
+            Framing::Lines.next(b"ab\r\ncd", 0, 3),
+            Ok(Next::frame(0..3, 4))
+        );
+        assert_eq!(Framing::Lines.next(b"ab\r\ncd", 0, 2), too_long(None, 2));
+        assert_eq!(Framing::Lines.next(b"\n", 0, 0), Ok(Next::frame(0..0, 1)));
+    }
+
+    #[test]
+    fn a_line_is_refused_at_the_first_byte_over_the_maximum() {
+        assert_eq!(Framing::Lines.next(b"abc", 0, 3), partial(3, None));
+        assert_eq!(
+            Framing::Lines.next(b"abc\n", 3, 3),
+            Ok(Next::frame(0..3, 4))
+        );
+        assert_eq!(Framing::Lines.next(b"abcd", 3, 3), too_long(None, 3));
+        assert_eq!(Framing::Lines.next(b"abcd\n", 0, 3), too_long(None, 3));
+    }
+
+    #[test]
+    fn a_long_line_that_comes_byte_by_byte_is_looked_at_once() {
+        // All that was looked at before is made a newline: one more look would find it.
+        let mut line = vec![b'\n'; 1 << 20];
+        let mut scanned = 0;
+        for len in 1..line.len() {
+            line[len - 1] = b'a';
+            let next = Framing::Lines.next(&line[..len], scanned, line.len());
+            assert_eq!(next, partial(len, None));
+            line[len - 1] = b'\n';
+            scanned = len;
+        }
+        let next = Framing::Lines.next(&line, scanned, line.len());
+        assert_eq!(next, Ok(Next::frame(0..line.len() - 1, line.len())));
+    }
+
+    #[test]
+    fn a_frame_over_the_maximum_is_refused_from_its_prefix() {
+        for prefix in ALL_PREFIXES {
+            let framing = Framing::Length(prefix);
+            let mut bytes = Vec::new();
+            prefix.write(100, &mut bytes);
+            assert_eq!(framing.next(&bytes, 0, 99), too_long(100, 99), "{framing}");
+            assert_eq!(
+                framing.next(&bytes, 0, 100),
+                partial(prefix.width(), 100),
+                "{framing}"
+            );
+            let short = &bytes[..prefix.width() - 1];
+            assert_eq!(
+                framing.next(short, 0, 99),
+                partial(short.len(), 1),
+                "{framing}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_largest_prefix_overflows_nothing() {
+        for prefix in [Prefix::U64, Prefix::U64Le] {
+            let next = Framing::Length(prefix).next(&[0xff; 9], 0, usize::MAX);
+            assert_eq!(next, too_long(u64::MAX, usize::MAX - 8));
+        }
+        assert_eq!(Framing::Lines.next(b"a", 0, usize::MAX), partial(1, None));
+    }
+
+    #[test]
+    fn a_fixed_size_over_the_maximum_is_refused() {
+        assert_eq!(fixed(5).next(b"", 0, 4), too_long(5, 4));
+        assert_eq!(fixed(5).next(b"abc", 0, 5), partial(3, 2));
+        assert_eq!(fixed(5).next(b"abcdef", 3, 5), Ok(Next::frame(0..5, 5)));
+    }
+
+    #[test]
+    fn a_prefix_is_big_endian_unless_it_says_otherwise() {
+        let encoded = |prefix| {
+            let mut out = Vec::new();
+            Framing::Length(prefix).encode(b"ab", &mut out).unwrap();
+            out
+        };
+        assert_eq!(encoded(Prefix::U8), b"\x02ab");
+        assert_eq!(encoded(Prefix::U16), b"\0\x02ab");
+        assert_eq!(encoded(Prefix::U16Le), b"\x02\0ab");
+        assert_eq!(encoded(Prefix::U32), b"\0\0\0\x02ab");
+        assert_eq!(encoded(Prefix::U32Le), b"\x02\0\0\0ab");
+        assert_eq!(encoded(Prefix::U64), b"\0\0\0\0\0\0\0\x02ab");
+        assert_eq!(encoded(Prefix::U64Le), b"\x02\0\0\0\0\0\0\0ab");
+    }
+
+    #[test]
+    fn what_cannot_be_framed_is_refused_and_leaves_the_output_alone() {
+        let mut out = b"before".to_vec();
+        let refused = fixed(3).encode(b"ab", &mut out);
+        assert_eq!(refused, Err(EncodeError::WrongLength { len: 2, fixed: 3 }));
+        let refused = Framing::Length(Prefix::U8).encode(&[0; 256], &mut out);
+        assert_eq!(refused, Err(EncodeError::TooLong { len: 256, max: 255 }));
+        let refused = Framing::Lines.encode(b"ab\n", &mut out);
+        assert_eq!(refused, Err(EncodeError::InnerNewline { at: 2 }));
+        assert_eq!(out, b"before");
+        Framing::Length(Prefix::U8)
+            .encode(&[7; 255], &mut out)
+            .unwrap();
+        assert_eq!(out.len(), 6 + 256);
+    }
+
+    #[test]
+    fn the_frames_before_one_that_is_too_long_are_still_given_out() {
+        let mut frames = Framing::Lines.frames(b"a\nb\nlong\nc\n", 0, 3);
+        assert_eq!(frames.next().unwrap().unwrap().whole, b"a\n");
+        assert_eq!(frames.next().unwrap().unwrap().whole, b"b\n");
+        assert!(frames.next().unwrap().is_err());
+        assert!(frames.next().is_none());
+        assert_eq!(frames.consumed(), 4);
+    }
+
+    #[test]
+    fn frames_that_were_not_taken_are_not_consumed() {
+        let mut frames = Framing::Lines.frames(b"a\nb\nc", 0, 3);
+        assert!(frames.next().is_some());
+        assert_eq!((frames.consumed(), frames.scanned()), (2, 0));
+    }
+
+    #[test]
+    fn every_framing_is_read_back_from_its_text() {
+        let lengths = ALL_PREFIXES.map(Framing::Length);
+        for framing in [Framing::Raw, Framing::Lines, fixed(1), fixed(u32::MAX)]
+            .iter()
+            .chain(&lengths)
+        {
+            assert_eq!(framing.to_string().parse(), Ok(*framing));
+        }
+        assert_eq!("length:u8le".parse(), Ok(Framing::Length(Prefix::U8)));
+    }
+
+    #[test]
+    fn a_text_that_is_no_framing_is_told_why_and_what_is_allowed() {
+        for (text, why) in [
+            ("", "\"\" is not known"),
+            ("Lines", "is not known"),
+            ("line:3", "is not known"),
+            ("raw:1", "takes nothing"),
+            ("lines:", "takes nothing"),
+            ("fixed", "lacks its size"),
+            ("fixed:", "has no size"),
+            ("fixed:0", "has no size"),
+            ("fixed:4294967296", "has no size"),
+            ("length", "lacks its prefix"),
+            ("length:u128", "has no prefix"),
+            ("\x1b[2J", r"\u{1b}[2J"),
+        ] {
+            let said = text.parse::<Framing>().unwrap_err().to_string();
+            assert!(said.contains(why), "{said}");
+            assert!(said.contains("allowed are raw, lines, fixed:N"), "{said}");
+        }
+    }
+
+    fn any_framing() -> impl Strategy<Value = Framing> {
+        prop_oneof![
+            Just(Framing::Raw),
+            Just(Framing::Lines),
+            (1..24_u32).prop_map(fixed),
+            (0..7_usize).prop_map(|i| Framing::Length(ALL_PREFIXES[i])),
+        ]
+    }
+
+    /// A framing, and payloads that it can carry.
+    fn framed_payloads() -> impl Strategy<Value = (Framing, Vec<Vec<u8>>)> {
+        any_framing().prop_flat_map(|framing| {
+            let payload = match framing {
+                Framing::Lines => {
+                    vec(any::<u8>().prop_filter("inner", |b| *b != b'\n'), 0..40).boxed()
+                }
+                Framing::Fixed(size) => vec(any::<u8>(), size.get() as usize).boxed(),
+                Framing::Raw | Framing::Length(_) => vec(any::<u8>(), 0..40).boxed(),
+            };
+            (Just(framing), vec(payload, 0..12))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_whole_however_the_stream_is_cut(
+            (framing, payloads) in framed_payloads(),
+            cuts in vec(1..30_usize, 1..8),
+        ) {
+            let mut stream = Vec::new();
+            for payload in &payloads {
+                framing.encode(payload, &mut stream).unwrap();
+            }
+            let (mut pending, mut scanned) = (Vec::new(), 0);
+            let (mut payloads_out, mut echoed) = (Vec::new(), Vec::new());
+            let mut cuts = cuts.iter().cycle();
+            let mut rest = &stream[..];
+            while !rest.is_empty() {
+                let (chunk, after) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+                rest = after;
+                pending.extend_from_slice(chunk);
+                let mut frames = framing.frames(&pending, scanned, 40);
+                for frame in &mut frames {
+                    let frame = frame.unwrap();
+                    payloads_out.push(frame.payload.to_vec());
+                    echoed.extend_from_slice(frame.whole);
+                }
+                scanned = frames.scanned();
+                let consumed = frames.consumed();
+                pending.drain(..consumed);
+                prop_assert_eq!(scanned, pending.len());
+            }
+            prop_assert_eq!(pending, b"");
+            prop_assert_eq!(echoed, stream);
+            // Raw has no frames to keep apart.
+            if framing != Framing::Raw {
+                prop_assert_eq!(payloads_out, payloads);
+            }
+        }
+
+        #[test]
+        fn garbage_never_panics_and_never_asks_for_more_than_the_maximum(
+            framing in any_framing(),
+            bytes in vec(prop_oneof![Just(0_u8), any::<u8>()], 0..60),
+            scanned in 0..80_usize,
+            max in prop_oneof![0..60_usize, Just(usize::MAX)],
+        ) {
+            let most = max.saturating_add(framing.overhead());
+            match framing.next(&bytes, scanned, max) {
+                Ok(Next::Frame(Boundary { len, payload })) => {
+                    prop_assert!(payload.end <= len && len <= bytes.len());
+                    prop_assert_eq!(len - payload.len(), framing.overhead());
+                    prop_assert!(framing == Framing::Raw || payload.len() <= max);
+                }
+                Ok(Next::Partial { scanned, missing }) => {
+                    prop_assert_eq!(scanned, bytes.len());
+                    prop_assert!(bytes.len() <= most);
+                    prop_assert!(framing == Framing::Raw || missing.unwrap_or(1) <= most - scanned);
+                    prop_assert!(missing != Some(0));
+                }
+                Err(FrameError::TooLong { declared: Some(declared), max }) => {
+                    prop_assert!(declared > max as u64);
+                }
+                Err(FrameError::TooLong { declared: None, max }) => {
+                    prop_assert!(bytes.len() > max);
+                }
+            }
+        }
+
+        #[test]
+        fn what_was_scanned_is_not_read_again(line in vec(any::<u8>(), 0..60), scanned in 0..60_usize) {
+            let scanned = scanned.min(line.len());
+            let mut changed = line.clone();
+            changed[..scanned].fill(b'\n');
+            prop_assert_eq!(
+                Framing::Lines.next(&line, scanned, 40),
+                Framing::Lines.next(&changed, scanned, 40)
+            );
+        }
+
+        #[test]
+        fn a_newline_is_found_where_a_plain_search_finds_it(
+            bytes in vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..300),
+        ) {
+            prop_assert_eq!(find_newline(&bytes), bytes.iter().position(|&b| b == b'\n'));
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! One thread that answers a million callers.
 #![forbid(unsafe_code)]
 
+mod escape;
 mod framing;
 mod net;
 mod nonblocking;
