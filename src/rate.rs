@@ -1,1 +1,520 @@
-//! Not written yet.
+//! Limits on how often: token buckets, one for each source, and for log lines.
+//!
+//! They read no clock. Time is milliseconds since any fixed moment, as a `u64`: unlike the ticks of
+//! the timers it never wraps, for a source may be away for longer than a tick can tell. Time that
+//! steps back counts as standing still.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// One token, in the unit in which buckets are kept. A thousandth of a token a millisecond is one a
+/// second, so whole numbers are exact at any rate and nothing is ever rounded.
+const TOKEN: u64 = 1_000;
+
+/// How many a second, and how many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// Tokens a second that a bucket gains. With 0 there is the burst and no more.
+    pub(crate) per_second: u32,
+    /// The most tokens that a bucket holds, and what it starts with. With 0 nothing ever passes.
+    pub(crate) burst: u32,
+}
+
+impl Rate {
+    /// A full bucket.
+    fn full(self) -> u64 {
+        u64::from(self.burst) * TOKEN
+    }
+}
+
+/// What a bucket holds, apart from its rate, which many may share.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    /// Thousandths of a token.
+    held: u64,
+    /// When that was, in milliseconds.
+    at: u64,
+}
+
+impl Level {
+    /// Takes a token if there is one.
+    fn take(&mut self, rate: Rate, now: u64) -> bool {
+        let gained = now
+            .saturating_sub(self.at)
+            .saturating_mul(rate.per_second.into());
+        self.held = self.held.saturating_add(gained).min(rate.full());
+        self.at = self.at.max(now);
+        let Some(left) = self.held.checked_sub(TOKEN) else {
+            return false;
+        };
+        self.held = left;
+        true
+    }
+}
+
+/// A token bucket. In any `t` milliseconds it lets through at most the burst and `t * per_second /
+/// 1000`, and over a long time, if it is always asked, exactly that.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    rate: Rate,
+    level: Level,
+}
+
+impl Bucket {
+    /// A full bucket. `now` is in milliseconds.
+    pub(crate) fn new(rate: Rate, now: u64) -> Bucket {
+        Bucket {
+            rate,
+            level: Level {
+                held: rate.full(),
+                at: now,
+            },
+        }
+    }
+
+    /// Whether one more may pass at `now`, in milliseconds; if so it is counted.
+    pub(crate) fn take(&mut self, now: u64) -> bool {
+        self.level.take(self.rate, now)
+    }
+}
+
+/// Whom a bucket is for: what one subscriber can take addresses from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    V4(Ipv4Addr),
+    /// The upper half. One subscriber has at least a /64 to choose addresses from (RFC 6177), so
+    /// that to count addresses would be to count nothing.
+    V6(u64),
+}
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Source {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Source::V4(v4),
+            IpAddr::V6(v6) => Source::V6((v6.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+/// A source's place in the table, and its neighbours in the order of use.
+#[derive(Debug)]
+struct Place {
+    source: Source,
+    level: Level,
+    /// The place used just before this one, a ring through the stalest and the latest.
+    earlier: u32,
+    /// The place used just after this one; of the latest it is the stalest.
+    later: u32,
+}
+
+/// A token bucket for each source address: a v4-mapped address is the v4 one, a v6 source is a /64.
+///
+/// The table has a set number of places and takes memory as they come into use. When all are in
+/// use, a new source takes over the place of the one that has been silent for longest, *and what
+/// that place's bucket holds*. So a flood of spoofed sources cannot grow the table, cannot slow it
+/// (each packet is one look-up under a random SipHash key, and a move within a list), and gains
+/// nothing from being many: whatever it does, all sources together get no more than the buckets of
+/// so many places. A place that has been silent for long enough is full, and its successor is as
+/// good as new.
+#[derive(Debug)]
+pub(crate) struct SourceBuckets {
+    rate: Rate,
+    max: usize,
+    /// Where each source is in `places`. Invariant: one key a place.
+    index: HashMap<Source, u32>,
+    places: Vec<Place>,
+    /// The place used last. The one `later` than it is the stalest.
+    latest: u32,
+}
+
+impl SourceBuckets {
+    /// An empty table of at most `max` sources; 0 is taken as 1.
+    pub(crate) fn new(rate: Rate, max: u32) -> SourceBuckets {
+        let (index, places) = (HashMap::new(), Vec::new());
+        SourceBuckets {
+            rate,
+            max: max.max(1) as usize,
+            index,
+            places,
+            latest: 0,
+        }
+    }
+
+    /// How many sources have a place.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether one more from `address` may pass at `now`, in milliseconds; if so it is counted.
+    pub(crate) fn take(&mut self, address: IpAddr, now: u64) -> bool {
+        let source = Source::from(address);
+        let place = match self.index.get(&source) {
+            Some(&place) => {
+                self.touch(place);
+                place
+            }
+            None if self.places.len() < self.max => self.add(source, now),
+            None => self.replace_stalest(source),
+        };
+        self.places[place as usize].level.take(self.rate, now)
+    }
+
+    /// Gives `source` a new place with a full bucket, the latest.
+    fn add(&mut self, source: Source, now: u64) -> u32 {
+        let place = self.places.len() as u32;
+        let level = Level {
+            held: self.rate.full(),
+            at: now,
+        };
+        self.places.push(Place {
+            source,
+            level,
+            earlier: place,
+            later: place,
+        });
+        self.index.insert(source, place);
+        if place > 0 {
+            self.link_after_latest(place);
+        }
+        self.latest = place;
+        place
+    }
+
+    /// Gives `source` the stalest place with the bucket in it, and makes it the latest.
+    fn replace_stalest(&mut self, source: Source) -> u32 {
+        let stalest = self.places[self.latest as usize].later;
+        let before = std::mem::replace(&mut self.places[stalest as usize].source, source);
+        self.index.remove(&before);
+        self.index.insert(source, stalest);
+        // The order is a ring: the stalest comes right after the latest, so it need only be called
+        // the latest.
+        self.latest = stalest;
+        stalest
+    }
+
+    /// Makes `place` the latest.
+    fn touch(&mut self, place: u32) {
+        if place == self.latest {
+            return;
+        }
+        let Place { earlier, later, .. } = self.places[place as usize];
+        self.places[earlier as usize].later = later;
+        self.places[later as usize].earlier = earlier;
+        self.link_after_latest(place);
+        self.latest = place;
+    }
+
+    /// Links `place`, which is not in the ring, between the latest and the stalest.
+    fn link_after_latest(&mut self, place: u32) {
+        let stalest = self.places[self.latest as usize].later;
+        self.places[place as usize].earlier = self.latest;
+        self.places[place as usize].later = stalest;
+        self.places[self.latest as usize].later = place;
+        self.places[stalest as usize].earlier = place;
+    }
+}
+
+/// Keeps a log readable, and writing it cheap, while something goes wrong thousands of times a
+/// second.
+#[derive(Debug)]
+pub(crate) struct LogLimiter {
+    bucket: Bucket,
+    suppressed: u64,
+}
+
+impl LogLimiter {
+    /// Lets through the lines that `rate` allows. `now` is in milliseconds.
+    pub(crate) fn new(rate: Rate, now: u64) -> LogLimiter {
+        LogLimiter {
+            bucket: Bucket::new(rate, now),
+            suppressed: 0,
+        }
+    }
+
+    /// Whether a line may be written at `now`, in milliseconds: if so, how many were suppressed
+    /// since the last one that might, which the line is to say.
+    pub(crate) fn permit(&mut self, now: u64) -> Option<u64> {
+        if self.bucket.take(now) {
+            return Some(std::mem::take(&mut self.suppressed));
+        }
+        self.suppressed = self.suppressed.saturating_add(1);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    const HOUR: u64 = 3_600_000;
+
+    fn v4(bits: u32) -> IpAddr {
+        Ipv4Addr::from_bits(bits).into()
+    }
+
+    #[test]
+    fn a_bucket_that_is_always_asked_lets_through_exactly_its_rate_for_hours() {
+        // 7 and 999 do not divide a second into whole milliseconds.
+        for per_second in [1, 7, 999] {
+            let mut bucket = Bucket::new(
+                Rate {
+                    per_second,
+                    burst: 5,
+                },
+                0,
+            );
+            let passed = (0..=2 * HOUR).filter(|&now| bucket.take(now)).count();
+            // Asked once a millisecond, the burst lasts until it is used up; then there is the rate
+            // and no more.
+            assert_eq!(passed, 5 + 7_200 * per_second as usize);
+        }
+    }
+
+    #[test]
+    fn a_rate_over_one_a_millisecond_is_exact_too() {
+        let mut bucket = Bucket::new(
+            Rate {
+                per_second: 12_345,
+                burst: 20,
+            },
+            0,
+        );
+        let mut passed = 0;
+        for now in 0..=60_000 {
+            while bucket.take(now) {
+                passed += 1;
+            }
+        }
+        assert_eq!(passed, 20 + 60 * 12_345);
+    }
+
+    #[test]
+    fn a_rest_however_long_gives_one_burst_and_overflows_nothing() {
+        let rate = Rate {
+            per_second: u32::MAX,
+            burst: 3,
+        };
+        let mut bucket = Bucket::new(rate, 0);
+        assert_eq!((0..10).filter(|_| bucket.take(u64::MAX)).count(), 3);
+        assert!(!bucket.take(0), "time that steps back gives nothing");
+    }
+
+    #[test]
+    fn zero_means_never() {
+        let mut bucket = Bucket::new(
+            Rate {
+                per_second: 100,
+                burst: 0,
+            },
+            0,
+        );
+        assert!(!bucket.take(HOUR));
+        let mut bucket = Bucket::new(
+            Rate {
+                per_second: 0,
+                burst: 1,
+            },
+            0,
+        );
+        assert!(bucket.take(0));
+        assert!(!bucket.take(HOUR));
+    }
+
+    #[test]
+    fn a_source_is_one_whichever_way_its_address_is_written() {
+        let mut table = SourceBuckets::new(
+            Rate {
+                per_second: 1,
+                burst: 1,
+            },
+            8,
+        );
+        let plain = Ipv4Addr::new(192, 0, 2, 1);
+        assert!(table.take(plain.into(), 0));
+        assert!(!table.take(plain.to_ipv6_mapped().into(), 0));
+        assert!(
+            table.take(Ipv4Addr::new(192, 0, 2, 2).into(), 0),
+            "another v4 address is another source"
+        );
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn a_v6_source_is_a_slash_64() {
+        let mut table = SourceBuckets::new(
+            Rate {
+                per_second: 1,
+                burst: 1,
+            },
+            8,
+        );
+        let v6 =
+            |network, host| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, network, 0, 0, 0, host));
+        assert!(table.take(v6(1, 1), 0));
+        assert!(!table.take(v6(1, 2), 0));
+        assert!(table.take(v6(2, 1), 0));
+    }
+
+    #[test]
+    fn each_source_has_a_bucket_of_its_own() {
+        let mut table = SourceBuckets::new(
+            Rate {
+                per_second: 10,
+                burst: 2,
+            },
+            100,
+        );
+        for source in 0..100 {
+            assert_eq!((0..5).filter(|_| table.take(v4(source), 0)).count(), 2);
+        }
+        for source in 0..100 {
+            assert_eq!((0..5).filter(|_| table.take(v4(source), 100)).count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_million_sources_neither_grow_the_table_nor_get_more_than_its_places() {
+        const MAX: u32 = 1_024;
+        let rate = Rate {
+            per_second: 10,
+            burst: 4,
+        };
+        let mut table = SourceBuckets::new(rate, MAX);
+        let mut passed = 0;
+        for source in 0..1_000_000_u32 {
+            // A hundred packets a millisecond: ten seconds.
+            passed += u64::from(table.take(v4(source), u64::from(source / 100)));
+        }
+        assert_eq!(
+            (table.len(), table.index.len()),
+            (MAX as usize, MAX as usize)
+        );
+        assert!(table.places.capacity() <= 2 * MAX as usize);
+        assert!(
+            table.index.capacity() <= 4 * MAX as usize,
+            "{}",
+            table.index.capacity()
+        );
+        assert!(passed <= u64::from(MAX) * (4 + 10 * 10), "{passed}");
+        assert!(
+            passed >= u64::from(MAX) * 10 * 9,
+            "the flood is to get what the places allow: {passed}"
+        );
+    }
+
+    #[test]
+    fn the_source_that_was_silent_for_longest_makes_room() {
+        let mut table = SourceBuckets::new(
+            Rate {
+                per_second: 1,
+                burst: 1,
+            },
+            3,
+        );
+        for source in [1, 2, 3, 1] {
+            table.take(v4(source), 0);
+        }
+        assert!(!table.take(v4(4), 0), "it takes over an empty bucket");
+        let mut known: Vec<_> = table.index.keys().copied().collect();
+        known.sort_by_key(|source| format!("{source:?}"));
+        assert_eq!(known, [1, 3, 4].map(|bits| Source::from(v4(bits))));
+        assert!(
+            table.take(v4(5), 1_000),
+            "after a second at rest the place of 3 is as good as new"
+        );
+        assert!(!table.index.contains_key(&Source::from(v4(3))));
+    }
+
+    #[test]
+    fn the_order_of_use_is_right_after_any_use() {
+        const MAX: usize = 7;
+        let mut table = SourceBuckets::new(
+            Rate {
+                per_second: 1,
+                burst: 1,
+            },
+            MAX as u32,
+        );
+        let mut model: Vec<Source> = Vec::new();
+        let mut random = 1_u32;
+        for _ in 0..10_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let address = v4(random >> 28);
+            table.take(address, 0);
+            model.retain(|&source| source != Source::from(address));
+            model.push(address.into());
+            if model.len() > MAX {
+                model.remove(0);
+            }
+            let mut at = table.latest;
+            for source in model.iter().rev() {
+                assert_eq!(table.places[at as usize].source, *source);
+                assert_eq!(table.index[source], at);
+                at = table.places[at as usize].earlier;
+            }
+            assert_eq!(at, table.latest);
+        }
+    }
+
+    #[test]
+    fn a_table_of_one_place_works() {
+        let mut table = SourceBuckets::new(
+            Rate {
+                per_second: 1,
+                burst: 1,
+            },
+            0,
+        );
+        assert!(table.take(v4(1), 0));
+        assert!(!table.take(v4(2), 0));
+        assert!(table.take(v4(3), 1_000));
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn the_next_line_says_how_many_were_suppressed() {
+        let mut limiter = LogLimiter::new(
+            Rate {
+                per_second: 2,
+                burst: 2,
+            },
+            0,
+        );
+        assert_eq!(limiter.permit(0), Some(0));
+        assert_eq!(limiter.permit(0), Some(0));
+        assert_eq!(limiter.permit(0), None);
+        assert_eq!(limiter.permit(499), None);
+        assert_eq!(limiter.permit(500), Some(2));
+        assert_eq!(limiter.permit(1_000), Some(0));
+    }
+
+    #[test]
+    fn no_line_is_lost_from_the_count() {
+        let mut limiter = LogLimiter::new(
+            Rate {
+                per_second: 3,
+                burst: 5,
+            },
+            0,
+        );
+        let (mut written, mut told, mut pending) = (0, 0, 0);
+        for now in 0..HOUR {
+            match limiter.permit(now) {
+                Some(suppressed) => {
+                    written += 1;
+                    told += suppressed;
+                    pending = 0;
+                }
+                None => pending += 1,
+            }
+        }
+        assert_eq!(written + told + pending, HOUR);
+        assert_eq!(
+            written,
+            5 + 3 * 3_600 - 1,
+            "the last third of a second falls just outside"
+        );
+    }
+}
