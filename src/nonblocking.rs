@@ -45,12 +45,6 @@ pub(crate) trait Stream {
     /// # Errors
     /// As the socket gives them.
     fn reset_on_close(&mut self) -> io::Result<()>;
-
-    /// Takes the error that the socket has stored (`SO_ERROR`), if there is one.
-    ///
-    /// # Errors
-    /// When the socket can't be asked.
-    fn take_error(&mut self) -> io::Result<Option<io::Error>>;
 }
 
 /// What one non-blocking read or write came to.
@@ -87,7 +81,11 @@ pub(crate) fn write<S: Stream>(stream: &mut S, bytes: &[u8]) -> io::Result<Outco
 /// # Errors
 /// Whatever is neither "not now" nor "interrupted".
 #[inline]
-pub(crate) fn write_two<S: Stream>(stream: &mut S, first: &[u8], second: &[u8]) -> io::Result<Outcome> {
+pub(crate) fn write_two<S: Stream>(
+    stream: &mut S,
+    first: &[u8],
+    second: &[u8],
+) -> io::Result<Outcome> {
     attempt(|| stream.write_two(first, second), Outcome::Blocked)
 }
 

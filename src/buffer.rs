@@ -1,0 +1,201 @@
+//! The buffers of a connection that has something to keep, and the pool they come from.
+//!
+//! An idle connection has none. What a handler leaves unconsumed and what a socket doesn't take is copied into a
+//! [`Buffers`], which goes back to the [`Pool`] when both halves are empty.
+
+/// Bytes in order: added at the end, taken from the front.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    storage: Vec<u8>,
+    /// Bytes at the front of `storage` that were taken. Invariant: `head <= storage.len()`, and both are 0 when
+    /// the buffer is empty.
+    head: usize,
+}
+
+impl Buffer {
+    /// What is there, oldest first.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.storage[self.head..]
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.storage.len() - self.head
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds `bytes` at the end.
+    ///
+    /// Room that was taken from the front is used first where moving what is left costs no more than what was
+    /// taken: every byte is moved at most once for each time it's passed over, so the whole stays linear.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        if self.head > 0
+            && self.storage.len() + bytes.len() > self.storage.capacity()
+            && self.head >= self.len()
+        {
+            self.storage.drain(..self.head);
+            self.head = 0;
+        }
+        self.storage.extend_from_slice(bytes);
+    }
+
+    /// Takes `count` bytes from the front, of those that are there.
+    pub(crate) fn take(&mut self, count: usize) {
+        self.head = (self.head + count).min(self.storage.len());
+        if self.head == self.storage.len() {
+            self.storage.clear();
+            self.head = 0;
+        }
+    }
+
+    /// Takes all.
+    pub(crate) fn clear(&mut self) {
+        self.storage.clear();
+        self.head = 0;
+    }
+
+    fn capacity(&self) -> usize {
+        self.storage.capacity()
+    }
+}
+
+/// What one connection keeps while it has something to keep.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    /// Read from the socket, not consumed by the handler.
+    pub(crate) input: Buffer,
+    /// Written by the handler, not taken by the socket.
+    pub(crate) output: Buffer,
+    /// A number that the connection's owner keeps here while output is pending: the reactor's tick when some of it last
+    /// moved. It stands here so that an idle connection needs no room for it.
+    pub(crate) mark: u32,
+}
+
+impl Buffers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.input.is_empty() && self.output.is_empty()
+    }
+
+    fn capacity(&self) -> usize {
+        self.input.capacity() + self.output.capacity()
+    }
+}
+
+/// The most that one half of a pooled [`Buffers`] may hold on to: a rare large message doesn't stay in memory.
+const LARGEST_POOLED: usize = 128 << 10;
+
+/// Buffers to be used again, so that a steady load allocates nothing.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    // The boxes are what connections hold: they are pooled as they are, to keep a slot small.
+    #[allow(clippy::vec_box)]
+    free: Vec<Box<Buffers>>,
+    /// Bytes that `free` holds on to. Invariant: at most `limit`.
+    held: usize,
+    limit: usize,
+}
+
+impl Pool {
+    /// A pool that keeps at most `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Pool {
+        Pool {
+            free: Vec::new(),
+            held: 0,
+            limit,
+        }
+    }
+
+    /// Empty buffers.
+    pub(crate) fn take(&mut self) -> Box<Buffers> {
+        match self.free.pop() {
+            Some(buffers) => {
+                self.held -= cost(&buffers);
+                buffers
+            }
+            None => Box::default(),
+        }
+    }
+
+    /// Takes buffers back, whatever is in them.
+    pub(crate) fn give_back(&mut self, mut buffers: Box<Buffers>) {
+        buffers.input.clear();
+        buffers.output.clear();
+        for half in [&mut buffers.input, &mut buffers.output] {
+            if half.capacity() > LARGEST_POOLED {
+                *half = Buffer::default();
+            }
+        }
+        let cost = cost(&buffers);
+        if self.held + cost <= self.limit {
+            self.held += cost;
+            self.free.push(buffers);
+        }
+    }
+}
+
+/// The bytes of memory that pooled buffers take.
+fn cost(buffers: &Buffers) -> usize {
+    size_of::<Buffers>() + buffers.capacity()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_in_the_order_they_went_in() {
+        let mut buffer = Buffer::default();
+        buffer.push(b"hello ");
+        buffer.take(2);
+        buffer.push(b"world");
+        assert_eq!(buffer.bytes(), b"llo world");
+        buffer.take(9);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn a_queue_that_never_empties_does_not_grow() {
+        let mut buffer = Buffer::default();
+        buffer.push(&[1; 1000]);
+        for _ in 0..10_000 {
+            buffer.push(&[2; 100]);
+            buffer.take(100);
+        }
+        assert_eq!(buffer.len(), 1000);
+        assert!(
+            buffer.capacity() < 8000,
+            "{} bytes for 1,000",
+            buffer.capacity()
+        );
+    }
+
+    #[test]
+    fn the_pool_keeps_no_more_than_its_limit() {
+        let mut pool = Pool::new(1000);
+        for _ in 0..100 {
+            let mut buffers = Box::<Buffers>::default();
+            buffers.input.push(&[0; 400]);
+            pool.give_back(buffers);
+        }
+        assert!(pool.held <= 1000);
+        assert!(pool.take().is_empty());
+        while !pool.free.is_empty() {
+            pool.take();
+        }
+        assert_eq!(pool.held, 0);
+    }
+
+    #[test]
+    fn a_large_buffer_is_not_pooled() {
+        let mut pool = Pool::new(100 << 20);
+        let mut buffers = Box::<Buffers>::default();
+        buffers.output.push(&vec![0; LARGEST_POOLED + 1]);
+        pool.give_back(buffers);
+        assert_eq!(pool.take().output.capacity(), 0);
+    }
+}

@@ -1,0 +1,193 @@
+//! Why a connection ended.
+
+use std::fmt;
+use std::io;
+
+/// Why a connection was closed, as [`Handler::on_close`](crate::Handler::on_close) is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// Both ends have finished: every byte of either direction was passed on.
+    Finished,
+    /// The handler closed it, with [`Connection::close`](crate::Connection::close) and this reason.
+    Closed,
+    /// The handler cut it off with [`Connection::abort`](crate::Connection::abort).
+    Aborted,
+    /// The peer reset it, or was gone when we wrote.
+    Reset,
+    /// Another error of the socket, by its number (`errno`; 0 where the system gave none).
+    /// [`CloseReason::io_error`] makes an `io::Error` of it.
+    Failed(u16),
+    /// No byte went either way for the connection's idle timeout.
+    IdleTimeout,
+    /// The peer took no byte of the pending output for [`Limits::write_timeout`](crate::Limits::write_timeout).
+    WriteTimeout,
+    /// The handler wrote more than [`Limits::max_output`](crate::Limits::max_output) that the peer didn't take.
+    OutputOverflow,
+    /// The handler left [`Limits::max_input`](crate::Limits::max_input) bytes unconsumed, and no more may be kept.
+    InputOverflow,
+    /// A frame was longer than the maximum.
+    FrameTooLong,
+    /// The peer finished in the middle of a frame.
+    FrameIncomplete,
+    /// The reactor drained: what had arrived was answered, then our side was finished.
+    Drained,
+    /// The drain's deadline came first, or the reactor was told to stop: what was pending is lost.
+    Cut,
+    /// A reason of the handler's own, by a number that means something to it.
+    Other(u16),
+}
+
+impl CloseReason {
+    /// Every kind of reason by the name that counters and logs use, in the order of [`CloseReason::kind`].
+    pub const NAMES: [&'static str; 14] = [
+        "finished",
+        "closed",
+        "aborted",
+        "reset",
+        "failed",
+        "idle_timeout",
+        "write_timeout",
+        "output_overflow",
+        "input_overflow",
+        "frame_too_long",
+        "frame_incomplete",
+        "drained",
+        "cut",
+        "other",
+    ];
+
+    /// The reason's place in [`CloseReason::NAMES`] and in [`Stats::closed`](crate::Stats::closed).
+    #[must_use]
+    pub const fn kind(self) -> usize {
+        match self {
+            CloseReason::Finished => 0,
+            CloseReason::Closed => 1,
+            CloseReason::Aborted => 2,
+            CloseReason::Reset => 3,
+            CloseReason::Failed(_) => 4,
+            CloseReason::IdleTimeout => 5,
+            CloseReason::WriteTimeout => 6,
+            CloseReason::OutputOverflow => 7,
+            CloseReason::InputOverflow => 8,
+            CloseReason::FrameTooLong => 9,
+            CloseReason::FrameIncomplete => 10,
+            CloseReason::Drained => 11,
+            CloseReason::Cut => 12,
+            CloseReason::Other(_) => 13,
+        }
+    }
+
+    /// The system's error behind [`CloseReason::Failed`]; `None` for every other reason.
+    #[must_use]
+    pub fn io_error(self) -> Option<io::Error> {
+        match self {
+            CloseReason::Failed(errno) => Some(io::Error::from_raw_os_error(i32::from(errno))),
+            _ => None,
+        }
+    }
+
+    /// A failure with the system's number, whatever it means.
+    pub(crate) fn failed(error: &io::Error) -> CloseReason {
+        let errno = error
+            .raw_os_error()
+            .and_then(|errno| u16::try_from(errno).ok());
+        CloseReason::Failed(errno.unwrap_or(0))
+    }
+
+    /// What a dial ends with that took too long.
+    pub(crate) fn timed_out() -> CloseReason {
+        CloseReason::Failed(nix::errno::Errno::ETIMEDOUT as u16)
+    }
+
+    /// The error that a dial which ended for this reason failed with.
+    pub(crate) fn into_connect_error(self) -> io::Error {
+        match self.io_error() {
+            Some(error) => error,
+            None => io::Error::new(io::ErrorKind::ConnectionAborted, self.to_string()),
+        }
+    }
+
+    /// The reason that an error of a connection's socket amounts to.
+    pub(crate) fn from_error(error: &io::Error) -> CloseReason {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected => CloseReason::Reset,
+            _ => CloseReason::failed(error),
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::Finished => f.write_str("both ends finished"),
+            CloseReason::Closed => f.write_str("closed by the handler"),
+            CloseReason::Aborted => f.write_str("cut off by the handler"),
+            CloseReason::Reset => f.write_str("reset by the peer"),
+            CloseReason::Failed(0) => f.write_str("the socket failed"),
+            CloseReason::Failed(errno) => {
+                write!(f, "{}", io::Error::from_raw_os_error(i32::from(*errno)))
+            }
+            CloseReason::IdleTimeout => f.write_str("idle for too long"),
+            CloseReason::WriteTimeout => f.write_str("the peer stopped reading"),
+            CloseReason::OutputOverflow => {
+                f.write_str("too much output that the peer did not read")
+            }
+            CloseReason::InputOverflow => f.write_str("too much input that was not consumed"),
+            CloseReason::FrameTooLong => f.write_str("a frame longer than the maximum"),
+            CloseReason::FrameIncomplete => {
+                f.write_str("the peer finished in the middle of a frame")
+            }
+            CloseReason::Drained => f.write_str("drained"),
+            CloseReason::Cut => f.write_str("cut at the end of the drain"),
+            CloseReason::Other(number) => write!(f, "the handler's reason {number}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_own_name() {
+        let kinds = [
+            CloseReason::Finished,
+            CloseReason::Closed,
+            CloseReason::Aborted,
+            CloseReason::Reset,
+            CloseReason::Failed(1),
+            CloseReason::IdleTimeout,
+            CloseReason::WriteTimeout,
+            CloseReason::OutputOverflow,
+            CloseReason::InputOverflow,
+            CloseReason::FrameTooLong,
+            CloseReason::FrameIncomplete,
+            CloseReason::Drained,
+            CloseReason::Cut,
+            CloseReason::Other(1),
+        ];
+        for (place, reason) in kinds.into_iter().enumerate() {
+            assert_eq!(reason.kind(), place);
+        }
+        assert_eq!(kinds.len(), CloseReason::NAMES.len());
+    }
+
+    #[test]
+    fn a_reason_is_small_enough_to_wait_in_a_slot() {
+        assert_eq!(size_of::<Option<CloseReason>>(), 4);
+    }
+
+    #[test]
+    fn a_system_error_keeps_its_number() {
+        let reason = CloseReason::from_error(&io::Error::from_raw_os_error(110));
+        assert_eq!(reason, CloseReason::Failed(110));
+        assert_eq!(
+            reason.io_error().and_then(|error| error.raw_os_error()),
+            Some(110)
+        );
+    }
+}

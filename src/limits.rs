@@ -1,0 +1,136 @@
+//! A limit on everything that could grow or take long.
+
+use std::time::Duration;
+
+/// The bounds of one reactor. Every field is plain and may be set; [`Limits::default`] is what a server on the
+/// open internet can live with.
+///
+/// ```
+/// use oread::Limits;
+/// use std::time::Duration;
+///
+/// let limits = Limits { idle_timeout: Some(Duration::from_secs(300)), ..Limits::default() };
+/// assert_eq!(limits.max_input, 1 << 20);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most connections open at once, accepted and outbound ones together. At the limit nothing more is
+    /// accepted: callers wait in the listener's backlog until somebody leaves. Default: no limit but the table's,
+    /// 2^29; the system's limit on descriptors is met by a pause as well.
+    pub max_connections: usize,
+    /// The bytes of the one buffer that all reads land in, at least 1. Default: 64 KiB; a UDP datagram can be that
+    /// long, and a shorter buffer would cut it.
+    pub read_buffer: usize,
+    /// The most bytes of input that a connection may keep unconsumed; past them it's closed with
+    /// [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), unless reading is paused. Default: 1 MiB.
+    pub max_input: usize,
+    /// Pending output, in bytes, at which a connection is under [`Pressure::High`](crate::Pressure::High). Default:
+    /// 64 KiB.
+    pub high_water: usize,
+    /// Pending output, in bytes, at which that ends; never above `high_water`. Default: 32 KiB.
+    pub low_water: usize,
+    /// The most bytes of output that may be pending on one connection; past them it's closed with
+    /// [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). Default: 16 MiB.
+    pub max_output: usize,
+    /// Output pending on all connections together, in bytes, past which no accepted connection that has some is
+    /// read. Default: 1 GiB.
+    pub max_pending: usize,
+    /// Bytes that one callback may write before they go out without waiting for its end. Default: 16 KiB.
+    pub gather: usize,
+    /// Read and write calls that one connection may take in one turn, at least 1. Default: 8.
+    pub io_budget: u32,
+    /// Connections that one listener may accept in one turn, at least 1. Default: 64.
+    pub accept_budget: u32,
+    /// Datagrams that one UDP socket may receive in one turn, at least 1. Default: 64.
+    pub datagram_budget: u32,
+    /// Messages from other threads that one turn may bring, at least 1. Default: 256.
+    pub message_budget: u32,
+    /// Messages that may wait for the reactor; a [`Handle`](crate::Handle) is told when there are more. Default: 1,024.
+    pub mailbox: usize,
+    /// Events that one poll may bring, at least 1. Default: 1,024.
+    pub events: usize,
+    /// How long a connection may be without a byte either way; `None`: for ever. A connection can have its own. Lies
+    /// between 1 ms and 24 days; what is outside is brought to the nearer end. Default: none.
+    pub idle_timeout: Option<Duration>,
+    /// How long pending output may wait without a byte of it being taken; `None`: for ever. Default: 60 s.
+    pub write_timeout: Option<Duration>,
+    /// How long a connection that we closed first waits for the peer's end, so that the last reply is not destroyed by a
+    /// reset. Default: 5 s.
+    pub linger_timeout: Duration,
+    /// Bytes that are read and thrown away meanwhile; 0 closes at once. Default: 16 MiB.
+    pub linger_bytes: u32,
+    /// Memory kept for buffers that are used again, in bytes. Default: 4 MiB.
+    pub pooled: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_connections: crate::token::MAX_SLOTS,
+            read_buffer: 64 << 10,
+            max_input: 1 << 20,
+            high_water: 64 << 10,
+            low_water: 32 << 10,
+            max_output: 16 << 20,
+            max_pending: 1 << 30,
+            gather: 16 << 10,
+            io_budget: 8,
+            accept_budget: 64,
+            datagram_budget: 64,
+            message_budget: 256,
+            mailbox: 1024,
+            events: 1024,
+            idle_timeout: None,
+            write_timeout: Some(Duration::from_secs(60)),
+            linger_timeout: Duration::from_secs(5),
+            linger_bytes: 16 << 20,
+            pooled: 4 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// These limits with what can't be meant put right, so that no later code has to ask: nothing that must be at
+    /// least 1 is 0, and the marks are in order.
+    pub(crate) fn sound(mut self) -> Limits {
+        for least_one in [
+            &mut self.read_buffer,
+            &mut self.max_input,
+            &mut self.events,
+            &mut self.mailbox,
+        ] {
+            *least_one = (*least_one).max(1);
+        }
+        for least_one in [
+            &mut self.io_budget,
+            &mut self.accept_budget,
+            &mut self.datagram_budget,
+            &mut self.message_budget,
+        ] {
+            *least_one = (*least_one).max(1);
+        }
+        self.max_connections = self.max_connections.min(crate::token::MAX_SLOTS);
+        self.high_water = self.high_water.max(1);
+        self.low_water = self.low_water.min(self.high_water - 1);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_cannot_be_meant_are_put_right() {
+        let limits = Limits {
+            high_water: 0,
+            low_water: 9,
+            events: 0,
+            io_budget: 0,
+            ..Limits::default()
+        };
+        let limits = limits.sound();
+        assert_eq!((limits.high_water, limits.low_water), (1, 0));
+        assert_eq!((limits.events, limits.io_budget), (1, 1));
+    }
+}

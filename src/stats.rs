@@ -1,0 +1,93 @@
+//! Counters.
+
+use crate::error::CloseReason;
+
+/// What a reactor has done so far: a plain copy of its counters, from [`Context::stats`](crate::Context::stats).
+///
+/// They add up, at any time between two callbacks:
+/// - `bytes_in` = `consumed` + `unconsumed` + `discarded`
+/// - `written` = `bytes_out` + `pending` + `dropped`
+/// - `accepted` + `connected` = `open` + the sum of `closed`
+/// - `datagrams_in` counts every datagram that arrived, those cut by the buffer too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections that a handler took on.
+    pub accepted: u64,
+    /// Connections that a handler, or a lack of memory, turned away.
+    pub refused: u64,
+    /// Outbound connections that were established.
+    pub connected: u64,
+    /// Outbound connections that failed before they were.
+    pub connect_failed: u64,
+    /// Connections open now.
+    pub open: u64,
+    /// The most connections that were open at once.
+    pub peak_open: u64,
+    /// Connections closed, by [`CloseReason::kind`].
+    pub closed: [u64; CloseReason::NAMES.len()],
+    /// Bytes read from connections.
+    pub bytes_in: u64,
+    /// Of them, bytes that handlers consumed.
+    pub consumed: u64,
+    /// Of them, bytes kept until a handler consumes them.
+    pub unconsumed: u64,
+    /// Of them, bytes that no handler consumed: after a close, or the rest at the peer's end.
+    pub discarded: u64,
+    /// Bytes that handlers wrote.
+    pub written: u64,
+    /// Of them, bytes that sockets took.
+    pub bytes_out: u64,
+    /// Of them, bytes waiting for a socket to take them.
+    pub pending: u64,
+    /// Of them, bytes that no socket will take: written after the end, or pending when a connection broke.
+    pub dropped: u64,
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Datagrams sent.
+    pub datagrams_out: u64,
+    /// Bytes of datagrams received, as far as the buffer held them.
+    pub datagram_bytes_in: u64,
+    /// Bytes of datagrams sent.
+    pub datagram_bytes_out: u64,
+    /// Datagrams cut by the read buffer; no handler sees them.
+    pub datagrams_truncated: u64,
+    /// Datagrams that could not be sent because the socket's buffer was full.
+    pub datagrams_blocked: u64,
+    /// Datagrams that could not be sent for another reason.
+    pub datagrams_failed: u64,
+    /// Errors that came in place of a datagram, such as a refusal by a peer's system.
+    pub datagram_errors: u64,
+    /// Times that a connection's reading paused because of its pending output.
+    pub reads_paused: u64,
+    /// Times that a connection, a listener or a UDP socket used up its budget of a turn.
+    pub budget_hits: u64,
+    /// Times that a listener paused because the system had no descriptor or memory for another connection.
+    pub accept_pauses: u64,
+    /// Times that a listener paused because as many connections as allowed were open.
+    pub limit_pauses: u64,
+    /// Connections that were gone before they could be accepted.
+    pub accept_aborted: u64,
+    /// Polls of the system.
+    pub polls: u64,
+    /// Events that they brought.
+    pub events: u64,
+    /// Messages that other threads posted.
+    pub messages: u64,
+}
+
+impl Stats {
+    /// Datagrams that were received or to be sent and went nowhere, whatever the cause.
+    #[must_use]
+    pub fn datagrams_dropped(&self) -> u64 {
+        self.datagrams_truncated + self.datagrams_blocked + self.datagrams_failed
+    }
+
+    /// The connections closed for each reason, by its name, those with none left out.
+    pub fn closed_by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CloseReason::NAMES
+            .into_iter()
+            .zip(self.closed)
+            .filter(|&(_, count)| count > 0)
+    }
+}

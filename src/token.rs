@@ -1,0 +1,140 @@
+//! Generation-tagged ids, and how they travel through the poll as a token.
+//!
+//! A slot of the connections' table is used again; the descriptor number is too. An id therefore carries, beside the
+//! slot's index, a generation drawn from one counter for the whole reactor: an event or an id that is older than
+//! the slot's tenant doesn't match, and reaches nobody. The counter repeats after 2^32 connections, and then only an
+//! id kept through all of them, for the same slot, could be taken for another.
+
+/// What a token stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Connection,
+    Listener,
+    Udp,
+    Source,
+    Mailbox,
+}
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "oread packs a slot's index and its generation into one token, which takes 64-bit pointers"
+);
+
+/// Bits of a slot's index in a token; three bits for the kind are above them, the generation above those.
+const INDEX_BITS: u32 = 29;
+const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
+
+/// The most slots a table may have, so that an index fits into a token: 536,870,912.
+pub(crate) const MAX_SLOTS: usize = 1 << INDEX_BITS;
+
+/// A slot's index and generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl Key {
+    /// The token under which the slot's source is registered.
+    #[inline]
+    pub(crate) fn token(self, kind: Kind) -> usize {
+        let kind = match kind {
+            Kind::Connection => 0,
+            Kind::Listener => 1,
+            Kind::Udp => 2,
+            Kind::Source => 3,
+            Kind::Mailbox => 4,
+        };
+        (self.generation as usize) << 32 | kind << INDEX_BITS | self.index as usize
+    }
+
+    /// The kind and the key that [`Key::token`] packed; `None` for a token that it never made.
+    #[inline]
+    pub(crate) fn from_token(token: usize) -> Option<(Kind, Key)> {
+        let low = token as u32;
+        let kind = match low >> INDEX_BITS {
+            0 => Kind::Connection,
+            1 => Kind::Listener,
+            2 => Kind::Udp,
+            3 => Kind::Source,
+            4 => Kind::Mailbox,
+            _ => return None,
+        };
+        Some((
+            kind,
+            Key {
+                index: low & INDEX_MASK,
+                generation: (token >> 32) as u32,
+            },
+        ))
+    }
+}
+
+/// Draws generations: every call another number, for 2^32 calls.
+#[derive(Debug, Default)]
+pub(crate) struct Generations(u32);
+
+impl Generations {
+    pub(crate) fn draw(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(1);
+        self.0
+    }
+}
+
+/// Makes a public id around a [`Key`].
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub(crate) Key);
+    };
+}
+
+id! {
+    /// Names one connection, for as long as you like: once it's closed, the id finds nothing.
+    ConnectionId
+}
+id! {
+    /// Names one listener.
+    ListenerId
+}
+id! {
+    /// Names one UDP socket.
+    UdpId
+}
+id! {
+    /// Names one timer: it finds nothing once the timer has fired or was cancelled.
+    TimerId
+}
+id! {
+    /// Names one foreign source, registered with [`Context::register`](crate::Context::register).
+    SourceId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_gives_back_what_it_was_made_of() {
+        for kind in [
+            Kind::Connection,
+            Kind::Listener,
+            Kind::Udp,
+            Kind::Source,
+            Kind::Mailbox,
+        ] {
+            for index in [0, 1, INDEX_MASK] {
+                for generation in [0, 1, u32::MAX] {
+                    let key = Key { index, generation };
+                    assert_eq!(Key::from_token(key.token(kind)), Some((kind, key)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_of_no_kind_is_nobody_s() {
+        assert_eq!(Key::from_token(7 << INDEX_BITS), None);
+    }
+}
