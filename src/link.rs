@@ -1,0 +1,542 @@
+//! One connection's state machine, over any stream: it knows neither mio nor time.
+//!
+//! A [`Link`] is driven by [`Link::next`]: each call does what input and output is due and says in a [`Step`] what the
+//! owner must do before the next call; the reactor does it by calling the handler. So the order of everything
+//! that can happen on a connection stands in this one place, and a test can play any script of reads and writes
+//! to it without a socket.
+//!
+//! The states:
+//!
+//! ```text
+//! Connecting --> Open --> Closing --> Lingering --> Closed
+//!                 |          '------------------------^
+//!                 '-----------------------------------'
+//! ```
+//!
+//! - *Connecting*: the handshake is under way. What is written waits.
+//! - *Open*: reads are delivered, writes go out. Each direction ends for itself: `PEER_EOF` for theirs, `FIN_SENT` for
+//!   ours; when both have, the link is closed.
+//! - *Closing*: we close, and the peer has not finished: pending output is flushed, nothing is read any more.
+//! - *Lingering*: our FIN is out. What still arrives is thrown away, within bounds, until the peer's end: closing
+//!   a socket with unread input would send a reset, and a reset destroys replies that the peer has not read yet.
+//! - *Closed*: nothing moves any more. The owner drops the link.
+//!
+//! Writing is in `link/write.rs`, the ends of a connection are in `link/close.rs`.
+
+mod close;
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use crate::buffer::{Buffer, Buffers, Pool};
+use crate::error::CloseReason;
+use crate::limits::Limits;
+use crate::nonblocking::{self, Outcome, Stream};
+use crate::readiness::Readiness;
+use crate::stats::Stats;
+
+pub use write::Pressure;
+
+/// Where a link is in its life; the module's page has the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Connecting,
+    Open,
+    Closing,
+    Lingering,
+    Closed,
+}
+
+/// What is true of a link beside its phase, as bits.
+mod flag {
+    /// The handler wants no input for now.
+    pub(super) const PAUSED: u16 = 1;
+    /// Pending output has passed the high-water mark and not yet fallen to the low one.
+    pub(super) const HIGH: u16 = 1 << 1;
+    /// Reading goes on whatever output is pending: for outbound connections, see [`Link::read_on`](super::Link).
+    pub(super) const READ_ON: u16 = 1 << 2;
+    /// The peer has finished.
+    pub(super) const PEER_EOF: u16 = 1 << 3;
+    /// The handler knows that the peer has finished.
+    pub(super) const EOF_TOLD: u16 = 1 << 4;
+    /// Our side is to be finished as soon as the output is out.
+    pub(super) const FIN_WANTED: u16 = 1 << 5;
+    /// Our side is finished.
+    pub(super) const FIN_SENT: u16 = 1 << 6;
+    /// The handler is to see its unconsumed input again, though nothing was added.
+    pub(super) const REDELIVER: u16 = 1 << 7;
+    /// A write has failed. What the peer sent before may still be there to be read.
+    pub(super) const WRITE_DEAD: u16 = 1 << 8;
+    /// To be closed as soon as what has arrived is answered.
+    pub(super) const DRAINING: u16 = 1 << 9;
+    /// Pending output came about or moved since [`Link::take_moved`](super::Link::take_moved).
+    pub(super) const MOVED: u16 = 1 << 10;
+    /// It was established, once.
+    pub(super) const OPENED: u16 = 1 << 11;
+    /// Three bits of the owner's, see [`Tag`](super::Tag).
+    pub(super) const QUEUED: u16 = 1 << 13;
+    pub(super) const DIRTY: u16 = 1 << 14;
+    pub(super) const ENDED: u16 = 1 << 15;
+
+    /// The flags that make [`Link::next`](super::Link::next) look twice.
+    pub(super) const ATTEND: u16 =
+        PAUSED | HIGH | PEER_EOF | FIN_WANTED | REDELIVER | WRITE_DEAD | DRAINING;
+}
+
+/// Readiness that forbids to take a short read for an empty socket until a read has said "not now" (pitfalls of
+/// edge-triggered polls: data and FIN in one event are one edge; urgent data stops a read at the mark).
+const STICKY: Readiness = Readiness::READ_CLOSED
+    .union(Readiness::ERROR)
+    .union(Readiness::PRIORITY);
+const READ_SIDE: Readiness = STICKY.union(Readiness::READABLE);
+
+/// One connection. See the module's page.
+#[derive(Debug)]
+pub(crate) struct Link<S> {
+    stream: S,
+    phase: Phase,
+    /// What the stream may be ready for, as far as events and attempts have told. A bit is set by an event and
+    /// cleared by "not now" from the call itself.
+    readiness: Readiness,
+    flags: u16,
+    /// Why it closes. Invariant: `Some` in the phases Closing, Lingering and Closed.
+    reason: Option<CloseReason>,
+    /// Bytes that lingering may still throw away.
+    linger_left: u32,
+    /// Unconsumed input and pending output. Invariant: `None` when both are empty, between two steps.
+    buffers: Option<Box<Buffers>>,
+}
+
+/// Which of its owner's queues a link stands in. The bits are kept among the link's own, so that a slot needs no room for
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    /// It has more to do in the next turn.
+    Queued = flag::QUEUED as isize,
+    /// Somebody else wrote to it, or changed it.
+    Dirty = flag::DIRTY as isize,
+    /// It's closed and waits to be removed.
+    Ended = flag::ENDED as isize,
+}
+
+/// What all links of one reactor share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// What the current callback has written to its own connection, and what has not gone out yet. Invariant: empty
+    /// whenever no callback runs.
+    gathered: Vec<u8>,
+    pool: Pool,
+    pub(crate) limits: Limits,
+    pub(crate) stats: Stats,
+}
+
+impl Shared {
+    pub(crate) fn new(limits: Limits) -> Shared {
+        Shared {
+            gathered: Vec::with_capacity(limits.gather),
+            pool: Pool::new(limits.pooled),
+            limits,
+            stats: Stats::default(),
+        }
+    }
+
+    /// The counters, right also in the middle of a callback: what is gathered is pending.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.stats;
+        stats.pending += self.gathered.len() as u64;
+        stats
+    }
+}
+
+/// What the owner of a link must do before it calls [`Link::next`] again.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The first so many bytes of the read buffer are new: show them to the handler, then [`Link::consumed`].
+    Fresh(usize),
+    /// Input that was kept, with what was added: show it to the handler, then [`Link::give_back`].
+    Stored(Buffer),
+    /// The peer has finished; what was never consumed. Tell the handler, then [`Link::give_back`] with nothing consumed.
+    Eof(Buffer),
+    /// Output has fallen to the low-water mark: tell the handler.
+    Drained,
+    /// The budget is spent and there is more to do: come again next turn. No event will remind of it.
+    Yield,
+    /// Nothing to do until an event comes or the handler acts.
+    Wait,
+    /// It's over; [`Link::reason`] says why.
+    Closed,
+}
+
+impl<S: Stream> Link<S> {
+    /// A link over `stream` that is open, or still connecting. Writing is tried before any event says that it's possible:
+    /// a new socket's buffer is empty.
+    pub(crate) fn new(stream: S, phase: Phase) -> Link<S> {
+        Link {
+            stream,
+            phase,
+            readiness: Readiness::WRITABLE,
+            flags: if phase == Phase::Open {
+                flag::OPENED
+            } else {
+                0
+            },
+            reason: None,
+            linger_left: 0,
+            buffers: None,
+        }
+    }
+
+    /// Notes what an event says.
+    #[inline]
+    pub(crate) fn ready(&mut self, readiness: Readiness) {
+        self.readiness |= readiness;
+        if readiness.intersects(STICKY.union(Readiness::WRITE_CLOSED)) {
+            // An end or an error is found by trying, and may come without "readable" or "writable".
+            self.readiness |= Readiness::READABLE | Readiness::WRITABLE;
+        }
+    }
+
+    /// Does what is due and says what is next. `scratch` is the buffer that reads land in, not empty; `budget` is how
+    /// many reads and writes of old output may still be made in this turn.
+    #[inline]
+    pub(crate) fn next(
+        &mut self,
+        shared: &mut Shared,
+        scratch: &mut [u8],
+        budget: &mut u32,
+    ) -> Step {
+        if !shared.gathered.is_empty() {
+            self.send(shared, &[]);
+        }
+        loop {
+            let plain = self.phase == Phase::Open && self.flags & flag::ATTEND == 0;
+            if (!plain || self.buffers.is_some())
+                && let Some(step) = self.attend(shared, scratch, budget)
+            {
+                return step;
+            }
+            if !self.readiness.contains(Readiness::READABLE) {
+                return Step::Wait;
+            }
+            if *budget == 0 {
+                return Step::Yield;
+            }
+            *budget -= 1;
+            let room = self.room(shared, scratch.len());
+            match self.read(&mut scratch[..room]) {
+                Ok(Outcome::Ready(count)) => return self.arrived(shared, &scratch[..count]),
+                Ok(Outcome::Blocked) => {}
+                Ok(Outcome::Eof) => self.flags |= flag::PEER_EOF,
+                Err(error) => self.sever(shared, CloseReason::from_error(&error)),
+            }
+        }
+    }
+
+    /// The part of [`Link::next`] that most connections need most of the time not: everything but a plain read.
+    /// `None`: go on and read.
+    fn attend(
+        &mut self,
+        shared: &mut Shared,
+        scratch: &mut [u8],
+        budget: &mut u32,
+    ) -> Option<Step> {
+        if self.phase == Phase::Connecting {
+            return Some(Step::Wait);
+        }
+        if self.has_output() && !self.flush(shared, budget) {
+            return Some(Step::Yield);
+        }
+        if self.flags & flag::HIGH != 0 && self.pending() <= shared.limits.low_water {
+            self.flags &= !flag::HIGH;
+            self.redeliver();
+            if self.phase == Phase::Open {
+                return Some(Step::Drained);
+            }
+        }
+        if !self.has_output() {
+            self.end_if_due(shared);
+        }
+        match self.phase {
+            Phase::Closed => Some(Step::Closed),
+            Phase::Lingering => Some(self.discard(shared, scratch, budget)),
+            Phase::Open => self.offer(shared),
+            Phase::Connecting | Phase::Closing => Some(Step::Wait),
+        }
+    }
+
+    /// Whether an open link may read, and what it has for the handler without reading. `None`: it may read.
+    fn offer(&mut self, shared: &mut Shared) -> Option<Step> {
+        if self.flags & flag::PAUSED != 0 || self.is_held_back(shared) {
+            return Some(Step::Wait);
+        }
+        if self.flags & flag::REDELIVER != 0 {
+            self.flags &= !flag::REDELIVER;
+            if let Some(input) = self.lend_input() {
+                return Some(Step::Stored(input));
+            }
+        }
+        if self.flags & flag::PEER_EOF != 0 {
+            // What the handler left because of its own pending output is offered again before the end.
+            let stopped_early = self.flags & flag::HIGH != 0 && self.has_input();
+            if self.flags & flag::EOF_TOLD != 0 || stopped_early {
+                return Some(Step::Wait);
+            }
+            self.flags |= flag::EOF_TOLD;
+            return Some(Step::Eof(self.lend_input().unwrap_or_default()));
+        }
+        if self.input_len() >= shared.limits.max_input {
+            return Some(Step::Wait);
+        }
+        None
+    }
+
+    /// Whether pending output keeps this link from reading: its own, or all of it together while it has some itself. Once
+    /// its own is out it may read again, so nobody has to be reminded when the total falls.
+    fn is_held_back(&self, shared: &Shared) -> bool {
+        if self.flags & flag::READ_ON != 0 {
+            return false;
+        }
+        let total = usize::try_from(shared.stats.pending).unwrap_or(usize::MAX);
+        self.flags & flag::HIGH != 0 || (self.has_output() && total >= shared.limits.max_pending)
+    }
+
+    /// How much of a read buffer of `size` bytes one read may use.
+    #[inline]
+    fn room(&self, shared: &Shared, size: usize) -> usize {
+        match &self.buffers {
+            None => size,
+            Some(buffers) => size
+                .min(shared.limits.max_input.saturating_sub(buffers.input.len()))
+                .max(1),
+        }
+    }
+
+    /// Reads once, and keeps `readiness` true to what came of it.
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<Outcome> {
+        let outcome = nonblocking::read(&mut self.stream, buffer)?;
+        match outcome {
+            Outcome::Ready(count) => {
+                let short = count < buffer.len() && S::SHORT_IS_BLOCKED;
+                if short && !self.readiness.intersects(STICKY) {
+                    self.readiness = self.readiness.without(Readiness::READABLE);
+                }
+            }
+            Outcome::Blocked | Outcome::Eof => {
+                self.readiness = self.readiness.without(READ_SIDE);
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// New bytes: alone they are lent from the read buffer, behind kept ones they are added to those.
+    #[inline]
+    fn arrived(&mut self, shared: &mut Shared, bytes: &[u8]) -> Step {
+        shared.stats.bytes_in += bytes.len() as u64;
+        match &mut self.buffers {
+            Some(buffers) if !buffers.input.is_empty() => {
+                buffers.input.push(bytes);
+                shared.stats.unconsumed += bytes.len() as u64;
+                Step::Stored(std::mem::take(&mut buffers.input))
+            }
+            _ => Step::Fresh(bytes.len()),
+        }
+    }
+
+    /// After [`Step::Fresh`]: the handler has consumed the first `count` of `bytes`. The rest is kept.
+    ///
+    /// # Panics
+    /// When `count` is more than there was: the handler is wrong about its own input.
+    #[inline]
+    pub(crate) fn consumed(&mut self, shared: &mut Shared, bytes: &[u8], count: usize) {
+        assert!(
+            count <= bytes.len(),
+            "on_data consumed {count} of {} bytes",
+            bytes.len()
+        );
+        shared.stats.consumed += count as u64;
+        if count < bytes.len() {
+            self.keep_rest(shared, &bytes[count..]);
+        }
+    }
+
+    #[cold]
+    fn keep_rest(&mut self, shared: &mut Shared, rest: &[u8]) {
+        if self.phase != Phase::Open {
+            shared.stats.discarded += rest.len() as u64;
+            return;
+        }
+        self.buffers(shared).input.push(rest);
+        shared.stats.unconsumed += rest.len() as u64;
+        self.check_input(shared);
+    }
+
+    /// After [`Step::Stored`] and [`Step::Eof`]: takes back what was lent, of which the handler has consumed the first
+    /// `count` bytes.
+    ///
+    /// # Panics
+    /// When `count` is more than there was.
+    pub(crate) fn give_back(&mut self, shared: &mut Shared, mut input: Buffer, count: usize) {
+        assert!(
+            count <= input.len(),
+            "on_data consumed {count} of {} bytes",
+            input.len()
+        );
+        input.take(count);
+        shared.stats.consumed += count as u64;
+        shared.stats.unconsumed -= count as u64;
+        let at_end = self.flags & flag::EOF_TOLD != 0;
+        if self.phase != Phase::Open || at_end {
+            shared.stats.unconsumed -= input.len() as u64;
+            shared.stats.discarded += input.len() as u64;
+            input.clear();
+        }
+        self.buffers(shared).input = input;
+        self.release_buffers(shared);
+        self.check_input(shared);
+    }
+
+    /// Closes a link whose handler may keep no more, and does not wait for anything either.
+    fn check_input(&mut self, shared: &mut Shared) {
+        let waits = self.flags & (flag::PAUSED | flag::HIGH) != 0;
+        if self.input_len() >= shared.limits.max_input && !waits {
+            self.close(shared, CloseReason::InputOverflow);
+        }
+    }
+
+    /// Asks for the kept input to be shown again, if there is any.
+    fn redeliver(&mut self) {
+        if self.has_input() {
+            self.flags |= flag::REDELIVER;
+        }
+    }
+
+    /// Stops reading, until [`Link::resume`].
+    pub(crate) fn pause(&mut self) {
+        self.flags |= flag::PAUSED;
+    }
+
+    /// Reads again. What was kept meanwhile is shown again; the owner must call [`Link::next`].
+    pub(crate) fn resume(&mut self) {
+        if self.flags & flag::PAUSED != 0 {
+            self.flags &= !flag::PAUSED;
+            self.redeliver();
+        }
+    }
+
+    /// Sets whether reading goes on while output is pending beyond the high-water mark.
+    ///
+    /// An accepted connection stops reading then: its input is what makes its output. On an outbound one it need not be, and
+    /// two ends that both stop reading while they write would wait for each other for good.
+    pub(crate) fn read_on(&mut self, on: bool) {
+        if on {
+            self.flags |= flag::READ_ON;
+        } else {
+            self.flags &= !flag::READ_ON;
+        }
+    }
+
+    /// The handshake is done.
+    pub(crate) fn connected(&mut self) {
+        debug_assert_eq!(self.phase, Phase::Connecting);
+        self.phase = Phase::Open;
+        self.flags |= flag::OPENED;
+    }
+
+    /// Whether the link was ever established.
+    pub(crate) fn was_opened(&self) -> bool {
+        self.flags & flag::OPENED != 0
+    }
+
+    /// Sets the owner's tag; false when it was set already.
+    pub(crate) fn tag(&mut self, tag: Tag) -> bool {
+        let new = !self.is_tagged(tag);
+        self.flags |= tag as u16;
+        new
+    }
+
+    pub(crate) fn untag(&mut self, tag: Tag) {
+        self.flags &= !(tag as u16);
+    }
+
+    pub(crate) fn is_tagged(&self, tag: Tag) -> bool {
+        self.flags & tag as u16 != 0
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Why the link closes or closed; `None` while it's open.
+    pub(crate) fn reason(&self) -> Option<CloseReason> {
+        self.reason
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.flags & flag::PAUSED != 0
+    }
+
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    pub(crate) fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// Whether nothing is kept and nothing but reading is going on: then no deadline but the idle one applies.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.phase == Phase::Open && self.buffers.is_none()
+    }
+
+    /// Whether pending output came about or moved since the last call.
+    pub(crate) fn take_moved(&mut self) -> bool {
+        let moved = self.flags & flag::MOVED != 0;
+        self.flags &= !flag::MOVED;
+        moved
+    }
+
+    /// The owner's number beside pending output ([`Buffers::mark`]); `None` when no output is pending.
+    pub(crate) fn mark(&mut self) -> Option<&mut u32> {
+        match &mut self.buffers {
+            Some(buffers) if !buffers.output.is_empty() => Some(&mut buffers.mark),
+            _ => None,
+        }
+    }
+
+    fn input_len(&self) -> usize {
+        self.buffers
+            .as_ref()
+            .map_or(0, |buffers| buffers.input.len())
+    }
+
+    fn has_input(&self) -> bool {
+        self.input_len() > 0
+    }
+
+    /// Moves the kept input out, to be lent to the handler; `None` when there is none.
+    fn lend_input(&mut self) -> Option<Buffer> {
+        let buffers = self.buffers.as_mut()?;
+        (!buffers.input.is_empty()).then(|| std::mem::take(&mut buffers.input))
+    }
+
+    /// The link's buffers, from the pool if it has none yet.
+    fn buffers(&mut self, shared: &mut Shared) -> &mut Buffers {
+        self.buffers.get_or_insert_with(|| shared.pool.take())
+    }
+
+    /// Gives buffers back that hold nothing any more.
+    fn release_buffers(&mut self, shared: &mut Shared) {
+        if self
+            .buffers
+            .as_ref()
+            .is_some_and(|buffers| buffers.is_empty())
+            && let Some(buffers) = self.buffers.take()
+        {
+            shared.pool.give_back(buffers);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! How a link writes: gathered, straight from the caller, or queued.
+
+use crate::error::CloseReason;
+use crate::nonblocking::{self, Outcome, Stream};
+use crate::readiness::Readiness;
+
+use super::{Link, Phase, Shared, flag};
+
+/// What a write says of the connection's pending output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// Below the high-water mark: write on.
+    Low,
+    /// At the high-water mark or above it: better stop until [`Handler::on_drained`](crate::Handler::on_drained). The
+    /// bytes were taken all the same.
+    High,
+    /// The connection takes no more output: it's finished, closed or broken. The bytes are lost, and counted as
+    /// dropped.
+    Closed,
+}
+
+impl<S: Stream> Link<S> {
+    /// Writes `bytes`. `current`: this is the connection whose callback runs, so what it writes may be gathered until
+    /// the callback returns; on any other the bytes are queued, and its owner must call [`Link::next`] soon.
+    #[inline]
+    pub(crate) fn write(&mut self, shared: &mut Shared, bytes: &[u8], current: bool) -> Pressure {
+        shared.stats.written += bytes.len() as u64;
+        let plain = self.phase == Phase::Open
+            && self.buffers.is_none()
+            && self.flags & (flag::FIN_WANTED | flag::WRITE_DEAD) == 0;
+        if plain && current && shared.gathered.len() + bytes.len() <= shared.limits.gather {
+            shared.gathered.extend_from_slice(bytes);
+            return self.pressed(shared);
+        }
+        self.write_slow(shared, bytes, current)
+    }
+
+    /// What the inlined part of [`Link::write`] doesn't do: refuse, send straight away, or queue.
+    fn write_slow(&mut self, shared: &mut Shared, bytes: &[u8], current: bool) -> Pressure {
+        if !self.takes_output() {
+            shared.stats.dropped += bytes.len() as u64;
+            return Pressure::Closed;
+        }
+        if !current || self.phase == Phase::Connecting {
+            self.queue(shared, bytes);
+        } else if self.has_output() {
+            self.queue_gathered(shared);
+            self.queue(shared, bytes);
+        } else if shared.gathered.len() + bytes.len() <= shared.limits.gather {
+            shared.gathered.extend_from_slice(bytes);
+        } else {
+            self.send(shared, bytes);
+        }
+        if self.takes_output() {
+            self.pressed_by(shared, current)
+        } else {
+            Pressure::Closed
+        }
+    }
+
+    /// Whether what is written now will be sent.
+    pub(crate) fn takes_output(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Connecting)
+            && self.flags & (flag::FIN_WANTED | flag::WRITE_DEAD) == 0
+    }
+
+    /// The pressure when only gathered bytes are waiting.
+    #[inline]
+    fn pressed(&mut self, shared: &mut Shared) -> Pressure {
+        if shared.gathered.len() < shared.limits.high_water {
+            return Pressure::Low;
+        }
+        self.pressed_by(shared, true)
+    }
+
+    /// The pressure, and the mark it leaves: whoever was told `High` will be told of the end of it.
+    fn pressed_by(&mut self, shared: &mut Shared, current: bool) -> Pressure {
+        let gathered = if current { shared.gathered.len() } else { 0 };
+        if self.pending() + gathered >= shared.limits.high_water {
+            self.raise(shared);
+        }
+        if self.flags & flag::HIGH != 0 {
+            Pressure::High
+        } else {
+            Pressure::Low
+        }
+    }
+
+    /// Marks the link as being above the high-water mark.
+    fn raise(&mut self, shared: &mut Shared) {
+        if self.flags & flag::HIGH == 0 {
+            self.flags |= flag::HIGH;
+            if self.flags & flag::READ_ON == 0 {
+                shared.stats.reads_paused += 1;
+            }
+        }
+    }
+
+    /// Sends what is gathered and then `more`, in one system call where the socket takes it all, and queues what it doesn't
+    /// take. The alternative, to queue first and write from the queue, would copy every large message once.
+    pub(super) fn send(&mut self, shared: &mut Shared, more: &[u8]) {
+        let mut gathered = std::mem::take(&mut shared.gathered);
+        let mut first = gathered.as_slice();
+        let mut second = more;
+        while first.len() + second.len() > 0 && self.may_write() {
+            let attempt = match (first.is_empty(), second.is_empty()) {
+                (false, false) => nonblocking::write_two(&mut self.stream, first, second),
+                (false, true) => nonblocking::write(&mut self.stream, first),
+                (true, _) => nonblocking::write(&mut self.stream, second),
+            };
+            let count = self.wrote(shared, attempt, first.len() + second.len());
+            let of_first = count.min(first.len());
+            first = &first[of_first..];
+            second = &second[count - of_first..];
+        }
+        for rest in [first, second] {
+            if !rest.is_empty() {
+                self.queue(shared, rest);
+            }
+        }
+        gathered.clear();
+        shared.gathered = gathered;
+    }
+
+    /// Whether an attempt to write makes sense: nothing older is waiting, and the socket has not said "not now".
+    #[inline]
+    fn may_write(&self) -> bool {
+        self.phase != Phase::Closed
+            && self
+                .buffers
+                .as_ref()
+                .is_none_or(|buffers| buffers.output.is_empty())
+            && self.flags & flag::WRITE_DEAD == 0
+            && self.readiness.contains(Readiness::WRITABLE)
+    }
+
+    /// Takes note of what a write of `asked` bytes came to, and gives the bytes that it took.
+    #[inline]
+    fn wrote(
+        &mut self,
+        shared: &mut Shared,
+        attempt: std::io::Result<Outcome>,
+        asked: usize,
+    ) -> usize {
+        match attempt {
+            Ok(Outcome::Ready(count)) => {
+                shared.stats.bytes_out += count as u64;
+                if count < asked && S::SHORT_IS_BLOCKED {
+                    self.readiness = self.readiness.without(Readiness::WRITABLE);
+                }
+                count
+            }
+            Ok(Outcome::Blocked | Outcome::Eof) => {
+                self.readiness = self.readiness.without(Readiness::WRITABLE);
+                0
+            }
+            Err(error) => {
+                self.writing_failed(shared, CloseReason::from_error(&error));
+                0
+            }
+        }
+    }
+
+    /// Queues what the running callback has gathered, because output is pending before it.
+    fn queue_gathered(&mut self, shared: &mut Shared) {
+        if !shared.gathered.is_empty() {
+            self.send(shared, &[]);
+        }
+    }
+
+    /// Adds `bytes` to the pending output, or cuts the connection off when that would be too much.
+    fn queue(&mut self, shared: &mut Shared, bytes: &[u8]) {
+        if self.phase == Phase::Closed || self.flags & flag::WRITE_DEAD != 0 {
+            shared.stats.dropped += bytes.len() as u64;
+        } else if self.pending() + bytes.len() > shared.limits.max_output {
+            shared.stats.dropped += bytes.len() as u64;
+            self.sever(shared, CloseReason::OutputOverflow);
+        } else {
+            self.buffers(shared).output.push(bytes);
+            shared.stats.pending += bytes.len() as u64;
+            self.flags |= flag::MOVED;
+            if self.pending() >= shared.limits.high_water {
+                self.raise(shared);
+            }
+        }
+    }
+
+    /// Writes pending output until it's out, the socket says "not now" or the budget is spent; false for the last.
+    pub(super) fn flush(&mut self, shared: &mut Shared, budget: &mut u32) -> bool {
+        while self.readiness.contains(Readiness::WRITABLE) {
+            let Some(buffers) = self.buffers.as_mut().filter(|b| !b.output.is_empty()) else {
+                break;
+            };
+            if *budget == 0 {
+                return false;
+            }
+            *budget -= 1;
+            let asked = buffers.output.len();
+            let attempt = nonblocking::write(&mut self.stream, buffers.output.bytes());
+            let count = self.wrote(shared, attempt, asked);
+            if count > 0
+                && let Some(buffers) = &mut self.buffers
+            {
+                buffers.output.take(count);
+                shared.stats.pending -= count as u64;
+                self.flags |= flag::MOVED;
+            }
+        }
+        self.release_buffers(shared);
+        true
+    }
+
+    /// Notes that nothing written will arrive, and drops what was pending. Reading goes on to the end of what the peer
+    /// sent before it went away.
+    pub(super) fn writing_failed(&mut self, shared: &mut Shared, reason: CloseReason) {
+        self.flags |= flag::WRITE_DEAD;
+        self.reason.get_or_insert(reason);
+        self.drop_output(shared);
+        // Whatever ended the writing ends the reading too; no further event may come to say so.
+        self.readiness |= Readiness::READABLE;
+    }
+
+    /// Drops pending output; how much it was.
+    pub(super) fn drop_output(&mut self, shared: &mut Shared) -> usize {
+        let count = self.pending();
+        if let Some(buffers) = &mut self.buffers {
+            buffers.output.clear();
+        }
+        shared.stats.pending -= count as u64;
+        shared.stats.dropped += count as u64;
+        self.release_buffers(shared);
+        count
+    }
+
+    /// How the pending output stands.
+    pub(crate) fn pressure(&self) -> Pressure {
+        if !self.takes_output() {
+            Pressure::Closed
+        } else if self.flags & flag::HIGH != 0 {
+            Pressure::High
+        } else {
+            Pressure::Low
+        }
+    }
+
+    /// Bytes of output that wait for the socket.
+    pub(crate) fn pending(&self) -> usize {
+        self.buffers
+            .as_ref()
+            .map_or(0, |buffers| buffers.output.len())
+    }
+
+    #[inline]
+    pub(crate) fn has_output(&self) -> bool {
+        self.pending() > 0
+    }
+}
