@@ -1,0 +1,286 @@
+//! A listener: its budget, and its pauses.
+//!
+//! An edge-triggered listener doesn't spin when the system is out of descriptors, it *stalls*: the callers wait in the
+//! backlog, and no event comes when a descriptor is free again. So a listener that can't accept is paused here, and
+//! tried again when a connection closes and when its timer fires, at growing intervals.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::nonblocking;
+use crate::stats::Stats;
+
+/// What an acceptor must be able to do with its listener.
+pub(crate) trait Accept {
+    type Stream;
+
+    /// Takes the next caller.
+    ///
+    /// # Errors
+    /// As the socket gives them.
+    fn accept(&self) -> io::Result<(Self::Stream, SocketAddr)>;
+}
+
+/// The first wait after the system said that it has no descriptor left, and the longest: short enough to serve
+/// callers soon, long enough to cost nothing.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a listener is not asked for callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It's asked whenever `readable` is set.
+    Going,
+    /// As many connections as allowed are open: until one closes.
+    Full,
+    /// The system has no descriptor or memory: until a connection closes or the timer fires.
+    Starved,
+}
+
+/// What [`Acceptor::next`] came to.
+#[derive(Debug)]
+pub(crate) enum Accepted<T> {
+    /// A caller.
+    Caller(T, SocketAddr),
+    /// The budget is spent; come again next turn.
+    Yield,
+    /// Nobody is there; an event will tell.
+    Wait,
+    /// Accepting failed with this error: call [`Acceptor::resume`] after so long, or when a connection closes.
+    Starved(Duration, io::Error),
+}
+
+/// One listener and its state.
+#[derive(Debug)]
+pub(crate) struct Acceptor<L> {
+    listener: L,
+    state: State,
+    /// Whether callers may be waiting. Set by an event, cleared by "not now".
+    readable: bool,
+    /// How long the next pause for want of descriptors lasts.
+    wait: Duration,
+}
+
+impl<L: Accept> Acceptor<L> {
+    pub(crate) fn new(listener: L) -> Acceptor<L> {
+        Acceptor {
+            listener,
+            state: State::Going,
+            readable: false,
+            wait: FIRST_WAIT,
+        }
+    }
+
+    pub(crate) fn listener(&self) -> &L {
+        &self.listener
+    }
+
+    pub(crate) fn listener_mut(&mut self) -> &mut L {
+        &mut self.listener
+    }
+
+    /// Notes an event.
+    pub(crate) fn ready(&mut self) {
+        self.readable = true;
+    }
+
+    /// Ends a pause, whatever it was for; whether there was one.
+    pub(crate) fn resume(&mut self) -> bool {
+        let paused = self.state != State::Going;
+        self.state = State::Going;
+        paused
+    }
+
+    /// Takes the next caller, if there's room for one. Errors that concern only the caller, who was gone before we came, are
+    /// counted and passed over, each at the cost of the budget.
+    pub(crate) fn next(
+        &mut self,
+        budget: &mut u32,
+        has_room: bool,
+        stats: &mut Stats,
+    ) -> Accepted<L::Stream> {
+        while self.state == State::Going && self.readable {
+            if *budget == 0 {
+                return Accepted::Yield;
+            }
+            if !has_room {
+                self.state = State::Full;
+                stats.limit_pauses += 1;
+                break;
+            }
+            *budget -= 1;
+            match self.listener.accept() {
+                Ok((stream, peer)) => {
+                    self.wait = FIRST_WAIT;
+                    return Accepted::Caller(stream, peer);
+                }
+                Err(error) if nonblocking::is_blocked(&error) => self.readable = false,
+                Err(error) if nonblocking::is_interrupted(&error) => {}
+                Err(error) if is_callers(&error) => stats.accept_aborted += 1,
+                Err(error) => {
+                    self.state = State::Starved;
+                    stats.accept_pauses += 1;
+                    let wait = self.wait;
+                    self.wait = (wait * 2).min(LONGEST_WAIT);
+                    return Accepted::Starved(wait, error);
+                }
+            }
+        }
+        Accepted::Wait
+    }
+}
+
+/// Whether an error of `accept` concerns only the connection that was to be accepted. Linux passes on here whatever
+/// network error is already pending on the new socket; accept(2) lists them and says to go on. Anything else (no
+/// descriptors, no memory, or something unheard of) would only come again at once, so it pauses the listener.
+fn is_callers(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let Some(errno) = error.raw_os_error() else {
+        return false;
+    };
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if Errno::from_raw(errno) == Errno::ENONET {
+        return true;
+    }
+    matches!(
+        Errno::from_raw(errno),
+        Errno::ECONNABORTED
+            | Errno::ECONNRESET
+            | Errno::EPROTO
+            | Errno::EPERM
+            | Errno::ENETDOWN
+            | Errno::ENETUNREACH
+            | Errno::ENOPROTOOPT
+            | Errno::EHOSTDOWN
+            | Errno::EHOSTUNREACH
+            | Errno::EOPNOTSUPP
+            | Errno::ETIMEDOUT
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::net::Ipv4Addr;
+
+    use nix::errno::Errno;
+
+    use super::*;
+
+    /// Answers `accept` from a list, and then with "not now".
+    struct Script(RefCell<VecDeque<Option<Errno>>>);
+
+    impl Accept for Script {
+        type Stream = ();
+
+        fn accept(&self) -> io::Result<((), SocketAddr)> {
+            match self.0.borrow_mut().pop_front() {
+                Some(None) => Ok(((), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)))),
+                Some(Some(errno)) => Err(errno.into()),
+                None => Err(Errno::EAGAIN.into()),
+            }
+        }
+    }
+
+    fn acceptor(script: impl IntoIterator<Item = Option<Errno>>) -> Acceptor<Script> {
+        let mut acceptor = Acceptor::new(Script(RefCell::new(script.into_iter().collect())));
+        acceptor.ready();
+        acceptor
+    }
+
+    #[test]
+    fn a_caller_who_is_gone_already_is_passed_over() {
+        let gone = [
+            Errno::ECONNABORTED,
+            Errno::EPROTO,
+            Errno::EINTR,
+            Errno::ENETDOWN,
+        ];
+        let mut acceptor = acceptor(gone.into_iter().map(Some).chain([None]));
+        let (mut budget, mut stats) = (10, Stats::default());
+        let next = acceptor.next(&mut budget, true, &mut stats);
+        assert!(matches!(next, Accepted::Caller(..)), "{next:?}");
+        assert_eq!((budget, stats.accept_aborted), (5, 3));
+        assert!(matches!(
+            acceptor.next(&mut budget, true, &mut stats),
+            Accepted::Wait
+        ));
+    }
+
+    #[test]
+    fn a_flood_of_aborted_callers_costs_the_budget_and_no_more() {
+        let mut acceptor = acceptor(std::iter::repeat_n(Some(Errno::ECONNABORTED), 1000));
+        let (mut budget, mut stats) = (64, Stats::default());
+        assert!(matches!(
+            acceptor.next(&mut budget, true, &mut stats),
+            Accepted::Yield
+        ));
+        assert_eq!(stats.accept_aborted, 64);
+    }
+
+    #[test]
+    fn without_descriptors_it_pauses_twice_as_long_each_time_up_to_a_second() {
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
+            let mut acceptor = acceptor(std::iter::repeat_n(Some(errno), 9));
+            let (mut budget, mut stats) = (100, Stats::default());
+            let mut waits = Vec::new();
+            for _ in 0..9 {
+                match acceptor.next(&mut budget, true, &mut stats) {
+                    Accepted::Starved(wait, _) => waits.push(wait.as_millis()),
+                    other => panic!("{other:?}"),
+                }
+                // Paused: neither an event nor another try asks the system.
+                acceptor.ready();
+                assert!(matches!(
+                    acceptor.next(&mut budget, true, &mut stats),
+                    Accepted::Wait
+                ));
+                assert!(acceptor.resume());
+            }
+            assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+            assert_eq!(stats.accept_pauses, 9);
+        }
+    }
+
+    #[test]
+    fn after_a_pause_the_waiting_callers_are_taken_without_a_new_event() {
+        let mut acceptor = acceptor([Some(Errno::EMFILE), None, None, Some(Errno::EMFILE)]);
+        let (mut budget, mut stats) = (100, Stats::default());
+        assert!(matches!(
+            acceptor.next(&mut budget, true, &mut stats),
+            Accepted::Starved(..)
+        ));
+        acceptor.resume();
+        for _ in 0..2 {
+            let next = acceptor.next(&mut budget, true, &mut stats);
+            assert!(matches!(next, Accepted::Caller(..)), "{next:?}");
+        }
+        // It went well in between: the next pause is a short one again.
+        match acceptor.next(&mut budget, true, &mut stats) {
+            Accepted::Starved(wait, _) => assert_eq!(wait, FIRST_WAIT),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn at_the_limit_callers_stay_in_the_backlog() {
+        let mut acceptor = acceptor([None]);
+        let (mut budget, mut stats) = (100, Stats::default());
+        assert!(matches!(
+            acceptor.next(&mut budget, false, &mut stats),
+            Accepted::Wait
+        ));
+        assert!(matches!(
+            acceptor.next(&mut budget, true, &mut stats),
+            Accepted::Wait
+        ));
+        assert_eq!((budget, stats.limit_pauses), (100, 1));
+        acceptor.resume();
+        assert!(matches!(
+            acceptor.next(&mut budget, true, &mut stats),
+            Accepted::Caller(..)
+        ));
+    }
+}

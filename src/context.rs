@@ -1,0 +1,330 @@
+//! What a callback may do: [`Context`] is the whole of a reactor but for its handler, its events and its read buffer.
+//!
+//! The parts: [`Connection`] and its [`Output`] in `context/connection.rs`, UDP in `context/datagrams.rs`, listeners and dials
+//! in `context/open.rs`, a connection's slot and its deadlines in `context/slot.rs`.
+
+mod connection;
+mod datagrams;
+mod open;
+mod slot;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use mio::Interest;
+use mio::event::Source;
+use slab::Slab;
+
+use crate::clock::Clock;
+use crate::error::CloseReason;
+use crate::limits::Limits;
+use crate::link::{Phase, Shared, Tag};
+use crate::net::Poll;
+use crate::stats::Stats;
+use crate::timer::Wheel;
+use crate::timers::{Alarm, Timers};
+use crate::token::{ConnectionId, Generations, Key, Kind, SourceId, TimerId};
+
+pub use connection::{Connection, Output};
+pub(crate) use datagrams::UdpSlot;
+pub use datagrams::{Datagrams, SendOutcome};
+pub(crate) use open::ListenerSlot;
+pub(crate) use slot::{Overdue, Slot};
+
+/// What every callback is lent: the reactor's connections, listeners, sockets and timers, to be used by their ids.
+///
+/// No callback runs inside another. What one starts here (a close, a connect, a write to another connection) calls back
+/// later, in the same turn or the next one.
+pub struct Context<S> {
+    pub(crate) poll: Poll,
+    pub(crate) clock: Clock,
+    pub(crate) generations: Generations,
+    pub(crate) slots: Slab<Slot<S>>,
+    pub(crate) shared: Shared,
+    pub(crate) listeners: Slab<ListenerSlot>,
+    pub(crate) udp: Slab<UdpSlot>,
+    /// Generations of the foreign sources.
+    pub(crate) sources: Slab<u32>,
+    /// The connections' deadlines.
+    pub(crate) wheel: Wheel,
+    pub(crate) timers: Timers,
+    /// Who has more to do in the next turn, although no event will say so.
+    pub(crate) ready: VecDeque<(Kind, Key)>,
+    /// Connections that somebody else wrote to or changed: to be seen to before the next poll.
+    pub(crate) dirty: Vec<Key>,
+    /// Connections that are closed and wait to be removed, at the end of the turn.
+    pub(crate) ended: Vec<Key>,
+    /// The connection whose callback runs; [`NOBODY`] when none does.
+    pub(crate) current: u32,
+    pub(crate) drain: Drain,
+}
+
+/// The index of no connection.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
+/// How far a drain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drain {
+    No,
+    /// Asked for: the reactor begins at the end of the turn.
+    Asked {
+        deadline: Instant,
+    },
+    /// Nothing is accepted any more.
+    Going,
+    /// The deadline has come, or nobody is left.
+    Over {
+        cut: usize,
+    },
+}
+
+impl<S> Context<S> {
+    pub(crate) fn new(poll: Poll, limits: Limits) -> Context<S> {
+        let clock = Clock::new();
+        Context {
+            poll,
+            generations: Generations::default(),
+            slots: Slab::new(),
+            shared: Shared::new(limits),
+            listeners: Slab::new(),
+            udp: Slab::new(),
+            sources: Slab::new(),
+            wheel: Wheel::new(clock.tick()),
+            timers: Timers::new(&clock),
+            clock,
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            ended: Vec::new(),
+            current: NOBODY,
+            drain: Drain::No,
+        }
+    }
+
+    /// The connection of this id; `None` once it's closed.
+    pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_, S>> {
+        let slot = self.slot(id.0)?;
+        // What is closed and only waits for `on_close` is gone for everybody else.
+        (slot.link.phase() != Phase::Closed).then(|| Connection::new(self, id.0.index))
+    }
+
+    /// The ids of all connections that are open or connecting, in no order. Walking them costs as much as there ever
+    /// were at once.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
+        let present = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.link.phase() != Phase::Closed);
+        present.map(|(index, slot)| ConnectionId(slot.key(index as u32)))
+    }
+
+    /// The time, read once a turn: cheap, and the same for all callbacks of a turn.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// The limits that the reactor was made with.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// A copy of the counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with `key`, once, when `after` has passed: never early, and as
+    /// much later as the turn takes. Any duration will do. O(1), like [`Context::cancel`].
+    pub fn timer(&mut self, after: Duration, key: u64) -> TimerId {
+        // A time that the clock can't say is beyond every wait: 100 years stand for it.
+        const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
+        let now = self.clock.now();
+        let due = now.checked_add(after).unwrap_or_else(|| now + FAR);
+        self.timers
+            .set(&self.clock, &mut self.generations, due, Alarm::Handler(key))
+    }
+
+    /// Takes a timer back; false when it has fired or was cancelled already.
+    pub fn cancel(&mut self, timer: TimerId) -> bool {
+        self.timers.cancel(timer)
+    }
+
+    /// Lets the reactor poll a source of yours too: [`Handler::on_ready`](crate::Handler::on_ready) is called with what its
+    /// events say. You keep the source, and read or write it to `WouldBlock` each time: edges are told once.
+    /// It must stay alive and registered only here until [`Context::deregister`].
+    ///
+    /// # Errors
+    /// As the system gives them; `EPERM` for a regular file on epoll: it can't be polled.
+    pub fn register(
+        &mut self,
+        source: &mut (impl Source + ?Sized),
+        interest: Interest,
+    ) -> io::Result<SourceId> {
+        let generation = self.generations.draw();
+        let entry = self.sources.vacant_entry();
+        let key = Key {
+            index: entry.key() as u32,
+            generation,
+        };
+        self.poll
+            .register_source(source, key.token(Kind::Source), interest)?;
+        entry.insert(generation);
+        Ok(SourceId(key))
+    }
+
+    /// Changes what a source is polled for, and tells its present readiness anew.
+    ///
+    /// # Errors
+    /// `NotFound` when `id` is not registered; else as the system gives them.
+    pub fn reregister(
+        &mut self,
+        source: &mut (impl Source + ?Sized),
+        id: SourceId,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.known_source(id)?;
+        self.poll
+            .reregister_source(source, id.0.token(Kind::Source), interest)
+    }
+
+    /// Polls a source no longer.
+    ///
+    /// # Errors
+    /// `NotFound` when `id` is not registered; else as the system gives them.
+    pub fn deregister(
+        &mut self,
+        source: &mut (impl Source + ?Sized),
+        id: SourceId,
+    ) -> io::Result<()> {
+        self.known_source(id)?;
+        self.sources.remove(id.0.index as usize);
+        self.poll.deregister_source(source)
+    }
+
+    pub(crate) fn known_source(&self, id: SourceId) -> io::Result<()> {
+        match self.sources.get(id.0.index as usize) {
+            Some(&generation) if generation == id.0.generation => Ok(()),
+            _ => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "no such source is registered",
+            )),
+        }
+    }
+
+    /// Ends everything in good order, within `within`: listeners and UDP sockets are closed at the end of the turn, what has
+    /// arrived on each connection is answered, then our side of it is finished and the peer's end waited for. When nobody is
+    /// left, or at the deadline, `turn` and `run` return [`Ended::Drained`](crate::Ended::Drained), which says how many were
+    /// cut. A second call changes nothing.
+    pub fn drain(&mut self, within: Duration) {
+        if self.drain == Drain::No {
+            let now = self.clock.now();
+            let deadline = now
+                .checked_add(within)
+                .unwrap_or(now + Duration::from_secs(86_400));
+            self.drain = Drain::Asked { deadline };
+        }
+    }
+
+    /// Whether a drain was asked for.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain != Drain::No
+    }
+
+    pub(crate) fn slot(&mut self, key: Key) -> Option<&mut Slot<S>> {
+        self.slots
+            .get_mut(key.index as usize)
+            .filter(|slot| slot.generation == key.generation)
+    }
+
+    /// Whether the connection at `index` is the one whose callback runs.
+    #[inline]
+    pub(crate) fn is_current(&self, index: u32) -> bool {
+        self.current == index
+    }
+
+    /// Has the connection at `index` seen to before the next poll, unless its own callback runs: then that is due anyway.
+    pub(crate) fn touch(&mut self, index: u32) {
+        if self.is_current(index) {
+            return;
+        }
+        let slot = &mut self.slots[index as usize];
+        if slot.link.tag(Tag::Dirty) {
+            self.dirty.push(slot.key(index));
+        }
+    }
+
+    /// Has the connection at `index` come again in the next turn.
+    pub(crate) fn enqueue(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot.link.tag(Tag::Queued) {
+            self.ready.push_back((Kind::Connection, slot.key(index)));
+        }
+    }
+
+    /// Has the closed connection at `index` removed at the end of the turn.
+    pub(crate) fn end(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot.link.tag(Tag::Ended) {
+            self.ended.push(slot.key(index));
+        }
+    }
+
+    /// Reads the time, and tells it to the wheels before anything is armed.
+    pub(crate) fn update_clock(&mut self) {
+        self.clock.update();
+        self.wheel.advance(&mut self.slots, self.clock.tick());
+        self.timers.advance(&self.clock);
+    }
+
+    /// Whether there is something to do that no event will announce.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+            || !self.dirty.is_empty()
+            || !self.ended.is_empty()
+            || matches!(self.drain, Drain::Asked { .. } | Drain::Over { .. })
+    }
+
+    /// The tick at which the next deadline or timer may be due.
+    pub(crate) fn next_tick(&self) -> Option<u32> {
+        let now = self.clock.tick();
+        let ticks = [self.wheel.next(), self.timers.wheel().next()];
+        ticks.into_iter().flatten().min_by_key(|tick| {
+            // Ticks go round; what lies behind counts as due now.
+            let ahead = tick.wrapping_sub(now);
+            if ahead > crate::timer::MAX_AHEAD {
+                0
+            } else {
+                ahead
+            }
+        })
+    }
+
+    /// Counts a connection as closed.
+    pub(crate) fn count_closed(&mut self, reason: CloseReason) {
+        self.shared.stats.open -= 1;
+        self.shared.stats.closed[reason.kind()] += 1;
+    }
+
+    /// Counts a connection as open.
+    pub(crate) fn count_open(&mut self) {
+        let stats = &mut self.shared.stats;
+        stats.open += 1;
+        stats.peak_open = stats.peak_open.max(stats.open);
+    }
+}
+
+impl<S> fmt::Debug for Context<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("connections", &self.slots.len())
+            .field("listeners", &self.listeners.len())
+            .field("udp", &self.udp.len())
+            .field("drain", &self.drain)
+            .finish_non_exhaustive()
+    }
+}

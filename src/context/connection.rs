@@ -1,0 +1,257 @@
+//! One connection, as a callback has it in hands.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::error::CloseReason;
+use crate::link::{Link, Phase, Pressure, Shared};
+use crate::net::TcpStream;
+use crate::token::ConnectionId;
+
+use super::{Context, Slot};
+
+/// A connection, lent to a callback: its session, its output, its end.
+///
+/// What is written to the connection whose callback runs is gathered and leaves in one system call when the callback
+/// returns; a large write goes out at once, straight from the caller's slice. What is written to any other connection
+/// is queued, and goes out before the next poll.
+pub struct Connection<'a, S> {
+    context: &'a mut Context<S>,
+    index: u32,
+}
+
+impl<'a, S> Connection<'a, S> {
+    pub(crate) fn new(context: &'a mut Context<S>, index: u32) -> Connection<'a, S> {
+        Connection { context, index }
+    }
+
+    #[inline]
+    fn slot(&self) -> &Slot<S> {
+        &self.context.slots[self.index as usize]
+    }
+
+    #[inline]
+    fn slot_mut(&mut self) -> &mut Slot<S> {
+        &mut self.context.slots[self.index as usize]
+    }
+
+    /// The link with what it needs beside it.
+    #[inline]
+    fn parts(&mut self) -> (&mut Link<TcpStream>, &mut Shared) {
+        (
+            &mut self.context.slots[self.index as usize].link,
+            &mut self.context.shared,
+        )
+    }
+
+    /// Has the connection seen to, when its own callback is not running.
+    fn touch(&mut self) {
+        self.context.touch(self.index);
+    }
+
+    /// The connection's id, by which others can reach it as long as it's open.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        ConnectionId(self.slot().key(self.index))
+    }
+
+    /// The session.
+    #[must_use]
+    #[inline]
+    pub fn session(&self) -> &S {
+        &self.slot().session
+    }
+
+    /// The session, to be changed.
+    #[inline]
+    pub fn session_mut(&mut self) -> &mut S {
+        &mut self.slot_mut().session
+    }
+
+    /// The session and the connection's output at once, so that a session can write into its own connection.
+    pub fn split(&mut self) -> (&mut S, Output<'_>) {
+        let current = self.context.is_current(self.index);
+        if !current {
+            self.touch();
+        }
+        let slot = &mut self.context.slots[self.index as usize];
+        let output = Output {
+            link: &mut slot.link,
+            shared: &mut self.context.shared,
+            current,
+        };
+        (&mut slot.session, output)
+    }
+
+    /// Writes all of `bytes`; what the socket doesn't take is queued. Says how the pending output stands afterwards. It
+    /// never fails: a connection that breaks says so by [`Handler::on_close`](crate::Handler::on_close).
+    #[inline]
+    pub fn write(&mut self, bytes: &[u8]) -> Pressure {
+        let current = self.context.is_current(self.index);
+        if !current {
+            self.touch();
+        }
+        let (link, shared) = self.parts();
+        link.write(shared, bytes, current)
+    }
+
+    /// Writes all of `parts`, in their order, as one [`Connection::write`] after the other would: what is small is gathered, so
+    /// nothing is saved by joining it first.
+    pub fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> Pressure {
+        let mut pressure = self.pressure();
+        for part in parts {
+            pressure = self.write(part);
+        }
+        pressure
+    }
+
+    /// How the pending output stands.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        self.slot().link.pressure()
+    }
+
+    /// Bytes of output that no socket has taken yet, those gathered by the running callback not counted.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.slot().link.pending()
+    }
+
+    /// Reads no more, and gives the handler neither data nor the peer's end, until [`Connection::resume`].
+    ///
+    /// A connection that breaks while it's paused is closed when it's written to or resumed: what the peer sent before may
+    /// still be wanted.
+    pub fn pause(&mut self) {
+        self.slot_mut().link.pause();
+    }
+
+    /// Reads again. Input that was left unconsumed comes again first.
+    pub fn resume(&mut self) {
+        self.slot_mut().link.resume();
+        self.touch();
+    }
+
+    /// Whether reading is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.slot().link.is_paused()
+    }
+
+    /// Sets whether reading goes on while output is pending beyond the high-water mark. It does from the start on an outbound
+    /// connection and doesn't on an accepted one: two ends that both stop reading while they write would wait
+    /// for each other for good.
+    pub fn read_on(&mut self, on: bool) {
+        self.slot_mut().link.read_on(on);
+        self.touch();
+    }
+
+    /// Finishes our side: what is pending is sent, then the end of the stream. The peer may go on sending. Writes after this
+    /// are dropped.
+    pub fn finish(&mut self) {
+        self.slot_mut().link.finish();
+        self.touch();
+    }
+
+    /// Closes the connection for `reason`: what is pending is sent, then our side is finished, then what still arrives is thrown
+    /// away, within bounds, until the peer has finished too. No callback but `on_close` comes any more.
+    pub fn close(&mut self, reason: CloseReason) {
+        let (link, shared) = self.parts();
+        link.close(shared, reason);
+        self.touch();
+    }
+
+    /// Cuts the connection off: what is pending is lost, the peer gets a reset.
+    pub fn abort(&mut self) {
+        let (link, shared) = self.parts();
+        link.abort(shared, CloseReason::Aborted);
+        self.touch();
+    }
+
+    /// Gives the connection an idle timeout of its own; `None`: none.
+    pub fn idle_timeout(&mut self, timeout: Option<Duration>) {
+        self.context.set_idle_timeout(self.index, timeout);
+    }
+
+    /// Whether the connection is established and not closing.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.slot().link.phase() == Phase::Open
+    }
+
+    /// The peer's address, asked of the system.
+    ///
+    /// # Errors
+    /// `NotConnected` after a reset, and while the connection is not established. Who wants to print the address at the
+    /// end keeps it in the session, from [`Handler::on_accept`](crate::Handler::on_accept).
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.slot().link.stream().peer_addr()
+    }
+
+    /// Our own address on this connection, asked of the system.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.slot().link.stream().local_addr()
+    }
+
+    /// Everything else in the reactor: this is the way to other connections.
+    pub fn context(&mut self) -> &mut Context<S> {
+        self.context
+    }
+}
+
+impl<S> fmt::Debug for Connection<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("id", &self.id())
+            .field("phase", &self.slot().link.phase())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The output of one connection, apart from its session; see [`Connection::split`].
+///
+/// As [`io::Write`] it takes all it's given, and fails with `BrokenPipe` on a connection that takes no more.
+pub struct Output<'a> {
+    link: &'a mut Link<TcpStream>,
+    shared: &'a mut Shared,
+    current: bool,
+}
+
+impl Output<'_> {
+    /// As [`Connection::write`].
+    pub fn send(&mut self, bytes: &[u8]) -> Pressure {
+        self.link.write(self.shared, bytes, self.current)
+    }
+
+    /// As [`Connection::pressure`].
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        self.link.pressure()
+    }
+}
+
+impl io::Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.send(bytes) {
+            Pressure::Closed => Err(io::ErrorKind::BrokenPipe.into()),
+            Pressure::Low | Pressure::High => Ok(bytes.len()),
+        }
+    }
+
+    /// Does nothing: what is written goes out when the callback returns.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Output<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("pending", &self.link.pending())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,202 @@
+//! UDP, as a callback has it in hands.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::net::UdpSocket;
+use crate::nonblocking;
+use crate::token::UdpId;
+
+use super::Context;
+
+/// A UDP socket in its table.
+#[derive(Debug)]
+pub(crate) struct UdpSlot {
+    pub(crate) socket: UdpSocket,
+    /// Its own address, kept because every datagram's source is compared with it.
+    address: Option<SocketAddr>,
+    pub(crate) generation: u32,
+    /// Whether it stands in the ready queue.
+    pub(crate) queued: bool,
+}
+
+impl UdpSlot {
+    pub(crate) fn new(socket: UdpSocket, generation: u32) -> UdpSlot {
+        UdpSlot {
+            address: Some(socket.local_addr()),
+            socket,
+            generation,
+            queued: false,
+        }
+    }
+}
+
+/// What became of a datagram that was to be sent. Whatever it is, it's counted, and nothing waits: UDP promises nothing, and
+/// a queue would only make what is late later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// The system took it.
+    Sent,
+    /// The socket's buffer is full; it was dropped.
+    Blocked,
+    /// The system refused it, with this kind of error; it was dropped.
+    Failed(io::ErrorKind),
+    /// There is no such socket (any more).
+    NoSocket,
+}
+
+/// A datagram that has arrived, beside its bytes: where from, where to, and how to answer it.
+pub struct Datagrams<'a, S> {
+    context: &'a mut Context<S>,
+    socket: UdpId,
+    from: SocketAddr,
+    to: Option<IpAddr>,
+}
+
+impl<'a, S> Datagrams<'a, S> {
+    pub(crate) fn new(
+        context: &'a mut Context<S>,
+        socket: UdpId,
+        from: SocketAddr,
+        to: Option<IpAddr>,
+    ) -> Datagrams<'a, S> {
+        Datagrams {
+            context,
+            socket,
+            from,
+            to,
+        }
+    }
+
+    /// The socket that it came to.
+    #[must_use]
+    pub fn socket(&self) -> UdpId {
+        self.socket
+    }
+
+    /// Who sent it, as far as UDP can tell.
+    #[must_use]
+    pub fn from(&self) -> SocketAddr {
+        self.from
+    }
+
+    /// The address of ours that it was sent to, where the socket is bound to a wildcard and the system says it.
+    #[must_use]
+    pub fn to(&self) -> Option<IpAddr> {
+        self.to
+    }
+
+    /// Sends `bytes` back, from the address that was asked.
+    pub fn reply(&mut self, bytes: &[u8]) -> SendOutcome {
+        let (from, to) = (self.from, self.to);
+        self.context.send_from(self.socket, to, from, bytes)
+    }
+
+    /// Everything else in the reactor.
+    pub fn context(&mut self) -> &mut Context<S> {
+        self.context
+    }
+}
+
+impl<S> fmt::Debug for Datagrams<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Datagrams")
+            .field("socket", &self.socket)
+            .field("from", &self.from)
+            .field("to", &self.to)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> Context<S> {
+    /// Sends a datagram to `to`; on a connected socket, to its peer.
+    pub fn send_to(&mut self, socket: UdpId, to: SocketAddr, bytes: &[u8]) -> SendOutcome {
+        self.send_from(socket, None, to, bytes)
+    }
+
+    /// Sends a datagram from the address `from` of ours, where the socket is bound to a wildcard.
+    fn send_from(
+        &mut self,
+        id: UdpId,
+        from: Option<IpAddr>,
+        to: SocketAddr,
+        bytes: &[u8],
+    ) -> SendOutcome {
+        let stats = &mut self.shared.stats;
+        let Some(slot) = self.udp.get_mut(id.0.index as usize) else {
+            return SendOutcome::NoSocket;
+        };
+        if slot.generation != id.0.generation {
+            return SendOutcome::NoSocket;
+        }
+        let outcome = loop {
+            match slot.socket.send(bytes, to, from) {
+                Err(error) if nonblocking::is_interrupted(&error) => {}
+                outcome => break outcome,
+            }
+        };
+        match outcome {
+            Ok(_) => {
+                stats.datagrams_out += 1;
+                stats.datagram_bytes_out += bytes.len() as u64;
+                SendOutcome::Sent
+            }
+            Err(error) if nonblocking::is_blocked(&error) || is_full(&error) => {
+                stats.datagrams_blocked += 1;
+                SendOutcome::Blocked
+            }
+            Err(error) => {
+                stats.datagrams_failed += 1;
+                SendOutcome::Failed(error.kind())
+            }
+        }
+    }
+
+    pub(crate) fn udp_slot(&mut self, id: UdpId) -> Option<&mut UdpSlot> {
+        let slot = self.udp.get_mut(id.0.index as usize)?;
+        (slot.generation == id.0.generation).then_some(slot)
+    }
+
+    /// The address that a UDP socket has, with the port that port 0 became; `None` once it's closed.
+    #[must_use]
+    pub fn udp_addr(&self, id: UdpId) -> Option<SocketAddr> {
+        let slot = self.udp.get(id.0.index as usize)?;
+        if slot.generation != id.0.generation {
+            return None;
+        }
+        slot.address
+    }
+
+    /// Whether `address` is that of one of this reactor's own UDP sockets, as far as can be told: the port must be the same, and
+    /// the address too, or the socket must be bound to all of this machine's.
+    #[must_use]
+    pub fn is_own_udp(&self, address: SocketAddr) -> bool {
+        let wanted = address.ip().to_canonical();
+        self.udp
+            .iter()
+            .filter_map(|(_, slot)| slot.address)
+            .any(|own| {
+                let ip = own.ip().to_canonical();
+                own.port() == address.port() && (ip == wanted || ip.is_unspecified())
+            })
+    }
+
+    /// Closes a UDP socket; false when it was closed already. Datagrams in its buffer are lost.
+    pub fn close_udp(&mut self, id: UdpId) -> bool {
+        if self.udp_slot(id).is_none() {
+            return false;
+        }
+        let mut slot = self.udp.remove(id.0.index as usize);
+        if let Err(error) = self.poll.deregister_udp(&mut slot.socket) {
+            // Closing the descriptor, which follows, takes it out of the poll as well.
+            log::debug!("could not deregister a UDP socket: {error}");
+        }
+        true
+    }
+}
+
+/// Whether the system had no room for a datagram: BSDs say so with `ENOBUFS`, Linux for a full device queue.
+fn is_full(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32)
+}

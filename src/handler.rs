@@ -1,0 +1,122 @@
+//! What an embedder writes: the [`Handler`].
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::context::{Connection, Context, Datagrams};
+use crate::error::CloseReason;
+use crate::readiness::Readiness;
+use crate::token::{ConnectionId, ListenerId, SourceId};
+
+/// A caller, before the handler has decided about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The listener that it came to.
+    pub listener: ListenerId,
+    /// Where it calls from.
+    pub peer: SocketAddr,
+}
+
+/// What happens on a reactor's connections, sockets and timers, one method for each; all but two do nothing by default.
+///
+/// The reactor lends the handler to its turns, so you keep it, and have it back between two of them. No method is
+/// called while another one runs. A panic in one is yours: it goes through `turn` to its caller, and
+/// the reactor should then be dropped, which closes all its descriptors.
+///
+/// For one connection the order is: `on_accept` (or [`Context::connect`]), `on_open`, any number of `on_data` and
+/// `on_drained`, at most one `on_eof`, and exactly one `on_close`. A dial that fails has one `on_connect_failed`
+/// instead of all the rest.
+///
+/// ```
+/// use oread::{Accepted, Connection, Context, Handler};
+///
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     type Session = ();
+///     type Message = ();
+///
+///     fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+///         Some(())
+///     }
+///
+///     fn on_data(&mut self, connection: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+///         connection.write(data);
+///         data.len()
+///     }
+/// }
+/// ```
+pub trait Handler: Sized {
+    /// What is kept for each connection, inline in its slot: up to 16 bytes cost nothing.
+    type Session;
+    /// What other threads may post, through a [`Handle`](crate::Handle).
+    type Message: Send + 'static;
+
+    /// Somebody calls. `None` refuses: the connection is closed, and nothing else is heard of it.
+    fn on_accept(
+        &mut self,
+        context: &mut Context<Self::Session>,
+        caller: &Accepted,
+    ) -> Option<Self::Session>;
+
+    /// A connection is there, accepted or dialed: the first chance to speak.
+    fn on_open(&mut self, _connection: &mut Connection<'_, Self::Session>) {}
+
+    /// Input, from the first byte that was not consumed. Returns how many bytes of it are consumed.
+    ///
+    /// What is left is kept, up to [`Limits::max_input`](crate::Limits::max_input), and comes again in front of new
+    /// input; after [`Connection::resume`]; and when output that was under
+    /// [`Pressure::High`](crate::Pressure::High) has drained, even with nothing new: so a handler may stop early.
+    ///
+    /// # Panics
+    /// The reactor panics when more is said to be consumed than there was.
+    fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize;
+
+    /// The peer has finished; `rest` is what was never consumed, and is gone after this. By default our side is finished
+    /// as well, when the pending output is out; a handler that wants to go on sending doesn't, and finishes later.
+    fn on_eof(&mut self, connection: &mut Connection<'_, Self::Session>, _rest: &[u8]) {
+        connection.finish();
+    }
+
+    /// Output that was under [`Pressure::High`](crate::Pressure::High) has fallen to the low-water mark: the place to
+    /// resume whatever produces it.
+    fn on_drained(&mut self, _connection: &mut Connection<'_, Self::Session>) {}
+
+    /// A connection is over. Its id finds nothing any more; its session comes back.
+    fn on_close(
+        &mut self,
+        _context: &mut Context<Self::Session>,
+        _id: ConnectionId,
+        _session: Self::Session,
+        _reason: CloseReason,
+    ) {
+    }
+
+    /// A dial has failed, or was given up, before it was established. `TimedOut` is its own timeout or the system's.
+    fn on_connect_failed(
+        &mut self,
+        _context: &mut Context<Self::Session>,
+        _id: ConnectionId,
+        _session: Self::Session,
+        _error: io::Error,
+    ) {
+    }
+
+    /// A datagram, whole; it may be empty. Those that the read buffer cut don't come here: they are counted.
+    fn on_datagram(&mut self, _datagram: &mut Datagrams<'_, Self::Session>, _data: &[u8]) {}
+
+    /// A timer has fired; `key` is what it was set with.
+    fn on_timer(&mut self, _context: &mut Context<Self::Session>, _key: u64) {}
+
+    /// A message from another thread.
+    fn on_message(&mut self, _context: &mut Context<Self::Session>, _message: Self::Message) {}
+
+    /// A foreign source is ready; see [`Context::register`].
+    fn on_ready(
+        &mut self,
+        _context: &mut Context<Self::Session>,
+        _source: SourceId,
+        _readiness: Readiness,
+    ) {
+    }
+}
