@@ -1,0 +1,390 @@
+//! The echo: a [`Handler`] that sends back what comes, frame by frame or byte by byte.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use log::Level::{Debug, Trace};
+use log::{debug, log_enabled, trace, warn};
+
+use crate::context::{Connection, Context, Datagrams, SendOutcome};
+use crate::error::CloseReason;
+use crate::escape::Escaped;
+use crate::framing::Framing;
+use crate::handler::{Accepted, Handler};
+use crate::rate::{Bucket, LogLimiter, Rate, SourceBuckets};
+use crate::token::ConnectionId;
+
+/// How an [`Echo`] is to answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EchoOptions {
+    /// Where a frame ends. Default: raw, bytes as they come.
+    pub framing: Framing,
+    /// The longest payload of a frame, in bytes; raw has none. [`Limits::max_input`](crate::Limits::max_input) must
+    /// have room for it, its delimiter or prefix, and one byte: see [`EchoOptions::input_needed`]. Default: 1 MiB.
+    pub max_frame: usize,
+    /// The longest datagram that is answered, in bytes. Default: none but UDP's own.
+    pub max_datagram: Option<usize>,
+    /// Datagrams answered a second, in all; `None`: as many as come. Default: none.
+    pub udp_rate: Option<u32>,
+    /// Datagrams answered a second, for each source (an IPv4 address, an IPv6 network of 64 bits). Default: none.
+    pub udp_rate_per_source: Option<u32>,
+    /// Sources that are told apart; past them the stalest is forgotten. Default: 65,536.
+    pub udp_sources: u32,
+}
+
+impl Default for EchoOptions {
+    fn default() -> EchoOptions {
+        EchoOptions {
+            framing: Framing::Raw,
+            max_frame: 1 << 20,
+            max_datagram: None,
+            udp_rate: None,
+            udp_rate_per_source: None,
+            udp_sources: 1 << 16,
+        }
+    }
+}
+
+impl EchoOptions {
+    /// What [`Limits::max_input`](crate::Limits::max_input) must be at least, in bytes, for the longest frame to fit with its
+    /// prefix or delimiter.
+    #[must_use]
+    pub fn input_needed(&self) -> usize {
+        // 8: the longest prefix. 1: the limit itself already closes the connection.
+        self.max_frame.saturating_add(8 + 1)
+    }
+}
+
+/// What an [`Echo`] has counted, beside the reactor's [`Stats`](crate::Stats).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EchoStats {
+    /// Whole frames received; in raw framing, pieces as they were read.
+    pub frames_in: u64,
+    /// Frames sent back.
+    pub frames_out: u64,
+    /// Frames that were too long, or broken off by the peer's end.
+    pub frames_bad: u64,
+    /// Datagrams not answered because they came from a port below 1,024: from a service, not a client.
+    pub datagrams_low_port: u64,
+    /// Datagrams not answered because they came from a socket of this reactor.
+    pub datagrams_own: u64,
+    /// Datagrams not answered because of a rate.
+    pub datagrams_over_rate: u64,
+    /// Datagrams not answered because they were longer than [`EchoOptions::max_datagram`].
+    pub datagrams_too_long: u64,
+}
+
+impl EchoStats {
+    /// Datagrams that came and were, on purpose, not answered.
+    #[must_use]
+    pub fn datagrams_refused(&self) -> u64 {
+        self.datagrams_low_port
+            + self.datagrams_own
+            + self.datagrams_over_rate
+            + self.datagrams_too_long
+    }
+}
+
+/// What an echo keeps of a connection.
+#[derive(Debug, Default)]
+pub struct EchoSession {
+    /// Bytes of the frame that is under way that were looked at already.
+    scanned: usize,
+    /// The peer's address, kept only where somebody will print it: the socket forgets it when it's reset.
+    peer: Option<Box<SocketAddr>>,
+}
+
+/// The first port that is not reserved for services (RFC 6335, section 6: 0 to 1023 are the system ports). A datagram from
+/// below is an answer, or forged to make two servers talk to each other (CVE-1999-0103).
+const FIRST_USER_PORT: u16 = 1024;
+
+/// Bytes of a message that a log line shows.
+const SHOWN: usize = 256;
+
+/// Echoes TCP and UDP. See [`EchoOptions`] for how.
+pub struct Echo {
+    options: EchoOptions,
+    stats: EchoStats,
+    started: Instant,
+    rate: Option<Bucket>,
+    rate_per_source: Option<SourceBuckets>,
+    warnings: LogLimiter,
+}
+
+impl Echo {
+    /// An echo that answers as `options` say.
+    #[must_use]
+    pub fn new(options: EchoOptions) -> Echo {
+        // A second's worth may come at once.
+        let rate = |per_second| Rate {
+            per_second,
+            burst: per_second,
+        };
+        Echo {
+            stats: EchoStats::default(),
+            started: Instant::now(),
+            rate: options.udp_rate.map(|limit| Bucket::new(rate(limit), 0)),
+            rate_per_source: options
+                .udp_rate_per_source
+                .map(|limit| SourceBuckets::new(rate(limit), options.udp_sources)),
+            warnings: LogLimiter::new(
+                Rate {
+                    per_second: 5,
+                    burst: 20,
+                },
+                0,
+            ),
+            options,
+        }
+    }
+
+    /// A copy of the counters.
+    #[must_use]
+    pub fn stats(&self) -> EchoStats {
+        self.stats
+    }
+
+    /// Milliseconds since the echo was made.
+    fn millis<S>(&self, context: &Context<S>) -> u64 {
+        let since = context.now().saturating_duration_since(self.started);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Echoes the whole frames at the start of `data`: they lie side by side, so they are one write.
+    fn echo_frames(&mut self, connection: &mut Connection<'_, EchoSession>, data: &[u8]) -> usize {
+        let scanned = connection.session().scanned;
+        let mut frames = self
+            .options
+            .framing
+            .frames(data, scanned, self.options.max_frame);
+        let mut count = 0;
+        let mut broken = None;
+        for frame in frames.by_ref() {
+            match frame {
+                Ok(_) => count += 1,
+                Err(error) => broken = Some(error),
+            }
+        }
+        let consumed = frames.consumed();
+        connection.session_mut().scanned = frames.scanned();
+        self.stats.frames_in += count;
+        if count > 0 {
+            self.show_frames(connection, "received from", &data[..consumed]);
+            connection.write(&data[..consumed]);
+            self.stats.frames_out += count;
+            self.show_frames(connection, "sent to", &data[..consumed]);
+        }
+        if let Some(error) = broken {
+            self.refuse(connection, CloseReason::FrameTooLong, &error);
+        }
+        consumed
+    }
+
+    /// Closes a connection because of a bad frame, and says so. What was answered before still goes out.
+    #[cold]
+    fn refuse(
+        &mut self,
+        connection: &mut Connection<'_, EchoSession>,
+        reason: CloseReason,
+        why: &dyn fmt::Display,
+    ) {
+        self.stats.frames_bad += 1;
+        if let Some(suppressed) = self.warnings.permit(self.millis(connection.context())) {
+            let peer = Peer::of(connection);
+            warn!("closing {peer}: {why}{}", Suppressed(suppressed));
+        }
+        connection.close(reason);
+    }
+
+    /// Logs each of the whole frames in `data`, if anybody listens.
+    #[inline]
+    fn show_frames(&self, connection: &Connection<'_, EchoSession>, what: &str, data: &[u8]) {
+        if log_enabled!(Trace) {
+            let peer = Peer::of(connection);
+            for frame in self
+                .options
+                .framing
+                .frames(data, 0, self.options.max_frame)
+                .flatten()
+            {
+                show(what, &peer, frame.payload);
+            }
+        }
+    }
+
+    /// Whether a datagram may be answered; if not, it's counted.
+    fn may_answer(&mut self, datagram: &mut Datagrams<'_, EchoSession>, len: usize) -> bool {
+        let from = datagram.from();
+        let context = datagram.context();
+        let counter = if from.port() < FIRST_USER_PORT {
+            &mut self.stats.datagrams_low_port
+        } else if context.is_own_udp(from) {
+            &mut self.stats.datagrams_own
+        } else if self.options.max_datagram.is_some_and(|max| len > max) {
+            &mut self.stats.datagrams_too_long
+        } else if !self.is_within_rates(from, context.now()) {
+            &mut self.stats.datagrams_over_rate
+        } else {
+            return true;
+        };
+        *counter += 1;
+        debug!("no answer to {from}: {} bytes", len);
+        false
+    }
+
+    fn is_within_rates(&mut self, from: SocketAddr, now: Instant) -> bool {
+        if self.rate.is_none() && self.rate_per_source.is_none() {
+            return true;
+        }
+        let since = now.saturating_duration_since(self.started);
+        let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        // The source's own first: what it has too much must not use up what all have together.
+        let source = self
+            .rate_per_source
+            .as_mut()
+            .is_none_or(|rate| rate.take(from.ip(), now));
+        source && self.rate.as_mut().is_none_or(|rate| rate.take(now))
+    }
+}
+
+impl Handler for Echo {
+    type Session = EchoSession;
+    type Message = std::convert::Infallible;
+
+    fn on_accept(
+        &mut self,
+        _: &mut Context<EchoSession>,
+        caller: &Accepted,
+    ) -> Option<EchoSession> {
+        let peer = log_enabled!(Debug).then(|| Box::new(caller.peer));
+        Some(EchoSession { scanned: 0, peer })
+    }
+
+    fn on_open(&mut self, connection: &mut Connection<'_, EchoSession>) {
+        debug!("connected {}", Peer::of(connection));
+    }
+
+    #[inline]
+    fn on_data(&mut self, connection: &mut Connection<'_, EchoSession>, data: &[u8]) -> usize {
+        if self.options.framing != Framing::Raw {
+            return self.echo_frames(connection, data);
+        }
+        self.stats.frames_in += 1;
+        self.show_frames(connection, "received from", data);
+        connection.write(data);
+        self.stats.frames_out += 1;
+        self.show_frames(connection, "sent to", data);
+        data.len()
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_, EchoSession>, rest: &[u8]) {
+        match self.options.framing {
+            _ if rest.is_empty() => connection.finish(),
+            Framing::Fixed(_) | Framing::Length(_) => {
+                let why = Incomplete(rest.len());
+                self.refuse(connection, CloseReason::FrameIncomplete, &why);
+            }
+            // A last line without a newline is a line all the same.
+            _ => {
+                self.stats.frames_in += 1;
+                self.show_frames(connection, "received from", rest);
+                connection.write(rest);
+                self.stats.frames_out += 1;
+                connection.finish();
+            }
+        }
+    }
+
+    fn on_close(
+        &mut self,
+        _: &mut Context<EchoSession>,
+        _: ConnectionId,
+        session: EchoSession,
+        reason: CloseReason,
+    ) {
+        if let Some(peer) = session.peer {
+            debug!("disconnected {peer}: {reason}");
+        }
+    }
+
+    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, EchoSession>, data: &[u8]) {
+        let from = datagram.from();
+        if log_enabled!(Trace) {
+            show("received from", &from, data);
+        }
+        if !self.may_answer(datagram, data.len()) {
+            return;
+        }
+        match datagram.reply(data) {
+            SendOutcome::Sent if log_enabled!(Trace) => show("sent to", &from, data),
+            SendOutcome::Sent => {}
+            lost => debug!("the answer to {from} is lost: {lost:?}"),
+        }
+    }
+}
+
+impl fmt::Debug for Echo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Echo")
+            .field("options", &self.options)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One log line for one message.
+fn show(what: &str, peer: &dyn fmt::Display, payload: &[u8]) {
+    trace!("{what} {peer}: {}", Escaped::new(payload).limit(SHOWN));
+}
+
+/// A peer's address for a log line.
+struct Peer(Option<SocketAddr>);
+
+impl Peer {
+    fn of(connection: &Connection<'_, EchoSession>) -> Peer {
+        let kept = connection.session().peer.as_deref().copied();
+        Peer(kept.or_else(|| connection.peer_addr().ok()))
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("a peer that is gone"),
+        }
+    }
+}
+
+/// How many lines were left out before this one.
+struct Suppressed(u64);
+
+impl fmt::Display for Suppressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} more of the kind since the last line)"),
+        }
+    }
+}
+
+/// A frame that the peer's end broke off.
+struct Incomplete(usize);
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the peer finished {} bytes into a frame", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_s_session_fits_into_a_slot_of_sixty_four_bytes() {
+        assert_eq!(size_of::<EchoSession>(), 16);
+    }
+}

@@ -1,0 +1,212 @@
+//! The loop: poll, dispatch, and what no event announces.
+//!
+//! One turn, in order:
+//! 1. connections that were written to from outside are flushed;
+//! 2. the poll waits, no longer than the next deadline, and not at all while there is queued work;
+//! 3. the time is read;
+//! 4. each event goes to its connection, listener, socket or source (`reactor/dispatch.rs`);
+//! 5. whoever used up its budget in an earlier turn goes on;
+//! 6. timers and deadlines that have come, and messages of other threads;
+//! 7. connections that were written to by others' callbacks are flushed, and closed ones are removed: `on_close`
+//!    comes here, after everything else (`reactor/finish.rs`).
+
+mod dispatch;
+mod finish;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::context::Context;
+use crate::handle::{Handle, Mailbox};
+use crate::handler::Handler;
+use crate::limits::Limits;
+use crate::net::{Events, Poll};
+use crate::rate::{LogLimiter, Rate};
+use crate::token::{Key, Kind};
+
+/// A single-threaded reactor: it polls many connections and sockets, and calls a [`Handler`].
+///
+/// It starts no thread, changes no signal disposition, installs no logger and never exits. It runs the loop
+/// ([`Reactor::run`]), or one turn of it at a time ([`Reactor::turn`]), or inside another loop: by its
+/// descriptor, which is readable when there are events, and [`Reactor::next_timeout`].
+pub struct Reactor<H: Handler> {
+    context: Context<H::Session>,
+    events: Events,
+    /// Where all reads land. It lies outside the context, so that it can be lent to a callback beside it.
+    scratch: Box<[u8]>,
+    mailbox: Mailbox<H::Message>,
+    /// Whether the mailbox may hold messages.
+    mail: bool,
+    /// Whether the last poll brought as many events as it could: there may be more behind them.
+    full_batch: bool,
+    accept_warnings: LogLimiter,
+}
+
+/// What one turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Turn {
+    /// Events that the poll brought.
+    pub events: usize,
+    /// Whether there is more to do at once, of which no event will tell: the next turn won't wait. A loop around this one must
+    /// not sleep either.
+    pub more: bool,
+    /// Whether the reactor was stopped or has drained.
+    pub ended: Option<Ended>,
+}
+
+/// How a reactor's run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody asked it to stop. Everything is as it was; it can be run again.
+    Stopped,
+    /// It has drained: listeners, sockets and connections are closed.
+    Drained {
+        /// Connections that were cut off at the deadline.
+        cut: usize,
+    },
+}
+
+impl<H: Handler> Reactor<H> {
+    /// A reactor with the default [`Limits`].
+    ///
+    /// # Errors
+    /// When the system gives no poll: it is out of descriptors or memory.
+    pub fn new() -> io::Result<Reactor<H>> {
+        Reactor::with_limits(Limits::default())
+    }
+
+    /// A reactor with these limits. What can't be meant is put right: a buffer or a budget of nothing becomes 1.
+    ///
+    /// # Errors
+    /// As [`Reactor::new`].
+    pub fn with_limits(limits: Limits) -> io::Result<Reactor<H>> {
+        let limits = limits.sound();
+        let poll = Poll::new()?;
+        let waker = poll.waker(
+            Key {
+                index: 0,
+                generation: 0,
+            }
+            .token(Kind::Mailbox),
+        )?;
+        Ok(Reactor {
+            events: Events::with_capacity(limits.events),
+            scratch: vec![0; limits.read_buffer].into_boxed_slice(),
+            mailbox: Mailbox::new(limits.mailbox, waker),
+            mail: false,
+            full_batch: false,
+            // Enough to see what goes on, too few to fill a disk.
+            accept_warnings: LogLimiter::new(
+                Rate {
+                    per_second: 1,
+                    burst: 1,
+                },
+                0,
+            ),
+            context: Context::new(poll, limits),
+        })
+    }
+
+    /// What callbacks are lent, for use between the turns: to listen, to connect, to write.
+    pub fn context(&mut self) -> &mut Context<H::Session> {
+        &mut self.context
+    }
+
+    /// A handle for other threads.
+    #[must_use]
+    pub fn handle(&self) -> Handle<H::Message> {
+        self.mailbox.handle()
+    }
+
+    /// Runs until somebody asks the reactor to stop or to drain, by its [`Handle`] or its [`Context`].
+    ///
+    /// # Errors
+    /// Only what the system's poll gives; nothing that a peer does.
+    pub fn run(&mut self, handler: &mut H) -> io::Result<Ended> {
+        loop {
+            if let Some(ended) = self.turn(handler, None)?.ended {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Takes one turn, and waits for events at most `timeout` (`None`: as long as it takes). It comes back earlier when a deadline
+    /// or a signal does, or when there's queued work.
+    ///
+    /// # Errors
+    /// Only what the system's poll gives; nothing that a peer does.
+    pub fn turn(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<Turn> {
+        self.flush_dirty(handler);
+        let timeout = shorter(timeout, self.next_timeout());
+        self.context.poll.wait(&mut self.events, timeout)?;
+        self.context.update_clock();
+        self.full_batch = self.events.is_full();
+        let earlier = self.context.ready.len();
+
+        let events = self.dispatch(handler);
+        self.serve_ready(handler, earlier);
+        self.fire_timers(handler);
+        self.read_mail(handler);
+        self.flush_dirty(handler);
+        self.begin_drain(handler);
+        self.reap(handler);
+
+        let ended = self.take_end();
+        Ok(Turn {
+            events,
+            more: ended.is_none() && self.has_work(),
+            ended,
+        })
+    }
+
+    /// How long a loop around this one may sleep before it calls [`Reactor::turn`], if the descriptor does not become readable
+    /// before: zero when there's queued work, `None` when nothing but an event matters.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Duration> {
+        if self.has_work() {
+            return Some(Duration::ZERO);
+        }
+        let tick = self.context.next_tick()?;
+        // The time of the last turn is stale by what its callbacks took, and by what the embedder did since.
+        let since = Instant::now().saturating_duration_since(self.context.clock.now());
+        Some(self.context.clock.until(tick).saturating_sub(since))
+    }
+
+    fn has_work(&self) -> bool {
+        self.full_batch || self.mail || self.context.has_work()
+    }
+}
+
+/// The shorter of two waits, `None` being the longest.
+fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(not(mio_unsupported_force_poll_poll))]
+mod descriptor {
+    use std::os::fd::{AsRawFd, RawFd};
+
+    use super::{Handler, Reactor};
+
+    /// The poll's own descriptor: readable when there are events.
+    impl<H: Handler> AsRawFd for Reactor<H> {
+        fn as_raw_fd(&self) -> RawFd {
+            self.context.poll.as_raw_fd()
+        }
+    }
+}
+
+impl<H: Handler> fmt::Debug for Reactor<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reactor")
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}

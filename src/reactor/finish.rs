@@ -1,0 +1,253 @@
+//! What a turn does after its events: queued work, timers, messages, ends.
+
+use crate::context::{Drain, Overdue};
+use crate::error::CloseReason;
+use crate::handler::Handler;
+use crate::link::{Phase, Tag};
+use crate::timers::Alarm;
+use crate::token::{ConnectionId, Key, Kind, ListenerId, UdpId};
+
+use super::{Ended, Reactor};
+
+impl<H: Handler> Reactor<H> {
+    /// Goes on with those who were in the ready queue before this turn's events; who comes into it now waits for the next turn.
+    pub(super) fn serve_ready(&mut self, handler: &mut H, count: usize) {
+        for _ in 0..count {
+            let Some((kind, key)) = self.context.ready.pop_front() else {
+                return;
+            };
+            match kind {
+                Kind::Connection => {
+                    if let Some(slot) = self.context.slot(key) {
+                        slot.link.untag(Tag::Queued);
+                        self.drive(handler, key.index);
+                    }
+                }
+                Kind::Listener => {
+                    if let Some(slot) = self.context.listeners.get_mut(key.index as usize)
+                        && slot.generation == key.generation
+                    {
+                        slot.queued = false;
+                        self.accept(handler, key);
+                    }
+                }
+                Kind::Udp => {
+                    if let Some(slot) = self.context.udp_slot(UdpId(key)) {
+                        slot.queued = false;
+                        self.receive(handler, key);
+                    }
+                }
+                Kind::Source | Kind::Mailbox => {}
+            }
+        }
+    }
+
+    /// Drives the connections that somebody else has written to or changed. Who is touched meanwhile is queued work.
+    pub(super) fn flush_dirty(&mut self, handler: &mut H) {
+        if self.context.dirty.is_empty() {
+            return;
+        }
+        let mut dirty = std::mem::take(&mut self.context.dirty);
+        for key in dirty.drain(..) {
+            let Some(slot) = self.context.slot(key) else {
+                continue;
+            };
+            slot.link.untag(Tag::Dirty);
+            self.drive(handler, key.index);
+        }
+        if self.context.dirty.is_empty() {
+            self.context.dirty = dirty;
+        }
+    }
+
+    /// Calls for all deadlines and timers that have come. One that is set anew for now comes in the next turn.
+    pub(super) fn fire_timers(&mut self, handler: &mut H) {
+        while let Some((index, overdue)) = self.context.next_overdue() {
+            let slot = &mut self.context.slots[index as usize];
+            let shared = &mut self.context.shared;
+            match overdue {
+                Overdue::Nothing => continue,
+                Overdue::Connecting => slot.link.sever(shared, CloseReason::timed_out()),
+                Overdue::Close(reason) => slot.link.close(shared, reason),
+                Overdue::Sever(reason) => slot.link.sever(shared, reason),
+            }
+            if slot.link.phase() == Phase::Closed {
+                self.context.end(index);
+            } else {
+                self.drive(handler, index);
+            }
+        }
+        while let Some(alarm) = self.context.timers.expire(&self.context.clock) {
+            match alarm {
+                Alarm::Handler(key) => handler.on_timer(&mut self.context, key),
+                Alarm::Listener(id) => self.resume_listener(id),
+                Alarm::Drain => self.cut(),
+            }
+        }
+    }
+
+    /// Takes what other threads have posted, within the budget of a turn.
+    pub(super) fn read_mail(&mut self, handler: &mut H) {
+        if !std::mem::take(&mut self.mail) {
+            return;
+        }
+        self.mailbox.heard();
+        let budget = self.context.shared.limits.message_budget;
+        for taken in 0.. {
+            if taken == budget {
+                self.mail = true;
+                break;
+            }
+            let Some(message) = self.mailbox.take() else {
+                break;
+            };
+            self.context.shared.stats.messages += 1;
+            handler.on_message(&mut self.context, message);
+        }
+        if let Some(within) = self.mailbox.take_drain() {
+            self.context.drain(within);
+        }
+    }
+
+    /// Removes what is closed, and tells the handler. What its callbacks close comes in the next turn.
+    pub(super) fn reap(&mut self, handler: &mut H) {
+        if self.context.ended.is_empty() {
+            return;
+        }
+        let mut ended = std::mem::take(&mut self.context.ended);
+        for key in ended.drain(..) {
+            let Some(gone) = self.context.remove(key) else {
+                continue;
+            };
+            let id = ConnectionId(key);
+            if gone.opened {
+                self.context.count_closed(gone.reason);
+                handler.on_close(&mut self.context, id, gone.session, gone.reason);
+            } else {
+                self.context.shared.stats.connect_failed += 1;
+                let error = gone.reason.into_connect_error();
+                handler.on_connect_failed(&mut self.context, id, gone.session, error);
+            }
+        }
+        if self.context.ended.is_empty() {
+            self.context.ended = ended;
+        }
+        // Who left has made room, and given descriptors back.
+        self.resume_listeners();
+    }
+
+    fn resume_listeners(&mut self) {
+        for (index, slot) in &mut self.context.listeners {
+            if slot.acceptor.resume() && !std::mem::replace(&mut slot.queued, true) {
+                let key = Key {
+                    index: index as u32,
+                    generation: slot.generation,
+                };
+                self.context.ready.push_back((Kind::Listener, key));
+            }
+        }
+    }
+
+    fn resume_listener(&mut self, id: ListenerId) {
+        if let Some(slot) = self.context.listeners.get_mut(id.0.index as usize)
+            && slot.generation == id.0.generation
+            && slot.acceptor.resume()
+            && !std::mem::replace(&mut slot.queued, true)
+        {
+            self.context.ready.push_back((Kind::Listener, id.0));
+        }
+    }
+
+    /// Begins the drain that was asked for: who waits in a backlog is let in, for closing the listener would reset them; then
+    /// nothing is accepted or received any more, and every connection is to end.
+    pub(super) fn begin_drain(&mut self, handler: &mut H) {
+        let Drain::Asked { deadline } = self.context.drain else {
+            return;
+        };
+        self.context.drain = Drain::Going;
+        for key in keys(
+            self.context
+                .listeners
+                .iter()
+                .map(|(i, slot)| (i, slot.generation)),
+        ) {
+            let waiting = self.context.listener_backlog(ListenerId(key)).unwrap_or(0);
+            let budget = self.context.shared.limits.accept_budget;
+            for _ in 0..waiting.div_ceil(budget) + 1 {
+                if let Some(slot) = self.context.listeners.get_mut(key.index as usize) {
+                    slot.acceptor.ready();
+                    self.accept(handler, key);
+                }
+            }
+            self.context.close_listener(ListenerId(key));
+        }
+        for key in keys(
+            self.context
+                .udp
+                .iter()
+                .map(|(i, slot)| (i, slot.generation)),
+        ) {
+            self.context.close_udp(UdpId(key));
+        }
+        for key in keys(
+            self.context
+                .slots
+                .iter()
+                .map(|(i, slot)| (i, slot.generation)),
+        ) {
+            let slot = &mut self.context.slots[key.index as usize];
+            if slot.link.phase() == Phase::Connecting {
+                slot.link.sever(&mut self.context.shared, CloseReason::Cut);
+                self.context.end(key.index);
+            } else {
+                slot.link.drain();
+                self.drive(handler, key.index);
+            }
+        }
+        let context = &mut self.context;
+        let (clock, generations) = (&context.clock, &mut context.generations);
+        context
+            .timers
+            .set(clock, generations, deadline, Alarm::Drain);
+    }
+
+    /// Cuts what is left at the drain's deadline.
+    fn cut(&mut self) {
+        let mut cut = 0;
+        for key in keys(
+            self.context
+                .slots
+                .iter()
+                .map(|(i, slot)| (i, slot.generation)),
+        ) {
+            let slot = &mut self.context.slots[key.index as usize];
+            if slot.link.phase() != Phase::Closed {
+                cut += 1;
+                slot.link.cut(&mut self.context.shared);
+                self.context.end(key.index);
+            }
+        }
+        self.context.drain = Drain::Over { cut };
+    }
+
+    /// How the run ends, if it does with this turn.
+    pub(super) fn take_end(&mut self) -> Option<Ended> {
+        let nobody_left = self.context.slots.is_empty();
+        match self.context.drain {
+            Drain::Going if nobody_left => return Some(Ended::Drained { cut: 0 }),
+            Drain::Over { cut } if nobody_left => return Some(Ended::Drained { cut }),
+            _ => {}
+        }
+        self.mailbox.take_stop().then_some(Ended::Stopped)
+    }
+}
+
+/// The keys of a table's entries, so that the table may change while they are walked.
+fn keys(entries: impl Iterator<Item = (usize, u32)>) -> Vec<Key> {
+    entries
+        .map(|(index, generation)| Key {
+            index: index as u32,
+            generation,
+        })
+        .collect()
+}
