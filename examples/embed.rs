@@ -22,6 +22,8 @@ impl Handler for Echo {
 
 fn main() -> std::io::Result<()> {
     let mut reactor = Reactor::new()?;
-    reactor.context().listen(&ListenOptions::new(([127, 0, 0, 1], 7777).into()))?;
+    reactor
+        .context()
+        .listen(&ListenOptions::new(([127, 0, 0, 1], 7777).into()))?;
     reactor.run(&mut Echo).map(|_| ())
 }

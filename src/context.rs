@@ -277,7 +277,9 @@ impl<S> Context<S> {
     /// Reads the time, and tells it to the wheels before anything is armed.
     pub(crate) fn update_clock(&mut self) {
         self.clock.update();
-        self.wheel.advance(&mut self.slots, self.clock.tick());
+        if !self.wheel.is_empty() {
+            self.wheel.advance(&mut self.slots, self.clock.tick());
+        }
         self.timers.advance(&self.clock);
     }
 

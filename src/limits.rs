@@ -35,7 +35,8 @@ pub struct Limits {
     /// Output pending on all connections together, in bytes, past which no accepted connection that has some is
     /// read. Default: 1 GiB.
     pub max_pending: usize,
-    /// Bytes that one callback may write before they go out without waiting for its end. Default: 16 KiB.
+    /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`.
+    /// Default: 16 KiB.
     pub gather: usize,
     /// Read and write calls that one connection may take in one turn, at least 1. Default: 8.
     pub io_budget: u32,
@@ -112,6 +113,8 @@ impl Limits {
         self.max_connections = self.max_connections.min(crate::token::MAX_SLOTS);
         self.high_water = self.high_water.max(1);
         self.low_water = self.low_water.min(self.high_water - 1);
+        // What is only gathered must never be as much as to put a connection under pressure.
+        self.gather = self.gather.min(self.high_water - 1);
         self
     }
 }

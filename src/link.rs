@@ -21,9 +21,10 @@
 //!   a socket with unread input would send a reset, and a reset destroys replies that the peer has not read yet.
 //! - *Closed*: nothing moves any more. The owner drops the link.
 //!
-//! Writing is in `link/write.rs`, the ends of a connection are in `link/close.rs`.
+//! Reading is in `link/read.rs`, writing in `link/write.rs`, the ends of a connection are in `link/close.rs`.
 
 mod close;
+mod read;
 #[cfg(test)]
 mod script;
 #[cfg(test)]
@@ -33,7 +34,7 @@ mod write;
 use crate::buffer::{Buffer, Buffers, Pool};
 use crate::error::CloseReason;
 use crate::limits::Limits;
-use crate::nonblocking::{self, Outcome, Stream};
+use crate::nonblocking::Stream;
 use crate::readiness::Readiness;
 use crate::stats::Stats;
 
@@ -80,9 +81,9 @@ mod flag {
     pub(super) const DIRTY: u16 = 1 << 14;
     pub(super) const ENDED: u16 = 1 << 15;
 
-    /// The flags that make [`Link::next`](super::Link::next) look twice.
+    /// The flags that make a link more than quiet: something is to be done or heeded beside reading.
     pub(super) const ATTEND: u16 =
-        PAUSED | HIGH | PEER_EOF | FIN_WANTED | REDELIVER | WRITE_DEAD | DRAINING;
+        PAUSED | HIGH | PEER_EOF | FIN_WANTED | REDELIVER | WRITE_DEAD | DRAINING | QUEUED;
 }
 
 /// Readiness that forbids to take a short read for an empty socket until a read has said "not now" (pitfalls of
@@ -211,27 +212,34 @@ impl<S: Stream> Link<S> {
             self.send(shared, &[]);
         }
         loop {
-            let plain = self.phase == Phase::Open && self.flags & flag::ATTEND == 0;
-            if (!plain || self.buffers.is_some())
+            if !self.is_quiet()
                 && let Some(step) = self.attend(shared, scratch, budget)
             {
                 return step;
             }
-            if !self.readiness.contains(Readiness::READABLE) {
+            if !self.is_readable() {
                 return Step::Wait;
             }
             if *budget == 0 {
                 return Step::Yield;
             }
             *budget -= 1;
-            let room = self.room(shared, scratch.len());
-            match self.read(&mut scratch[..room]) {
-                Ok(Outcome::Ready(count)) => return self.arrived(shared, &scratch[..count]),
-                Ok(Outcome::Blocked) => {}
-                Ok(Outcome::Eof) => self.flags |= flag::PEER_EOF,
-                Err(error) => self.sever(shared, CloseReason::from_error(&error)),
+            if let Some(count) = self.take_in(shared, scratch) {
+                return self.arrived(shared, &scratch[..count]);
             }
         }
+    }
+
+    /// Whether the link is open, keeps nothing, and nothing but reading is to be done: as most are most of the time.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.phase == Phase::Open && self.flags & flag::ATTEND == 0 && self.buffers.is_none()
+    }
+
+    /// Whether a read may give something.
+    #[inline]
+    pub(crate) fn is_readable(&self) -> bool {
+        self.readiness.contains(Readiness::READABLE)
     }
 
     /// The part of [`Link::next`] that most connections need most of the time not: everything but a plain read.
@@ -300,117 +308,6 @@ impl<S: Stream> Link<S> {
         }
         let total = usize::try_from(shared.stats.pending).unwrap_or(usize::MAX);
         self.flags & flag::HIGH != 0 || (self.has_output() && total >= shared.limits.max_pending)
-    }
-
-    /// How much of a read buffer of `size` bytes one read may use.
-    #[inline]
-    fn room(&self, shared: &Shared, size: usize) -> usize {
-        match &self.buffers {
-            None => size,
-            Some(buffers) => size
-                .min(shared.limits.max_input.saturating_sub(buffers.input.len()))
-                .max(1),
-        }
-    }
-
-    /// Reads once, and keeps `readiness` true to what came of it.
-    #[inline]
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<Outcome> {
-        let outcome = nonblocking::read(&mut self.stream, buffer)?;
-        match outcome {
-            Outcome::Ready(count) => {
-                let short = count < buffer.len() && S::SHORT_IS_BLOCKED;
-                if short && !self.readiness.intersects(STICKY) {
-                    self.readiness = self.readiness.without(Readiness::READABLE);
-                }
-            }
-            Outcome::Blocked | Outcome::Eof => {
-                self.readiness = self.readiness.without(READ_SIDE);
-            }
-        }
-        Ok(outcome)
-    }
-
-    /// New bytes: alone they are lent from the read buffer, behind kept ones they are added to those.
-    #[inline]
-    fn arrived(&mut self, shared: &mut Shared, bytes: &[u8]) -> Step {
-        shared.stats.bytes_in += bytes.len() as u64;
-        match &mut self.buffers {
-            Some(buffers) if !buffers.input.is_empty() => {
-                buffers.input.push(bytes);
-                shared.stats.unconsumed += bytes.len() as u64;
-                Step::Stored(std::mem::take(&mut buffers.input))
-            }
-            _ => Step::Fresh(bytes.len()),
-        }
-    }
-
-    /// After [`Step::Fresh`]: the handler has consumed the first `count` of `bytes`. The rest is kept.
-    ///
-    /// # Panics
-    /// When `count` is more than there was: the handler is wrong about its own input.
-    #[inline]
-    pub(crate) fn consumed(&mut self, shared: &mut Shared, bytes: &[u8], count: usize) {
-        assert!(
-            count <= bytes.len(),
-            "on_data consumed {count} of {} bytes",
-            bytes.len()
-        );
-        shared.stats.consumed += count as u64;
-        if count < bytes.len() {
-            self.keep_rest(shared, &bytes[count..]);
-        }
-    }
-
-    #[cold]
-    fn keep_rest(&mut self, shared: &mut Shared, rest: &[u8]) {
-        if self.phase != Phase::Open {
-            shared.stats.discarded += rest.len() as u64;
-            return;
-        }
-        self.buffers(shared).input.push(rest);
-        shared.stats.unconsumed += rest.len() as u64;
-        self.check_input(shared);
-    }
-
-    /// After [`Step::Stored`] and [`Step::Eof`]: takes back what was lent, of which the handler has consumed the first
-    /// `count` bytes.
-    ///
-    /// # Panics
-    /// When `count` is more than there was.
-    pub(crate) fn give_back(&mut self, shared: &mut Shared, mut input: Buffer, count: usize) {
-        assert!(
-            count <= input.len(),
-            "on_data consumed {count} of {} bytes",
-            input.len()
-        );
-        input.take(count);
-        shared.stats.consumed += count as u64;
-        shared.stats.unconsumed -= count as u64;
-        let at_end = self.flags & flag::EOF_TOLD != 0;
-        if self.phase != Phase::Open || at_end {
-            shared.stats.unconsumed -= input.len() as u64;
-            shared.stats.discarded += input.len() as u64;
-            input.clear();
-        }
-        self.buffers(shared).input = input;
-        self.release_buffers(shared);
-        self.check_input(shared);
-    }
-
-    /// Closes a link whose handler may keep no more, and does not wait for anything either.
-    fn check_input(&mut self, shared: &mut Shared) {
-        let waits = self.flags & (flag::PAUSED | flag::HIGH) != 0;
-        if self.input_len() >= shared.limits.max_input && !waits {
-            self.close(shared, CloseReason::InputOverflow);
-        }
-    }
-
-    /// Asks for the kept input to be shown again, if there is any.
-    fn redeliver(&mut self) {
-        if self.has_input() {
-            self.flags |= flag::REDELIVER;
-        }
     }
 
     /// Stops reading, until [`Link::resume`].
@@ -505,22 +402,6 @@ impl<S: Stream> Link<S> {
             Some(buffers) if !buffers.output.is_empty() => Some(&mut buffers.mark),
             _ => None,
         }
-    }
-
-    fn input_len(&self) -> usize {
-        self.buffers
-            .as_ref()
-            .map_or(0, |buffers| buffers.input.len())
-    }
-
-    fn has_input(&self) -> bool {
-        self.input_len() > 0
-    }
-
-    /// Moves the kept input out, to be lent to the handler; `None` when there is none.
-    fn lend_input(&mut self) -> Option<Buffer> {
-        let buffers = self.buffers.as_mut()?;
-        (!buffers.input.is_empty()).then(|| std::mem::take(&mut buffers.input))
     }
 
     /// The link's buffers, from the pool if it has none yet.

@@ -223,12 +223,10 @@ impl Events {
         self.batch.iter().count() >= self.capacity
     }
 
-    /// The events: each a token and what it says.
+    /// The events.
     #[inline]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, Readiness)> {
-        self.batch
-            .iter()
-            .map(|event| (event.token().0, readiness(event)))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Event<'_>> {
+        self.batch.iter().map(Event)
     }
 }
 
@@ -239,14 +237,35 @@ impl Default for Events {
     }
 }
 
-/// What a mio event says.
-#[inline]
-fn readiness(event: &mio::event::Event) -> Readiness {
-    let flag = |is: bool, flag: Readiness| if is { flag } else { Readiness::EMPTY };
-    flag(event.is_readable(), Readiness::READABLE)
-        | flag(event.is_writable(), Readiness::WRITABLE)
-        | flag(event.is_read_closed(), Readiness::READ_CLOSED)
-        | flag(event.is_write_closed(), Readiness::WRITE_CLOSED)
-        | flag(event.is_error(), Readiness::ERROR)
-        | flag(event.is_priority(), Readiness::PRIORITY)
+/// One event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event<'a>(&'a mio::event::Event);
+
+impl Event<'_> {
+    /// The token that its source is registered under.
+    #[inline]
+    pub(crate) fn token(self) -> usize {
+        self.0.token().0
+    }
+
+    /// Whether it only says that there's something to read, as most do: no end, no error, nothing urgent.
+    #[inline]
+    pub(crate) fn is_plain_read(self) -> bool {
+        let event = self.0;
+        // "Write closed" alone is always an error or a hang-up, and those are asked for.
+        let more = event.is_read_closed() | event.is_error() | event.is_priority();
+        event.is_readable() & !more
+    }
+
+    /// All that it says.
+    pub(crate) fn readiness(self) -> Readiness {
+        let event = self.0;
+        let flag = |is: bool, flag: Readiness| if is { flag } else { Readiness::EMPTY };
+        flag(event.is_readable(), Readiness::READABLE)
+            | flag(event.is_writable(), Readiness::WRITABLE)
+            | flag(event.is_read_closed(), Readiness::READ_CLOSED)
+            | flag(event.is_write_closed(), Readiness::WRITE_CLOSED)
+            | flag(event.is_error(), Readiness::ERROR)
+            | flag(event.is_priority(), Readiness::PRIORITY)
+    }
 }

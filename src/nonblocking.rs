@@ -62,43 +62,58 @@ pub(crate) enum Outcome {
 ///
 /// # Errors
 /// Whatever is neither "not now" nor "interrupted".
-#[inline]
+#[inline(always)]
 pub(crate) fn read<S: Stream>(stream: &mut S, buffer: &mut [u8]) -> io::Result<Outcome> {
-    attempt(|| stream.read(buffer), Outcome::Eof)
+    match stream.read(buffer) {
+        Ok(count) if count > 0 => Ok(Outcome::Ready(count)),
+        first => sort(first, || stream.read(buffer), Outcome::Eof),
+    }
 }
 
 /// Writes `bytes`, which must not be empty, once.
 ///
 /// # Errors
 /// Whatever is neither "not now" nor "interrupted".
-#[inline]
+#[inline(always)]
 pub(crate) fn write<S: Stream>(stream: &mut S, bytes: &[u8]) -> io::Result<Outcome> {
-    attempt(|| stream.write(bytes), Outcome::Blocked)
+    match stream.write(bytes) {
+        Ok(count) if count > 0 => Ok(Outcome::Ready(count)),
+        first => sort(first, || stream.write(bytes), Outcome::Blocked),
+    }
 }
 
 /// Writes `first`, then `second`, once; they must not both be empty.
 ///
 /// # Errors
 /// Whatever is neither "not now" nor "interrupted".
-#[inline]
 pub(crate) fn write_two<S: Stream>(
     stream: &mut S,
     first: &[u8],
     second: &[u8],
 ) -> io::Result<Outcome> {
-    attempt(|| stream.write_two(first, second), Outcome::Blocked)
+    sort(
+        stream.write_two(first, second),
+        || stream.write_two(first, second),
+        Outcome::Blocked,
+    )
 }
 
-/// Calls again while a signal interrupts. `zero` is what no bytes at all mean: the end for a read; for a write of
-/// something POSIX knows no such answer, and waiting for the next edge is the harmless reading of it.
-#[inline]
-fn attempt(mut call: impl FnMut() -> io::Result<usize>, zero: Outcome) -> io::Result<Outcome> {
+/// Sorts the answer of a call, and calls again while a signal interrupts. `zero` is what no bytes at all mean: the end
+/// for a read; for a write of something POSIX knows no such answer, and waiting for the next edge is the harmless
+/// reading of it. Out of line: the answer that most calls give is seen to before.
+#[cold]
+#[inline(never)]
+fn sort(
+    mut answer: io::Result<usize>,
+    mut call: impl FnMut() -> io::Result<usize>,
+    zero: Outcome,
+) -> io::Result<Outcome> {
     loop {
-        match call() {
+        match answer {
             Ok(0) => return Ok(zero),
-            Ok(n) => return Ok(Outcome::Ready(n)),
+            Ok(count) => return Ok(Outcome::Ready(count)),
             Err(error) if is_blocked(&error) => return Ok(Outcome::Blocked),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_interrupted(&error) => answer = call(),
             Err(error) => return Err(error),
         }
     }

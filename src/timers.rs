@@ -85,13 +85,18 @@ impl Timers {
 
     /// Tells the wheel the time.
     pub(crate) fn advance(&mut self, clock: &Clock) {
-        self.wheel.advance(&mut self.slab, clock.tick());
+        if !self.slab.is_empty() {
+            self.wheel.advance(&mut self.slab, clock.tick());
+        }
     }
 
     /// The next timer that is due. One that lies further ahead than ticks reach was set for the farthest tick, and is
     /// set again.
     pub(crate) fn expire(&mut self, clock: &Clock) -> Option<Alarm> {
         loop {
+            if self.slab.is_empty() {
+                return None;
+            }
             let index = self.wheel.expire(&mut self.slab, clock.tick())?;
             let timer = &self.slab[index as usize];
             if timer.due <= clock.now() {

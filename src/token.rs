@@ -48,6 +48,15 @@ impl Key {
         (self.generation as usize) << 32 | kind << INDEX_BITS | self.index as usize
     }
 
+    /// The key in a connection's token; `None` for a token of any other kind.
+    #[inline]
+    pub(crate) fn of_connection(token: usize) -> Option<Key> {
+        let index = token as u32;
+        let generation = (token >> 32) as u32;
+        // A connection's kind is 0, so what is left of the token's lower half is the index alone.
+        (index <= INDEX_MASK).then_some(Key { index, generation })
+    }
+
     /// The kind and the key that [`Key::token`] packed; `None` for a token that it never made.
     #[inline]
     pub(crate) fn from_token(token: usize) -> Option<(Kind, Key)> {

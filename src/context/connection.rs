@@ -47,6 +47,7 @@ impl<'a, S> Connection<'a, S> {
     }
 
     /// Has the connection seen to, when its own callback is not running.
+    #[cold]
     fn touch(&mut self) {
         self.context.touch(self.index);
     }
@@ -87,14 +88,21 @@ impl<'a, S> Connection<'a, S> {
 
     /// Writes all of `bytes`; what the socket doesn't take is queued. Says how the pending output stands afterwards. It
     /// never fails: a connection that breaks says so by [`Handler::on_close`](crate::Handler::on_close).
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, bytes: &[u8]) -> Pressure {
-        let current = self.context.is_current(self.index);
-        if !current {
-            self.touch();
+        if self.context.is_current(self.index) {
+            let (link, shared) = self.parts();
+            return link.write(shared, bytes);
         }
+        self.write_from_outside(bytes)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_from_outside(&mut self, bytes: &[u8]) -> Pressure {
+        self.touch();
         let (link, shared) = self.parts();
-        link.write(shared, bytes, current)
+        link.write_later(shared, bytes)
     }
 
     /// Writes all of `parts`, in their order, as one [`Connection::write`] after the other would: what is small is gathered, so
@@ -224,7 +232,11 @@ pub struct Output<'a> {
 impl Output<'_> {
     /// As [`Connection::write`].
     pub fn send(&mut self, bytes: &[u8]) -> Pressure {
-        self.link.write(self.shared, bytes, self.current)
+        if self.current {
+            self.link.write(self.shared, bytes)
+        } else {
+            self.link.write_later(self.shared, bytes)
+        }
     }
 
     /// As [`Connection::pressure`].

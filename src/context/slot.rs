@@ -134,6 +134,9 @@ impl<S> Context<S> {
 
     /// The next connection whose deadline has come, and what it ran into.
     pub(crate) fn next_overdue(&mut self) -> Option<(u32, Overdue)> {
+        if self.wheel.is_empty() {
+            return None;
+        }
         let index = self.wheel.expire(&mut self.slots, self.clock.tick())?;
         Some((index, self.judge(index)))
     }

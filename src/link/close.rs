@@ -1,7 +1,7 @@
 //! How a link ends: half-close, close, linger, reset.
 
 use crate::error::CloseReason;
-use crate::nonblocking::{Outcome, Stream};
+use crate::nonblocking::Stream;
 use crate::readiness::Readiness;
 
 use super::{Link, Phase, Shared, Step, flag};
@@ -138,23 +138,20 @@ impl<S: Stream> Link<S> {
                 return Step::Yield;
             }
             *budget -= 1;
-            match self.read(scratch) {
-                Ok(Outcome::Ready(count)) => {
-                    shared.stats.bytes_in += count as u64;
-                    shared.stats.discarded += count as u64;
-                    let count = u32::try_from(count).unwrap_or(u32::MAX);
-                    self.linger_left = self.linger_left.saturating_sub(count);
-                    if self.linger_left == 0 {
-                        self.sever(shared, CloseReason::Closed);
-                        return Step::Closed;
-                    }
-                }
-                Ok(Outcome::Blocked) => {}
+            let Some(count) = self.take_in(shared, scratch) else {
                 // The peer's end, orderly or not, is what was waited for.
-                Ok(Outcome::Eof) | Err(_) => {
+                if self.phase == Phase::Closed || self.flags & flag::PEER_EOF != 0 {
                     self.sever(shared, CloseReason::Closed);
                     return Step::Closed;
                 }
+                continue;
+            };
+            shared.stats.discarded += count as u64;
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            self.linger_left = self.linger_left.saturating_sub(count);
+            if self.linger_left == 0 {
+                self.sever(shared, CloseReason::Closed);
+                return Step::Closed;
             }
         }
         Step::Wait

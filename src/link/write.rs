@@ -20,23 +20,30 @@ pub enum Pressure {
 }
 
 impl<S: Stream> Link<S> {
-    /// Writes `bytes`. `current`: this is the connection whose callback runs, so what it writes may be gathered until
-    /// the callback returns; on any other the bytes are queued, and its owner must call [`Link::next`] soon.
-    #[inline]
-    pub(crate) fn write(&mut self, shared: &mut Shared, bytes: &[u8], current: bool) -> Pressure {
-        shared.stats.written += bytes.len() as u64;
-        let plain = self.phase == Phase::Open
-            && self.buffers.is_none()
-            && self.flags & (flag::FIN_WANTED | flag::WRITE_DEAD) == 0;
-        if plain && current && shared.gathered.len() + bytes.len() <= shared.limits.gather {
+    /// Writes `bytes` to the connection whose callback runs: they are gathered until it returns, or go out at once where
+    /// they are many.
+    #[inline(always)]
+    pub(crate) fn write(&mut self, shared: &mut Shared, bytes: &[u8]) -> Pressure {
+        let gathered = shared.gathered.len() + bytes.len();
+        // Less than the high-water mark, so the pressure is low: `Limits::sound` sees to that.
+        if self.is_quiet() && gathered <= shared.limits.gather {
+            shared.stats.written += bytes.len() as u64;
             shared.gathered.extend_from_slice(bytes);
-            return self.pressed(shared);
+            return Pressure::Low;
         }
-        self.write_slow(shared, bytes, current)
+        self.write_slow(shared, bytes, true)
+    }
+
+    /// Writes `bytes` to a connection from outside its callback: they are queued, and its owner must call
+    /// [`Link::next`] soon.
+    pub(crate) fn write_later(&mut self, shared: &mut Shared, bytes: &[u8]) -> Pressure {
+        self.write_slow(shared, bytes, false)
     }
 
     /// What the inlined part of [`Link::write`] doesn't do: refuse, send straight away, or queue.
+    #[inline(never)]
     fn write_slow(&mut self, shared: &mut Shared, bytes: &[u8], current: bool) -> Pressure {
+        shared.stats.written += bytes.len() as u64;
         if !self.takes_output() {
             shared.stats.dropped += bytes.len() as u64;
             return Pressure::Closed;
@@ -51,39 +58,17 @@ impl<S: Stream> Link<S> {
         } else {
             self.send(shared, bytes);
         }
-        if self.takes_output() {
-            self.pressed_by(shared, current)
-        } else {
-            Pressure::Closed
+        let gathered = if current { shared.gathered.len() } else { 0 };
+        if self.pending() + gathered >= shared.limits.high_water {
+            self.raise(shared);
         }
+        self.pressure()
     }
 
     /// Whether what is written now will be sent.
     pub(crate) fn takes_output(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Connecting)
             && self.flags & (flag::FIN_WANTED | flag::WRITE_DEAD) == 0
-    }
-
-    /// The pressure when only gathered bytes are waiting.
-    #[inline]
-    fn pressed(&mut self, shared: &mut Shared) -> Pressure {
-        if shared.gathered.len() < shared.limits.high_water {
-            return Pressure::Low;
-        }
-        self.pressed_by(shared, true)
-    }
-
-    /// The pressure, and the mark it leaves: whoever was told `High` will be told of the end of it.
-    fn pressed_by(&mut self, shared: &mut Shared, current: bool) -> Pressure {
-        let gathered = if current { shared.gathered.len() } else { 0 };
-        if self.pending() + gathered >= shared.limits.high_water {
-            self.raise(shared);
-        }
-        if self.flags & flag::HIGH != 0 {
-            Pressure::High
-        } else {
-            Pressure::Low
-        }
     }
 
     /// Marks the link as being above the high-water mark.
@@ -94,6 +79,39 @@ impl<S: Stream> Link<S> {
                 shared.stats.reads_paused += 1;
             }
         }
+    }
+
+    /// After a callback: sends what it gathered. True when all of that is out, the link is quiet, and nothing is left to read:
+    /// then [`Link::next`] would only say [`Step::Wait`](super::Step::Wait).
+    #[inline(always)]
+    pub(crate) fn settle(&mut self, shared: &mut Shared) -> bool {
+        if !self.is_quiet() || self.is_readable() {
+            return false;
+        }
+        if shared.gathered.is_empty() {
+            return true;
+        }
+        let asked = shared.gathered.len();
+        match nonblocking::write(&mut self.stream, &shared.gathered) {
+            Ok(Outcome::Ready(count)) if count == asked => {
+                shared.stats.bytes_out += asked as u64;
+                shared.gathered.clear();
+                true
+            }
+            less => {
+                self.keep_unsent(shared, less);
+                false
+            }
+        }
+    }
+
+    /// Takes note of a write that did not take all that was gathered, and queues the rest.
+    #[cold]
+    #[inline(never)]
+    fn keep_unsent(&mut self, shared: &mut Shared, attempt: std::io::Result<Outcome>) {
+        let count = self.wrote(shared, attempt, shared.gathered.len());
+        shared.gathered.drain(..count);
+        self.send(shared, &[]);
     }
 
     /// Sends what is gathered and then `more`, in one system call where the socket takes it all, and queues what it doesn't

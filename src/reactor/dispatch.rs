@@ -15,13 +15,17 @@ use super::Reactor;
 
 impl<H: Handler> Reactor<H> {
     /// Hands out the events of the last poll; how many there were.
+    #[inline(never)]
     pub(super) fn dispatch(&mut self, handler: &mut H) -> usize {
         let mut count = 0;
         // The batch is taken out while it's handed out: callbacks have the reactor's whole context in their hands.
         let events = std::mem::take(&mut self.events);
-        for (token, readiness) in events.iter() {
+        for event in events.iter() {
             count += 1;
-            self.dispatch_one(handler, token, readiness);
+            let token = event.token();
+            if !(event.is_plain_read() && self.pass(handler, token)) {
+                self.dispatch_one(handler, token, event.readiness());
+            }
         }
         self.events = events;
         let stats = &mut self.context.shared.stats;
@@ -30,8 +34,41 @@ impl<H: Handler> Reactor<H> {
         count
     }
 
+    /// The way of most events: a quiet connection has sent something, one read takes it all, and one write answers it. True when
+    /// that was all there is to do; else nothing is lost, and the event is to be dispatched like any other.
+    ///
+    /// It takes the same steps of the link as [`Reactor::drive`], at half the instructions.
+    #[inline(always)]
+    fn pass(&mut self, handler: &mut H, token: usize) -> bool {
+        let Some(key) = Key::of_connection(token) else {
+            return false;
+        };
+        let index = key.index as usize;
+        let context = &mut self.context;
+        let Some(slot) = context.slots.get_mut(index) else {
+            return false;
+        };
+        if slot.generation != key.generation || !slot.link.is_quiet() {
+            return false;
+        }
+        slot.link.ready(Readiness::READABLE | Readiness::WRITABLE);
+        let Some(count) = slot.link.take_in(&mut context.shared, &mut self.scratch) else {
+            return false;
+        };
+        slot.active = context.clock.tick();
+        context.current = key.index;
+        let data = &self.scratch[..count];
+        let consumed = handler.on_data(&mut Connection::new(context, key.index), data);
+        let Some(slot) = context.slots.get_mut(index) else {
+            return false;
+        };
+        slot.link.consumed(&mut context.shared, data, consumed);
+        context.current = NOBODY;
+        slot.link.settle(&mut context.shared)
+    }
+
     /// Hands out one event. One for a slot's earlier tenant finds another generation there, and reaches nobody.
-    #[inline]
+    #[inline(never)]
     pub(super) fn dispatch_one(&mut self, handler: &mut H, token: usize, readiness: Readiness) {
         let Some((kind, key)) = Key::from_token(token) else {
             return;
@@ -92,14 +129,14 @@ impl<H: Handler> Reactor<H> {
                 Step::Fresh(count) => {
                     slot.active = context.clock.tick();
                     let data = &self.scratch[..count];
-                    let consumed = handler.on_data(&mut Connection::new(context, index), data);
+                    let consumed = offer(handler, context, index, data);
                     let link = &mut context.slots[index as usize].link;
                     link.consumed(&mut context.shared, data, consumed);
                 }
                 Step::Stored(input) => {
                     slot.active = context.clock.tick();
                     let data = input.bytes();
-                    let consumed = handler.on_data(&mut Connection::new(context, index), data);
+                    let consumed = offer(handler, context, index, data);
                     let link = &mut context.slots[index as usize].link;
                     link.give_back(&mut context.shared, input, consumed);
                 }
@@ -303,4 +340,16 @@ impl<H: Handler> Reactor<H> {
     fn slot(&mut self, index: u32) -> &mut crate::context::Slot<H::Session> {
         &mut self.context.slots[index as usize]
     }
+}
+
+/// Shows input to the handler. Out of line, so that the handler's code is inlined in one place only: the one that most
+/// input takes.
+#[inline(never)]
+fn offer<H: Handler>(
+    handler: &mut H,
+    context: &mut Context<H::Session>,
+    index: u32,
+    data: &[u8],
+) -> usize {
+    handler.on_data(&mut Connection::new(context, index), data)
 }
