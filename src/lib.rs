@@ -4,7 +4,6 @@
 mod acceptor;
 mod buffer;
 mod clock;
-mod connector;
 mod context;
 mod echo;
 mod error;

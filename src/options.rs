@@ -1,20 +1,53 @@
-//! How sockets are to be opened.
+//! What a listener, an outbound connection or a UDP socket is to be like, said before it is opened.
+//!
+//! These are plain values: making one opens nothing and can't fail. What the system refuses, it
+//! refuses when the socket is opened, with its own error code.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// TCP keepalive: probes on an idle connection, by which the system finds out that a peer is gone.
+/// How many connections may wait to be accepted, unless told otherwise. It is Linux' own cap since
+/// 5.4 (`net.core.somaxconn`); the 128 that `std` and `mio` ask for overflows in a burst of
+/// connects.
+const DEFAULT_BACKLOG: u32 = 4096;
+
+/// How long an outbound connection may take to be established, unless told otherwise. The system's
+/// own limit is about two minutes on Linux (six SYNs).
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When the system asks a silent peer whether it is still there (`SO_KEEPALIVE`), and when it gives
+/// up.
+///
+/// The connection fails with "timed out" when the peer has been silent for `idle + count *
+/// interval`. Times are rounded up to whole seconds, at least one. Linux takes at most 32,767 s and
+/// 127 probes, and answers more with `EINVAL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// How long a connection is idle before the first probe; whole seconds, at least 1.
+    /// How long the connection is silent before the first probe. OpenBSD and NetBSD have one value
+    /// for the whole system and ignore this one.
     pub idle: Duration,
-    /// How long between probes; whole seconds, at least 1.
+    /// The time between probes. OpenBSD ignores it.
     pub interval: Duration,
-    /// Probes without an answer after which the connection is broken.
+    /// How many probes go unanswered before the connection fails. OpenBSD ignores it.
     pub count: u32,
 }
 
-/// How to listen for connections.
+impl Default for Keepalive {
+    /// A first probe after a minute, then six, ten seconds apart: a vanished peer is found out in
+    /// two minutes.
+    fn default() -> Self {
+        Keepalive {
+            idle: Duration::from_secs(60),
+            interval: Duration::from_secs(10),
+            count: 6,
+        }
+    }
+}
+
+/// A TCP listener, and what the connections that it accepts are like.
+///
+/// `SO_REUSEADDR` is always set, so that a restarted server need not wait for old connections to
+/// leave TIME_WAIT.
 ///
 /// ```
 /// use oread::ListenOptions;
@@ -24,36 +57,49 @@ pub struct Keepalive {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenOptions {
-    /// Where to listen; port 0: any free one.
+    /// Where to listen; port 0 lets the system choose one.
     pub address: SocketAddr,
-    /// How many callers may wait to be accepted; the system caps it (Linux: `net.core.somaxconn`, 4,096 by
-    /// default since 5.4). Default: 4,096.
+    /// How many established connections may wait to be accepted; 4,096 by default.
+    ///
+    /// The system caps it: Linux at `net.core.somaxconn`, others at their `SOMAXCONN`. Above the C
+    /// library's `SOMAXCONN` (4,096 with glibc, 128 with musl) Linux and FreeBSD are asked for the
+    /// most that they allow, which may then be more than was wished.
     pub backlog: u32,
-    /// Lets other sockets listen on the same port (`SO_REUSEPORT`); the system shares callers out among them. Default: no.
+    /// Lets several listeners share the address, for one reactor per thread (`SO_REUSEPORT`); off
+    /// by default.
+    ///
+    /// Linux and FreeBSD (`SO_REUSEPORT_LB`) spread new connections over them; macOS doesn't.
+    /// Closing one of them resets the connections that wait on it.
     pub reuse_port: bool,
-    /// On an IPv6 address: whether IPv4 callers stay out (`IPV6_V6ONLY`). It's always set, on or off, because
-    /// the system's default is an administrator's choice. Default: yes, so that `[::]:p` and `0.0.0.0:p` can be had
-    /// side by side.
-    pub only_v6: bool,
-    /// Sends small writes at once (`TCP_NODELAY`) on each accepted connection. Default: yes.
+    /// Whether an IPv6 listener takes IPv6 only (`IPV6_V6ONLY`). No matter for an IPv4 address.
+    ///
+    /// By default a listener at `[::]` takes IPv4 as well, whose peers are told
+    /// as IPv4, and one at any other IPv6 address doesn't, whatever the
+    /// system's own default is. OpenBSD can't do both: there the default is IPv6 only.
+    pub only_v6: Option<bool>,
+    /// Whether accepted connections send small writes at once (`TCP_NODELAY`); on by default.
     pub nodelay: bool,
-    /// Keepalive on each accepted connection. Default: none.
+    /// Probes accepted connections that fall silent; off by default.
     pub keepalive: Option<Keepalive>,
-    /// The system's receive buffer of each accepted connection, in bytes. Default: the system's own choice.
+    /// The receive buffer of accepted connections in bytes (`SO_RCVBUF`); the system's, which tunes
+    /// itself, by default. Linux doubles the number for its own bookkeeping and caps it at
+    /// `net.core.rmem_max`.
     pub recv_buffer: Option<usize>,
-    /// The system's send buffer of each accepted connection, in bytes. Default: the system's own choice.
+    /// The send buffer of accepted connections in bytes (`SO_SNDBUF`); the system's, which tunes
+    /// itself, by default. Linux doubles the number for its own bookkeeping and caps it at
+    /// `net.core.wmem_max`.
     pub send_buffer: Option<usize>,
 }
 
 impl ListenOptions {
-    /// Listening on `address`, all else by default.
+    /// A listener at `address`, all else by default.
     #[must_use]
-    pub fn new(address: SocketAddr) -> ListenOptions {
+    pub fn new(address: SocketAddr) -> Self {
         ListenOptions {
             address,
-            backlog: 4096,
+            backlog: DEFAULT_BACKLOG,
             reuse_port: false,
-            only_v6: true,
+            only_v6: None,
             nodelay: true,
             keepalive: None,
             recv_buffer: None,
@@ -62,66 +108,82 @@ impl ListenOptions {
     }
 }
 
-/// How to open a UDP socket.
+/// A UDP socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UdpOptions {
-    /// Where to receive; port 0: any free one.
+    /// Where to receive; port 0 lets the system choose one. Bound to a wildcard (`0.0.0.0` or `[::]`), replies leave
+    /// from the address that was asked, on Linux, Android and Apple's systems.
     pub address: SocketAddr,
-    /// The only peer to talk to: what others send is not seen, and refusals are told. Default: none.
+    /// Talks to this peer only: datagrams of others don't arrive, and a peer that isn't there is an
+    /// error of the next receive or send (`ConnectionRefused`).
+    ///
+    /// What others sent between the bind and the connect, to a port that they knew, still arrives.
     pub connect_to: Option<SocketAddr>,
-    /// Lets other sockets receive on the same port (`SO_REUSEPORT`). Default: no.
+    /// Lets several sockets share the address, for one reactor per thread (`SO_REUSEPORT`); off by
+    /// default.
+    ///
+    /// Linux and FreeBSD (`SO_REUSEPORT_LB`) spread datagrams over them by their source; macOS
+    /// doesn't.
     pub reuse_port: bool,
-    /// As [`ListenOptions::only_v6`]. Default: yes.
-    pub only_v6: bool,
-    /// The system's receive buffer, in bytes. Default: the system's own choice.
+    /// Whether an IPv6 socket takes IPv6 only; the default is as in [`ListenOptions::only_v6`].
+    pub only_v6: Option<bool>,
+    /// The receive buffer in bytes (`SO_RCVBUF`): datagrams that don't fit are lost. The system's
+    /// by default. Linux doubles the number for its own bookkeeping and caps it at
+    /// `net.core.rmem_max`.
     pub recv_buffer: Option<usize>,
-    /// The system's send buffer, in bytes. Default: the system's own choice.
+    /// The send buffer in bytes (`SO_SNDBUF`); the system's by default. Linux doubles the number
+    /// for its own bookkeeping and caps it at `net.core.wmem_max`.
     pub send_buffer: Option<usize>,
 }
 
 impl UdpOptions {
-    /// Receiving on `address`, all else by default.
+    /// A socket bound to `address`, all else by default.
     #[must_use]
-    pub fn new(address: SocketAddr) -> UdpOptions {
+    pub fn new(address: SocketAddr) -> Self {
         UdpOptions {
             address,
             connect_to: None,
             reuse_port: false,
-            only_v6: true,
+            only_v6: None,
             recv_buffer: None,
             send_buffer: None,
         }
     }
 }
 
-/// How to connect.
+/// An outbound TCP connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectOptions {
     /// Where to.
     pub address: SocketAddr,
-    /// Which address of ours to use; with port 0 the system chooses the port when it connects, so that one source address
-    /// can use the same port towards many destinations (`IP_BIND_ADDRESS_NO_PORT`, Linux). Default: the system's choice.
+    /// Our own address; the system's choice by default. It must be of the same family as the one
+    /// connected to.
+    ///
+    /// With port 0 the system chooses the port. Linux does so as it connects and not as it binds,
+    /// so that every source address has all the ephemeral ports for every destination (28,232 of
+    /// them by default).
     pub source: Option<SocketAddr>,
-    /// How long the handshake may take; `None`: as long as the system tries, about two minutes. Default: 10 s.
+    /// How long it may take until the connection is established: ten seconds by default. `None`
+    /// leaves it to the system, about two minutes on Linux.
     pub timeout: Option<Duration>,
-    /// Sends small writes at once (`TCP_NODELAY`). Default: yes.
+    /// Whether small writes leave at once (`TCP_NODELAY`); on by default.
     pub nodelay: bool,
-    /// Keepalive. Default: none.
+    /// Probes the peer when it falls silent; off by default.
     pub keepalive: Option<Keepalive>,
-    /// The system's receive buffer, in bytes. Default: the system's own choice.
+    /// The receive buffer in bytes (`SO_RCVBUF`), as in [`ListenOptions::recv_buffer`].
     pub recv_buffer: Option<usize>,
-    /// The system's send buffer, in bytes. Default: the system's own choice.
+    /// The send buffer in bytes (`SO_SNDBUF`), as in [`ListenOptions::send_buffer`].
     pub send_buffer: Option<usize>,
 }
 
 impl ConnectOptions {
-    /// Connecting to `address`, all else by default.
+    /// A connection to `address`, all else by default.
     #[must_use]
-    pub fn new(address: SocketAddr) -> ConnectOptions {
+    pub fn new(address: SocketAddr) -> Self {
         ConnectOptions {
             address,
             source: None,
-            timeout: Some(Duration::from_secs(10)),
+            timeout: Some(DEFAULT_CONNECT_TIMEOUT),
             nodelay: true,
             keepalive: None,
             recv_buffer: None,

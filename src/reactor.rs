@@ -10,8 +10,10 @@
 //! 7. connections that were written to by others' callbacks are flushed, and closed ones are removed: `on_close`
 //!    comes here, after everything else (`reactor/finish.rs`).
 
+mod accept;
 mod dispatch;
 mod finish;
+mod receive;
 #[cfg(test)]
 mod tests;
 

@@ -24,7 +24,7 @@ pub(crate) struct UdpSlot {
 impl UdpSlot {
     pub(crate) fn new(socket: UdpSocket, generation: u32) -> UdpSlot {
         UdpSlot {
-            address: Some(socket.local_addr()),
+            address: socket.local_addr().ok(),
             socket,
             generation,
             queued: false,

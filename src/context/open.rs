@@ -25,7 +25,12 @@ impl Accept for TcpListener {
     type Stream = TcpStream;
 
     fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        TcpListener::accept(self)
+        let (stream, peer) = TcpListener::accept(self)?;
+        // A v4 caller on a dual-stack listener is a v4 caller, in limits and in logs.
+        Ok((
+            stream,
+            SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+        ))
     }
 }
 

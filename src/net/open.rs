@@ -1,169 +1,291 @@
-//! Opening sockets with the options that std's constructors have no room for: what is set before bind and listen.
+//! Opening sockets, with the options that `std` has no word for.
+//!
+//! Every function gives back an [`OwnedFd`], so that a failure half-way closes what was opened.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect, listen, setsockopt,
-    socket, sockopt,
+    self, AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, sockopt,
 };
 
+use super::pktinfo;
 use crate::options::{ConnectOptions, Keepalive, ListenOptions, UdpOptions};
 
-/// Whether accepted connections have their listener's TCP_NODELAY, keepalive and buffer sizes from the start. Linux
-/// copies the listener's socket; setting them there once saves system calls for every caller.
-pub(super) const ACCEPTED_INHERIT: bool = cfg!(any(target_os = "linux", target_os = "android"));
-
-/// A bound and listening socket.
+/// Opens a listener as `options` say, and tells the backlog that it has got.
 ///
 /// # Errors
-/// As the system gives them.
-pub(super) fn listener(options: &ListenOptions) -> io::Result<OwnedFd> {
-    let socket = open(options.address, SockType::Stream)?;
-    // A server that is started again must not wait for the old one's connections to be forgotten.
-    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+/// As the system gives them: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, no descriptors
+/// left.
+pub(super) fn listener(options: &ListenOptions) -> io::Result<(OwnedFd, u32)> {
+    let fd = socket(&options.address, SockType::Stream)?;
+    socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     if options.reuse_port {
-        setsockopt(&socket, sockopt::ReusePort, &true)?;
+        share_port(&fd)?;
     }
-    set_only_v6(&socket, options.address, options.only_v6)?;
-    set_buffers(&socket, options.recv_buffer, options.send_buffer)?;
-    if ACCEPTED_INHERIT {
-        set_accepted(&socket, options)?;
-    }
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(options.address))?;
-    // Beyond what `Backlog` takes the system's cap is below it anyway.
-    let backlog = i32::try_from(options.backlog)
-        .ok()
-        .and_then(|n| Backlog::new(n).ok());
-    listen(&socket, backlog.unwrap_or(Backlog::MAXALLOWABLE))?;
-    Ok(socket)
+    set_only_v6(&fd, &options.address, options.only_v6)?;
+    // Before it listens: the window scale of the connections follows from the buffer.
+    set_buffers(&fd, options.recv_buffer, options.send_buffer)?;
+    set_nodelay(&fd, options.nodelay)?;
+    set_keepalive(&fd, options.keepalive)?;
+    bind(&fd, &options.address)?;
+    let (asked, effective) = backlog(options.backlog)?;
+    socket::listen(&fd, asked)?;
+    Ok((fd, effective))
 }
 
-/// The options of an accepted connection.
+/// Gives an accepted stream what it doesn't inherit from its listener.
 ///
 /// # Errors
-/// As the system gives them.
-pub(super) fn set_accepted(socket: &impl AsFd, options: &ListenOptions) -> io::Result<()> {
-    setsockopt(socket, sockopt::TcpNoDelay, &options.nodelay)?;
-    set_keepalive(socket, options.keepalive)?;
-    set_buffers(socket, options.recv_buffer, options.send_buffer)
+/// As the system gives them; `EINVAL` on Apple's systems when the peer has reset the connection.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn prepare_accepted(fd: &impl AsFd, options: &ListenOptions) -> io::Result<()> {
+    set_nodelay(fd, options.nodelay)?;
+    set_keepalive(fd, options.keepalive)?;
+    set_buffers(fd, options.recv_buffer, options.send_buffer)
 }
 
-/// How many callers may wait when `asked` were asked for.
-pub(super) fn capped_backlog(asked: u32) -> u32 {
-    let cap = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
-    let cap = cap.and_then(|text| text.trim().parse().ok());
-    // Backlog::new refuses more than this; see `listener`.
-    asked.min(cap.unwrap_or(asked))
-}
-
-/// A socket that is on its way to its peer.
+/// Opens a stream as `options` say and begins to connect it.
 ///
 /// # Errors
-/// As the system gives them.
-pub(super) fn dialed(options: &ConnectOptions) -> io::Result<OwnedFd> {
-    let socket = open(options.address, SockType::Stream)?;
-    setsockopt(&socket, sockopt::TcpNoDelay, &options.nodelay)?;
-    set_keepalive(&socket, options.keepalive)?;
-    set_buffers(&socket, options.recv_buffer, options.send_buffer)?;
+/// As the system gives them: `AddrNotAvailable` when the source address isn't ours or has no ports
+/// left, unreachable networks, no descriptors left. `InvalidInput` when source and destination are
+/// of different families.
+pub(super) fn stream(options: &ConnectOptions) -> io::Result<OwnedFd> {
+    let fd = socket(&options.address, SockType::Stream)?;
+    set_buffers(&fd, options.recv_buffer, options.send_buffer)?;
+    set_nodelay(&fd, options.nodelay)?;
+    set_keepalive(&fd, options.keepalive)?;
     if let Some(source) = options.source {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if source.port() == 0 {
-            // Else the bind itself takes a port, out of those for all destinations.
-            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        if source.is_ipv4() != options.address.is_ipv4() {
+            let reason = "the source and the destination are of different address families";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(source))?;
+        if source.port() == 0 {
+            choose_port_on_connect(&fd)?;
+        }
+        bind(&fd, &source)?;
     }
-    match connect(socket.as_raw_fd(), &SockaddrStorage::from(options.address)) {
-        // An interrupted connect goes on as if it had been asked not to wait (POSIX, connect).
-        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(socket),
+    match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(options.address)) {
+        // A connect that a signal interrupts goes on by itself, as POSIX has it.
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(fd),
         Err(error) => Err(error.into()),
     }
 }
 
-/// A bound UDP socket.
+/// Opens a UDP socket as `options` say, and the buffer for what [`pktinfo`] tells, empty when it
+/// isn't asked.
 ///
 /// # Errors
 /// As the system gives them.
-pub(super) fn datagrams(options: &UdpOptions) -> io::Result<OwnedFd> {
-    let socket = open(options.address, SockType::Datagram)?;
+pub(super) fn udp(options: &UdpOptions) -> io::Result<(OwnedFd, Vec<u8>)> {
+    let fd = socket(&options.address, SockType::Datagram)?;
     if options.reuse_port {
-        setsockopt(&socket, sockopt::ReusePort, &true)?;
+        share_port(&fd)?;
     }
-    set_only_v6(&socket, options.address, options.only_v6)?;
-    set_buffers(&socket, options.recv_buffer, options.send_buffer)?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(options.address))?;
+    set_only_v6(&fd, &options.address, options.only_v6)?;
+    set_buffers(&fd, options.recv_buffer, options.send_buffer)?;
+    // Before it is bound: a datagram that arrives earlier would not be told of. A connected socket
+    // gets an address of its own.
+    let asks = options.connect_to.is_none() && is_wildcard(&options.address);
+    let control = if asks {
+        pktinfo::ask(&fd, &options.address)?
+    } else {
+        Vec::new()
+    };
+    bind(&fd, &options.address)?;
     if let Some(peer) = options.connect_to {
-        connect(socket.as_raw_fd(), &SockaddrStorage::from(peer))?;
+        socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(peer))?;
     }
-    Ok(socket)
+    Ok((fd, control))
 }
 
-/// A non-blocking socket that programs started from here don't inherit.
-fn open(address: SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() {
+/// Whether `address` is all addresses of this host.
+pub(super) fn is_wildcard(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_unspecified()
+}
+
+/// A socket that doesn't block and that programs we start don't inherit.
+#[cfg(not(target_vendor = "apple"))]
+fn socket(address: &SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    Ok(socket::socket(
+        family(address),
+        kind,
+        flags,
+        None::<SockProtocol>,
+    )?)
+}
+
+/// The same where socket(2) takes no flags: a duplicate is close-on-exec, and a descriptor of any
+/// kind can be made non-blocking as a stream.
+#[cfg(target_vendor = "apple")]
+fn socket(address: &SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
+    let fd = socket::socket(
+        family(address),
+        kind,
+        SockFlag::empty(),
+        None::<SockProtocol>,
+    )?
+    .try_clone()?;
+    let stream = std::net::TcpStream::from(fd);
+    stream.set_nonblocking(true)?;
+    Ok(stream.into())
+}
+
+/// The address family of `address`.
+fn family(address: &SocketAddr) -> AddressFamily {
+    if address.is_ipv4() {
         AddressFamily::Inet
     } else {
         AddressFamily::Inet6
-    };
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-    return Ok(socket(
-        family,
-        kind,
-        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
-        None,
-    )?);
-    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-    {
-        // No flags at birth there (macOS): std sets both by what it has, on any socket type.
-        let socket = std::net::UdpSocket::from(socket(family, kind, SockFlag::empty(), None)?);
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
     }
 }
 
-fn set_only_v6(socket: &OwnedFd, address: SocketAddr, only: bool) -> io::Result<()> {
-    if address.is_ipv6() {
-        setsockopt(socket, sockopt::Ipv6V6Only, &only)?;
-    }
+/// Gives the socket its own address.
+fn bind(fd: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
+    Ok(socket::bind(
+        fd.as_raw_fd(),
+        &SockaddrStorage::from(*address),
+    )?)
+}
+
+/// Lets several sockets have the same address and share what arrives there.
+#[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
+fn share_port(fd: &OwnedFd) -> io::Result<()> {
+    // FreeBSD's plain SO_REUSEPORT gives everything to one of them.
+    #[cfg(target_os = "freebsd")]
+    socket::setsockopt(fd, sockopt::ReusePortLb, &true)?;
+    #[cfg(not(target_os = "freebsd"))]
+    socket::setsockopt(fd, sockopt::ReusePort, &true)?;
     Ok(())
 }
 
-fn set_buffers(socket: &impl AsFd, recv: Option<usize>, send: Option<usize>) -> io::Result<()> {
+/// Where there is no such option, asking for it is an error.
+#[cfg(any(target_os = "illumos", target_os = "solaris"))]
+fn share_port(_: &OwnedFd) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Says on purpose whether an IPv6 socket takes IPv4 as well; the rule is documented at
+/// `ListenOptions::only_v6`.
+fn set_only_v6(fd: &OwnedFd, address: &SocketAddr, asked: Option<bool>) -> io::Result<()> {
+    let IpAddr::V6(ip) = address.ip() else {
+        return Ok(());
+    };
+    // A v4-mapped address is IPv4: with IPv6 only it could not even be bound.
+    let by_default = !ip.is_unspecified() && ip.to_ipv4_mapped().is_none();
+    match socket::setsockopt(fd, sockopt::Ipv6V6Only, &asked.unwrap_or(by_default)) {
+        // OpenBSD can't be both, and says so; nobody insisted.
+        Err(_) if asked.is_none() && !by_default => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Sets the sizes of the socket's buffers, in bytes, where one is asked for.
+fn set_buffers(fd: &impl AsFd, recv: Option<usize>, send: Option<usize>) -> io::Result<()> {
+    // The system takes a C int; a negative one would be read as nonsense, not as much.
+    let capped = |bytes: usize| bytes.min(i32::MAX as usize);
     if let Some(bytes) = recv {
-        setsockopt(socket, sockopt::RcvBuf, &bytes)?;
+        socket::setsockopt(fd, sockopt::RcvBuf, &capped(bytes))?;
     }
     if let Some(bytes) = send {
-        setsockopt(socket, sockopt::SndBuf, &bytes)?;
+        socket::setsockopt(fd, sockopt::SndBuf, &capped(bytes))?;
     }
     Ok(())
 }
 
-fn set_keepalive(socket: &impl AsFd, keepalive: Option<Keepalive>) -> io::Result<()> {
+/// Sends small writes at once, or gathers them.
+pub(super) fn set_nodelay(fd: &impl AsFd, on: bool) -> io::Result<()> {
+    Ok(socket::setsockopt(fd, sockopt::TcpNoDelay, &on)?)
+}
+
+/// Probes a silent peer as `keepalive` says, or leaves the system's setting.
+pub(super) fn set_keepalive(fd: &impl AsFd, keepalive: Option<Keepalive>) -> io::Result<()> {
     let Some(keepalive) = keepalive else {
         return Ok(());
     };
-    let seconds = |d: Duration| {
-        u32::try_from(d.as_secs())
-            .unwrap_or(u32::MAX)
-            .clamp(1, 32_767)
-    };
-    setsockopt(socket, sockopt::KeepAlive, &true)?;
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    socket::setsockopt(fd, sockopt::KeepAlive, &true)?;
+    #[cfg(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "dragonfly"
+    ))]
+    socket::setsockopt(fd, sockopt::TcpKeepIdle, &whole_seconds(keepalive.idle))?;
+    #[cfg(target_vendor = "apple")]
+    socket::setsockopt(fd, sockopt::TcpKeepAlive, &whole_seconds(keepalive.idle))?;
+    #[cfg(not(target_os = "openbsd"))]
     {
-        setsockopt(socket, sockopt::TcpKeepIdle, &seconds(keepalive.idle))?;
-        setsockopt(
-            socket,
+        socket::setsockopt(
+            fd,
             sockopt::TcpKeepInterval,
-            &seconds(keepalive.interval),
+            &whole_seconds(keepalive.interval),
         )?;
-        setsockopt(socket, sockopt::TcpKeepCount, &keepalive.count)?;
+        socket::setsockopt(fd, sockopt::TcpKeepCount, &keepalive.count)?;
     }
-    #[cfg(any(target_os = "macos", target_os = "ios"))]
-    setsockopt(socket, sockopt::TcpKeepAlive, &seconds(keepalive.idle))?;
-    let _ = seconds;
     Ok(())
+}
+
+/// `duration` in seconds, rounded up, at least one: the system counts in whole ones and refuses
+/// zero.
+#[cfg_attr(target_os = "openbsd", allow(dead_code))]
+fn whole_seconds(duration: Duration) -> u32 {
+    let seconds = duration
+        .as_secs()
+        .saturating_add(u64::from(duration.subsec_nanos() > 0));
+    u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
+}
+
+/// Lets the bind that follows take an address only, and the connect choose the port, from all that
+/// are free for that very destination.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn choose_port_on_connect(fd: &OwnedFd) -> io::Result<()> {
+    match socket::setsockopt(fd, sockopt::IpBindAddressNoPort, &true) {
+        // Linux before 4.2 has no such option; the bind then takes a port.
+        Err(Errno::ENOPROTOOPT) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Elsewhere the bind takes the port.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn choose_port_on_connect(_: &OwnedFd) -> io::Result<()> {
+    Ok(())
+}
+
+/// The backlog to ask the system for when `wish` is wished, and the one that it will give.
+fn backlog(wish: u32) -> io::Result<(Backlog, u32)> {
+    // nix takes no number above the C library's constant.
+    let known = i32::from(Backlog::MAXCONN);
+    let (asked, wish) = match i32::try_from(wish) {
+        Ok(wish) if wish <= known => (Backlog::new(wish)?, wish.unsigned_abs()),
+        #[cfg(any(target_os = "linux", target_os = "freebsd"))]
+        _ => (Backlog::MAXALLOWABLE, u32::MAX),
+        #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+        _ => (Backlog::MAXCONN, known.unsigned_abs()),
+    };
+    Ok((
+        asked,
+        wish.min(system_backlog().unwrap_or(known.unsigned_abs())),
+    ))
+}
+
+/// The system's cap on backlogs, where it can be read.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn system_backlog() -> Option<u32> {
+    std::fs::read_to_string("/proc/sys/net/core/somaxconn")
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// The system's cap on backlogs, where it can't be read without a dependency of its own.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn system_backlog() -> Option<u32> {
+    None
 }

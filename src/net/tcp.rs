@@ -1,44 +1,94 @@
-//! TCP sockets.
+//! TCP: streams and listeners.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use mio::event::Source;
-use nix::sys::socket::{MsgFlags, SockaddrIn, sendmsg, setsockopt, sockopt};
-
-use crate::nonblocking::Stream;
-use crate::options::{ConnectOptions, ListenOptions};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{self, MsgFlags, sockopt};
 
 use super::open;
+use crate::nonblocking::{Stream, is_blocked};
+use crate::options::{ConnectOptions, Keepalive, ListenOptions};
 
-/// A connection's socket: non-blocking, and no larger than its descriptor.
+/// Keeps a write to a connection that the peer has reset from raising SIGPIPE, which an embedder
+/// may not have ignored.
+///
+/// Apple's systems have no such flag, only a socket option that nix lacks: there it is up to Rust's
+/// runtime, which ignores the signal unless told otherwise.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: MsgFlags = MsgFlags::empty();
+
+/// A TCP connection, established or not yet. In a release build it is as large as its descriptor.
 #[derive(Debug)]
 pub(crate) struct TcpStream(mio::net::TcpStream);
 
+/// Begins to connect as `options` say. The stream is to be registered, and
+/// [`TcpStream::established`] tells the outcome; the timeout is the caller's to keep.
+///
+/// # Errors
+/// As the system gives them: `AddrNotAvailable` when the source has no ports left for this
+/// destination, unreachable networks, no descriptors left. `InvalidInput` when source and
+/// destination are of different families.
+pub(crate) fn dial(options: &ConnectOptions) -> io::Result<TcpStream> {
+    let stream = std::net::TcpStream::from(open::stream(options)?);
+    Ok(TcpStream(mio::net::TcpStream::from_std(stream)))
+}
+
 impl TcpStream {
-    /// Takes over a stream of std's and makes it non-blocking.
+    /// Takes over a stream of `std`, connected or connecting, and makes it non-blocking.
     ///
     /// # Errors
-    /// As the system gives them.
+    /// When it can't be made so.
     pub(crate) fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
         stream.set_nonblocking(true)?;
         Ok(TcpStream(mio::net::TcpStream::from_std(stream)))
     }
 
-    pub(super) fn source(&mut self) -> &mut impl Source {
+    /// What mio registers.
+    pub(super) fn source(&mut self) -> &mut mio::net::TcpStream {
         &mut self.0
     }
 
-    /// Whom it's connected to.
+    /// Whether the connection is established; asked when an event has come for a stream that was
+    /// dialled.
+    ///
+    /// Events may come before that: `Ok(false)` says to wait for the next one.
+    ///
+    /// A connection to a port of this host that nobody listens on may meet itself, when the system
+    /// chooses that very port for our own end. That is `ConnectionRefused`: there is no server.
     ///
     /// # Errors
-    /// `NotConnected` before the handshake and after a reset.
+    /// Why the connection failed, such as `ConnectionRefused` or `TimedOut`.
+    pub(crate) fn established(&self) -> io::Result<bool> {
+        if let Some(error) = self.0.take_error()? {
+            return Err(error);
+        }
+        // Not yet is "not now" to mio, too: with poll(2) below it arms the next event only when it
+        // hears so.
+        let peer = self
+            .0
+            .try_io(|| self.0.peer_addr().map_err(not_yet_is_blocked));
+        match peer {
+            Ok(peer) if self.0.local_addr()? == peer => Err(Errno::ECONNREFUSED.into()),
+            Ok(_) => Ok(true),
+            Err(error) if is_blocked(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// `NotConnected` when the connection isn't established, or has been reset.
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.0.peer_addr()
     }
 
-    /// Its own address.
+    /// Our own address.
     ///
     /// # Errors
     /// As the system gives them.
@@ -46,19 +96,30 @@ impl TcpStream {
         self.0.local_addr()
     }
 
-    /// Takes the error that the socket has stored.
+    /// Sends small writes at once, or gathers them (`TCP_NODELAY`).
     ///
     /// # Errors
-    /// When the socket can't be asked.
-    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.0.take_error()
+    /// As the system gives them.
+    pub(crate) fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        open::set_nodelay(self, on)
+    }
+
+    /// Probes the peer when it falls silent.
+    ///
+    /// # Errors
+    /// `InvalidInput` for numbers that the system doesn't take.
+    pub(crate) fn set_keepalive(&self, keepalive: Keepalive) -> io::Result<()> {
+        open::set_keepalive(self, Some(keepalive))
     }
 }
 
-impl AsFd for TcpStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+/// The two ways in which a connection says that it is still being made, as `WouldBlock`.
+fn not_yet_is_blocked(error: io::Error) -> io::Error {
+    let in_progress = error.raw_os_error() == Some(Errno::EINPROGRESS as i32);
+    if in_progress || error.kind() == io::ErrorKind::NotConnected {
+        return io::ErrorKind::WouldBlock.into();
     }
+    error
 }
 
 impl Stream for TcpStream {
@@ -69,81 +130,104 @@ impl Stream for TcpStream {
         self.0.read(buffer)
     }
 
-    /// std's `write` on a socket sends with `MSG_NOSIGNAL`.
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
 
-    /// By `sendmsg`, because std's `write_vectored` is a bare `writev`, which raises SIGPIPE in a process that has not
-    /// ignored it.
+    // The `write_vectored` of `std` is a bare writev(2), which raises SIGPIPE.
+    #[inline]
     fn write_two(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        let parts = [IoSlice::new(first), IoSlice::new(second)];
-        let descriptor = self.0.as_raw_fd();
-        // Through mio, so that the poll(2) backend learns of a `WouldBlock`.
-        self.0.try_io(|| {
-            sendmsg::<SockaddrIn>(descriptor, &parts, &[], MsgFlags::MSG_NOSIGNAL, None)
-                .map_err(io::Error::from)
-        })
+        let slices = [IoSlice::new(first), IoSlice::new(second)];
+        let fd = self.0.as_raw_fd();
+        self.0
+            .try_io(|| Ok(socket::sendmsg(fd, &slices, &[], NO_SIGNAL, None::<&()>)?))
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.0.shutdown(Shutdown::Write)
     }
 
-    /// A linger time of zero: close(2) then discards what is unsent and sends a reset (socket(7), `SO_LINGER`).
     fn reset_on_close(&mut self) -> io::Result<()> {
-        let now = nix::libc::linger {
+        // Lingering for no time at all.
+        let linger = libc::linger {
             l_onoff: 1,
             l_linger: 0,
         };
-        setsockopt(&self.0, sockopt::Linger, &now).map_err(io::Error::from)
+        Ok(socket::setsockopt(self, sockopt::Linger, &linger)?)
     }
 }
 
-/// A listening socket.
+impl AsFd for TcpStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A TCP listener.
 #[derive(Debug)]
 pub(crate) struct TcpListener {
     socket: mio::net::TcpListener,
-    /// How many callers may wait, after the system's cap; `None` for a listener that somebody else made.
+    /// As [`TcpListener::backlog`] tells it; `None` for a listener that somebody else has opened.
     backlog: Option<u32>,
-    /// What accepted connections do not inherit on this system, and so are given one by one.
-    options: Option<ListenOptions>,
+    /// What accepted streams are to be like. Linux gives them the listener's own options.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    accepted: Option<ListenOptions>,
 }
 
 impl TcpListener {
     /// Listens as `options` say.
     ///
     /// # Errors
-    /// As the system gives them.
+    /// As the system gives them: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, no
+    /// descriptors left.
     pub(crate) fn listen(options: &ListenOptions) -> io::Result<TcpListener> {
-        let socket = std::net::TcpListener::from(open::listener(options)?);
+        let (fd, backlog) = open::listener(options)?;
         Ok(TcpListener {
-            socket: mio::net::TcpListener::from_std(socket),
-            backlog: Some(open::capped_backlog(options.backlog)),
-            options: (!open::ACCEPTED_INHERIT).then(|| options.clone()),
+            socket: mio::net::TcpListener::from_std(fd.into()),
+            backlog: Some(backlog),
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            accepted: Some(options.clone()),
         })
     }
 
-    /// Takes over a listener of std's and makes it non-blocking.
+    /// Takes over a listener of `std`, with the options that it has, and makes it non-blocking.
     ///
     /// # Errors
-    /// As the system gives them.
+    /// When it can't be made so.
     pub(crate) fn from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
         listener.set_nonblocking(true)?;
-        let socket = mio::net::TcpListener::from_std(listener);
         Ok(TcpListener {
-            socket,
+            socket: mio::net::TcpListener::from_std(listener),
             backlog: None,
-            options: None,
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            accepted: None,
         })
     }
 
-    pub(super) fn source(&mut self) -> &mut impl Source {
+    /// What mio registers.
+    pub(super) fn source(&mut self) -> &mut mio::net::TcpListener {
         &mut self.socket
     }
 
-    /// The address, with the port that port 0 became.
+    /// Accepts one connection that waits, and tells where it is from.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits. Those of one connection (`ECONNABORTED`, `EPROTO`), after
+    /// which there may be others; and those of this host (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`),
+    /// after which no event tells when to try again.
+    pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, from) = self.socket.accept()?;
+        let stream = TcpStream(stream);
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        if let Some(options) = &self.accepted {
+            // It fails on a connection that has been reset meanwhile; the first read tells.
+            let _ = open::prepare_accepted(&stream, options);
+        }
+        Ok((stream, from))
+    }
+
+    /// The address that it listens at, with the port that the system has chosen.
     ///
     /// # Errors
     /// As the system gives them.
@@ -151,78 +235,370 @@ impl TcpListener {
         self.socket.local_addr()
     }
 
-    /// How many callers may wait, after the system's cap, where it's known.
+    /// How many established connections may wait to be accepted, after the system's cap. `None` for
+    /// a listener that was taken over: it can't be asked.
     pub(crate) fn backlog(&self) -> Option<u32> {
         self.backlog
     }
-
-    /// Takes the next caller.
-    ///
-    /// # Errors
-    /// `WouldBlock` when there's none; else as the system gives them.
-    pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = self.socket.accept()?;
-        if let Some(options) = &self.options {
-            open::set_accepted(&stream, options)?;
-        }
-        // A v4 caller on a dual-stack listener is a v4 caller, in limits and in logs.
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        Ok((TcpStream(stream), peer))
-    }
 }
 
-/// Starts to connect.
-///
-/// # Errors
-/// As the system gives them. That the handshake is only under way is none.
-pub(crate) fn dial(options: &ConnectOptions) -> io::Result<TcpStream> {
-    let stream = std::net::TcpStream::from(open::dialed(options)?);
-    Ok(TcpStream(mio::net::TcpStream::from_std(stream)))
+impl AsFd for TcpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     use super::*;
+    use crate::net::testing::{Loop, address, outcome, some};
+    use crate::nonblocking::{self, Outcome};
 
-    fn pair() -> (TcpListener, TcpStream, std::net::TcpStream) {
-        let options = ListenOptions::new((Ipv4Addr::LOCALHOST, 0).into());
-        let listener = TcpListener::listen(&options).unwrap();
-        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (stream, peer) = listener.accept().unwrap();
-        assert_eq!(peer, client.local_addr().unwrap());
-        (listener, stream, client)
+    fn loopback() -> ListenOptions {
+        ListenOptions::new(address("127.0.0.1:0"))
+    }
+
+    /// An address of this host that nobody listens at.
+    fn nobody() -> SocketAddr {
+        TcpListener::listen(&loopback())
+            .unwrap()
+            .local_addr()
+            .unwrap()
     }
 
     #[test]
-    fn an_accepted_connection_has_nodelay() {
-        let (_, stream, _client) = pair();
-        assert!(stream.0.nodelay().unwrap());
-    }
-
-    #[test]
-    fn a_gathered_write_arrives_in_order() {
-        let (_, mut stream, mut client) = pair();
-        assert_eq!(stream.write_two(b"first ", b"second").unwrap(), 12);
-        let mut got = [0; 12];
-        client.read_exact(&mut got).unwrap();
-        assert_eq!(&got, b"first second");
-    }
-
-    #[test]
-    fn a_reset_on_close_is_a_reset_at_the_peer() {
-        let (_, mut stream, mut client) = pair();
-        stream.reset_on_close().unwrap();
-        drop(stream);
-        let error = client.read(&mut [0; 1]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-    }
-
     #[cfg(all(not(debug_assertions), not(mio_unsupported_force_poll_poll)))]
-    #[test]
-    fn a_stream_is_as_small_as_its_descriptor() {
+    fn a_stream_is_as_large_as_its_descriptor_even_in_an_option() {
         assert_eq!(size_of::<TcpStream>(), 4);
         assert_eq!(size_of::<Option<TcpStream>>(), 4);
+    }
+
+    #[test]
+    fn accepted_streams_have_the_options_that_the_listener_was_given() {
+        let keepalive = Keepalive {
+            idle: Duration::from_millis(41_500),
+            interval: Duration::from_secs(7),
+            count: 3,
+        };
+        let options = ListenOptions {
+            keepalive: Some(keepalive),
+            recv_buffer: Some(20_000),
+            send_buffer: Some(30_000),
+            ..loopback()
+        };
+        let mut turns = Loop::new();
+        let (dialled, accepted) = turns.pair(&options, 0);
+        assert!(socket::getsockopt(&accepted, sockopt::TcpNoDelay).unwrap());
+        assert!(socket::getsockopt(&accepted, sockopt::KeepAlive).unwrap());
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            assert_eq!(
+                socket::getsockopt(&accepted, sockopt::TcpKeepIdle).unwrap(),
+                42
+            );
+            assert_eq!(
+                socket::getsockopt(&accepted, sockopt::TcpKeepInterval).unwrap(),
+                7
+            );
+            assert_eq!(
+                socket::getsockopt(&accepted, sockopt::TcpKeepCount).unwrap(),
+                3
+            );
+            assert_eq!(
+                socket::getsockopt(&accepted, sockopt::RcvBuf).unwrap(),
+                40_000
+            );
+            assert_eq!(
+                socket::getsockopt(&accepted, sockopt::SndBuf).unwrap(),
+                60_000
+            );
+        }
+        assert!(socket::getsockopt(&dialled, sockopt::TcpNoDelay).unwrap());
+        assert!(!socket::getsockopt(&dialled, sockopt::KeepAlive).unwrap());
+
+        let (_dialled, accepted) = turns.pair(
+            &ListenOptions {
+                nodelay: false,
+                ..loopback()
+            },
+            2,
+        );
+        assert!(!socket::getsockopt(&accepted, sockopt::TcpNoDelay).unwrap());
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn every_descriptor_is_non_blocking_and_closed_in_the_programs_that_we_start() {
+        let mut turns = Loop::new();
+        let listener = TcpListener::listen(&loopback()).unwrap();
+        let udp = crate::options::UdpOptions::new(address("127.0.0.1:0"));
+        let udp = crate::net::UdpSocket::bind(&udp).unwrap();
+        let (dialled, accepted) = turns.pair(&loopback(), 0);
+        for fd in [
+            listener.as_fd(),
+            udp.as_fd(),
+            dialled.as_fd(),
+            accepted.as_fd(),
+        ] {
+            let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+            let info = std::fs::read_to_string(path).unwrap();
+            let flags = info
+                .lines()
+                .find_map(|line| line.strip_prefix("flags:"))
+                .unwrap();
+            let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
+            assert_ne!(flags & libc::O_CLOEXEC, 0);
+            assert_ne!(flags & libc::O_NONBLOCK, 0);
+        }
+    }
+
+    #[test]
+    fn more_connections_than_the_usual_128_may_wait_to_be_accepted() {
+        let listener = TcpListener::listen(&loopback()).unwrap();
+        let waiting = listener.backlog().unwrap().min(300);
+        let options = ConnectOptions::new(listener.local_addr().unwrap());
+        let mut turns = Loop::new();
+        let streams: Vec<_> = (0..waiting as usize)
+            .map(|token| {
+                let mut stream = dial(&options).unwrap();
+                turns.poll.register_stream(&mut stream, token).unwrap();
+                turns.until(|| stream.established().unwrap().then_some(()));
+                stream
+            })
+            .collect();
+        streams
+            .iter()
+            .for_each(|_| drop(listener.accept().unwrap()));
+        assert_eq!(
+            listener.accept().unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn the_effective_backlog_is_what_was_asked_under_the_cap_of_the_system() {
+        let cap = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let cap: u32 = cap.trim().parse().unwrap();
+        let effective = |wish| {
+            TcpListener::listen(&ListenOptions {
+                backlog: wish,
+                ..loopback()
+            })
+            .unwrap()
+            .backlog()
+        };
+        assert_eq!(effective(3), Some(3.min(cap)));
+        assert_eq!(effective(u32::MAX), Some(cap));
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn a_connection_beyond_the_backlog_is_not_established() {
+        // Linux queues one connection more than the backlog says.
+        let listener = TcpListener::listen(&ListenOptions {
+            backlog: 1,
+            ..loopback()
+        })
+        .unwrap();
+        let options = ConnectOptions::new(listener.local_addr().unwrap());
+        let mut turns = Loop::new();
+        let mut streams = [(); 3].map(|()| dial(&options).unwrap());
+        for (token, stream) in streams.iter_mut().enumerate() {
+            turns.poll.register_stream(stream, token).unwrap();
+        }
+        turns.until(|| streams[0].established().unwrap().then_some(()));
+        turns.until(|| streams[1].established().unwrap().then_some(()));
+        turns
+            .poll
+            .wait(&mut turns.events, Some(Duration::from_millis(50)))
+            .unwrap();
+        assert!(!streams[2].established().unwrap());
+    }
+
+    #[test]
+    fn an_address_in_use_keeps_its_code_and_can_be_shared_on_purpose() {
+        let options = ListenOptions {
+            reuse_port: true,
+            ..loopback()
+        };
+        let first = TcpListener::listen(&options).unwrap();
+        let taken = first.local_addr().unwrap();
+        let error = TcpListener::listen(&ListenOptions::new(taken)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::EADDRINUSE as i32));
+        TcpListener::listen(&ListenOptions {
+            reuse_port: true,
+            ..ListenOptions::new(taken)
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn two_slices_leave_in_order_however_the_socket_cuts_them() {
+        let mut turns = Loop::new();
+        let (mut dialled, mut accepted) = turns.pair(
+            &ListenOptions {
+                recv_buffer: Some(8_192),
+                ..loopback()
+            },
+            0,
+        );
+        let sent: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_be_bytes).collect();
+        let (mut done, mut blocked) = (0, false);
+        let (mut got, mut buffer) = (Vec::new(), [0; 16_384]);
+        turns.until(|| {
+            while done < sent.len() {
+                let (first, second) = sent[done..].split_at((sent.len() - done).min(1_000));
+                match nonblocking::write_two(&mut dialled, first, second).unwrap() {
+                    Outcome::Ready(n) => done += n,
+                    Outcome::Blocked => {
+                        blocked = true;
+                        break;
+                    }
+                    Outcome::Eof => panic!("a write has no end"),
+                }
+            }
+            while let Outcome::Ready(n) = nonblocking::read(&mut accepted, &mut buffer).unwrap() {
+                got.extend_from_slice(&buffer[..n]);
+            }
+            (got.len() == sent.len()).then_some(())
+        });
+        assert!(blocked, "nothing was cut");
+        assert!(got == sent);
+    }
+
+    #[test]
+    fn a_half_close_is_the_end_of_the_stream_for_the_peer_only() {
+        let mut turns = Loop::new();
+        let (mut dialled, mut accepted) = turns.pair(&loopback(), 0);
+        let mut buffer = [0; 8];
+        dialled.shutdown_write().unwrap();
+        assert_eq!(turns.until(|| some(accepted.read(&mut buffer))), 0);
+        assert_eq!(accepted.write(b"still").unwrap(), 5);
+        assert_eq!(turns.until(|| some(dialled.read(&mut buffer))), 5);
+    }
+
+    #[test]
+    fn a_reset_on_close_is_a_reset_to_the_peer() {
+        let mut turns = Loop::new();
+        let (mut dialled, mut accepted) = turns.pair(&loopback(), 0);
+        dialled.reset_on_close().unwrap();
+        drop(dialled);
+        let error = turns
+            .until(|| outcome(accepted.read(&mut [0; 8])))
+            .unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::ECONNRESET as i32));
+    }
+
+    #[test]
+    fn a_refused_connect_says_so() {
+        let mut turns = Loop::new();
+        let mut stream = dial(&ConnectOptions::new(nobody())).unwrap();
+        turns.poll.register_stream(&mut stream, 0).unwrap();
+        let error = turns.until(|| match stream.established() {
+            Ok(false) => None,
+            Ok(true) => panic!("connected to nobody"),
+            Err(error) => Some(error),
+        });
+        assert_eq!(error.raw_os_error(), Some(Errno::ECONNREFUSED as i32));
+    }
+
+    #[test]
+    fn a_connection_that_meets_itself_is_refused() {
+        let mut turns = Loop::new();
+        let nobody = nobody();
+        let mut stream = dial(&ConnectOptions {
+            source: Some(nobody),
+            ..ConnectOptions::new(nobody)
+        })
+        .unwrap();
+        turns.poll.register_stream(&mut stream, 0).unwrap();
+        let error = turns.until(|| stream.established().map(|yes| assert!(!yes)).err());
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn a_source_address_is_bound_without_a_port_of_its_own() {
+        let mut turns = Loop::new();
+        let listener = TcpListener::listen(&loopback()).unwrap();
+        let options = ConnectOptions::new(listener.local_addr().unwrap());
+        let mut stream = dial(&ConnectOptions {
+            source: Some(address("127.0.0.3:0")),
+            ..options
+        })
+        .unwrap();
+        assert!(socket::getsockopt(&stream, sockopt::IpBindAddressNoPort).unwrap());
+        turns.poll.register_stream(&mut stream, 0).unwrap();
+        turns.until(|| stream.established().unwrap().then_some(()));
+        let (_, from) = turns.until(|| some(listener.accept()));
+        assert_eq!(from, stream.local_addr().unwrap());
+        assert_eq!(from.ip(), address("127.0.0.3:0").ip());
+        assert_ne!(from.port(), 0);
+    }
+
+    #[test]
+    fn a_source_of_another_family_is_invalid_input() {
+        let options = ConnectOptions {
+            source: Some(address("[::1]:0")),
+            ..ConnectOptions::new(nobody())
+        };
+        assert_eq!(
+            dial(&options).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
+    }
+
+    #[test]
+    #[cfg(not(target_os = "openbsd"))]
+    fn the_v6_wildcard_takes_ipv4_unless_told_otherwise_and_other_v6_addresses_do_not() {
+        let only_v6 = |listener: &TcpListener| socket::getsockopt(listener, sockopt::Ipv6V6Only);
+        let listen = |options: &ListenOptions| TcpListener::listen(options).unwrap();
+        let any = ListenOptions::new(address("[::]:0"));
+
+        let both = listen(&any);
+        assert!(!only_v6(&both).unwrap());
+        let port = both.local_addr().unwrap().port();
+        let _client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (_, from) = both.accept().unwrap();
+        assert_eq!(from.ip().to_string(), "::ffff:127.0.0.1");
+
+        let v6 = listen(&ListenOptions {
+            only_v6: Some(true),
+            ..any.clone()
+        });
+        assert!(only_v6(&v6).unwrap());
+        let port = v6.local_addr().unwrap().port();
+        let refused = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+
+        assert!(only_v6(&listen(&ListenOptions::new(address("[::1]:0")))).unwrap());
+        listen(&ListenOptions::new(address("[::ffff:127.0.0.1]:0")));
+    }
+
+    #[test]
+    fn sockets_of_std_are_made_non_blocking() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        assert_eq!(listener.backlog(), None);
+        listener.accept().unwrap();
+        assert_eq!(
+            listener.accept().unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        let (server, _) = {
+            let _more = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            listener.accept().unwrap()
+        };
+        drop(server);
+        let client = TcpStream::from_std(client).unwrap();
+        assert_eq!(client.peer_addr().unwrap(), listener.local_addr().unwrap());
+        client.set_nodelay(true).unwrap();
+        client.set_keepalive(Keepalive::default()).unwrap();
+        assert!(socket::getsockopt(&client, sockopt::TcpNoDelay).unwrap());
+        assert!(socket::getsockopt(&client, sockopt::KeepAlive).unwrap());
     }
 }

@@ -1,43 +1,38 @@
-//! UDP sockets: whole datagrams, with the address they were sent to.
+//! UDP: datagrams, where they are from, and which address of ours they were sent to.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use mio::event::Source;
-use nix::cmsg_space;
-use nix::libc;
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
-    sockopt,
-};
+use nix::sys::socket::{self, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike};
 
+use super::{open, pktinfo};
 use crate::options::UdpOptions;
 
-use super::open;
-
-/// A non-blocking UDP socket.
+/// A UDP socket, connected to one peer or not.
 #[derive(Debug)]
 pub(crate) struct UdpSocket {
     socket: mio::net::UdpSocket,
-    address: SocketAddr,
-    /// Whom it's connected to; then datagrams are sent without an address.
+    /// Room for what the system tells of a datagram, used again for each; empty when it tells
+    /// nothing, which is when the socket has only one address.
+    control: Vec<u8>,
+    /// Whether the socket is an IPv6 one: addresses are then given and taken in that form.
+    v6: bool,
+    /// The only peer, for a connected socket.
     peer: Option<SocketAddr>,
-    /// Room for the address that a datagram was sent to; none when the socket is bound to one address and so nobody
-    /// has to ask.
-    control: Option<Vec<u8>>,
 }
 
-/// A datagram that has come; its bytes are in the buffer.
+/// One datagram that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Received {
-    /// Bytes in the buffer.
+    /// How many bytes of the buffer it fills; zero is a datagram, too.
     pub(crate) len: usize,
-    /// Who sent it.
+    /// Who sent it; v4-mapped for IPv4 on an IPv6 socket.
     pub(crate) from: SocketAddr,
-    /// The address of ours that it was sent to, where that is not the socket's own.
+    /// The address of ours that it was sent to, for the reply to leave from. Known on wildcard binds
+    /// only, and not for a datagram to an IPv6 group.
     pub(crate) to: Option<IpAddr>,
-    /// Whether it was longer than the buffer.
+    /// Whether the buffer was too small: the rest is lost.
     pub(crate) truncated: bool,
 }
 
@@ -45,77 +40,72 @@ impl UdpSocket {
     /// Opens a socket as `options` say.
     ///
     /// # Errors
-    /// As the system gives them.
+    /// As the system gives them: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, no
+    /// descriptors left; when connecting, unreachable networks.
     pub(crate) fn bind(options: &UdpOptions) -> io::Result<UdpSocket> {
-        UdpSocket::from_std(open::datagrams(options)?.into())
+        let (fd, control) = open::udp(options)?;
+        Ok(UdpSocket {
+            socket: mio::net::UdpSocket::from_std(fd.into()),
+            control,
+            v6: options.address.is_ipv6(),
+            peer: options.connect_to,
+        })
     }
 
-    /// Takes over a socket of std's and makes it non-blocking.
+    /// Takes over a socket of `std`, and makes it non-blocking.
     ///
     /// # Errors
     /// As the system gives them.
     pub(crate) fn from_std(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
         socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
+        let local = socket.local_addr()?;
         let peer = socket.peer_addr().ok();
-        let wildcard = address.ip().to_canonical().is_unspecified();
-        let mut control = None;
-        if wildcard && peer.is_none() {
-            ask_for_destination(&socket, address)?;
-            control = Some(cmsg_space!(libc::in_pktinfo, libc::in6_pktinfo));
-        }
+        let asks = peer.is_none() && open::is_wildcard(&local);
+        let control = if asks {
+            pktinfo::ask(&socket, &local)?
+        } else {
+            Vec::new()
+        };
         let socket = mio::net::UdpSocket::from_std(socket);
         Ok(UdpSocket {
             socket,
-            address,
-            peer,
             control,
+            v6: local.is_ipv6(),
+            peer,
         })
     }
 
-    pub(super) fn source(&mut self) -> &mut impl Source {
+    /// What mio registers.
+    pub(super) fn source(&mut self) -> &mut mio::net::UdpSocket {
         &mut self.socket
     }
 
-    /// The address, with the port that port 0 became.
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Receives one datagram. An empty one is a datagram too.
+    /// Receives one datagram into `buffer`, whose end it is cut at.
     ///
     /// # Errors
-    /// `WouldBlock` when there's none; else as the system gives them: an error that belongs to a datagram which was
-    /// sent comes here as well (`ConnectionRefused`), and says nothing about the socket.
+    /// `WouldBlock` when there is none. For a connected socket also what became of an earlier send,
+    /// such as `ConnectionRefused`; there may be datagrams behind it.
+    #[inline]
     pub(crate) fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
-        let descriptor = self.socket.as_raw_fd();
+        let fd = self.socket.as_raw_fd();
         let control = &mut self.control;
-        let peer = self.peer;
-        // Through mio, so that the poll(2) backend learns of a `WouldBlock`.
-        self.socket.try_io(|| {
-            let mut parts = [IoSliceMut::new(buffer)];
-            let space = control.as_deref_mut();
-            let message =
-                recvmsg::<SockaddrStorage>(descriptor, &mut parts, space, MsgFlags::empty())?;
-            let mut to = None;
-            if control_is_whole(message.flags) {
-                to = message.cmsgs()?.find_map(destination);
-            }
-            let from = message.address.as_ref().and_then(to_std).or(peer);
-            Ok(Received {
-                len: message.bytes,
-                from: from.ok_or(io::ErrorKind::AddrNotAvailable)?,
-                to,
-                truncated: message.flags.contains(MsgFlags::MSG_TRUNC),
-            })
-        })
+        if self.v6 {
+            self.socket
+                .try_io(|| receive::<SockaddrIn6>(fd, buffer, control))
+        } else {
+            self.socket
+                .try_io(|| receive::<SockaddrIn>(fd, buffer, control))
+        }
     }
 
-    /// Sends one datagram to `to`, or to the peer of a connected socket. On a socket that is bound to a wildcard it leaves from
-    /// `from`: a client does not know an answer that comes from another address than it asked.
+    /// Sends `bytes` as one datagram to `to`, from our address `from` if it is known, which it is
+    /// as [`Received::to`]. A connected socket sends to its peer, whatever `to` is.
+    ///
+    /// Large datagrams may be fragmented.
     ///
     /// # Errors
-    /// As the system gives them.
+    /// `WouldBlock` when the send buffer is full; `EMSGSIZE` over 65,507 bytes (IPv4); for a
+    /// connected socket also what became of an earlier send. The datagram is then not sent.
     pub(crate) fn send(
         &mut self,
         bytes: &[u8],
@@ -125,80 +115,329 @@ impl UdpSocket {
         if self.peer.is_some() {
             return self.socket.send(bytes);
         }
-        let Some(from) = from.filter(|_| self.control.is_some()) else {
-            return self.socket.send_to(bytes, to);
-        };
-        let descriptor = self.socket.as_raw_fd();
-        let parts = [IoSlice::new(bytes)];
-        let target = SockaddrStorage::from(to);
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        self.socket.try_io(|| {
-            let sent = match from {
-                IpAddr::V4(from) => {
-                    let info = source_v4(from);
-                    let control = [ControlMessage::Ipv4PacketInfo(&info)];
-                    sendmsg(descriptor, &parts, &control, flags, Some(&target))
-                }
-                IpAddr::V6(from) => {
-                    let addr = libc::in6_addr {
-                        s6_addr: from.octets(),
-                    };
-                    let info = libc::in6_pktinfo {
-                        ipi6_addr: addr,
-                        ipi6_ifindex: 0,
-                    };
-                    let control = [ControlMessage::Ipv6PacketInfo(&info)];
-                    sendmsg(descriptor, &parts, &control, flags, Some(&target))
-                }
-            };
-            sent.map_err(io::Error::from)
-        })
-    }
-}
-
-/// Has the system say to which address each datagram was sent. A dual-stack socket says so for v4 callers as a v4-mapped
-/// address, and takes the answer's source in the same form.
-fn ask_for_destination(socket: &std::net::UdpSocket, address: SocketAddr) -> io::Result<()> {
-    match address {
-        SocketAddr::V4(_) => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
-        SocketAddr::V6(_) => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
-    }
-    Ok(())
-}
-
-/// A cut control message holds no whole address: better none than half of one.
-fn control_is_whole(flags: MsgFlags) -> bool {
-    !flags.contains(MsgFlags::MSG_CTRUNC)
-}
-
-/// The address in a control message about a datagram's destination.
-fn destination(message: ControlMessageOwned) -> Option<IpAddr> {
-    match message {
-        ControlMessageOwned::Ipv4PacketInfo(info) => {
-            // `ipi_spec_dst` is the local address to answer from: for a broadcast it differs from the destination (ip(7)).
-            Some(IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()))
+        let to = if self.v6 { mapped(to) } else { to };
+        match from {
+            Some(from) if !self.control.is_empty() => {
+                let from = if self.v6 { mapped_ip(from) } else { from };
+                let fd = self.socket.as_raw_fd();
+                self.socket.try_io(|| pktinfo::send(fd, bytes, to, from))
+            }
+            _ => self.socket.send_to(bytes, to),
         }
-        ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::from(info.ipi6_addr.s6_addr)),
-        _ => None,
+    }
+
+    /// Our own address, with the port that the system has chosen; a wildcard if the socket is bound
+    /// to one.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// The only peer, for a connected socket.
+    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peer
     }
 }
 
-fn source_v4(from: std::net::Ipv4Addr) -> libc::in_pktinfo {
-    let address = libc::in_addr {
-        s_addr: u32::from_ne_bytes(from.octets()),
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Receives once; `A` is the kind of address that the socket has.
+fn receive<A>(fd: RawFd, buffer: &mut [u8], control: &mut [u8]) -> io::Result<Received>
+where
+    A: SockaddrLike + Copy + Into<SocketAddr>,
+{
+    let mut slices = [IoSliceMut::new(buffer)];
+    let control = (!control.is_empty()).then_some(control);
+    let told = control.is_some();
+    let message = socket::recvmsg::<A>(fd, &mut slices, control, MsgFlags::empty())?;
+    let Some(from) = message.address else {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a datagram without a sender",
+        ));
     };
-    libc::in_pktinfo {
-        ipi_ifindex: 0,
-        ipi_spec_dst: address,
-        ipi_addr: libc::in_addr { s_addr: 0 },
+    // What is told may be cut short; the datagram is whole all the same.
+    let told = if told { message.cmsgs().ok() } else { None };
+    let to = told.and_then(|mut told| told.find_map(|message| pktinfo::address(&message)));
+    Ok(Received {
+        len: message.bytes,
+        from: from.into(),
+        to,
+        truncated: message.flags.contains(MsgFlags::MSG_TRUNC),
+    })
+}
+
+/// `address` as an IPv6 socket has it.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
+        v6 @ SocketAddr::V6(_) => v6,
     }
 }
 
-fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
-    if let Some(v4) = address.as_sockaddr_in() {
-        return Some(SocketAddr::V4((*v4).into()));
+/// `ip` as an IPv6 socket has it.
+fn mapped_ip(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().into(),
+        v6 @ IpAddr::V6(_) => v6,
     }
-    address
-        .as_sockaddr_in6()
-        .map(|v6| SocketAddr::V6((*v6).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nix::errno::Errno;
+
+    use super::*;
+    use crate::net::testing::{Loop, address, outcome, some};
+
+    /// A socket at `at`, registered with token 0.
+    fn bound(turns: &Loop, at: &str) -> UdpSocket {
+        let mut socket = UdpSocket::bind(&UdpOptions::new(address(at))).unwrap();
+        turns.poll.register_udp(&mut socket, 0).unwrap();
+        socket
+    }
+
+    /// A plain socket that takes datagrams of the address `asked` only, and gives up after a while.
+    fn asking(asked: SocketAddr) -> std::net::UdpSocket {
+        let at = if asked.is_ipv4() {
+            "127.0.0.1:0"
+        } else {
+            "[::1]:0"
+        };
+        let client = std::net::UdpSocket::bind(at).unwrap();
+        client.connect(asked).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        client
+    }
+
+    /// Asks a socket that is bound to `wildcard` at its address `asked`, and checks that the reply
+    /// comes from there.
+    fn reply_comes_from(wildcard: &str, asked: &str, told: &str) {
+        let mut turns = Loop::new();
+        let mut socket = bound(&turns, wildcard);
+        let asked = SocketAddr::new(asked.parse().unwrap(), socket.local_addr().unwrap().port());
+        let client = asking(asked);
+        for ask in ["one", "two"] {
+            client.send(ask.as_bytes()).unwrap();
+            let mut buffer = [0; 16];
+            let got = turns.until(|| some(socket.recv(&mut buffer)));
+            assert_eq!(&buffer[..got.len], ask.as_bytes());
+            assert_eq!(got.to, Some(told.parse().unwrap()));
+            assert_eq!(got.from.port(), client.local_addr().unwrap().port());
+            assert_eq!(socket.send(b"reply", got.from, got.to).unwrap(), 5);
+            assert_eq!(client.recv(&mut buffer).unwrap(), 5);
+        }
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn a_reply_leaves_from_the_v4_address_that_was_asked() {
+        reply_comes_from("0.0.0.0:0", "127.0.0.2", "127.0.0.2");
+    }
+
+    #[test]
+    fn a_reply_leaves_from_the_v6_address_that_was_asked() {
+        reply_comes_from("[::]:0", "::1", "::1");
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn a_reply_to_ipv4_on_a_dual_stack_socket_leaves_from_the_address_that_was_asked() {
+        reply_comes_from("[::]:0", "127.0.0.2", "::ffff:127.0.0.2");
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn a_socket_of_std_that_is_bound_to_a_wildcard_is_told_the_address_too() {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        let mut socket = UdpSocket::from_std(socket).unwrap();
+        let mut turns = Loop::new();
+        turns.poll.register_udp(&mut socket, 0).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let client = asking(SocketAddr::new("127.0.0.2".parse().unwrap(), port));
+        client.send(b"x").unwrap();
+        let got = turns.until(|| some(socket.recv(&mut [0; 4])));
+        assert_eq!(got.to, Some("127.0.0.2".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_dual_stack_socket_takes_plain_v4_addresses_for_mapped_ones() {
+        let mut socket = bound(&Loop::new(), "[::]:0");
+        let port = socket.local_addr().unwrap().port();
+        let client = asking(SocketAddr::new("127.0.0.1".parse().unwrap(), port));
+        let to = client.local_addr().unwrap();
+        socket
+            .send(b"plain", to, Some("127.0.0.1".parse().unwrap()))
+            .unwrap();
+        assert_eq!(client.recv(&mut [0; 16]).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_socket_with_one_address_is_not_told_it() {
+        let mut turns = Loop::new();
+        let mut socket = bound(&turns, "127.0.0.1:0");
+        assert!(socket.control.is_empty());
+        let client = asking(socket.local_addr().unwrap());
+        client.send(b"x").unwrap();
+        let got = turns.until(|| some(socket.recv(&mut [0; 4])));
+        let from = client.local_addr().unwrap();
+        assert_eq!(
+            got,
+            Received {
+                len: 1,
+                from,
+                to: None,
+                truncated: false
+            }
+        );
+        // An address from elsewhere is not used.
+        socket
+            .send(b"yz", from, Some("192.0.2.1".parse().unwrap()))
+            .unwrap();
+        assert_eq!(client.recv(&mut [0; 4]).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_datagram_larger_than_the_buffer_is_told_to_be_cut_and_one_that_fits_is_not() {
+        for at in ["127.0.0.1:0", "[::]:0"] {
+            let mut turns = Loop::new();
+            let mut socket = bound(&turns, at);
+            let port = socket.local_addr().unwrap().port();
+            let client = asking(SocketAddr::new("127.0.0.1".parse().unwrap(), port));
+            for length in [8, 9] {
+                client.send(&b"123456789"[..length]).unwrap();
+                let got = turns.until(|| some(socket.recv(&mut [0; 8])));
+                assert_eq!((got.len, got.truncated), (8, length > 8));
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_datagram_is_a_datagram_and_is_echoed_as_one() {
+        let mut turns = Loop::new();
+        let mut socket = bound(&turns, "127.0.0.1:0");
+        let client = asking(socket.local_addr().unwrap());
+        client.send(b"").unwrap();
+        let got = turns.until(|| some(socket.recv(&mut [0; 8])));
+        assert_eq!((got.len, got.truncated), (0, false));
+        assert_eq!(socket.send(b"", got.from, got.to).unwrap(), 0);
+        assert_eq!(client.recv(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_largest_datagram_passes_whole_and_a_larger_one_is_an_error() {
+        let mut turns = Loop::new();
+        let mut socket = bound(&turns, "127.0.0.1:0");
+        let client = asking(socket.local_addr().unwrap());
+        let to = client.local_addr().unwrap();
+        let bytes = vec![7; 65_508];
+        assert_eq!(client.send(&bytes[..65_507]).unwrap(), 65_507);
+        let got = turns.until(|| some(socket.recv(&mut [0; 65_536])));
+        assert_eq!((got.len, got.truncated), (65_507, false));
+        let error = socket.send(&bytes, to, None).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::EMSGSIZE as i32));
+    }
+
+    #[test]
+    fn a_refused_datagram_is_an_error_of_a_connected_socket_which_then_goes_on() {
+        let mut turns = Loop::new();
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let there = peer.local_addr().unwrap();
+        drop(peer);
+        let options = UdpOptions {
+            connect_to: Some(there),
+            ..UdpOptions::new(address("127.0.0.1:0"))
+        };
+        let mut socket = UdpSocket::bind(&options).unwrap();
+        assert_eq!(socket.peer_addr(), Some(there));
+        turns.poll.register_udp(&mut socket, 0).unwrap();
+        let mut buffer = [0; 8];
+        assert!(outcome(socket.recv(&mut buffer)).is_none());
+        socket.send(b"x", there, None).unwrap();
+        turns.until_ready(0, crate::readiness::Readiness::ERROR);
+        let error = outcome(socket.recv(&mut buffer)).unwrap().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::ECONNREFUSED as i32));
+        assert!(outcome(socket.recv(&mut buffer)).is_none());
+        turns.poll.revive_udp(&mut socket, 0).unwrap();
+
+        let peer = std::net::UdpSocket::bind(there).unwrap();
+        peer.send_to(b"hello", socket.local_addr().unwrap())
+            .unwrap();
+        let got = turns.until(|| some(socket.recv(&mut buffer)));
+        assert_eq!((got.len, got.from), (5, there));
+    }
+
+    #[test]
+    fn an_event_comes_for_every_datagram_after_the_socket_has_blocked() {
+        let mut turns = Loop::new();
+        let mut socket = bound(&turns, "127.0.0.1:0");
+        let client = asking(socket.local_addr().unwrap());
+        for _ in 0..3 {
+            assert!(outcome(socket.recv(&mut [0; 8])).is_none());
+            client.send(b"x").unwrap();
+            turns.until_ready(0, crate::readiness::Readiness::READABLE);
+            assert_eq!(socket.recv(&mut [0; 8]).unwrap().len, 1);
+        }
+    }
+
+    #[test]
+    fn several_sockets_share_an_address_on_purpose_only() {
+        let options = UdpOptions {
+            reuse_port: true,
+            ..UdpOptions::new(address("127.0.0.1:0"))
+        };
+        let first = UdpSocket::bind(&options).unwrap();
+        let taken = first.local_addr().unwrap();
+        let error = UdpSocket::bind(&UdpOptions::new(taken)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::EADDRINUSE as i32));
+        UdpSocket::bind(&UdpOptions {
+            reuse_port: true,
+            ..UdpOptions::new(taken)
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_v6_only_socket_leaves_ipv4_to_another() {
+        let options = UdpOptions {
+            only_v6: Some(true),
+            ..UdpOptions::new(address("[::]:0"))
+        };
+        let v6 = UdpSocket::bind(&options).unwrap();
+        let port = v6.local_addr().unwrap().port();
+        let v4 = UdpOptions::new(SocketAddr::new("0.0.0.0".parse().unwrap(), port));
+        UdpSocket::bind(&v4).unwrap();
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn the_buffers_are_as_large_as_was_asked() {
+        use nix::sys::socket::sockopt;
+
+        let options = UdpOptions::new(address("127.0.0.1:0"));
+        let socket = UdpSocket::bind(&UdpOptions {
+            recv_buffer: Some(30_000),
+            send_buffer: Some(40_000),
+            ..options
+        })
+        .unwrap();
+        assert_eq!(
+            socket::getsockopt(&socket, sockopt::RcvBuf).unwrap(),
+            60_000
+        );
+        assert_eq!(
+            socket::getsockopt(&socket, sockopt::SndBuf).unwrap(),
+            80_000
+        );
+    }
 }

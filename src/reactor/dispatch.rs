@@ -1,15 +1,12 @@
-//! From an event to a callback: the way of a byte through the reactor.
+//! From an event to a callback: the way of a byte through the reactor. Listeners are in `accept.rs`, UDP is in
+//! `receive.rs`.
 
-use crate::acceptor::Accepted as Next;
-use crate::context::{Connection, Context, Datagrams, ListenerSlot, NOBODY};
+use crate::context::{Connection, Context, NOBODY, Slot};
 use crate::error::CloseReason;
-use crate::handler::{Accepted, Handler};
+use crate::handler::Handler;
 use crate::link::{Phase, Step, Tag};
-use crate::net::TcpStream;
-use crate::nonblocking;
 use crate::readiness::Readiness;
-use crate::timers::Alarm;
-use crate::token::{Key, Kind, ListenerId, SourceId, UdpId};
+use crate::token::{Key, Kind, SourceId, UdpId};
 
 use super::Reactor;
 
@@ -100,6 +97,9 @@ impl<H: Handler> Reactor<H> {
                 if !slot.queued {
                     self.receive(handler, key);
                 }
+                if readiness.contains(Readiness::ERROR) {
+                    self.revive(key);
+                }
             }
             Kind::Source => {
                 let id = SourceId(key);
@@ -179,7 +179,7 @@ impl<H: Handler> Reactor<H> {
     #[cold]
     fn establish(&mut self, handler: &mut H, index: u32) -> bool {
         let slot = &mut self.context.slots[index as usize];
-        match crate::connector::outcome(slot.link.stream()) {
+        match slot.link.stream().established() {
             Ok(false) => false,
             Ok(true) => {
                 slot.link.connected();
@@ -197,7 +197,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Tells the handler of a connection that is there now. What it writes goes out when the connection is driven next.
-    fn open(&mut self, handler: &mut H, index: u32) {
+    pub(super) fn open(&mut self, handler: &mut H, index: u32) {
         self.context.count_open();
         self.context.arm_opened(index);
         self.context.current = index;
@@ -205,139 +205,7 @@ impl<H: Handler> Reactor<H> {
         self.context.current = NOBODY;
     }
 
-    /// Accepts whoever calls, within the budget of a turn.
-    pub(super) fn accept(&mut self, handler: &mut H, key: Key) {
-        let mut budget = self.context.shared.limits.accept_budget;
-        loop {
-            let has_room = self.context.has_room();
-            let Context {
-                listeners, shared, ..
-            } = &mut self.context;
-            // A callback may have closed the listener.
-            let slot = listeners.get_mut(key.index as usize);
-            let Some(slot) = slot.filter(|slot| slot.generation == key.generation) else {
-                return;
-            };
-            match slot.acceptor.next(&mut budget, has_room, &mut shared.stats) {
-                Next::Caller(stream, peer) => {
-                    let caller = Accepted {
-                        listener: ListenerId(key),
-                        peer,
-                    };
-                    self.admit(handler, stream, &caller);
-                }
-                Next::Wait => return,
-                Next::Yield => {
-                    shared.stats.budget_hits += 1;
-                    if !std::mem::replace(&mut slot.queued, true) {
-                        self.context.ready.push_back((Kind::Listener, key));
-                    }
-                    return;
-                }
-                Next::Starved(wait, error) => {
-                    self.warn_of_pause(key, &error);
-                    let Context {
-                        timers,
-                        clock,
-                        generations,
-                        ..
-                    } = &mut self.context;
-                    let alarm = Alarm::Listener(ListenerId(key));
-                    timers.set(clock, generations, clock.now() + wait, alarm);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Asks the handler about a caller, and takes it on.
-    fn admit(&mut self, handler: &mut H, stream: TcpStream, caller: &Accepted) {
-        let Some(session) = handler.on_accept(&mut self.context, caller) else {
-            self.context.shared.stats.refused += 1;
-            return;
-        };
-        match self.context.insert(stream, session, Phase::Open) {
-            Ok(key) => {
-                self.context.shared.stats.accepted += 1;
-                self.open(handler, key.index);
-                self.drive(handler, key.index);
-            }
-            Err((_, error)) => {
-                self.context.shared.stats.refused += 1;
-                log::warn!(
-                    "could not poll a new connection from {}: {error}",
-                    caller.peer
-                );
-            }
-        }
-    }
-
-    #[cold]
-    fn warn_of_pause(&mut self, key: Key, error: &std::io::Error) {
-        if let Some(suppressed) = self.accept_warnings.permit(self.context.clock.elapsed_ms()) {
-            let address = self.context.listener_addr(ListenerId(key));
-            let address = address.map_or_else(|| "a listener".to_owned(), |a| a.to_string());
-            let open = self.context.slots.len();
-            log::warn!(
-                "{address} can't accept for now: {error}; {open} connections are open, callers wait \
-                 ({suppressed} more such pauses since the last line)"
-            );
-        }
-    }
-
-    /// Receives datagrams, within the budget of a turn.
-    pub(super) fn receive(&mut self, handler: &mut H, key: Key) {
-        let mut budget = self.context.shared.limits.datagram_budget;
-        let id = UdpId(key);
-        loop {
-            let Context {
-                udp, shared, poll, ..
-            } = &mut self.context;
-            // A callback may have closed the socket.
-            let slot = udp.get_mut(key.index as usize);
-            let Some(slot) = slot.filter(|slot| slot.generation == key.generation) else {
-                return;
-            };
-            if budget == 0 {
-                shared.stats.budget_hits += 1;
-                if !std::mem::replace(&mut slot.queued, true) {
-                    self.context.ready.push_back((Kind::Udp, key));
-                }
-                return;
-            }
-            budget -= 1;
-            match slot.socket.recv(&mut self.scratch) {
-                Ok(received) => {
-                    shared.stats.datagrams_in += 1;
-                    shared.stats.datagram_bytes_in += received.len as u64;
-                    if received.truncated {
-                        shared.stats.datagrams_truncated += 1;
-                        continue;
-                    }
-                    let context = &mut self.context;
-                    let mut datagram = Datagrams::new(context, id, received.from, received.to);
-                    handler.on_datagram(&mut datagram, &self.scratch[..received.len]);
-                }
-                Err(error) if nonblocking::is_blocked(&error) => return,
-                Err(error) if nonblocking::is_interrupted(&error) => {}
-                Err(error) => {
-                    // A refusal by a peer's system, most often: it concerns a datagram that was sent, not the socket.
-                    shared.stats.datagram_errors += 1;
-                    log::debug!("an error in place of a datagram: {error}");
-                    if let Err(error) = poll.rearm_udp(&mut slot.socket, key.token(Kind::Udp)) {
-                        log::warn!("could not poll a UDP socket any more: {error}");
-                    }
-                }
-            }
-        }
-    }
-
-    fn listener(&mut self, key: Key) -> Option<&mut ListenerSlot> {
-        let slot = self.context.listeners.get_mut(key.index as usize)?;
-        (slot.generation == key.generation).then_some(slot)
-    }
-
-    fn slot(&mut self, index: u32) -> &mut crate::context::Slot<H::Session> {
+    fn slot(&mut self, index: u32) -> &mut Slot<H::Session> {
         &mut self.context.slots[index as usize]
     }
 }

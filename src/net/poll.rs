@@ -1,0 +1,419 @@
+//! Waiting for readiness.
+
+use std::io;
+#[cfg(not(mio_unsupported_force_poll_poll))]
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::{Interest, Token};
+
+use super::{TcpListener, TcpStream, UdpSocket};
+use crate::nonblocking::is_interrupted;
+use crate::readiness::Readiness;
+
+/// What a stream is registered for, once and for its whole life.
+///
+/// Linux tells of urgent data only who asks for it, and a read stops short at urgent data (pitfall:
+/// the bytes behind it would never be read).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const STREAM_INTEREST: Interest = Interest::READABLE
+    .add(Interest::WRITABLE)
+    .add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const STREAM_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// The system's selector: epoll, kqueue, or poll(2) in a build that forces it on mio.
+#[derive(Debug)]
+pub(crate) struct Poll(mio::Poll);
+
+impl Poll {
+    /// Opens a selector.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub(crate) fn new() -> io::Result<Poll> {
+        mio::Poll::new().map(Poll)
+    }
+
+    /// Waits until something is ready or `timeout` is over, without end if it is `None`; what was
+    /// in `events` is gone.
+    ///
+    /// mio rounds the timeout up to whole milliseconds. An interruption by a signal is `Ok` with no
+    /// events, so that the caller computes its timeout anew.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub(crate) fn wait(
+        &mut self,
+        events: &mut Events,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        match self.0.poll(&mut events.0, timeout) {
+            Err(error) if is_interrupted(&error) => {
+                events.0.clear();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Registers `stream` for everything, once for its life.
+    ///
+    /// # Errors
+    /// When the system has no memory for it (`ENOSPC`: the user's limit of watches), or it is
+    /// registered already.
+    pub(crate) fn register_stream(&self, stream: &mut TcpStream, token: usize) -> io::Result<()> {
+        self.register_source(stream.source(), token, STREAM_INTEREST)
+    }
+
+    /// Registers `listener`.
+    ///
+    /// # Errors
+    /// As [`Poll::register_stream`].
+    pub(crate) fn register_listener(
+        &self,
+        listener: &mut TcpListener,
+        token: usize,
+    ) -> io::Result<()> {
+        self.register_source(listener.source(), token, Interest::READABLE)
+    }
+
+    /// Registers `socket` for reading only: a datagram that can't be sent now is dropped, not kept.
+    ///
+    /// # Errors
+    /// As [`Poll::register_stream`].
+    pub(crate) fn register_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
+        self.register_source(socket.source(), token, Interest::READABLE)
+    }
+
+    /// Registers a connected UDP socket anew after an event with [`Readiness::ERROR`], once it has
+    /// been read until it blocked.
+    ///
+    /// mio's poll(2) backend drops a descriptor that had an error, such as a refused datagram, and
+    /// no event would come any more. Nothing is done on the others.
+    ///
+    /// # Errors
+    /// As [`Poll::register_stream`].
+    pub(crate) fn revive_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
+        if cfg!(mio_unsupported_force_poll_poll) {
+            self.deregister_udp(socket)?;
+            self.register_udp(socket, token)?;
+        }
+        Ok(())
+    }
+
+    /// Registers a source that somebody else owns.
+    ///
+    /// # Errors
+    /// As the source gives them.
+    pub(crate) fn register_source<S>(
+        &self,
+        source: &mut S,
+        token: usize,
+        interest: Interest,
+    ) -> io::Result<()>
+    where
+        S: Source + ?Sized,
+    {
+        self.0.registry().register(source, Token(token), interest)
+    }
+
+    /// Changes the token and the interest of a registered source.
+    ///
+    /// # Errors
+    /// As the source gives them; `NotFound` when it isn't registered.
+    pub(crate) fn reregister_source<S>(
+        &self,
+        source: &mut S,
+        token: usize,
+        interest: Interest,
+    ) -> io::Result<()>
+    where
+        S: Source + ?Sized,
+    {
+        self.0.registry().reregister(source, Token(token), interest)
+    }
+
+    /// Forgets a source. Events of it that were already taken from the system may still be in a
+    /// batch.
+    ///
+    /// # Errors
+    /// As the source gives them; `NotFound` when it isn't registered.
+    pub(crate) fn deregister_source<S: Source + ?Sized>(&self, source: &mut S) -> io::Result<()> {
+        self.0.registry().deregister(source)
+    }
+
+    /// Forgets `stream`. Dropping it does so too, unless its descriptor has been duplicated.
+    ///
+    /// # Errors
+    /// `NotFound` when it isn't registered.
+    pub(crate) fn deregister_stream(&self, stream: &mut TcpStream) -> io::Result<()> {
+        forgotten(self.deregister_source(stream.source()))
+    }
+
+    /// Forgets `listener`.
+    ///
+    /// # Errors
+    /// As [`Poll::deregister_stream`].
+    pub(crate) fn deregister_listener(&self, listener: &mut TcpListener) -> io::Result<()> {
+        forgotten(self.deregister_source(listener.source()))
+    }
+
+    /// Forgets `socket`.
+    ///
+    /// # Errors
+    /// As [`Poll::deregister_stream`].
+    pub(crate) fn deregister_udp(&self, socket: &mut UdpSocket) -> io::Result<()> {
+        forgotten(self.deregister_source(socket.source()))
+    }
+
+    /// What wakes this selector from another thread, with an event for `token`. There may be only
+    /// one.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub(crate) fn waker(&self, token: usize) -> io::Result<Waker> {
+        mio::Waker::new(self.0.registry(), Token(token)).map(Waker)
+    }
+}
+
+/// With mio's poll(2) backend a descriptor may have been dropped after a hang-up: it is not there,
+/// as was wished.
+fn forgotten(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error)
+            if cfg!(mio_unsupported_force_poll_poll) && error.kind() == io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// The selector's own descriptor is readable when something is ready, so that one loop can be
+/// nested in another. There is none with poll(2).
+#[cfg(not(mio_unsupported_force_poll_poll))]
+impl AsRawFd for Poll {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// One batch of events.
+#[derive(Debug)]
+pub(crate) struct Events(mio::Events);
+
+impl Events {
+    /// Room for `capacity` events; with poll(2) a batch may be larger.
+    pub(crate) fn with_capacity(capacity: usize) -> Events {
+        Events(mio::Events::with_capacity(capacity))
+    }
+
+    /// Whether the batch is full, so that there may be more behind it.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.iter().count() >= self.0.capacity()
+    }
+
+    /// The events, each once.
+    #[inline]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Event<'_>> {
+        self.0.iter().map(Event)
+    }
+}
+
+/// Holds nothing and has room for nothing.
+impl Default for Events {
+    fn default() -> Events {
+        Events::with_capacity(0)
+    }
+}
+
+/// What is ready, and for what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event<'a>(&'a mio::event::Event);
+
+impl Event<'_> {
+    /// The token that the source is registered with.
+    #[inline]
+    pub(crate) fn token(self) -> usize {
+        self.0.token().0
+    }
+
+    /// Whether it only says that there is something to read, as most do: no end, no error, nothing
+    /// urgent.
+    #[inline]
+    pub(crate) fn is_plain_read(self) -> bool {
+        let event = self.0;
+        // "Write closed" alone is always an error or a hang-up, and those are asked for.
+        let more = event.is_read_closed() | event.is_error() | event.is_priority();
+        event.is_readable() & !more
+    }
+
+    /// mio's flags as ours.
+    pub(crate) fn readiness(self) -> Readiness {
+        let event = self.0;
+        let flag = |set, flag| if set { flag } else { Readiness::EMPTY };
+        flag(event.is_readable(), Readiness::READABLE)
+            | flag(event.is_writable(), Readiness::WRITABLE)
+            | flag(event.is_read_closed(), Readiness::READ_CLOSED)
+            | flag(event.is_write_closed(), Readiness::WRITE_CLOSED)
+            | flag(event.is_error(), Readiness::ERROR)
+            | flag(event.is_priority(), Readiness::PRIORITY)
+    }
+}
+
+/// Wakes a [`Poll`] from any thread.
+#[derive(Debug)]
+pub(crate) struct Waker(mio::Waker);
+
+impl Waker {
+    /// Makes the selector's current or next wait return with an event for the waker's token.
+    /// Several calls may come to one event.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        self.0.wake()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::net::testing::{Loop, address};
+    use crate::options::ListenOptions;
+
+    const ZERO: Option<Duration> = Some(Duration::ZERO);
+
+    #[test]
+    fn a_wait_for_nothing_ends_with_its_timeout_and_no_events() {
+        let mut turns = Loop::new();
+        let timeout = Duration::from_millis(20);
+        let before = Instant::now();
+        turns.poll.wait(&mut turns.events, Some(timeout)).unwrap();
+        assert!(before.elapsed() >= timeout);
+        assert_eq!(turns.events.iter().count(), 0);
+        assert!(!turns.events.is_full());
+    }
+
+    #[test]
+    fn a_waker_ends_the_wait_of_another_thread() {
+        let mut turns = Loop::new();
+        let waker = turns.poll.waker(7).unwrap();
+        let other = std::thread::spawn(move || waker.wake().map(|()| waker));
+        turns.until_ready(7, Readiness::READABLE);
+        other.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_new_connection_is_writable_and_a_half_close_is_no_more_than_read_closed() {
+        let mut turns = Loop::new();
+        let options = ListenOptions::new(address("127.0.0.1:0"));
+        let (mut dialled, _accepted) = turns.pair(&options, 0);
+        turns.until_ready(1, Readiness::WRITABLE);
+        crate::nonblocking::Stream::shutdown_write(&mut dialled).unwrap();
+        let mut seen = Readiness::EMPTY;
+        while !seen.contains(Readiness::READ_CLOSED) {
+            turns
+                .poll
+                .wait(&mut turns.events, Some(Duration::from_secs(10)))
+                .unwrap();
+            assert!(
+                turns.events.iter().count() > 0,
+                "no event tells of the half-close"
+            );
+            turns
+                .events
+                .iter()
+                .filter(|event| event.token() == 1)
+                .for_each(|event| seen |= event.readiness());
+        }
+        assert!(!seen.intersects(Readiness::WRITE_CLOSED | Readiness::ERROR));
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn urgent_data_is_told_of() {
+        use nix::sys::socket::{MsgFlags, send};
+        use std::os::fd::AsFd;
+
+        let mut turns = Loop::new();
+        let options = ListenOptions::new(address("127.0.0.1:0"));
+        let (dialled, _accepted) = turns.pair(&options, 0);
+        send(dialled.as_fd().as_raw_fd(), b"!", MsgFlags::MSG_OOB).unwrap();
+        turns.until_ready(1, Readiness::PRIORITY);
+    }
+
+    #[test]
+    fn a_batch_is_full_when_there_may_be_more_behind_it() {
+        let mut turns = Loop::new();
+        let options = ListenOptions::new(address("127.0.0.1:0"));
+        let _both = turns.pair(&options, 0);
+        let mut events = Events::with_capacity(1);
+        let waker = turns.poll.waker(9).unwrap();
+        waker.wake().unwrap();
+        turns.poll.wait(&mut events, ZERO).unwrap();
+        assert!(events.iter().count() >= 1);
+        assert_eq!(
+            events.is_full(),
+            events.iter().count() >= events.0.capacity()
+        );
+    }
+
+    #[test]
+    fn a_deregistered_stream_has_no_events_and_can_be_registered_again() {
+        let mut turns = Loop::new();
+        let options = ListenOptions::new(address("127.0.0.1:0"));
+        let (mut dialled, mut accepted) = turns.pair(&options, 0);
+        turns.poll.deregister_stream(&mut accepted).unwrap();
+        crate::nonblocking::Stream::write(&mut dialled, b"x").unwrap();
+        turns.poll.wait(&mut turns.events, ZERO).unwrap();
+        assert!(turns.events.iter().all(|event| event.token() != 1));
+        turns.poll.register_stream(&mut accepted, 5).unwrap();
+        turns.until_ready(5, Readiness::READABLE);
+    }
+
+    #[test]
+    fn a_foreign_source_is_registered_changed_and_forgotten() {
+        let mut turns = Loop::new();
+        let (mut sender, mut receiver) = mio::unix::pipe::new().unwrap();
+        turns
+            .poll
+            .register_source(&mut receiver, 3, Interest::READABLE)
+            .unwrap();
+        sender.write_all(b"x").unwrap();
+        turns.until_ready(3, Readiness::READABLE);
+        turns
+            .poll
+            .reregister_source(&mut receiver, 4, Interest::READABLE)
+            .unwrap();
+        turns.until_ready(4, Readiness::READABLE);
+        turns.poll.deregister_source(&mut receiver).unwrap();
+        sender.write_all(b"x").unwrap();
+        turns.poll.wait(&mut turns.events, ZERO).unwrap();
+        assert_eq!(turns.events.iter().count(), 0);
+    }
+
+    #[test]
+    #[cfg(not(mio_unsupported_force_poll_poll))]
+    fn a_selector_nests_in_another_by_its_descriptor() {
+        let inner = Poll::new().unwrap();
+        let mut outer = Loop::new();
+        let fd = inner.as_raw_fd();
+        outer
+            .poll
+            .register_source(&mut mio::unix::SourceFd(&fd), 1, Interest::READABLE)
+            .unwrap();
+        outer.poll.wait(&mut outer.events, ZERO).unwrap();
+        assert_eq!(outer.events.iter().count(), 0);
+        let waker = inner.waker(0).unwrap();
+        waker.wake().unwrap();
+        outer.until_ready(1, Readiness::READABLE);
+    }
+}

@@ -1,0 +1,70 @@
+//! Receiving datagrams.
+
+use std::net::SocketAddr;
+
+use crate::context::{Context, Datagrams};
+use crate::handler::Handler;
+use crate::nonblocking;
+use crate::token::{Key, Kind, UdpId};
+
+use super::Reactor;
+
+impl<H: Handler> Reactor<H> {
+    /// Receives datagrams, within the budget of a turn.
+    pub(super) fn receive(&mut self, handler: &mut H, key: Key) {
+        let mut budget = self.context.shared.limits.datagram_budget;
+        let id = UdpId(key);
+        loop {
+            let Context { udp, shared, .. } = &mut self.context;
+            // A callback may have closed the socket.
+            let slot = udp.get_mut(key.index as usize);
+            let Some(slot) = slot.filter(|slot| slot.generation == key.generation) else {
+                return;
+            };
+            if budget == 0 {
+                shared.stats.budget_hits += 1;
+                if !std::mem::replace(&mut slot.queued, true) {
+                    self.context.ready.push_back((Kind::Udp, key));
+                }
+                return;
+            }
+            budget -= 1;
+            match slot.socket.recv(&mut self.scratch) {
+                Ok(received) => {
+                    shared.stats.datagrams_in += 1;
+                    shared.stats.datagram_bytes_in += received.len as u64;
+                    if received.truncated {
+                        shared.stats.datagrams_truncated += 1;
+                        continue;
+                    }
+                    let context = &mut self.context;
+                    // A v4 sender to a dual-stack socket is a v4 sender.
+                    let from = received.from;
+                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                    let mut datagram = Datagrams::new(context, id, from, received.to);
+                    handler.on_datagram(&mut datagram, &self.scratch[..received.len]);
+                }
+                Err(error) if nonblocking::is_blocked(&error) => return,
+                Err(error) if nonblocking::is_interrupted(&error) => {}
+                Err(error) => {
+                    // A refusal by a peer's system, most often: it concerns a datagram that was sent, not the socket.
+                    shared.stats.datagram_errors += 1;
+                    log::debug!("an error in place of a datagram: {error}");
+                }
+            }
+        }
+    }
+
+    /// After an event that told of an error: has the socket polled again, where the poll dropped it for that.
+    pub(super) fn revive(&mut self, key: Key) {
+        let Context { udp, poll, .. } = &mut self.context;
+        let Some(slot) = udp.get_mut(key.index as usize) else {
+            return;
+        };
+        if slot.generation == key.generation
+            && let Err(error) = poll.revive_udp(&mut slot.socket, key.token(Kind::Udp))
+        {
+            log::warn!("a UDP socket can't be polled any more: {error}");
+        }
+    }
+}
