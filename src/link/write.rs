@@ -174,7 +174,9 @@ impl<S: Stream> Link<S> {
             shared.stats.dropped += bytes.len() as u64;
         } else if self.pending() + bytes.len() > shared.limits.max_output {
             shared.stats.dropped += bytes.len() as u64;
-            self.sever(shared, CloseReason::OutputOverflow);
+            // These bytes are lost even where nothing older is pending: the peer must not take this for
+            // an orderly end.
+            self.abort(shared, CloseReason::OutputOverflow);
         } else {
             self.buffers(shared).output.push(bytes);
             shared.stats.pending += bytes.len() as u64;
