@@ -208,6 +208,21 @@ on_both! {
         assert_eq!(driver.calls().resets, 0);
     }
 
+    fn a_link_that_drains_offers_again_what_was_left_under_pressure<SHORT>() {
+        let limits = Limits { high_water: 4, low_water: 0, ..Limits::default() };
+        let script = Script::<SHORT>::new([bytes(b"abcdef")], full([]));
+        let mut driver = Driver::new(script, limits, answer(|link, data| {
+            let count = data.len().min(4);
+            link.write(&data[..count]);
+            count
+        }));
+        driver.arrive();
+        driver.outside(|link| link.drain());
+        driver.make_room();
+        assert_eq!(driver.written(), b"abcdef");
+        assert_eq!(driver.link.reason(), Some(CloseReason::Drained));
+    }
+
     fn a_paused_link_that_drains_does_not_wait_for_its_input<SHORT>() {
         let script = Script::<SHORT>::new([bytes(b"unseen"), Read::Eof], []);
         let mut driver = Driver::new(script, Limits::default(), answer(echo));

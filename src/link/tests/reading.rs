@@ -92,6 +92,17 @@ on_both! {
         assert_eq!(driver.written(), b"beforebehind");
     }
 
+    fn once_a_read_is_refused_urgent_data_is_forgotten<SHORT>() {
+        let reads = [bytes(b"before"), Read::Urgent, Read::Blocked, bytes(b"behind")];
+        let script = Script::<SHORT>::new(reads, []);
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        driver.arrive();
+        assert_eq!(driver.calls().reads, 2);
+        driver.arrive();
+        assert_eq!(driver.written(), b"beforebehind");
+        assert_eq!(driver.calls().reads, if SHORT { 3 } else { 4 });
+    }
+
     fn a_short_read_saves_the_next_one_only_where_it_shows_something<SHORT>() {
         let script = Script::<SHORT>::new([bytes(&[7; 64])], []);
         let mut driver = Driver::new(script, Limits::default(), answer(echo));
@@ -290,7 +301,7 @@ on_both! {
         let script = Script::<SHORT>::new(reads, full([]));
         let mut driver = Driver::new(script, limits, answer(echo));
         let mut other = Link::new(
-            Script::<SHORT>::new([bytes(b"hello"), Read::Blocked, bytes(b"again")], full([])),
+            Script::<SHORT>::new([bytes(b"hello, world"), Read::Blocked, bytes(b"again")], full([])),
             Phase::Open,
         );
         let mut read_other = |driver: &mut Driver<_, SHORT>| {
@@ -312,7 +323,8 @@ on_both! {
         assert_eq!(driver.seen.len(), 1, "read while all together have too much");
         assert!(read_other(&mut driver), "held back with nothing pending");
         assert!(!read_other(&mut driver), "read while all together have too much");
-        // Its own output is out; what the other has is none of its business, and no arrival reminds it.
+        // Its own output is out: what the other has, too much for both, is none of its business, and no
+        // arrival will remind it.
         driver.link.ready(Readiness::WRITABLE);
         driver.link.stream.make_room();
         let scratch = &mut [0; 64];

@@ -294,6 +294,13 @@ on_both! {
         assert!(driver.link.mark().is_none());
     }
 
+    fn a_write_of_nothing_takes_no_buffers<SHORT>() {
+        let mut driver =
+            Driver::new(Script::<SHORT>::new([], []), Limits::default(), answer(echo));
+        assert_eq!(driver.outside(|link| link.write(b"")), Pressure::Low);
+        assert!(driver.link.is_plain() && !driver.link.take_moved());
+    }
+
     fn what_is_written_before_the_handshake_waits_for_it<SHORT>() {
         let script = Script::<SHORT>::new([bytes(b"hi"), Read::Eof], []);
         let mut driver = Driver::in_phase(script, Limits::default(), answer(echo), Phase::Connecting);
