@@ -31,12 +31,17 @@ impl<S: Stream> Link<S> {
     /// Ends the link at once. Output that is lost by it makes the end a reset: a peer must not take a stream that was cut for
     /// a whole one.
     pub(crate) fn sever(&mut self, shared: &mut Shared, reason: CloseReason) {
+        self.end(shared, reason, false);
+    }
+
+    /// Ends the link at once; by a reset if `reset` says so, or output is lost by it.
+    fn end(&mut self, shared: &mut Shared, reason: CloseReason, reset: bool) {
         if self.phase == Phase::Closed {
             return;
         }
         let lost = self.drop_output(shared) > 0;
         self.drop_input(shared);
-        if lost {
+        if reset || lost {
             self.reset();
         }
         self.reason.get_or_insert(reason);
@@ -53,10 +58,7 @@ impl<S: Stream> Link<S> {
 
     /// Ends the link at once, by a reset.
     pub(crate) fn abort(&mut self, shared: &mut Shared, reason: CloseReason) {
-        if self.phase != Phase::Closed {
-            self.reset();
-            self.sever(shared, reason);
-        }
+        self.end(shared, reason, true);
     }
 
     /// Closes the link as soon as what has arrived is answered; the owner must call [`Link::next`].

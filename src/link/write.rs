@@ -188,11 +188,17 @@ impl<S: Stream> Link<S> {
 
     /// Adds `bytes` to the pending output, or cuts the connection off when that would be too much.
     fn queue(&mut self, shared: &mut Shared, bytes: &[u8]) {
+        if bytes.is_empty() {
+            // Buffers would be taken that no flush gives back.
+            return;
+        }
         if self.phase == Phase::Closed || self.flags & flag::WRITE_DEAD != 0 {
             shared.stats.dropped += bytes.len() as u64;
         } else if self.pending() + bytes.len() > shared.limits.max_output {
             shared.stats.dropped += bytes.len() as u64;
-            self.sever(shared, CloseReason::OutputOverflow);
+            // These bytes are lost even where nothing older is pending: the peer must not take this for
+            // an orderly end.
+            self.abort(shared, CloseReason::OutputOverflow);
         } else {
             self.buffers(shared).output.push(bytes);
             shared.stats.pending += bytes.len() as u64;

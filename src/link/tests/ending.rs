@@ -1,0 +1,309 @@
+//! How a link ends.
+
+use nix::errno::Errno;
+
+use super::driver::Play;
+use super::*;
+use crate::error::CloseReason;
+use crate::readiness::Readiness;
+
+/// Echoes, and doesn't finish when the peer has.
+struct Lasting;
+
+impl Play for Lasting {
+    fn data(&mut self, link: &mut Hands<'_>, data: &[u8]) -> usize {
+        echo(link, data)
+    }
+    fn eof(&mut self, _: &mut Hands<'_>, _: &[u8]) {}
+}
+
+on_both! {
+    fn at_the_peer_s_end_the_rest_is_flushed_before_ours<SHORT>() {
+        let script =
+            Script::<SHORT>::new([bytes(b"abcdef"), Read::Eof], [Write::Take(2), Write::Blocked]);
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        driver.arrive();
+        assert_eq!((driver.closed, driver.written()), (None, &b"ab"[..]));
+        assert_eq!(driver.calls().fins, 0);
+        driver.make_room();
+        assert_eq!(driver.written(), b"abcdef");
+        assert_eq!(driver.closed, Some(CloseReason::Finished));
+        assert_eq!(driver.calls().resets, 0);
+    }
+
+    fn who_finishes_first_reads_on_to_the_peer_s_end<SHORT>() {
+        let reads = [bytes(b"go"), Read::Blocked, bytes(b"more"), Read::Blocked, Read::Eof];
+        let script = Script::<SHORT>::new(reads, full([]));
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            echo(link, data);
+            link.finish();
+            data.len()
+        }));
+        driver.arrive();
+        assert_eq!(driver.calls().fins, 0, "the FIN overtook output");
+        driver.make_room();
+        assert_eq!((driver.calls().fins, driver.written()), (1, &b"go"[..]));
+        driver.arrive();
+        assert_eq!(driver.seen[1], Seen::Data(b"more".to_vec()));
+        assert_eq!((driver.closed, driver.shared.stats.dropped), (None, 4));
+        driver.arrive();
+        assert_eq!(driver.closed, Some(CloseReason::Finished));
+        assert_eq!(driver.calls().fins, 1);
+    }
+
+    fn after_the_peer_s_end_a_handler_may_go_on_writing<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"ab"), Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), Lasting);
+        driver.settle();
+        assert_eq!(driver.link.phase(), Phase::Open);
+        assert_eq!(driver.outside(|link| link.write(b"cd")), Pressure::Low);
+        assert_eq!(driver.written(), b"abcd");
+        driver.event(Readiness::READABLE | Readiness::READ_CLOSED);
+        assert_eq!(driver.seen.len(), 2, "the end was told again");
+        driver.outside(|link| link.finish());
+        assert_eq!(driver.closed, Some(CloseReason::Finished));
+    }
+
+    fn a_close_with_unread_input_lingers_within_its_bound<SHORT>() {
+        let limits = Limits { linger_bytes: 100, read_buffer: 10, io_budget: 2, ..Limits::default() };
+        let script = Script::<SHORT>::new([bytes(&[1; 1000])], []);
+        let mut driver = Driver::new(script, limits, answer(|link, _| {
+            link.write(b"bye");
+            link.close(CloseReason::Closed);
+            0
+        }));
+        driver.arrive();
+        assert_eq!((driver.written(), driver.calls().fins), (&b"bye"[..], 1));
+        assert_eq!((driver.closed, driver.link.phase()), (None, Phase::Lingering));
+        while driver.turn() {}
+        assert_eq!(driver.closed, Some(CloseReason::Closed));
+        assert_eq!(driver.shared.stats.discarded, 110);
+        assert_eq!((driver.seen.len(), driver.calls().resets), (1, 0));
+    }
+
+    fn lingering_ends_with_the_peer<SHORT>() {
+        for end in [Read::Eof, Read::Error(Errno::ECONNRESET)] {
+            let reads = [bytes(b"go"), Read::Blocked, bytes(b"more"), Read::Blocked, end];
+            let script = Script::<SHORT>::new(reads, []);
+            let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+                link.close(CloseReason::Other(5));
+                data.len()
+            }));
+            driver.arrive();
+            driver.arrive();
+            assert_eq!(driver.closed, None);
+            driver.arrive();
+            assert_eq!(driver.closed, Some(CloseReason::Other(5)));
+            assert_eq!((driver.shared.stats.discarded, driver.seen.len()), (4, 1));
+        }
+    }
+
+    fn a_close_flushes_before_it_lingers_and_reads_no_more<SHORT>() {
+        let reads = [bytes(b"go"), Read::Blocked, bytes(b"more"), Read::Eof];
+        let script = Script::<SHORT>::new(reads, full([]));
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            echo(link, data);
+            link.close(CloseReason::Closed);
+            data.len()
+        }));
+        driver.arrive();
+        driver.arrive();
+        assert_eq!((driver.link.phase(), driver.calls().fins), (Phase::Closing, 0));
+        driver.make_room();
+        assert_eq!((driver.written(), driver.calls().fins), (&b"go"[..], 1));
+        assert_eq!(driver.closed, Some(CloseReason::Closed));
+        assert_eq!(driver.seen.len(), 1);
+    }
+
+    fn a_close_without_a_bound_to_linger_ends_at_once<SHORT>() {
+        let limits = Limits { linger_bytes: 0, ..Limits::default() };
+        let script = Script::<SHORT>::new([bytes(b"go")], []);
+        let mut driver = Driver::new(script, limits, answer(|link, data| {
+            link.close(CloseReason::Closed);
+            data.len()
+        }));
+        driver.arrive();
+        assert_eq!(driver.closed, Some(CloseReason::Closed));
+        assert_eq!(driver.calls().fins, 1);
+    }
+
+    fn a_close_after_the_peer_s_end_does_not_linger<SHORT>() {
+        let script = Script::<SHORT>::new([Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), Lasting);
+        driver.settle();
+        driver.outside(|link| link.close(CloseReason::Closed));
+        assert_eq!(driver.closed, Some(CloseReason::Closed));
+    }
+
+    fn what_a_peer_sent_before_it_went_away_is_delivered<SHORT>() {
+        let ends = [(Read::Eof, true), (Read::Error(Errno::ECONNRESET), false)];
+        for (end, told) in ends {
+            let reads = [bytes(b"go"), Read::Blocked, bytes(b"last words"), end];
+            let script = Script::<SHORT>::new(reads, [Write::Error(Errno::ECONNRESET)]);
+            let mut driver = Driver::new(script, Limits::default(), answer(echo));
+            // All of it is there when the first write fails, and no event follows.
+            assert!(driver.link.stream.arrive().is_some());
+            assert!(driver.link.stream.arrive().is_some());
+            driver.event(Readiness::READABLE);
+            let mut seen = Vec::new();
+            for callback in &driver.seen {
+                match callback {
+                    Seen::Data(data) => seen.extend_from_slice(data),
+                    other => assert_eq!(*other, Seen::Eof(vec![])),
+                }
+            }
+            assert_eq!(seen, b"golast words");
+            assert_eq!(driver.seen.last() == Some(&Seen::Eof(vec![])), told);
+            assert_eq!(driver.closed, Some(CloseReason::Reset));
+            assert_eq!(driver.shared.stats.dropped, 12);
+        }
+    }
+
+    fn a_link_that_breaks_while_it_flushes_its_last_is_closed<SHORT>() {
+        let script =
+            Script::<SHORT>::new([bytes(b"go")], full([Write::Error(Errno::ECONNRESET)]));
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            echo(link, data);
+            link.close(CloseReason::Closed);
+            data.len()
+        }));
+        driver.settle();
+        assert_eq!(driver.closed, Some(CloseReason::Closed));
+        assert_eq!(driver.shared.stats.dropped, 2);
+    }
+
+    fn a_fin_that_fails_is_a_reset_by_the_peer<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"go"), Read::Blocked, Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            link.finish();
+            data.len()
+        }));
+        driver.link.stream.fin_fails = Some(Errno::ENOTCONN);
+        driver.settle();
+        assert_eq!(driver.closed, Some(CloseReason::Reset));
+        assert_eq!(driver.calls().fins, 1);
+    }
+
+    fn an_idle_link_that_drains_is_closed_when_the_peer_is_done<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"too late"), Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        driver.outside(|link| link.drain());
+        assert_eq!((driver.calls().fins, driver.link.phase()), (1, Phase::Lingering));
+        driver.settle();
+        assert_eq!(driver.closed, Some(CloseReason::Drained));
+        assert_eq!(driver.seen, []);
+    }
+
+    fn a_link_that_drains_answers_what_has_arrived<SHORT>() {
+        let limits = Limits { io_budget: 1, read_buffer: 4, ..Limits::default() };
+        let reads = [bytes(b"abcdefghij"), Read::Blocked, Read::Eof];
+        let script = Script::<SHORT>::new(reads, full([]));
+        let mut driver = Driver::new(script, limits, answer(echo));
+        let event = driver.link.stream.arrive().unwrap();
+        driver.link.ready(event);
+        driver.outside(|link| link.drain());
+        driver.settle();
+        assert_eq!(driver.written(), b"abcdefghij");
+        assert_eq!(driver.closed, Some(CloseReason::Drained));
+        assert_eq!(driver.calls().resets, 0);
+    }
+
+    fn a_link_that_drains_offers_again_what_was_left_under_pressure<SHORT>() {
+        let limits = Limits { high_water: 4, low_water: 0, ..Limits::default() };
+        let script = Script::<SHORT>::new([bytes(b"abcdef")], full([]));
+        let mut driver = Driver::new(script, limits, answer(|link, data| {
+            let count = data.len().min(4);
+            link.write(&data[..count]);
+            count
+        }));
+        driver.arrive();
+        driver.outside(|link| link.drain());
+        driver.make_room();
+        assert_eq!(driver.written(), b"abcdef");
+        assert_eq!(driver.link.reason(), Some(CloseReason::Drained));
+    }
+
+    fn a_paused_link_that_drains_does_not_wait_for_its_input<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"unseen"), Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        driver.outside(|link| link.pause());
+        driver.arrive();
+        driver.outside(|link| link.drain());
+        driver.settle();
+        assert_eq!(driver.closed, Some(CloseReason::Drained));
+        assert_eq!((driver.seen.len(), driver.shared.stats.discarded), (0, 6));
+    }
+
+    fn a_link_that_is_cut_loses_its_output_by_a_reset<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"abc")], full([]));
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        driver.arrive();
+        driver.outside(|link| link.drain());
+        assert_eq!(driver.closed, None);
+        driver.outside(|link| link.cut());
+        assert_eq!(driver.closed, Some(CloseReason::Cut));
+        assert_eq!((driver.calls().resets, driver.shared.stats.dropped), (1, 3));
+    }
+
+    fn a_link_that_is_cut_while_it_lingers_after_a_drain_says_so<SHORT>() {
+        let mut driver =
+            Driver::new(Script::<SHORT>::new([], []), Limits::default(), answer(echo));
+        driver.outside(|link| link.drain());
+        driver.outside(|link| link.cut());
+        assert_eq!((driver.closed, driver.calls().resets), (Some(CloseReason::Cut), 0));
+    }
+
+    fn an_abort_is_a_reset_and_loses_what_is_gathered<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"abc")], []);
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            link.write(b"lost");
+            link.abort();
+            data.len() - 1
+        }));
+        driver.arrive();
+        assert_eq!(driver.closed, Some(CloseReason::Aborted));
+        assert_eq!((driver.written().len(), driver.calls().resets), (0, 1));
+        let stats = driver.shared.stats;
+        assert_eq!((stats.dropped, stats.discarded), (4, 1));
+    }
+
+    fn nothing_reaches_a_link_after_its_end<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"abc"), Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        driver.arrive();
+        // The driver itself asserts that the link says no more but that it's closed, and leaves its stream alone.
+        driver.event(Readiness::READABLE | Readiness::WRITABLE | Readiness::ERROR);
+        driver.outside(|link| link.resume());
+        driver.outside(|link| link.finish());
+        driver.outside(|link| link.drain());
+        driver.outside(|link| link.abort());
+        assert_eq!(driver.outside(|link| link.write(b"late")), Pressure::Closed);
+        assert_eq!(driver.link.reason(), Some(CloseReason::Finished));
+        assert_eq!(driver.shared.stats.dropped, 4);
+    }
+
+    fn finish_before_the_handshake_sends_what_was_written_and_a_fin<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"reply"), Read::Eof], []);
+        let mut driver =
+            Driver::in_phase(script, Limits::default(), answer(|_, data| data.len()), Phase::Connecting);
+        driver.outside(|link| {
+            link.write(b"request");
+            link.finish();
+        });
+        assert_eq!((driver.calls().writes, driver.calls().fins), (0, 0));
+        driver.link.connected();
+        driver.drive();
+        assert_eq!((driver.written(), driver.calls().fins), (&b"request"[..], 1));
+        driver.settle();
+        assert_eq!(driver.seen, [Seen::Data(b"reply".to_vec()), Seen::Eof(vec![])]);
+        assert_eq!(driver.closed, Some(CloseReason::Finished));
+    }
+
+    fn close_before_the_handshake_ends_at_once<SHORT>() {
+        let script = Script::<SHORT>::new([], []);
+        let mut driver = Driver::in_phase(script, Limits::default(), answer(echo), Phase::Connecting);
+        driver.link.close(&mut driver.shared, CloseReason::Closed);
+        assert_eq!(driver.link.phase(), Phase::Closed);
+        assert!(!driver.link.was_opened());
+    }
+}

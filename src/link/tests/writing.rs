@@ -1,0 +1,316 @@
+//! How a link writes, and how output holds back input.
+
+use nix::errno::Errno;
+
+use super::*;
+use crate::error::CloseReason;
+
+/// Marks that a few bytes reach: high at 16, low at 4.
+fn low_marks() -> Limits {
+    Limits {
+        high_water: 16,
+        low_water: 4,
+        ..Limits::default()
+    }
+}
+
+on_both! {
+    fn a_stream_that_takes_one_byte_a_write_gets_all<SHORT>() {
+        let message: Vec<u8> = (0..50).collect();
+        let trickle = (0..50).flat_map(|_| [Write::Take(1), Write::Blocked]);
+        let script = Script::<SHORT>::new([bytes(&message)], trickle);
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        driver.settle();
+        assert_eq!(driver.written(), message);
+        let calls = driver.calls();
+        assert!(calls.writes >= 50, "{calls:?}");
+        assert!(driver.link.is_plain());
+    }
+
+    fn one_byte_a_write_without_a_refusal_between_gets_all<SHORT>() {
+        let trickle = (0..50).map(|_| Write::Take(1));
+        let script = Script::<SHORT>::new([bytes(&[3; 50])], trickle);
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        driver.settle();
+        assert_eq!(driver.written(), [3; 50]);
+        assert_eq!(driver.calls().writes, if SHORT { 1 } else { 50 });
+    }
+
+    fn after_the_flush_reading_resumes_by_itself<SHORT>() {
+        let reads = [bytes(&[1; 16]), Read::Blocked, bytes(&[2; 5])];
+        let script = Script::<SHORT>::new(reads, full([]));
+        let mut driver = Driver::new(script, low_marks(), answer(echo));
+        driver.arrive();
+        let reads = driver.calls().reads;
+        driver.arrive();
+        assert_eq!(driver.calls().reads, reads, "read above the high-water mark");
+        assert_eq!(driver.shared.stats.reads_paused, 1);
+        // Only the room is an event now; the input's own is long gone.
+        driver.make_room();
+        assert_eq!(driver.written().len(), 21);
+    }
+
+    fn a_link_under_pressure_reads_again_at_the_low_mark_and_is_drained_once<SHORT>() {
+        let reads = [bytes(&[1; 16]), Read::Blocked, bytes(&[2; 3])];
+        let room = [Write::Take(11), Write::Blocked, Write::Take(1), Write::Blocked];
+        let script = Script::<SHORT>::new(reads, full(room));
+        let mut driver = Driver::new(script, low_marks(), answer(echo));
+        driver.arrive();
+        driver.arrive();
+        driver.make_room();
+        assert_eq!((driver.link.pending(), driver.seen.len()), (5, 1));
+        driver.make_room();
+        assert_eq!(driver.seen[1..], [Seen::Drained, Seen::Data(vec![2; 3])]);
+        driver.settle();
+        assert_eq!(driver.written().len(), 19);
+        assert_eq!(driver.seen.len(), 3, "{:?}", driver.seen);
+    }
+
+    fn who_is_told_high_is_told_of_the_end_of_it_even_when_all_goes_out_at_once<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"go")], []);
+        let mut driver = Driver::new(script, low_marks(), answer(|link, data| {
+            assert_eq!(link.write(&[1; 15]), Pressure::Low);
+            assert_eq!(link.write(&[1]), Pressure::High);
+            data.len()
+        }));
+        driver.arrive();
+        assert_eq!(driver.seen, [Seen::Data(b"go".to_vec()), Seen::Drained]);
+        assert_eq!(driver.written(), [1; 16]);
+    }
+
+    fn a_link_that_reads_on_does_not_stop_under_pressure<SHORT>() {
+        let reads = [bytes(&[1; 16]), Read::Blocked, bytes(&[2; 5]), Read::Eof];
+        let script = Script::<SHORT>::new(reads, full([]));
+        let mut driver = Driver::new(script, low_marks(), answer(echo));
+        driver.outside(|link| link.read_on(true));
+        driver.arrive();
+        driver.arrive();
+        assert_eq!(driver.link.pending(), 21);
+        assert_eq!(driver.seen[1..], [Seen::Data(vec![2; 5]), Seen::Eof(vec![])]);
+        assert_eq!(driver.shared.stats.reads_paused, 0);
+        driver.settle();
+        assert_eq!(driver.closed, Some(CloseReason::Finished));
+        assert_eq!(driver.written().len(), 21);
+    }
+
+    fn input_left_under_pressure_comes_again_with_no_new_bytes<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(&[1; 40])], full([]));
+        let mut driver = Driver::new(script, low_marks(), answer(|link, data| {
+            let mut consumed = 0;
+            while consumed < data.len() {
+                consumed += 8;
+                if link.write(&data[consumed - 8..consumed]) == Pressure::High {
+                    break;
+                }
+            }
+            consumed
+        }));
+        driver.arrive();
+        assert_eq!(driver.shared.stats.consumed, 16);
+        driver.make_room();
+        assert_eq!(driver.shared.stats.consumed, 40);
+        assert_eq!(driver.written(), [1; 40]);
+        assert!(driver.link.is_plain());
+    }
+
+    fn input_left_under_pressure_is_offered_again_before_the_end<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"abc"), Read::Eof], full([]));
+        let mut wrote = false;
+        let mut driver = Driver::new(script, low_marks(), answer(move |link, data| {
+            if !std::mem::replace(&mut wrote, true) {
+                link.write(&[1; 16]);
+                return 1;
+            }
+            data.len()
+        }));
+        driver.outside(|link| link.read_on(true));
+        driver.arrive();
+        assert_eq!(driver.seen, [Seen::Data(b"abc".to_vec())]);
+        driver.make_room();
+        let again = [Seen::Drained, Seen::Data(b"bc".to_vec()), Seen::Eof(vec![])];
+        assert_eq!(driver.seen[1..], again);
+    }
+
+    fn sixteen_small_writes_in_one_callback_are_one_write_call<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"go")], []);
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            for n in 0..16 {
+                assert_eq!(link.write(&[n; 64]), Pressure::Low);
+            }
+            data.len()
+        }));
+        driver.arrive();
+        let calls = driver.calls();
+        assert_eq!((calls.writes, calls.gathered_writes), (1, 0));
+        assert_eq!(driver.written().len(), 16 * 64);
+    }
+
+    fn a_large_write_goes_straight_and_leaves_nothing_pending<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(&[9; 60_000])], []);
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            assert_eq!(link.write(data), Pressure::Low);
+            assert_eq!(link.pending(), 0);
+            assert_eq!(link.shared.stats().bytes_out, 60_000);
+            data.len()
+        }));
+        driver.arrive();
+        let calls = driver.calls();
+        assert_eq!((calls.writes, calls.gathered_writes), (1, 0));
+        assert!(driver.link.is_plain());
+    }
+
+    fn of_a_large_write_only_the_rest_is_queued<SHORT>() {
+        let script =
+            Script::<SHORT>::new([bytes(&[9; 60_000])], [Write::Take(1000), Write::Blocked]);
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            link.write(data);
+            assert_eq!(link.pending(), 59_000);
+            data.len()
+        }));
+        driver.arrive();
+        assert_eq!(driver.written().len(), 1000);
+        driver.make_room();
+        assert_eq!(driver.written(), [9; 60_000]);
+    }
+
+    fn what_is_gathered_goes_out_with_a_large_write_in_one_call<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"go")], [Write::Take(3), Write::Blocked]);
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            link.write(b"head");
+            assert_eq!(link.pending(), 0);
+            link.write(&[9; 20_000]);
+            link.write(b"tail");
+            data.len()
+        }));
+        driver.arrive();
+        // Where a short write shows nothing, the second try is the one that is refused.
+        assert_eq!(driver.calls().gathered_writes, if SHORT { 1 } else { 2 });
+        assert_eq!((driver.written(), driver.link.pending()), (&b"hea"[..], 20_005));
+        driver.settle();
+        assert_eq!(driver.written()[..4], *b"head");
+        assert_eq!(driver.written()[4..20_004], [9; 20_000]);
+        assert_eq!(driver.written()[20_004..], *b"tail");
+    }
+
+    fn what_somebody_else_writes_keeps_its_place<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"own")], full([]));
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        driver.outside(|link| link.write(b"first "));
+        driver.arrive();
+        driver.outside(|link| link.write(b" last"));
+        assert_eq!(driver.link.pending(), 14);
+        driver.make_room();
+        assert_eq!(driver.written(), b"first own last");
+    }
+
+    fn a_write_after_the_end_is_dropped_and_counted<SHORT>() {
+        let ends: [fn(&mut Hands<'_>); 2] = [|link| link.finish(), |link| link.close(CloseReason::Closed)];
+        for end in ends {
+            let script = Script::<SHORT>::new([bytes(b"go")], []);
+            let mut driver = Driver::new(script, Limits::default(), answer(move |link, data| {
+                link.write(b"kept");
+                end(link);
+                assert_eq!(link.write(b"lost"), Pressure::Closed);
+                assert_eq!(link.write(&[0; 20_000]), Pressure::Closed);
+                data.len()
+            }));
+            driver.arrive();
+            assert_eq!(driver.written(), b"kept");
+            assert_eq!(driver.shared.stats.dropped, 20_004);
+            assert_eq!(driver.calls().fins, 1);
+        }
+    }
+
+    fn after_a_failed_write_later_ones_are_dropped_without_a_try<SHORT>() {
+        let script = Script::<SHORT>::new(
+            [bytes(b"go"), Read::Blocked, bytes(b"on")],
+            [Write::Error(Errno::EPIPE)],
+        );
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            for _ in 0..2 {
+                link.write(&[0; 20_000]);
+            }
+            data.len()
+        }));
+        driver.arrive();
+        driver.arrive();
+        assert_eq!(driver.calls().writes, 1);
+        assert_eq!(driver.shared.stats.dropped, 80_000);
+        assert_eq!(driver.outside(|link| link.write(b"x")), Pressure::Closed);
+    }
+
+    fn too_much_pending_output_cuts_the_link_off<SHORT>() {
+        let limits = Limits { max_output: 100, gather: 10, ..Limits::default() };
+        let script = Script::<SHORT>::new([bytes(b"go")], full([]));
+        let mut driver = Driver::new(script, limits, answer(|link, data| {
+            assert_eq!(link.write(&[1; 100]), Pressure::Low);
+            assert_eq!(link.write(&[1]), Pressure::Closed);
+            data.len()
+        }));
+        driver.arrive();
+        assert_eq!(driver.closed, Some(CloseReason::OutputOverflow));
+        assert_eq!((driver.calls().resets, driver.calls().fins), (1, 0));
+        assert_eq!(driver.shared.stats.dropped, 101);
+    }
+
+    fn one_write_that_is_too_much_ends_in_a_reset_too<SHORT>() {
+        let limits = Limits { max_output: 100, gather: 10, ..Limits::default() };
+        let script = Script::<SHORT>::new([bytes(b"go")], [Write::Take(50), Write::Blocked]);
+        let mut driver = Driver::new(script, limits, answer(|link, data| {
+            assert_eq!(link.write(&[1; 151]), Pressure::Closed);
+            data.len()
+        }));
+        driver.arrive();
+        assert_eq!(driver.closed, Some(CloseReason::OutputOverflow));
+        assert_eq!(driver.written().len(), 50);
+        assert_eq!(driver.calls().resets, 1, "a stream that was cut ends as if it were whole");
+    }
+
+    fn a_flush_takes_no_more_writes_than_its_budget<SHORT>() {
+        let limits = Limits { io_budget: 2, ..Limits::default() };
+        let script = Script::<SHORT>::new([], full([]));
+        let mut driver = Driver::new(script, limits, answer(echo));
+        driver.outside(|link| link.write(&[1; 10]));
+        let before = driver.calls().writes;
+        driver.link.stream.set_room((0..10).map(|_| Write::Take(1)));
+        driver.make_room();
+        assert_eq!(driver.calls().writes - before, if SHORT { 1 } else { 2 });
+        assert_eq!(driver.queued, !SHORT);
+        while driver.turn() {}
+        assert_eq!(driver.written(), [1; 10]);
+    }
+
+    fn the_owner_s_mark_stands_beside_pending_output_only<SHORT>() {
+        let script = Script::<SHORT>::new([], full([Write::Take(2), Write::Blocked]));
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        assert!(driver.link.mark().is_none() && !driver.link.take_moved());
+        driver.outside(|link| link.write(b"abc"));
+        assert!(driver.link.take_moved() && !driver.link.take_moved());
+        *driver.link.mark().unwrap() = 7;
+        driver.make_room();
+        assert!(driver.link.take_moved());
+        assert_eq!(driver.link.mark(), Some(&mut 7));
+        driver.make_room();
+        assert!(driver.link.mark().is_none());
+    }
+
+    fn a_write_of_nothing_takes_no_buffers<SHORT>() {
+        let mut driver =
+            Driver::new(Script::<SHORT>::new([], []), Limits::default(), answer(echo));
+        assert_eq!(driver.outside(|link| link.write(b"")), Pressure::Low);
+        assert!(driver.link.is_plain() && !driver.link.take_moved());
+    }
+
+    fn what_is_written_before_the_handshake_waits_for_it<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"hi"), Read::Eof], []);
+        let mut driver = Driver::in_phase(script, Limits::default(), answer(echo), Phase::Connecting);
+        driver.outside(|link| link.write(b"hello "));
+        assert_eq!(driver.calls().writes, 0);
+        assert!(!driver.link.was_opened());
+        driver.link.connected();
+        driver.settle();
+        assert_eq!(driver.written(), b"hello hi");
+        assert_eq!(driver.closed, Some(CloseReason::Finished));
+        assert!(driver.link.was_opened());
+    }
+}
