@@ -8,7 +8,6 @@ use crate::link::{Phase, Step, Tag};
 use crate::net::TcpStream;
 use crate::nonblocking;
 use crate::readiness::Readiness;
-use crate::timers::Alarm;
 use crate::token::{Key, Kind, ListenerId, SourceId, UdpId};
 
 use super::Reactor;
@@ -199,14 +198,7 @@ impl<H: Handler> Reactor<H> {
                 }
                 Next::Starved(wait, error) => {
                     self.warn_of_pause(key, &error);
-                    let Context {
-                        timers,
-                        clock,
-                        generations,
-                        ..
-                    } = &mut self.context;
-                    let alarm = Alarm::Listener(ListenerId(key));
-                    timers.set(clock, generations, clock.now() + wait, alarm);
+                    self.context.retry_listener(ListenerId(key), wait);
                     return;
                 }
             }
