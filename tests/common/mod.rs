@@ -349,7 +349,8 @@ impl<H: Handler> World<H> {
         let mut bytes = Vec::new();
         client.set_nonblocking(true).unwrap();
         self.until("a client has its bytes", |_| {
-            read_some(client, &mut bytes, count).expect("the client's connection broke");
+            let ended = read_some(client, &mut bytes, count).expect("the client's connection");
+            assert!(!ended, "the end after {} of {count} bytes", bytes.len());
             bytes.len() >= count
         });
         client.set_nonblocking(false).unwrap();
