@@ -264,7 +264,7 @@ fn a_peer_that_stops_reading_runs_into_the_write_timeout() {
 #[test]
 fn a_peer_that_stops_reading_runs_into_the_write_timeout_though_more_is_written_to_it() {
     let mut world = World::with(Limits {
-        write_timeout: Some(Duration::from_secs(1)),
+        write_timeout: Some(Duration::from_secs(3)),
         ..Limits::default()
     });
     world.handler.open = Some(Box::new(|_, connection| {
