@@ -383,10 +383,11 @@ impl<S: Stream> Link<S> {
         &mut self.stream
     }
 
-    /// Whether nothing is kept and nothing but reading is going on: then no deadline but the idle one applies.
+    /// Whether nothing is kept, no old output has just gone out, and nothing but reading is going on: then no
+    /// deadline but the idle one applies, and that one knows all there is to know.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.phase == Phase::Open && self.buffers.is_none()
+        self.phase == Phase::Open && self.buffers.is_none() && self.flags & flag::MOVED == 0
     }
 
     /// Whether pending output came about or moved since the last call.

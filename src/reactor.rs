@@ -113,8 +113,10 @@ impl<H: Handler> Reactor<H> {
         })
     }
 
-    /// What callbacks are lent, for use between the turns: to listen, to connect, to write.
+    /// What callbacks are lent, for use between the turns: to listen, to connect, to write. The time is read anew: the last
+    /// turn may be long ago, and a deadline that's given now counts from now.
     pub fn context(&mut self) -> &mut Context<H::Session> {
+        self.context.update_clock();
         &mut self.context
     }
 

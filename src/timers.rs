@@ -107,6 +107,12 @@ impl Timers {
         }
     }
 
+    /// How many timers are set.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
     /// The wheel, to ask it when it wants to be woken.
     pub(crate) fn wheel(&self) -> &Wheel {
         &self.wheel

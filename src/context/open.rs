@@ -2,13 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::acceptor::{Accept, Acceptor};
 use crate::error::CloseReason;
 use crate::link::{Link, Phase};
 use crate::net::{self, TcpListener, TcpStream, UdpSocket};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
-use crate::token::{ConnectionId, Key, Kind, ListenerId, UdpId};
+use crate::timers::Alarm;
+use crate::token::{ConnectionId, Key, Kind, ListenerId, TimerId, UdpId};
 
 use super::{Context, Drain, Slot, UdpSlot};
 
@@ -19,6 +21,8 @@ pub(crate) struct ListenerSlot {
     pub(crate) generation: u32,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
+    /// What ends its pause for want of descriptors. There's never more than one: each would set its successor.
+    pub(crate) retry: Option<TimerId>,
 }
 
 impl Accept for TcpListener {
@@ -79,6 +83,7 @@ impl<S> Context<S> {
             acceptor: Acceptor::new(listener),
             generation,
             queued: false,
+            retry: None,
         });
         Ok(ListenerId(key))
     }
@@ -112,6 +117,21 @@ impl<S> Context<S> {
             log::debug!("could not deregister a listener: {error}");
         }
         true
+    }
+
+    /// Has a listener that paused tried again after `wait`.
+    #[cold]
+    pub(crate) fn retry_listener(&mut self, id: ListenerId, wait: Duration) {
+        let due = self.clock.now() + wait;
+        let alarm = Alarm::Listener(id);
+        let timer = self
+            .timers
+            .set(&self.clock, &mut self.generations, due, alarm);
+        let slot = self.listeners.get_mut(id.0.index as usize);
+        // A pause that ended before its timer, because somebody left, has left the timer behind.
+        if let Some(old) = slot.and_then(|slot| slot.retry.replace(timer)) {
+            self.timers.cancel(old);
+        }
     }
 
     /// Opens a UDP socket. Its datagrams come to [`Handler::on_datagram`](crate::Handler::on_datagram).

@@ -162,11 +162,15 @@ impl<S> Context<S> {
         }
         if idle.is_some_and(|due| !is_before(now, due)) {
             let reason = CloseReason::IdleTimeout;
-            return if closing {
-                Overdue::Sever(reason)
-            } else {
-                Overdue::Close(reason)
-            };
+            if closing {
+                return Overdue::Sever(reason);
+            }
+            // Pending output that nobody reads may keep it from closing: it's looked at again.
+            let again = now.wrapping_add(slot.idle_timeout);
+            for due in [Some(again), write].into_iter().flatten() {
+                self.arm_by(index, due);
+            }
+            return Overdue::Close(reason);
         }
         for due in [idle, write].into_iter().flatten() {
             self.arm_by(index, due);

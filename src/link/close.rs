@@ -64,6 +64,8 @@ impl<S: Stream> Link<S> {
     /// Closes the link as soon as what has arrived is answered; the owner must call [`Link::next`].
     pub(crate) fn drain(&mut self) {
         self.flags |= flag::DRAINING;
+        // What arrived after the last poll has no event yet: only a read can tell.
+        self.readiness |= Readiness::READABLE;
     }
 
     fn reset(&mut self) {

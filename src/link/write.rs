@@ -200,9 +200,12 @@ impl<S: Stream> Link<S> {
             // an orderly end.
             self.abort(shared, CloseReason::OutputOverflow);
         } else {
+            if !self.has_output() {
+                // Only then: more output behind what nobody reads is no progress.
+                self.flags |= flag::MOVED;
+            }
             self.buffers(shared).output.push(bytes);
             shared.stats.pending += bytes.len() as u64;
-            self.flags |= flag::MOVED;
             if self.pending() >= shared.limits.high_water {
                 self.raise(shared);
             }

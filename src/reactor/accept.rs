@@ -5,7 +5,6 @@ use crate::context::{Context, ListenerSlot};
 use crate::handler::{Accepted, Handler};
 use crate::link::Phase;
 use crate::net::TcpStream;
-use crate::timers::Alarm;
 use crate::token::{Key, Kind, ListenerId};
 
 use super::Reactor;
@@ -42,14 +41,7 @@ impl<H: Handler> Reactor<H> {
                 }
                 Next::Starved(wait, error) => {
                     self.warn_of_pause(key, &error);
-                    let Context {
-                        timers,
-                        clock,
-                        generations,
-                        ..
-                    } = &mut self.context;
-                    let alarm = Alarm::Listener(ListenerId(key));
-                    timers.set(clock, generations, clock.now() + wait, alarm);
+                    self.context.retry_listener(ListenerId(key), wait);
                     return;
                 }
             }

@@ -171,7 +171,8 @@ impl<H: Handler> Reactor<H> {
                 .iter()
                 .map(|(i, slot)| (i, slot.generation)),
         ) {
-            let waiting = self.context.listener_backlog(ListenerId(key)).unwrap_or(0);
+            let waiting = self.context.listener_backlog(ListenerId(key));
+            let waiting = waiting.unwrap_or(UNKNOWN_BACKLOG);
             let budget = self.context.shared.limits.accept_budget;
             for _ in 0..waiting.div_ceil(budget) + 1 {
                 if let Some(slot) = self.context.listeners.get_mut(key.index as usize) {
@@ -241,6 +242,10 @@ impl<H: Handler> Reactor<H> {
         self.mailbox.take_stop().then_some(Ended::Stopped)
     }
 }
+
+/// How many callers may wait for a listener that somebody else has opened: the system's cap on them, as Linux sets it
+/// (`net.core.somaxconn`, since 5.4).
+const UNKNOWN_BACKLOG: u32 = 4096;
 
 /// The keys of a table's entries, so that the table may change while they are walked.
 fn keys(entries: impl Iterator<Item = (usize, u32)>) -> Vec<Key> {

@@ -1,0 +1,271 @@
+//! The other threads' way in: messages, stop, drain.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::io::{ErrorKind, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, World, connect, loopback};
+use oread::{CloseReason, ConnectOptions, Ended, Limits, ListenOptions, SendError};
+
+#[test]
+fn messages_of_many_threads_arrive_in_each_senders_order_none_lost_none_twice() {
+    const SENDERS: u64 = 8;
+    const EACH: u64 = 2_000;
+    let mut world = World::with(Limits {
+        mailbox: 64,
+        message_budget: 16,
+        ..Limits::default()
+    });
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| {
+            let handle = world.reactor.handle();
+            thread::spawn(move || {
+                for number in 0..EACH {
+                    let mut message = sender << 32 | number;
+                    while let Err(error) = handle.send(message) {
+                        assert!(matches!(error, SendError::Full(_)));
+                        message = error.into_message();
+                        thread::yield_now();
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut last = 0;
+    let deadline = Instant::now() + PATIENCE;
+    while world.seen().messages.len() < (SENDERS * EACH) as usize {
+        assert!(Instant::now() < deadline);
+        // It waits without end: only the senders wake it.
+        world.turn_for(PATIENCE);
+        let now = world.seen().messages.len();
+        assert!(now - last <= 16, "{} messages in one turn", now - last);
+        last = now;
+    }
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    let mut next = [0; SENDERS as usize];
+    for message in &world.seen().messages {
+        let sender = (message >> 32) as usize;
+        assert_eq!(message & 0xffff_ffff, next[sender], "of sender {sender}");
+        next[sender] += 1;
+    }
+    assert_eq!(next, [EACH; SENDERS as usize]);
+    assert_eq!(world.stats().messages, SENDERS * EACH);
+}
+
+#[test]
+fn a_full_mailbox_gives_the_message_back_and_loses_none() {
+    let mut world = World::with(Limits {
+        mailbox: 4,
+        ..Limits::default()
+    });
+    let handle = world.reactor.handle();
+    for message in 0..4 {
+        assert!(handle.send(message).is_ok());
+    }
+    assert!(matches!(handle.send(99), Err(SendError::Full(99))));
+    world.until("there is room again", |world| {
+        world.handler.seen.messages.len() == 4
+    });
+    assert!(handle.send(4).is_ok());
+    world.until("the last one is there", |world| {
+        world.handler.seen.messages.len() == 5
+    });
+    assert_eq!(world.seen().messages, [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_handle_outlives_its_reactor_and_says_so() {
+    let world = World::new();
+    let handle = world.reactor.handle();
+    drop(world);
+    assert!(matches!(handle.clone().send(1), Err(SendError::Gone(1))));
+    handle.stop();
+    handle.drain(Duration::ZERO);
+}
+
+#[test]
+fn a_message_reaches_a_connection() {
+    let mut world = World::new();
+    world.handler.message = Some(Box::new(|seen, context, _| {
+        let mut connection = context.connection(seen.opened[0]).unwrap();
+        connection.write(b"from another thread");
+    }));
+    let mut client = world.client();
+    world.reactor.handle().send(1).unwrap();
+    assert_eq!(world.receive(&mut client, 19), b"from another thread");
+}
+
+#[test]
+fn a_stopped_reactor_keeps_its_connections_and_runs_again() {
+    let mut world = World::new();
+    let mut client = world.client();
+    for _ in 0..3 {
+        let handle = world.reactor.handle();
+        let stopping = thread::spawn(move || handle.stop());
+        assert_eq!(
+            world.reactor.run(&mut world.handler).unwrap(),
+            Ended::Stopped
+        );
+        stopping.join().unwrap();
+    }
+    assert_eq!(world.exchange(&mut client, b"still here"), b"still here");
+    assert!(world.seen().closed.is_empty());
+}
+
+/// Turns until the reactor ends, and says how.
+fn run_out(world: &mut World) -> Ended {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline);
+        if let Some(ended) = world.turn().ended {
+            return ended;
+        }
+    }
+}
+
+#[test]
+fn a_drain_with_nobody_there_is_over_at_once() {
+    let mut world = World::new();
+    world.listen();
+    world.bind_udp();
+    let handle = world.reactor.handle();
+    handle.drain(PATIENCE);
+    assert_eq!(
+        world.reactor.run(&mut world.handler).unwrap(),
+        Ended::Drained { cut: 0 }
+    );
+}
+
+#[test]
+fn a_drain_answers_what_had_arrived_and_then_finishes() {
+    let mut world = World::new();
+    let mut clients = [world.client(), world.client()];
+    // Nobody has polled since these were sent.
+    for client in &mut clients {
+        client.write_all(b"last words").unwrap();
+    }
+    world.context().drain(PATIENCE);
+    for client in &mut clients {
+        let (bytes, end) = world.receive_to_end(client);
+        assert_eq!(bytes, b"last words");
+        end.unwrap();
+    }
+    drop(clients);
+    assert_eq!(run_out(&mut world), Ended::Drained { cut: 0 });
+    for (_, _, reason) in &world.seen().closed {
+        assert_eq!(*reason, CloseReason::Drained);
+    }
+    assert_eq!(world.seen().closed.len(), 2);
+}
+
+#[test]
+fn a_drain_serves_the_callers_in_the_backlog() {
+    const CALLERS: usize = 150;
+    for adopted in [false, true] {
+        let mut world = World::with(Limits {
+            accept_budget: 10,
+            ..Limits::default()
+        });
+        let address = if adopted {
+            let socket = TcpListener::bind(loopback()).unwrap();
+            let address = socket.local_addr().unwrap();
+            world.context().adopt_listener(socket).unwrap();
+            address
+        } else {
+            world.listen_with(&ListenOptions::new(loopback())).1
+        };
+        // std listens with a backlog of 128 where it binds itself.
+        let callers = if adopted { 100 } else { CALLERS };
+        let mut clients: Vec<_> = (0..callers).map(|_| connect(address)).collect();
+        for client in &mut clients {
+            client.write_all(b"let me in").unwrap();
+        }
+        world.context().drain(PATIENCE);
+        for client in &mut clients {
+            let (bytes, end) = world.receive_to_end(client);
+            assert_eq!(bytes, b"let me in");
+            end.unwrap();
+        }
+        drop(clients);
+        assert_eq!(run_out(&mut world), Ended::Drained { cut: 0 });
+        assert_eq!(world.stats().accepted, callers as u64);
+    }
+}
+
+#[test]
+fn a_drain_cuts_whoever_stays_at_its_deadline_and_says_how_many() {
+    let mut world = World::with(Limits {
+        linger_timeout: PATIENCE,
+        ..Limits::default()
+    });
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        connection.write(&[0; 8 << 20]);
+        data.len()
+    }));
+    let (_, address) = world.listen_with(&ListenOptions {
+        send_buffer: Some(4 << 10),
+        ..ListenOptions::new(loopback())
+    });
+    let mut reads_nothing = connect(address);
+    let stays = connect(address);
+    let leaves = connect(address);
+    world.until_opened(3);
+    reads_nothing.write_all(b"x").unwrap();
+    world.until("its output is pending", |world| world.stats().pending > 0);
+    let start = Instant::now();
+    world.reactor.handle().drain(Duration::from_millis(300));
+    drop(leaves);
+    assert_eq!(run_out(&mut world), Ended::Drained { cut: 2 });
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    let cut = |c: &&(_, _, CloseReason)| c.2 == CloseReason::Cut;
+    assert_eq!(world.seen().closed.iter().filter(cut).count(), 2);
+    let (_, end) = world.receive_to_end(&mut reads_nothing);
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    drop(stays);
+}
+
+#[test]
+fn a_draining_reactor_opens_nothing_new() {
+    let mut world = World::new();
+    let (listener, address) = world.listen();
+    let _client = connect(address);
+    world.until_opened(1);
+    world.context().drain(Duration::from_millis(100));
+    assert!(world.context().is_draining());
+    let (session, error) = world
+        .context()
+        .connect(&ConnectOptions::new(address), 5)
+        .unwrap_err();
+    assert_eq!((session, error.kind()), (5, ErrorKind::NotConnected));
+    world.turn();
+    assert_eq!(world.context().listener_addr(listener), None);
+    assert_eq!(run_out(&mut world), Ended::Drained { cut: 1 });
+}
+
+#[test]
+fn a_dial_under_way_fails_when_the_reactor_drains() {
+    let mut silent = World::new();
+    let (_, address) = silent.listen_with(&ListenOptions {
+        backlog: 0,
+        ..ListenOptions::new(loopback())
+    });
+    let mut world = World::new();
+    for session in 0..4 {
+        let options = ConnectOptions::new(address);
+        world.context().connect(&options, session).unwrap();
+    }
+    world.settle();
+    world.context().drain(Duration::from_millis(100));
+    run_out(&mut world);
+    let seen = world.seen();
+    assert_eq!(seen.failed.len() + seen.closed.len(), 4);
+    for (_, _, kind) in &seen.failed {
+        assert_eq!(*kind, ErrorKind::ConnectionAborted);
+    }
+}

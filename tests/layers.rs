@@ -1,0 +1,304 @@
+//! The architecture, read from the sources: who may import whom, where the system's names may stand, and how long things
+//! may be. A test, so that it stays true.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floor that each part of the library is on. Imports go down, or sideways without a circle.
+const FLOORS: [(&str, u8); 26] = [
+    ("echo", 30),
+    ("reactor", 30),
+    ("handler", 22),
+    ("context", 21),
+    ("acceptor", 20),
+    ("connector", 20),
+    ("handle", 20),
+    ("timers", 20),
+    ("link", 10),
+    ("buffer", 0),
+    ("clock", 0),
+    ("error", 0),
+    ("escape", 0),
+    ("framing", 0),
+    ("limits", 0),
+    ("net", 0),
+    ("nonblocking", 0),
+    ("options", 0),
+    ("rate", 0),
+    ("readiness", 0),
+    ("stats", 0),
+    ("timer", 0),
+    ("token", 0),
+    // The program, which knows the library only as anybody else does.
+    ("cli", 40),
+    ("main", 40),
+    ("lib", 255),
+];
+
+/// Lines that a function may have, from its `fn` to its closing brace.
+const LONGEST_FUNCTION: usize = 70;
+/// Lines that a file may have before its tests.
+const LONGEST_FILE: usize = 400;
+/// Files that may be longer, and how long: one state machine and one grammar, each in one place.
+const LONGER: [(&str, usize); 2] = [("link.rs", 560), ("framing.rs", 600)];
+
+/// One file of `src`: its path below it, and its lines without tests.
+struct Source {
+    path: String,
+    lines: Vec<String>,
+}
+
+impl Source {
+    /// The part of the library that the file belongs to.
+    fn part(&self) -> &str {
+        let first = self.path.split('/').next().unwrap();
+        first.trim_end_matches(".rs")
+    }
+
+    /// The lines that are code, with their numbers: no comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.lines.iter().enumerate();
+        lines
+            .map(|(number, line)| (number + 1, line.split("//").next().unwrap()))
+            .filter(|(_, line)| !line.trim().is_empty())
+    }
+
+    /// Panics for the first line of code that has one of `words`.
+    fn assert_without(&self, words: &[&str], why: &str) {
+        for (number, line) in self.code() {
+            for word in words {
+                assert!(
+                    !line.contains(word),
+                    "src/{}:{number} names {word}: {why}\n{line}",
+                    self.path
+                );
+            }
+        }
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = Vec::new();
+    let mut folders: Vec<PathBuf> = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
+            // Tests in files of their own: `mod tests;` and what only tests use.
+            let of_tests = ["tests.rs", "script.rs"];
+            if name.ends_with(".rs") && !of_tests.iter().any(|t| name.ends_with(&format!("/{t}"))) {
+                sources.push(Source {
+                    path: name.to_owned(),
+                    lines: without_tests(&fs::read_to_string(&path).unwrap()),
+                });
+            }
+        }
+    }
+    assert!(sources.len() > 20, "the sources were not found");
+    sources
+}
+
+/// The lines up to `#[cfg(test)] mod tests {`, which is at the end of a file.
+fn without_tests(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let end = lines
+        .windows(2)
+        .position(|two| two[0] == "#[cfg(test)]" && two[1] == "mod tests {");
+    let lines = &lines[..end.unwrap_or(lines.len())];
+    lines.iter().map(|&line| line.to_owned()).collect()
+}
+
+/// The names after each `crate::` in a line.
+fn imports(line: &str) -> impl Iterator<Item = &str> {
+    line.split("crate::").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+fn floor(part: &str) -> u8 {
+    let found = FLOORS.iter().find(|(name, _)| *name == part);
+    found
+        .unwrap_or_else(|| panic!("src/{part} is on no floor: add it to FLOORS"))
+        .1
+}
+
+#[test]
+fn imports_go_down_only() {
+    for source in sources() {
+        let from = source.part();
+        let own = floor(from);
+        for (number, line) in source.code() {
+            for import in imports(line).filter(|import| *import != from) {
+                assert!(
+                    floor(import) <= own,
+                    "src/{}:{number} imports {import}, which is above it",
+                    source.path
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn imports_go_round_in_no_circle() {
+    let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources() {
+        let from = source.part();
+        let needs = needs.entry(from.to_owned()).or_default();
+        for (_, line) in source.code() {
+            needs.extend(
+                imports(line)
+                    .filter(|import| *import != from)
+                    .map(str::to_owned),
+            );
+        }
+    }
+    // Whoever needs nobody that is left is taken away, until nobody is left: a circle would stay.
+    while !needs.is_empty() {
+        let left: BTreeSet<String> = needs.keys().cloned().collect();
+        let before = needs.len();
+        needs.retain(|_, on| on.iter().any(|part| left.contains(part)));
+        assert!(needs.len() < before, "a circle among {left:?}");
+    }
+}
+
+#[test]
+fn the_program_knows_only_what_everybody_may_know() {
+    for source in sources() {
+        if !["cli", "main"].contains(&source.part()) {
+            continue;
+        }
+        for (number, line) in source.code() {
+            for import in imports(line) {
+                let path = source.path.as_str();
+                assert!(
+                    path.starts_with("cli/") || import == "cli",
+                    "{path}:{number} imports {import}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn only_net_names_the_sockets_and_the_poll() {
+    for source in sources() {
+        if ["net", "cli", "main"].contains(&source.part()) {
+            continue;
+        }
+        source.assert_without(
+            &[
+                "mio::net",
+                "mio::Poll",
+                "mio::Events",
+                "mio::Token",
+                "mio::Waker",
+                "mio::Registry",
+            ],
+            "another network could not stand in for mio's",
+        );
+        // What a foreign source is, and what it is polled for, is mio's own word on it. lib.rs exports mio whole.
+        let may = ["context.rs", "lib.rs"].contains(&source.path.as_str());
+        if !may {
+            source.assert_without(&["mio::"], "only net.rs and context.rs may");
+        }
+    }
+}
+
+#[test]
+fn the_state_machine_knows_neither_the_network_nor_the_time() {
+    for source in sources() {
+        if source.part() == "link" {
+            source.assert_without(
+                &[
+                    "mio",
+                    "std::net",
+                    "crate::net",
+                    "Instant",
+                    "Duration",
+                    "crate::clock",
+                ],
+                "the state machine is tested fault by fault because it knows neither",
+            );
+        }
+    }
+}
+
+#[test]
+fn only_nonblocking_reads_what_is_blocked_and_what_is_interrupted() {
+    for source in sources() {
+        if !["nonblocking", "cli", "main"].contains(&source.part()) {
+            source.assert_without(
+                &[
+                    "WouldBlock",
+                    "ErrorKind::Interrupted",
+                    "EAGAIN",
+                    "EWOULDBLOCK",
+                ],
+                "`nonblocking::Outcome` says it",
+            );
+        }
+    }
+}
+
+#[test]
+fn no_part_of_the_library_sleeps_exits_or_touches_signals() {
+    for source in sources() {
+        if !["cli", "main"].contains(&source.part()) {
+            source.assert_without(
+                &[
+                    "thread::sleep",
+                    "thread::spawn",
+                    "process::exit",
+                    "signal(",
+                    "println!",
+                ],
+                "an embedder decides about these",
+            );
+        }
+    }
+}
+
+#[test]
+fn no_function_and_no_file_is_too_long_to_be_read() {
+    for source in sources() {
+        let may = LONGER.iter().find(|(path, _)| *path == source.path);
+        let longest = may.map_or(LONGEST_FILE, |(_, lines)| *lines);
+        let count = source.lines.len();
+        assert!(count <= longest, "src/{} has {count} lines", source.path);
+        for (number, line) in source.code() {
+            let code = line.trim_start();
+            let indent = line.len() - code.len();
+            let is_function = code.split("fn ").next().is_some_and(|before| {
+                code.contains("fn ")
+                    && before
+                        .split_whitespace()
+                        .all(|word| ["const", "async"].contains(&word) || word.starts_with("pub"))
+            });
+            if !is_function || line.trim_end().ends_with(';') || line.trim_end().ends_with('}') {
+                continue;
+            }
+            let close = format!("{}}}", " ".repeat(indent));
+            let semicolon = format!("{})", " ".repeat(indent));
+            let body = &source.lines[number - 1..];
+            let length = body
+                .iter()
+                .skip(1)
+                .position(|l| *l == close || (l.starts_with(&semicolon) && l.ends_with(';')));
+            let length = length.map_or(body.len(), |lines| lines + 2);
+            assert!(
+                length <= LONGEST_FUNCTION,
+                "src/{}:{number}: a function of {length} lines",
+                source.path
+            );
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! Bounds: on connections, on pending output, on time, on descriptors. What is beyond a bound ends or waits; everybody
+//! else is served.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, World, connect, loopback, pattern, read_some, write_until_blocked};
+use oread::{CloseReason, ConnectOptions, Limits, ListenOptions, Pressure};
+
+/// A listener whose connections' send buffers are small, so that a client that doesn't read is soon noticed.
+fn narrow() -> ListenOptions {
+    ListenOptions {
+        send_buffer: Some(4 << 10),
+        recv_buffer: Some(4 << 10),
+        ..ListenOptions::new(loopback())
+    }
+}
+
+#[test]
+fn a_caller_beyond_the_limit_waits_and_is_served_when_somebody_leaves() {
+    let mut world = World::with(Limits {
+        max_connections: 3,
+        ..Limits::default()
+    });
+    let (_, address) = world.listen();
+    let mut clients: Vec<_> = (0..4).map(|_| connect(address)).collect();
+    world.until_opened(3);
+    clients[3].write_all(b"let me in").unwrap();
+    world.settle();
+    let stats = world.stats();
+    assert_eq!((stats.accepted, stats.open, stats.limit_pauses), (3, 3, 1));
+    assert_eq!(stats.accept_pauses, 0);
+    drop(clients.remove(0));
+    assert_eq!(world.receive(&mut clients[2], 9), b"let me in");
+    let stats = world.stats();
+    assert_eq!((stats.accepted, stats.peak_open), (4, 3));
+}
+
+#[test]
+fn a_dial_beyond_the_limit_is_refused_with_its_session() {
+    let mut world = World::with(Limits {
+        max_connections: 1,
+        ..Limits::default()
+    });
+    let (_, address) = world.listen();
+    let options = ConnectOptions::new(address);
+    world.context().connect(&options, 1).unwrap();
+    let (session, error) = world.context().connect(&options, 2).unwrap_err();
+    assert_eq!((session, error.kind()), (2, ErrorKind::QuotaExceeded));
+}
+
+#[test]
+fn a_handler_refuses_whom_it_does_not_want() {
+    let mut world = World::new();
+    world.handler.accept = Some(Box::new(|seen, _, caller| {
+        assert!(caller.peer.ip().is_loopback());
+        seen.count += 1;
+        (seen.count != 2).then_some(0)
+    }));
+    let (_, address) = world.listen();
+    let mut clients: Vec<_> = (0..3).map(|_| connect(address)).collect();
+    world.until_opened(2);
+    let (bytes, _) = world.receive_to_end(&mut clients[1]);
+    assert!(bytes.is_empty());
+    let stats = world.stats();
+    assert_eq!((stats.accepted, stats.refused, stats.open), (2, 1, 2));
+    assert!(world.seen().closed.is_empty());
+}
+
+#[test]
+fn a_peer_that_sends_and_never_reads_is_held_back_and_costs_a_bounded_memory() {
+    let limits = Limits {
+        high_water: 32 << 10,
+        low_water: 16 << 10,
+        read_buffer: 16 << 10,
+        ..Limits::default()
+    };
+    let most = limits.high_water + limits.read_buffer;
+    let mut world = World::with(limits);
+    world.handler.forgetful = true;
+    let (_, address) = world.listen_with(&narrow());
+    let mut greedy = connect(address);
+    let mut other = connect(address);
+    world.until_opened(2);
+    // It sends until nothing moves any more: its server has stopped reading.
+    let mut still = 0;
+    while still < 20 {
+        let before = world.stats().bytes_in;
+        let sent = write_until_blocked(&mut greedy);
+        world.turn();
+        let stats = world.stats();
+        assert!(stats.pending <= most as u64, "{} pending", stats.pending);
+        still = if sent == 0 && stats.bytes_in == before {
+            still + 1
+        } else {
+            0
+        };
+    }
+    assert!(world.stats().reads_paused > 0);
+    // The others are served as if nothing were the matter.
+    for _ in 0..10 {
+        assert_eq!(world.exchange(&mut other, b"ping"), b"ping");
+    }
+    // And when it reads at last, it gets everything.
+    let count = world.stats().bytes_in as usize;
+    assert_eq!(world.receive(&mut greedy, count).len(), count);
+}
+
+#[test]
+fn a_peer_that_is_written_to_and_never_reads_is_cut_off_at_the_cap() {
+    let mut world = World::with(Limits {
+        max_output: 200_000,
+        ..Limits::default()
+    });
+    world.handler.open = Some(Box::new(|_, connection| {
+        connection.context().timer(Duration::ZERO, 0);
+    }));
+    world.handler.timer = Some(Box::new(|seen, context, _| {
+        if let Some(mut connection) = context.connection(seen.opened[0]) {
+            connection.write(&[0; 1000]);
+            assert!(connection.pending() <= 200_000);
+            context.timer(Duration::ZERO, 0);
+        }
+    }));
+    let (_, address) = world.listen_with(&narrow());
+    let mut client = connect(address);
+    assert_eq!(world.until_closed(1), CloseReason::OutputOverflow);
+    // A stream that was cut must not look like a whole one.
+    let (_, end) = world.receive_to_end(&mut client);
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let mut world = World::with(Limits {
+        idle_timeout: Some(Duration::from_millis(300)),
+        ..Limits::default()
+    });
+    let mut idle = world.client();
+    let mut busy = world.client();
+    let mut patient = world.client();
+    let ids = world.seen().opened.clone();
+    let mut connection = world.context().connection(ids[2]).unwrap();
+    connection.idle_timeout(None);
+    let start = Instant::now();
+    while world.seen().closed.is_empty() {
+        assert!(start.elapsed() < PATIENCE);
+        assert_eq!(world.exchange(&mut busy, b"x"), b"x");
+    }
+    assert!(
+        start.elapsed() >= Duration::from_millis(250),
+        "closed early"
+    );
+    assert_eq!(world.receive_to_end(&mut idle).0, b"");
+    drop((idle, busy));
+    world.until_closed(2);
+    let closed = world.seen().closed.clone();
+    assert_eq!(
+        (closed[0].0, closed[0].2),
+        (ids[0], CloseReason::IdleTimeout)
+    );
+    assert_eq!((closed[1].0, closed[1].2), (ids[1], CloseReason::Finished));
+    assert_eq!(world.exchange(&mut patient, b"still here"), b"still here");
+}
+
+#[test]
+fn a_connection_that_is_only_written_to_is_not_idle() {
+    const IDLE: Duration = Duration::from_millis(400);
+    let mut world = World::with(Limits {
+        idle_timeout: Some(IDLE),
+        ..Limits::default()
+    });
+    world.handler.open = Some(Box::new(|_, connection| {
+        connection.context().timer(Duration::from_millis(20), 0);
+    }));
+    world.handler.timer = Some(Box::new(|seen, context, _| {
+        if let Some(mut connection) = context.connection(seen.opened[0]) {
+            connection.write(b"tick");
+            context.timer(Duration::from_millis(20), 0);
+        }
+    }));
+    let mut client = world.client();
+    let start = Instant::now();
+    let mut longest = Duration::ZERO;
+    let mut last = start;
+    client.set_nonblocking(true).unwrap();
+    while start.elapsed() < 3 * IDLE {
+        let ticks = world.seen().timers.len();
+        world.until("the next tick", |world| {
+            world.handler.seen.timers.len() > ticks || !world.handler.seen.closed.is_empty()
+        });
+        let mut bytes = Vec::new();
+        read_some(&mut client, &mut bytes, 1 << 10).unwrap();
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        if !world.seen().closed.is_empty() {
+            break;
+        }
+    }
+    // On a machine that stood still for so long the timeout would be right.
+    if longest < IDLE / 2 {
+        assert_eq!(world.seen().closed, []);
+    }
+}
+
+#[test]
+fn an_idle_connection_with_output_that_nobody_reads_comes_to_an_end() {
+    let mut world = World::with(Limits {
+        idle_timeout: Some(Duration::from_millis(100)),
+        write_timeout: Some(Duration::from_secs(3600)),
+        ..Limits::default()
+    });
+    world.handler.open = Some(Box::new(|_, connection| {
+        connection.write(&[0; 10 << 20]);
+    }));
+    let (_, address) = world.listen_with(&narrow());
+    let client = connect(address);
+    assert_eq!(world.until_closed(1), CloseReason::IdleTimeout);
+    drop(client);
+}
+
+#[test]
+fn a_peer_that_stops_reading_runs_into_the_write_timeout() {
+    const TIMEOUT: Duration = Duration::from_millis(400);
+    let mut world = World::with(Limits {
+        write_timeout: Some(TIMEOUT),
+        ..Limits::default()
+    });
+    world.handler.open = Some(Box::new(|_, connection| {
+        assert_eq!(connection.write(&[0; 10 << 20]), Pressure::High);
+    }));
+    let (_, address) = world.listen_with(&narrow());
+    let mut client = connect(address);
+    client.set_nonblocking(true).unwrap();
+    // As long as it reads, however slowly, its time begins anew.
+    let start = Instant::now();
+    let mut last = start;
+    let mut longest = Duration::ZERO;
+    let mut buffer = [0; 64 << 10];
+    while start.elapsed() < 3 * TIMEOUT {
+        world.turn();
+        if last.elapsed() > Duration::from_millis(10) {
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+            let _some_or_none = client.read(&mut buffer);
+        }
+    }
+    // On a machine that stood still for so long the timeout would be right.
+    if longest < TIMEOUT / 2 {
+        assert_eq!(world.seen().closed, []);
+    }
+    let pending = world.stats().pending;
+    assert_eq!(world.until_closed(1), CloseReason::WriteTimeout);
+    assert!(world.stats().dropped >= 1 && pending > 0);
+    let (_, end) = world.receive_to_end(&mut client);
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_peer_that_stops_reading_runs_into_the_write_timeout_though_more_is_written_to_it() {
+    let mut world = World::with(Limits {
+        write_timeout: Some(Duration::from_secs(3)),
+        ..Limits::default()
+    });
+    world.handler.open = Some(Box::new(|_, connection| {
+        connection.write(&[0; 8 << 20]);
+        connection.context().timer(Duration::from_millis(10), 0);
+    }));
+    world.handler.timer = Some(Box::new(|seen, context, _| {
+        if let Some(mut connection) = context.connection(seen.opened[0]) {
+            connection.write(b"and more");
+            assert!(seen.timers.len() < 1000, "ten seconds, and no timeout");
+            context.timer(Duration::from_millis(10), 0);
+        }
+    }));
+    let (_, address) = world.listen_with(&narrow());
+    let client = connect(address);
+    assert_eq!(world.until_closed(1), CloseReason::WriteTimeout);
+    drop(client);
+}
+
+#[test]
+fn a_closed_connection_does_not_wait_for_ever_for_a_peer_that_stays() {
+    let mut world = World::with(Limits {
+        linger_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    });
+    world.handler.data = Some(Box::new(|_, connection, _| {
+        connection.write(b"bye");
+        connection.close(CloseReason::Other(1));
+        1
+    }));
+    let mut client = world.client();
+    client.write_all(b"x").unwrap();
+    assert_eq!(world.until_closed(1), CloseReason::Other(1));
+    assert_eq!(world.receive_to_end(&mut client).0, b"bye");
+}
+
+#[test]
+fn a_closed_connection_throws_away_no_more_than_its_bound() {
+    let mut world = World::with(Limits {
+        linger_bytes: 100_000,
+        linger_timeout: PATIENCE,
+        ..Limits::default()
+    });
+    world.handler.open = Some(Box::new(|_, connection| {
+        connection.close(CloseReason::Other(1));
+    }));
+    let (_, address) = world.listen();
+    let mut client = connect(address);
+    client.set_nonblocking(true).unwrap();
+    world.until("the flood has ended the connection", |world| {
+        // Reset at the end, and until then it takes what it's sent.
+        let _taken_or_not = client.write(&[0; 16 << 10]);
+        !world.handler.seen.closed.is_empty()
+    });
+    let discarded = world.stats().discarded;
+    assert!((100_000..300_000).contains(&discarded), "{discarded} bytes");
+}
+
+#[test]
+fn the_pending_output_of_all_together_is_bounded() {
+    let limits = Limits {
+        max_pending: 100_000,
+        read_buffer: 16 << 10,
+        ..Limits::default()
+    };
+    // Each may overshoot by one read, which it makes while it has nothing pending of its own.
+    let most = limits.max_pending + 20 * limits.read_buffer;
+    let mut world = World::with(limits);
+    world.handler.forgetful = true;
+    let (_, address) = world.listen_with(&narrow());
+    let mut clients: Vec<_> = (0..20).map(|_| connect(address)).collect();
+    world.until_opened(20);
+    let mut still = 0;
+    while still < 10 {
+        let before = world.stats().bytes_in;
+        for client in &mut clients {
+            write_until_blocked(client);
+        }
+        world.turn();
+        let stats = world.stats();
+        assert!(stats.pending <= most as u64, "{} pending", stats.pending);
+        still = if stats.bytes_in == before {
+            still + 1
+        } else {
+            0
+        };
+    }
+    let mut last = connect(address);
+    assert_eq!(world.exchange(&mut last, b"ping"), b"ping");
+    for client in &mut clients {
+        assert!(!world.receive(client, 1000).is_empty());
+    }
+}
+
+#[test]
+fn a_deadline_given_between_two_turns_counts_from_when_it_is_given() {
+    let mut world = World::new();
+    // The reactor has not looked at the clock for longer than the deadlines that it's given now.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(100) {
+        std::hint::spin_loop();
+    }
+    let set = Instant::now();
+    world.context().timer(Duration::from_millis(50), 1);
+    world.until("the timer fires", |world| {
+        !world.handler.seen.timers.is_empty()
+    });
+    assert!(set.elapsed() >= Duration::from_millis(50), "fired early");
+}
+
+/// Descriptors that the starved server may have.
+const DESCRIPTORS: usize = 60;
+const STARVED: &str = "OREAD_TEST_STARVED";
+
+/// Not a test by itself: the server of the next one, in a process of its own because its limit on descriptors is.
+#[test]
+fn starved_server() {
+    if std::env::var_os(STARVED).is_none() {
+        return;
+    }
+    let mut world = World::new();
+    world.handler.forgetful = true;
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        if data == b"?" {
+            let stats = connection.context().stats();
+            let line = format!("{} {} {}\n", stats.open, stats.accept_pauses, stats.polls);
+            connection.write(line.as_bytes());
+        } else {
+            connection.write(data);
+        }
+        data.len()
+    }));
+    let (_, address) = world.listen();
+    println!("LISTENING {address}");
+    world.reactor.run(&mut world.handler).unwrap();
+}
+
+/// A server with few descriptors, and a connection to ask it how it is.
+struct Starved {
+    child: Child,
+    address: SocketAddr,
+    control: BufReader<TcpStream>,
+}
+
+impl Starved {
+    fn start() -> Starved {
+        let mut child = Command::new("sh")
+            .arg("-c")
+            .arg(format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\""))
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "starved_server", "--nocapture"])
+            .env(STARVED, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            assert!(lines.read_line(&mut line).unwrap() > 0, "no address");
+            if let Some((_, address)) = line.split_once("LISTENING ") {
+                break address.trim().parse().unwrap();
+            }
+        };
+        Starved {
+            child,
+            address,
+            control: BufReader::new(connect(address)),
+        }
+    }
+
+    /// Its open connections, its pauses for want of descriptors, and its polls.
+    fn ask(&mut self) -> (usize, u64, u64) {
+        self.control.get_mut().write_all(b"?").unwrap();
+        let mut line = String::new();
+        self.control.read_line(&mut line).unwrap();
+        let mut numbers = line.split_whitespace().map(|n| n.parse().unwrap());
+        let mut next = || numbers.next().unwrap();
+        (next() as usize, next(), next())
+    }
+
+    /// Asserts that being full costs it nothing: it polls a few times in a second, not all the time.
+    fn assert_at_rest(&mut self) {
+        let before = self.ask().2;
+        // A measure, not a condition: how often it wakes in this time.
+        std::thread::sleep(Duration::from_secs(1));
+        let polls = self.ask().2 - before;
+        assert!(polls < 50, "{polls} polls in a second of being full");
+    }
+}
+
+impl Drop for Starved {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_server_out_of_descriptors_answers_all_who_got_in_rests_and_lets_the_others_in_as_they_leave() {
+    const CALLERS: usize = 150;
+    let mut server = Starved::start();
+    let mut waiting: Vec<(TcpStream, Vec<u8>)> = Vec::new();
+    for _ in 0..CALLERS {
+        let mut client = connect(server.address);
+        client.write_all(b"hello").unwrap();
+        client.set_nonblocking(true).unwrap();
+        waiting.push((client, Vec::new()));
+    }
+    let mut served: Vec<TcpStream> = Vec::new();
+    let mut rested = false;
+    let mut left = 0;
+    let deadline = Instant::now() + PATIENCE;
+    while left + served.len() < CALLERS {
+        assert!(
+            Instant::now() < deadline,
+            "{} are still waiting",
+            waiting.len()
+        );
+        for (client, bytes) in &mut waiting {
+            assert!(!read_some(client, bytes, 5).unwrap());
+        }
+        for (client, bytes) in std::mem::take(&mut waiting) {
+            if bytes == b"hello" {
+                served.push(client);
+            } else {
+                waiting.push((client, bytes));
+            }
+        }
+        let (open, pauses, _) = server.ask();
+        // Full, and all who got in are answered.
+        if pauses > 0 && open == served.len() + 1 && !waiting.is_empty() {
+            if !rested {
+                assert!((20..DESCRIPTORS).contains(&open), "{open} are open");
+                server.assert_at_rest();
+                rested = true;
+            } else if waiting.len() == 20 {
+                // A hundred have come and gone meanwhile, and none of those changes has left a wake-up behind.
+                server.assert_at_rest();
+            }
+            left += 1;
+            served.pop();
+        }
+    }
+    assert!(rested, "it was never full");
+    drop(served);
+    let mut late = connect(server.address);
+    late.write_all(&pattern(100)).unwrap();
+    let mut bytes = [0; 100];
+    late.read_exact(&mut bytes).unwrap();
+    assert!(bytes[..] == pattern(100));
+}

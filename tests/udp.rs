@@ -1,0 +1,308 @@
+//! Datagrams over real sockets: answered exactly or not at all, and no error of one ends the loop.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use common::{World, loopback, pattern};
+use oread::{Echo, EchoOptions, Handler, Limits, SendOutcome, UdpOptions};
+
+/// Sends and turns until the answer is there. Loopback loses nothing as long as the buffers have room.
+fn ask<H: Handler>(
+    world: &mut World<H>,
+    client: &UdpSocket,
+    to: SocketAddr,
+    payload: &[u8],
+) -> Vec<u8> {
+    client.send_to(payload, to).unwrap();
+    answer(world, client)
+}
+
+fn answer<H: Handler>(world: &mut World<H>, client: &UdpSocket) -> Vec<u8> {
+    let mut buffer = vec![0; 1 << 16];
+    let mut len = None;
+    client.set_nonblocking(true).unwrap();
+    world.until("an answer is there", |_| {
+        match client.recv(&mut buffer) {
+            Ok(count) => len = Some(count),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+        }
+        len.is_some()
+    });
+    buffer.truncate(len.unwrap());
+    buffer
+}
+
+fn client() -> UdpSocket {
+    let socket = UdpSocket::bind(loopback()).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+fn assert_no_answer(client: &UdpSocket) {
+    let error = client.recv(&mut [0; 10]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_datagram_is_echoed_exactly_the_empty_one_and_the_longest_too() {
+    let mut world = World::new();
+    let (_, address) = world.bind_udp();
+    let client = client();
+    // 65,507: what is left of an IPv4 packet's 65,535 bytes after its header and UDP's.
+    for len in [0, 1, 1472, 1473, 65_507, 0] {
+        let payload = pattern(len);
+        assert!(
+            ask(&mut world, &client, address, &payload) == payload,
+            "{len}"
+        );
+    }
+    let stats = world.stats();
+    assert_eq!((stats.datagrams_in, stats.datagrams_out), (6, 6));
+    assert_eq!(stats.datagram_bytes_in, stats.datagram_bytes_out);
+    assert_eq!(stats.datagrams_dropped(), 0);
+}
+
+#[test]
+fn a_datagram_that_the_buffer_cuts_is_counted_and_never_answered() {
+    let mut world = World::with(Limits {
+        read_buffer: 100,
+        ..Limits::default()
+    });
+    let (_, address) = world.bind_udp();
+    let client = client();
+    client.send_to(&pattern(101), address).unwrap();
+    client.send_to(&pattern(2000), address).unwrap();
+    assert_eq!(
+        ask(&mut world, &client, address, &pattern(100)),
+        pattern(100)
+    );
+    assert_no_answer(&client);
+    let stats = world.stats();
+    assert_eq!((stats.datagrams_in, stats.datagrams_truncated), (3, 2));
+    assert_eq!(stats.datagrams_dropped(), 2);
+    assert_eq!(world.seen().datagrams.len(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_leaves_from_the_address_that_was_asked() {
+    let mut world = World::new();
+    let wildcard = SocketAddr::from(([0, 0, 0, 0], 0));
+    let id = world
+        .context()
+        .bind_udp(&UdpOptions::new(wildcard))
+        .unwrap();
+    let port = world.context().udp_addr(id).unwrap().port();
+    for host in [2, 1, 3] {
+        let asked = SocketAddr::from(([127, 0, 0, host], port));
+        let client = UdpSocket::bind(loopback()).unwrap();
+        // A connected socket hears nobody else.
+        client.connect(asked).unwrap();
+        client.send(b"who are you?").unwrap();
+        assert_eq!(answer(&mut world, &client), b"who are you?");
+    }
+    world.handler.datagram = Some(Box::new(|_, datagram, _| {
+        let to = datagram.to().map(|to| to.to_string());
+        datagram.reply(to.as_deref().unwrap_or("?").as_bytes());
+    }));
+    let asked = SocketAddr::from(([127, 0, 0, 9], port));
+    assert_eq!(ask(&mut world, &client(), asked, b""), b"127.0.0.9");
+}
+
+#[test]
+fn a_refused_datagram_on_a_connected_socket_does_not_end_the_loop() {
+    let mut world = World::new();
+    let dead = UdpSocket::bind(loopback()).unwrap();
+    let peer = dead.local_addr().unwrap();
+    drop(dead);
+    let options = UdpOptions {
+        connect_to: Some(peer),
+        ..UdpOptions::new(loopback())
+    };
+    let id = world.context().bind_udp(&options).unwrap();
+    let (_, other) = world.bind_udp();
+    for round in 1..4 {
+        assert_eq!(
+            world.context().send_to(id, peer, b"anybody?"),
+            SendOutcome::Sent
+        );
+        world.until("the refusal is there", |world| {
+            world.stats().datagram_errors >= round
+        });
+        assert_eq!(ask(&mut world, &client(), other, b"alive"), b"alive");
+    }
+    // The refused socket works as soon as somebody is there.
+    let peer = UdpSocket::bind(peer).unwrap();
+    let address = world.context().udp_addr(id).unwrap();
+    assert_eq!(ask(&mut world, &peer, address, b"here I am"), b"here I am");
+}
+
+#[test]
+fn a_turn_receives_no_more_than_its_budget_and_goes_on_in_the_next() {
+    let mut world = World::with(Limits {
+        datagram_budget: 2,
+        ..Limits::default()
+    });
+    let (_, address) = world.bind_udp();
+    let client = client();
+    for number in 0..10 {
+        client.send_to(&[number], address).unwrap();
+    }
+    let mut last = 0;
+    world.until("all are there", |world| {
+        let now = world.handler.seen.datagrams.len();
+        assert!(now - last <= 2, "{} in one turn", now - last);
+        last = now;
+        now == 10
+    });
+    assert!(world.stats().budget_hits >= 4);
+    for number in 0..10 {
+        assert_eq!(answer(&mut world, &client), [number]);
+    }
+}
+
+#[test]
+fn a_datagram_too_long_to_send_is_dropped_and_counted() {
+    let mut world = World::new();
+    let (id, address) = world.bind_udp();
+    let outcome = world.context().send_to(id, address, &[0; 70_000]);
+    assert!(matches!(outcome, SendOutcome::Failed(_)), "{outcome:?}");
+    let stats = world.stats();
+    assert_eq!((stats.datagrams_failed, stats.datagrams_out), (1, 0));
+    assert_eq!(ask(&mut world, &client(), address, b"on"), b"on");
+}
+
+#[test]
+fn a_closed_socket_sends_nothing_and_has_no_address() {
+    let mut world = World::new();
+    let (id, address) = world.bind_udp();
+    assert!(world.context().close_udp(id));
+    assert!(!world.context().close_udp(id));
+    assert_eq!(world.context().udp_addr(id), None);
+    let outcome = world.context().send_to(id, address, b"x");
+    assert_eq!(outcome, SendOutcome::NoSocket);
+    // Its slot is used again: the old id must not reach the new socket.
+    let (new, _) = world.bind_udp();
+    assert_ne!(new, id);
+    let outcome = world.context().send_to(id, address, b"x");
+    assert_eq!(outcome, SendOutcome::NoSocket);
+}
+
+#[test]
+fn a_reactor_knows_its_own_sockets() {
+    let mut world = World::new();
+    let (_, address) = world.bind_udp();
+    let wildcard = SocketAddr::from(([0, 0, 0, 0], 0));
+    let id = world
+        .context()
+        .bind_udp(&UdpOptions::new(wildcard))
+        .unwrap();
+    let port = world.context().udp_addr(id).unwrap().port();
+    let context = world.context();
+    assert!(context.is_own_udp(address));
+    assert!(context.is_own_udp(SocketAddr::from(([127, 0, 0, 5], port))));
+    let mapped = format!("[::ffff:127.0.0.1]:{}", address.port());
+    assert!(context.is_own_udp(mapped.parse().unwrap()));
+    assert!(!context.is_own_udp(SocketAddr::from(([127, 0, 0, 2], address.port()))));
+    assert!(!context.is_own_udp(client().local_addr().unwrap()));
+}
+
+fn echo(options: EchoOptions) -> World<Echo> {
+    World::of(Limits::default(), Echo::new(options))
+}
+
+#[test]
+fn two_echo_servers_that_a_forged_datagram_sets_on_each_other_keep_to_their_rates() {
+    const RATE: u32 = 5;
+    let options = EchoOptions {
+        udp_rate: Some(RATE),
+        ..EchoOptions::default()
+    };
+    let (mut a, mut b) = (echo(options.clone()), echo(options));
+    let (of_a, _) = a.bind_udp();
+    let (_, address_of_b) = b.bind_udp();
+    let start = Instant::now();
+    // On the wire it's the same: B gets a datagram whose source is A's socket, and A did not mean it.
+    for _ in 0..3 {
+        a.context().send_to(of_a, address_of_b, b"forged");
+    }
+    let mut rounds = 0;
+    a.until("the rate has stopped them", |a| {
+        b.turn_for(Duration::ZERO);
+        let over = a.handler.stats().datagrams_over_rate + b.handler.stats().datagrams_over_rate;
+        let sent = a.stats().datagrams_out + b.stats().datagrams_out;
+        let seconds = start.elapsed().as_secs_f64();
+        // Each: a second's worth at once, then its rate; and the three that were forged.
+        let most = 2.0 * f64::from(RATE) * (1.0 + seconds) + 3.0;
+        assert!(sent as f64 <= most, "{sent} datagrams in {seconds} s");
+        rounds += u32::from(over == 3);
+        // A few turns more, to see that nothing comes after.
+        rounds > 10
+    });
+}
+
+#[test]
+fn a_source_over_its_own_rate_does_not_cost_the_others() {
+    let mut world = echo(EchoOptions {
+        udp_rate_per_source: Some(1),
+        ..EchoOptions::default()
+    });
+    let (_, address) = world.bind_udp();
+    let greedy = client();
+    for _ in 0..10 {
+        greedy.send_to(b"me", address).unwrap();
+    }
+    let other = UdpSocket::bind("127.0.0.2:0").unwrap();
+    assert_eq!(ask(&mut world, &other, address, b"and me"), b"and me");
+    assert!(world.handler.stats().datagrams_over_rate >= 1);
+}
+
+#[test]
+fn a_datagram_from_a_port_of_services_is_not_answered() {
+    // To have such a port takes root, and that nobody else has it.
+    let Some(service) = (700..1024)
+        .rev()
+        .find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok())
+    else {
+        eprintln!("skipped: no port below 1024 may be bound");
+        return;
+    };
+    service.set_nonblocking(true).unwrap();
+    let mut world = echo(EchoOptions::default());
+    let (_, address) = world.bind_udp();
+    service.send_to(b"echo me", address).unwrap();
+    // One socket answers in order: when this one has its answer, the other will have none.
+    assert_eq!(ask(&mut world, &client(), address, b"me too"), b"me too");
+    assert_no_answer(&service);
+    assert_eq!(world.handler.stats().datagrams_low_port, 1);
+}
+
+#[test]
+fn a_datagram_from_our_own_socket_and_one_too_long_are_not_answered() {
+    let mut world = echo(EchoOptions {
+        max_datagram: Some(10),
+        ..EchoOptions::default()
+    });
+    let (first, _) = world.bind_udp();
+    let (second, address) = world.bind_udp();
+    assert_eq!(
+        world.context().send_to(first, address, b"psst"),
+        SendOutcome::Sent
+    );
+    assert_eq!(
+        world.context().send_to(second, address, b"me?"),
+        SendOutcome::Sent
+    );
+    let client = client();
+    client.send_to(&[0; 11], address).unwrap();
+    assert_eq!(ask(&mut world, &client, address, &[1; 10]), [1; 10]);
+    assert_no_answer(&client);
+    let stats = world.handler.stats();
+    assert_eq!((stats.datagrams_own, stats.datagrams_too_long), (2, 1));
+    assert_eq!(stats.datagrams_refused(), 3);
+    assert_eq!(world.stats().datagrams_out, 3);
+}
