@@ -1,0 +1,280 @@
+//! `host:port` as typed, and the addresses it stands for.
+//!
+//! Whether the text is an address at all is known at once, and wrong text is a usage error. Whether
+//! a name stands for anything is known only when it is resolved; that it does not is a failure of
+//! the moment.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::str::FromStr;
+
+use super::failure::{Failure, Reason};
+
+/// A host and a port: a numeric address, or a name that is yet to be resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HostPort {
+    /// `127.0.0.1:9999` or `[::1]:9999`.
+    Numeric(SocketAddr),
+    /// `localhost:9999`.
+    Name {
+        /// The name, without the port.
+        host: String,
+        /// The port; 0 for any that is free.
+        port: u16,
+    },
+}
+
+impl HostPort {
+    /// The port; 0 for any that is free.
+    pub(crate) fn port(&self) -> u16 {
+        match self {
+            HostPort::Numeric(address) => address.port(),
+            HostPort::Name { port, .. } => *port,
+        }
+    }
+
+    /// The address, where it needs no resolving.
+    pub(crate) fn numeric(&self) -> Option<SocketAddr> {
+        match self {
+            HostPort::Numeric(address) => Some(*address),
+            HostPort::Name { .. } => None,
+        }
+    }
+
+    /// All addresses that it stands for, in the resolver's order of preference, each once; at least
+    /// one. A server binds all of them; a client tries one after the other. It may block for as
+    /// long as the system's resolver does.
+    ///
+    /// # Errors
+    /// Exit code 1: the name does not resolve.
+    pub(crate) fn resolve(&self) -> Result<Vec<SocketAddr>, Failure> {
+        let (host, port) = match self {
+            HostPort::Numeric(address) => return Ok(vec![*address]),
+            HostPort::Name { host, port } => (host.as_str(), *port),
+        };
+        // The system gives an address once for each socket type.
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for address in (host, port)
+            .to_socket_addrs()
+            .map_err(|error| unresolved(host, port, &error))?
+        {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            return Err(unresolved(
+                host,
+                port,
+                &io::Error::other("it has no address"),
+            ));
+        }
+        Ok(addresses)
+    }
+}
+
+/// The failure to resolve `host`.
+fn unresolved(host: &str, port: u16, error: &io::Error) -> Failure {
+    let reason = Reason(error).to_string();
+    // What std puts in front of the resolver's own words.
+    let reason = reason
+        .strip_prefix("failed to lookup address information: ")
+        .unwrap_or(&reason);
+    Failure::runtime(format!(
+        "can't resolve the name {host} (of {host}:{port}): {reason}"
+    ))
+    .hint(format!(
+        "check its spelling, or write the address itself, as in 127.0.0.1:{port}"
+    ))
+}
+
+impl FromStr for HostPort {
+    type Err = String;
+
+    /// # Errors
+    /// Words on what is wrong with the text, and how to write it.
+    fn from_str(text: &str) -> Result<HostPort, String> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(HostPort::Numeric(address));
+        }
+        if text
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<Ipv6Addr>()
+            .is_ok()
+        {
+            let host = text.trim_start_matches('[').trim_end_matches(']');
+            return Err(format!(
+                "an IPv6 address goes in brackets, with a port behind: [{host}]:9999"
+            ));
+        }
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return Err(match text.parse::<u16>() {
+                Ok(port) => format!("the host is missing; write 127.0.0.1:{port}"),
+                Err(_) if is_name(text) => format!("the port is missing; write {text}:9999"),
+                Err(_) => "not an address; write host:port, as in 127.0.0.1:9999".to_owned(),
+            });
+        };
+        if host.is_empty() {
+            return Err(format!(
+                "the host is missing; write 127.0.0.1{text}, or 0.0.0.0{text} for all addresses"
+            ));
+        }
+        let Some(port) = port_number(port) else {
+            return Err("the port must be a number from 0 to 65535".to_owned());
+        };
+        // The resolver knows interfaces by name, as in [fe80::1%eth0]:9999.
+        if let Some(inner) = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+        {
+            return match inner.split_once('%') {
+                Some((ip, zone)) if ip.parse::<Ipv6Addr>().is_ok() && is_name(zone) => {
+                    Ok(HostPort::Name {
+                        host: inner.to_owned(),
+                        port,
+                    })
+                }
+                _ => Err("what is in the brackets is not an IPv6 address".to_owned()),
+            };
+        }
+        if host.contains(':')
+            && host
+                .bytes()
+                .all(|byte| byte.is_ascii_hexdigit() || byte == b':')
+        {
+            return Err("an IPv6 address goes in brackets: [::1]:9999".to_owned());
+        }
+        if host
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+            && host.parse::<Ipv4Addr>().is_err()
+        {
+            return Err(format!(
+                "{host} is not an IPv4 address: it has four numbers from 0 to 255"
+            ));
+        }
+        if !is_name(host) {
+            return Err("not an address; write host:port, as in 127.0.0.1:9999".to_owned());
+        }
+        Ok(HostPort::Name {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// A port of digits alone: `u16::from_str` would take a sign too.
+fn port_number(text: &str) -> Option<u16> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        None
+    }
+}
+
+/// Whether `text` may be a host's name: what RFC 1123 allows, and the underscore that is in use all
+/// the same.
+fn is_name(text: &str) -> bool {
+    (1..=253).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        && !text.starts_with(['-', '.'])
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostPort::Numeric(address) => address.fmt(f),
+            HostPort::Name { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            HostPort::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_names_are_told_apart_and_print_as_typed() {
+        for text in ["127.0.0.1:0", "0.0.0.0:65535", "[::1]:9999", "[::]:7"] {
+            let parsed: HostPort = text.parse().unwrap();
+            assert!(parsed.numeric().is_some(), "{text}");
+            assert_eq!(parsed.to_string(), text);
+        }
+        for text in [
+            "localhost:9999",
+            "my_host.example:1",
+            "xn--bcher-kva.example:80",
+            "[fe80::1%eth0]:9999",
+        ] {
+            let parsed: HostPort = text.parse().unwrap();
+            assert!(parsed.numeric().is_none(), "{text}");
+            assert_eq!(parsed.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_address_is_refused_with_how_to_write_it() {
+        for (text, words) in [
+            ("", "not an address"),
+            ("localhost", "localhost:9999"),
+            ("9999", "127.0.0.1:9999"),
+            (":9999", "127.0.0.1:9999"),
+            ("127.0.0.1", "port is missing"),
+            ("127.0.0.1:", "port must be a number"),
+            ("127.0.0.1:65536", "port must be a number"),
+            ("127.0.0.1:+80", "port must be a number"),
+            ("127.0.0.1:http", "port must be a number"),
+            ("256.0.0.1:80", "not an IPv4 address"),
+            ("1.2.3:80", "not an IPv4 address"),
+            ("::1", "[::1]:9999"),
+            ("[::1]", "[::1]:9999"),
+            ("2001:db8:::80", "brackets"),
+            ("[localhost]:80", "not an IPv6 address"),
+            ("http://localhost:80", "not an address"),
+            ("a host:80", "not an address"),
+            ("host\u{1b}[2J:80", "not an address"),
+            ("-v:80", "not an address"),
+        ] {
+            let refused = text.parse::<HostPort>().unwrap_err();
+            assert!(refused.contains(words), "{text:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_name_resolves_to_each_of_its_addresses_once() {
+        let addresses = "localhost:9999"
+            .parse::<HostPort>()
+            .unwrap()
+            .resolve()
+            .unwrap();
+        assert!(
+            addresses
+                .iter()
+                .all(|address| address.ip().is_loopback() && address.port() == 9999)
+        );
+        for (index, address) in addresses.iter().enumerate() {
+            assert!(!addresses[..index].contains(address), "{addresses:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_named_in_a_failure_of_run_time() {
+        // RFC 6761: .invalid never resolves.
+        let failure = "nosuch.invalid:9999"
+            .parse::<HostPort>()
+            .unwrap()
+            .resolve()
+            .unwrap_err();
+        let text = failure.to_string();
+        assert_eq!(failure.code(), 1);
+        assert!(
+            text.starts_with("can't resolve the name nosuch.invalid") && text.contains("tip:"),
+            "{text}"
+        );
+    }
+}

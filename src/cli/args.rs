@@ -1,0 +1,240 @@
+//! Arguments as typed: one field an option, each value parsed by itself. The doc comments are the
+//! help texts.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use super::address::HostPort;
+use super::check::Rate;
+use super::endpoints::{BARE, DEFAULT_ADDRESS, Place};
+use super::framing::Framing;
+use super::units::{count, duration, duration_or_zero, size, size_under_4gib};
+
+/// A TCP and UDP echo server and client, on one thread
+#[derive(Debug, Parser)]
+#[command(
+    name = "oread",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answer with what is sent
+    Serve(Box<Serve>),
+    /// Send standard input, print what comes back
+    Connect(Connect),
+}
+
+const UNITS: &str = "\
+Sizes are bytes, or have a unit: 4096, 10k (10,000), 64KiB, 1MiB.
+Counts may end in k or m: 10k is 10,000, 1m is a million.
+Durations have a unit: 250ms, 5s, 1m30s.";
+
+const SERVE_NOTES: &str = "\
+An ADDR right behind --tcp or --udp belongs to that option. Write other ADDRs in front, or behind --.
+  oread serve                          TCP and UDP on 127.0.0.1:9999
+  oread serve --tcp 0.0.0.0:7 --udp    TCP on 0.0.0.0:7, UDP on 127.0.0.1:9999
+  oread serve localhost:7 --tcp        TCP alone on localhost:7";
+
+/// Answer with what is sent
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{SERVE_NOTES}\n\n{UNITS}"))]
+pub(crate) struct Serve {
+    /// Address for TCP and UDP, as in 127.0.0.1:9999, [::1]:9999 or localhost:9999; port 0 is any
+    /// that is free
+    /// [default: 127.0.0.1:9999]
+    #[arg(value_name = "ADDR")]
+    pub(crate) addresses: Vec<HostPort>,
+
+    /// Address for TCP alone; without ADDR: TCP alone on the other addresses. May be repeated
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = BARE, help_heading = "Sockets")]
+    pub(crate) tcp: Vec<Place>,
+
+    /// Address for UDP alone; without ADDR: UDP alone on the other addresses. May be repeated
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = BARE, help_heading = "Sockets")]
+    pub(crate) udp: Vec<Place>,
+
+    /// Connections that may wait to be accepted; the system may allow fewer
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = count, help_heading = "Sockets")]
+    pub(crate) backlog: NonZeroU32,
+
+    /// Threads, each with its own reactor and its share of the connections
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count, help_heading = "Sockets")]
+    pub(crate) threads: NonZeroU32,
+
+    /// What is answered as one piece: raw, lines, fixed:N, length:u8, u16, u32 or u64 (big-endian;
+    /// le behind it for little-endian)
+    #[arg(long, default_value = "raw", help_heading = "Frames")]
+    pub(crate) framing: Framing,
+
+    /// Longest frame that is taken, its prefix not counted; a longer one closes the connection
+    /// [default: 1MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size_under_4gib, help_heading = "Frames")]
+    pub(crate) max_frame: Option<NonZeroU32>,
+
+    /// Connections at a time [default: what the limit of file descriptors allows]
+    #[arg(long, value_name = "N", value_parser = count, help_heading = "Limits")]
+    pub(crate) max_connections: Option<NonZeroU32>,
+
+    /// Output pending on a connection from which on it is not read [default: 64KiB]
+    #[arg(long, value_name = "SIZE", value_parser = size_under_4gib, help_heading = "Limits")]
+    pub(crate) high_water: Option<NonZeroU32>,
+
+    /// Output pending over all connections, in all
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size, help_heading = "Limits")]
+    pub(crate) max_pending: NonZeroU64,
+
+    /// Close a connection that is silent for so long [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Limits")]
+    pub(crate) idle_timeout: Option<Duration>,
+
+    /// Close a connection that takes none of its pending output for so long
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, help_heading = "Limits")]
+    pub(crate) write_timeout: Duration,
+
+    /// On SIGINT or SIGTERM, wait so long for connections to end; a second signal exits at once
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = duration_or_zero,
+        help_heading = "Limits"
+    )]
+    pub(crate) drain_timeout: Duration,
+
+    /// Allow UDP on addresses that other machines reach; echo over UDP can be abused to flood a
+    /// third party
+    #[arg(long, help_heading = "UDP")]
+    pub(crate) allow_public_udp: bool,
+
+    /// Datagrams answered a second, or off [default: off on loopback, 10k elsewhere]
+    #[arg(long, value_name = "N", help_heading = "UDP")]
+    pub(crate) udp_rate: Option<Rate>,
+
+    /// Datagrams answered a second to one source address, or off [default: off on loopback, 100
+    /// elsewhere]
+    #[arg(long, value_name = "N", help_heading = "UDP")]
+    pub(crate) udp_rate_per_source: Option<Rate>,
+
+    /// Print the counters every so often
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Output")]
+    pub(crate) stats: Option<Duration>,
+
+    /// Print events as lines of JSON on standard output, not as words on standard error
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) verbosity: Verbosity,
+}
+
+/// Send standard input, print what comes back
+#[derive(Debug, clap::Args)]
+#[command(after_help = UNITS)]
+pub(crate) struct Connect {
+    /// Where to connect to
+    #[arg(value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS)]
+    pub(crate) address: HostPort,
+
+    /// Send datagrams, not a stream
+    #[arg(long)]
+    pub(crate) udp: bool,
+
+    /// What is printed as one piece: raw, lines, fixed:N, length:u8, u16, u32 or u64 (big-endian;
+    /// le behind it for little-endian)
+    #[arg(long, default_value = "raw")]
+    pub(crate) framing: Framing,
+
+    /// Local address and port to connect from, as in 127.0.0.1:8090; port 0 is any that is free
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) bind: Option<HostPort>,
+
+    /// Give up when there is no connection after so long
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+
+    /// UDP: at the end of the input, wait so long for what is still to come
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration_or_zero)]
+    pub(crate) wait: Duration,
+
+    #[command(flatten)]
+    pub(crate) verbosity: Verbosity,
+}
+
+/// How much to say.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verbosity {
+    /// Log connections; -vv every message too. RUST_LOG, where it is set, decides instead
+    #[arg(short, long, action = ArgAction::Count, help_heading = "Output", conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+
+    /// Log errors only
+    #[arg(short, long, help_heading = "Output")]
+    pub(crate) quiet: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(arguments: &[&str]) -> Serve {
+        let all = ["oread", "serve"].iter().chain(arguments);
+        match Args::try_parse_from(all).unwrap().command {
+            Command::Serve(serve) => *serve,
+            Command::Connect(_) => panic!("not serve"),
+        }
+    }
+
+    #[test]
+    fn the_declaration_is_sound() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_transport_takes_the_address_behind_it_or_none() {
+        let at = |text: &str| Place::At(text.parse().unwrap());
+        let bare = serve(&["--tcp"]);
+        assert_eq!((bare.tcp, bare.udp), (vec![Place::Bare], vec![]));
+        let mixed = serve(&["--tcp", "127.0.0.1:1", "--udp"]);
+        assert_eq!(
+            (mixed.tcp, mixed.udp),
+            (vec![at("127.0.0.1:1")], vec![Place::Bare])
+        );
+        let repeated = serve(&["--tcp=127.0.0.1:1", "--tcp", "--tcp", "[::1]:0"]);
+        assert_eq!(
+            repeated.tcp,
+            [at("127.0.0.1:1"), Place::Bare, at("[::1]:0")]
+        );
+    }
+
+    #[test]
+    fn other_addresses_stand_in_front_or_behind_two_dashes() {
+        for arguments in [
+            ["127.0.0.1:1", "--tcp"].as_slice(),
+            &["--tcp", "--", "127.0.0.1:1"],
+        ] {
+            let typed = serve(arguments);
+            assert_eq!(
+                typed.addresses,
+                ["127.0.0.1:1".parse().unwrap()],
+                "{arguments:?}"
+            );
+            assert_eq!(typed.tcp, [Place::Bare], "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_address_is_not_a_missing_one() {
+        assert!(Args::try_parse_from(["oread", "serve", "--tcp", ""]).is_err());
+    }
+}

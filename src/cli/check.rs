@@ -1,0 +1,420 @@
+//! Arguments as checked: what is meant, with defaults filled in and nothing in it that does not go
+//! together.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::address::HostPort;
+use super::args;
+use super::endpoints::{self, Endpoint};
+use super::failure::Failure;
+use super::framing::Framing;
+use super::units::{self, Count, Size};
+
+/// `--max-frame` when it is not given: 1 MiB.
+const DEFAULT_MAX_FRAME: u32 = 1 << 20;
+/// `--high-water` when it is not given: 64 KiB.
+const DEFAULT_HIGH_WATER: u32 = 64 << 10;
+/// `--udp-rate` when it is not given, on addresses that other machines reach, in datagrams a
+/// second.
+const PUBLIC_UDP_RATE: u32 = 10_000;
+/// `--udp-rate-per-source` when it is not given, likewise. A person or a monitor asks far less
+/// often, and a victim of forged datagrams gets no more than 100 full Ethernet frames a second, 1.2
+/// Mbit/s.
+const PUBLIC_UDP_RATE_PER_SOURCE: u32 = 100;
+/// The most that `--threads` may be: no machine has so many cores, and a slip of the keyboard shall
+/// not try.
+const MAX_THREADS: u32 = 1024;
+
+/// How much is said on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// What matters to who runs it.
+    Normal,
+    /// Connections too.
+    Connections,
+    /// Every message too.
+    Messages,
+}
+
+/// A cap on the datagrams that are answered a second, as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rate {
+    /// No cap.
+    Off,
+    /// At most so many.
+    PerSecond(NonZeroU32),
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rate, String> {
+        if text == "off" {
+            return Ok(Rate::Off);
+        }
+        units::count(text)
+            .map(Rate::PerSecond)
+            .map_err(|error| format!("{error}; or off for no cap"))
+    }
+}
+
+/// The caps on datagrams that are answered a second by one socket; `None` is no cap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UdpRates {
+    /// Over all sources.
+    pub(crate) all: Option<NonZeroU32>,
+    /// To one source address.
+    pub(crate) per_source: Option<NonZeroU32>,
+}
+
+/// `oread serve`, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Serve {
+    /// What to bind; at least one. See [`Serve::resolve`].
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// Whether UDP may be bound where other machines reach it.
+    pub(crate) allow_public_udp: bool,
+    /// How a stream is cut into frames.
+    pub(crate) framing: Framing,
+    /// The longest frame in bytes, its prefix not counted; never over what the prefix can say.
+    pub(crate) max_frame: NonZeroU32,
+    /// Connections at a time, over all threads; `None`: what the descriptor limit allows.
+    pub(crate) max_connections: Option<NonZeroU32>,
+    /// Silence after which a connection is closed; `None`: never.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Time without progress of pending output after which a connection is closed.
+    pub(crate) write_timeout: Duration,
+    /// Pending output in bytes from which on a connection is not read; at most `max_pending`.
+    pub(crate) high_water: NonZeroU32,
+    /// The backlog to ask for; the system may cap it. At most `i32::MAX`.
+    pub(crate) backlog: NonZeroU32,
+    /// Pending output in bytes over all connections of all threads.
+    pub(crate) max_pending: NonZeroU64,
+    /// Threads, each with a whole reactor.
+    pub(crate) threads: NonZeroU32,
+    /// How long a drain may take; zero cuts at once.
+    pub(crate) drain_timeout: Duration,
+    /// See [`Serve::udp_rates`].
+    pub(crate) udp_rate: Option<Rate>,
+    /// See [`Serve::udp_rates`].
+    pub(crate) udp_rate_per_source: Option<Rate>,
+    /// How often to print the counters; `None`: never.
+    pub(crate) stats: Option<Duration>,
+    /// Whether events go to standard output as lines of JSON.
+    pub(crate) json: bool,
+    /// How much is said.
+    pub(crate) verbosity: Verbosity,
+}
+
+impl Serve {
+    /// The addresses to bind, all of them known before the first one is bound.
+    ///
+    /// # Errors
+    /// As [`endpoints::resolve`].
+    pub(crate) fn resolve(&self) -> Result<Vec<endpoints::Binding>, Failure> {
+        endpoints::resolve(&self.endpoints, self.allow_public_udp)
+    }
+
+    /// The caps for a UDP socket bound to `ip`: what was asked for; else none on loopback, where
+    /// only this machine can ask, and 10,000 a second and 100 a source elsewhere.
+    pub(crate) fn udp_rates(&self, ip: std::net::IpAddr) -> UdpRates {
+        let cap = |asked: Option<Rate>, public: u32| match asked {
+            Some(Rate::Off) => None,
+            Some(Rate::PerSecond(rate)) => Some(rate),
+            None if endpoints::is_loopback(ip) => None,
+            None => NonZeroU32::new(public),
+        };
+        UdpRates {
+            all: cap(self.udp_rate, PUBLIC_UDP_RATE),
+            per_source: cap(self.udp_rate_per_source, PUBLIC_UDP_RATE_PER_SOURCE),
+        }
+    }
+}
+
+impl TryFrom<args::Serve> for Serve {
+    type Error = Failure;
+
+    /// # Errors
+    /// Exit code 2: what does not go together.
+    fn try_from(typed: args::Serve) -> Result<Serve, Failure> {
+        let endpoints = endpoints::endpoints(&typed.addresses, &typed.tcp, &typed.udp)?;
+        if !typed.allow_public_udp {
+            endpoints::refuse_public_udp(&endpoints)?;
+        }
+        if typed.backlog.get() > i32::MAX.unsigned_abs() {
+            return Err(Failure::usage(format!(
+                "--backlog must be at most {}",
+                Count(i32::MAX as u64)
+            )));
+        }
+        if typed.threads.get() > MAX_THREADS {
+            return Err(Failure::usage(format!(
+                "--threads must be at most {}",
+                Count(MAX_THREADS.into())
+            )));
+        }
+        Ok(Serve {
+            endpoints,
+            allow_public_udp: typed.allow_public_udp,
+            framing: typed.framing,
+            max_frame: max_frame(typed.framing, typed.max_frame)?,
+            max_connections: typed.max_connections,
+            idle_timeout: typed.idle_timeout,
+            write_timeout: typed.write_timeout,
+            high_water: high_water(typed.high_water, typed.max_pending)?,
+            backlog: typed.backlog,
+            max_pending: typed.max_pending,
+            threads: typed.threads,
+            drain_timeout: typed.drain_timeout,
+            udp_rate: typed.udp_rate,
+            udp_rate_per_source: typed.udp_rate_per_source,
+            stats: typed.stats,
+            json: typed.json,
+            verbosity: Verbosity::from(&typed.verbosity),
+        })
+    }
+}
+
+/// `oread connect`, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Connect {
+    /// Where to; its addresses are tried in turn.
+    pub(crate) address: HostPort,
+    /// Datagrams, not a stream.
+    pub(crate) udp: bool,
+    /// How what comes back is cut into frames.
+    pub(crate) framing: Framing,
+    /// The longest frame that may come back, in bytes, its prefix not counted.
+    pub(crate) max_frame: NonZeroU32,
+    /// Where from.
+    pub(crate) bind: Option<HostPort>,
+    /// How long connecting may take.
+    pub(crate) timeout: Duration,
+    /// UDP: how long to wait for replies after the end of the input; zero is not at all.
+    pub(crate) wait: Duration,
+    /// How much is said.
+    pub(crate) verbosity: Verbosity,
+}
+
+impl TryFrom<args::Connect> for Connect {
+    type Error = Failure;
+
+    /// # Errors
+    /// Exit code 2: what does not go together.
+    fn try_from(typed: args::Connect) -> Result<Connect, Failure> {
+        if typed.address.port() == 0 {
+            return Err(Failure::usage(format!(
+                "can't connect to {}: nothing listens on port 0",
+                typed.address
+            ))
+            .hint("write the port that the server printed when it started"));
+        }
+        let from = typed.bind.as_ref().and_then(HostPort::numeric);
+        if let (Some(to), Some(from)) = (typed.address.numeric(), from)
+            && to.is_ipv4() != from.is_ipv4()
+        {
+            return Err(Failure::usage(format!(
+                "can't connect from {from} to {to}: one is IPv4 and one is IPv6"
+            ))
+            .hint("give --bind an address of the same family"));
+        }
+        Ok(Connect {
+            address: typed.address,
+            udp: typed.udp,
+            framing: typed.framing,
+            max_frame: max_frame(typed.framing, None)?,
+            bind: typed.bind,
+            timeout: typed.timeout,
+            wait: typed.wait,
+            verbosity: Verbosity::from(&typed.verbosity),
+        })
+    }
+}
+
+impl From<&args::Verbosity> for Verbosity {
+    fn from(typed: &args::Verbosity) -> Verbosity {
+        match (typed.quiet, typed.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, 0) => Verbosity::Normal,
+            (false, 1) => Verbosity::Connections,
+            (false, _) => Verbosity::Messages,
+        }
+    }
+}
+
+/// The longest frame to take. A maximum that is typed must fit the framing; the default bends to
+/// it.
+fn max_frame(framing: Framing, typed: Option<NonZeroU32>) -> Result<NonZeroU32, Failure> {
+    let (least, most) = match framing {
+        Framing::Raw | Framing::Lines => (1, u64::from(u32::MAX)),
+        Framing::Fixed(n) => (n.get(), u64::from(u32::MAX)),
+        Framing::Length(prefix) => (1, prefix.max_length()),
+    };
+    let Some(max) = typed else {
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        return Ok(NonZeroU32::new(DEFAULT_MAX_FRAME.clamp(least, most)).unwrap_or(NonZeroU32::MIN));
+    };
+    let size = Size(max.get().into());
+    if u64::from(max.get()) > most {
+        return Err(Failure::usage(format!(
+            "--max-frame {size} is over what the prefix of --framing {framing} can say: {} bytes",
+            Count(most)
+        ))
+        .hint("leave --max-frame out, or choose a wider prefix"));
+    }
+    if max.get() < least {
+        return Err(Failure::usage(format!(
+            "--max-frame {size} is under the frames of --framing {framing}"
+        ))
+        .hint("leave --max-frame out: a fixed frame has no other length"));
+    }
+    Ok(max)
+}
+
+/// Where a connection's pending output stops its reading; what is typed must be under the limit for
+/// all connections.
+fn high_water(typed: Option<NonZeroU32>, max_pending: NonZeroU64) -> Result<NonZeroU32, Failure> {
+    if let Some(high_water) = typed
+        && NonZeroU64::from(high_water) > max_pending
+    {
+        return Err(Failure::usage(format!(
+            "--high-water {} is over --max-pending {}, the limit for all connections together",
+            Size(high_water.get().into()),
+            Size(max_pending.get())
+        )));
+    }
+    let all = NonZeroU32::try_from(max_pending).unwrap_or(NonZeroU32::MAX);
+    Ok(typed
+        .or(NonZeroU32::new(DEFAULT_HIGH_WATER))
+        .map_or(all, |high_water| high_water.min(all)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn serve(arguments: &str) -> Result<Serve, Failure> {
+        match args::Args::try_parse_from(format!("oread serve {arguments}").split_whitespace())
+            .unwrap()
+            .command
+        {
+            args::Command::Serve(typed) => Serve::try_from(*typed),
+            args::Command::Connect(_) => panic!("not serve"),
+        }
+    }
+
+    fn connect(arguments: &str) -> Result<Connect, Failure> {
+        match args::Args::try_parse_from(format!("oread connect {arguments}").split_whitespace())
+            .unwrap()
+            .command
+        {
+            args::Command::Connect(typed) => Connect::try_from(typed),
+            args::Command::Serve(_) => panic!("not connect"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_help() {
+        let serve = serve("").unwrap();
+        assert_eq!(serve.endpoints[0].address.to_string(), "127.0.0.1:9999");
+        assert_eq!(
+            (serve.max_frame.get(), serve.high_water.get()),
+            (1 << 20, 64 << 10)
+        );
+        assert_eq!((serve.backlog.get(), serve.threads.get()), (4096, 1));
+        assert_eq!(serve.max_pending.get(), 1 << 30);
+        assert_eq!(
+            (serve.idle_timeout, serve.stats, serve.max_connections),
+            (None, None, None)
+        );
+        assert_eq!(
+            (serve.write_timeout.as_secs(), serve.drain_timeout.as_secs()),
+            (60, 5)
+        );
+        assert_eq!(serve.verbosity, Verbosity::Normal);
+        let connect = connect("").unwrap();
+        assert_eq!(connect.address.to_string(), "127.0.0.1:9999");
+        assert_eq!((connect.timeout.as_secs(), connect.wait.as_secs()), (10, 1));
+    }
+
+    #[test]
+    fn a_typed_maximum_must_fit_the_framing_and_the_default_bends_to_it() {
+        let max = |arguments| serve(arguments).map(|serve| serve.max_frame.get());
+        assert_eq!(max("--framing length:u8"), Ok(255));
+        assert_eq!(max("--framing length:u16le --max-frame 65535"), Ok(65_535));
+        assert_eq!(max("--framing length:u64 --max-frame 2GiB"), Ok(1 << 31));
+        assert_eq!(max("--framing fixed:2000000"), Ok(2_000_000));
+        let over = max("--framing length:u8 --max-frame 256").unwrap_err();
+        assert!(
+            over.code() == 2 && over.to_string().contains("length:u8 can say: 255 bytes"),
+            "{over}"
+        );
+        let under = max("--framing fixed:100 --max-frame 99").unwrap_err();
+        assert!(
+            under.code() == 2 && under.to_string().contains("fixed:100"),
+            "{under}"
+        );
+    }
+
+    #[test]
+    fn one_connection_may_not_be_allowed_more_than_all_of_them() {
+        let refused = serve("--high-water 2MiB --max-pending 1MiB").unwrap_err();
+        assert!(
+            refused.code() == 2 && refused.to_string().contains("over --max-pending 1 MiB"),
+            "{refused}"
+        );
+        assert_eq!(serve("--max-pending 1KiB").unwrap().high_water.get(), 1024);
+    }
+
+    #[test]
+    fn datagrams_are_capped_where_other_machines_ask_unless_it_is_said_otherwise() {
+        let rates = |arguments: &str, ip: &str| {
+            let rates = serve(arguments).unwrap().udp_rates(ip.parse().unwrap());
+            (
+                rates.all.map(NonZeroU32::get),
+                rates.per_source.map(NonZeroU32::get),
+            )
+        };
+        assert_eq!(rates("", "127.0.0.1"), (None, None));
+        assert_eq!(rates("", "0.0.0.0"), (Some(10_000), Some(100)));
+        assert_eq!(
+            rates("--udp-rate off --udp-rate-per-source 1k", "::"),
+            (None, Some(1000))
+        );
+        assert_eq!(rates("--udp-rate 5", "::1"), (Some(5), None));
+    }
+
+    #[test]
+    fn more_v_says_more_and_ends_at_messages() {
+        for (arguments, expected) in [
+            ("-q", Verbosity::Quiet),
+            ("-v", Verbosity::Connections),
+            ("-vv", Verbosity::Messages),
+            ("-vvv", Verbosity::Messages),
+        ] {
+            assert_eq!(serve(arguments).unwrap().verbosity, expected, "{arguments}");
+        }
+    }
+
+    #[test]
+    fn a_client_needs_a_port_and_one_family() {
+        assert!(
+            connect("127.0.0.1:0")
+                .unwrap_err()
+                .to_string()
+                .contains("port 0")
+        );
+        assert!(
+            connect("127.0.0.1:9 --bind [::1]:0")
+                .unwrap_err()
+                .to_string()
+                .contains("IPv6")
+        );
+        assert!(connect("127.0.0.1:9 --udp --bind 127.0.0.1:8090").is_ok());
+    }
+}

@@ -1,0 +1,59 @@
+//! The program: its arguments, its errors, its logger and its signals.
+//!
+//! Arguments take two steps. [`args`] is what was typed, option for option, each value parsed by
+//! itself; [`check`] turns it into what is meant, and refuses what does not go together. Only then
+//! are names resolved, and only then is anything bound, so a usage error never leaves a
+//! half-started server behind.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `args`, `check` | arguments as typed and as checked |
+//! | `units`, `address`, `framing` | values: sizes, counts, durations, `host:port`, framings |
+//! | `endpoints` | what a server binds: which transports on which addresses |
+//! | `failure` | the one error, with its words and exit code |
+//! | `logging`, `signals`, `descriptors` | what a program owns, and a library must leave alone |
+//! | `serve`, `connect` | the commands |
+
+mod address;
+mod args;
+mod check;
+mod connect;
+mod descriptors;
+mod endpoints;
+mod failure;
+mod framing;
+mod logging;
+mod serve;
+mod signals;
+mod units;
+
+use std::ffi::OsString;
+
+use clap::Parser as _;
+
+use failure::Failure;
+
+/// Runs the program with `arguments`, the first of which is the program's own name.
+///
+/// # Errors
+/// The one error that ended it, with its exit code.
+pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+    let typed = match args::Args::try_parse_from(arguments) {
+        Ok(typed) => typed,
+        // clap counts --help and --version among the errors.
+        Err(error) if !error.use_stderr() => return error.print().map_err(|e| Failure::output(&e)),
+        Err(error) => return Err(Failure::arguments(&error)),
+    };
+    match typed.command {
+        args::Command::Serve(typed) => {
+            let serve = check::Serve::try_from(*typed)?;
+            logging::init(serve.verbosity);
+            serve::run(&serve)
+        }
+        args::Command::Connect(typed) => {
+            let connect = check::Connect::try_from(typed)?;
+            logging::init(connect.verbosity);
+            connect::run(&connect)
+        }
+    }
+}
