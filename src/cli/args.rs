@@ -40,7 +40,7 @@ Counts may end in k or m: 10k is 10,000, 1m is a million.
 Durations have a unit: 250ms, 5s, 1m30s.";
 
 const SERVE_NOTES: &str = "\
-An ADDR right behind --tcp or --udp belongs to that option. Write other ADDRs in front, or behind --.
+An ADDR right behind --tcp or --udp belongs to that option: write others in front, or behind --.
   oread serve                          TCP and UDP on 127.0.0.1:9999
   oread serve --tcp 0.0.0.0:7 --udp    TCP on 0.0.0.0:7, UDP on 127.0.0.1:9999
   oread serve localhost:7 --tcp        TCP alone on localhost:7";
@@ -55,20 +55,44 @@ pub(crate) struct Serve {
     #[arg(value_name = "ADDR")]
     pub(crate) addresses: Vec<HostPort>,
 
-    /// Address for TCP alone; without ADDR: TCP alone on the other addresses. May be repeated
-    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = BARE, help_heading = "Sockets")]
+    /// Address for TCP alone, may be repeated; without ADDR: the other ADDRs are for TCP alone
+    #[arg(
+        long,
+        value_name = "ADDR",
+        num_args = 0..=1,
+        default_missing_value = BARE,
+        help_heading = "Sockets"
+    )]
     pub(crate) tcp: Vec<Place>,
 
-    /// Address for UDP alone; without ADDR: UDP alone on the other addresses. May be repeated
-    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = BARE, help_heading = "Sockets")]
+    /// Address for UDP alone, may be repeated; without ADDR: the other ADDRs are for UDP alone
+    #[arg(
+        long,
+        value_name = "ADDR",
+        num_args = 0..=1,
+        default_missing_value = BARE,
+        help_heading = "Sockets"
+    )]
     pub(crate) udp: Vec<Place>,
 
     /// Connections that may wait to be accepted; the system may allow fewer
-    #[arg(long, value_name = "N", default_value = "4096", value_parser = count, help_heading = "Sockets")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "4096",
+        value_parser = count,
+        help_heading = "Sockets"
+    )]
     pub(crate) backlog: NonZeroU32,
 
     /// Threads, each with its own reactor and its share of the connections
-    #[arg(long, value_name = "N", default_value = "1", value_parser = count, help_heading = "Sockets")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1",
+        value_parser = count,
+        help_heading = "Sockets"
+    )]
     pub(crate) threads: NonZeroU32,
 
     /// What is answered as one piece: raw, lines, fixed:N, length:u8, u16, u32 or u64 (big-endian;
@@ -90,7 +114,13 @@ pub(crate) struct Serve {
     pub(crate) high_water: Option<NonZeroU32>,
 
     /// Output pending over all connections, in all
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size, help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "1GiB",
+        value_parser = size,
+        help_heading = "Limits"
+    )]
     pub(crate) max_pending: NonZeroU64,
 
     /// Close a connection that is silent for so long [default: never]
@@ -98,7 +128,13 @@ pub(crate) struct Serve {
     pub(crate) idle_timeout: Option<Duration>,
 
     /// Close a connection that takes none of its pending output for so long
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "60s",
+        value_parser = duration,
+        help_heading = "Limits"
+    )]
     pub(crate) write_timeout: Duration,
 
     /// On SIGINT or SIGTERM, wait so long for connections to end; a second signal exits at once
@@ -125,7 +161,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", help_heading = "UDP")]
     pub(crate) udp_rate_per_source: Option<Rate>,
 
-    /// Print the counters every so often
+    /// Print the counters at this interval [default: never]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Output")]
     pub(crate) stats: Option<Duration>,
 
@@ -174,7 +210,13 @@ pub(crate) struct Connect {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verbosity {
     /// Log connections; -vv every message too. RUST_LOG, where it is set, decides instead
-    #[arg(short, long, action = ArgAction::Count, help_heading = "Output", conflicts_with = "quiet")]
+    #[arg(
+        short,
+        long,
+        action = ArgAction::Count,
+        help_heading = "Output",
+        conflicts_with = "quiet"
+    )]
     pub(crate) verbose: u8,
 
     /// Log errors only

@@ -74,11 +74,15 @@ impl Descriptors {
         };
         NonZeroU32::new(u32::try_from(free).unwrap_or(u32::MAX)).ok_or_else(|| {
             Failure::runtime(format!(
-                "the limit of {} file descriptors leaves none for connections: {} are needed for the program itself",
+                "the limit of {} file descriptors leaves none for connections: the program itself \
+                 needs {}",
                 Count(self.limit),
                 Count(reserve)
             ))
-            .hint(format!("raise the limit, as in `ulimit -n {}`", reserve + 1000))
+            .hint(format!(
+                "raise the limit, as in `ulimit -n {}`",
+                reserve + 1000
+            ))
         })
     }
 }

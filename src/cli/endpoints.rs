@@ -207,10 +207,13 @@ fn public_udp(typed: &HostPort, address: SocketAddr) -> Failure {
         format!(", which is {address}")
     };
     Failure::usage(format!(
-        "UDP on {typed}{meaning} is open to other machines, and echo over UDP can be abused: a datagram with a forged \
-         sender makes it send to a victim (reflection), or answer another such server without end (a loop)"
+        "UDP on {typed}{meaning} is open to other machines, and echo over UDP can be abused: a \
+         datagram with a forged sender makes it send to a victim (reflection), or answer another \
+         such server without end (a loop)"
     ))
-    .hint(format!("serve TCP alone with `--tcp {typed}`, or allow UDP there with `--allow-public-udp`"))
+    .hint(format!(
+        "serve TCP alone with `--tcp {typed}`, or allow UDP there with `--allow-public-udp`"
+    ))
 }
 
 #[cfg(test)]

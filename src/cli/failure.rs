@@ -43,6 +43,10 @@ impl Failure {
     /// What clap has to say of the arguments: exit code 2.
     pub(crate) fn arguments(error: &clap::Error) -> Failure {
         let text = error.to_string();
+        // `oread` alone: clap's text is then the help, without a word of what is wrong.
+        if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Failure::usage(format!("no command is given\n\n{}", text.trim_end()));
+        }
         Failure::usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end())
     }
 

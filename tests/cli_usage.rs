@@ -1,0 +1,185 @@
+//! What the program says when it is asked for in a wrong way, and where it says it. The real binary
+//! is run.
+#![cfg(feature = "cli")]
+// Clippy knows functions with #[test] as tests, not those that they share.
+#![allow(clippy::unwrap_used)]
+
+use std::process::{Command, Output, Stdio};
+
+fn oread(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_oread"))
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// Runs each line's arguments, and expects exit code 2, the words on stderr and nothing on stdout.
+fn refused(table: &[(&str, &str)]) {
+    for (arguments, words) in table {
+        let output = oread(&arguments.split_whitespace().collect::<Vec<_>>());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "oread {arguments}: {said}");
+        assert!(
+            said.starts_with("oread: error: "),
+            "oread {arguments}: {said}"
+        );
+        assert!(said.contains(words), "oread {arguments}: {said}");
+        assert!(
+            output.stdout.is_empty(),
+            "oread {arguments} wrote to stdout"
+        );
+    }
+}
+
+#[test]
+fn text_that_is_no_address_is_refused() {
+    refused(&[
+        ("serve nonsense", "the port is missing; write nonsense:9999"),
+        ("serve 9999", "the host is missing; write 127.0.0.1:9999"),
+        ("serve :9999", "the host is missing"),
+        (
+            "serve 127.0.0.1:65536",
+            "the port must be a number from 0 to 65535",
+        ),
+        ("serve 300.0.0.1:80", "not an IPv4 address"),
+        ("serve ::1", "an IPv6 address goes in brackets"),
+        ("serve --tcp a/b:1", "not an address"),
+        ("serve --udp 127.0.0.1", "the port is missing"),
+        ("connect 127.0.0.1", "the port is missing"),
+        ("connect 127.0.0.1:0", "nothing listens on port 0"),
+        ("connect --bind nonsense", "'--bind <ADDR>'"),
+        (
+            "connect --udp --bind [::1]:0 127.0.0.1:9",
+            "one is IPv4 and one is IPv6",
+        ),
+    ]);
+}
+
+#[test]
+fn a_framing_that_is_none_is_refused() {
+    refused(&[
+        ("serve --framing csv", "'--framing <FRAMING>'"),
+        ("serve --framing fixed:0", "fixed"),
+        ("serve --framing fixed:many", "fixed"),
+        ("serve --framing length:u24", "u16"),
+        ("connect --framing csv", "raw"),
+    ]);
+}
+
+#[test]
+fn a_maximum_that_does_not_fit_the_framing_is_refused() {
+    refused(&[
+        ("serve --framing length:u8 --max-frame 256", "255 bytes"),
+        (
+            "serve --framing length:u16le --max-frame 64KiB",
+            "65,535 bytes",
+        ),
+        ("serve --framing fixed:100 --max-frame 99", "fixed:100"),
+    ]);
+}
+
+#[test]
+fn sizes_counts_and_durations_of_0_are_refused() {
+    refused(&[
+        ("serve --max-frame 0", "must be at least 1 byte"),
+        ("serve --high-water 0KiB", "must be at least 1 byte"),
+        ("serve --max-pending 0", "must be at least 1 byte"),
+        ("serve --max-connections 0", "must be at least 1"),
+        ("serve --backlog 0", "must be at least 1"),
+        ("serve --threads 0", "must be at least 1"),
+        ("serve --udp-rate 0", "or off for no cap"),
+        ("serve --udp-rate-per-source 0", "must be at least 1"),
+        ("serve --idle-timeout 0s", "must be more than 0"),
+        ("serve --write-timeout 0s", "must be more than 0"),
+        ("serve --stats 0s", "must be more than 0"),
+        ("connect --timeout 0s", "must be more than 0"),
+    ]);
+}
+
+#[test]
+fn values_of_no_sense_are_refused_with_an_example() {
+    refused(&[
+        ("serve --max-frame big", "64KiB"),
+        ("serve --max-frame 4GiB", "less than 4GiB"),
+        ("serve --max-connections lots", "10k"),
+        ("serve --backlog 3g", "at most 2,147,483,647"),
+        ("serve --threads 1025", "at most 1,024"),
+        ("serve --idle-timeout 5", "250ms"),
+        ("serve --drain-timeout 10years", "at most a year"),
+        ("serve --high-water 2GiB", "over --max-pending 1 GiB"),
+    ]);
+}
+
+#[test]
+fn udp_that_other_machines_reach_needs_the_flag() {
+    refused(&[
+        ("serve 0.0.0.0:0", "--allow-public-udp"),
+        ("serve 0.0.0.0:0", "--tcp 0.0.0.0:0"),
+        ("serve [::]:0", "reflection"),
+        ("serve --udp 0.0.0.0:0", "a loop"),
+        ("serve --udp -- 192.0.2.1:0", "--allow-public-udp"),
+        (
+            "serve --tcp 127.0.0.1:0 --udp [2001:db8::1]:0",
+            "[2001:db8::1]:0",
+        ),
+    ]);
+}
+
+#[test]
+fn unknown_options_and_those_that_exclude_each_other_are_refused() {
+    refused(&[
+        ("serve --no-such-option", "--no-such-option"),
+        ("serve --framin lines", "--framing"),
+        ("serve -q -v", "cannot be used with"),
+        ("connect 127.0.0.1:1 127.0.0.1:2", "127.0.0.1:2"),
+        ("sing", "sing"),
+    ]);
+}
+
+#[test]
+fn without_a_command_the_help_goes_to_stderr() {
+    let output = oread(&[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        output.stdout.is_empty() && said.contains("serve") && said.contains("connect"),
+        "{said}"
+    );
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    for (arguments, words) in [
+        (["--help"].as_slice(), "serve"),
+        (&["--version"], concat!("oread ", env!("CARGO_PKG_VERSION"))),
+        (&["serve", "--help"], "[default: 127.0.0.1:9999]"),
+        (&["connect", "-h"], "[default: 10s]"),
+    ] {
+        let output = oread(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(
+            String::from_utf8(output.stdout).unwrap().contains(words),
+            "{arguments:?}"
+        );
+        assert!(output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_reader_of_the_help_who_has_left_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_oread"))
+        .args(["serve", "--help"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
