@@ -249,10 +249,14 @@ impl From<&args::Verbosity> for Verbosity {
 /// The longest frame to take. A maximum that is typed must fit the framing; the default bends to
 /// it.
 fn max_frame(framing: Framing, typed: Option<NonZeroU32>) -> Result<NonZeroU32, Failure> {
-    let (least, most) = match framing {
-        Framing::Raw | Framing::Lines => (1, u64::from(u32::MAX)),
-        Framing::Fixed(n) => (n.get(), u64::from(u32::MAX)),
-        Framing::Length(prefix) => (1, prefix.max_length()),
+    let fixed = match framing {
+        Framing::Fixed(n) => Some(n.get()),
+        _ => None,
+    };
+    let least = fixed.unwrap_or(1);
+    let most = match framing.max_declarable() {
+        Some(most) if fixed.is_none() => most,
+        _ => u64::from(u32::MAX),
     };
     let Some(max) = typed else {
         let most = u32::try_from(most).unwrap_or(u32::MAX);

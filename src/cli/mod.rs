@@ -12,6 +12,7 @@
 //! | `endpoints` | what a server binds: which transports on which addresses |
 //! | `failure` | the one error, with its words and exit code |
 //! | `logging`, `signals`, `descriptors` | what a program owns, and a library must leave alone |
+//! | `events` | what a serving program says on standard output |
 //! | `serve`, `connect` | the commands |
 
 mod address;
@@ -20,6 +21,7 @@ mod check;
 mod connect;
 mod descriptors;
 mod endpoints;
+mod events;
 mod failure;
 mod framing;
 mod logging;

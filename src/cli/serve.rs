@@ -1,12 +1,233 @@
 //! `oread serve`: an echo server.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `serve/plan` | limits and options, split over the threads |
+//! | `serve/bind` | the sockets, the same ones for each reactor |
+//! | `serve/server` | the handler: an echo, with signals and counters around it |
+//! | `serve/totals`, `serve/report` | counters of all reactors, and how they are told |
+//!
+//! With `--threads N` there are N whole reactors, which share nothing but their ports. The first one
+//! runs on the main thread and hears the signals; it drains the others by their handles.
 
+mod bind;
+mod plan;
+mod report;
+mod server;
+mod totals;
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use oread::{Ended, Handle};
+
+use self::bind::Unit;
+use self::plan::Plan;
+use self::report::Report;
+use self::server::{Lead, Lost, Reporter, poll_failed};
+use self::totals::{Board, Totals};
 use super::check::Serve;
-use super::failure::Failure;
+use super::descriptors::Descriptors;
+use super::events;
+use super::failure::{Failure, Reason};
+use super::signals::Signals;
+
+/// Lines of counters that may wait for standard output; more are left out.
+const STATS_QUEUE: usize = 16;
+
+/// How old the other reactors' counters may be when the first one tells the sum.
+const FRESH: Duration = Duration::from_millis(100);
 
 /// Serves until a signal ends it.
 ///
 /// # Errors
 /// What kept it from starting, or ended it.
-pub(crate) fn run(_serve: &Serve) -> Result<(), Failure> {
-    Err(Failure::runtime("`oread serve` is not built yet"))
+pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
+    let started = Instant::now();
+    let report = Report { json: serve.json };
+    let signals = Signals::install()?;
+    let bindings = serve.resolve()?;
+    let wanted = bindings.iter().map(|binding| binding.transports);
+    let sockets = wanted
+        .map(|transports| usize::from(transports.tcp) + usize::from(transports.udp))
+        .sum();
+    let plan = Plan::new(serve, Descriptors::raise()?, sockets)?;
+    let (mut units, sockets) = bind::open(serve, &plan, &bindings)?;
+    let printer = report_stats(serve, report, started, &mut units)?;
+
+    let mut units = units.into_iter();
+    let Some(mut first) = units.next() else {
+        return Err(Failure::runtime("there is no reactor to run"));
+    };
+    let others: Vec<Unit> = units.collect();
+    first.server.lead = Some(Lead {
+        signals,
+        others: others.iter().map(|unit| unit.reactor.handle()).collect(),
+        drain_timeout: serve.drain_timeout,
+        lost: None,
+    });
+    let ended = {
+        let context = first.reactor.context();
+        first
+            .server
+            .start(context)
+            .map_err(|error| poll_failure(&error))?;
+        events::say(&report.start(&plan, &sockets))?;
+        run_all(first, others)?
+    };
+    // The line of counters that is under way comes before the summary.
+    if let Some(printer) = printer
+        && printer.join().is_err()
+    {
+        log::error!("the thread that prints the counters panicked");
+    }
+    events::say_or_drop(&report.summary(&ended.totals, started.elapsed(), ended.cut));
+    match ended.lost {
+        None => Ok(()),
+        Some(Lost { index, why }) => Err(Failure::runtime(format!("thread {index} failed: {why}"))),
+    }
+}
+
+/// Has the counters told, if that was asked for: each reactor puts its own on a board, and the first
+/// one sends the sum to a thread that prints it. A standard output that is blocked (a full pipe, a
+/// terminal that is stopped) then blocks that thread, and not the server.
+fn report_stats(
+    serve: &Serve,
+    report: Report,
+    started: Instant,
+    units: &mut [Unit],
+) -> Result<Option<JoinHandle<()>>, Failure> {
+    let Some(every) = serve.stats else {
+        return Ok(None);
+    };
+    let (sender, receiver): (_, Receiver<Totals>) = mpsc::sync_channel(STATS_QUEUE);
+    let board = Arc::new(Board::new(units.len()));
+    for (index, unit) in units.iter_mut().enumerate() {
+        unit.server.stats = Some(Reporter {
+            index,
+            every: if index == 0 { every } else { every.min(FRESH) },
+            board: Arc::clone(&board),
+            printer: (index == 0).then(|| sender.clone()),
+        });
+    }
+    spawn("counters", move || {
+        for totals in receiver {
+            events::say_or_drop(&report.stats(&totals, started.elapsed()));
+        }
+    })
+    .map(Some)
+}
+
+/// How all reactors ended.
+#[derive(Debug, Default)]
+struct AllEnded {
+    totals: Totals,
+    /// Connections that were cut off at the drain's deadline.
+    cut: usize,
+    /// The first reactor that failed, if one did.
+    lost: Option<Lost>,
+}
+
+/// What one reactor's thread comes to.
+type Outcome = Result<(Totals, usize), String>;
+
+/// Runs all reactors to their end: the first one here, each other one in a thread of its own.
+fn run_all(mut first: Unit, others: Vec<Unit>) -> Result<AllEnded, Failure> {
+    let mut threads = Vec::new();
+    for (index, unit) in others.into_iter().enumerate() {
+        let index = index + 1;
+        let alarm = Alarm {
+            lead: first.reactor.handle(),
+            index,
+            why: Some("it panicked".to_owned()),
+        };
+        threads.push(spawn(&format!("reactor {index}"), move || {
+            run_other(unit, alarm)
+        })?);
+    }
+    let outcome = run_one(&mut first);
+    let mut ended = AllEnded::default();
+    if let Some(lead) = &mut first.server.lead {
+        // They drain already, unless this one failed.
+        lead.drain_others();
+        ended.lost = lead.lost.take();
+    }
+    let mut settle = |index, outcome: Outcome| match outcome {
+        Ok((totals, cut)) => {
+            ended.totals.add(&totals);
+            ended.cut += cut;
+        }
+        Err(why) => {
+            ended.lost.get_or_insert(Lost { index, why });
+        }
+    };
+    settle(0, outcome);
+    for (index, thread) in threads.into_iter().enumerate() {
+        let outcome = thread.join();
+        settle(
+            index + 1,
+            outcome.unwrap_or_else(|_| Err("it panicked".to_owned())),
+        );
+    }
+    Ok(ended)
+}
+
+/// Runs one reactor to its end.
+fn run_one(unit: &mut Unit) -> Outcome {
+    match unit.reactor.run(&mut unit.server) {
+        Ok(ended) => {
+            let cut = match ended {
+                Ended::Drained { cut } => cut,
+                Ended::Stopped => 0,
+            };
+            Ok((unit.server.totals(unit.reactor.context()), cut))
+        }
+        Err(error) => Err(poll_failed(&error)),
+    }
+}
+
+/// Runs a reactor that is not the first one.
+fn run_other(mut unit: Unit, mut alarm: Alarm) -> Outcome {
+    let started = unit.server.start(unit.reactor.context());
+    let outcome = started
+        .map_err(|error| poll_failed(&error))
+        .and_then(|()| run_one(&mut unit));
+    alarm.why = outcome.as_ref().err().cloned();
+    outcome
+}
+
+/// Tells the first reactor that another one has failed, even if it panicked.
+struct Alarm {
+    lead: Handle<Lost>,
+    index: usize,
+    /// What it died of; `None` when it ended in good order.
+    why: Option<String>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some(why) = self.why.take() {
+            let index = self.index;
+            // The first one may be gone already; then it has drained everybody anyway.
+            if let Err(error) = self.lead.send(Lost { index, why }) {
+                log::debug!("thread {index} failed, and nobody heard of it: {error}");
+            }
+        }
+    }
+}
+
+fn poll_failure(error: &std::io::Error) -> Failure {
+    Failure::runtime(poll_failed(error))
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Failure> {
+    let builder = thread::Builder::new().name(name.to_owned());
+    builder
+        .spawn(run)
+        .map_err(|error| Failure::runtime(format!("can't start a thread: {}", Reason(&error))))
 }

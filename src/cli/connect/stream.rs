@@ -1,0 +1,370 @@
+//! The client over TCP: standard input to the server, what the server sends to standard output, both
+//! at once. How it dials is in `connect/dial.rs`.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use oread::{Accepted, CloseReason, Connection, ConnectionId, Context, Framing, Handler, Pressure};
+
+use super::Message;
+use super::dial::Dialer;
+use super::input::{Input, unreadable};
+use super::lines::{Line, Lines, quits};
+use super::output::Output;
+use crate::cli::failure::Failure;
+
+/// The timer that ends a connection whose peer has finished, see [`GRACE`].
+const PEER_DONE: u64 = 0;
+/// The timer that ends a conversation after `q`, see [`GRACE`].
+const QUIT: u64 = 1;
+
+/// How long to wait where only time can tell that nothing will come any more:
+/// - for more input, when the peer has finished. It may be gone, or have finished its side only and
+///   still read; and standard input may be a pipe that has nothing for now and more later.
+/// - for the last answers, after `q`.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The client.
+pub(super) struct Client {
+    dialer: Dialer,
+    /// How messages are cut out of the stream.
+    framing: Framing,
+    /// The longest message, in bytes.
+    max_frame: usize,
+    /// Whether somebody types the input.
+    interactive: bool,
+    input: Input,
+    pub(super) output: Output,
+    lines: Lines,
+    connection: Option<ConnectionId>,
+    /// Buffers of input that are not given back before the socket has taken their bytes.
+    held: Vec<Vec<u8>>,
+    /// Messages on their way into the connection; kept for its memory.
+    encoded: Vec<u8>,
+    /// Bytes of the server's message under way that were looked at already.
+    scanned: usize,
+    /// No more input is wanted.
+    input_done: bool,
+    /// Input has come since a timer last looked.
+    input_came: bool,
+    /// Input is lost: the connection took no more.
+    lost: bool,
+    /// The peer has finished.
+    peer_done: bool,
+    /// What went wrong, to be told when the connection has ended.
+    failure: Option<Failure>,
+    /// How it all ended, once it has.
+    pub(super) result: Option<Result<(), Failure>>,
+}
+
+impl Client {
+    /// A client that has not connected yet.
+    pub(super) fn new(
+        dialer: Dialer,
+        framing: Framing,
+        max_frame: usize,
+        interactive: bool,
+        input: Input,
+        output: Output,
+    ) -> Client {
+        Client {
+            dialer,
+            framing,
+            max_frame,
+            interactive,
+            input,
+            output,
+            lines: Lines::new(max_frame),
+            connection: None,
+            held: Vec::new(),
+            encoded: Vec::new(),
+            scanned: 0,
+            input_done: false,
+            input_came: false,
+            lost: false,
+            peer_done: false,
+            failure: None,
+            result: None,
+        }
+    }
+
+    /// Tries the next address; without one, it has all ended.
+    pub(super) fn dial(&mut self, context: &mut Context<()>) {
+        match self.dialer.dial(context) {
+            Ok(id) => self.connection = Some(id),
+            Err(failure) => self.result = Some(Err(failure)),
+        }
+    }
+
+    /// The connection, as long as there is one.
+    fn connection<'a>(&self, context: &'a mut Context<()>) -> Option<Connection<'a, ()>> {
+        self.connection.and_then(|id| context.connection(id))
+    }
+
+    fn send(&self, context: &mut Context<()>, bytes: &[u8]) -> Pressure {
+        let connection = self.connection(context);
+        connection.map_or(Pressure::Closed, |mut connection| connection.write(bytes))
+    }
+
+    /// A piece of input goes to the connection. Its buffer is given back at once or, under pressure,
+    /// when the pressure is over: so no more is read than the peer takes.
+    fn forward(&mut self, context: &mut Context<()>, buffer: Vec<u8>) {
+        self.input_came = true;
+        if self.input_done {
+            self.lost = true;
+            return;
+        }
+        let mut flow = ControlFlow::Continue(());
+        let pressure = if self.framing == Framing::Raw && !self.interactive {
+            self.send(context, &buffer)
+        } else {
+            flow = self.encode(|lines, take| lines.push(&buffer, take));
+            self.send_encoded(context)
+        };
+        match pressure {
+            Pressure::Low => self.input.give_back(buffer),
+            Pressure::High => self.held.push(buffer),
+            Pressure::Closed => self.lost = true,
+        }
+        if flow.is_break() {
+            self.stop_input(context);
+            if self.interactive {
+                context.timer(GRACE, QUIT);
+            }
+        }
+    }
+
+    fn send_encoded(&mut self, context: &mut Context<()>) -> Pressure {
+        let mut encoded = std::mem::take(&mut self.encoded);
+        let pressure = self.send(context, &encoded);
+        encoded.clear();
+        self.encoded = encoded;
+        pressure
+    }
+
+    /// Turns lines into messages, in `encoded`. It breaks off at a `q` that was typed, and at a line of
+    /// a file or a pipe that can't be sent: what comes after it was not to come without it.
+    fn encode(
+        &mut self,
+        feed: impl FnOnce(&mut Lines, &mut dyn FnMut(Line<'_>) -> ControlFlow<()>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let (interactive, framing) = (self.interactive, self.framing);
+        let (encoded, failure) = (&mut self.encoded, &mut self.failure);
+        feed(&mut self.lines, &mut |line| {
+            let problem = match line {
+                Line::Whole { text, .. } if interactive && quits(text) => {
+                    return ControlFlow::Break(());
+                }
+                Line::Whole { text, .. } if framing == Framing::Raw => {
+                    encoded.extend_from_slice(text);
+                    encoded.push(b'\n');
+                    return ControlFlow::Continue(());
+                }
+                Line::Whole { number, text } => match framing.encode(text, encoded) {
+                    Ok(()) => return ControlFlow::Continue(()),
+                    Err(error) => format!("line {number} can't be sent as {framing}: {error}"),
+                },
+                Line::TooLong { number, max } => {
+                    format!("line {number} can't be sent: it is longer than {max} bytes")
+                }
+            };
+            if interactive {
+                log::error!("{problem}");
+                return ControlFlow::Continue(());
+            }
+            *failure = Some(Failure::usage(problem));
+            ControlFlow::Break(())
+        })
+    }
+
+    /// Our side is finished when all is sent; no more input is taken.
+    fn stop_input(&mut self, context: &mut Context<()>) {
+        self.input_done = true;
+        if let Some(mut connection) = self.connection(context) {
+            connection.finish();
+        }
+    }
+
+    fn input_ended(&mut self, context: &mut Context<()>, error: Option<io::Error>) {
+        if self.input_done {
+            return;
+        }
+        if let Some(error) = error {
+            self.failure = Some(unreadable(&error));
+        }
+        // Whether it breaks off matters no more.
+        let _ = self.encode(|lines, take| lines.finish(take));
+        if self.framing == Framing::Raw {
+            // The last line had no newline, and gets none.
+            self.encoded.pop();
+        }
+        let unsent = !self.encoded.is_empty();
+        if self.send_encoded(context) == Pressure::Closed && unsent {
+            self.lost = true;
+        }
+        self.stop_input(context);
+    }
+
+    /// Prints the whole messages in `data`, each on a line; how many bytes they were.
+    fn print_frames(&mut self, connection: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+        let mut frames = self.framing.frames(data, self.scanned, self.max_frame);
+        let mut text = Vec::new();
+        let mut broken = None;
+        for frame in frames.by_ref() {
+            match frame {
+                Ok(frame) => {
+                    text.extend_from_slice(frame.payload);
+                    text.push(b'\n');
+                }
+                Err(error) => broken = Some(error),
+            }
+        }
+        let (consumed, scanned) = (frames.consumed(), frames.scanned());
+        if !text.is_empty() && !self.output.offer(text) {
+            connection.pause();
+            return 0;
+        }
+        self.scanned = scanned;
+        if let Some(error) = broken {
+            self.failure = Some(Failure::runtime(format!("what the server sent: {error}")));
+            connection.close(CloseReason::FrameTooLong);
+        }
+        consumed
+    }
+
+    /// How it ended, in words where it did not end well.
+    fn outcome(&mut self, reason: CloseReason) -> Result<(), Failure> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let peer = self.dialer.peer();
+        let in_order = matches!(reason, CloseReason::Finished | CloseReason::Closed);
+        match reason {
+            _ if in_order && !self.lost => Ok(()),
+            _ if self.peer_done && self.interactive => Ok(()),
+            _ if self.peer_done => Err(Failure::runtime(format!(
+                "{peer} closed the connection before it had all the input: some of it is lost"
+            ))),
+            CloseReason::Reset if self.lost || !self.input_done => Err(Failure::runtime(format!(
+                "{peer} reset the connection before it had all the input: some of it is lost"
+            ))),
+            CloseReason::Reset => Err(Failure::runtime(format!("{peer} reset the connection"))),
+            _ => Err(Failure::runtime(format!(
+                "lost the connection to {peer}: {reason}"
+            ))),
+        }
+    }
+}
+
+impl Handler for Client {
+    type Session = ();
+    type Message = Message;
+
+    /// Nobody calls: there is no listener.
+    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+        None
+    }
+
+    fn on_open(&mut self, connection: &mut Connection<'_, ()>) {
+        let peer = self.dialer.peer();
+        if self.interactive {
+            log::info!("connected to {peer}; a line that is only q ends it");
+        } else {
+            log::debug!("connected to {peer}");
+        }
+        if let Err(failure) = self.input.start() {
+            self.failure = Some(failure);
+            connection.abort();
+        }
+    }
+
+    fn on_connect_failed(
+        &mut self,
+        context: &mut Context<()>,
+        _: ConnectionId,
+        (): (),
+        error: io::Error,
+    ) {
+        self.dialer.failed(&error);
+        self.dial(context);
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+        if self.framing != Framing::Raw {
+            return self.print_frames(connection, data);
+        }
+        if self.output.offer(data.to_vec()) {
+            return data.len();
+        }
+        connection.pause();
+        0
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_, ()>, rest: &[u8]) {
+        self.peer_done = true;
+        if !rest.is_empty() {
+            self.output.offer_last(rest);
+            self.output.offer_last(b"\n");
+            if !self.framing.ends_with_stream() {
+                let text = format!("the server finished {} bytes into a message", rest.len());
+                self.failure = Some(Failure::runtime(text));
+            }
+        }
+        if self.input_done {
+            return;
+        }
+        if self.interactive {
+            log::info!("the server has closed the connection");
+            self.input_done = true;
+            connection.finish();
+        } else {
+            connection.context().timer(GRACE, PEER_DONE);
+        }
+    }
+
+    fn on_drained(&mut self, _: &mut Connection<'_, ()>) {
+        for buffer in self.held.drain(..) {
+            self.input.give_back(buffer);
+        }
+    }
+
+    fn on_close(&mut self, _: &mut Context<()>, _: ConnectionId, (): (), reason: CloseReason) {
+        self.connection = None;
+        let outcome = self.outcome(reason);
+        self.result.get_or_insert(outcome);
+    }
+
+    fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
+        if key == QUIT {
+            self.result.get_or_insert(Ok(()));
+            return;
+        }
+        let Some(connection) = self.connection(context) else {
+            return;
+        };
+        let busy = connection.pending() > 0;
+        if self.input_done {
+            return;
+        }
+        if std::mem::take(&mut self.input_came) || busy {
+            context.timer(GRACE, PEER_DONE);
+        } else {
+            log::info!("the server has finished, and no more input comes: so it ends here");
+            self.stop_input(context);
+        }
+    }
+
+    fn on_message(&mut self, context: &mut Context<()>, message: Message) {
+        match message {
+            Message::Input(buffer) => self.forward(context, buffer),
+            Message::InputEnd(error) => self.input_ended(context, error),
+            Message::Room => {
+                if let Some(mut connection) = self.connection(context) {
+                    connection.resume();
+                }
+            }
+            Message::OutputFailed(error) => self.result = Some(Err(Failure::output(&error))),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What a serving program says on standard output: words for people, or a JSON object a line for
+//! programs. Logs are not events: they go to standard error, see [`logging`](super::logging).
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use serde_json::Value;
+
+use super::failure::Failure;
+
+/// Writes `text` to standard output, all of it at once.
+///
+/// # Errors
+/// As [`Failure::output`]: silent, with exit code 0, when nobody reads any more.
+pub(crate) fn say(text: &str) -> Result<(), Failure> {
+    write(text).map_err(|error| Failure::output(&error))
+}
+
+/// As [`say`], for what is said when the program is under way: it is lost when nobody reads any
+/// more, and the program goes on.
+pub(crate) fn say_or_drop(text: &str) {
+    if let Err(error) = write(text) {
+        log::debug!("a line for standard output is lost: {error}");
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes())?;
+    output.flush()
+}
+
+/// An event as a line of JSON: `{"event":"name",...}`, the fields in the order they were added.
+/// (A map of `serde_json` would sort them, and the event's name would not come first.)
+#[derive(Clone, Debug)]
+pub(crate) struct JsonLine(String);
+
+impl JsonLine {
+    /// The event `name`, without any other field.
+    pub(crate) fn new(name: &str) -> JsonLine {
+        let mut line = JsonLine(String::from("{"));
+        line.push("event", name.into());
+        line
+    }
+
+    /// Adds a field.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> JsonLine {
+        self.push(name, value.into());
+        self
+    }
+
+    fn push(&mut self, name: &str, value: Value) {
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        // Writing to a string does not fail.
+        let _ = write!(self.0, "{}:{value}", Value::from(name));
+    }
+
+    /// The whole line, with its newline.
+    pub(crate) fn finish(mut self) -> String {
+        self.0.push_str("}\n");
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_that_begins_with_its_name() {
+        let line = JsonLine::new("odd")
+            .with("text", "a\"b\n\u{1b}")
+            .with("count", 3_u64)
+            .finish();
+        assert!(line.starts_with(r#"{"event":"odd","text":"#), "{line}");
+        assert_eq!(line.matches('\n').count(), 1);
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["text"], "a\"b\n\u{1b}");
+        assert_eq!(value["count"], 3);
+    }
+}

@@ -1,0 +1,261 @@
+//! Opens a server's sockets, the same ones for each reactor.
+
+use std::io;
+use std::net::SocketAddr;
+
+use nix::errno::Errno;
+use oread::{Context, Echo, EchoSession, ListenOptions, ListenerId, Reactor, UdpId, UdpOptions};
+
+use super::plan::Plan;
+use super::server::{Server, poll_failed};
+use crate::cli::check::Serve;
+use crate::cli::endpoints::Binding;
+use crate::cli::failure::Failure;
+
+/// What a socket speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// A listener.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl Transport {
+    /// As people write it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "TCP",
+            Transport::Udp => "UDP",
+        }
+    }
+}
+
+/// A socket of one reactor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Socket {
+    /// Where, with the port that port 0 became.
+    pub(super) address: SocketAddr,
+    id: Id,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Id {
+    Tcp(ListenerId),
+    Udp(UdpId),
+}
+
+impl Socket {
+    /// What it speaks.
+    pub(super) fn transport(&self) -> Transport {
+        match self.id {
+            Id::Tcp(_) => Transport::Tcp,
+            Id::Udp(_) => Transport::Udp,
+        }
+    }
+}
+
+/// A reactor with its handler, before it runs.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub(super) reactor: Reactor<Server>,
+    pub(super) server: Server,
+}
+
+/// What could not be opened, and why.
+type Refused = (Transport, io::Error);
+
+/// With port 0 for TCP and UDP, how many free ports of TCP's are tried until one is free for UDP
+/// too. It is rare that one is not.
+const PAIR_TRIES: u32 = 32;
+
+/// Opens all sockets, for all reactors; the sockets are those of the first one.
+///
+/// Several reactors share their ports by `SO_REUSEPORT`. With it the system lets in every other
+/// program of the same user that sets it too, another server such as this for one, and nobody would
+/// be told that the address is in use. So the first reactor claims each address without it.
+///
+/// # Errors
+/// Exit code 1: what can't be bound, or the system gives no poll.
+pub(super) fn open(
+    serve: &Serve,
+    plan: &Plan,
+    bindings: &[Binding],
+) -> Result<(Vec<Unit>, Vec<Socket>), Failure> {
+    let new = |index| {
+        let reactor = Reactor::<Server>::with_limits(plan.limits(serve, index));
+        reactor.map_err(|error| Failure::runtime(poll_failed(&error)))
+    };
+    let mut reactors = vec![new(0)?];
+    let first = reactors[0].context();
+    let claimed = claim_all(&Opener::new(serve, false), first, bindings)?;
+    if plan.threads.get() == 1 {
+        let units = reactors
+            .into_iter()
+            .map(|reactor| unit(serve, plan, reactor, &claimed));
+        return Ok((units.collect(), claimed));
+    }
+    for socket in &claimed {
+        close(first, socket.id);
+    }
+    for index in 1..plan.threads.get() {
+        reactors.push(new(index)?);
+    }
+    let opener = Opener::new(serve, true);
+    let mut units = Vec::new();
+    for mut reactor in reactors {
+        let mut sockets = Vec::new();
+        for socket in &claimed {
+            let transport = socket.transport();
+            let opened = opener.open(reactor.context(), transport, socket.address);
+            sockets.push(
+                opened.map_err(|error| Failure::bind(transport.name(), socket.address, &error))?,
+            );
+        }
+        units.push(unit(serve, plan, reactor, &sockets));
+    }
+    Ok((units, claimed))
+}
+
+/// A reactor with the handler for its sockets.
+fn unit(serve: &Serve, plan: &Plan, mut reactor: Reactor<Server>, sockets: &[Socket]) -> Unit {
+    let mut capped = Vec::new();
+    for socket in sockets {
+        match socket.id {
+            Id::Tcp(id) => tell_backlog(reactor.context(), id, serve.backlog.get()),
+            Id::Udp(id) => {
+                let options = plan.datagram_options(serve, socket.address.ip());
+                capped.extend(options.map(|options| (id, Echo::new(options))));
+            }
+        }
+    }
+    let server = Server::new(Echo::new(plan.echo_options(serve)), capped);
+    Unit { reactor, server }
+}
+
+/// Opens what is wanted on each address, as far as it has to be there.
+fn claim_all(
+    opener: &Opener,
+    context: &mut Context<EchoSession>,
+    bindings: &[Binding],
+) -> Result<Vec<Socket>, Failure> {
+    let mut sockets = Vec::new();
+    let mut passed_over = None;
+    for binding in bindings {
+        match opener.claim(context, binding) {
+            Ok(claimed) => sockets.extend(claimed),
+            Err((transport, error)) => {
+                let failure = Failure::bind(transport.name(), binding.address, &error);
+                if !binding.one_of_several || !is_not_here(&error) {
+                    return Err(failure);
+                }
+                log::debug!("passed over: {failure}");
+                passed_over.get_or_insert(failure);
+            }
+        }
+    }
+    match passed_over {
+        Some(failure) if sockets.is_empty() => Err(failure),
+        _ => Ok(sockets),
+    }
+}
+
+/// Whether the machine has no such address, or nothing of its family.
+fn is_not_here(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32)
+}
+
+/// Says so when fewer may wait to be accepted than was asked for. The system cuts it silently
+/// (listen(2); on Linux it is `net.core.somaxconn`).
+fn tell_backlog(context: &Context<EchoSession>, id: ListenerId, asked: u32) {
+    if let Some(effective) = context.listener_backlog(id)
+        && effective != asked
+    {
+        log::info!(
+            "the system caps the backlog: {effective}, not {asked}, may wait to be accepted"
+        );
+    }
+}
+
+fn close(context: &mut Context<EchoSession>, id: Id) {
+    match id {
+        Id::Tcp(id) => context.close_listener(id),
+        Id::Udp(id) => context.close_udp(id),
+    };
+}
+
+/// How sockets are opened.
+struct Opener {
+    backlog: u32,
+    reuse_port: bool,
+}
+
+impl Opener {
+    fn new(serve: &Serve, reuse_port: bool) -> Opener {
+        Opener {
+            backlog: serve.backlog.get(),
+            reuse_port,
+        }
+    }
+
+    /// Opens one socket.
+    fn open(
+        &self,
+        context: &mut Context<EchoSession>,
+        transport: Transport,
+        address: SocketAddr,
+    ) -> io::Result<Socket> {
+        let (id, real) = match transport {
+            Transport::Tcp => {
+                let id = context.listen(&ListenOptions {
+                    backlog: self.backlog,
+                    reuse_port: self.reuse_port,
+                    ..ListenOptions::new(address)
+                })?;
+                (Id::Tcp(id), context.listener_addr(id))
+            }
+            Transport::Udp => {
+                let id = context.bind_udp(&UdpOptions {
+                    reuse_port: self.reuse_port,
+                    ..UdpOptions::new(address)
+                })?;
+                (Id::Udp(id), context.udp_addr(id))
+            }
+        };
+        let address = real.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Socket { address, id })
+    }
+
+    /// Opens what is wanted on one address. With port 0, TCP and UDP get the same one.
+    fn claim(
+        &self,
+        context: &mut Context<EchoSession>,
+        binding: &Binding,
+    ) -> Result<Vec<Socket>, Refused> {
+        let tcp = |error| (Transport::Tcp, error);
+        let udp = |error| (Transport::Udp, error);
+        let address = binding.address;
+        if !binding.transports.tcp {
+            let socket = self.open(context, Transport::Udp, address).map_err(udp)?;
+            return Ok(vec![socket]);
+        }
+        let mut tries = if address.port() == 0 { PAIR_TRIES } else { 1 };
+        loop {
+            let listener = self.open(context, Transport::Tcp, address).map_err(tcp)?;
+            if !binding.transports.udp {
+                return Ok(vec![listener]);
+            }
+            tries -= 1;
+            match self.open(context, Transport::Udp, listener.address) {
+                Ok(socket) => return Ok(vec![listener, socket]),
+                Err(error) => {
+                    close(context, listener.id);
+                    if tries == 0 || error.kind() != io::ErrorKind::AddrInUse {
+                        return Err(udp(error));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What each reactor of a server is given: limits and options, split over the threads.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use oread::{EchoOptions, Framing, Limits};
+
+use crate::cli::check::Serve;
+use crate::cli::descriptors::Descriptors;
+use crate::cli::failure::Failure;
+
+/// How a server is laid out.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// Reactors, each in a thread of its own.
+    pub(super) threads: NonZeroU32,
+    /// Connections at a time, over all threads.
+    pub(super) max_connections: NonZeroU32,
+    /// What the limit of descriptors allows.
+    pub(super) possible: NonZeroU32,
+    /// How a stream is cut into frames.
+    pub(super) framing: Framing,
+}
+
+impl Plan {
+    /// The plan for a server with so many sockets a reactor.
+    ///
+    /// # Errors
+    /// As [`Descriptors::connections`].
+    pub(super) fn new(
+        serve: &Serve,
+        descriptors: Descriptors,
+        sockets: usize,
+    ) -> Result<Plan, Failure> {
+        let possible = descriptors.connections(serve.threads, sockets)?;
+        let asked = serve.max_connections.unwrap_or(possible);
+        if asked > possible {
+            log::warn!(
+                "--max-connections is {asked}, but the limit of file descriptors ({}) allows \
+                 {possible}: those who come after that have to wait",
+                descriptors.limit
+            );
+        }
+        Ok(Plan {
+            threads: serve.threads,
+            max_connections: asked.min(possible),
+            possible,
+            framing: serve.framing,
+        })
+    }
+
+    /// The limits of the reactor `index`.
+    ///
+    /// Connections and pending output are shared out evenly. The system shares callers out by a
+    /// hash, not by load: one reactor may be full while another has room.
+    pub(super) fn limits(&self, serve: &Serve, index: u32) -> Limits {
+        let defaults = Limits::default();
+        let max_input = self.echo_options(serve).input_needed();
+        let pending = usize::try_from(serve.max_pending.get()).unwrap_or(usize::MAX);
+        let max_pending = (pending / self.threads.get() as usize).max(1);
+        let high_water = (serve.high_water.get() as usize).min(max_pending);
+        // What one callback may add to output that is just below the high-water mark: all the frames
+        // of a full input buffer. It must never be taken for a peer that doesn't read.
+        let burst = max_input.saturating_add(defaults.read_buffer);
+        Limits {
+            max_connections: share(self.max_connections.get(), self.threads.get(), index) as usize,
+            max_input,
+            high_water,
+            low_water: high_water / 2,
+            max_output: defaults.max_output.max(high_water.saturating_add(burst)),
+            max_pending,
+            idle_timeout: serve.idle_timeout,
+            write_timeout: Some(serve.write_timeout),
+            // Only the other reactors' threads post messages, each at most one, when it fails.
+            mailbox: self.threads.get() as usize,
+            ..defaults
+        }
+    }
+
+    /// How streams are to be echoed, and datagrams where no cap applies.
+    pub(super) fn echo_options(&self, serve: &Serve) -> EchoOptions {
+        EchoOptions {
+            framing: self.framing,
+            max_frame: serve.max_frame.get() as usize,
+            ..EchoOptions::default()
+        }
+    }
+
+    /// How datagrams on a socket bound to `ip` are to be echoed by one reactor; `None` where no cap
+    /// applies. Which reactor a datagram comes to depends on its source's port as well, so the cap for
+    /// a source address is shared out too: else it could have each reactor's.
+    pub(super) fn datagram_options(&self, serve: &Serve, ip: IpAddr) -> Option<EchoOptions> {
+        let rates = serve.udp_rates(ip);
+        let share = |rate: NonZeroU32| (rate.get() / self.threads.get()).max(1);
+        (rates.all.is_some() || rates.per_source.is_some()).then(|| EchoOptions {
+            udp_rate: rates.all.map(share),
+            udp_rate_per_source: rates.per_source.map(share),
+            ..self.echo_options(serve)
+        })
+    }
+}
+
+/// The part of `all` that the reactor `index` of `threads` has, at least 1: a reactor that may have
+/// no connection would leave its callers waiting for good.
+fn share(all: u32, threads: u32, index: u32) -> u32 {
+    (all / threads + u32::from(index < all % threads)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up_and_nobody_has_none() {
+        for (all, threads) in [(10, 1), (10, 3), (11, 4), (4, 4)] {
+            let shares: Vec<u32> = (0..threads)
+                .map(|index| share(all, threads, index))
+                .collect();
+            assert_eq!(shares.iter().sum::<u32>(), all, "{shares:?}");
+        }
+        assert_eq!(share(1, 4, 3), 1);
+    }
+}

@@ -1,0 +1,155 @@
+//! The counters of all reactors, and the board on which each of them pins its own.
+
+use std::sync::{Mutex, PoisonError};
+
+use oread::{CloseReason, EchoStats, Stats};
+
+use crate::cli::events::JsonLine;
+
+/// The counters of one reactor and its echo, or of several together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// The reactor's.
+    pub(super) stats: Stats,
+    /// The echo's.
+    pub(super) echo: EchoStats,
+}
+
+/// Makes the functions that have to name every counter, so that there is one list of them.
+macro_rules! counters {
+    ($kind:ty, $add:ident, $each:ident: $($name:ident)*) => {
+        fn $add(sum: &mut $kind, more: &$kind) {
+            $(sum.$name += more.$name;)*
+        }
+
+        fn $each(of: &$kind, mut tell: impl FnMut(&'static str, u64)) {
+            $(tell(stringify!($name), of.$name);)*
+        }
+    };
+}
+
+counters!(Stats, add_stats, each_of_stats:
+    accepted refused connected connect_failed open peak_open
+    bytes_in consumed unconsumed discarded written bytes_out pending dropped
+    datagrams_in datagrams_out datagram_bytes_in datagram_bytes_out
+    datagrams_truncated datagrams_blocked datagrams_failed datagram_errors
+    reads_paused budget_hits accept_pauses limit_pauses accept_aborted polls events messages);
+
+counters!(EchoStats, add_echo, each_of_echo:
+    frames_in frames_out frames_bad
+    datagrams_low_port datagrams_own datagrams_over_rate datagrams_too_long);
+
+impl Totals {
+    /// Adds the counters of another reactor. The peaks are added too: the sum is an upper bound of
+    /// the true one, as not all reactors have theirs at the same time.
+    pub(super) fn add(&mut self, more: &Totals) {
+        add_stats(&mut self.stats, &more.stats);
+        for (sum, more) in self.stats.closed.iter_mut().zip(more.stats.closed) {
+            *sum += more;
+        }
+        add_echo(&mut self.echo, &more.echo);
+    }
+
+    /// Adds the counters of another echo of the same reactor.
+    pub(super) fn add_echo(&mut self, more: &EchoStats) {
+        add_echo(&mut self.echo, more);
+    }
+
+    /// Datagrams that arrived and have no answer, for whatever cause, on purpose or not.
+    pub(super) fn datagrams_dropped(&self) -> u64 {
+        self.stats.datagrams_dropped() + self.echo.datagrams_refused()
+    }
+
+    /// Adds every counter by its name to an event.
+    pub(super) fn describe(&self, line: JsonLine) -> JsonLine {
+        let mut fields = Vec::new();
+        each_of_stats(&self.stats, |name, count| fields.push((name, count)));
+        each_of_echo(&self.echo, |name, count| fields.push((name, count)));
+        fields.push(("datagrams_dropped", self.datagrams_dropped()));
+        let line = fields
+            .into_iter()
+            .fold(line, |line, (name, count)| line.with(name, count));
+        let closed: serde_json::Map<_, _> = CloseReason::NAMES
+            .into_iter()
+            .zip(self.stats.closed)
+            .map(|(name, count)| (name.to_owned(), count.into()))
+            .collect();
+        line.with("closed", closed)
+    }
+}
+
+/// Where each reactor's thread puts its counters every so often, for one of them to print the sum.
+#[derive(Debug)]
+pub(super) struct Board(Mutex<Vec<Totals>>);
+
+impl Board {
+    /// A board for so many reactors.
+    pub(super) fn new(reactors: usize) -> Board {
+        Board(Mutex::new(vec![Totals::default(); reactors]))
+    }
+
+    /// Puts the counters of reactor `index` there, in place of its last ones.
+    pub(super) fn put(&self, index: usize, totals: Totals) {
+        // Counters are whole at any time: a panic elsewhere leaves nothing half done in them.
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = all.get_mut(index) {
+            *own = totals;
+        }
+    }
+
+    /// The sum of what is there.
+    pub(super) fn sum(&self) -> Totals {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sum = Totals::default();
+        for totals in all.iter() {
+            sum.add(totals);
+        }
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fields of a struct, as its `Debug` names them.
+    fn fields(debug: &str) -> Vec<&str> {
+        debug
+            .split([' ', '{', '}', ','])
+            .filter_map(|word| word.strip_suffix(':'))
+            .collect()
+    }
+
+    #[test]
+    fn every_counter_of_the_library_is_told_by_its_name() {
+        let line = Totals::default().describe(JsonLine::new("x")).finish();
+        let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let stats = format!("{:?}", Stats::default());
+        let echo = format!("{:?}", EchoStats::default());
+        assert!(fields(&stats).len() > 20);
+        for name in fields(&stats).into_iter().chain(fields(&echo)) {
+            assert!(told.get(name).is_some(), "{name} is not told");
+        }
+        for name in CloseReason::NAMES {
+            assert_eq!(told["closed"][name], 0, "{name} is not told");
+        }
+    }
+
+    #[test]
+    fn the_board_sums_the_last_counters_of_each_reactor() {
+        let board = Board::new(2);
+        let with = |accepted: u64, frames_in: u64| {
+            let mut totals = Totals::default();
+            totals.stats.accepted = accepted;
+            totals.stats.closed[0] = accepted;
+            totals.echo.frames_in = frames_in;
+            totals
+        };
+        board.put(0, with(1, 1));
+        board.put(1, with(10, 20));
+        board.put(0, with(2, 3));
+        let sum = board.sum();
+        assert_eq!((sum.stats.accepted, sum.echo.frames_in), (12, 23));
+        assert_eq!(sum.stats.closed[0], 12);
+    }
+}

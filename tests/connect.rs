@@ -1,0 +1,470 @@
+//! `oread connect` from outside: its pipes, its exit codes, its words. The real binary is run.
+#![cfg(feature = "cli")]
+// Clippy knows functions with #[test] as tests, not those that they share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/cli.rs"]
+mod cli;
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cli::{Client, LONG, Noise, Server, oread};
+
+const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+/// A server of this test's own that talks to one caller.
+fn serve_one(
+    talk: impl FnOnce(TcpStream) + Send + 'static,
+) -> (SocketAddr, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind(LOOPBACK).unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        talk(stream);
+    });
+    (address, thread)
+}
+
+/// Runs `oread connect` to its end with all of `input`.
+fn connect(
+    address: SocketAddr,
+    arguments: &[&str],
+    input: &[u8],
+) -> (Option<i32>, Vec<u8>, String) {
+    let mut client = Client::start(address, arguments);
+    let mut stdin = client.take_stdin();
+    let input = input.to_vec();
+    // Both ends of it at once, as a shell's pipes are.
+    let writer = thread::spawn(move || {
+        // It may end before it has read all.
+        let _ = stdin.write_all(&input);
+    });
+    let ended = client.finish();
+    writer.join().unwrap();
+    ended
+}
+
+#[test]
+fn a_pipe_comes_back_byte_for_byte_whatever_its_size() {
+    let server = Server::start(&[]);
+    let mut noise = Noise::new(7);
+    let sizes = [0, 1, 2, 65_535, 65_536, 65_537, 262_144, 1 << 20];
+    let random = (0..6).map(|_| noise.number() as usize % 3_000_000);
+    for size in sizes.into_iter().chain(random.collect::<Vec<_>>()) {
+        let input = noise.bytes(size);
+        let (code, output, said) = connect(server.tcp(), &[], &input);
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{size} bytes");
+        assert!(
+            output == input,
+            "{size} bytes went in, {} came",
+            output.len()
+        );
+    }
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn a_file_comes_back_byte_for_byte() {
+    let server = Server::start(&[]);
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let name = |kind| folder.join(format!("connect-file-{kind}-{}", std::process::id()));
+    let (from, to) = (name("in"), name("out"));
+    std::fs::write(&from, Noise::new(3).bytes(1_234_567)).unwrap();
+    let status = oread("connect")
+        .arg(server.tcp().to_string())
+        .stdin(std::fs::File::open(&from).unwrap())
+        .stdout(std::fs::File::create(&to).unwrap())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(std::fs::read(&from).unwrap() == std::fs::read(&to).unwrap());
+    std::fs::remove_file(from).unwrap();
+    std::fs::remove_file(to).unwrap();
+}
+
+/// Two ends that both stop reading while they write would lock each other up for good.
+#[test]
+fn two_hundred_megabytes_go_through_connect_and_our_echo() {
+    const TOTAL: usize = 200 << 20;
+    let server = Server::start(&[]);
+    let mut client = Client::start(server.tcp(), &[]);
+    let mut stdin = client.take_stdin();
+    let writer = thread::spawn(move || {
+        let (mut noise, mut piece) = (Noise::new(11), vec![0; 1 << 18]);
+        for _ in 0..TOTAL / piece.len() {
+            noise.fill(&mut piece);
+            stdin.write_all(&piece).unwrap();
+        }
+    });
+    let (mut noise, mut expected, mut piece) = (Noise::new(11), vec![0; 1 << 18], vec![0; 1 << 18]);
+    for number in 0..TOTAL / piece.len() {
+        noise.fill(&mut expected);
+        client.stdout().read_exact(&mut piece).unwrap();
+        assert!(piece == expected, "piece {number} is another one");
+    }
+    writer.join().unwrap();
+    let (code, rest, said) = client.finish();
+    assert_eq!((code, rest.len(), said.as_str()), (Some(0), 0, ""));
+    let ended = server.stop();
+    assert_eq!(ended.count("bytes_in"), TOTAL as u64);
+    assert_eq!(ended.count("bytes_out"), TOTAL as u64);
+}
+
+#[test]
+fn the_server_may_speak_first_and_is_heard_at_once() {
+    let (address, server) = serve_one(|mut stream| {
+        stream.write_all(b"welcome").unwrap();
+        let mut answer = [0; 2];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"hi");
+        stream.write_all(b"bye").unwrap();
+    });
+    let mut client = Client::start(address, &[]);
+    assert_eq!(client.hear(7), b"welcome");
+    client.say(b"hi");
+    assert_eq!(client.hear(3), b"bye");
+    assert_eq!(client.finish().0, Some(0));
+    server.join().unwrap();
+}
+
+#[test]
+fn after_the_end_of_the_input_the_answer_is_read_to_its_end() {
+    let (address, server) = serve_one(|mut stream| {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        stream.write_all(&all).unwrap();
+        stream.write_all(b", all of it").unwrap();
+    });
+    let (code, output, said) = connect(address, &[], b"question");
+    assert_eq!(String::from_utf8_lossy(&output), "question, all of it");
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    server.join().unwrap();
+}
+
+#[test]
+fn a_server_that_finishes_first_still_gets_the_rest_of_the_input() {
+    let (address, server) = serve_one(|mut stream| {
+        stream.write_all(b"done").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        assert_eq!(all.len(), 3_000_000);
+    });
+    let (code, output, said) = connect(address, &[], &vec![b'x'; 3_000_000]);
+    assert_eq!(
+        (code, output.as_slice()),
+        (Some(0), b"done".as_slice()),
+        "{said}"
+    );
+    server.join().unwrap();
+}
+
+#[test]
+fn a_server_that_leaves_ends_it_though_the_input_is_open() {
+    let (address, server) = serve_one(|mut stream| stream.write_all(b"bye").unwrap());
+    let mut client = Client::start(address, &[]);
+    let (code, output, said) = client.end();
+    assert_eq!((code, output.as_slice()), (Some(0), b"bye".as_slice()));
+    assert!(said.contains("the server has finished"), "{said}");
+    server.join().unwrap();
+}
+
+#[test]
+fn input_that_the_server_did_not_stay_for_is_told_and_the_exit_code_is_1() {
+    let (address, server) = serve_one(|mut stream| {
+        stream.read_exact(&mut [0; 1]).unwrap();
+    });
+    let (code, _, said) = connect(address, &[], &vec![0; 20_000_000]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("some of it is lost"), "{said}");
+    server.join().unwrap();
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_in_silence() {
+    let server = Server::start(&[]);
+    let mut client = oread("connect")
+        .arg(server.tcp().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(client.stdout.take());
+    let mut stdin = client.stdin.take().unwrap();
+    // Until it has ended and the pipe is broken.
+    while stdin.write_all(&[b'y'; 4096]).is_ok() {}
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// A standard output that is not read: the connection is paused, and everything is there later.
+#[test]
+fn a_blocked_standard_output_holds_the_server_back_and_loses_nothing() {
+    const SIZE: usize = 24 << 20;
+    let (address, server) = serve_one(|mut stream| {
+        stream.write_all(&Noise::new(5).bytes(SIZE)).unwrap();
+    });
+    let mut client = Client::start(address, &[]);
+    let expected = Noise::new(5).bytes(SIZE);
+    // The first bytes come at once; by then most of the rest waits somewhere.
+    assert!(client.hear(1000) == expected[..1000]);
+    let (code, rest, _) = client.finish();
+    assert_eq!(code, Some(0));
+    assert!(rest == expected[1000..]);
+    server.join().unwrap();
+}
+
+#[test]
+fn nobody_at_the_address_is_exit_code_1_and_clear_words() {
+    let port = TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap();
+    for arguments in [[].as_slice(), &["--udp"]] {
+        let (code, output, said) = connect(port, arguments, b"hello\n");
+        assert_eq!((code, output.len()), (Some(1), 0), "{said}");
+        let words = format!("can't connect to {port}: connection refused, nothing listens there");
+        assert!(said.contains(&words), "{said}");
+    }
+}
+
+#[test]
+fn every_address_of_a_name_is_tried() {
+    // Where localhost is ::1 too, that one is refused first.
+    let server = Server::start(&[]);
+    let name = format!("localhost:{}", server.tcp().port());
+    for arguments in [[].as_slice(), &["--udp"]] {
+        let mut client = Client::start(&name, arguments);
+        client.say(b"hello\n");
+        assert_eq!(client.hear_line(), "hello\n");
+        assert_eq!(client.finish().0, Some(0));
+    }
+}
+
+/// A listener whose backlog is full answers no handshake (Linux drops it, tcp(7)).
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_that_does_not_answer_is_given_up() {
+    struct Nothing;
+    impl oread::Handler for Nothing {
+        type Session = ();
+        type Message = ();
+        fn on_accept(&mut self, _: &mut oread::Context<()>, _: &oread::Accepted) -> Option<()> {
+            None
+        }
+        fn on_data(&mut self, _: &mut oread::Connection<'_, ()>, data: &[u8]) -> usize {
+            data.len()
+        }
+    }
+    let mut reactor: oread::Reactor<Nothing> = oread::Reactor::new().unwrap();
+    let context = reactor.context();
+    let options = oread::ListenOptions {
+        backlog: 1,
+        ..oread::ListenOptions::new(LOOPBACK.into())
+    };
+    let listener = context.listen(&options).unwrap();
+    let address = context.listener_addr(listener).unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "the backlog is never full");
+    }
+    let begun = Instant::now();
+    let (code, _, said) = connect(address, &["--timeout", "300ms"], b"");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("no answer in time"), "{said}");
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+}
+
+#[test]
+fn each_line_is_a_message_and_each_message_a_line() {
+    for framing in [
+        "lines",
+        "length:u8",
+        "length:u16",
+        "length:u32le",
+        "length:u64",
+    ] {
+        let server = Server::start(&["--framing", framing]);
+        let input = "one\n\nthree, which is longer\nlast".as_bytes();
+        let (code, output, said) = connect(server.tcp(), &["--framing", framing], input);
+        let output = String::from_utf8(output).unwrap();
+        assert_eq!(output, "one\n\nthree, which is longer\nlast\n", "{framing}");
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{framing}");
+        assert_eq!(server.stop().count("frames_in"), 4, "{framing}");
+    }
+}
+
+#[test]
+fn a_line_that_is_no_message_is_named_and_what_was_before_it_is_answered() {
+    let server = Server::start(&["--framing", "fixed:4"]);
+    let (code, output, said) = connect(
+        server.tcp(),
+        &["--framing", "fixed:4"],
+        b"abcd\nefg\nhijk\n",
+    );
+    assert_eq!((code, output.as_slice()), (Some(2), b"abcd\n".as_slice()));
+    assert!(said.contains("line 2 can't be sent as fixed:4"), "{said}");
+    assert_eq!(server.stop().count("frames_in"), 1);
+}
+
+#[test]
+fn a_message_over_the_maximum_and_one_broken_off_are_exit_code_1() {
+    let (address, server) = serve_one(|mut stream| {
+        stream.write_all(b"\0\0\0\x02ok\xff\xff\xff\xff").unwrap();
+        // To the end, so that no reset destroys what was sent.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let (code, output, said) = connect(address, &["--framing", "length:u32"], b"");
+    assert_eq!((code, output.as_slice()), (Some(1), b"ok\n".as_slice()));
+    assert!(said.contains("what the server sent: "), "{said}");
+    server.join().unwrap();
+
+    let (address, server) = serve_one(|mut stream| {
+        stream.write_all(b"abcdef").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let (code, output, said) = connect(address, &["--framing", "fixed:4"], b"");
+    assert_eq!(
+        (code, output.as_slice()),
+        (Some(1), b"abcd\nef\n".as_slice())
+    );
+    assert!(said.contains("2 bytes into a message"), "{said}");
+    server.join().unwrap();
+}
+
+#[test]
+fn a_line_is_a_datagram_and_an_empty_one_too() {
+    let server = Server::start(&[]);
+    let (code, output, said) = connect(server.udp(), &["--udp"], b"one\n\nq\nlast");
+    assert_eq!(
+        String::from_utf8(output).unwrap(),
+        "one\n\nq\nlast\n",
+        "{said}"
+    );
+    assert_eq!(code, Some(0));
+    assert_eq!(server.stop().count("datagrams_out"), 4);
+}
+
+#[test]
+fn after_the_end_of_the_input_datagrams_are_waited_for() {
+    let socket = UdpSocket::bind(LOOPBACK).unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    let address = socket.local_addr().unwrap();
+    let begun = Instant::now();
+    let mut client = Client::start(address, &["--udp", "--wait", "1500ms"]);
+    client.say(b"question");
+    drop(client.take_stdin());
+    let mut text = [0; 64];
+    let (count, from) = socket.recv_from(&mut text).unwrap();
+    assert_eq!(&text[..count], b"question");
+    socket.send_to(b"late", from).unwrap();
+    let (code, output, _) = client.end();
+    assert_eq!((code, output.as_slice()), (Some(0), b"late\n".as_slice()));
+    assert!(begun.elapsed() >= Duration::from_millis(1500));
+}
+
+#[test]
+fn bind_chooses_the_address_that_the_server_sees() {
+    let (address, server) = serve_one(|mut stream| {
+        let peer = stream.peer_addr().unwrap();
+        stream.write_all(peer.ip().to_string().as_bytes()).unwrap();
+    });
+    let source = if cfg!(target_os = "linux") {
+        "127.0.0.2"
+    } else {
+        "127.0.0.1"
+    };
+    let bind = format!("{source}:0");
+    let (code, output, said) = connect(address, &["--bind", &bind], b"");
+    assert_eq!(String::from_utf8(output).unwrap(), source, "{said}");
+    assert_eq!(code, Some(0));
+    server.join().unwrap();
+}
+
+/// Runs `oread connect` on a terminal of its own, by script(1) of util-linux; `None` without that.
+fn on_a_terminal(arguments: &str) -> Option<Client> {
+    let version = Command::new("script").arg("--version").output();
+    if !version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("util-linux")) {
+        println!("skipped: there is no script(1) of util-linux to give it a terminal");
+        return None;
+    }
+    let mut command = Command::new("script");
+    let program = env!("CARGO_BIN_EXE_oread");
+    command
+        .args([
+            "-qec",
+            &format!("'{program}' connect {arguments}"),
+            "/dev/null",
+        ])
+        .env_remove("RUST_LOG");
+    Some(Client::run(command))
+}
+
+/// Reads the terminal up to a line of just this text.
+fn read_to_line(client: &mut Client, text: &str) {
+    loop {
+        let line = client.hear_line();
+        assert!(!line.is_empty(), "the terminal ended before {text:?}");
+        if line.trim_end() == text {
+            return;
+        }
+    }
+}
+
+#[test]
+fn on_a_terminal_a_line_goes_out_its_echo_comes_and_q_quits() {
+    let server = Server::start(&[]);
+    for (arguments, quit) in [("", "q\n"), ("--udp", "Q\n"), ("--framing lines", "Q\n")] {
+        let Some(mut client) = on_a_terminal(&format!("{} {arguments}", server.tcp())) else {
+            return;
+        };
+        for word in ["hello", "it's q"] {
+            client.say(format!("{word}\n").as_bytes());
+            // Once by the terminal itself, once from the server.
+            read_to_line(&mut client, word);
+            read_to_line(&mut client, word);
+        }
+        client.say(quit.as_bytes());
+        let (code, _, _) = client.end();
+        assert_eq!(code, Some(0), "{arguments}");
+    }
+    let ended = server.stop();
+    assert_eq!(ended.count("accepted"), 2);
+    assert_eq!(ended.count("datagrams_in"), 2);
+    assert_eq!(ended.count("bytes_in"), 2 * "hello\nit's q\n".len() as u64);
+}
+
+#[test]
+fn on_a_terminal_a_line_that_is_no_message_is_told_and_it_goes_on() {
+    let server = Server::start(&["--framing", "fixed:4"]);
+    let Some(mut client) = on_a_terminal(&format!("{} --framing fixed:4", server.tcp())) else {
+        return;
+    };
+    client.say(b"toolong\nabcd\n");
+    read_to_line(&mut client, "abcd");
+    read_to_line(&mut client, "abcd");
+    client.say(b"q\n");
+    assert_eq!(client.end().0, Some(0));
+    assert_eq!(server.stop().count("frames_in"), 1);
+}
+
+#[test]
+fn on_a_terminal_nothing_that_the_server_sends_acts_on_it() {
+    let (address, server) = serve_one(|mut stream| {
+        stream.write_all(b"\x1b[2J\x1b]0;title\x07 \xff\n").unwrap();
+    });
+    let Some(mut client) = on_a_terminal(&address.to_string()) else {
+        TcpStream::connect(address).unwrap();
+        server.join().unwrap();
+        return;
+    };
+    read_to_line(&mut client, "\\x1b[2J\\x1b]0;title\\x07 \\xff");
+    assert_eq!(client.end().0, Some(0));
+    server.join().unwrap();
+}
