@@ -10,6 +10,16 @@ use crate::token::{Key, Kind, SourceId, UdpId};
 
 use super::Reactor;
 
+/// How far [`Reactor::pass`] got with an event.
+enum Pass {
+    /// Nothing is left to do for it.
+    All,
+    /// One read was made, and the connection at this index is to be driven on.
+    Part(u32),
+    /// It was not for that way: it's to be dispatched like any other.
+    None,
+}
+
 impl<H: Handler> Reactor<H> {
     /// Hands out the events of the last poll; how many there were.
     #[inline(never)]
@@ -20,8 +30,15 @@ impl<H: Handler> Reactor<H> {
         for event in events.iter() {
             count += 1;
             let token = event.token();
-            if !(event.is_plain_read() && self.pass(handler, token)) {
-                self.dispatch_one(handler, token, event.readiness());
+            let pass = if event.is_plain_read() {
+                self.pass(handler, token)
+            } else {
+                Pass::None
+            };
+            match pass {
+                Pass::All => {}
+                Pass::Part(index) => self.drive_on(handler, index, 1),
+                Pass::None => self.dispatch_one(handler, token, event.readiness()),
             }
         }
         self.events = events;
@@ -31,37 +48,39 @@ impl<H: Handler> Reactor<H> {
         count
     }
 
-    /// The way of most events: a quiet connection has sent something, one read takes it all, and one write answers it. True when
-    /// that was all there is to do; else nothing is lost, and the event is to be dispatched like any other.
-    ///
-    /// It takes the same steps of the link as [`Reactor::drive`], at half the instructions.
+    /// The way of most events: a quiet connection has sent something, one read takes it all, and one write answers it. It takes
+    /// the same steps of the link as [`Reactor::drive`], at half the instructions.
     #[inline(always)]
-    fn pass(&mut self, handler: &mut H, token: usize) -> bool {
+    fn pass(&mut self, handler: &mut H, token: usize) -> Pass {
         let Some(key) = Key::of_connection(token) else {
-            return false;
+            return Pass::None;
         };
         let index = key.index as usize;
         let context = &mut self.context;
         let Some(slot) = context.slots.get_mut(index) else {
-            return false;
+            return Pass::None;
         };
         if slot.generation != key.generation || !slot.link.is_quiet() {
-            return false;
+            return Pass::None;
         }
         slot.link.ready(Readiness::READABLE | Readiness::WRITABLE);
         let Some(count) = slot.link.take_in(&mut context.shared, &mut self.scratch) else {
-            return false;
+            return Pass::Part(key.index);
         };
         slot.active = context.clock.tick();
         context.current = key.index;
         let data = &self.scratch[..count];
         let consumed = handler.on_data(&mut Connection::new(context, key.index), data);
+        context.current = NOBODY;
         let Some(slot) = context.slots.get_mut(index) else {
-            return false;
+            return Pass::None;
         };
         slot.link.consumed(&mut context.shared, data, consumed);
-        context.current = NOBODY;
-        slot.link.settle(&mut context.shared)
+        if slot.link.settle(&mut context.shared) {
+            Pass::All
+        } else {
+            Pass::Part(key.index)
+        }
     }
 
     /// Hands out one event. One for a slot's earlier tenant finds another generation there, and reaches nobody.
@@ -113,11 +132,16 @@ impl<H: Handler> Reactor<H> {
 
     /// Drives one connection as far as it goes: its link says what is next, and the handler is called for it.
     pub(super) fn drive(&mut self, handler: &mut H, index: u32) {
+        self.drive_on(handler, index, 0);
+    }
+
+    /// The same when `spent` reads and writes of the turn's budget are spent already.
+    fn drive_on(&mut self, handler: &mut H, index: u32, spent: u32) {
         if self.slot(index).link.phase() == Phase::Connecting && !self.establish(handler, index) {
             return;
         }
         let was = self.slot(index).link.phase();
-        let mut budget = self.context.shared.limits.io_budget;
+        let mut budget = self.context.shared.limits.io_budget - spent;
         self.context.current = index;
         loop {
             let context = &mut self.context;

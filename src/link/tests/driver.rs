@@ -51,7 +51,11 @@ trait Operate {
 
 impl<S: Stream> Operate for Link<S> {
     fn write(&mut self, shared: &mut Shared, bytes: &[u8], current: bool) -> Pressure {
-        Link::write(self, shared, bytes, current)
+        if current {
+            Link::write(self, shared, bytes)
+        } else {
+            self.write_later(shared, bytes)
+        }
     }
     fn pending(&self) -> usize {
         Link::pending(self)
@@ -140,6 +144,8 @@ pub(super) struct Driver<P, const SHORT: bool> {
     pub(super) seen: Vec<Seen>,
     /// Whether the link has a turn to come.
     pub(super) queued: bool,
+    /// Whether pending output came about or moved; the test takes it back.
+    pub(super) moved: bool,
     /// Why it closed, once it has.
     pub(super) closed: Option<CloseReason>,
     scratch: Vec<u8>,
@@ -166,16 +172,40 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
             play,
             seen: Vec::new(),
             queued: false,
+            moved: false,
             closed: None,
         }
     }
 
     /// An event.
     pub(super) fn event(&mut self, readiness: Readiness) {
-        self.link.ready(readiness);
-        if !self.queued {
+        let plain = Readiness::READABLE | Readiness::WRITABLE;
+        if self.queued {
+            self.link.ready(readiness);
+        } else if plain.contains(readiness) && self.closed.is_none() && self.link.is_quiet() {
+            if self.pass() {
+                self.check();
+            } else {
+                self.drive_on(1);
+            }
+        } else {
+            self.link.ready(readiness);
             self.drive();
         }
+    }
+
+    /// The short way of a plain event, as `Reactor::pass` has it; false when the link is to be driven on.
+    fn pass(&mut self) -> bool {
+        self.link.ready(Readiness::READABLE | Readiness::WRITABLE);
+        let Some(count) = self.link.take_in(&mut self.shared, &mut self.scratch) else {
+            return false;
+        };
+        let data = &self.scratch[..count];
+        self.seen.push(Seen::Data(data.to_vec()));
+        let hands = &mut hands(&mut self.link, &mut self.shared, true);
+        let consumed = self.play.data(hands, data);
+        self.link.consumed(&mut self.shared, data, consumed);
+        self.link.settle(&mut self.shared)
     }
 
     /// The next arrival of the script, with its event; false when nothing more comes.
@@ -247,7 +277,12 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
 
     /// Drives the link for one turn, as `Reactor::drive` does.
     pub(super) fn drive(&mut self) {
-        let mut budget = self.shared.limits.io_budget;
+        self.drive_on(0);
+    }
+
+    /// The same when so much of the turn's budget is spent.
+    fn drive_on(&mut self, spent: u32) {
+        let mut budget = self.shared.limits.io_budget - spent;
         self.queued = false;
         loop {
             let calls = self.calls();
@@ -302,8 +337,9 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
     }
 
     /// Between two drives: everything adds up, and what holds nothing keeps no buffers.
-    fn check(&self) {
+    fn check(&mut self) {
         self.check_sums();
+        self.moved |= self.link.take_moved();
         assert!(
             self.shared.gathered.is_empty(),
             "gathered bytes stay behind"

@@ -310,7 +310,7 @@ on_both! {
             other.ready(Readiness::READABLE);
             let step = other.next(shared, scratch, &mut 8);
             if let Step::Fresh(count) = step {
-                other.write(shared, &scratch[..count], true);
+                other.write(shared, &scratch[..count]);
                 other.consumed(shared, &scratch[..count], count);
                 assert!(matches!(other.next(shared, scratch, &mut 8), Step::Wait));
                 return true;
