@@ -18,9 +18,9 @@ struct Server {
 }
 
 impl Server {
-    fn start(framing: Framing, options: ListenOptions) -> Server {
+    fn start(framing: Framing, options: &ListenOptions) -> Server {
         let mut reactor = Reactor::with_limits(Limits::default()).unwrap();
-        let listener = reactor.context().listen(&options).unwrap();
+        let listener = reactor.context().listen(options).unwrap();
         let address = reactor.context().listener_addr(listener).unwrap();
         let echo = Echo::new(EchoOptions {
             framing,
@@ -81,7 +81,7 @@ fn allocations_of(rounds: usize, mut round: impl FnMut()) -> u64 {
 
 #[test]
 fn an_echo_allocates_nothing() {
-    let mut server = Server::start(Framing::Raw, loopback());
+    let mut server = Server::start(Framing::Raw, &loopback());
     let mut client = server.connect();
     let count = allocations_of(200, || {
         client.write_all(&[b'x'; 64]).unwrap();
@@ -92,7 +92,7 @@ fn an_echo_allocates_nothing() {
 
 #[test]
 fn lines_that_come_in_pieces_allocate_nothing() {
-    let mut server = Server::start(Framing::Lines, loopback());
+    let mut server = Server::start(Framing::Lines, &loopback());
     let mut client = server.connect();
     let count = allocations_of(100, || {
         client.write_all(b"one\ntw").unwrap();
@@ -109,7 +109,7 @@ fn lines_that_come_in_pieces_allocate_nothing() {
 fn output_that_blocks_and_drains_allocates_nothing() {
     let mut server = Server::start(
         Framing::Raw,
-        ListenOptions {
+        &ListenOptions {
             send_buffer: Some(4 << 10),
             recv_buffer: Some(16 << 10),
             ..loopback()
@@ -138,7 +138,7 @@ fn output_that_blocks_and_drains_allocates_nothing() {
 
 /// Allocations of a hundred datagrams' echoes by a socket that is bound to `host`.
 fn allocations_of_datagrams(host: [u8; 4]) -> u64 {
-    let mut server = Server::start(Framing::Raw, loopback());
+    let mut server = Server::start(Framing::Raw, &loopback());
     let options = UdpOptions::new((host, 0).into());
     let id = server.reactor.context().bind_udp(&options).unwrap();
     let port = server.reactor.context().udp_addr(id).unwrap().port();
@@ -169,7 +169,7 @@ fn a_datagram_s_echo_from_a_wildcard_allocates_once() {
 
 #[test]
 fn timers_that_are_set_and_fire_and_are_cancelled_allocate_nothing() {
-    let mut server = Server::start(Framing::Raw, loopback());
+    let mut server = Server::start(Framing::Raw, &loopback());
     let count = allocations_of(50, || {
         let context = server.reactor.context();
         context.timer(Duration::ZERO, 1);
@@ -183,7 +183,7 @@ fn timers_that_are_set_and_fire_and_are_cancelled_allocate_nothing() {
 
 #[test]
 fn callers_that_come_and_go_leave_nothing_behind() {
-    let mut server = Server::start(Framing::Raw, loopback());
+    let mut server = Server::start(Framing::Raw, &loopback());
     let mut round = || {
         let mut client = server.connect();
         client.write_all(b"x").unwrap();
@@ -198,10 +198,12 @@ fn callers_that_come_and_go_leave_nothing_behind() {
     assert_eq!((info.count_current, info.bytes_current), (0, 0));
 }
 
+// The poll(2) backend keeps tables of its own for each descriptor.
+#[cfg(not(mio_unsupported_force_poll_poll))]
 #[test]
 fn an_idle_connection_takes_at_most_128_bytes_of_heap() {
     const CONNECTIONS: usize = 400;
-    let mut server = Server::start(Framing::Lines, loopback());
+    let mut server = Server::start(Framing::Lines, &loopback());
     let mut clients = Vec::with_capacity(CONNECTIONS);
     let info = measure(|| {
         for _ in 0..CONNECTIONS {

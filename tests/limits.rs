@@ -232,7 +232,7 @@ fn a_peer_that_stops_reading_runs_into_the_write_timeout() {
         ..Limits::default()
     });
     world.handler.open = Some(Box::new(|_, connection| {
-        assert_eq!(connection.write(&[0; 10 << 20]), Pressure::High);
+        assert_eq!(connection.write(&[0; 15 << 20]), Pressure::High);
     }));
     let (_, address) = world.listen_with(&narrow());
     let mut client = connect(address);
@@ -241,7 +241,7 @@ fn a_peer_that_stops_reading_runs_into_the_write_timeout() {
     let start = Instant::now();
     let mut last = start;
     let mut longest = Duration::ZERO;
-    let mut buffer = [0; 64 << 10];
+    let mut buffer = [0; 16 << 10];
     while start.elapsed() < 3 * TIMEOUT {
         world.turn();
         if last.elapsed() > Duration::from_millis(10) {

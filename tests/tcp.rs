@@ -235,8 +235,11 @@ fn on_close_comes_exactly_once_and_with_the_reason_whatever_ends_a_connection() 
         ),
     ];
     for (number, (act, then, reason)) in ways.into_iter().enumerate() {
+        // Where the drain is to cut, the peer's end must not be given up before.
+        let cuts = reason == CloseReason::Cut;
+        let linger = if cuts { 60_000 } else { 100 };
         let mut world = World::with(Limits {
-            linger_timeout: Duration::from_millis(100),
+            linger_timeout: Duration::from_millis(linger),
             ..Limits::default()
         });
         world.handler.accept = Some(Box::new(move |_, _, _| Some(number as u64)));
