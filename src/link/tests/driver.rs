@@ -284,7 +284,10 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
     fn drive_on(&mut self, spent: u32) {
         let mut budget = self.shared.limits.io_budget - spent;
         self.queued = false;
+        let mut steps = 0;
         loop {
+            steps += 1;
+            assert!(steps < 10_000, "a turn without an end: {:?}", self.link);
             let calls = self.calls();
             let step = self
                 .link
