@@ -129,6 +129,11 @@ pub(crate) fn is_blocked(error: &io::Error) -> bool {
         || (cfg!(mio_unsupported_force_poll_poll) && error.kind() == io::ErrorKind::NotFound)
 }
 
+/// An error that says "not now", for what has its own way of saying so.
+pub(crate) fn not_now() -> io::Error {
+    io::ErrorKind::WouldBlock.into()
+}
+
 /// Whether `error` only says that a signal came: the call is to be made again.
 #[inline]
 pub(crate) fn is_interrupted(error: &io::Error) -> bool {

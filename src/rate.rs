@@ -141,6 +141,7 @@ impl SourceBuckets {
     }
 
     /// How many sources have a place.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.places.len()
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::error::CloseReason;
 use crate::link::{Link, Phase, Pressure, Shared};
 use crate::net::TcpStream;
+use crate::options::Keepalive;
 use crate::token::ConnectionId;
 
 use super::{Context, Slot};
@@ -203,6 +204,22 @@ impl<'a, S> Connection<'a, S> {
     /// As the system gives them.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.slot().link.stream().local_addr()
+    }
+
+    /// Sends small writes at once, or lets the system gather them (`TCP_NODELAY`).
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.slot().link.stream().set_nodelay(on)
+    }
+
+    /// Has the system probe the peer when it falls silent.
+    ///
+    /// # Errors
+    /// `InvalidInput` for numbers that the system doesn't take.
+    pub fn set_keepalive(&self, keepalive: Keepalive) -> io::Result<()> {
+        self.slot().link.stream().set_keepalive(keepalive)
     }
 
     /// Everything else in the reactor: this is the way to other connections.

@@ -9,7 +9,7 @@ use nix::libc;
 use nix::sys::socket::{self, MsgFlags, sockopt};
 
 use super::open;
-use crate::nonblocking::{Stream, is_blocked};
+use crate::nonblocking::{Stream, is_blocked, not_now};
 use crate::options::{ConnectOptions, Keepalive, ListenOptions};
 
 /// Keeps a write to a connection that the peer has reset from raising SIGPIPE, which an embedder
@@ -117,7 +117,7 @@ impl TcpStream {
 fn not_yet_is_blocked(error: io::Error) -> io::Error {
     let in_progress = error.raw_os_error() == Some(Errno::EINPROGRESS as i32);
     if in_progress || error.kind() == io::ErrorKind::NotConnected {
-        return io::ErrorKind::WouldBlock.into();
+        return not_now();
     }
     error
 }

@@ -136,6 +136,7 @@ impl UdpSocket {
     }
 
     /// The only peer, for a connected socket.
+    #[cfg(test)]
     pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer
     }
