@@ -1,0 +1,407 @@
+//! `oread serve` from outside: what it says, how it ends, and that its limits hold. The real binary is
+//! run.
+#![cfg(feature = "cli")]
+// Clippy knows functions with #[test] as tests, not those that they share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/cli.rs"]
+mod cli;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream, UdpSocket};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use cli::{LONG, Server, oread, signal, wait};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Sends `bytes`, and expects them back.
+fn echoed(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).unwrap();
+    let mut back = vec![0; bytes.len()];
+    stream.read_exact(&mut back).unwrap();
+    assert!(back == bytes, "{} bytes come back changed", bytes.len());
+}
+
+/// A server without `--json`, and what it says.
+fn in_words(arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
+    let mut child = oread("serve")
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    (child, output)
+}
+
+#[test]
+fn at_the_start_it_says_where_it_listens_how_to_try_it_and_how_to_stop_it() {
+    let (mut child, mut output) = in_words(&["127.0.0.1:0"]);
+    let mut said = String::new();
+    while !said.contains("stop it") {
+        assert_ne!(output.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    let first = said.lines().next().unwrap();
+    let port = first.strip_prefix("listening on TCP 127.0.0.1:").unwrap();
+    assert_ne!(port.parse(), Ok(0_u16));
+    for words in [
+        format!("listening on UDP 127.0.0.1:{port}\n"),
+        " connections at a time; the limit of file descriptors allows ".to_owned(),
+        format!("try it with `nc 127.0.0.1 {port}`\n"),
+        format!("`oread connect 127.0.0.1:{port}`\n"),
+        format!("`oread connect --udp 127.0.0.1:{port}`\n"),
+        format!("stop it with Ctrl-C or `kill {}`", child.id()),
+    ] {
+        assert!(said.contains(&words), "{words:?} is not in {said}");
+    }
+    TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    signal(child.id(), "TERM");
+    let mut summary = String::new();
+    output.read_to_string(&mut summary).unwrap();
+    assert_eq!(wait(&mut child).code(), Some(0));
+    for words in ["served for ", "\n  bytes ", "1 accepted, 0 refused"] {
+        assert!(summary.contains(words), "{words:?} is not in {summary}");
+    }
+}
+
+#[test]
+fn in_json_the_summary_has_every_counter_by_name() {
+    let server = Server::start(&[]);
+    assert_eq!(server.ready["threads"], 1);
+    assert!(server.ready["max_connections"].as_u64().unwrap() > 0);
+    let mut stream = server.connect();
+    echoed(&mut stream, b"hello");
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    socket.send_to(b"dgram", server.udp()).unwrap();
+    socket.recv_from(&mut [0; 8]).unwrap();
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0));
+    for (name, expected) in [
+        ("accepted", 1),
+        ("refused", 0),
+        ("open", 0),
+        ("peak_open", 1),
+        ("bytes_in", 5),
+        ("bytes_out", 5),
+        ("frames_in", 1),
+        ("frames_out", 1),
+        ("datagrams_in", 1),
+        ("datagrams_out", 1),
+        ("datagrams_dropped", 0),
+        ("reads_paused", 0),
+        ("accept_pauses", 0),
+        ("limit_pauses", 0),
+        ("budget_hits", 0),
+        ("cut", 0),
+    ] {
+        assert_eq!(ended.count(name), expected, "{name}");
+    }
+    for name in oread::CloseReason::NAMES {
+        let expected = u64::from(name == "finished");
+        assert_eq!(ended.summary()["closed"][name], expected, "{name}");
+    }
+}
+
+#[test]
+fn a_signal_drains_what_has_arrived_is_answered_and_the_exit_code_is_0() {
+    for name in ["INT", "TERM"] {
+        let server = Server::start(&[]);
+        let mut stream = server.connect();
+        echoed(&mut stream, b"first");
+        signal(server.pid(), name);
+        let mut rest = Vec::new();
+        // The end comes in order, and not as a reset.
+        stream.read_to_end(&mut rest).unwrap();
+        drop(stream);
+        let ended = server.end();
+        assert_eq!((ended.code, rest.len()), (Some(0), 0));
+        assert_eq!(ended.count("cut"), 0);
+        assert_eq!(ended.summary()["closed"]["drained"], 1);
+        let words = format!("SIG{name}: draining");
+        assert!(ended.log.iter().any(|line| line.contains(&words)));
+    }
+}
+
+#[test]
+fn a_connection_that_does_not_end_is_cut_off_at_the_drain_s_deadline() {
+    let server = Server::start(&["--drain-timeout", "200ms"]);
+    let mut stream = server.connect();
+    echoed(&mut stream, b"first");
+    let ended = server.stop();
+    assert_eq!((ended.code, ended.count("cut")), (Some(0), 1));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (second, code) in [("INT", 130), ("TERM", 143)] {
+        let server = Server::start(&["--drain-timeout", "1h"]);
+        let mut stream = server.connect();
+        echoed(&mut stream, b"a connection that the drain waits for");
+        signal(server.pid(), "TERM");
+        server.log_line("draining");
+        signal(server.pid(), second);
+        assert_eq!(server.end().code, Some(code));
+    }
+}
+
+#[test]
+fn an_address_in_use_is_exit_code_1_and_clear_words_with_threads_too() {
+    for threads in ["1", "2"] {
+        let server = Server::start(&["--threads", threads]);
+        let address = server.tcp().to_string();
+        for transport in ["--tcp", "--udp"] {
+            let output = oread("serve")
+                .args([transport, &address, "--threads", threads])
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            let name = transport.trim_start_matches('-').to_uppercase();
+            let words = format!("can't bind {name} {address}: the address is in use");
+            assert!(said.contains(&words), "{said}");
+            assert!(output.stdout.is_empty());
+        }
+        assert_eq!(server.stop().code, Some(0));
+    }
+}
+
+#[test]
+fn threads_share_the_ports_and_their_counters_are_summed() {
+    let mut server = Server::start(&["--threads", "3", "--stats", "50ms"]);
+    assert_eq!(
+        (server.listening.len(), &server.ready["threads"]),
+        (2, &3.into())
+    );
+    let mut streams: Vec<TcpStream> = (0..60).map(|_| server.connect()).collect();
+    for stream in &mut streams {
+        echoed(stream, b"to whichever of them");
+    }
+    let (sent, sockets) = (20_u64, 20);
+    for _ in 0..sockets {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        socket.send_to(b"dgram", server.udp()).unwrap();
+        socket.recv_from(&mut [0; 8]).unwrap();
+    }
+    // The line of counters comes to know of all reactors too.
+    while server.event()["accepted"] != 60 {}
+    drop(streams);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0));
+    assert_eq!((ended.count("accepted"), ended.count("open")), (60, 0));
+    assert_eq!(ended.count("bytes_in"), 60 * 20);
+    assert_eq!(ended.count("datagrams_out"), sent);
+}
+
+#[test]
+fn at_the_most_connections_callers_wait_until_one_leaves() {
+    let server = Server::start(&["--max-connections", "2"]);
+    assert_eq!(server.ready["max_connections"], 2);
+    let (mut first, mut second) = (server.connect(), server.connect());
+    echoed(&mut first, b"1");
+    echoed(&mut second, b"2");
+    let mut third = server.connect();
+    third.write_all(b"3").unwrap();
+    echoed(&mut second, b"2 again");
+    drop(first);
+    third.read_exact(&mut [0; 1]).unwrap();
+    drop((second, third));
+    let ended = server.stop();
+    assert_eq!((ended.count("accepted"), ended.count("peak_open")), (3, 2));
+    assert!(ended.count("limit_pauses") > 0);
+}
+
+#[test]
+fn counters_are_told_every_so_often() {
+    let mut server = Server::start(&["--stats", "20ms"]);
+    let mut stream = server.connect();
+    echoed(&mut stream, b"hello");
+    let mut last = 0;
+    for _ in 0..3 {
+        let event = server.event();
+        assert_eq!(event["event"], "stats");
+        let uptime = event["uptime_ms"].as_u64().unwrap();
+        assert!(uptime >= last, "{uptime} ms after {last} ms");
+        last = uptime;
+    }
+    while server.event()["bytes_in"] != 5 {}
+}
+
+#[test]
+fn each_message_is_logged_escaped_and_cut() {
+    let server = Server::start(&["-vv"]);
+    let mut stream = server.connect();
+    let peer = stream.local_addr().unwrap();
+    echoed(&mut stream, b"\x1b[2J\n\xff\xc2\x9b text \"q\"");
+    let shown = r#"\x1b[2J\n\xff\u{9b} text \"q\""#;
+    server.log_line(&format!("connected {peer}"));
+    server.log_line(&format!("received from {peer}: {shown}"));
+    server.log_line(&format!("sent to {peer}: {shown}"));
+    echoed(&mut stream, &[b'a'; 1000]);
+    let long = server.log_line(&format!("received from {peer}: aaa"));
+    assert!(long.ends_with("a\u{2026} (1,000 bytes)"), "{long}");
+    assert!(long.len() < 500, "{long}");
+    drop(stream);
+    server.log_line(&format!("disconnected {peer}"));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"dgram\x07", server.udp()).unwrap();
+    let peer = socket.local_addr().unwrap();
+    server.log_line(&format!("received from {peer}: dgram\\x07"));
+}
+
+#[test]
+fn a_frame_that_is_too_long_is_told_once_and_what_was_before_it_is_answered() {
+    let server = Server::start(&["--framing", "lines", "--max-frame", "16"]);
+    let mut stream = server.connect();
+    let peer = stream.local_addr().unwrap();
+    let mut input = b"one\ntwo\n".to_vec();
+    input.extend([b'x'; 100_000]);
+    stream.write_all(&input).unwrap();
+    let mut answers = Vec::new();
+    // A close with unread input would be a reset, which destroys answers.
+    stream.read_to_end(&mut answers).unwrap();
+    assert_eq!(answers, b"one\ntwo\n");
+    drop(stream);
+    let ended = server.stop();
+    let told = ended.log.iter().filter(|line| line.contains("warn"));
+    let told: Vec<&String> = told.collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains(&format!("closing {peer}: ")), "{told:?}");
+    assert_eq!(ended.summary()["closed"]["frame_too_long"], 1);
+    assert_eq!(
+        (ended.count("frames_in"), ended.count("frames_bad")),
+        (2, 1)
+    );
+}
+
+#[test]
+fn a_frame_longer_than_the_usual_output_limit_is_answered_whole() {
+    let server = Server::start(&["--framing", "length:u32", "--max-frame", "40MiB"]);
+    let mut stream = server.connect();
+    let len = 40_u32 << 20;
+    let mut frame = len.to_be_bytes().to_vec();
+    frame.resize(4 + len as usize, b'x');
+    // Not read before all is sent: whatever the socket does not take has to wait in the server.
+    echoed(&mut stream, &frame);
+    drop(stream);
+    assert_eq!(server.stop().summary()["closed"]["finished"], 1);
+}
+
+#[test]
+fn the_backlog_that_the_system_allows_is_told_when_it_is_another() {
+    let path = "/proc/sys/net/core/somaxconn";
+    let Some(most) = std::fs::read_to_string(path).ok() else {
+        println!("skipped: this system does not say what it caps the backlog at");
+        return;
+    };
+    let most: u64 = most.trim().parse().unwrap();
+    let server = Server::start(&["--backlog", &(most + 1).to_string()]);
+    server.log_line(&format!("caps the backlog: {most}, not {}", most + 1));
+}
+
+#[test]
+fn a_reader_who_is_gone_at_the_start_ends_it_in_silence() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = oread("serve")
+        .arg("127.0.0.1:0")
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn a_reader_who_leaves_later_does_not_end_it() {
+    let (child, mut output) = in_words(&["127.0.0.1:0", "--stats", "10ms"]);
+    let mut child = child;
+    let mut first = String::new();
+    output.read_line(&mut first).unwrap();
+    let address = first.strip_prefix("listening on TCP ").unwrap().trim_end();
+    let mut said = String::new();
+    while !said.contains("stop it") {
+        output.read_line(&mut said).unwrap();
+    }
+    drop(output);
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    for _ in 0..200 {
+        echoed(&mut stream, b"still there");
+    }
+    drop(stream);
+    signal(child.id(), "TERM");
+    assert_eq!(wait(&mut child).code(), Some(0));
+}
+
+/// Raises this process's limit of descriptors as far as it goes, and gives it.
+fn descriptors() -> u64 {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    }
+}
+
+/// Opens so many connections at once, and has each answered twice: when it is new, and when all are
+/// there.
+fn hold(server: &Server, count: usize) {
+    let mut streams: Vec<TcpStream> = (0..count).map(|_| server.connect()).collect();
+    for round in 0..2_u32 {
+        for (number, stream) in (0_u32..).zip(&mut streams) {
+            stream
+                .write_all(&(round << 24 | number).to_be_bytes())
+                .unwrap();
+        }
+        for (number, stream) in (0_u32..).zip(&mut streams) {
+            let mut answer = [0; 4];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(u32::from_be_bytes(answer), round << 24 | number);
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_connections_at_once_are_each_answered() {
+    // Both ends count, each in its own process. The other tests of this file have some as well.
+    let possible = descriptors().saturating_sub(300);
+    let server = Server::start(&[]);
+    let count = server.ready["max_connections"]
+        .as_u64()
+        .unwrap()
+        .min(possible)
+        .min(10_000);
+    assert!(count >= 400, "descriptors for {count} connections only");
+    println!("{count} connections");
+    hold(&server, count as usize);
+    let ended = server.stop();
+    assert_eq!(
+        (ended.count("accepted"), ended.count("peak_open")),
+        (count, count)
+    );
+    assert_eq!(ended.count("bytes_out"), 8 * count);
+}
+
+#[test]
+fn under_a_limit_of_1024_descriptors_at_least_400_connections_are_served() {
+    descriptors();
+    let mut command = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_oread");
+    command.args([
+        "-c",
+        "ulimit -n 1024; exec \"$0\" serve 127.0.0.1:0 --json",
+        program,
+    ]);
+    command.env_remove("RUST_LOG");
+    let server = Server::run(command);
+    let allowed = server.ready["max_connections"].as_u64().unwrap();
+    assert!((400..1024).contains(&allowed), "{allowed}");
+    hold(&server, 400);
+    assert_eq!(server.stop().count("peak_open"), 400);
+}
