@@ -152,7 +152,8 @@ impl Echo {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Echoes the whole frames at the start of `data`: they lie side by side, so they are one write.
+    /// Echoes the whole frames at the start of `data`: they lie side by side, so they are one write. Raw bytes are one frame.
+    #[inline(never)]
     fn echo_frames(&mut self, connection: &mut Connection<'_, EchoSession>, data: &[u8]) -> usize {
         let scanned = connection.session().scanned;
         let mut frames = self
@@ -266,16 +267,14 @@ impl Handler for Echo {
         debug!("connected {}", Peer::of(connection));
     }
 
-    #[inline]
+    #[inline(always)]
     fn on_data(&mut self, connection: &mut Connection<'_, EchoSession>, data: &[u8]) -> usize {
-        if self.options.framing != Framing::Raw {
+        if self.options.framing != Framing::Raw || log_enabled!(Trace) {
             return self.echo_frames(connection, data);
         }
         self.stats.frames_in += 1;
-        self.show_frames(connection, "received from", data);
-        connection.write(data);
         self.stats.frames_out += 1;
-        self.show_frames(connection, "sent to", data);
+        connection.write(data);
         data.len()
     }
 

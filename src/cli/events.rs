@@ -39,18 +39,18 @@ impl JsonLine {
     /// The event `name`, without any other field.
     pub(crate) fn new(name: &str) -> JsonLine {
         let mut line = JsonLine(String::from("{"));
-        line.push("event", name.into());
+        line.push("event", &name.into());
         line
     }
 
     /// Adds a field.
     #[must_use]
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> JsonLine {
-        self.push(name, value.into());
+        self.push(name, &value.into());
         self
     }
 
-    fn push(&mut self, name: &str, value: Value) {
+    fn push(&mut self, name: &str, value: &Value) {
         if self.0.len() > 1 {
             self.0.push(',');
         }

@@ -1,7 +1,8 @@
 //! A stream that does what a script says, for tests of the link without sockets.
 //!
-//! It's as hard on its link as an edge-triggered poll is: it says once that bytes came, or that there is room again, and
-//! never reminds. A link that forgets what it was told is stranded, and its test fails.
+//! It's as hard on its link as an edge-triggered poll is: it says once that bytes came, or that
+//! there is room again, and never reminds. A link that forgets what it was told is stranded, and
+//! its test fails.
 
 use std::collections::VecDeque;
 use std::io;
@@ -53,11 +54,11 @@ pub(super) struct Calls {
 
 /// A scripted stream.
 ///
-/// With `SHORT` it's as a socket under epoll: bytes that arrived one after the other are read in one piece, a short read
-/// or write shows that the socket is empty or full (but for the end, an error and the urgent mark behind the bytes),
-/// every arrival is an event, and room is one after a short or refused write. Without `SHORT` it's as under mio's
-/// poll(2) backend: a read or write may come short at every line of the script, and an event comes only after
-/// a refusal.
+/// With `SHORT` it's as a socket under epoll: bytes that arrived one after the other are read in
+/// one piece, a short read or write shows that the socket is empty or full (but for the end, an
+/// error and the urgent mark behind the bytes), every arrival is an event, and room is one after a
+/// short or refused write. Without `SHORT` it's as under mio's poll(2) backend: a read or write may
+/// come short at every line of the script, and an event comes only after a refusal.
 #[derive(Debug)]
 pub(super) struct Script<const SHORT: bool> {
     reads: VecDeque<Read>,
@@ -81,7 +82,8 @@ pub(super) struct Script<const SHORT: bool> {
 }
 
 impl<const SHORT: bool> Script<SHORT> {
-    /// A stream on which nothing has arrived yet, and which has room as far as the first lines of `writes` say.
+    /// A stream on which nothing has arrived yet, and which has room as far as the first lines of
+    /// `writes` say.
     pub(super) fn new(
         reads: impl IntoIterator<Item = Read>,
         writes: impl IntoIterator<Item = Write>,
@@ -101,8 +103,8 @@ impl<const SHORT: bool> Script<SHORT> {
         }
     }
 
-    /// Lets what stands before the next `Blocked` arrive. Gives the event for it, which is empty where the backend would
-    /// be silent; `None` when nothing more comes.
+    /// Lets what stands before the next `Blocked` arrive. Gives the event for it, which is empty
+    /// where the backend would be silent; `None` when nothing more comes.
     pub(super) fn arrive(&mut self) -> Option<Readiness> {
         let at = self.reads.iter().position(|read| *read == Read::Blocked)?;
         self.reads.remove(at);
@@ -122,8 +124,8 @@ impl<const SHORT: bool> Script<SHORT> {
         Some(if silent { Readiness::EMPTY } else { event })
     }
 
-    /// Frees the room that stands behind the next `Blocked`. Gives the event for it, which is empty where the backend
-    /// would be silent; `None` when nobody waits for room.
+    /// Frees the room that stands behind the next `Blocked`. Gives the event for it, which is empty
+    /// where the backend would be silent; `None` when nobody waits for room.
     pub(super) fn make_room(&mut self) -> Option<Readiness> {
         if !std::mem::replace(&mut self.write_armed, false) {
             return None;

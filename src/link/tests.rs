@@ -11,8 +11,8 @@ use super::{Phase, Pressure};
 use crate::limits::Limits;
 use driver::{Driver, Hands, Seen, answer};
 
-/// Tests that must hold on both kinds of streams: where a short read or write shows that there is no more for now, and
-/// where it shows nothing.
+/// Tests that must hold on both kinds of streams: where a short read or write shows that there is
+/// no more for now, and where it shows nothing.
 macro_rules! on_both {
     ($(fn $name:ident<$short:ident>() $body:block)*) => {$(
         #[test]

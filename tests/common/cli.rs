@@ -2,6 +2,8 @@
 //! Whatever is started here is ended here.
 #![allow(dead_code, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Children are waited for, or killed by their owner's `Drop`; a test that panics before that fails.
+#![allow(clippy::zombie_processes)]
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -232,7 +234,7 @@ pub struct Client {
 
 impl Client {
     /// Connects to `address` with more arguments.
-    pub fn start(address: impl ToString, arguments: &[&str]) -> Client {
+    pub fn start(address: impl std::fmt::Display, arguments: &[&str]) -> Client {
         let mut command = oread("connect");
         command.arg(address.to_string()).args(arguments);
         Client::run(command)

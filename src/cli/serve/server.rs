@@ -129,6 +129,7 @@ impl Handler for Server {
         self.echo.on_open(connection);
     }
 
+    #[inline(always)]
     fn on_data(&mut self, connection: &mut Connection<'_, EchoSession>, data: &[u8]) -> usize {
         self.echo.on_data(connection, data)
     }

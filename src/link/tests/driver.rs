@@ -1,4 +1,5 @@
-//! A stand-in for the reactor: it turns steps into callbacks and delivers a script's events, each once.
+//! A stand-in for the reactor: it turns steps into callbacks and delivers a script's events, each
+//! once.
 
 use crate::error::CloseReason;
 use crate::limits::Limits;

@@ -65,7 +65,8 @@ on_both! {
     }
 
     fn a_close_with_unread_input_lingers_within_its_bound<SHORT>() {
-        let limits = Limits { linger_bytes: 100, read_buffer: 10, io_budget: 2, ..Limits::default() };
+        let limits =
+            Limits { linger_bytes: 100, read_buffer: 10, io_budget: 2, ..Limits::default() };
         let script = Script::<SHORT>::new([bytes(&[1; 1000])], []);
         let mut driver = Driver::new(script, limits, answer(|link, _| {
             link.write(b"bye");
@@ -271,7 +272,8 @@ on_both! {
         let script = Script::<SHORT>::new([bytes(b"abc"), Read::Eof], []);
         let mut driver = Driver::new(script, Limits::default(), answer(echo));
         driver.arrive();
-        // The driver itself asserts that the link says no more but that it's closed, and leaves its stream alone.
+        // The driver itself asserts that the link says no more but that it's closed, and leaves its
+        // stream alone.
         driver.event(Readiness::READABLE | Readiness::WRITABLE | Readiness::ERROR);
         driver.outside(|link| link.resume());
         driver.outside(|link| link.finish());
@@ -284,8 +286,8 @@ on_both! {
 
     fn finish_before_the_handshake_sends_what_was_written_and_a_fin<SHORT>() {
         let script = Script::<SHORT>::new([bytes(b"reply"), Read::Eof], []);
-        let mut driver =
-            Driver::in_phase(script, Limits::default(), answer(|_, data| data.len()), Phase::Connecting);
+        let play = answer(|_, data| data.len());
+        let mut driver = Driver::in_phase(script, Limits::default(), play, Phase::Connecting);
         driver.outside(|link| {
             link.write(b"request");
             link.finish();
@@ -301,7 +303,8 @@ on_both! {
 
     fn close_before_the_handshake_ends_at_once<SHORT>() {
         let script = Script::<SHORT>::new([], []);
-        let mut driver = Driver::in_phase(script, Limits::default(), answer(echo), Phase::Connecting);
+        let mut driver =
+            Driver::in_phase(script, Limits::default(), answer(echo), Phase::Connecting);
         driver.link.close(&mut driver.shared, CloseReason::Closed);
         assert_eq!(driver.link.phase(), Phase::Closed);
         assert!(!driver.link.was_opened());

@@ -124,7 +124,8 @@ on_both! {
     fn unconsumed_input_comes_again_in_front_of_new<SHORT>() {
         let reads = [bytes(b"ab"), Read::Blocked, bytes(b"cd"), Read::Blocked, bytes(b"ef")];
         let script = Script::<SHORT>::new(reads, []);
-        let mut driver = Driver::new(script, Limits::default(), answer(|_, data| data.len() / 3 * 3));
+        let play = answer(|_, data| data.len() / 3 * 3);
+        let mut driver = Driver::new(script, Limits::default(), play);
         driver.settle();
         assert_eq!(driver.seen, [data(b"ab"), data(b"abcd"), data(b"def")]);
         assert!(driver.link.is_plain());
@@ -301,7 +302,10 @@ on_both! {
         let script = Script::<SHORT>::new(reads, full([]));
         let mut driver = Driver::new(script, limits, answer(echo));
         let mut other = Link::new(
-            Script::<SHORT>::new([bytes(b"hello, world"), Read::Blocked, bytes(b"again")], full([])),
+            Script::<SHORT>::new(
+                [bytes(b"hello, world"), Read::Blocked, bytes(b"again")],
+                full([]),
+            ),
             Phase::Open,
         );
         let mut read_other = |driver: &mut Driver<_, SHORT>| {
@@ -323,8 +327,8 @@ on_both! {
         assert_eq!(driver.seen.len(), 1, "read while all together have too much");
         assert!(read_other(&mut driver), "held back with nothing pending");
         assert!(!read_other(&mut driver), "read while all together have too much");
-        // Its own output is out: what the other has, too much for both, is none of its business, and no
-        // arrival will remind it.
+        // Its own output is out: what the other has, too much for both, is none of its business,
+        // and no arrival will remind it.
         driver.link.ready(Readiness::WRITABLE);
         driver.link.stream.make_room();
         let scratch = &mut [0; 64];

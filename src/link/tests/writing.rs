@@ -205,7 +205,8 @@ on_both! {
     }
 
     fn a_write_after_the_end_is_dropped_and_counted<SHORT>() {
-        let ends: [fn(&mut Hands<'_>); 2] = [|link| link.finish(), |link| link.close(CloseReason::Closed)];
+        let ends: [fn(&mut Hands<'_>); 2] =
+            [|link| link.finish(), |link| link.close(CloseReason::Closed)];
         for end in ends {
             let script = Script::<SHORT>::new([bytes(b"go")], []);
             let mut driver = Driver::new(script, Limits::default(), answer(move |link, data| {
@@ -304,7 +305,8 @@ on_both! {
 
     fn what_is_written_before_the_handshake_waits_for_it<SHORT>() {
         let script = Script::<SHORT>::new([bytes(b"hi"), Read::Eof], []);
-        let mut driver = Driver::in_phase(script, Limits::default(), answer(echo), Phase::Connecting);
+        let mut driver =
+            Driver::in_phase(script, Limits::default(), answer(echo), Phase::Connecting);
         driver.outside(|link| link.write(b"hello "));
         assert_eq!(driver.calls().writes, 0);
         assert!(!driver.link.was_opened());
