@@ -165,7 +165,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Output")]
     pub(crate) stats: Option<Duration>,
 
-    /// Print events as lines of JSON on standard output, not as words on standard error
+    /// Print events as lines of JSON, not as words
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
 

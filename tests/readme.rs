@@ -1,0 +1,162 @@
+//! What the README says is so: its code is the examples' text, its files are there, its options exist, and its errors
+//! are those that the program gives.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The fenced blocks of a page: their language, and their lines.
+fn blocks(page: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut blocks: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut inside = false;
+    for line in page.lines() {
+        match line.strip_prefix("```") {
+            Some(_) if inside => inside = false,
+            Some(language) => {
+                inside = true;
+                blocks.push((language, Vec::new()));
+            }
+            None if inside => blocks.last_mut().unwrap().1.push(line),
+            None => {}
+        }
+    }
+    assert!(!inside, "a block is not closed");
+    blocks
+}
+
+#[test]
+fn the_first_two_commands_serve_and_test() {
+    let page = read("README.md");
+    let shell: Vec<_> = blocks(&page)
+        .into_iter()
+        .filter(|(language, _)| *language == "sh")
+        .collect();
+    assert_eq!(shell[0].1, ["cargo run --release -- serve"]);
+    assert_eq!(shell[1].1, ["cargo test"]);
+}
+
+#[test]
+fn the_code_is_that_of_the_examples() {
+    let page = read("README.md");
+    let quoted = blocks(&page)
+        .into_iter()
+        .filter(|(language, _)| *language == "rust")
+        .map(|(_, lines)| lines.join("\n") + "\n");
+    let examples = ["examples/embed.rs", "examples/own_loop.rs"].map(read);
+    assert!(quoted.eq(examples), "quote the examples anew");
+}
+
+#[test]
+fn every_file_that_is_named_is_there() {
+    for page in ["README.md", "docs/ARCHITECTURE.md", "docs/PITFALLS.md"] {
+        let text = read(page);
+        let named = text
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .map(|part| part.split("::").next().unwrap());
+        let linked = text
+            .split("](")
+            .skip(1)
+            .map(|rest| rest.split(')').next().unwrap());
+        let folder = root().join(page);
+        let folder = folder.parent().unwrap();
+        for path in linked.filter(|path| !path.starts_with("http") && !path.starts_with('#')) {
+            assert!(folder.join(path).exists(), "{page} links to {path}");
+        }
+        let of_ours = ["src/", "tests/", "docs/", "examples/", ".ci/"];
+        for path in named.filter(|path| of_ours.iter().any(|start| path.starts_with(start))) {
+            assert!(root().join(path).exists(), "{page} names {path}");
+        }
+    }
+}
+
+#[test]
+fn every_callback_and_every_limit_of_the_tables_is_there() {
+    let page = read("README.md");
+    let (handler, limits) = (read("src/handler.rs"), read("src/limits.rs"));
+    let callbacks: Vec<&str> = handler
+        .split("    fn ")
+        .skip(1)
+        .map(|rest| rest.split('(').next().unwrap())
+        .filter(|name| name.starts_with("on_"))
+        .collect();
+    for name in callbacks {
+        assert!(page.contains(&format!("| `{name}` |")), "no {name}");
+    }
+    let table = page.split("### What bounds what").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    for name in table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| what"))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+    {
+        assert!(limits.contains(&format!("pub {name}: ")), "no limit {name}");
+    }
+}
+
+#[cfg(feature = "cli")]
+mod program {
+    use std::process::{Command, Output, Stdio};
+
+    use super::{blocks, read};
+
+    fn oread(arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_oread"))
+            .args(arguments)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    #[test]
+    fn every_option_exists() {
+        let page = read("README.md");
+        let help = |command| String::from_utf8(oread(&[command, "--help"]).stdout).unwrap();
+        let helps = help("serve") + &help("connect");
+        let options = page
+            .split([' ', '`', '\n'])
+            .map(|word| word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()))
+            .filter(|word| word.starts_with("--"));
+        // Those of cargo.
+        let others = ["--release", "--path", "--bench", "--example"];
+        for option in options {
+            // As the help lists them: alone, or with what they take behind them.
+            let listed = helps
+                .split([' ', '\n', ','])
+                .any(|word| word.trim_end_matches("...") == option);
+            assert!(
+                listed || others.contains(&option),
+                "the README names {option}"
+            );
+        }
+    }
+
+    /// The section's commands end at once, so they are run and what they say is compared.
+    #[test]
+    fn bad_input_is_told_in_these_words() {
+        let page = read("README.md");
+        let section = page.split("### Bad input").nth(1).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let (_, lines) = blocks(section).remove(0);
+        let mut commands = 0;
+        for shown in lines.join("\n").split("$ oread ").skip(1) {
+            let (arguments, words) = shown.split_once('\n').unwrap();
+            let output = oread(&arguments.split(' ').collect::<Vec<_>>());
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(said.trim_end(), words.trim_end(), "oread {arguments}");
+            assert!(matches!(output.status.code(), Some(1 | 2)));
+            commands += 1;
+        }
+        assert!(commands >= 4);
+    }
+}
