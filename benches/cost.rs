@@ -20,13 +20,16 @@ const MESSAGE: usize = 64;
 /// Echoes of the shorter run.
 const ECHOES: usize = 10_000;
 
+/// Takes one figure, and puts it into words.
+type Measure = fn() -> io::Result<String>;
+
 fn main() {
     let chosen: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
     let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
-    let figures: [(&str, fn() -> io::Result<String>); 3] = [
+    let figures: [(&str, Measure); 3] = [
         ("syscalls", syscalls),
         ("instructions", instructions),
         ("memory", memory),
@@ -163,8 +166,8 @@ impl Server {
             .take()
             .ok_or_else(|| io::Error::other("no stdout"))?;
         let mut events = BufReader::new(stdout);
-        let (mut address, mut max_connections) = (None, 0);
-        loop {
+        let mut address = None;
+        let max_connections = loop {
             let mut line = String::new();
             if events.read_line(&mut line)? == 0 {
                 return Err(io::Error::other("the server did not start"));
@@ -174,10 +177,9 @@ impl Server {
                 address = text.parse().ok();
             }
             if event["event"] == "ready" {
-                max_connections = event["max_connections"].as_u64().unwrap_or(0) as usize;
-                break;
+                break event["max_connections"].as_u64().unwrap_or(0) as usize;
             }
-        }
+        };
         let address = address.ok_or_else(|| io::Error::other("the server told no address"))?;
         Ok(Server {
             child,
