@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
 use crate::clock;
-use crate::net::Waker;
+use crate::net::{Waker, Woken};
 
 /// Speaks to a reactor from any thread: posts messages, asks it to drain or to stop. Clone it freely; it keeps nothing
 /// alive but the mailbox.
@@ -135,12 +135,13 @@ impl<M> std::error::Error for SendError<M> {}
 pub(crate) struct Mailbox<M> {
     sender: SyncSender<M>,
     receiver: Receiver<M>,
+    woken: Woken,
     control: Arc<Control>,
 }
 
 impl<M> Mailbox<M> {
     /// A mailbox for `size` messages, which wakes its reactor through `waker`.
-    pub(crate) fn new(size: usize, waker: Waker) -> Mailbox<M> {
+    pub(crate) fn new(size: usize, (waker, woken): (Waker, Woken)) -> Mailbox<M> {
         let (sender, receiver) = mpsc::sync_channel(size);
         let control = Arc::new(Control {
             waker,
@@ -151,6 +152,7 @@ impl<M> Mailbox<M> {
         Mailbox {
             sender,
             receiver,
+            woken,
             control,
         }
     }
@@ -164,7 +166,8 @@ impl<M> Mailbox<M> {
 
     /// Says that the wake-up was heard. To be called before the messages are taken: whoever posts one afterwards wakes the
     /// reactor anew, so none is left lying.
-    pub(crate) fn heard(&self) {
+    pub(crate) fn heard(&mut self) {
+        self.woken.hear();
         self.control.awake.swap(false, Ordering::AcqRel);
     }
 

@@ -14,7 +14,9 @@ mod tcp;
 #[cfg(test)]
 mod testing;
 mod udp;
+mod waker;
 
-pub(crate) use poll::{Events, Poll, Waker};
+pub(crate) use poll::{Events, Poll};
 pub(crate) use tcp::{TcpListener, TcpStream, dial};
 pub(crate) use udp::UdpSocket;
+pub(crate) use waker::{Waker, Woken};

@@ -58,6 +58,12 @@ impl Poll {
         }
     }
 
+    /// mio's own way in.
+    #[cfg(not(mio_unsupported_force_poll_poll))]
+    pub(super) fn registry(&self) -> &mio::Registry {
+        self.0.registry()
+    }
+
     /// Registers `stream` for everything, once for its life.
     ///
     /// # Errors
@@ -167,15 +173,6 @@ impl Poll {
     pub(crate) fn deregister_udp(&self, socket: &mut UdpSocket) -> io::Result<()> {
         forgotten(self.deregister_source(socket.source()))
     }
-
-    /// What wakes this selector from another thread, with an event for `token`. There may be only
-    /// one.
-    ///
-    /// # Errors
-    /// When there are no descriptors left.
-    pub(crate) fn waker(&self, token: usize) -> io::Result<Waker> {
-        mio::Waker::new(self.0.registry(), Token(token)).map(Waker)
-    }
 }
 
 /// With mio's poll(2) backend a descriptor may have been dropped after a hang-up: it is not there,
@@ -264,21 +261,6 @@ impl Event<'_> {
     }
 }
 
-/// Wakes a [`Poll`] from any thread.
-#[derive(Debug)]
-pub(crate) struct Waker(mio::Waker);
-
-impl Waker {
-    /// Makes the selector's current or next wait return with an event for the waker's token.
-    /// Several calls may come to one event.
-    ///
-    /// # Errors
-    /// As the system gives them.
-    pub(crate) fn wake(&self) -> io::Result<()> {
-        self.0.wake()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -305,7 +287,7 @@ mod tests {
     #[test]
     fn a_waker_ends_the_wait_of_another_thread() {
         let mut turns = Loop::new();
-        let waker = turns.poll.waker(7).unwrap();
+        let (waker, _woken) = turns.poll.waker(7).unwrap();
         let other = std::thread::spawn(move || waker.wake().map(|()| waker));
         turns.until_ready(7, Readiness::READABLE);
         other.join().unwrap().unwrap();
@@ -356,7 +338,7 @@ mod tests {
         let options = ListenOptions::new(address("127.0.0.1:0"));
         let _both = turns.pair(&options, 0);
         let mut events = Events::with_capacity(1);
-        let waker = turns.poll.waker(9).unwrap();
+        let (waker, _woken) = turns.poll.waker(9).unwrap();
         waker.wake().unwrap();
         turns.poll.wait(&mut events, ZERO).unwrap();
         assert!(events.iter().count() >= 1);
@@ -412,7 +394,7 @@ mod tests {
             .unwrap();
         outer.poll.wait(&mut outer.events, ZERO).unwrap();
         assert_eq!(outer.events.iter().count(), 0);
-        let waker = inner.waker(0).unwrap();
+        let (waker, _woken) = inner.waker(0).unwrap();
         waker.wake().unwrap();
         outer.until_ready(1, Readiness::READABLE);
     }
