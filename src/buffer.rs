@@ -64,6 +64,61 @@ impl Buffer {
     }
 }
 
+/// What the running callback writes to its own connection, until it returns: bytes up to a bound.
+///
+/// Its size is fixed, so that adding to it is one comparison and one copy; a `Vec` would ask every time whether it must
+/// grow, out of line.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    storage: Box<[u8]>,
+    /// Invariant: `len <= storage.len()`.
+    len: usize,
+}
+
+impl Gather {
+    /// An empty one that takes `bound` bytes.
+    pub(crate) fn new(bound: usize) -> Gather {
+        Gather {
+            storage: vec![0; bound].into_boxed_slice(),
+            len: 0,
+        }
+    }
+
+    /// Adds all of `bytes` if there's room for them; whether there was.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
+        let end = self.len + bytes.len();
+        match self.storage.get_mut(self.len..end) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len = end;
+                true
+            }
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.storage[..self.len]
+    }
+
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+}
+
 /// What one connection keeps while it has something to keep.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
@@ -172,6 +227,16 @@ mod tests {
             "{} bytes for 1,000",
             buffer.capacity()
         );
+    }
+
+    #[test]
+    fn what_is_gathered_is_whole_writes_up_to_the_bound() {
+        let mut gather = Gather::new(8);
+        assert!(gather.push(b"abcde") && !gather.push(b"fghi") && gather.push(b"fgh"));
+        assert_eq!(gather.bytes(), b"abcdefgh");
+        assert!(!gather.push(b"i") && gather.push(b""));
+        gather.clear();
+        assert!(gather.is_empty() && gather.push(b"12345678"));
     }
 
     #[test]

@@ -291,6 +291,11 @@ impl<S> Context<S> {
             || matches!(self.drain, Drain::Asked { .. } | Drain::Over { .. })
     }
 
+    /// Whether any deadline or timer is set.
+    pub(crate) fn has_timers(&self) -> bool {
+        !self.wheel.is_empty() || !self.timers.wheel().is_empty()
+    }
+
     /// The tick at which the next deadline or timer may be due.
     pub(crate) fn next_tick(&self) -> Option<u32> {
         let now = self.clock.tick();

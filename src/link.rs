@@ -32,7 +32,7 @@ mod script;
 mod tests;
 mod write;
 
-use crate::buffer::{Buffer, Buffers, Pool};
+use crate::buffer::{Buffer, Buffers, Gather, Pool};
 use crate::error::CloseReason;
 use crate::limits::Limits;
 use crate::nonblocking::Stream;
@@ -81,7 +81,7 @@ pub(crate) struct Link<S> {
 pub(crate) struct Shared {
     /// What the current callback has written to its own connection, and what has not gone out yet. Invariant: empty
     /// whenever no callback runs.
-    gathered: Vec<u8>,
+    gathered: Gather,
     pool: Pool,
     pub(crate) limits: Limits,
     pub(crate) stats: Stats,
@@ -90,7 +90,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(limits: Limits) -> Shared {
         Shared {
-            gathered: Vec::with_capacity(limits.gather),
+            gathered: Gather::new(limits.gather),
             pool: Pool::new(limits.pooled),
             limits,
             stats: Stats::default(),
@@ -135,11 +135,21 @@ impl<S: Stream> Link<S> {
             flags: if phase == Phase::Open {
                 flag::OPENED
             } else {
-                0
+                flag::NOT_OPEN
             },
             reason: None,
             linger_left: 0,
             buffers: None,
+        }
+    }
+
+    /// Changes the phase; nothing else does.
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        if phase == Phase::Open {
+            self.flags &= !flag::NOT_OPEN;
+        } else {
+            self.flags |= flag::NOT_OPEN;
         }
     }
 
@@ -187,7 +197,7 @@ impl<S: Stream> Link<S> {
     /// Whether the link is open, keeps nothing, and nothing but reading is to be done: as most are most of the time.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.phase == Phase::Open && self.flags & flag::ATTEND == 0 && self.buffers.is_none()
+        self.flags & flag::ATTEND == 0 && self.buffers.is_none()
     }
 
     /// Whether a read may give something.
@@ -292,7 +302,7 @@ impl<S: Stream> Link<S> {
     /// The handshake is done.
     pub(crate) fn connected(&mut self) {
         debug_assert_eq!(self.phase, Phase::Connecting);
-        self.phase = Phase::Open;
+        self.enter(Phase::Open);
         self.flags |= flag::OPENED;
     }
 

@@ -58,6 +58,10 @@ pub(crate) enum Outcome {
     Eof,
 }
 
+/// Says that where this is called is rarely come to, so that the compiler takes the other way for the one to inline on.
+#[cold]
+pub(crate) fn rarely() {}
+
 /// Reads once into `buffer`, which must not be empty.
 ///
 /// # Errors
@@ -79,6 +83,16 @@ pub(crate) fn write<S: Stream>(stream: &mut S, bytes: &[u8]) -> io::Result<Outco
     match stream.write(bytes) {
         Ok(count) if count > 0 => Ok(Outcome::Ready(count)),
         first => sort(first, || stream.write(bytes), Outcome::Blocked),
+    }
+}
+
+/// Writes `bytes`, which must not be empty, once. `None`: all of them are out, as nearly always; otherwise what
+/// [`write`] says.
+#[inline(always)]
+pub(crate) fn write_whole<S: Stream>(stream: &mut S, bytes: &[u8]) -> Option<io::Result<Outcome>> {
+    match stream.write(bytes) {
+        Ok(count) if count == bytes.len() => None,
+        first => Some(sort(first, || stream.write(bytes), Outcome::Blocked)),
     }
 }
 

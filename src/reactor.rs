@@ -21,7 +21,7 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::context::Context;
+use crate::context::{Context, Drain};
 use crate::handle::{Handle, Mailbox};
 use crate::handler::Handler;
 use crate::limits::Limits;
@@ -144,7 +144,9 @@ impl<H: Handler> Reactor<H> {
     /// # Errors
     /// Only what the system's poll gives; nothing that a peer does.
     pub fn turn(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<Turn> {
-        self.flush_dirty(handler);
+        if !self.context.dirty.is_empty() {
+            self.flush_dirty(handler);
+        }
         let timeout = shorter(timeout, self.next_timeout());
         self.context.poll.wait(&mut self.events, timeout)?;
         self.context.update_clock();
@@ -153,11 +155,21 @@ impl<H: Handler> Reactor<H> {
 
         let events = self.dispatch(handler);
         self.serve_ready(handler, earlier);
-        self.fire_timers(handler);
-        self.read_mail(handler);
-        self.flush_dirty(handler);
-        self.begin_drain(handler);
-        self.reap(handler);
+        if self.context.has_timers() {
+            self.fire_timers(handler);
+        }
+        if self.mail {
+            self.read_mail(handler);
+        }
+        if !self.context.dirty.is_empty() {
+            self.flush_dirty(handler);
+        }
+        if let Drain::Asked { deadline } = self.context.drain {
+            self.begin_drain(handler, deadline);
+        }
+        if !self.context.ended.is_empty() {
+            self.reap(handler);
+        }
 
         let ended = self.take_end();
         Ok(Turn {

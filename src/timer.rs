@@ -138,6 +138,8 @@ impl Head {
 pub(crate) struct Wheel {
     /// The present: the last time told. Every slot up to it has been emptied.
     now: Tick,
+    /// How many entries are armed: nearly every turn asks only whether there are any.
+    armed: u32,
     /// Whether the round has begun, so that what is in `SOON` waits for the next.
     in_round: bool,
     /// A bit for each bucket that has an entry: bucket `n` is bit `n % 64` of word `n / 64`, which
@@ -161,6 +163,7 @@ impl Wheel {
     pub(crate) fn new(now: Tick) -> Wheel {
         Wheel {
             now,
+            armed: 0,
             in_round: false,
             occupied: [0; TOP as usize + 1],
             heads: std::array::from_fn(|bucket| Head::empty(bucket as u32)),
@@ -169,7 +172,7 @@ impl Wheel {
 
     /// Whether nothing is armed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.occupied == [0; TOP as usize + 1]
+        self.armed == 0
     }
 
     /// Arms the entry at `index` for `deadline`; one that is armed already is moved.
@@ -183,6 +186,7 @@ impl Wheel {
         debug_assert!(index < HEADS, "an index that could be taken for a bucket");
         self.remove(arena, index);
         arena.links(index).deadline = deadline;
+        self.armed += 1;
         let bucket = self.bucket(deadline).unwrap_or(SOON);
         self.append(arena, bucket, index);
     }
@@ -196,6 +200,7 @@ impl Wheel {
             return;
         }
         (links.prev, links.next) = (UNARMED, UNARMED);
+        self.armed -= 1;
         self.set_next(arena, prev, next);
         self.set_prev(arena, next, prev);
         // Only a head has both for neighbours of its only entry.
@@ -260,7 +265,15 @@ impl Wheel {
     /// present in its lowest six bits alone. Otherwise it may be earlier: the start of the slot
     /// that the deadline is in, at which nothing may come up yet. That costs at most one wake-up a
     /// level, five before the one that counts.
+    #[inline]
     pub(crate) fn next(&self) -> Option<Tick> {
+        if self.is_empty() {
+            return None;
+        }
+        self.next_armed()
+    }
+
+    fn next_armed(&self) -> Option<Tick> {
         if self.occupied[TOP as usize] >> TOP_SLOTS != 0 {
             return Some(self.now);
         }

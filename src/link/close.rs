@@ -20,7 +20,7 @@ impl<S: Stream> Link<S> {
             Phase::Open => {
                 // The reason of a broken connection is the break, whatever its handler makes of it.
                 self.reason.get_or_insert(reason);
-                self.phase = Phase::Closing;
+                self.enter(Phase::Closing);
                 self.drop_input(shared);
             }
             Phase::Connecting => self.sever(shared, reason),
@@ -45,7 +45,7 @@ impl<S: Stream> Link<S> {
             self.reset();
         }
         self.reason.get_or_insert(reason);
-        self.phase = Phase::Closed;
+        self.enter(Phase::Closed);
     }
 
     /// Ends the link at once because the drain's time is over.
@@ -124,7 +124,7 @@ impl<S: Stream> Link<S> {
     fn start_lingering(&mut self, shared: &mut Shared) {
         self.send_fin(shared);
         self.linger_left = shared.limits.linger_bytes;
-        self.phase = Phase::Lingering;
+        self.enter(Phase::Lingering);
         if self.linger_left == 0 || self.flags & flag::WRITE_DEAD != 0 {
             self.sever(shared, CloseReason::Closed);
         }

@@ -70,11 +70,9 @@ impl<S: Stream> Link<S> {
     /// When `count` is more than there was: the handler is wrong about its own input.
     #[inline(always)]
     pub(crate) fn consumed(&mut self, shared: &mut Shared, bytes: &[u8], count: usize) {
-        assert!(
-            count <= bytes.len(),
-            "on_data consumed {count} of {} bytes",
-            bytes.len()
-        );
+        if count > bytes.len() {
+            consumed_too_much(count, bytes.len());
+        }
         shared.stats.consumed += count as u64;
         if count < bytes.len() {
             self.keep_rest(shared, &bytes[count..]);
@@ -99,11 +97,9 @@ impl<S: Stream> Link<S> {
     /// # Panics
     /// When `count` is more than there was.
     pub(crate) fn give_back(&mut self, shared: &mut Shared, mut input: Buffer, count: usize) {
-        assert!(
-            count <= input.len(),
-            "on_data consumed {count} of {} bytes",
-            input.len()
-        );
+        if count > input.len() {
+            consumed_too_much(count, input.len());
+        }
         input.take(count);
         shared.stats.consumed += count as u64;
         shared.stats.unconsumed -= count as u64;
@@ -148,4 +144,12 @@ impl<S: Stream> Link<S> {
         let buffers = self.buffers.as_mut()?;
         (!buffers.input.is_empty()).then(|| std::mem::take(&mut buffers.input))
     }
+}
+
+/// Out of line, so that the check of every message is one comparison.
+#[cold]
+#[inline(never)]
+#[allow(clippy::panic)] // A wrong handler is its author's bug, and going on would lose or repeat input.
+fn consumed_too_much(count: usize, available: usize) -> ! {
+    panic!("on_data consumed {count} of {available} bytes");
 }

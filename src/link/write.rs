@@ -1,5 +1,6 @@
 //! How a link writes: gathered, straight from the caller, or queued.
 
+use crate::buffer::Gather;
 use crate::error::CloseReason;
 use crate::nonblocking::{self, Outcome, Stream};
 use crate::readiness::Readiness;
@@ -24,11 +25,9 @@ impl<S: Stream> Link<S> {
     /// they are many.
     #[inline(always)]
     pub(crate) fn write(&mut self, shared: &mut Shared, bytes: &[u8]) -> Pressure {
-        let gathered = shared.gathered.len() + bytes.len();
-        // Less than the high-water mark, so the pressure is low: `Limits::sound` sees to that.
-        if self.is_quiet() && gathered <= shared.limits.gather {
+        if self.is_quiet() && shared.gathered.push(bytes) {
             shared.stats.written += bytes.len() as u64;
-            shared.gathered.extend_from_slice(bytes);
+            // The bound is less than the high-water mark: `Limits::sound` sees to that.
             return Pressure::Low;
         }
         self.write_slow(shared, bytes, true)
@@ -51,11 +50,10 @@ impl<S: Stream> Link<S> {
         if !current || self.phase == Phase::Connecting {
             self.queue(shared, bytes);
         } else if self.has_output() {
-            self.queue_gathered(shared);
+            // What was gathered before output came to be pending is part of it: see `send`.
+            debug_assert!(shared.gathered.is_empty(), "gathered behind pending output");
             self.queue(shared, bytes);
-        } else if shared.gathered.len() + bytes.len() <= shared.limits.gather {
-            shared.gathered.extend_from_slice(bytes);
-        } else {
+        } else if !shared.gathered.push(bytes) {
             self.send(shared, bytes);
         }
         let gathered = if current { shared.gathered.len() } else { 0 };
@@ -91,14 +89,13 @@ impl<S: Stream> Link<S> {
         if shared.gathered.is_empty() {
             return true;
         }
-        let asked = shared.gathered.len();
-        match nonblocking::write(&mut self.stream, &shared.gathered) {
-            Ok(Outcome::Ready(count)) if count == asked => {
-                shared.stats.bytes_out += asked as u64;
+        match nonblocking::write_whole(&mut self.stream, shared.gathered.bytes()) {
+            None => {
+                shared.stats.bytes_out += shared.gathered.len() as u64;
                 shared.gathered.clear();
                 true
             }
-            less => {
+            Some(less) => {
                 self.keep_unsent(shared, less);
                 false
             }
@@ -110,15 +107,20 @@ impl<S: Stream> Link<S> {
     #[inline(never)]
     fn keep_unsent(&mut self, shared: &mut Shared, attempt: std::io::Result<Outcome>) {
         let count = self.wrote(shared, attempt, shared.gathered.len());
-        shared.gathered.drain(..count);
-        self.send(shared, &[]);
+        self.send_gathered(shared, count, &[]);
     }
 
     /// Sends what is gathered and then `more`, in one system call where the socket takes it all, and queues what it doesn't
     /// take. The alternative, to queue first and write from the queue, would copy every large message once.
     pub(super) fn send(&mut self, shared: &mut Shared, more: &[u8]) {
-        let mut gathered = std::mem::take(&mut shared.gathered);
-        let mut first = gathered.as_slice();
+        self.send_gathered(shared, 0, more);
+    }
+
+    /// The same when `sent` bytes of what is gathered are out already.
+    fn send_gathered(&mut self, shared: &mut Shared, sent: usize, more: &[u8]) {
+        // Taken out while it's sent: what comes of a write is noted in `shared`.
+        let mut gathered = std::mem::replace(&mut shared.gathered, Gather::new(0));
+        let mut first = &gathered.bytes()[sent..];
         let mut second = more;
         while first.len() + second.len() > 0 && self.may_write() {
             let attempt = match (first.is_empty(), second.is_empty()) {
@@ -176,13 +178,6 @@ impl<S: Stream> Link<S> {
                 self.writing_failed(shared, CloseReason::from_error(&error));
                 0
             }
-        }
-    }
-
-    /// Queues what the running callback has gathered, because output is pending before it.
-    fn queue_gathered(&mut self, shared: &mut Shared) {
-        if !shared.gathered.is_empty() {
-            self.send(shared, &[]);
         }
     }
 

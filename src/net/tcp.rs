@@ -130,7 +130,7 @@ impl Stream for TcpStream {
         self.0.read(buffer)
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }

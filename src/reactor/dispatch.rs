@@ -5,6 +5,7 @@ use crate::context::{Connection, Context, NOBODY, Slot};
 use crate::error::CloseReason;
 use crate::handler::Handler;
 use crate::link::{Phase, Step, Tag};
+use crate::nonblocking::rarely;
 use crate::readiness::Readiness;
 use crate::token::{Key, Kind, SourceId, UdpId};
 
@@ -33,6 +34,7 @@ impl<H: Handler> Reactor<H> {
             let pass = if event.is_plain_read() {
                 self.pass(handler, token)
             } else {
+                rarely();
                 Pass::None
             };
             match pass {
@@ -53,18 +55,22 @@ impl<H: Handler> Reactor<H> {
     #[inline(always)]
     fn pass(&mut self, handler: &mut H, token: usize) -> Pass {
         let Some(key) = Key::of_connection(token) else {
+            rarely();
             return Pass::None;
         };
         let index = key.index as usize;
         let context = &mut self.context;
         let Some(slot) = context.slots.get_mut(index) else {
+            rarely();
             return Pass::None;
         };
         if slot.generation != key.generation || !slot.link.is_quiet() {
+            rarely();
             return Pass::None;
         }
         slot.link.ready(Readiness::READABLE | Readiness::WRITABLE);
         let Some(count) = slot.link.take_in(&mut context.shared, &mut self.scratch) else {
+            rarely();
             return Pass::Part(key.index);
         };
         slot.active = context.clock.tick();
@@ -73,12 +79,14 @@ impl<H: Handler> Reactor<H> {
         let consumed = handler.on_data(&mut Connection::new(context, key.index), data);
         context.current = NOBODY;
         let Some(slot) = context.slots.get_mut(index) else {
+            rarely();
             return Pass::None;
         };
         slot.link.consumed(&mut context.shared, data, consumed);
         if slot.link.settle(&mut context.shared) {
             Pass::All
         } else {
+            rarely();
             Pass::Part(key.index)
         }
     }

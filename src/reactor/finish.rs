@@ -1,5 +1,7 @@
 //! What a turn does after its events: queued work, timers, messages, ends.
 
+use std::time::Instant;
+
 use crate::context::{Drain, Overdue};
 use crate::error::CloseReason;
 use crate::handler::Handler;
@@ -44,9 +46,6 @@ impl<H: Handler> Reactor<H> {
 
     /// Drives the connections that somebody else has written to or changed. Who is touched meanwhile is queued work.
     pub(super) fn flush_dirty(&mut self, handler: &mut H) {
-        if self.context.dirty.is_empty() {
-            return;
-        }
         let mut dirty = std::mem::take(&mut self.context.dirty);
         for key in dirty.drain(..) {
             let Some(slot) = self.context.slot(key) else {
@@ -61,6 +60,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Calls for all deadlines and timers that have come. One that is set anew for now comes in the next turn.
+    #[inline(never)]
     pub(super) fn fire_timers(&mut self, handler: &mut H) {
         while let Some((index, overdue)) = self.context.next_overdue() {
             let slot = &mut self.context.slots[index as usize];
@@ -87,10 +87,9 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Takes what other threads have posted, within the budget of a turn.
+    #[inline(never)]
     pub(super) fn read_mail(&mut self, handler: &mut H) {
-        if !std::mem::take(&mut self.mail) {
-            return;
-        }
+        self.mail = false;
         self.mailbox.heard();
         let budget = self.context.shared.limits.message_budget;
         for taken in 0.. {
@@ -110,10 +109,8 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Removes what is closed, and tells the handler. What its callbacks close comes in the next turn.
+    #[inline(never)]
     pub(super) fn reap(&mut self, handler: &mut H) {
-        if self.context.ended.is_empty() {
-            return;
-        }
         let mut ended = std::mem::take(&mut self.context.ended);
         for key in ended.drain(..) {
             let Some(gone) = self.context.remove(key) else {
@@ -160,10 +157,8 @@ impl<H: Handler> Reactor<H> {
 
     /// Begins the drain that was asked for: who waits in a backlog is let in, for closing the listener would reset them; then
     /// nothing is accepted or received any more, and every connection is to end.
-    pub(super) fn begin_drain(&mut self, handler: &mut H) {
-        let Drain::Asked { deadline } = self.context.drain else {
-            return;
-        };
+    #[inline(never)]
+    pub(super) fn begin_drain(&mut self, handler: &mut H, deadline: Instant) {
         self.context.drain = Drain::Going;
         for key in keys(
             self.context
