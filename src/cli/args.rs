@@ -10,6 +10,7 @@ use super::address::HostPort;
 use super::check::Rate;
 use super::endpoints::{BARE, DEFAULT_ADDRESS, Place};
 use super::framing::Framing;
+use super::load;
 use super::units::{count, duration, duration_or_zero, size, size_under_4gib};
 
 /// A TCP and UDP echo server and client, on one thread
@@ -32,9 +33,13 @@ pub(crate) enum Command {
     Serve(Box<Serve>),
     /// Send standard input, print what comes back
     Connect(Connect),
+    /// Load a server with connections and messages, and report
+    Load(Box<load::args::Load>),
+    /// Say whether so many connections can be reached, and what to change where they can't
+    Doctor(load::args::Doctor),
 }
 
-const UNITS: &str = "\
+pub(crate) const UNITS: &str = "\
 Sizes are bytes, or have a unit: 4096, 10k (10,000), 64KiB, 1MiB.
 Counts may end in k or m: 10k is 10,000, 1m is a million.
 Durations have a unit: 250ms, 5s, 1m30s.";
@@ -232,7 +237,7 @@ mod tests {
         let all = ["oread", "serve"].iter().chain(arguments);
         match Args::try_parse_from(all).unwrap().command {
             Command::Serve(serve) => *serve,
-            Command::Connect(_) => panic!("not serve"),
+            _ => panic!("not serve"),
         }
     }
 

@@ -308,7 +308,7 @@ mod tests {
             .command
         {
             args::Command::Serve(typed) => Serve::try_from(*typed),
-            args::Command::Connect(_) => panic!("not serve"),
+            _ => panic!("not serve"),
         }
     }
 
@@ -318,7 +318,7 @@ mod tests {
             .command
         {
             args::Command::Connect(typed) => Connect::try_from(typed),
-            args::Command::Serve(_) => panic!("not connect"),
+            _ => panic!("not connect"),
         }
     }
 

@@ -24,6 +24,7 @@ mod endpoints;
 mod events;
 mod failure;
 mod framing;
+mod load;
 mod logging;
 mod serve;
 mod signals;
@@ -35,27 +36,38 @@ use clap::Parser as _;
 
 use failure::Failure;
 
-/// Runs the program with `arguments`, the first of which is the program's own name.
+/// Runs the program with `arguments`, the first of which is the program's own name; gives the exit code.
 ///
 /// # Errors
 /// The one error that ended it, with its exit code.
-pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let typed = match args::Args::try_parse_from(arguments) {
         Ok(typed) => typed,
         // clap counts --help and --version among the errors.
-        Err(error) if !error.use_stderr() => return error.print().map_err(|e| Failure::output(&e)),
+        Err(error) if !error.use_stderr() => {
+            return error.print().map(|()| 0).map_err(|e| Failure::output(&e));
+        }
         Err(error) => return Err(Failure::arguments(&error)),
     };
     match typed.command {
         args::Command::Serve(typed) => {
             let serve = check::Serve::try_from(*typed)?;
             logging::init(serve.verbosity);
-            serve::run(&serve)
+            serve::run(&serve).map(|()| 0)
         }
         args::Command::Connect(typed) => {
             let connect = check::Connect::try_from(typed)?;
             logging::init(connect.verbosity);
-            connect::run(&connect)
+            connect::run(&connect).map(|()| 0)
+        }
+        args::Command::Load(typed) => {
+            let plan = load::plan::Load::try_from(*typed)?;
+            logging::init(plan.verbosity);
+            load::run(&plan)
+        }
+        args::Command::Doctor(typed) => {
+            logging::init(check::Verbosity::from(&typed.verbosity));
+            load::doctor(&typed)
         }
     }
 }

@@ -1,0 +1,37 @@
+//! How a run went, whole: what the report is made of.
+
+use std::time::Duration;
+
+use super::plan::Load;
+use super::tally::{Tally, ThreadUse};
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// As planned.
+    Done,
+    /// By a signal, of this number.
+    Interrupted(i32),
+    /// By a failure of its own, in words.
+    Failed(String),
+}
+
+/// A run, from the preflight to the end.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// What was asked for.
+    pub(crate) plan: Load,
+    /// What was loaded, as it was resolved: `tcp://127.0.0.1:9999`.
+    pub(crate) targets: Vec<String>,
+    pub(crate) ending: Ending,
+    /// All threads' counts together.
+    pub(crate) tally: Tally,
+    /// How long opening the connections took.
+    pub(crate) ramp: Duration,
+    /// How long was measured; zero when it never came to that.
+    pub(crate) measured: Duration,
+    /// What the echo server of its own used in the measured time, if there was one.
+    pub(crate) own_server: Option<ThreadUse>,
+    /// The preflight's shortfalls, one line each; what was gone against with `--force` among them.
+    pub(crate) shortfalls: Vec<String>,
+}

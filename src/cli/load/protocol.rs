@@ -1,0 +1,72 @@
+//! What the threads of a run say to each other.
+//!
+//! The lead is the main thread: it prints, and it decides when a phase begins. Each generator is a reactor in a thread of
+//! its own. Commands go to generators by their handles, events come to the lead by a channel, which a generator never
+//! waits for.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::tally::Tally;
+
+/// From the lead to a generator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// All are there, or the ramp's time is over: dial no more (but what `--churn` and `--lifetime` want), and send from this
+    /// moment on. The warm-up comes first, if there is one.
+    Start(Instant),
+    /// Send no more, close everything, and report.
+    Stop,
+}
+
+/// From a generator to the lead.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Every dial of this thread has come to something: an echo, or a failure.
+    Ramped,
+    /// A signal came, of this number.
+    Signal(i32),
+    /// How it goes; once a second or so, while it runs.
+    Progress(Box<Progress>),
+    /// It's over; the last thing that a generator says.
+    Done(Box<Tally>),
+    /// Its reactor failed, in words; in place of `Done`.
+    Failed(String),
+}
+
+/// How one generator goes, since it began; the lead subtracts what it heard before.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// Which thread tells it.
+    pub(crate) thread: u32,
+    pub(crate) phase: Phase,
+    pub(crate) dialed: u64,
+    pub(crate) established: u64,
+    pub(crate) confirmed: u64,
+    /// Confirmed and open now.
+    pub(crate) open: u64,
+    /// Dials that failed, and connections that were lost.
+    pub(crate) failed: u64,
+    pub(crate) errors: u64,
+    pub(crate) sent: u64,
+    pub(crate) echoed: u64,
+    pub(crate) received: u64,
+    /// Processor time of the thread so far.
+    pub(crate) cpu: Duration,
+    /// Responses since the progress before, in nanoseconds.
+    pub(crate) response: Histogram<u64>,
+}
+
+/// Where a generator is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Connections are opened.
+    Ramp,
+    /// Traffic, not measured.
+    Warmup,
+    /// Traffic, measured.
+    Measure,
+    /// Nothing is sent any more; what is under way is waited for.
+    Finish,
+}

@@ -1,0 +1,90 @@
+//! A target as typed: a transport and an address.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::cli::address::HostPort;
+
+/// How bytes get there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Streams.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        })
+    }
+}
+
+/// What is loaded: `HOST:PORT`, `tcp://HOST:PORT` or `udp://HOST:PORT`. Port 0 is none to connect to, and refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// TCP where nothing is said.
+    pub(crate) transport: Transport,
+    /// Where; a name stands for the first of its addresses that the system prefers.
+    pub(crate) address: HostPort,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Target, String> {
+        let (transport, address) = match text.split_once("://") {
+            None => (Transport::Tcp, text),
+            Some(("tcp", address)) => (Transport::Tcp, address),
+            Some(("udp", address)) => (Transport::Udp, address),
+            Some((other, _)) => {
+                return Err(format!(
+                    "scheme \"{}\" is not known; write tcp:// or udp://",
+                    other.escape_debug()
+                ));
+            }
+        };
+        let address: HostPort = address.trim_end_matches('/').parse()?;
+        if address.port() == 0 {
+            return Err("nothing listens on port 0; write the port that the server printed".into());
+        }
+        Ok(Target { transport, address })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.transport, self.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_tcp_unless_it_says_udp() {
+        for (text, shown) in [
+            ("127.0.0.1:9", "tcp://127.0.0.1:9"),
+            ("tcp://[::1]:9", "tcp://[::1]:9"),
+            ("udp://localhost:9/", "udp://localhost:9"),
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_no_target_is_refused_with_a_reason() {
+        for (text, reason) in [
+            ("http://localhost:80", "scheme \"http\" is not known"),
+            ("localhost:0", "port 0"),
+            ("localhost", "port"),
+        ] {
+            let error = text.parse::<Target>().unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Values that only a load has: rates, ranges of sizes, what is verified.
+
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::str::FromStr;
+
+use parse_size::{ByteSuffix, Config};
+
+use crate::cli::units::{count, size_under_4gib};
+
+/// The largest message, in bytes: what the library's echo takes as one frame by default. A made-up message is built in
+/// memory whole, once for each that is checked.
+pub(crate) const MAX_MESSAGE: u32 = 1 << 20;
+
+/// A rate: a count, with or without `/s` behind it: `500`, `10k`, `50k/s`.
+///
+/// # Errors
+/// As [`count`].
+pub(crate) fn per_second(text: &str) -> Result<NonZeroU32, String> {
+    count(text.strip_suffix("/s").unwrap_or(text))
+}
+
+/// A count that may pass 2^32: messages of a whole run.
+///
+/// # Errors
+/// Words on what is wrong: no count, 0, or 2^64 and more.
+pub(crate) fn large_count(text: &str) -> Result<NonZeroU64, String> {
+    let parser = Config::new().with_byte_suffix(ByteSuffix::Deny);
+    let count = parser.parse_size(text).map_err(|error| match error {
+        parse_size::Error::PosOverflow => "too large".to_owned(),
+        _ => "not a count; write a whole number, as in 500, 10k (ten thousand) or 1m (a million)"
+            .to_owned(),
+    })?;
+    NonZeroU64::new(count).ok_or_else(|| "must be at least 1".to_owned())
+}
+
+/// The sizes that messages have, in bytes; `least <= most <= MAX_MESSAGE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SizeRange {
+    /// The smallest.
+    pub(crate) least: u32,
+    /// The largest.
+    pub(crate) most: u32,
+}
+
+impl FromStr for SizeRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<SizeRange, String> {
+        let (least, most) = text.split_once('-').unwrap_or((text, text));
+        let (least, most) = (size_under_4gib(least)?.get(), size_under_4gib(most)?.get());
+        if least > most {
+            return Err("the smaller size comes first, as in 64-4096".into());
+        }
+        if most > MAX_MESSAGE {
+            return Err("a message has at most 1MiB".into());
+        }
+        Ok(SizeRange { least, most })
+    }
+}
+
+impl fmt::Display for SizeRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.least == self.most {
+            return write!(f, "{}", self.least);
+        }
+        write!(f, "{}-{}", self.least, self.most)
+    }
+}
+
+/// What is checked of the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum VerifyMode {
+    /// Every byte that comes back is the one that was sent, in order.
+    Full,
+    /// The answers' order and length alone.
+    Sequence,
+    /// Bytes are counted, and that is all.
+    Off,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_may_say_that_it_is_one() {
+        assert_eq!(per_second("50k/s").unwrap().get(), 50_000);
+        assert_eq!(per_second("7").unwrap().get(), 7);
+        assert!(per_second("0/s").is_err() && per_second("/s").is_err());
+    }
+
+    #[test]
+    fn a_size_is_one_number_or_two() {
+        let range = |least, most| SizeRange { least, most };
+        assert_eq!("64".parse(), Ok(range(64, 64)));
+        assert_eq!("64-4KiB".parse(), Ok(range(64, 4096)));
+        for wrong in ["0", "-", "4096-64", "1-2MiB", "1-2-3", "-5", ""] {
+            assert!(wrong.parse::<SizeRange>().is_err(), "{wrong}");
+        }
+    }
+}
