@@ -10,9 +10,11 @@
 
 pub(crate) mod args;
 mod gate;
+mod live;
 mod outcome;
 pub(crate) mod plan;
 mod protocol;
+mod report;
 mod sources;
 mod tally;
 mod target;

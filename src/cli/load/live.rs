@@ -1,0 +1,202 @@
+//! How a load goes, while it does: on a terminal a bar for the ramp and then a line that is drawn anew, elsewhere a plain
+//! line a second. It goes to standard error, so that standard output has the report alone.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::gate::percentile;
+use super::plan::{Load, Volume};
+use super::protocol::{Phase, Progress};
+use super::report::short;
+use super::tally::histogram;
+use crate::cli::check::Verbosity;
+use crate::cli::units::Count;
+
+/// How often a line is printed where it can't be drawn anew.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The view.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// `None` where standard error is no terminal.
+    bar: Option<ProgressBar>,
+    /// Whether lines are printed, where there is no bar.
+    lines: bool,
+    asked: u64,
+    volume: Volume,
+    /// The last word of each thread.
+    threads: Vec<Option<Progress>>,
+    /// Responses since the last line.
+    response: Histogram<u64>,
+    /// The sums of the last line, and when it was.
+    last: Sums,
+    last_at: Instant,
+    started: Instant,
+    /// When the phase that shows began.
+    phase: Phase,
+    phase_at: Instant,
+}
+
+/// Sums over the threads.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    established: u64,
+    open: u64,
+    failed: u64,
+    errors: u64,
+    echoed: u64,
+    received: u64,
+    cpu: Duration,
+}
+
+impl Live {
+    /// A view of a load that is about to begin.
+    pub(crate) fn new(plan: &Load) -> Live {
+        let quiet = plan.verbosity == Verbosity::Quiet;
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(
+                Some(plan.connections.get().into()),
+                ProgressDrawTarget::stderr(),
+            );
+            bar.set_style(style("{prefix:>8} [{bar:30}] {pos} of {len}  {msg}"));
+            bar.set_prefix("ramp");
+            bar
+        });
+        let now = Instant::now();
+        Live {
+            lines: !quiet && bar.is_none(),
+            bar,
+            asked: plan.connections.get().into(),
+            volume: plan.volume,
+            threads: vec![None; plan.threads.get() as usize],
+            response: histogram(),
+            last: Sums::default(),
+            last_at: now,
+            started: now,
+            phase: Phase::Ramp,
+            phase_at: now,
+        }
+    }
+
+    /// Takes in what a thread tells of itself, and shows it when it's time.
+    pub(crate) fn progress(&mut self, progress: Progress) {
+        // All have the same bounds, so this can't fail; and the view is not worth an error.
+        let _ = self.response.add(&progress.response);
+        if progress.phase > self.phase {
+            self.enter(progress.phase);
+        }
+        if let Some(thread) = self.threads.get_mut(progress.thread as usize) {
+            *thread = Some(progress);
+        }
+        if self.last_at.elapsed() >= EVERY {
+            self.show();
+        }
+    }
+
+    /// Takes the view down, for the report to take its place.
+    pub(crate) fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.phase_at = Instant::now();
+        if let Some(bar) = &self.bar {
+            bar.set_prefix(name(phase));
+            let style = match (phase, self.volume) {
+                (Phase::Measure, Volume::For(duration)) => {
+                    bar.set_length(duration.as_secs().max(1));
+                    style("{prefix:>8} [{bar:30}] {pos}s of {len}s  {msg}")
+                }
+                _ => style("{prefix:>8} {spinner} {msg}"),
+            };
+            bar.set_position(0);
+            bar.set_style(style);
+        }
+    }
+
+    fn show(&mut self) {
+        let sums = self.sums();
+        let text = self.words(&sums);
+        if let Some(bar) = &self.bar {
+            bar.set_position(match self.phase {
+                Phase::Ramp => sums.open,
+                _ => self.phase_at.elapsed().as_secs(),
+            });
+            bar.set_message(text);
+        } else if self.lines {
+            // A standard error that is gone takes no part of the load with it.
+            let _ = writeln!(
+                std::io::stderr(),
+                "{:>5.0}s {:>8}  {text}",
+                self.started.elapsed().as_secs_f64(),
+                name(self.phase)
+            );
+        }
+        self.last = sums;
+        self.last_at = Instant::now();
+        self.response.reset();
+    }
+
+    fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        for progress in self.threads.iter().flatten() {
+            sums.established += progress.established;
+            sums.open += progress.open;
+            sums.failed += progress.failed;
+            sums.errors += progress.errors;
+            sums.echoed += progress.echoed;
+            sums.received += progress.received;
+            sums.cpu += progress.cpu;
+        }
+        sums
+    }
+
+    fn words(&self, sums: &Sums) -> String {
+        let seconds = self.last_at.elapsed().as_secs_f64().max(1e-3);
+        let per_second = |now: u64, before: u64| {
+            Count((now.saturating_sub(before) as f64 / seconds).round() as u64)
+        };
+        let cpu = sums.cpu.saturating_sub(self.last.cpu).as_secs_f64() / seconds * 100.0;
+        let open = if self.phase == Phase::Ramp && self.bar.is_none() {
+            format!("{} of {} open", Count(sums.open), Count(self.asked))
+        } else {
+            format!("{} open", Count(sums.open))
+        };
+        let late = |p| percentile(&self.response, p).map_or_else(|| "-".to_owned(), short);
+        let traffic = if self.phase == Phase::Ramp {
+            format!("{}/s", per_second(sums.established, self.last.established))
+        } else {
+            format!(
+                "{} answers/s, p50 {}, p99 {}",
+                per_second(sums.echoed, self.last.echoed),
+                late(50.0),
+                late(99.0)
+            )
+        };
+        format!(
+            "{open}, {} failed, {} errors, {traffic}, cpu {cpu:.0}%",
+            Count(sums.failed),
+            Count(sums.errors)
+        )
+    }
+}
+
+fn name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Ramp => "ramp",
+        Phase::Warmup => "warm-up",
+        Phase::Measure => "measure",
+        Phase::Finish => "finish",
+    }
+}
+
+/// A style of ours; the templates are constants, and one that is wrong shows as the default.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

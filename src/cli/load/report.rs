@@ -1,0 +1,257 @@
+//! The report of a run: words, JSON and histograms, all made of one [`Outcome`], so that they agree.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `report/text` | the words, for people |
+//! | `report/chart` | how responses are spread, as bars |
+//! | `report/json` | everything, for programs |
+//! | `report/hdr` | the histograms, as other tools read them |
+//! | `report/judgement` | exit code, gates, and whether the generator was the bottleneck |
+//! | `report/environment` | where it ran |
+
+mod chart;
+mod environment;
+mod hdr;
+mod json;
+mod judgement;
+mod text;
+
+use std::fs;
+use std::path::Path;
+
+use super::outcome::Outcome;
+use crate::cli::events;
+use crate::cli::failure::{Failure, Reason};
+
+pub(super) use text::short;
+
+use environment::Environment;
+use judgement::Judgement;
+
+/// Tells a run's outcome where the plan wants it; gives the exit code.
+///
+/// The files are written before the words are said: who reads the words finds the files there.
+///
+/// # Errors
+/// Exit code 1: a file, or standard output, can't be written.
+pub(crate) fn report(outcome: &Outcome) -> Result<u8, Failure> {
+    let environment = Environment::here();
+    let judgement = Judgement::of(outcome);
+    if let Some(path) = &outcome.plan.hdr {
+        write(path, &hdr::log(outcome)?)?;
+    }
+    let json = || json::report(outcome, &environment, &judgement);
+    if outcome.plan.json_to_stdout() {
+        events::say(&json())?;
+    } else {
+        if let Some(path) = &outcome.plan.json {
+            write(path, json().as_bytes())?;
+        }
+        events::say(&text::report(outcome, &environment, &judgement))?;
+    }
+    Ok(judgement.exit_code)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    fs::write(path, bytes).map_err(|error| {
+        Failure::runtime(format!(
+            "can't write {}: {}",
+            path.display(),
+            Reason(&error)
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::time::Duration;
+
+    use base64::Engine as _;
+    use clap::Parser as _;
+    use hdrhistogram::Histogram;
+    use hdrhistogram::serialization::Deserializer;
+    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+
+    use super::*;
+    use crate::cli::args::{Args, Command};
+    use crate::cli::load::outcome::Ending;
+    use crate::cli::load::plan::Load;
+    use crate::cli::load::tally::{Tally, record};
+
+    /// The plan of a command line.
+    fn plan(arguments: &str) -> Load {
+        let all = format!("oread load {arguments}");
+        match Args::try_parse_from(all.split_whitespace())
+            .unwrap()
+            .command
+        {
+            Command::Load(typed) => Load::try_from(*typed).unwrap(),
+            _ => panic!("not load"),
+        }
+    }
+
+    /// A run of ten seconds with 10,000 responses of 1 to 10,000 microseconds.
+    fn outcome(arguments: &str) -> Outcome {
+        let mut tally = Tally::new();
+        tally.connections.asked = 100;
+        tally.connections.dialed = 100;
+        tally.connections.established = 100;
+        tally.connections.confirmed = 100;
+        tally.connections.peak_confirmed = 100;
+        tally.connections.open = 100;
+        tally.messages.sent = 10_000;
+        tally.messages.echoed = 10_000;
+        tally.messages.verified = 10_000;
+        for us in 1..=10_000 {
+            record(&mut tally.latency.response, Duration::from_micros(us));
+            record(&mut tally.latency.service, Duration::from_micros(us));
+        }
+        Outcome {
+            plan: plan(arguments),
+            targets: vec!["tcp://127.0.0.1:1".to_owned()],
+            ending: Ending::Done,
+            tally,
+            ramp: Duration::from_secs(1),
+            measured: Duration::from_secs(10),
+            own_server: None,
+            shortfalls: Vec::new(),
+        }
+    }
+
+    fn all(outcome: &Outcome) -> (String, serde_json::Value, Vec<u8>, u8) {
+        let environment = Environment::here();
+        let judgement = Judgement::of(outcome);
+        let json = json::report(outcome, &environment, &judgement);
+        (
+            text::report(outcome, &environment, &judgement),
+            serde_json::from_str(&json).unwrap(),
+            hdr::log(outcome).unwrap(),
+            judgement.exit_code,
+        )
+    }
+
+    fn of_log(log: &[u8], wanted: &str) -> Histogram<u64> {
+        for entry in IntervalLogIterator::new(log) {
+            if let LogEntry::Interval(interval) = entry.unwrap()
+                && interval.tag().is_some_and(|tag| tag.as_str() == wanted)
+            {
+                let bytes = base64::engine::general_purpose::STANDARD
+                    .decode(interval.encoded_histogram())
+                    .unwrap();
+                return Deserializer::new()
+                    .deserialize(&mut Cursor::new(bytes))
+                    .unwrap();
+            }
+        }
+        panic!("no {wanted} in the log");
+    }
+
+    #[test]
+    fn words_json_and_histograms_agree() {
+        let (text, json, log, code) = all(&outcome(""));
+        assert_eq!((code, &json["exit_code"]), (0, &0.into()));
+        let logged = of_log(&log, "response");
+        let response = &json["latency"]["response"];
+        for (name, quantile) in [("p50_ns", 0.5), ("p99_ns", 0.99), ("p99_9_ns", 0.999)] {
+            let value = response[name].as_u64().unwrap();
+            assert_eq!(value, logged.value_at_quantile(quantile), "{name}");
+            assert!(
+                text.contains(&short(value)),
+                "{name} {} in:\n{text}",
+                short(value)
+            );
+        }
+        assert_eq!(response["count"], logged.len());
+        assert_eq!(response["max_ns"], logged.max());
+        assert!(text.contains("10,000 sent, 10,000 echoed"), "{text}");
+        assert!(text.contains("1,000 answers a second"), "{text}");
+        assert_eq!(json["rate"]["reached"], 1000.0);
+    }
+
+    #[test]
+    fn a_percentile_that_too_few_samples_carry_is_not_told() {
+        let (text, json, ..) = all(&outcome(""));
+        // One sample in ten thousand lies beyond it.
+        assert!(json["latency"]["response"]["p99_99_ns"].is_null());
+        let row = text
+            .lines()
+            .find(|line| line.starts_with("  response"))
+            .unwrap();
+        assert!(row.contains(" - "), "{row}");
+    }
+
+    #[test]
+    fn fewer_connections_than_asked_for_is_the_first_line() {
+        let mut run = outcome("");
+        run.tally.connections = crate::cli::load::tally::Ledger {
+            asked: 100,
+            dialed: 100,
+            established: 97,
+            confirmed: 97,
+            peak_confirmed: 97,
+            refused: 3,
+            open: 97,
+            ..Default::default()
+        };
+        let (text, _, _, code) = all(&run);
+        assert_eq!(code, 4);
+        assert!(
+            text.starts_with("ONLY 97 of 100 connections came about: 3 refused\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn of_several_exit_codes_the_first_in_their_order_is_given() {
+        let mut run = outcome("--slo p99<1us");
+        assert_eq!(all(&run).3, 3);
+        run.tally.connections.asked = 101;
+        assert_eq!(all(&run).3, 4);
+        run.tally.messages.corrupt = 1;
+        assert_eq!(all(&run).3, 5);
+        run.ending = Ending::Failed("out of luck".to_owned());
+        assert_eq!(all(&run).3, 1);
+        run.ending = Ending::Interrupted(2);
+        assert_eq!(all(&run).3, 130);
+    }
+
+    #[test]
+    fn gates_hold_or_break() {
+        for (gate, met) in [
+            ("p99<9.5ms", false),
+            ("p99<=9.95ms", true),
+            ("response.p50>4ms", true),
+            ("max<10ms", false),
+            ("p99.99<1h", false),
+            ("errors<0.1%", true),
+            ("errors<=0", true),
+            ("rate>999", true),
+            ("rate>1k", false),
+            ("connections>=100", true),
+            ("lost<1%", false),
+            ("connect.p50<1s", false),
+        ] {
+            let (_, json, _, code) = all(&outcome(&format!("--slo {gate}")));
+            assert_eq!(json["slo"][0]["met"], met, "{gate}: {}", json["slo"]);
+            assert_eq!(code, if met { 0 } else { 3 }, "{gate}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_gate_is_refused_with_a_reason() {
+        use crate::cli::load::gate::Gate;
+        for (text, reason) in [
+            ("p99", "no < or >"),
+            ("p101<5ms", "not known"),
+            ("p99<5", "not a duration"),
+            ("speed>1", "not known"),
+            ("errors<101%", "from 0% to 100%"),
+            ("lost<5", "lost is a share"),
+            ("rate>x", "not a count"),
+        ] {
+            let error = text.parse::<Gate>().unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+}

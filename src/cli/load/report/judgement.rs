@@ -1,0 +1,94 @@
+//! What a run is worth: gates, exit code, and whether its own figures can be trusted.
+
+use crate::cli::load::gate::{Verdict, percentile};
+use crate::cli::load::outcome::{Ending, Outcome};
+use crate::cli::load::plan::Traffic;
+
+/// A thread that is busy for more of the time than this has no time left to be on time.
+const BUSY: f64 = 0.95;
+/// Lateness of the open loop, at its 99th percentile, that is the generator's own doing: far over what a timer and a turn
+/// of the reactor take, far below what one would call a response.
+const LATE_NS: u64 = 1_000_000;
+
+/// The run, judged.
+#[derive(Clone, Debug)]
+pub(super) struct Judgement {
+    /// See [`exit_code`].
+    pub(super) exit_code: u8,
+    /// The gates, in the order they were given.
+    pub(super) gates: Vec<Verdict>,
+    /// Why the generator was the bottleneck, in words; empty where it wasn't.
+    pub(super) bottleneck: Vec<String>,
+    /// Processors that the generator's threads used in the measured time: 0.5 is half of one.
+    pub(super) cpu: f64,
+}
+
+impl Judgement {
+    pub(super) fn of(outcome: &Outcome) -> Judgement {
+        let gates: Vec<Verdict> = outcome
+            .plan
+            .gates
+            .iter()
+            .map(|gate| gate.judge(outcome))
+            .collect();
+        let cpu = outcome.tally.threads.iter().map(|thread| {
+            let wall = thread.wall.as_secs_f64();
+            if wall > 0.0 {
+                thread.cpu.as_secs_f64() / wall
+            } else {
+                0.0
+            }
+        });
+        let busy: Vec<f64> = cpu.collect();
+        Judgement {
+            exit_code: exit_code(outcome, &gates),
+            gates,
+            bottleneck: bottleneck(outcome, &busy),
+            cpu: busy.iter().sum(),
+        }
+    }
+}
+
+/// The exit code: 130 or 143 interrupted, 1 failed, 5 an answer was wrong, 4 fewer connections than asked for, 3 a gate is
+/// not met; the first that applies. (2, a usage error, never comes to a report.)
+fn exit_code(outcome: &Outcome, gates: &[Verdict]) -> u8 {
+    let tally = &outcome.tally;
+    match outcome.ending {
+        Ending::Interrupted(signal) => return 128 + u8::try_from(signal).unwrap_or(2),
+        Ending::Failed(_) => return 1,
+        Ending::Done => {}
+    }
+    if tally.messages.corrupt + tally.datagrams.corrupt > 0 {
+        5
+    } else if tally.connections.peak_confirmed < tally.connections.asked {
+        4
+    } else if gates.iter().any(|gate| !gate.met) {
+        3
+    } else {
+        0
+    }
+}
+
+/// Why the generator, not the server, set the figures.
+fn bottleneck(outcome: &Outcome, busy: &[f64]) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let full = busy.iter().filter(|&&share| share > BUSY).count();
+    if full > 0 {
+        reasons.push(format!(
+            "{full} of {} generator threads had no time left (over {:.0}% of a processor)",
+            busy.len(),
+            BUSY * 100.0
+        ));
+    }
+    if let Traffic::Open(_) = outcome.plan.traffic
+        && let Some(late) = percentile(&outcome.tally.pacing.error, 99.0)
+        && late > LATE_NS
+        && full > 0
+    {
+        reasons.push(format!(
+            "1% of the messages were sent {:.1} ms late or more",
+            late as f64 / 1e6
+        ));
+    }
+    reasons
+}
