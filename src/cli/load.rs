@@ -9,10 +9,13 @@
 //! | `load/protocol` | what the threads say to each other |
 
 pub(crate) mod args;
+mod doctor;
 mod gate;
 mod live;
+mod machine;
 mod outcome;
 pub(crate) mod plan;
+mod preflight;
 mod protocol;
 mod report;
 mod sources;
@@ -30,10 +33,4 @@ pub(crate) fn run(_plan: &plan::Load) -> Result<u8, Failure> {
     Err(Failure::runtime("to be written"))
 }
 
-/// Prints what the machine allows; gives the exit code.
-///
-/// # Errors
-/// What kept it from finding out.
-pub(crate) fn doctor(_typed: &args::Doctor) -> Result<u8, Failure> {
-    Err(Failure::runtime("to be written"))
-}
+pub(crate) use doctor::run as doctor;

@@ -1,23 +1,161 @@
 //! Local addresses to connect from.
+//!
+//! A connection is a source and a target, each an address and a port: with the target given, an address has as many
+//! connections as the system has ports to give, 28,232 by default. More take more addresses.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use crate::cli::failure::{Failure, Reason};
+
+/// The most addresses that are used: with one port each they are as many connections as one descriptor limit ever was.
+const MOST: usize = 1 << 20;
+
 /// An address, or all usable addresses of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SourceRange(pub(crate) IpNet);
+pub(crate) struct SourceRange(IpNet);
 
 impl FromStr for SourceRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<SourceRange, String> {
-        let network = match text.parse::<std::net::IpAddr>() {
+        let network = match text.parse::<IpAddr>() {
             Ok(address) => IpNet::from(address),
             Err(_) => text.parse().map_err(|_| {
                 "not an address or a network; write one as in 127.0.0.2 or 10.0.0.0/24".to_owned()
             })?,
         };
         Ok(SourceRange(network))
+    }
+}
+
+/// The addresses to connect from to `target`, in turn, for `wanted` connections with `ports` each; empty: the system
+/// chooses, and has one. `wanted` bounds their number: no more are given than connections.
+///
+/// For a target on IPv4's loopback, where nothing is said and one address has too few ports, they are 127.0.0.1 and those
+/// behind it: on Linux all of 127.0.0.0/8 is the machine's own.
+///
+/// # Errors
+/// Exit code 2: sources are given, and none is of the target's family. Exit code 1: one is not an address of this machine.
+pub(crate) fn sources(
+    ranges: &[SourceRange],
+    target: SocketAddr,
+    wanted: u64,
+    ports: u64,
+) -> Result<Vec<IpAddr>, Failure> {
+    let most = usize::try_from(wanted).unwrap_or(MOST).min(MOST);
+    if ranges.is_empty() {
+        let needed = usize::try_from(wanted.div_ceil(ports.max(1))).unwrap_or(MOST);
+        return Ok(match target.ip() {
+            IpAddr::V4(ip) if ip.is_loopback() && needed > 1 => loopback(needed.min(most)),
+            _ => Vec::new(),
+        });
+    }
+    let sources: Vec<IpAddr> = ranges
+        .iter()
+        .flat_map(|range| range.0.hosts())
+        .filter(|source| source.is_ipv4() == target.is_ipv4())
+        .take(most)
+        .collect();
+    if sources.is_empty() {
+        let family = if target.is_ipv4() { "IPv4" } else { "IPv6" };
+        return Err(Failure::usage(format!(
+            "no --source can reach {target}: none of them is {family}"
+        ))
+        .hint(format!(
+            "add an {family} address of this machine as --source"
+        )));
+    }
+    for source in &sources {
+        check_own(*source)?;
+    }
+    Ok(sources)
+}
+
+/// 127.0.0.1, 127.0.0.2, and so on.
+fn loopback(count: usize) -> Vec<IpAddr> {
+    let first = u32::from(Ipv4Addr::LOCALHOST);
+    (0..u32::try_from(count).unwrap_or(u32::MAX).min(0x00ff_fffd))
+        .map(|offset| IpAddr::from(Ipv4Addr::from(first + offset)))
+        .collect()
+}
+
+/// Finds out by a bind, which reserves nothing, whether this machine has the address.
+fn check_own(source: IpAddr) -> Result<(), Failure> {
+    UdpSocket::bind((source, 0)).map(|_| ()).map_err(|error| {
+        let failed = format!("can't connect from {source}: {}", Reason(&error));
+        match error.kind() {
+            std::io::ErrorKind::AddrNotAvailable => {
+                Failure::runtime(format!("{failed}; it is not an address of this machine")).hint(
+                    format!("add it, as in `ip address add {source} dev lo`, or leave it out"),
+                )
+            }
+            _ => Failure::runtime(failed),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(texts: &[&str]) -> Vec<SourceRange> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+
+    #[test]
+    fn loopback_has_addresses_enough_for_any_number_of_connections() {
+        let few = sources(&[], LOOPBACK, 28_232, 28_232).unwrap();
+        assert_eq!(few, [] as [IpAddr; 0]);
+        let more = sources(&[], LOOPBACK, 28_233, 28_232).unwrap();
+        assert_eq!(
+            more,
+            [
+                "127.0.0.1".parse::<IpAddr>().unwrap(),
+                "127.0.0.2".parse().unwrap()
+            ]
+        );
+    }
+
+    #[test]
+    fn a_network_stands_for_all_its_addresses_and_no_more_than_are_wanted() {
+        let all = sources(
+            &ranges(&["127.0.0.0/30", "::1", "127.9.9.9"]),
+            LOOPBACK,
+            100,
+            10,
+        );
+        let all: Vec<String> = all.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["127.0.0.1", "127.0.0.2", "127.9.9.9"]);
+        assert_eq!(
+            sources(&ranges(&["127.0.0.0/8"]), LOOPBACK, 7, 10)
+                .unwrap()
+                .len(),
+            7
+        );
+    }
+
+    #[test]
+    fn sources_of_another_family_or_another_machine_are_refused() {
+        let other = sources(&ranges(&["::1"]), LOOPBACK, 1, 1).unwrap_err();
+        assert_eq!(other.code(), 2);
+        // TEST-NET-1 (RFC 5737): nobody's.
+        let foreign = sources(&ranges(&["192.0.2.1"]), LOOPBACK, 1, 1).unwrap_err();
+        assert_eq!(foreign.code(), 1);
+        assert!(
+            foreign.to_string().contains("ip address add 192.0.2.1"),
+            "{foreign}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in ["", "10.0.0.0/33", "host", "1.2.3.4:5"] {
+            assert!(text.parse::<SourceRange>().is_err(), "{text}");
+        }
     }
 }

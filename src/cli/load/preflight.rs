@@ -1,0 +1,350 @@
+//! Whether so many connections can be reached, found out before the first is dialed.
+//!
+//! Each check is a line of a table: what is needed, what there is, and where that is too little, the command that mends
+//! it. Nothing is changed, but that the soft limit of descriptors is raised to the hard one.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+
+use super::machine::Machine;
+use super::sources::{SourceRange, sources};
+use super::target::Transport;
+use crate::cli::descriptors::reserve;
+use crate::cli::failure::Failure;
+use crate::cli::units::{Count, Size};
+
+/// Kernel memory of one end of an idle TCP connection on Linux 6 (socket, file, inode, epoll item): about 3.8 KB.
+const KERNEL_BYTES_AN_END: u64 = 3_800;
+/// Our own memory for a connection, of a server and of a load, with room for what the allocator wastes.
+const OUR_BYTES_AN_END: u64 = 300;
+
+/// A target, resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) transport: Transport,
+    pub(crate) address: SocketAddr,
+}
+
+/// What is wished for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) connections: NonZeroU32,
+    pub(crate) threads: NonZeroU32,
+    /// At least one.
+    pub(crate) targets: &'a [Resolved],
+    /// Whether the server is in this process: it takes a descriptor for each connection too.
+    pub(crate) own_server: bool,
+    pub(crate) sources: &'a [SourceRange],
+    /// Bytes of the largest message.
+    pub(crate) message: u32,
+}
+
+/// One line of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Check {
+    /// What it's about.
+    pub(crate) name: &'static str,
+    pub(crate) needed: u64,
+    /// `None`: the system doesn't say, or there's no limit.
+    pub(crate) here: Option<u64>,
+    /// Whether the numbers are bytes.
+    pub(crate) bytes: bool,
+    /// The command that mends it, for when there's too little.
+    pub(crate) mend: String,
+}
+
+impl Check {
+    /// Whether there's enough.
+    pub(crate) fn is_met(&self) -> bool {
+        self.here.is_none_or(|here| self.needed <= here)
+    }
+
+    /// A number of this line, for people.
+    pub(crate) fn show(&self, number: u64) -> String {
+        if self.bytes {
+            Size(number).to_string()
+        } else {
+            Count(number).to_string()
+        }
+    }
+
+    /// The line for a shortfall.
+    pub(crate) fn shortfall(&self) -> Option<String> {
+        let here = self.here.filter(|_| !self.is_met())?;
+        Some(format!(
+            "{}: {} needed, {} here; {}",
+            self.name,
+            self.show(self.needed),
+            self.show(here),
+            self.mend
+        ))
+    }
+}
+
+/// What the preflight found.
+#[derive(Clone, Debug)]
+pub(crate) struct Preflight {
+    pub(crate) checks: Vec<Check>,
+    /// Where to connect from, for each target; empty: the system's choice.
+    pub(crate) sources: Vec<Vec<IpAddr>>,
+}
+
+impl Preflight {
+    /// The shortfalls, a line each; none means that the wish can be had.
+    pub(crate) fn shortfalls(&self) -> Vec<String> {
+        self.checks.iter().filter_map(Check::shortfall).collect()
+    }
+}
+
+/// Holds a wish against a machine.
+///
+/// # Errors
+/// As [`sources`].
+pub(crate) fn check(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, Failure> {
+    let connections = u64::from(wish.connections.get());
+    let ports = machine.ports_a_pair();
+    // Connections are dealt out to the targets in turn.
+    let a_target = connections.div_ceil(wish.targets.len().max(1) as u64);
+    let sources: Vec<Vec<IpAddr>> = wish
+        .targets
+        .iter()
+        .map(|target| sources(wish.sources, target.address, a_target, ports))
+        .collect::<Result<_, _>>()?;
+    let ends = ends(wish, connections);
+    let tcp = wish.targets.iter().any(|t| t.transport == Transport::Tcp);
+    let mut checks = vec![descriptors(wish, machine, connections)];
+    checks.push(Check {
+        name: "open files of the system",
+        needed: ends,
+        here: machine.files_left,
+        bytes: false,
+        mend: format!("`sysctl -w fs.file-max={}`", round_up(ends * 2)),
+    });
+    checks.push(local_ports(wish, &sources, a_target, ports));
+    if tcp && wish.own_server {
+        checks.push(backlog(machine));
+    }
+    checks.push(Check {
+        name: "tracked connections",
+        needed: connections,
+        here: machine.conntrack_left,
+        bytes: false,
+        mend: format!(
+            "`sysctl -w net.netfilter.nf_conntrack_max={}`",
+            round_up(connections * 2)
+        ),
+    });
+    checks.push(Check {
+        name: "epoll watches",
+        needed: ends,
+        here: machine.watches,
+        bytes: false,
+        mend: format!(
+            "`sysctl -w fs.epoll.max_user_watches={}`",
+            round_up(ends * 2)
+        ),
+    });
+    if tcp {
+        checks.push(tcp_buffers(wish, machine, ends));
+    }
+    checks.push(Check {
+        name: "memory",
+        needed: ends * (KERNEL_BYTES_AN_END + OUR_BYTES_AN_END),
+        here: machine.memory,
+        bytes: true,
+        mend: "take fewer connections, or a machine with more memory".to_owned(),
+    });
+    Ok(Preflight { checks, sources })
+}
+
+/// How many ends of connections are on this machine: both, for a target on it.
+fn ends(wish: &Wish<'_>, connections: u64) -> u64 {
+    let here = |target: &Resolved| target.address.ip().to_canonical().is_loopback();
+    let local = wish.targets.iter().filter(|target| here(target)).count() as u64;
+    connections + connections * local / wish.targets.len().max(1) as u64
+}
+
+fn descriptors(wish: &Wish<'_>, machine: &Machine, connections: u64) -> Check {
+    let ends = if wish.own_server { 2 } else { 1 };
+    // The server of its own is one more thread, with its listener and its UDP socket.
+    let threads = wish.threads.saturating_add(u32::from(wish.own_server));
+    let needed = connections * ends + reserve(threads, if wish.own_server { 2 } else { 1 });
+    Check {
+        name: "file descriptors",
+        needed,
+        here: machine.descriptors,
+        bytes: false,
+        mend: format!(
+            "`ulimit -Hn {0} && ulimit -n {0}` as root before it",
+            round_up(needed)
+        ),
+    }
+}
+
+/// The ports of the target that has the fewest.
+fn local_ports(wish: &Wish<'_>, sources: &[Vec<IpAddr>], a_target: u64, ports: u64) -> Check {
+    // Two targets at one address and port share their ports.
+    let distinct: HashSet<SocketAddr> = wish.targets.iter().map(|t| t.address).collect();
+    let each = a_target * (wish.targets.len() / distinct.len().max(1)).max(1) as u64;
+    let fewest = sources.iter().map(|s| s.len().max(1) as u64 * ports).min();
+    let addresses = each.div_ceil(ports.max(1));
+    Check {
+        name: "local ports to a target",
+        needed: each,
+        here: fewest,
+        bytes: false,
+        mend: format!(
+            "give {addresses} addresses of this machine with --source, or widen the range with \
+             `sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`"
+        ),
+    }
+}
+
+/// Dials that come in while the server is busy wait in its backlog.
+fn backlog(machine: &Machine) -> Check {
+    Check {
+        name: "backlog of its server",
+        needed: 1024,
+        here: machine.somaxconn,
+        bytes: false,
+        mend: "`sysctl -w net.core.somaxconn=4096`".to_owned(),
+    }
+}
+
+/// A message under way on each connection, in whole pages, at either end.
+fn tcp_buffers(wish: &Wish<'_>, machine: &Machine, ends: u64) -> Check {
+    let needed = ends * u64::from(wish.message).next_multiple_of(4096);
+    let pages = needed.div_ceil(4096);
+    Check {
+        name: "TCP buffers, a message each",
+        needed,
+        here: machine.tcp_buffers,
+        bytes: true,
+        mend: format!(
+            "`sysctl -w net.ipv4.tcp_mem=\"{} {} {}\"`, or smaller messages",
+            round_up(pages),
+            round_up(pages * 3 / 2),
+            round_up(pages * 2)
+        ),
+    }
+}
+
+/// The next number that is one digit and zeros: what one would type.
+fn round_up(number: u64) -> u64 {
+    let unit = 10_u64.pow(number.max(1).ilog10());
+    number.div_ceil(unit) * unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine {
+            descriptors: Some(20_000),
+            files_left: Some(1_000_000),
+            ports: Some(32_768..=60_999),
+            somaxconn: Some(4096),
+            conntrack_left: Some(262_144),
+            tcp_buffers: Some(2 << 30),
+            watches: Some(5_000_000),
+            memory: Some(16 << 30),
+        }
+    }
+
+    fn found(connections: u32, target: &str, own_server: bool, machine: &Machine) -> Vec<String> {
+        let target = Resolved {
+            transport: Transport::Tcp,
+            address: target.parse().unwrap(),
+        };
+        let wish = Wish {
+            connections: NonZeroU32::new(connections).unwrap(),
+            threads: NonZeroU32::MIN,
+            targets: &[target],
+            own_server,
+            sources: &[],
+            message: 64,
+        };
+        check(&wish, machine).unwrap().shortfalls()
+    }
+
+    #[test]
+    fn what_can_be_had_has_no_shortfall() {
+        assert_eq!(
+            found(15_000, "127.0.0.1:9", false, &machine()),
+            [] as [&str; 0]
+        );
+        assert_eq!(
+            found(9_900, "127.0.0.1:9", true, &machine()),
+            [] as [&str; 0]
+        );
+    }
+
+    #[test]
+    fn a_server_of_its_own_takes_a_second_descriptor_for_each_connection() {
+        let lines = found(10_000, "127.0.0.1:9", true, &machine());
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with("file descriptors: 20,0"), "{lines:?}");
+        assert!(
+            lines[0].contains("20,000 here; `ulimit -Hn 30000"),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn ports_run_out_for_one_address_but_not_on_loopback() {
+        let large = Machine {
+            descriptors: None,
+            ..machine()
+        };
+        let lines = found(30_000, "192.0.2.1:9", false, &large);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].contains("30,000 needed, 28,232 here; give 2 addresses"),
+            "{lines:?}"
+        );
+        assert_eq!(found(30_000, "127.0.0.1:9", false, &large), [] as [&str; 0]);
+        assert_eq!(found(30_000, "[::1]:9", false, &large).len(), 1);
+    }
+
+    #[test]
+    fn each_limit_has_its_own_line_and_its_own_command() {
+        let poor = Machine {
+            descriptors: Some(100),
+            files_left: Some(100),
+            ports: Some(1..=100),
+            somaxconn: Some(128),
+            conntrack_left: Some(100),
+            tcp_buffers: Some(4096),
+            watches: Some(100),
+            memory: Some(1 << 20),
+        };
+        let lines = found(1_000, "[::1]:9", true, &poor);
+        assert_eq!(lines.len(), 8, "{lines:#?}");
+        for word in [
+            "ulimit",
+            "file-max",
+            "--source",
+            "somaxconn",
+            "conntrack",
+            "watches",
+            "tcp_mem",
+            "memory",
+        ] {
+            assert_eq!(
+                lines.iter().filter(|line| line.contains(word)).count(),
+                1,
+                "{word} in {lines:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_system_does_not_tell_is_no_shortfall() {
+        assert_eq!(
+            found(20_000, "127.0.0.1:9", true, &Machine::default()),
+            [] as [&str; 0]
+        );
+    }
+}
