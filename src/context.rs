@@ -138,7 +138,9 @@ impl<S> Context<S> {
     }
 
     /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with `key`, once, when `after` has passed: never early, and as
-    /// much later as the turn takes. Any duration will do. O(1), like [`Context::cancel`].
+    /// much later as the turn takes. Any duration will do. O(1), like [`Context::cancel`]. A timer that is about one
+    /// connection has that one's [`ConnectionId::to_bits`] for its key: the connection may be gone when it fires, and then
+    /// the id finds nothing.
     pub fn timer(&mut self, after: Duration, key: u64) -> TimerId {
         // A time that the clock can't say is beyond every wait: 100 years stand for it.
         const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);

@@ -103,6 +103,31 @@ id! {
     /// Names one connection, for as long as you like: once it's closed, the id finds nothing.
     ConnectionId
 }
+impl ConnectionId {
+    /// The id as a number, for where only a number fits: the key of a timer
+    /// ([`Context::timer`](crate::Context::timer)), a log line. It says nothing but which connection it is.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        (self.0.generation as u64) << 32 | self.0.index as u64
+    }
+
+    /// The id that [`ConnectionId::to_bits`] of the same reactor gave. Any other number is an id too, one that most
+    /// likely finds nothing.
+    ///
+    /// ```
+    /// # fn of(id: oread::ConnectionId) {
+    /// assert_eq!(oread::ConnectionId::from_bits(id.to_bits()), id);
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> ConnectionId {
+        ConnectionId(Key {
+            index: bits as u32,
+            generation: (bits >> 32) as u32,
+        })
+    }
+}
+
 id! {
     /// Names one listener.
     ListenerId
@@ -138,6 +163,16 @@ mod tests {
                     let key = Key { index, generation };
                     assert_eq!(Key::from_token(key.token(kind)), Some((kind, key)));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_s_id_is_the_same_after_it_was_a_number() {
+        for index in [0, 1, INDEX_MASK] {
+            for generation in [0, 1, u32::MAX] {
+                let id = ConnectionId(Key { index, generation });
+                assert_eq!(ConnectionId::from_bits(id.to_bits()), id);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, World, connect, read_some};
-use oread::Limits;
+use oread::{ConnectionId, Limits};
 
 /// Sends without end and reads all that comes back, in threads of its own, until it's dropped.
 struct Endless(TcpStream);
@@ -217,6 +217,38 @@ fn a_timer_without_delay_that_sets_itself_again_fires_once_a_turn_and_starves_no
         world.turns - turns
     );
     assert!(fired >= 10);
+}
+
+#[test]
+fn a_timer_whose_key_is_a_connections_id_finds_that_one_and_once_it_is_closed_nobody() {
+    let mut world = World::new();
+    world.handler.timer = Some(Box::new(|_, context, key| {
+        if let Some(mut connection) = context.connection(ConnectionId::from_bits(key)) {
+            connection.write(b"time");
+        }
+    }));
+    let (_, address) = world.listen();
+    let mut clients = Vec::new();
+    for count in 1..=2 {
+        clients.push(connect(address));
+        world.until_opened(count);
+    }
+    let keys = world.seen().opened.clone();
+    world.context().timer(Duration::ZERO, keys[1].to_bits());
+    assert_eq!(world.receive(&mut clients[1], 4), b"time");
+    // The second leaves, and a third takes over its slot: the old key is not the third's.
+    clients.pop();
+    world.until_closed(1);
+    clients.push(connect(address));
+    world.until_opened(3);
+    world.context().timer(Duration::ZERO, keys[1].to_bits());
+    world.until("the second timer has fired", |world| {
+        world.handler.seen.timers.len() == 2
+    });
+    // Had it been written to either of them, it would come before the echo.
+    for client in &mut clients {
+        assert_eq!(world.exchange(client, b"ping"), b"ping");
+    }
 }
 
 #[test]

@@ -435,6 +435,41 @@ fn a_session_writes_into_its_own_connection() {
 }
 
 #[test]
+fn formatted_text_is_written_in_its_place_and_says_how_the_output_stands() {
+    struct Half;
+    impl std::fmt::Display for Half {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("half")?;
+            Err(std::fmt::Error)
+        }
+    }
+    let mut world = World::new();
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        connection.write(b"got ");
+        let allocations = allocation_counter::measure(|| {
+            let pressure = write!(connection, "{} bytes, {:?}", data.len(), Pressure::Low);
+            assert_eq!(pressure, Pressure::Low);
+        });
+        assert_eq!(allocations.count_total, 0);
+        connection.write(b".");
+        data.len()
+    }));
+    let mut client = world.client();
+    client.write_all(b"abc").unwrap();
+    assert_eq!(world.receive(&mut client, 17), b"got 3 bytes, Low.");
+    let id = world.seen().opened[0];
+    let mut connection = world.context().connection(id).unwrap();
+    assert_eq!(writeln!(connection, "{:1000}|", ""), Pressure::Low);
+    write!(connection, "a {Half} is the end");
+    assert_eq!(write!(connection, "{:65535}", ""), Pressure::High);
+    connection.finish();
+    assert_eq!(write!(connection, "late"), Pressure::Closed);
+    let (bytes, _) = world.receive_to_end(&mut client);
+    let expected = format!("{:1000}|\na half{:65535}", "", "");
+    assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+}
+
+#[test]
 fn a_large_write_is_whole_behind_a_small_one() {
     let mut world = World::new();
     world.handler.data = Some(Box::new(|_, connection, data| {

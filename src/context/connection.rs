@@ -116,6 +116,21 @@ impl<'a, S> Connection<'a, S> {
         pressure
     }
 
+    /// Writes formatted text: this is what `write!(connection, ...)` and `writeln!` call. Like [`Connection::write`] it never
+    /// fails, and nothing is allocated on the way. The text ends early where a value's own formatting fails, as std's never
+    /// do.
+    ///
+    /// ```
+    /// # fn reply(connection: &mut oread::Connection<'_, ()>, value: &str) {
+    /// write!(connection, "${}\r\n{value}\r\n", value.len());
+    /// # }
+    /// ```
+    pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Pressure {
+        // Only a value's own formatting can fail here.
+        let _ = fmt::Write::write_fmt(&mut Text(self), text);
+        self.pressure()
+    }
+
     /// How the pending output stands.
     #[must_use]
     pub fn pressure(&self) -> Pressure {
@@ -234,6 +249,16 @@ impl<S> fmt::Debug for Connection<'_, S> {
             .field("id", &self.id())
             .field("phase", &self.slot().link.phase())
             .finish_non_exhaustive()
+    }
+}
+
+/// What [`Connection::write_fmt`] formats into.
+struct Text<'c, 'a, S>(&'c mut Connection<'a, S>);
+
+impl<S> fmt::Write for Text<'_, '_, S> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
     }
 }
 

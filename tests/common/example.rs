@@ -1,0 +1,86 @@
+//! Starts an example of this package as a program of its own, and ends it.
+#![allow(dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Its owner's `Drop` ends the child and waits for it.
+#![allow(clippy::zombie_processes)]
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+
+/// A running example that has said, as the last word of its first line, where it listens.
+pub struct Example {
+    child: Child,
+    /// Kept open: an example may say more.
+    _stdout: BufReader<ChildStdout>,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Example {
+    /// Starts the example of this name.
+    pub fn start(name: &str, arguments: &[&str]) -> Example {
+        let mut command = command(name);
+        command.args(arguments).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let address = line.split_whitespace().next_back().map(str::parse);
+        let Some(Ok(address)) = address else {
+            let _ = child.kill();
+            panic!("{name} said {line:?}, and {}", child.wait().unwrap());
+        };
+        Example {
+            child,
+            _stdout: stdout,
+            address,
+        }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        // It fails when it has ended, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program of an example, up to date: `cargo test` builds the examples, but `cargo test --test NAME` doesn't.
+pub fn command(name: &str) -> Command {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        // TARGET/PROFILE/deps/TEST
+        let test = std::env::current_exe().unwrap();
+        let profile = test.parent().unwrap().parent().unwrap();
+        // Without cargo around it, whoever runs the test has built what it needs.
+        if let Some(cargo) = std::env::var_os("CARGO") {
+            let name = profile.file_name().unwrap();
+            let name = if name == "debug" {
+                OsStr::new("dev")
+            } else {
+                name
+            };
+            let mut build = Command::new(cargo);
+            build.args(["build", "--examples", "--quiet", "--locked"]);
+            build.arg("--target-dir").arg(profile.parent().unwrap());
+            build.arg("--profile").arg(name);
+            if !cfg!(feature = "cli") {
+                build.arg("--no-default-features");
+            }
+            let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+            assert!(built.unwrap().success(), "the examples can't be built");
+        }
+        profile.join("examples")
+    });
+    Command::new(folder.join(name))
+}
