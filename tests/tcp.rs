@@ -143,6 +143,25 @@ fn a_handler_that_does_not_finish_at_the_peers_end_goes_on_sending() {
 }
 
 #[test]
+fn a_reset_after_the_peers_end_is_found_though_nothing_is_written() {
+    let mut world = World::new();
+    world.handler.eof = Some(Box::new(|_, _| {}));
+    // Once when the end is known, once in the same event as it.
+    for wait in [true, false] {
+        let closed = world.seen().closed.len();
+        let client = world.client();
+        client.shutdown(Shutdown::Write).unwrap();
+        if wait {
+            let ends = world.seen().rests.len();
+            world.until("the end is told", |w| w.handler.seen.rests.len() > ends);
+        }
+        reset(client);
+        assert_eq!(world.until_closed(closed + 1), CloseReason::Reset);
+    }
+    assert_eq!(world.seen().rests.len(), 2);
+}
+
+#[test]
 fn a_close_with_unread_input_does_not_cost_the_client_its_last_reply() {
     // The size with which a plain close was seen to lose all but 4,096 bytes.
     const REPLY: usize = 401_408;
