@@ -425,6 +425,33 @@ fn writes_from_outside_a_callback_go_out_before_the_next_poll() {
 }
 
 #[test]
+fn what_is_large_goes_straight_from_one_connection_to_another() {
+    const PIECE: usize = 40_000;
+    let mut world = World::new();
+    world.handler.forgetful = true;
+    world.handler.data = Some(Box::new(|seen, connection, data| {
+        if data.len() < PIECE {
+            return 0;
+        }
+        let other = seen.opened[1];
+        let before = connection.context().stats().bytes_out;
+        let mut other = connection.context().connection(other).unwrap();
+        assert_eq!(other.write(data), Pressure::Low);
+        assert_eq!(other.pending(), 0);
+        let sent = connection.context().stats().bytes_out - before;
+        assert_eq!(sent, data.len() as u64);
+        data.len()
+    }));
+    let (_, address) = world.listen();
+    let mut from = connect(address);
+    world.until_opened(1);
+    let mut to = connect(address);
+    world.until_opened(2);
+    from.write_all(&pattern(PIECE)).unwrap();
+    assert!(world.receive(&mut to, PIECE) == pattern(PIECE));
+}
+
+#[test]
 fn a_session_writes_into_its_own_connection() {
     let mut world = World::new();
     world.handler.data = Some(Box::new(|_, connection, data| {
