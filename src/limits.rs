@@ -35,8 +35,8 @@ pub struct Limits {
     /// Output pending on all connections together, in bytes, past which no accepted connection that has some is
     /// read. Default: 1 GiB.
     pub max_pending: usize,
-    /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`.
-    /// Default: 16 KiB.
+    /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`. A write
+    /// to another connection that is larger doesn't wait either. Default: 16 KiB.
     pub gather: usize,
     /// Read and write calls that one connection may take in one turn, at least 1. Default: 8.
     pub io_budget: u32,

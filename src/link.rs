@@ -220,6 +220,9 @@ impl<S: Stream> Link<S> {
         if self.has_output() && !self.flush(shared, budget) {
             return Some(Step::Yield);
         }
+        if self.is_told() && self.readiness.contains(Readiness::ERROR) {
+            self.find_break(shared);
+        }
         if self.flags & flag::HIGH != 0 && self.pending() <= shared.limits.low_water {
             self.flags &= !flag::HIGH;
             self.redeliver();

@@ -40,6 +40,12 @@ pub(crate) trait Stream {
     /// As the socket gives them; `NotConnected` when the peer has reset the connection.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
+    /// The error that the connection has come to, if any; it's told once, here or by a read or write.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    fn take_error(&mut self) -> io::Result<Option<io::Error>>;
+
     /// Makes the close that follows send a reset instead of a FIN.
     ///
     /// # Errors

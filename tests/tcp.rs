@@ -143,6 +143,25 @@ fn a_handler_that_does_not_finish_at_the_peers_end_goes_on_sending() {
 }
 
 #[test]
+fn a_reset_after_the_peers_end_is_found_though_nothing_is_written() {
+    let mut world = World::new();
+    world.handler.eof = Some(Box::new(|_, _| {}));
+    // Once when the end is known, once in the same event as it.
+    for wait in [true, false] {
+        let closed = world.seen().closed.len();
+        let client = world.client();
+        client.shutdown(Shutdown::Write).unwrap();
+        if wait {
+            let ends = world.seen().rests.len();
+            world.until("the end is told", |w| w.handler.seen.rests.len() > ends);
+        }
+        reset(client);
+        assert_eq!(world.until_closed(closed + 1), CloseReason::Reset);
+    }
+    assert_eq!(world.seen().rests.len(), 2);
+}
+
+#[test]
 fn a_close_with_unread_input_does_not_cost_the_client_its_last_reply() {
     // The size with which a plain close was seen to lose all but 4,096 bytes.
     const REPLY: usize = 401_408;
@@ -403,6 +422,33 @@ fn writes_from_outside_a_callback_go_out_before_the_next_poll() {
     connection.write(b"one ");
     connection.write_vectored(&[IoSlice::new(b"two "), IoSlice::new(b"three")]);
     assert_eq!(world.receive(&mut client, 13), b"one two three");
+}
+
+#[test]
+fn what_is_large_goes_straight_from_one_connection_to_another() {
+    const PIECE: usize = 40_000;
+    let mut world = World::new();
+    world.handler.forgetful = true;
+    world.handler.data = Some(Box::new(|seen, connection, data| {
+        if data.len() < PIECE {
+            return 0;
+        }
+        let other = seen.opened[1];
+        let before = connection.context().stats().bytes_out;
+        let mut other = connection.context().connection(other).unwrap();
+        assert_eq!(other.write(data), Pressure::Low);
+        assert_eq!(other.pending(), 0);
+        let sent = connection.context().stats().bytes_out - before;
+        assert_eq!(sent, data.len() as u64);
+        data.len()
+    }));
+    let (_, address) = world.listen();
+    let mut from = connect(address);
+    world.until_opened(1);
+    let mut to = connect(address);
+    world.until_opened(2);
+    from.write_all(&pattern(PIECE)).unwrap();
+    assert!(world.receive(&mut to, PIECE) == pattern(PIECE));
 }
 
 #[test]

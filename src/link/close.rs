@@ -97,8 +97,17 @@ impl<S: Stream> Link<S> {
         }
     }
 
+    /// Asks for what has broken a link after the peer's end. Nothing is read any more by then, so no read tells of it; and a
+    /// handler that waits for something else than this peer would keep the link for good.
+    pub(super) fn find_break(&mut self, shared: &mut Shared) {
+        self.readiness = self.readiness.without(Readiness::ERROR);
+        if let Ok(Some(error)) | Err(error) = self.stream.take_error() {
+            self.writing_failed(shared, CloseReason::from_error(&error));
+        }
+    }
+
     /// Whether the handler knows that the peer has finished.
-    fn is_told(&self) -> bool {
+    pub(super) fn is_told(&self) -> bool {
         self.flags & flag::EOF_TOLD != 0
     }
 

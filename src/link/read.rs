@@ -32,12 +32,17 @@ impl<S: Stream> Link<S> {
     #[cold]
     #[inline(never)]
     fn nothing_came(&mut self, shared: &mut Shared, outcome: std::io::Result<Outcome>) {
+        let mut answered = READ_SIDE;
         match outcome {
-            Ok(Outcome::Eof) => self.flags |= flag::PEER_EOF,
+            Ok(Outcome::Eof) => {
+                self.flags |= flag::PEER_EOF;
+                // An end may come with a reset behind it, which this was the last read to be told of: see `find_break`.
+                answered = answered.without(Readiness::ERROR);
+            }
             Ok(_) => {}
             Err(error) => self.sever(shared, CloseReason::from_error(&error)),
         }
-        self.readiness = self.readiness.without(READ_SIDE);
+        self.readiness = self.readiness.without(answered);
     }
 
     /// How much of a read buffer of `size` bytes one read may use.

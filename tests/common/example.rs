@@ -1,5 +1,5 @@
 //! Starts an example of this package as a program of its own, and ends it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, missing_debug_implementations)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 // Its owner's `Drop` ends the child and waits for it.
 #![allow(clippy::zombie_processes)]
@@ -13,9 +13,9 @@ use std::sync::OnceLock;
 
 /// A running example that has said, as the last word of its first line, where it listens.
 pub struct Example {
-    child: Child,
-    /// Kept open: an example may say more.
-    _stdout: BufReader<ChildStdout>,
+    pub child: Child,
+    /// What it says after its first line.
+    pub stdout: BufReader<ChildStdout>,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -23,8 +23,11 @@ pub struct Example {
 impl Example {
     /// Starts the example of this name.
     pub fn start(name: &str, arguments: &[&str]) -> Example {
-        let mut command = command(name);
-        command.args(arguments).stdin(Stdio::null());
+        Example::run(command(name).args(arguments).stdin(Stdio::null()))
+    }
+
+    /// Starts an example by a command of one's own, see [`command`].
+    pub fn run(command: &mut Command) -> Example {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -32,11 +35,11 @@ impl Example {
         let address = line.split_whitespace().next_back().map(str::parse);
         let Some(Ok(address)) = address else {
             let _ = child.kill();
-            panic!("{name} said {line:?}, and {}", child.wait().unwrap());
+            panic!("{command:?} said {line:?}, and {}", child.wait().unwrap());
         };
         Example {
             child,
-            _stdout: stdout,
+            stdout,
             address,
         }
     }

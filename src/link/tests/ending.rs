@@ -64,6 +64,28 @@ on_both! {
         assert_eq!(driver.closed, Some(CloseReason::Finished));
     }
 
+    fn a_reset_after_the_peer_s_end_is_found_without_a_write<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"ab"), Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), Lasting);
+        driver.settle();
+        driver.event(Readiness::ERROR);
+        assert_eq!(driver.closed, None, "an event was believed");
+        driver.link.stream.breaks = Some(Errno::EPIPE);
+        driver.event(Readiness::ERROR | Readiness::READ_CLOSED | Readiness::WRITE_CLOSED);
+        assert_eq!(driver.closed, Some(CloseReason::Reset));
+        assert_eq!(driver.seen, [Seen::Data(b"ab".to_vec()), Seen::Eof(vec![])]);
+    }
+
+    fn a_reset_in_one_event_with_the_peer_s_end_is_found<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"ab"), Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), Lasting);
+        driver.link.stream.breaks = Some(Errno::EPIPE);
+        driver.link.ready(Readiness::ERROR);
+        driver.settle();
+        assert_eq!(driver.closed, Some(CloseReason::Reset));
+        assert_eq!(driver.seen, [Seen::Data(b"ab".to_vec()), Seen::Eof(vec![])]);
+    }
+
     fn a_close_with_unread_input_lingers_within_its_bound<SHORT>() {
         let limits =
             Limits { linger_bytes: 100, read_buffer: 10, io_budget: 2, ..Limits::default() };
