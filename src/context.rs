@@ -58,6 +58,9 @@ pub struct Context<S> {
     pub(crate) ended: Vec<Key>,
     /// The connection whose callback runs; [`NOBODY`] when none does.
     pub(crate) current: u32,
+    /// Connections that are not in their slots yet and yet count towards the limit: a caller, while the handler is asked
+    /// about it, for the handler may dial meanwhile.
+    pub(crate) awaited: usize,
     pub(crate) drain: Drain,
 }
 
@@ -98,6 +101,7 @@ impl<S> Context<S> {
             dirty: Vec::new(),
             ended: Vec::new(),
             current: NOBODY,
+            awaited: 0,
             drain: Drain::No,
         }
     }

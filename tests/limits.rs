@@ -55,6 +55,25 @@ fn a_dial_beyond_the_limit_is_refused_with_its_session() {
 }
 
 #[test]
+fn a_dial_as_a_caller_is_let_in_does_not_take_the_caller_s_place() {
+    let mut world = World::with(Limits {
+        max_connections: 3,
+        ..Limits::default()
+    });
+    let (_, address) = world.listen();
+    world.handler.accept = Some(Box::new(move |seen, context, _| {
+        // The last place is the caller's own: with it, the dial would be one too many.
+        seen.count += u64::from(context.connect(&ConnectOptions::new(address), 9).is_ok());
+        Some(0)
+    }));
+    let _clients: Vec<_> = (0..4).map(|_| connect(address)).collect();
+    world.until_opened(3);
+    world.settle();
+    assert_eq!(world.context().connections().count(), 3);
+    assert_eq!((world.seen().count, world.stats().peak_open), (1, 3));
+}
+
+#[test]
 fn a_handler_refuses_whom_it_does_not_want() {
     let mut world = World::new();
     world.handler.accept = Some(Box::new(|seen, _, caller| {

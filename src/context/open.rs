@@ -219,14 +219,14 @@ impl<S> Context<S> {
         }
         let why = format!(
             "{} connections are open, as many as allowed",
-            self.slots.len()
+            self.slots.len() + self.awaited
         );
         Err(io::Error::new(io::ErrorKind::QuotaExceeded, why))
     }
 
     /// Whether another connection may be opened.
     pub(crate) fn has_room(&self) -> bool {
-        self.slots.len() < self.shared.limits.max_connections
+        self.slots.len() + self.awaited < self.shared.limits.max_connections
     }
 
     /// Gives a stream its slot and has it polled.
