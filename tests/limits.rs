@@ -304,6 +304,33 @@ fn a_peer_that_stops_reading_runs_into_the_write_timeout_though_more_is_written_
 }
 
 #[test]
+fn output_that_comes_in_the_turn_in_which_a_deadline_is_looked_at_is_new() {
+    let mut world = World::with(Limits {
+        write_timeout: Some(Duration::from_millis(50)),
+        ..Limits::default()
+    });
+    world.handler.data = Some(Box::new(|seen, connection, data| {
+        let other = connection.context().connection(seen.opened[1]);
+        other.unwrap().write(data);
+        data.len()
+    }));
+    let (mut one, mut other) = (world.client(), world.client());
+    let id = world.seen().opened[1];
+    let mut connection = world.context().connection(id).unwrap();
+    connection.idle_timeout(Some(Duration::from_millis(100)));
+    // Past the other's idle timeout, and far past the write timeout of a connection that has written nothing yet. The
+    // reactor sees both at once: the time, and the words that one has for the other.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(120) {
+        std::hint::spin_loop();
+    }
+    one.write_all(b"in time").unwrap();
+    world.turn();
+    assert_eq!(world.seen().closed, []);
+    assert_eq!(world.receive(&mut other, 7), b"in time");
+}
+
+#[test]
 fn a_closed_connection_does_not_wait_for_ever_for_a_peer_that_stays() {
     let mut world = World::with(Limits {
         linger_timeout: Duration::from_millis(50),
