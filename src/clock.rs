@@ -33,6 +33,12 @@ impl Clock {
         self.elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     }
 
+    /// Has it have started so much earlier.
+    #[cfg(test)]
+    pub(crate) fn age(&mut self, by: Duration) {
+        self.start -= by;
+    }
+
     /// Whole milliseconds since the start.
     pub(crate) fn elapsed_ms(&self) -> u64 {
         self.elapsed_ms

@@ -278,12 +278,11 @@ impl<S> Context<S> {
         }
     }
 
-    /// Reads the time, and tells it to the wheels before anything is armed.
+    /// Reads the time, and tells it to the wheels before anything is armed, those that wait for nothing too: to a wheel
+    /// that was last told the time 25 days ago, what is to come looks like the past.
     pub(crate) fn update_clock(&mut self) {
         self.clock.update();
-        if !self.wheel.is_empty() {
-            self.wheel.advance(&mut self.slots, self.clock.tick());
-        }
+        self.wheel.advance(&mut self.slots, self.clock.tick());
         self.timers.advance(&self.clock);
     }
 

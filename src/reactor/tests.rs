@@ -191,3 +191,21 @@ fn a_listener_that_pauses_again_and_again_keeps_one_timer() {
     assert_eq!(reactor.context.timers.len(), 1);
     reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();
 }
+
+#[test]
+fn a_deadline_set_after_weeks_without_any_is_waited_for() {
+    let (mut reactor, mut handler, _, address) = start();
+    let client = TcpStream::connect(address).unwrap();
+    turn_until(&mut reactor, &mut handler, |h| h.opened.len() == 1);
+    reactor.context.clock.age(Duration::from_secs(25 * 86_400));
+    // It lingers now, for five seconds: long enough for the client to read its last.
+    let id = handler.opened[0];
+    let mut connection = reactor.context().connection(id).unwrap();
+    connection.close(CloseReason::Closed);
+    for _ in 0..3 {
+        reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(handler.closed, []);
+    drop(client);
+    turn_until(&mut reactor, &mut handler, |h| h.closed.len() == 1);
+}
