@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::CloseReason;
 use crate::link::{Link, Phase, Pressure, Shared};
-use crate::net::TcpStream;
+use crate::net::{self, TcpStream};
 use crate::options::Keepalive;
 use crate::token::ConnectionId;
 
@@ -189,13 +189,13 @@ impl<'a, S> Connection<'a, S> {
         self.slot().link.phase() == Phase::Open
     }
 
-    /// The peer's address, asked of the system.
+    /// The peer's address, asked of the system; a v4-mapped one as IPv4, as everywhere.
     ///
     /// # Errors
     /// `NotConnected` after a reset, and while the connection is not established. Who wants to print the address at the
     /// end keeps it in the session, from [`Handler::on_accept`](crate::Handler::on_accept).
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.slot().link.stream().peer_addr()
+        self.slot().link.stream().peer_addr().map(net::canonical)
     }
 
     /// Our own address on this connection, asked of the system.
@@ -203,7 +203,7 @@ impl<'a, S> Connection<'a, S> {
     /// # Errors
     /// As the system gives them.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.slot().link.stream().local_addr()
+        self.slot().link.stream().local_addr().map(net::canonical)
     }
 
     /// Sends small writes at once, or lets the system gather them (`TCP_NODELAY`).

@@ -31,10 +31,7 @@ impl Accept for TcpListener {
     fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = TcpListener::accept(self)?;
         // A v4 caller on a dual-stack listener is a v4 caller, in limits and in logs.
-        Ok((
-            stream,
-            SocketAddr::new(peer.ip().to_canonical(), peer.port()),
-        ))
+        Ok((stream, net::canonical(peer)))
     }
 }
 
