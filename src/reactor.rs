@@ -65,7 +65,7 @@ pub struct Turn {
 pub enum Ended {
     /// Somebody asked it to stop. Everything is as it was; it can be run again.
     Stopped,
-    /// It has drained: listeners, sockets and connections are closed.
+    /// It has drained: listeners, sockets and connections are closed, and none can be opened any more.
     Drained {
         /// Connections that were cut off at the deadline.
         cut: usize,

@@ -52,8 +52,9 @@ impl<S> Context<S> {
     ///
     /// # Errors
     /// `AddrInUse`, `AddrNotAvailable` (not an address of this machine), `PermissionDenied` (a port below 1024), and what else
-    /// the system gives.
+    /// the system gives. `NotConnected`: the reactor drains.
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
+        self.may_begin()?;
         let listener = TcpListener::listen(options)?;
         self.add_listener(listener)
     }
@@ -61,8 +62,9 @@ impl<S> Context<S> {
     /// Takes over a listener that is bound and listening already: from a supervisor, or from another process.
     ///
     /// # Errors
-    /// As the system gives them when it can't be made non-blocking or polled.
+    /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the reactor drains.
     pub fn adopt_listener(&mut self, listener: std::net::TcpListener) -> io::Result<ListenerId> {
+        self.may_begin()?;
         let listener = TcpListener::from_std(listener)?;
         self.add_listener(listener)
     }
@@ -136,6 +138,7 @@ impl<S> Context<S> {
     /// # Errors
     /// As [`Context::listen`].
     pub fn bind_udp(&mut self, options: &UdpOptions) -> io::Result<UdpId> {
+        self.may_begin()?;
         let socket = UdpSocket::bind(options)?;
         self.add_udp(socket)
     }
@@ -143,8 +146,9 @@ impl<S> Context<S> {
     /// Takes over a UDP socket that is bound, and perhaps connected, already.
     ///
     /// # Errors
-    /// As the system gives them when it can't be made non-blocking or polled.
+    /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the reactor drains.
     pub fn adopt_udp(&mut self, socket: std::net::UdpSocket) -> io::Result<UdpId> {
+        self.may_begin()?;
         let socket = UdpSocket::from_std(socket)?;
         self.add_udp(socket)
     }
@@ -205,12 +209,18 @@ impl<S> Context<S> {
         }
     }
 
+    /// Whether anything new may come into this reactor: a drain would wait for it, or never end.
+    fn may_begin(&self) -> io::Result<()> {
+        if self.drain == Drain::No {
+            return Ok(());
+        }
+        let why = "the reactor is draining: nothing new is opened";
+        Err(io::Error::new(io::ErrorKind::NotConnected, why))
+    }
+
     /// Whether there's room for another connection in this reactor's life.
     fn may_open(&self) -> io::Result<()> {
-        if self.drain != Drain::No {
-            let why = "the reactor is draining: nothing new is opened";
-            return Err(io::Error::new(io::ErrorKind::NotConnected, why));
-        }
+        self.may_begin()?;
         if self.has_room() {
             return Ok(());
         }
