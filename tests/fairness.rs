@@ -249,6 +249,10 @@ fn waits_beyond_all_reason_are_waits() {
         client.read(&mut [0]).unwrap_err().kind(),
         ErrorKind::WouldBlock
     );
+    // Nor does a drain that may take for ever end after some time of its own.
     world.context().drain(Duration::MAX);
     world.turn();
+    world.settle();
+    let next = world.reactor.next_timeout().unwrap();
+    assert!(next > Duration::from_secs(2 * 86_400), "wakes in {next:?}");
 }
