@@ -21,8 +21,9 @@ pub struct Limits {
     /// The bytes of the one buffer that all reads land in, at least 1. Default: 64 KiB; a UDP datagram can be that
     /// long, and a shorter buffer would cut it.
     pub read_buffer: usize,
-    /// The most bytes of input that a connection may keep unconsumed; past them it's closed with
-    /// [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), unless reading is paused. Default: 1 MiB.
+    /// The most bytes of input that a connection may keep unconsumed; one that keeps so many is closed with
+    /// [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), unless its reading is paused or waits for its
+    /// output. No read brings more. Default: 1 MiB.
     pub max_input: usize,
     /// Pending output, in bytes, at which a connection is under [`Pressure::High`](crate::Pressure::High). Default:
     /// 64 KiB.
