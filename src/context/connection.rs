@@ -130,8 +130,8 @@ impl<'a, S> Connection<'a, S> {
 
     /// Reads no more, and gives the handler neither data nor the peer's end, until [`Connection::resume`].
     ///
-    /// A connection that breaks while it's paused is closed when it's written to or resumed: what the peer sent before may
-    /// still be wanted.
+    /// A connection that breaks while it's paused is closed when it's resumed, or by its timeouts: what the peer sent before
+    /// may still be wanted. Once a write has failed, further ones say [`Pressure::Closed`].
     pub fn pause(&mut self) {
         self.slot_mut().link.pause();
     }
