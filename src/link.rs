@@ -220,6 +220,7 @@ impl<S: Stream> Link<S> {
         if !self.has_output() {
             self.end_if_due(shared);
         }
+        self.look_for_reset(shared);
         match self.phase {
             Phase::Closed => Some(Step::Closed),
             Phase::Lingering => Some(self.discard(shared, scratch, budget)),

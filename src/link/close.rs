@@ -102,6 +102,20 @@ impl<S: Stream> Link<S> {
         self.flags & flag::EOF_TOLD != 0
     }
 
+    /// After the peer's end, when an event says that writing is over too: asks the socket whether the peer has reset the
+    /// connection. Nothing else would tell a handler that has yet to answer: no read is made any more.
+    pub(super) fn look_for_reset(&mut self, shared: &mut Shared) {
+        let said = self.readiness.contains(Readiness::WRITE_CLOSED);
+        if !said || !self.is_told() || self.phase != Phase::Open {
+            return;
+        }
+        // Should the event have lied, the next one is believed anew.
+        self.readiness = self.readiness.without(Readiness::WRITE_CLOSED);
+        if let Ok(Some(error)) | Err(error) = self.stream.take_error() {
+            self.sever(shared, CloseReason::from_error(&error));
+        }
+    }
+
     /// Whether nothing that has arrived is still to be answered, as far as the handler lets itself be asked.
     fn has_answered(&self) -> bool {
         let more =

@@ -148,6 +148,10 @@ impl Stream for TcpStream {
         self.0.shutdown(Shutdown::Write)
     }
 
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        self.0.take_error()
+    }
+
     fn reset_on_close(&mut self) -> io::Result<()> {
         // Lingering for no time at all.
         let linger = libc::linger {
