@@ -144,7 +144,11 @@ impl<H: Handler> Reactor<H> {
     /// # Errors
     /// Only what the system's poll gives; nothing that a peer does.
     pub fn turn(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<Turn> {
-        self.flush_dirty(handler);
+        if !self.context.dirty.is_empty() {
+            // The last turn may be long ago, and callbacks set their deadlines by the time.
+            self.context.update_clock();
+            self.flush_dirty(handler);
+        }
         let timeout = shorter(timeout, self.next_timeout());
         self.context.poll.wait(&mut self.events, timeout)?;
         self.context.update_clock();

@@ -220,6 +220,33 @@ fn a_timer_without_delay_that_sets_itself_again_fires_once_a_turn_and_starves_no
 }
 
 #[test]
+fn a_timer_set_before_the_poll_is_not_early_by_the_time_since_the_last_turn() {
+    const WAIT: Duration = Duration::from_millis(50);
+    let mut world = World::new();
+    let mut client = world.client();
+    let id = world.seen().opened[0];
+    let mut connection = world.context().connection(id).unwrap();
+    connection.pause();
+    client.write_all(b"x").unwrap();
+    world.settle();
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        connection.context().timer(WAIT, 0);
+        data.len()
+    }));
+    // It's to go on at the beginning of the next turn, which comes late.
+    world.context().connection(id).unwrap().resume();
+    let start = Instant::now();
+    while start.elapsed() < 2 * WAIT {
+        std::hint::spin_loop();
+    }
+    let turn = Instant::now();
+    world.until("the timer fires", |world| {
+        !world.handler.seen.timers.is_empty()
+    });
+    assert!(turn.elapsed() >= WAIT, "fired early");
+}
+
+#[test]
 fn waits_beyond_all_reason_are_waits() {
     let mut world = World::with(Limits {
         idle_timeout: Some(Duration::MAX),
