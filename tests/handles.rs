@@ -80,6 +80,23 @@ fn a_full_mailbox_gives_the_message_back_and_loses_none() {
 }
 
 #[test]
+fn messages_beyond_a_turn_s_budget_come_in_the_next_though_nobody_posts_another() {
+    let mut world = World::with(Limits {
+        message_budget: 4,
+        ..Limits::default()
+    });
+    let handle = world.reactor.handle();
+    for message in 0..10 {
+        handle.send(message).unwrap();
+    }
+    for count in [4, 8, 10] {
+        let turn = world.turn_for(PATIENCE);
+        assert_eq!(world.seen().messages.len(), count);
+        assert_eq!(turn.more, count < 10);
+    }
+}
+
+#[test]
 fn a_handle_outlives_its_reactor_and_says_so() {
     let world = World::new();
     let handle = world.reactor.handle();

@@ -433,7 +433,13 @@ fn starved_server() {
     }
     let mut world = World::new();
     world.handler.forgetful = true;
-    world.handler.data = Some(Box::new(|_, connection, data| {
+    // Descriptors that the program has beside the reactor, and gives back without its knowing.
+    let null = || std::fs::File::open("/dev/null").unwrap();
+    let mut spare: Vec<_> = (0..10).map(|_| null()).collect();
+    world.handler.data = Some(Box::new(move |_, connection, data| {
+        if data == b"!" {
+            spare.clear();
+        }
         if data == b"?" {
             let stats = connection.context().stats();
             let line = format!("{} {} {}\n", stats.open, stats.accept_pauses, stats.polls);
@@ -510,6 +516,29 @@ impl Drop for Starved {
 }
 
 #[test]
+fn a_server_out_of_descriptors_finds_out_by_itself_when_there_are_some() {
+    let mut server = Starved::start();
+    let callers = (0..DESCRIPTORS).map(|_| connect(server.address));
+    let mut callers: Vec<_> = callers.collect();
+    let deadline = Instant::now() + PATIENCE;
+    let full = loop {
+        assert!(Instant::now() < deadline, "it's never full");
+        let (open, pauses, _) = server.ask();
+        if pauses > 0 {
+            break open;
+        }
+    };
+    // Nobody leaves, and no event tells.
+    server.control.get_mut().write_all(b"!").unwrap();
+    server.control.read_exact(&mut [0]).unwrap();
+    while server.ask().0 < full + 10 {
+        assert!(Instant::now() < deadline, "it's not tried again");
+    }
+    callers[full].write_all(b"in").unwrap();
+    callers[full].read_exact(&mut [0; 2]).unwrap();
+}
+
+#[test]
 fn a_server_out_of_descriptors_answers_all_who_got_in_rests_and_lets_the_others_in_as_they_leave() {
     const CALLERS: usize = 150;
     let mut server = Starved::start();
@@ -544,7 +573,7 @@ fn a_server_out_of_descriptors_answers_all_who_got_in_rests_and_lets_the_others_
         // Full, and all who got in are answered.
         if pauses > 0 && open == served.len() + 1 && !waiting.is_empty() {
             if !rested {
-                assert!((20..DESCRIPTORS).contains(&open), "{open} are open");
+                assert!((20..DESCRIPTORS - 10).contains(&open), "{open} are open");
                 server.assert_at_rest();
                 rested = true;
             } else if waiting.len() == 20 {
