@@ -73,7 +73,8 @@ pub trait Handler: Sized {
     fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize;
 
     /// The peer has finished; `rest` is what was never consumed, and is gone after this. By default our side is finished
-    /// as well, when the pending output is out; a handler that wants to go on sending doesn't, and finishes later.
+    /// as well, when the pending output is out; a handler that wants to go on sending doesn't, and finishes later. Should
+    /// the peer reset the connection meanwhile, `on_close` tells; that it has only gone away, the next write does.
     fn on_eof(&mut self, connection: &mut Connection<'_, Self::Session>, _rest: &[u8]) {
         connection.finish();
     }

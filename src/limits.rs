@@ -18,11 +18,12 @@ pub struct Limits {
     /// accepted: callers wait in the listener's backlog until somebody leaves. Default: no limit but the table's,
     /// 2^29; the system's limit on descriptors is met by a pause as well.
     pub max_connections: usize,
-    /// The bytes of the one buffer that all reads land in, at least 1. Default: 64 KiB; a UDP datagram can be that
+    /// The bytes of the one buffer that all reads land in, at least 1 and at most 1 GiB. Default: 64 KiB; a UDP datagram can be that
     /// long, and a shorter buffer would cut it.
     pub read_buffer: usize,
-    /// The most bytes of input that a connection may keep unconsumed; past them it's closed with
-    /// [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), unless reading is paused. Default: 1 MiB.
+    /// The most bytes of input that a connection may keep unconsumed; one that keeps so many is closed with
+    /// [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), unless its reading is paused or waits for its
+    /// output. No read brings more. Default: 1 MiB.
     pub max_input: usize,
     /// Pending output, in bytes, at which a connection is under [`Pressure::High`](crate::Pressure::High). Default:
     /// 64 KiB.
@@ -35,8 +36,8 @@ pub struct Limits {
     /// Output pending on all connections together, in bytes, past which no accepted connection that has some is
     /// read. Default: 1 GiB.
     pub max_pending: usize,
-    /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`. A write
-    /// to another connection that is larger doesn't wait either. Default: 16 KiB.
+    /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`, and
+    /// at most 1 GiB. A write to another connection that is larger doesn't wait either. Default: 16 KiB.
     pub gather: usize,
     /// Read and write calls that one connection may take in one turn, at least 1. Default: 8.
     pub io_budget: u32,
@@ -46,9 +47,10 @@ pub struct Limits {
     pub datagram_budget: u32,
     /// Messages from other threads that one turn may bring, at least 1. Default: 256.
     pub message_budget: u32,
-    /// Messages that may wait for the reactor; a [`Handle`](crate::Handle) is told when there are more. Default: 1,024.
+    /// Messages that may wait for the reactor, at least 1 and at most 2^20: there is room for them from the start. A
+    /// [`Handle`](crate::Handle) is told when there are more. Default: 1,024.
     pub mailbox: usize,
-    /// Events that one poll may bring, at least 1. Default: 1,024.
+    /// Events that one poll may bring, at least 1 and at most 2^20. Default: 1,024.
     pub events: usize,
     /// How long a connection may be without a byte either way; `None`: for ever. A connection can have its own. Lies
     /// between 1 ms and 24 days; what is outside is brought to the nearer end. Default: none.
@@ -90,18 +92,20 @@ impl Default for Limits {
     }
 }
 
+/// The most that memory is set aside for at the start, in bytes and in places. Somebody who wants "no limit" must not be
+/// answered by a panic about a capacity, and no read or write takes more than 2 GiB (read(2), on Linux).
+const MOST_BYTES: usize = 1 << 30;
+const MOST_PLACES: usize = 1 << 20;
+
 impl Limits {
     /// These limits with what can't be meant put right, so that no later code has to ask: nothing that must be at
-    /// least 1 is 0, and the marks are in order.
+    /// least 1 is 0, nothing that memory is set aside for is beyond all memory, and the marks are in order.
     pub(crate) fn sound(mut self) -> Limits {
-        for least_one in [
-            &mut self.read_buffer,
-            &mut self.max_input,
-            &mut self.events,
-            &mut self.mailbox,
-        ] {
-            *least_one = (*least_one).max(1);
-        }
+        self.max_input = self.max_input.max(1);
+        self.read_buffer = self.read_buffer.clamp(1, MOST_BYTES);
+        self.gather = self.gather.min(MOST_BYTES);
+        self.events = self.events.clamp(1, MOST_PLACES);
+        self.mailbox = self.mailbox.clamp(1, MOST_PLACES);
         for least_one in [
             &mut self.io_budget,
             &mut self.accept_budget,
@@ -135,5 +139,29 @@ mod tests {
         let limits = limits.sound();
         assert_eq!((limits.high_water, limits.low_water), (1, 0));
         assert_eq!((limits.events, limits.io_budget), (1, 1));
+    }
+
+    #[test]
+    fn no_limit_at_all_is_no_request_for_all_memory() {
+        let most = usize::MAX;
+        let limits = Limits {
+            max_connections: most,
+            read_buffer: most,
+            max_input: most,
+            high_water: most,
+            low_water: most,
+            max_output: most,
+            max_pending: most,
+            gather: most,
+            mailbox: most,
+            events: most,
+            pooled: most,
+            ..Limits::default()
+        };
+        let limits = limits.sound();
+        assert_eq!((limits.read_buffer, limits.gather), (1 << 30, 1 << 30));
+        assert_eq!((limits.mailbox, limits.events), (1 << 20, 1 << 20));
+        assert_eq!((limits.high_water, limits.low_water), (most, most - 1));
+        assert_eq!((limits.max_input, limits.max_output), (most, most));
     }
 }

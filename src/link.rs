@@ -220,9 +220,6 @@ impl<S: Stream> Link<S> {
         if self.has_output() && !self.flush(shared, budget) {
             return Some(Step::Yield);
         }
-        if self.is_told() && self.readiness.contains(Readiness::ERROR) {
-            self.find_break(shared);
-        }
         if self.flags & flag::HIGH != 0 && self.pending() <= shared.limits.low_water {
             self.flags &= !flag::HIGH;
             self.redeliver();
@@ -233,6 +230,7 @@ impl<S: Stream> Link<S> {
         if !self.has_output() {
             self.end_if_due(shared);
         }
+        self.look_for_reset(shared);
         match self.phase {
             Phase::Closed => Some(Step::Closed),
             Phase::Lingering => Some(self.discard(shared, scratch, budget)),

@@ -65,7 +65,7 @@ pub struct Turn {
 pub enum Ended {
     /// Somebody asked it to stop. Everything is as it was; it can be run again.
     Stopped,
-    /// It has drained: listeners, sockets and connections are closed.
+    /// It has drained: listeners, sockets and connections are closed, and none can be opened any more.
     Drained {
         /// Connections that were cut off at the deadline.
         cut: usize,
@@ -145,6 +145,8 @@ impl<H: Handler> Reactor<H> {
     /// Only what the system's poll gives; nothing that a peer does.
     pub fn turn(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<Turn> {
         if !self.context.dirty.is_empty() {
+            // The last turn may be long ago, and callbacks set their deadlines by the time.
+            self.context.update_clock();
             self.flush_dirty(handler);
         }
         let timeout = shorter(timeout, self.next_timeout());

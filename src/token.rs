@@ -2,8 +2,9 @@
 //!
 //! A slot of the connections' table is used again; the descriptor number is too. An id therefore carries, beside the
 //! slot's index, a generation drawn from one counter for the whole reactor: an event or an id that is older than
-//! the slot's tenant doesn't match, and reaches nobody. The counter repeats after 2^32 connections, and then only an
-//! id kept through all of them, for the same slot, could be taken for another.
+//! the slot's tenant doesn't match, and reaches nobody. The counter repeats after 2^32 draws (connections, listeners,
+//! sockets, sources, and timers, which are the most), and then only an id kept through all of them, for the same slot,
+//! could be taken for another.
 
 /// What a token stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

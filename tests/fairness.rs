@@ -252,6 +252,33 @@ fn a_timer_whose_key_is_a_connections_id_finds_that_one_and_once_it_is_closed_no
 }
 
 #[test]
+fn a_timer_set_before_the_poll_is_not_early_by_the_time_since_the_last_turn() {
+    const WAIT: Duration = Duration::from_millis(50);
+    let mut world = World::new();
+    let mut client = world.client();
+    let id = world.seen().opened[0];
+    let mut connection = world.context().connection(id).unwrap();
+    connection.pause();
+    client.write_all(b"x").unwrap();
+    world.settle();
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        connection.context().timer(WAIT, 0);
+        data.len()
+    }));
+    // It's to go on at the beginning of the next turn, which comes late.
+    world.context().connection(id).unwrap().resume();
+    let start = Instant::now();
+    while start.elapsed() < 2 * WAIT {
+        std::hint::spin_loop();
+    }
+    let turn = Instant::now();
+    world.until("the timer fires", |world| {
+        !world.handler.seen.timers.is_empty()
+    });
+    assert!(turn.elapsed() >= WAIT, "fired early");
+}
+
+#[test]
 fn waits_beyond_all_reason_are_waits() {
     let mut world = World::with(Limits {
         idle_timeout: Some(Duration::MAX),
@@ -281,6 +308,10 @@ fn waits_beyond_all_reason_are_waits() {
         client.read(&mut [0]).unwrap_err().kind(),
         ErrorKind::WouldBlock
     );
+    // Nor does a drain that may take for ever end after some time of its own.
     world.context().drain(Duration::MAX);
     world.turn();
+    world.settle();
+    let next = world.reactor.next_timeout().unwrap();
+    assert!(next > Duration::from_secs(2 * 86_400), "wakes in {next:?}");
 }

@@ -4,12 +4,12 @@
 mod common;
 
 use std::io::{ErrorKind, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, World, connect, loopback};
-use oread::{CloseReason, ConnectOptions, Ended, Limits, ListenOptions, SendError};
+use oread::{CloseReason, ConnectOptions, Ended, Limits, ListenOptions, SendError, UdpOptions};
 
 #[test]
 fn messages_of_many_threads_arrive_in_each_senders_order_none_lost_none_twice() {
@@ -80,6 +80,23 @@ fn a_full_mailbox_gives_the_message_back_and_loses_none() {
 }
 
 #[test]
+fn messages_beyond_a_turn_s_budget_come_in_the_next_though_nobody_posts_another() {
+    let mut world = World::with(Limits {
+        message_budget: 4,
+        ..Limits::default()
+    });
+    let handle = world.reactor.handle();
+    for message in 0..10 {
+        handle.send(message).unwrap();
+    }
+    for count in [4, 8, 10] {
+        let turn = world.turn_for(PATIENCE);
+        assert_eq!(world.seen().messages.len(), count);
+        assert_eq!(turn.more, count < 10);
+    }
+}
+
+#[test]
 fn a_handle_outlives_its_reactor_and_says_so() {
     let world = World::new();
     let handle = world.reactor.handle();
@@ -135,11 +152,16 @@ fn a_drain_with_nobody_there_is_over_at_once() {
     world.listen();
     world.bind_udp();
     let handle = world.reactor.handle();
-    handle.drain(PATIENCE);
-    assert_eq!(
-        world.reactor.run(&mut world.handler).unwrap(),
-        Ended::Drained { cut: 0 }
-    );
+    handle.drain(2 * PATIENCE);
+    // It's over for good: to run it once more waits for nothing.
+    for _ in 0..2 {
+        let start = Instant::now();
+        assert_eq!(
+            world.reactor.run(&mut world.handler).unwrap(),
+            Ended::Drained { cut: 0 }
+        );
+        assert!(start.elapsed() < PATIENCE);
+    }
 }
 
 #[test]
@@ -243,6 +265,14 @@ fn a_draining_reactor_opens_nothing_new() {
         .connect(&ConnectOptions::new(address), 5)
         .unwrap_err();
     assert_eq!((session, error.kind()), (5, ErrorKind::NotConnected));
+    let error = world.context().listen(&ListenOptions::new(loopback()));
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotConnected);
+    let error = world.context().bind_udp(&UdpOptions::new(loopback()));
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotConnected);
+    let listening = TcpListener::bind(loopback()).unwrap();
+    assert!(world.context().adopt_listener(listening).is_err());
+    let bound = UdpSocket::bind(loopback()).unwrap();
+    assert!(world.context().adopt_udp(bound).is_err());
     world.turn();
     assert_eq!(world.context().listener_addr(listener), None);
     assert_eq!(run_out(&mut world), Ended::Drained { cut: 1 });

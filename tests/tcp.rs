@@ -162,6 +162,19 @@ fn a_reset_after_the_peers_end_is_found_though_nothing_is_written() {
 }
 
 #[test]
+fn a_handler_that_has_yet_to_answer_a_finished_peer_learns_of_its_reset() {
+    let mut world = World::new();
+    world.handler.eof = Some(Box::new(|_, _| {}));
+    let client = world.client();
+    client.shutdown(Shutdown::Write).unwrap();
+    world.until("the end is told", |world| {
+        !world.handler.seen.rests.is_empty()
+    });
+    reset(client);
+    assert_eq!(world.until_closed(1), CloseReason::Reset);
+}
+
+#[test]
 fn a_close_with_unread_input_does_not_cost_the_client_its_last_reply() {
     // The size with which a plain close was seen to lose all but 4,096 bytes.
     const REPLY: usize = 401_408;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::CloseReason;
 use crate::link::{Link, Phase, Pressure, Shared};
-use crate::net::TcpStream;
+use crate::net::{self, TcpStream};
 use crate::options::Keepalive;
 use crate::token::ConnectionId;
 
@@ -146,8 +146,8 @@ impl<'a, S> Connection<'a, S> {
 
     /// Reads no more, and gives the handler neither data nor the peer's end, until [`Connection::resume`].
     ///
-    /// A connection that breaks while it's paused is closed when it's written to or resumed: what the peer sent before may
-    /// still be wanted.
+    /// A connection that breaks while it's paused is closed when it's resumed, or by its timeouts: what the peer sent before
+    /// may still be wanted. Once a write has failed, further ones say [`Pressure::Closed`].
     pub fn pause(&mut self) {
         self.slot_mut().link.pause();
     }
@@ -205,13 +205,13 @@ impl<'a, S> Connection<'a, S> {
         self.slot().link.phase() == Phase::Open
     }
 
-    /// The peer's address, asked of the system.
+    /// The peer's address, asked of the system; a v4-mapped one as IPv4, as everywhere.
     ///
     /// # Errors
     /// `NotConnected` after a reset, and while the connection is not established. Who wants to print the address at the
     /// end keeps it in the session, from [`Handler::on_accept`](crate::Handler::on_accept).
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.slot().link.stream().peer_addr()
+        self.slot().link.stream().peer_addr().map(net::canonical)
     }
 
     /// Our own address on this connection, asked of the system.
@@ -219,7 +219,7 @@ impl<'a, S> Connection<'a, S> {
     /// # Errors
     /// As the system gives them.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.slot().link.stream().local_addr()
+        self.slot().link.stream().local_addr().map(net::canonical)
     }
 
     /// Sends small writes at once, or lets the system gather them (`TCP_NODELAY`).

@@ -97,18 +97,23 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Asks for what has broken a link after the peer's end. Nothing is read any more by then, so no read tells of it; and a
-    /// handler that waits for something else than this peer would keep the link for good.
-    pub(super) fn find_break(&mut self, shared: &mut Shared) {
-        self.readiness = self.readiness.without(Readiness::ERROR);
-        if let Ok(Some(error)) | Err(error) = self.stream.take_error() {
-            self.writing_failed(shared, CloseReason::from_error(&error));
-        }
+    /// Whether the handler knows that the peer has finished.
+    fn is_told(&self) -> bool {
+        self.flags & flag::EOF_TOLD != 0
     }
 
-    /// Whether the handler knows that the peer has finished.
-    pub(super) fn is_told(&self) -> bool {
-        self.flags & flag::EOF_TOLD != 0
+    /// After the peer's end, when an event says that writing is over too: asks the socket whether the peer has reset the
+    /// connection. Nothing else would tell a handler that has yet to answer: no read is made any more.
+    pub(super) fn look_for_reset(&mut self, shared: &mut Shared) {
+        let said = self.readiness.contains(Readiness::WRITE_CLOSED);
+        if !said || !self.is_told() || self.phase != Phase::Open {
+            return;
+        }
+        // Should the event have lied, the next one is believed anew.
+        self.readiness = self.readiness.without(Readiness::WRITE_CLOSED);
+        if let Ok(Some(error)) | Err(error) = self.stream.take_error() {
+            self.sever(shared, CloseReason::from_error(&error));
+        }
     }
 
     /// Whether nothing that has arrived is still to be answered, as far as the handler lets itself be asked.

@@ -32,28 +32,24 @@ impl<S: Stream> Link<S> {
     #[cold]
     #[inline(never)]
     fn nothing_came(&mut self, shared: &mut Shared, outcome: std::io::Result<Outcome>) {
-        let mut answered = READ_SIDE;
         match outcome {
-            Ok(Outcome::Eof) => {
-                self.flags |= flag::PEER_EOF;
-                // An end may come with a reset behind it, which this was the last read to be told of: see `find_break`.
-                answered = answered.without(Readiness::ERROR);
-            }
+            Ok(Outcome::Eof) => self.flags |= flag::PEER_EOF,
             Ok(_) => {}
             Err(error) => self.sever(shared, CloseReason::from_error(&error)),
         }
-        self.readiness = self.readiness.without(answered);
+        self.readiness = self.readiness.without(READ_SIDE);
     }
 
-    /// How much of a read buffer of `size` bytes one read may use.
+    /// How much of a read buffer of `size` bytes one read may use: no more than may be kept, should the handler consume
+    /// none of it.
     #[inline]
     fn room(&self, shared: &Shared, size: usize) -> usize {
-        match &self.buffers {
-            None => size,
-            Some(buffers) => size
-                .min(shared.limits.max_input.saturating_sub(buffers.input.len()))
-                .max(1),
-        }
+        let kept = match &self.buffers {
+            None => 0,
+            Some(buffers) => buffers.input.len(),
+        };
+        size.min(shared.limits.max_input.saturating_sub(kept))
+            .max(1)
     }
 
     /// New bytes: alone they are lent from the read buffer, behind kept ones they are added to those.

@@ -70,8 +70,8 @@ pub(super) struct Script<const SHORT: bool> {
     pub(super) calls: Calls,
     /// What [`Stream::shutdown_write`] fails with.
     pub(super) fin_fails: Option<Errno>,
-    /// What breaks it after the peer's end, when no read is made any more.
-    pub(super) breaks: Option<Errno>,
+    /// What [`Stream::take_error`] has to tell, once.
+    pub(super) error: Option<Errno>,
     /// Interruptions that later calls will see, because this one had bytes to give.
     owed_interruptions: usize,
     /// The end or an error was read: whoever reads again is lost.
@@ -97,7 +97,7 @@ impl<const SHORT: bool> Script<SHORT> {
             read: 0,
             calls: Calls::default(),
             fin_fails: None,
-            breaks: None,
+            error: None,
             owed_interruptions: 0,
             read_over: false,
             write_broken: false,
@@ -291,7 +291,7 @@ impl<const SHORT: bool> Stream for Script<SHORT> {
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
-        Ok(self.breaks.take().map(io::Error::from))
+        Ok(self.error.take().map(io::Error::from))
     }
 
     fn reset_on_close(&mut self) -> io::Result<()> {

@@ -50,7 +50,10 @@ impl<H: Handler> Reactor<H> {
 
     /// Asks the handler about a caller, and takes it on.
     fn admit(&mut self, handler: &mut H, stream: TcpStream, caller: &Accepted) {
-        let Some(session) = handler.on_accept(&mut self.context, caller) else {
+        self.context.awaited = 1;
+        let session = handler.on_accept(&mut self.context, caller);
+        self.context.awaited = 0;
+        let Some(session) = session else {
             self.context.shared.stats.refused += 1;
             return;
         };

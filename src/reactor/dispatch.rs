@@ -12,7 +12,8 @@ use crate::token::{Key, Kind, SourceId, UdpId};
 use super::Reactor;
 
 /// How far [`Reactor::pass`] got with an event.
-enum Pass {
+#[derive(Debug)]
+pub(super) enum Pass {
     /// Nothing is left to do for it.
     All,
     /// One read was made, and the connection at this index is to be driven on.
@@ -53,7 +54,7 @@ impl<H: Handler> Reactor<H> {
     /// The way of most events: a quiet connection has sent something, one read takes it all, and one write answers it. It takes
     /// the same steps of the link as [`Reactor::drive`], at half the instructions.
     #[inline(always)]
-    fn pass(&mut self, handler: &mut H, token: usize) -> Pass {
+    pub(super) fn pass(&mut self, handler: &mut H, token: usize) -> Pass {
         let Some(key) = Key::of_connection(token) else {
             rarely();
             return Pass::None;

@@ -229,10 +229,14 @@ impl<H: Handler> Reactor<H> {
     /// How the run ends, if it does with this turn.
     pub(super) fn take_end(&mut self) -> Option<Ended> {
         let nobody_left = self.context.slots.is_empty();
-        match self.context.drain {
-            Drain::Going if nobody_left => return Some(Ended::Drained { cut: 0 }),
-            Drain::Over { cut } if nobody_left => return Some(Ended::Drained { cut }),
-            _ => {}
+        if self.context.drain == Drain::Going && nobody_left {
+            // Nothing is waited for any more, should somebody take another turn.
+            self.context.drain = Drain::Over { cut: 0 };
+        }
+        if let Drain::Over { cut } = self.context.drain
+            && nobody_left
+        {
+            return Some(Ended::Drained { cut });
         }
         self.mailbox.take_stop().then_some(Ended::Stopped)
     }

@@ -354,6 +354,7 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
         assert_eq!(stats.bytes_out, stream.written.len() as u64);
         assert_eq!(stats.pending, self.link.pending() as u64);
         assert_eq!(stats.unconsumed, self.link.input_len() as u64);
+        assert!(self.link.input_len() <= self.shared.limits.max_input);
         let kept = self.link.buffers.as_ref();
         assert!(
             kept.is_none_or(|buffers| !buffers.is_empty()),
