@@ -24,7 +24,7 @@ pub struct Accepted {
 /// the reactor should then be dropped, which closes all its descriptors.
 ///
 /// For one connection the order is: `on_accept` (or [`Context::connect`]), `on_open`, any number of `on_data` and
-/// `on_drained`, at most one `on_eof`, and exactly one `on_close`. A dial that fails has one `on_connect_failed`
+/// `on_drained`, at most one `on_eof` and one `on_closing`, and exactly one `on_close`. A dial that fails has one `on_connect_failed`
 /// instead of all the rest.
 ///
 /// ```
@@ -82,6 +82,19 @@ pub trait Handler: Sized {
     /// Output that was under [`Pressure::High`](crate::Pressure::High) has fallen to the low-water mark: the place to
     /// resume whatever produces it.
     fn on_drained(&mut self, _connection: &mut Connection<'_, Self::Session>) {}
+
+    /// The reactor closes the connection, because it was idle for too long or because everything drains: the last words. What
+    /// is written here still goes out, behind all that is pending; a protocol with a goodbye of its own, such as
+    /// TLS, says it here.
+    ///
+    /// It's not called where there is nothing to say or nobody to say it to: after [`Connection::finish`], for a close that
+    /// the handler itself asked for, and for a connection that breaks or is cut off.
+    fn on_closing(
+        &mut self,
+        _connection: &mut Connection<'_, Self::Session>,
+        _reason: CloseReason,
+    ) {
+    }
 
     /// A connection is over. Its id finds nothing any more; its session comes back.
     fn on_close(

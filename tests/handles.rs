@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::{ErrorKind, Write};
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Shutdown, TcpListener, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -184,6 +184,36 @@ fn a_drain_answers_what_had_arrived_and_then_finishes() {
         assert_eq!(*reason, CloseReason::Drained);
     }
     assert_eq!(world.seen().closed.len(), 2);
+}
+
+#[test]
+fn a_drain_lets_the_handler_say_goodbye_behind_the_answers() {
+    let mut world = World::new();
+    world.handler.closing = Some(Box::new(|_, connection| {
+        assert!(connection.is_open());
+        connection.write(b", goodbye");
+    }));
+    let (_, address) = world.listen();
+    let mut clients = [connect(address), connect(address)];
+    world.until_opened(2);
+    clients[0].write_all(b"hello").unwrap();
+    // This one is done before, and hears no more than its end.
+    clients[1].shutdown(Shutdown::Write).unwrap();
+    world.until_closed(1);
+    world.context().drain(PATIENCE);
+    let said = clients
+        .each_mut()
+        .map(|client| world.receive_to_end(client).0);
+    assert_eq!(said, [b"hello, goodbye".to_vec(), vec![]]);
+    drop(clients);
+    assert_eq!(run_out(&mut world), Ended::Drained { cut: 0 });
+    let reasons: Vec<_> = world
+        .seen()
+        .closing
+        .iter()
+        .map(|closing| closing.1)
+        .collect();
+    assert_eq!(reasons, [CloseReason::Drained]);
 }
 
 #[test]

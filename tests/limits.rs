@@ -188,6 +188,41 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 }
 
 #[test]
+fn a_connection_that_was_idle_for_too_long_has_the_last_word_and_nobody_else_gets_it() {
+    let mut world = World::new();
+    let mut clients: Vec<_> = (0..4).map(|_| world.client()).collect();
+    // The second one breaks its goodbye off: neither the one before nor the one behind may get what it had said of it.
+    world.handler.closing = Some(Box::new(|seen, connection| {
+        connection.write(b"goodbye");
+        if connection.id() == seen.opened[1] {
+            connection.abort();
+        }
+    }));
+    let opened = world.seen().opened.clone();
+    for &id in &opened {
+        let mut connection = world.context().connection(id).unwrap();
+        connection.idle_timeout(Some(Duration::from_millis(10)));
+    }
+    // The last one has finished before, with nothing left to say.
+    world.context().connection(opened[3]).unwrap().finish();
+    let mut ends = Vec::new();
+    for client in &mut clients {
+        let (bytes, end) = world.receive_to_end(client);
+        ends.push((bytes, end.map_err(|error| error.kind())));
+    }
+    assert_eq!(ends[0], (b"goodbye".to_vec(), Ok(())));
+    assert_eq!(ends[1], (vec![], Err(ErrorKind::ConnectionReset)));
+    assert_eq!(ends[2], (b"goodbye".to_vec(), Ok(())));
+    assert_eq!(ends[3], (vec![], Ok(())));
+    drop(clients);
+    world.until_closed(4);
+    let mut closing = world.seen().closing.clone();
+    closing.sort_by_key(|closing| closing.0);
+    let told = |id| (id, CloseReason::IdleTimeout);
+    assert_eq!(closing, [0, 1, 2].map(|place: usize| told(opened[place])));
+}
+
+#[test]
 fn a_connection_that_is_only_written_to_is_not_idle() {
     const IDLE: Duration = Duration::from_millis(400);
     let mut world = World::with(Limits {

@@ -8,12 +8,12 @@ mod common;
 mod example;
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,6 @@ const MEMORY: u64 = 1 << 20;
 /// A running proxy.
 struct Proxy {
     example: Example,
-    log: Receiver<String>,
 }
 
 impl Proxy {
@@ -42,12 +41,9 @@ impl Proxy {
     }
 
     fn run(command: &mut Command) -> Proxy {
-        let mut example = Example::run(command.stderr(Stdio::piped()));
-        let lines = BufReader::new(example.child.stderr.take().unwrap()).lines();
-        let (sender, log) = mpsc::channel();
-        // Nobody may be left who wants to know.
-        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|l| sender.send(l)));
-        Proxy { example, log }
+        Proxy {
+            example: Example::run(command),
+        }
     }
 
     fn connect(&self) -> TcpStream {
@@ -62,7 +58,11 @@ impl Proxy {
 
     /// Asserts that the next line of its log has all of `words`.
     fn assert_logs(&self, words: &[&str]) {
-        let line = self.log.recv_timeout(PATIENCE).expect("no line in the log");
+        let line = self
+            .example
+            .log
+            .recv_timeout(PATIENCE)
+            .expect("no line in the log");
         for word in words {
             assert!(line.contains(word), "{word:?} is not in {line:?}");
         }
@@ -70,8 +70,7 @@ impl Proxy {
 
     /// Ends it, and asserts that it has logged nothing more.
     fn end(self) {
-        drop(self.example);
-        let rest: Vec<String> = self.log.iter().collect();
+        let rest = self.example.end();
         assert!(rest.is_empty(), "logged {rest:?}");
     }
 
@@ -400,7 +399,7 @@ fn send_before_the_upstream_is_there(bytes: &[u8], total: usize) -> bool {
         drop(accept(&listener));
         let upstream = until("the upstream is there, or given up", || {
             let stream = listener.accept().ok().map(|(stream, _)| Some(stream));
-            stream.or_else(|| proxy.log.try_recv().ok().map(|_| None))
+            stream.or_else(|| proxy.example.log.try_recv().ok().map(|_| None))
         });
         let Some(upstream) = upstream else {
             client.shutdown(Shutdown::Both).unwrap();

@@ -529,6 +529,28 @@ fn formatted_text_is_written_in_its_place_and_says_how_the_output_stands() {
 }
 
 #[test]
+fn an_output_takes_all_parts_of_a_vectored_write_at_once() {
+    let mut world = World::new();
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        let parts = [b"".as_slice(), b"one ", b"", data, b" three"].map(IoSlice::new);
+        let (_, mut output) = connection.split();
+        assert_eq!(output.write_vectored(&parts).unwrap(), 13);
+        connection.finish();
+        let (_, mut output) = connection.split();
+        let error = output.write_vectored(&parts).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        data.len()
+    }));
+    let mut client = world.client();
+    client.write_all(b"two").unwrap();
+    let (bytes, end) = world.receive_to_end(&mut client);
+    assert_eq!(
+        (bytes.as_slice(), end.is_ok()),
+        (b"one two three".as_slice(), true)
+    );
+}
+
+#[test]
 fn a_large_write_is_whole_behind_a_small_one() {
     let mut world = World::new();
     world.handler.data = Some(Box::new(|_, connection, data| {

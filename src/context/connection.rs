@@ -297,6 +297,15 @@ impl io::Write for Output<'_> {
         }
     }
 
+    /// Takes all of all `parts`, where the default would take the first one that isn't empty.
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut count = 0;
+        for part in parts {
+            count += self.write(part)?;
+        }
+        Ok(count)
+    }
+
     /// Does nothing: what is written goes out when the callback returns.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())

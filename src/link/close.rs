@@ -82,7 +82,8 @@ impl<S: Stream> Link<S> {
             self.sever(shared, CloseReason::Reset);
             return;
         }
-        if self.phase == Phase::Open && self.flags & flag::DRAINING != 0 && self.has_answered() {
+        if self.is_to_drain() {
+            // It's past its last words; see `has_drained`.
             self.close(shared, CloseReason::Drained);
         }
         match self.phase {
@@ -95,6 +96,16 @@ impl<S: Stream> Link<S> {
             Phase::Open if self.flags & flag::FIN_WANTED != 0 => self.send_fin(shared),
             _ => {}
         }
+    }
+
+    /// Whether a drain is to close the link now.
+    fn is_to_drain(&self) -> bool {
+        self.phase == Phase::Open && self.flags & flag::DRAINING != 0 && self.has_answered()
+    }
+
+    /// With no output pending: whether a drain is to close the link now, and the handler may still say something.
+    pub(super) fn has_drained(&self) -> bool {
+        self.is_to_drain() && self.takes_output()
     }
 
     /// Whether the handler knows that the peer has finished.

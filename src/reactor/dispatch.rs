@@ -179,6 +179,11 @@ impl<H: Handler> Reactor<H> {
                     link.give_back(&mut context.shared, rest, 0);
                 }
                 Step::Drained => handler.on_drained(&mut Connection::new(context, index)),
+                Step::Closing(reason) => {
+                    handler.on_closing(&mut Connection::new(context, index), reason);
+                    let link = &mut context.slots[index as usize].link;
+                    link.close(&mut context.shared, reason);
+                }
                 Step::Yield => {
                     context.shared.stats.budget_hits += 1;
                     context.enqueue(index);

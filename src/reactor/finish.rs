@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::context::{Drain, Overdue};
+use crate::context::{Connection, Drain, NOBODY, Overdue};
 use crate::error::CloseReason;
 use crate::handler::Handler;
 use crate::link::{Phase, Tag};
@@ -68,14 +68,10 @@ impl<H: Handler> Reactor<H> {
             match overdue {
                 Overdue::Nothing => continue,
                 Overdue::Connecting => slot.link.sever(shared, CloseReason::timed_out()),
-                Overdue::Close(reason) => slot.link.close(shared, reason),
+                Overdue::Close(reason) => self.close_overdue(handler, index, reason),
                 Overdue::Sever(reason) => slot.link.sever(shared, reason),
             }
-            if slot.link.phase() == Phase::Closed {
-                self.context.end(index);
-            } else {
-                self.drive(handler, index);
-            }
+            self.drive(handler, index);
         }
         while let Some(alarm) = self.context.timers.expire(&self.context.clock) {
             match alarm {
@@ -84,6 +80,18 @@ impl<H: Handler> Reactor<H> {
                 Alarm::Drain => self.cut(),
             }
         }
+    }
+
+    /// Closes a connection at its deadline, after the handler's last words. They go out when it's driven next.
+    fn close_overdue(&mut self, handler: &mut H, index: u32, reason: CloseReason) {
+        let context = &mut self.context;
+        if context.slots[index as usize].link.takes_output() {
+            context.current = index;
+            handler.on_closing(&mut Connection::new(context, index), reason);
+            context.current = NOBODY;
+        }
+        let link = &mut context.slots[index as usize].link;
+        link.close(&mut context.shared, reason);
     }
 
     /// Takes what other threads have posted, within the budget of a turn.

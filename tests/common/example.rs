@@ -10,12 +10,19 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+/// Longer than anything here takes, however busy the machine is.
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// A running example that has said, as the last word of its first line, where it listens.
 pub struct Example {
     pub child: Child,
     /// What it says after its first line.
     pub stdout: BufReader<ChildStdout>,
+    /// The lines of its standard error.
+    pub log: Receiver<String>,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -28,18 +35,30 @@ impl Example {
 
     /// Starts an example by a command of one's own, see [`command`].
     pub fn run(command: &mut Command) -> Example {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (sender, log) = mpsc::channel();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        // It ends with the example. Nobody may be left who wants to know.
+        std::thread::spawn(move || {
+            for line in errors.split(b'\n').map_while(Result::ok) {
+                let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let address = line.split_whitespace().next_back().map(str::parse);
         let Some(Ok(address)) = address else {
             let _ = child.kill();
-            panic!("{command:?} said {line:?}, and {}", child.wait().unwrap());
+            let status = child.wait().unwrap();
+            let log: Vec<String> = log.iter().collect();
+            panic!("{command:?} said {line:?} and {log:?}, and ended with {status}");
         };
         Example {
             child,
             stdout,
+            log,
             address,
         }
     }
@@ -47,6 +66,24 @@ impl Example {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The next line of its log that has `words` in it; lines before it are passed over.
+    pub fn log_line(&self, words: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(LONG);
+            let line = line.unwrap_or_else(|_| panic!("no log line says {words:?}"));
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    /// Ends it, and gives the lines of its log that were not read yet.
+    pub fn end(mut self) -> Vec<String> {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+        self.log.iter().collect()
     }
 }
 

@@ -20,6 +20,9 @@ pub(super) trait Play {
 
     /// As [`Handler::on_drained`](crate::Handler::on_drained).
     fn drained(&mut self, _hands: &mut Hands<'_>) {}
+
+    /// As [`Handler::on_closing`](crate::Handler::on_closing).
+    fn closing(&mut self, _hands: &mut Hands<'_>, _reason: CloseReason) {}
 }
 
 /// A handler that only answers data.
@@ -322,6 +325,11 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
                     self.seen.push(Seen::Drained);
                     let hands = &mut hands(&mut self.link, &mut self.shared, true);
                     self.play.drained(hands);
+                }
+                Step::Closing(reason) => {
+                    let hands = &mut hands(&mut self.link, &mut self.shared, true);
+                    self.play.closing(hands, reason);
+                    self.link.close(&mut self.shared, reason);
                 }
                 Step::Yield => {
                     self.queued = true;
