@@ -13,7 +13,7 @@ use oread::mio::unix::pipe;
 // The poll(2) backend has no descriptor to nest by.
 #[cfg(not(mio_unsupported_force_poll_poll))]
 mod outer {
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsFd, AsRawFd, RawFd};
     use std::time::{Duration, Instant};
 
     use oread::Limits;
@@ -25,9 +25,14 @@ mod outer {
 
     /// Turns only as a loop around the reactor does: when its descriptor is ready, or its timeout has passed.
     fn run_nested(world: &mut World, done: impl Fn(&World) -> bool) {
+        let descriptor = world.reactor.as_raw_fd();
+        run_nested_by(descriptor, world, done);
+    }
+
+    /// The same, with this descriptor of the reactor.
+    fn run_nested_by(descriptor: RawFd, world: &mut World, done: impl Fn(&World) -> bool) {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(8);
-        let descriptor = world.reactor.as_raw_fd();
         poll.registry()
             .register(&mut SourceFd(&descriptor), Token(0), Interest::READABLE)
             .unwrap();
@@ -70,6 +75,19 @@ mod outer {
         let mut client = world.client();
         client.write_all(&[7; 1000]).unwrap();
         run_nested(&mut world, |world| world.handler.seen.bytes.len() == 1000);
+    }
+
+    #[test]
+    fn a_duplicate_of_the_descriptor_does_as_well_for_a_loop_that_owns_what_it_polls() {
+        let mut world = World::new();
+        let owned = world.reactor.as_fd().try_clone_to_owned().unwrap();
+        assert_ne!(owned.as_raw_fd(), world.reactor.as_raw_fd());
+        let (_, address) = world.listen();
+        let mut client = connect(address);
+        client.write_all(b"ping").unwrap();
+        run_nested_by(owned.as_raw_fd(), &mut world, |world| {
+            world.handler.seen.bytes == b"ping"
+        });
     }
 
     #[test]
