@@ -44,6 +44,8 @@ pub struct Reactor<H: Handler> {
     mail: bool,
     /// Whether the last poll brought as many events as it could: there may be more behind them.
     full_batch: bool,
+    /// Whether a turn is under way; or was, when a panic went through it.
+    turning: bool,
     accept_warnings: LogLimiter,
 }
 
@@ -101,6 +103,7 @@ impl<H: Handler> Reactor<H> {
             mailbox: Mailbox::new(limits.mailbox, waker),
             mail: false,
             full_batch: false,
+            turning: false,
             // Enough to see what goes on, too few to fill a disk.
             accept_warnings: LogLimiter::new(
                 Rate {
@@ -129,7 +132,7 @@ impl<H: Handler> Reactor<H> {
     /// Runs until somebody asks the reactor to stop or to drain, by its [`Handle`] or its [`Context`].
     ///
     /// # Errors
-    /// Only what the system's poll gives; nothing that a peer does.
+    /// As [`Reactor::turn`].
     pub fn run(&mut self, handler: &mut H) -> io::Result<Ended> {
         loop {
             if let Some(ended) = self.turn(handler, None)?.ended {
@@ -142,10 +145,23 @@ impl<H: Handler> Reactor<H> {
     /// or a signal does, or when there's queued work.
     ///
     /// # Errors
-    /// Only what the system's poll gives; nothing that a peer does.
+    /// Only what the system's poll gives; nothing that a peer does. And always, with `Other`, after a panic in
+    /// one of the handler's methods: what that turn had begun is half done, and can't be gone on with.
     pub fn turn(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<Turn> {
+        if self.turning {
+            return Err(io::Error::other(
+                "the handler has panicked in an earlier turn: the reactor can only be dropped",
+            ));
+        }
+        self.turning = true;
+        let turn = self.turn_once(handler, timeout);
+        self.turning = false;
+        turn
+    }
+
+    fn turn_once(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<Turn> {
         self.flush_dirty(handler);
-        let timeout = shorter(timeout, self.next_timeout());
+        let timeout = shorter(timeout, self.until_next());
         self.context.poll.wait(&mut self.events, timeout)?;
         self.context.update_clock();
         self.full_batch = self.events.is_full();
@@ -168,9 +184,17 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// How long a loop around this one may sleep before it calls [`Reactor::turn`], if the descriptor does not become readable
-    /// before: zero when there's queued work, `None` when nothing but an event matters.
+    /// before: zero when there's queued work, `None` when nothing but an event matters. Zero too when the next turn is going to
+    /// fail for an earlier panic, so that the loop hears of it.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
+        if self.turning {
+            return Some(Duration::ZERO);
+        }
+        self.until_next()
+    }
+
+    fn until_next(&self) -> Option<Duration> {
         if self.has_work() {
             return Some(Duration::ZERO);
         }
