@@ -140,10 +140,7 @@ impl<S> Context<S> {
     /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with `key`, once, when `after` has passed: never early, and as
     /// much later as the turn takes. Any duration will do. O(1), like [`Context::cancel`].
     pub fn timer(&mut self, after: Duration, key: u64) -> TimerId {
-        // A time that the clock can't say is beyond every wait: 100 years stand for it.
-        const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
-        let now = self.clock.now();
-        let due = now.checked_add(after).unwrap_or_else(|| now + FAR);
+        let due = self.clock.after(after);
         self.timers
             .set(&self.clock, &mut self.generations, due, Alarm::Handler(key))
     }
@@ -221,10 +218,7 @@ impl<S> Context<S> {
     /// cut. A second call changes nothing.
     pub fn drain(&mut self, within: Duration) {
         if self.drain == Drain::No {
-            let now = self.clock.now();
-            let deadline = now
-                .checked_add(within)
-                .unwrap_or(now + Duration::from_secs(86_400));
+            let deadline = self.clock.after(within);
             self.drain = Drain::Asked { deadline };
         }
     }
