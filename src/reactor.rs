@@ -22,7 +22,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::context::Context;
-use crate::handle::{Handle, Mailbox};
+use crate::handle::{Handle, Mail, Mailbox};
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::net::{Events, Poll};
@@ -42,6 +42,8 @@ pub struct Reactor<H: Handler> {
     mailbox: Mailbox<H::Message>,
     /// Whether the mailbox may hold messages.
     mail: bool,
+    /// Whether a stop was taken from the mailbox, which ends the turn.
+    stopping: bool,
     /// Whether the last poll brought as many events as it could: there may be more behind them.
     full_batch: bool,
     /// Whether a turn is under way; or was, when a panic went through it.
@@ -67,7 +69,8 @@ pub struct Turn {
 pub enum Ended {
     /// Somebody asked it to stop. Everything is as it was; it can be run again.
     Stopped,
-    /// It has drained: listeners, sockets and connections are closed.
+    /// It has drained: listeners, sockets and connections are closed, and so is the mailbox, when what was in it has
+    /// been delivered. Every further turn says the same.
     Drained {
         /// Connections that were cut off at the deadline.
         cut: usize,
@@ -102,6 +105,7 @@ impl<H: Handler> Reactor<H> {
             scratch: vec![0; limits.read_buffer].into_boxed_slice(),
             mailbox: Mailbox::new(limits.mailbox, waker),
             mail: false,
+            stopping: false,
             full_batch: false,
             turning: false,
             // Enough to see what goes on, too few to fill a disk.
@@ -127,6 +131,21 @@ impl<H: Handler> Reactor<H> {
     #[must_use]
     pub fn handle(&self) -> Handle<H::Message> {
         self.mailbox.handle()
+    }
+
+    /// Ends the reactor, as dropping it does, and gives back the messages that were accepted and not delivered, in their
+    /// order: those behind a stop, and those that wait after a panic or an error. After
+    /// [`Ended::Drained`] there are none.
+    #[must_use]
+    pub fn into_messages(self) -> Vec<H::Message> {
+        self.mailbox.close();
+        let waiting = std::iter::from_fn(|| self.mailbox.take());
+        waiting
+            .filter_map(|mail| match mail {
+                Mail::Message(message) => Some(message),
+                Mail::Drain(_) | Mail::Stop => None,
+            })
+            .collect()
     }
 
     /// Runs until somebody asks the reactor to stop or to drain, by its [`Handle`] or its [`Context`].
@@ -175,7 +194,7 @@ impl<H: Handler> Reactor<H> {
         self.begin_drain(handler);
         self.reap(handler);
 
-        let ended = self.take_end();
+        let ended = self.take_end(handler);
         Ok(Turn {
             events,
             more: ended.is_none() && self.has_work(),

@@ -2,6 +2,7 @@
 
 use crate::context::{Drain, Overdue};
 use crate::error::CloseReason;
+use crate::handle::Mail;
 use crate::handler::Handler;
 use crate::link::{Phase, Tag};
 use crate::timers::Alarm;
@@ -86,27 +87,40 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Takes what other threads have posted, within the budget of a turn.
+    /// Takes what other threads have posted, within the budget of a turn, and no further than a stop.
     pub(super) fn read_mail(&mut self, handler: &mut H) {
         if !std::mem::take(&mut self.mail) {
             return;
         }
         self.mailbox.heard();
-        let budget = self.context.shared.limits.message_budget;
-        for taken in 0.. {
-            if taken == budget {
-                self.mail = true;
-                break;
+        for _ in 0..self.context.shared.limits.message_budget {
+            match self.mailbox.take() {
+                Some(Mail::Message(message)) => self.deliver(handler, message),
+                Some(Mail::Drain(within)) => self.context.drain(within),
+                Some(Mail::Stop) => {
+                    self.stopping = true;
+                    break;
+                }
+                None => return,
             }
-            let Some(message) = self.mailbox.take() else {
-                break;
-            };
-            self.context.shared.stats.messages += 1;
-            handler.on_message(&mut self.context, message);
         }
-        if let Some(within) = self.mailbox.take_drain() {
-            self.context.drain(within);
+        // There may be more, of which no wake-up will tell.
+        self.mail = true;
+    }
+
+    /// Takes nothing in any more, and delivers what had been accepted: a mailbox full of it at most.
+    fn close_mailbox(&mut self, handler: &mut H) {
+        self.mailbox.close();
+        while let Some(mail) = self.mailbox.take() {
+            if let Mail::Message(message) = mail {
+                self.deliver(handler, message);
+            }
         }
+    }
+
+    fn deliver(&mut self, handler: &mut H, message: H::Message) {
+        self.context.shared.stats.messages += 1;
+        handler.on_message(&mut self.context, message);
     }
 
     /// Removes what is closed, and tells the handler. What its callbacks close comes in the next turn.
@@ -232,14 +246,19 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// How the run ends, if it does with this turn.
-    pub(super) fn take_end(&mut self) -> Option<Ended> {
-        let nobody_left = self.context.slots.is_empty();
-        match self.context.drain {
-            Drain::Going if nobody_left => return Some(Ended::Drained { cut: 0 }),
-            Drain::Over { cut } if nobody_left => return Some(Ended::Drained { cut }),
-            _ => {}
+    pub(super) fn take_end(&mut self, handler: &mut H) -> Option<Ended> {
+        let cut = match self.context.drain {
+            Drain::Going => Some(0),
+            Drain::Over { cut } => Some(cut),
+            Drain::No | Drain::Asked { .. } => None,
+        };
+        match cut {
+            Some(cut) if self.context.slots.is_empty() => {
+                self.close_mailbox(handler);
+                Some(Ended::Drained { cut })
+            }
+            _ => std::mem::take(&mut self.stopping).then_some(Ended::Stopped),
         }
-        self.mailbox.take_stop().then_some(Ended::Stopped)
     }
 }
 
