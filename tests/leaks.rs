@@ -260,3 +260,75 @@ fn after_a_panic_a_turn_is_an_error_that_says_so_and_no_loop_sleeps_on_it() {
         }
     }
 }
+
+/// Turns until the reactor has nothing more to do at once and no event comes.
+fn settle(world: &mut World) {
+    loop {
+        let wait = Some(Duration::from_millis(20));
+        let turn = world.reactor.turn(&mut world.handler, wait).unwrap();
+        if turn.events == 0 && !turn.more {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_reactor_dropped_with_everything_open_leaves_no_descriptor_no_session_and_no_message() {
+    let _alone = alone();
+    let before = descriptors();
+    let mut world = World::new("none");
+    let sessions = Rc::clone(&world.handler.sessions);
+    let handle = world.reactor.handle();
+    // Idle, with pending output, paused, with input that's kept, lingering, half closed, and gone but not yet told of.
+    let mut clients: Vec<_> = (0..7).map(|_| connect(world.address)).collect();
+    let words = [
+        None,
+        Some("big"),
+        Some("pause"),
+        Some("rest"),
+        Some("close"),
+    ];
+    for (client, word) in clients.iter_mut().zip(words) {
+        if let Some(word) = word {
+            client.write_all(word.as_bytes()).unwrap();
+        }
+    }
+    settle(&mut world);
+    clients[2].write_all(b"unread").unwrap();
+    clients[5].shutdown(Shutdown::Write).unwrap();
+    let context = world.reactor.context();
+    let last = context.connections().last().unwrap();
+    context.connection(last).unwrap().abort();
+    // A dial of which nothing is heard yet, a timer, and messages.
+    let dialed = TcpListener::bind(loopback()).unwrap();
+    let options = ConnectOptions::new(dialed.local_addr().unwrap());
+    context.connect(&options, Rc::clone(&sessions)).unwrap();
+    context.timer(PATIENCE, 1);
+    let message = Arc::new(());
+    for _ in 0..10 {
+        handle.send(Arc::clone(&message)).unwrap();
+    }
+    assert!(descriptors() > before + 2 * clients.len());
+    assert_eq!(world.handler.alive(), 1 + clients.len() + 1);
+
+    drop(world);
+    assert_eq!(Rc::strong_count(&sessions), 1);
+    assert_eq!(Arc::strong_count(&message), 1);
+    // Ours: the clients and the listener that was dialed. The handle, which is still there, holds none.
+    assert_eq!(descriptors(), before + clients.len() + 1);
+    handle.send(message).unwrap_err();
+    drop((clients, dialed));
+    assert_eq!(descriptors(), before);
+}
+
+#[test]
+fn reactors_that_come_and_go_leave_no_descriptor() {
+    let _alone = alone();
+    let before = descriptors();
+    for _ in 0..100 {
+        let mut world = World::new("none");
+        let _client = connect(world.address);
+        world.turn();
+    }
+    assert_eq!(descriptors(), before);
+}
