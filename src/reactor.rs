@@ -205,6 +205,9 @@ impl<H: Handler> Reactor<H> {
     /// How long a loop around this one may sleep before it calls [`Reactor::turn`], if the descriptor does not become readable
     /// before: zero when there's queued work, `None` when nothing but an event matters. Zero too when the next turn is going to
     /// fail for an earlier panic, so that the loop hears of it.
+    ///
+    /// Such a loop asks for this anew before each sleep, polls the descriptor by edges or by levels, and calls `turn` with a
+    /// timeout of zero whenever it wakes. `examples/nested.rs` has three of them.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
         if self.turning {
