@@ -125,21 +125,24 @@ fn run_out<H: Handler>(world: &mut World<H>) -> Ended {
     }
 }
 
-/// Sends and receives small messages until the end comes; how many came back.
-fn ping_until_the_end(address: SocketAddr) -> u64 {
+/// Connects and sends a ping, then sends another for each that comes back, until the end; how many came back.
+fn ping_until_the_end(address: SocketAddr) -> JoinHandle<u64> {
     let mut client = connect(address);
-    let mut answers = 0;
-    loop {
-        // It may be closed already, for all that's known here.
-        client.write_all(b"ping").ok();
-        let mut bytes = Vec::new();
-        (&mut client).take(4).read_to_end(&mut bytes).unwrap();
-        if bytes.is_empty() {
-            return answers;
+    client.write_all(b"ping").unwrap();
+    thread::spawn(move || {
+        let mut answers = 0;
+        loop {
+            let mut bytes = Vec::new();
+            (&mut client).take(4).read_to_end(&mut bytes).unwrap();
+            if bytes.is_empty() {
+                return answers;
+            }
+            assert_eq!(bytes, b"ping");
+            answers += 1;
+            // It may be closed already, for all that's known here.
+            client.write_all(b"ping").ok();
         }
-        assert_eq!(bytes, b"ping");
-        answers += 1;
-    }
+    })
 }
 
 #[test]
@@ -152,9 +155,8 @@ fn through_stops_and_a_drain_no_accepted_message_of_eight_threads_is_lost() {
         stop_every: 200,
         drain_at: 3_000,
     };
+    let clients = (0..4).map(|_| ping_until_the_end(address)).collect();
     let senders = start(&world, plan, &tally);
-    let clients = (0..4).map(|_| thread::spawn(move || ping_until_the_end(address)));
-    let clients = clients.collect();
     tally.wait_until_full();
     let mut stopped = 0;
     loop {
