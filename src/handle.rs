@@ -2,7 +2,7 @@
 //!
 //! One queue under a lock holds all three, so they're taken in the order in which they were asked for; and whether the
 //! mailbox is closed is settled together with what is in it, so no message is accepted that nobody will take. The lock is
-//! held for a push or a pop, never while a message is dropped or the system is called.
+//! held for a push, and once for all that a turn takes out; never while a message is dropped or the system is called.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -171,6 +171,8 @@ impl<M> std::error::Error for SendError<M> {}
 /// The reactor's end of it. Dropped, it's closed, and what waited in it is dropped.
 pub(crate) struct Mailbox<M> {
     shared: Arc<Shared<M>>,
+    /// What was taken out and not looked at yet. Between two turns it's empty, unless a panic came between.
+    batch: VecDeque<Mail<M>>,
     waker: Arc<Waker>,
     woken: Woken,
 }
@@ -191,6 +193,7 @@ impl<M> Mailbox<M> {
                 queue: Mutex::new(queue),
                 size,
             }),
+            batch: VecDeque::new(),
             waker: Arc::new(waker),
             woken,
         }
@@ -210,16 +213,40 @@ impl<M> Mailbox<M> {
         self.shared.lock().awake = false;
     }
 
-    /// What came first of all that waits.
-    pub(crate) fn take(&self) -> Option<Mail<M>> {
+    /// Takes what came first, at most `limit` pieces at a time, so that the lock is taken once for many of them; how many
+    /// there are. They come from [`Mailbox::next`]. Nothing behind a stop or a drain is taken with it.
+    pub(crate) fn fetch(&mut self, limit: usize) -> usize {
         let mut queue = self.shared.lock();
-        let mail = queue.mail.pop_front()?;
-        match mail {
-            Mail::Message(_) => queue.messages -= 1,
-            Mail::Drain(_) => queue.drain = false,
-            Mail::Stop => queue.stop = false,
+        while self.batch.len() < limit
+            && let Some(mail) = queue.mail.pop_front()
+        {
+            let is_message = matches!(mail, Mail::Message(_));
+            match mail {
+                Mail::Message(_) => queue.messages -= 1,
+                Mail::Drain(_) => queue.drain = false,
+                Mail::Stop => queue.stop = false,
+            }
+            self.batch.push_back(mail);
+            if !is_message {
+                break;
+            }
         }
-        Some(mail)
+        self.batch.len()
+    }
+
+    /// The next piece of what was fetched.
+    pub(crate) fn next(&mut self) -> Option<Mail<M>> {
+        self.batch.pop_front()
+    }
+
+    /// The next of all messages that wait; what else waits is passed over.
+    pub(crate) fn next_message(&mut self) -> Option<M> {
+        while !self.batch.is_empty() || self.fetch(usize::MAX) > 0 {
+            if let Some(Mail::Message(message)) = self.next() {
+                return Some(message);
+            }
+        }
+        None
     }
 
     /// Takes nothing in any more: who sends is told that the reactor is gone. What waits may still be taken.
@@ -232,8 +259,8 @@ impl<M> Drop for Mailbox<M> {
     fn drop(&mut self) {
         self.close();
         // Outside the lock: a message's own drop may use a handle.
-        while let Some(mail) = self.take() {
-            drop(mail);
+        while let Some(message) = self.next_message() {
+            drop(message);
         }
     }
 }

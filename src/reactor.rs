@@ -22,7 +22,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::context::Context;
-use crate::handle::{Handle, Mail, Mailbox};
+use crate::handle::{Handle, Mailbox};
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::net::{Events, Poll};
@@ -137,15 +137,9 @@ impl<H: Handler> Reactor<H> {
     /// order: those behind a stop, and those that wait after a panic or an error. After
     /// [`Ended::Drained`] there are none.
     #[must_use]
-    pub fn into_messages(self) -> Vec<H::Message> {
+    pub fn into_messages(mut self) -> Vec<H::Message> {
         self.mailbox.close();
-        let waiting = std::iter::from_fn(|| self.mailbox.take());
-        waiting
-            .filter_map(|mail| match mail {
-                Mail::Message(message) => Some(message),
-                Mail::Drain(_) | Mail::Stop => None,
-            })
-            .collect()
+        std::iter::from_fn(|| self.mailbox.next_message()).collect()
     }
 
     /// Runs until somebody asks the reactor to stop or to drain, by its [`Handle`] or its [`Context`].

@@ -5,6 +5,7 @@ mod common;
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -184,6 +185,20 @@ fn what_a_reactor_that_is_given_up_has_not_delivered_comes_back() {
     assert_eq!(world.seen().messages, [0, 1, 2]);
     assert_eq!(world.reactor.into_messages(), [3, 4, 5]);
     assert!(matches!(handle.send(6), Err(SendError::Gone(6))));
+}
+
+#[test]
+fn the_messages_behind_one_that_makes_the_handler_panic_come_back() {
+    let mut world = World::new();
+    world.handler.message = Some(Box::new(|_, _, message| assert_ne!(message, 2, "as asked")));
+    let handle = world.reactor.handle();
+    for message in 0..6 {
+        handle.send(message).unwrap();
+    }
+    let turns = AssertUnwindSafe(|| world.reactor.run(&mut world.handler));
+    catch_unwind(turns).unwrap_err();
+    handle.send(6).unwrap();
+    assert_eq!(world.reactor.into_messages(), [3, 4, 5, 6]);
 }
 
 /// A message that sends another one when it's dropped, and tells how that went.

@@ -93,15 +93,22 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         self.mailbox.heard();
-        for _ in 0..self.context.shared.limits.message_budget {
-            match self.mailbox.take() {
-                Some(Mail::Message(message)) => self.deliver(handler, message),
-                Some(Mail::Drain(within)) => self.context.drain(within),
-                Some(Mail::Stop) => {
-                    self.stopping = true;
-                    break;
+        let mut budget = self.context.shared.limits.message_budget as usize;
+        while budget > 0 {
+            let count = self.mailbox.fetch(budget);
+            if count == 0 {
+                return;
+            }
+            budget -= count;
+            while let Some(mail) = self.mailbox.next() {
+                match mail {
+                    Mail::Message(message) => self.deliver(handler, message),
+                    Mail::Drain(within) => self.context.drain(within),
+                    Mail::Stop => {
+                        self.stopping = true;
+                        budget = 0;
+                    }
                 }
-                None => return,
             }
         }
         // There may be more, of which no wake-up will tell.
@@ -111,10 +118,8 @@ impl<H: Handler> Reactor<H> {
     /// Takes nothing in any more, and delivers what had been accepted: a mailbox full of it at most.
     fn close_mailbox(&mut self, handler: &mut H) {
         self.mailbox.close();
-        while let Some(mail) = self.mailbox.take() {
-            if let Mail::Message(message) = mail {
-                self.deliver(handler, message);
-            }
+        while let Some(message) = self.mailbox.next_message() {
+            self.deliver(handler, message);
         }
     }
 
