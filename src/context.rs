@@ -157,7 +157,8 @@ impl<S> Context<S> {
     }
 
     /// Lets the reactor poll a source of yours too: [`Handler::on_ready`](crate::Handler::on_ready) is called with what its
-    /// events say. You keep the source, and read or write it to `WouldBlock` each time: edges are told once.
+    /// events say. You keep the source, and read or write it to `WouldBlock` each time: edges are told once. Who stops
+    /// before that, in fairness to the others, calls [`Context::reregister`].
     /// It must stay alive and registered only here until [`Context::deregister`].
     ///
     /// # Errors

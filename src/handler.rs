@@ -20,8 +20,11 @@ pub struct Accepted {
 /// What happens on a reactor's connections, sockets and timers, one method for each; all but two do nothing by default.
 ///
 /// The reactor lends the handler to its turns, so you keep it, and have it back between two of them. No method is
-/// called while another one runs. A panic in one is yours: it goes through `turn` to its caller, and
-/// the reactor should then be dropped, which closes all its descriptors.
+/// called while another one runs.
+///
+/// A panic in one is yours: it goes through [`Reactor::turn`](crate::Reactor::turn) to its caller. Whoever catches it
+/// there can only drop the reactor: that closes all its descriptors and drops all sessions, without `on_close`; any
+/// further turn is an error. To lose no more than one connection to a panic, catch it inside the method.
 ///
 /// For one connection the order is: `on_accept` (or [`Context::connect`]), `on_open`, any number of `on_data` and
 /// `on_drained`, at most one `on_eof` and one `on_closing`, and exactly one `on_close`. A dial that fails has one `on_connect_failed`

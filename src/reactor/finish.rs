@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::context::{Connection, Drain, NOBODY, Overdue};
 use crate::error::CloseReason;
+use crate::handle::Mail;
 use crate::handler::Handler;
 use crate::link::{Phase, Tag};
 use crate::timers::Alarm;
@@ -94,26 +95,44 @@ impl<H: Handler> Reactor<H> {
         link.close(&mut context.shared, reason);
     }
 
-    /// Takes what other threads have posted, within the budget of a turn.
+    /// Takes what other threads have posted, within the budget of a turn, and no further than a stop.
     #[inline(never)]
     pub(super) fn read_mail(&mut self, handler: &mut H) {
         self.mail = false;
         self.mailbox.heard();
-        let budget = self.context.shared.limits.message_budget;
-        for taken in 0.. {
-            if taken == budget {
-                self.mail = true;
-                break;
+        let mut budget = self.context.shared.limits.message_budget as usize;
+        while budget > 0 {
+            let count = self.mailbox.fetch(budget);
+            if count == 0 {
+                return;
             }
-            let Some(message) = self.mailbox.take() else {
-                break;
-            };
-            self.context.shared.stats.messages += 1;
-            handler.on_message(&mut self.context, message);
+            budget -= count;
+            while let Some(mail) = self.mailbox.next() {
+                match mail {
+                    Mail::Message(message) => self.deliver(handler, message),
+                    Mail::Drain(within) => self.context.drain(within),
+                    Mail::Stop => {
+                        self.stopping = true;
+                        budget = 0;
+                    }
+                }
+            }
         }
-        if let Some(within) = self.mailbox.take_drain() {
-            self.context.drain(within);
+        // There may be more, of which no wake-up will tell.
+        self.mail = true;
+    }
+
+    /// Takes nothing in any more, and delivers what had been accepted: a mailbox full of it at most.
+    fn close_mailbox(&mut self, handler: &mut H) {
+        self.mailbox.close();
+        while let Some(message) = self.mailbox.next_message() {
+            self.deliver(handler, message);
         }
+    }
+
+    fn deliver(&mut self, handler: &mut H, message: H::Message) {
+        self.context.shared.stats.messages += 1;
+        handler.on_message(&mut self.context, message);
     }
 
     /// Removes what is closed, and tells the handler. What its callbacks close comes in the next turn.
@@ -235,18 +254,18 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// How the run ends, if it does with this turn.
-    pub(super) fn take_end(&mut self) -> Option<Ended> {
-        let nobody_left = self.context.slots.is_empty();
-        if self.context.drain == Drain::Going && nobody_left {
-            // Nothing is waited for any more, should somebody take another turn.
-            self.context.drain = Drain::Over { cut: 0 };
+    pub(super) fn take_end(&mut self, handler: &mut H) -> Option<Ended> {
+        if self.context.slots.is_empty() {
+            if self.context.drain == Drain::Going {
+                // Nothing is waited for any more, should somebody take another turn.
+                self.context.drain = Drain::Over { cut: 0 };
+            }
+            if let Drain::Over { cut } = self.context.drain {
+                self.close_mailbox(handler);
+                return Some(Ended::Drained { cut });
+            }
         }
-        if let Drain::Over { cut } = self.context.drain
-            && nobody_left
-        {
-            return Some(Ended::Drained { cut });
-        }
-        self.mailbox.take_stop().then_some(Ended::Stopped)
+        std::mem::take(&mut self.stopping).then_some(Ended::Stopped)
     }
 }
 
