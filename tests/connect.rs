@@ -204,6 +204,38 @@ fn a_reader_that_leaves_ends_it_in_silence() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
+/// The answer and the end come together, so nothing is left but the last write to tell of a full disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_can_not_be_written_is_exit_code_1_at_the_very_end_too() {
+    for arguments in [[].as_slice(), &["--framing", "lines"]] {
+        for _ in 0..20 {
+            let (address, server) = serve_one(|mut stream| {
+                stream.read_to_end(&mut Vec::new()).unwrap();
+                stream.write_all(b"answer").unwrap();
+            });
+            let full = std::fs::File::options()
+                .write(true)
+                .open("/dev/full")
+                .unwrap();
+            let ended = oread("connect")
+                .arg(address.to_string())
+                .args(arguments)
+                .stdin(Stdio::null())
+                .stdout(full)
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+                .wait_with_output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+            assert_eq!(ended.status.code(), Some(1), "{said}");
+            assert!(said.contains("can't write to standard output"), "{said}");
+            server.join().unwrap();
+        }
+    }
+}
+
 /// A standard output that is not read: the connection is paused, and everything is there later.
 #[test]
 fn a_blocked_standard_output_holds_the_server_back_and_loses_nothing() {

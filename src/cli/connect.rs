@@ -47,8 +47,8 @@ enum Message {
     InputEnd(Option<io::Error>),
     /// Standard output has room again.
     Room,
-    /// Standard output can't be written any more.
-    OutputFailed(io::Error),
+    /// Standard output can't be written any more; [`Output::finish`] says why.
+    OutputFailed,
 }
 
 /// Messages there can be at a time: the buffers of input and its end, room, a failure. With room for
@@ -91,8 +91,7 @@ fn stream(connect: &Connect, dialer: Dialer) -> Result<(), Failure> {
         }
         turn(&mut reactor, &mut client)?;
     };
-    client.output.finish();
-    result
+    result.and(client.output.finish())
 }
 
 /// Talks over UDP.
@@ -118,8 +117,7 @@ fn talk(
         talker.look_for_errors(reactor.context());
     };
     talker.tell_lost();
-    talker.output.finish();
-    result
+    result.and(talker.output.finish())
 }
 
 fn reactor<H: Handler>(limits: Limits) -> Result<Reactor<H>, Failure> {

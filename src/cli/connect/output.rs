@@ -25,7 +25,8 @@ const QUEUE: usize = 8;
 #[derive(Debug)]
 pub(super) struct Output {
     sender: SyncSender<Vec<u8>>,
-    thread: JoinHandle<()>,
+    /// It comes back with what kept it from writing, if anything did.
+    thread: JoinHandle<io::Result<()>>,
     /// Whether the loop waits for room in the queue.
     waiting: Arc<AtomicBool>,
     /// What came at the very end.
@@ -80,12 +81,20 @@ impl Output {
         self.late.extend_from_slice(bytes);
     }
 
-    /// Waits until all is written.
-    pub(super) fn finish(self) {
-        // Both fail only when the thread has failed, and it has told that.
+    /// Waits until all is written. What was offered last may fail only now, when the loop is over.
+    ///
+    /// # Errors
+    /// As [`Failure::output`], whether or not [`Message::OutputFailed`] came before.
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        // It fails only when the thread has ended with an error, which comes below.
         let _ = self.sender.send(self.late);
         drop(self.sender);
-        let _ = self.thread.join();
+        match self.thread.join() {
+            Ok(written) => written.map_err(|error| Failure::output(&error)),
+            Err(_) => Err(Failure::runtime(
+                "can't write to standard output: its thread panicked",
+            )),
+        }
     }
 }
 
@@ -99,7 +108,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn write_all(mut self) {
+    fn write_all(mut self) -> io::Result<()> {
         while let Ok(bytes) = self.receiver.recv() {
             let shown = if self.terminal {
                 visible(&bytes)
@@ -108,13 +117,14 @@ impl Writer {
             };
             // A mailbox that takes no message has no loop behind it any more.
             if let Err(error) = write(&mut self.file, &shown) {
-                let _ = self.handle.send(Message::OutputFailed(error));
-                return;
+                let _ = self.handle.send(Message::OutputFailed);
+                return Err(error);
             }
             if self.waiting.swap(false, Ordering::SeqCst) {
                 let _ = self.handle.send(Message::Room);
             }
         }
+        Ok(())
     }
 }
 
