@@ -383,6 +383,40 @@ fn a_line_is_a_datagram_and_an_empty_one_too() {
     assert_eq!(server.stop().count("datagrams_out"), 4);
 }
 
+/// All of them are in the pipe at once. Sent at once, most answers would find no room.
+#[test]
+fn three_thousand_lines_are_as_many_datagrams_and_each_answer_is_printed() {
+    let server = Server::start(&[]);
+    let mut input: String = (0..3000).map(|number| format!("line {number}\n")).collect();
+    // The last line needs no newline.
+    let last = input.pop();
+    let (code, output, said) = connect(server.udp(), &["--udp", "--wait", "3s"], input.as_bytes());
+    input.extend(last);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert!(
+        output == input.as_bytes(),
+        "{} of 3000 lines come back",
+        output.iter().filter(|&&byte| byte == b'\n').count()
+    );
+    assert_eq!(server.stop().count("datagrams_in"), 3000);
+}
+
+/// What is not printed yet waits, and the loop goes on.
+#[test]
+fn answers_wait_for_a_standard_output_that_is_not_read() {
+    // Several times what a pipe holds, and the queue in front of it.
+    const COUNT: usize = 400;
+    let mut server = Server::start(&["--stats", "20ms"]);
+    let mut client = Client::start(server.udp(), &["--udp", "--wait", "3s"]);
+    let all = format!("{}\n", "x".repeat(999)).repeat(COUNT);
+    client.say(all.as_bytes());
+    // Nothing of it is read before all are answered.
+    while server.event()["datagrams_out"] != COUNT {}
+    let (code, output, said) = client.finish();
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert!(output == all.as_bytes(), "{} bytes came", output.len());
+}
+
 #[test]
 fn after_the_end_of_the_input_datagrams_are_waited_for() {
     let socket = UdpSocket::bind(LOOPBACK).unwrap();

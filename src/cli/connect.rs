@@ -16,11 +16,13 @@
 //! | `connect/dial` | each address of a name in its turn |
 //! | `connect/input`, `connect/output` | the threads of standard input and output, with their bounds |
 //! | `connect/lines` | input as lines |
+//! | `connect/outbox` | lines on their way out as datagrams |
 
 mod datagrams;
 mod dial;
 mod input;
 mod lines;
+mod outbox;
 mod output;
 mod stream;
 
@@ -116,8 +118,7 @@ fn talk(
         turn(&mut reactor, &mut talker)?;
         talker.look_for_errors(reactor.context());
     };
-    talker.tell_lost();
-    result.and(talker.output.finish())
+    result.and(talker.finish())
 }
 
 fn reactor<H: Handler>(limits: Limits) -> Result<Reactor<H>, Failure> {

@@ -63,17 +63,22 @@ impl Output {
         })
     }
 
-    /// Has `bytes` written, in their turn; false when there is no room for them, and then
-    /// [`Message::Room`] will come.
-    pub(super) fn offer(&self, bytes: Vec<u8>) -> bool {
+    /// Has `bytes` written, in their turn.
+    ///
+    /// # Errors
+    /// The bytes, when there is no room for them; [`Message::Room`] will come.
+    pub(super) fn offer(&self, bytes: Vec<u8>) -> Result<(), Vec<u8>> {
         let Err(TrySendError::Full(bytes)) = self.sender.try_send(bytes) else {
             // What can't be written any more is not kept either: the failure is on its way.
-            return true;
+            return Ok(());
         };
         // Said first and tried once more afterwards: the queue may have become empty in between, and
         // then there would be no piece left after which the thread could tell.
         self.waiting.store(true, Ordering::SeqCst);
-        !matches!(self.sender.try_send(bytes), Err(TrySendError::Full(_)))
+        match self.sender.try_send(bytes) {
+            Err(TrySendError::Full(bytes)) => Err(bytes),
+            _ => Ok(()),
+        }
     }
 
     /// Has the last bytes written by [`Output::finish`].
