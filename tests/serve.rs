@@ -10,6 +10,8 @@ mod cli;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::process::{Child, ChildStdout, Command, Stdio};
+#[cfg(target_os = "linux")]
+use std::{thread, time::Instant};
 
 use cli::{LONG, Server, oread, signal, wait};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -145,6 +147,61 @@ fn a_second_signal_ends_it_at_once() {
         signal(server.pid(), second);
         assert_eq!(server.end().code, Some(code));
     }
+}
+
+/// Whether there is strace, and it may trace.
+#[cfg(target_os = "linux")]
+fn can_trace() -> bool {
+    let mut strace = Command::new("strace");
+    let traced = strace.args(["-qq", "-o", "/dev/null", "true"]).output();
+    let can = traced.is_ok_and(|output| output.status.success());
+    if !can {
+        println!("skipped: there is no strace that may trace");
+    }
+    can
+}
+
+/// Whether this process has a handler for SIGTERM, by the system's mask of those (proc_pid_status(5)).
+#[cfg(target_os = "linux")]
+fn catches_sigterm(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (15 - 1) != 0)
+}
+
+/// The signal comes as soon as it is caught at all; strace makes the time after that long.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_while_it_starts_is_not_lost() {
+    if !can_trace() {
+        return;
+    }
+    let mut command = Command::new("strace");
+    command
+        // The tracer is not the parent: the child is the server itself.
+        .args(["-D", "-qq", "-o", "/dev/null", "-e", "trace=socketpair"])
+        .args(["-e", "inject=socketpair:delay_enter=500000"])
+        .arg(env!("CARGO_BIN_EXE_oread"))
+        .args(["serve", "127.0.0.1:0", "--json"])
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + LONG;
+    while !catches_sigterm(child.id()) {
+        assert!(child.try_wait().unwrap().is_none(), "it does not start");
+        assert!(Instant::now() < deadline, "it never catches the signal");
+        thread::yield_now();
+    }
+    signal(child.id(), "TERM");
+    assert_eq!(wait(&mut child).code(), Some(0));
+    let mut said = String::new();
+    let mut output = child.stdout.take().unwrap();
+    output.read_to_string(&mut said).unwrap();
+    assert!(said.contains(r#"{"event":"summary""#), "{said}");
 }
 
 #[test]
