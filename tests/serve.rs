@@ -161,6 +161,62 @@ fn can_trace() -> bool {
     can
 }
 
+/// The thread of this name, in this process.
+#[cfg(target_os = "linux")]
+fn thread_of(pid: u32, name: &str) -> Option<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut ids = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+    ids.find(|id| {
+        let called = std::fs::read_to_string(format!("/proc/{pid}/task/{id}/comm"));
+        called.is_ok_and(|called| called.trim_end() == name)
+    })
+}
+
+/// One reactor's poll fails, by strace: all drain, the counters of all are told, and the exit code is 1.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reactor_that_fails_ends_all_of_them_in_good_order() {
+    if !can_trace() {
+        return;
+    }
+    for (thread, index) in [("reactor 1", 1), ("oread", 0)] {
+        let server = Server::start(&["--threads", "3"]);
+        let deadline = Instant::now() + LONG;
+        let id = loop {
+            if let Some(id) = thread_of(server.pid(), thread) {
+                break id;
+            }
+            assert!(Instant::now() < deadline, "there is no thread {thread}");
+        };
+        let mut streams: Vec<TcpStream> = (0..30).map(|_| server.connect()).collect();
+        for stream in &mut streams {
+            echoed(stream, b"before");
+        }
+        drop(streams);
+        let mut strace = Command::new("strace")
+            .args(["-qq", "-o", "/dev/null", "-p", &id])
+            .args(["-e", "trace=epoll_wait,epoll_pwait"])
+            .args(["-e", "inject=epoll_wait,epoll_pwait:error=EBADF"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Nobody connects: to be traced ends the wait that is under way, and the next one fails.
+        let ended = server.end();
+        wait(&mut strace);
+        assert_eq!(ended.code, Some(1));
+        assert_eq!(
+            (ended.count("accepted"), ended.count("bytes_in")),
+            (30, 180)
+        );
+        let words = format!("oread: error: thread {index} failed: the system can't be polled");
+        assert!(
+            ended.log.iter().any(|line| line.contains(&words)),
+            "{:?}",
+            ended.log
+        );
+    }
+}
+
 /// Whether this process has a handler for SIGTERM, by the system's mask of those (proc_pid_status(5)).
 #[cfg(target_os = "linux")]
 fn catches_sigterm(pid: u32) -> bool {
