@@ -521,6 +521,21 @@ fn on_a_terminal_a_line_that_is_no_message_is_told_and_it_goes_on() {
 }
 
 #[test]
+fn on_a_terminal_a_line_that_is_too_long_is_told_and_it_goes_on() {
+    let server = Server::start(&["--framing", "length:u8"]);
+    let Some(mut client) = on_a_terminal(&format!("{} --framing length:u8", server.tcp())) else {
+        return;
+    };
+    let long = "x".repeat(256);
+    client.say(format!("{long}\nabcd\n").as_bytes());
+    read_to_line(&mut client, "abcd");
+    read_to_line(&mut client, "abcd");
+    client.say(b"q\n");
+    assert_eq!(client.end().0, Some(0));
+    assert_eq!(server.stop().count("frames_in"), 1);
+}
+
+#[test]
 fn on_a_terminal_nothing_that_the_server_sends_acts_on_it() {
     let (address, server) = serve_one(|mut stream| {
         stream.write_all(b"\x1b[2J\x1b]0;title\x07 \xff\n").unwrap();

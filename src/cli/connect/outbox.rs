@@ -157,9 +157,15 @@ impl Outbox {
                     waiting.push_back(text.to_vec());
                     return ControlFlow::Continue(());
                 }
-                Line::TooLong { number, max } => Err(Failure::usage(format!(
-                    "line {number} can't be sent: a datagram has at most {max} bytes"
-                ))),
+                Line::TooLong { number, max } => {
+                    let problem =
+                        format!("line {number} can't be sent: a datagram has at most {max} bytes");
+                    if interactive {
+                        log::error!("{problem}");
+                        return ControlFlow::Continue(());
+                    }
+                    Err(Failure::usage(problem))
+                }
             });
             ControlFlow::Break(())
         });
