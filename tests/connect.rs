@@ -520,6 +520,29 @@ fn on_a_terminal_a_line_that_is_no_message_is_told_and_it_goes_on() {
     assert_eq!(server.stop().count("frames_in"), 1);
 }
 
+/// The second byte of the character comes only after the first one was received, and a third one never.
+#[test]
+fn on_a_terminal_a_character_is_whole_however_it_arrives() {
+    let (address, server) = serve_one(|mut stream| {
+        stream.write_all(b"Gr\xc3").unwrap();
+        stream.read_exact(&mut [0; 3]).unwrap();
+        stream.write_all(b"\xbc\n\xc3").unwrap();
+    });
+    let Some(mut client) = on_a_terminal(&format!("{address} 2>/dev/null")) else {
+        TcpStream::connect(address).unwrap();
+        // It expected a client.
+        let _ = server.join();
+        return;
+    };
+    assert_eq!(client.hear(2), b"Gr");
+    client.say(b"go\n");
+    assert_eq!(client.hear_line(), "go\r\n");
+    assert_eq!(client.hear_line(), "ü\r\n");
+    let (code, rest, _) = client.end();
+    assert_eq!((code, rest.as_slice()), (Some(0), b"\\xc3".as_slice()));
+    server.join().unwrap();
+}
+
 #[test]
 fn on_a_terminal_a_line_that_is_too_long_is_told_and_it_goes_on() {
     let server = Server::start(&["--framing", "length:u8"]);

@@ -16,6 +16,7 @@
 //! | `connect/dial` | each address of a name in its turn |
 //! | `connect/input`, `connect/output` | the threads of standard input and output, with their bounds |
 //! | `connect/lines` | input as lines |
+//! | `connect/screen` | output as a terminal may be shown it |
 //! | `connect/outbox` | lines on their way out as datagrams |
 
 mod datagrams;
@@ -24,6 +25,7 @@ mod input;
 mod lines;
 mod outbox;
 mod output;
+mod screen;
 mod stream;
 
 use std::io::{self, IsTerminal as _};

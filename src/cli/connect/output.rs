@@ -1,8 +1,6 @@
 //! Standard output, written by a thread of its own: one that is blocked (a full pipe, a stopped
 //! terminal) must not stall the loop.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -16,6 +14,7 @@ use oread::Handle;
 
 use super::Message;
 use super::input::no_thread;
+use super::screen::Screen;
 use crate::cli::failure::Failure;
 
 /// Pieces that may wait to be written.
@@ -46,7 +45,7 @@ impl Output {
         let waiting = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             file: file.map_err(|error| Failure::output(&error))?.into(),
-            terminal: stdout.is_terminal(),
+            screen: stdout.is_terminal().then(Screen::default),
             receiver,
             handle,
             waiting: Arc::clone(&waiting),
@@ -106,7 +105,8 @@ impl Output {
 /// The thread's part.
 struct Writer {
     file: File,
-    terminal: bool,
+    /// Where standard output is a terminal.
+    screen: Option<Screen>,
     receiver: Receiver<Vec<u8>>,
     handle: Handle<Message>,
     waiting: Arc<AtomicBool>,
@@ -114,22 +114,27 @@ struct Writer {
 
 impl Writer {
     fn write_all(mut self) -> io::Result<()> {
-        while let Ok(bytes) = self.receiver.recv() {
-            let shown = if self.terminal {
-                visible(&bytes)
-            } else {
-                Cow::Borrowed(bytes.as_slice())
+        loop {
+            let piece = self.receiver.recv();
+            let over = piece.is_err();
+            let bytes = match (&mut self.screen, piece) {
+                (None, Ok(bytes)) => bytes,
+                (Some(screen), Ok(bytes)) => screen.show(&bytes),
+                (Some(screen), Err(_)) => screen.finish(),
+                (None, Err(_)) => Vec::new(),
             };
             // A mailbox that takes no message has no loop behind it any more.
-            if let Err(error) = write(&mut self.file, &shown) {
+            if let Err(error) = write(&mut self.file, &bytes) {
                 let _ = self.handle.send(Message::OutputFailed);
                 return Err(error);
             }
             if self.waiting.swap(false, Ordering::SeqCst) {
                 let _ = self.handle.send(Message::Room);
             }
+            if over {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 
@@ -147,52 +152,4 @@ fn write(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// What a terminal is shown: text, newlines and tabs as they are; other control characters, and what
-/// is no UTF-8, as escapes, so that a peer can't move the cursor or set the window's title.
-fn visible(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let is_plain = |c: char| !c.is_control() || c == '\n' || c == '\t';
-    if std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(is_plain)) {
-        return Cow::Borrowed(bytes);
-    }
-    let mut shown = String::with_capacity(bytes.len() + 16);
-    for chunk in bytes.utf8_chunks() {
-        let mut rest = chunk.valid().chars().peekable();
-        while let Some(c) = rest.next() {
-            // Lines may end as they do in older protocols.
-            if is_plain(c) || (c == '\r' && rest.peek() == Some(&'\n')) {
-                shown.push(c);
-            } else {
-                // Writing to a string does not fail.
-                let _ = write!(shown, "\\x{:02x}", u32::from(c));
-            }
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(shown, "\\x{byte:02x}");
-        }
-    }
-    Cow::Owned(shown.into_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_shown_as_it_is_on_a_terminal() {
-        let text = "Grüße \"日本\" \\ tab\there\nand there".as_bytes();
-        assert!(matches!(visible(text), Cow::Borrowed(_)));
-        assert_eq!(&*visible(b"old\r\nline\x01\n"), b"old\r\nline\\x01\n");
-    }
-
-    #[test]
-    fn nothing_that_a_peer_sends_acts_on_a_terminal() {
-        let shown = |bytes: &[u8]| String::from_utf8(visible(bytes).into_owned()).unwrap();
-        assert_eq!(shown(b"\x1b[2J"), "\\x1b[2J");
-        assert_eq!(shown(b"\x1b]0;title\x07"), "\\x1b]0;title\\x07");
-        assert_eq!(shown("\u{9b}2J".as_bytes()), "\\x9b2J");
-        assert_eq!(shown(b"over\rwritten"), "over\\x0dwritten");
-        assert_eq!(shown(b"\xff\x00\x7f"), "\\xff\\x00\\x7f");
-    }
 }
