@@ -10,8 +10,7 @@ mod cli;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::process::{Child, ChildStdout, Command, Stdio};
-#[cfg(target_os = "linux")]
-use std::{thread, time::Instant};
+use std::time::Instant;
 
 use cli::{LONG, Server, oread, signal, wait};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -250,7 +249,7 @@ fn a_signal_while_it_starts_is_not_lost() {
     while !catches_sigterm(child.id()) {
         assert!(child.try_wait().unwrap().is_none(), "it does not start");
         assert!(Instant::now() < deadline, "it never catches the signal");
-        thread::yield_now();
+        std::thread::yield_now();
     }
     signal(child.id(), "TERM");
     assert_eq!(wait(&mut child).code(), Some(0));
@@ -325,6 +324,40 @@ fn at_the_most_connections_callers_wait_until_one_leaves() {
     let ended = server.stop();
     assert_eq!((ended.count("accepted"), ended.count("peak_open")), (3, 2));
     assert!(ended.count("limit_pauses") > 0);
+}
+
+#[test]
+fn with_threads_there_are_no_more_connections_than_were_asked_for() {
+    let server = Server::start(&["--threads", "3", "--max-connections", "4"]);
+    let mut streams: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
+    let mut answered = 0;
+    for stream in &mut streams {
+        stream.write_all(b"x").unwrap();
+    }
+    // Who is not taken on is answered when others have left.
+    let deadline = Instant::now() + LONG;
+    while !streams.is_empty() {
+        assert!(
+            Instant::now() < deadline,
+            "{} are not answered",
+            streams.len()
+        );
+        streams.retain_mut(|stream| {
+            stream.set_nonblocking(true).unwrap();
+            let heard = stream.read(&mut [0; 1]).is_ok();
+            answered += u32::from(heard);
+            !heard
+        });
+    }
+    assert_eq!(answered, 40);
+    let ended = server.stop();
+    assert_eq!(ended.count("accepted"), 40);
+    // The sum of the peaks: no more than the shares.
+    assert!(
+        ended.count("peak_open") <= 4,
+        "{}",
+        ended.count("peak_open")
+    );
 }
 
 #[test]
