@@ -486,6 +486,74 @@ fn a_reader_who_leaves_later_does_not_end_it() {
     assert_eq!(wait(&mut child).code(), Some(0));
 }
 
+/// Another program that has the pipe too may have made it non-blocking: it is full then, not broken.
+#[test]
+fn a_standard_output_that_does_not_block_gets_the_whole_summary_when_it_has_room() {
+    let (mut reader, mut ours) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let writer = std::os::fd::OwnedFd::from(ours.try_clone().unwrap());
+    let mut child = oread("serve")
+        .args(["127.0.0.1:0", "--json"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    while !said.contains("ready") {
+        BufReader::with_capacity(1, &reader)
+            .read_line(&mut said)
+            .unwrap();
+    }
+    let mut filled = 0;
+    while let Ok(count) = ours.write(&[b'\n'; 1000]) {
+        filled += count;
+    }
+    drop(ours);
+    signal(child.id(), "TERM");
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    log.read_line(&mut String::new()).unwrap();
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert_eq!(wait(&mut child).code(), Some(0));
+    let (newlines, summary) = rest.split_at(filled);
+    assert_eq!(newlines.trim_end(), "");
+    assert!(
+        summary.starts_with(r#"{"event":"summary""#) && summary.ends_with("}\n"),
+        "{summary}"
+    );
+}
+
+/// A connection as standard output, which is reset: an error that is not a reader who has left.
+#[test]
+fn a_summary_that_can_not_be_written_is_exit_code_1() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (reader, _) = listener.accept().unwrap();
+    let mut child = oread("serve")
+        .args(["127.0.0.1:0", "--json"])
+        .stdout(std::os::fd::OwnedFd::from(output))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(&reader);
+    while !said.contains("ready") {
+        lines.read_line(&mut said).unwrap();
+    }
+    let now = nix::libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    nix::sys::socket::setsockopt(&reader, nix::sys::socket::sockopt::Linger, &now).unwrap();
+    drop(reader);
+    signal(child.id(), "TERM");
+    let mut log = String::new();
+    let mut errors = child.stderr.take().unwrap();
+    errors.read_to_string(&mut log).unwrap();
+    assert_eq!(wait(&mut child).code(), Some(1), "{log}");
+    assert!(log.contains("can't write to standard output"), "{log}");
+}
+
 /// Raises this process's limit of descriptors as far as it goes, and gives it.
 fn descriptors() -> u64 {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();

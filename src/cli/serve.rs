@@ -83,9 +83,9 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
     {
         log::error!("the thread that prints the counters panicked");
     }
-    events::say_or_drop(&report.summary(&ended.totals, started.elapsed(), ended.cut));
+    let told = events::say(&report.summary(&ended.totals, started.elapsed(), ended.cut));
     match ended.lost {
-        None => Ok(()),
+        None => told,
         Some(Lost { index, why }) => Err(Failure::runtime(format!("thread {index} failed: {why}"))),
     }
 }

@@ -2,19 +2,19 @@
 //! terminal) must not stall the loop.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use oread::Handle;
 
 use super::Message;
 use super::input::no_thread;
 use super::screen::Screen;
+use crate::cli::events;
 use crate::cli::failure::Failure;
 
 /// Pieces that may wait to be written.
@@ -124,7 +124,7 @@ impl Writer {
                 (None, Err(_)) => Vec::new(),
             };
             // A mailbox that takes no message has no loop behind it any more.
-            if let Err(error) = write(&mut self.file, &bytes) {
+            if let Err(error) = events::write_all(&mut self.file, &bytes) {
                 let _ = self.handle.send(Message::OutputFailed);
                 return Err(error);
             }
@@ -136,20 +136,4 @@ impl Writer {
             }
         }
     }
-}
-
-fn write(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match file.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Another program that shares the descriptor has made it non-blocking.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                thread::sleep(Duration::from_millis(5));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
