@@ -9,6 +9,7 @@ mod cli;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
@@ -486,41 +487,106 @@ fn a_reader_who_leaves_later_does_not_end_it() {
     assert_eq!(wait(&mut child).code(), Some(0));
 }
 
-/// Another program that has the pipe too may have made it non-blocking: it is full then, not broken.
-#[test]
-fn a_standard_output_that_does_not_block_gets_the_whole_summary_when_it_has_room() {
-    let (mut reader, mut ours) = std::os::unix::net::UnixStream::pair().unwrap();
-    ours.set_nonblocking(true).unwrap();
-    let writer = std::os::fd::OwnedFd::from(ours.try_clone().unwrap());
-    let mut child = oread("serve")
-        .args(["127.0.0.1:0", "--json"])
-        .stdout(writer)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    while !said.contains("ready") {
-        BufReader::with_capacity(1, &reader)
-            .read_line(&mut said)
+/// A standard output that takes nothing more: a socket that is full, which another program that has it too
+/// has made non-blocking.
+struct Full {
+    child: Child,
+    /// Where the server listens.
+    address: String,
+    reader: UnixStream,
+    /// Newlines that fill it.
+    filled: usize,
+}
+
+impl Full {
+    /// A server whose standard output is full from when it is ready on.
+    fn start(arguments: &[&str]) -> Full {
+        let (reader, mut ours) = UnixStream::pair().unwrap();
+        reader.set_read_timeout(Some(LONG)).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let child = oread("serve")
+            .args(["127.0.0.1:0", "--json"])
+            .args(arguments)
+            .stdout(std::os::fd::OwnedFd::from(ours.try_clone().unwrap()))
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
+        let mut said = String::new();
+        while !said.contains("ready") {
+            let mut byte_by_byte = BufReader::with_capacity(1, &reader);
+            byte_by_byte.read_line(&mut said).unwrap();
+        }
+        let listening: serde_json::Value =
+            serde_json::from_str(said.lines().next().unwrap()).unwrap();
+        let mut filled = 0;
+        while let Ok(count) = ours.write(&[b'\n'; 1000]) {
+            filled += count;
+        }
+        Full {
+            child,
+            address: listening["address"].as_str().unwrap().to_owned(),
+            reader,
+            filled,
+        }
     }
-    let mut filled = 0;
-    while let Ok(count) = ours.write(&[b'\n'; 1000]) {
-        filled += count;
+
+    /// Has it drain, and only then reads: what came after all that was in the way.
+    fn end(mut self) -> String {
+        signal(self.child.id(), "TERM");
+        let mut log = BufReader::new(self.child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("draining") {
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "{line}");
+        }
+        let mut rest = String::new();
+        self.reader.read_to_string(&mut rest).unwrap();
+        assert_eq!(wait(&mut self.child).code(), Some(0));
+        rest
     }
-    drop(ours);
-    signal(child.id(), "TERM");
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    log.read_line(&mut String::new()).unwrap();
-    let mut rest = String::new();
-    reader.read_to_string(&mut rest).unwrap();
-    assert_eq!(wait(&mut child).code(), Some(0));
-    let (newlines, summary) = rest.split_at(filled);
+}
+
+#[test]
+fn a_standard_output_that_is_full_gets_the_whole_summary_when_it_has_room() {
+    let server = Full::start(&[]);
+    let filled = server.filled;
+    let said = server.end();
+    let (newlines, summary) = said.split_at(filled);
     assert_eq!(newlines.trim_end(), "");
-    assert!(
-        summary.starts_with(r#"{"event":"summary""#) && summary.ends_with("}\n"),
-        "{summary}"
-    );
+    let whole = summary.starts_with(r#"{"event":"summary""#) && summary.ends_with("}\n");
+    assert!(whole, "{summary}");
+}
+
+#[test]
+fn a_standard_output_that_is_full_stalls_nobody() {
+    for threads in ["1", "2"] {
+        let server = Full::start(&["--stats", "1ms", "--threads", threads]);
+        let mut streams: Vec<TcpStream> = (0..10)
+            .map(|_| TcpStream::connect(&server.address).unwrap())
+            .collect();
+        let begun = Instant::now();
+        // Past the time at which there were more lines than may wait.
+        while begun.elapsed() < std::time::Duration::from_millis(200) {
+            for stream in &mut streams {
+                stream.set_read_timeout(Some(LONG)).unwrap();
+                echoed(stream, b"answered");
+            }
+        }
+        drop(streams);
+        let said = server.end();
+        // What was said before it was full, and the newlines that filled it.
+        let (_, said) = said.split_once("\n\n").unwrap();
+        let lines: Vec<&str> = said.trim_start().lines().collect();
+        // Each is whole; most were left out.
+        for line in &lines {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(
+                event["event"] == "stats" || event["event"] == "summary",
+                "{line}"
+            );
+        }
+        assert!((2..40).contains(&lines.len()), "{} lines", lines.len());
+        assert!(lines.last().unwrap().starts_with(r#"{"event":"summary""#));
+    }
 }
 
 /// A connection as standard output, which is reset: an error that is not a reader who has left.
