@@ -445,8 +445,15 @@ fn the_backlog_that_the_system_allows_is_told_when_it_is_another() {
         return;
     };
     let most: u64 = most.trim().parse().unwrap();
-    let server = Server::start(&["--backlog", &(most + 1).to_string()]);
-    server.log_line(&format!("caps the backlog: {most}, not {}", most + 1));
+    let asked = (most + 1).to_string();
+    for threads in ["1", "3"] {
+        let server = Server::start(&["--backlog", &asked, "--threads", threads]);
+        let address = server.tcp();
+        let ended = server.stop();
+        let words = format!("caps the backlog of {address}: {most}, not {asked},");
+        let told = ended.log.iter().filter(|line| line.contains(&words));
+        assert_eq!(told.count(), 1, "{:?}", ended.log);
+    }
 }
 
 #[test]
