@@ -111,7 +111,7 @@ fn values_of_no_sense_are_refused_with_an_example() {
             "--max-connections 3 is under --threads 4",
         ),
         ("serve --idle-timeout 5", "250ms"),
-        ("serve --drain-timeout 10years", "at most a year"),
+        ("serve --drain-timeout 25days", "at most 24 days"),
         ("serve --high-water 2GiB", "over --max-pending 1 GiB"),
     ]);
 }
