@@ -264,19 +264,6 @@ fn nobody_at_the_address_is_exit_code_1_and_clear_words() {
     }
 }
 
-#[test]
-fn every_address_of_a_name_is_tried() {
-    // Where localhost is ::1 too, that one is refused first.
-    let server = Server::start(&[]);
-    let name = format!("localhost:{}", server.tcp().port());
-    for arguments in [[].as_slice(), &["--udp"]] {
-        let mut client = Client::start(&name, arguments);
-        client.say(b"hello\n");
-        assert_eq!(client.hear_line(), "hello\n");
-        assert_eq!(client.finish().0, Some(0));
-    }
-}
-
 /// A listener whose backlog is full answers no handshake (Linux drops it, tcp(7)).
 #[cfg(target_os = "linux")]
 #[test]

@@ -164,7 +164,7 @@ impl Talker {
         };
         let failure = Failure::connect(peer, &io::ErrorKind::ConnectionRefused.into());
         if !self.answered && !self.addresses.is_empty() {
-            log::info!("{failure}");
+            log::info!("{}", failure.message());
             if let Err(failure) = self.next_address(context) {
                 self.result = Some(Err(failure));
                 return;
@@ -174,7 +174,7 @@ impl Talker {
                 context.cancel(timer);
             }
         } else if self.interactive {
-            log::error!("{failure}");
+            log::error!("{}", failure.message());
         } else {
             self.result = Some(Err(failure));
         }

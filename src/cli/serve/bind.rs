@@ -151,7 +151,7 @@ fn claim_all(
                 if !binding.one_of_several || !is_not_here(&error) {
                     return Err(failure);
                 }
-                log::debug!("passed over: {failure}");
+                log::debug!("passed over: {}", failure.message());
                 passed_over.get_or_insert(failure);
             }
         }
