@@ -16,12 +16,16 @@
 //! | `connect/dial` | each address of a name in its turn |
 //! | `connect/input`, `connect/output` | the threads of standard input and output, with their bounds |
 //! | `connect/lines` | input as lines |
+//! | `connect/screen` | output as a terminal may be shown it |
+//! | `connect/outbox` | lines on their way out as datagrams |
 
 mod datagrams;
 mod dial;
 mod input;
 mod lines;
+mod outbox;
 mod output;
+mod screen;
 mod stream;
 
 use std::io::{self, IsTerminal as _};
@@ -47,8 +51,8 @@ enum Message {
     InputEnd(Option<io::Error>),
     /// Standard output has room again.
     Room,
-    /// Standard output can't be written any more.
-    OutputFailed(io::Error),
+    /// Standard output can't be written any more; [`Output::finish`] says why.
+    OutputFailed,
 }
 
 /// Messages there can be at a time: the buffers of input and its end, room, a failure. With room for
@@ -91,8 +95,7 @@ fn stream(connect: &Connect, dialer: Dialer) -> Result<(), Failure> {
         }
         turn(&mut reactor, &mut client)?;
     };
-    client.output.finish();
-    result
+    result.and(client.output.finish())
 }
 
 /// Talks over UDP.
@@ -117,9 +120,7 @@ fn talk(
         turn(&mut reactor, &mut talker)?;
         talker.look_for_errors(reactor.context());
     };
-    talker.tell_lost();
-    talker.output.finish();
-    result
+    result.and(talker.finish())
 }
 
 fn reactor<H: Handler>(limits: Limits) -> Result<Reactor<H>, Failure> {

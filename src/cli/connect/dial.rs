@@ -79,7 +79,7 @@ impl Dialer {
             _ => Failure::connect(address, error),
         };
         if !self.addresses.is_empty() {
-            log::info!("{failure}");
+            log::info!("{}", failure.message());
         }
         self.failure = Some(failure);
     }

@@ -221,7 +221,7 @@ impl Client {
             }
         }
         let (consumed, scanned) = (frames.consumed(), frames.scanned());
-        if !text.is_empty() && !self.output.offer(text) {
+        if !text.is_empty() && self.output.offer(text).is_err() {
             connection.pause();
             return 0;
         }
@@ -294,7 +294,7 @@ impl Handler for Client {
         if self.framing != Framing::Raw {
             return self.print_frames(connection, data);
         }
-        if self.output.offer(data.to_vec()) {
+        if self.output.offer(data.to_vec()).is_ok() {
             return data.len();
         }
         connection.pause();
@@ -364,7 +364,10 @@ impl Handler for Client {
                     connection.resume();
                 }
             }
-            Message::OutputFailed(error) => self.result = Some(Err(Failure::output(&error))),
+            // Why is told at the end, with what may fail later still.
+            Message::OutputFailed => {
+                self.result.get_or_insert(Ok(()));
+            }
         }
     }
 }
