@@ -10,7 +10,7 @@ use std::time::Duration;
 /// use std::time::Duration;
 ///
 /// let limits = Limits { idle_timeout: Some(Duration::from_secs(300)), ..Limits::default() };
-/// assert_eq!(limits.max_input, 1 << 20);
+/// assert_eq!(limits.high_water, 64 << 10);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -23,7 +23,8 @@ pub struct Limits {
     pub read_buffer: usize,
     /// The most bytes of input that a connection may keep unconsumed; one that keeps so many is closed with
     /// [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), unless its reading is paused or waits for its
-    /// output. No read brings more. Default: 1 MiB.
+    /// output. No read brings more. Default: 1 MiB and 16 bytes: a frame of 1 MiB with its prefix or
+    /// newline, which [`EchoOptions`](crate::EchoOptions) allows, and a byte that isn't its own.
     pub max_input: usize,
     /// Pending output, in bytes, at which a connection is under [`Pressure::High`](crate::Pressure::High). Default:
     /// 64 KiB.
@@ -31,7 +32,8 @@ pub struct Limits {
     /// Pending output, in bytes, at which that ends; never above `high_water`. Default: 32 KiB.
     pub low_water: usize,
     /// The most bytes of output that may be pending on one connection; past them it's closed with
-    /// [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). Default: 16 MiB.
+    /// [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). The buffer behind it may have up to twice the
+    /// room: what has gone out makes way for more only when moving the rest pays. Default: 16 MiB.
     pub max_output: usize,
     /// Output pending on all connections together, in bytes, past which no accepted connection that has some is
     /// read. Default: 1 GiB.
@@ -72,7 +74,7 @@ impl Default for Limits {
         Limits {
             max_connections: crate::token::MAX_SLOTS,
             read_buffer: 64 << 10,
-            max_input: 1 << 20,
+            max_input: (1 << 20) + 16,
             high_water: 64 << 10,
             low_water: 32 << 10,
             max_output: 16 << 20,

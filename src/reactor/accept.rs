@@ -65,11 +65,20 @@ impl<H: Handler> Reactor<H> {
             }
             Err((_, error)) => {
                 self.context.shared.stats.refused += 1;
-                log::warn!(
-                    "could not poll a new connection from {}: {error}",
-                    caller.peer
-                );
+                self.warn_of_refusal(caller, &error);
             }
+        }
+    }
+
+    /// The system takes no more registrations, or has no memory for one (epoll_ctl(2): ENOSPC, ENOMEM). Rare, and as often as
+    /// somebody calls.
+    #[cold]
+    fn warn_of_refusal(&mut self, caller: &Accepted, error: &std::io::Error) {
+        if let Some(suppressed) = self.accept_warnings.permit(self.context.clock.elapsed_ms()) {
+            log::warn!(
+                "refused {}, which can't be polled: {error} ({suppressed} more such lines left out)",
+                caller.peer
+            );
         }
     }
 

@@ -198,6 +198,8 @@ impl<H: Handler> Reactor<H> {
             let budget = self.context.shared.limits.accept_budget;
             for _ in 0..waiting.div_ceil(budget) + 1 {
                 if let Some(slot) = self.context.listeners.get_mut(key.index as usize) {
+                    // Descriptors, or room, may be back since it paused.
+                    slot.acceptor.resume();
                     slot.acceptor.ready();
                     self.accept(handler, key);
                 }
