@@ -440,6 +440,25 @@ fn bind_chooses_the_address_that_the_server_sees() {
     server.join().unwrap();
 }
 
+#[test]
+fn each_message_is_logged_if_that_is_asked_for() {
+    let server = Server::start(&[]);
+    let framed = Server::start(&["--framing", "length:u16"]);
+    for (address, arguments) in [
+        (server.tcp(), [].as_slice()),
+        (framed.tcp(), &["--framing", "length:u16"]),
+        (server.udp(), &["--udp", "--wait", "200ms"]),
+    ] {
+        let arguments = [arguments, &["-vv"]].concat();
+        let (code, _, said) = connect(address, &arguments, b"a\x1b[2Jb");
+        assert_eq!(code, Some(0), "{said}");
+        for what in ["sent to", "received from"] {
+            let words = format!("{what} {address}: a\\x1b[2Jb\n");
+            assert_eq!(said.matches(&words).count(), 1, "{words:?} in {said}");
+        }
+    }
+}
+
 /// Runs `oread connect` on a terminal of its own, by script(1) of util-linux; `None` without that.
 fn on_a_terminal(arguments: &str) -> Option<Client> {
     let version = Command::new("script").arg("--version").output();

@@ -32,6 +32,7 @@ use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use oread::escape::Escaped;
 use oread::{Handler, Limits, Reactor};
 
 use self::datagrams::Talker;
@@ -58,6 +59,9 @@ enum Message {
 /// Messages there can be at a time: the buffers of input and its end, room, a failure. With room for
 /// more than that, the mailbox is never full.
 const MAILBOX: usize = 2 * (input::BUFFERS + 3);
+
+/// Bytes of a message that a log line shows, as in a server's.
+const SHOWN: usize = 256;
 
 /// Pending output at which standard input is read no more: as much as all its buffers hold.
 const HIGH_WATER: usize = input::BUFFERS * input::SIZE;
@@ -121,6 +125,15 @@ fn talk(
         talker.look_for_errors(reactor.context());
     };
     result.and(talker.finish())
+}
+
+/// Logs a message, or in raw framing a piece of the stream, if anybody asked for that.
+fn log_message(what: &str, peer: Option<SocketAddr>, bytes: &[u8]) {
+    if let Some(peer) = peer
+        && log::log_enabled!(log::Level::Trace)
+    {
+        log::trace!("{what} {peer}: {}", Escaped::new(bytes).limit(SHOWN));
+    }
 }
 
 fn reactor<H: Handler>(limits: Limits) -> Result<Reactor<H>, Failure> {

@@ -9,11 +9,11 @@ use oread::{
     Accepted, Connection, Context, Datagrams, Handler, SendOutcome, TimerId, UdpId, UdpOptions,
 };
 
-use super::Message;
 use super::dial::{other_family, source_for};
 use super::input::{Input, unreadable};
 use super::outbox::{Left, Outbox};
 use super::output::Output;
+use super::{Message, log_message};
 use crate::cli::failure::Failure;
 
 /// The longest payload of a datagram over IPv4: 65,535 bytes less a header of 20 (RFC 791) and one of
@@ -227,6 +227,7 @@ impl Talker {
         };
         match context.send_to(socket, peer, &line) {
             SendOutcome::Sent => {
+                log_message("sent to", Some(peer), &line);
                 self.open += 1;
                 if !self.answered && !self.addresses.is_empty() {
                     self.outbox.keep(line);
@@ -286,6 +287,7 @@ impl Handler for Talker {
         if !std::mem::replace(&mut self.answered, true) {
             self.outbox.forget();
         }
+        log_message("received from", Some(datagram.from()), data);
         if self.unprinted.len() + data.len() < UNPRINTED {
             self.unprinted.extend_from_slice(data);
             self.unprinted.push(b'\n');
