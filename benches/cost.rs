@@ -2,16 +2,20 @@
 //! instructions, bytes.
 //!
 //! `cargo bench --bench cost` runs all three; `-- syscalls`, `-- instructions` or `-- memory` runs one. It needs
-//! `strace` for the first and `valgrind` for the second, and says so where one is missing.
+//! `strace` for the first and `valgrind` for the second, and says so where one is missing. `-- tls` measures the example
+//! `tls_echo` in place of `oread serve`; `cargo build --release --example tls_echo` must have been run before.
 //!
-//! How: `oread serve` runs under the tool, a client on 50 connections sends 64 bytes on each and reads all the answers,
+//! How: the server runs under the tool, a client on 50 connections sends 64 bytes on each and reads all the answers,
 //! round after round. Each figure is the difference between a run of 3N echoes and one of N, divided by 2N: what it takes to
 //! start and to stop cancels. For memory it's the server's anonymous pages with 9,000 idle connections less those with
 //! 1,000, divided by 8,000 (fewer where the descriptor limit says so).
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+#[path = "cost/subject.rs"]
+mod subject;
+
+use std::io;
+
+use subject::{Client, Server, Subject, temporary};
 
 /// Connections of the client that echoes.
 const CONNECTIONS: usize = 50;
@@ -21,22 +25,28 @@ const MESSAGE: usize = 64;
 const ECHOES: usize = 10_000;
 
 /// Takes one figure, and puts it into words.
-type Measure = fn() -> io::Result<String>;
+type Measure = fn(Subject) -> io::Result<String>;
 
 fn main() {
     let chosen: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
+    let names = |name: &str| chosen.iter().any(|chosen| chosen == name);
+    let subject = if names("tls") {
+        Subject::Tls
+    } else {
+        Subject::Serve
+    };
     let figures: [(&str, Measure); 3] = [
         ("syscalls", syscalls),
         ("instructions", instructions),
         ("memory", memory),
     ];
+    let all = !figures.iter().any(|(name, _)| names(name));
     for (name, measure) in figures {
-        if wants(name) {
-            match measure() {
+        if all || names(name) {
+            match measure(subject) {
                 Ok(figure) => println!("{name:12} {figure}"),
                 Err(error) => println!("{name:12} not measured: {error}"),
             }
@@ -45,11 +55,11 @@ fn main() {
 }
 
 /// System calls an echo, its share of the polls among them.
-fn syscalls() -> io::Result<String> {
+fn syscalls(subject: Subject) -> io::Result<String> {
     let count = |echoes| {
         let report = temporary(&format!("strace-{echoes}"));
         let tool = ["strace", "-f", "-c", "-o", &report];
-        run_under(&tool, echoes)?;
+        run_under(subject, &tool, echoes)?;
         let text = std::fs::read_to_string(&report)?;
         let total = text
             .lines()
@@ -63,11 +73,12 @@ fn syscalls() -> io::Result<String> {
 }
 
 /// User-space instructions an echo.
-fn instructions() -> io::Result<String> {
+fn instructions(subject: Subject) -> io::Result<String> {
     let count = |echoes| {
         let report = temporary(&format!("callgrind-{echoes}"));
         let file = format!("--callgrind-out-file={report}");
-        run_under(&["valgrind", "--quiet", "--tool=callgrind", &file], echoes)?;
+        let tool = ["valgrind", "--quiet", "--tool=callgrind", &file];
+        run_under(subject, &tool, echoes)?;
         let text = std::fs::read_to_string(&report)?;
         let total = text.lines().find_map(|line| {
             line.strip_prefix("summary: ")
@@ -86,8 +97,8 @@ fn an_echo(count: impl Fn(usize) -> io::Result<u64>) -> io::Result<f64> {
 }
 
 /// Bytes of the server's memory for an idle connection.
-fn memory() -> io::Result<String> {
-    let mut server = Server::start(&[])?;
+fn memory(subject: Subject) -> io::Result<String> {
+    let mut server = Server::start(subject, &[])?;
     let (few, many) = (1_000, server.max_connections.min(9_000));
     if many < 2 * few {
         return Err(io::Error::other(
@@ -97,9 +108,9 @@ fn memory() -> io::Result<String> {
     let mut held = Vec::new();
     let mut pages = |count: usize| {
         while held.len() < count {
-            let mut client = TcpStream::connect(server.address)?;
+            let mut client = server.connect()?;
             // An answer shows that the server has taken it on, and leaves it idle.
-            echo_once(&mut client)?;
+            echo_once(&mut *client)?;
             held.push(client);
         }
         server.anonymous_bytes()
@@ -115,13 +126,12 @@ fn memory() -> io::Result<String> {
 }
 
 /// Runs the server under a tool, and so many echoes against it.
-fn run_under(tool: &[&str], echoes: usize) -> io::Result<()> {
-    let mut server = Server::start(tool)?;
+fn run_under(subject: Subject, tool: &[&str], echoes: usize) -> io::Result<()> {
+    let mut server = Server::start(subject, tool)?;
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
-        let mut client = TcpStream::connect(server.address)?;
-        client.set_nodelay(true)?;
-        echo_once(&mut client)?;
+        let mut client = server.connect()?;
+        echo_once(&mut *client)?;
         clients.push(client);
     }
     let mut answer = [0; MESSAGE];
@@ -137,96 +147,7 @@ fn run_under(tool: &[&str], echoes: usize) -> io::Result<()> {
     server.stop()
 }
 
-fn echo_once(client: &mut TcpStream) -> io::Result<()> {
+fn echo_once(client: &mut dyn Client) -> io::Result<()> {
     client.write_all(&[b'x'; MESSAGE])?;
     client.read_exact(&mut [0; MESSAGE])
-}
-
-/// `oread serve`, perhaps under a tool.
-struct Server {
-    child: Child,
-    events: BufReader<std::process::ChildStdout>,
-    address: SocketAddr,
-    max_connections: usize,
-}
-
-impl Server {
-    fn start(tool: &[&str]) -> io::Result<Server> {
-        let mut words = tool.iter().copied().chain([env!("CARGO_BIN_EXE_oread")]);
-        let program = words.next().unwrap_or_default();
-        let mut child = Command::new(program)
-            .args(words)
-            .args(["serve", "--tcp", "127.0.0.1:0", "--json", "-q"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
-        let stdout = child
-            .stdout
-            .take()
-            .ok_or_else(|| io::Error::other("no stdout"))?;
-        let mut events = BufReader::new(stdout);
-        let mut address = None;
-        let max_connections = loop {
-            let mut line = String::new();
-            if events.read_line(&mut line)? == 0 {
-                return Err(io::Error::other("the server did not start"));
-            }
-            let event: serde_json::Value = serde_json::from_str(&line)?;
-            if let Some(text) = event["address"].as_str() {
-                address = text.parse().ok();
-            }
-            if event["event"] == "ready" {
-                break event["max_connections"].as_u64().unwrap_or(0) as usize;
-            }
-        };
-        let address = address.ok_or_else(|| io::Error::other("the server told no address"))?;
-        Ok(Server {
-            child,
-            events,
-            address,
-            max_connections,
-        })
-    }
-
-    /// Private, anonymous memory in bytes (Linux: `RssAnon`): the heap, without the program's text.
-    fn anonymous_bytes(&self) -> io::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kib.map(|kib| kib << 10)
-            .ok_or_else(|| io::Error::other("the system tells no RssAnon"))
-    }
-
-    /// Drains it, and waits for its end. The signal goes to the server itself: a tool between passes none on.
-    fn stop(&mut self) -> io::Result<()> {
-        let server = server_of(self.child.id());
-        Command::new("kill")
-            .args(["-TERM", &server.to_string()])
-            .status()?;
-        self.events.read_to_string(&mut String::new())?;
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
-/// The server's process: the child itself, or the child of the tool.
-fn server_of(child: u32) -> u32 {
-    let path = format!("/proc/{child}/task/{child}/children");
-    let children = std::fs::read_to_string(path).unwrap_or_default();
-    children
-        .split_whitespace()
-        .next()
-        .and_then(|id| id.parse().ok())
-        .unwrap_or(child)
-}
-
-fn temporary(name: &str) -> String {
-    let file = format!("oread-{}-{name}", std::process::id());
-    std::env::temp_dir()
-        .join(file)
-        .to_string_lossy()
-        .into_owned()
 }

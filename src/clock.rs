@@ -33,6 +33,12 @@ impl Clock {
         self.elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     }
 
+    /// Has it have started so much earlier.
+    #[cfg(test)]
+    pub(crate) fn age(&mut self, by: Duration) {
+        self.start -= by;
+    }
+
     /// Whole milliseconds since the start.
     pub(crate) fn elapsed_ms(&self) -> u64 {
         self.elapsed_ms
@@ -40,6 +46,11 @@ impl Clock {
 
     pub(crate) fn now(&self) -> Instant {
         self.now
+    }
+
+    /// The time `ahead` from now; one that can't be said is beyond every wait, and 100 years stand for it.
+    pub(crate) fn after(&self, ahead: Duration) -> Instant {
+        self.now.checked_add(ahead).unwrap_or(self.now + FAR)
     }
 
     /// The tick that `now` lies in.
@@ -50,7 +61,7 @@ impl Clock {
 
     /// The first tick that is not before `ahead` from now, as far as ticks reach (24 days).
     pub(crate) fn tick_after(&self, ahead: Duration) -> Tick {
-        self.tick_at(self.now.checked_add(ahead).unwrap_or(self.now + FAR))
+        self.tick_at(self.after(ahead))
     }
 
     /// The first tick that is not before `due`, as far as ticks reach (24 days).
@@ -101,6 +112,7 @@ mod tests {
     fn a_time_beyond_all_ticks_is_brought_into_reach() {
         let clock = Clock::new();
         assert_eq!(clock.tick_after(Duration::MAX), MAX_AHEAD);
+        assert_eq!(clock.after(Duration::MAX), clock.now() + FAR);
         assert_eq!(millis(Duration::MAX), MAX_AHEAD);
         assert_eq!(millis(Duration::ZERO), 1);
     }

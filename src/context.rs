@@ -58,6 +58,9 @@ pub struct Context<S> {
     pub(crate) ended: Vec<Key>,
     /// The connection whose callback runs; [`NOBODY`] when none does.
     pub(crate) current: u32,
+    /// Connections that are not in their slots yet and yet count towards the limit: a caller, while the handler is asked
+    /// about it, for the handler may dial meanwhile.
+    pub(crate) awaited: usize,
     pub(crate) drain: Drain,
 }
 
@@ -98,6 +101,7 @@ impl<S> Context<S> {
             dirty: Vec::new(),
             ended: Vec::new(),
             current: NOBODY,
+            awaited: 0,
             drain: Drain::No,
         }
     }
@@ -138,12 +142,11 @@ impl<S> Context<S> {
     }
 
     /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with `key`, once, when `after` has passed: never early, and as
-    /// much later as the turn takes. Any duration will do. O(1), like [`Context::cancel`].
+    /// much later as the turn takes. Any duration will do. O(1), like [`Context::cancel`]. A timer that is about one
+    /// connection has that one's [`ConnectionId::to_bits`] for its key: the connection may be gone when it fires, and then
+    /// the id finds nothing.
     pub fn timer(&mut self, after: Duration, key: u64) -> TimerId {
-        // A time that the clock can't say is beyond every wait: 100 years stand for it.
-        const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
-        let now = self.clock.now();
-        let due = now.checked_add(after).unwrap_or_else(|| now + FAR);
+        let due = self.clock.after(after);
         self.timers
             .set(&self.clock, &mut self.generations, due, Alarm::Handler(key))
     }
@@ -154,7 +157,8 @@ impl<S> Context<S> {
     }
 
     /// Lets the reactor poll a source of yours too: [`Handler::on_ready`](crate::Handler::on_ready) is called with what its
-    /// events say. You keep the source, and read or write it to `WouldBlock` each time: edges are told once.
+    /// events say. You keep the source, and read or write it to `WouldBlock` each time: edges are told once. Who stops
+    /// before that, in fairness to the others, calls [`Context::reregister`].
     /// It must stay alive and registered only here until [`Context::deregister`].
     ///
     /// # Errors
@@ -221,10 +225,7 @@ impl<S> Context<S> {
     /// cut. A second call changes nothing.
     pub fn drain(&mut self, within: Duration) {
         if self.drain == Drain::No {
-            let now = self.clock.now();
-            let deadline = now
-                .checked_add(within)
-                .unwrap_or(now + Duration::from_secs(86_400));
+            let deadline = self.clock.after(within);
             self.drain = Drain::Asked { deadline };
         }
     }
@@ -274,12 +275,11 @@ impl<S> Context<S> {
         }
     }
 
-    /// Reads the time, and tells it to the wheels before anything is armed.
+    /// Reads the time, and tells it to the wheels before anything is armed, those that wait for nothing too: to a wheel
+    /// that was last told the time 25 days ago, what is to come looks like the past.
     pub(crate) fn update_clock(&mut self) {
         self.clock.update();
-        if !self.wheel.is_empty() {
-            self.wheel.advance(&mut self.slots, self.clock.tick());
-        }
+        self.wheel.advance(&mut self.slots, self.clock.tick());
         self.timers.advance(&self.clock);
     }
 

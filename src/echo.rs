@@ -386,4 +386,10 @@ mod tests {
     fn an_echo_s_session_fits_into_a_slot_of_sixty_four_bytes() {
         assert_eq!(size_of::<EchoSession>(), 16);
     }
+
+    #[test]
+    fn a_reactor_s_defaults_have_room_for_the_longest_frame_of_an_echo_s() {
+        let needed = EchoOptions::default().input_needed();
+        assert!(crate::Limits::default().max_input >= needed);
+    }
 }

@@ -32,7 +32,7 @@ pub enum CloseReason {
     FrameIncomplete,
     /// The reactor drained: what had arrived was answered, then our side was finished.
     Drained,
-    /// The drain's deadline came first, or the reactor was told to stop: what was pending is lost.
+    /// The drain's deadline came first: what was pending is lost.
     Cut,
     /// A reason of the handler's own, by a number that means something to it.
     Other(u16),

@@ -20,7 +20,7 @@ use std::fmt;
 /// | the ellipsis | `\u{2026}`, so that nobody can feign a cut |
 ///
 /// `\xNN` always means a byte and `\u{N}` a character, so the text tells what the bytes were, and it
-/// may stand between double quotes. "What cannot be seen or turns the text around" is Unicode's
+/// may stand between double quotes; [`prose`](Escaped::prose) gives that up. "What cannot be seen or turns the text around" is Unicode's
 /// property `Default_Ignorable_Code_Point` (bidirectional controls, zero-width characters, variation
 /// selectors, tags), the line and paragraph separators, and the annotation marks U+FFF9 to U+FFFB.
 ///
@@ -38,6 +38,8 @@ pub struct Escaped<'a> {
     bytes: &'a [u8],
     /// How many of the bytes are shown at most.
     limit: usize,
+    /// Whether what is harmless but ambiguous is escaped too: [`confuses`].
+    exact: bool,
 }
 
 impl<'a> Escaped<'a> {
@@ -47,6 +49,7 @@ impl<'a> Escaped<'a> {
         Escaped {
             bytes: bytes.as_ref(),
             limit: usize::MAX,
+            exact: true,
         }
     }
 
@@ -57,6 +60,26 @@ impl<'a> Escaped<'a> {
     #[must_use]
     pub const fn limit(self, limit: usize) -> Escaped<'a> {
         Escaped { limit, ..self }
+    }
+
+    /// Leaves `\`, `"` and the ellipsis as they are, for prose that people write to each other.
+    ///
+    /// Nothing in it acts on a terminal either. But the text doesn't tell any more what the bytes were, may not stand
+    /// between double quotes, and can feign a cut: in a log it would be misleading.
+    ///
+    /// ```
+    /// use oread::escape::Escaped;
+    ///
+    /// let said = Escaped::new("\"C:\\tmp\" or…\x1b[2J");
+    /// assert_eq!(said.prose().to_string(), r#""C:\tmp" or…\x1b[2J"#);
+    /// assert_eq!(said.to_string(), r#"\"C:\\tmp\" or\u{2026}\x1b[2J"#);
+    /// ```
+    #[must_use]
+    pub const fn prose(self) -> Escaped<'a> {
+        Escaped {
+            exact: false,
+            ..self
+        }
     }
 }
 
@@ -69,7 +92,7 @@ impl fmt::Display for Escaped<'_> {
         for chunk in self.bytes[..seen].utf8_chunks() {
             let text = chunk.valid();
             let fits = floor_char_boundary(text, left);
-            write_text(f, &text[..fits])?;
+            write_text(f, &text[..fits], self.exact)?;
             left -= fits;
             if fits < text.len() {
                 break;
@@ -89,7 +112,11 @@ impl fmt::Display for Escaped<'_> {
 /// As it is displayed, between double quotes.
 impl fmt::Debug for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{self}\"")
+        let exact = Escaped {
+            exact: true,
+            ..*self
+        };
+        write!(f, "\"{exact}\"")
     }
 }
 
@@ -105,9 +132,10 @@ fn floor_char_boundary(text: &str, at: usize) -> usize {
 }
 
 /// Writes `text` with what needs it escaped, and what lies between as it is, in one piece.
-fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+fn write_text(f: &mut fmt::Formatter<'_>, text: &str, exact: bool) -> fmt::Result {
     let mut written = 0;
-    for (at, c) in text.char_indices().filter(|&(_, c)| needs_escape(c)) {
+    let escaped = |&(_, c): &(usize, char)| needs_escape(c) || (exact && confuses(c));
+    for (at, c) in text.char_indices().filter(escaped) {
         f.write_str(&text[written..at])?;
         match c {
             '\n' => f.write_str("\\n")?,
@@ -123,12 +151,15 @@ fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_str(&text[written..])
 }
 
+/// Whether `c` is harmless, but would be taken for the start of an escape, the end of the text, or the mark of a cut.
+fn confuses(c: char) -> bool {
+    matches!(c, '\\' | '"' | '\u{2026}')
+}
+
 /// Whether `c` must not be shown as it is.
 fn needs_escape(c: char) -> bool {
     match c {
-        ' '..='~' => matches!(c, '\\' | '"'),
-        // What the cut is marked with.
-        '\u{2026}' => true,
+        ' '..='~' => false,
         _ => c.is_control() || is_separator_or_annotation(c) || is_default_ignorable(c),
     }
 }
@@ -269,6 +300,16 @@ mod tests {
     }
 
     #[test]
+    fn prose_keeps_its_quotes_and_backslashes_and_nothing_that_acts() {
+        let prose = |bytes: &[u8]| Escaped::new(bytes).prose().to_string();
+        let harmless = r#"he said "no…" \o/ \x1b"#.as_bytes();
+        assert_eq!(prose(harmless).as_bytes(), harmless);
+        assert_eq!(prose(b"\"\x1b[2J\xff\r\n"), r#""\x1b[2J\xff\r\n"#);
+        // What is shown for a programmer stands between quotes, so it's exact.
+        assert_eq!(format!("{:?}", Escaped::new("a\"").prose()), r#""a\"""#);
+    }
+
+    #[test]
     fn a_cut_says_the_whole_length() {
         let cut = |bytes: &[u8], limit| Escaped::new(bytes).limit(limit).to_string();
         assert_eq!(cut(&vec![b'a'; 1 << 20], 2), "aa… (1,048,576 bytes)");
@@ -360,7 +401,10 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_acts_on_a_terminal_comes_out(bytes in any_bytes(), limit in 0..64_usize) {
-            for text in [shown(&bytes), Escaped::new(&bytes).limit(limit).to_string()] {
+            let escaped = Escaped::new(&bytes);
+            let prose = escaped.prose();
+            for text in [escaped, escaped.limit(limit), prose, prose.limit(limit)] {
+                let text = text.to_string();
                 prop_assert!(!text.contains(char::is_control), "{text:?}");
                 prop_assert!(!text.contains(is_default_ignorable), "{text:?}");
                 prop_assert!(!text.contains(is_separator_or_annotation), "{text:?}");

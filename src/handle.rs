@@ -1,43 +1,66 @@
-//! The other threads' way into a reactor: a bounded mailbox, and words to drain or stop it.
+//! The other threads' way into a reactor: a bounded mailbox for messages, and for the wishes that it drain or stop.
+//!
+//! One queue under a lock holds all three, so they're taken in the order in which they were asked for; and whether the
+//! mailbox is closed is settled together with what is in it, so no message is accepted that nobody will take. The lock is
+//! held for a push, and once for all that a turn takes out; never while a message is dropped or the system is called.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::clock;
 use crate::net::{Waker, Woken};
 
-/// Speaks to a reactor from any thread: posts messages, asks it to drain or to stop. Clone it freely; it keeps nothing
-/// alive but the mailbox.
+/// Speaks to a reactor from any thread: posts messages, asks it to drain or to stop. Clone it freely; it keeps nothing of
+/// the reactor alive.
 ///
-/// Messages of one sender arrive in the order they were sent, each exactly once, at
-/// [`Handler::on_message`](crate::Handler::on_message).
+/// What one thread asks for is done in the order in which it was asked: messages arrive at
+/// [`Handler::on_message`](crate::Handler::on_message) each exactly once, and a drain or a stop waits for the
+/// messages that were accepted before it, from whomever. An accepted message is delivered as long as the reactor is
+/// turned: all of them before it says [`Ended::Drained`](crate::Ended::Drained), and after a stop in its next run.
+/// What a reactor that's given up has not delivered is dropped with it, or given back by
+/// [`Reactor::into_messages`](crate::Reactor::into_messages).
 pub struct Handle<M> {
-    sender: SyncSender<M>,
-    control: Arc<Control>,
+    shared: Arc<Shared<M>>,
+    /// The mailbox owns it, so that a handle that outlives its reactor holds no descriptor.
+    waker: Weak<Waker>,
 }
 
 /// What handles and their reactor share.
-#[derive(Debug)]
-struct Control {
-    waker: Waker,
-    /// Whether a wake-up is under way that the reactor has not answered: so a thousand messages cost one system call.
-    awake: AtomicBool,
-    stop: AtomicBool,
-    /// The drain asked for, in milliseconds; [`NO_DRAIN`] when none is.
-    drain_ms: AtomicU64,
+struct Shared<M> {
+    queue: Mutex<Queue<M>>,
+    /// Messages that may wait at once.
+    size: usize,
 }
 
-const NO_DRAIN: u64 = u64::MAX;
+/// What waits for the reactor, in the order in which it came.
+struct Queue<M> {
+    mail: VecDeque<Mail<M>>,
+    /// How many of it are messages: at most `Shared::size`. Of each other kind there is at most one.
+    messages: usize,
+    /// Whether a drain waits among them.
+    drain: bool,
+    /// Whether a stop does.
+    stop: bool,
+    /// Whether a wake-up is under way that the reactor has not answered: so a thousand messages cost one system call.
+    awake: bool,
+    /// Whether nothing is taken any more.
+    closed: bool,
+}
+
+/// One thing that somebody asks of the reactor.
+pub(crate) enum Mail<M> {
+    Message(M),
+    Drain(Duration),
+    Stop,
+}
 
 /// Why a message was not taken; it holds the message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendError<M> {
     /// As many messages wait as [`Limits::mailbox`](crate::Limits::mailbox) allows. Try later, or drop it.
     Full(M),
-    /// The reactor is gone.
+    /// The reactor has drained, or is gone.
     Gone(M),
 }
 
@@ -45,52 +68,67 @@ impl<M> Handle<M> {
     /// Posts a message.
     ///
     /// # Errors
-    /// [`SendError::Full`] when too many wait already, [`SendError::Gone`] when the reactor was dropped. Both give the
-    /// message back.
+    /// [`SendError::Full`] when too many wait already, [`SendError::Gone`] when the reactor has drained or was dropped.
+    /// Both give the message back.
     pub fn send(&self, message: M) -> Result<(), SendError<M>> {
-        self.sender.try_send(message).map_err(|error| match error {
-            TrySendError::Full(message) => SendError::Full(message),
-            TrySendError::Disconnected(message) => SendError::Gone(message),
-        })?;
-        self.control.wake();
+        let mut queue = self.shared.lock();
+        if queue.closed {
+            return Err(SendError::Gone(message));
+        }
+        if queue.messages >= self.shared.size {
+            return Err(SendError::Full(message));
+        }
+        queue.messages += 1;
+        self.push(queue, Mail::Message(message));
         Ok(())
     }
 
-    /// Asks the reactor to drain, as [`Context::drain`](crate::Context::drain) does, after the messages that
-    /// it takes up before it sees this. A second call changes nothing while a drain is under way.
+    /// Asks the reactor to drain, as [`Context::drain`](crate::Context::drain) does, when the messages before this are
+    /// delivered: `within` counts from then. A second call changes nothing.
     pub fn drain(&self, within: Duration) {
-        self.control
-            .drain_ms
-            .store(u64::from(clock::millis(within)), Ordering::Release);
-        self.control.wake();
+        let mut queue = self.shared.lock();
+        if !queue.closed && !std::mem::replace(&mut queue.drain, true) {
+            self.push(queue, Mail::Drain(within));
+        }
     }
 
-    /// Asks the reactor's `run` or `turn` to return [`Ended::Stopped`](crate::Ended::Stopped) at the end of its
-    /// turn. Connections stay as they are: the reactor may be run again, or dropped.
+    /// Asks the reactor's `run` or `turn` to return [`Ended::Stopped`](crate::Ended::Stopped), at the end of the turn that
+    /// delivers the last message before this. Connections stay as they are: the reactor may be run again, or
+    /// dropped. A second call before that one is seen is the same stop.
     pub fn stop(&self) {
-        self.control.stop.store(true, Ordering::Release);
-        self.control.wake();
+        let mut queue = self.shared.lock();
+        if !queue.closed && !std::mem::replace(&mut queue.stop, true) {
+            self.push(queue, Mail::Stop);
+        }
+    }
+
+    fn push(&self, mut queue: MutexGuard<'_, Queue<M>>, mail: Mail<M>) {
+        queue.mail.push_back(mail);
+        let asleep = !std::mem::replace(&mut queue.awake, true);
+        drop(queue);
+        if asleep
+            && let Some(waker) = self.waker.upgrade()
+            && let Err(error) = waker.wake()
+        {
+            // The next sender tries again.
+            self.shared.lock().awake = false;
+            log::error!("could not wake the reactor: {error}");
+        }
     }
 }
 
-impl Control {
-    fn wake(&self) {
-        if self.awake.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        if let Err(error) = self.waker.wake() {
-            // The next sender tries again.
-            self.awake.store(false, Ordering::Release);
-            log::error!("could not wake the reactor: {error}");
-        }
+impl<M> Shared<M> {
+    /// Nobody panics while it's held: what the lock's poison would tell of can't be.
+    fn lock(&self) -> MutexGuard<'_, Queue<M>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<M> Clone for Handle<M> {
     fn clone(&self) -> Handle<M> {
         Handle {
-            sender: self.sender.clone(),
-            control: Arc::clone(&self.control),
+            shared: Arc::clone(&self.shared),
+            waker: Weak::clone(&self.waker),
         }
     }
 }
@@ -130,62 +168,99 @@ impl<M> fmt::Display for SendError<M> {
 
 impl<M> std::error::Error for SendError<M> {}
 
-/// The reactor's end of it.
-#[derive(Debug)]
+/// The reactor's end of it. Dropped, it's closed, and what waited in it is dropped.
 pub(crate) struct Mailbox<M> {
-    sender: SyncSender<M>,
-    receiver: Receiver<M>,
+    shared: Arc<Shared<M>>,
+    /// What was taken out and not looked at yet. Between two turns it's empty, unless a panic came between.
+    batch: VecDeque<Mail<M>>,
+    waker: Arc<Waker>,
     woken: Woken,
-    control: Arc<Control>,
 }
 
 impl<M> Mailbox<M> {
     /// A mailbox for `size` messages, which wakes its reactor through `waker`.
     pub(crate) fn new(size: usize, (waker, woken): (Waker, Woken)) -> Mailbox<M> {
-        let (sender, receiver) = mpsc::sync_channel(size);
-        let control = Arc::new(Control {
-            waker,
-            awake: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            drain_ms: AtomicU64::new(NO_DRAIN),
-        });
+        let queue = Queue {
+            mail: VecDeque::new(),
+            messages: 0,
+            drain: false,
+            stop: false,
+            awake: false,
+            closed: false,
+        };
         Mailbox {
-            sender,
-            receiver,
+            shared: Arc::new(Shared {
+                queue: Mutex::new(queue),
+                size,
+            }),
+            batch: VecDeque::new(),
+            waker: Arc::new(waker),
             woken,
-            control,
         }
     }
 
     pub(crate) fn handle(&self) -> Handle<M> {
         Handle {
-            sender: self.sender.clone(),
-            control: Arc::clone(&self.control),
+            shared: Arc::clone(&self.shared),
+            waker: Arc::downgrade(&self.waker),
         }
     }
 
-    /// Says that the wake-up was heard. To be called before the messages are taken: whoever posts one afterwards wakes the
-    /// reactor anew, so none is left lying.
+    /// Says that the wake-up was heard. To be called before anything is taken: whoever posts something afterwards wakes
+    /// the reactor anew, so nothing is left lying.
     pub(crate) fn heard(&mut self) {
         self.woken.hear();
-        self.control.awake.swap(false, Ordering::AcqRel);
+        self.shared.lock().awake = false;
     }
 
-    /// The next message, if there is one.
-    pub(crate) fn take(&self) -> Option<M> {
-        self.receiver.try_recv().ok()
-    }
-
-    /// The drain that was asked for since the last call.
-    pub(crate) fn take_drain(&self) -> Option<Duration> {
-        match self.control.drain_ms.swap(NO_DRAIN, Ordering::AcqRel) {
-            NO_DRAIN => None,
-            ms => Some(Duration::from_millis(ms)),
+    /// Takes what came first, at most `limit` pieces at a time, so that the lock is taken once for many of them; how many
+    /// there are. They come from [`Mailbox::next`]. Nothing behind a stop or a drain is taken with it.
+    pub(crate) fn fetch(&mut self, limit: usize) -> usize {
+        let mut queue = self.shared.lock();
+        while self.batch.len() < limit
+            && let Some(mail) = queue.mail.pop_front()
+        {
+            let is_message = matches!(mail, Mail::Message(_));
+            match mail {
+                Mail::Message(_) => queue.messages -= 1,
+                Mail::Drain(_) => queue.drain = false,
+                Mail::Stop => queue.stop = false,
+            }
+            self.batch.push_back(mail);
+            if !is_message {
+                break;
+            }
         }
+        self.batch.len()
     }
 
-    /// Whether a stop was asked for since the last call.
-    pub(crate) fn take_stop(&self) -> bool {
-        self.control.stop.swap(false, Ordering::AcqRel)
+    /// The next piece of what was fetched.
+    pub(crate) fn next(&mut self) -> Option<Mail<M>> {
+        self.batch.pop_front()
+    }
+
+    /// The next of all messages that wait; what else waits is passed over.
+    pub(crate) fn next_message(&mut self) -> Option<M> {
+        while !self.batch.is_empty() || self.fetch(usize::MAX) > 0 {
+            if let Some(Mail::Message(message)) = self.next() {
+                return Some(message);
+            }
+        }
+        None
+    }
+
+    /// Takes nothing in any more: who sends is told that the reactor is gone. What waits may still be taken.
+    pub(crate) fn close(&self) {
+        self.shared.lock().closed = true;
+    }
+}
+
+impl<M> Drop for Mailbox<M> {
+    fn drop(&mut self) {
+        self.close();
+        // Outside the lock: a message's own drop may use a handle.
+        while let Some(message) = self.next_message() {
+            drop(message);
+        }
     }
 }

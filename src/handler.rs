@@ -20,11 +20,14 @@ pub struct Accepted {
 /// What happens on a reactor's connections, sockets and timers, one method for each; all but two do nothing by default.
 ///
 /// The reactor lends the handler to its turns, so you keep it, and have it back between two of them. No method is
-/// called while another one runs. A panic in one is yours: it goes through `turn` to its caller, and
-/// the reactor should then be dropped, which closes all its descriptors.
+/// called while another one runs.
+///
+/// A panic in one is yours: it goes through [`Reactor::turn`](crate::Reactor::turn) to its caller. Whoever catches it
+/// there can only drop the reactor: that closes all its descriptors and drops all sessions, without `on_close`; any
+/// further turn is an error. To lose no more than one connection to a panic, catch it inside the method.
 ///
 /// For one connection the order is: `on_accept` (or [`Context::connect`]), `on_open`, any number of `on_data` and
-/// `on_drained`, at most one `on_eof`, and exactly one `on_close`. A dial that fails has one `on_connect_failed`
+/// `on_drained`, at most one `on_eof` and one `on_closing`, and exactly one `on_close`. A dial that fails has one `on_connect_failed`
 /// instead of all the rest.
 ///
 /// ```
@@ -73,7 +76,8 @@ pub trait Handler: Sized {
     fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize;
 
     /// The peer has finished; `rest` is what was never consumed, and is gone after this. By default our side is finished
-    /// as well, when the pending output is out; a handler that wants to go on sending doesn't, and finishes later.
+    /// as well, when the pending output is out; a handler that wants to go on sending doesn't, and finishes later. Should
+    /// the peer reset the connection meanwhile, `on_close` tells; that it has only gone away, the next write does.
     fn on_eof(&mut self, connection: &mut Connection<'_, Self::Session>, _rest: &[u8]) {
         connection.finish();
     }
@@ -81,6 +85,19 @@ pub trait Handler: Sized {
     /// Output that was under [`Pressure::High`](crate::Pressure::High) has fallen to the low-water mark: the place to
     /// resume whatever produces it.
     fn on_drained(&mut self, _connection: &mut Connection<'_, Self::Session>) {}
+
+    /// The reactor closes the connection, because it was idle for too long or because everything drains: the last words. What
+    /// is written here still goes out, behind all that is pending; a protocol with a goodbye of its own, such as
+    /// TLS, says it here.
+    ///
+    /// It's not called where there is nothing to say or nobody to say it to: after [`Connection::finish`], for a close that
+    /// the handler itself asked for, and for a connection that breaks or is cut off.
+    fn on_closing(
+        &mut self,
+        _connection: &mut Connection<'_, Self::Session>,
+        _reason: CloseReason,
+    ) {
+    }
 
     /// A connection is over. Its id finds nothing any more; its session comes back.
     fn on_close(

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// use std::time::Duration;
 ///
 /// let limits = Limits { idle_timeout: Some(Duration::from_secs(300)), ..Limits::default() };
-/// assert_eq!(limits.max_input, 1 << 20);
+/// assert_eq!(limits.high_water, 64 << 10);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -18,11 +18,13 @@ pub struct Limits {
     /// accepted: callers wait in the listener's backlog until somebody leaves. Default: no limit but the table's,
     /// 2^29; the system's limit on descriptors is met by a pause as well.
     pub max_connections: usize,
-    /// The bytes of the one buffer that all reads land in, at least 1. Default: 64 KiB; a UDP datagram can be that
+    /// The bytes of the one buffer that all reads land in, at least 1 and at most 1 GiB. Default: 64 KiB; a UDP datagram can be that
     /// long, and a shorter buffer would cut it.
     pub read_buffer: usize,
-    /// The most bytes of input that a connection may keep unconsumed; past them it's closed with
-    /// [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), unless reading is paused. Default: 1 MiB.
+    /// The most bytes of input that a connection may keep unconsumed; one that keeps so many is closed with
+    /// [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), unless its reading is paused or waits for its
+    /// output. No read brings more. Default: 1 MiB and 16 bytes: a frame of 1 MiB with its prefix or
+    /// newline, which [`EchoOptions`](crate::EchoOptions) allows, and a byte that isn't its own.
     pub max_input: usize,
     /// Pending output, in bytes, at which a connection is under [`Pressure::High`](crate::Pressure::High). Default:
     /// 64 KiB.
@@ -30,13 +32,14 @@ pub struct Limits {
     /// Pending output, in bytes, at which that ends; never above `high_water`. Default: 32 KiB.
     pub low_water: usize,
     /// The most bytes of output that may be pending on one connection; past them it's closed with
-    /// [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). Default: 16 MiB.
+    /// [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). The buffer behind it may have up to twice the
+    /// room: what has gone out makes way for more only when moving the rest pays. Default: 16 MiB.
     pub max_output: usize,
     /// Output pending on all connections together, in bytes, past which no accepted connection that has some is
     /// read. Default: 1 GiB.
     pub max_pending: usize,
-    /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`.
-    /// Default: 16 KiB.
+    /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`, and
+    /// at most 1 GiB. A write to another connection that is larger doesn't wait either. Default: 16 KiB.
     pub gather: usize,
     /// Read and write calls that one connection may take in one turn, at least 1. Default: 8.
     pub io_budget: u32,
@@ -44,11 +47,13 @@ pub struct Limits {
     pub accept_budget: u32,
     /// Datagrams that one UDP socket may receive in one turn, at least 1. Default: 64.
     pub datagram_budget: u32,
-    /// Messages from other threads that one turn may bring, at least 1. Default: 256.
+    /// Messages from other threads that one turn may bring, at least 1; the last turn of a drain brings all that are left.
+    /// Default: 256.
     pub message_budget: u32,
-    /// Messages that may wait for the reactor; a [`Handle`](crate::Handle) is told when there are more. Default: 1,024.
+    /// Messages that may wait for the reactor, at least 1 and at most 2^20: there is room for them from the start. A
+    /// [`Handle`](crate::Handle) is told when there are more. Default: 1,024.
     pub mailbox: usize,
-    /// Events that one poll may bring, at least 1. Default: 1,024.
+    /// Events that one poll may bring, at least 1 and at most 2^20. Default: 1,024.
     pub events: usize,
     /// How long a connection may be without a byte either way; `None`: for ever. A connection can have its own. Lies
     /// between 1 ms and 24 days; what is outside is brought to the nearer end. Default: none.
@@ -69,7 +74,7 @@ impl Default for Limits {
         Limits {
             max_connections: crate::token::MAX_SLOTS,
             read_buffer: 64 << 10,
-            max_input: 1 << 20,
+            max_input: (1 << 20) + 16,
             high_water: 64 << 10,
             low_water: 32 << 10,
             max_output: 16 << 20,
@@ -90,18 +95,20 @@ impl Default for Limits {
     }
 }
 
+/// The most that memory is set aside for at the start, in bytes and in places. Somebody who wants "no limit" must not be
+/// answered by a panic about a capacity, and no read or write takes more than 2 GiB (read(2), on Linux).
+const MOST_BYTES: usize = 1 << 30;
+const MOST_PLACES: usize = 1 << 20;
+
 impl Limits {
     /// These limits with what can't be meant put right, so that no later code has to ask: nothing that must be at
-    /// least 1 is 0, and the marks are in order.
+    /// least 1 is 0, nothing that memory is set aside for is beyond all memory, and the marks are in order.
     pub(crate) fn sound(mut self) -> Limits {
-        for least_one in [
-            &mut self.read_buffer,
-            &mut self.max_input,
-            &mut self.events,
-            &mut self.mailbox,
-        ] {
-            *least_one = (*least_one).max(1);
-        }
+        self.max_input = self.max_input.max(1);
+        self.read_buffer = self.read_buffer.clamp(1, MOST_BYTES);
+        self.gather = self.gather.min(MOST_BYTES);
+        self.events = self.events.clamp(1, MOST_PLACES);
+        self.mailbox = self.mailbox.clamp(1, MOST_PLACES);
         for least_one in [
             &mut self.io_budget,
             &mut self.accept_budget,
@@ -135,5 +142,29 @@ mod tests {
         let limits = limits.sound();
         assert_eq!((limits.high_water, limits.low_water), (1, 0));
         assert_eq!((limits.events, limits.io_budget), (1, 1));
+    }
+
+    #[test]
+    fn no_limit_at_all_is_no_request_for_all_memory() {
+        let most = usize::MAX;
+        let limits = Limits {
+            max_connections: most,
+            read_buffer: most,
+            max_input: most,
+            high_water: most,
+            low_water: most,
+            max_output: most,
+            max_pending: most,
+            gather: most,
+            mailbox: most,
+            events: most,
+            pooled: most,
+            ..Limits::default()
+        };
+        let limits = limits.sound();
+        assert_eq!((limits.read_buffer, limits.gather), (1 << 30, 1 << 30));
+        assert_eq!((limits.mailbox, limits.events), (1 << 20, 1 << 20));
+        assert_eq!((limits.high_water, limits.low_water), (most, most - 1));
+        assert_eq!((limits.max_input, limits.max_output), (most, most));
     }
 }

@@ -116,6 +116,8 @@ pub(crate) enum Step {
     Eof(Buffer),
     /// Output has fallen to the low-water mark: tell the handler.
     Drained,
+    /// It's to be closed for this reason: let the handler have its last words, then [`Link::close`].
+    Closing(CloseReason),
     /// The budget is spent and there is more to do: come again next turn. No event will remind of it.
     Yield,
     /// Nothing to do until an event comes or the handler acts.
@@ -228,8 +230,12 @@ impl<S: Stream> Link<S> {
             }
         }
         if !self.has_output() {
+            if self.has_drained() {
+                return Some(Step::Closing(CloseReason::Drained));
+            }
             self.end_if_due(shared);
         }
+        self.look_for_reset(shared);
         match self.phase {
             Phase::Closed => Some(Step::Closed),
             Phase::Lingering => Some(self.discard(shared, scratch, budget)),

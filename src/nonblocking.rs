@@ -40,6 +40,13 @@ pub(crate) trait Stream {
     /// As the socket gives them; `NotConnected` when the peer has reset the connection.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
+    /// Takes the error that the socket has stored, if any: the only one to tell of a reset that comes after the peer's end,
+    /// for reads only say the end again.
+    ///
+    /// # Errors
+    /// When the socket can't be asked.
+    fn take_error(&mut self) -> io::Result<Option<io::Error>>;
+
     /// Makes the close that follows send a reset instead of a FIN.
     ///
     /// # Errors

@@ -42,8 +42,12 @@ pub struct Reactor<H: Handler> {
     mailbox: Mailbox<H::Message>,
     /// Whether the mailbox may hold messages.
     mail: bool,
+    /// Whether a stop was taken from the mailbox, which ends the turn.
+    stopping: bool,
     /// Whether the last poll brought as many events as it could: there may be more behind them.
     full_batch: bool,
+    /// Whether a turn is under way; or was, when a panic went through it.
+    turning: bool,
     accept_warnings: LogLimiter,
 }
 
@@ -65,7 +69,8 @@ pub struct Turn {
 pub enum Ended {
     /// Somebody asked it to stop. Everything is as it was; it can be run again.
     Stopped,
-    /// It has drained: listeners, sockets and connections are closed.
+    /// It has drained: listeners, sockets and connections are closed, none can be opened any more, and the mailbox is closed
+    /// too, when what was in it has been delivered. Every further turn says the same.
     Drained {
         /// Connections that were cut off at the deadline.
         cut: usize,
@@ -100,7 +105,9 @@ impl<H: Handler> Reactor<H> {
             scratch: vec![0; limits.read_buffer].into_boxed_slice(),
             mailbox: Mailbox::new(limits.mailbox, waker),
             mail: false,
+            stopping: false,
             full_batch: false,
+            turning: false,
             // Enough to see what goes on, too few to fill a disk.
             accept_warnings: LogLimiter::new(
                 Rate {
@@ -126,10 +133,19 @@ impl<H: Handler> Reactor<H> {
         self.mailbox.handle()
     }
 
+    /// Ends the reactor, as dropping it does, and gives back the messages that were accepted and not delivered, in their
+    /// order: those behind a stop, and those that wait after a panic or an error. After
+    /// [`Ended::Drained`] there are none.
+    #[must_use]
+    pub fn into_messages(mut self) -> Vec<H::Message> {
+        self.mailbox.close();
+        std::iter::from_fn(|| self.mailbox.next_message()).collect()
+    }
+
     /// Runs until somebody asks the reactor to stop or to drain, by its [`Handle`] or its [`Context`].
     ///
     /// # Errors
-    /// Only what the system's poll gives; nothing that a peer does.
+    /// As [`Reactor::turn`].
     pub fn run(&mut self, handler: &mut H) -> io::Result<Ended> {
         loop {
             if let Some(ended) = self.turn(handler, None)?.ended {
@@ -142,12 +158,27 @@ impl<H: Handler> Reactor<H> {
     /// or a signal does, or when there's queued work.
     ///
     /// # Errors
-    /// Only what the system's poll gives; nothing that a peer does.
+    /// Only what the system's poll gives; nothing that a peer does. And always, with `Other`, after a panic in
+    /// one of the handler's methods: what that turn had begun is half done, and can't be gone on with.
     pub fn turn(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<Turn> {
+        if self.turning {
+            return Err(io::Error::other(
+                "the handler has panicked in an earlier turn: the reactor can only be dropped",
+            ));
+        }
+        self.turning = true;
+        let turn = self.turn_once(handler, timeout);
+        self.turning = false;
+        turn
+    }
+
+    fn turn_once(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<Turn> {
         if !self.context.dirty.is_empty() {
+            // The last turn may be long ago, and callbacks set their deadlines by the time.
+            self.context.update_clock();
             self.flush_dirty(handler);
         }
-        let timeout = shorter(timeout, self.next_timeout());
+        let timeout = shorter(timeout, self.until_next());
         self.context.poll.wait(&mut self.events, timeout)?;
         self.context.update_clock();
         self.full_batch = self.events.is_full();
@@ -171,7 +202,7 @@ impl<H: Handler> Reactor<H> {
             self.reap(handler);
         }
 
-        let ended = self.take_end();
+        let ended = self.take_end(handler);
         Ok(Turn {
             events,
             more: ended.is_none() && self.has_work(),
@@ -180,9 +211,20 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// How long a loop around this one may sleep before it calls [`Reactor::turn`], if the descriptor does not become readable
-    /// before: zero when there's queued work, `None` when nothing but an event matters.
+    /// before: zero when there's queued work, `None` when nothing but an event matters. Zero too when the next turn is going to
+    /// fail for an earlier panic, so that the loop hears of it.
+    ///
+    /// Such a loop asks for this anew before each sleep, polls the descriptor by edges or by levels, and calls `turn` with a
+    /// timeout of zero whenever it wakes. `examples/nested.rs` has three of them.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
+        if self.turning {
+            return Some(Duration::ZERO);
+        }
+        self.until_next()
+    }
+
+    fn until_next(&self) -> Option<Duration> {
         if self.has_work() {
             return Some(Duration::ZERO);
         }
@@ -207,11 +249,22 @@ fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
 
 #[cfg(not(mio_unsupported_force_poll_poll))]
 mod descriptor {
-    use std::os::fd::{AsRawFd, RawFd};
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
     use super::{Handler, Reactor};
 
-    /// The poll's own descriptor: readable when there are events.
+    /// The poll's own descriptor: readable when there are events. It's there to be polled, and for nothing else.
+    ///
+    /// A loop that must own what it polls is given a duplicate, `reactor.as_fd().try_clone_to_owned()`: the reactor itself
+    /// stays yours, to be turned. Take either out of the loop before you drop the reactor; a duplicate says nothing
+    /// of use after that.
+    impl<H: Handler> AsFd for Reactor<H> {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.context.poll.as_fd()
+        }
+    }
+
+    /// The same descriptor, by its number.
     impl<H: Handler> AsRawFd for Reactor<H> {
         fn as_raw_fd(&self) -> RawFd {
             self.context.poll.as_raw_fd()

@@ -85,9 +85,7 @@ impl Timers {
 
     /// Tells the wheel the time.
     pub(crate) fn advance(&mut self, clock: &Clock) {
-        if !self.slab.is_empty() {
-            self.wheel.advance(&mut self.slab, clock.tick());
-        }
+        self.wheel.advance(&mut self.slab, clock.tick());
     }
 
     /// The next timer that is due. One that lies further ahead than ticks reach was set for the farthest tick, and is

@@ -2,8 +2,9 @@
 //!
 //! A slot of the connections' table is used again; the descriptor number is too. An id therefore carries, beside the
 //! slot's index, a generation drawn from one counter for the whole reactor: an event or an id that is older than
-//! the slot's tenant doesn't match, and reaches nobody. The counter repeats after 2^32 connections, and then only an
-//! id kept through all of them, for the same slot, could be taken for another.
+//! the slot's tenant doesn't match, and reaches nobody. The counter repeats after 2^32 draws (connections, listeners,
+//! sockets, sources, and timers, which are the most), and then only an id kept through all of them, for the same slot,
+//! could be taken for another.
 
 /// What a token stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,31 @@ id! {
     /// Names one connection, for as long as you like: once it's closed, the id finds nothing.
     ConnectionId
 }
+impl ConnectionId {
+    /// The id as a number, for where only a number fits: the key of a timer
+    /// ([`Context::timer`](crate::Context::timer)), a log line. It says nothing but which connection it is.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        (self.0.generation as u64) << 32 | self.0.index as u64
+    }
+
+    /// The id that [`ConnectionId::to_bits`] of the same reactor gave. Any other number is an id too, one that most
+    /// likely finds nothing.
+    ///
+    /// ```
+    /// # fn of(id: oread::ConnectionId) {
+    /// assert_eq!(oread::ConnectionId::from_bits(id.to_bits()), id);
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> ConnectionId {
+        ConnectionId(Key {
+            index: bits as u32,
+            generation: (bits >> 32) as u32,
+        })
+    }
+}
+
 id! {
     /// Names one listener.
     ListenerId
@@ -138,6 +164,16 @@ mod tests {
                     let key = Key { index, generation };
                     assert_eq!(Key::from_token(key.token(kind)), Some((kind, key)));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_s_id_is_the_same_after_it_was_a_number() {
+        for index in [0, 1, INDEX_MASK] {
+            for generation in [0, 1, u32::MAX] {
+                let id = ConnectionId(Key { index, generation });
+                assert_eq!(ConnectionId::from_bits(id.to_bits()), id);
             }
         }
     }

@@ -106,8 +106,12 @@ fn values_of_no_sense_are_refused_with_an_example() {
         ("serve --max-connections lots", "10k"),
         ("serve --backlog 3g", "at most 2,147,483,647"),
         ("serve --threads 1025", "at most 1,024"),
+        (
+            "serve --threads 4 --max-connections 3",
+            "--max-connections 3 is under --threads 4",
+        ),
         ("serve --idle-timeout 5", "250ms"),
-        ("serve --drain-timeout 10years", "at most a year"),
+        ("serve --drain-timeout 25days", "at most 24 days"),
         ("serve --high-water 2GiB", "over --max-pending 1 GiB"),
     ]);
 }

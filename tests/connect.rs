@@ -204,6 +204,38 @@ fn a_reader_that_leaves_ends_it_in_silence() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
+/// The answer and the end come together, so nothing is left but the last write to tell of a full disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_can_not_be_written_is_exit_code_1_at_the_very_end_too() {
+    for arguments in [[].as_slice(), &["--framing", "lines"]] {
+        for _ in 0..20 {
+            let (address, server) = serve_one(|mut stream| {
+                stream.read_to_end(&mut Vec::new()).unwrap();
+                stream.write_all(b"answer").unwrap();
+            });
+            let full = std::fs::File::options()
+                .write(true)
+                .open("/dev/full")
+                .unwrap();
+            let ended = oread("connect")
+                .arg(address.to_string())
+                .args(arguments)
+                .stdin(Stdio::null())
+                .stdout(full)
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+                .wait_with_output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+            assert_eq!(ended.status.code(), Some(1), "{said}");
+            assert!(said.contains("can't write to standard output"), "{said}");
+            server.join().unwrap();
+        }
+    }
+}
+
 /// A standard output that is not read: the connection is paused, and everything is there later.
 #[test]
 fn a_blocked_standard_output_holds_the_server_back_and_loses_nothing() {
@@ -229,19 +261,6 @@ fn nobody_at_the_address_is_exit_code_1_and_clear_words() {
         assert_eq!((code, output.len()), (Some(1), 0), "{said}");
         let words = format!("can't connect to {port}: connection refused, nothing listens there");
         assert!(said.contains(&words), "{said}");
-    }
-}
-
-#[test]
-fn every_address_of_a_name_is_tried() {
-    // Where localhost is ::1 too, that one is refused first.
-    let server = Server::start(&[]);
-    let name = format!("localhost:{}", server.tcp().port());
-    for arguments in [[].as_slice(), &["--udp"]] {
-        let mut client = Client::start(&name, arguments);
-        client.say(b"hello\n");
-        assert_eq!(client.hear_line(), "hello\n");
-        assert_eq!(client.finish().0, Some(0));
     }
 }
 
@@ -351,6 +370,40 @@ fn a_line_is_a_datagram_and_an_empty_one_too() {
     assert_eq!(server.stop().count("datagrams_out"), 4);
 }
 
+/// All of them are in the pipe at once. Sent at once, most answers would find no room.
+#[test]
+fn three_thousand_lines_are_as_many_datagrams_and_each_answer_is_printed() {
+    let server = Server::start(&[]);
+    let mut input: String = (0..3000).map(|number| format!("line {number}\n")).collect();
+    // The last line needs no newline.
+    let last = input.pop();
+    let (code, output, said) = connect(server.udp(), &["--udp", "--wait", "3s"], input.as_bytes());
+    input.extend(last);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert!(
+        output == input.as_bytes(),
+        "{} of 3000 lines come back",
+        output.iter().filter(|&&byte| byte == b'\n').count()
+    );
+    assert_eq!(server.stop().count("datagrams_in"), 3000);
+}
+
+/// What is not printed yet waits, and the loop goes on.
+#[test]
+fn answers_wait_for_a_standard_output_that_is_not_read() {
+    // Several times what a pipe holds, and the queue in front of it.
+    const COUNT: usize = 400;
+    let mut server = Server::start(&["--stats", "20ms"]);
+    let mut client = Client::start(server.udp(), &["--udp", "--wait", "3s"]);
+    let all = format!("{}\n", "x".repeat(999)).repeat(COUNT);
+    client.say(all.as_bytes());
+    // Nothing of it is read before all are answered.
+    while server.event()["datagrams_out"] != COUNT {}
+    let (code, output, said) = client.finish();
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert!(output == all.as_bytes(), "{} bytes came", output.len());
+}
+
 #[test]
 fn after_the_end_of_the_input_datagrams_are_waited_for() {
     let socket = UdpSocket::bind(LOOPBACK).unwrap();
@@ -385,6 +438,25 @@ fn bind_chooses_the_address_that_the_server_sees() {
     assert_eq!(String::from_utf8(output).unwrap(), source, "{said}");
     assert_eq!(code, Some(0));
     server.join().unwrap();
+}
+
+#[test]
+fn each_message_is_logged_if_that_is_asked_for() {
+    let server = Server::start(&[]);
+    let framed = Server::start(&["--framing", "length:u16"]);
+    for (address, arguments) in [
+        (server.tcp(), [].as_slice()),
+        (framed.tcp(), &["--framing", "length:u16"]),
+        (server.udp(), &["--udp", "--wait", "200ms"]),
+    ] {
+        let arguments = [arguments, &["-vv"]].concat();
+        let (code, _, said) = connect(address, &arguments, b"a\x1b[2Jb");
+        assert_eq!(code, Some(0), "{said}");
+        for what in ["sent to", "received from"] {
+            let words = format!("{what} {address}: a\\x1b[2Jb\n");
+            assert_eq!(said.matches(&words).count(), 1, "{words:?} in {said}");
+        }
+    }
 }
 
 /// Runs `oread connect` on a terminal of its own, by script(1) of util-linux; `None` without that.
@@ -447,6 +519,44 @@ fn on_a_terminal_a_line_that_is_no_message_is_told_and_it_goes_on() {
         return;
     };
     client.say(b"toolong\nabcd\n");
+    read_to_line(&mut client, "abcd");
+    read_to_line(&mut client, "abcd");
+    client.say(b"q\n");
+    assert_eq!(client.end().0, Some(0));
+    assert_eq!(server.stop().count("frames_in"), 1);
+}
+
+/// The second byte of the character comes only after the first one was received, and a third one never.
+#[test]
+fn on_a_terminal_a_character_is_whole_however_it_arrives() {
+    let (address, server) = serve_one(|mut stream| {
+        stream.write_all(b"Gr\xc3").unwrap();
+        stream.read_exact(&mut [0; 3]).unwrap();
+        stream.write_all(b"\xbc\n\xc3").unwrap();
+    });
+    let Some(mut client) = on_a_terminal(&format!("{address} 2>/dev/null")) else {
+        TcpStream::connect(address).unwrap();
+        // It expected a client.
+        let _ = server.join();
+        return;
+    };
+    assert_eq!(client.hear(2), b"Gr");
+    client.say(b"go\n");
+    assert_eq!(client.hear_line(), "go\r\n");
+    assert_eq!(client.hear_line(), "ü\r\n");
+    let (code, rest, _) = client.end();
+    assert_eq!((code, rest.as_slice()), (Some(0), b"\\xc3".as_slice()));
+    server.join().unwrap();
+}
+
+#[test]
+fn on_a_terminal_a_line_that_is_too_long_is_told_and_it_goes_on() {
+    let server = Server::start(&["--framing", "length:u8"]);
+    let Some(mut client) = on_a_terminal(&format!("{} --framing length:u8", server.tcp())) else {
+        return;
+    };
+    let long = "x".repeat(256);
+    client.say(format!("{long}\nabcd\n").as_bytes());
     read_to_line(&mut client, "abcd");
     read_to_line(&mut client, "abcd");
     client.say(b"q\n");

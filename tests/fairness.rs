@@ -8,7 +8,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, World, connect, read_some};
-use oread::Limits;
+use oread::{ConnectionId, Limits};
 
 /// Sends without end and reads all that comes back, in threads of its own, until it's dropped.
 struct Endless(TcpStream);
@@ -220,6 +220,65 @@ fn a_timer_without_delay_that_sets_itself_again_fires_once_a_turn_and_starves_no
 }
 
 #[test]
+fn a_timer_whose_key_is_a_connections_id_finds_that_one_and_once_it_is_closed_nobody() {
+    let mut world = World::new();
+    world.handler.timer = Some(Box::new(|_, context, key| {
+        if let Some(mut connection) = context.connection(ConnectionId::from_bits(key)) {
+            connection.write(b"time");
+        }
+    }));
+    let (_, address) = world.listen();
+    let mut clients = Vec::new();
+    for count in 1..=2 {
+        clients.push(connect(address));
+        world.until_opened(count);
+    }
+    let keys = world.seen().opened.clone();
+    world.context().timer(Duration::ZERO, keys[1].to_bits());
+    assert_eq!(world.receive(&mut clients[1], 4), b"time");
+    // The second leaves, and a third takes over its slot: the old key is not the third's.
+    clients.pop();
+    world.until_closed(1);
+    clients.push(connect(address));
+    world.until_opened(3);
+    world.context().timer(Duration::ZERO, keys[1].to_bits());
+    world.until("the second timer has fired", |world| {
+        world.handler.seen.timers.len() == 2
+    });
+    // Had it been written to either of them, it would come before the echo.
+    for client in &mut clients {
+        assert_eq!(world.exchange(client, b"ping"), b"ping");
+    }
+}
+
+#[test]
+fn a_timer_set_before_the_poll_is_not_early_by_the_time_since_the_last_turn() {
+    const WAIT: Duration = Duration::from_millis(50);
+    let mut world = World::new();
+    let mut client = world.client();
+    let id = world.seen().opened[0];
+    let mut connection = world.context().connection(id).unwrap();
+    connection.pause();
+    client.write_all(b"x").unwrap();
+    world.settle();
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        connection.context().timer(WAIT, 0);
+        data.len()
+    }));
+    // It's to go on at the beginning of the next turn, which comes late.
+    world.context().connection(id).unwrap().resume();
+    let start = Instant::now();
+    while start.elapsed() < 2 * WAIT {
+        std::hint::spin_loop();
+    }
+    let turn = Instant::now();
+    world.until("the timer fires", |world| {
+        !world.handler.seen.timers.is_empty()
+    });
+    assert!(turn.elapsed() >= WAIT, "fired early");
+}
+
+#[test]
 fn waits_beyond_all_reason_are_waits() {
     let mut world = World::with(Limits {
         idle_timeout: Some(Duration::MAX),
@@ -249,6 +308,10 @@ fn waits_beyond_all_reason_are_waits() {
         client.read(&mut [0]).unwrap_err().kind(),
         ErrorKind::WouldBlock
     );
+    // Nor does a drain that may take for ever end after some time of its own.
     world.context().drain(Duration::MAX);
     world.turn();
+    world.settle();
+    let next = world.reactor.next_timeout().unwrap();
+    assert!(next > Duration::from_secs(2 * 86_400), "wakes in {next:?}");
 }

@@ -4,12 +4,17 @@
 mod common;
 
 use std::io::{ErrorKind, Write};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, World, connect, loopback};
-use oread::{CloseReason, ConnectOptions, Ended, Limits, ListenOptions, SendError};
+use oread::{
+    Accepted, CloseReason, ConnectOptions, Connection, Context, Ended, Handle, Handler, Limits,
+    ListenOptions, Reactor, SendError, UdpOptions,
+};
 
 #[test]
 fn messages_of_many_threads_arrive_in_each_senders_order_none_lost_none_twice() {
@@ -80,6 +85,23 @@ fn a_full_mailbox_gives_the_message_back_and_loses_none() {
 }
 
 #[test]
+fn messages_beyond_a_turn_s_budget_come_in_the_next_though_nobody_posts_another() {
+    let mut world = World::with(Limits {
+        message_budget: 4,
+        ..Limits::default()
+    });
+    let handle = world.reactor.handle();
+    for message in 0..10 {
+        handle.send(message).unwrap();
+    }
+    for count in [4, 8, 10] {
+        let turn = world.turn_for(PATIENCE);
+        assert_eq!(world.seen().messages.len(), count);
+        assert_eq!(turn.more, count < 10);
+    }
+}
+
+#[test]
 fn a_handle_outlives_its_reactor_and_says_so() {
     let world = World::new();
     let handle = world.reactor.handle();
@@ -87,6 +109,154 @@ fn a_handle_outlives_its_reactor_and_says_so() {
     assert!(matches!(handle.clone().send(1), Err(SendError::Gone(1))));
     handle.stop();
     handle.drain(Duration::ZERO);
+}
+
+#[test]
+fn a_stop_comes_between_the_messages_before_it_and_those_behind_it() {
+    let mut world = World::with(Limits {
+        message_budget: 16,
+        ..Limits::default()
+    });
+    let handle = world.reactor.handle();
+    for message in 0..100 {
+        handle.send(message).unwrap();
+    }
+    handle.stop();
+    // The same stop: it's not seen yet.
+    handle.stop();
+    for message in 100..150 {
+        handle.send(message).unwrap();
+    }
+    assert_eq!(
+        world.reactor.run(&mut world.handler).unwrap(),
+        Ended::Stopped
+    );
+    assert_eq!(world.seen().messages, (0..100).collect::<Vec<_>>());
+    handle.stop();
+    assert_eq!(
+        world.reactor.run(&mut world.handler).unwrap(),
+        Ended::Stopped
+    );
+    assert_eq!(world.seen().messages, (0..150).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_drain_delivers_every_message_that_was_accepted_and_then_none_is() {
+    let mut world = World::with(Limits {
+        message_budget: 16,
+        ..Limits::default()
+    });
+    let handle = world.reactor.handle();
+    for message in 0..500 {
+        handle.send(message).unwrap();
+    }
+    handle.drain(PATIENCE);
+    for message in 500..1000 {
+        handle.send(message).unwrap();
+    }
+    assert_eq!(
+        world.reactor.run(&mut world.handler).unwrap(),
+        Ended::Drained { cut: 0 }
+    );
+    assert_eq!(world.seen().messages, (0..1000).collect::<Vec<_>>());
+    assert_eq!(world.stats().messages, 1000);
+    assert!(matches!(handle.send(7), Err(SendError::Gone(7))));
+    handle.stop();
+    // It's over, and stays so.
+    assert_eq!(
+        world.reactor.run(&mut world.handler).unwrap(),
+        Ended::Drained { cut: 0 }
+    );
+    assert!(world.reactor.into_messages().is_empty());
+}
+
+#[test]
+fn a_drain_waits_for_the_messages_before_it_and_not_for_those_behind_it() {
+    let mut world = World::new();
+    world.handler.message = Some(Box::new(|seen, context, _| {
+        seen.count += u64::from(context.is_draining());
+    }));
+    let handle = world.reactor.handle();
+    handle.send(1).unwrap();
+    handle.send(2).unwrap();
+    handle.drain(PATIENCE);
+    handle.send(3).unwrap();
+    assert_eq!(run_out(&mut world), Ended::Drained { cut: 0 });
+    assert_eq!(world.seen().messages, [1, 2, 3]);
+    assert_eq!(world.seen().count, 1, "messages that came during the drain");
+}
+
+#[test]
+fn what_a_reactor_that_is_given_up_has_not_delivered_comes_back() {
+    let mut world = World::new();
+    let handle = world.reactor.handle();
+    for message in 0..3 {
+        handle.send(message).unwrap();
+    }
+    handle.stop();
+    for message in 3..6 {
+        handle.send(message).unwrap();
+    }
+    handle.drain(PATIENCE);
+    assert_eq!(run_out(&mut world), Ended::Stopped);
+    assert_eq!(world.seen().messages, [0, 1, 2]);
+    assert_eq!(world.reactor.into_messages(), [3, 4, 5]);
+    assert!(matches!(handle.send(6), Err(SendError::Gone(6))));
+}
+
+#[test]
+fn the_messages_behind_one_that_makes_the_handler_panic_come_back() {
+    let mut world = World::new();
+    world.handler.message = Some(Box::new(|_, _, message| assert_ne!(message, 2, "as asked")));
+    let handle = world.reactor.handle();
+    for message in 0..6 {
+        handle.send(message).unwrap();
+    }
+    let turns = AssertUnwindSafe(|| world.reactor.run(&mut world.handler));
+    catch_unwind(turns).unwrap_err();
+    handle.send(6).unwrap();
+    assert_eq!(world.reactor.into_messages(), [3, 4, 5, 6]);
+}
+
+/// A message that sends another one when it's dropped, and tells how that went.
+struct Clingy(Option<(Handle<Clingy>, mpsc::Sender<bool>)>);
+
+impl Drop for Clingy {
+    fn drop(&mut self) {
+        if let Some((handle, told)) = self.0.take() {
+            let gone = matches!(handle.send(Clingy(None)), Err(SendError::Gone(_)));
+            told.send(gone).unwrap();
+        }
+    }
+}
+
+struct Deaf;
+
+impl Handler for Deaf {
+    type Session = ();
+    type Message = Clingy;
+
+    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+        None
+    }
+
+    fn on_data(&mut self, _: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+        data.len()
+    }
+}
+
+#[test]
+fn a_message_whose_drop_uses_a_handle_does_not_lock_the_mailbox_up() {
+    let (told, hears) = mpsc::channel();
+    // In a thread, which may hang: the test would not.
+    thread::spawn(move || {
+        let reactor: Reactor<Deaf> = Reactor::new().unwrap();
+        let handle = reactor.handle();
+        let message = Clingy(Some((handle.clone(), told)));
+        assert!(handle.send(message).is_ok());
+        drop(reactor);
+    });
+    assert_eq!(hears.recv_timeout(PATIENCE), Ok(true));
 }
 
 #[test]
@@ -135,11 +305,16 @@ fn a_drain_with_nobody_there_is_over_at_once() {
     world.listen();
     world.bind_udp();
     let handle = world.reactor.handle();
-    handle.drain(PATIENCE);
-    assert_eq!(
-        world.reactor.run(&mut world.handler).unwrap(),
-        Ended::Drained { cut: 0 }
-    );
+    handle.drain(2 * PATIENCE);
+    // It's over for good: to run it once more waits for nothing.
+    for _ in 0..2 {
+        let start = Instant::now();
+        assert_eq!(
+            world.reactor.run(&mut world.handler).unwrap(),
+            Ended::Drained { cut: 0 }
+        );
+        assert!(start.elapsed() < PATIENCE);
+    }
 }
 
 #[test]
@@ -162,6 +337,36 @@ fn a_drain_answers_what_had_arrived_and_then_finishes() {
         assert_eq!(*reason, CloseReason::Drained);
     }
     assert_eq!(world.seen().closed.len(), 2);
+}
+
+#[test]
+fn a_drain_lets_the_handler_say_goodbye_behind_the_answers() {
+    let mut world = World::new();
+    world.handler.closing = Some(Box::new(|_, connection| {
+        assert!(connection.is_open());
+        connection.write(b", goodbye");
+    }));
+    let (_, address) = world.listen();
+    let mut clients = [connect(address), connect(address)];
+    world.until_opened(2);
+    clients[0].write_all(b"hello").unwrap();
+    // This one is done before, and hears no more than its end.
+    clients[1].shutdown(Shutdown::Write).unwrap();
+    world.until_closed(1);
+    world.context().drain(PATIENCE);
+    let said = clients
+        .each_mut()
+        .map(|client| world.receive_to_end(client).0);
+    assert_eq!(said, [b"hello, goodbye".to_vec(), vec![]]);
+    drop(clients);
+    assert_eq!(run_out(&mut world), Ended::Drained { cut: 0 });
+    let reasons: Vec<_> = world
+        .seen()
+        .closing
+        .iter()
+        .map(|closing| closing.1)
+        .collect();
+    assert_eq!(reasons, [CloseReason::Drained]);
 }
 
 #[test]
@@ -243,6 +448,14 @@ fn a_draining_reactor_opens_nothing_new() {
         .connect(&ConnectOptions::new(address), 5)
         .unwrap_err();
     assert_eq!((session, error.kind()), (5, ErrorKind::NotConnected));
+    let error = world.context().listen(&ListenOptions::new(loopback()));
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotConnected);
+    let error = world.context().bind_udp(&UdpOptions::new(loopback()));
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotConnected);
+    let listening = TcpListener::bind(loopback()).unwrap();
+    assert!(world.context().adopt_listener(listening).is_err());
+    let bound = UdpSocket::bind(loopback()).unwrap();
+    assert!(world.context().adopt_udp(bound).is_err());
     world.turn();
     assert_eq!(world.context().listener_addr(listener), None);
     assert_eq!(run_out(&mut world), Ended::Drained { cut: 1 });

@@ -9,7 +9,9 @@ mod cli;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Instant;
 
 use cli::{LONG, Server, oread, signal, wait};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -147,6 +149,117 @@ fn a_second_signal_ends_it_at_once() {
     }
 }
 
+/// Whether there is strace, and it may trace.
+#[cfg(target_os = "linux")]
+fn can_trace() -> bool {
+    let mut strace = Command::new("strace");
+    let traced = strace.args(["-qq", "-o", "/dev/null", "true"]).output();
+    let can = traced.is_ok_and(|output| output.status.success());
+    if !can {
+        println!("skipped: there is no strace that may trace");
+    }
+    can
+}
+
+/// The thread of this name, in this process.
+#[cfg(target_os = "linux")]
+fn thread_of(pid: u32, name: &str) -> Option<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut ids = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+    ids.find(|id| {
+        let called = std::fs::read_to_string(format!("/proc/{pid}/task/{id}/comm"));
+        called.is_ok_and(|called| called.trim_end() == name)
+    })
+}
+
+/// One reactor's poll fails, by strace: all drain, the counters of all are told, and the exit code is 1.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reactor_that_fails_ends_all_of_them_in_good_order() {
+    if !can_trace() {
+        return;
+    }
+    for (thread, index) in [("reactor 1", 1), ("oread", 0)] {
+        let server = Server::start(&["--threads", "3"]);
+        let deadline = Instant::now() + LONG;
+        let id = loop {
+            if let Some(id) = thread_of(server.pid(), thread) {
+                break id;
+            }
+            assert!(Instant::now() < deadline, "there is no thread {thread}");
+        };
+        let mut streams: Vec<TcpStream> = (0..30).map(|_| server.connect()).collect();
+        for stream in &mut streams {
+            echoed(stream, b"before");
+        }
+        drop(streams);
+        let mut strace = Command::new("strace")
+            .args(["-qq", "-o", "/dev/null", "-p", &id])
+            .args(["-e", "trace=epoll_wait,epoll_pwait"])
+            .args(["-e", "inject=epoll_wait,epoll_pwait:error=EBADF"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Nobody connects: to be traced ends the wait that is under way, and the next one fails.
+        let ended = server.end();
+        wait(&mut strace);
+        assert_eq!(ended.code, Some(1));
+        assert_eq!(
+            (ended.count("accepted"), ended.count("bytes_in")),
+            (30, 180)
+        );
+        let words = format!("oread: error: thread {index} failed: the system can't be polled");
+        assert!(
+            ended.log.iter().any(|line| line.contains(&words)),
+            "{:?}",
+            ended.log
+        );
+    }
+}
+
+/// Whether this process has a handler for SIGTERM, by the system's mask of those (proc_pid_status(5)).
+#[cfg(target_os = "linux")]
+fn catches_sigterm(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (15 - 1) != 0)
+}
+
+/// The signal comes as soon as it is caught at all; strace makes the time after that long.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_while_it_starts_is_not_lost() {
+    if !can_trace() {
+        return;
+    }
+    let mut command = Command::new("strace");
+    command
+        // The tracer is not the parent: the child is the server itself.
+        .args(["-D", "-qq", "-o", "/dev/null", "-e", "trace=socketpair"])
+        .args(["-e", "inject=socketpair:delay_enter=500000"])
+        .arg(env!("CARGO_BIN_EXE_oread"))
+        .args(["serve", "127.0.0.1:0", "--json"])
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + LONG;
+    while !catches_sigterm(child.id()) {
+        assert!(child.try_wait().unwrap().is_none(), "it does not start");
+        assert!(Instant::now() < deadline, "it never catches the signal");
+        std::thread::yield_now();
+    }
+    signal(child.id(), "TERM");
+    assert_eq!(wait(&mut child).code(), Some(0));
+    let mut said = String::new();
+    let mut output = child.stdout.take().unwrap();
+    output.read_to_string(&mut said).unwrap();
+    assert!(said.contains(r#"{"event":"summary""#), "{said}");
+}
+
 #[test]
 fn an_address_in_use_is_exit_code_1_and_clear_words_with_threads_too() {
     for threads in ["1", "2"] {
@@ -212,6 +325,40 @@ fn at_the_most_connections_callers_wait_until_one_leaves() {
     let ended = server.stop();
     assert_eq!((ended.count("accepted"), ended.count("peak_open")), (3, 2));
     assert!(ended.count("limit_pauses") > 0);
+}
+
+#[test]
+fn with_threads_there_are_no_more_connections_than_were_asked_for() {
+    let server = Server::start(&["--threads", "3", "--max-connections", "4"]);
+    let mut streams: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
+    let mut answered = 0;
+    for stream in &mut streams {
+        stream.write_all(b"x").unwrap();
+    }
+    // Who is not taken on is answered when others have left.
+    let deadline = Instant::now() + LONG;
+    while !streams.is_empty() {
+        assert!(
+            Instant::now() < deadline,
+            "{} are not answered",
+            streams.len()
+        );
+        streams.retain_mut(|stream| {
+            stream.set_nonblocking(true).unwrap();
+            let heard = stream.read(&mut [0; 1]).is_ok();
+            answered += u32::from(heard);
+            !heard
+        });
+    }
+    assert_eq!(answered, 40);
+    let ended = server.stop();
+    assert_eq!(ended.count("accepted"), 40);
+    // The sum of the peaks: no more than the shares.
+    assert!(
+        ended.count("peak_open") <= 4,
+        "{}",
+        ended.count("peak_open")
+    );
 }
 
 #[test]
@@ -286,7 +433,9 @@ fn a_frame_longer_than_the_usual_output_limit_is_answered_whole() {
     frame.resize(4 + len as usize, b'x');
     // Not read before all is sent: whatever the socket does not take has to wait in the server.
     echoed(&mut stream, &frame);
-    drop(stream);
+    // Its end is seen before the signal is sent, which would make it a drained one.
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
     assert_eq!(server.stop().summary()["closed"]["finished"], 1);
 }
 
@@ -298,8 +447,15 @@ fn the_backlog_that_the_system_allows_is_told_when_it_is_another() {
         return;
     };
     let most: u64 = most.trim().parse().unwrap();
-    let server = Server::start(&["--backlog", &(most + 1).to_string()]);
-    server.log_line(&format!("caps the backlog: {most}, not {}", most + 1));
+    let asked = (most + 1).to_string();
+    for threads in ["1", "3"] {
+        let server = Server::start(&["--backlog", &asked, "--threads", threads]);
+        let address = server.tcp();
+        let ended = server.stop();
+        let words = format!("caps the backlog of {address}: {most}, not {asked},");
+        let told = ended.log.iter().filter(|line| line.contains(&words));
+        assert_eq!(told.count(), 1, "{:?}", ended.log);
+    }
 }
 
 #[test]
@@ -338,6 +494,139 @@ fn a_reader_who_leaves_later_does_not_end_it() {
     drop(stream);
     signal(child.id(), "TERM");
     assert_eq!(wait(&mut child).code(), Some(0));
+}
+
+/// A standard output that takes nothing more: a socket that is full, which another program that has it too
+/// has made non-blocking.
+struct Full {
+    child: Child,
+    /// Where the server listens.
+    address: String,
+    reader: UnixStream,
+    /// Newlines that fill it.
+    filled: usize,
+}
+
+impl Full {
+    /// A server whose standard output is full from when it is ready on.
+    fn start(arguments: &[&str]) -> Full {
+        let (reader, mut ours) = UnixStream::pair().unwrap();
+        reader.set_read_timeout(Some(LONG)).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let child = oread("serve")
+            .args(["127.0.0.1:0", "--json"])
+            .args(arguments)
+            .stdout(std::os::fd::OwnedFd::from(ours.try_clone().unwrap()))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        while !said.contains("ready") {
+            let mut byte_by_byte = BufReader::with_capacity(1, &reader);
+            byte_by_byte.read_line(&mut said).unwrap();
+        }
+        let listening: serde_json::Value =
+            serde_json::from_str(said.lines().next().unwrap()).unwrap();
+        let mut filled = 0;
+        while let Ok(count) = ours.write(&[b'\n'; 1000]) {
+            filled += count;
+        }
+        Full {
+            child,
+            address: listening["address"].as_str().unwrap().to_owned(),
+            reader,
+            filled,
+        }
+    }
+
+    /// Has it drain, and only then reads: what came after all that was in the way.
+    fn end(mut self) -> String {
+        signal(self.child.id(), "TERM");
+        let mut log = BufReader::new(self.child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("draining") {
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "{line}");
+        }
+        let mut rest = String::new();
+        self.reader.read_to_string(&mut rest).unwrap();
+        assert_eq!(wait(&mut self.child).code(), Some(0));
+        rest
+    }
+}
+
+#[test]
+fn a_standard_output_that_is_full_gets_the_whole_summary_when_it_has_room() {
+    let server = Full::start(&[]);
+    let filled = server.filled;
+    let said = server.end();
+    let (newlines, summary) = said.split_at(filled);
+    assert_eq!(newlines.trim_end(), "");
+    let whole = summary.starts_with(r#"{"event":"summary""#) && summary.ends_with("}\n");
+    assert!(whole, "{summary}");
+}
+
+#[test]
+fn a_standard_output_that_is_full_stalls_nobody() {
+    for threads in ["1", "2"] {
+        let server = Full::start(&["--stats", "1ms", "--threads", threads]);
+        let mut streams: Vec<TcpStream> = (0..10)
+            .map(|_| TcpStream::connect(&server.address).unwrap())
+            .collect();
+        let begun = Instant::now();
+        // Past the time at which there were more lines than may wait.
+        while begun.elapsed() < std::time::Duration::from_millis(200) {
+            for stream in &mut streams {
+                stream.set_read_timeout(Some(LONG)).unwrap();
+                echoed(stream, b"answered");
+            }
+        }
+        drop(streams);
+        let said = server.end();
+        // What was said before it was full, and the newlines that filled it.
+        let (_, said) = said.split_once("\n\n").unwrap();
+        let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
+        // Each is whole; most were left out.
+        for line in &lines {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(
+                event["event"] == "stats" || event["event"] == "summary",
+                "{line}"
+            );
+        }
+        assert!((2..40).contains(&lines.len()), "{} lines", lines.len());
+        assert!(lines.last().unwrap().starts_with(r#"{"event":"summary""#));
+    }
+}
+
+/// A connection as standard output, which is reset: an error that is not a reader who has left.
+#[test]
+fn a_summary_that_can_not_be_written_is_exit_code_1() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (reader, _) = listener.accept().unwrap();
+    let mut child = oread("serve")
+        .args(["127.0.0.1:0", "--json"])
+        .stdout(std::os::fd::OwnedFd::from(output))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(&reader);
+    while !said.contains("ready") {
+        lines.read_line(&mut said).unwrap();
+    }
+    let now = nix::libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    nix::sys::socket::setsockopt(&reader, nix::sys::socket::sockopt::Linger, &now).unwrap();
+    drop(reader);
+    signal(child.id(), "TERM");
+    let mut log = String::new();
+    let mut errors = child.stderr.take().unwrap();
+    errors.read_to_string(&mut log).unwrap();
+    assert_eq!(wait(&mut child).code(), Some(1), "{log}");
+    assert!(log.contains("can't write to standard output"), "{log}");
 }
 
 /// Raises this process's limit of descriptors as far as it goes, and gives it.

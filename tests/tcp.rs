@@ -143,6 +143,38 @@ fn a_handler_that_does_not_finish_at_the_peers_end_goes_on_sending() {
 }
 
 #[test]
+fn a_reset_after_the_peers_end_is_found_though_nothing_is_written() {
+    let mut world = World::new();
+    world.handler.eof = Some(Box::new(|_, _| {}));
+    // Once when the end is known, once in the same event as it.
+    for wait in [true, false] {
+        let closed = world.seen().closed.len();
+        let client = world.client();
+        client.shutdown(Shutdown::Write).unwrap();
+        if wait {
+            let ends = world.seen().rests.len();
+            world.until("the end is told", |w| w.handler.seen.rests.len() > ends);
+        }
+        reset(client);
+        assert_eq!(world.until_closed(closed + 1), CloseReason::Reset);
+    }
+    assert_eq!(world.seen().rests.len(), 2);
+}
+
+#[test]
+fn a_handler_that_has_yet_to_answer_a_finished_peer_learns_of_its_reset() {
+    let mut world = World::new();
+    world.handler.eof = Some(Box::new(|_, _| {}));
+    let client = world.client();
+    client.shutdown(Shutdown::Write).unwrap();
+    world.until("the end is told", |world| {
+        !world.handler.seen.rests.is_empty()
+    });
+    reset(client);
+    assert_eq!(world.until_closed(1), CloseReason::Reset);
+}
+
+#[test]
 fn a_close_with_unread_input_does_not_cost_the_client_its_last_reply() {
     // The size with which a plain close was seen to lose all but 4,096 bytes.
     const REPLY: usize = 401_408;
@@ -406,6 +438,33 @@ fn writes_from_outside_a_callback_go_out_before_the_next_poll() {
 }
 
 #[test]
+fn what_is_large_goes_straight_from_one_connection_to_another() {
+    const PIECE: usize = 40_000;
+    let mut world = World::new();
+    world.handler.forgetful = true;
+    world.handler.data = Some(Box::new(|seen, connection, data| {
+        if data.len() < PIECE {
+            return 0;
+        }
+        let other = seen.opened[1];
+        let before = connection.context().stats().bytes_out;
+        let mut other = connection.context().connection(other).unwrap();
+        assert_eq!(other.write(data), Pressure::Low);
+        assert_eq!(other.pending(), 0);
+        let sent = connection.context().stats().bytes_out - before;
+        assert_eq!(sent, data.len() as u64);
+        data.len()
+    }));
+    let (_, address) = world.listen();
+    let mut from = connect(address);
+    world.until_opened(1);
+    let mut to = connect(address);
+    world.until_opened(2);
+    from.write_all(&pattern(PIECE)).unwrap();
+    assert!(world.receive(&mut to, PIECE) == pattern(PIECE));
+}
+
+#[test]
 fn a_session_writes_into_its_own_connection() {
     let mut world = World::new();
     world.handler.data = Some(Box::new(|_, connection, data| {
@@ -432,6 +491,63 @@ fn a_session_writes_into_its_own_connection() {
         ErrorKind::BrokenPipe
     );
     assert_eq!(world.receive_to_end(&mut client).0, b" outside");
+}
+
+#[test]
+fn formatted_text_is_written_in_its_place_and_says_how_the_output_stands() {
+    struct Half;
+    impl std::fmt::Display for Half {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("half")?;
+            Err(std::fmt::Error)
+        }
+    }
+    let mut world = World::new();
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        connection.write(b"got ");
+        let allocations = allocation_counter::measure(|| {
+            let pressure = write!(connection, "{} bytes, {:?}", data.len(), Pressure::Low);
+            assert_eq!(pressure, Pressure::Low);
+        });
+        assert_eq!(allocations.count_total, 0);
+        connection.write(b".");
+        data.len()
+    }));
+    let mut client = world.client();
+    client.write_all(b"abc").unwrap();
+    assert_eq!(world.receive(&mut client, 17), b"got 3 bytes, Low.");
+    let id = world.seen().opened[0];
+    let mut connection = world.context().connection(id).unwrap();
+    assert_eq!(writeln!(connection, "{:1000}|", ""), Pressure::Low);
+    write!(connection, "a {Half} is the end");
+    assert_eq!(write!(connection, "{:65535}", ""), Pressure::High);
+    connection.finish();
+    assert_eq!(write!(connection, "late"), Pressure::Closed);
+    let (bytes, _) = world.receive_to_end(&mut client);
+    let expected = format!("{:1000}|\na half{:65535}", "", "");
+    assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+}
+
+#[test]
+fn an_output_takes_all_parts_of_a_vectored_write_at_once() {
+    let mut world = World::new();
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        let parts = [b"".as_slice(), b"one ", b"", data, b" three"].map(IoSlice::new);
+        let (_, mut output) = connection.split();
+        assert_eq!(output.write_vectored(&parts).unwrap(), 13);
+        connection.finish();
+        let (_, mut output) = connection.split();
+        let error = output.write_vectored(&parts).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        data.len()
+    }));
+    let mut client = world.client();
+    client.write_all(b"two").unwrap();
+    let (bytes, end) = world.receive_to_end(&mut client);
+    assert_eq!(
+        (bytes.as_slice(), end.is_ok()),
+        (b"one two three".as_slice(), true)
+    );
 }
 
 #[test]

@@ -142,6 +142,27 @@ fn a_refused_datagram_on_a_connected_socket_does_not_end_the_loop() {
 }
 
 #[test]
+fn a_datagram_behind_a_refusal_is_not_left_behind() {
+    let mut world = World::new();
+    let dead = UdpSocket::bind(loopback()).unwrap();
+    let peer = dead.local_addr().unwrap();
+    drop(dead);
+    let options = UdpOptions {
+        connect_to: Some(peer),
+        ..UdpOptions::new(loopback())
+    };
+    let id = world.context().bind_udp(&options).unwrap();
+    let address = world.context().udp_addr(id).unwrap();
+    world.settle();
+    // Both are there before the poll: one event tells of them, and the first receive has the refusal.
+    let sent = world.context().send_to(id, peer, b"anybody?");
+    assert_eq!(sent, SendOutcome::Sent);
+    let peer = UdpSocket::bind(peer).unwrap();
+    assert_eq!(ask(&mut world, &peer, address, b"here I am"), b"here I am");
+    assert_eq!(world.stats().datagram_errors, 1);
+}
+
+#[test]
 fn a_turn_receives_no_more_than_its_budget_and_goes_on_in_the_next() {
     let mut world = World::with(Limits {
         datagram_budget: 2,

@@ -82,7 +82,8 @@ pub(crate) struct Serve {
     pub(crate) framing: Framing,
     /// The longest frame in bytes, its prefix not counted; never over what the prefix can say.
     pub(crate) max_frame: NonZeroU32,
-    /// Connections at a time, over all threads; `None`: what the descriptor limit allows.
+    /// Connections at a time, over all threads, at least one for each; `None`: what the descriptor limit
+    /// allows.
     pub(crate) max_connections: Option<NonZeroU32>,
     /// Silence after which a connection is closed; `None`: never.
     pub(crate) idle_timeout: Option<Duration>,
@@ -155,6 +156,15 @@ impl TryFrom<args::Serve> for Serve {
             return Err(Failure::usage(format!(
                 "--threads must be at most {}",
                 Count(MAX_THREADS.into())
+            )));
+        }
+        if let Some(most) = typed.max_connections
+            && most < typed.threads
+        {
+            return Err(Failure::usage(format!(
+                "--max-connections {most} is under --threads {}: each thread takes connections of its \
+                 own",
+                typed.threads
             )));
         }
         Ok(Serve {

@@ -16,18 +16,23 @@
 //! | `connect/dial` | each address of a name in its turn |
 //! | `connect/input`, `connect/output` | the threads of standard input and output, with their bounds |
 //! | `connect/lines` | input as lines |
+//! | `connect/screen` | output as a terminal may be shown it |
+//! | `connect/outbox` | lines on their way out as datagrams |
 
 mod datagrams;
 mod dial;
 mod input;
 mod lines;
+mod outbox;
 mod output;
+mod screen;
 mod stream;
 
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use oread::escape::Escaped;
 use oread::{Handler, Limits, Reactor};
 
 use self::datagrams::Talker;
@@ -47,13 +52,16 @@ enum Message {
     InputEnd(Option<io::Error>),
     /// Standard output has room again.
     Room,
-    /// Standard output can't be written any more.
-    OutputFailed(io::Error),
+    /// Standard output can't be written any more; [`Output::finish`] says why.
+    OutputFailed,
 }
 
 /// Messages there can be at a time: the buffers of input and its end, room, a failure. With room for
 /// more than that, the mailbox is never full.
 const MAILBOX: usize = 2 * (input::BUFFERS + 3);
+
+/// Bytes of a message that a log line shows, as in a server's.
+const SHOWN: usize = 256;
 
 /// Pending output at which standard input is read no more: as much as all its buffers hold.
 const HIGH_WATER: usize = input::BUFFERS * input::SIZE;
@@ -91,8 +99,7 @@ fn stream(connect: &Connect, dialer: Dialer) -> Result<(), Failure> {
         }
         turn(&mut reactor, &mut client)?;
     };
-    client.output.finish();
-    result
+    result.and(client.output.finish())
 }
 
 /// Talks over UDP.
@@ -117,9 +124,16 @@ fn talk(
         turn(&mut reactor, &mut talker)?;
         talker.look_for_errors(reactor.context());
     };
-    talker.tell_lost();
-    talker.output.finish();
-    result
+    result.and(talker.finish())
+}
+
+/// Logs a message, or in raw framing a piece of the stream, if anybody asked for that.
+fn log_message(what: &str, peer: Option<SocketAddr>, bytes: &[u8]) {
+    if let Some(peer) = peer
+        && log::log_enabled!(log::Level::Trace)
+    {
+        log::trace!("{what} {peer}: {}", Escaped::new(bytes).limit(SHOWN));
+    }
 }
 
 fn reactor<H: Handler>(limits: Limits) -> Result<Reactor<H>, Failure> {

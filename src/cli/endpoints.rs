@@ -204,7 +204,7 @@ fn public_udp(typed: &HostPort, address: SocketAddr) -> Failure {
     let meaning = if typed.numeric().is_some() {
         String::new()
     } else {
-        format!(", which is {address}")
+        format!(", which is {address},")
     };
     Failure::usage(format!(
         "UDP on {typed}{meaning} is open to other machines, and echo over UDP can be abused: a \

@@ -3,10 +3,15 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::failure::Failure;
+
+/// How long until an output that takes nothing for now is tried again.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// Writes `text` to standard output, all of it at once.
 ///
@@ -26,8 +31,33 @@ pub(crate) fn say_or_drop(text: &str) {
 
 fn write(text: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes())?;
-    output.flush()
+    write_all(&mut output, text.as_bytes())?;
+    until_taken(|| output.flush())
+}
+
+/// Writes all of `bytes` to an output that is shared with other programs, one of which may have made it
+/// non-blocking: it is then tried again and again.
+///
+/// # Errors
+/// Any other.
+pub(crate) fn write_all(output: &mut impl io::Write, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match until_taken(|| output.write(bytes))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => bytes = &bytes[count..],
+        }
+    }
+    Ok(())
+}
+
+fn until_taken<T>(mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match write() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(AGAIN),
+            result => return result,
+        }
+    }
 }
 
 /// An event as a line of JSON: `{"event":"name",...}`, the fields in the order they were added.

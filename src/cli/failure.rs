@@ -71,10 +71,10 @@ impl Failure {
             return failure;
         }
         match error.kind() {
-            io::ErrorKind::AddrInUse => Failure::runtime(format!(
-                "{failed}: the address is in use, another program has it"
-            ))
-            .hint("choose another port, or port 0 for any that is free"),
+            io::ErrorKind::AddrInUse => {
+                Failure::runtime(format!("{failed}: the address is in use"))
+                    .hint("choose another port, or port 0 for any that is free")
+            }
             io::ErrorKind::AddrNotAvailable => Failure::runtime(format!(
                 "{failed}: {} is not an address of this machine",
                 address.ip()
@@ -157,6 +157,11 @@ impl Failure {
         };
         Failure::runtime(format!("{failed}: this machine has no {family}"))
             .hint(format!("use {other} address"))
+    }
+
+    /// What failed and why, on one line, without what to try: for a log line, where the program goes on.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// The exit code.

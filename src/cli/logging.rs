@@ -10,7 +10,8 @@ use log::{Level, LevelFilter};
 use super::check::Verbosity;
 
 /// Starts the logger. `RUST_LOG`, where it is set and not empty, decides alone; else `verbosity`
-/// does, for what the program and the library say, and nothing else speaks.
+/// does, for what the program and the library say, and nothing else speaks. `RUST_LOG_STYLE` is heeded
+/// either way.
 pub(crate) fn init(verbosity: Verbosity) {
     let mut builder = Builder::new();
     builder.format(|line, record| {
@@ -27,6 +28,10 @@ pub(crate) fn init(verbosity: Verbosity) {
         builder.parse_env(Env::default());
     } else {
         builder.filter_module("oread", level(verbosity));
+        // It stands beside RUST_LOG, and does not need it.
+        if let Ok(style) = std::env::var("RUST_LOG_STYLE") {
+            builder.parse_write_style(&style);
+        }
     }
     // It fails only when there is a logger already, and one is enough.
     let _ = builder.try_init();

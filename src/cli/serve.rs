@@ -83,9 +83,9 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
     {
         log::error!("the thread that prints the counters panicked");
     }
-    events::say_or_drop(&report.summary(&ended.totals, started.elapsed(), ended.cut));
+    let told = events::say(&report.summary(&ended.totals, started.elapsed(), ended.cut));
     match ended.lost {
-        None => Ok(()),
+        None => told,
         Some(Lost { index, why }) => Err(Failure::runtime(format!("thread {index} failed: {why}"))),
     }
 }
@@ -131,7 +131,24 @@ struct AllEnded {
 }
 
 /// What one reactor's thread comes to.
-type Outcome = Result<(Totals, usize), String>;
+#[derive(Debug)]
+struct Outcome {
+    /// Its counters, also when it failed.
+    totals: Totals,
+    cut: usize,
+    failed: Option<String>,
+}
+
+impl Outcome {
+    /// Of a reactor that never ran, or that has taken its counters with it.
+    fn failed(why: String) -> Outcome {
+        Outcome {
+            totals: Totals::default(),
+            cut: 0,
+            failed: Some(why),
+        }
+    }
+}
 
 /// Runs all reactors to their end: the first one here, each other one in a thread of its own.
 fn run_all(mut first: Unit, others: Vec<Unit>) -> Result<AllEnded, Failure> {
@@ -154,47 +171,42 @@ fn run_all(mut first: Unit, others: Vec<Unit>) -> Result<AllEnded, Failure> {
         lead.drain_others();
         ended.lost = lead.lost.take();
     }
-    let mut settle = |index, outcome: Outcome| match outcome {
-        Ok((totals, cut)) => {
-            ended.totals.add(&totals);
-            ended.cut += cut;
-        }
-        Err(why) => {
+    let mut settle = |index, outcome: Outcome| {
+        ended.totals.add(&outcome.totals);
+        ended.cut += outcome.cut;
+        if let Some(why) = outcome.failed {
             ended.lost.get_or_insert(Lost { index, why });
         }
     };
     settle(0, outcome);
     for (index, thread) in threads.into_iter().enumerate() {
         let outcome = thread.join();
-        settle(
-            index + 1,
-            outcome.unwrap_or_else(|_| Err("it panicked".to_owned())),
-        );
+        let panicked = |_| Outcome::failed("it panicked".to_owned());
+        settle(index + 1, outcome.unwrap_or_else(panicked));
     }
     Ok(ended)
 }
 
 /// Runs one reactor to its end.
 fn run_one(unit: &mut Unit) -> Outcome {
-    match unit.reactor.run(&mut unit.server) {
-        Ok(ended) => {
-            let cut = match ended {
-                Ended::Drained { cut } => cut,
-                Ended::Stopped => 0,
-            };
-            Ok((unit.server.totals(unit.reactor.context()), cut))
-        }
-        Err(error) => Err(poll_failed(&error)),
+    let ended = unit.reactor.run(&mut unit.server);
+    Outcome {
+        totals: unit.server.totals(unit.reactor.context()),
+        cut: match ended {
+            Ok(Ended::Drained { cut }) => cut,
+            Ok(Ended::Stopped) | Err(_) => 0,
+        },
+        failed: ended.err().map(|error| poll_failed(&error)),
     }
 }
 
 /// Runs a reactor that is not the first one.
 fn run_other(mut unit: Unit, mut alarm: Alarm) -> Outcome {
-    let started = unit.server.start(unit.reactor.context());
-    let outcome = started
-        .map_err(|error| poll_failed(&error))
-        .and_then(|()| run_one(&mut unit));
-    alarm.why = outcome.as_ref().err().cloned();
+    let outcome = match unit.server.start(unit.reactor.context()) {
+        Ok(()) => run_one(&mut unit),
+        Err(error) => Outcome::failed(poll_failed(&error)),
+    };
+    alarm.why = outcome.failed.clone();
     outcome
 }
 

@@ -41,6 +41,9 @@ impl Signals {
     /// Exit code 1: the system refuses a handler or a pipe.
     pub(crate) fn install() -> Result<Signals, Failure> {
         let install = || -> io::Result<Pipe> {
+            // First of all, so that no signal finds a handler that tells nobody: it would be lost, and
+            // the next one would count as the second.
+            let pipe = Pipe::new([SIGINT, SIGTERM])?;
             // Actions run in the order in which they were registered: the exit sees the flag of an
             // earlier signal, of either kind, and not yet that of this one. 128 + number is what
             // shells say of a death by signal.
@@ -49,7 +52,7 @@ impl Signals {
                 flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&seen))?;
                 flag::register(signal, Arc::clone(&seen))?;
             }
-            Pipe::new([SIGINT, SIGTERM])
+            Ok(pipe)
         };
         install().map(Signals).map_err(|error| {
             Failure::runtime(format!(

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use parse_size::{ByteSuffix, Config};
 
-/// The longest duration that is taken. A deadline is a sum with the time of now, and must not
-/// overflow; and what is over a year is a slip of the keyboard.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The longest duration that is taken: the reactor's timers reach no further than 2^31 milliseconds, and
+/// what is longer would silently be cut to that.
+const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
 /// A size in bytes: `4096`, `10k` (10,000), `64KiB` (65,536), `1MiB`.
 ///
@@ -53,13 +53,13 @@ pub(crate) fn count(text: &str) -> Result<NonZeroU32, String> {
 /// A duration that may be 0: `250ms`, `5s`, `1m 30s`.
 ///
 /// # Errors
-/// Words on what is wrong: no duration, or more than a year.
+/// Words on what is wrong: no duration, or more than 24 days.
 pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|_| {
         "not a duration; write a number with a unit, as in 250ms, 5s or 1m30s".to_owned()
     })?;
     if duration > LONGEST {
-        return Err("must be at most a year".to_owned());
+        return Err("must be at most 24 days".to_owned());
     }
     Ok(duration)
 }
@@ -180,11 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn durations_need_a_unit_and_end_at_a_year() {
+    fn durations_need_a_unit_and_end_where_the_timers_do() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("365days"), Ok(LONGEST));
-        assert!(duration("366days").unwrap_err().contains("at most a year"));
+        assert_eq!(duration("24days"), Ok(LONGEST));
+        assert!(duration("25days").unwrap_err().contains("at most 24 days"));
+        // Nothing that is taken is cut by the timers.
+        assert!(i32::try_from(LONGEST.as_millis()).is_ok());
         for text in ["", "5", "soon", "-1s"] {
             assert!(
                 duration(text).unwrap_err().contains("not a duration"),

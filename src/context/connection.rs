@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::CloseReason;
 use crate::link::{Link, Phase, Pressure, Shared};
-use crate::net::TcpStream;
+use crate::net::{self, TcpStream};
 use crate::options::Keepalive;
 use crate::token::ConnectionId;
 
@@ -16,8 +16,9 @@ use super::{Context, Slot};
 /// A connection, lent to a callback: its session, its output, its end.
 ///
 /// What is written to the connection whose callback runs is gathered and leaves in one system call when the callback
-/// returns; a large write goes out at once, straight from the caller's slice. What is written to any other connection
-/// is queued, and goes out before the next poll.
+/// returns. What is written to any other connection is queued, and goes out before the next poll. A large write (more than
+/// [`Limits::gather`](crate::Limits::gather)) goes out at once in both cases, straight from the caller's slice, and only what
+/// the socket doesn't take is queued.
 pub struct Connection<'a, S> {
     context: &'a mut Context<S>,
     index: u32,
@@ -116,6 +117,21 @@ impl<'a, S> Connection<'a, S> {
         pressure
     }
 
+    /// Writes formatted text: this is what `write!(connection, ...)` and `writeln!` call. Like [`Connection::write`] it never
+    /// fails, and nothing is allocated on the way. The text ends early where a value's own formatting fails, as std's never
+    /// do.
+    ///
+    /// ```
+    /// # fn reply(connection: &mut oread::Connection<'_, ()>, value: &str) {
+    /// write!(connection, "${}\r\n{value}\r\n", value.len());
+    /// # }
+    /// ```
+    pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Pressure {
+        // Only a value's own formatting can fail here.
+        let _ = fmt::Write::write_fmt(&mut Text(self), text);
+        self.pressure()
+    }
+
     /// How the pending output stands.
     #[must_use]
     pub fn pressure(&self) -> Pressure {
@@ -130,8 +146,8 @@ impl<'a, S> Connection<'a, S> {
 
     /// Reads no more, and gives the handler neither data nor the peer's end, until [`Connection::resume`].
     ///
-    /// A connection that breaks while it's paused is closed when it's written to or resumed: what the peer sent before may
-    /// still be wanted.
+    /// A connection that breaks while it's paused is closed when it's resumed, or by its timeouts: what the peer sent before
+    /// may still be wanted. Once a write has failed, further ones say [`Pressure::Closed`].
     pub fn pause(&mut self) {
         self.slot_mut().link.pause();
     }
@@ -189,13 +205,13 @@ impl<'a, S> Connection<'a, S> {
         self.slot().link.phase() == Phase::Open
     }
 
-    /// The peer's address, asked of the system.
+    /// The peer's address, asked of the system; a v4-mapped one as IPv4, as everywhere.
     ///
     /// # Errors
     /// `NotConnected` after a reset, and while the connection is not established. Who wants to print the address at the
     /// end keeps it in the session, from [`Handler::on_accept`](crate::Handler::on_accept).
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.slot().link.stream().peer_addr()
+        self.slot().link.stream().peer_addr().map(net::canonical)
     }
 
     /// Our own address on this connection, asked of the system.
@@ -203,7 +219,7 @@ impl<'a, S> Connection<'a, S> {
     /// # Errors
     /// As the system gives them.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.slot().link.stream().local_addr()
+        self.slot().link.stream().local_addr().map(net::canonical)
     }
 
     /// Sends small writes at once, or lets the system gather them (`TCP_NODELAY`).
@@ -234,6 +250,16 @@ impl<S> fmt::Debug for Connection<'_, S> {
             .field("id", &self.id())
             .field("phase", &self.slot().link.phase())
             .finish_non_exhaustive()
+    }
+}
+
+/// What [`Connection::write_fmt`] formats into.
+struct Text<'c, 'a, S>(&'c mut Connection<'a, S>);
+
+impl<S> fmt::Write for Text<'_, '_, S> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
     }
 }
 
@@ -269,6 +295,15 @@ impl io::Write for Output<'_> {
             Pressure::Closed => Err(io::ErrorKind::BrokenPipe.into()),
             Pressure::Low | Pressure::High => Ok(bytes.len()),
         }
+    }
+
+    /// Takes all of all `parts`, where the default would take the first one that isn't empty.
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut count = 0;
+        for part in parts {
+            count += self.write(part)?;
+        }
+        Ok(count)
     }
 
     /// Does nothing: what is written goes out when the callback returns.

@@ -31,10 +31,7 @@ impl Accept for TcpListener {
     fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = TcpListener::accept(self)?;
         // A v4 caller on a dual-stack listener is a v4 caller, in limits and in logs.
-        Ok((
-            stream,
-            SocketAddr::new(peer.ip().to_canonical(), peer.port()),
-        ))
+        Ok((stream, net::canonical(peer)))
     }
 }
 
@@ -55,8 +52,9 @@ impl<S> Context<S> {
     ///
     /// # Errors
     /// `AddrInUse`, `AddrNotAvailable` (not an address of this machine), `PermissionDenied` (a port below 1024), and what else
-    /// the system gives.
+    /// the system gives. `NotConnected`: the reactor drains.
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
+        self.may_begin()?;
         let listener = TcpListener::listen(options)?;
         self.add_listener(listener)
     }
@@ -64,8 +62,9 @@ impl<S> Context<S> {
     /// Takes over a listener that is bound and listening already: from a supervisor, or from another process.
     ///
     /// # Errors
-    /// As the system gives them when it can't be made non-blocking or polled.
+    /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the reactor drains.
     pub fn adopt_listener(&mut self, listener: std::net::TcpListener) -> io::Result<ListenerId> {
+        self.may_begin()?;
         let listener = TcpListener::from_std(listener)?;
         self.add_listener(listener)
     }
@@ -139,6 +138,7 @@ impl<S> Context<S> {
     /// # Errors
     /// As [`Context::listen`].
     pub fn bind_udp(&mut self, options: &UdpOptions) -> io::Result<UdpId> {
+        self.may_begin()?;
         let socket = UdpSocket::bind(options)?;
         self.add_udp(socket)
     }
@@ -146,8 +146,9 @@ impl<S> Context<S> {
     /// Takes over a UDP socket that is bound, and perhaps connected, already.
     ///
     /// # Errors
-    /// As the system gives them when it can't be made non-blocking or polled.
+    /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the reactor drains.
     pub fn adopt_udp(&mut self, socket: std::net::UdpSocket) -> io::Result<UdpId> {
+        self.may_begin()?;
         let socket = UdpSocket::from_std(socket)?;
         self.add_udp(socket)
     }
@@ -208,25 +209,31 @@ impl<S> Context<S> {
         }
     }
 
+    /// Whether anything new may come into this reactor: a drain would wait for it, or never end.
+    fn may_begin(&self) -> io::Result<()> {
+        if self.drain == Drain::No {
+            return Ok(());
+        }
+        let why = "the reactor is draining: nothing new is opened";
+        Err(io::Error::new(io::ErrorKind::NotConnected, why))
+    }
+
     /// Whether there's room for another connection in this reactor's life.
     fn may_open(&self) -> io::Result<()> {
-        if self.drain != Drain::No {
-            let why = "the reactor is draining: nothing new is opened";
-            return Err(io::Error::new(io::ErrorKind::NotConnected, why));
-        }
+        self.may_begin()?;
         if self.has_room() {
             return Ok(());
         }
         let why = format!(
             "{} connections are open, as many as allowed",
-            self.slots.len()
+            self.slots.len() + self.awaited
         );
         Err(io::Error::new(io::ErrorKind::QuotaExceeded, why))
     }
 
     /// Whether another connection may be opened.
     pub(crate) fn has_room(&self) -> bool {
-        self.slots.len() < self.shared.limits.max_connections
+        self.slots.len() + self.awaited < self.shared.limits.max_connections
     }
 
     /// Gives a stream its slot and has it polled.

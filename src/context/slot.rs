@@ -151,6 +151,10 @@ impl<S> Context<S> {
             Phase::Closed => return Overdue::Nothing,
             Phase::Open | Phase::Closing => {}
         }
+        // What somebody else has written in this very turn hasn't been driven yet, and bears no mark but that of the
+        // buffers' last user.
+        self.watch_output(index);
+        let slot = &mut self.slots[index as usize];
         let closing = slot.link.phase() == Phase::Closing;
         let idle = (slot.idle_timeout > 0).then(|| slot.active.wrapping_add(slot.idle_timeout));
         let write = match (slot.link.mark(), write_timeout) {

@@ -82,7 +82,8 @@ impl<S: Stream> Link<S> {
             self.sever(shared, CloseReason::Reset);
             return;
         }
-        if self.phase == Phase::Open && self.flags & flag::DRAINING != 0 && self.has_answered() {
+        if self.is_to_drain() {
+            // It's past its last words; see `has_drained`.
             self.close(shared, CloseReason::Drained);
         }
         match self.phase {
@@ -97,9 +98,33 @@ impl<S: Stream> Link<S> {
         }
     }
 
+    /// Whether a drain is to close the link now.
+    fn is_to_drain(&self) -> bool {
+        self.phase == Phase::Open && self.flags & flag::DRAINING != 0 && self.has_answered()
+    }
+
+    /// With no output pending: whether a drain is to close the link now, and the handler may still say something.
+    pub(super) fn has_drained(&self) -> bool {
+        self.is_to_drain() && self.takes_output()
+    }
+
     /// Whether the handler knows that the peer has finished.
     fn is_told(&self) -> bool {
         self.flags & flag::EOF_TOLD != 0
+    }
+
+    /// After the peer's end, when an event says that writing is over too: asks the socket whether the peer has reset the
+    /// connection. Nothing else would tell a handler that has yet to answer: no read is made any more.
+    pub(super) fn look_for_reset(&mut self, shared: &mut Shared) {
+        let said = self.readiness.contains(Readiness::WRITE_CLOSED);
+        if !said || !self.is_told() || self.phase != Phase::Open {
+            return;
+        }
+        // Should the event have lied, the next one is believed anew.
+        self.readiness = self.readiness.without(Readiness::WRITE_CLOSED);
+        if let Ok(Some(error)) | Err(error) = self.stream.take_error() {
+            self.sever(shared, CloseReason::from_error(&error));
+        }
     }
 
     /// Whether nothing that has arrived is still to be answered, as far as the handler lets itself be asked.

@@ -40,15 +40,16 @@ impl<S: Stream> Link<S> {
         self.readiness = self.readiness.without(READ_SIDE);
     }
 
-    /// How much of a read buffer of `size` bytes one read may use.
+    /// How much of a read buffer of `size` bytes one read may use: no more than may be kept, should the handler consume
+    /// none of it.
     #[inline]
     fn room(&self, shared: &Shared, size: usize) -> usize {
-        match &self.buffers {
-            None => size,
-            Some(buffers) => size
-                .min(shared.limits.max_input.saturating_sub(buffers.input.len()))
-                .max(1),
-        }
+        let kept = match &self.buffers {
+            None => 0,
+            Some(buffers) => buffers.input.len(),
+        };
+        size.min(shared.limits.max_input.saturating_sub(kept))
+            .max(1)
     }
 
     /// New bytes: alone they are lent from the read buffer, behind kept ones they are added to those.

@@ -70,6 +70,8 @@ pub(super) struct Script<const SHORT: bool> {
     pub(super) calls: Calls,
     /// What [`Stream::shutdown_write`] fails with.
     pub(super) fin_fails: Option<Errno>,
+    /// What [`Stream::take_error`] has to tell, once.
+    pub(super) error: Option<Errno>,
     /// Interruptions that later calls will see, because this one had bytes to give.
     owed_interruptions: usize,
     /// The end or an error was read: whoever reads again is lost.
@@ -95,6 +97,7 @@ impl<const SHORT: bool> Script<SHORT> {
             read: 0,
             calls: Calls::default(),
             fin_fails: None,
+            error: None,
             owed_interruptions: 0,
             read_over: false,
             write_broken: false,
@@ -285,6 +288,10 @@ impl<const SHORT: bool> Stream for Script<SHORT> {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.calls.fins += 1;
         self.fin_fails.map_or(Ok(()), |errno| Err(errno.into()))
+    }
+
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        Ok(self.error.take().map(io::Error::from))
     }
 
     fn reset_on_close(&mut self) -> io::Result<()> {

@@ -33,8 +33,8 @@ impl<S: Stream> Link<S> {
         self.write_slow(shared, bytes, true)
     }
 
-    /// Writes `bytes` to a connection from outside its callback: they are queued, and its owner must call
-    /// [`Link::next`] soon.
+    /// Writes `bytes` to a connection from outside its callback: they are queued until its owner calls [`Link::next`], which
+    /// it must soon, or go out at once where they are many.
     pub(crate) fn write_later(&mut self, shared: &mut Shared, bytes: &[u8]) -> Pressure {
         self.write_slow(shared, bytes, false)
     }
@@ -47,8 +47,10 @@ impl<S: Stream> Link<S> {
             shared.stats.dropped += bytes.len() as u64;
             return Pressure::Closed;
         }
-        if !current || self.phase == Phase::Connecting {
+        if self.phase == Phase::Connecting {
             self.queue(shared, bytes);
+        } else if !current {
+            self.send_later(shared, bytes);
         } else if self.has_output() {
             // What was gathered before output came to be pending is part of it: see `send`.
             debug_assert!(shared.gathered.is_empty(), "gathered behind pending output");
@@ -110,6 +112,20 @@ impl<S: Stream> Link<S> {
         self.send_gathered(shared, count, &[]);
     }
 
+    /// Queues a few bytes, which somebody else's callback may add to, and sends many at once if they are the next to go. To
+    /// queue those as well would copy every large message that goes from one connection to another, and put the link under
+    /// pressure that the socket knows nothing of.
+    fn send_later(&mut self, shared: &mut Shared, bytes: &[u8]) {
+        if bytes.len() > shared.limits.gather && self.may_write() {
+            // The owner learns of it as of old output: no callback of this link's is running.
+            self.flags |= flag::MOVED;
+            // What is gathered meanwhile is another link's.
+            self.send_slices(shared, &[], bytes);
+        } else {
+            self.queue(shared, bytes);
+        }
+    }
+
     /// Sends what is gathered and then `more`, in one system call where the socket takes it all, and queues what it doesn't
     /// take. The alternative, to queue first and write from the queue, would copy every large message once.
     pub(super) fn send(&mut self, shared: &mut Shared, more: &[u8]) {
@@ -120,8 +136,12 @@ impl<S: Stream> Link<S> {
     fn send_gathered(&mut self, shared: &mut Shared, sent: usize, more: &[u8]) {
         // Taken out while it's sent: what comes of a write is noted in `shared`.
         let mut gathered = std::mem::replace(&mut shared.gathered, Gather::new(0));
-        let mut first = &gathered.bytes()[sent..];
-        let mut second = more;
+        self.send_slices(shared, &gathered.bytes()[sent..], more);
+        gathered.clear();
+        shared.gathered = gathered;
+    }
+
+    fn send_slices(&mut self, shared: &mut Shared, mut first: &[u8], mut second: &[u8]) {
         while first.len() + second.len() > 0 && self.may_write() {
             let attempt = match (first.is_empty(), second.is_empty()) {
                 (false, false) => nonblocking::write_two(&mut self.stream, first, second),
@@ -138,8 +158,6 @@ impl<S: Stream> Link<S> {
                 self.queue(shared, rest);
             }
         }
-        gathered.clear();
-        shared.gathered = gathered;
     }
 
     /// Whether an attempt to write makes sense: nothing older is waiting, and the socket has not said "not now".

@@ -16,7 +16,19 @@ mod testing;
 mod udp;
 mod waker;
 
+use std::net::SocketAddr;
+
 pub(crate) use poll::{Events, Poll};
 pub(crate) use tcp::{TcpListener, TcpStream, dial};
 pub(crate) use udp::UdpSocket;
 pub(crate) use waker::{Waker, Woken};
+
+/// `address` with a v4-mapped one as the IPv4 address that it is. Any other keeps all it has: without its scope nobody
+/// can be reached at a link-local address.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    let v4 = match address {
+        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped(),
+        SocketAddr::V4(_) => None,
+    };
+    v4.map_or(address, |v4| SocketAddr::new(v4.into(), address.port()))
+}

@@ -2,7 +2,7 @@
 
 use std::io;
 #[cfg(not(mio_unsupported_force_poll_poll))]
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use mio::event::Source;
@@ -190,6 +190,13 @@ fn forgotten(result: io::Result<()>) -> io::Result<()> {
 
 /// The selector's own descriptor is readable when something is ready, so that one loop can be
 /// nested in another. There is none with poll(2).
+#[cfg(not(mio_unsupported_force_poll_poll))]
+impl AsFd for Poll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.registry().as_fd()
+    }
+}
+
 #[cfg(not(mio_unsupported_force_poll_poll))]
 impl AsRawFd for Poll {
     fn as_raw_fd(&self) -> RawFd {

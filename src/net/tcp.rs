@@ -148,6 +148,10 @@ impl Stream for TcpStream {
         self.0.shutdown(Shutdown::Write)
     }
 
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        self.0.take_error()
+    }
+
     fn reset_on_close(&mut self) -> io::Result<()> {
         // Lingering for no time at all.
         let linger = libc::linger {
@@ -357,7 +361,14 @@ mod tests {
     #[test]
     fn more_connections_than_the_usual_128_may_wait_to_be_accepted() {
         let listener = TcpListener::listen(&loopback()).unwrap();
-        let waiting = listener.backlog().unwrap().min(300);
+        let most = TcpListener::listen(&ListenOptions {
+            backlog: u32::MAX,
+            ..loopback()
+        });
+        // As many as the system allows, up to 4,096.
+        let backlog = listener.backlog().unwrap();
+        assert_eq!(backlog, most.unwrap().backlog().unwrap().min(4096));
+        let waiting = backlog.min(300);
         let options = ConnectOptions::new(listener.local_addr().unwrap());
         let mut turns = Loop::new();
         let streams: Vec<_> = (0..waiting as usize)

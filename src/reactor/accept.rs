@@ -50,7 +50,10 @@ impl<H: Handler> Reactor<H> {
 
     /// Asks the handler about a caller, and takes it on.
     fn admit(&mut self, handler: &mut H, stream: TcpStream, caller: &Accepted) {
-        let Some(session) = handler.on_accept(&mut self.context, caller) else {
+        self.context.awaited = 1;
+        let session = handler.on_accept(&mut self.context, caller);
+        self.context.awaited = 0;
+        let Some(session) = session else {
             self.context.shared.stats.refused += 1;
             return;
         };
@@ -62,11 +65,20 @@ impl<H: Handler> Reactor<H> {
             }
             Err((_, error)) => {
                 self.context.shared.stats.refused += 1;
-                log::warn!(
-                    "could not poll a new connection from {}: {error}",
-                    caller.peer
-                );
+                self.warn_of_refusal(caller, &error);
             }
+        }
+    }
+
+    /// The system takes no more registrations, or has no memory for one (epoll_ctl(2): ENOSPC, ENOMEM). Rare, and as often as
+    /// somebody calls.
+    #[cold]
+    fn warn_of_refusal(&mut self, caller: &Accepted, error: &std::io::Error) {
+        if let Some(suppressed) = self.accept_warnings.permit(self.context.clock.elapsed_ms()) {
+            log::warn!(
+                "refused {}, which can't be polled: {error} ({suppressed} more such lines left out)",
+                caller.peer
+            );
         }
     }
 

@@ -12,7 +12,8 @@ use crate::token::{Key, Kind, SourceId, UdpId};
 use super::Reactor;
 
 /// How far [`Reactor::pass`] got with an event.
-enum Pass {
+#[derive(Debug)]
+pub(super) enum Pass {
     /// Nothing is left to do for it.
     All,
     /// One read was made, and the connection at this index is to be driven on.
@@ -53,7 +54,7 @@ impl<H: Handler> Reactor<H> {
     /// The way of most events: a quiet connection has sent something, one read takes it all, and one write answers it. It takes
     /// the same steps of the link as [`Reactor::drive`], at half the instructions.
     #[inline(always)]
-    fn pass(&mut self, handler: &mut H, token: usize) -> Pass {
+    pub(super) fn pass(&mut self, handler: &mut H, token: usize) -> Pass {
         let Some(key) = Key::of_connection(token) else {
             rarely();
             return Pass::None;
@@ -178,6 +179,11 @@ impl<H: Handler> Reactor<H> {
                     link.give_back(&mut context.shared, rest, 0);
                 }
                 Step::Drained => handler.on_drained(&mut Connection::new(context, index)),
+                Step::Closing(reason) => {
+                    handler.on_closing(&mut Connection::new(context, index), reason);
+                    let link = &mut context.slots[index as usize].link;
+                    link.close(&mut context.shared, reason);
+                }
                 Step::Yield => {
                     context.shared.stats.budget_hits += 1;
                     context.enqueue(index);

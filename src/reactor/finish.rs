@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use crate::context::{Drain, Overdue};
+use crate::context::{Connection, Drain, NOBODY, Overdue};
 use crate::error::CloseReason;
+use crate::handle::Mail;
 use crate::handler::Handler;
 use crate::link::{Phase, Tag};
 use crate::timers::Alarm;
@@ -68,14 +69,10 @@ impl<H: Handler> Reactor<H> {
             match overdue {
                 Overdue::Nothing => continue,
                 Overdue::Connecting => slot.link.sever(shared, CloseReason::timed_out()),
-                Overdue::Close(reason) => slot.link.close(shared, reason),
+                Overdue::Close(reason) => self.close_overdue(handler, index, reason),
                 Overdue::Sever(reason) => slot.link.sever(shared, reason),
             }
-            if slot.link.phase() == Phase::Closed {
-                self.context.end(index);
-            } else {
-                self.drive(handler, index);
-            }
+            self.drive(handler, index);
         }
         while let Some(alarm) = self.context.timers.expire(&self.context.clock) {
             match alarm {
@@ -86,26 +83,56 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Takes what other threads have posted, within the budget of a turn.
+    /// Closes a connection at its deadline, after the handler's last words. They go out when it's driven next.
+    fn close_overdue(&mut self, handler: &mut H, index: u32, reason: CloseReason) {
+        let context = &mut self.context;
+        if context.slots[index as usize].link.takes_output() {
+            context.current = index;
+            handler.on_closing(&mut Connection::new(context, index), reason);
+            context.current = NOBODY;
+        }
+        let link = &mut context.slots[index as usize].link;
+        link.close(&mut context.shared, reason);
+    }
+
+    /// Takes what other threads have posted, within the budget of a turn, and no further than a stop.
     #[inline(never)]
     pub(super) fn read_mail(&mut self, handler: &mut H) {
         self.mail = false;
         self.mailbox.heard();
-        let budget = self.context.shared.limits.message_budget;
-        for taken in 0.. {
-            if taken == budget {
-                self.mail = true;
-                break;
+        let mut budget = self.context.shared.limits.message_budget as usize;
+        while budget > 0 {
+            let count = self.mailbox.fetch(budget);
+            if count == 0 {
+                return;
             }
-            let Some(message) = self.mailbox.take() else {
-                break;
-            };
-            self.context.shared.stats.messages += 1;
-            handler.on_message(&mut self.context, message);
+            budget -= count;
+            while let Some(mail) = self.mailbox.next() {
+                match mail {
+                    Mail::Message(message) => self.deliver(handler, message),
+                    Mail::Drain(within) => self.context.drain(within),
+                    Mail::Stop => {
+                        self.stopping = true;
+                        budget = 0;
+                    }
+                }
+            }
         }
-        if let Some(within) = self.mailbox.take_drain() {
-            self.context.drain(within);
+        // There may be more, of which no wake-up will tell.
+        self.mail = true;
+    }
+
+    /// Takes nothing in any more, and delivers what had been accepted: a mailbox full of it at most.
+    fn close_mailbox(&mut self, handler: &mut H) {
+        self.mailbox.close();
+        while let Some(message) = self.mailbox.next_message() {
+            self.deliver(handler, message);
         }
+    }
+
+    fn deliver(&mut self, handler: &mut H, message: H::Message) {
+        self.context.shared.stats.messages += 1;
+        handler.on_message(&mut self.context, message);
     }
 
     /// Removes what is closed, and tells the handler. What its callbacks close comes in the next turn.
@@ -171,6 +198,8 @@ impl<H: Handler> Reactor<H> {
             let budget = self.context.shared.limits.accept_budget;
             for _ in 0..waiting.div_ceil(budget) + 1 {
                 if let Some(slot) = self.context.listeners.get_mut(key.index as usize) {
+                    // Descriptors, or room, may be back since it paused.
+                    slot.acceptor.resume();
                     slot.acceptor.ready();
                     self.accept(handler, key);
                 }
@@ -227,14 +256,18 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// How the run ends, if it does with this turn.
-    pub(super) fn take_end(&mut self) -> Option<Ended> {
-        let nobody_left = self.context.slots.is_empty();
-        match self.context.drain {
-            Drain::Going if nobody_left => return Some(Ended::Drained { cut: 0 }),
-            Drain::Over { cut } if nobody_left => return Some(Ended::Drained { cut }),
-            _ => {}
+    pub(super) fn take_end(&mut self, handler: &mut H) -> Option<Ended> {
+        if self.context.slots.is_empty() {
+            if self.context.drain == Drain::Going {
+                // Nothing is waited for any more, should somebody take another turn.
+                self.context.drain = Drain::Over { cut: 0 };
+            }
+            if let Drain::Over { cut } = self.context.drain {
+                self.close_mailbox(handler);
+                return Some(Ended::Drained { cut });
+            }
         }
-        self.mailbox.take_stop().then_some(Ended::Stopped)
+        std::mem::take(&mut self.stopping).then_some(Ended::Stopped)
     }
 }
 

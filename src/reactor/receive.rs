@@ -1,9 +1,8 @@
 //! Receiving datagrams.
 
-use std::net::SocketAddr;
-
 use crate::context::{Context, Datagrams};
 use crate::handler::Handler;
+use crate::net;
 use crate::nonblocking;
 use crate::token::{Key, Kind, UdpId};
 
@@ -39,9 +38,9 @@ impl<H: Handler> Reactor<H> {
                     }
                     let context = &mut self.context;
                     // A v4 sender to a dual-stack socket is a v4 sender.
-                    let from = received.from;
-                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                    let mut datagram = Datagrams::new(context, id, from, received.to);
+                    let from = net::canonical(received.from);
+                    let to = received.to.map(|to| to.to_canonical());
+                    let mut datagram = Datagrams::new(context, id, from, to);
                     handler.on_datagram(&mut datagram, &self.scratch[..received.len]);
                 }
                 Err(error) if nonblocking::is_blocked(&error) => return,

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::dispatch::Pass;
 use super::*;
 use crate::context::Connection;
 use crate::error::CloseReason;
@@ -130,7 +131,9 @@ fn an_old_event_and_an_old_id_do_not_reach_the_new_tenant_of_a_slot() {
     assert_ne!(new, old);
     // B has data: an event that reached it would make it read.
     b.write_all(b"for b alone").unwrap();
-    reactor.dispatch_one(&mut handler, old.0.token(Kind::Connection), ANYTHING);
+    let token = old.0.token(Kind::Connection);
+    assert!(matches!(reactor.pass(&mut handler, token), Pass::None));
+    reactor.dispatch_one(&mut handler, token, ANYTHING);
     assert_eq!(handler.heard.len(), 1);
     assert!(reactor.context().connection(old).is_none());
     // The same for what waits in the reactor's own queues.
@@ -190,4 +193,22 @@ fn a_listener_that_pauses_again_and_again_keeps_one_timer() {
     }
     assert_eq!(reactor.context.timers.len(), 1);
     reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn a_deadline_set_after_weeks_without_any_is_waited_for() {
+    let (mut reactor, mut handler, _, address) = start();
+    let client = TcpStream::connect(address).unwrap();
+    turn_until(&mut reactor, &mut handler, |h| h.opened.len() == 1);
+    reactor.context.clock.age(Duration::from_secs(25 * 86_400));
+    // It lingers now, for five seconds: long enough for the client to read its last.
+    let id = handler.opened[0];
+    let mut connection = reactor.context().connection(id).unwrap();
+    connection.close(CloseReason::Closed);
+    for _ in 0..3 {
+        reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(handler.closed, []);
+    drop(client);
+    turn_until(&mut reactor, &mut handler, |h| h.closed.len() == 1);
 }

@@ -8,7 +8,7 @@
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,28 @@ use serde_json::Value;
 
 /// How long anything may take: far more than it does, on a machine that has other things to do.
 pub const LONG: Duration = Duration::from_secs(60);
+
+/// How long a program may live that a test has started: it is killed then, so that whoever reads its output
+/// comes to the end of that, and fails.
+const LIFE: Duration = Duration::from_secs(300);
+
+/// Kills a process that lives too long; dropped, it leaves the process alone.
+struct Watchdog {
+    _held: Sender<()>,
+}
+
+impl Watchdog {
+    fn of(child: &Child) -> Watchdog {
+        let (held, dropped) = mpsc::channel();
+        let pid = child.id();
+        thread::spawn(move || {
+            if dropped.recv_timeout(LIFE) == Err(RecvTimeoutError::Timeout) {
+                signal(pid, "KILL");
+            }
+        });
+        Watchdog { _held: held }
+    }
+}
 
 /// The program, with a subcommand.
 pub fn oread(subcommand: &str) -> Command {
@@ -54,6 +76,7 @@ pub struct Server {
     events: BufReader<ChildStdout>,
     log: Receiver<String>,
     reader: Option<JoinHandle<()>>,
+    _watchdog: Watchdog,
     /// The `listening` events.
     pub listening: Vec<Value>,
     /// The `ready` event.
@@ -108,6 +131,7 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let watchdog = Watchdog::of(&child);
         let mut events = BufReader::new(child.stdout.take().unwrap());
         let (sender, log) = mpsc::channel();
         let errors = BufReader::new(child.stderr.take().unwrap());
@@ -135,6 +159,7 @@ impl Server {
                     events,
                     log,
                     reader: Some(reader),
+                    _watchdog: watchdog,
                     listening,
                     ready: event,
                 };
@@ -230,6 +255,7 @@ pub struct Client {
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     stderr: Option<JoinHandle<String>>,
+    _watchdog: Watchdog,
 }
 
 impl Client {
@@ -258,6 +284,7 @@ impl Client {
             stdin: child.stdin.take(),
             stdout: BufReader::new(child.stdout.take().unwrap()),
             stderr: Some(stderr),
+            _watchdog: Watchdog::of(&child),
             child,
         }
     }

@@ -37,6 +37,8 @@ pub struct Seen {
     pub rests: Vec<Vec<u8>>,
     /// Calls of `on_drained`.
     pub drained: usize,
+    /// Connections that were about to be closed, and why.
+    pub closing: Vec<(ConnectionId, CloseReason)>,
     /// Keys of timers that fired.
     pub timers: Vec<u64>,
     /// Messages in the order in which they came.
@@ -66,6 +68,7 @@ pub struct Probe {
     pub data: Option<Box<OnData>>,
     pub eof: Option<Box<OnConnection>>,
     pub drained: Option<Box<OnConnection>>,
+    pub closing: Option<Box<OnConnection>>,
     pub close: Option<Box<OnClose>>,
     pub failed: Option<Box<OnClose>>,
     pub timer: Option<Box<OnContext>>,
@@ -139,6 +142,15 @@ impl Handler for Probe {
         self.enter();
         self.seen.drained += 1;
         if let Some(hook) = &mut self.drained {
+            hook(&mut self.seen, connection);
+        }
+        self.busy = false;
+    }
+
+    fn on_closing(&mut self, connection: &mut Connection<'_, Session>, reason: CloseReason) {
+        self.enter();
+        self.seen.closing.push((connection.id(), reason));
+        if let Some(hook) = &mut self.closing {
             hook(&mut self.seen, connection);
         }
         self.busy = false;

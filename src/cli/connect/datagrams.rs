@@ -3,21 +3,38 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ops::ControlFlow;
 use std::time::Duration;
 
-use oread::{Accepted, Connection, Context, Datagrams, Handler, SendOutcome, UdpId, UdpOptions};
+use oread::{
+    Accepted, Connection, Context, Datagrams, Handler, SendOutcome, TimerId, UdpId, UdpOptions,
+};
 
-use super::Message;
 use super::dial::{other_family, source_for};
 use super::input::{Input, unreadable};
-use super::lines::{Line, Lines, quits};
+use super::outbox::{Left, Outbox};
 use super::output::Output;
+use super::{Message, log_message};
 use crate::cli::failure::Failure;
 
 /// The longest payload of a datagram over IPv4: 65,535 bytes less a header of 20 (RFC 791) and one of
 /// 8 (RFC 768).
 const LONGEST: usize = 65_507;
+
+/// Lines that are sent at a time, and their bytes. The next ones follow when all of these are answered, or
+/// after [`PACE`]: not every server answers each. Who sends everything at once loses answers in its own
+/// receive buffer: on Linux that has room for 277 small ones (`net.core.rmem_default`, 208 KiB).
+const BURST: usize = 32;
+const BURST_BYTES: usize = 32 << 10;
+/// As long as a machine with other things to do may need for so few answers.
+const PACE: Duration = Duration::from_millis(10);
+
+/// Bytes of answers that may wait for standard output; what comes beyond them is lost, and counted.
+const UNPRINTED: usize = 1 << 20;
+
+/// The timer that ends the wait for answers.
+const WAITED: u64 = 0;
+/// The timer after which the next lines are sent.
+const PACED: u64 = 1;
 
 /// The client.
 pub(super) struct Talker {
@@ -29,14 +46,20 @@ pub(super) struct Talker {
     /// Whether somebody types the input.
     interactive: bool,
     input: Input,
-    pub(super) output: Output,
-    lines: Lines,
+    output: Output,
+    outbox: Outbox,
+    /// The timer for the next lines, while they wait for it.
+    pacing: Option<TimerId>,
+    /// Datagrams sent since it was set, less those that came.
+    open: usize,
+    /// The timer that ends it all, when all is sent.
+    waited: Option<TimerId>,
     /// The socket, and to whom it is connected.
     socket: Option<(UdpId, SocketAddr)>,
-    /// The last line that was sent, to be sent again when another address is tried.
-    last: Option<Vec<u8>>,
     /// Whether anything has come from the address.
     answered: bool,
+    /// Answers that wait for room at standard output.
+    unprinted: Vec<u8>,
     /// Errors in place of datagrams that were looked at, of those that the reactor has counted.
     errors: u64,
     /// Datagrams that were lost on this side: not sent, or not printed.
@@ -62,10 +85,13 @@ impl Talker {
             interactive,
             input,
             output,
-            lines: Lines::new(LONGEST),
+            outbox: Outbox::new(LONGEST, interactive),
+            pacing: None,
+            open: 0,
+            waited: None,
             socket: None,
-            last: None,
             answered: false,
+            unprinted: Vec::new(),
             errors: 0,
             lost: 0,
             result: None,
@@ -127,85 +153,120 @@ impl Talker {
         let errors = context.stats().datagram_errors;
         if errors > std::mem::replace(&mut self.errors, errors) {
             self.refused(context);
+            self.go_on(context);
         }
     }
 
-    /// Nothing listens there: the name's next address is tried, or it is told.
+    /// Nothing listens there: the name's next address is to get the lines, or it is told.
     fn refused(&mut self, context: &mut Context<()>) {
         let Some((_, peer)) = self.socket else {
             return;
         };
         let failure = Failure::connect(peer, &io::ErrorKind::ConnectionRefused.into());
         if !self.answered && !self.addresses.is_empty() {
-            log::info!("{failure}");
-            match self.next_address(context) {
-                Ok(()) => {
-                    if let Some(last) = self.last.take() {
-                        self.send(context, &last);
-                    }
-                }
-                Err(failure) => self.result = Some(Err(failure)),
+            log::info!("{}", failure.message());
+            if let Err(failure) = self.next_address(context) {
+                self.result = Some(Err(failure));
+                return;
+            }
+            self.lost += self.outbox.send_again();
+            if let Some(timer) = self.waited.take() {
+                context.cancel(timer);
             }
         } else if self.interactive {
-            log::error!("{failure}");
+            log::error!("{}", failure.message());
         } else {
             self.result = Some(Err(failure));
         }
     }
 
-    fn send(&mut self, context: &mut Context<()>, text: &[u8]) {
-        // The refusal of an earlier datagram may come in place of sending this one.
-        for _ in 0..3 {
-            let Some((socket, peer)) = self.socket else {
-                return;
+    /// Sends what has waited for its turn, and sees to the end.
+    fn go_on(&mut self, context: &mut Context<()>) {
+        if let Some(timer) = self.pacing.take() {
+            context.cancel(timer);
+        }
+        let something_to_do = match self.outbox.left() {
+            Left::Something => true,
+            Left::NothingYet => false,
+            Left::NothingEver => self.waited.is_none(),
+        };
+        if self.result.is_none() && something_to_do {
+            self.send_burst(context);
+        }
+    }
+
+    /// Sends the next lines, as many as may be sent at a time.
+    fn send_burst(&mut self, context: &mut Context<()>) {
+        self.open = 0;
+        let mut bytes = BURST_BYTES;
+        for _ in 0..BURST {
+            if bytes == 0 || self.result.is_some() {
+                break;
+            }
+            let Some(line) = self.outbox.next(|piece| self.input.give_back(piece)) else {
+                break;
             };
-            match context.send_to(socket, peer, text) {
-                SendOutcome::Sent => break,
-                SendOutcome::Failed(io::ErrorKind::ConnectionRefused) => self.refused(context),
-                outcome => {
-                    log::debug!("{} bytes are not sent: {outcome:?}", text.len());
-                    self.lost += 1;
-                    break;
+            bytes = bytes.saturating_sub(line.len());
+            self.send(context, line);
+        }
+        if self.result.is_none() {
+            self.result = self.outbox.ending();
+        }
+        if self.outbox.left() == Left::NothingEver {
+            self.waited = Some(context.timer(self.wait, WAITED));
+        } else {
+            self.pacing = Some(context.timer(PACE, PACED));
+        }
+    }
+
+    /// Sends a line. The refusal of an earlier datagram may come in place of that: it waits then, behind
+    /// those that have to be sent again.
+    fn send(&mut self, context: &mut Context<()>, line: Vec<u8>) {
+        let Some((socket, peer)) = self.socket else {
+            return;
+        };
+        match context.send_to(socket, peer, &line) {
+            SendOutcome::Sent => {
+                log_message("sent to", Some(peer), &line);
+                self.open += 1;
+                if !self.answered && !self.addresses.is_empty() {
+                    self.outbox.keep(line);
                 }
+            }
+            SendOutcome::Failed(io::ErrorKind::ConnectionRefused) => {
+                self.outbox.put_back(line);
+                self.refused(context);
+            }
+            outcome => {
+                log::debug!("{} bytes are not sent: {outcome:?}", line.len());
+                self.lost += 1;
             }
         }
-        self.last = (!self.addresses.is_empty()).then(|| text.to_vec());
     }
 
-    /// Sends lines, up to a `q` that was typed, or one of a file or a pipe that can't be sent.
-    fn send_lines(
-        &mut self,
-        context: &mut Context<()>,
-        feed: impl FnOnce(&mut Lines, &mut dyn FnMut(Line<'_>) -> ControlFlow<()>) -> ControlFlow<()>,
-    ) {
-        // Taken out meanwhile: sending takes all of `self`.
-        let mut lines = std::mem::replace(&mut self.lines, Lines::new(0));
-        let flow = feed(&mut lines, &mut |line| {
-            match line {
-                Line::Whole { text, .. } if self.interactive && quits(text) => {
-                    self.result = Some(Ok(()));
-                }
-                Line::Whole { text, .. } => self.send(context, text),
-                Line::TooLong { number, max } => {
-                    let text =
-                        format!("line {number} can't be sent: a datagram has at most {max} bytes");
-                    self.result = Some(Err(Failure::usage(text)));
-                }
+    /// Has standard output print what waits for it, if there is room.
+    fn print(&mut self) {
+        if !self.unprinted.is_empty() {
+            let all = std::mem::take(&mut self.unprinted);
+            if let Err(all) = self.output.offer(all) {
+                self.unprinted = all;
             }
-            match self.result {
-                None => ControlFlow::Continue(()),
-                Some(_) => ControlFlow::Break(()),
-            }
-        });
-        debug_assert_eq!(flow.is_break(), self.result.is_some());
-        self.lines = lines;
+        }
     }
 
-    /// Says what was lost on this side.
-    pub(super) fn tell_lost(&self) {
+    /// Waits until all is printed, and says what was lost on this side.
+    ///
+    /// # Errors
+    /// As [`Output::finish`].
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
         if self.lost > 0 {
-            log::warn!("{} datagrams were not sent, or not printed", self.lost);
+            log::warn!(
+                "datagrams that were not sent, or not printed: {}",
+                self.lost
+            );
         }
+        self.output.offer_last(&self.unprinted);
+        self.output.finish()
     }
 }
 
@@ -222,18 +283,30 @@ impl Handler for Talker {
         data.len()
     }
 
-    fn on_datagram(&mut self, _: &mut Datagrams<'_, ()>, data: &[u8]) {
-        self.answered = true;
-        let mut text = data.to_vec();
-        text.push(b'\n');
-        if !self.output.offer(text) {
+    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, ()>, data: &[u8]) {
+        if !std::mem::replace(&mut self.answered, true) {
+            self.outbox.forget();
+        }
+        log_message("received from", Some(datagram.from()), data);
+        if self.unprinted.len() + data.len() < UNPRINTED {
+            self.unprinted.extend_from_slice(data);
+            self.unprinted.push(b'\n');
+            self.print();
+        } else {
             self.lost += 1;
+        }
+        self.open = self.open.saturating_sub(1);
+        if self.open == 0 {
+            self.go_on(datagram.context());
         }
     }
 
-    /// The wait after the end of the input is over.
-    fn on_timer(&mut self, _: &mut Context<()>, _key: u64) {
-        self.result.get_or_insert(Ok(()));
+    fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
+        if key == WAITED {
+            self.result.get_or_insert(Ok(()));
+            return;
+        }
+        self.go_on(context);
     }
 
     fn on_message(&mut self, context: &mut Context<()>, message: Message) {
@@ -242,17 +315,23 @@ impl Handler for Talker {
         }
         match message {
             Message::Input(buffer) => {
-                self.send_lines(context, |lines, take| lines.push(&buffer, take));
-                self.input.give_back(buffer);
+                self.outbox.add(buffer);
+                if self.pacing.is_none() {
+                    self.go_on(context);
+                }
             }
             Message::InputEnd(None) => {
-                self.send_lines(context, |lines, take| lines.finish(take));
-                context.timer(self.wait, 0);
+                self.outbox.end_input();
+                if self.pacing.is_none() {
+                    self.go_on(context);
+                }
             }
             Message::InputEnd(Some(error)) => self.result = Some(Err(unreadable(&error))),
-            // Nothing waits for it: a datagram that finds no room is lost.
-            Message::Room => {}
-            Message::OutputFailed(error) => self.result = Some(Err(Failure::output(&error))),
+            Message::Room => self.print(),
+            // Why is told at the end, with what may fail later still.
+            Message::OutputFailed => {
+                self.result.get_or_insert(Ok(()));
+            }
         }
     }
 }

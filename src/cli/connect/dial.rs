@@ -79,15 +79,20 @@ impl Dialer {
             _ => Failure::connect(address, error),
         };
         if !self.addresses.is_empty() {
-            log::info!("{failure}");
+            log::info!("{}", failure.message());
         }
         self.failure = Some(failure);
     }
 
-    /// The address that was tried last, for people.
+    /// The address that was tried last.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.current.map(|(address, _)| address)
+    }
+
+    /// The same, for people.
     pub(super) fn peer(&self) -> String {
-        self.current
-            .map_or_else(|| "the server".to_owned(), |(peer, _)| peer.to_string())
+        let address = self.address();
+        address.map_or_else(|| "the server".to_owned(), |address| address.to_string())
     }
 }
 

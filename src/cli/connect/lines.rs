@@ -10,6 +10,8 @@ pub(super) struct Lines {
     number: u64,
     /// The longest line, in bytes, its newline not counted.
     max: usize,
+    /// Whether the line under way was too long: the rest of it is left out.
+    skipping: bool,
 }
 
 /// A line of input.
@@ -22,7 +24,7 @@ pub(super) enum Line<'a> {
         /// What it says.
         text: &'a [u8],
     },
-    /// One that is longer than the maximum. No line comes after it.
+    /// One that is longer than the maximum. It is told once, and left out.
     TooLong {
         /// Which one it is.
         number: u64,
@@ -38,40 +40,46 @@ impl Lines {
             partial: Vec::new(),
             number: 1,
             max,
+            skipping: false,
         }
     }
 
-    /// Calls `take` with each line that ends in `piece`, until it breaks or a line is too long.
+    /// Calls `take` with each line that ends in `piece` or becomes too long in it, until it breaks.
     pub(super) fn push(
         &mut self,
         piece: &[u8],
         mut take: impl FnMut(Line<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let mut rest = piece;
-        while let Some(at) = rest.iter().position(|&byte| byte == b'\n') {
-            let (end, after) = (&rest[..at], &rest[at + 1..]);
-            if self.partial.len() + end.len() > self.max {
-                return self.too_long(take);
-            }
-            let number = self.number;
-            self.number += 1;
-            rest = after;
-            if self.partial.is_empty() {
-                take(Line::Whole { number, text: end })?;
+        loop {
+            let newline = rest.iter().position(|&byte| byte == b'\n');
+            let part = &rest[..newline.unwrap_or(rest.len())];
+            let (number, max) = (self.number, self.max);
+            if self.skipping {
+                // Its newline is waited for.
+            } else if self.partial.len() + part.len() > max {
+                self.partial = Vec::new();
+                self.skipping = true;
+                take(Line::TooLong { number, max })?;
+            } else if newline.is_none() {
+                self.partial.extend_from_slice(part);
+            } else if self.partial.is_empty() {
+                take(Line::Whole { number, text: part })?;
             } else {
                 let mut text = std::mem::take(&mut self.partial);
-                text.extend_from_slice(end);
+                text.extend_from_slice(part);
                 take(Line::Whole {
                     number,
                     text: &text,
                 })?;
             }
+            let Some(at) = newline else {
+                return ControlFlow::Continue(());
+            };
+            self.number += 1;
+            self.skipping = false;
+            rest = &rest[at + 1..];
         }
-        if self.partial.len() + rest.len() > self.max {
-            return self.too_long(take);
-        }
-        self.partial.extend_from_slice(rest);
-        ControlFlow::Continue(())
     }
 
     /// Calls `take` with the last line, if the input ended without a newline.
@@ -88,12 +96,6 @@ impl Lines {
             number,
             text: &text,
         })
-    }
-
-    fn too_long(&self, mut take: impl FnMut(Line<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
-        let (number, max) = (self.number, self.max);
-        take(Line::TooLong { number, max })?;
-        ControlFlow::Break(())
     }
 }
 
@@ -137,6 +139,14 @@ mod tests {
     fn a_line_over_the_maximum_is_told_before_it_is_kept() {
         assert_eq!(lines(3, &[b"abc\nabcd\n"]), ["1 abc", "2 over 3"]);
         assert_eq!(lines(3, &[b"ab", b"cd"]), ["1 over 3"]);
+    }
+
+    #[test]
+    fn the_lines_after_one_that_is_too_long_are_whole_and_counted_right() {
+        let expected = ["1 over 3", "2 ef", "3 over 3", "4 g"];
+        assert_eq!(lines(3, &[b"abcd\nef\nlonger\ng"]), expected);
+        let torn: Vec<&[u8]> = b"abcd\nef\nlonger\ng".chunks(1).collect();
+        assert_eq!(lines(3, &torn), expected);
     }
 
     #[test]

@@ -1,21 +1,20 @@
 //! Standard output, written by a thread of its own: one that is blocked (a full pipe, a stopped
 //! terminal) must not stall the loop.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use oread::Handle;
 
 use super::Message;
 use super::input::no_thread;
+use super::screen::Screen;
+use crate::cli::events;
 use crate::cli::failure::Failure;
 
 /// Pieces that may wait to be written.
@@ -25,7 +24,8 @@ const QUEUE: usize = 8;
 #[derive(Debug)]
 pub(super) struct Output {
     sender: SyncSender<Vec<u8>>,
-    thread: JoinHandle<()>,
+    /// It comes back with what kept it from writing, if anything did.
+    thread: JoinHandle<io::Result<()>>,
     /// Whether the loop waits for room in the queue.
     waiting: Arc<AtomicBool>,
     /// What came at the very end.
@@ -45,7 +45,7 @@ impl Output {
         let waiting = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             file: file.map_err(|error| Failure::output(&error))?.into(),
-            terminal: stdout.is_terminal(),
+            screen: stdout.is_terminal().then(Screen::default),
             receiver,
             handle,
             waiting: Arc::clone(&waiting),
@@ -62,17 +62,22 @@ impl Output {
         })
     }
 
-    /// Has `bytes` written, in their turn; false when there is no room for them, and then
-    /// [`Message::Room`] will come.
-    pub(super) fn offer(&self, bytes: Vec<u8>) -> bool {
+    /// Has `bytes` written, in their turn.
+    ///
+    /// # Errors
+    /// The bytes, when there is no room for them; [`Message::Room`] will come.
+    pub(super) fn offer(&self, bytes: Vec<u8>) -> Result<(), Vec<u8>> {
         let Err(TrySendError::Full(bytes)) = self.sender.try_send(bytes) else {
             // What can't be written any more is not kept either: the failure is on its way.
-            return true;
+            return Ok(());
         };
         // Said first and tried once more afterwards: the queue may have become empty in between, and
         // then there would be no piece left after which the thread could tell.
         self.waiting.store(true, Ordering::SeqCst);
-        !matches!(self.sender.try_send(bytes), Err(TrySendError::Full(_)))
+        match self.sender.try_send(bytes) {
+            Err(TrySendError::Full(bytes)) => Err(bytes),
+            _ => Ok(()),
+        }
     }
 
     /// Has the last bytes written by [`Output::finish`].
@@ -80,104 +85,55 @@ impl Output {
         self.late.extend_from_slice(bytes);
     }
 
-    /// Waits until all is written.
-    pub(super) fn finish(self) {
-        // Both fail only when the thread has failed, and it has told that.
+    /// Waits until all is written. What was offered last may fail only now, when the loop is over.
+    ///
+    /// # Errors
+    /// As [`Failure::output`], whether or not [`Message::OutputFailed`] came before.
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        // It fails only when the thread has ended with an error, which comes below.
         let _ = self.sender.send(self.late);
         drop(self.sender);
-        let _ = self.thread.join();
+        match self.thread.join() {
+            Ok(written) => written.map_err(|error| Failure::output(&error)),
+            Err(_) => Err(Failure::runtime(
+                "can't write to standard output: its thread panicked",
+            )),
+        }
     }
 }
 
 /// The thread's part.
 struct Writer {
     file: File,
-    terminal: bool,
+    /// Where standard output is a terminal.
+    screen: Option<Screen>,
     receiver: Receiver<Vec<u8>>,
     handle: Handle<Message>,
     waiting: Arc<AtomicBool>,
 }
 
 impl Writer {
-    fn write_all(mut self) {
-        while let Ok(bytes) = self.receiver.recv() {
-            let shown = if self.terminal {
-                visible(&bytes)
-            } else {
-                Cow::Borrowed(bytes.as_slice())
+    fn write_all(mut self) -> io::Result<()> {
+        loop {
+            let piece = self.receiver.recv();
+            let over = piece.is_err();
+            let bytes = match (&mut self.screen, piece) {
+                (None, Ok(bytes)) => bytes,
+                (Some(screen), Ok(bytes)) => screen.show(&bytes),
+                (Some(screen), Err(_)) => screen.finish(),
+                (None, Err(_)) => Vec::new(),
             };
             // A mailbox that takes no message has no loop behind it any more.
-            if let Err(error) = write(&mut self.file, &shown) {
-                let _ = self.handle.send(Message::OutputFailed(error));
-                return;
+            if let Err(error) = events::write_all(&mut self.file, &bytes) {
+                let _ = self.handle.send(Message::OutputFailed);
+                return Err(error);
             }
             if self.waiting.swap(false, Ordering::SeqCst) {
                 let _ = self.handle.send(Message::Room);
             }
-        }
-    }
-}
-
-fn write(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match file.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Another program that shares the descriptor has made it non-blocking.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                thread::sleep(Duration::from_millis(5));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// What a terminal is shown: text, newlines and tabs as they are; other control characters, and what
-/// is no UTF-8, as escapes, so that a peer can't move the cursor or set the window's title.
-fn visible(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let is_plain = |c: char| !c.is_control() || c == '\n' || c == '\t';
-    if std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(is_plain)) {
-        return Cow::Borrowed(bytes);
-    }
-    let mut shown = String::with_capacity(bytes.len() + 16);
-    for chunk in bytes.utf8_chunks() {
-        let mut rest = chunk.valid().chars().peekable();
-        while let Some(c) = rest.next() {
-            // Lines may end as they do in older protocols.
-            if is_plain(c) || (c == '\r' && rest.peek() == Some(&'\n')) {
-                shown.push(c);
-            } else {
-                // Writing to a string does not fail.
-                let _ = write!(shown, "\\x{:02x}", u32::from(c));
+            if over {
+                return Ok(());
             }
         }
-        for byte in chunk.invalid() {
-            let _ = write!(shown, "\\x{byte:02x}");
-        }
-    }
-    Cow::Owned(shown.into_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_shown_as_it_is_on_a_terminal() {
-        let text = "Grüße \"日本\" \\ tab\there\nand there".as_bytes();
-        assert!(matches!(visible(text), Cow::Borrowed(_)));
-        assert_eq!(&*visible(b"old\r\nline\x01\n"), b"old\r\nline\\x01\n");
-    }
-
-    #[test]
-    fn nothing_that_a_peer_sends_acts_on_a_terminal() {
-        let shown = |bytes: &[u8]| String::from_utf8(visible(bytes).into_owned()).unwrap();
-        assert_eq!(shown(b"\x1b[2J"), "\\x1b[2J");
-        assert_eq!(shown(b"\x1b]0;title\x07"), "\\x1b]0;title\\x07");
-        assert_eq!(shown("\u{9b}2J".as_bytes()), "\\x9b2J");
-        assert_eq!(shown(b"over\rwritten"), "over\\x0dwritten");
-        assert_eq!(shown(b"\xff\x00\x7f"), "\\xff\\x00\\x7f");
     }
 }

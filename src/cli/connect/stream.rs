@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use oread::{Accepted, CloseReason, Connection, ConnectionId, Context, Framing, Handler, Pressure};
 
-use super::Message;
 use super::dial::Dialer;
 use super::input::{Input, unreadable};
 use super::lines::{Line, Lines, quits};
 use super::output::Output;
+use super::{Message, log_message};
 use crate::cli::failure::Failure;
 
 /// The timer that ends a connection whose peer has finished, see [`GRACE`].
@@ -117,6 +117,7 @@ impl Client {
         }
         let mut flow = ControlFlow::Continue(());
         let pressure = if self.framing == Framing::Raw && !self.interactive {
+            log_message("sent to", self.dialer.address(), &buffer);
             self.send(context, &buffer)
         } else {
             flow = self.encode(|lines, take| lines.push(&buffer, take));
@@ -150,6 +151,7 @@ impl Client {
         feed: impl FnOnce(&mut Lines, &mut dyn FnMut(Line<'_>) -> ControlFlow<()>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let (interactive, framing) = (self.interactive, self.framing);
+        let peer = self.dialer.address();
         let (encoded, failure) = (&mut self.encoded, &mut self.failure);
         feed(&mut self.lines, &mut |line| {
             let problem = match line {
@@ -157,12 +159,16 @@ impl Client {
                     return ControlFlow::Break(());
                 }
                 Line::Whole { text, .. } if framing == Framing::Raw => {
+                    log_message("sent to", peer, text);
                     encoded.extend_from_slice(text);
                     encoded.push(b'\n');
                     return ControlFlow::Continue(());
                 }
                 Line::Whole { number, text } => match framing.encode(text, encoded) {
-                    Ok(()) => return ControlFlow::Continue(()),
+                    Ok(()) => {
+                        log_message("sent to", peer, text);
+                        return ControlFlow::Continue(());
+                    }
                     Err(error) => format!("line {number} can't be sent as {framing}: {error}"),
                 },
                 Line::TooLong { number, max } => {
@@ -221,11 +227,19 @@ impl Client {
             }
         }
         let (consumed, scanned) = (frames.consumed(), frames.scanned());
-        if !text.is_empty() && !self.output.offer(text) {
+        if !text.is_empty() && self.output.offer(text).is_err() {
             connection.pause();
             return 0;
         }
         self.scanned = scanned;
+        // Once each, and only now: what there was no room for comes again.
+        if log::log_enabled!(log::Level::Trace) {
+            let peer = self.dialer.address();
+            let frames = self.framing.frames(&data[..consumed], 0, self.max_frame);
+            for frame in frames.flatten() {
+                log_message("received from", peer, frame.payload);
+            }
+        }
         if let Some(error) = broken {
             self.failure = Some(Failure::runtime(format!("what the server sent: {error}")));
             connection.close(CloseReason::FrameTooLong);
@@ -294,7 +308,8 @@ impl Handler for Client {
         if self.framing != Framing::Raw {
             return self.print_frames(connection, data);
         }
-        if self.output.offer(data.to_vec()) {
+        if self.output.offer(data.to_vec()).is_ok() {
+            log_message("received from", self.dialer.address(), data);
             return data.len();
         }
         connection.pause();
@@ -364,7 +379,10 @@ impl Handler for Client {
                     connection.resume();
                 }
             }
-            Message::OutputFailed(error) => self.result = Some(Err(Failure::output(&error))),
+            // Why is told at the end, with what may fail later still.
+            Message::OutputFailed => {
+                self.result.get_or_insert(Ok(()));
+            }
         }
     }
 }

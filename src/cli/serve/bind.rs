@@ -90,6 +90,7 @@ pub(super) fn open(
     let first = reactors[0].context();
     let claimed = claim_all(&Opener::new(serve, false), first, bindings)?;
     if plan.threads.get() == 1 {
+        tell_backlogs(first, &claimed, serve.backlog.get());
         let units = reactors
             .into_iter()
             .map(|reactor| unit(serve, plan, reactor, &claimed));
@@ -112,21 +113,22 @@ pub(super) fn open(
                 opened.map_err(|error| Failure::bind(transport.name(), socket.address, &error))?,
             );
         }
+        if units.is_empty() {
+            // Those of the others are like them.
+            tell_backlogs(reactor.context(), &sockets, serve.backlog.get());
+        }
         units.push(unit(serve, plan, reactor, &sockets));
     }
     Ok((units, claimed))
 }
 
 /// A reactor with the handler for its sockets.
-fn unit(serve: &Serve, plan: &Plan, mut reactor: Reactor<Server>, sockets: &[Socket]) -> Unit {
+fn unit(serve: &Serve, plan: &Plan, reactor: Reactor<Server>, sockets: &[Socket]) -> Unit {
     let mut capped = Vec::new();
     for socket in sockets {
-        match socket.id {
-            Id::Tcp(id) => tell_backlog(reactor.context(), id, serve.backlog.get()),
-            Id::Udp(id) => {
-                let options = plan.datagram_options(serve, socket.address.ip());
-                capped.extend(options.map(|options| (id, Echo::new(options))));
-            }
+        if let Id::Udp(id) = socket.id {
+            let options = plan.datagram_options(serve, socket.address.ip());
+            capped.extend(options.map(|options| (id, Echo::new(options))));
         }
     }
     let server = Server::new(Echo::new(plan.echo_options(serve)), capped);
@@ -149,7 +151,7 @@ fn claim_all(
                 if !binding.one_of_several || !is_not_here(&error) {
                     return Err(failure);
                 }
-                log::debug!("passed over: {failure}");
+                log::debug!("passed over: {}", failure.message());
                 passed_over.get_or_insert(failure);
             }
         }
@@ -166,15 +168,19 @@ fn is_not_here(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32)
 }
 
-/// Says so when fewer may wait to be accepted than was asked for. The system cuts it silently
+/// Says so where fewer may wait to be accepted than was asked for. The system cuts it silently
 /// (listen(2); on Linux it is `net.core.somaxconn`).
-fn tell_backlog(context: &Context<EchoSession>, id: ListenerId, asked: u32) {
-    if let Some(effective) = context.listener_backlog(id)
-        && effective != asked
-    {
-        log::info!(
-            "the system caps the backlog: {effective}, not {asked}, may wait to be accepted"
-        );
+fn tell_backlogs(context: &Context<EchoSession>, sockets: &[Socket], asked: u32) {
+    for socket in sockets {
+        if let Id::Tcp(id) = socket.id
+            && let Some(effective) = context.listener_backlog(id)
+            && effective != asked
+        {
+            log::info!(
+                "the system caps the backlog of {}: {effective}, not {asked}, may wait to be accepted",
+                socket.address
+            );
+        }
     }
 }
 

@@ -8,13 +8,15 @@ use oread::{EchoOptions, Framing, Limits};
 use crate::cli::check::Serve;
 use crate::cli::descriptors::Descriptors;
 use crate::cli::failure::Failure;
+use crate::cli::units::Count;
 
 /// How a server is laid out.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     /// Reactors, each in a thread of its own.
     pub(super) threads: NonZeroU32,
-    /// Connections at a time, over all threads.
+    /// Connections at a time, over all threads. At least one for each: a reactor that may have none would
+    /// leave its callers waiting for good.
     pub(super) max_connections: NonZeroU32,
     /// What the limit of descriptors allows.
     pub(super) possible: NonZeroU32,
@@ -26,7 +28,7 @@ impl Plan {
     /// The plan for a server with so many sockets a reactor.
     ///
     /// # Errors
-    /// As [`Descriptors::connections`].
+    /// As [`Descriptors::connections`]; or there is not one connection for each thread.
     pub(super) fn new(
         serve: &Serve,
         descriptors: Descriptors,
@@ -40,6 +42,15 @@ impl Plan {
                  {possible}: those who come after that have to wait",
                 descriptors.limit
             );
+        }
+        if possible < serve.threads {
+            return Err(Failure::runtime(format!(
+                "the limit of {} file descriptors leaves {possible} for connections, fewer than \
+                 --threads {}",
+                Count(descriptors.limit),
+                serve.threads
+            ))
+            .hint("raise the limit with `ulimit -n`, or choose fewer threads"));
         }
         Ok(Plan {
             threads: serve.threads,
@@ -100,10 +111,9 @@ impl Plan {
     }
 }
 
-/// The part of `all` that the reactor `index` of `threads` has, at least 1: a reactor that may have
-/// no connection would leave its callers waiting for good.
+/// The part of `all` that the reactor `index` of `threads` has.
 fn share(all: u32, threads: u32, index: u32) -> u32 {
-    (all / threads + u32::from(index < all % threads)).max(1)
+    all / threads + u32::from(index < all % threads)
 }
 
 #[cfg(test)]
@@ -111,13 +121,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_add_up_and_nobody_has_none() {
+    fn shares_add_up_and_differ_by_one_at_most() {
         for (all, threads) in [(10, 1), (10, 3), (11, 4), (4, 4)] {
             let shares: Vec<u32> = (0..threads)
                 .map(|index| share(all, threads, index))
                 .collect();
             assert_eq!(shares.iter().sum::<u32>(), all, "{shares:?}");
+            assert!(shares[0] - shares[threads as usize - 1] <= 1, "{shares:?}");
         }
-        assert_eq!(share(1, 4, 3), 1);
     }
 }

@@ -20,6 +20,9 @@ pub(super) trait Play {
 
     /// As [`Handler::on_drained`](crate::Handler::on_drained).
     fn drained(&mut self, _hands: &mut Hands<'_>) {}
+
+    /// As [`Handler::on_closing`](crate::Handler::on_closing).
+    fn closing(&mut self, _hands: &mut Hands<'_>, _reason: CloseReason) {}
 }
 
 /// A handler that only answers data.
@@ -323,6 +326,11 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
                     let hands = &mut hands(&mut self.link, &mut self.shared, true);
                     self.play.drained(hands);
                 }
+                Step::Closing(reason) => {
+                    let hands = &mut hands(&mut self.link, &mut self.shared, true);
+                    self.play.closing(hands, reason);
+                    self.link.close(&mut self.shared, reason);
+                }
                 Step::Yield => {
                     self.queued = true;
                     return self.check();
@@ -354,6 +362,7 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
         assert_eq!(stats.bytes_out, stream.written.len() as u64);
         assert_eq!(stats.pending, self.link.pending() as u64);
         assert_eq!(stats.unconsumed, self.link.input_len() as u64);
+        assert!(self.link.input_len() <= self.shared.limits.max_input);
         let kept = self.link.buffers.as_ref();
         assert!(
             kept.is_none_or(|buffers| !buffers.is_empty()),

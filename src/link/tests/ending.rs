@@ -17,6 +17,19 @@ impl Play for Lasting {
     fn eof(&mut self, _: &mut Hands<'_>, _: &[u8]) {}
 }
 
+/// Echoes, and says "bye" before it's closed.
+struct Polite;
+
+impl Play for Polite {
+    fn data(&mut self, link: &mut Hands<'_>, data: &[u8]) -> usize {
+        echo(link, data)
+    }
+    fn closing(&mut self, link: &mut Hands<'_>, reason: CloseReason) {
+        assert_eq!((reason, link.pending()), (CloseReason::Drained, 0));
+        assert_eq!(link.write(b"bye"), Pressure::Low);
+    }
+}
+
 on_both! {
     fn at_the_peer_s_end_the_rest_is_flushed_before_ours<SHORT>() {
         let script =
@@ -62,6 +75,30 @@ on_both! {
         assert_eq!(driver.seen.len(), 2, "the end was told again");
         driver.outside(|link| link.finish());
         assert_eq!(driver.closed, Some(CloseReason::Finished));
+    }
+
+    fn a_reset_after_the_peer_s_end_is_found_though_nobody_writes<SHORT>() {
+        let hang_up = Readiness::READ_CLOSED | Readiness::WRITE_CLOSED | Readiness::ERROR;
+        let script = Script::<SHORT>::new([bytes(b"ab"), Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), Lasting);
+        driver.settle();
+        // Events lie: the socket is asked, and it has no error.
+        driver.event(hang_up);
+        assert_eq!(driver.closed, None);
+        driver.outside(|link| link.pause());
+        driver.link.stream.error = Some(Errno::EPIPE);
+        driver.event(hang_up);
+        assert_eq!(driver.closed, Some(CloseReason::Reset));
+    }
+
+    fn data_the_end_and_a_reset_in_one_event_are_all_seen<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"ab"), Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), Lasting);
+        let event = driver.link.stream.arrive().unwrap();
+        driver.link.stream.error = Some(Errno::EPIPE);
+        driver.event(event | Readiness::WRITE_CLOSED | Readiness::ERROR);
+        assert_eq!(driver.seen, [Seen::Data(b"ab".to_vec()), Seen::Eof(vec![])]);
+        assert_eq!(driver.closed, Some(CloseReason::Reset));
     }
 
     fn a_close_with_unread_input_lingers_within_its_bound<SHORT>() {
@@ -221,6 +258,28 @@ on_both! {
         driver.outside(|link| link.drain());
         driver.make_room();
         assert_eq!(driver.written(), b"abcdef");
+        assert_eq!(driver.link.reason(), Some(CloseReason::Drained));
+    }
+
+    fn a_link_that_drains_has_its_last_words_once_and_behind_all_else<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"abc")], [Write::Blocked, Write::Take(2), Write::Blocked, Write::Take(1), Write::Blocked]);
+        let mut driver = Driver::new(script, Limits::default(), Polite);
+        driver.arrive();
+        driver.outside(|link| link.drain());
+        assert_eq!(driver.written(), b"", "it spoke before the answer was out");
+        driver.settle();
+        assert_eq!(driver.written(), b"abcbye");
+        assert_eq!((driver.calls().fins, driver.calls().resets), (1, 0));
+        assert_eq!(driver.link.reason(), Some(CloseReason::Drained));
+    }
+
+    fn a_link_that_is_finished_already_has_no_last_words_when_it_drains<SHORT>() {
+        let script = Script::<SHORT>::new([], []);
+        let mut driver = Driver::new(script, Limits::default(), Polite);
+        driver.outside(|link| link.finish());
+        driver.outside(|link| link.drain());
+        assert_eq!(driver.written(), b"");
+        assert_eq!((driver.calls().fins, driver.shared.stats.dropped), (1, 0));
         assert_eq!(driver.link.reason(), Some(CloseReason::Drained));
     }
 

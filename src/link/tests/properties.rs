@@ -390,6 +390,12 @@ impl Play for Wild {
             self.act(link, &next);
         }
     }
+
+    fn closing(&mut self, link: &mut Hands<'_>, _: CloseReason) {
+        if let Some(next) = self.next_move() {
+            self.act(link, &next);
+        }
+    }
 }
 
 fn check_wild<const SHORT: bool>(

@@ -204,6 +204,51 @@ on_both! {
         assert_eq!(driver.written(), b"first own last");
     }
 
+    fn a_large_write_of_somebody_else_goes_straight_and_is_progress<SHORT>() {
+        let mut driver =
+            Driver::new(Script::<SHORT>::new([], []), Limits::default(), answer(echo));
+        driver.outside(|link| {
+            assert_eq!(link.write(&[1; 100_000]), Pressure::Low);
+            assert_eq!((link.pending(), link.shared.stats.bytes_out), (0, 100_000));
+        });
+        assert_eq!((driver.calls().writes, driver.written().len()), (1, 100_000));
+        assert!(driver.moved, "the idle timeout would not learn of it");
+    }
+
+    fn of_a_large_write_of_somebody_else_the_rest_is_queued<SHORT>() {
+        let script = Script::<SHORT>::new([], [Write::Take(30_000), Write::Blocked]);
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        let message: Vec<u8> = (0..100_000).map(|i| (i % 251) as u8).collect();
+        let pressure = driver.outside(|link| link.write(&message));
+        assert_eq!((pressure, driver.link.pending()), (Pressure::High, 70_000));
+        driver.make_room();
+        assert_eq!(driver.seen, [Seen::Drained]);
+        assert!(driver.written() == message, "out of order");
+    }
+
+    fn a_large_write_of_somebody_else_waits_behind_what_is_queued<SHORT>() {
+        let mut driver =
+            Driver::new(Script::<SHORT>::new([], []), Limits::default(), answer(echo));
+        driver.outside(|link| {
+            link.write(b"first");
+            link.write(&[1; 20_000]);
+            assert_eq!(link.pending(), 20_005);
+        });
+        assert_eq!((driver.calls().writes, &driver.written()[..5]), (1, &b"first"[..]));
+    }
+
+    fn a_large_write_of_somebody_else_leaves_what_he_has_gathered_for_himself<SHORT>() {
+        let mut driver =
+            Driver::new(Script::<SHORT>::new([], []), Limits::default(), answer(echo));
+        driver.outside(|link| {
+            assert!(link.shared.gathered.push(b"his own"));
+            link.write(&[1; 20_000]);
+            assert_eq!(link.shared.gathered.bytes(), b"his own");
+            link.shared.gathered.clear();
+        });
+        assert!(driver.written() == [1; 20_000]);
+    }
+
     fn a_write_after_the_end_is_dropped_and_counted<SHORT>() {
         let ends: [fn(&mut Hands<'_>); 2] =
             [|link| link.finish(), |link| link.close(CloseReason::Closed)];

@@ -1,0 +1,221 @@
+//! A TCP proxy: each caller of LISTEN gets a connection of its own to UPSTREAM, and bytes go both ways.
+//!
+//! Run it with `cargo run --example proxy 127.0.0.1:7777 127.0.0.1:9999`. It says where it listens (port 0: any
+//! free one), and runs until it's killed. Each caller takes two descriptors: mind `ulimit -n`.
+//!
+//! To copy bytes is the least of it. A proxy must not be felt between its two ends:
+//!
+//! - *Backpressure* goes through (`on_data`, `on_drained`). What a slow end doesn't take fills its output up to the
+//!   high-water mark. Then the other end is not read, and TCP slows it down. So a direction never keeps more than
+//!   [`high_water`](oread::Limits) and one read.
+//! - *Half-close* goes through (`on_eof`). One end may finish and still wait for all that the other has to say.
+//! - *A break* goes through (`on_close`). Who sees an orderly end believes that it has everything, so a stream that
+//!   was cut on one side is reset on the other. An end that takes nothing for a minute counts as broken, too.
+//! - *No upstream* is an orderly end before the first byte, and a line in the log (`turn_away`).
+//!
+//! What it costs: a read and a write for each message, and a share of a poll; a large one isn't copied. To count, run it
+//! under `strace -f -c` in front of `oread serve`, and `head -c 900M /dev/zero | oread connect 127.0.0.1:7777 | wc -c`. The
+//! same with 300M took fewer system calls, by 2.4 for each 64 KiB that it moved less.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use oread::{
+    Accepted, CloseReason, ConnectOptions, ConnectionId, Handler, Keepalive, ListenOptions,
+    Pressure, Reactor,
+};
+
+/// How long the upstream may take to answer a dial.
+const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Context = oread::Context<Side>;
+type Connection<'a> = oread::Connection<'a, Side>;
+
+struct Proxy {
+    upstream: ConnectOptions,
+}
+
+/// What each of the two connections of a pair keeps.
+struct Side {
+    /// The other one; `None` only until it's dialed. An id, not a reference: once that connection is gone, it
+    /// finds nothing, whoever has its place by then.
+    other: Option<ConnectionId>,
+    /// Who is at the far end, for the log: the system forgets it when a connection is reset.
+    peer: SocketAddr,
+    /// Whether the far end has finished, so that what it sent is whole.
+    ended: bool,
+}
+
+impl Side {
+    fn new(peer: SocketAddr, other: Option<ConnectionId>) -> Side {
+        Side {
+            other,
+            peer,
+            ended: false,
+        }
+    }
+}
+
+/// The other connection of the pair, if it's still there.
+fn other<'a>(connection: &'a mut Connection) -> Option<Connection<'a>> {
+    let id = connection.session().other?;
+    connection.context().connection(id)
+}
+
+impl Proxy {
+    /// Ends a client for which there is no upstream. `close`, not `abort`: what it has sent already is thrown away, so that the
+    /// end is an orderly one.
+    fn turn_away(&self, client: &mut Connection, error: &io::Error) {
+        let (peer, upstream) = (client.session().peer, self.upstream.address);
+        log::warn!("{peer} is turned away: can't connect to {upstream}: {error}");
+        client.close(CloseReason::Closed);
+    }
+}
+
+impl Handler for Proxy {
+    type Session = Side;
+    type Message = ();
+
+    fn on_accept(&mut self, _: &mut Context, caller: &Accepted) -> Option<Side> {
+        Some(Side::new(caller.peer, None))
+    }
+
+    fn on_open(&mut self, client: &mut Connection) {
+        if client.session().other.is_some() {
+            return; // An upstream is there. What was written to it meanwhile goes out by itself.
+        }
+        // By default an accepted connection with too much output is not read, because input makes output. Here
+        // the output comes from elsewhere, and one direction must not hold up the other.
+        client.read_on(true);
+        // The id counts from now on: what the client sends first waits in the output of the connection that is being made,
+        // and at the high-water mark the client is paused, as ever.
+        let side = Side::new(self.upstream.address, Some(client.id()));
+        match client.context().connect(&self.upstream, side) {
+            Ok(upstream) => client.session_mut().other = Some(upstream),
+            // Most likely the client has taken the last descriptor.
+            Err((_, error)) => self.turn_away(client, &error),
+        }
+    }
+
+    fn on_data(&mut self, from: &mut Connection, data: &[u8]) -> usize {
+        // `write` takes all, under pressure too. What is written to a connection that is gone or broken is dropped,
+        // and `on_close` is about to end this one for it.
+        if other(from).is_some_and(|mut to| to.write(data) == Pressure::High) {
+            from.pause();
+        }
+        data.len()
+    }
+
+    fn on_drained(&mut self, to: &mut Connection) {
+        if let Some(mut from) = other(to) {
+            from.resume();
+        }
+    }
+
+    fn on_eof(&mut self, from: &mut Connection, rest: &[u8]) {
+        // This direction is at its end, behind what is still pending. The other one goes on.
+        from.session_mut().ended = true;
+        if let Some(mut to) = other(from) {
+            to.write(rest); // what `on_data` left: nothing here, but it'd be lost
+            to.finish();
+        }
+    }
+
+    fn on_close(&mut self, context: &mut Context, _: ConnectionId, side: Side, why: CloseReason) {
+        match side.other.and_then(|id| context.connection(id)) {
+            // Both directions are at their end: the other connection was told by `on_eof`, and closes by itself.
+            Some(_) if why == CloseReason::Finished => {}
+            // It broke after its end: what it sent is whole and is still to arrive, and nobody waits for an answer.
+            Some(mut other) if side.ended => other.close(why),
+            Some(mut other) => {
+                log::info!("{}: {why}; {} is reset", side.peer, other.session().peer);
+                other.abort();
+            }
+            // The other one went first, and this one was ended for it.
+            None => {}
+        }
+    }
+
+    fn on_connect_failed(
+        &mut self,
+        context: &mut Context,
+        _: ConnectionId,
+        side: Side,
+        error: io::Error,
+    ) {
+        // Without a client nothing has failed: it left before the upstream was there, and `on_close` gave that up.
+        if let Some(mut client) = side.other.and_then(|id| context.connection(id)) {
+            self.turn_away(&mut client, &error);
+        }
+    }
+}
+
+fn run(listen: SocketAddr, upstream: SocketAddr) -> io::Result<()> {
+    let mut reactor = Reactor::new()?;
+    let context = reactor.context();
+    let mut options = ListenOptions::new(listen);
+    let mut upstream = ConnectOptions::new(upstream);
+    upstream.timeout = Some(UPSTREAM_TIMEOUT);
+    // A machine that has vanished says nothing: without keepalive its connections would stay for good.
+    options.keepalive = Some(Keepalive::default());
+    upstream.keepalive = options.keepalive;
+    let failed = |e: io::Error| io::Error::new(e.kind(), format!("can't listen on {listen}: {e}"));
+    let listener = context.listen(&options).map_err(failed)?;
+    let address = context.listener_addr(listener).unwrap_or(listen);
+    writeln!(io::stdout(), "listening on {address}")?;
+    io::stdout().flush()?;
+    reactor.run(&mut Proxy { upstream }).map(|_| ())
+}
+
+fn parse(arguments: &[String]) -> Result<(SocketAddr, SocketAddr), String> {
+    let [listen, upstream] = arguments else {
+        return Err("expected two arguments, LISTEN and UPSTREAM".to_owned());
+    };
+    let address = |text: &String| {
+        let wrong = |_| format!("{text:?} is not an address with a port, as 127.0.0.1:7777 is");
+        text.parse::<SocketAddr>().map_err(wrong)
+    };
+    let (listen, upstream) = (address(listen)?, address(upstream)?);
+    match upstream.port() {
+        0 => Err(format!("UPSTREAM needs a port, {upstream} has none")),
+        _ if upstream == listen => Err(format!("{upstream} would call itself without end")),
+        _ => Ok((listen, upstream)),
+    }
+}
+
+/// Shows the log: what is logged above, and by the library, such as that no descriptor is left to accept with.
+struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, _: &log::Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record) {
+        // Not `eprintln!`, which panics when standard error is gone.
+        let _ = writeln!(io::stderr(), "proxy: {}", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+fn main() -> ExitCode {
+    if log::set_logger(&Stderr).is_ok() {
+        log::set_max_level(log::LevelFilter::Info);
+    }
+    let arguments = std::env::args_os().skip(1);
+    let arguments: Vec<_> = arguments
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
+    let (code, error) = match parse(&arguments) {
+        Ok((listen, upstream)) => match run(listen, upstream) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(error) => (1, error.to_string()),
+        },
+        Err(error) => (2, error),
+    };
+    log::error!("{error}");
+    ExitCode::from(code)
+}
