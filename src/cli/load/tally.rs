@@ -143,7 +143,7 @@ pub(crate) struct Datagrams {
     pub(crate) dropped: u64,
 }
 
-/// One second of the measured time.
+/// One second of the measured time. Seconds behind it hold the answers that came while they were waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Second {
     /// Messages sent.
