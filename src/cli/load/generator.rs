@@ -27,6 +27,7 @@ use super::datagrams::Sockets;
 use super::dial::{Dialer, Endpoint};
 use super::flow::Flow;
 use super::line::Line;
+use super::names;
 use super::payload::Payload;
 use super::phases::Run;
 use super::plan::{Load, Traffic};
@@ -262,6 +263,12 @@ impl Handler for Generator {
     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, u32>, data: &[u8]) {
         let socket: UdpId = datagram.socket();
         self.heard_datagram(datagram.context(), socket, data);
+    }
+
+    fn on_datagram_error(&mut self, _: &mut Context<u32>, _: UdpId, error: io::Error) {
+        if !self.run.over {
+            self.record.tally.error(&names::of_error(&error));
+        }
     }
 
     fn on_timer(&mut self, context: &mut Context<u32>, key: u64) {

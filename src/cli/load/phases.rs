@@ -264,8 +264,9 @@ impl Generator {
                 }
             }
         }
+        let measured = !self.record.tally.threads.is_empty();
         self.note_use(now);
-        self.record.finish(self.run.from <= now);
+        self.record.finish(measured);
         self.close_ledger();
         context.drain(CLOSING);
     }
