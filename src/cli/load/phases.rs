@@ -180,9 +180,13 @@ impl Generator {
         self.wake_at_boundary(context, now);
     }
 
-    /// Whether nothing is there to send on, and nothing will be.
+    /// Whether nothing is there to send on, and nothing will be: every dial has failed, or its connection has ended or was not
+    /// answered in time.
     fn is_stranded(&self) -> bool {
-        self.flows.is_empty() && self.plan.turnover == Turnover::Keep
+        self.ages.open() == 0
+            && self.dialer.under_way == 0
+            && self.plan.turnover == Turnover::Keep
+            && self.run.settled >= self.record.tally.connections.asked
     }
 
     /// With a number of messages to send: whether it will never come to them, because for longer than anything may take
