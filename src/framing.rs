@@ -13,6 +13,7 @@
 //! assert_eq!((frames.consumed(), frames.scanned()), (8, 3));
 //! ```
 
+mod envelope;
 mod frames;
 mod text;
 
@@ -20,6 +21,7 @@ use std::io::BufRead;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
+pub use envelope::Envelope;
 pub use frames::{Frame, Frames};
 pub use text::{EncodeError, FrameError, FramingParseError};
 
@@ -175,36 +177,15 @@ impl Framing {
     /// assert_eq!(refused, Err(EncodeError::InnerNewline { at: 1 }));
     /// ```
     pub fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let len = payload.len();
-        match *self {
-            Framing::Raw => out.extend_from_slice(payload),
-            Framing::Lines => {
-                if let Some(at) = find_newline(payload) {
-                    return Err(EncodeError::InnerNewline { at });
-                }
-                out.extend_from_slice(payload);
-                out.push(b'\n');
-            }
-            Framing::Fixed(size) => {
-                if len as u64 != u64::from(size.get()) {
-                    return Err(EncodeError::WrongLength {
-                        len,
-                        fixed: size.get(),
-                    });
-                }
-                out.extend_from_slice(payload);
-            }
-            Framing::Length(prefix) => {
-                if len as u64 > prefix.max() {
-                    return Err(EncodeError::TooLong {
-                        len,
-                        max: prefix.max(),
-                    });
-                }
-                prefix.write(len as u64, out);
-                out.extend_from_slice(payload);
-            }
+        let envelope = self.envelope(payload.len())?;
+        if *self == Framing::Lines
+            && let Some(at) = find_newline(payload)
+        {
+            return Err(EncodeError::InnerNewline { at });
         }
+        out.extend_from_slice(envelope.before());
+        out.extend_from_slice(payload);
+        out.extend_from_slice(envelope.behind());
         Ok(())
     }
 
@@ -269,15 +250,13 @@ impl Prefix {
         })
     }
 
-    /// Appends `n`, which is at most [`max`](Self::max).
-    fn write(self, n: u64, out: &mut Vec<u8>) {
+    /// `n`, which is at most [`max`](Self::max), in the first [`width`](Self::width) bytes.
+    fn bytes(self, n: u64) -> [u8; 8] {
         match self {
             Prefix::U8 | Prefix::U16 | Prefix::U32 | Prefix::U64 => {
-                out.extend_from_slice(&n.to_be_bytes()[8 - self.width()..]);
+                (n << (64 - 8 * self.width())).to_be_bytes()
             }
-            Prefix::U16Le | Prefix::U32Le | Prefix::U64Le => {
-                out.extend_from_slice(&n.to_le_bytes()[..self.width()]);
-            }
+            Prefix::U16Le | Prefix::U32Le | Prefix::U64Le => n.to_le_bytes(),
         }
     }
 }
@@ -420,7 +399,7 @@ mod tests {
         for prefix in ALL_PREFIXES {
             let framing = Framing::Length(prefix);
             let mut bytes = Vec::new();
-            prefix.write(100, &mut bytes);
+            bytes.extend_from_slice(&prefix.bytes(100)[..prefix.width()]);
             assert_eq!(framing.next(&bytes, 0, 99), too_long(100, 99), "{framing}");
             assert_eq!(
                 framing.next(&bytes, 0, 100),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::context::{Connection, Context, Datagrams};
 use crate::error::CloseReason;
 use crate::readiness::Readiness;
-use crate::token::{ConnectionId, ListenerId, SourceId};
+use crate::token::{ConnectionId, ListenerId, SourceId, UdpId};
 
 /// A caller, before the handler has decided about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +121,16 @@ pub trait Handler: Sized {
 
     /// A datagram, whole; it may be empty. Those that the read buffer cut don't come here: they are counted.
     fn on_datagram(&mut self, _datagram: &mut Datagrams<'_, Self::Session>, _data: &[u8]) {}
+
+    /// An error has come in place of a datagram; the socket goes on. On a connected one it's most often what became of an
+    /// earlier send: `ConnectionRefused` when nobody listens there.
+    fn on_datagram_error(
+        &mut self,
+        _context: &mut Context<Self::Session>,
+        _socket: UdpId,
+        _error: io::Error,
+    ) {
+    }
 
     /// A timer has fired; `key` is what it was set with.
     fn on_timer(&mut self, _context: &mut Context<Self::Session>, _key: u64) {}

@@ -135,6 +135,12 @@ fn a_refused_datagram_on_a_connected_socket_does_not_end_the_loop() {
         });
         assert_eq!(ask(&mut world, &client(), other, b"alive"), b"alive");
     }
+    let refused = (id, ErrorKind::ConnectionRefused);
+    let told = &world.handler.seen.datagram_errors;
+    assert!(
+        told.len() >= 3 && told.iter().all(|&one| one == refused),
+        "{told:?}"
+    );
     // The refused socket works as soon as somebody is there.
     let peer = UdpSocket::bind(peer).unwrap();
     let address = world.context().udp_addr(id).unwrap();

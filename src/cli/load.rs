@@ -6,22 +6,46 @@
 //! | `load/args`, `load/plan` | the load as typed and as checked |
 //! | `load/target`, `load/values`, `load/gate`, `load/sources` | values: targets, rates, sizes, gates, local addresses |
 //! | `load/tally`, `load/outcome` | what is counted, and how the run went |
-//! | `load/protocol` | what the threads say to each other |
+//! | `load/protocol`, `load/line` | what the threads say to each other |
+//! | `load/preflight` over `load/machine`, `load/doctor` | whether it can be done; the same as a table |
+//! | `load/lead`, `load/team`, `load/own` | the main thread, the threads that it starts, the echo server of its own |
+//! | `load/generator` | the other threads; a table of their parts stands there |
+//! | `load/live`, `load/report` | what is told while it runs and at the end |
 
 pub(crate) mod args;
+mod care;
+mod datagrams;
+mod dial;
 mod doctor;
+mod flow;
 mod gate;
+mod generator;
+mod label;
+mod lead;
+mod line;
 mod live;
 mod machine;
+mod names;
 mod outcome;
+mod own;
+mod pace;
+mod payload;
+mod phases;
 pub(crate) mod plan;
 mod preflight;
 mod protocol;
+mod record;
 mod report;
+mod since;
 mod sources;
+mod stream;
 mod tally;
 mod target;
+mod team;
+mod traffic;
+mod turnover;
 mod values;
+mod window;
 
 use crate::cli::failure::Failure;
 
@@ -29,8 +53,8 @@ use crate::cli::failure::Failure;
 ///
 /// # Errors
 /// What kept it from starting, or broke it off.
-pub(crate) fn run(_plan: &plan::Load) -> Result<u8, Failure> {
-    Err(Failure::runtime("to be written"))
+pub(crate) fn run(plan: &plan::Load) -> Result<u8, Failure> {
+    lead::run(plan)
 }
 
 pub(crate) use doctor::run as doctor;

@@ -21,6 +21,16 @@ pub(crate) enum Signal {
     Terminate,
 }
 
+impl Signal {
+    /// The system's number for it.
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Signal::Interrupt => SIGINT,
+            Signal::Terminate => SIGTERM,
+        }
+    }
+}
+
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -49,6 +49,7 @@ impl<H: Handler> Reactor<H> {
                     // A refusal by a peer's system, most often: it concerns a datagram that was sent, not the socket.
                     shared.stats.datagram_errors += 1;
                     log::debug!("an error in place of a datagram: {error}");
+                    handler.on_datagram_error(&mut self.context, id, error);
                 }
             }
         }

@@ -45,6 +45,8 @@ pub struct Seen {
     pub messages: Vec<u64>,
     /// Datagrams.
     pub datagrams: Vec<Vec<u8>>,
+    /// Errors that came in place of one.
+    pub datagram_errors: Vec<(UdpId, ErrorKind)>,
     /// What foreign sources were said to be ready for.
     pub ready: Vec<(SourceId, Readiness)>,
     /// Whatever a test wants to count.
@@ -199,6 +201,12 @@ impl Handler for Probe {
                 datagram.reply(data);
             }
         }
+        self.busy = false;
+    }
+
+    fn on_datagram_error(&mut self, _: &mut Context<Session>, socket: UdpId, error: io::Error) {
+        self.enter();
+        self.seen.datagram_errors.push((socket, error.kind()));
         self.busy = false;
     }
 

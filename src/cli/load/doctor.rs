@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::machine::Machine;
-use super::preflight::{Check, Preflight, Resolved, Wish, check};
-use super::target::Transport;
+use super::preflight::{Check, Preflight, Wish, examine};
+use super::target::{Resolved, Transport};
 use super::{args, values};
 use crate::cli::events;
 use crate::cli::failure::Failure;
@@ -41,7 +41,7 @@ pub(crate) fn run(typed: &args::Doctor) -> Result<u8, Failure> {
         sources: &typed.source,
         message: MESSAGE.min(values::MAX_MESSAGE),
     };
-    let found = check(&wish, &Machine::here()?)?;
+    let found = examine(&wish, &Machine::here()?)?;
     let code = if found.shortfalls().is_empty() { 0 } else { 4 };
     events::say(&if typed.json {
         as_json(&wish, &found, code)

@@ -4,19 +4,14 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::gate::percentile;
 use super::plan::{Load, Volume};
 use super::protocol::{Phase, Progress};
 use super::report::short;
-use super::tally::histogram;
 use crate::cli::check::Verbosity;
 use crate::cli::units::Count;
-
-/// How often a line is printed where it can't be drawn anew.
-const EVERY: Duration = Duration::from_secs(1);
 
 /// The view.
 #[derive(Debug)]
@@ -27,29 +22,20 @@ pub(crate) struct Live {
     lines: bool,
     asked: u64,
     volume: Volume,
-    /// The last word of each thread.
-    threads: Vec<Option<Progress>>,
-    /// Responses since the last line.
-    response: Histogram<u64>,
-    /// The sums of the last line, and when it was.
-    last: Sums,
-    last_at: Instant,
+    last: Last,
     started: Instant,
     /// When the phase that shows began.
     phase: Phase,
     phase_at: Instant,
 }
 
-/// Sums over the threads.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
+/// What was shown last, to tell rates.
+#[derive(Clone, Copy, Debug)]
+struct Last {
     established: u64,
-    open: u64,
-    failed: u64,
-    errors: u64,
     echoed: u64,
-    received: u64,
     cpu: Duration,
+    at: Instant,
 }
 
 impl Live {
@@ -71,34 +57,50 @@ impl Live {
             bar,
             asked: plan.connections.get().into(),
             volume: plan.volume,
-            threads: vec![None; plan.threads.get() as usize],
-            response: histogram(),
-            last: Sums::default(),
-            last_at: now,
+            last: Last {
+                established: 0,
+                echoed: 0,
+                cpu: Duration::ZERO,
+                at: now,
+            },
             started: now,
             phase: Phase::Ramp,
             phase_at: now,
         }
     }
 
-    /// Takes in what a thread tells of itself, and shows it when it's time.
-    pub(crate) fn progress(&mut self, progress: Progress) {
-        // All have the same bounds, so this can't fail; and the view is not worth an error.
-        let _ = self.response.add(&progress.response);
-        if progress.phase > self.phase {
-            self.enter(progress.phase);
+    /// Shows how all threads go together; about once a second.
+    pub(crate) fn progress(&mut self, merged: &Progress) {
+        if merged.phase > self.phase {
+            self.enter(merged.phase);
         }
-        if let Some(thread) = self.threads.get_mut(progress.thread as usize) {
-            *thread = Some(progress);
+        let text = self.words(merged);
+        if let Some(bar) = &self.bar {
+            bar.set_position(match self.phase {
+                Phase::Ramp => merged.open,
+                _ => self.phase_at.elapsed().as_secs(),
+            });
+            bar.set_message(text);
+        } else if self.lines {
+            // A standard error that is gone takes no part of the load with it.
+            let _ = writeln!(
+                std::io::stderr(),
+                "{:>5.0}s {:>8}  {text}",
+                self.started.elapsed().as_secs_f64(),
+                name(self.phase)
+            );
         }
-        if self.last_at.elapsed() >= EVERY {
-            self.show();
-        }
+        self.last = Last {
+            established: merged.established,
+            echoed: merged.echoed,
+            cpu: merged.cpu,
+            at: Instant::now(),
+        };
     }
 
     /// Takes the view down, for the report to take its place.
-    pub(crate) fn finish(&mut self) {
-        if let Some(bar) = self.bar.take() {
+    pub(crate) fn finish(self) {
+        if let Some(bar) = self.bar {
             bar.finish_and_clear();
         }
     }
@@ -120,45 +122,8 @@ impl Live {
         }
     }
 
-    fn show(&mut self) {
-        let sums = self.sums();
-        let text = self.words(&sums);
-        if let Some(bar) = &self.bar {
-            bar.set_position(match self.phase {
-                Phase::Ramp => sums.open,
-                _ => self.phase_at.elapsed().as_secs(),
-            });
-            bar.set_message(text);
-        } else if self.lines {
-            // A standard error that is gone takes no part of the load with it.
-            let _ = writeln!(
-                std::io::stderr(),
-                "{:>5.0}s {:>8}  {text}",
-                self.started.elapsed().as_secs_f64(),
-                name(self.phase)
-            );
-        }
-        self.last = sums;
-        self.last_at = Instant::now();
-        self.response.reset();
-    }
-
-    fn sums(&self) -> Sums {
-        let mut sums = Sums::default();
-        for progress in self.threads.iter().flatten() {
-            sums.established += progress.established;
-            sums.open += progress.open;
-            sums.failed += progress.failed;
-            sums.errors += progress.errors;
-            sums.echoed += progress.echoed;
-            sums.received += progress.received;
-            sums.cpu += progress.cpu;
-        }
-        sums
-    }
-
-    fn words(&self, sums: &Sums) -> String {
-        let seconds = self.last_at.elapsed().as_secs_f64().max(1e-3);
+    fn words(&self, sums: &Progress) -> String {
+        let seconds = self.last.at.elapsed().as_secs_f64().max(1e-3);
         let per_second = |now: u64, before: u64| {
             Count((now.saturating_sub(before) as f64 / seconds).round() as u64)
         };
@@ -168,7 +133,7 @@ impl Live {
         } else {
             format!("{} open", Count(sums.open))
         };
-        let late = |p| percentile(&self.response, p).map_or_else(|| "-".to_owned(), short);
+        let late = |p| percentile(&sums.response, p).map_or_else(|| "-".to_owned(), short);
         let traffic = if self.phase == Phase::Ramp {
             format!("{}/s", per_second(sums.established, self.last.established))
         } else {

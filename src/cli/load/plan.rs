@@ -128,13 +128,6 @@ impl Load {
         all / threads + u64::from(u64::from(index) < all % threads)
     }
 
-    /// Whether any target is UDP.
-    pub(crate) fn has_udp(&self) -> bool {
-        self.targets
-            .iter()
-            .any(|target| target.transport == Transport::Udp)
-    }
-
     /// Whether the JSON report takes the place of the words on standard output.
     pub(crate) fn json_to_stdout(&self) -> bool {
         self.json

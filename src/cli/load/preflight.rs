@@ -8,8 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use super::machine::Machine;
+use super::plan::Load;
 use super::sources::{SourceRange, sources};
-use super::target::Transport;
+use super::target::{Resolved, Transport};
 use crate::cli::descriptors::reserve;
 use crate::cli::failure::Failure;
 use crate::cli::units::{Count, Size};
@@ -18,13 +19,6 @@ use crate::cli::units::{Count, Size};
 const KERNEL_BYTES_AN_END: u64 = 3_800;
 /// Our own memory for a connection, of a server and of a load, with room for what the allocator wastes.
 const OUR_BYTES_AN_END: u64 = 300;
-
-/// A target, resolved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Resolved {
-    pub(crate) transport: Transport,
-    pub(crate) address: SocketAddr,
-}
 
 /// What is wished for.
 #[derive(Clone, Copy, Debug)]
@@ -97,11 +91,27 @@ impl Preflight {
     }
 }
 
+/// Holds a load against this machine.
+///
+/// # Errors
+/// As [`examine`] and [`Machine::here`].
+pub(crate) fn check(plan: &Load, targets: &[Resolved]) -> Result<Preflight, Failure> {
+    let wish = Wish {
+        connections: plan.connections,
+        threads: plan.threads,
+        targets,
+        own_server: plan.targets.is_empty(),
+        sources: &plan.sources,
+        message: plan.content.sizes().1,
+    };
+    examine(&wish, &Machine::here()?)
+}
+
 /// Holds a wish against a machine.
 ///
 /// # Errors
 /// As [`sources`].
-pub(crate) fn check(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, Failure> {
+pub(crate) fn examine(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, Failure> {
     let connections = u64::from(wish.connections.get());
     let ports = machine.ports_a_pair();
     // Connections are dealt out to the targets in turn.
@@ -266,7 +276,7 @@ mod tests {
             sources: &[],
             message: 64,
         };
-        check(&wish, machine).unwrap().shortfalls()
+        examine(&wish, machine).unwrap().shortfalls()
     }
 
     #[test]

@@ -58,6 +58,36 @@ pub(crate) struct Progress {
     pub(crate) response: Histogram<u64>,
 }
 
+impl Progress {
+    /// Adds another thread's. The phase is that of the one that is behind.
+    pub(crate) fn merge(&mut self, other: &Progress) {
+        self.phase = Phase::min(self.phase, other.phase);
+        for (to, from) in [
+            (&mut self.dialed, other.dialed),
+            (&mut self.established, other.established),
+            (&mut self.confirmed, other.confirmed),
+            (&mut self.open, other.open),
+            (&mut self.failed, other.failed),
+            (&mut self.errors, other.errors),
+            (&mut self.sent, other.sent),
+            (&mut self.echoed, other.echoed),
+            (&mut self.received, other.received),
+        ] {
+            *to += from;
+        }
+        self.cpu += other.cpu;
+        self.add_responses(other);
+    }
+
+    /// Adds the responses of another progress.
+    pub(crate) fn add_responses(&mut self, other: &Progress) {
+        // All have the same bounds: nothing can fail to fit.
+        if let Err(error) = self.response.add(&other.response) {
+            log::error!("a histogram could not be added up: {error}");
+        }
+    }
+}
+
 /// Where a generator is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {

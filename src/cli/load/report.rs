@@ -77,7 +77,7 @@ mod tests {
     use crate::cli::args::{Args, Command};
     use crate::cli::load::outcome::Ending;
     use crate::cli::load::plan::Load;
-    use crate::cli::load::tally::{Tally, record};
+    use crate::cli::load::tally::Tally;
 
     /// The plan of a command line.
     fn plan(arguments: &str) -> Load {
@@ -104,8 +104,8 @@ mod tests {
         tally.messages.echoed = 10_000;
         tally.messages.verified = 10_000;
         for us in 1..=10_000 {
-            record(&mut tally.latency.response, Duration::from_micros(us));
-            record(&mut tally.latency.service, Duration::from_micros(us));
+            tally.latency.response.record(us * 1000).unwrap();
+            tally.latency.service.record(us * 1000).unwrap();
         }
         Outcome {
             plan: plan(arguments),

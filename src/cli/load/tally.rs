@@ -29,11 +29,6 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Records a duration; zero counts as 1 ns, and what is over an hour as an hour.
-pub(crate) fn record(histogram: &mut Histogram<u64>, duration: Duration) {
-    histogram.saturating_record(nanos(duration).max(1));
-}
-
 /// The ledger of connections (for UDP: of sockets, which are established as soon as they are bound).
 ///
 /// Each dial ends as established, refused, timed out, failed otherwise, or is still dialing when the run ends. With
@@ -143,7 +138,7 @@ pub(crate) struct Datagrams {
     pub(crate) dropped: u64,
 }
 
-/// One second of the measured time.
+/// One second of the measured time. Seconds behind it hold the answers that came while they were waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Second {
     /// Messages sent.
@@ -342,7 +337,7 @@ mod tests {
             sent: 1,
             ..Second::default()
         });
-        record(&mut one.latency.response, Duration::from_millis(1));
+        one.latency.response.record(1_000_000).unwrap();
         let mut all = Tally::new();
         all.merge(&one);
         all.merge(&one);

@@ -1,6 +1,7 @@
 //! A target as typed: a transport and an address.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use crate::cli::address::HostPort;
@@ -30,6 +31,19 @@ pub(crate) struct Target {
     pub(crate) transport: Transport,
     /// Where; a name stands for the first of its addresses that the system prefers.
     pub(crate) address: HostPort,
+}
+
+/// A target with the address that it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) transport: Transport,
+    pub(crate) address: SocketAddr,
+}
+
+impl fmt::Display for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.transport, self.address)
+    }
 }
 
 impl FromStr for Target {

@@ -1,0 +1,286 @@
+//! Opens connections: at a pace in the ramp, and later in place of those that ended.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use oread::{ConnectOptions, Context};
+
+use super::flow::{Flow, Socket};
+use super::generator::{Generator, alarm};
+use super::names;
+use super::pace::Schedule;
+use super::plan::{Load, Turnover};
+use super::since::{SECOND, after, until};
+use super::tally::nanos;
+use super::target::{Resolved, Transport};
+
+/// Dials under way at a time on one thread. It stays below the backlog that a listener has on most machines (4,096), also
+/// with a few threads.
+const MOST_UNDER_WAY: u32 = 512;
+/// Dials made in one turn: what has been opened wants to be served as well.
+const MOST_A_TURN: u32 = 64;
+/// How far the ramp may be behind its pace and still catch up: 10 ms. A stall must not end in a burst.
+const SLACK: u64 = SECOND / 100;
+/// How long no dial is made after one has failed that was to replace a connection; it doubles with each.
+const BACKOFF: Duration = Duration::from_millis(10);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// A target, and where to connect from.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    pub(super) resolved: Resolved,
+    /// Local addresses, used in turn; empty: the system's choice.
+    pub(super) sources: Vec<IpAddr>,
+}
+
+impl Endpoint {
+    /// The local address of the `turn`-th dial to this target.
+    fn source(&self, turn: u64) -> Option<SocketAddr> {
+        let place = turn.checked_rem(self.sources.len() as u64)?;
+        let source = self.sources.get(place as usize)?;
+        Some(SocketAddr::new(*source, 0))
+    }
+}
+
+/// What is still to be dialed.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    endpoints: Arc<[Endpoint]>,
+    connect_timeout: Duration,
+    /// This thread's part of the ramp.
+    ramp: Schedule,
+    left: u64,
+    /// Connections that are to be replaced.
+    owed: u64,
+    /// When the next replacement may be tried, and the wait after its failure.
+    not_before: u64,
+    backoff: Duration,
+    pub(super) under_way: u32,
+    /// Which dial of all threads the next one is, and how far from one to the next.
+    ordinal: u64,
+    threads: u32,
+    /// Whether a timer is set for the next dial.
+    waiting: bool,
+    /// Whether the last turn has left dials that are due.
+    more: bool,
+}
+
+impl Dialer {
+    pub(super) fn new(plan: &Load, index: u32, endpoints: Arc<[Endpoint]>, now: u64) -> Dialer {
+        let threads = plan.threads.get();
+        Dialer {
+            endpoints,
+            connect_timeout: plan.connect_timeout,
+            ramp: Schedule::shared(now, plan.connect_rate.get(), index, threads),
+            left: plan.share(plan.connections.get().into(), index),
+            owed: 0,
+            not_before: 0,
+            backoff: BACKOFF,
+            under_way: 0,
+            ordinal: index.into(),
+            threads,
+            waiting: false,
+            more: false,
+        }
+    }
+
+    /// The timer for the next dial has fired.
+    pub(super) fn woken(&mut self) {
+        self.waiting = false;
+    }
+
+    /// The ramp is over, whatever it has come to.
+    pub(super) fn end_ramp(&mut self) {
+        self.left = 0;
+    }
+
+    /// A connection is to be replaced.
+    pub(super) fn owe(&mut self) {
+        self.owed += 1;
+    }
+
+    /// How many are to be replaced or on their way.
+    pub(super) fn busy(&self) -> u64 {
+        self.owed + u64::from(self.under_way)
+    }
+
+    /// Whether dials are due that the last turn has left.
+    pub(super) fn has_more(&self) -> bool {
+        self.more
+    }
+
+    /// Whether one may be made now, and whether it's a replacement.
+    fn next(&mut self, now: u64, replaces: bool) -> Option<bool> {
+        if self.under_way >= MOST_UNDER_WAY {
+            return None;
+        }
+        if self.left > 0 && self.ramp.due() <= now {
+            self.ramp.skip_to(now.saturating_sub(SLACK));
+            self.ramp.advance();
+            self.left -= 1;
+            return Some(false);
+        }
+        if replaces && self.owed > 0 && self.not_before <= now {
+            self.owed -= 1;
+            return Some(true);
+        }
+        None
+    }
+
+    /// When the next one may be made, if that is known.
+    fn next_due(&self) -> Option<u64> {
+        if self.under_way >= MOST_UNDER_WAY {
+            // The end of one of these makes room, and that is an event.
+            return None;
+        }
+        let ramp = (self.left > 0).then(|| self.ramp.due());
+        let owed = (self.owed > 0).then_some(self.not_before);
+        [ramp, owed].into_iter().flatten().min()
+    }
+
+    /// A replacement has failed: it's tried again, but not at once.
+    fn back_off(&mut self, now: u64) {
+        self.owed += 1;
+        self.not_before = after(now, self.backoff);
+        self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
+    }
+}
+
+impl Generator {
+    /// Makes the dials that are due, within the bounds of a turn.
+    pub(super) fn dial_due(&mut self, context: &mut Context<u32>) {
+        if self.dialer.left == 0 && self.dialer.owed == 0 {
+            return;
+        }
+        let replaces = self.is_sending();
+        self.dialer.more = false;
+        for made in 0.. {
+            let now = self.epoch.now();
+            if made == MOST_A_TURN {
+                self.dialer.more = true;
+                return;
+            }
+            let Some(again) = self.dialer.next(now, replaces) else {
+                break;
+            };
+            self.dial(context, now, again);
+        }
+        self.wake_for_dial(context);
+    }
+
+    fn wake_for_dial(&mut self, context: &mut Context<u32>) {
+        if let Some(due) = self.dialer.next_due()
+            && !self.dialer.waiting
+        {
+            self.dialer.waiting = true;
+            let now = self.epoch.now();
+            let wait = until(now, due).max(Duration::from_millis(1));
+            context.timer(wait, alarm::DIAL);
+        }
+    }
+
+    fn dial(&mut self, context: &mut Context<u32>, now: u64, again: bool) {
+        let ordinal = self.dialer.ordinal;
+        self.dialer.ordinal += u64::from(self.dialer.threads);
+        let endpoints = Arc::clone(&self.dialer.endpoints);
+        let count = endpoints.len() as u64;
+        let Some(endpoint) = endpoints.get((ordinal % count.max(1)) as usize) else {
+            return;
+        };
+        let ledger = &mut self.record.tally.connections;
+        ledger.dialed += 1;
+        ledger.redialed += u64::from(again);
+        // Flows' numbers go round after 2^32 dials; none of that age is open any more.
+        let flow = Flow::new(ordinal as u32, now);
+        let index = self.flows.insert(flow);
+        self.dialer.under_way += 1;
+        let source = endpoint.source(ordinal / count);
+        if endpoint.resolved.transport == Transport::Udp {
+            self.bind(context, index, endpoint.resolved.address, source);
+            return;
+        }
+        let options = ConnectOptions {
+            source,
+            timeout: Some(self.dialer.connect_timeout),
+            ..ConnectOptions::new(endpoint.resolved.address)
+        };
+        match context.connect(&options, index as u32) {
+            Ok(id) => self.flows[index].socket = Socket::Stream(id),
+            Err((_, error)) => self.dial_failed(context, index, &error),
+        }
+    }
+
+    /// A dial has come to a connection, or a socket; how long it took.
+    pub(super) fn dial_succeeded(&mut self, dialed: u64, now: u64) {
+        self.dialer.under_way -= 1;
+        self.dialer.backoff = BACKOFF;
+        self.record.tally.connections.established += 1;
+        let took = now.saturating_sub(dialed).max(1);
+        self.record.tally.latency.connect.saturating_record(took);
+    }
+
+    /// A dial has come to nothing.
+    pub(super) fn dial_failed(
+        &mut self,
+        context: &mut Context<u32>,
+        index: usize,
+        error: &io::Error,
+    ) {
+        let Some(flow) = self.flows.try_remove(index) else {
+            return;
+        };
+        let now = self.epoch.now();
+        self.dialer.under_way -= 1;
+        let ledger = &mut self.record.tally.connections;
+        let name = match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                ledger.refused += 1;
+                names::of_error(error)
+            }
+            io::ErrorKind::TimedOut => {
+                ledger.timed_out += 1;
+                // The reactor's timeout and the system's are the same error; ours is never early.
+                if now - flow.dialed.min(now) >= nanos(self.dialer.connect_timeout) {
+                    "connect timeout".to_owned()
+                } else {
+                    names::of_error(error)
+                }
+            }
+            _ => {
+                ledger.failed += 1;
+                names::of_error(error)
+            }
+        };
+        self.record.tally.error(&name);
+        if self.plan.turnover != Turnover::Keep {
+            self.dialer.back_off(now);
+            self.wake_for_dial(context);
+        }
+        self.settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_used_in_turn() {
+        let mut endpoint = Endpoint {
+            resolved: Resolved {
+                transport: Transport::Tcp,
+                address: ([127, 0, 0, 1], 9).into(),
+            },
+            sources: Vec::new(),
+        };
+        assert_eq!(endpoint.source(3), None);
+        endpoint.sources = vec![[127, 0, 0, 2].into(), [127, 0, 0, 3].into()];
+        let turns: Vec<String> = (0..3)
+            .filter_map(|turn| endpoint.source(turn))
+            .map(|source| source.to_string())
+            .collect();
+        assert_eq!(turns, ["127.0.0.2:0", "127.0.0.3:0", "127.0.0.2:0"]);
+    }
+}

@@ -1,0 +1,214 @@
+//! What is kept of one connection, or of one UDP socket.
+
+use std::collections::VecDeque;
+
+use oread::{ConnectionId, UdpId};
+
+use super::window::Window;
+
+/// No place in the list of those who can take a message.
+pub(super) const NOWHERE: u32 = u32::MAX;
+
+/// A message under way: when it should have been sent, and when it was. Messages outside of the measured time need no other
+/// mark than `due`: it lies before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) due: u64,
+    pub(super) at: u64,
+}
+
+/// What is under way on one flow, oldest first. One message is kept inline; memory is taken when there are more, and
+/// then kept: who had many under way will have them again.
+#[derive(Debug)]
+pub(super) struct Outstanding {
+    first: Sent,
+    len: u32,
+    #[allow(clippy::box_collection)] // 8 bytes of each idle connection, not 32.
+    more: Option<Box<VecDeque<Sent>>>,
+}
+
+impl Outstanding {
+    const fn new() -> Outstanding {
+        Outstanding {
+            first: Sent { due: 0, at: 0 },
+            len: 0,
+            more: None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, sent: Sent) {
+        if self.len == 0 {
+            self.first = sent;
+        } else {
+            self.more.get_or_insert_default().push_back(sent);
+        }
+        self.len += 1;
+    }
+
+    /// The oldest.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<Sent> {
+        self.len = self.len.checked_sub(1)?;
+        let oldest = self.first;
+        if self.len > 0
+            && let Some(next) = self.more.as_mut().and_then(|more| more.pop_front())
+        {
+            self.first = next;
+        }
+        Some(oldest)
+    }
+
+    /// The one with so many before it.
+    pub(super) fn get(&self, index: u32) -> Option<Sent> {
+        if index >= self.len {
+            return None;
+        }
+        match index.checked_sub(1) {
+            None => Some(self.first),
+            Some(behind) => self.more.as_ref()?.get(behind as usize).copied(),
+        }
+    }
+
+    /// The oldest one.
+    #[inline]
+    pub(super) fn oldest(&self) -> Option<Sent> {
+        (self.len > 0).then_some(self.first)
+    }
+}
+
+/// How far a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The handshake is under way.
+    Dialing,
+    /// Its first message is: nothing else is sent until it's answered.
+    Confirming,
+    /// It carries the load.
+    Live,
+    /// It's to be closed when what is under way has been answered.
+    Retiring,
+    /// The load has closed it, and has counted that.
+    Closing,
+}
+
+/// How the reactor knows a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Socket {
+    /// Not yet, or no longer.
+    None,
+    Stream(ConnectionId),
+    Datagrams(UdpId),
+}
+
+/// One flow.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) socket: Socket,
+    pub(super) stage: Stage,
+    /// Whether the ramp waits for it no longer.
+    pub(super) settled: bool,
+    /// Whether the peer has finished.
+    pub(super) peer_finished: bool,
+    /// Which dial of all threads it was: what its messages are made of.
+    pub(super) number: u32,
+    /// The number of its next message.
+    pub(super) next: u32,
+    /// Bytes of the oldest message's answer that have come.
+    pub(super) got: u32,
+    /// How many of the oldest messages were given up because their time was over. Their answers may come yet.
+    pub(super) given_up: u32,
+    /// Its place among those who can take a message, or [`NOWHERE`].
+    pub(super) place: u32,
+    /// When it was dialed.
+    pub(super) dialed: u64,
+    pub(super) outstanding: Outstanding,
+    /// What only UDP needs.
+    pub(super) window: Option<Box<Window>>,
+}
+
+impl Flow {
+    /// A flow that is being dialed.
+    pub(super) fn new(number: u32, dialed: u64) -> Flow {
+        Flow {
+            socket: Socket::None,
+            stage: Stage::Dialing,
+            settled: false,
+            peer_finished: false,
+            number,
+            next: 0,
+            got: 0,
+            given_up: 0,
+            place: NOWHERE,
+            dialed,
+            outstanding: Outstanding::new(),
+            window: None,
+        }
+    }
+
+    /// Messages that are under way and not given up.
+    #[inline]
+    pub(super) fn awaited(&self) -> u32 {
+        let answered = self.window.as_ref().map_or(0, |window| window.within);
+        self.outstanding.len() - self.given_up - answered
+    }
+
+    /// Gives up messages that were sent before `then`; how many.
+    pub(super) fn give_up(&mut self, then: u64) -> u32 {
+        let before = self.given_up;
+        while let Some(sent) = self.outstanding.get(self.given_up)
+            && sent.at <= then
+        {
+            self.given_up += 1;
+        }
+        self.given_up - before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(at: u64) -> Sent {
+        Sent { due: at, at }
+    }
+
+    #[test]
+    fn a_held_connection_takes_less_than_a_hundred_bytes() {
+        assert!(size_of::<Flow>() <= 96, "{}", size_of::<Flow>());
+    }
+
+    #[test]
+    fn messages_come_out_in_the_order_they_went_in() {
+        let mut outstanding = Outstanding::new();
+        assert_eq!(outstanding.pop(), None);
+        for round in 0..3 {
+            for at in 0..5 {
+                outstanding.push(sent(at + round));
+                assert_eq!(outstanding.get(at as u32), Some(sent(at + round)));
+            }
+            assert_eq!(outstanding.get(5), None);
+            for at in 0..5 {
+                assert_eq!(outstanding.oldest(), Some(sent(at + round)));
+                assert_eq!(outstanding.pop(), Some(sent(at + round)));
+            }
+            assert_eq!(outstanding.len(), 0);
+        }
+    }
+
+    #[test]
+    fn a_message_is_given_up_once() {
+        let mut flow = Flow::new(0, 0);
+        for at in [10, 20, 30] {
+            flow.outstanding.push(sent(at));
+        }
+        assert_eq!(flow.give_up(20), 2);
+        assert_eq!(flow.give_up(29), 0);
+        assert_eq!((flow.awaited(), flow.give_up(30)), (1, 1));
+    }
+}

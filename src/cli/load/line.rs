@@ -1,0 +1,65 @@
+//! A generator's line to the lead. It never waits, and what a slow lead has not read does not pile up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::Sender;
+
+use super::protocol::{Event, Progress};
+use super::tally::Tally;
+use crate::cli::signals::Signal;
+
+/// Progresses that may wait for the lead, a quarter of a megabyte each.
+const MOST_UNREAD: u32 = 2;
+
+/// The line.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    sender: Sender<Event>,
+    /// Progresses on their way.
+    unread: Arc<AtomicU32>,
+}
+
+impl Line {
+    /// A line of a generator's own into the lead's channel.
+    pub(super) fn new(sender: &Sender<Event>) -> Line {
+        Line {
+            sender: sender.clone(),
+            unread: Arc::default(),
+        }
+    }
+
+    /// Sends what must not be lost. There are few of these.
+    pub(super) fn send(&self, event: Event) {
+        if self.sender.send(event).is_err() {
+            // It went without waiting for its generators: nobody is left to tell.
+            log::debug!("the lead is gone");
+        }
+    }
+
+    /// Whether the lead keeps up: if not, a progress had better be told later.
+    pub(super) fn keeps_up(&self) -> bool {
+        self.unread.load(Ordering::Relaxed) < MOST_UNREAD
+    }
+
+    pub(super) fn progress(&self, progress: Progress) {
+        self.unread.fetch_add(1, Ordering::Relaxed);
+        self.send(Event::Progress(Box::new(progress)));
+    }
+
+    /// The lead has read a progress.
+    pub(super) fn was_read(&self) {
+        self.unread.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        self.send(Event::Signal(signal.number()));
+    }
+
+    /// The last that is said.
+    pub(super) fn end(&self, outcome: Result<Tally, String>) {
+        self.send(match outcome {
+            Ok(tally) => Event::Done(Box::new(tally)),
+            Err(words) => Event::Failed(words),
+        });
+    }
+}

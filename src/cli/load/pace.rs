@@ -1,0 +1,293 @@
+//! Schedules: when the next message, dial or close is due, exactly, and how a thread is woken for it.
+//!
+//! The poll waits in whole milliseconds. At 50,000 messages a second that is fifty messages at a time, and what was measured
+//! would be the generator. So the wake-up is a timer descriptor, where the system has one.
+
+use std::io;
+use std::time::Duration;
+
+use oread::{Context, SourceId};
+
+use super::since::{NEVER, SECOND};
+
+/// Moments at equal distances: the `k`-th is `start + k * num / den`, rounded down, and no error adds up. A thread takes every
+/// N-th of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schedule {
+    /// When the next one is due.
+    due: u64,
+    /// What rounding has left out of `due`, in 1/`den` of a nanosecond.
+    left_out: u64,
+    /// From one to the next: whole nanoseconds, and 1/`den` beyond them.
+    step: u64,
+    step_left_out: u64,
+    den: u64,
+}
+
+impl Schedule {
+    /// `rate` a second over all threads, from `start` on; the part of thread `index` of `threads`.
+    pub(super) fn shared(start: u64, rate: u32, index: u32, threads: u32) -> Schedule {
+        let den = u64::from(rate);
+        // At most 2^32 threads in: 2^62.
+        let first = u64::from(index) * SECOND;
+        let step = u64::from(threads) * SECOND;
+        Schedule {
+            due: start.saturating_add(first / den),
+            left_out: first % den,
+            step: step / den,
+            step_left_out: step % den,
+            den,
+        }
+    }
+
+    /// `count` in each `interval`, from `start` on.
+    pub(super) fn every(start: u64, interval: Duration, count: u32) -> Schedule {
+        let den = u64::from(count.max(1));
+        let interval = super::tally::nanos(interval);
+        Schedule {
+            due: start,
+            left_out: 0,
+            step: interval / den,
+            step_left_out: interval % den,
+            den,
+        }
+    }
+
+    /// When the next one is due.
+    #[inline]
+    pub(super) fn due(&self) -> u64 {
+        self.due
+    }
+
+    /// Goes on to the one after it.
+    #[inline]
+    pub(super) fn advance(&mut self) {
+        self.due = self.due.saturating_add(self.step);
+        self.left_out += self.step_left_out;
+        if self.left_out >= self.den {
+            self.left_out -= self.den;
+            self.due += 1;
+        }
+    }
+
+    /// How many are due before `end`, the next one among them.
+    pub(super) fn before(&self, end: u64) -> u64 {
+        let Some(span) = end.checked_sub(self.due).filter(|&span| span > 0) else {
+            return 0;
+        };
+        // The k-th from now is before the end if left_out + k * step < span, all in 1/den of a nanosecond.
+        let den = u128::from(self.den);
+        let span = u128::from(span) * den - u128::from(self.left_out);
+        let step = u128::from(self.step) * den + u128::from(self.step_left_out);
+        u64::try_from(span.div_ceil(step.max(1))).unwrap_or(u64::MAX)
+    }
+
+    /// Lets what was missed go: the next one is due no earlier than `then`.
+    pub(super) fn skip_to(&mut self, then: u64) {
+        self.due = self.due.max(then);
+    }
+
+    /// The distance from one to the next, in nanoseconds.
+    pub(super) fn step(&self) -> u64 {
+        self.step
+    }
+}
+
+/// Below this distance between messages, in nanoseconds, the timer ticks by itself at [`TICK`]; above it, it's set for
+/// each message: one system call more, and the moment exactly.
+const OFTEN: u64 = 200_000;
+/// How often the timer ticks, in nanoseconds. At 50,000 a second it's two or three messages at a time, and a few percent of
+/// a processor.
+#[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
+const TICK: u64 = 50_000;
+
+/// What wakes a thread at a time finer than a millisecond.
+#[derive(Debug)]
+pub(super) struct Ticker {
+    inner: timer::Timer,
+    /// For when it's set; [`NEVER`]: for nothing. While it ticks by itself: for the past.
+    set_for: u64,
+}
+
+impl Ticker {
+    /// A ticker that does nothing yet.
+    ///
+    /// # Errors
+    /// As the system gives them: out of descriptors.
+    pub(super) fn new<S>(context: &mut Context<S>) -> io::Result<Ticker> {
+        Ok(Ticker {
+            inner: timer::Timer::new(context)?,
+            set_for: NEVER,
+        })
+    }
+
+    /// Sees to it that the thread is awake at `due`, a moment of a schedule with this distance between its moments.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub(super) fn wake_at(&mut self, now: u64, due: u64, step: u64) -> io::Result<()> {
+        if step < OFTEN {
+            if self.set_for == NEVER {
+                self.inner.tick()?;
+                self.set_for = 0;
+            }
+        } else if self.set_for != due {
+            // Nothing is waited for that is over: 1 ns, for 0 would switch it off.
+            self.inner.once(due.saturating_sub(now).max(1))?;
+            self.set_for = due;
+        }
+        Ok(())
+    }
+
+    /// How long the poll may wait for `due`, where it's not woken for it: see [`timer`].
+    pub(super) fn wait(now: u64, due: u64) -> Option<Duration> {
+        timer::Timer::wait(now, due)
+    }
+
+    /// Whether an event is this ticker's.
+    pub(super) fn is(&self, source: SourceId) -> bool {
+        self.inner.is(source)
+    }
+}
+
+/// A timer descriptor. It's never read: each time that it fires is an edge, and edges are what the poll tells.
+#[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
+mod timer {
+    use std::io;
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+    use std::time::Duration;
+
+    use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+    use oread::mio::Interest;
+    use oread::mio::unix::SourceFd;
+    use oread::{Context, SourceId};
+
+    #[derive(Debug)]
+    pub(super) struct Timer {
+        timer: TimerFd,
+        id: SourceId,
+    }
+
+    impl Timer {
+        pub(super) fn new<S>(context: &mut Context<S>) -> io::Result<Timer> {
+            let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+            let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+            let fd = timer.as_fd().as_raw_fd();
+            let id = context.register(&mut SourceFd(&fd), Interest::READABLE)?;
+            Ok(Timer { timer, id })
+        }
+
+        fn set(&self, when: Expiration) -> io::Result<()> {
+            Ok(self.timer.set(when, TimerSetTimeFlags::empty())?)
+        }
+
+        pub(super) fn tick(&self) -> io::Result<()> {
+            self.set(Expiration::Interval(
+                Duration::from_nanos(super::TICK).into(),
+            ))
+        }
+
+        pub(super) fn once(&self, wait: u64) -> io::Result<()> {
+            self.set(Expiration::OneShot(Duration::from_nanos(wait).into()))
+        }
+
+        /// The timer wakes the poll: it may wait for ever.
+        pub(super) fn wait(_now: u64, _due: u64) -> Option<Duration> {
+            None
+        }
+
+        pub(super) fn is(&self, source: SourceId) -> bool {
+            self.id == source
+        }
+    }
+}
+
+/// Without one: the poll waits while a millisecond or more is left, and then not at all. It takes a whole processor, and is as
+/// exact.
+#[cfg(not(all(target_os = "linux", not(mio_unsupported_force_poll_poll))))]
+mod timer {
+    use std::io;
+    use std::time::Duration;
+
+    use oread::{Context, SourceId};
+
+    #[derive(Debug)]
+    pub(super) struct Timer;
+
+    impl Timer {
+        #[allow(clippy::unnecessary_wraps)] // As where there is one.
+        pub(super) fn new<S>(_: &mut Context<S>) -> io::Result<Timer> {
+            Ok(Timer)
+        }
+
+        #[allow(clippy::unnecessary_wraps, clippy::unused_self)]
+        pub(super) fn tick(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        #[allow(clippy::unnecessary_wraps, clippy::unused_self)]
+        pub(super) fn once(&self, _wait: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        pub(super) fn wait(now: u64, due: u64) -> Option<Duration> {
+            let left = due.saturating_sub(now);
+            // The poll rounds up.
+            Some(Duration::from_millis((left / 1_000_000).saturating_sub(1)))
+        }
+
+        pub(super) fn is(&self, _: SourceId) -> bool {
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threads_parts_of_a_schedule_are_the_schedule() {
+        for (rate, threads) in [(1, 1), (3, 2), (7, 3), (50_000, 4), (999_983, 7)] {
+            let mut parts: Vec<Schedule> = (0..threads)
+                .map(|index| Schedule::shared(5, rate, index, threads))
+                .collect();
+            for k in 0..10_000_u64 {
+                let part = &mut parts[k as usize % threads as usize];
+                let due = 5 + u128::from(k) * 1_000_000_000 / u128::from(rate);
+                assert_eq!(u128::from(part.due()), due, "{k} of {rate} over {threads}");
+                part.advance();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_due_before_the_end_is_counted_as_it_would_be_sent() {
+        for (rate, threads) in [(1, 1), (3, 2), (7, 3), (1000, 1), (999_983, 7)] {
+            for index in 0..threads {
+                for end in [0, 4, 5, 6, 1_000_005, 999_999_999, 1_000_000_005] {
+                    let mut schedule = Schedule::shared(5, rate, index, threads);
+                    schedule.advance();
+                    let counted = schedule.before(end);
+                    let mut walked = 0;
+                    while schedule.due() < end {
+                        walked += 1;
+                        schedule.advance();
+                    }
+                    assert_eq!(counted, walked, "{rate} {threads} {index} {end}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_goes_round_once_in_its_interval() {
+        let mut schedule = Schedule::every(100, Duration::from_nanos(10), 3);
+        let mut dues = Vec::new();
+        for _ in 0..7 {
+            dues.push(schedule.due());
+            schedule.advance();
+        }
+        assert_eq!(dues, [100, 103, 106, 110, 113, 116, 120]);
+    }
+}

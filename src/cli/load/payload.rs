@@ -1,0 +1,269 @@
+//! What messages consist of, and whether what comes back is what was sent.
+//!
+//! A message follows from the number of its flow and its own number in it, so nothing of it has to be kept until its answer
+//! comes: both are made anew and compared. Its first bytes spell the two numbers, six bits a byte; the rest is a piece of one
+//! block of pseudo-random bytes, from a place that follows from the numbers too. All bytes are printable, none is
+//! a newline: they pass through any framing.
+
+use std::sync::Arc;
+
+use oread::Framing;
+use oread::framing::Envelope;
+
+use super::plan::Content;
+use super::values::{SizeRange, VerifyMode};
+
+/// Bytes that spell the numbers: 72 bits.
+const HEADER: usize = 12;
+/// Places in the block that a message may begin at. A page: more would only cost cache.
+const PLACES: usize = 4096;
+
+/// What all messages of a run are made of. A clone shares the block.
+#[derive(Clone, Debug)]
+pub(super) struct Payload {
+    /// Pseudo-random bytes; or what is to be sent, always.
+    block: Arc<[u8]>,
+    /// The sizes of messages that are made up; `None`: the block is the message.
+    made: Option<SizeRange>,
+    framing: Framing,
+    /// What stands around each message, where all have one size.
+    envelope: Option<Envelope>,
+    verify: VerifyMode,
+}
+
+/// One message, in up to four parts that are sent one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Message<'a> {
+    envelope: Envelope,
+    header: [u8; HEADER],
+    /// How much of the header there is room for.
+    spelled: usize,
+    body: &'a [u8],
+}
+
+impl Payload {
+    /// What `content` says, framed.
+    pub(super) fn new(content: &Content, framing: Framing, verify: VerifyMode) -> Payload {
+        let (least, most) = content.sizes();
+        let (block, made) = match content {
+            Content::Made(range) => (noise(most as usize + PLACES), Some(*range)),
+            Content::Given(bytes) => (Arc::clone(bytes), None),
+        };
+        Payload {
+            block,
+            made,
+            framing,
+            envelope: (least == most).then(|| envelope(framing, least as usize)),
+            verify,
+        }
+    }
+
+    /// How strictly answers are looked at.
+    pub(super) fn verify(&self) -> VerifyMode {
+        self.verify
+    }
+
+    /// Message `number` of a flow.
+    #[inline]
+    pub(super) fn message(&self, flow: u32, number: u32) -> Message<'_> {
+        let Some(range) = self.made else {
+            return Message {
+                envelope: self.envelope.unwrap_or_default(),
+                header: [0; HEADER],
+                spelled: 0,
+                body: &self.block,
+            };
+        };
+        let mixed = mix(flow, number);
+        let size = size(range, mixed);
+        let spelled = size.min(HEADER);
+        Message {
+            envelope: match self.envelope {
+                Some(envelope) => envelope,
+                None => envelope(self.framing, size),
+            },
+            header: spell(flow, number),
+            spelled,
+            body: self.piece(mixed, size - spelled),
+        }
+    }
+
+    /// How many bytes datagram `number` of a flow has.
+    pub(super) fn datagram_size(&self, flow: u32, number: u32) -> usize {
+        self.made
+            .map_or(self.block.len(), |range| size(range, mix(flow, number)))
+    }
+
+    /// `len` bytes of the block, from a place that follows from `mixed`.
+    #[inline]
+    pub(super) fn piece(&self, mixed: u64, len: usize) -> &[u8] {
+        let place = mixed as usize % PLACES;
+        // The block is made for the longest message at the last place.
+        self.block.get(place..place + len).unwrap_or_default()
+    }
+}
+
+impl Message<'_> {
+    /// The parts in order; any may be empty.
+    #[inline]
+    pub(super) fn parts(&self) -> [&[u8]; 4] {
+        [
+            self.envelope.before(),
+            &self.header[..self.spelled],
+            self.body,
+            self.envelope.behind(),
+        ]
+    }
+
+    /// Bytes in all, its frame's among them.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.envelope.before().len() + self.spelled + self.body.len() + self.envelope.behind().len()
+    }
+
+    /// Whether `bytes` are what the message has from byte `at` on, as far as `verify` looks; they are not more than it has there.
+    #[inline]
+    pub(super) fn matches(&self, verify: VerifyMode, at: usize, bytes: &[u8]) -> bool {
+        if verify == VerifyMode::Off {
+            return true;
+        }
+        let mut rest = bytes;
+        let mut skip = at;
+        for (index, part) in self.parts().into_iter().enumerate() {
+            let Some(part) = part.get(skip..).filter(|part| !part.is_empty()) else {
+                skip -= part.len();
+                continue;
+            };
+            skip = 0;
+            let (mine, behind) = rest.split_at(rest.len().min(part.len()));
+            let looks = verify == VerifyMode::Full || index != 2;
+            if looks && mine != &part[..mine.len()] {
+                return false;
+            }
+            rest = behind;
+        }
+        rest.is_empty()
+    }
+}
+
+fn envelope(framing: Framing, size: usize) -> Envelope {
+    // The plan refuses sizes that the framing has no frame for.
+    framing.envelope(size).unwrap_or_default()
+}
+
+/// The size that `mixed` stands for.
+#[inline]
+fn size(range: SizeRange, mixed: u64) -> usize {
+    let spread = u64::from(range.most - range.least) + 1;
+    // The upper half: the lower one says the place in the block.
+    (u64::from(range.least) + (((mixed >> 32) * spread) >> 32)) as usize
+}
+
+/// Two numbers as one that shows no pattern (the last steps of SplitMix64; Steele, Lea and Flood 2014).
+#[inline]
+pub(super) fn mix(flow: u32, number: u32) -> u64 {
+    let mut mixed = (u64::from(flow) << 32 | u64::from(number)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
+/// The numbers in printable bytes: `number`'s lowest 24 bits first, so that short messages differ from their neighbours.
+#[inline]
+fn spell(flow: u32, number: u32) -> [u8; HEADER] {
+    let low = u64::from(number & 0xFF_FFFF) | u64::from(flow & 0xFF_FFFF) << 24;
+    let high = u64::from(number >> 24) | u64::from(flow >> 24) << 12;
+    let mut header = [0; HEADER];
+    header[..8].copy_from_slice(&sixes(low).to_le_bytes());
+    header[8..].copy_from_slice(&sixes(high).to_le_bytes()[..4]);
+    header
+}
+
+/// Spreads 48 bits over eight bytes, six to each, and makes them printable: `0` to `o`.
+#[inline]
+fn sixes(bits: u64) -> u64 {
+    let halves = (bits & 0xFF_FFFF) | (bits & 0xFFFF_FF00_0000) << 8;
+    let quarters = (halves & 0x0000_0FFF_0000_0FFF) | (halves & 0x00FF_F000_00FF_F000) << 4;
+    let eighths = (quarters & 0x003F_003F_003F_003F) | (quarters & 0x0FC0_0FC0_0FC0_0FC0) << 2;
+    eighths + 0x3030_3030_3030_3030
+}
+
+/// Printable pseudo-random bytes, the same ones in every run.
+fn noise(len: usize) -> Arc<[u8]> {
+    let words = (0..len.div_ceil(8)).flat_map(|place| sixes(mix(!0, place as u32)).to_le_bytes());
+    words.take(len).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(least: u32, most: u32, framing: &str) -> Payload {
+        let content = Content::Made(SizeRange { least, most });
+        Payload::new(&content, framing.parse().unwrap(), VerifyMode::Full)
+    }
+
+    #[test]
+    fn a_message_is_what_the_framing_makes_of_its_payload() {
+        for framing in ["raw", "lines", "length:u16", "length:u64le", "length:u32"] {
+            for size in [1, 3, 12, 13, 64, 5000] {
+                let payload = payload(size, size, framing);
+                let message = payload.message(7, 9);
+                let parts = message.parts();
+                let mut framed = Vec::new();
+                let framing: Framing = framing.parse().unwrap();
+                framing
+                    .encode(&[parts[1], parts[2]].concat(), &mut framed)
+                    .unwrap();
+                assert_eq!(parts.concat(), framed);
+                assert_eq!(message.len(), framed.len());
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_is_right_however_it_is_torn_and_wrong_by_any_one_byte() {
+        let payload = payload(40, 40, "length:u16");
+        let message = payload.message(3, 4);
+        let whole = message.parts().concat();
+        for from in 0..whole.len() {
+            for to in from..=whole.len() {
+                assert!(message.matches(VerifyMode::Full, from, &whole[from..to]));
+            }
+            let mut flipped = whole.clone();
+            flipped[from] ^= 1;
+            assert!(!message.matches(VerifyMode::Full, 0, &flipped), "{from}");
+            assert!(!message.matches(VerifyMode::Full, from, &flipped[from..]));
+            assert_eq!(
+                message.matches(VerifyMode::Sequence, 0, &flipped),
+                from >= 2 + HEADER
+            );
+            assert!(message.matches(VerifyMode::Off, 0, &flipped));
+        }
+    }
+
+    #[test]
+    fn messages_differ_where_there_is_room_and_sizes_fill_their_range() {
+        let payload = payload(24, 26, "lines");
+        let mut seen = std::collections::BTreeSet::new();
+        let mut sizes = [0; 3];
+        for flow in [0, 1, 70_000, u32::MAX] {
+            for number in (0..500).chain([1 << 24, u32::MAX]) {
+                let message = payload.message(flow, number);
+                sizes[message.len() - 25] += 1;
+                let bytes = message.parts().concat();
+                assert!(bytes[..bytes.len() - 1].is_ascii());
+                assert!(!bytes[..bytes.len() - 1].contains(&b'\n'));
+                assert!(seen.insert(bytes), "{flow} {number}");
+            }
+        }
+        assert!(sizes.iter().all(|&count| count > 500), "{sizes:?}");
+    }
+
+    #[test]
+    fn what_is_given_is_sent_as_it_is() {
+        let content = Content::Given(b"hello".to_vec().into());
+        let payload = Payload::new(&content, Framing::Lines, VerifyMode::Full);
+        assert_eq!(payload.message(1, 2).parts().concat(), b"hello\n");
+    }
+}

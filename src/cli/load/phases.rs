@@ -1,0 +1,334 @@
+//! From the ramp to the end.
+
+use std::time::Duration;
+
+use oread::Context;
+
+use super::flow::{Sent, Socket, Stage};
+use super::generator::{Generator, alarm};
+use super::plan::{Turnover, Volume};
+use super::protocol::{Event, Phase, Progress};
+use super::record::thread_cpu;
+use super::since::{NEVER, after, until};
+use super::tally::{ThreadUse, nanos};
+
+/// How often it's told how it goes.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// How long who interrupts a run waits for answers at most.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long closing takes at most: it waits for the peers' ends.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Where a generator is.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) phase: Phase,
+    /// When the phase ends.
+    pub(super) boundary: u64,
+    /// The measured time.
+    from: u64,
+    until: u64,
+    /// Measured messages that may still be sent.
+    pub(super) left: u64,
+    /// Processor time at the beginning of the measured time.
+    cpu: Duration,
+    /// Whether it was told to stop.
+    stopped: bool,
+    /// Whether all is counted, and only closing is left.
+    pub(super) over: bool,
+    /// Dials of the ramp that have come to something, and whether the lead knows that all have.
+    settled: u64,
+    told: bool,
+}
+
+impl Run {
+    pub(super) fn new() -> Run {
+        Run {
+            phase: Phase::Ramp,
+            boundary: NEVER,
+            from: NEVER,
+            until: NEVER,
+            left: u64::MAX,
+            cpu: Duration::ZERO,
+            stopped: false,
+            over: false,
+            settled: 0,
+            told: false,
+        }
+    }
+
+    /// When the measured time ends.
+    pub(super) fn until(&self) -> u64 {
+        self.until
+    }
+}
+
+impl Generator {
+    pub(super) fn begin_timers(&mut self, context: &mut Context<u32>) {
+        context.timer(self.sweep_interval(), alarm::SWEEP);
+        context.timer(PROGRESS, alarm::PROGRESS);
+    }
+
+    /// A timer has fired.
+    pub(super) fn alarm(&mut self, context: &mut Context<u32>, key: u64) {
+        if self.run.over {
+            return;
+        }
+        let now = self.epoch.now();
+        match key & alarm::KIND {
+            alarm::SWEEP => {
+                self.sweep(context, now);
+                context.timer(self.sweep_interval(), alarm::SWEEP);
+            }
+            alarm::PROGRESS => {
+                self.tell();
+                context.timer(PROGRESS, alarm::PROGRESS);
+            }
+            // Early by what the reactor's own time is behind.
+            alarm::PHASE if now < self.run.boundary => self.wake_at_boundary(context, now),
+            alarm::DIAL => self.dialer.woken(),
+            alarm::TURNOVER => self.ages.woken(),
+            alarm::THINK => self.thought(context, key, now),
+            _ => {}
+        }
+        self.look_at_clock(context, now);
+    }
+
+    /// A dial of the ramp has come to something.
+    pub(super) fn settle(&mut self) {
+        self.run.settled += 1;
+        if self.run.settled >= self.record.tally.connections.asked && !self.run.told {
+            self.run.told = true;
+            self.tell();
+            self.line.send(Event::Ramped);
+        }
+    }
+
+    /// The lead says when traffic begins.
+    pub(super) fn start(&mut self, context: &mut Context<u32>, at: u64) {
+        if self.run.phase != Phase::Ramp || self.run.over {
+            return;
+        }
+        let run = &mut self.run;
+        run.boundary = at;
+        run.from = after(at, self.plan.warmup);
+        match self.plan.volume {
+            Volume::For(duration) => run.until = after(run.from, duration),
+            Volume::Messages(all) => run.left = self.plan.share(all.get(), self.index),
+        }
+        self.record.begin(run.from);
+        let now = self.epoch.now();
+        self.dialer.end_ramp();
+        self.look_at_clock(context, now);
+        if now < self.run.boundary {
+            self.wake_at_boundary(context, now);
+        }
+    }
+
+    /// The lead, or a signal, says that it's enough.
+    pub(super) fn stop(&mut self, context: &mut Context<u32>) {
+        if self.run.over || self.run.stopped {
+            return;
+        }
+        self.run.stopped = true;
+        let now = self.epoch.now();
+        if self.run.phase == Phase::Finish {
+            self.run.boundary = self.run.boundary.min(after(now, PATIENCE));
+            self.wake_at_boundary(context, now);
+        } else {
+            self.finish(context, now);
+        }
+    }
+
+    fn wake_at_boundary(&self, context: &mut Context<u32>, now: u64) {
+        if self.run.boundary != NEVER {
+            context.timer(until(now, self.run.boundary), alarm::PHASE);
+        }
+    }
+
+    /// Goes on to the next phase when its time has come. Called wherever the time is read: no message is counted to the
+    /// wrong phase because a timer is late.
+    #[inline]
+    pub(super) fn look_at_clock(&mut self, context: &mut Context<u32>, now: u64) {
+        if now >= self.run.boundary {
+            self.cross(context, now);
+        }
+    }
+
+    #[cold]
+    fn cross(&mut self, context: &mut Context<u32>, now: u64) {
+        while now >= self.run.boundary {
+            match self.run.phase {
+                Phase::Ramp => {
+                    self.run.phase = Phase::Warmup;
+                    let at = std::mem::replace(&mut self.run.boundary, self.run.from);
+                    self.begin_traffic(at);
+                    self.begin_turnover(at);
+                    if self.is_stranded() {
+                        self.finish(context, now);
+                    }
+                }
+                Phase::Warmup => {
+                    self.run.phase = Phase::Measure;
+                    self.run.boundary = self.run.until;
+                    self.run.cpu = thread_cpu();
+                }
+                Phase::Measure => self.finish(context, now),
+                Phase::Finish => self.end(context, now),
+            }
+        }
+        self.wake_at_boundary(context, now);
+    }
+
+    /// Whether nothing is there to send on, and nothing will be: every dial has failed, or its connection has ended or was not
+    /// answered in time.
+    fn is_stranded(&self) -> bool {
+        self.ages.open() == 0
+            && self.dialer.under_way == 0
+            && self.plan.turnover == Turnover::Keep
+            && self.run.settled >= self.record.tally.connections.asked
+    }
+
+    /// With a number of messages to send: whether it will never come to them, because for longer than anything may take
+    /// nothing has happened.
+    pub(super) fn is_stuck(&self, now: u64) -> bool {
+        let Volume::Messages(_) = self.plan.volume else {
+            return false;
+        };
+        let patience = nanos(self.plan.connect_timeout)
+            .saturating_add(nanos(self.plan.message_timeout).saturating_mul(2))
+            .saturating_add(self.flowing.think().map_or(0, nanos));
+        let last = self.record.last_answer.max(self.run.from);
+        self.is_sending() && (self.is_stranded() || now > last.saturating_add(patience))
+    }
+
+    /// Sends no more. What is under way is waited for.
+    pub(super) fn finish(&mut self, context: &mut Context<u32>, now: u64) {
+        if self.run.phase == Phase::Measure {
+            let end = if self.run.stopped {
+                now
+            } else {
+                self.run.until
+            };
+            let end = end.min(self.run.until);
+            self.count_unsent(context, end);
+            self.record.tally.threads = vec![ThreadUse {
+                cpu: thread_cpu().saturating_sub(self.run.cpu),
+                wall: until(self.run.from, now.min(self.run.until)),
+            }];
+        } else if self.run.phase == Phase::Warmup && !self.run.stopped {
+            // Nobody to send anything to: all that was due is unsent.
+            self.count_unsent(context, self.run.until);
+        }
+        self.run.phase = Phase::Finish;
+        let patience = if self.run.stopped {
+            self.plan.message_timeout.min(PATIENCE)
+        } else {
+            self.plan.message_timeout
+        };
+        self.run.boundary = after(now, patience);
+        self.wake_at_boundary(context, now);
+        self.end_if_answered(context, now);
+    }
+
+    /// Ends when nothing is waited for any more.
+    #[inline]
+    pub(super) fn end_if_answered(&mut self, context: &mut Context<u32>, now: u64) {
+        if self.run.phase == Phase::Finish && self.flowing.under_way == 0 && !self.run.over {
+            self.end(context, now);
+        }
+    }
+
+    /// Counts what there is, and closes everything.
+    fn end(&mut self, context: &mut Context<u32>, now: u64) {
+        self.run.over = true;
+        self.run.boundary = NEVER;
+        self.run.phase = Phase::Finish;
+        let given_up = now.saturating_sub(nanos(self.plan.message_timeout));
+        // From here on callbacks find no flow, and do nothing.
+        for (_, mut flow) in std::mem::take(&mut self.flows) {
+            let ledger = &mut self.record.tally.connections;
+            match flow.stage {
+                Stage::Dialing => ledger.dialing += 1,
+                Stage::Closing => {}
+                Stage::Confirming | Stage::Live | Stage::Retiring => {
+                    ledger.open += 1;
+                    if matches!(flow.socket, Socket::Datagrams(_)) {
+                        self.close_books(&mut flow);
+                        continue;
+                    }
+                    let before = flow.given_up;
+                    flow.give_up(given_up);
+                    for place in 0..flow.outstanding.len() {
+                        let Some(sent) = flow.outstanding.get(place) else {
+                            break;
+                        };
+                        self.count_outstanding(sent, (before..flow.given_up).contains(&place));
+                    }
+                }
+            }
+        }
+        let measured = !self.record.tally.threads.is_empty();
+        self.note_use(now);
+        self.record.finish(measured);
+        self.close_ledger();
+        context.drain(CLOSING);
+    }
+
+    fn count_outstanding(&mut self, sent: Sent, too_late: bool) {
+        if too_late {
+            self.record.timed_out(sent);
+        }
+        if self.record.is_measured(sent.due) {
+            self.record.tally.messages.outstanding += 1;
+        }
+    }
+
+    /// With a number of messages, the measured time lasts until the last answer.
+    fn note_use(&mut self, now: u64) {
+        let measured = match self.plan.volume {
+            Volume::Messages(_) if !self.record.tally.threads.is_empty() => {
+                let last = self.record.last_answer.max(self.run.from);
+                let end = if self.flowing.under_way == 0 {
+                    last
+                } else {
+                    now
+                };
+                ThreadUse {
+                    cpu: thread_cpu().saturating_sub(self.run.cpu),
+                    wall: until(self.run.from, end),
+                }
+            }
+            _ => match self.record.tally.threads.first() {
+                Some(&measured) => measured,
+                None => ThreadUse::default(),
+            },
+        };
+        self.record.tally.threads = vec![measured];
+    }
+
+    /// Tells the lead how it goes.
+    pub(super) fn tell(&mut self) {
+        if !self.line.keeps_up() {
+            return;
+        }
+        let response = self.record.take_recent();
+        let tally = &self.record.tally;
+        let ledger = &tally.connections;
+        self.line.progress(Progress {
+            thread: self.index,
+            phase: self.run.phase,
+            dialed: ledger.dialed,
+            established: ledger.established,
+            confirmed: ledger.confirmed,
+            open: self.ages.open(),
+            failed: ledger.refused + ledger.timed_out + ledger.failed + ledger.lost,
+            errors: tally.errors.values().sum(),
+            sent: tally.messages.sent + tally.messages.unmeasured,
+            echoed: tally.messages.echoed + self.record.unmeasured_echoed,
+            received: tally.bytes.received,
+            cpu: thread_cpu(),
+            response,
+        });
+    }
+}

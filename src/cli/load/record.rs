@@ -1,0 +1,234 @@
+//! What a generator counts while it runs.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use nix::time::{ClockId, clock_gettime};
+
+use super::flow::Sent;
+use super::since::{NEVER, SECOND};
+use super::tally::{Second, Tally, histogram};
+
+/// The seconds that are kept apart, a day of them; what comes later is added to the last.
+const MOST_SECONDS: usize = 86_400;
+
+/// The counts of one thread, and where in time they belong.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) tally: Tally,
+    /// Messages that were due from here on are measured.
+    from: u64,
+    /// Whether a message may be sent later than it's due.
+    scheduled: bool,
+    /// How long an answer may take.
+    timeout: u64,
+    /// Responses since the last progress; added to the tally's then.
+    recent: Histogram<u64>,
+    /// The current second, and when it's over.
+    second: Second,
+    second_ends: u64,
+    /// Answers that are not measured.
+    pub(super) unmeasured_echoed: u64,
+    /// When the last answer came.
+    pub(super) last_answer: u64,
+}
+
+impl Record {
+    pub(super) fn new(scheduled: bool, timeout: u64) -> Record {
+        Record {
+            tally: Tally::new(),
+            from: NEVER,
+            scheduled,
+            timeout,
+            recent: histogram(),
+            second: Second::default(),
+            second_ends: NEVER,
+            unmeasured_echoed: 0,
+            last_answer: 0,
+        }
+    }
+
+    /// Measures from `from` on.
+    pub(super) fn begin(&mut self, from: u64) {
+        self.from = from;
+        self.second_ends = from.saturating_add(SECOND);
+    }
+
+    /// Whether a message that was due then is measured.
+    #[inline]
+    pub(super) fn is_measured(&self, due: u64) -> bool {
+        due >= self.from
+    }
+
+    /// A message was sent, at `sent.at`.
+    #[inline]
+    pub(super) fn sent(&mut self, sent: Sent, bytes: usize) {
+        if !self.is_measured(sent.due) {
+            self.tally.messages.unmeasured += 1;
+            return;
+        }
+        self.roll(sent.at);
+        self.tally.messages.sent += 1;
+        self.tally.bytes.sent += bytes as u64;
+        self.second.sent += 1;
+        if self.scheduled {
+            let late = (sent.at - sent.due.min(sent.at)).max(1);
+            self.tally.pacing.error.saturating_record(late);
+        }
+    }
+
+    /// Bytes of an answer have come.
+    #[inline]
+    pub(super) fn received(&mut self, due: u64, now: u64, bytes: usize) {
+        if self.is_measured(due) {
+            self.roll(now);
+            self.tally.bytes.received += bytes as u64;
+            self.second.received += bytes as u64;
+        }
+    }
+
+    /// A message was answered, whole, and `verified` if that was looked at. `given_up`: it was counted as such. Its last bytes
+    /// were told by [`Record::received`] before.
+    #[inline]
+    pub(super) fn answered(&mut self, sent: Sent, now: u64, verified: bool, given_up: bool) {
+        self.last_answer = now;
+        let service = now - sent.at.min(now);
+        if service >= self.timeout && !given_up {
+            self.timed_out(sent);
+        }
+        if !self.is_measured(sent.due) {
+            self.unmeasured_echoed += 1;
+            return;
+        }
+        self.tally.messages.echoed += 1;
+        self.tally.messages.verified += u64::from(verified);
+        self.second.echoed += 1;
+        // In a closed loop a message is due when it's sent: both are one.
+        if self.scheduled {
+            let response = now - sent.due.min(now);
+            self.recent.saturating_record(response.max(1));
+            self.tally.latency.service.saturating_record(service.max(1));
+        } else {
+            self.recent.saturating_record(service.max(1));
+        }
+    }
+
+    /// A message was not answered in time.
+    #[cold]
+    pub(super) fn timed_out(&mut self, sent: Sent) {
+        self.tally.error("message timeout");
+        if self.is_measured(sent.due) {
+            self.tally.messages.timed_out += 1;
+        }
+    }
+
+    /// A message will never be answered: its connection is gone.
+    pub(super) fn lost(&mut self, sent: Sent) {
+        if self.is_measured(sent.due) {
+            self.tally.messages.lost += 1;
+        }
+    }
+
+    /// Goes on to the second that `now` is in.
+    #[inline]
+    fn roll(&mut self, now: u64) {
+        if now >= self.second_ends {
+            self.roll_over(now);
+        }
+    }
+
+    #[cold]
+    fn roll_over(&mut self, now: u64) {
+        while now >= self.second_ends {
+            if self.tally.seconds.len() + 1 >= MOST_SECONDS {
+                self.second_ends = NEVER;
+                return;
+            }
+            self.tally.seconds.push(std::mem::take(&mut self.second));
+            self.second_ends += SECOND;
+        }
+    }
+
+    /// Responses since the last call.
+    pub(super) fn take_recent(&mut self) -> Histogram<u64> {
+        let recent = std::mem::replace(&mut self.recent, histogram());
+        add(&mut self.tally.latency.response, &recent);
+        recent
+    }
+
+    /// All that was counted, when nothing more comes; `measured` says whether it came to that.
+    pub(super) fn finish(&mut self, measured: bool) {
+        let recent = self.take_recent();
+        drop(recent);
+        if !self.scheduled {
+            self.tally.latency.service = self.tally.latency.response.clone();
+        }
+        if measured {
+            self.tally.seconds.push(self.second);
+        }
+    }
+}
+
+fn add(to: &mut Histogram<u64>, from: &Histogram<u64>) {
+    // Both have the same bounds: nothing can fail to fit.
+    if let Err(error) = to.add(from) {
+        log::error!("a histogram could not be added up: {error}");
+    }
+}
+
+/// Processor time of the calling thread so far; zero where the system doesn't tell.
+pub(super) fn thread_cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(due: u64, at: u64) -> Sent {
+        Sent { due, at }
+    }
+
+    #[test]
+    fn what_was_due_before_the_measured_time_is_not_in_its_figures() {
+        let mut record = Record::new(true, SECOND);
+        record.begin(1000);
+        for due in [999, 1000] {
+            record.sent(at(due, 1500), 64);
+            record.received(due, 1700, 64);
+            record.answered(at(due, 1500), 1700, true, false);
+        }
+        record.finish(true);
+        let tally = record.tally;
+        assert_eq!((tally.messages.sent, tally.messages.echoed), (1, 1));
+        assert_eq!((tally.bytes.sent, tally.bytes.received), (64, 64));
+        assert_eq!(tally.messages.unmeasured, 1);
+        assert_eq!(tally.latency.response.max(), 700);
+        assert_eq!(tally.latency.service.max(), 200);
+        assert_eq!(tally.pacing.error.max(), 500);
+        assert_eq!(tally.seconds.len(), 1);
+    }
+
+    #[test]
+    fn seconds_without_a_message_are_seconds_too() {
+        let mut record = Record::new(false, SECOND);
+        record.begin(0);
+        for now in [1, SECOND - 1, SECOND, 4 * SECOND + 1] {
+            record.sent(at(now, now), 1);
+        }
+        record.finish(true);
+        let sent: Vec<u64> = record.tally.seconds.iter().map(|s| s.sent).collect();
+        assert_eq!(sent, [2, 1, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_late_answer_is_a_timeout_once_whoever_finds_out() {
+        let mut record = Record::new(false, SECOND);
+        record.begin(0);
+        record.answered(at(0, 0), SECOND, true, false);
+        record.timed_out(at(0, 0));
+        record.answered(at(0, 0), 2 * SECOND, true, true);
+        assert_eq!(record.tally.messages.timed_out, 2);
+        assert_eq!(record.tally.errors["message timeout"], 2);
+    }
+}

@@ -1,0 +1,116 @@
+//! The generators' threads, as the lead has them.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::{self, JoinHandle};
+
+use oread::Handle;
+
+use super::dial::Endpoint;
+use super::generator::{self, Generating, Setup};
+use super::line::Line;
+use super::payload::Payload;
+use super::plan::Load;
+use super::preflight::Preflight;
+use super::protocol::{Command, Event};
+use super::since::Epoch;
+use super::target::Resolved;
+use crate::cli::failure::{Failure, Reason};
+use crate::cli::signals::Signals;
+
+/// The generators.
+#[derive(Debug)]
+pub(super) struct Team {
+    pub(super) handles: Vec<Handle<Command>>,
+    pub(super) lines: Vec<Line>,
+    pub(super) threads: Vec<JoinHandle<()>>,
+}
+
+impl Team {
+    /// Starts them all. They begin to dial at once.
+    pub(super) fn start(
+        plan: &Load,
+        targets: &[Resolved],
+        preflight: &Preflight,
+        sender: &Sender<Event>,
+        signals: Signals,
+    ) -> Result<Team, Failure> {
+        let none = Vec::new();
+        let sources = preflight.sources.iter().chain(std::iter::repeat(&none));
+        let endpoints: Arc<[Endpoint]> = targets
+            .iter()
+            .zip(sources)
+            .map(|(resolved, sources)| Endpoint {
+                resolved: *resolved,
+                sources: sources.clone(),
+            })
+            .collect();
+        let reactors: Vec<Generating> = (0..plan.threads.get())
+            .map(|_| generator::reactor())
+            .collect::<Result<_, _>>()
+            .map_err(|e| Failure::runtime(format!("no poll can be had: {}", Reason(&e))))?;
+        let mut team = Team {
+            handles: reactors.iter().map(Generating::handle).collect(),
+            lines: reactors.iter().map(|_| Line::new(sender)).collect(),
+            threads: Vec::new(),
+        };
+        let shared = Arc::new(plan.clone());
+        let epoch = Epoch::begin();
+        let payload = Payload::new(&plan.content, plan.framing, plan.verify);
+        let mut signals = Some(signals);
+        for (index, (reactor, line)) in reactors.into_iter().zip(&team.lines).enumerate() {
+            // The first one hears the signals, and stops the others.
+            let hears = signals.take();
+            let others = match hears {
+                Some(_) => team.handles.iter().skip(1).cloned().collect(),
+                None => Vec::new(),
+            };
+            let setup = Setup {
+                plan: Arc::clone(&shared),
+                index: index as u32,
+                endpoints: Arc::clone(&endpoints),
+                epoch,
+                payload: payload.clone(),
+                line: line.clone(),
+                signals: hears,
+                others,
+            };
+            team.threads.push(spawn(index, reactor, setup)?);
+        }
+        Ok(team)
+    }
+
+    pub(super) fn tell(&self, command: Command) {
+        for handle in &self.handles {
+            if let Err(error) = handle.send(command) {
+                // It has ended, and has said why.
+                log::debug!("a generator did not hear {command:?}: {error}");
+            }
+        }
+    }
+}
+
+fn spawn(index: usize, reactor: Generating, setup: Setup) -> Result<JoinHandle<()>, Failure> {
+    let last_words = LastWords(Some(setup.line.clone()));
+    let builder = thread::Builder::new().name(format!("generator {index}"));
+    builder
+        .spawn(move || {
+            let mut last_words = last_words;
+            let outcome = generator::run(reactor, setup);
+            if let Some(line) = last_words.0.take() {
+                line.end(outcome);
+            }
+        })
+        .map_err(|e| Failure::runtime(format!("can't start a thread: {}", Reason(&e))))
+}
+
+/// Tells the lead that a generator is gone, even if it panicked.
+struct LastWords(Option<Line>);
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if let Some(line) = self.0.take() {
+            line.end(Err("a generator panicked".to_owned()));
+        }
+    }
+}

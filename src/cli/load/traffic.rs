@@ -1,0 +1,340 @@
+//! Which connection sends a message when: as answers come (closed loop), or as a schedule says (open loop, heartbeats).
+//! What is under way for too long is in `load/care`.
+
+use std::io;
+use std::time::Duration;
+
+use oread::{Context, Pressure, SourceId};
+
+use super::flow::{NOWHERE, Socket, Stage};
+use super::generator::{Generator, alarm};
+use super::pace::{Schedule, Ticker};
+use super::plan::{Load, Traffic};
+use super::protocol::Phase;
+
+/// Messages of a schedule that one turn sends at most: answers want to be read as well, or they are counted late.
+const BURST: u32 = 256;
+/// Connections that one turn has begin at most, in a closed loop.
+const KICKS: u32 = 64;
+/// Messages of a schedule that a connection may have under way. One that has so many is passed over until answers come.
+pub(super) const MOST_SCHEDULED: u32 = 4096;
+
+/// When messages are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// As answers come.
+    Closed { depth: u32, think: Option<Duration> },
+    /// As the schedule says.
+    Scheduled,
+    /// Never, but to confirm.
+    Silent,
+}
+
+/// The flow of messages.
+#[derive(Debug)]
+pub(super) struct Flowing {
+    pub(super) mode: Mode,
+    /// Messages under way on all flows that are not given up.
+    pub(super) under_way: u64,
+    /// Who can take a message of the schedule, and whose turn it is. A flow knows its place in here.
+    takers: Vec<u32>,
+    turn: usize,
+    schedule: Option<Schedule>,
+    ticker: Option<Ticker>,
+    /// Whether messages are due that the last turn has left.
+    behind: bool,
+    /// How far the closed loop has begun; `None`: whole.
+    kick: Option<usize>,
+    /// How far the sweep is.
+    pub(super) sweep_at: usize,
+}
+
+impl Flowing {
+    pub(super) fn new(plan: &Load) -> Flowing {
+        Flowing {
+            mode: match plan.traffic {
+                Traffic::Closed { depth, think } => Mode::Closed { depth, think },
+                Traffic::Open(_) | Traffic::Idle { heartbeat: Some(_) } => Mode::Scheduled,
+                Traffic::Idle { heartbeat: None } => Mode::Silent,
+            },
+            under_way: 0,
+            takers: Vec::new(),
+            turn: 0,
+            schedule: None,
+            ticker: None,
+            behind: false,
+            kick: None,
+            sweep_at: 0,
+        }
+    }
+
+    /// Takes a timer, if one will be needed.
+    ///
+    /// # Errors
+    /// As the system gives them: out of descriptors.
+    pub(super) fn begin(&mut self, context: &mut Context<u32>) -> io::Result<()> {
+        if self.mode == Mode::Scheduled {
+            self.ticker = Some(Ticker::new(context)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn think(&self) -> Option<Duration> {
+        match self.mode {
+            Mode::Closed { think, .. } => think,
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_ticker(&self, source: SourceId) -> bool {
+        self.ticker.as_ref().is_some_and(|ticker| ticker.is(source))
+    }
+
+    /// Whose turn it is.
+    #[inline]
+    fn next_taker(&mut self) -> Option<usize> {
+        if self.turn >= self.takers.len() {
+            self.turn = 0;
+        }
+        let taker = self.takers.get(self.turn)?;
+        self.turn += 1;
+        Some(*taker as usize)
+    }
+}
+
+impl Generator {
+    /// How long the poll may wait.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        if self.dialer.has_more() || self.flowing.kick.is_some() || self.flowing.behind {
+            return Some(Duration::ZERO);
+        }
+        match &self.flowing.schedule {
+            Some(schedule) if self.is_sending() && !self.flowing.takers.is_empty() => {
+                Ticker::wait(self.epoch.now(), schedule.due())
+            }
+            _ => None,
+        }
+    }
+
+    /// Traffic begins, at `at`.
+    pub(super) fn begin_traffic(&mut self, at: u64) {
+        match self.plan.traffic {
+            Traffic::Closed { .. } => self.flowing.kick = Some(0),
+            Traffic::Open(rate) => {
+                let threads = self.plan.threads.get();
+                let schedule = Schedule::shared(at, rate.get(), self.index, threads);
+                self.flowing.schedule = Some(schedule);
+            }
+            Traffic::Idle {
+                heartbeat: Some(interval),
+            } => {
+                let count = u32::try_from(self.flowing.takers.len()).unwrap_or(u32::MAX);
+                self.flowing.schedule = Some(Schedule::every(at, interval, count));
+            }
+            Traffic::Idle { heartbeat: None } => {}
+        }
+    }
+
+    /// Adds a flow to those who can take a message of the schedule.
+    pub(super) fn take(&mut self, index: usize) {
+        if self.flowing.mode == Mode::Scheduled
+            && let Some(flow) = self.flows.get_mut(index)
+            && flow.place == NOWHERE
+            && flow.stage == Stage::Live
+        {
+            flow.place = self.flowing.takers.len() as u32;
+            self.flowing.takers.push(index as u32);
+        }
+    }
+
+    /// Takes a flow out of them. The last one comes into its place.
+    pub(super) fn untake(&mut self, index: usize) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        let place = std::mem::replace(&mut flow.place, NOWHERE);
+        if place == NOWHERE {
+            return;
+        }
+        self.flowing.takers.swap_remove(place as usize);
+        if let Some(&moved) = self.flowing.takers.get(place as usize)
+            && let Some(flow) = self.flows.get_mut(moved as usize)
+        {
+            flow.place = place;
+        }
+    }
+
+    /// Sends what the schedule says is due, and has the thread woken for the next.
+    ///
+    /// # Errors
+    /// As the system gives them when the timer can't be set.
+    pub(super) fn pump(&mut self, context: &mut Context<u32>) -> io::Result<()> {
+        if self.flowing.schedule.is_none() {
+            return Ok(());
+        }
+        self.flowing.behind = self.send_due(context, self.run.until());
+        self.finish_if_all_sent(context);
+        let flowing = &mut self.flowing;
+        if let (Some(schedule), Some(ticker)) = (&flowing.schedule, &mut flowing.ticker) {
+            ticker.wake_at(self.epoch.now(), schedule.due(), schedule.step())?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is due and lies before `end`; whether some is left that could be sent.
+    fn send_due(&mut self, context: &mut Context<u32>, end: u64) -> bool {
+        for _ in 0..BURST {
+            let now = self.epoch.now();
+            let Some(schedule) = &self.flowing.schedule else {
+                return false;
+            };
+            let due = schedule.due();
+            if due > now || due >= end || self.run.left == 0 {
+                return false;
+            }
+            let Some(index) = self.flowing.next_taker() else {
+                return false;
+            };
+            if self.send_scheduled(context, index, due, now)
+                && let Some(schedule) = &mut self.flowing.schedule
+            {
+                schedule.advance();
+            }
+        }
+        true
+    }
+
+    /// Sends one message; false when the flow could not take it, and another is to.
+    fn send_scheduled(
+        &mut self,
+        context: &mut Context<u32>,
+        index: usize,
+        due: u64,
+        now: u64,
+    ) -> bool {
+        let Some(flow) = self.flows.get(index) else {
+            return false;
+        };
+        let (sent, takes_more) = match flow.socket {
+            Socket::Stream(id) => match context.connection(id) {
+                Some(mut connection) => {
+                    let pressure = self.send(&mut connection, index, due, now);
+                    (pressure != Pressure::Closed, pressure == Pressure::Low)
+                }
+                None => (false, false),
+            },
+            // What the system drops is counted as that.
+            Socket::Datagrams(id) => {
+                self.send_datagram(context, id, index, due, now);
+                (true, true)
+            }
+            Socket::None => (false, false),
+        };
+        let full = self
+            .flows
+            .get(index)
+            .is_none_or(|flow| flow.outstanding.len() >= MOST_SCHEDULED && flow.window.is_none());
+        if full || !takes_more {
+            self.untake(index);
+        }
+        sent
+    }
+
+    /// At the end of the measured time: sends what is due, and counts what nobody could take.
+    pub(super) fn count_unsent(&mut self, context: &mut Context<u32>, end: u64) {
+        self.send_due(context, end);
+        if let Some(schedule) = &self.flowing.schedule {
+            let unsent = schedule.before(end).min(self.run.left);
+            self.record.tally.messages.unsent += unsent;
+        }
+    }
+
+    /// With a number of messages: when the last one is sent, answers are waited for.
+    pub(super) fn finish_if_all_sent(&mut self, context: &mut Context<u32>) {
+        if self.run.left == 0 && self.run.phase == Phase::Measure {
+            let now = self.epoch.now();
+            self.finish(context, now);
+        }
+    }
+
+    /// Has flows begin, in a closed loop: some in each turn, so that each one's time of sending is right.
+    pub(super) fn kick(&mut self, context: &mut Context<u32>) {
+        let Some(mut at) = self.flowing.kick else {
+            return;
+        };
+        let mut begun = 0;
+        while at < self.flows.capacity() && begun < KICKS {
+            if self.flows.get(at).is_some_and(|f| f.stage == Stage::Live) {
+                let now = self.epoch.now();
+                self.feed(context, at, now);
+                begun += 1;
+            }
+            at += 1;
+        }
+        self.flowing.kick = (at < self.flows.capacity()).then_some(at);
+        self.finish_if_all_sent(context);
+    }
+
+    /// In a closed loop: has a flow send what it may, from outside of its callback.
+    pub(super) fn feed(&mut self, context: &mut Context<u32>, index: usize, now: u64) {
+        match self.flows.get(index).map(|flow| flow.socket) {
+            Some(Socket::Stream(id)) => {
+                if let Some(mut connection) = context.connection(id) {
+                    self.fill(&mut connection, index, now);
+                }
+            }
+            Some(Socket::Datagrams(id)) => self.fill_datagrams(context, id, index, now),
+            Some(Socket::None) | None => {}
+        }
+    }
+
+    /// An answer has come, and the flow is to think before it sends the next message.
+    pub(super) fn think(&self, context: &mut Context<u32>, index: usize, think: Duration) {
+        if let Some(flow) = self.flows.get(index) {
+            // 28 bits of place: more flows than any system has descriptors for.
+            let key = alarm::THINK | u64::from(flow.number) << 28 | (index as u64 & 0xFFF_FFFF);
+            context.timer(think, key);
+        }
+    }
+
+    /// A flow has thought.
+    pub(super) fn thought(&mut self, context: &mut Context<u32>, key: u64, now: u64) {
+        let index = (key & 0xFFF_FFFF) as usize;
+        let number = (key >> 28) as u32;
+        let flow = self.flows.get(index);
+        let alive = flow.is_some_and(|f| f.number == number && f.stage == Stage::Live);
+        if alive && self.is_sending() {
+            self.feed_one(context, index, now);
+            self.finish_if_all_sent(context);
+        }
+    }
+
+    /// Sends one message of a flow.
+    pub(super) fn feed_one(&mut self, context: &mut Context<u32>, index: usize, now: u64) {
+        if !self.may_send(now) {
+            return;
+        }
+        match self.flows.get(index).map(|flow| flow.socket) {
+            Some(Socket::Stream(id)) => {
+                if let Some(mut connection) = context.connection(id) {
+                    self.send(&mut connection, index, now, now);
+                }
+            }
+            Some(Socket::Datagrams(id)) => {
+                // What is dropped is sent after another while, or the loop would come to an end.
+                if !self.send_datagram(context, id, index, now, now)
+                    && let Some(think) = self.flowing.think()
+                {
+                    self.think(context, index, think);
+                }
+            }
+            Some(Socket::None) | None => {}
+        }
+    }
+
+    /// Whether a message may be sent now, as far as the phase and the number of messages go.
+    #[inline]
+    pub(super) fn may_send(&self, now: u64) -> bool {
+        self.is_sending() && self.run.left > 0 && now < self.run.until()
+    }
+}

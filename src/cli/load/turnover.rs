@@ -1,0 +1,161 @@
+//! Closes connections while the load goes on, so that others take their places: at a rate, or after a lifetime.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use oread::{CloseReason, Context};
+
+use super::flow::{Socket, Stage};
+use super::generator::{Generator, alarm};
+use super::pace::Schedule;
+use super::plan::Turnover;
+use super::since::{SECOND, after, until};
+
+/// How many connections may be on their way before one more is closed because of its age: a whole ramp that comes of age at
+/// once must not become a burst.
+const MOST_BUSY: u64 = 256;
+
+/// How far closing at a rate may be behind and still catch up: 10 ms.
+const SLACK: u64 = SECOND / 100;
+
+/// Who is open, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Ages {
+    /// Where a flow is, its number, and since when it carries the load. One that has gone since is passed over: its place
+    /// has another number, or none. Empty where connections are kept.
+    queue: VecDeque<(u32, u32, u64)>,
+    /// When the next one is to be closed.
+    churn: Option<Schedule>,
+    /// How many are confirmed and open.
+    open: u64,
+    /// Whether a timer is set.
+    waiting: bool,
+}
+
+impl Ages {
+    /// How many are confirmed and open.
+    pub(super) fn open(&self) -> u64 {
+        self.open
+    }
+
+    /// The timer has fired.
+    pub(super) fn woken(&mut self) {
+        self.waiting = false;
+    }
+}
+
+impl Generator {
+    pub(super) fn begin_turnover(&mut self, at: u64) {
+        if let Turnover::Churn(rate) = self.plan.turnover {
+            let threads = self.plan.threads.get();
+            self.ages.churn = Some(Schedule::shared(at, rate.get(), self.index, threads));
+        }
+    }
+
+    /// One more is confirmed and open.
+    pub(super) fn came_of_age(&mut self, index: usize, now: u64) {
+        self.ages.open += 1;
+        let ledger = &mut self.record.tally.connections;
+        ledger.confirmed += 1;
+        ledger.peak_confirmed = ledger.peak_confirmed.max(self.ages.open);
+        if self.plan.turnover != Turnover::Keep
+            && let Some(flow) = self.flows.get(index)
+        {
+            self.ages.queue.push_back((index as u32, flow.number, now));
+        }
+    }
+
+    /// One that was confirmed and open is so no longer.
+    pub(super) fn passed_away(&mut self) {
+        self.ages.open -= 1;
+    }
+
+    /// Closes those whose time has come.
+    pub(super) fn turn_over(&mut self, context: &mut Context<u32>) {
+        if self.ages.queue.is_empty() {
+            return;
+        }
+        let now = self.epoch.now();
+        let next = match self.plan.turnover {
+            Turnover::Keep => return,
+            Turnover::Churn(_) => self.churn(context, now),
+            Turnover::Lifetime(lifetime) => loop {
+                let Some(&(index, number, since)) = self.ages.queue.front() else {
+                    break None;
+                };
+                let due = after(since, lifetime);
+                // Whoever is on his way ends that with an event, after which it's looked at again.
+                if due > now || self.dialer.busy() >= MOST_BUSY {
+                    break Some(due);
+                }
+                self.ages.queue.pop_front();
+                self.retire(context, index, number);
+            },
+        };
+        if let Some(due) = next
+            && !self.ages.waiting
+        {
+            self.ages.waiting = true;
+            let wait = until(now, due).max(Duration::from_millis(1));
+            context.timer(wait, alarm::TURNOVER);
+        }
+    }
+
+    /// Closes as many as the rate says, the oldest first; when the next one is due. With nobody to close the moment passes.
+    fn churn(&mut self, context: &mut Context<u32>, now: u64) -> Option<u64> {
+        while let Some(churn) = &mut self.ages.churn
+            && churn.due() <= now
+        {
+            churn.skip_to(now.saturating_sub(SLACK));
+            churn.advance();
+            while let Some((index, number, _)) = self.ages.queue.pop_front() {
+                if self.retire(context, index, number) {
+                    break;
+                }
+            }
+        }
+        self.ages.churn.map(|churn| churn.due())
+    }
+
+    /// Has a connection closed when what is under way on it has been answered; false when it has gone already.
+    fn retire(&mut self, context: &mut Context<u32>, index: u32, number: u32) -> bool {
+        let index = index as usize;
+        let flow = self.flows.get_mut(index);
+        let Some(flow) = flow.filter(|f| f.number == number && f.stage == Stage::Live) else {
+            return false;
+        };
+        flow.stage = Stage::Retiring;
+        self.untake(index);
+        self.close_if_answered(context, index);
+        true
+    }
+
+    /// Closes a connection that is to be closed, when nothing is awaited on it any more.
+    pub(super) fn close_if_answered(&mut self, context: &mut Context<u32>, index: usize) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        if flow.stage != Stage::Retiring || flow.awaited() > 0 {
+            return;
+        }
+        flow.stage = Stage::Closing;
+        let socket = flow.socket;
+        self.lose_outstanding(index);
+        self.record.tally.connections.closed += 1;
+        self.passed_away();
+        match socket {
+            Socket::Stream(id) => {
+                // `on_close` follows, and then another takes its place.
+                if let Some(mut connection) = context.connection(id) {
+                    connection.close(CloseReason::Closed);
+                }
+            }
+            Socket::Datagrams(id) => {
+                context.close_udp(id);
+                self.unbind(index, id);
+                self.dialer.owe();
+            }
+            Socket::None => {}
+        }
+    }
+}
