@@ -14,7 +14,6 @@ use super::plan::{Load, Traffic};
 use super::since::SECOND;
 use super::tally::{Datagrams, nanos};
 use super::traffic::Mode;
-use super::values::VerifyMode;
 use super::window::{Arrival, Window};
 
 /// The fewest and the most datagrams of a flow that are remembered.
@@ -257,8 +256,7 @@ impl Generator {
         while settle_oldest(flow, |_, answered| answered).is_some() {}
         let sent = kept.unwrap_or(label.sent);
         self.record.received(sent.due, now, bytes);
-        let verified = self.payload.verify() != VerifyMode::Off;
-        self.record.answered(sent, now, verified, kept.is_none());
+        self.record.answered(sent, now, kept.is_none());
         match flow.stage {
             Stage::Confirming => self.confirmed(index, now),
             Stage::Retiring => self.close_if_answered(context, index),

@@ -37,6 +37,7 @@ use super::since::Epoch;
 use super::tally::{Tally, nanos};
 use super::traffic::Flowing;
 use super::turnover::Ages;
+use super::values::VerifyMode;
 use crate::cli::failure::Reason;
 use crate::cli::signals::Signals;
 
@@ -149,7 +150,11 @@ impl Generator {
             plan.traffic,
             Traffic::Open(_) | Traffic::Idle { heartbeat: Some(_) }
         );
-        let mut record = Record::new(scheduled, nanos(plan.message_timeout));
+        let mut record = Record::new(
+            scheduled,
+            plan.verify != VerifyMode::Off,
+            nanos(plan.message_timeout),
+        );
         record.tally.connections.asked = share;
         Generator {
             // A table that grows would be copied while connections wait for it, and be half empty.
