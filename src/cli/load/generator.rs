@@ -117,7 +117,7 @@ pub(super) fn run(mut reactor: Generating, setup: Setup) -> Result<Tally, String
     let failed = |error: &io::Error| format!("a generator failed: {}", Reason(error));
     let mut generator = Generator::new(setup);
     generator
-        .begin(reactor.context())
+        .set_out(reactor.context())
         .map_err(|error| failed(&error))?;
     loop {
         let wait = generator.wait();
@@ -175,7 +175,7 @@ impl Generator {
         }
     }
 
-    fn begin(&mut self, context: &mut Context<u32>) -> io::Result<()> {
+    fn set_out(&mut self, context: &mut Context<u32>) -> io::Result<()> {
         if let Some(signals) = &mut self.signals {
             context.register(signals.source(), oread::mio::Interest::READABLE)?;
         }

@@ -162,6 +162,7 @@ impl Generator {
                 Phase::Ramp => {
                     self.run.phase = Phase::Warmup;
                     let at = std::mem::replace(&mut self.run.boundary, self.run.from);
+                    self.flowing.send_until = self.run.until;
                     self.begin_traffic(at);
                     self.begin_turnover(at);
                     if self.is_stranded() {
@@ -221,6 +222,7 @@ impl Generator {
             self.count_unsent(context, self.run.until);
         }
         self.run.phase = Phase::Finish;
+        self.flowing.send_until = 0;
         let patience = if self.run.stopped {
             self.plan.message_timeout.min(PATIENCE)
         } else {

@@ -8,7 +8,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::flow::Sent;
 use super::quick::Quick;
 use super::since::{NEVER, SECOND};
-use super::tally::{Second, Tally};
+use super::tally::{Second, Tally, coarse};
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.
 const MOST_SECONDS: usize = 86_400;
@@ -84,8 +84,7 @@ impl Record {
         }
     }
 
-    /// Bytes of an answer have come.
-    #[inline(always)]
+    /// Bytes of an answer have come, and not its last ones.
     pub(super) fn received(&mut self, due: u64, now: u64, bytes: usize) {
         if self.is_measured(due) {
             self.roll(now);
@@ -93,10 +92,9 @@ impl Record {
         }
     }
 
-    /// A message was answered, whole. `given_up`: it was counted as such. Its last bytes were told by [`Record::received`]
-    /// before.
+    /// The last `bytes` of an answer have come. `given_up`: the message was counted as such.
     #[inline(always)]
-    pub(super) fn answered(&mut self, sent: Sent, now: u64, given_up: bool) {
+    pub(super) fn answered(&mut self, sent: Sent, now: u64, bytes: usize, given_up: bool) {
         self.last_answer = now;
         let service = now - sent.at.min(now);
         if service >= self.timeout && !given_up {
@@ -106,6 +104,8 @@ impl Record {
             self.unmeasured_echoed += 1;
             return;
         }
+        self.roll(now);
+        self.tally.bytes.received += bytes as u64;
         self.tally.messages.echoed += 1;
         // In a closed loop a message is due when it's sent: both are one.
         if self.scheduled {
@@ -167,22 +167,23 @@ impl Record {
         });
     }
 
-    /// Responses since the last call.
+    /// Responses since the last call, as they are told while it runs.
     pub(super) fn take_recent(&mut self) -> Histogram<u64> {
-        let recent = self.recent.take();
-        add(&mut self.tally.latency.response, &recent);
-        recent
+        let mut told = coarse();
+        let response = &mut self.tally.latency.response;
+        self.recent.drain_into(&mut [response, &mut told]);
+        told
     }
 
     /// All that was counted, when nothing more comes; `measured` says whether it came to that.
     pub(super) fn finish(&mut self, measured: bool) {
-        // They are added to the tally's; nobody is told any more.
-        self.take_recent();
+        let latency = &mut self.tally.latency;
+        self.recent.drain_into(&mut [&mut latency.response]);
         if self.scheduled {
-            self.tally.latency.service = self.service.take();
-            self.tally.pacing.error = self.late.take();
+            self.service.drain_into(&mut [&mut latency.service]);
+            self.late.drain_into(&mut [&mut self.tally.pacing.error]);
         } else {
-            self.tally.latency.service = self.tally.latency.response.clone();
+            latency.service = latency.response.clone();
         }
         if self.verifies {
             self.tally.messages.verified = self.tally.messages.echoed;
@@ -190,13 +191,6 @@ impl Record {
         if measured {
             self.push_second();
         }
-    }
-}
-
-fn add(to: &mut Histogram<u64>, from: &Histogram<u64>) {
-    // Both have the same bounds: nothing can fail to fit.
-    if let Err(error) = to.add(from) {
-        log::error!("a histogram could not be added up: {error}");
     }
 }
 
@@ -219,8 +213,8 @@ mod tests {
         record.begin(1000);
         for due in [999, 1000] {
             record.sent(at(due, 1500), 64);
-            record.received(due, 1700, 64);
-            record.answered(at(due, 1500), 1700, false);
+            record.received(due, 1600, 60);
+            record.answered(at(due, 1500), 1700, 4, false);
         }
         record.finish(true);
         let tally = record.tally;
@@ -249,9 +243,9 @@ mod tests {
     fn a_late_answer_is_a_timeout_once_whoever_finds_out() {
         let mut record = Record::new(false, true, SECOND);
         record.begin(0);
-        record.answered(at(0, 0), SECOND, false);
+        record.answered(at(0, 0), SECOND, 1, false);
         record.timed_out(at(0, 0));
-        record.answered(at(0, 0), 2 * SECOND, true);
+        record.answered(at(0, 0), 2 * SECOND, 1, true);
         assert_eq!(record.tally.messages.timed_out, 2);
         assert_eq!(record.tally.errors["message timeout"], 2);
     }

@@ -19,6 +19,11 @@ pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).unwrap_or_else(|_| unbounded())
 }
 
+/// An empty histogram of nanoseconds for a live view: two digits, an eighth of the memory.
+pub(crate) fn coarse() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_NS, DIGITS - 1).unwrap_or_else(|_| unbounded())
+}
+
 fn unbounded() -> Histogram<u64> {
     #[allow(clippy::expect_used)] // 0 to 5 digits are valid, whatever the machine.
     Histogram::new(DIGITS).expect("three digits are valid")

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use oread::{Context, Pressure, SourceId};
+use oread::{Connection, Context, Pressure, SourceId};
 
 use super::flow::{NOWHERE, Socket, Stage};
 use super::generator::{Generator, alarm};
@@ -34,6 +34,10 @@ pub(super) enum Mode {
 #[derive(Debug)]
 pub(super) struct Flowing {
     pub(super) mode: Mode,
+    /// In a closed loop that doesn't think: messages that a flow may have under way; 0 in any other.
+    pub(super) depth: u32,
+    /// Until when messages may be sent; 0 in the ramp and when it's over.
+    pub(super) send_until: u64,
     /// Messages under way on all flows that are not given up.
     pub(super) under_way: u64,
     /// Who can take a message of the schedule, and whose turn it is. A flow knows its place in here.
@@ -57,6 +61,11 @@ impl Flowing {
                 Traffic::Open(_) | Traffic::Idle { heartbeat: Some(_) } => Mode::Scheduled,
                 Traffic::Idle { heartbeat: None } => Mode::Silent,
             },
+            depth: match plan.traffic {
+                Traffic::Closed { depth, think: None } => depth,
+                _ => 0,
+            },
+            send_until: 0,
             under_way: 0,
             takers: Vec::new(),
             turn: 0,
@@ -250,6 +259,7 @@ impl Generator {
     }
 
     /// With a number of messages: when the last one is sent, answers are waited for.
+    #[inline(always)]
     pub(super) fn finish_if_all_sent(&mut self, context: &mut Context<u32>) {
         if self.run.left == 0 && self.run.phase == Phase::Measure {
             let now = self.epoch.now();
@@ -280,11 +290,35 @@ impl Generator {
         match self.flows.get(index).map(|flow| flow.socket) {
             Some(Socket::Stream(id)) => {
                 if let Some(mut connection) = context.connection(id) {
-                    self.fill(&mut connection, index, now);
+                    self.begin(&mut connection, index, now);
                 }
             }
             Some(Socket::Datagrams(id)) => self.fill_datagrams(context, id, index, now),
             Some(Socket::None) | None => {}
+        }
+    }
+
+    /// Whether a flow is still to begin, with all the others.
+    pub(super) fn will_be_kicked(&self, index: usize) -> bool {
+        self.flowing.kick.is_some_and(|kick| index >= kick)
+    }
+
+    /// As [`Generator::fill`]; where flows think between their messages, only for one that begins.
+    pub(super) fn begin(&mut self, connection: &mut Connection<'_, u32>, index: usize, now: u64) {
+        match self.flowing.mode {
+            Mode::Closed {
+                depth,
+                think: Some(_),
+            } => {
+                for _ in 0..depth {
+                    if !self.may_send(now)
+                        || self.send(connection, index, now, now) != Pressure::Low
+                    {
+                        return;
+                    }
+                }
+            }
+            _ => self.fill(connection, index, now),
         }
     }
 
@@ -335,6 +369,6 @@ impl Generator {
     /// Whether a message may be sent now, as far as the phase and the number of messages go.
     #[inline]
     pub(super) fn may_send(&self, now: u64) -> bool {
-        self.is_sending() && self.run.left > 0 && now < self.run.until()
+        now < self.flowing.send_until && self.run.left > 0
     }
 }
