@@ -194,6 +194,8 @@ impl Generator {
         if self.is_sending() {
             self.turn_over(context);
             self.kick(context);
+        }
+        if self.is_pumping() {
             self.pump(context)?;
         }
         Ok(())

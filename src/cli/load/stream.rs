@@ -235,7 +235,7 @@ impl Generator {
             _ => {}
         }
         let flow = self.flows.get(index);
-        if flow.is_some_and(|flow| flow.stage == Stage::Live) && self.is_sending() {
+        if flow.is_some_and(|flow| flow.stage == Stage::Live) && self.is_pumping() {
             match self.flowing.mode {
                 Mode::Closed {
                     think: Some(think), ..

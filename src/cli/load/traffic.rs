@@ -99,6 +99,11 @@ impl Flowing {
         self.ticker.as_ref().is_some_and(|ticker| ticker.is(source))
     }
 
+    /// Messages of the schedule that are due before `end` and were not sent.
+    pub(super) fn due_before(&self, end: u64) -> u64 {
+        self.schedule.as_ref().map_or(0, |s| s.before(end))
+    }
+
     /// Whose turn it is.
     #[inline]
     fn next_taker(&mut self) -> Option<usize> {
@@ -118,7 +123,7 @@ impl Generator {
             return Some(Duration::ZERO);
         }
         match &self.flowing.schedule {
-            Some(schedule) if self.is_sending() && !self.flowing.takers.is_empty() => {
+            Some(schedule) if self.is_pumping() && !self.flowing.takers.is_empty() => {
                 Ticker::wait(self.epoch.now(), schedule.due())
             }
             _ => None,
@@ -247,15 +252,6 @@ impl Generator {
             self.untake(index);
         }
         sent
-    }
-
-    /// At the end of the measured time: sends what is due, and counts what nobody could take.
-    pub(super) fn count_unsent(&mut self, context: &mut Context<u32>, end: u64) {
-        self.send_due(context, end);
-        if let Some(schedule) = &self.flowing.schedule {
-            let unsent = schedule.before(end).min(self.run.left);
-            self.record.tally.messages.unsent += unsent;
-        }
     }
 
     /// With a number of messages: when the last one is sent, answers are waited for.
