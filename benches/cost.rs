@@ -1,13 +1,17 @@
 //! What an echo and an idle connection cost, in figures that don't move with the machine's mood: system calls, user-space
 //! instructions, bytes.
 //!
-//! `cargo bench --bench cost` runs all three; `-- syscalls`, `-- instructions` or `-- memory` runs one. It needs
-//! `strace` for the first and `valgrind` for the second, and says so where one is missing.
+//! `cargo bench --bench cost` takes all figures; `-- syscalls`, `-- instructions` or `-- memory` takes one of the server, with
+//! `load-` before it one of the load generator. It needs `strace` for system calls and `valgrind` for instructions, and
+//! says so where one is missing.
 //!
 //! How: `oread serve` runs under the tool, a client on 50 connections sends 64 bytes on each and reads all the answers,
 //! round after round. Each figure is the difference between a run of 3N echoes and one of N, divided by 2N: what it takes to
 //! start and to stop cancels. For memory it's the server's anonymous pages with 9,000 idle connections less those with
 //! 1,000, divided by 8,000 (fewer where the descriptor limit says so).
+
+#[path = "cost/load.rs"]
+mod load;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -29,16 +33,19 @@ fn main() {
         .filter(|a| !a.starts_with('-'))
         .collect();
     let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
-    let figures: [(&str, Measure); 3] = [
+    let figures: [(&str, Measure); 6] = [
         ("syscalls", syscalls),
         ("instructions", instructions),
         ("memory", memory),
+        ("load-syscalls", load::syscalls),
+        ("load-instructions", load::instructions),
+        ("load-memory", load::memory),
     ];
     for (name, measure) in figures {
         if wants(name) {
             match measure() {
-                Ok(figure) => println!("{name:12} {figure}"),
-                Err(error) => println!("{name:12} not measured: {error}"),
+                Ok(figure) => println!("{name:17} {figure}"),
+                Err(error) => println!("{name:17} not measured: {error}"),
             }
         }
     }
@@ -46,37 +53,45 @@ fn main() {
 
 /// System calls an echo, its share of the polls among them.
 fn syscalls() -> io::Result<String> {
-    let count = |echoes| {
-        let report = temporary(&format!("strace-{echoes}"));
-        let tool = ["strace", "-f", "-c", "-o", &report];
-        run_under(&tool, echoes)?;
-        let text = std::fs::read_to_string(&report)?;
-        let total = text
-            .lines()
-            .rev()
-            .find(|line| line.trim_end().ends_with("total"));
-        // The columns are: % time, seconds, usecs/call, calls, and errors where there were any.
-        let calls = total.and_then(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok());
-        calls.ok_or_else(|| io::Error::other("strace gave no total"))
-    };
+    let count = |echoes| counted_syscalls(|tool| run_under(tool, echoes), echoes);
     Ok(format!("{:.3} an echo", an_echo(count)?))
 }
 
 /// User-space instructions an echo.
 fn instructions() -> io::Result<String> {
-    let count = |echoes| {
-        let report = temporary(&format!("callgrind-{echoes}"));
-        let file = format!("--callgrind-out-file={report}");
-        run_under(&["valgrind", "--quiet", "--tool=callgrind", &file], echoes)?;
-        let text = std::fs::read_to_string(&report)?;
-        let total = text.lines().find_map(|line| {
-            line.strip_prefix("summary: ")
-                .or_else(|| line.strip_prefix("totals: "))
-        });
-        let total = total.and_then(|total| total.trim().parse::<u64>().ok());
-        total.ok_or_else(|| io::Error::other("callgrind gave no total"))
-    };
+    let count = |echoes| counted_instructions(|tool| run_under(tool, echoes), echoes);
     Ok(format!("{:.1} an echo", an_echo(count)?))
+}
+
+/// System calls of what `run` runs under a tool; `size` tells its report from others.
+fn counted_syscalls(run: impl FnOnce(&[&str]) -> io::Result<()>, size: usize) -> io::Result<u64> {
+    let report = temporary(&format!("strace-{size}"));
+    run(&["strace", "-f", "-c", "-o", &report])?;
+    let text = std::fs::read_to_string(&report)?;
+    let total = text
+        .lines()
+        .rev()
+        .find(|line| line.trim_end().ends_with("total"));
+    // The columns are: % time, seconds, usecs/call, calls, and errors where there were any.
+    let calls = total.and_then(|line| line.split_whitespace().nth(3)?.parse().ok());
+    calls.ok_or_else(|| io::Error::other("strace gave no total"))
+}
+
+/// User-space instructions of what `run` runs under a tool.
+fn counted_instructions(
+    run: impl FnOnce(&[&str]) -> io::Result<()>,
+    size: usize,
+) -> io::Result<u64> {
+    let report = temporary(&format!("callgrind-{size}"));
+    let file = format!("--callgrind-out-file={report}");
+    run(&["valgrind", "--quiet", "--tool=callgrind", &file])?;
+    let text = std::fs::read_to_string(&report)?;
+    let total = text.lines().find_map(|line| {
+        line.strip_prefix("summary: ")
+            .or_else(|| line.strip_prefix("totals: "))
+    });
+    let total = total.and_then(|total| total.trim().parse().ok());
+    total.ok_or_else(|| io::Error::other("callgrind gave no total"))
 }
 
 /// The difference between 3N echoes and N, for one echo.
@@ -102,7 +117,7 @@ fn memory() -> io::Result<String> {
             echo_once(&mut client)?;
             held.push(client);
         }
-        server.anonymous_bytes()
+        anonymous_bytes(server.child.id())
     };
     let before = pages(few)?;
     let after = pages(many)?;
@@ -189,17 +204,6 @@ impl Server {
         })
     }
 
-    /// Private, anonymous memory in bytes (Linux: `RssAnon`): the heap, without the program's text.
-    fn anonymous_bytes(&self) -> io::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kib.map(|kib| kib << 10)
-            .ok_or_else(|| io::Error::other("the system tells no RssAnon"))
-    }
-
     /// Drains it, and waits for its end. The signal goes to the server itself: a tool between passes none on.
     fn stop(&mut self) -> io::Result<()> {
         let server = server_of(self.child.id());
@@ -210,6 +214,17 @@ impl Server {
         self.child.wait()?;
         Ok(())
     }
+}
+
+/// Private, anonymous memory of a process in bytes (Linux: `RssAnon`): the heap, without the program's text.
+fn anonymous_bytes(id: u32) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map(|kib| kib << 10)
+        .ok_or_else(|| io::Error::other("the system tells no RssAnon"))
 }
 
 /// The server's process: the child itself, or the child of the tool.
