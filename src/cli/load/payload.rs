@@ -230,36 +230,41 @@ pub(super) fn mix(flow: u32, number: u32) -> u64 {
 /// The numbers in printable bytes: `number`'s lowest 24 bits first, so that short messages differ from their neighbours.
 #[inline(always)]
 fn spell(flow: u32, number: u32) -> [u8; HEADER] {
-    let low = u64::from(number & 0xFF_FFFF) | u64::from(flow & 0xFF_FFFF) << 24;
     let high = match (flow | number) >> 24 {
         // Most numbers are small.
-        0 => [b'0'; 4],
+        0 => ZEROS,
         _ => spell_high(flow, number),
     };
     let mut header = [0; HEADER];
-    header[..8].copy_from_slice(&sixes(low).to_le_bytes());
-    header[8..].copy_from_slice(&high);
+    header[..4].copy_from_slice(&sixes(number).to_le_bytes());
+    header[4..8].copy_from_slice(&sixes(flow).to_le_bytes());
+    header[8..].copy_from_slice(&high.to_le_bytes());
     header
 }
 
+/// The upper eight bits of both numbers.
 #[cold]
-fn spell_high(flow: u32, number: u32) -> [u8; 4] {
-    let high = sixes(u64::from(number >> 24) | u64::from(flow >> 24) << 12);
-    (high as u32).to_le_bytes()
+fn spell_high(flow: u32, number: u32) -> u32 {
+    sixes(number >> 24 | flow >> 24 << 12)
 }
 
-/// Spreads 48 bits over eight bytes, six to each, and makes them printable: `0` to `o`.
-#[inline]
-fn sixes(bits: u64) -> u64 {
-    let halves = (bits & 0xFF_FFFF) | (bits & 0xFFFF_FF00_0000) << 8;
-    let quarters = (halves & 0x0000_0FFF_0000_0FFF) | (halves & 0x00FF_F000_00FF_F000) << 4;
-    let eighths = (quarters & 0x003F_003F_003F_003F) | (quarters & 0x0FC0_0FC0_0FC0_0FC0) << 2;
-    eighths + 0x3030_3030_3030_3030
+/// Four times `0`.
+const ZEROS: u32 = 0x3030_3030;
+
+/// Spreads the lower 24 bits over four bytes, six to each, and makes them printable: `0` to `o`.
+#[inline(always)]
+fn sixes(bits: u32) -> u32 {
+    let halves = (bits & 0xFFF) | (bits & 0xFF_F000) << 4;
+    let quarters = (halves & 0x003F_003F) | (halves & 0x0FC0_0FC0) << 2;
+    quarters + ZEROS
 }
 
 /// Printable pseudo-random bytes, the same ones in every run.
 fn noise(len: usize) -> Arc<[u8]> {
-    let words = (0..len.div_ceil(8)).flat_map(|place| sixes(mix(!0, place as u32)).to_le_bytes());
+    let words = (0..len.div_ceil(4)).flat_map(|place| {
+        let bits = mix(!0, place as u32) >> 32;
+        sixes(bits as u32).to_le_bytes()
+    });
     words.take(len).collect()
 }
 

@@ -8,7 +8,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::flow::Sent;
 use super::quick::Quick;
 use super::since::{NEVER, SECOND};
-use super::tally::{Second, Tally, coarse};
+use super::tally::{Second, Tally};
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.
 const MOST_SECONDS: usize = 86_400;
@@ -25,8 +25,9 @@ pub(super) struct Record {
     timeout: u64,
     /// Whether answers are looked at.
     verifies: bool,
-    /// Responses since the last progress; added to the tally's then.
+    /// Responses since the last progress, and those before.
     recent: Quick,
+    response: Quick,
     /// Only where messages may be sent later than they are due: what the server took, and how late they were sent.
     service: Quick,
     late: Quick,
@@ -48,6 +49,7 @@ impl Record {
             timeout,
             verifies,
             recent: Quick::new(),
+            response: Quick::new(),
             service: Quick::new(),
             late: Quick::new(),
             before: Second::default(),
@@ -69,12 +71,12 @@ impl Record {
         due >= self.from
     }
 
-    /// A message was sent, at `sent.at`.
+    /// A message was sent, at `sent.at`; whether it's measured.
     #[inline(always)]
-    pub(super) fn sent(&mut self, sent: Sent, bytes: usize) {
+    pub(super) fn sent(&mut self, sent: Sent, bytes: usize) -> bool {
         if !self.is_measured(sent.due) {
             self.tally.messages.unmeasured += 1;
-            return;
+            return false;
         }
         self.roll(sent.at);
         self.tally.messages.sent += 1;
@@ -82,6 +84,7 @@ impl Record {
         if self.scheduled {
             self.late.record(sent.at - sent.due.min(sent.at));
         }
+        true
     }
 
     /// Bytes of an answer have come, and not its last ones.
@@ -169,19 +172,17 @@ impl Record {
 
     /// Responses since the last call, as they are told while it runs.
     pub(super) fn take_recent(&mut self) -> Histogram<u64> {
-        let mut told = coarse();
-        let response = &mut self.tally.latency.response;
-        self.recent.drain_into(&mut [response, &mut told]);
-        told
+        self.recent.move_to(&mut self.response)
     }
 
     /// All that was counted, when nothing more comes; `measured` says whether it came to that.
     pub(super) fn finish(&mut self, measured: bool) {
         let latency = &mut self.tally.latency;
-        self.recent.drain_into(&mut [&mut latency.response]);
+        self.recent.move_to(&mut self.response);
+        latency.response = self.response.histogram();
         if self.scheduled {
-            self.service.drain_into(&mut [&mut latency.service]);
-            self.late.drain_into(&mut [&mut self.tally.pacing.error]);
+            latency.service = self.service.histogram();
+            self.tally.pacing.error = self.late.histogram();
         } else {
             latency.service = latency.response.clone();
         }

@@ -73,8 +73,7 @@ impl Generator {
         let sent = Sent { due, at: now };
         flow.outstanding.push(sent);
         self.flowing.under_way += 1;
-        self.record.sent(sent, len);
-        if self.record.is_measured(due) {
+        if self.record.sent(sent, len) {
             self.run.left -= 1;
         }
         pressure
@@ -101,9 +100,8 @@ impl Generator {
     pub(super) fn heard(&mut self, connection: &mut Connection<'_, u32>, data: &[u8]) {
         let now = self.epoch.now();
         self.look_at_clock(connection.context(), now);
-        let index = *connection.session() as usize;
-        if !self.pass(connection, index, data, now) {
-            self.take_in(connection, index, data, now);
+        if !self.pass(connection, data, now) {
+            self.take_in(connection, data, now);
         }
     }
 
@@ -111,14 +109,9 @@ impl Generator {
     /// have, after which one is sent in its place. False when it's anything else: then nothing was done. It takes the steps of
     /// [`Generator::take_in`] and [`Generator::send`], at half the instructions.
     #[inline(always)]
-    fn pass(
-        &mut self,
-        connection: &mut Connection<'_, u32>,
-        index: usize,
-        data: &[u8],
-        now: u64,
-    ) -> bool {
-        let Some(flow) = self.flows.get_mut(index) else {
+    fn pass(&mut self, connection: &mut Connection<'_, u32>, data: &[u8], now: u64) -> bool {
+        let (session, mut output) = connection.split();
+        let Some(flow) = self.flows.get_mut(*session as usize) else {
             return false;
         };
         let usual = flow.stage == Stage::Live
@@ -138,7 +131,6 @@ impl Generator {
             return false;
         }
         self.record.answered(oldest, now, data.len(), false);
-        let (_, mut output) = connection.split();
         output.send(&message.header);
         if output.send(message.body) == Pressure::Closed {
             flow.outstanding.pop();
@@ -148,8 +140,7 @@ impl Generator {
         flow.next = flow.next.wrapping_add(1);
         let sent = Sent { due: now, at: now };
         flow.outstanding.replace_oldest(sent);
-        self.record.sent(sent, message.len());
-        if self.record.is_measured(now) {
+        if self.record.sent(sent, message.len()) {
             self.run.left -= 1;
             self.finish_if_all_sent(connection.context());
         }
@@ -158,13 +149,8 @@ impl Generator {
 
     /// Compares input with what is awaited.
     #[inline(never)]
-    fn take_in(
-        &mut self,
-        connection: &mut Connection<'_, u32>,
-        index: usize,
-        mut data: &[u8],
-        now: u64,
-    ) {
+    fn take_in(&mut self, connection: &mut Connection<'_, u32>, mut data: &[u8], now: u64) {
+        let index = *connection.session() as usize;
         let mut answered = 0;
         while !data.is_empty() {
             match self.take_one(index, data, now) {
