@@ -268,11 +268,9 @@ impl Generator {
                 Mode::Closed {
                     think: Some(think), ..
                 } if was == Stage::Live => self.think(context, index, think),
-                Mode::Closed { .. } => {
-                    if !self.will_be_kicked(index) {
-                        self.feed(context, index, now);
-                        self.finish_if_all_sent(context);
-                    }
+                Mode::Closed { .. } if !self.will_be_kicked(index) => {
+                    self.feed(context, index, now);
+                    self.finish_if_all_sent(context);
                 }
                 _ => {}
             }

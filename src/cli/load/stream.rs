@@ -7,6 +7,8 @@ use super::generator::Generator;
 use super::names;
 use super::payload::Message;
 use super::plan::{MAX_DEPTH, Turnover};
+use super::since::until;
+use super::tally::record;
 use super::traffic::{MOST_SCHEDULED, Mode};
 use super::values::VerifyMode;
 
@@ -230,16 +232,14 @@ impl Generator {
                         self.think(connection.context(), index, think);
                     }
                 }
-                Mode::Closed { .. } => {
-                    if !self.will_be_kicked(index) {
-                        self.begin(connection, index, now);
-                        self.finish_if_all_sent(connection.context());
-                    }
+                Mode::Closed { .. } if !self.will_be_kicked(index) => {
+                    self.begin(connection, index, now);
+                    self.finish_if_all_sent(connection.context());
                 }
                 Mode::Scheduled if connection.pressure() == Pressure::Low => {
                     self.take_again(index);
                 }
-                Mode::Scheduled | Mode::Silent => {}
+                _ => {}
             }
         }
         self.end_if_answered(connection.context(), now);
@@ -261,8 +261,8 @@ impl Generator {
         };
         flow.stage = Stage::Live;
         let was_settled = std::mem::replace(&mut flow.settled, true);
-        let took = now.saturating_sub(flow.dialed).max(1);
-        self.record.tally.latency.first_echo.saturating_record(took);
+        let took = until(flow.dialed, now);
+        record(&mut self.record.tally.latency.first_echo, took);
         self.came_of_age(index, now);
         self.take(index);
         if !was_settled {
