@@ -291,7 +291,7 @@ impl Handler for Generator {
 
     fn on_ready(&mut self, context: &mut Context<u32>, source: SourceId, _: Readiness) {
         // The ticker has done its work by ending the poll's wait.
-        if !self.flowing.is_ticker(source) {
+        if !self.flowing.has_ticked(source) {
             self.hear_signal(context);
         }
     }

@@ -95,8 +95,15 @@ impl Flowing {
         }
     }
 
-    pub(super) fn is_ticker(&self, source: SourceId) -> bool {
-        self.ticker.as_ref().is_some_and(|ticker| ticker.is(source))
+    /// Takes note of an event; whether it was the ticker's.
+    pub(super) fn has_ticked(&mut self, source: SourceId) -> bool {
+        match &mut self.ticker {
+            Some(ticker) if ticker.is(source) => {
+                ticker.fired();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Messages of the schedule that are due before `end` and were not sent.
@@ -189,8 +196,10 @@ impl Generator {
         self.flowing.behind = self.send_due(context, self.run.until());
         self.finish_if_all_sent(context);
         let flowing = &mut self.flowing;
-        if let (Some(schedule), Some(ticker)) = (&flowing.schedule, &mut flowing.ticker) {
-            ticker.wake_at(self.epoch.now(), schedule.due(), schedule.step())?;
+        if let (Some(schedule), Some(ticker)) = (&flowing.schedule, &mut flowing.ticker)
+            && !flowing.takers.is_empty()
+        {
+            ticker.wake_at(self.epoch.now(), schedule)?;
         }
         Ok(())
     }
