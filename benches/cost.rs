@@ -4,12 +4,15 @@
 //! `cargo bench --bench cost` runs all three; `-- syscalls`, `-- instructions` or `-- memory` runs one. It needs
 //! `strace` for the first and `valgrind` for the second, and says so where one is missing. `-- tls` measures the example
 //! `tls_echo` in place of `oread serve`; `cargo build --release --example tls_echo` must have been run before.
+//! `-- load-syscalls`, `-- load-instructions` and `-- load-memory` measure the load generator.
 //!
 //! How: the server runs under the tool, a client on 50 connections sends 64 bytes on each and reads all the answers,
 //! round after round. Each figure is the difference between a run of 3N echoes and one of N, divided by 2N: what it takes to
 //! start and to stop cancels. For memory it's the server's anonymous pages with 9,000 idle connections less those with
 //! 1,000, divided by 8,000 (fewer where the descriptor limit says so).
 
+#[path = "cost/load.rs"]
+mod load;
 #[path = "cost/subject.rs"]
 mod subject;
 
@@ -38,17 +41,20 @@ fn main() {
     } else {
         Subject::Serve
     };
-    let figures: [(&str, Measure); 3] = [
+    let figures: [(&str, Measure); 6] = [
         ("syscalls", syscalls),
         ("instructions", instructions),
         ("memory", memory),
+        ("load-syscalls", |_| load::syscalls()),
+        ("load-instructions", |_| load::instructions()),
+        ("load-memory", |_| load::memory()),
     ];
     let all = !figures.iter().any(|(name, _)| names(name));
     for (name, measure) in figures {
         if all || names(name) {
             match measure(subject) {
-                Ok(figure) => println!("{name:12} {figure}"),
-                Err(error) => println!("{name:12} not measured: {error}"),
+                Ok(figure) => println!("{name:17} {figure}"),
+                Err(error) => println!("{name:17} not measured: {error}"),
             }
         }
     }
@@ -56,38 +62,45 @@ fn main() {
 
 /// System calls an echo, its share of the polls among them.
 fn syscalls(subject: Subject) -> io::Result<String> {
-    let count = |echoes| {
-        let report = temporary(&format!("strace-{echoes}"));
-        let tool = ["strace", "-f", "-c", "-o", &report];
-        run_under(subject, &tool, echoes)?;
-        let text = std::fs::read_to_string(&report)?;
-        let total = text
-            .lines()
-            .rev()
-            .find(|line| line.trim_end().ends_with("total"));
-        // The columns are: % time, seconds, usecs/call, calls, and errors where there were any.
-        let calls = total.and_then(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok());
-        calls.ok_or_else(|| io::Error::other("strace gave no total"))
-    };
+    let count = |echoes| counted_syscalls(|tool| run_under(subject, tool, echoes), echoes);
     Ok(format!("{:.3} an echo", an_echo(count)?))
 }
 
 /// User-space instructions an echo.
 fn instructions(subject: Subject) -> io::Result<String> {
-    let count = |echoes| {
-        let report = temporary(&format!("callgrind-{echoes}"));
-        let file = format!("--callgrind-out-file={report}");
-        let tool = ["valgrind", "--quiet", "--tool=callgrind", &file];
-        run_under(subject, &tool, echoes)?;
-        let text = std::fs::read_to_string(&report)?;
-        let total = text.lines().find_map(|line| {
-            line.strip_prefix("summary: ")
-                .or_else(|| line.strip_prefix("totals: "))
-        });
-        let total = total.and_then(|total| total.trim().parse::<u64>().ok());
-        total.ok_or_else(|| io::Error::other("callgrind gave no total"))
-    };
+    let count = |echoes| counted_instructions(|tool| run_under(subject, tool, echoes), echoes);
     Ok(format!("{:.1} an echo", an_echo(count)?))
+}
+
+/// System calls of what `run` runs under a tool; `size` tells its report from others.
+fn counted_syscalls(run: impl FnOnce(&[&str]) -> io::Result<()>, size: usize) -> io::Result<u64> {
+    let report = temporary(&format!("strace-{size}"));
+    run(&["strace", "-f", "-c", "-o", &report])?;
+    let text = std::fs::read_to_string(&report)?;
+    let total = text
+        .lines()
+        .rev()
+        .find(|line| line.trim_end().ends_with("total"));
+    // The columns are: % time, seconds, usecs/call, calls, and errors where there were any.
+    let calls = total.and_then(|line| line.split_whitespace().nth(3)?.parse().ok());
+    calls.ok_or_else(|| io::Error::other("strace gave no total"))
+}
+
+/// User-space instructions of what `run` runs under a tool.
+fn counted_instructions(
+    run: impl FnOnce(&[&str]) -> io::Result<()>,
+    size: usize,
+) -> io::Result<u64> {
+    let report = temporary(&format!("callgrind-{size}"));
+    let file = format!("--callgrind-out-file={report}");
+    run(&["valgrind", "--quiet", "--tool=callgrind", &file])?;
+    let text = std::fs::read_to_string(&report)?;
+    let total = text.lines().find_map(|line| {
+        line.strip_prefix("summary: ")
+            .or_else(|| line.strip_prefix("totals: "))
+    });
+    let total = total.and_then(|total| total.trim().parse().ok());
+    total.ok_or_else(|| io::Error::other("callgrind gave no total"))
 }
 
 /// The difference between 3N echoes and N, for one echo.

@@ -253,6 +253,43 @@ fn an_open_loop_goes_on_counting_while_the_server_stalls() {
 }
 
 #[test]
+fn what_a_stall_to_the_end_has_kept_from_being_sent_is_sent_late_and_counted() {
+    const SIZE: usize = 256 << 10;
+    // It confirms the connection, then does not read for longer than is measured: 15 MB are more than the buffers take.
+    let address = tcp(|mut stream, _| {
+        let mut first = vec![0; SIZE];
+        stream.read_exact(&mut first).unwrap();
+        stream.write_all(&first).unwrap();
+        thread::sleep(Duration::from_secs(1));
+        let mut reading = stream.try_clone().unwrap();
+        // Reset by a load that has failed its test.
+        let _ = std::io::copy(&mut reading, &mut stream);
+    });
+    let report = Report::of(&[
+        &address, "-c", "1", "-R", "100", "-d", "600ms", "-s", "256KiB",
+    ]);
+    assert_eq!(report.messages("sent"), 60, "{}", report.value);
+    assert_eq!(report.messages("echoed"), 60);
+    let late = report.value["pacing"]["max_ns"].as_f64();
+    assert!(late.is_none_or(|late| late > 300e6), "{}", report.value);
+    assert!(report.ms("response", "max_ns") >= 900.0, "{}", report.value);
+}
+
+#[test]
+fn what_nobody_can_take_is_unsent() {
+    let address = tcp(|stream, _| {
+        each_message(stream, |stream, message, bytes| match message {
+            0..50 => say(stream, bytes),
+            _ => Next::Close,
+        });
+    });
+    let report = Report::of(&[&address, "-c", "1", "-R", "200", "-d", "1s"]);
+    assert_eq!(report.connections("lost"), 1, "{}", report.value);
+    assert_eq!(report.messages("sent") + report.messages("unsent"), 200);
+    assert!(report.messages("unsent") > 100);
+}
+
+#[test]
 fn a_closed_loop_sees_a_stall_only_as_often_as_it_has_messages_under_way() {
     let report = Report::of(&[&stalling(200), "-c", "4", "-n", "1000"]);
     report.assert_all_is_well();

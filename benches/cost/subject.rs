@@ -25,7 +25,7 @@ const OTHERS: u64 = 50;
 pub(crate) struct Server {
     child: Child,
     output: BufReader<ChildStdout>,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     pub(crate) max_connections: usize,
     /// The certificate that its clients trust, if it speaks TLS.
     trust: Option<Arc<ClientConfig>>,
@@ -117,13 +117,7 @@ impl Server {
 
     /// Private, anonymous memory in bytes (Linux: `RssAnon`): the heap, without the program's text.
     pub(crate) fn anonymous_bytes(&self) -> io::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kib.map(|kib| kib << 10)
-            .ok_or_else(|| io::Error::other("the system tells no RssAnon"))
+        anonymous_bytes(self.child.id())
     }
 
     /// Ends it, in good order if it can, and waits. The signal goes to the server itself: a tool between passes none on.
@@ -199,4 +193,15 @@ pub(crate) fn temporary(name: &str) -> String {
         .join(file)
         .to_string_lossy()
         .into_owned()
+}
+
+/// Private, anonymous memory of a process in bytes (Linux: `RssAnon`): the heap, without the program's text.
+pub(crate) fn anonymous_bytes(id: u32) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map(|kib| kib << 10)
+        .ok_or_else(|| io::Error::other("the system tells no RssAnon"))
 }

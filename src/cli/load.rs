@@ -34,6 +34,7 @@ mod phases;
 pub(crate) mod plan;
 mod preflight;
 mod protocol;
+mod quick;
 mod record;
 mod report;
 mod since;

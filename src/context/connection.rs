@@ -74,6 +74,7 @@ impl<'a, S> Connection<'a, S> {
     }
 
     /// The session and the connection's output at once, so that a session can write into its own connection.
+    #[inline]
     pub fn split(&mut self) -> (&mut S, Output<'_>) {
         let current = self.context.is_current(self.index);
         if !current {
@@ -274,6 +275,7 @@ pub struct Output<'a> {
 
 impl Output<'_> {
     /// As [`Connection::write`].
+    #[inline(always)]
     pub fn send(&mut self, bytes: &[u8]) -> Pressure {
         if self.current {
             self.link.write(self.shared, bytes)

@@ -32,9 +32,7 @@ impl Generator {
                 self.look_after(context, index, now);
             }
         }
-        if self.is_stuck(now) {
-            self.finish(context, now);
-        }
+        self.finish_if_stuck(context, now);
         self.finish_if_all_sent(context);
         self.end_if_answered(context, now);
     }

@@ -14,7 +14,6 @@ use super::plan::{Load, Traffic};
 use super::since::SECOND;
 use super::tally::{Datagrams, nanos};
 use super::traffic::Mode;
-use super::values::VerifyMode;
 use super::window::{Arrival, Window};
 
 /// The fewest and the most datagrams of a flow that are remembered.
@@ -256,27 +255,23 @@ impl Generator {
         }
         while settle_oldest(flow, |_, answered| answered).is_some() {}
         let sent = kept.unwrap_or(label.sent);
-        self.record.received(sent.due, now, bytes);
-        let verified = self.payload.verify() != VerifyMode::Off;
-        self.record.answered(sent, now, verified, kept.is_none());
-        match flow.stage {
+        self.record.answered(sent, now, bytes, kept.is_none());
+        let was = flow.stage;
+        match was {
             Stage::Confirming => self.confirmed(index, now),
             Stage::Retiring => self.close_if_answered(context, index),
             _ => {}
         }
-        let live = self
-            .flows
-            .get(index)
-            .is_some_and(|f| f.stage == Stage::Live);
-        if live && self.is_sending() {
+        let flow = self.flows.get(index);
+        if flow.is_some_and(|flow| flow.stage == Stage::Live) && self.is_sending() {
             match self.flowing.mode {
-                Mode::Closed { think: None, .. } => {
+                Mode::Closed {
+                    think: Some(think), ..
+                } if was == Stage::Live => self.think(context, index, think),
+                Mode::Closed { .. } if !self.will_be_kicked(index) => {
                     self.feed(context, index, now);
                     self.finish_if_all_sent(context);
                 }
-                Mode::Closed {
-                    think: Some(think), ..
-                } => self.think(context, index, think),
                 _ => {}
             }
         }

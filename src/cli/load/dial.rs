@@ -13,7 +13,7 @@ use super::names;
 use super::pace::Schedule;
 use super::plan::{Load, Turnover};
 use super::since::{SECOND, after, until};
-use super::tally::nanos;
+use super::tally::{nanos, record};
 use super::target::{Resolved, Transport};
 
 /// Dials under way at a time on one thread. It stays below the backlog that a listener has on most machines (4,096), also
@@ -217,8 +217,7 @@ impl Generator {
         self.dialer.under_way -= 1;
         self.dialer.backoff = BACKOFF;
         self.record.tally.connections.established += 1;
-        let took = now.saturating_sub(dialed).max(1);
-        self.record.tally.latency.connect.saturating_record(took);
+        record(&mut self.record.tally.latency.connect, until(dialed, now));
     }
 
     /// A dial has come to nothing.

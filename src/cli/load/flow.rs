@@ -64,6 +64,17 @@ impl Outstanding {
         Some(oldest)
     }
 
+    /// Takes the oldest out and adds another one.
+    #[inline(always)]
+    pub(super) fn replace_oldest(&mut self, sent: Sent) {
+        if self.len == 1 {
+            self.first = sent;
+        } else {
+            self.pop();
+            self.push(sent);
+        }
+    }
+
     /// The one with so many before it.
     pub(super) fn get(&self, index: u32) -> Option<Sent> {
         if index >= self.len {
@@ -158,6 +169,12 @@ impl Flow {
         self.outstanding.len() - self.given_up - answered
     }
 
+    /// The number of the oldest message under way.
+    #[inline(always)]
+    pub(super) fn oldest(&self) -> u32 {
+        self.next.wrapping_sub(self.outstanding.len())
+    }
+
     /// Gives up messages that were sent before `then`; how many.
     pub(super) fn give_up(&mut self, then: u64) -> u32 {
         let before = self.given_up;
@@ -193,10 +210,14 @@ mod tests {
                 assert_eq!(outstanding.get(at as u32), Some(sent(at + round)));
             }
             assert_eq!(outstanding.get(5), None);
-            for at in 0..5 {
+            outstanding.replace_oldest(sent(5 + round));
+            for at in 1..6 {
                 assert_eq!(outstanding.oldest(), Some(sent(at + round)));
                 assert_eq!(outstanding.pop(), Some(sent(at + round)));
             }
+            outstanding.push(sent(0));
+            outstanding.replace_oldest(sent(1));
+            assert_eq!(outstanding.pop(), Some(sent(1)));
             assert_eq!(outstanding.len(), 0);
         }
     }

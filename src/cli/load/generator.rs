@@ -37,6 +37,7 @@ use super::since::Epoch;
 use super::tally::{Tally, nanos};
 use super::traffic::Flowing;
 use super::turnover::Ages;
+use super::values::VerifyMode;
 use crate::cli::failure::Reason;
 use crate::cli::signals::Signals;
 
@@ -116,7 +117,7 @@ pub(super) fn run(mut reactor: Generating, setup: Setup) -> Result<Tally, String
     let failed = |error: &io::Error| format!("a generator failed: {}", Reason(error));
     let mut generator = Generator::new(setup);
     generator
-        .begin(reactor.context())
+        .set_out(reactor.context())
         .map_err(|error| failed(&error))?;
     loop {
         let wait = generator.wait();
@@ -149,7 +150,11 @@ impl Generator {
             plan.traffic,
             Traffic::Open(_) | Traffic::Idle { heartbeat: Some(_) }
         );
-        let mut record = Record::new(scheduled, nanos(plan.message_timeout));
+        let mut record = Record::new(
+            scheduled,
+            plan.verify != VerifyMode::Off,
+            nanos(plan.message_timeout),
+        );
         record.tally.connections.asked = share;
         Generator {
             // A table that grows would be copied while connections wait for it, and be half empty.
@@ -170,7 +175,7 @@ impl Generator {
         }
     }
 
-    fn begin(&mut self, context: &mut Context<u32>) -> io::Result<()> {
+    fn set_out(&mut self, context: &mut Context<u32>) -> io::Result<()> {
         if let Some(signals) = &mut self.signals {
             context.register(signals.source(), oread::mio::Interest::READABLE)?;
         }
@@ -189,6 +194,8 @@ impl Generator {
         if self.is_sending() {
             self.turn_over(context);
             self.kick(context);
+        }
+        if self.is_pumping() {
             self.pump(context)?;
         }
         Ok(())
@@ -284,7 +291,7 @@ impl Handler for Generator {
 
     fn on_ready(&mut self, context: &mut Context<u32>, source: SourceId, _: Readiness) {
         // The ticker has done its work by ending the poll's wait.
-        if !self.flowing.is_ticker(source) {
+        if !self.flowing.has_ticked(source) {
             self.hear_signal(context);
         }
     }

@@ -11,7 +11,7 @@ use super::plan::{Load, Volume};
 use super::preflight;
 use super::protocol::{Command, Event, Progress};
 use super::report;
-use super::tally::{Tally, ThreadUse, histogram};
+use super::tally::{Tally, ThreadUse, coarse};
 use super::target::{Resolved, Transport};
 use super::team::Team;
 use crate::cli::failure::Failure;
@@ -256,7 +256,7 @@ impl Lead<'_> {
                 None => all = Some((**progress).clone()),
             }
             // It's told once.
-            progress.response = histogram();
+            progress.response = coarse();
         }
         all
     }

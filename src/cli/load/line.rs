@@ -8,7 +8,7 @@ use super::protocol::{Event, Progress};
 use super::tally::Tally;
 use crate::cli::signals::Signal;
 
-/// Progresses that may wait for the lead, a quarter of a megabyte each.
+/// Progresses that may wait for the lead, some 40 KB each.
 const MOST_UNREAD: u32 = 2;
 
 /// The line.

@@ -86,26 +86,17 @@ impl Schedule {
     pub(super) fn skip_to(&mut self, then: u64) {
         self.due = self.due.max(then);
     }
-
-    /// The distance from one to the next, in nanoseconds.
-    pub(super) fn step(&self) -> u64 {
-        self.step
-    }
 }
 
-/// Below this distance between messages, in nanoseconds, the timer ticks by itself at [`TICK`]; above it, it's set for
-/// each message: one system call more, and the moment exactly.
-const OFTEN: u64 = 200_000;
-/// How often the timer ticks, in nanoseconds. At 50,000 a second it's two or three messages at a time, and a few percent of
-/// a processor.
-#[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
+/// The shortest wait, in nanoseconds, where messages are closer to each other. At 50,000 a second it's two or three messages
+/// at a time, and a system call for them.
 const TICK: u64 = 50_000;
 
 /// What wakes a thread at a time finer than a millisecond.
 #[derive(Debug)]
 pub(super) struct Ticker {
     inner: timer::Timer,
-    /// For when it's set; [`NEVER`]: for nothing. While it ticks by itself: for the past.
+    /// For when it's set; [`NEVER`]: it's not.
     set_for: u64,
 }
 
@@ -121,22 +112,27 @@ impl Ticker {
         })
     }
 
-    /// Sees to it that the thread is awake at `due`, a moment of a schedule with this distance between its moments.
+    /// Sees to it that the thread is awake at `due`, or somewhat later where the schedule's moments lie closer than [`TICK`].
     ///
     /// # Errors
     /// As the system gives them.
-    pub(super) fn wake_at(&mut self, now: u64, due: u64, step: u64) -> io::Result<()> {
-        if step < OFTEN {
-            if self.set_for == NEVER {
-                self.inner.tick()?;
-                self.set_for = 0;
-            }
-        } else if self.set_for != due {
+    pub(super) fn wake_at(&mut self, now: u64, schedule: &Schedule) -> io::Result<()> {
+        let due = match schedule.step < TICK {
+            true => schedule.due.max(now.saturating_add(TICK)),
+            false => schedule.due,
+        };
+        // One that fires too early is set again then; most of the time an answer has come before it, and sent what was due.
+        if self.set_for > due {
             // Nothing is waited for that is over: 1 ns, for 0 would switch it off.
             self.inner.once(due.saturating_sub(now).max(1))?;
             self.set_for = due;
         }
         Ok(())
+    }
+
+    /// The event of this ticker has come.
+    pub(super) fn fired(&mut self) {
+        self.set_for = NEVER;
     }
 
     /// How long the poll may wait for `due`, where it's not woken for it: see [`timer`].
@@ -150,7 +146,8 @@ impl Ticker {
     }
 }
 
-/// A timer descriptor. It's never read: each time that it fires is an edge, and edges are what the poll tells.
+/// A timer descriptor, set for one moment after the other. It need not be read: each firing is an edge, and edges are what the
+/// poll tells. One that is set to fire periodically would have to be: the next period begins with the read.
 #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
 mod timer {
     use std::io;
@@ -177,18 +174,9 @@ mod timer {
             Ok(Timer { timer, id })
         }
 
-        fn set(&self, when: Expiration) -> io::Result<()> {
-            Ok(self.timer.set(when, TimerSetTimeFlags::empty())?)
-        }
-
-        pub(super) fn tick(&self) -> io::Result<()> {
-            self.set(Expiration::Interval(
-                Duration::from_nanos(super::TICK).into(),
-            ))
-        }
-
         pub(super) fn once(&self, wait: u64) -> io::Result<()> {
-            self.set(Expiration::OneShot(Duration::from_nanos(wait).into()))
+            let when = Expiration::OneShot(Duration::from_nanos(wait).into());
+            Ok(self.timer.set(when, TimerSetTimeFlags::empty())?)
         }
 
         /// The timer wakes the poll: it may wait for ever.
@@ -218,11 +206,6 @@ mod timer {
         #[allow(clippy::unnecessary_wraps)] // As where there is one.
         pub(super) fn new<S>(_: &mut Context<S>) -> io::Result<Timer> {
             Ok(Timer)
-        }
-
-        #[allow(clippy::unnecessary_wraps, clippy::unused_self)]
-        pub(super) fn tick(&self) -> io::Result<()> {
-            Ok(())
         }
 
         #[allow(clippy::unnecessary_wraps, clippy::unused_self)]
@@ -276,6 +259,54 @@ mod tests {
                     }
                     assert_eq!(counted, walked, "{rate} {threads} {index} {end}");
                 }
+            }
+        }
+    }
+
+    /// Counts the events of a ticker.
+    struct Woken(Option<Ticker>, u32);
+
+    impl oread::Handler for Woken {
+        type Session = ();
+        type Message = ();
+
+        fn on_accept(&mut self, _: &mut Context<()>, _: &oread::Accepted) -> Option<()> {
+            None
+        }
+
+        fn on_data(&mut self, _: &mut oread::Connection<'_, ()>, data: &[u8]) -> usize {
+            data.len()
+        }
+
+        fn on_ready(&mut self, _: &mut Context<()>, source: SourceId, _: oread::Readiness) {
+            let ticker = self.0.as_mut().unwrap();
+            assert!(ticker.is(source));
+            ticker.fired();
+            self.1 += 1;
+        }
+    }
+
+    #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
+    #[test]
+    fn a_ticker_wakes_the_poll_every_time_whether_moments_are_far_apart_or_close() {
+        let epoch = super::super::since::Epoch::begin();
+        for rate in [500, 100_000] {
+            let mut reactor = oread::Reactor::new().unwrap();
+            let ticker = Ticker::new(reactor.context()).unwrap();
+            let mut woken = Woken(Some(ticker), 0);
+            let mut schedule = Schedule::shared(epoch.now(), rate, 0, 1);
+            while woken.1 < 20 {
+                let now = epoch.now();
+                while schedule.due() <= now {
+                    schedule.advance();
+                }
+                let ticker = woken.0.as_mut().unwrap();
+                ticker.wake_at(now, &schedule).unwrap();
+                let turn = reactor.turn(&mut woken, Some(Duration::from_secs(60)));
+                assert!(
+                    turn.unwrap().events > 0,
+                    "nothing woke it at {rate} a second"
+                );
             }
         }
     }

@@ -18,6 +18,9 @@ const HEADER: usize = 12;
 /// Places in the block that a message may begin at. A page: more would only cost cache.
 const PLACES: usize = 4096;
 
+/// A frame's prefix and the header: what stands before the body.
+const HEAD: usize = 8 + HEADER;
+
 /// What all messages of a run are made of. A clone shares the block.
 #[derive(Clone, Debug)]
 pub(super) struct Payload {
@@ -28,17 +31,26 @@ pub(super) struct Payload {
     framing: Framing,
     /// What stands around each message, where all have one size.
     envelope: Option<Envelope>,
+    /// Bytes of the body of the commonest kind of message, where all are of that kind: made up, of one size that has room for
+    /// the header, with nothing around them.
+    plain: Option<usize>,
     verify: VerifyMode,
 }
 
-/// One message, in up to four parts that are sent one after the other.
+/// A message of the commonest kind: its bytes are those of [`Message`], at a quarter of the instructions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plain<'a> {
+    pub(super) header: [u8; HEADER],
+    pub(super) body: &'a [u8],
+}
+
+/// One message, in up to three parts that are sent one after the other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Message<'a> {
-    envelope: Envelope,
-    header: [u8; HEADER],
-    /// How much of the header there is room for.
-    spelled: usize,
+    head: [u8; HEAD],
+    head_len: usize,
     body: &'a [u8],
+    tail: Option<u8>,
 }
 
 impl Payload {
@@ -49,80 +61,102 @@ impl Payload {
             Content::Made(range) => (noise(most as usize + PLACES), Some(*range)),
             Content::Given(bytes) => (Arc::clone(bytes), None),
         };
+        let envelope = (least == most).then(|| envelope(framing, least as usize));
         Payload {
             block,
             made,
             framing,
-            envelope: (least == most).then(|| envelope(framing, least as usize)),
+            plain: match envelope {
+                Some(envelope) if envelope == Envelope::default() && made.is_some() => {
+                    (least as usize).checked_sub(HEADER)
+                }
+                _ => None,
+            },
+            envelope,
             verify,
         }
     }
 
     /// How strictly answers are looked at.
+    #[inline]
     pub(super) fn verify(&self) -> VerifyMode {
         self.verify
     }
 
+    /// Message `number` of a flow, where messages are of the commonest kind.
+    #[inline(always)]
+    pub(super) fn plain(&self, flow: u32, number: u32) -> Option<Plain<'_>> {
+        let body = self.plain?;
+        Some(Plain {
+            header: spell(flow, number),
+            body: self.piece(place(flow, number), body),
+        })
+    }
+
     /// Message `number` of a flow.
-    #[inline]
+    #[inline(never)]
     pub(super) fn message(&self, flow: u32, number: u32) -> Message<'_> {
         let Some(range) = self.made else {
-            return Message {
-                envelope: self.envelope.unwrap_or_default(),
-                header: [0; HEADER],
-                spelled: 0,
-                body: &self.block,
-            };
+            let envelope = self.envelope.unwrap_or_default();
+            return Message::new(&envelope, [0; HEADER], 0, &self.block);
         };
-        let mixed = mix(flow, number);
-        let size = size(range, mixed);
+        let size = size(range, flow, number);
         let spelled = size.min(HEADER);
-        Message {
-            envelope: match self.envelope {
-                Some(envelope) => envelope,
-                None => envelope(self.framing, size),
-            },
-            header: spell(flow, number),
-            spelled,
-            body: self.piece(mixed, size - spelled),
-        }
+        let body = self.piece(place(flow, number), size - spelled);
+        let envelope = match self.envelope {
+            Some(envelope) => envelope,
+            None => envelope(self.framing, size),
+        };
+        Message::new(&envelope, spell(flow, number), spelled, body)
     }
 
     /// How many bytes datagram `number` of a flow has.
     pub(super) fn datagram_size(&self, flow: u32, number: u32) -> usize {
         self.made
-            .map_or(self.block.len(), |range| size(range, mix(flow, number)))
+            .map_or(self.block.len(), |range| size(range, flow, number))
     }
 
-    /// `len` bytes of the block, from a place that follows from `mixed`.
-    #[inline]
-    pub(super) fn piece(&self, mixed: u64, len: usize) -> &[u8] {
-        let place = mixed as usize % PLACES;
+    /// `len` bytes of the block, from `place` on, or as many places on as there are more than [`PLACES`].
+    #[inline(always)]
+    pub(super) fn piece(&self, place: u64, len: usize) -> &[u8] {
         // The block is made for the longest message at the last place.
-        self.block.get(place..place + len).unwrap_or_default()
+        &self.block[place as usize % PLACES..][..len]
     }
 }
 
-impl Message<'_> {
+impl<'a> Message<'a> {
+    /// A message whose header has room for its first `spelled` bytes.
+    fn new(
+        envelope: &Envelope,
+        header: [u8; HEADER],
+        spelled: usize,
+        body: &'a [u8],
+    ) -> Message<'a> {
+        let before = envelope.before().len();
+        let mut head = [0; HEAD];
+        head[..before].copy_from_slice(envelope.before());
+        head[before..before + HEADER].copy_from_slice(&header);
+        Message {
+            head,
+            head_len: before + spelled,
+            body,
+            tail: envelope.behind().first().copied(),
+        }
+    }
+
     /// The parts in order; any may be empty.
-    #[inline]
-    pub(super) fn parts(&self) -> [&[u8]; 4] {
-        [
-            self.envelope.before(),
-            &self.header[..self.spelled],
-            self.body,
-            self.envelope.behind(),
-        ]
+    pub(super) fn parts(&self) -> [&[u8]; 3] {
+        // Never more than there is.
+        let head = self.head.get(..self.head_len).unwrap_or_default();
+        [head, self.body, self.tail.as_slice()]
     }
 
     /// Bytes in all, its frame's among them.
-    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.envelope.before().len() + self.spelled + self.body.len() + self.envelope.behind().len()
+        self.head_len + self.body.len() + usize::from(self.tail.is_some())
     }
 
     /// Whether `bytes` are what the message has from byte `at` on, as far as `verify` looks; they are not more than it has there.
-    #[inline]
     pub(super) fn matches(&self, verify: VerifyMode, at: usize, bytes: &[u8]) -> bool {
         if verify == VerifyMode::Off {
             return true;
@@ -136,7 +170,7 @@ impl Message<'_> {
             };
             skip = 0;
             let (mine, behind) = rest.split_at(rest.len().min(part.len()));
-            let looks = verify == VerifyMode::Full || index != 2;
+            let looks = verify == VerifyMode::Full || index != 1;
             if looks && mine != &part[..mine.len()] {
                 return false;
             }
@@ -146,21 +180,46 @@ impl Message<'_> {
     }
 }
 
+impl Plain<'_> {
+    /// Whether `bytes` are the whole message.
+    #[inline(always)]
+    pub(super) fn is(&self, bytes: &[u8]) -> bool {
+        match bytes.split_first_chunk::<HEADER>() {
+            Some((header, rest)) => *header == self.header && rest == self.body,
+            None => false,
+        }
+    }
+
+    /// Bytes in all.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        HEADER + self.body.len()
+    }
+}
+
 fn envelope(framing: Framing, size: usize) -> Envelope {
     // The plan refuses sizes that the framing has no frame for.
     framing.envelope(size).unwrap_or_default()
 }
 
-/// The size that `mixed` stands for.
-#[inline]
-fn size(range: SizeRange, mixed: u64) -> usize {
+/// The size of a message.
+fn size(range: SizeRange, flow: u32, number: u32) -> usize {
+    if range.least == range.most {
+        return range.least as usize;
+    }
     let spread = u64::from(range.most - range.least) + 1;
-    // The upper half: the lower one says the place in the block.
-    (u64::from(range.least) + (((mixed >> 32) * spread) >> 32)) as usize
+    (u64::from(range.least) + (((mix(flow, number) >> 32) * spread) >> 32)) as usize
+}
+
+/// Where in the block the body of a message begins: the upper bits of a product with 2^64 over the golden ratio, which
+/// spreads neighbours widely (Knuth, The Art of Computer Programming 3, 6.4).
+#[inline(always)]
+fn place(flow: u32, number: u32) -> u64 {
+    let both = u64::from(flow) << 32 | u64::from(number);
+    both.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 52
 }
 
 /// Two numbers as one that shows no pattern (the last steps of SplitMix64; Steele, Lea and Flood 2014).
-#[inline]
 pub(super) fn mix(flow: u32, number: u32) -> u64 {
     let mut mixed = (u64::from(flow) << 32 | u64::from(number)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -169,28 +228,43 @@ pub(super) fn mix(flow: u32, number: u32) -> u64 {
 }
 
 /// The numbers in printable bytes: `number`'s lowest 24 bits first, so that short messages differ from their neighbours.
-#[inline]
+#[inline(always)]
 fn spell(flow: u32, number: u32) -> [u8; HEADER] {
-    let low = u64::from(number & 0xFF_FFFF) | u64::from(flow & 0xFF_FFFF) << 24;
-    let high = u64::from(number >> 24) | u64::from(flow >> 24) << 12;
+    let high = match (flow | number) >> 24 {
+        // Most numbers are small.
+        0 => ZEROS,
+        _ => spell_high(flow, number),
+    };
     let mut header = [0; HEADER];
-    header[..8].copy_from_slice(&sixes(low).to_le_bytes());
-    header[8..].copy_from_slice(&sixes(high).to_le_bytes()[..4]);
+    header[..4].copy_from_slice(&sixes(number).to_le_bytes());
+    header[4..8].copy_from_slice(&sixes(flow).to_le_bytes());
+    header[8..].copy_from_slice(&high.to_le_bytes());
     header
 }
 
-/// Spreads 48 bits over eight bytes, six to each, and makes them printable: `0` to `o`.
-#[inline]
-fn sixes(bits: u64) -> u64 {
-    let halves = (bits & 0xFF_FFFF) | (bits & 0xFFFF_FF00_0000) << 8;
-    let quarters = (halves & 0x0000_0FFF_0000_0FFF) | (halves & 0x00FF_F000_00FF_F000) << 4;
-    let eighths = (quarters & 0x003F_003F_003F_003F) | (quarters & 0x0FC0_0FC0_0FC0_0FC0) << 2;
-    eighths + 0x3030_3030_3030_3030
+/// The upper eight bits of both numbers.
+#[cold]
+fn spell_high(flow: u32, number: u32) -> u32 {
+    sixes(number >> 24 | flow >> 24 << 12)
+}
+
+/// Four times `0`.
+const ZEROS: u32 = 0x3030_3030;
+
+/// Spreads the lower 24 bits over four bytes, six to each, and makes them printable: `0` to `o`.
+#[inline(always)]
+fn sixes(bits: u32) -> u32 {
+    let halves = (bits & 0xFFF) | (bits & 0xFF_F000) << 4;
+    let quarters = (halves & 0x003F_003F) | (halves & 0x0FC0_0FC0) << 2;
+    quarters + ZEROS
 }
 
 /// Printable pseudo-random bytes, the same ones in every run.
 fn noise(len: usize) -> Arc<[u8]> {
-    let words = (0..len.div_ceil(8)).flat_map(|place| sixes(mix(!0, place as u32)).to_le_bytes());
+    let words = (0..len.div_ceil(4)).flat_map(|place| {
+        let bits = mix(!0, place as u32) >> 32;
+        sixes(bits as u32).to_le_bytes()
+    });
     words.take(len).collect()
 }
 
@@ -212,12 +286,36 @@ mod tests {
                 let parts = message.parts();
                 let mut framed = Vec::new();
                 let framing: Framing = framing.parse().unwrap();
-                framing
-                    .encode(&[parts[1], parts[2]].concat(), &mut framed)
-                    .unwrap();
+                let before = framing.envelope(size as usize).unwrap().before().len();
+                let content = [&parts[0][before..], parts[1]].concat();
+                framing.encode(&content, &mut framed).unwrap();
                 assert_eq!(parts.concat(), framed);
                 assert_eq!(message.len(), framed.len());
             }
+        }
+    }
+
+    #[test]
+    fn a_message_of_the_commonest_kind_is_the_same_message() {
+        for size in [12, 13, 64, 5000] {
+            let payload = payload(size, size, "raw");
+            for (flow, number) in [(0, 0), (7, 9), (1 << 24, 1), (3, u32::MAX)] {
+                let plain = payload.plain(flow, number).unwrap();
+                let mut bytes = [&plain.header[..], plain.body].concat();
+                let message = payload.message(flow, number);
+                assert_eq!(message.parts().concat(), bytes);
+                assert_eq!(message.len(), plain.len());
+                assert!(plain.is(&bytes) && !plain.is(&bytes[1..]));
+                assert!(!plain.is(&bytes[..bytes.len() - 1]));
+                for at in 0..bytes.len() {
+                    bytes[at] ^= 1;
+                    assert!(!plain.is(&bytes), "byte {at}");
+                    bytes[at] ^= 1;
+                }
+            }
+        }
+        for (least, most, framing) in [(11, 11, "raw"), (64, 65, "raw"), (64, 64, "lines")] {
+            assert!(payload(least, most, framing).plain(0, 0).is_none());
         }
     }
 

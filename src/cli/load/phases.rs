@@ -32,8 +32,10 @@ pub(super) struct Run {
     pub(super) left: u64,
     /// Processor time at the beginning of the measured time.
     cpu: Duration,
-    /// Whether it was told to stop.
-    stopped: bool,
+    /// When it was told to stop.
+    stopped: Option<u64>,
+    /// Whether what was due before the end of the measured time is still sent, late.
+    catches_up: bool,
     /// Whether all is counted, and only closing is left.
     pub(super) over: bool,
     /// Dials of the ramp that have come to something, and whether the lead knows that all have.
@@ -50,7 +52,8 @@ impl Run {
             until: NEVER,
             left: u64::MAX,
             cpu: Duration::ZERO,
-            stopped: false,
+            stopped: None,
+            catches_up: true,
             over: false,
             settled: 0,
             told: false,
@@ -127,11 +130,12 @@ impl Generator {
 
     /// The lead, or a signal, says that it's enough.
     pub(super) fn stop(&mut self, context: &mut Context<u32>) {
-        if self.run.over || self.run.stopped {
+        if self.run.over || self.run.stopped.is_some() {
             return;
         }
-        self.run.stopped = true;
         let now = self.epoch.now();
+        self.run.stopped = Some(now);
+        self.run.catches_up = false;
         if self.run.phase == Phase::Finish {
             self.run.boundary = self.run.boundary.min(after(now, PATIENCE));
             self.wake_at_boundary(context, now);
@@ -162,6 +166,7 @@ impl Generator {
                 Phase::Ramp => {
                     self.run.phase = Phase::Warmup;
                     let at = std::mem::replace(&mut self.run.boundary, self.run.from);
+                    self.flowing.send_until = self.run.until;
                     self.begin_traffic(at);
                     self.begin_turnover(at);
                     if self.is_stranded() {
@@ -202,39 +207,56 @@ impl Generator {
         self.is_sending() && (self.is_stranded() || now > last.saturating_add(patience))
     }
 
-    /// Sends no more. What is under way is waited for.
+    /// With a number of messages that will not be sent any more: ends all the same.
+    pub(super) fn finish_if_stuck(&mut self, context: &mut Context<u32>, now: u64) {
+        if self.is_stuck(now) {
+            self.run.catches_up = false;
+            self.finish(context, now);
+        }
+    }
+
+    /// The measured time is over. What is under way is waited for; what was due in it and not sent, because nobody could take
+    /// it, is sent as soon as somebody can: it would flatter the server to leave it out.
     pub(super) fn finish(&mut self, context: &mut Context<u32>, now: u64) {
         if self.run.phase == Phase::Measure {
-            let end = if self.run.stopped {
-                now
-            } else {
-                self.run.until
-            };
-            let end = end.min(self.run.until);
-            self.count_unsent(context, end);
             self.record.tally.threads = vec![ThreadUse {
                 cpu: thread_cpu().saturating_sub(self.run.cpu),
                 wall: until(self.run.from, now.min(self.run.until)),
             }];
-        } else if self.run.phase == Phase::Warmup && !self.run.stopped {
-            // Nobody to send anything to: all that was due is unsent.
-            self.count_unsent(context, self.run.until);
         }
         self.run.phase = Phase::Finish;
-        let patience = if self.run.stopped {
-            self.plan.message_timeout.min(PATIENCE)
-        } else {
-            self.plan.message_timeout
+        self.flowing.send_until = 0;
+        let patience = match self.run.stopped {
+            Some(_) => self.plan.message_timeout.min(PATIENCE),
+            None => self.plan.message_timeout,
         };
         self.run.boundary = after(now, patience);
         self.wake_at_boundary(context, now);
         self.end_if_answered(context, now);
     }
 
+    /// Whether messages of the schedule are sent: in their time, or later.
+    pub(super) fn is_pumping(&self) -> bool {
+        self.is_sending() || (self.run.phase == Phase::Finish && self.is_behind())
+    }
+
+    /// Messages of the measured time that are due before `end` and were not sent.
+    fn unsent(&self, end: u64) -> u64 {
+        let flowing = &self.flowing;
+        let unmeasured = flowing.due_before(end.min(self.run.from));
+        (flowing.due_before(end) - unmeasured).min(self.run.left)
+    }
+
+    /// Whether messages of the measured time are yet to be sent, and somebody is there to take them.
+    fn is_behind(&self) -> bool {
+        self.run.catches_up && self.ages.open() > 0 && self.unsent(self.run.until) > 0
+    }
+
     /// Ends when nothing is waited for any more.
     #[inline]
     pub(super) fn end_if_answered(&mut self, context: &mut Context<u32>, now: u64) {
-        if self.run.phase == Phase::Finish && self.flowing.under_way == 0 && !self.run.over {
+        let waits = self.run.phase != Phase::Finish || self.flowing.under_way > 0 || self.run.over;
+        if !waits && !self.is_behind() {
             self.end(context, now);
         }
     }
@@ -268,6 +290,8 @@ impl Generator {
                 }
             }
         }
+        let due = self.run.stopped.unwrap_or(NEVER).min(self.run.until);
+        self.record.tally.messages.unsent += self.unsent(due);
         let measured = !self.record.tally.threads.is_empty();
         self.note_use(now);
         self.record.finish(measured);

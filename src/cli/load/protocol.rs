@@ -54,7 +54,7 @@ pub(crate) struct Progress {
     pub(crate) received: u64,
     /// Processor time of the thread so far.
     pub(crate) cpu: Duration,
-    /// Responses since the progress before, in nanoseconds.
+    /// Responses since the progress before, in nanoseconds, with two digits.
     pub(crate) response: Histogram<u64>,
 }
 

@@ -6,8 +6,9 @@ use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 
 use super::flow::Sent;
+use super::quick::Quick;
 use super::since::{NEVER, SECOND};
-use super::tally::{Second, Tally, histogram};
+use super::tally::{Second, Tally};
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.
 const MOST_SECONDS: usize = 86_400;
@@ -22,10 +23,16 @@ pub(super) struct Record {
     scheduled: bool,
     /// How long an answer may take.
     timeout: u64,
-    /// Responses since the last progress; added to the tally's then.
-    recent: Histogram<u64>,
-    /// The current second, and when it's over.
-    second: Second,
+    /// Whether answers are looked at.
+    verifies: bool,
+    /// Responses since the last progress, and those before.
+    recent: Quick,
+    response: Quick,
+    /// Only where messages may be sent later than they are due: what the server took, and how late they were sent.
+    service: Quick,
+    late: Quick,
+    /// What had been counted when the current second began, and when it's over.
+    before: Second,
     second_ends: u64,
     /// Answers that are not measured.
     pub(super) unmeasured_echoed: u64,
@@ -34,14 +41,18 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(scheduled: bool, timeout: u64) -> Record {
+    pub(super) fn new(scheduled: bool, verifies: bool, timeout: u64) -> Record {
         Record {
             tally: Tally::new(),
             from: NEVER,
             scheduled,
             timeout,
-            recent: histogram(),
-            second: Second::default(),
+            verifies,
+            recent: Quick::new(),
+            response: Quick::new(),
+            service: Quick::new(),
+            late: Quick::new(),
+            before: Second::default(),
             second_ends: NEVER,
             unmeasured_echoed: 0,
             last_answer: 0,
@@ -60,37 +71,33 @@ impl Record {
         due >= self.from
     }
 
-    /// A message was sent, at `sent.at`.
-    #[inline]
-    pub(super) fn sent(&mut self, sent: Sent, bytes: usize) {
+    /// A message was sent, at `sent.at`; whether it's measured.
+    #[inline(always)]
+    pub(super) fn sent(&mut self, sent: Sent, bytes: usize) -> bool {
         if !self.is_measured(sent.due) {
             self.tally.messages.unmeasured += 1;
-            return;
+            return false;
         }
         self.roll(sent.at);
         self.tally.messages.sent += 1;
         self.tally.bytes.sent += bytes as u64;
-        self.second.sent += 1;
         if self.scheduled {
-            let late = (sent.at - sent.due.min(sent.at)).max(1);
-            self.tally.pacing.error.saturating_record(late);
+            self.late.record(sent.at - sent.due.min(sent.at));
         }
+        true
     }
 
-    /// Bytes of an answer have come.
-    #[inline]
+    /// Bytes of an answer have come, and not its last ones.
     pub(super) fn received(&mut self, due: u64, now: u64, bytes: usize) {
         if self.is_measured(due) {
             self.roll(now);
             self.tally.bytes.received += bytes as u64;
-            self.second.received += bytes as u64;
         }
     }
 
-    /// A message was answered, whole, and `verified` if that was looked at. `given_up`: it was counted as such. Its last bytes
-    /// were told by [`Record::received`] before.
-    #[inline]
-    pub(super) fn answered(&mut self, sent: Sent, now: u64, verified: bool, given_up: bool) {
+    /// The last `bytes` of an answer have come. `given_up`: the message was counted as such.
+    #[inline(always)]
+    pub(super) fn answered(&mut self, sent: Sent, now: u64, bytes: usize, given_up: bool) {
         self.last_answer = now;
         let service = now - sent.at.min(now);
         if service >= self.timeout && !given_up {
@@ -100,16 +107,15 @@ impl Record {
             self.unmeasured_echoed += 1;
             return;
         }
+        self.roll(now);
+        self.tally.bytes.received += bytes as u64;
         self.tally.messages.echoed += 1;
-        self.tally.messages.verified += u64::from(verified);
-        self.second.echoed += 1;
         // In a closed loop a message is due when it's sent: both are one.
         if self.scheduled {
-            let response = now - sent.due.min(now);
-            self.recent.saturating_record(response.max(1));
-            self.tally.latency.service.saturating_record(service.max(1));
+            self.recent.record(now - sent.due.min(now));
+            self.service.record(service);
         } else {
-            self.recent.saturating_record(service.max(1));
+            self.recent.record(service);
         }
     }
 
@@ -144,35 +150,48 @@ impl Record {
                 self.second_ends = NEVER;
                 return;
             }
-            self.tally.seconds.push(std::mem::take(&mut self.second));
+            self.push_second();
             self.second_ends += SECOND;
         }
     }
 
-    /// Responses since the last call.
+    /// Adds what was counted since the last second.
+    fn push_second(&mut self) {
+        let now = Second {
+            sent: self.tally.messages.sent,
+            echoed: self.tally.messages.echoed,
+            received: self.tally.bytes.received,
+        };
+        let before = std::mem::replace(&mut self.before, now);
+        self.tally.seconds.push(Second {
+            sent: now.sent - before.sent,
+            echoed: now.echoed - before.echoed,
+            received: now.received - before.received,
+        });
+    }
+
+    /// Responses since the last call, as they are told while it runs.
     pub(super) fn take_recent(&mut self) -> Histogram<u64> {
-        let recent = std::mem::replace(&mut self.recent, histogram());
-        add(&mut self.tally.latency.response, &recent);
-        recent
+        self.recent.move_to(&mut self.response)
     }
 
     /// All that was counted, when nothing more comes; `measured` says whether it came to that.
     pub(super) fn finish(&mut self, measured: bool) {
-        let recent = self.take_recent();
-        drop(recent);
-        if !self.scheduled {
-            self.tally.latency.service = self.tally.latency.response.clone();
+        let latency = &mut self.tally.latency;
+        self.recent.move_to(&mut self.response);
+        latency.response = self.response.histogram();
+        if self.scheduled {
+            latency.service = self.service.histogram();
+            self.tally.pacing.error = self.late.histogram();
+        } else {
+            latency.service = latency.response.clone();
+        }
+        if self.verifies {
+            self.tally.messages.verified = self.tally.messages.echoed;
         }
         if measured {
-            self.tally.seconds.push(self.second);
+            self.push_second();
         }
-    }
-}
-
-fn add(to: &mut Histogram<u64>, from: &Histogram<u64>) {
-    // Both have the same bounds: nothing can fail to fit.
-    if let Err(error) = to.add(from) {
-        log::error!("a histogram could not be added up: {error}");
     }
 }
 
@@ -191,12 +210,12 @@ mod tests {
 
     #[test]
     fn what_was_due_before_the_measured_time_is_not_in_its_figures() {
-        let mut record = Record::new(true, SECOND);
+        let mut record = Record::new(true, true, SECOND);
         record.begin(1000);
         for due in [999, 1000] {
             record.sent(at(due, 1500), 64);
-            record.received(due, 1700, 64);
-            record.answered(at(due, 1500), 1700, true, false);
+            record.received(due, 1600, 60);
+            record.answered(at(due, 1500), 1700, 4, false);
         }
         record.finish(true);
         let tally = record.tally;
@@ -211,7 +230,7 @@ mod tests {
 
     #[test]
     fn seconds_without_a_message_are_seconds_too() {
-        let mut record = Record::new(false, SECOND);
+        let mut record = Record::new(false, true, SECOND);
         record.begin(0);
         for now in [1, SECOND - 1, SECOND, 4 * SECOND + 1] {
             record.sent(at(now, now), 1);
@@ -223,11 +242,11 @@ mod tests {
 
     #[test]
     fn a_late_answer_is_a_timeout_once_whoever_finds_out() {
-        let mut record = Record::new(false, SECOND);
+        let mut record = Record::new(false, true, SECOND);
         record.begin(0);
-        record.answered(at(0, 0), SECOND, true, false);
+        record.answered(at(0, 0), SECOND, 1, false);
         record.timed_out(at(0, 0));
-        record.answered(at(0, 0), 2 * SECOND, true, true);
+        record.answered(at(0, 0), 2 * SECOND, 1, true);
         assert_eq!(record.tally.messages.timed_out, 2);
         assert_eq!(record.tally.errors["message timeout"], 2);
     }

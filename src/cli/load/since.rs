@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
+
 use super::tally::nanos;
 
 /// A moment that never comes.
@@ -11,29 +13,44 @@ pub(super) const NEVER: u64 = u64::MAX;
 pub(super) const SECOND: u64 = 1_000_000_000;
 
 /// When the run began. All threads have the same one, so that their times can be compared.
+///
+/// The clock is `CLOCK_MONOTONIC`, asked without the checks and conversions of `Instant`: it's read for every message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Epoch(Instant);
+pub(super) struct Epoch {
+    /// Whole seconds of the clock.
+    second: i64,
+}
 
 impl Epoch {
-    /// The run begins. A second before it counts as the beginning: 0 is a time before everything.
+    /// The run begins, one to two seconds ago: 0 is a time before everything.
     pub(super) fn begin() -> Epoch {
-        let now = Instant::now();
-        Epoch(now.checked_sub(Duration::from_secs(1)).unwrap_or(now))
+        Epoch {
+            second: monotonic().0 - 1,
+        }
     }
 
     /// The time.
     #[inline]
     pub(super) fn now(self) -> u64 {
-        self.of(Instant::now())
+        let (second, nanosecond) = monotonic();
+        (second - self.second) as u64 * SECOND + nanosecond as u64
     }
 
     /// A moment as the run counts it.
-    #[inline]
     pub(super) fn of(self, moment: Instant) -> u64 {
-        let since = moment.saturating_duration_since(self.0);
-        // Not `as_nanos`: 64 bits last for 584 years.
-        since.as_secs() * SECOND + u64::from(since.subsec_nanos())
+        let ahead = moment.saturating_duration_since(Instant::now());
+        self.now().saturating_add(nanos(ahead))
     }
+}
+
+/// Seconds and nanoseconds of the clock.
+#[inline]
+fn monotonic() -> (i64, i64) {
+    // It fails for clocks that there are not, and this one there is.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or((0, 0), |time| {
+        #[allow(clippy::unnecessary_cast)] // Some systems have them shorter.
+        (time.tv_sec() as i64, time.tv_nsec() as i64)
+    })
 }
 
 /// So long after `now`, as far as time can be said.

@@ -19,6 +19,11 @@ pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).unwrap_or_else(|_| unbounded())
 }
 
+/// An empty histogram of nanoseconds for a live view: two digits, an eighth of the memory.
+pub(crate) fn coarse() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_NS, DIGITS - 1).unwrap_or_else(|_| unbounded())
+}
+
 fn unbounded() -> Histogram<u64> {
     #[allow(clippy::expect_used)] // 0 to 5 digits are valid, whatever the machine.
     Histogram::new(DIGITS).expect("three digits are valid")
@@ -39,7 +44,7 @@ pub(crate) struct Ledger {
     pub(crate) asked: u64,
     /// Dials begun.
     pub(crate) dialed: u64,
-    /// Of these, to replace a connection that the load itself had closed.
+    /// Of these, to replace a connection that had ended, or a dial that had failed; only with `--churn` or `--lifetime`.
     pub(crate) redialed: u64,
     /// Dials that came to a connection.
     pub(crate) established: u64,
@@ -47,7 +52,7 @@ pub(crate) struct Ledger {
     pub(crate) confirmed: u64,
     /// The most that were confirmed and open at one time.
     pub(crate) peak_confirmed: u64,
-    /// Connections that ended though the load had not ended them.
+    /// Connections that ended though the load had not ended them, or that it cut off because of a corrupt answer.
     pub(crate) lost: u64,
     /// Connections that the load itself ended.
     pub(crate) closed: u64,
@@ -63,7 +68,8 @@ pub(crate) struct Ledger {
     pub(crate) open: u64,
 }
 
-/// The messages of the measured time (not of the ramp and the warm-up, but for [`Messages::confirming`]).
+/// The messages of the measured time (not of the ramp and the warm-up, and not those that confirm a connection: these are
+/// [`Messages::unmeasured`]); datagrams are messages too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Messages {
     /// Handed to the socket's connection.
@@ -72,11 +78,12 @@ pub(crate) struct Messages {
     pub(crate) echoed: u64,
     /// Answered with what was sent, as far as `--verify` looks.
     pub(crate) verified: u64,
-    /// Answered with something else.
+    /// Answers that were something else, those to messages that are not measured among them: one is one too many. A message
+    /// that was answered so is not `echoed`.
     pub(crate) corrupt: u64,
     /// Not answered within the message timeout. Those that were answered later are `echoed` too.
     pub(crate) timed_out: u64,
-    /// Not answered when their connection ended.
+    /// Not answered when their connection ended; datagrams that were never answered.
     pub(crate) lost: u64,
     /// Still under way when the run ended.
     pub(crate) outstanding: u64,

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use oread::{Context, Pressure, SourceId};
+use oread::{Connection, Context, Pressure, SourceId};
 
 use super::flow::{NOWHERE, Socket, Stage};
 use super::generator::{Generator, alarm};
@@ -34,6 +34,10 @@ pub(super) enum Mode {
 #[derive(Debug)]
 pub(super) struct Flowing {
     pub(super) mode: Mode,
+    /// In a closed loop that doesn't think: messages that a flow may have under way; 0 in any other.
+    pub(super) depth: u32,
+    /// Until when messages may be sent; 0 in the ramp and when it's over.
+    pub(super) send_until: u64,
     /// Messages under way on all flows that are not given up.
     pub(super) under_way: u64,
     /// Who can take a message of the schedule, and whose turn it is. A flow knows its place in here.
@@ -57,6 +61,11 @@ impl Flowing {
                 Traffic::Open(_) | Traffic::Idle { heartbeat: Some(_) } => Mode::Scheduled,
                 Traffic::Idle { heartbeat: None } => Mode::Silent,
             },
+            depth: match plan.traffic {
+                Traffic::Closed { depth, think: None } => depth,
+                _ => 0,
+            },
+            send_until: 0,
             under_way: 0,
             takers: Vec::new(),
             turn: 0,
@@ -86,8 +95,20 @@ impl Flowing {
         }
     }
 
-    pub(super) fn is_ticker(&self, source: SourceId) -> bool {
-        self.ticker.as_ref().is_some_and(|ticker| ticker.is(source))
+    /// Takes note of an event; whether it was the ticker's.
+    pub(super) fn has_ticked(&mut self, source: SourceId) -> bool {
+        match &mut self.ticker {
+            Some(ticker) if ticker.is(source) => {
+                ticker.fired();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Messages of the schedule that are due before `end` and were not sent.
+    pub(super) fn due_before(&self, end: u64) -> u64 {
+        self.schedule.as_ref().map_or(0, |s| s.before(end))
     }
 
     /// Whose turn it is.
@@ -109,7 +130,7 @@ impl Generator {
             return Some(Duration::ZERO);
         }
         match &self.flowing.schedule {
-            Some(schedule) if self.is_sending() && !self.flowing.takers.is_empty() => {
+            Some(schedule) if self.is_pumping() && !self.flowing.takers.is_empty() => {
                 Ticker::wait(self.epoch.now(), schedule.due())
             }
             _ => None,
@@ -175,8 +196,10 @@ impl Generator {
         self.flowing.behind = self.send_due(context, self.run.until());
         self.finish_if_all_sent(context);
         let flowing = &mut self.flowing;
-        if let (Some(schedule), Some(ticker)) = (&flowing.schedule, &mut flowing.ticker) {
-            ticker.wake_at(self.epoch.now(), schedule.due(), schedule.step())?;
+        if let (Some(schedule), Some(ticker)) = (&flowing.schedule, &mut flowing.ticker)
+            && !flowing.takers.is_empty()
+        {
+            ticker.wake_at(self.epoch.now(), schedule)?;
         }
         Ok(())
     }
@@ -240,19 +263,20 @@ impl Generator {
         sent
     }
 
-    /// At the end of the measured time: sends what is due, and counts what nobody could take.
-    pub(super) fn count_unsent(&mut self, context: &mut Context<u32>, end: u64) {
-        self.send_due(context, end);
-        if let Some(schedule) = &self.flowing.schedule {
-            let unsent = schedule.before(end).min(self.run.left);
-            self.record.tally.messages.unsent += unsent;
+    /// With a number of messages: when the last one is sent, answers are waited for.
+    #[inline(always)]
+    pub(super) fn finish_if_all_sent(&mut self, context: &mut Context<u32>) {
+        if self.run.left == 0 && self.is_sending() {
+            self.all_sent(context);
         }
     }
 
-    /// With a number of messages: when the last one is sent, answers are waited for.
-    pub(super) fn finish_if_all_sent(&mut self, context: &mut Context<u32>) {
-        if self.run.left == 0 && self.run.phase == Phase::Measure {
-            let now = self.epoch.now();
+    #[cold]
+    fn all_sent(&mut self, context: &mut Context<u32>) {
+        let now = self.epoch.now();
+        // A message may have been sent in the measured time before anybody has noticed that it has begun.
+        self.look_at_clock(context, now);
+        if self.run.phase == Phase::Measure {
             self.finish(context, now);
         }
     }
@@ -280,11 +304,35 @@ impl Generator {
         match self.flows.get(index).map(|flow| flow.socket) {
             Some(Socket::Stream(id)) => {
                 if let Some(mut connection) = context.connection(id) {
-                    self.fill(&mut connection, index, now);
+                    self.begin(&mut connection, index, now);
                 }
             }
             Some(Socket::Datagrams(id)) => self.fill_datagrams(context, id, index, now),
             Some(Socket::None) | None => {}
+        }
+    }
+
+    /// Whether a flow is still to begin, with all the others.
+    pub(super) fn will_be_kicked(&self, index: usize) -> bool {
+        self.flowing.kick.is_some_and(|kick| index >= kick)
+    }
+
+    /// As [`Generator::fill`]; where flows think between their messages, only for one that begins.
+    pub(super) fn begin(&mut self, connection: &mut Connection<'_, u32>, index: usize, now: u64) {
+        match self.flowing.mode {
+            Mode::Closed {
+                depth,
+                think: Some(_),
+            } => {
+                for _ in 0..depth {
+                    if !self.may_send(now)
+                        || self.send(connection, index, now, now) != Pressure::Low
+                    {
+                        return;
+                    }
+                }
+            }
+            _ => self.fill(connection, index, now),
         }
     }
 
@@ -335,6 +383,6 @@ impl Generator {
     /// Whether a message may be sent now, as far as the phase and the number of messages go.
     #[inline]
     pub(super) fn may_send(&self, now: u64) -> bool {
-        self.is_sending() && self.run.left > 0 && now < self.run.until()
+        now < self.flowing.send_until && self.run.left > 0
     }
 }
