@@ -82,6 +82,9 @@ pub(crate) struct Shared {
     /// What the current callback has written to its own connection, and what has not gone out yet. Invariant: empty
     /// whenever no callback runs.
     gathered: Vec<u8>,
+    /// How many reads and writes the link whose callback runs, or that is being driven, may still make in this turn.
+    /// Its owner fills it up again when it's done with a link.
+    pub(crate) budget: u32,
     pool: Pool,
     pub(crate) limits: Limits,
     pub(crate) stats: Stats,
@@ -91,6 +94,7 @@ impl Shared {
     pub(crate) fn new(limits: Limits) -> Shared {
         Shared {
             gathered: Vec::with_capacity(limits.gather),
+            budget: limits.io_budget,
             pool: Pool::new(limits.pooled),
             limits,
             stats: Stats::default(),
@@ -153,31 +157,27 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Does what is due and says what is next. `scratch` is the buffer that reads land in, not empty; `budget` is how
-    /// many reads and writes of old output may still be made in this turn.
+    /// Does what is due and says what is next. `scratch` is the buffer that reads land in, not empty; how many
+    /// reads and writes of old output may still be made in this turn is in `shared`.
     #[inline]
-    pub(crate) fn next(
-        &mut self,
-        shared: &mut Shared,
-        scratch: &mut [u8],
-        budget: &mut u32,
-    ) -> Step {
+    pub(crate) fn next(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Step {
+        self.flags &= !flag::SENT;
         if !shared.gathered.is_empty() {
             self.send(shared, &[]);
         }
         loop {
             if !self.is_quiet()
-                && let Some(step) = self.attend(shared, scratch, budget)
+                && let Some(step) = self.attend(shared, scratch)
             {
                 return step;
             }
             if !self.is_readable() {
                 return Step::Wait;
             }
-            if *budget == 0 {
+            if shared.budget == 0 {
                 return Step::Yield;
             }
-            *budget -= 1;
+            shared.budget -= 1;
             if let Some(count) = self.take_in(shared, scratch) {
                 return self.arrived(shared, &scratch[..count]);
             }
@@ -198,16 +198,11 @@ impl<S: Stream> Link<S> {
 
     /// The part of [`Link::next`] that most connections need most of the time not: everything but a plain read.
     /// `None`: go on and read.
-    fn attend(
-        &mut self,
-        shared: &mut Shared,
-        scratch: &mut [u8],
-        budget: &mut u32,
-    ) -> Option<Step> {
+    fn attend(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Option<Step> {
         if self.phase == Phase::Connecting {
             return Some(Step::Wait);
         }
-        if self.has_output() && !self.flush(shared, budget) {
+        if self.has_output() && !self.flush(shared) {
             return Some(Step::Yield);
         }
         if self.flags & flag::HIGH != 0 && self.pending() <= shared.limits.low_water {
@@ -222,7 +217,7 @@ impl<S: Stream> Link<S> {
         }
         match self.phase {
             Phase::Closed => Some(Step::Closed),
-            Phase::Lingering => Some(self.discard(shared, scratch, budget)),
+            Phase::Lingering => Some(self.discard(shared, scratch)),
             Phase::Open => self.offer(shared),
             Phase::Connecting | Phase::Closing => Some(Step::Wait),
         }

@@ -16,8 +16,9 @@ use super::{Context, Slot};
 /// A connection, lent to a callback: its session, its output, its end.
 ///
 /// What is written to the connection whose callback runs is gathered and leaves in one system call when the callback
-/// returns; a large write goes out at once, straight from the caller's slice. What is written to any other connection
-/// is queued, and goes out before the next poll.
+/// returns; a large write goes out at once, straight from the caller's slice, until the connection's budget of the turn
+/// ([`Limits::io_budget`](crate::Limits::io_budget)) is spent. What is written to any other connection is queued, and
+/// goes out before the next poll.
 pub struct Connection<'a, S> {
     context: &'a mut Context<S>,
     index: u32,

@@ -131,17 +131,12 @@ impl<S: Stream> Link<S> {
     }
 
     /// Reads and throws away what still arrives on a closed link, until the peer's end or the bound.
-    pub(super) fn discard(
-        &mut self,
-        shared: &mut Shared,
-        scratch: &mut [u8],
-        budget: &mut u32,
-    ) -> Step {
+    pub(super) fn discard(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Step {
         while self.readiness.contains(Readiness::READABLE) {
-            if *budget == 0 {
+            if shared.budget == 0 {
                 return Step::Yield;
             }
-            *budget -= 1;
+            shared.budget -= 1;
             let Some(count) = self.take_in(shared, scratch) else {
                 // The peer's end, orderly or not, is what was waited for.
                 if self.phase == Phase::Closed || self.flags & flag::PEER_EOF != 0 {

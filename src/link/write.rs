@@ -55,14 +55,33 @@ impl<S: Stream> Link<S> {
             self.queue(shared, bytes);
         } else if shared.gathered.len() + bytes.len() <= shared.limits.gather {
             shared.gathered.extend_from_slice(bytes);
-        } else {
+        } else if self.may_send_now(shared) {
             self.send(shared, bytes);
+        } else {
+            let mut gathered = std::mem::take(&mut shared.gathered);
+            self.queue(shared, &gathered);
+            self.queue(shared, bytes);
+            gathered.clear();
+            shared.gathered = gathered;
         }
         let gathered = if current { shared.gathered.len() } else { 0 };
         if self.pending() + gathered >= shared.limits.high_water {
             self.raise(shared);
         }
         self.pressure()
+    }
+
+    /// Whether the running callback may send before its end. Once costs nothing, so that a large answer goes out without a
+    /// copy, whatever the budget; each further time costs a write of it. A peer that takes everything at once would
+    /// otherwise keep a callback writing for as long as it has something to say, and all the others waiting.
+    fn may_send_now(&mut self, shared: &mut Shared) -> bool {
+        if self.flags & flag::SENT == 0 {
+            self.flags |= flag::SENT;
+            return true;
+        }
+        let may = shared.budget > 0;
+        shared.budget = shared.budget.saturating_sub(1);
+        may
     }
 
     /// Whether what is written now will be sent.
@@ -81,8 +100,8 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// After a callback: sends what it gathered. True when all of that is out, the link is quiet, and nothing is left to read:
-    /// then [`Link::next`] would only say [`Step::Wait`](super::Step::Wait).
+    /// After a callback: sends what it gathered. True when nothing went out before, all of that is out now, the link is quiet,
+    /// and nothing is left to read: then [`Link::next`] would only say [`Step::Wait`](super::Step::Wait).
     #[inline(always)]
     pub(crate) fn settle(&mut self, shared: &mut Shared) -> bool {
         if !self.is_quiet() || self.is_readable() {
@@ -213,15 +232,15 @@ impl<S: Stream> Link<S> {
     }
 
     /// Writes pending output until it's out, the socket says "not now" or the budget is spent; false for the last.
-    pub(super) fn flush(&mut self, shared: &mut Shared, budget: &mut u32) -> bool {
+    pub(super) fn flush(&mut self, shared: &mut Shared) -> bool {
         while self.readiness.contains(Readiness::WRITABLE) {
             let Some(buffers) = self.buffers.as_mut().filter(|b| !b.output.is_empty()) else {
                 break;
             };
-            if *budget == 0 {
+            if shared.budget == 0 {
                 return false;
             }
-            *budget -= 1;
+            shared.budget -= 1;
             let asked = buffers.output.len();
             let attempt = nonblocking::write(&mut self.stream, buffers.output.bytes());
             let count = self.wrote(shared, attempt, asked);

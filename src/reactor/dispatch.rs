@@ -135,21 +135,19 @@ impl<H: Handler> Reactor<H> {
         self.drive_on(handler, index, 0);
     }
 
-    /// The same when `spent` reads and writes of the turn's budget are spent already.
+    /// The same when `spent` more of the turn's budget is spent than was noted.
     fn drive_on(&mut self, handler: &mut H, index: u32, spent: u32) {
         if self.slot(index).link.phase() == Phase::Connecting && !self.establish(handler, index) {
             return;
         }
         let was = self.slot(index).link.phase();
-        let mut budget = self.context.shared.limits.io_budget - spent;
         self.context.current = index;
+        let budget = &mut self.context.shared.budget;
+        *budget = budget.saturating_sub(spent);
         loop {
             let context = &mut self.context;
             let slot = &mut context.slots[index as usize];
-            match slot
-                .link
-                .next(&mut context.shared, &mut self.scratch, &mut budget)
-            {
+            match slot.link.next(&mut context.shared, &mut self.scratch) {
                 Step::Fresh(count) => {
                     slot.active = context.clock.tick();
                     let data = &self.scratch[..count];
@@ -183,6 +181,7 @@ impl<H: Handler> Reactor<H> {
             }
         }
         self.context.current = NOBODY;
+        self.context.shared.budget = self.context.shared.limits.io_budget;
         if !self.slot(index).link.is_plain() {
             self.watch(index, was);
         }

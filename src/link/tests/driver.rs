@@ -281,18 +281,21 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
         self.drive_on(0);
     }
 
-    /// The same when so much of the turn's budget is spent.
+    /// The same when `spent` more of the turn's budget is spent than was noted.
     fn drive_on(&mut self, spent: u32) {
-        let mut budget = self.shared.limits.io_budget - spent;
+        self.shared.budget = self.shared.budget.saturating_sub(spent);
+        self.drive_to_the_end();
+        self.shared.budget = self.shared.limits.io_budget;
+    }
+
+    fn drive_to_the_end(&mut self) {
         self.queued = false;
         let mut steps = 0;
         loop {
             steps += 1;
             assert!(steps < 10_000, "a turn without an end: {:?}", self.link);
             let calls = self.calls();
-            let step = self
-                .link
-                .next(&mut self.shared, &mut self.scratch, &mut budget);
+            let step = self.link.next(&mut self.shared, &mut self.scratch);
             if self.closed.is_some() {
                 assert!(matches!(step, Step::Closed), "{step:?} after the end");
                 assert_eq!(self.calls(), calls, "the stream was used after the end");

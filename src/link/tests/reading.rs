@@ -312,11 +312,11 @@ on_both! {
             let (shared, scratch) = (&mut driver.shared, &mut [0; 64]);
             other.stream.arrive();
             other.ready(Readiness::READABLE);
-            let step = other.next(shared, scratch, &mut 8);
+            let step = other.next(shared, scratch);
             if let Step::Fresh(count) = step {
                 other.write(shared, &scratch[..count]);
                 other.consumed(shared, &scratch[..count], count);
-                assert!(matches!(other.next(shared, scratch, &mut 8), Step::Wait));
+                assert!(matches!(other.next(shared, scratch), Step::Wait));
                 return true;
             }
             false
@@ -332,7 +332,7 @@ on_both! {
         driver.link.ready(Readiness::WRITABLE);
         driver.link.stream.make_room();
         let scratch = &mut [0; 64];
-        let step = driver.link.next(&mut driver.shared, scratch, &mut 8);
+        let step = driver.link.next(&mut driver.shared, scratch);
         assert!(matches!(step, Step::Fresh(4)), "{step:?}");
     }
 }
