@@ -41,7 +41,9 @@ pub struct Limits {
     /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`, and
     /// at most 1 GiB. A write to another connection that is larger doesn't wait either. Default: 16 KiB.
     pub gather: usize,
-    /// Read and write calls that one connection may take in one turn, at least 1. Default: 8.
+    /// Read and write calls that one connection may take in one turn, at least 1. The first write of each callback is free;
+    /// what a callback writes after so many is queued, and puts the connection under pressure at `high_water`, though
+    /// its peer may be quick. Default: 8.
     pub io_budget: u32,
     /// Connections that one listener may accept in one turn, at least 1. Default: 64.
     pub accept_budget: u32,
