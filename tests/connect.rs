@@ -9,6 +9,7 @@ mod cli;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -202,6 +203,43 @@ fn a_reader_that_leaves_ends_it_in_silence() {
     let output = client.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// A server that does not read: standard input is not read on either, and everything arrives later.
+#[test]
+fn a_server_that_does_not_read_holds_the_input_back_and_loses_nothing() {
+    // More than the sockets take (tcp(7): tcp_wmem and tcp_rmem, 4 and 6 MiB) and connect may have pending.
+    const SIZE: usize = 64 << 20;
+    let (told, blocked) = mpsc::channel::<()>();
+    let (address, server) = serve_one(move |mut stream| {
+        blocked.recv().unwrap();
+        let (mut noise, mut expected) = (Noise::new(13), vec![0; 1 << 20]);
+        let mut piece = vec![0; 1 << 20];
+        for _ in 0..SIZE / piece.len() {
+            noise.fill(&mut expected);
+            stream.read_exact(&mut piece).unwrap();
+            assert!(piece == expected);
+        }
+        assert_eq!(stream.read(&mut piece).unwrap(), 0);
+    });
+    let mut client = Client::start(address, &[]);
+    let mut stdin = client.take_stdin();
+    let (progress, written) = mpsc::channel();
+    let writer = thread::spawn(move || {
+        let (mut noise, mut piece) = (Noise::new(13), vec![0; 1 << 20]);
+        for _ in 0..SIZE / piece.len() {
+            noise.fill(&mut piece);
+            stdin.write_all(&piece).unwrap();
+            progress.send(()).unwrap();
+        }
+    });
+    // Until it seems to be held back. Were that wrong, the test would ask for less and not fail.
+    while written.recv_timeout(Duration::from_millis(300)).is_ok() {}
+    told.send(()).unwrap();
+    writer.join().unwrap();
+    let (code, _, said) = client.finish();
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    server.join().unwrap();
 }
 
 /// The answer and the end come together, so nothing is left but the last write to tell of a full disk.
@@ -510,6 +548,42 @@ fn on_a_terminal_a_line_goes_out_its_echo_comes_and_q_quits() {
     assert_eq!(ended.count("accepted"), 2);
     assert_eq!(ended.count("datagrams_in"), 2);
     assert_eq!(ended.count("bytes_in"), 2 * "hello\nit's q\n".len() as u64);
+}
+
+/// Ctrl-D sends what is typed of a line, and once more ends the input.
+#[test]
+fn on_a_terminal_a_last_line_without_its_end_gets_none() {
+    let server = Server::start(&[]);
+    let Some(mut client) = on_a_terminal(&server.tcp().to_string()) else {
+        return;
+    };
+    client.say(b"one\n");
+    read_to_line(&mut client, "one");
+    read_to_line(&mut client, "one");
+    client.say(b"abc\x04\x04");
+    assert_eq!(client.end().0, Some(0));
+    assert_eq!(server.stop().count("bytes_in"), 7);
+}
+
+/// The server answers only when it has all, and has it when `q` is typed.
+#[test]
+fn on_a_terminal_the_last_answers_are_waited_for_after_q() {
+    let (address, server) = serve_one(|mut stream| {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"question\n");
+        stream.write_all(b"answer\n").unwrap();
+    });
+    let Some(mut client) = on_a_terminal(&address.to_string()) else {
+        TcpStream::connect(address).unwrap();
+        // It expected a client.
+        let _ = server.join();
+        return;
+    };
+    client.say(b"question\nq\n");
+    read_to_line(&mut client, "answer");
+    assert_eq!(client.end().0, Some(0));
+    server.join().unwrap();
 }
 
 #[test]

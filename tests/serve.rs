@@ -161,6 +161,27 @@ fn can_trace() -> bool {
     can
 }
 
+/// strace refuses the threads.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_is_not_ready_before_all_its_threads_are_there() {
+    if !can_trace() {
+        return;
+    }
+    let output = Command::new("strace")
+        .args(["-D", "-f", "-qq", "-o", "/dev/null"])
+        .args(["-e", "trace=clone,clone3"])
+        .args(["-e", "inject=clone,clone3:error=EAGAIN"])
+        .arg(env!("CARGO_BIN_EXE_oread"))
+        .args(["serve", "127.0.0.1:0", "--json", "--threads", "2"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("can't start a thread"), "{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+}
+
 /// The thread of this name, in this process.
 #[cfg(target_os = "linux")]
 fn thread_of(pid: u32, name: &str) -> Option<String> {

@@ -74,8 +74,10 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
             .server
             .start(context)
             .map_err(|error| poll_failure(&error))?;
+        // It is ready when all threads are there.
+        let threads = start_others(&first, others)?;
         events::say(&report.start(&plan, &sockets))?;
-        run_all(first, others)?
+        run_all(first, threads)
     };
     // The line of counters that is under way comes before the summary.
     if let Some(printer) = printer
@@ -150,20 +152,21 @@ impl Outcome {
     }
 }
 
-/// Runs all reactors to their end: the first one here, each other one in a thread of its own.
-fn run_all(mut first: Unit, others: Vec<Unit>) -> Result<AllEnded, Failure> {
-    let mut threads = Vec::new();
-    for (index, unit) in others.into_iter().enumerate() {
-        let index = index + 1;
+/// Starts a thread for each reactor but the first one.
+fn start_others(first: &Unit, others: Vec<Unit>) -> Result<Vec<JoinHandle<Outcome>>, Failure> {
+    let start = |(index, unit)| {
         let alarm = Alarm {
             lead: first.reactor.handle(),
             index,
             why: Some("it panicked".to_owned()),
         };
-        threads.push(spawn(&format!("reactor {index}"), move || {
-            run_other(unit, alarm)
-        })?);
-    }
+        spawn(&format!("reactor {index}"), move || run_other(unit, alarm))
+    };
+    (1..).zip(others).map(start).collect()
+}
+
+/// Runs the first reactor to its end, and waits for those of the others.
+fn run_all(mut first: Unit, threads: Vec<JoinHandle<Outcome>>) -> AllEnded {
     let outcome = run_one(&mut first);
     let mut ended = AllEnded::default();
     if let Some(lead) = &mut first.server.lead {
@@ -184,7 +187,7 @@ fn run_all(mut first: Unit, others: Vec<Unit>) -> Result<AllEnded, Failure> {
         let panicked = |_| Outcome::failed("it panicked".to_owned());
         settle(index + 1, outcome.unwrap_or_else(panicked));
     }
-    Ok(ended)
+    ended
 }
 
 /// Runs one reactor to its end.

@@ -21,12 +21,15 @@ use crate::cli::failure::Failure;
 const LONGEST: usize = 65_507;
 
 /// Lines that are sent at a time, and their bytes. The next ones follow when all of these are answered, or
-/// after [`PACE`]: not every server answers each. Who sends everything at once loses answers in its own
-/// receive buffer: on Linux that has room for 277 small ones (`net.core.rmem_default`, 208 KiB).
+/// after a while: not every server answers each. Who sends everything at once loses lines in the server's
+/// receive buffer and answers in its own: on Linux each has room for 277 small ones
+/// (`net.core.rmem_default`, 208 KiB).
 const BURST: usize = 32;
 const BURST_BYTES: usize = 32 << 10;
-/// As long as a machine with other things to do may need for so few answers.
+/// How long that is, to a server from which nothing has come.
 const PACE: Duration = Duration::from_millis(10);
+/// And to one that answers: it may be kept from it for a moment, with other things to do.
+const PACE_ANSWERED: Duration = Duration::from_millis(50);
 
 /// Bytes of answers that may wait for standard output; what comes beyond them is lost, and counted.
 const UNPRINTED: usize = 1 << 20;
@@ -215,7 +218,8 @@ impl Talker {
         if self.outbox.left() == Left::NothingEver {
             self.waited = Some(context.timer(self.wait, WAITED));
         } else {
-            self.pacing = Some(context.timer(PACE, PACED));
+            let pace = if self.answered { PACE_ANSWERED } else { PACE };
+            self.pacing = Some(context.timer(pace, PACED));
         }
     }
 
