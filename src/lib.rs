@@ -92,6 +92,10 @@ mod timer;
 mod timers;
 mod token;
 
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/EMBEDDING.md")]
+pub mod embedding {}
+
 pub use context::{Connection, Context, Datagrams, Output, SendOutcome};
 pub use echo::{Echo, EchoOptions, EchoSession, EchoStats};
 pub use error::CloseReason;
