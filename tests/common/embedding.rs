@@ -9,7 +9,12 @@ fn serve<H: oread::Handler, T: Send>(
 ) -> T {
     let mut reactor = oread::Reactor::new().unwrap();
     let address = listen(&mut reactor);
-    beside(&reactor.handle(), || clients(address), || reactor.run(handler).unwrap()).0
+    beside(
+        &reactor.handle(),
+        || clients(address),
+        || reactor.run(handler).unwrap(),
+    )
+    .0
 }
 
 /// Runs `clients` in a thread beside `run`, and stops the reactor of `handle` when they're done.
@@ -35,7 +40,9 @@ fn beside<M: Send + 'static, T: Send, R>(
 fn listen<H: oread::Handler>(reactor: &mut oread::Reactor<H>) -> std::net::SocketAddr {
     let context = reactor.context();
     let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = context.listen(&oread::ListenOptions::new(loopback)).unwrap();
+    let listener = context
+        .listen(&oread::ListenOptions::new(loopback))
+        .unwrap();
     context.listener_addr(listener).unwrap()
 }
 
