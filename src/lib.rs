@@ -50,8 +50,9 @@
 //! - [`framing`] cuts a stream into frames, and [`Escaped`] shows a peer's bytes safely.
 //! - [`Echo`] is a whole handler: the one of the program `oread`.
 //!
-//! How it works inside is told in `docs/ARCHITECTURE.md`, and what goes wrong with readiness, with the test for
-//! each, in `docs/PITFALLS.md`.
+//! [`embedding`] leads from here to a proxy in ten steps, and has the rules, the costs, and what else one might take. How it works
+//! inside is told in `docs/ARCHITECTURE.md`, and what goes wrong with readiness, with the test for each, in
+//! `docs/PITFALLS.md`.
 //!
 //! # Features
 //!
@@ -91,6 +92,11 @@ mod stats;
 mod timer;
 mod timers;
 mod token;
+
+// A page of the documentation, and its programs among the tests; no code.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/EMBEDDING.md")]
+pub mod embedding {}
 
 pub use context::{Connection, Context, Datagrams, Output, SendOutcome};
 pub use echo::{Echo, EchoOptions, EchoSession, EchoStats};

@@ -52,8 +52,8 @@ pub struct Limits {
     /// Messages from other threads that one turn may bring, at least 1; the last turn of a drain brings all that are left.
     /// Default: 256.
     pub message_budget: u32,
-    /// Messages that may wait for the reactor, at least 1 and at most 2^20: there is room for them from the start. A
-    /// [`Handle`](crate::Handle) is told when there are more. Default: 1,024.
+    /// Messages that may wait for the reactor, at least 1 and at most 2^20. A [`Handle`](crate::Handle) is told when there
+    /// are more. Default: 1,024.
     pub mailbox: usize,
     /// Events that one poll may bring, at least 1 and at most 2^20. Default: 1,024.
     pub events: usize,
