@@ -63,6 +63,20 @@ impl Failure {
         Failure::runtime(format!("can't write to standard output: {}", Reason(error)))
     }
 
+    /// A thread could not be started. Exit code 1.
+    pub(crate) fn no_thread(error: &io::Error) -> Failure {
+        Failure::runtime(format!("can't start a thread: {}", Reason(error)))
+    }
+
+    /// The same, with nothing to tell: its words would reach nobody.
+    pub(crate) fn without_words(self) -> Failure {
+        Failure {
+            message: String::new(),
+            hint: None,
+            ..self
+        }
+    }
+
     /// A socket could not be bound to `address`, or not listen there; `what` is "TCP" or "UDP".
     /// Exit code 1.
     pub(crate) fn bind(what: &str, address: SocketAddr, error: &io::Error) -> Failure {
@@ -171,7 +185,7 @@ impl Failure {
 
     /// Whether there is nothing to tell.
     pub(crate) fn is_silent(&self) -> bool {
-        self.code == 0
+        self.message.is_empty()
     }
 }
 

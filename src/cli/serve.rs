@@ -31,7 +31,7 @@ use self::totals::{Board, Totals};
 use super::check::Serve;
 use super::descriptors::Descriptors;
 use super::events;
-use super::failure::{Failure, Reason};
+use super::failure::Failure;
 use super::signals::Signals;
 
 /// Lines of counters that may wait for standard output; more are left out.
@@ -241,5 +241,5 @@ fn spawn<T: Send + 'static>(
     let builder = thread::Builder::new().name(name.to_owned());
     builder
         .spawn(run)
-        .map_err(|error| Failure::runtime(format!("can't start a thread: {}", Reason(&error))))
+        .map_err(|error| Failure::no_thread(&error))
 }
