@@ -28,6 +28,19 @@ fn exchange(address: SocketAddr, count: usize, message: &[u8]) {
 struct Served(Child);
 
 impl Served {
+    /// The first line of its log that has `words` in it.
+    fn log_line(&mut self, words: &str) -> String {
+        // A byte at a time: what follows stays in the pipe.
+        let mut log = BufReader::with_capacity(1, self.0.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "no line says {words}");
+        }
+        self.0.stderr = Some(log.into_inner());
+        line
+    }
+
     /// Has it drain, and waits for its end; its exit code.
     fn stop(&mut self) -> Option<i32> {
         signal(self.0.id(), "TERM");
@@ -79,4 +92,54 @@ fn a_standard_error_that_is_full_stalls_nobody_and_the_end_comes() {
     said.read_to_string(&mut summary).unwrap();
     assert!(summary.contains(r#""event":"summary""#), "{summary}");
     drop(errors);
+}
+
+#[test]
+fn a_standard_output_that_is_full_does_not_keep_the_drain_waiting() {
+    let mut command = oread("serve");
+    // A second of counters is more than a pipe takes, and more than may wait.
+    command.args(["--stats", "1ms", "--drain-timeout", "100ms", "-v"]);
+    command.stderr(Stdio::piped());
+    let (mut server, said, address) = serve(command);
+    server.log_line("a line of counters is left out");
+    exchange(address, 10, b"hello");
+    // The log is read, or a full one would be what is tested.
+    let mut errors = server.0.stderr.take().unwrap();
+    let log = std::thread::spawn(move || {
+        let mut log = String::new();
+        errors.read_to_string(&mut log).map(|_| log)
+    });
+    assert_eq!(server.stop(), Some(1));
+    let log = log.join().unwrap().unwrap();
+    assert!(
+        log.contains("oread: error: standard output takes nothing"),
+        "{log}"
+    );
+    drop(said);
+}
+
+#[test]
+fn a_reader_who_leaves_is_told_of_once_and_the_server_goes_on() {
+    let mut command = oread("serve");
+    command.args(["--stats", "1ms"]).stderr(Stdio::piped());
+    let (mut server, said, address) = serve(command);
+    drop(said);
+    let words = "nothing more is written to standard output: its reader has left";
+    server.log_line(words);
+    exchange(address, 100, b"still there");
+    assert_eq!(server.stop(), Some(0));
+    let mut rest = String::new();
+    let mut errors = server.0.stderr.take().unwrap();
+    errors.read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains(words), "{rest}");
+}
+
+#[test]
+fn a_reader_who_has_left_before_the_summary_is_told_of() {
+    let mut command = oread("serve");
+    command.stderr(Stdio::piped());
+    let (mut server, said, _) = serve(command);
+    drop(said);
+    assert_eq!(server.stop(), Some(0));
+    server.log_line("nothing more is written to standard output");
 }
