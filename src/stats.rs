@@ -58,8 +58,11 @@ pub struct Stats {
     pub datagrams_failed: u64,
     /// Errors that came in place of a datagram, such as a refusal by a peer's system.
     pub datagram_errors: u64,
-    /// Times that a connection's reading paused because of its pending output.
+    /// Times that a connection's reading paused because its own pending output had come to the high-water mark.
     pub reads_paused: u64,
+    /// Times that it paused, with less than that pending, because all connections together had
+    /// [`Limits::max_pending`](crate::Limits::max_pending).
+    pub pending_pauses: u64,
     /// Times that a connection, a listener or a UDP socket used up its budget of a turn.
     pub budget_hits: u64,
     /// Times that a listener paused because the system had no descriptor or memory for another connection.

@@ -113,7 +113,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SIZE", value_parser = size_under_4gib, help_heading = "Limits")]
     pub(crate) high_water: Option<NonZeroU32>,
 
-    /// Output pending over all connections, in all
+    /// Output pending on all connections together past which none that has some is read. Each may
+    /// still come to have the answer to one read, of 64KiB, and to the part of a frame before it
     #[arg(
         long,
         value_name = "SIZE",

@@ -93,7 +93,7 @@ pub(crate) struct Serve {
     pub(crate) high_water: NonZeroU32,
     /// The backlog to ask for; the system may cap it. At most `i32::MAX`.
     pub(crate) backlog: NonZeroU32,
-    /// Pending output in bytes over all connections of all threads.
+    /// Pending output in bytes on all connections of all threads, past which none that has some is read.
     pub(crate) max_pending: NonZeroU64,
     /// Threads, each with a whole reactor.
     pub(crate) threads: NonZeroU32,
@@ -290,7 +290,7 @@ fn max_frame(framing: Framing, typed: Option<NonZeroU32>) -> Result<NonZeroU32, 
 }
 
 /// Where a connection's pending output stops its reading; what is typed must be under the limit for
-/// all connections.
+/// all connections, past which it would never be reached.
 fn high_water(typed: Option<NonZeroU32>, max_pending: NonZeroU64) -> Result<NonZeroU32, Failure> {
     if let Some(high_water) = typed
         && NonZeroU64::from(high_water) > max_pending

@@ -86,7 +86,7 @@ impl Report {
              bytes        {} in, {} out\n  \
              frames       {} in, {} out, {} bad\n  \
              datagrams    {} in, {} out, {} dropped\n  \
-             pauses       {} of reading, {} for want of descriptors, {} at the connection limit\n  \
+             pauses       {} of reading, {} for --max-pending, {} for want of descriptors, {} at the connection limit\n  \
              budget hits  {}\n",
             humantime::format_duration(Duration::from_millis(millis(uptime))),
             number(stats.accepted),
@@ -101,6 +101,7 @@ impl Report {
             number(stats.datagrams_out),
             number(totals.datagrams_dropped()),
             number(stats.reads_paused),
+            number(stats.pending_pauses),
             number(stats.accept_pauses),
             number(stats.limit_pauses),
             number(stats.budget_hits),
