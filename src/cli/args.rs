@@ -85,7 +85,8 @@ pub(crate) struct Serve {
     )]
     pub(crate) backlog: NonZeroU32,
 
-    /// Threads, each with its own reactor and its share of the connections
+    /// Threads, each with its own reactor and an equal share of --max-connections. The system
+    /// chooses a caller's thread by a hash: one may be full while another has room
     #[arg(
         long,
         value_name = "N",
