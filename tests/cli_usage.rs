@@ -77,6 +77,7 @@ fn a_maximum_that_does_not_fit_the_framing_is_refused() {
             "65,535 bytes",
         ),
         ("serve --framing fixed:100 --max-frame 99", "fixed:100"),
+        ("connect --framing length:u8 --max-frame 256", "255 bytes"),
     ]);
 }
 
@@ -138,6 +139,8 @@ fn unknown_options_and_those_that_exclude_each_other_are_refused() {
         ("serve --framin lines", "--framing"),
         ("serve -q -v", "cannot be used with"),
         ("connect 127.0.0.1:1 127.0.0.1:2", "127.0.0.1:2"),
+        ("connect --udp --framing lines", "cannot be used with"),
+        ("connect --udp --max-frame 1k", "cannot be used with"),
         ("sing", "sing"),
     ]);
 }

@@ -326,7 +326,7 @@ fn a_line_that_is_no_message_is_named_and_what_was_before_it_is_answered() {
         &["--framing", "fixed:4"],
         b"abcd\nefg\nhijk\n",
     );
-    assert_eq!((code, output.as_slice()), (Some(2), b"abcd\n".as_slice()));
+    assert_eq!((code, output.as_slice()), (Some(1), b"abcd\n".as_slice()));
     assert!(said.contains("line 2 can't be sent as fixed:4"), "{said}");
     assert_eq!(server.stop().count("frames_in"), 1);
 }
@@ -355,6 +355,38 @@ fn a_message_over_the_maximum_and_one_broken_off_are_exit_code_1() {
     );
     assert!(said.contains("2 bytes into a message"), "{said}");
     server.join().unwrap();
+
+    // Of a prefix nothing is shown, whole or not.
+    for (sent, shown) in [
+        (&b"\x01a\x05bc"[..], &b"a\nbc\n"[..]),
+        (b"\x01a\x05", b"a\n"),
+    ] {
+        let (address, server) = serve_one(move |mut stream| {
+            stream.write_all(sent).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        });
+        let (code, output, _) = connect(address, &["--framing", "length:u8"], b"");
+        assert_eq!((code, output.as_slice()), (Some(1), shown));
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn messages_are_as_long_as_max_frame_allows_and_a_longer_one_names_it() {
+    let server = Server::start(&["--framing", "length:u32", "--max-frame", "4MiB"]);
+    let framing = ["--framing", "length:u32"];
+    let mut line = vec![b'x'; 2_000_000];
+    line.push(b'\n');
+    let (code, _, said) = connect(server.tcp(), &framing, &line);
+    assert_eq!(code, Some(1), "{said}");
+    for words in ["line 1 can't be sent", "allow longer ones with --max-frame"] {
+        assert!(said.contains(words), "{said}");
+    }
+    let more = [&framing[..], &["--max-frame", "4MiB"]].concat();
+    let (code, output, said) = connect(server.tcp(), &more, &line);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(output == line);
 }
 
 #[test]

@@ -189,8 +189,13 @@ pub(crate) struct Connect {
 
     /// What is printed as one piece: raw, lines, fixed:N, length:u8, u16, u32 or u64 (big-endian;
     /// le behind it for little-endian)
-    #[arg(long, default_value = "raw")]
+    #[arg(long, default_value = "raw", conflicts_with = "udp")]
     pub(crate) framing: Framing,
+
+    /// Longest message, either way, its prefix not counted; in raw framing, longest line that is
+    /// typed [default: 1MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size_under_4gib, conflicts_with = "udp")]
+    pub(crate) max_frame: Option<NonZeroU32>,
 
     /// Local address and port to connect from, as in 127.0.0.1:8090; port 0 is any that is free
     #[arg(long, value_name = "ADDR")]

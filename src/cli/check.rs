@@ -198,7 +198,7 @@ pub(crate) struct Connect {
     pub(crate) udp: bool,
     /// How what comes back is cut into frames.
     pub(crate) framing: Framing,
-    /// The longest frame that may come back, in bytes, its prefix not counted.
+    /// The longest frame either way, in bytes, its prefix not counted.
     pub(crate) max_frame: NonZeroU32,
     /// Where from.
     pub(crate) bind: Option<HostPort>,
@@ -236,7 +236,7 @@ impl TryFrom<args::Connect> for Connect {
             address: typed.address,
             udp: typed.udp,
             framing: typed.framing,
-            max_frame: max_frame(typed.framing, None)?,
+            max_frame: max_frame(typed.framing, typed.max_frame)?,
             bind: typed.bind,
             timeout: typed.timeout,
             wait: typed.wait,

@@ -8,7 +8,7 @@
 //! With another framing, and over UDP, each line of input is a message, without its newline, and each
 //! message that comes is printed with a newline behind it, whatever standard output is. A line that is
 //! no such message (`fixed:4` takes only lines of 4 bytes) is told and left out when it was typed; in a
-//! file or a pipe it is the end of the input, and the exit code is 2.
+//! file or a pipe it is the end of the input, and the exit code is 1.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -69,7 +69,7 @@ const HIGH_WATER: usize = input::BUFFERS * input::SIZE;
 /// Talks to a server.
 ///
 /// # Errors
-/// Exit code 1: no connection, or it broke. Exit code 2: input that can't be sent.
+/// Exit code 1: no connection, or it broke, or input that can't be sent.
 pub(crate) fn run(connect: &Connect) -> Result<(), Failure> {
     let deadline = Instant::now() + connect.timeout;
     let addresses = connect.address.resolve()?;

@@ -40,6 +40,15 @@ impl Failure {
         self
     }
 
+    /// The same, where there is something to try.
+    #[must_use]
+    pub(crate) fn hint_if(self, hint: Option<&str>) -> Failure {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     /// What clap has to say of the arguments: exit code 2.
     pub(crate) fn arguments(error: &clap::Error) -> Failure {
         let text = error.to_string();
@@ -171,6 +180,14 @@ impl Failure {
         };
         Failure::runtime(format!("{failed}: this machine has no {family}"))
             .hint(format!("use {other} address"))
+    }
+
+    /// The same with what to try.
+    pub(crate) fn on_one_line(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}; {hint}", self.message),
+            None => self.message.clone(),
+        }
     }
 
     /// What failed and why, on one line, without what to try: for a log line, where the program goes on.

@@ -154,6 +154,7 @@ impl Client {
         let peer = self.dialer.address();
         let (encoded, failure) = (&mut self.encoded, &mut self.failure);
         feed(&mut self.lines, &mut |line| {
+            let mut hint = None;
             let problem = match line {
                 Line::Whole { text, .. } if interactive && quits(text) => {
                     return ControlFlow::Break(());
@@ -172,14 +173,16 @@ impl Client {
                     Err(error) => format!("line {number} can't be sent as {framing}: {error}"),
                 },
                 Line::TooLong { number, max } => {
+                    hint = longer(framing, max);
                     format!("line {number} can't be sent: it is longer than {max} bytes")
                 }
             };
+            let problem = Failure::runtime(problem).hint_if(hint);
             if interactive {
-                log::error!("{problem}");
+                log::error!("{}", problem.on_one_line());
                 return ControlFlow::Continue(());
             }
-            *failure = Some(Failure::usage(problem));
+            *failure = Some(problem);
             ControlFlow::Break(())
         })
     }
@@ -241,7 +244,8 @@ impl Client {
             }
         }
         if let Some(error) = broken {
-            self.failure = Some(Failure::runtime(format!("what the server sent: {error}")));
+            let failure = Failure::runtime(format!("what the server sent: {error}"));
+            self.failure = Some(failure.hint_if(longer(self.framing, self.max_frame)));
             connection.close(CloseReason::FrameTooLong);
         }
         consumed
@@ -269,6 +273,12 @@ impl Client {
             ))),
         }
     }
+}
+
+/// What helps where a message is longer than `max` bytes; nothing does when the framing has no longer ones.
+fn longer(framing: Framing, max: usize) -> Option<&'static str> {
+    let all = framing.max_declarable() == Some(max as u64);
+    (!all).then_some("allow longer ones with --max-frame")
 }
 
 impl Handler for Client {
@@ -319,8 +329,15 @@ impl Handler for Client {
     fn on_eof(&mut self, connection: &mut Connection<'_, ()>, rest: &[u8]) {
         self.peer_done = true;
         if !rest.is_empty() {
-            self.output.offer_last(rest);
-            self.output.offer_last(b"\n");
+            // Of a prefix that is broken off too, nothing is left to show.
+            let payload = match self.framing {
+                Framing::Length(_) => rest.get(self.framing.overhead()..),
+                _ => Some(rest),
+            };
+            if let Some(payload) = payload.filter(|payload| !payload.is_empty()) {
+                self.output.offer_last(payload);
+                self.output.offer_last(b"\n");
+            }
             if !self.framing.ends_with_stream() {
                 let text = format!("the server finished {} bytes into a message", rest.len());
                 self.failure = Some(Failure::runtime(text));
