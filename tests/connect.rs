@@ -610,3 +610,51 @@ fn on_a_terminal_nothing_that_the_server_sends_acts_on_it() {
     assert_eq!(client.end().0, Some(0));
     server.join().unwrap();
 }
+
+#[test]
+fn on_a_terminal_a_reset_after_the_last_answer_has_lost_nothing() {
+    let (address, server) = serve_one(|mut stream| {
+        stream.read_exact(&mut [0; 4]).unwrap();
+        let now = nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &now).unwrap();
+    });
+    let Some(mut client) = on_a_terminal(&address.to_string()) else {
+        TcpStream::connect(address).unwrap();
+        // It expected a client.
+        let _ = server.join();
+        return;
+    };
+    client.say(b"bye\n");
+    let (code, said, _) = client.end();
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("reset the connection"), "{said}");
+    assert!(!said.contains("lost"), "{said}");
+    server.join().unwrap();
+}
+
+/// A port that is free now: one that was given out just before is not given out again soon.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn an_address_that_its_last_connection_still_holds_is_told_as_that() {
+    let server = Server::start(&[]);
+    let source = format!("127.0.0.1:{}", free_port());
+    let (code, output, said) = connect(server.tcp(), &["--bind", &source], b"hi\n");
+    assert_eq!(
+        (code, output.as_slice()),
+        (Some(0), b"hi\n".as_slice()),
+        "{said}"
+    );
+    let (code, _, said) = connect(server.tcp(), &["--bind", &source], b"hi\n");
+    assert_eq!(code, Some(1));
+    let words =
+        format!("can't connect from {source}: the address is in use, or was until a minute ago");
+    assert!(said.contains(&words), "{said}");
+}

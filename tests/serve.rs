@@ -282,6 +282,19 @@ fn an_address_in_use_is_exit_code_1_and_clear_words_with_threads_too() {
 }
 
 #[test]
+fn an_address_that_another_one_of_the_command_has_is_told_as_that() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let (all, one) = (format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}"));
+    let output = oread("serve").args([&all, &one, "--tcp"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let words = format!("can't bind TCP {one}: {all}, which is served too, has that address");
+    assert!(said.contains(&words), "{said}");
+}
+
+#[test]
 fn threads_share_the_ports_and_their_counters_are_summed() {
     let mut server = Server::start(&["--threads", "3", "--stats", "50ms"]);
     assert_eq!(

@@ -98,16 +98,8 @@ impl FromStr for HostPort {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(HostPort::Numeric(address));
         }
-        if text
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<Ipv6Addr>()
-            .is_ok()
-        {
-            let host = text.trim_start_matches('[').trim_end_matches(']');
-            return Err(format!(
-                "an IPv6 address goes in brackets, with a port behind: [{host}]:9999"
-            ));
+        if let Some(why) = nearly(text) {
+            return Err(why);
         }
         let Some((host, port)) = text.rsplit_once(':') else {
             return Err(match text.parse::<u16>() {
@@ -163,6 +155,34 @@ impl FromStr for HostPort {
             port,
         })
     }
+}
+
+/// What is wrong with text that would be an address but for its form.
+fn nearly(text: &str) -> Option<String> {
+    if text.trim() != text {
+        return Some("there is a space before or behind it".to_owned());
+    }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let plain = rest.split('/').next().unwrap_or(rest);
+        let how = match plain.parse::<HostPort>() {
+            Ok(address) => format!("write {address}"),
+            Err(_) => "write host:port, as in 127.0.0.1:9999".to_owned(),
+        };
+        return Some(format!(
+            "not an address, but a URL of the scheme {scheme}; {how}"
+        ));
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<Ipv6Addr>().ok()?;
+    let wants = "an IPv6 address goes in brackets, with a port behind:";
+    // Its last group may be a port that somebody meant.
+    let meant = text
+        .rsplit_once(':')
+        .filter(|&(host, port)| host.parse::<Ipv6Addr>().is_ok() && port_number(port).is_some());
+    Some(match meant {
+        Some((host, port)) => format!("{wants} [{host}]:{port}, or [{text}]:9999"),
+        None => format!("{wants} [{bare}]:9999"),
+    })
 }
 
 /// A port of digits alone: `u16::from_str` would take a sign too.
@@ -233,9 +253,13 @@ mod tests {
             ("1.2.3:80", "not an IPv4 address"),
             ("::1", "[::1]:9999"),
             ("[::1]", "[::1]:9999"),
+            ("::1:9999", "[::1]:9999, or [::1:9999]:9999"),
+            ("127.0.0.1:9999 ", "a space"),
             ("2001:db8:::80", "brackets"),
             ("[localhost]:80", "not an IPv6 address"),
-            ("http://localhost:80", "not an address"),
+            ("http://localhost:80", "write localhost:80"),
+            ("http://127.0.0.1:9999/", "write 127.0.0.1:9999"),
+            ("http://localhost/", "not an address, but a URL"),
             ("a host:80", "not an address"),
             ("host\u{1b}[2J:80", "not an address"),
             ("-v:80", "not an address"),

@@ -3,7 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `serve/plan` | limits and options, split over the threads |
-//! | `serve/bind` | the sockets, the same ones for each reactor |
+//! | `serve/bind`, `serve/overlap` | the sockets, the same ones for each reactor; those that clash |
 //! | `serve/server` | the handler: an echo, with signals and counters around it |
 //! | `serve/totals`, `serve/report` | counters of all reactors, and how they are told |
 //! | `serve/printer` | the thread of standard output |
@@ -12,6 +12,7 @@
 //! runs on the main thread and hears the signals; it drains the others by their handles.
 
 mod bind;
+mod overlap;
 mod plan;
 mod printer;
 mod report;

@@ -140,7 +140,7 @@ impl Talker {
                         io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
                     ) =>
                 {
-                    Failure::bind("UDP", source, &error)
+                    Failure::connect_from("UDP", source, &error)
                 }
                 (Err(error), _) => Failure::connect(peer, &error),
             };

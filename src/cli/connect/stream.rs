@@ -1,5 +1,7 @@
 //! The client over TCP: standard input to the server, what the server sends to standard output, both
-//! at once. How it dials is in `connect/dial.rs`.
+//! at once. How it dials is in `connect/dial.rs`, and how it prints messages in `stream/frames.rs`.
+
+mod frames;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use oread::{Accepted, CloseReason, Connection, ConnectionId, Context, Framing, Handler, Pressure};
 
+use self::frames::longer;
 use super::dial::Dialer;
 use super::input::{Input, unreadable};
 use super::lines::{Line, Lines, quits};
@@ -215,42 +218,6 @@ impl Client {
         self.stop_input(context);
     }
 
-    /// Prints the whole messages in `data`, each on a line; how many bytes they were.
-    fn print_frames(&mut self, connection: &mut Connection<'_, ()>, data: &[u8]) -> usize {
-        let mut frames = self.framing.frames(data, self.scanned, self.max_frame);
-        let mut text = Vec::new();
-        let mut broken = None;
-        for frame in frames.by_ref() {
-            match frame {
-                Ok(frame) => {
-                    text.extend_from_slice(frame.payload);
-                    text.push(b'\n');
-                }
-                Err(error) => broken = Some(error),
-            }
-        }
-        let (consumed, scanned) = (frames.consumed(), frames.scanned());
-        if !text.is_empty() && self.output.offer(text).is_err() {
-            connection.pause();
-            return 0;
-        }
-        self.scanned = scanned;
-        // Once each, and only now: what there was no room for comes again.
-        if log::log_enabled!(log::Level::Trace) {
-            let peer = self.dialer.address();
-            let frames = self.framing.frames(&data[..consumed], 0, self.max_frame);
-            for frame in frames.flatten() {
-                log_message("received from", peer, frame.payload);
-            }
-        }
-        if let Some(error) = broken {
-            let failure = Failure::runtime(format!("what the server sent: {error}"));
-            self.failure = Some(failure.hint_if(longer(self.framing, self.max_frame)));
-            connection.close(CloseReason::FrameTooLong);
-        }
-        consumed
-    }
-
     /// How it ended, in words where it did not end well.
     fn outcome(&mut self, reason: CloseReason) -> Result<(), Failure> {
         if let Some(failure) = self.failure.take() {
@@ -264,21 +231,17 @@ impl Client {
             _ if self.peer_done => Err(Failure::runtime(format!(
                 "{peer} closed the connection before it had all the input: some of it is lost"
             ))),
-            CloseReason::Reset if self.lost || !self.input_done => Err(Failure::runtime(format!(
-                "{peer} reset the connection before it had all the input: some of it is lost"
-            ))),
+            CloseReason::Reset if self.lost || !(self.input_done || self.interactive) => {
+                Err(Failure::runtime(format!(
+                    "{peer} reset the connection before it had all the input: some of it is lost"
+                )))
+            }
             CloseReason::Reset => Err(Failure::runtime(format!("{peer} reset the connection"))),
             _ => Err(Failure::runtime(format!(
                 "lost the connection to {peer}: {reason}"
             ))),
         }
     }
-}
-
-/// What helps where a message is longer than `max` bytes; nothing does when the framing has no longer ones.
-fn longer(framing: Framing, max: usize) -> Option<&'static str> {
-    let all = framing.max_declarable() == Some(max as u64);
-    (!all).then_some("allow longer ones with --max-frame")
 }
 
 impl Handler for Client {
@@ -329,15 +292,7 @@ impl Handler for Client {
     fn on_eof(&mut self, connection: &mut Connection<'_, ()>, rest: &[u8]) {
         self.peer_done = true;
         if !rest.is_empty() {
-            // Of a prefix that is broken off too, nothing is left to show.
-            let payload = match self.framing {
-                Framing::Length(_) => rest.get(self.framing.overhead()..),
-                _ => Some(rest),
-            };
-            if let Some(payload) = payload.filter(|payload| !payload.is_empty()) {
-                self.output.offer_last(payload);
-                self.output.offer_last(b"\n");
-            }
+            self.print_start(rest);
             if !self.framing.ends_with_stream() {
                 let text = format!("the server finished {} bytes into a message", rest.len());
                 self.failure = Some(Failure::runtime(text));
