@@ -413,6 +413,35 @@ fn each_message_is_logged_escaped_and_cut() {
 }
 
 #[test]
+fn a_datagram_without_an_answer_is_logged_with_the_reason() {
+    let server = Server::start(&["--udp-rate", "1", "-v"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let own = socket.local_addr().unwrap();
+    for _ in 0..3 {
+        socket.send_to(b"dgram", server.udp()).unwrap();
+    }
+    let line = server.log_line("no answer to");
+    let words = format!("no answer to {own}, 5 bytes: there were too many in this second");
+    assert!(line.ends_with(&words), "{line}");
+    // A privilege is needed for the port of a service.
+    let service = (900..1000).find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok());
+    if let Some(service) = service {
+        service.send_to(b"dgram", server.udp()).unwrap();
+        server.log_line("a port below 1024 is a service's");
+    }
+}
+
+#[test]
+fn the_close_of_an_idle_connection_is_logged_before_its_peer_agrees() {
+    let server = Server::start(&["--idle-timeout", "50ms", "-v"]);
+    let stream = server.connect();
+    let own = stream.local_addr().unwrap();
+    server.log_line(&format!("closing {own}: idle for too long"));
+    drop(stream);
+    server.log_line(&format!("disconnected {own}: idle for too long"));
+}
+
+#[test]
 fn a_frame_that_is_too_long_is_told_once_and_what_was_before_it_is_answered() {
     let server = Server::start(&["--framing", "lines", "--max-frame", "16"]);
     let mut stream = server.connect();

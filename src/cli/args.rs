@@ -65,7 +65,8 @@ pub(crate) struct Serve {
     )]
     pub(crate) tcp: Vec<Place>,
 
-    /// Address for UDP alone, may be repeated; without ADDR: the other ADDRs are for UDP alone
+    /// Address for UDP alone, may be repeated; without ADDR: the other ADDRs are for UDP alone. A
+    /// datagram from a port below 1024 gets no answer
     #[arg(
         long,
         value_name = "ADDR",
@@ -125,7 +126,8 @@ pub(crate) struct Serve {
     )]
     pub(crate) max_pending: NonZeroU64,
 
-    /// Close a connection that is silent for so long [default: never]
+    /// Close a connection that is silent for so long, or never; its peer has 5s more to close its end
+    /// [default: never]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Limits")]
     pub(crate) idle_timeout: Option<Duration>,
 

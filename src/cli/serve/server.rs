@@ -146,6 +146,10 @@ impl Handler for Server {
         self.echo.on_eof(connection, rest);
     }
 
+    fn on_closing(&mut self, connection: &mut Connection<'_, EchoSession>, reason: CloseReason) {
+        self.echo.on_closing(connection, reason);
+    }
+
     fn on_close(
         &mut self,
         context: &mut Context<EchoSession>,
