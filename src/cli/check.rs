@@ -146,6 +146,7 @@ impl TryFrom<args::Serve> for Serve {
         if !typed.allow_public_udp {
             endpoints::refuse_public_udp(&endpoints)?;
         }
+        refuse_idle_udp_options(&typed, &endpoints)?;
         if typed.backlog.get() > i32::MAX.unsigned_abs() {
             return Err(Failure::usage(format!(
                 "--backlog must be at most {}",
@@ -173,7 +174,7 @@ impl TryFrom<args::Serve> for Serve {
             framing: typed.framing,
             max_frame: max_frame(typed.framing, typed.max_frame)?,
             max_connections: typed.max_connections,
-            idle_timeout: typed.idle_timeout,
+            idle_timeout: typed.idle_timeout.0,
             write_timeout: typed.write_timeout,
             high_water: high_water(typed.high_water, typed.max_pending)?,
             backlog: typed.backlog,
@@ -182,7 +183,7 @@ impl TryFrom<args::Serve> for Serve {
             drain_timeout: typed.drain_timeout,
             udp_rate: typed.udp_rate,
             udp_rate_per_source: typed.udp_rate_per_source,
-            stats: typed.stats,
+            stats: typed.stats.0,
             json: typed.json,
             verbosity: Verbosity::from(&typed.verbosity),
         })
@@ -253,6 +254,23 @@ impl From<&args::Verbosity> for Verbosity {
             (false, 1) => Verbosity::Connections,
             (false, _) => Verbosity::Messages,
         }
+    }
+}
+
+/// Refuses options for UDP where there is none: nothing that is asked for goes by silently.
+fn refuse_idle_udp_options(typed: &args::Serve, endpoints: &[Endpoint]) -> Result<(), Failure> {
+    let given = [
+        (typed.allow_public_udp, "--allow-public-udp"),
+        (typed.udp_rate.is_some(), "--udp-rate"),
+        (typed.udp_rate_per_source.is_some(), "--udp-rate-per-source"),
+    ];
+    let is_served = endpoints.iter().any(|endpoint| endpoint.transports.udp);
+    match given.into_iter().find(|&(given, _)| given && !is_served) {
+        Some((_, option)) => Err(Failure::usage(format!(
+            "{option} is about UDP, and no address is served over UDP"
+        ))
+        .hint("leave it out, or add --udp")),
+        None => Ok(()),
     }
 }
 
