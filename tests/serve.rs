@@ -48,7 +48,7 @@ fn at_the_start_it_says_where_it_listens_how_to_try_it_and_how_to_stop_it() {
     assert_ne!(port.parse(), Ok(0_u16));
     for words in [
         format!("listening on UDP 127.0.0.1:{port}\n"),
-        " connections at a time; the limit of file descriptors allows ".to_owned(),
+        " connections at a time, as many as the limit of file descriptors allows\n".to_owned(),
         format!("try it with `nc 127.0.0.1 {port}`\n"),
         format!("`oread connect 127.0.0.1:{port}`\n"),
         format!("`oread connect --udp 127.0.0.1:{port}`\n"),

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use oread::{Ended, Handle};
+use oread::{Ended, Framing, Handle};
 
 use self::bind::Unit;
 use self::plan::Plan;
@@ -49,7 +49,10 @@ const FRESH: Duration = Duration::from_millis(100);
 /// What kept it from starting, or ended it.
 pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
     let started = Instant::now();
-    let report = Report { json: serve.json };
+    let report = Report {
+        json: serve.json,
+        frames: serve.framing != Framing::Raw,
+    };
     let signals = Signals::install()?;
     let bindings = serve.resolve()?;
     let wanted = bindings.iter().map(|binding| binding.transports);
