@@ -12,7 +12,7 @@ use crate::error::CloseReason;
 use crate::escape::Escaped;
 use crate::framing::Framing;
 use crate::handler::{Accepted, Handler};
-use crate::rate::{Bucket, LogLimiter, Rate, SourceBuckets};
+use crate::rate::{Bucket, LogLimiter, Rate, SourceBuckets, Suppressed};
 use crate::token::ConnectionId;
 
 /// How an [`Echo`] is to answer.
@@ -359,18 +359,6 @@ impl fmt::Display for Peer {
         match self.0 {
             Some(address) => address.fmt(f),
             None => f.write_str("a peer that is gone"),
-        }
-    }
-}
-
-/// How many lines were left out before this one.
-struct Suppressed(u64);
-
-impl fmt::Display for Suppressed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            count => write!(f, " ({count} more of the kind since the last line)"),
         }
     }
 }
