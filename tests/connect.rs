@@ -455,6 +455,22 @@ fn after_the_end_of_the_input_datagrams_are_waited_for() {
 }
 
 #[test]
+fn a_server_that_answers_no_datagram_is_told_of() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let words = format!("no answer from UDP {address}, within 50ms of the last datagram");
+    for (input, wait, told) in [
+        ("ping\n", "50ms", true),
+        ("", "50ms", false),
+        ("ping\n", "0s", false),
+    ] {
+        let (code, _, said) = connect(address, &["--udp", "--wait", wait], input.as_bytes());
+        assert_eq!((code, said.contains(&words)), (Some(0), told), "{said}");
+        assert!(told || said.is_empty(), "{said}");
+    }
+}
+
+#[test]
 fn bind_chooses_the_address_that_the_server_sees() {
     let (address, server) = serve_one(|mut stream| {
         let peer = stream.peer_addr().unwrap();
@@ -528,6 +544,12 @@ fn on_a_terminal_a_line_goes_out_its_echo_comes_and_q_quits() {
         let Some(mut client) = on_a_terminal(&format!("{} {arguments}", server.tcp())) else {
             return;
         };
+        // A conversation, not a log: no time, no level.
+        let greeting = client.hear_line();
+        assert!(
+            greeting.starts_with("connected to") || greeting.starts_with("lines go to"),
+            "{greeting}"
+        );
         for word in ["hello", "it's q"] {
             client.say(format!("{word}\n").as_bytes());
             // Once by the terminal itself, once from the server.

@@ -40,8 +40,9 @@ use self::dial::Dialer;
 use self::input::Input;
 use self::output::Output;
 use self::stream::Client;
-use super::check::Connect;
+use super::check::{Connect, Verbosity};
 use super::failure::{Failure, Reason};
+use super::logging::Audience;
 
 /// What the threads tell the loop.
 #[derive(Debug)]
@@ -65,6 +66,19 @@ const SHOWN: usize = 256;
 
 /// Pending output at which standard input is read no more: as much as all its buffers hold.
 const HIGH_WATER: usize = input::BUFFERS * input::SIZE;
+
+/// Who reads the log: with `-v` it is a log for people who talk too.
+pub(crate) fn audience(connect: &Connect) -> Audience {
+    let more = matches!(
+        connect.verbosity,
+        Verbosity::Connections | Verbosity::Messages
+    );
+    if io::stdin().is_terminal() && !more {
+        Audience::Talker
+    } else {
+        Audience::Later
+    }
+}
 
 /// Talks to a server.
 ///

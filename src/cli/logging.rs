@@ -12,6 +12,15 @@ use super::check::Verbosity;
 use super::failure::Failure;
 use super::stderr::Stderr;
 
+/// Who reads the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Somebody who may read it later: each line has its time and its level.
+    Later,
+    /// Somebody who sits there and types: the lines are part of the conversation.
+    Talker,
+}
+
 /// Starts the logger. `RUST_LOG`, where it is set and not empty, decides alone; else `verbosity`
 /// does, for what the program and the library say, and nothing else speaks. `RUST_LOG_STYLE` is heeded
 /// either way.
@@ -20,10 +29,22 @@ use super::stderr::Stderr;
 ///
 /// # Errors
 /// As [`Stderr::start`].
-pub(crate) fn init(verbosity: Verbosity) -> Result<Stderr, Failure> {
+pub(crate) fn init(verbosity: Verbosity, audience: Audience) -> Result<Stderr, Failure> {
     let stderr = Stderr::start(io::stderr())?;
     let mut builder = Builder::new();
-    builder.format(|line, record| {
+    builder.format(move |line, record| {
+        if audience == Audience::Talker {
+            // What goes on needs no label, but what goes wrong does.
+            return match record.level() {
+                Level::Info => writeln!(line, "{}", Escaped(record.args())),
+                level => writeln!(
+                    line,
+                    "{}: {}",
+                    name(level).trim_end(),
+                    Escaped(record.args())
+                ),
+            };
+        }
         let style = line.default_level_style(record.level());
         writeln!(
             line,

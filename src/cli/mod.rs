@@ -36,6 +36,7 @@ use std::time::Duration;
 use clap::Parser as _;
 
 use failure::Failure;
+use logging::Audience;
 
 /// How long the program's end waits for a standard error that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,11 +55,13 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Failu
     match typed.command {
         args::Command::Serve(typed) => {
             let serve = check::Serve::try_from(*typed)?;
-            logged(serve.verbosity, || serve::run(&serve))
+            logged(serve.verbosity, Audience::Later, || serve::run(&serve))
         }
         args::Command::Connect(typed) => {
             let connect = check::Connect::try_from(typed)?;
-            logged(connect.verbosity, || connect::run(&connect))
+            logged(connect.verbosity, connect::audience(&connect), || {
+                connect::run(&connect)
+            })
         }
     }
 }
@@ -68,9 +71,10 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Failu
 /// is left.
 fn logged(
     verbosity: check::Verbosity,
+    audience: Audience,
     run: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let stderr = logging::init(verbosity)?;
+    let stderr = logging::init(verbosity, audience)?;
     let result = run();
     if stderr.finish(PATIENCE) {
         result

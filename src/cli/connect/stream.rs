@@ -256,7 +256,7 @@ impl Handler for Client {
     fn on_open(&mut self, connection: &mut Connection<'_, ()>) {
         let peer = self.dialer.peer();
         if self.interactive {
-            log::info!("connected to {peer}; a line that is only q ends it");
+            log::info!("connected to {peer}; a line that is only q or Q ends it");
         } else {
             log::debug!("connected to {peer}");
         }
