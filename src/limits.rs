@@ -36,7 +36,10 @@ pub struct Limits {
     /// room: what has gone out makes way for more only when moving the rest pays. Default: 16 MiB.
     pub max_output: usize,
     /// Output pending on all connections together, in bytes, past which no accepted connection that has some is
-    /// read. Default: 1 GiB.
+    /// read. That is where reading stops, and not the most there can be: who has nothing pending is read on, so that peers
+    /// who don't read can't shut out those who do, and may then come to have what one read makes a handler write. With an
+    /// echo all together have at most so much, and for each connection `read_buffer` and the part of a frame that it had
+    /// kept. Default: 1 GiB.
     pub max_pending: usize,
     /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`, and
     /// at most 1 GiB. A write to another connection that is larger doesn't wait either. Default: 16 KiB.

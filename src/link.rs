@@ -244,16 +244,6 @@ impl<S: Stream> Link<S> {
         None
     }
 
-    /// Whether pending output keeps this link from reading: its own, or all of it together while it has some itself. Once
-    /// its own is out it may read again, so nobody has to be reminded when the total falls.
-    fn is_held_back(&self, shared: &Shared) -> bool {
-        if self.flags & flag::READ_ON != 0 {
-            return false;
-        }
-        let total = usize::try_from(shared.stats.pending).unwrap_or(usize::MAX);
-        self.flags & flag::HIGH != 0 || (self.has_output() && total >= shared.limits.max_pending)
-    }
-
     /// Stops reading, until [`Link::resume`].
     pub(crate) fn pause(&mut self) {
         self.flags |= flag::PAUSED;

@@ -59,7 +59,8 @@ pub(super) struct Talker {
     waited: Option<TimerId>,
     /// The socket, and to whom it is connected.
     socket: Option<(UdpId, SocketAddr)>,
-    /// Whether anything has come from the address.
+    /// Whether anything has gone to the address, and whether anything has come from it.
+    sent: bool,
     answered: bool,
     /// Answers that wait for room at standard output.
     unprinted: Vec<u8>,
@@ -93,6 +94,7 @@ impl Talker {
             open: 0,
             waited: None,
             socket: None,
+            sent: false,
             answered: false,
             unprinted: Vec::new(),
             errors: 0,
@@ -109,7 +111,7 @@ impl Talker {
         } else if let Some((_, peer)) = self.socket
             && self.interactive
         {
-            log::info!("lines go to UDP {peer}; a line that is only q ends it");
+            log::info!("lines go to UDP {peer}; a line that is only q or Q ends it");
         }
     }
 
@@ -143,7 +145,7 @@ impl Talker {
                         io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
                     ) =>
                 {
-                    Failure::bind("UDP", source, &error)
+                    Failure::connect_from("UDP", source, &error)
                 }
                 (Err(error), _) => Failure::connect(peer, &error),
             };
@@ -232,6 +234,7 @@ impl Talker {
         match context.send_to(socket, peer, &line) {
             SendOutcome::Sent => {
                 log_message("sent to", Some(peer), &line);
+                self.sent = true;
                 self.open += 1;
                 if !self.answered && !self.addresses.is_empty() {
                     self.outbox.keep(line);
@@ -245,6 +248,18 @@ impl Talker {
                 log::debug!("{} bytes are not sent: {outcome:?}", line.len());
                 self.lost += 1;
             }
+        }
+    }
+
+    /// Says so where nothing has come at all, if it was waited for. It is no failure: not every server answers, and UDP does not tell.
+    fn tell_silence(&self) {
+        if let Some((_, peer)) = self.socket
+            && self.sent
+            && !self.answered
+            && !self.wait.is_zero()
+        {
+            let wait = humantime::format_duration(self.wait);
+            log::warn!("no answer from UDP {peer}, within {wait} of the last datagram");
         }
     }
 
@@ -307,6 +322,7 @@ impl Handler for Talker {
 
     fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
         if key == WAITED {
+            self.tell_silence();
             self.result.get_or_insert(Ok(()));
             return;
         }
