@@ -129,6 +129,9 @@ pub(crate) struct Buffers {
     /// A number that the connection's owner keeps here while output is pending: the reactor's tick when some of it last
     /// moved. It stands here so that an idle connection needs no room for it.
     pub(crate) mark: u32,
+    /// Whether the pending output of all connections has stopped the reading of this one, which has some. It stands here
+    /// for the same reason.
+    pub(crate) held_back: bool,
 }
 
 impl Buffers {
@@ -180,6 +183,7 @@ impl Pool {
     pub(crate) fn give_back(&mut self, mut buffers: Box<Buffers>) {
         buffers.input.clear();
         buffers.output.clear();
+        buffers.held_back = false;
         for half in [&mut buffers.input, &mut buffers.output] {
             if half.capacity() > LARGEST_POOLED {
                 *half = Buffer::default();

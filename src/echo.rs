@@ -12,7 +12,7 @@ use crate::error::CloseReason;
 use crate::escape::Escaped;
 use crate::framing::Framing;
 use crate::handler::{Accepted, Handler};
-use crate::rate::{Bucket, LogLimiter, Rate, SourceBuckets};
+use crate::rate::{Bucket, LogLimiter, Rate, SourceBuckets, Suppressed};
 use crate::token::ConnectionId;
 
 /// How an [`Echo`] is to answer.
@@ -219,19 +219,21 @@ impl Echo {
     fn may_answer(&mut self, datagram: &mut Datagrams<'_, EchoSession>, len: usize) -> bool {
         let from = datagram.from();
         let context = datagram.context();
-        let counter = if from.port() < FIRST_USER_PORT {
-            &mut self.stats.datagrams_low_port
+        let (counter, why) = if from.port() < FIRST_USER_PORT {
+            let why = "a port below 1024 is a service's";
+            (&mut self.stats.datagrams_low_port, why)
         } else if context.is_own_udp(from) {
-            &mut self.stats.datagrams_own
+            (&mut self.stats.datagrams_own, "it's our own")
         } else if self.options.max_datagram.is_some_and(|max| len > max) {
-            &mut self.stats.datagrams_too_long
+            (&mut self.stats.datagrams_too_long, "it's too long")
         } else if !self.is_within_rates(from, context.now()) {
-            &mut self.stats.datagrams_over_rate
+            let why = "there were too many in this second";
+            (&mut self.stats.datagrams_over_rate, why)
         } else {
             return true;
         };
         *counter += 1;
-        debug!("no answer to {from}: {} bytes", len);
+        debug!("no answer to {from}, {len} bytes: {why}");
         false
     }
 
@@ -296,6 +298,10 @@ impl Handler for Echo {
         }
     }
 
+    fn on_closing(&mut self, connection: &mut Connection<'_, EchoSession>, reason: CloseReason) {
+        debug!("closing {}: {reason}", Peer::of(connection));
+    }
+
     fn on_close(
         &mut self,
         _: &mut Context<EchoSession>,
@@ -353,18 +359,6 @@ impl fmt::Display for Peer {
         match self.0 {
             Some(address) => address.fmt(f),
             None => f.write_str("a peer that is gone"),
-        }
-    }
-}
-
-/// How many lines were left out before this one.
-struct Suppressed(u64);
-
-impl fmt::Display for Suppressed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            count => write!(f, " ({count} more of the kind since the last line)"),
         }
     }
 }

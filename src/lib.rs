@@ -50,13 +50,15 @@
 //! - [`framing`] cuts a stream into frames, and [`Escaped`] shows a peer's bytes safely.
 //! - [`Echo`] is a whole handler: the one of the program `oread`.
 //!
-//! How it works inside is told in `docs/ARCHITECTURE.md`, and what goes wrong with readiness, with the test for
-//! each, in `docs/PITFALLS.md`.
+//! [`embedding`] leads from here to a proxy in ten steps, and has the rules, the costs, and what else one might take. How it
+//! works inside is told in `docs/ARCHITECTURE.md`, whose section "The way of one byte" is the place to begin; what goes
+//! wrong with readiness, with the test for each, in `docs/PITFALLS.md`.
 //!
 //! # Features
 //!
 //! - `cli` (default) adds the program `oread` and its dependencies. It changes nothing in the library: embedders
-//!   switch it off with `default-features = false`, and have nine crates in all.
+//!   switch it off with `default-features = false`, and have nine crates in all (and two more while they build:
+//!   `autocfg` and `cfg_aliases`, of build scripts).
 //!
 //! # Limits
 //!
@@ -92,6 +94,11 @@ mod timer;
 mod timers;
 mod token;
 
+// A page of the documentation, and its programs among the tests; no code.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/EMBEDDING.md")]
+pub mod embedding {}
+
 pub use context::{Connection, Context, Datagrams, Output, SendOutcome};
 pub use echo::{Echo, EchoOptions, EchoSession, EchoStats};
 pub use error::CloseReason;
@@ -104,7 +111,7 @@ pub use link::Pressure;
 pub use options::*;
 pub use reactor::{Ended, Reactor, Turn};
 pub use readiness::Readiness;
-pub use stats::Stats;
+pub use stats::{Closed, Stats};
 pub use token::{ConnectionId, ListenerId, SourceId, TimerId, UdpId};
 
 /// The event library below: its `Interest` and `Source` are what foreign sources are registered with.

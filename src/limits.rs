@@ -36,12 +36,17 @@ pub struct Limits {
     /// room: what has gone out makes way for more only when moving the rest pays. Default: 16 MiB.
     pub max_output: usize,
     /// Output pending on all connections together, in bytes, past which no accepted connection that has some is
-    /// read. Default: 1 GiB.
+    /// read. That is where reading stops, and not the most there can be: who has nothing pending is read on, so that peers
+    /// who don't read can't shut out those who do, and may then come to have what one read makes a handler write. With an
+    /// echo all together have at most so much, and for each connection `read_buffer` and the part of a frame that it had
+    /// kept. Default: 1 GiB.
     pub max_pending: usize,
     /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`, and
     /// at most 1 GiB. A write to another connection that is larger doesn't wait either. Default: 16 KiB.
     pub gather: usize,
-    /// Read and write calls that one connection may take in one turn, at least 1. Default: 8.
+    /// Read and write calls that one connection may take in one turn, at least 1. The first write of each callback is free;
+    /// what a callback writes after so many is queued, and puts the connection under pressure at `high_water`, though
+    /// its peer may be quick. Default: 8.
     pub io_budget: u32,
     /// Connections that one listener may accept in one turn, at least 1. Default: 64.
     pub accept_budget: u32,
@@ -50,8 +55,8 @@ pub struct Limits {
     /// Messages from other threads that one turn may bring, at least 1; the last turn of a drain brings all that are left.
     /// Default: 256.
     pub message_budget: u32,
-    /// Messages that may wait for the reactor, at least 1 and at most 2^20: there is room for them from the start. A
-    /// [`Handle`](crate::Handle) is told when there are more. Default: 1,024.
+    /// Messages that may wait for the reactor, at least 1 and at most 2^20. A [`Handle`](crate::Handle) is told when there
+    /// are more. Default: 1,024.
     pub mailbox: usize,
     /// Events that one poll may bring, at least 1 and at most 2^20. Default: 1,024.
     pub events: usize,

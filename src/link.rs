@@ -28,18 +28,18 @@ mod flag;
 mod read;
 #[cfg(test)]
 mod script;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod write;
 
-use crate::buffer::{Buffer, Buffers, Gather, Pool};
+use crate::buffer::{Buffer, Buffers};
 use crate::error::CloseReason;
-use crate::limits::Limits;
 use crate::nonblocking::Stream;
 use crate::readiness::Readiness;
-use crate::stats::Stats;
 
 pub(crate) use flag::Tag;
+pub(crate) use shared::Shared;
 pub use write::Pressure;
 
 /// Where a link is in its life; the module's page has the picture.
@@ -74,35 +74,6 @@ pub(crate) struct Link<S> {
     linger_left: u32,
     /// Unconsumed input and pending output. Invariant: `None` when both are empty, between two steps.
     buffers: Option<Box<Buffers>>,
-}
-
-/// What all links of one reactor share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    /// What the current callback has written to its own connection, and what has not gone out yet. Invariant: empty
-    /// whenever no callback runs.
-    gathered: Gather,
-    pool: Pool,
-    pub(crate) limits: Limits,
-    pub(crate) stats: Stats,
-}
-
-impl Shared {
-    pub(crate) fn new(limits: Limits) -> Shared {
-        Shared {
-            gathered: Gather::new(limits.gather),
-            pool: Pool::new(limits.pooled),
-            limits,
-            stats: Stats::default(),
-        }
-    }
-
-    /// The counters, right also in the middle of a callback: what is gathered is pending.
-    pub(crate) fn stats(&self) -> Stats {
-        let mut stats = self.stats;
-        stats.pending += self.gathered.len() as u64;
-        stats
-    }
 }
 
 /// What the owner of a link must do before it calls [`Link::next`] again.
@@ -174,6 +145,9 @@ impl<S: Stream> Link<S> {
         scratch: &mut [u8],
         budget: &mut u32,
     ) -> Step {
+        // What the callback before has sent, but for one time: an answer is free.
+        *budget = budget.saturating_sub(shared.sends.saturating_sub(1));
+        shared.begin_callback();
         if !shared.gathered.is_empty() {
             self.send(shared, &[]);
         }
@@ -268,16 +242,6 @@ impl<S: Stream> Link<S> {
             return Some(Step::Wait);
         }
         None
-    }
-
-    /// Whether pending output keeps this link from reading: its own, or all of it together while it has some itself. Once
-    /// its own is out it may read again, so nobody has to be reminded when the total falls.
-    fn is_held_back(&self, shared: &Shared) -> bool {
-        if self.flags & flag::READ_ON != 0 {
-            return false;
-        }
-        let total = usize::try_from(shared.stats.pending).unwrap_or(usize::MAX);
-        self.flags & flag::HIGH != 0 || (self.has_output() && total >= shared.limits.max_pending)
     }
 
     /// Stops reading, until [`Link::resume`].

@@ -2,7 +2,7 @@
 //!
 //! Here is the frame alone: run, print the one error there may be, and exit with its code. See
 //! [`cli`] for the rest. Exit codes: 0 all is well, 1 something failed while it ran, 2 it was asked
-//! for in a wrong way.
+//! for in a wrong way; 128 and the signal's number when a second signal ended it.
 #![forbid(unsafe_code)]
 
 mod cli;

@@ -5,6 +5,7 @@
 //! steps back counts as standing still.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// One token, in the unit in which buckets are kept. A thousandth of a token a millisecond is one a
@@ -240,6 +241,19 @@ impl LogLimiter {
         }
         self.suppressed = self.suppressed.saturating_add(1);
         None
+    }
+}
+
+/// How many lines were left out before this one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suppressed(pub(crate) u64);
+
+impl fmt::Display for Suppressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} more of the kind since the last line)"),
+        }
     }
 }
 

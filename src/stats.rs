@@ -1,5 +1,8 @@
 //! Counters.
 
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
 use crate::error::CloseReason;
 
 /// What a reactor has done so far: a plain copy of its counters, from [`Context::stats`](crate::Context::stats).
@@ -25,7 +28,7 @@ pub struct Stats {
     /// The most connections that were open at once.
     pub peak_open: u64,
     /// Connections closed, by [`CloseReason::kind`].
-    pub closed: [u64; CloseReason::NAMES.len()],
+    pub closed: Closed,
     /// Bytes read from connections.
     pub bytes_in: u64,
     /// Of them, bytes that handlers consumed.
@@ -58,8 +61,11 @@ pub struct Stats {
     pub datagrams_failed: u64,
     /// Errors that came in place of a datagram, such as a refusal by a peer's system.
     pub datagram_errors: u64,
-    /// Times that a connection's reading paused because of its pending output.
+    /// Times that a connection's reading paused because its own pending output had come to the high-water mark.
     pub reads_paused: u64,
+    /// Times that it paused, with less than that pending, because all connections together had
+    /// [`Limits::max_pending`](crate::Limits::max_pending).
+    pub pending_pauses: u64,
     /// Times that a connection, a listener or a UDP socket used up its budget of a turn.
     pub budget_hits: u64,
     /// Times that a listener paused because the system had no descriptor or memory for another connection.
@@ -76,6 +82,31 @@ pub struct Stats {
     pub messages: u64,
 }
 
+/// Counts of connections by [`CloseReason::kind`]: an array, which prints with the reasons' names.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Closed([u64; CloseReason::NAMES.len()]);
+
+impl Deref for Closed {
+    type Target = [u64; CloseReason::NAMES.len()];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Closed {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl fmt::Debug for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = CloseReason::NAMES.into_iter().zip(self.0);
+        f.debug_map().entries(counts).finish()
+    }
+}
+
 impl Stats {
     /// Datagrams that were received or to be sent and went nowhere, whatever the cause.
     #[must_use]
@@ -87,7 +118,23 @@ impl Stats {
     pub fn closed_by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
         CloseReason::NAMES
             .into_iter()
-            .zip(self.closed)
+            .zip(*self.closed)
             .filter(|&(_, count)| count > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closed_connections_are_printed_with_their_reasons() {
+        let mut stats = Stats::default();
+        stats.closed[CloseReason::IdleTimeout.kind()] = 7;
+        let printed = format!("{stats:?}");
+        assert!(printed.contains(r#"closed: {"finished": 0, "#), "{printed}");
+        assert!(printed.contains(r#""idle_timeout": 7, "#), "{printed}");
+        let named: Vec<_> = stats.closed_by_name().collect();
+        assert_eq!(named, [("idle_timeout", 7)]);
     }
 }

@@ -50,6 +50,8 @@ fn text_that_is_no_address_is_refused() {
         ("connect 127.0.0.1", "the port is missing"),
         ("connect 127.0.0.1:0", "nothing listens on port 0"),
         ("connect --bind nonsense", "'--bind <ADDR>'"),
+        ("connect --bind 127.0.0.1", "write 127.0.0.1:0"),
+        ("connect http://127.0.0.1:9999/", "write 127.0.0.1:9999"),
         (
             "connect --udp --bind [::1]:0 127.0.0.1:9",
             "one is IPv4 and one is IPv6",
@@ -77,6 +79,7 @@ fn a_maximum_that_does_not_fit_the_framing_is_refused() {
             "65,535 bytes",
         ),
         ("serve --framing fixed:100 --max-frame 99", "fixed:100"),
+        ("connect --framing length:u8 --max-frame 256", "255 bytes"),
     ]);
 }
 
@@ -138,6 +141,13 @@ fn unknown_options_and_those_that_exclude_each_other_are_refused() {
         ("serve --framin lines", "--framing"),
         ("serve -q -v", "cannot be used with"),
         ("connect 127.0.0.1:1 127.0.0.1:2", "127.0.0.1:2"),
+        ("connect --udp --framing lines", "cannot be used with"),
+        ("connect --udp --max-frame 1k", "cannot be used with"),
+        ("connect --udp --timeout 1s", "cannot be used with"),
+        ("connect --wait 1s", "--udp"),
+        ("serve --tcp --udp-rate 5", "--udp-rate is about UDP"),
+        ("serve --tcp --udp-rate-per-source off", "is about UDP"),
+        ("serve --tcp --allow-public-udp", "is about UDP"),
         ("sing", "sing"),
     ]);
 }
@@ -159,6 +169,8 @@ fn help_and_version_go_to_stdout() {
         (["--help"].as_slice(), "serve"),
         (&["--version"], concat!("oread ", env!("CARGO_PKG_VERSION"))),
         (&["serve", "--help"], "[default: 127.0.0.1:9999]"),
+        (&["help"], "serve"),
+        (&["help", "connect"], "[default: 10s]"),
         (&["connect", "-h"], "[default: 10s]"),
     ] {
         let output = oread(arguments);

@@ -9,6 +9,7 @@ mod cli;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -204,6 +205,43 @@ fn a_reader_that_leaves_ends_it_in_silence() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
+/// A server that does not read: standard input is not read on either, and everything arrives later.
+#[test]
+fn a_server_that_does_not_read_holds_the_input_back_and_loses_nothing() {
+    // More than the sockets take (tcp(7): tcp_wmem and tcp_rmem, 4 and 6 MiB) and connect may have pending.
+    const SIZE: usize = 64 << 20;
+    let (told, blocked) = mpsc::channel::<()>();
+    let (address, server) = serve_one(move |mut stream| {
+        blocked.recv().unwrap();
+        let (mut noise, mut expected) = (Noise::new(13), vec![0; 1 << 20]);
+        let mut piece = vec![0; 1 << 20];
+        for _ in 0..SIZE / piece.len() {
+            noise.fill(&mut expected);
+            stream.read_exact(&mut piece).unwrap();
+            assert!(piece == expected);
+        }
+        assert_eq!(stream.read(&mut piece).unwrap(), 0);
+    });
+    let mut client = Client::start(address, &[]);
+    let mut stdin = client.take_stdin();
+    let (progress, written) = mpsc::channel();
+    let writer = thread::spawn(move || {
+        let (mut noise, mut piece) = (Noise::new(13), vec![0; 1 << 20]);
+        for _ in 0..SIZE / piece.len() {
+            noise.fill(&mut piece);
+            stdin.write_all(&piece).unwrap();
+            progress.send(()).unwrap();
+        }
+    });
+    // Until it seems to be held back. Were that wrong, the test would ask for less and not fail.
+    while written.recv_timeout(Duration::from_millis(300)).is_ok() {}
+    told.send(()).unwrap();
+    writer.join().unwrap();
+    let (code, _, said) = client.finish();
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    server.join().unwrap();
+}
+
 /// The answer and the end come together, so nothing is left but the last write to tell of a full disk.
 #[cfg(target_os = "linux")]
 #[test]
@@ -326,7 +364,7 @@ fn a_line_that_is_no_message_is_named_and_what_was_before_it_is_answered() {
         &["--framing", "fixed:4"],
         b"abcd\nefg\nhijk\n",
     );
-    assert_eq!((code, output.as_slice()), (Some(2), b"abcd\n".as_slice()));
+    assert_eq!((code, output.as_slice()), (Some(1), b"abcd\n".as_slice()));
     assert!(said.contains("line 2 can't be sent as fixed:4"), "{said}");
     assert_eq!(server.stop().count("frames_in"), 1);
 }
@@ -355,6 +393,38 @@ fn a_message_over_the_maximum_and_one_broken_off_are_exit_code_1() {
     );
     assert!(said.contains("2 bytes into a message"), "{said}");
     server.join().unwrap();
+
+    // Of a prefix nothing is shown, whole or not.
+    for (sent, shown) in [
+        (&b"\x01a\x05bc"[..], &b"a\nbc\n"[..]),
+        (b"\x01a\x05", b"a\n"),
+    ] {
+        let (address, server) = serve_one(move |mut stream| {
+            stream.write_all(sent).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        });
+        let (code, output, _) = connect(address, &["--framing", "length:u8"], b"");
+        assert_eq!((code, output.as_slice()), (Some(1), shown));
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn messages_are_as_long_as_max_frame_allows_and_a_longer_one_names_it() {
+    let server = Server::start(&["--framing", "length:u32", "--max-frame", "4MiB"]);
+    let framing = ["--framing", "length:u32"];
+    let mut line = vec![b'x'; 2_000_000];
+    line.push(b'\n');
+    let (code, _, said) = connect(server.tcp(), &framing, &line);
+    assert_eq!(code, Some(1), "{said}");
+    for words in ["line 1 can't be sent", "allow longer ones with --max-frame"] {
+        assert!(said.contains(words), "{said}");
+    }
+    let more = [&framing[..], &["--max-frame", "4MiB"]].concat();
+    let (code, output, said) = connect(server.tcp(), &more, &line);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(output == line);
 }
 
 #[test]
@@ -420,6 +490,22 @@ fn after_the_end_of_the_input_datagrams_are_waited_for() {
     let (code, output, _) = client.end();
     assert_eq!((code, output.as_slice()), (Some(0), b"late\n".as_slice()));
     assert!(begun.elapsed() >= Duration::from_millis(1500));
+}
+
+#[test]
+fn a_server_that_answers_no_datagram_is_told_of() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let words = format!("no answer from UDP {address}, within 50ms of the last datagram");
+    for (input, wait, told) in [
+        ("ping\n", "50ms", true),
+        ("", "50ms", false),
+        ("ping\n", "0s", false),
+    ] {
+        let (code, _, said) = connect(address, &["--udp", "--wait", wait], input.as_bytes());
+        assert_eq!((code, said.contains(&words)), (Some(0), told), "{said}");
+        assert!(told || said.is_empty(), "{said}");
+    }
 }
 
 #[test]
@@ -496,6 +582,12 @@ fn on_a_terminal_a_line_goes_out_its_echo_comes_and_q_quits() {
         let Some(mut client) = on_a_terminal(&format!("{} {arguments}", server.tcp())) else {
             return;
         };
+        // A conversation, not a log: no time, no level.
+        let greeting = client.hear_line();
+        assert!(
+            greeting.starts_with("connected to") || greeting.starts_with("lines go to"),
+            "{greeting}"
+        );
         for word in ["hello", "it's q"] {
             client.say(format!("{word}\n").as_bytes());
             // Once by the terminal itself, once from the server.
@@ -510,6 +602,42 @@ fn on_a_terminal_a_line_goes_out_its_echo_comes_and_q_quits() {
     assert_eq!(ended.count("accepted"), 2);
     assert_eq!(ended.count("datagrams_in"), 2);
     assert_eq!(ended.count("bytes_in"), 2 * "hello\nit's q\n".len() as u64);
+}
+
+/// Ctrl-D sends what is typed of a line, and once more ends the input.
+#[test]
+fn on_a_terminal_a_last_line_without_its_end_gets_none() {
+    let server = Server::start(&[]);
+    let Some(mut client) = on_a_terminal(&server.tcp().to_string()) else {
+        return;
+    };
+    client.say(b"one\n");
+    read_to_line(&mut client, "one");
+    read_to_line(&mut client, "one");
+    client.say(b"abc\x04\x04");
+    assert_eq!(client.end().0, Some(0));
+    assert_eq!(server.stop().count("bytes_in"), 7);
+}
+
+/// The server answers only when it has all, and has it when `q` is typed.
+#[test]
+fn on_a_terminal_the_last_answers_are_waited_for_after_q() {
+    let (address, server) = serve_one(|mut stream| {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"question\n");
+        stream.write_all(b"answer\n").unwrap();
+    });
+    let Some(mut client) = on_a_terminal(&address.to_string()) else {
+        TcpStream::connect(address).unwrap();
+        // It expected a client.
+        let _ = server.join();
+        return;
+    };
+    client.say(b"question\nq\n");
+    read_to_line(&mut client, "answer");
+    assert_eq!(client.end().0, Some(0));
+    server.join().unwrap();
 }
 
 #[test]
@@ -577,4 +705,52 @@ fn on_a_terminal_nothing_that_the_server_sends_acts_on_it() {
     read_to_line(&mut client, "\\x1b[2J\\x1b]0;title\\x07 \\xff");
     assert_eq!(client.end().0, Some(0));
     server.join().unwrap();
+}
+
+#[test]
+fn on_a_terminal_a_reset_after_the_last_answer_has_lost_nothing() {
+    let (address, server) = serve_one(|mut stream| {
+        stream.read_exact(&mut [0; 4]).unwrap();
+        let now = nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &now).unwrap();
+    });
+    let Some(mut client) = on_a_terminal(&address.to_string()) else {
+        TcpStream::connect(address).unwrap();
+        // It expected a client.
+        let _ = server.join();
+        return;
+    };
+    client.say(b"bye\n");
+    let (code, said, _) = client.end();
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("reset the connection"), "{said}");
+    assert!(!said.contains("lost"), "{said}");
+    server.join().unwrap();
+}
+
+/// A port that is free now: one that was given out just before is not given out again soon.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn an_address_that_its_last_connection_still_holds_is_told_as_that() {
+    let server = Server::start(&[]);
+    let source = format!("127.0.0.1:{}", free_port());
+    let (code, output, said) = connect(server.tcp(), &["--bind", &source], b"hi\n");
+    assert_eq!(
+        (code, output.as_slice()),
+        (Some(0), b"hi\n".as_slice()),
+        "{said}"
+    );
+    let (code, _, said) = connect(server.tcp(), &["--bind", &source], b"hi\n");
+    assert_eq!(code, Some(1));
+    let words =
+        format!("can't connect from {source}: the address is in use, or was until a minute ago");
+    assert!(said.contains(&words), "{said}");
 }

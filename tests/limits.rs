@@ -409,6 +409,7 @@ fn the_pending_output_of_all_together_is_bounded() {
     let limits = Limits {
         max_pending: 100_000,
         read_buffer: 16 << 10,
+        high_water: 1 << 20,
         ..Limits::default()
     };
     // Each may overshoot by one read, which it makes while it has nothing pending of its own.
@@ -433,6 +434,9 @@ fn the_pending_output_of_all_together_is_bounded() {
             0
         };
     }
+    // Far below their own marks, and it is told why they stand.
+    assert_eq!(world.stats().reads_paused, 0);
+    assert!(world.stats().pending_pauses >= 1);
     let mut last = connect(address);
     assert_eq!(world.exchange(&mut last, b"ping"), b"ping");
     for client in &mut clients {

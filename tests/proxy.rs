@@ -559,7 +559,7 @@ fn out_of_descriptors_it_turns_clients_away_in_good_order_and_goes_on() {
     }
     let name = others[0].local_addr().unwrap().to_string();
     proxy.assert_logs(&[&name, "open files"]);
-    proxy.assert_logs(&["can't accept for now"]);
+    proxy.assert_logs(&["can't accept for now", "raise the limit with `ulimit -n`"]);
     for client in others {
         // Each is accepted when the one before has gone.
         assert_eq!(receive_all(&client).unwrap(), b"");

@@ -48,7 +48,7 @@ fn at_the_start_it_says_where_it_listens_how_to_try_it_and_how_to_stop_it() {
     assert_ne!(port.parse(), Ok(0_u16));
     for words in [
         format!("listening on UDP 127.0.0.1:{port}\n"),
-        " connections at a time; the limit of file descriptors allows ".to_owned(),
+        " connections at a time, as many as the limit of file descriptors allows\n".to_owned(),
         format!("try it with `nc 127.0.0.1 {port}`\n"),
         format!("`oread connect 127.0.0.1:{port}`\n"),
         format!("`oread connect --udp 127.0.0.1:{port}`\n"),
@@ -159,6 +159,27 @@ fn can_trace() -> bool {
         println!("skipped: there is no strace that may trace");
     }
     can
+}
+
+/// strace refuses the threads.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_is_not_ready_before_all_its_threads_are_there() {
+    if !can_trace() {
+        return;
+    }
+    let output = Command::new("strace")
+        .args(["-D", "-f", "-qq", "-o", "/dev/null"])
+        .args(["-e", "trace=clone,clone3"])
+        .args(["-e", "inject=clone,clone3:error=EAGAIN"])
+        .arg(env!("CARGO_BIN_EXE_oread"))
+        .args(["serve", "127.0.0.1:0", "--json", "--threads", "2"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("can't start a thread"), "{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
 }
 
 /// The thread of this name, in this process.
@@ -282,6 +303,19 @@ fn an_address_in_use_is_exit_code_1_and_clear_words_with_threads_too() {
 }
 
 #[test]
+fn an_address_that_another_one_of_the_command_has_is_told_as_that() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let (all, one) = (format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}"));
+    let output = oread("serve").args([&all, &one, "--tcp"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let words = format!("can't bind TCP {one}: {all}, which is served too, has that address");
+    assert!(said.contains(&words), "{said}");
+}
+
+#[test]
 fn threads_share_the_ports_and_their_counters_are_summed() {
     let mut server = Server::start(&["--threads", "3", "--stats", "50ms"]);
     assert_eq!(
@@ -397,6 +431,35 @@ fn each_message_is_logged_escaped_and_cut() {
     socket.send_to(b"dgram\x07", server.udp()).unwrap();
     let peer = socket.local_addr().unwrap();
     server.log_line(&format!("received from {peer}: dgram\\x07"));
+}
+
+#[test]
+fn a_datagram_without_an_answer_is_logged_with_the_reason() {
+    let server = Server::start(&["--udp-rate", "1", "-v"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let own = socket.local_addr().unwrap();
+    for _ in 0..3 {
+        socket.send_to(b"dgram", server.udp()).unwrap();
+    }
+    let line = server.log_line("no answer to");
+    let words = format!("no answer to {own}, 5 bytes: there were too many in this second");
+    assert!(line.ends_with(&words), "{line}");
+    // A privilege is needed for the port of a service.
+    let service = (900..1000).find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok());
+    if let Some(service) = service {
+        service.send_to(b"dgram", server.udp()).unwrap();
+        server.log_line("a port below 1024 is a service's");
+    }
+}
+
+#[test]
+fn the_close_of_an_idle_connection_is_logged_before_its_peer_agrees() {
+    let server = Server::start(&["--idle-timeout", "50ms", "-v"]);
+    let stream = server.connect();
+    let own = stream.local_addr().unwrap();
+    server.log_line(&format!("closing {own}: idle for too long"));
+    drop(stream);
+    server.log_line(&format!("disconnected {own}: idle for too long"));
 }
 
 #[test]

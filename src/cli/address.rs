@@ -93,27 +93,36 @@ impl FromStr for HostPort {
     type Err = String;
 
     /// # Errors
-    /// Words on what is wrong with the text, and how to write it.
+    /// Words on what is wrong with the text, and how to write it with the port 9999.
     fn from_str(text: &str) -> Result<HostPort, String> {
+        HostPort::parse(text, 9999)
+    }
+}
+
+impl HostPort {
+    /// An address to connect from: where the port is missing, 0 is proposed, which is any that is free.
+    ///
+    /// # Errors
+    /// As [`HostPort::from_str`].
+    pub(crate) fn local(text: &str) -> Result<HostPort, String> {
+        HostPort::parse(text, 0)
+    }
+
+    /// # Errors
+    /// Words on what is wrong with the text, and how to write it, with the port `example` where there is none.
+    fn parse(text: &str, example: u16) -> Result<HostPort, String> {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(HostPort::Numeric(address));
         }
-        if text
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<Ipv6Addr>()
-            .is_ok()
-        {
-            let host = text.trim_start_matches('[').trim_end_matches(']');
-            return Err(format!(
-                "an IPv6 address goes in brackets, with a port behind: [{host}]:9999"
-            ));
+        if let Some(why) = nearly(text, example) {
+            return Err(why);
         }
+        let no_address = || format!("not an address; write host:port, as in 127.0.0.1:{example}");
         let Some((host, port)) = text.rsplit_once(':') else {
             return Err(match text.parse::<u16>() {
                 Ok(port) => format!("the host is missing; write 127.0.0.1:{port}"),
-                Err(_) if is_name(text) => format!("the port is missing; write {text}:9999"),
-                Err(_) => "not an address; write host:port, as in 127.0.0.1:9999".to_owned(),
+                Err(_) if is_name(text) => format!("the port is missing; write {text}:{example}"),
+                Err(_) => no_address(),
             });
         };
         if host.is_empty() {
@@ -144,7 +153,7 @@ impl FromStr for HostPort {
                 .bytes()
                 .all(|byte| byte.is_ascii_hexdigit() || byte == b':')
         {
-            return Err("an IPv6 address goes in brackets: [::1]:9999".to_owned());
+            return Err(format!("an IPv6 address goes in brackets: [::1]:{example}"));
         }
         if host
             .bytes()
@@ -156,13 +165,41 @@ impl FromStr for HostPort {
             ));
         }
         if !is_name(host) {
-            return Err("not an address; write host:port, as in 127.0.0.1:9999".to_owned());
+            return Err(no_address());
         }
         Ok(HostPort::Name {
             host: host.to_owned(),
             port,
         })
     }
+}
+
+/// What is wrong with text that would be an address but for its form.
+fn nearly(text: &str, example: u16) -> Option<String> {
+    if text.trim() != text {
+        return Some("there is a space before or behind it".to_owned());
+    }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let plain = rest.split('/').next().unwrap_or(rest);
+        let how = match plain.parse::<HostPort>() {
+            Ok(address) => format!("write {address}"),
+            Err(_) => format!("write host:port, as in 127.0.0.1:{example}"),
+        };
+        return Some(format!(
+            "not an address, but a URL of the scheme {scheme}; {how}"
+        ));
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<Ipv6Addr>().ok()?;
+    let wants = "an IPv6 address goes in brackets, with a port behind:";
+    // Its last group may be a port that somebody meant.
+    let meant = text
+        .rsplit_once(':')
+        .filter(|&(host, port)| host.parse::<Ipv6Addr>().is_ok() && port_number(port).is_some());
+    Some(match meant {
+        Some((host, port)) => format!("{wants} [{host}]:{port}, or [{text}]:{example}"),
+        None => format!("{wants} [{bare}]:{example}"),
+    })
 }
 
 /// A port of digits alone: `u16::from_str` would take a sign too.
@@ -233,9 +270,13 @@ mod tests {
             ("1.2.3:80", "not an IPv4 address"),
             ("::1", "[::1]:9999"),
             ("[::1]", "[::1]:9999"),
+            ("::1:9999", "[::1]:9999, or [::1:9999]:9999"),
+            ("127.0.0.1:9999 ", "a space"),
             ("2001:db8:::80", "brackets"),
             ("[localhost]:80", "not an IPv6 address"),
-            ("http://localhost:80", "not an address"),
+            ("http://localhost:80", "write localhost:80"),
+            ("http://127.0.0.1:9999/", "write 127.0.0.1:9999"),
+            ("http://localhost/", "not an address, but a URL"),
             ("a host:80", "not an address"),
             ("host\u{1b}[2J:80", "not an address"),
             ("-v:80", "not an address"),

@@ -11,16 +11,13 @@ use super::check::Rate;
 use super::endpoints::{BARE, DEFAULT_ADDRESS, Place};
 use super::framing::Framing;
 use super::load;
-use super::units::{count, duration, duration_or_zero, size, size_under_4gib};
+use super::units::{
+    OrNever, count, duration, duration_or_never, duration_or_zero, size, size_under_4gib,
+};
 
 /// A TCP and UDP echo server and client, on one thread
 #[derive(Debug, Parser)]
-#[command(
-    name = "oread",
-    version,
-    max_term_width = 100,
-    disable_help_subcommand = true
-)]
+#[command(name = "oread", version, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -70,7 +67,8 @@ pub(crate) struct Serve {
     )]
     pub(crate) tcp: Vec<Place>,
 
-    /// Address for UDP alone, may be repeated; without ADDR: the other ADDRs are for UDP alone
+    /// Address for UDP alone, may be repeated; without ADDR: the other ADDRs are for UDP alone. A
+    /// datagram from a port below 1024 gets no answer
     #[arg(
         long,
         value_name = "ADDR",
@@ -90,7 +88,8 @@ pub(crate) struct Serve {
     )]
     pub(crate) backlog: NonZeroU32,
 
-    /// Threads, each with its own reactor and its share of the connections
+    /// Threads, each with its own reactor and an equal share of --max-connections. The system
+    /// chooses a caller's thread by a hash: one may be full while another has room
     #[arg(
         long,
         value_name = "N",
@@ -118,7 +117,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SIZE", value_parser = size_under_4gib, help_heading = "Limits")]
     pub(crate) high_water: Option<NonZeroU32>,
 
-    /// Output pending over all connections, in all
+    /// Output pending on all connections together past which none that has some is read. Each may
+    /// still come to have the answer to one read, of 64KiB, and to the part of a frame before it
     #[arg(
         long,
         value_name = "SIZE",
@@ -128,9 +128,15 @@ pub(crate) struct Serve {
     )]
     pub(crate) max_pending: NonZeroU64,
 
-    /// Close a connection that is silent for so long [default: never]
-    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Limits")]
-    pub(crate) idle_timeout: Option<Duration>,
+    /// Close a connection that is silent for so long; its peer has 5s more to close its end
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "never",
+        value_parser = duration_or_never,
+        help_heading = "Limits"
+    )]
+    pub(crate) idle_timeout: OrNever,
 
     /// Close a connection that takes none of its pending output for so long
     #[arg(
@@ -166,9 +172,15 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", help_heading = "UDP")]
     pub(crate) udp_rate_per_source: Option<Rate>,
 
-    /// Print the counters at this interval [default: never]
-    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Output")]
-    pub(crate) stats: Option<Duration>,
+    /// Print the counters at this interval
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "never",
+        value_parser = duration_or_never,
+        help_heading = "Output"
+    )]
+    pub(crate) stats: OrNever,
 
     /// Print events as lines of JSON, not as words
     #[arg(long, help_heading = "Output")]
@@ -192,19 +204,36 @@ pub(crate) struct Connect {
 
     /// What is printed as one piece: raw, lines, fixed:N, length:u8, u16, u32 or u64 (big-endian;
     /// le behind it for little-endian)
-    #[arg(long, default_value = "raw")]
+    #[arg(long, default_value = "raw", conflicts_with = "udp")]
     pub(crate) framing: Framing,
 
+    /// Longest message, either way, its prefix not counted; in raw framing, longest line that is
+    /// typed [default: 1MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size_under_4gib, conflicts_with = "udp")]
+    pub(crate) max_frame: Option<NonZeroU32>,
+
     /// Local address and port to connect from, as in 127.0.0.1:8090; port 0 is any that is free
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = HostPort::local)]
     pub(crate) bind: Option<HostPort>,
 
     /// Give up when there is no connection after so long
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = duration,
+        conflicts_with = "udp"
+    )]
     pub(crate) timeout: Duration,
 
     /// UDP: at the end of the input, wait so long for what is still to come
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration_or_zero)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "1s",
+        value_parser = duration_or_zero,
+        requires = "udp"
+    )]
     pub(crate) wait: Duration,
 
     #[command(flatten)]

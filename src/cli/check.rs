@@ -93,7 +93,7 @@ pub(crate) struct Serve {
     pub(crate) high_water: NonZeroU32,
     /// The backlog to ask for; the system may cap it. At most `i32::MAX`.
     pub(crate) backlog: NonZeroU32,
-    /// Pending output in bytes over all connections of all threads.
+    /// Pending output in bytes on all connections of all threads, past which none that has some is read.
     pub(crate) max_pending: NonZeroU64,
     /// Threads, each with a whole reactor.
     pub(crate) threads: NonZeroU32,
@@ -146,6 +146,7 @@ impl TryFrom<args::Serve> for Serve {
         if !typed.allow_public_udp {
             endpoints::refuse_public_udp(&endpoints)?;
         }
+        refuse_idle_udp_options(&typed, &endpoints)?;
         if typed.backlog.get() > i32::MAX.unsigned_abs() {
             return Err(Failure::usage(format!(
                 "--backlog must be at most {}",
@@ -173,7 +174,7 @@ impl TryFrom<args::Serve> for Serve {
             framing: typed.framing,
             max_frame: max_frame(typed.framing, typed.max_frame)?,
             max_connections: typed.max_connections,
-            idle_timeout: typed.idle_timeout,
+            idle_timeout: typed.idle_timeout.0,
             write_timeout: typed.write_timeout,
             high_water: high_water(typed.high_water, typed.max_pending)?,
             backlog: typed.backlog,
@@ -182,7 +183,7 @@ impl TryFrom<args::Serve> for Serve {
             drain_timeout: typed.drain_timeout,
             udp_rate: typed.udp_rate,
             udp_rate_per_source: typed.udp_rate_per_source,
-            stats: typed.stats,
+            stats: typed.stats.0,
             json: typed.json,
             verbosity: Verbosity::from(&typed.verbosity),
         })
@@ -198,7 +199,7 @@ pub(crate) struct Connect {
     pub(crate) udp: bool,
     /// How what comes back is cut into frames.
     pub(crate) framing: Framing,
-    /// The longest frame that may come back, in bytes, its prefix not counted.
+    /// The longest frame either way, in bytes, its prefix not counted.
     pub(crate) max_frame: NonZeroU32,
     /// Where from.
     pub(crate) bind: Option<HostPort>,
@@ -236,7 +237,7 @@ impl TryFrom<args::Connect> for Connect {
             address: typed.address,
             udp: typed.udp,
             framing: typed.framing,
-            max_frame: max_frame(typed.framing, None)?,
+            max_frame: max_frame(typed.framing, typed.max_frame)?,
             bind: typed.bind,
             timeout: typed.timeout,
             wait: typed.wait,
@@ -253,6 +254,23 @@ impl From<&args::Verbosity> for Verbosity {
             (false, 1) => Verbosity::Connections,
             (false, _) => Verbosity::Messages,
         }
+    }
+}
+
+/// Refuses options for UDP where there is none: nothing that is asked for goes by silently.
+fn refuse_idle_udp_options(typed: &args::Serve, endpoints: &[Endpoint]) -> Result<(), Failure> {
+    let given = [
+        (typed.allow_public_udp, "--allow-public-udp"),
+        (typed.udp_rate.is_some(), "--udp-rate"),
+        (typed.udp_rate_per_source.is_some(), "--udp-rate-per-source"),
+    ];
+    let is_served = endpoints.iter().any(|endpoint| endpoint.transports.udp);
+    match given.into_iter().find(|&(given, _)| given && !is_served) {
+        Some((_, option)) => Err(Failure::usage(format!(
+            "{option} is about UDP, and no address is served over UDP"
+        ))
+        .hint("leave it out, or add --udp")),
+        None => Ok(()),
     }
 }
 
@@ -290,7 +308,7 @@ fn max_frame(framing: Framing, typed: Option<NonZeroU32>) -> Result<NonZeroU32, 
 }
 
 /// Where a connection's pending output stops its reading; what is typed must be under the limit for
-/// all connections.
+/// all connections, past which it would never be reached.
 fn high_water(typed: Option<NonZeroU32>, max_pending: NonZeroU64) -> Result<NonZeroU32, Failure> {
     if let Some(high_water) = typed
         && NonZeroU64::from(high_water) > max_pending

@@ -8,7 +8,7 @@
 //! With another framing, and over UDP, each line of input is a message, without its newline, and each
 //! message that comes is printed with a newline behind it, whatever standard output is. A line that is
 //! no such message (`fixed:4` takes only lines of 4 bytes) is told and left out when it was typed; in a
-//! file or a pipe it is the end of the input, and the exit code is 2.
+//! file or a pipe it is the end of the input, and the exit code is 1.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -40,8 +40,9 @@ use self::dial::Dialer;
 use self::input::Input;
 use self::output::Output;
 use self::stream::Client;
-use super::check::Connect;
+use super::check::{Connect, Verbosity};
 use super::failure::{Failure, Reason};
+use super::logging::Audience;
 
 /// What the threads tell the loop.
 #[derive(Debug)]
@@ -66,10 +67,23 @@ const SHOWN: usize = 256;
 /// Pending output at which standard input is read no more: as much as all its buffers hold.
 const HIGH_WATER: usize = input::BUFFERS * input::SIZE;
 
+/// Who reads the log: with `-v` it is a log for people who talk too.
+pub(crate) fn audience(connect: &Connect) -> Audience {
+    let more = matches!(
+        connect.verbosity,
+        Verbosity::Connections | Verbosity::Messages
+    );
+    if io::stdin().is_terminal() && !more {
+        Audience::Talker
+    } else {
+        Audience::Later
+    }
+}
+
 /// Talks to a server.
 ///
 /// # Errors
-/// Exit code 1: no connection, or it broke. Exit code 2: input that can't be sent.
+/// Exit code 1: no connection, or it broke, or input that can't be sent.
 pub(crate) fn run(connect: &Connect) -> Result<(), Failure> {
     let deadline = Instant::now() + connect.timeout;
     let addresses = connect.address.resolve()?;

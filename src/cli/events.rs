@@ -21,15 +21,11 @@ pub(crate) fn say(text: &str) -> Result<(), Failure> {
     write(text).map_err(|error| Failure::output(&error))
 }
 
-/// As [`say`], for what is said when the program is under way: it is lost when nobody reads any
-/// more, and the program goes on.
-pub(crate) fn say_or_drop(text: &str) {
-    if let Err(error) = write(text) {
-        log::debug!("a line for standard output is lost: {error}");
-    }
-}
-
-fn write(text: &str) -> io::Result<()> {
+/// Writes `text` to standard output, as [`say`] does.
+///
+/// # Errors
+/// As the system gives them; an output that is full for now is waited for.
+pub(crate) fn write(text: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     write_all(&mut output, text.as_bytes())?;
     until_taken(|| output.flush())

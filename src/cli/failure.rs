@@ -1,10 +1,9 @@
 //! The one error of the program: what failed, on what, why, and what to do about it.
 
+mod sockets;
+
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-
-use nix::errno::Errno;
 
 /// Why the program ends without having done what was asked: words for people, and the exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +39,15 @@ impl Failure {
         self
     }
 
+    /// The same, where there is something to try.
+    #[must_use]
+    pub(crate) fn hint_if(self, hint: Option<&str>) -> Failure {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     /// What clap has to say of the arguments: exit code 2.
     pub(crate) fn arguments(error: &clap::Error) -> Failure {
         let text = error.to_string();
@@ -63,100 +71,26 @@ impl Failure {
         Failure::runtime(format!("can't write to standard output: {}", Reason(error)))
     }
 
-    /// A socket could not be bound to `address`, or not listen there; `what` is "TCP" or "UDP".
-    /// Exit code 1.
-    pub(crate) fn bind(what: &str, address: SocketAddr, error: &io::Error) -> Failure {
-        let failed = format!("can't bind {what} {address}");
-        if let Some(failure) = Failure::exhausted(&failed, error) {
-            return failure;
-        }
-        match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                Failure::runtime(format!("{failed}: the address is in use"))
-                    .hint("choose another port, or port 0 for any that is free")
-            }
-            io::ErrorKind::AddrNotAvailable => Failure::runtime(format!(
-                "{failed}: {} is not an address of this machine",
-                address.ip()
-            ))
-            .hint(format!(
-                "use 127.0.0.1:{0}, or 0.0.0.0:{0} for all its addresses",
-                address.port()
-            )),
-            io::ErrorKind::PermissionDenied if address.port() < 1024 && address.port() != 0 => {
-                Failure::runtime(format!(
-                    "{failed}: permission denied, ports below 1024 need a privilege"
-                ))
-                .hint("choose a port from 1024 on, or run it with CAP_NET_BIND_SERVICE")
-            }
-            _ if errno(error) == Some(Errno::EAFNOSUPPORT) => Failure::no_family(&failed, address),
-            _ => Failure::runtime(format!("{failed}: {}", Reason(error))),
+    /// A thread could not be started. Exit code 1.
+    pub(crate) fn no_thread(error: &io::Error) -> Failure {
+        Failure::runtime(format!("can't start a thread: {}", Reason(error)))
+    }
+
+    /// The same, with nothing to tell: its words would reach nobody.
+    pub(crate) fn without_words(self) -> Failure {
+        Failure {
+            message: String::new(),
+            hint: None,
+            ..self
         }
     }
 
-    /// No connection came about with `address`. Exit code 1.
-    pub(crate) fn connect(address: SocketAddr, error: &io::Error) -> Failure {
-        let failed = format!("can't connect to {address}");
-        if let Some(failure) = Failure::exhausted(&failed, error) {
-            return failure;
+    /// The same with what to try.
+    pub(crate) fn on_one_line(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}; {hint}", self.message),
+            None => self.message.clone(),
         }
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => Failure::runtime(format!(
-                "{failed}: connection refused, nothing listens there"
-            ))
-            .hint(format!(
-                "start a server there (`oread serve {address}`), or check the address"
-            )),
-            io::ErrorKind::TimedOut => Failure::runtime(format!("{failed}: no answer in time"))
-                .hint(
-                    "check the address and the firewalls between, or give it longer with --timeout",
-                ),
-            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
-                Failure::runtime(format!("{failed}: no route there ({})", Reason(error)))
-                    .hint("check the address and this machine's network")
-            }
-            io::ErrorKind::AddrNotAvailable => Failure::runtime(format!(
-                "{failed}: no local port is free for it"
-            ))
-            .hint("close connections to it, or connect from another local address with --bind"),
-            io::ErrorKind::PermissionDenied => {
-                Failure::runtime(format!("{failed}: permission denied"))
-                    .hint("check the local firewall; a broadcast address can't be connected to")
-            }
-            _ if errno(error) == Some(Errno::EAFNOSUPPORT) => Failure::no_family(&failed, address),
-            _ => Failure::runtime(format!("{failed}: {}", Reason(error))),
-        }
-    }
-
-    /// What the machine or the process has run out of, whatever was attempted.
-    fn exhausted(failed: &str, error: &io::Error) -> Option<Failure> {
-        let (reason, hint) = match errno(error)? {
-            Errno::EMFILE => (
-                "this process has no file descriptor left",
-                "raise the limit with `ulimit -n`",
-            ),
-            Errno::ENFILE => (
-                "this machine has no file descriptor left",
-                "close other programs",
-            ),
-            Errno::ENOBUFS | Errno::ENOMEM => (
-                "this machine has no memory left for it",
-                "close other programs",
-            ),
-            _ => return None,
-        };
-        Some(Failure::runtime(format!("{failed}: {reason}")).hint(hint))
-    }
-
-    /// The machine knows no IPv6 at all (or no IPv4).
-    fn no_family(failed: &str, address: SocketAddr) -> Failure {
-        let (family, other) = if address.is_ipv6() {
-            ("IPv6", "an IPv4")
-        } else {
-            ("IPv4", "an IPv6")
-        };
-        Failure::runtime(format!("{failed}: this machine has no {family}"))
-            .hint(format!("use {other} address"))
     }
 
     /// What failed and why, on one line, without what to try: for a log line, where the program goes on.
@@ -171,7 +105,7 @@ impl Failure {
 
     /// Whether there is nothing to tell.
     pub(crate) fn is_silent(&self) -> bool {
-        self.code == 0
+        self.message.is_empty()
     }
 }
 
@@ -197,77 +131,13 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// The system's number, for what `io::ErrorKind` has no name for.
-fn errno(error: &io::Error) -> Option<Errno> {
-    error.raw_os_error().map(Errno::from_raw)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::errno::Errno;
 
     fn os(errno: Errno) -> io::Error {
         io::Error::from_raw_os_error(errno as i32)
-    }
-
-    fn address(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn an_address_in_use_is_named_with_what_to_try() {
-        // A real clash: the words must fit what the system says.
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = taken.local_addr().unwrap();
-        let failure = Failure::bind("TCP", at, &std::net::TcpListener::bind(at).unwrap_err());
-        let text = failure.to_string();
-        assert_eq!(failure.code(), 1);
-        assert!(
-            text.contains(&at.to_string()) && text.contains("in use") && text.contains("port 0"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn each_reason_of_a_failed_bind_has_its_words() {
-        for (errno, at, words) in [
-            (
-                Errno::EADDRNOTAVAIL,
-                "192.0.2.1:7",
-                "192.0.2.1 is not an address of this machine",
-            ),
-            (Errno::EACCES, "127.0.0.1:7", "ports below 1024"),
-            (Errno::EMFILE, "127.0.0.1:7", "ulimit -n"),
-            (Errno::EAFNOSUPPORT, "[::1]:7", "no IPv6"),
-            (Errno::EINVAL, "127.0.0.1:7", "Invalid argument"),
-        ] {
-            let text = Failure::bind("UDP", address(at), &os(errno)).to_string();
-            assert!(
-                text.starts_with(&format!("can't bind UDP {at}: ")) && text.contains(words),
-                "{text}"
-            );
-            assert!(!text.contains("os error"), "{text}");
-        }
-    }
-
-    #[test]
-    fn each_reason_of_a_failed_connect_has_its_words() {
-        for (errno, words) in [
-            (Errno::ECONNREFUSED, "nothing listens there"),
-            (Errno::ETIMEDOUT, "--timeout"),
-            (Errno::ENETUNREACH, "no route"),
-            (Errno::EHOSTUNREACH, "no route"),
-            (Errno::EADDRNOTAVAIL, "no local port"),
-            (Errno::EMFILE, "ulimit -n"),
-        ] {
-            let failure = Failure::connect(address("127.0.0.1:9999"), &os(errno));
-            let text = failure.to_string();
-            assert_eq!(failure.code(), 1);
-            assert!(
-                text.starts_with("can't connect to 127.0.0.1:9999: ") && text.contains(words),
-                "{text}"
-            );
-        }
     }
 
     #[test]

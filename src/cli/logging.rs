@@ -2,19 +2,49 @@
 //! 127.0.0.1:9999`.
 
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
-use env_logger::{Builder, Env};
+use anstream::{AutoStream, ColorChoice};
+use env_logger::{Builder, Env, Target, WriteStyle};
 use log::{Level, LevelFilter};
 
 use super::check::Verbosity;
+use super::failure::Failure;
+use super::stderr::Stderr;
+
+/// Who reads the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Somebody who may read it later: each line has its time and its level.
+    Later,
+    /// Somebody who sits there and types: the lines are part of the conversation.
+    Talker,
+}
 
 /// Starts the logger. `RUST_LOG`, where it is set and not empty, decides alone; else `verbosity`
 /// does, for what the program and the library say, and nothing else speaks. `RUST_LOG_STYLE` is heeded
 /// either way.
-pub(crate) fn init(verbosity: Verbosity) {
+///
+/// What it gives is the end of the log's way, to be waited for at the program's end.
+///
+/// # Errors
+/// As [`Stderr::start`].
+pub(crate) fn init(verbosity: Verbosity, audience: Audience) -> Result<Stderr, Failure> {
+    let stderr = Stderr::start(io::stderr())?;
     let mut builder = Builder::new();
-    builder.format(|line, record| {
+    builder.format(move |line, record| {
+        if audience == Audience::Talker {
+            // What goes on needs no label, but what goes wrong does.
+            return match record.level() {
+                Level::Info => writeln!(line, "{}", Escaped(record.args())),
+                level => writeln!(
+                    line,
+                    "{}: {}",
+                    name(level).trim_end(),
+                    Escaped(record.args())
+                ),
+            };
+        }
         let style = line.default_level_style(record.level());
         writeln!(
             line,
@@ -28,13 +58,23 @@ pub(crate) fn init(verbosity: Verbosity) {
         builder.parse_env(Env::default());
     } else {
         builder.filter_module("oread", level(verbosity));
-        // It stands beside RUST_LOG, and does not need it.
-        if let Ok(style) = std::env::var("RUST_LOG_STYLE") {
-            builder.parse_write_style(&style);
-        }
     }
+    builder.target(Target::Pipe(Box::new(stderr.clone())));
+    builder.write_style(style());
     // It fails only when there is a logger already, and one is enough.
     let _ = builder.try_init();
+    Ok(stderr)
+}
+
+/// Whether there are colours: as `RUST_LOG_STYLE` says, and else as standard error and `NO_COLOR` and its kin do.
+/// The logger can't find out by itself what is behind a pipe.
+fn style() -> WriteStyle {
+    match std::env::var("RUST_LOG_STYLE").as_deref() {
+        Ok("always") => WriteStyle::Always,
+        Ok("never") => WriteStyle::Never,
+        _ if AutoStream::choice(&io::stderr()) == ColorChoice::Never => WriteStyle::Never,
+        _ => WriteStyle::Always,
+    }
 }
 
 /// What is logged: `warn` is for what needs someone's attention, `info` for the few lines of start,

@@ -11,7 +11,7 @@
 //! | `units`, `address`, `framing` | values: sizes, counts, durations, `host:port`, framings |
 //! | `endpoints` | what a server binds: which transports on which addresses |
 //! | `failure` | the one error, with its words and exit code |
-//! | `logging`, `signals`, `descriptors` | what a program owns, and a library must leave alone |
+//! | `logging`, `stderr`, `signals`, `descriptors` | what a program owns, and a library must leave alone |
 //! | `events` | what a serving program says on standard output |
 //! | `serve`, `connect` | the commands |
 
@@ -28,13 +28,19 @@ mod load;
 mod logging;
 mod serve;
 mod signals;
+mod stderr;
 mod units;
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::Parser as _;
 
 use failure::Failure;
+use logging::Audience;
+
+/// How long the program's end waits for a standard error that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs the program with `arguments`, the first of which is the program's own name; gives the exit code.
 ///
@@ -52,22 +58,40 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
     match typed.command {
         args::Command::Serve(typed) => {
             let serve = check::Serve::try_from(*typed)?;
-            logging::init(serve.verbosity);
-            serve::run(&serve).map(|()| 0)
+            logged(serve.verbosity, Audience::Later, || {
+                serve::run(&serve).map(|()| 0)
+            })
         }
         args::Command::Connect(typed) => {
             let connect = check::Connect::try_from(typed)?;
-            logging::init(connect.verbosity);
-            connect::run(&connect).map(|()| 0)
+            logged(connect.verbosity, connect::audience(&connect), || {
+                connect::run(&connect).map(|()| 0)
+            })
         }
         args::Command::Load(typed) => {
             let plan = load::plan::Load::try_from(*typed)?;
-            logging::init(plan.verbosity);
-            load::run(&plan)
+            logged(plan.verbosity, Audience::Later, || load::run(&plan))
         }
         args::Command::Doctor(typed) => {
-            logging::init(check::Verbosity::from(&typed.verbosity));
-            load::doctor(&typed)
+            let verbosity = check::Verbosity::from(&typed.verbosity);
+            logged(verbosity, Audience::Later, || load::doctor(&typed))
         }
+    }
+}
+
+/// Runs a command with the logger on, and waits for its last lines: what failed is told behind them. A standard
+/// error that takes nothing is not waited for, and not asked to take the failure's words either: the exit code
+/// is left.
+fn logged(
+    verbosity: check::Verbosity,
+    audience: Audience,
+    run: impl FnOnce() -> Result<u8, Failure>,
+) -> Result<u8, Failure> {
+    let stderr = logging::init(verbosity, audience)?;
+    let result = run();
+    if stderr.finish(PATIENCE) {
+        result
+    } else {
+        result.map_err(Failure::without_words)
     }
 }

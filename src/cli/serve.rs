@@ -3,39 +3,42 @@
 //! | file | what it is |
 //! |---|---|
 //! | `serve/plan` | limits and options, split over the threads |
-//! | `serve/bind` | the sockets, the same ones for each reactor |
+//! | `serve/bind`, `serve/overlap` | the sockets, the same ones for each reactor; those that clash |
 //! | `serve/server` | the handler: an echo, with signals and counters around it |
 //! | `serve/totals`, `serve/report` | counters of all reactors, and how they are told |
+//! | `serve/printer` | the thread of standard output |
 //!
 //! With `--threads N` there are N whole reactors, which share nothing but their ports. The first one
 //! runs on the main thread and hears the signals; it drains the others by their handles.
 
 mod bind;
+mod overlap;
 mod plan;
+mod printer;
 mod report;
 mod server;
 mod totals;
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use oread::{Ended, Handle};
+use oread::{Ended, Framing, Handle};
 
 use self::bind::Unit;
 use self::plan::Plan;
+use self::printer::Printer;
 use self::report::Report;
 use self::server::{Lead, Lost, Reporter, poll_failed};
 use self::totals::{Board, Totals};
 use super::check::Serve;
 use super::descriptors::Descriptors;
 use super::events;
-use super::failure::{Failure, Reason};
+use super::failure::Failure;
 use super::signals::Signals;
 
-/// Lines of counters that may wait for standard output; more are left out.
-const STATS_QUEUE: usize = 16;
+/// How long the summary may take, at least: what the connections leave of `--drain-timeout` may be nothing.
+const SUMMARY: Duration = Duration::from_secs(1);
 
 /// How old the other reactors' counters may be when the first one tells the sum.
 const FRESH: Duration = Duration::from_millis(100);
@@ -46,7 +49,10 @@ const FRESH: Duration = Duration::from_millis(100);
 /// What kept it from starting, or ended it.
 pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
     let started = Instant::now();
-    let report = Report { json: serve.json };
+    let report = Report {
+        json: serve.json,
+        frames: serve.framing != Framing::Raw,
+    };
     let signals = Signals::install()?;
     let bindings = serve.resolve()?;
     let wanted = bindings.iter().map(|binding| binding.transports);
@@ -55,7 +61,8 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
         .sum();
     let plan = Plan::new(serve, Descriptors::raise()?, sockets)?;
     let (mut units, sockets) = bind::open(serve, &plan, &bindings)?;
-    let printer = report_stats(serve, report, started, &mut units)?;
+    let printer = Printer::start()?;
+    report_stats(serve, report, started, &printer, &mut units);
 
     let mut units = units.into_iter();
     let Some(mut first) = units.next() else {
@@ -66,6 +73,7 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
         signals,
         others: others.iter().map(|unit| unit.reactor.handle()).collect(),
         drain_timeout: serve.drain_timeout,
+        drained_by: None,
         lost: None,
     });
     let ended = {
@@ -74,16 +82,16 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
             .server
             .start(context)
             .map_err(|error| poll_failure(&error))?;
+        // It is ready when all threads are there.
+        let threads = start_others(&first, others)?;
         events::say(&report.start(&plan, &sockets))?;
-        run_all(first, others)?
+        run_all(first, threads)
     };
-    // The line of counters that is under way comes before the summary.
-    if let Some(printer) = printer
-        && printer.join().is_err()
-    {
-        log::error!("the thread that prints the counters panicked");
-    }
-    let told = events::say(&report.summary(&ended.totals, started.elapsed(), ended.cut));
+    let summary = report.summary(&ended.totals, started.elapsed(), ended.cut);
+    let left = ended.drained_by.map_or(Duration::ZERO, |deadline| {
+        deadline.saturating_duration_since(Instant::now())
+    });
+    let told = printer.finish(summary, left.max(SUMMARY));
     match ended.lost {
         None => told,
         Some(Lost { index, why }) => Err(Failure::runtime(format!("thread {index} failed: {why}"))),
@@ -91,33 +99,28 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
 }
 
 /// Has the counters told, if that was asked for: each reactor puts its own on a board, and the first
-/// one sends the sum to a thread that prints it. A standard output that is blocked (a full pipe, a
-/// terminal that is stopped) then blocks that thread, and not the server.
+/// one has the sum printed.
 fn report_stats(
     serve: &Serve,
     report: Report,
     started: Instant,
+    printer: &Printer,
     units: &mut [Unit],
-) -> Result<Option<JoinHandle<()>>, Failure> {
+) {
     let Some(every) = serve.stats else {
-        return Ok(None);
+        return;
     };
-    let (sender, receiver): (_, Receiver<Totals>) = mpsc::sync_channel(STATS_QUEUE);
     let board = Arc::new(Board::new(units.len()));
     for (index, unit) in units.iter_mut().enumerate() {
         unit.server.stats = Some(Reporter {
             index,
             every: if index == 0 { every } else { every.min(FRESH) },
             board: Arc::clone(&board),
-            printer: (index == 0).then(|| sender.clone()),
+            report,
+            started,
+            printer: (index == 0).then(|| printer.sender()),
         });
     }
-    spawn("counters", move || {
-        for totals in receiver {
-            events::say_or_drop(&report.stats(&totals, started.elapsed()));
-        }
-    })
-    .map(Some)
 }
 
 /// How all reactors ended.
@@ -126,6 +129,8 @@ struct AllEnded {
     totals: Totals,
     /// Connections that were cut off at the drain's deadline.
     cut: usize,
+    /// When the drain was to be over, if there was one.
+    drained_by: Option<Instant>,
     /// The first reactor that failed, if one did.
     lost: Option<Lost>,
 }
@@ -150,26 +155,28 @@ impl Outcome {
     }
 }
 
-/// Runs all reactors to their end: the first one here, each other one in a thread of its own.
-fn run_all(mut first: Unit, others: Vec<Unit>) -> Result<AllEnded, Failure> {
-    let mut threads = Vec::new();
-    for (index, unit) in others.into_iter().enumerate() {
-        let index = index + 1;
+/// Starts a thread for each reactor but the first one.
+fn start_others(first: &Unit, others: Vec<Unit>) -> Result<Vec<JoinHandle<Outcome>>, Failure> {
+    let start = |(index, unit)| {
         let alarm = Alarm {
             lead: first.reactor.handle(),
             index,
             why: Some("it panicked".to_owned()),
         };
-        threads.push(spawn(&format!("reactor {index}"), move || {
-            run_other(unit, alarm)
-        })?);
-    }
+        spawn(&format!("reactor {index}"), move || run_other(unit, alarm))
+    };
+    (1..).zip(others).map(start).collect()
+}
+
+/// Runs the first reactor to its end, and waits for those of the others.
+fn run_all(mut first: Unit, threads: Vec<JoinHandle<Outcome>>) -> AllEnded {
     let outcome = run_one(&mut first);
     let mut ended = AllEnded::default();
     if let Some(lead) = &mut first.server.lead {
         // They drain already, unless this one failed.
         lead.drain_others();
         ended.lost = lead.lost.take();
+        ended.drained_by = lead.drained_by;
     }
     let mut settle = |index, outcome: Outcome| {
         ended.totals.add(&outcome.totals);
@@ -184,7 +191,7 @@ fn run_all(mut first: Unit, others: Vec<Unit>) -> Result<AllEnded, Failure> {
         let panicked = |_| Outcome::failed("it panicked".to_owned());
         settle(index + 1, outcome.unwrap_or_else(panicked));
     }
-    Ok(ended)
+    ended
 }
 
 /// Runs one reactor to its end.
@@ -241,5 +248,5 @@ fn spawn<T: Send + 'static>(
     let builder = thread::Builder::new().name(name.to_owned());
     builder
         .spawn(run)
-        .map_err(|error| Failure::runtime(format!("can't start a thread: {}", Reason(&error))))
+        .map_err(|error| Failure::no_thread(&error))
 }

@@ -75,6 +75,22 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A duration of more than 0, or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OrNever(pub(crate) Option<Duration>);
+
+/// A duration of more than 0, or `never`.
+///
+/// # Errors
+/// As [`duration`].
+pub(crate) fn duration_or_never(text: &str) -> Result<OrNever, String> {
+    if text == "never" {
+        return Ok(OrNever(None));
+    }
+    let duration = duration(text).map_err(|error| format!("{error}; or never"))?;
+    Ok(OrNever(Some(duration)))
+}
+
 /// A count, printed in groups of three digits: `12,345`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count(pub(crate) u64);
@@ -199,6 +215,14 @@ mod tests {
     fn a_duration_of_zero_is_taken_only_where_it_makes_sense() {
         assert!(duration("0s").unwrap_err().contains("more than 0"));
         assert_eq!(duration_or_zero("0s"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn never_is_no_duration() {
+        assert_eq!(duration_or_never("never"), Ok(OrNever(None)));
+        let second = OrNever(Some(Duration::from_secs(1)));
+        assert_eq!(duration_or_never("1s"), Ok(second));
+        assert!(duration_or_never("0s").unwrap_err().ends_with("; or never"));
     }
 
     #[test]

@@ -18,7 +18,8 @@ use super::{Context, Slot};
 /// What is written to the connection whose callback runs is gathered and leaves in one system call when the callback
 /// returns. What is written to any other connection is queued, and goes out before the next poll. A large write (more than
 /// [`Limits::gather`](crate::Limits::gather)) goes out at once in both cases, straight from the caller's slice, and only what
-/// the socket doesn't take is queued.
+/// the socket doesn't take is queued; but one callback sends no more often than its connection's budget
+/// ([`Limits::io_budget`](crate::Limits::io_budget)) has it.
 pub struct Connection<'a, S> {
     context: &'a mut Context<S>,
     index: u32,

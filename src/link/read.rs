@@ -123,6 +123,25 @@ impl<S: Stream> Link<S> {
         }
     }
 
+    /// Whether pending output keeps this link from reading: its own, or all of it together while it has some itself. Once
+    /// its own is out it may read again, so nobody has to be reminded when the total falls.
+    pub(super) fn is_held_back(&mut self, shared: &mut Shared) -> bool {
+        if self.flags & flag::READ_ON != 0 {
+            return false;
+        }
+        if self.flags & flag::HIGH != 0 {
+            return true;
+        }
+        let Some(buffers) = &mut self.buffers else {
+            return false;
+        };
+        let total = usize::try_from(shared.stats.pending).unwrap_or(usize::MAX);
+        let is = !buffers.output.is_empty() && total >= shared.limits.max_pending;
+        let was = std::mem::replace(&mut buffers.held_back, is);
+        shared.stats.pending_pauses += u64::from(is && !was);
+        is
+    }
+
     /// Asks for the kept input to be shown again, if there is any.
     pub(super) fn redeliver(&mut self) {
         if self.has_input() {

@@ -56,7 +56,15 @@ impl<S: Stream> Link<S> {
             debug_assert!(shared.gathered.is_empty(), "gathered behind pending output");
             self.queue(shared, bytes);
         } else if !shared.gathered.push(bytes) {
-            self.send(shared, bytes);
+            shared.sends += 1;
+            if shared.sends <= shared.limits.io_budget {
+                self.send(shared, bytes);
+            } else {
+                // A peer that takes everything at once would keep a callback writing for as long as it has something to
+                // say, and all the others waiting. Queued, it comes under pressure.
+                self.queue_gathered(shared);
+                self.queue(shared, bytes);
+            }
         }
         let gathered = if current { shared.gathered.len() } else { 0 };
         if self.pending() + gathered >= shared.limits.high_water {
@@ -197,6 +205,14 @@ impl<S: Stream> Link<S> {
                 0
             }
         }
+    }
+
+    /// Queues what the running callback has gathered.
+    fn queue_gathered(&mut self, shared: &mut Shared) {
+        let mut gathered = std::mem::replace(&mut shared.gathered, Gather::new(0));
+        self.queue(shared, gathered.bytes());
+        gathered.clear();
+        shared.gathered = gathered;
     }
 
     /// Adds `bytes` to the pending output, or cuts the connection off when that would be too much.

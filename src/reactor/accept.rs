@@ -5,6 +5,7 @@ use crate::context::{Context, ListenerSlot};
 use crate::handler::{Accepted, Handler};
 use crate::link::Phase;
 use crate::net::TcpStream;
+use crate::rate::Suppressed;
 use crate::token::{Key, Kind, ListenerId};
 
 use super::Reactor;
@@ -76,8 +77,9 @@ impl<H: Handler> Reactor<H> {
     fn warn_of_refusal(&mut self, caller: &Accepted, error: &std::io::Error) {
         if let Some(suppressed) = self.accept_warnings.permit(self.context.clock.elapsed_ms()) {
             log::warn!(
-                "refused {}, which can't be polled: {error} ({suppressed} more such lines left out)",
-                caller.peer
+                "refused {}, which can't be polled: {error}{}",
+                caller.peer,
+                Suppressed(suppressed)
             );
         }
     }
@@ -88,9 +90,14 @@ impl<H: Handler> Reactor<H> {
             let address = self.context.listener_addr(ListenerId(key));
             let address = address.map_or_else(|| "a listener".to_owned(), |a| a.to_string());
             let open = self.context.slots.len();
+            // EMFILE is this process's own limit; what else there is to run out of is the machine's.
+            let tip = match error.raw_os_error() == Some(nix::errno::Errno::EMFILE as i32) {
+                true => "; raise the limit with `ulimit -n`, or allow fewer connections",
+                false => "",
+            };
             log::warn!(
-                "{address} can't accept for now: {error}; {open} connections are open, callers wait \
-                 ({suppressed} more such pauses since the last line)"
+                "{address} can't accept for now: {error}; {open} connections are open, callers wait{tip}{}",
+                Suppressed(suppressed)
             );
         }
     }

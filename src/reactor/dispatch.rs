@@ -75,6 +75,7 @@ impl<H: Handler> Reactor<H> {
             return Pass::Part(key.index);
         };
         slot.active = context.clock.tick();
+        context.shared.begin_callback();
         context.current = key.index;
         let data = &self.scratch[..count];
         let consumed = handler.on_data(&mut Connection::new(context, key.index), data);

@@ -21,12 +21,15 @@ use crate::cli::failure::Failure;
 const LONGEST: usize = 65_507;
 
 /// Lines that are sent at a time, and their bytes. The next ones follow when all of these are answered, or
-/// after [`PACE`]: not every server answers each. Who sends everything at once loses answers in its own
-/// receive buffer: on Linux that has room for 277 small ones (`net.core.rmem_default`, 208 KiB).
+/// after a while: not every server answers each. Who sends everything at once loses lines in the server's
+/// receive buffer and answers in its own: on Linux each has room for 277 small ones
+/// (`net.core.rmem_default`, 208 KiB).
 const BURST: usize = 32;
 const BURST_BYTES: usize = 32 << 10;
-/// As long as a machine with other things to do may need for so few answers.
+/// How long that is, to a server from which nothing has come.
 const PACE: Duration = Duration::from_millis(10);
+/// And to one that answers: it may be kept from it for a moment, with other things to do.
+const PACE_ANSWERED: Duration = Duration::from_millis(50);
 
 /// Bytes of answers that may wait for standard output; what comes beyond them is lost, and counted.
 const UNPRINTED: usize = 1 << 20;
@@ -56,7 +59,8 @@ pub(super) struct Talker {
     waited: Option<TimerId>,
     /// The socket, and to whom it is connected.
     socket: Option<(UdpId, SocketAddr)>,
-    /// Whether anything has come from the address.
+    /// Whether anything has gone to the address, and whether anything has come from it.
+    sent: bool,
     answered: bool,
     /// Answers that wait for room at standard output.
     unprinted: Vec<u8>,
@@ -90,6 +94,7 @@ impl Talker {
             open: 0,
             waited: None,
             socket: None,
+            sent: false,
             answered: false,
             unprinted: Vec::new(),
             errors: 0,
@@ -106,7 +111,7 @@ impl Talker {
         } else if let Some((_, peer)) = self.socket
             && self.interactive
         {
-            log::info!("lines go to UDP {peer}; a line that is only q ends it");
+            log::info!("lines go to UDP {peer}; a line that is only q or Q ends it");
         }
     }
 
@@ -140,7 +145,7 @@ impl Talker {
                         io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
                     ) =>
                 {
-                    Failure::bind("UDP", source, &error)
+                    Failure::connect_from("UDP", source, &error)
                 }
                 (Err(error), _) => Failure::connect(peer, &error),
             };
@@ -215,7 +220,8 @@ impl Talker {
         if self.outbox.left() == Left::NothingEver {
             self.waited = Some(context.timer(self.wait, WAITED));
         } else {
-            self.pacing = Some(context.timer(PACE, PACED));
+            let pace = if self.answered { PACE_ANSWERED } else { PACE };
+            self.pacing = Some(context.timer(pace, PACED));
         }
     }
 
@@ -228,6 +234,7 @@ impl Talker {
         match context.send_to(socket, peer, &line) {
             SendOutcome::Sent => {
                 log_message("sent to", Some(peer), &line);
+                self.sent = true;
                 self.open += 1;
                 if !self.answered && !self.addresses.is_empty() {
                     self.outbox.keep(line);
@@ -241,6 +248,18 @@ impl Talker {
                 log::debug!("{} bytes are not sent: {outcome:?}", line.len());
                 self.lost += 1;
             }
+        }
+    }
+
+    /// Says so where nothing has come at all, if it was waited for. It is no failure: not every server answers, and UDP does not tell.
+    fn tell_silence(&self) {
+        if let Some((_, peer)) = self.socket
+            && self.sent
+            && !self.answered
+            && !self.wait.is_zero()
+        {
+            let wait = humantime::format_duration(self.wait);
+            log::warn!("no answer from UDP {peer}, within {wait} of the last datagram");
         }
     }
 
@@ -303,6 +322,7 @@ impl Handler for Talker {
 
     fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
         if key == WAITED {
+            self.tell_silence();
             self.result.get_or_insert(Ok(()));
             return;
         }

@@ -74,7 +74,7 @@ impl Dialer {
         };
         let failure = match (source, error.kind()) {
             (Some(source), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {
-                Failure::bind("TCP", source, error)
+                Failure::connect_from("TCP", source, error)
             }
             _ => Failure::connect(address, error),
         };

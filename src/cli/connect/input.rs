@@ -59,7 +59,9 @@ impl Input {
         let handle = self.handle.clone();
         let builder = thread::Builder::new().name("standard input".to_owned());
         let started = builder.spawn(move || read_all(file, &empty, &handle));
-        started.map(drop).map_err(|error| no_thread(&error))
+        started
+            .map(drop)
+            .map_err(|error| Failure::no_thread(&error))
     }
 
     /// Gives a buffer back, to be filled again.
@@ -72,11 +74,6 @@ impl Input {
 /// The words for input that can't be read.
 pub(super) fn unreadable(error: &io::Error) -> Failure {
     Failure::runtime(format!("can't read standard input: {}", Reason(error)))
-}
-
-/// The words for a thread that can't be started.
-pub(super) fn no_thread(error: &io::Error) -> Failure {
-    Failure::runtime(format!("can't start a thread: {}", Reason(error)))
 }
 
 /// Reads to the end, or until nobody wants more.

@@ -164,7 +164,7 @@ impl Outbox {
                         log::error!("{problem}");
                         return ControlFlow::Continue(());
                     }
-                    Err(Failure::usage(problem))
+                    Err(Failure::runtime(problem))
                 }
             });
             ControlFlow::Break(())
@@ -256,6 +256,6 @@ mod tests {
             (next(&mut outbox).unwrap().as_str(), next(&mut outbox)),
             ("q", None)
         );
-        assert_eq!(outbox.ending().unwrap().unwrap_err().code(), 2);
+        assert_eq!(outbox.ending().unwrap().unwrap_err().code(), 1);
     }
 }

@@ -12,7 +12,6 @@ use std::thread::{self, JoinHandle};
 use oread::Handle;
 
 use super::Message;
-use super::input::no_thread;
 use super::screen::Screen;
 use crate::cli::events;
 use crate::cli::failure::Failure;
@@ -53,7 +52,7 @@ impl Output {
         let builder = thread::Builder::new().name("standard output".to_owned());
         let thread = builder
             .spawn(move || writer.write_all())
-            .map_err(|error| no_thread(&error))?;
+            .map_err(|error| Failure::no_thread(&error))?;
         Ok(Output {
             sender,
             thread,

@@ -1,5 +1,7 @@
 //! The client over TCP: standard input to the server, what the server sends to standard output, both
-//! at once. How it dials is in `connect/dial.rs`.
+//! at once. How it dials is in `connect/dial.rs`, and how it prints messages in `stream/frames.rs`.
+
+mod frames;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use oread::{Accepted, CloseReason, Connection, ConnectionId, Context, Framing, Handler, Pressure};
 
+use self::frames::longer;
 use super::dial::Dialer;
 use super::input::{Input, unreadable};
 use super::lines::{Line, Lines, quits};
@@ -154,6 +157,7 @@ impl Client {
         let peer = self.dialer.address();
         let (encoded, failure) = (&mut self.encoded, &mut self.failure);
         feed(&mut self.lines, &mut |line| {
+            let mut hint = None;
             let problem = match line {
                 Line::Whole { text, .. } if interactive && quits(text) => {
                     return ControlFlow::Break(());
@@ -172,14 +176,16 @@ impl Client {
                     Err(error) => format!("line {number} can't be sent as {framing}: {error}"),
                 },
                 Line::TooLong { number, max } => {
+                    hint = longer(framing, max);
                     format!("line {number} can't be sent: it is longer than {max} bytes")
                 }
             };
+            let problem = Failure::runtime(problem).hint_if(hint);
             if interactive {
-                log::error!("{problem}");
+                log::error!("{}", problem.on_one_line());
                 return ControlFlow::Continue(());
             }
-            *failure = Some(Failure::usage(problem));
+            *failure = Some(problem);
             ControlFlow::Break(())
         })
     }
@@ -212,41 +218,6 @@ impl Client {
         self.stop_input(context);
     }
 
-    /// Prints the whole messages in `data`, each on a line; how many bytes they were.
-    fn print_frames(&mut self, connection: &mut Connection<'_, ()>, data: &[u8]) -> usize {
-        let mut frames = self.framing.frames(data, self.scanned, self.max_frame);
-        let mut text = Vec::new();
-        let mut broken = None;
-        for frame in frames.by_ref() {
-            match frame {
-                Ok(frame) => {
-                    text.extend_from_slice(frame.payload);
-                    text.push(b'\n');
-                }
-                Err(error) => broken = Some(error),
-            }
-        }
-        let (consumed, scanned) = (frames.consumed(), frames.scanned());
-        if !text.is_empty() && self.output.offer(text).is_err() {
-            connection.pause();
-            return 0;
-        }
-        self.scanned = scanned;
-        // Once each, and only now: what there was no room for comes again.
-        if log::log_enabled!(log::Level::Trace) {
-            let peer = self.dialer.address();
-            let frames = self.framing.frames(&data[..consumed], 0, self.max_frame);
-            for frame in frames.flatten() {
-                log_message("received from", peer, frame.payload);
-            }
-        }
-        if let Some(error) = broken {
-            self.failure = Some(Failure::runtime(format!("what the server sent: {error}")));
-            connection.close(CloseReason::FrameTooLong);
-        }
-        consumed
-    }
-
     /// How it ended, in words where it did not end well.
     fn outcome(&mut self, reason: CloseReason) -> Result<(), Failure> {
         if let Some(failure) = self.failure.take() {
@@ -260,9 +231,11 @@ impl Client {
             _ if self.peer_done => Err(Failure::runtime(format!(
                 "{peer} closed the connection before it had all the input: some of it is lost"
             ))),
-            CloseReason::Reset if self.lost || !self.input_done => Err(Failure::runtime(format!(
-                "{peer} reset the connection before it had all the input: some of it is lost"
-            ))),
+            CloseReason::Reset if self.lost || !(self.input_done || self.interactive) => {
+                Err(Failure::runtime(format!(
+                    "{peer} reset the connection before it had all the input: some of it is lost"
+                )))
+            }
             CloseReason::Reset => Err(Failure::runtime(format!("{peer} reset the connection"))),
             _ => Err(Failure::runtime(format!(
                 "lost the connection to {peer}: {reason}"
@@ -283,7 +256,7 @@ impl Handler for Client {
     fn on_open(&mut self, connection: &mut Connection<'_, ()>) {
         let peer = self.dialer.peer();
         if self.interactive {
-            log::info!("connected to {peer}; a line that is only q ends it");
+            log::info!("connected to {peer}; a line that is only q or Q ends it");
         } else {
             log::debug!("connected to {peer}");
         }
@@ -319,8 +292,7 @@ impl Handler for Client {
     fn on_eof(&mut self, connection: &mut Connection<'_, ()>, rest: &[u8]) {
         self.peer_done = true;
         if !rest.is_empty() {
-            self.output.offer_last(rest);
-            self.output.offer_last(b"\n");
+            self.print_start(rest);
             if !self.framing.ends_with_stream() {
                 let text = format!("the server finished {} bytes into a message", rest.len());
                 self.failure = Some(Failure::runtime(text));

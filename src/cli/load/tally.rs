@@ -34,6 +34,11 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Records a duration; zero counts as 1 ns, and what is over an hour as an hour.
+pub(crate) fn record(histogram: &mut Histogram<u64>, duration: Duration) {
+    histogram.saturating_record(nanos(duration).max(1));
+}
+
 /// The ledger of connections (for UDP: of sockets, which are established as soon as they are bound).
 ///
 /// Each dial ends as established, refused, timed out, failed otherwise, or is still dialing when the run ends. With

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 use oread::{Context, Echo, EchoSession, ListenOptions, ListenerId, Reactor, UdpId, UdpOptions};
 
+use super::overlap::ours;
 use super::plan::Plan;
 use super::server::{Server, poll_failed};
 use crate::cli::check::Serve;
@@ -147,7 +148,8 @@ fn claim_all(
         match opener.claim(context, binding) {
             Ok(claimed) => sockets.extend(claimed),
             Err((transport, error)) => {
-                let failure = Failure::bind(transport.name(), binding.address, &error);
+                let failure = ours(&sockets, transport, binding.address, &error)
+                    .unwrap_or_else(|| Failure::bind(transport.name(), binding.address, &error));
                 if !binding.one_of_several || !is_not_here(&error) {
                     return Err(failure);
                 }

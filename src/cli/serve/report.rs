@@ -16,6 +16,9 @@ use crate::cli::units::{Count, Size};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Report {
     pub(super) json: bool,
+    /// Whether streams are cut into frames. In raw framing those that are counted are pieces as they were read, of
+    /// which people need not know.
+    pub(super) frames: bool,
 }
 
 impl Report {
@@ -48,15 +51,20 @@ impl Report {
             return totals.describe(timed("stats", uptime)).finish();
         }
         let Totals { stats, echo } = totals;
+        let frames = match self.frames {
+            true => format!(
+                "{} frames in, {} out, ",
+                Count(echo.frames_in),
+                Count(echo.frames_out)
+            ),
+            false => String::new(),
+        };
         format!(
-            "{} open, {} accepted, {} in, {} out, {} frames in, {} out, {} datagrams in, {} out, \
-             {} dropped\n",
+            "{} open, {} accepted, {} in, {} out, {frames}{} datagrams in, {} out, {} dropped\n",
             Count(stats.open),
             Count(stats.accepted),
             Size(stats.bytes_in),
             Size(stats.bytes_out),
-            Count(echo.frames_in),
-            Count(echo.frames_out),
             Count(stats.datagrams_in),
             Count(stats.datagrams_out),
             Count(totals.datagrams_dropped()),
@@ -79,14 +87,22 @@ impl Report {
             false => closed.join(", "),
         };
         let number = Count;
+        let frames = match self.frames {
+            true => format!(
+                "frames       {} in, {} out, {} bad\n  ",
+                number(echo.frames_in),
+                number(echo.frames_out),
+                number(echo.frames_bad)
+            ),
+            false => String::new(),
+        };
         format!(
             "served for {}\n  \
              connections  {} accepted, {} refused, {} at most at a time, {cut} cut off at the end\n  \
              closed       {closed}\n  \
-             bytes        {} in, {} out\n  \
-             frames       {} in, {} out, {} bad\n  \
+             bytes        {} in, {} out\n  {frames}\
              datagrams    {} in, {} out, {} dropped\n  \
-             pauses       {} of reading, {} for want of descriptors, {} at the connection limit\n  \
+             pauses       {} of reading, {} for --max-pending, {} for want of descriptors, {} at the connection limit\n  \
              budget hits  {}\n",
             humantime::format_duration(Duration::from_millis(millis(uptime))),
             number(stats.accepted),
@@ -94,13 +110,11 @@ impl Report {
             number(stats.peak_open),
             number(stats.bytes_in),
             number(stats.bytes_out),
-            number(echo.frames_in),
-            number(echo.frames_out),
-            number(echo.frames_bad),
             number(stats.datagrams_in),
             number(stats.datagrams_out),
             number(totals.datagrams_dropped()),
             number(stats.reads_paused),
+            number(stats.pending_pauses),
             number(stats.accept_pauses),
             number(stats.limit_pauses),
             number(stats.budget_hits),
@@ -127,11 +141,21 @@ fn ready_line(plan: &Plan) -> String {
 }
 
 fn ready_words(plan: &Plan, sockets: &[Socket]) -> String {
-    let mut text = format!(
-        "up to {} connections at a time; the limit of file descriptors allows {}\n",
-        Count(plan.max_connections.get().into()),
-        Count(plan.possible.get().into())
-    );
+    let (most, possible) = (plan.max_connections.get(), plan.possible.get());
+    let connections = if most == 1 {
+        "connection"
+    } else {
+        "connections"
+    };
+    let most = format!("up to {} {connections} at a time", Count(most.into()));
+    let mut text = if plan.max_connections == plan.possible {
+        format!("{most}, as many as the limit of file descriptors allows\n")
+    } else {
+        format!(
+            "{most}; the limit of file descriptors allows {}\n",
+            Count(possible.into())
+        )
+    };
     let mut head = "try it with ";
     for transport in [Transport::Tcp, Transport::Udp] {
         let socket = sockets
@@ -212,10 +236,24 @@ mod tests {
     fn the_summary_in_words_names_the_reasons_of_closes() {
         let mut totals = Totals::default();
         totals.stats.closed[0] = 1234;
-        let text = Report { json: false }.summary(&totals, Duration::from_secs(3), 2);
+        let report = Report {
+            json: false,
+            frames: false,
+        };
+        let text = report.summary(&totals, Duration::from_secs(3), 2);
         assert!(text.contains("closed       1,234 finished\n"), "{text}");
         assert!(
             text.starts_with("served for 3s\n") && text.contains("2 cut off"),
+            "{text}"
+        );
+        assert!(!text.contains("frames"), "{text}");
+        let report = Report {
+            frames: true,
+            ..report
+        };
+        let text = report.summary(&totals, Duration::from_secs(3), 2);
+        assert!(
+            text.contains("\n  frames       0 in, 0 out, 0 bad\n  datagrams"),
             "{text}"
         );
     }

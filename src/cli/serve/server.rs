@@ -2,14 +2,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
-use std::time::Duration;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::{Duration, Instant};
 
 use oread::{
     Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Echo, EchoSession, Handle,
     Handler, Readiness, SourceId, UdpId,
 };
 
+use super::report::Report;
 use super::totals::{Board, Totals};
 use crate::cli::failure::Reason;
 use crate::cli::signals::Signals;
@@ -44,8 +45,11 @@ pub(super) struct Reporter {
     pub(super) index: usize,
     pub(super) every: Duration,
     pub(super) board: Arc<Board>,
+    pub(super) report: Report,
+    /// When the server started.
+    pub(super) started: Instant,
     /// Where the first reactor sends the sums to be printed; it never waits for that.
-    pub(super) printer: Option<SyncSender<Totals>>,
+    pub(super) printer: Option<SyncSender<String>>,
 }
 
 /// The first reactor's part: it hears the signals, and ends the others.
@@ -54,6 +58,8 @@ pub(super) struct Lead {
     pub(super) signals: Signals,
     pub(super) others: Vec<Handle<Lost>>,
     pub(super) drain_timeout: Duration,
+    /// When the drain is over, once it has begun.
+    pub(super) drained_by: Option<Instant>,
     /// The first reactor that failed, if one did.
     pub(super) lost: Option<Lost>,
 }
@@ -106,7 +112,9 @@ impl Server {
 
     /// Begins the end of all reactors.
     fn drain(&mut self, context: &mut Context<EchoSession>) {
-        if let Some(lead) = &self.lead {
+        if let Some(lead) = &mut self.lead {
+            let deadline = context.now().checked_add(lead.drain_timeout);
+            lead.drained_by = lead.drained_by.or(deadline);
             lead.drain_others();
             context.drain(lead.drain_timeout);
         }
@@ -138,6 +146,10 @@ impl Handler for Server {
         self.echo.on_eof(connection, rest);
     }
 
+    fn on_closing(&mut self, connection: &mut Connection<'_, EchoSession>, reason: CloseReason) {
+        self.echo.on_closing(connection, reason);
+    }
+
     fn on_close(
         &mut self,
         context: &mut Context<EchoSession>,
@@ -161,10 +173,13 @@ impl Handler for Server {
             return;
         };
         stats.board.put(stats.index, totals);
-        if let Some(printer) = &stats.printer
-            && printer.try_send(stats.board.sum()).is_err()
-        {
-            log::debug!("a line of counters is left out: standard output takes no more");
+        if let Some(printer) = &stats.printer {
+            let line = stats
+                .report
+                .stats(&stats.board.sum(), stats.started.elapsed());
+            if let Err(TrySendError::Full(_)) = printer.try_send(line) {
+                log::debug!("a line of counters is left out: standard output takes no more");
+            }
         }
         context.timer(stats.every, STATS);
     }

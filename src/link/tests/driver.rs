@@ -204,6 +204,7 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
         let Some(count) = self.link.take_in(&mut self.shared, &mut self.scratch) else {
             return false;
         };
+        self.shared.begin_callback();
         let data = &self.scratch[..count];
         self.seen.push(Seen::Data(data.to_vec()));
         let hands = &mut hands(&mut self.link, &mut self.shared, true);

@@ -328,7 +328,10 @@ on_both! {
         assert_eq!(driver.link.pending(), 10);
         driver.arrive();
         assert_eq!(driver.seen.len(), 1, "read while all together have too much");
+        driver.arrive();
+        assert_eq!(driver.shared.stats.pending_pauses, 1, "one pause, however often it's looked at");
         assert!(read_other(&mut driver), "held back with nothing pending");
+        assert_eq!(driver.shared.stats.pending_pauses, 2);
         assert!(!read_other(&mut driver), "read while all together have too much");
         // Its own output is out: what the other has, too much for both, is none of its business,
         // and no arrival will remind it.

@@ -327,6 +327,49 @@ on_both! {
         assert_eq!(driver.written(), [1; 10]);
     }
 
+    fn a_callback_that_has_much_to_say_to_a_peer_that_takes_it_all_has_a_budget_too<SHORT>() {
+        let limits = Limits { io_budget: 4, gather: 10, high_water: 100, ..Limits::default() };
+        let questions: Vec<u8> = (0..200).collect();
+        let script = Script::<SHORT>::new([bytes(&questions)], []);
+        let mut driver = Driver::new(script, limits, answer(|link, data| {
+            let mut answers = data.iter().map(|&question| link.write(&[question; 20]));
+            let stop = answers.position(|pressure| pressure == Pressure::High);
+            stop.map_or(data.len(), |last| last + 1)
+        }));
+        driver.arrive();
+        let (mut turns, mut before) = (1, 0);
+        loop {
+            // The first write of the callback is free, and each turn has one.
+            let writes = driver.calls().writes - before;
+            assert!(writes <= 4 + 1, "{writes} writes in turn {turns}");
+            before += writes;
+            if !driver.turn() {
+                break;
+            }
+            turns += 1;
+        }
+        assert!(turns > 10, "all in {turns} turns");
+        let answers: Vec<u8> = questions.iter().flat_map(|&question| [question; 20]).collect();
+        assert_eq!(driver.written(), answers);
+        assert!(driver.link.is_plain());
+    }
+
+    fn one_large_answer_is_not_queued_though_the_budget_is_spent<SHORT>() {
+        let limits = Limits { io_budget: 1, ..Limits::default() };
+        let script = Script::<SHORT>::new([bytes(b"go"), Read::Blocked, bytes(b"on")], []);
+        let mut driver = Driver::new(script, limits, answer(|link, data| {
+            assert_eq!(link.write(&[1; 100_000]), Pressure::Low);
+            data.len()
+        }));
+        for round in 1..=2 {
+            driver.arrive();
+            assert_eq!(driver.written().len(), round * 100_000);
+            assert_eq!(driver.calls().writes, round);
+            assert!(!driver.moved, "it was queued");
+            while driver.turn() {}
+        }
+    }
+
     fn the_owner_s_mark_stands_beside_pending_output_only<SHORT>() {
         let script = Script::<SHORT>::new([], full([Write::Take(2), Write::Blocked]));
         let mut driver = Driver::new(script, Limits::default(), answer(echo));

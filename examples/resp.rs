@@ -1,0 +1,313 @@
+//! A small Redis: PING, ECHO, GET, SET, DEL, INCR, INFO, COMMAND and QUIT, answered in Redis's own words.
+//!
+//! `cargo run --release --example resp`, then `redis-cli -p 7779`, or `nc 127.0.0.1 7779`. [`cut`] finds a command in
+//! bytes, [`Database`] keeps the entries and answers. There is no password: keep it on loopback. `benches/resp.sh`
+//! measures it beside the real one.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::{env, io, mem, net::SocketAddr, process::ExitCode};
+
+use oread::{
+    Accepted, CloseReason, Connection, Context, Handler, Limits, ListenOptions, Pressure, Reactor,
+};
+
+/// The most arguments, as in Redis: nothing is reserved for them.
+const MAX_ARGS: i64 = i32::MAX as i64;
+/// Bytes of the longest one; in Redis it's 512 MB. A reply of so many must fit into `Limits::max_output`.
+const MAX_BULK: i64 = 8 << 20;
+/// Bytes of the longest command, the most that one connection can make us keep: past them it's closed.
+const MAX_COMMAND: usize = 16 << 20;
+/// Bytes of the longest inline command, as in Redis; and of a count, whose digits are 19 at most.
+const MAX_LINE: usize = 64 << 10;
+const MAX_COUNT: usize = 32;
+/// Bytes of all entries together; and of one beside its key and value: its place in a table of which half may be vacant,
+/// and what the allocator adds.
+const MAX_MEMORY: usize = 1 << 30;
+const ENTRY: usize = 128;
+
+/// How much is known of a command that has not come whole. It's read on from there, so a thousand arguments that come
+/// byte by byte are read twice, not a thousand times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Arguments still to be found; 0 as long as the first line has not told how many there are.
+    pub(crate) left: usize,
+    /// Where the next one begins; or how many bytes don't end an inline command.
+    pub(crate) at: usize,
+}
+
+/// Why there's no command: it has not come whole, or it makes no sense, and nobody knows where the next one begins.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    More(Progress),
+    Error(String),
+}
+
+/// Finds the first command in `input`, which is not empty: its length, and in `args` its arguments, borrowed.
+pub(crate) fn cut<'a>(
+    input: &'a [u8],
+    known: Progress,
+    args: &mut Vec<&'a [u8]>,
+) -> Result<usize, Stop> {
+    let more = |left, at| Err(Stop::More(Progress { left, at }));
+    let nonsense = |why: &str| Err(Stop::Error(format!("ERR Protocol error: {why}")));
+    let Progress { mut left, mut at } = known;
+    args.clear();
+    if input[0] != b'*' {
+        // Inline, as people type it: a line of words, here without quotes.
+        return match input[at..].iter().position(|&b| b == b'\n') {
+            None if input.len() > MAX_LINE => nonsense("too big inline request"),
+            None => more(0, input.len()),
+            Some(end) => {
+                let words = input[..at + end].split(u8::is_ascii_whitespace);
+                args.extend(words.filter(|word| !word.is_empty()));
+                Ok(at + end + 1)
+            }
+        };
+    }
+    if at == 0 {
+        (left, at) = match count(input) {
+            None => return more(0, 0),
+            Some((count @ ..=MAX_ARGS, end)) => (count.max(0) as usize, end),
+            Some(_) => return nonsense("invalid multibulk length"),
+        };
+    }
+    while left > 0 {
+        let rest = &input[at..];
+        let (length, start) = match count(rest) {
+            None => return more(left, at),
+            Some(_) if rest[0] != b'$' => {
+                return nonsense(&format!("expected '$', got '{}'", char::from(rest[0])));
+            }
+            Some((length @ 0..=MAX_BULK, start)) => (length as usize, start),
+            Some(_) => return nonsense("invalid bulk length"),
+        };
+        // A long argument is jumped over, not searched; and so are CR and LF behind it.
+        if rest.len() < start + length + 2 {
+            return more(left, at);
+        }
+        args.push(&rest[start..start + length]);
+        (left, at) = (left - 1, at + start + length + 2);
+    }
+    match known.at {
+        0 => Ok(at),
+        // Whole at last; but its first arguments were found by earlier calls.
+        _ => cut(input, Progress::default(), args),
+    }
+}
+
+/// The number in a line behind its mark, and the line's length; too large a number if it's none. `None`: the line has not
+/// come whole.
+fn count(line: &[u8]) -> Option<(i64, usize)> {
+    let end = line.iter().take(MAX_COUNT).position(|&b| b == b'\r');
+    let end = end.unwrap_or(MAX_COUNT);
+    let digits = line.get(..end + 2)?.get(1..end).unwrap_or_default();
+    Some((integer(digits).unwrap_or(i64::MAX), end + 2))
+}
+
+/// A number as Redis writes it, and no other way: no plus sign, no blank, no leading zero.
+fn integer(text: &[u8]) -> Option<i64> {
+    let (sign, digits) = match text {
+        [b'-', digits @ ..] => (-1, digits),
+        digits => (1, digits),
+    };
+    if !matches!(digits, [b'1'..=b'9', ..]) && text != b"0" {
+        return None;
+    }
+    digits.iter().try_fold(0_i64, |sum, &digit| {
+        let digit = char::from(digit).to_digit(10)?;
+        sum.checked_mul(10)?.checked_add(sign * i64::from(digit))
+    })
+}
+
+/// The handler. The reactor lends it to one callback at a time, so it owns the entries, and needs no lock.
+#[derive(Default)]
+struct Database {
+    entries: HashMap<Box<[u8]>, Box<[u8]>>,
+    /// Bytes that the entries take, and may take.
+    used: usize,
+    limit: usize,
+}
+
+type Client<'a> = Connection<'a, Progress>;
+
+impl Handler for Database {
+    type Session = Progress;
+    type Message = ();
+
+    fn on_accept(&mut self, _: &mut Context<Progress>, _: &Accepted) -> Option<Progress> {
+        Some(Progress::default())
+    }
+
+    /// Answers all commands that have come whole; the answers leave in one write. Who doesn't read them is not served on: the
+    /// rest of the input comes again when the pressure is low.
+    fn on_data(&mut self, client: &mut Client<'_>, data: &[u8]) -> usize {
+        let (mut done, mut args) = (0, Vec::new());
+        while done < data.len() && client.pressure() == Pressure::Low {
+            let known = mem::take(client.session_mut());
+            match cut(&data[done..], known, &mut args) {
+                Ok(length) => {
+                    done += length;
+                    if let Err(why) = self.answer(client, &args) {
+                        error(client, &why);
+                    }
+                }
+                Err(Stop::More(progress)) => {
+                    *client.session_mut() = progress;
+                    break;
+                }
+                Err(Stop::Error(why)) => {
+                    error(client, &why);
+                    client.close(CloseReason::Closed);
+                }
+            }
+        }
+        done
+    }
+}
+
+impl Database {
+    fn answer(&mut self, client: &mut Client<'_>, args: &[&[u8]]) -> Result<(), String> {
+        let Some((typed, args)) = args.split_first() else {
+            return Ok(());
+        };
+        let name = typed.to_ascii_lowercase();
+        match (name.as_slice(), args) {
+            (b"ping", []) => _ = client.write(b"+PONG\r\n"),
+            (b"ping" | b"echo", [text]) => bulk(client, text),
+            (b"get", [key]) => match self.entries.get(*key) {
+                Some(value) => bulk(client, value),
+                None => _ = client.write(b"$-1\r\n"),
+            },
+            (b"set", [key, value]) => {
+                self.set(key, value)?;
+                client.write(b"+OK\r\n");
+            }
+            (b"set", [_, _, _, ..]) => return Err("ERR syntax error".into()),
+            (b"del", [_, ..]) => {
+                let removed = args.iter().filter(|key| self.remove(key)).count();
+                number(client, b":", removed as i64);
+            }
+            (b"incr", [key]) => {
+                let old = self.entries.get(*key).map_or(Some(0), |old| integer(old));
+                let old = old.ok_or("ERR value is not an integer or out of range")?;
+                let new = old.checked_add(1);
+                let new = new.ok_or("ERR increment or decrement would overflow")?;
+                self.set(key, new.to_string().as_bytes())?;
+                number(client, b":", new);
+            }
+            (b"info", _) => {
+                let (clients, keys) = (client.context().stats().open, self.entries.len());
+                let text = format!(
+                    "connected_clients:{clients}\r\nused_memory:{}\r\ndb0:keys={keys}\r\n",
+                    self.used
+                );
+                bulk(client, text.as_bytes());
+            }
+            // What redis-cli would show as hints: none.
+            (b"command", _) => number(client, b"*", 0),
+            (b"quit", _) => {
+                client.write(b"+OK\r\n");
+                client.close(CloseReason::Closed);
+            }
+            // HTTP: any web page can have its browser send commands to loopback, in the body of a request.
+            (b"post" | b"host:", _) => client.close(CloseReason::Closed),
+            (b"ping" | b"echo" | b"get" | b"set" | b"del" | b"incr", _) => {
+                let name = quote(&name, 128);
+                return Err(format!("ERR wrong number of arguments for {name} command"));
+            }
+            _ => {
+                let mut why = format!(
+                    "ERR unknown command {}, with args beginning with: ",
+                    quote(typed, 128)
+                );
+                let end = why.len() + 128;
+                for arg in args {
+                    if why.len() < end {
+                        why += &(quote(arg, end - why.len()) + " ");
+                    }
+                }
+                return Err(why);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets an entry, if there is memory for it.
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let old = self.entries.get_mut(key);
+        let freed = old.as_ref().map_or(0, |old| key.len() + old.len() + ENTRY);
+        let used = self.used - freed + key.len() + value.len() + ENTRY;
+        if used > self.limit {
+            return Err("OOM command not allowed when used memory > 'maxmemory'.".into());
+        }
+        self.used = used;
+        match old {
+            Some(old) if old.len() == value.len() => old.copy_from_slice(value),
+            Some(old) => *old = value.into(),
+            None => _ = self.entries.insert(key.into(), value.into()),
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &[u8]) -> bool {
+        let old = self.entries.remove(key);
+        self.used -= old.as_ref().map_or(0, |old| key.len() + old.len() + ENTRY);
+        old.is_some()
+    }
+}
+
+/// Three writes, of which the reactor makes one: `write!` would make one here, and take longer.
+fn number(client: &mut Client<'_>, mark: &[u8], number: i64) {
+    client.write(mark);
+    client.write(number.to_string().as_bytes());
+    client.write(b"\r\n");
+}
+
+fn bulk(client: &mut Client<'_>, bytes: &[u8]) {
+    number(client, b"$", bytes.len() as i64);
+    client.write(bytes);
+    client.write(b"\r\n");
+}
+
+/// An error is one line, whatever it quotes.
+fn error(client: &mut Client<'_>, why: &str) {
+    client.write(format!("-{}\r\n", why.replace(['\r', '\n'], " ")).as_bytes());
+}
+
+fn quote(bytes: &[u8], most: usize) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(most)]);
+    format!("'{text}'")
+}
+
+fn main() -> ExitCode {
+    let args = env::args_os().skip(1);
+    let mut args = args.map(|arg| arg.to_string_lossy().into_owned());
+    let listen = args.next().unwrap_or("127.0.0.1:7779".into()).parse();
+    let limit = args.next().map_or(Ok(MAX_MEMORY), |bytes| bytes.parse());
+    let (Ok(listen), Ok(limit), None) = (listen, limit, args.next()) else {
+        eprintln!("usage: resp [ADDRESS:PORT [MAXMEMORY]], as in: resp 127.0.0.1:7779 1000000");
+        return ExitCode::from(2);
+    };
+    let Err(why) = serve(listen, limit) else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("resp: can't serve on {listen}: {why}");
+    ExitCode::FAILURE
+}
+
+fn serve(listen: SocketAddr, limit: usize) -> io::Result<()> {
+    let mut reactor = Reactor::with_limits(Limits {
+        max_input: MAX_COMMAND,
+        ..Limits::default()
+    })?;
+    let listener = reactor.context().listen(&ListenOptions::new(listen))?;
+    let address = reactor.context().listener_addr(listener).unwrap_or(listen);
+    let mut stdout = io::stdout();
+    writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
+    let mut database = Database {
+        limit,
+        ..Database::default()
+    };
+    reactor.run(&mut database).map(drop)
+}

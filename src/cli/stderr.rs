@@ -1,0 +1,227 @@
+//! Standard error, written by a thread of its own: one that is blocked (a full pipe, a stopped terminal) must not
+//! stall the loop, which logs from its callbacks.
+
+use std::io::{self, Write};
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use super::events;
+use super::failure::Failure;
+
+/// Bytes that may wait to be written; lines beyond them are lost, and counted. Room for what a busy server says
+/// with `-vv` while the thread waits a tenth of a second for its turn.
+const WAITING: usize = 4 << 20;
+
+/// Bytes that are written at a time: after each of them it is known to go on.
+const CHUNK: usize = 4 << 10;
+
+/// What the loop's side and the thread share.
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Lines came, or no more will.
+    came: Condvar,
+    /// Some were written.
+    went: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Whole lines. Invariant: at most [`WAITING`] bytes.
+    lines: Vec<u8>,
+    /// Lines for which there was no room, since `lines` was last taken.
+    lost: u64,
+    /// No more lines are to be waited for.
+    closed: bool,
+    /// Chunks written so far.
+    chunks: u64,
+    /// The thread has ended.
+    done: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // A queue is whole at any time.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where lines are put to be written. It never blocks and never fails.
+#[derive(Clone, Debug)]
+pub(crate) struct Stderr(Arc<Shared>);
+
+impl Stderr {
+    /// Starts the thread, which writes to `output`.
+    ///
+    /// # Errors
+    /// Exit code 1: no thread can be started.
+    pub(crate) fn start(output: impl Write + Send + 'static) -> Result<Stderr, Failure> {
+        let shared = Arc::new(Shared::default());
+        let its = Arc::clone(&shared);
+        let builder = thread::Builder::new().name("standard error".to_owned());
+        let started = builder.spawn(move || write_lines(&its, output));
+        started.map_err(|error| Failure::no_thread(&error))?;
+        Ok(Stderr(shared))
+    }
+
+    /// Waits until all lines are written; false when nothing was for as long as `patience`.
+    pub(crate) fn finish(&self, patience: Duration) -> bool {
+        let mut queue = self.0.lock();
+        queue.closed = true;
+        self.0.came.notify_all();
+        while !queue.done {
+            let chunks = queue.chunks;
+            let stands = |queue: &mut Queue| !queue.done && queue.chunks == chunks;
+            let waited = self.0.went.wait_timeout_while(queue, patience, stands);
+            let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() {
+                return false;
+            }
+            queue = now;
+        }
+        true
+    }
+}
+
+impl Write for Stderr {
+    /// Takes whole lines: all of `line`, or, when there is no room for it, none, and counts it.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut queue = self.0.lock();
+        // Behind a lost one all are, until the thread has said so: no line stands before its time.
+        if queue.lost > 0 || queue.lines.len() + line.len() > WAITING {
+            queue.lost += 1;
+        } else {
+            queue.lines.extend_from_slice(line);
+        }
+        drop(queue);
+        self.0.came.notify_one();
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The thread's part: it takes all lines that wait, and writes them.
+fn write_lines(shared: &Shared, mut output: impl Write) {
+    let mut batch = Vec::new();
+    let mut broken = false;
+    loop {
+        let idle = |queue: &mut Queue| queue.lines.is_empty() && queue.lost == 0 && !queue.closed;
+        let waited = shared.came.wait_while(shared.lock(), idle);
+        let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
+        if queue.lines.is_empty() && queue.lost == 0 {
+            queue.done = true;
+            shared.went.notify_all();
+            return;
+        }
+        mem::swap(&mut queue.lines, &mut batch);
+        let lost = mem::take(&mut queue.lost);
+        drop(queue);
+        if lost > 0 {
+            let now = humantime::format_rfc3339_millis(SystemTime::now());
+            let words = "lines of the log are lost: standard error took no more";
+            // Writing to a vector does not fail.
+            let _ = writeln!(batch, "{now} error {lost} {words}");
+        }
+        for chunk in batch.chunks(CHUNK) {
+            // With standard error gone there is nobody to tell.
+            broken = broken || events::write_all(&mut output, chunk).is_err();
+            shared.lock().chunks += 1;
+            shared.went.notify_all();
+        }
+        batch.clear();
+        // What one burst took is not kept for ever.
+        batch.shrink_to(CHUNK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{self, Receiver, Sender};
+
+    /// Far more than it takes, on a machine that has other things to do.
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// An output that takes a write for each permission to, and tells of it.
+    struct Gate(Receiver<()>, Sender<Vec<u8>>);
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let Ok(()) = self.0.recv() else {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            };
+            self.1.send(bytes.to_vec()).unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gate() -> (Gate, Sender<()>, Receiver<Vec<u8>>) {
+        let (permit, permits) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        (Gate(permits, tell), permit, told)
+    }
+
+    #[test]
+    fn lines_for_which_there_is_no_room_are_counted_and_told_in_their_place() {
+        let (output, permit, told) = gate();
+        let mut stderr = Stderr::start(output).unwrap();
+        let line = |number: usize| format!("{number:1023}\n");
+        let most = 2 * WAITING / 1024;
+        for number in 0..most + 1000 {
+            stderr.write_all(line(number).as_bytes()).unwrap();
+        }
+        for _ in 0..2 * WAITING / CHUNK + 2 {
+            permit.send(()).unwrap();
+        }
+        assert!(stderr.finish(LONG));
+        let all: Vec<u8> = told.try_iter().flatten().collect();
+        let text = String::from_utf8(all).unwrap();
+        let (lost, kept): (Vec<&str>, Vec<&str>) = text.lines().partition(|l| l.contains("lost"));
+        for (number, kept) in kept.iter().enumerate() {
+            assert_eq!(kept.trim(), number.to_string());
+        }
+        let [lost] = lost[..] else {
+            panic!("{lost:?}");
+        };
+        let count: usize = lost.split(' ').nth(2).unwrap().parse().unwrap();
+        assert_eq!(count + kept.len(), most + 1000, "{lost}");
+        assert!(text.ends_with("took no more\n"));
+    }
+
+    #[test]
+    fn the_end_waits_for_an_output_that_goes_on_and_not_for_one_that_stands() {
+        let (output, permit, told) = gate();
+        let mut stderr = Stderr::start(output).unwrap();
+        stderr.write_all(b"first\n").unwrap();
+        let writer = thread::spawn({
+            let stderr = stderr.clone();
+            move || stderr.finish(LONG)
+        });
+        permit.send(()).unwrap();
+        assert!(writer.join().unwrap());
+        assert_eq!(told.recv().unwrap(), b"first\n");
+
+        let (output, _permit, _told) = gate();
+        let mut stderr = Stderr::start(output).unwrap();
+        stderr.write_all(b"never\n").unwrap();
+        assert!(!stderr.finish(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn an_output_that_is_gone_does_not_keep_the_end_waiting() {
+        let (output, permit, _told) = gate();
+        drop(permit);
+        let mut stderr = Stderr::start(output).unwrap();
+        stderr.write_all(b"nobody reads this\n").unwrap();
+        assert!(stderr.finish(LONG));
+    }
+}
