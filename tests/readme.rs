@@ -5,10 +5,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGES: [&str; 4] = [
+const PAGES: [&str; 5] = [
     "README.md",
     "docs/ARCHITECTURE.md",
     "docs/EMBEDDING.md",
+    "docs/LOAD.md",
     "docs/PITFALLS.md",
 ];
 
@@ -40,13 +41,13 @@ fn blocks(page: &str) -> Vec<(&str, Vec<&str>)> {
 }
 
 #[test]
-fn the_first_two_commands_serve_and_test() {
+fn the_first_two_commands_load_and_test() {
     let page = read("README.md");
     let shell: Vec<_> = blocks(&page)
         .into_iter()
         .filter(|(language, _)| *language == "sh")
         .collect();
-    assert_eq!(shell[0].1, ["cargo run --release -- serve"]);
+    assert_eq!(shell[0].1, ["cargo run --release -- load"]);
     assert_eq!(shell[1].1, ["cargo test"]);
 }
 
@@ -150,15 +151,27 @@ mod program {
             .unwrap()
     }
 
+    /// The words of a text that look like options.
+    fn options(text: &str) -> impl Iterator<Item = &str> {
+        text.split([' ', '`', '\n'])
+            .map(|word| word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()))
+            .filter(|word| word.starts_with("--"))
+    }
+
+    /// Whether a help lists an option: alone, or with what it takes behind it.
+    fn lists(help: &str, option: &str) -> bool {
+        help.split([' ', '\n', ','])
+            .any(|word| word.trim_end_matches("...") == option)
+    }
+
+    fn help(command: &str) -> String {
+        String::from_utf8(oread(&[command, "--help"]).stdout).unwrap()
+    }
+
     #[test]
     fn every_option_exists() {
         let page = read("README.md");
-        let help = |command| String::from_utf8(oread(&[command, "--help"]).stdout).unwrap();
-        let helps = help("serve") + &help("connect");
-        let options = page
-            .split([' ', '`', '\n'])
-            .map(|word| word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()))
-            .filter(|word| word.starts_with("--"));
+        let helps = ["serve", "connect", "load", "doctor"].map(help).concat();
         // Those of cargo.
         let others = [
             "--release",
@@ -168,14 +181,61 @@ mod program {
             "--open",
             "--cfg",
         ];
-        for option in options {
-            // As the help lists them: alone, or with what they take behind them.
-            let listed = helps
-                .split([' ', '\n', ','])
-                .any(|word| word.trim_end_matches("...") == option);
+        for option in options(&page) {
             assert!(
-                listed || others.contains(&option),
+                lists(&helps, option) || others.contains(&option),
                 "the README names {option}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_command_of_the_load_page_has_the_options_that_it_uses() {
+        let page = read("docs/LOAD.md");
+        let mut commands = 0;
+        for line in page
+            .lines()
+            .filter_map(|line| line.strip_prefix("$ oread "))
+        {
+            let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+            let help = help(command);
+            for option in options(rest.split('|').next().unwrap()) {
+                assert!(lists(&help, option), "oread {line}: no {option}");
+            }
+            commands += 1;
+        }
+        assert!(commands >= 20, "{commands} commands are shown");
+    }
+
+    /// Every field of an object and of the objects in it; not those that are named by what they count.
+    fn fields(value: &serde_json::Value, into: &mut Vec<String>) {
+        if let Some(object) = value.as_object() {
+            for (name, inner) in object {
+                into.push(name.clone());
+                if name != "errors" {
+                    fields(inner, into);
+                }
+            }
+        }
+        for inner in value.as_array().into_iter().flatten() {
+            fields(inner, into);
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_json_report_is_described() {
+        let page = read("docs/LOAD.md");
+        let reference = page.split("## The JSON report").nth(1).unwrap();
+        let run = ["load", "-n", "10", "-c", "2", "-q", "--slo", "p99<1h"];
+        let output = oread(&[&run[..], &["--json", "-"]].concat());
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let mut named = Vec::new();
+        fields(&report, &mut named);
+        assert!(named.len() > 80, "{named:?}");
+        for name in named {
+            assert!(
+                reference.contains(&format!("`{name}`")),
+                "{name} is not described"
             );
         }
     }
