@@ -151,11 +151,11 @@ impl Dialer {
 impl Generator {
     /// Makes the dials that are due, within the bounds of a turn.
     pub(super) fn dial_due(&mut self, context: &mut Context<u32>) {
+        self.dialer.more = false;
         if self.dialer.left == 0 && self.dialer.owed == 0 {
             return;
         }
         let replaces = self.is_sending();
-        self.dialer.more = false;
         for made in 0.. {
             let now = self.epoch.now();
             if made == MOST_A_TURN {

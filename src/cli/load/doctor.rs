@@ -10,6 +10,7 @@ use super::target::{Resolved, Transport};
 use super::{args, values};
 use crate::cli::events;
 use crate::cli::failure::Failure;
+use crate::cli::units::Count;
 
 /// What a load's messages have when nothing is said.
 const MESSAGE: u32 = 64;
@@ -73,7 +74,11 @@ fn as_table(wish: &Wish<'_>, found: &Preflight) -> String {
         .collect();
     text.push('\n');
     if short.is_empty() {
-        let _ = writeln!(text, "{} connections can be reached", wish.connections);
+        let _ = writeln!(
+            text,
+            "{} connections can be reached",
+            Count(wish.connections.get().into())
+        );
     }
     for check in short {
         let _ = writeln!(text, "{}: {}", check.name, check.mend);

@@ -5,11 +5,11 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
 use super::outcome::Outcome;
+use super::report::short;
 use super::tally::nanos;
 use super::values::{large_count, per_second};
 use crate::cli::units::duration;
@@ -124,7 +124,7 @@ impl Figure {
                 })
             }
             Figure::ErrorShare => {
-                let tries = outcome.messages_sent() + tally.connections.dialed;
+                let tries = tally.messages.sent + tally.connections.dialed;
                 (tries > 0).then(|| errors as f64 / tries as f64)
             }
             Figure::Errors => Some(errors as f64),
@@ -139,9 +139,7 @@ impl Figure {
 
     fn show(self, value: f64) -> String {
         match self {
-            Figure::Latency(..) => {
-                format!("{:?}", Duration::from_nanos(value.round() as u64))
-            }
+            Figure::Latency(..) => short(value.round() as u64),
             Figure::ErrorShare | Figure::LostShare => format!("{:.3}%", value * 100.0),
             Figure::Errors | Figure::Connections => format!("{value:.0}"),
             Figure::Rate => format!("{value:.1}/s"),

@@ -32,6 +32,7 @@ const NOT_REACHABLE: u8 = 4;
 /// # Errors
 /// What kept it from starting.
 pub(super) fn run(plan: &Load) -> Result<u8, Failure> {
+    report::check_files(plan)?;
     let signals = Signals::install()?;
     let own = match plan.targets.is_empty() {
         true => Some(Own::start()?),

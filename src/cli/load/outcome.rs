@@ -37,19 +37,9 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Messages sent in the measured time, datagrams among them.
-    pub(crate) fn messages_sent(&self) -> u64 {
-        self.tally.messages.sent + self.tally.datagrams.sent
-    }
-
-    /// Messages answered in the measured time, datagrams among them.
-    pub(crate) fn messages_echoed(&self) -> u64 {
-        self.tally.messages.echoed + self.tally.datagrams.received
-    }
-
-    /// Messages answered a second of the measured time; `None` where nothing was measured.
+    /// Messages answered a second of the measured time, datagrams among them; `None` where nothing was measured.
     pub(crate) fn rate_reached(&self) -> Option<f64> {
         let seconds = self.measured.as_secs_f64();
-        (seconds > 0.0).then(|| self.messages_echoed() as f64 / seconds)
+        (seconds > 0.0).then(|| self.tally.messages.echoed as f64 / seconds)
     }
 }

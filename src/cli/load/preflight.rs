@@ -114,8 +114,7 @@ pub(crate) fn check(plan: &Load, targets: &[Resolved]) -> Result<Preflight, Fail
 pub(crate) fn examine(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, Failure> {
     let connections = u64::from(wish.connections.get());
     let ports = machine.ports_a_pair();
-    // Connections are dealt out to the targets in turn.
-    let a_target = connections.div_ceil(wish.targets.len().max(1) as u64);
+    let a_target = a_target(wish, connections);
     let sources: Vec<Vec<IpAddr>> = wish
         .targets
         .iter()
@@ -131,7 +130,7 @@ pub(crate) fn examine(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, F
         bytes: false,
         mend: format!("`sysctl -w fs.file-max={}`", round_up(ends * 2)),
     });
-    checks.push(local_ports(wish, &sources, a_target, ports));
+    checks.push(local_ports(&sources, a_target, ports));
     if tcp && wish.own_server {
         checks.push(backlog(machine));
     }
@@ -168,6 +167,19 @@ pub(crate) fn examine(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, F
     Ok(Preflight { checks, sources })
 }
 
+/// How many connections one address and port is to have. They are dealt out to the targets in turn, and a target that is
+/// given twice has twice as many.
+fn a_target(wish: &Wish<'_>, connections: u64) -> u64 {
+    let distinct: HashSet<SocketAddr> = wish.targets.iter().map(|t| t.address).collect();
+    let most = distinct.iter().map(|address| {
+        wish.targets
+            .iter()
+            .filter(|t| t.address == *address)
+            .count()
+    });
+    connections.div_ceil(wish.targets.len().max(1) as u64) * most.max().unwrap_or(1) as u64
+}
+
 /// How many ends of connections are on this machine: both, for a target on it.
 fn ends(wish: &Wish<'_>, connections: u64) -> u64 {
     let here = |target: &Resolved| target.address.ip().to_canonical().is_loopback();
@@ -193,10 +205,7 @@ fn descriptors(wish: &Wish<'_>, machine: &Machine, connections: u64) -> Check {
 }
 
 /// The ports of the target that has the fewest.
-fn local_ports(wish: &Wish<'_>, sources: &[Vec<IpAddr>], a_target: u64, ports: u64) -> Check {
-    // Two targets at one address and port share their ports.
-    let distinct: HashSet<SocketAddr> = wish.targets.iter().map(|t| t.address).collect();
-    let each = a_target * (wish.targets.len() / distinct.len().max(1)).max(1) as u64;
+fn local_ports(sources: &[Vec<IpAddr>], each: u64, ports: u64) -> Check {
     let fewest = sources.iter().map(|s| s.len().max(1) as u64 * ports).min();
     let addresses = each.div_ceil(ports.max(1));
     Check {
@@ -240,9 +249,9 @@ fn tcp_buffers(wish: &Wish<'_>, machine: &Machine, ends: u64) -> Check {
     }
 }
 
-/// The next number that is one digit and zeros: what one would type.
+/// The next number that is two digits and zeros: what one would type.
 fn round_up(number: u64) -> u64 {
-    let unit = 10_u64.pow(number.max(1).ilog10());
+    let unit = 10_u64.pow(number.max(1).ilog10().saturating_sub(1));
     number.div_ceil(unit) * unit
 }
 
@@ -297,7 +306,7 @@ mod tests {
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].starts_with("file descriptors: 20,0"), "{lines:?}");
         assert!(
-            lines[0].contains("20,000 here; `ulimit -Hn 30000"),
+            lines[0].contains("20,000 here; `ulimit -Hn 21000"),
             "{lines:?}"
         );
     }

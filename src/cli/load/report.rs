@@ -20,6 +20,7 @@ use std::fs;
 use std::path::Path;
 
 use super::outcome::Outcome;
+use super::plan::Load;
 use crate::cli::events;
 use crate::cli::failure::{Failure, Reason};
 
@@ -52,14 +53,29 @@ pub(crate) fn report(outcome: &Outcome) -> Result<u8, Failure> {
     Ok(judgement.exit_code)
 }
 
+/// Finds out before a run whether its files can be written: afterwards it would be lost. An old one stays as it is until then.
+///
+/// # Errors
+/// Exit code 1: one can't.
+pub(crate) fn check_files(plan: &Load) -> Result<(), Failure> {
+    let json = plan.json.as_deref().filter(|_| !plan.json_to_stdout());
+    for path in [json, plan.hdr.as_deref()].into_iter().flatten() {
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|error| unwritable(path, &error))?;
+    }
+    Ok(())
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::runtime(format!("can't write {}: {}", path.display(), Reason(error)))
+        .hint("choose another place for it")
+}
+
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    fs::write(path, bytes).map_err(|error| {
-        Failure::runtime(format!(
-            "can't write {}: {}",
-            path.display(),
-            Reason(&error)
-        ))
-    })
+    fs::write(path, bytes).map_err(|error| unwritable(path, &error))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::cli::load::gate::{Verdict, percentile};
 use crate::cli::load::outcome::{Ending, Outcome};
 use crate::cli::load::plan::Traffic;
+use crate::cli::load::report::short;
 
 /// A thread that is busy for more of the time than this has no time left to be on time.
 const BUSY: f64 = 0.95;
@@ -80,14 +81,16 @@ fn bottleneck(outcome: &Outcome, busy: &[f64]) -> Vec<String> {
             BUSY * 100.0
         ));
     }
+    // A server that reads no more makes messages late too, but then those on their way wait for it even longer.
+    let server = percentile(&outcome.tally.latency.service, 99.0);
     if let Traffic::Open(_) = outcome.plan.traffic
         && let Some(late) = percentile(&outcome.tally.pacing.error, 99.0)
         && late > LATE_NS
-        && full > 0
+        && server.is_some_and(|server| late > server)
     {
         reasons.push(format!(
-            "1% of the messages were sent {:.1} ms late or more",
-            late as f64 / 1e6
+            "1% of the messages were sent {} late or more: it did not get a processor in time",
+            short(late)
         ));
     }
     reasons

@@ -89,6 +89,13 @@ fn headline(text: &mut String, outcome: &Outcome) {
             missing(outcome)
         );
     }
+    if c.lost > 0 && c.peak_confirmed >= c.asked {
+        let _ = writeln!(
+            text,
+            "LOST {} connections that the load had not ended: see the errors",
+            Count(c.lost)
+        );
+    }
     match &outcome.ending {
         Ending::Done => {}
         Ending::Interrupted(_) => text.push_str("interrupted: these are the figures until then\n"),
@@ -191,7 +198,7 @@ fn traffic(text: &mut String, outcome: &Outcome) {
                 text,
                 "",
                 &format!(
-                    "{} over the message timeout, {} lost with their connection, {} due and never sent",
+                    "{} over the message timeout, {} lost, {} due and never sent",
                     Count(m.timed_out),
                     Count(m.lost),
                     Count(m.unsent)
