@@ -1,8 +1,8 @@
 //! A reactor inside somebody else's loop, three ways; and somebody else's source inside a reactor.
 //!
 //! Run it with `cargo run --example nested -- tokio 127.0.0.1:7777`, or `mio`, `calloop`, `foreign`; talk to it with
-//! `nc 127.0.0.1 7777`. It echoes, greets newcomers by a timer, tells everybody what comes on its standard input, and
-//! drains at the end of that.
+//! `nc 127.0.0.1 7777`. It echoes, greets newcomers by a timer, tells everybody what comes on its standard input (who reads
+//! too slowly misses some of that), and drains and ends at the end of that input.
 //!
 //! To nest a reactor takes three things, the same in every loop:
 //!
