@@ -108,15 +108,23 @@ fn tell_everybody(context: &mut Context<()>, words: &[u8]) {
 /// reactor's descriptor wakes the loop around it.
 fn post_input(handle: &Handle<Vec<u8>>) {
     let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = io::stdin().read(&mut buffer) {
-        let mut words = buffer[..count].to_vec();
+    loop {
+        let mut words = match io::stdin().read(&mut buffer) {
+            Ok(count @ 1..) => buffer[..count].to_vec(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Ok(0) | Err(_) => return handle.drain(DRAIN),
+        };
         // A full mailbox gives the message back, to be tried again.
-        while let Err(SendError::Full(back)) = handle.send(words) {
-            words = back;
+        loop {
+            match handle.send(words) {
+                Ok(()) => break,
+                Err(SendError::Full(back)) => words = back,
+                // The reactor has ended: nobody is left to be told.
+                Err(SendError::Gone(_)) => return,
+            }
             thread::sleep(Duration::from_millis(1));
         }
     }
-    handle.drain(DRAIN);
 }
 
 #[cfg(not(mio_unsupported_force_poll_poll))]

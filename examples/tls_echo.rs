@@ -64,14 +64,15 @@ impl Caller {
         let all = data.len();
         while !data.is_empty() && output.pressure() == Pressure::Low {
             self.tls.read_tls(&mut data).map_err(full)?;
-            let state = self.tls.process_new_packets()?;
+            let state = self.tls.process_new_packets();
             self.send(output);
+            // What came whole before an error is answered like the rest.
             while let Ok(count @ 1..) = self.tls.reader().read(plain) {
                 let mut writer = self.tls.writer();
                 writer.write_all(&plain[..count]).map_err(full)?;
                 self.send(output);
             }
-            if state.peer_has_closed() {
+            if state?.peer_has_closed() {
                 return Ok(None);
             }
         }
