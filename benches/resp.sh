@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # examples/resp.rs beside the real redis-server: requests a second, and what each costs the server.
 #
-#   benches/resp.sh [ROUNDS]          rates and processor time; 5 rounds take two minutes on a machine that is free
+#   benches/resp.sh [ROUNDS]          rates and processor time; the 15 rounds of the default take two minutes
 #   benches/resp.sh instructions      user-space instructions a request
 #
 # Rates: both servers run on core 0, and redis-benchmark on core 1, one run after the other. The servers alternate within a
@@ -16,12 +16,13 @@
 set -Eeuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-MODE=${1:-5}
+MODE=${1:-15}
 CLIENTS=50
 KEYS=100000
-# Requests of a run, with `-P 1` and with `-P 16`: about a second each.
-REQUESTS_1=80000
-REQUESTS_16=800000
+# Requests of a run, with `-P 1` and with `-P 16`: half a second each. Many short runs side by side tell more than
+# a few long ones on a machine that does other things as well.
+REQUESTS_1=40000
+REQUESTS_16=600000
 # N of the instructions.
 FEW=16000
 

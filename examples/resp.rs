@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::{env, io, mem, net::SocketAddr, process::ExitCode};
+use std::{env, io, mem, net::SocketAddr, process::ExitCode, time::Duration};
 
 use oread::{
     Accepted, CloseReason, Connection, Context, Handler, Limits, ListenOptions, Pressure, Reactor,
@@ -299,6 +299,8 @@ fn main() -> ExitCode {
 fn serve(listen: SocketAddr, limit: usize) -> io::Result<()> {
     let mut reactor = Reactor::with_limits(Limits {
         max_input: MAX_COMMAND,
+        // Clients on this machine pay for waking us: better to look again for a moment before we sleep.
+        spin: Duration::from_micros(20),
         ..Limits::default()
     })?;
     let listener = reactor.context().listen(&ListenOptions::new(listen))?;

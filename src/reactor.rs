@@ -2,7 +2,7 @@
 //!
 //! One turn, in order:
 //! 1. connections that were written to from outside are flushed;
-//! 2. the poll waits, no longer than the next deadline, and not at all while there is queued work;
+//! 2. the poll waits, no longer than the next deadline, and not at all while there is queued work (`reactor/wait.rs`);
 //! 3. the time is read;
 //! 4. each event goes to its connection, listener, socket or source (`reactor/dispatch.rs`);
 //! 5. whoever used up its budget in an earlier turn goes on;
@@ -16,6 +16,7 @@ mod finish;
 mod receive;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::fmt;
 use std::io;
@@ -179,7 +180,11 @@ impl<H: Handler> Reactor<H> {
             self.flush_dirty(handler);
         }
         let timeout = shorter(timeout, self.until_next());
-        self.context.poll.wait(&mut self.events, timeout)?;
+        if self.context.shared.limits.spin.is_zero() {
+            self.context.poll.wait(&mut self.events, timeout)?;
+        } else {
+            self.spin(timeout)?;
+        }
         self.context.update_clock();
         self.full_batch = self.events.is_full();
         let earlier = self.context.ready.len();

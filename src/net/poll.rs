@@ -220,6 +220,11 @@ impl Events {
         self.0.iter().count() >= self.0.capacity()
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The events, each once.
     #[inline]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Event<'_>> {
