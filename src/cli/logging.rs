@@ -9,7 +9,6 @@ use env_logger::{Builder, Env, Target, WriteStyle};
 use log::{Level, LevelFilter};
 
 use super::check::Verbosity;
-use super::failure::Failure;
 use super::stderr::Stderr;
 
 /// Who reads the log.
@@ -26,11 +25,8 @@ pub(crate) enum Audience {
 /// either way.
 ///
 /// What it gives is the end of the log's way, to be waited for at the program's end.
-///
-/// # Errors
-/// As [`Stderr::start`].
-pub(crate) fn init(verbosity: Verbosity, audience: Audience) -> Result<Stderr, Failure> {
-    let stderr = Stderr::start(io::stderr())?;
+pub(crate) fn init(verbosity: Verbosity, audience: Audience) -> Stderr {
+    let stderr = Stderr::start(io::stderr());
     let mut builder = Builder::new();
     builder.format(move |line, record| {
         if audience == Audience::Talker {
@@ -63,7 +59,7 @@ pub(crate) fn init(verbosity: Verbosity, audience: Audience) -> Result<Stderr, F
     builder.write_style(style());
     // It fails only when there is a logger already, and one is enough.
     let _ = builder.try_init();
-    Ok(stderr)
+    stderr
 }
 
 /// Whether there are colours: as `RUST_LOG_STYLE` says, and else as standard error and `NO_COLOR` and its kin do.

@@ -87,7 +87,7 @@ fn logged(
     audience: Audience,
     run: impl FnOnce() -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
-    let stderr = logging::init(verbosity, audience)?;
+    let stderr = logging::init(verbosity, audience);
     let result = run();
     if stderr.finish(PATIENCE) {
         result

@@ -1,6 +1,11 @@
 //! Standard error, written by a thread of its own: one that is blocked (a full pipe, a stopped terminal) must not
 //! stall the loop, which logs from its callbacks.
+//!
+//! The thread starts with the first line. A process that has ever had a second thread pays for it in each system call that
+//! glibc makes a cancellation point (some 60 instructions for a `send` and a `recv` each): a server that has nothing to say
+//! echoes at two thirds of the cost.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,7 +13,6 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::events;
-use super::failure::Failure;
 
 /// Bytes that may wait to be written; lines beyond them are lost, and counted. Room for what a busy server says
 /// with `-vv` while the thread waits a tenth of a second for its turn.
@@ -18,9 +22,11 @@ const WAITING: usize = 4 << 20;
 const CHUNK: usize = 4 << 10;
 
 /// What the loop's side and the thread share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
+    /// What the thread is to write to, until it has started.
+    output: Mutex<Option<Box<dyn Write + Send>>>,
     /// Lines came, or no more will.
     came: Condvar,
     /// Some were written.
@@ -37,11 +43,26 @@ struct Queue {
     closed: bool,
     /// Chunks written so far.
     chunks: u64,
-    /// The thread has ended.
+    /// There is a thread.
+    started: bool,
+    /// It has ended.
     done: bool,
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Shared {
+    fn take_output(&self) -> Option<Box<dyn Write + Send>> {
+        let output = self.output.lock();
+        output.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // A queue is whole at any time.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -53,22 +74,49 @@ impl Shared {
 pub(crate) struct Stderr(Arc<Shared>);
 
 impl Stderr {
-    /// Starts the thread, which writes to `output`.
-    ///
-    /// # Errors
-    /// Exit code 1: no thread can be started.
-    pub(crate) fn start(output: impl Write + Send + 'static) -> Result<Stderr, Failure> {
-        let shared = Arc::new(Shared::default());
-        let its = Arc::clone(&shared);
-        let builder = thread::Builder::new().name("standard error".to_owned());
-        let started = builder.spawn(move || write_lines(&its, output));
-        started.map_err(|error| Failure::no_thread(&error))?;
-        Ok(Stderr(shared))
+    /// What is put here is written to `output`.
+    pub(crate) fn start(output: impl Write + Send + 'static) -> Stderr {
+        Stderr(Arc::new(Shared {
+            output: Mutex::new(Some(Box::new(output))),
+            ..Shared::default()
+        }))
+    }
+
+    /// Starts the thread, if it isn't there. Where none can be started, what waits is written here and now: slow, not lost.
+    fn start_thread(&self) {
+        if !mem::replace(&mut self.0.lock().started, true) {
+            let its = Arc::clone(&self.0);
+            let builder = thread::Builder::new().name("standard error".to_owned());
+            let started = builder.spawn(move || {
+                if let Some(output) = its.take_output() {
+                    write_lines(&its, output);
+                }
+            });
+            if started.is_err() {
+                self.write_here();
+            }
+        }
+    }
+
+    fn write_here(&self) {
+        let mut queue = self.0.lock();
+        let lines = mem::take(&mut queue.lines);
+        // The next line tries again.
+        queue.started = false;
+        drop(queue);
+        let output = self.0.output.lock();
+        if let Some(output) = output.unwrap_or_else(PoisonError::into_inner).as_mut() {
+            // With standard error gone there is nobody to tell.
+            let _ = events::write_all(output, &lines);
+        }
     }
 
     /// Waits until all lines are written; false when nothing was for as long as `patience`.
     pub(crate) fn finish(&self, patience: Duration) -> bool {
         let mut queue = self.0.lock();
+        if !queue.started {
+            return true;
+        }
         queue.closed = true;
         self.0.came.notify_all();
         while !queue.done {
@@ -95,8 +143,13 @@ impl Write for Stderr {
         } else {
             queue.lines.extend_from_slice(line);
         }
+        let started = queue.started;
         drop(queue);
-        self.0.came.notify_one();
+        if started {
+            self.0.came.notify_one();
+        } else {
+            self.start_thread();
+        }
         Ok(line.len())
     }
 
@@ -173,7 +226,7 @@ mod tests {
     #[test]
     fn lines_for_which_there_is_no_room_are_counted_and_told_in_their_place() {
         let (output, permit, told) = gate();
-        let mut stderr = Stderr::start(output).unwrap();
+        let mut stderr = Stderr::start(output);
         let line = |number: usize| format!("{number:1023}\n");
         let most = 2 * WAITING / 1024;
         for number in 0..most + 1000 {
@@ -200,7 +253,7 @@ mod tests {
     #[test]
     fn the_end_waits_for_an_output_that_goes_on_and_not_for_one_that_stands() {
         let (output, permit, told) = gate();
-        let mut stderr = Stderr::start(output).unwrap();
+        let mut stderr = Stderr::start(output);
         stderr.write_all(b"first\n").unwrap();
         let writer = thread::spawn({
             let stderr = stderr.clone();
@@ -211,7 +264,7 @@ mod tests {
         assert_eq!(told.recv().unwrap(), b"first\n");
 
         let (output, _permit, _told) = gate();
-        let mut stderr = Stderr::start(output).unwrap();
+        let mut stderr = Stderr::start(output);
         stderr.write_all(b"never\n").unwrap();
         assert!(!stderr.finish(Duration::from_millis(1)));
     }
@@ -220,7 +273,7 @@ mod tests {
     fn an_output_that_is_gone_does_not_keep_the_end_waiting() {
         let (output, permit, _told) = gate();
         drop(permit);
-        let mut stderr = Stderr::start(output).unwrap();
+        let mut stderr = Stderr::start(output);
         stderr.write_all(b"nobody reads this\n").unwrap();
         assert!(stderr.finish(LONG));
     }
