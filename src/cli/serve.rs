@@ -61,8 +61,13 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
         .sum();
     let plan = Plan::new(serve, Descriptors::raise()?, sockets)?;
     let (mut units, sockets) = bind::open(serve, &plan, &bindings)?;
-    let printer = Printer::start()?;
-    report_stats(serve, report, started, &printer, &mut units);
+    // Without counters to print its thread is wanted for the summary alone: see `stderr` for what an early one would cost.
+    let mut printer = None;
+    if let Some(every) = serve.stats {
+        let early = Printer::start()?;
+        report_stats(every, report, started, &early, &mut units);
+        printer = Some(early);
+    }
 
     let mut units = units.into_iter();
     let Some(mut first) = units.next() else {
@@ -91,6 +96,7 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
     let left = ended.drained_by.map_or(Duration::ZERO, |deadline| {
         deadline.saturating_duration_since(Instant::now())
     });
+    let printer = printer.map_or_else(Printer::start, Ok)?;
     let told = printer.finish(summary, left.max(SUMMARY));
     match ended.lost {
         None => told,
@@ -98,18 +104,14 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
     }
 }
 
-/// Has the counters told, if that was asked for: each reactor puts its own on a board, and the first
-/// one has the sum printed.
+/// Has the counters told: each reactor puts its own on a board, and the first one has the sum printed.
 fn report_stats(
-    serve: &Serve,
+    every: Duration,
     report: Report,
     started: Instant,
     printer: &Printer,
     units: &mut [Unit],
 ) {
-    let Some(every) = serve.stats else {
-        return;
-    };
     let board = Arc::new(Board::new(units.len()));
     for (index, unit) in units.iter_mut().enumerate() {
         unit.server.stats = Some(Reporter {
