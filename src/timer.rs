@@ -234,7 +234,17 @@ impl Wheel {
     /// between. While something is armed, `now` must be told at least once in 2^31 ticks, which
     /// waking at [`next`](Wheel::next) does; a time before the last is ignored. A wheel that waits
     /// for nothing takes any time.
+    #[inline]
     pub(crate) fn advance(&mut self, arena: &mut impl Arena, now: Tick) {
+        if self.is_empty() {
+            self.now = now;
+        } else {
+            self.advance_armed(arena, now);
+        }
+    }
+
+    #[inline(never)]
+    fn advance_armed(&mut self, arena: &mut impl Arena, now: Tick) {
         if !self.in_round {
             self.splice(arena, SOON);
         }

@@ -44,12 +44,12 @@ impl<S: Stream> Link<S> {
     /// none of it.
     #[inline]
     fn room(&self, shared: &Shared, size: usize) -> usize {
-        let kept = match &self.buffers {
-            None => 0,
-            Some(buffers) => buffers.input.len(),
-        };
-        size.min(shared.limits.max_input.saturating_sub(kept))
-            .max(1)
+        let most = shared.limits.max_input;
+        match &self.buffers {
+            // Never 0: `Limits::sound` sees to that.
+            None => size.min(most),
+            Some(buffers) => size.min(most.saturating_sub(buffers.input.len())).max(1),
+        }
     }
 
     /// New bytes: alone they are lent from the read buffer, behind kept ones they are added to those.
