@@ -323,8 +323,12 @@ fn inside_a_network_of_their_own() {
         return;
     };
     let program = |name: &str| Command::new(format!("{folder}/{name}"));
+    our_client_talks_to_their_servers(program);
+    their_clients_talk_to_our_server(program);
+    println!("8 conversations");
+}
 
-    // Their servers and our client.
+fn our_client_talks_to_their_servers(program: impl Fn(&str) -> Command) {
     let server = Client::run(program("echo-server"));
     wait_for_port("tcp", 9999);
     let mut client = Client::start("127.0.0.1:9999", &[]);
@@ -363,8 +367,9 @@ fn inside_a_network_of_their_own() {
     assert!(answer.starts_with(b"hello\0") && answer.ends_with(b"\0\n"));
     assert_eq!(client.finish().0, Some(0));
     drop(server);
+}
 
-    // Our server and their clients.
+fn their_clients_talk_to_our_server(program: impl Fn(&str) -> Command) {
     let server = Server::start_at("127.0.0.1:9999", &["--tcp"]);
     let mut client = Client::run(program("echo-client"));
     for line in ["hello", "world"] {
@@ -405,7 +410,6 @@ fn inside_a_network_of_their_own() {
     );
     drop(client);
     assert_eq!(server.stop().count("datagrams_out"), 1);
-    println!("8 conversations");
 }
 
 /// Waits until somebody has bound this port, by the system's tables (proc_net_tcp): those servers say

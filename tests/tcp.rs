@@ -219,9 +219,8 @@ type Way = (
     CloseReason,
 );
 
-#[test]
-fn on_close_comes_exactly_once_and_with_the_reason_whatever_ends_a_connection() {
-    let ways: [Way; 10] = [
+fn ways() -> [Way; 10] {
+    [
         (|_| {}, drop, CloseReason::Finished),
         (|_| {}, reset, CloseReason::Reset),
         (|c| c.finish(), drop, CloseReason::Finished),
@@ -265,8 +264,12 @@ fn on_close_comes_exactly_once_and_with_the_reason_whatever_ends_a_connection() 
             std::mem::forget,
             CloseReason::Cut,
         ),
-    ];
-    for (number, (act, then, reason)) in ways.into_iter().enumerate() {
+    ]
+}
+
+#[test]
+fn on_close_comes_exactly_once_and_with_the_reason_whatever_ends_a_connection() {
+    for (number, (act, then, reason)) in ways().into_iter().enumerate() {
         // Where the drain is to cut, the peer's end must not be given up before.
         let cuts = reason == CloseReason::Cut;
         let linger = if cuts { 60_000 } else { 100 };

@@ -40,14 +40,22 @@ pub(crate) fn size_under_4gib(text: &str) -> Result<NonZeroU32, String> {
 /// # Errors
 /// Words on what is wrong: no count, 0, or 2^32 and more.
 pub(crate) fn count(text: &str) -> Result<NonZeroU32, String> {
+    let count = large_count(text)?;
+    NonZeroU32::try_from(count).map_err(|_| "must be less than 4,294,967,296".to_owned())
+}
+
+/// A count that may pass 2^32: messages of a whole run.
+///
+/// # Errors
+/// Words on what is wrong: no count, 0, or 2^64 and more.
+pub(crate) fn large_count(text: &str) -> Result<NonZeroU64, String> {
     let parser = Config::new().with_byte_suffix(ByteSuffix::Deny);
     let count = parser.parse_size(text).map_err(|error| match error {
         parse_size::Error::PosOverflow => "too large".to_owned(),
         _ => "not a count; write a whole number, as in 500, 10k (ten thousand) or 1m (a million)"
             .to_owned(),
     })?;
-    let count = u32::try_from(count).map_err(|_| "must be less than 4,294,967,296".to_owned())?;
-    NonZeroU32::new(count).ok_or_else(|| "must be at least 1".to_owned())
+    NonZeroU64::new(count).ok_or_else(|| "must be at least 1".to_owned())
 }
 
 /// A duration that may be 0: `250ms`, `5s`, `1m 30s`.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::gate::Gate;
 use super::sources::SourceRange;
 use super::target::Target;
-use super::values::{SizeRange, VerifyMode, large_count, per_second};
+use super::values::{SizeRange, VerifyMode, per_second};
 use crate::cli::args::{UNITS, Verbosity};
 use crate::cli::framing::Framing;
-use crate::cli::units::{count, duration, duration_or_zero};
+use crate::cli::units::{count, duration, duration_or_zero, large_count};
 
 const LOAD_NOTES: &str = "\
 Exit codes: 0 all is well, 1 something failed while it ran, 2 it was asked for in a wrong way,

@@ -11,8 +11,8 @@ use hdrhistogram::Histogram;
 use super::outcome::Outcome;
 use super::report::short;
 use super::tally::nanos;
-use super::values::{large_count, per_second};
-use crate::cli::units::duration;
+use super::values::per_second;
+use crate::cli::units::{duration, large_count};
 
 /// One gate.
 #[derive(Clone, Debug, PartialEq)]

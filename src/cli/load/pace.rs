@@ -264,8 +264,10 @@ mod tests {
     }
 
     /// Counts the events of a ticker.
+    #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
     struct Woken(Option<Ticker>, u32);
 
+    #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
     impl oread::Handler for Woken {
         type Session = ();
         type Message = ();

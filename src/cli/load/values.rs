@@ -1,10 +1,8 @@
 //! Values that only a load has: rates, ranges of sizes, what is verified.
 
 use std::fmt;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 use std::str::FromStr;
-
-use parse_size::{ByteSuffix, Config};
 
 use crate::cli::units::{count, size_under_4gib};
 
@@ -18,20 +16,6 @@ pub(crate) const MAX_MESSAGE: u32 = 1 << 20;
 /// As [`count`].
 pub(crate) fn per_second(text: &str) -> Result<NonZeroU32, String> {
     count(text.strip_suffix("/s").unwrap_or(text))
-}
-
-/// A count that may pass 2^32: messages of a whole run.
-///
-/// # Errors
-/// Words on what is wrong: no count, 0, or 2^64 and more.
-pub(crate) fn large_count(text: &str) -> Result<NonZeroU64, String> {
-    let parser = Config::new().with_byte_suffix(ByteSuffix::Deny);
-    let count = parser.parse_size(text).map_err(|error| match error {
-        parse_size::Error::PosOverflow => "too large".to_owned(),
-        _ => "not a count; write a whole number, as in 500, 10k (ten thousand) or 1m (a million)"
-            .to_owned(),
-    })?;
-    NonZeroU64::new(count).ok_or_else(|| "must be at least 1".to_owned())
 }
 
 /// The sizes that messages have, in bytes; `least <= most <= MAX_MESSAGE`.
