@@ -298,6 +298,9 @@ impl<S> Context<S> {
 
     /// The tick at which the next deadline or timer may be due.
     pub(crate) fn next_tick(&self) -> Option<u32> {
+        if !self.has_timers() {
+            return None;
+        }
         let now = self.clock.tick();
         let ticks = [self.wheel.next(), self.timers.wheel().next()];
         ticks.into_iter().flatten().min_by_key(|tick| {

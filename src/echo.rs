@@ -275,8 +275,8 @@ impl Handler for Echo {
             return self.echo_frames(connection, data);
         }
         self.stats.frames_in += 1;
-        self.stats.frames_out += 1;
         connection.write(data);
+        self.stats.frames_out += 1;
         data.len()
     }
 

@@ -108,7 +108,7 @@ impl<S: Stream> Link<S> {
             flags: if phase == Phase::Open {
                 flag::OPENED
             } else {
-                flag::NOT_OPEN
+                flag::ENGAGED
             },
             reason: None,
             linger_left: 0,
@@ -119,10 +119,15 @@ impl<S: Stream> Link<S> {
     /// Changes the phase; nothing else does.
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        if phase == Phase::Open {
-            self.flags &= !flag::NOT_OPEN;
+        self.note_engaged();
+    }
+
+    /// Whoever changes the phase, or whether there are buffers, has the flag follow.
+    fn note_engaged(&mut self) {
+        if self.phase == Phase::Open && self.buffers.is_none() {
+            self.flags &= !flag::ENGAGED;
         } else {
-            self.flags |= flag::NOT_OPEN;
+            self.flags |= flag::ENGAGED;
         }
     }
 
@@ -173,7 +178,7 @@ impl<S: Stream> Link<S> {
     /// Whether the link is open, keeps nothing, and nothing but reading is to be done: as most are most of the time.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.flags & flag::ATTEND == 0 && self.buffers.is_none()
+        self.flags & flag::ATTEND == 0
     }
 
     /// Whether a read may give something.
@@ -321,7 +326,7 @@ impl<S: Stream> Link<S> {
     /// deadline but the idle one applies, and that one knows all there is to know.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.phase == Phase::Open && self.buffers.is_none() && self.flags & flag::MOVED == 0
+        self.flags & (flag::ENGAGED | flag::MOVED) == 0
     }
 
     /// Whether pending output came about or moved since the last call.
@@ -341,6 +346,7 @@ impl<S: Stream> Link<S> {
 
     /// The link's buffers, from the pool if it has none yet.
     fn buffers(&mut self, shared: &mut Shared) -> &mut Buffers {
+        self.flags |= flag::ENGAGED;
         self.buffers.get_or_insert_with(|| shared.pool.take())
     }
 
@@ -353,6 +359,7 @@ impl<S: Stream> Link<S> {
             && let Some(buffers) = self.buffers.take()
         {
             shared.pool.give_back(buffers);
+            self.note_engaged();
         }
     }
 }

@@ -24,8 +24,8 @@ pub(super) const DRAINING: u16 = 1 << 9;
 pub(super) const MOVED: u16 = 1 << 10;
 /// It was established, once.
 pub(super) const OPENED: u16 = 1 << 11;
-/// The phase is not Open: kept beside the phase, so that one test tells whether a link is quiet.
-pub(super) const NOT_OPEN: u16 = 1 << 12;
+/// The phase is not Open, or there are buffers: kept beside both, so that one test tells whether a link is quiet.
+pub(super) const ENGAGED: u16 = 1 << 12;
 /// Three bits of the owner's, see [`Tag`](super::Tag).
 pub(super) const QUEUED: u16 = 1 << 13;
 pub(super) const DIRTY: u16 = 1 << 14;
@@ -33,7 +33,7 @@ pub(super) const ENDED: u16 = 1 << 15;
 
 /// The flags that make a link more than quiet: something is to be done or heeded beside reading.
 pub(super) const ATTEND: u16 =
-    PAUSED | HIGH | PEER_EOF | FIN_WANTED | REDELIVER | WRITE_DEAD | DRAINING | NOT_OPEN | QUEUED;
+    PAUSED | HIGH | PEER_EOF | FIN_WANTED | REDELIVER | WRITE_DEAD | DRAINING | ENGAGED | QUEUED;
 
 /// Which of its owner's queues a link stands in. The bits are kept among the link's own, so that a slot needs no room for
 /// them.

@@ -45,11 +45,11 @@ impl<S: Stream> Link<S> {
     #[inline]
     fn room(&self, shared: &Shared, size: usize) -> usize {
         let most = shared.limits.max_input;
-        match &self.buffers {
-            // Never 0: `Limits::sound` sees to that.
-            None => size.min(most),
-            Some(buffers) => size.min(most.saturating_sub(buffers.input.len())).max(1),
+        // Never 0: `Limits::sound` sees to that.
+        if self.flags & flag::ENGAGED == 0 {
+            return size.min(most);
         }
+        size.min(most.saturating_sub(self.input_len())).max(1)
     }
 
     /// New bytes: alone they are lent from the read buffer, behind kept ones they are added to those.
@@ -71,18 +71,18 @@ impl<S: Stream> Link<S> {
     /// When `count` is more than there was: the handler is wrong about its own input.
     #[inline(always)]
     pub(crate) fn consumed(&mut self, shared: &mut Shared, bytes: &[u8], count: usize) {
-        if count > bytes.len() {
-            consumed_too_much(count, bytes.len());
-        }
         shared.stats.consumed += count as u64;
-        if count < bytes.len() {
-            self.keep_rest(shared, &bytes[count..]);
+        if count != bytes.len() {
+            self.keep_rest(shared, bytes, count);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn keep_rest(&mut self, shared: &mut Shared, rest: &[u8]) {
+    fn keep_rest(&mut self, shared: &mut Shared, bytes: &[u8], count: usize) {
+        let Some(rest) = bytes.get(count..) else {
+            consumed_too_much(count, bytes.len())
+        };
         if self.phase != Phase::Open {
             shared.stats.discarded += rest.len() as u64;
             return;

@@ -256,8 +256,7 @@ impl Event<'_> {
     pub(crate) fn is_plain_read(self) -> bool {
         let event = self.0;
         // "Write closed" alone is always an error or a hang-up, and those are asked for.
-        let more = event.is_read_closed() | event.is_error() | event.is_priority();
-        event.is_readable() & !more
+        event.is_readable() && !event.is_priority() && !event.is_error() && !event.is_read_closed()
     }
 
     /// mio's flags as ours.

@@ -61,6 +61,7 @@ impl<H: Handler> Reactor<H> {
         };
         let index = key.index as usize;
         let context = &mut self.context;
+        let scratch = &mut self.scratch[..];
         let Some(slot) = context.slots.get_mut(index) else {
             rarely();
             return Pass::None;
@@ -70,14 +71,14 @@ impl<H: Handler> Reactor<H> {
             return Pass::None;
         }
         slot.link.ready(Readiness::READABLE | Readiness::WRITABLE);
-        let Some(count) = slot.link.take_in(&mut context.shared, &mut self.scratch) else {
+        let Some(count) = slot.link.take_in(&mut context.shared, scratch) else {
             rarely();
             return Pass::Part(key.index);
         };
         slot.active = context.clock.tick();
         context.shared.begin_callback();
         context.current = key.index;
-        let data = &self.scratch[..count];
+        let data = &scratch[..count];
         let consumed = handler.on_data(&mut Connection::new(context, key.index), data);
         context.current = NOBODY;
         let Some(slot) = context.slots.get_mut(index) else {
