@@ -1,6 +1,9 @@
 //! Arguments as checked: what is meant, with defaults filled in and nothing in it that does not go
 //! together.
 
+#[cfg(test)]
+mod tests;
+
 use std::num::{NonZeroU32, NonZeroU64};
 use std::str::FromStr;
 use std::time::Duration;
@@ -323,130 +326,4 @@ fn high_water(typed: Option<NonZeroU32>, max_pending: NonZeroU64) -> Result<NonZ
     Ok(typed
         .or(NonZeroU32::new(DEFAULT_HIGH_WATER))
         .map_or(all, |high_water| high_water.min(all)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser as _;
-
-    fn serve(arguments: &str) -> Result<Serve, Failure> {
-        match args::Args::try_parse_from(format!("oread serve {arguments}").split_whitespace())
-            .unwrap()
-            .command
-        {
-            args::Command::Serve(typed) => Serve::try_from(*typed),
-            _ => panic!("not serve"),
-        }
-    }
-
-    fn connect(arguments: &str) -> Result<Connect, Failure> {
-        match args::Args::try_parse_from(format!("oread connect {arguments}").split_whitespace())
-            .unwrap()
-            .command
-        {
-            args::Command::Connect(typed) => Connect::try_from(typed),
-            _ => panic!("not connect"),
-        }
-    }
-
-    #[test]
-    fn the_defaults_are_those_of_the_help() {
-        let serve = serve("").unwrap();
-        assert_eq!(serve.endpoints[0].address.to_string(), "127.0.0.1:9999");
-        assert_eq!(
-            (serve.max_frame.get(), serve.high_water.get()),
-            (1 << 20, 64 << 10)
-        );
-        assert_eq!((serve.backlog.get(), serve.threads.get()), (4096, 1));
-        assert_eq!(serve.max_pending.get(), 1 << 30);
-        assert_eq!(
-            (serve.idle_timeout, serve.stats, serve.max_connections),
-            (None, None, None)
-        );
-        assert_eq!(
-            (serve.write_timeout.as_secs(), serve.drain_timeout.as_secs()),
-            (60, 5)
-        );
-        assert_eq!(serve.verbosity, Verbosity::Normal);
-        let connect = connect("").unwrap();
-        assert_eq!(connect.address.to_string(), "127.0.0.1:9999");
-        assert_eq!((connect.timeout.as_secs(), connect.wait.as_secs()), (10, 1));
-    }
-
-    #[test]
-    fn a_typed_maximum_must_fit_the_framing_and_the_default_bends_to_it() {
-        let max = |arguments| serve(arguments).map(|serve| serve.max_frame.get());
-        assert_eq!(max("--framing length:u8"), Ok(255));
-        assert_eq!(max("--framing length:u16le --max-frame 65535"), Ok(65_535));
-        assert_eq!(max("--framing length:u64 --max-frame 2GiB"), Ok(1 << 31));
-        assert_eq!(max("--framing fixed:2000000"), Ok(2_000_000));
-        let over = max("--framing length:u8 --max-frame 256").unwrap_err();
-        assert!(
-            over.code() == 2 && over.to_string().contains("length:u8 can say: 255 bytes"),
-            "{over}"
-        );
-        let under = max("--framing fixed:100 --max-frame 99").unwrap_err();
-        assert!(
-            under.code() == 2 && under.to_string().contains("fixed:100"),
-            "{under}"
-        );
-    }
-
-    #[test]
-    fn one_connection_may_not_be_allowed_more_than_all_of_them() {
-        let refused = serve("--high-water 2MiB --max-pending 1MiB").unwrap_err();
-        assert!(
-            refused.code() == 2 && refused.to_string().contains("over --max-pending 1 MiB"),
-            "{refused}"
-        );
-        assert_eq!(serve("--max-pending 1KiB").unwrap().high_water.get(), 1024);
-    }
-
-    #[test]
-    fn datagrams_are_capped_where_other_machines_ask_unless_it_is_said_otherwise() {
-        let rates = |arguments: &str, ip: &str| {
-            let rates = serve(arguments).unwrap().udp_rates(ip.parse().unwrap());
-            (
-                rates.all.map(NonZeroU32::get),
-                rates.per_source.map(NonZeroU32::get),
-            )
-        };
-        assert_eq!(rates("", "127.0.0.1"), (None, None));
-        assert_eq!(rates("", "0.0.0.0"), (Some(10_000), Some(100)));
-        assert_eq!(
-            rates("--udp-rate off --udp-rate-per-source 1k", "::"),
-            (None, Some(1000))
-        );
-        assert_eq!(rates("--udp-rate 5", "::1"), (Some(5), None));
-    }
-
-    #[test]
-    fn more_v_says_more_and_ends_at_messages() {
-        for (arguments, expected) in [
-            ("-q", Verbosity::Quiet),
-            ("-v", Verbosity::Connections),
-            ("-vv", Verbosity::Messages),
-            ("-vvv", Verbosity::Messages),
-        ] {
-            assert_eq!(serve(arguments).unwrap().verbosity, expected, "{arguments}");
-        }
-    }
-
-    #[test]
-    fn a_client_needs_a_port_and_one_family() {
-        assert!(
-            connect("127.0.0.1:0")
-                .unwrap_err()
-                .to_string()
-                .contains("port 0")
-        );
-        assert!(
-            connect("127.0.0.1:9 --bind [::1]:0")
-                .unwrap_err()
-                .to_string()
-                .contains("IPv6")
-        );
-        assert!(connect("127.0.0.1:9 --udp --bind 127.0.0.1:8090").is_ok());
-    }
 }

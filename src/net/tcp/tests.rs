@@ -1,0 +1,358 @@
+use std::time::Duration;
+
+use super::*;
+use crate::net::testing::{Loop, address, outcome, some};
+use crate::nonblocking::{self, Outcome};
+
+fn loopback() -> ListenOptions {
+    ListenOptions::new(address("127.0.0.1:0"))
+}
+
+/// An address of this host that nobody listens at.
+fn nobody() -> SocketAddr {
+    TcpListener::listen(&loopback())
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+#[test]
+#[cfg(all(not(debug_assertions), not(mio_unsupported_force_poll_poll)))]
+fn a_stream_is_as_large_as_its_descriptor_even_in_an_option() {
+    assert_eq!(size_of::<TcpStream>(), 4);
+    assert_eq!(size_of::<Option<TcpStream>>(), 4);
+}
+
+#[test]
+fn accepted_streams_have_the_options_that_the_listener_was_given() {
+    let keepalive = Keepalive {
+        idle: Duration::from_millis(41_500),
+        interval: Duration::from_secs(7),
+        count: 3,
+    };
+    let options = ListenOptions {
+        keepalive: Some(keepalive),
+        recv_buffer: Some(20_000),
+        send_buffer: Some(30_000),
+        ..loopback()
+    };
+    let mut turns = Loop::new();
+    let (dialled, accepted) = turns.pair(&options, 0);
+    assert!(socket::getsockopt(&accepted, sockopt::TcpNoDelay).unwrap());
+    assert!(socket::getsockopt(&accepted, sockopt::KeepAlive).unwrap());
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        assert_eq!(
+            socket::getsockopt(&accepted, sockopt::TcpKeepIdle).unwrap(),
+            42
+        );
+        assert_eq!(
+            socket::getsockopt(&accepted, sockopt::TcpKeepInterval).unwrap(),
+            7
+        );
+        assert_eq!(
+            socket::getsockopt(&accepted, sockopt::TcpKeepCount).unwrap(),
+            3
+        );
+        assert_eq!(
+            socket::getsockopt(&accepted, sockopt::RcvBuf).unwrap(),
+            40_000
+        );
+        assert_eq!(
+            socket::getsockopt(&accepted, sockopt::SndBuf).unwrap(),
+            60_000
+        );
+    }
+    assert!(socket::getsockopt(&dialled, sockopt::TcpNoDelay).unwrap());
+    assert!(!socket::getsockopt(&dialled, sockopt::KeepAlive).unwrap());
+
+    let (_dialled, accepted) = turns.pair(
+        &ListenOptions {
+            nodelay: false,
+            ..loopback()
+        },
+        2,
+    );
+    assert!(!socket::getsockopt(&accepted, sockopt::TcpNoDelay).unwrap());
+}
+
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn every_descriptor_is_non_blocking_and_closed_in_the_programs_that_we_start() {
+    let mut turns = Loop::new();
+    let listener = TcpListener::listen(&loopback()).unwrap();
+    let udp = crate::options::UdpOptions::new(address("127.0.0.1:0"));
+    let udp = crate::net::UdpSocket::bind(&udp).unwrap();
+    let (dialled, accepted) = turns.pair(&loopback(), 0);
+    for fd in [
+        listener.as_fd(),
+        udp.as_fd(),
+        dialled.as_fd(),
+        accepted.as_fd(),
+    ] {
+        let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+        let info = std::fs::read_to_string(path).unwrap();
+        let flags = info
+            .lines()
+            .find_map(|line| line.strip_prefix("flags:"))
+            .unwrap();
+        let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
+        assert_ne!(flags & libc::O_CLOEXEC, 0);
+        assert_ne!(flags & libc::O_NONBLOCK, 0);
+    }
+}
+
+#[test]
+fn more_connections_than_the_usual_128_may_wait_to_be_accepted() {
+    let listener = TcpListener::listen(&loopback()).unwrap();
+    let most = TcpListener::listen(&ListenOptions {
+        backlog: u32::MAX,
+        ..loopback()
+    });
+    // As many as the system allows, up to 4,096.
+    let backlog = listener.backlog().unwrap();
+    assert_eq!(backlog, most.unwrap().backlog().unwrap().min(4096));
+    let waiting = backlog.min(300);
+    let options = ConnectOptions::new(listener.local_addr().unwrap());
+    let mut turns = Loop::new();
+    let streams: Vec<_> = (0..waiting as usize)
+        .map(|token| {
+            let mut stream = dial(&options).unwrap();
+            turns.poll.register_stream(&mut stream, token).unwrap();
+            turns.until(|| stream.established().unwrap().then_some(()));
+            stream
+        })
+        .collect();
+    streams
+        .iter()
+        .for_each(|_| drop(listener.accept().unwrap()));
+    assert_eq!(
+        listener.accept().unwrap_err().kind(),
+        io::ErrorKind::WouldBlock
+    );
+}
+
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn the_effective_backlog_is_what_was_asked_under_the_cap_of_the_system() {
+    let cap = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let cap: u32 = cap.trim().parse().unwrap();
+    let effective = |wish| {
+        TcpListener::listen(&ListenOptions {
+            backlog: wish,
+            ..loopback()
+        })
+        .unwrap()
+        .backlog()
+    };
+    assert_eq!(effective(3), Some(3.min(cap)));
+    assert_eq!(effective(u32::MAX), Some(cap));
+}
+
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn a_connection_beyond_the_backlog_is_not_established() {
+    // Linux queues one connection more than the backlog says.
+    let listener = TcpListener::listen(&ListenOptions {
+        backlog: 1,
+        ..loopback()
+    })
+    .unwrap();
+    let options = ConnectOptions::new(listener.local_addr().unwrap());
+    let mut turns = Loop::new();
+    let mut streams = [(); 3].map(|()| dial(&options).unwrap());
+    for (token, stream) in streams.iter_mut().enumerate() {
+        turns.poll.register_stream(stream, token).unwrap();
+    }
+    turns.until(|| streams[0].established().unwrap().then_some(()));
+    turns.until(|| streams[1].established().unwrap().then_some(()));
+    turns
+        .poll
+        .wait(&mut turns.events, Some(Duration::from_millis(50)))
+        .unwrap();
+    assert!(!streams[2].established().unwrap());
+}
+
+#[test]
+fn an_address_in_use_keeps_its_code_and_can_be_shared_on_purpose() {
+    let options = ListenOptions {
+        reuse_port: true,
+        ..loopback()
+    };
+    let first = TcpListener::listen(&options).unwrap();
+    let taken = first.local_addr().unwrap();
+    let error = TcpListener::listen(&ListenOptions::new(taken)).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::EADDRINUSE as i32));
+    TcpListener::listen(&ListenOptions {
+        reuse_port: true,
+        ..ListenOptions::new(taken)
+    })
+    .unwrap();
+}
+
+#[test]
+fn two_slices_leave_in_order_however_the_socket_cuts_them() {
+    let mut turns = Loop::new();
+    let (mut dialled, mut accepted) = turns.pair(
+        &ListenOptions {
+            recv_buffer: Some(8_192),
+            ..loopback()
+        },
+        0,
+    );
+    let sent: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_be_bytes).collect();
+    let (mut done, mut blocked) = (0, false);
+    let (mut got, mut buffer) = (Vec::new(), [0; 16_384]);
+    turns.until(|| {
+        while done < sent.len() {
+            let (first, second) = sent[done..].split_at((sent.len() - done).min(1_000));
+            match nonblocking::write_two(&mut dialled, first, second).unwrap() {
+                Outcome::Ready(n) => done += n,
+                Outcome::Blocked => {
+                    blocked = true;
+                    break;
+                }
+                Outcome::Eof => panic!("a write has no end"),
+            }
+        }
+        while let Outcome::Ready(n) = nonblocking::read(&mut accepted, &mut buffer).unwrap() {
+            got.extend_from_slice(&buffer[..n]);
+        }
+        (got.len() == sent.len()).then_some(())
+    });
+    assert!(blocked, "nothing was cut");
+    assert!(got == sent);
+}
+
+#[test]
+fn a_half_close_is_the_end_of_the_stream_for_the_peer_only() {
+    let mut turns = Loop::new();
+    let (mut dialled, mut accepted) = turns.pair(&loopback(), 0);
+    let mut buffer = [0; 8];
+    dialled.shutdown_write().unwrap();
+    assert_eq!(turns.until(|| some(accepted.read(&mut buffer))), 0);
+    assert_eq!(accepted.write(b"still").unwrap(), 5);
+    assert_eq!(turns.until(|| some(dialled.read(&mut buffer))), 5);
+}
+
+#[test]
+fn a_reset_on_close_is_a_reset_to_the_peer() {
+    let mut turns = Loop::new();
+    let (mut dialled, mut accepted) = turns.pair(&loopback(), 0);
+    dialled.reset_on_close().unwrap();
+    drop(dialled);
+    let error = turns
+        .until(|| outcome(accepted.read(&mut [0; 8])))
+        .unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::ECONNRESET as i32));
+}
+
+#[test]
+fn a_refused_connect_says_so() {
+    let mut turns = Loop::new();
+    let mut stream = dial(&ConnectOptions::new(nobody())).unwrap();
+    turns.poll.register_stream(&mut stream, 0).unwrap();
+    let error = turns.until(|| match stream.established() {
+        Ok(false) => None,
+        Ok(true) => panic!("connected to nobody"),
+        Err(error) => Some(error),
+    });
+    assert_eq!(error.raw_os_error(), Some(Errno::ECONNREFUSED as i32));
+}
+
+#[test]
+fn a_connection_that_meets_itself_is_refused() {
+    let mut turns = Loop::new();
+    let nobody = nobody();
+    let mut stream = dial(&ConnectOptions {
+        source: Some(nobody),
+        ..ConnectOptions::new(nobody)
+    })
+    .unwrap();
+    turns.poll.register_stream(&mut stream, 0).unwrap();
+    let error = turns.until(|| stream.established().map(|yes| assert!(!yes)).err());
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn a_source_address_is_bound_without_a_port_of_its_own() {
+    let mut turns = Loop::new();
+    let listener = TcpListener::listen(&loopback()).unwrap();
+    let options = ConnectOptions::new(listener.local_addr().unwrap());
+    let mut stream = dial(&ConnectOptions {
+        source: Some(address("127.0.0.3:0")),
+        ..options
+    })
+    .unwrap();
+    assert!(socket::getsockopt(&stream, sockopt::IpBindAddressNoPort).unwrap());
+    turns.poll.register_stream(&mut stream, 0).unwrap();
+    turns.until(|| stream.established().unwrap().then_some(()));
+    let (_, from) = turns.until(|| some(listener.accept()));
+    assert_eq!(from, stream.local_addr().unwrap());
+    assert_eq!(from.ip(), address("127.0.0.3:0").ip());
+    assert_ne!(from.port(), 0);
+}
+
+#[test]
+fn a_source_of_another_family_is_invalid_input() {
+    let options = ConnectOptions {
+        source: Some(address("[::1]:0")),
+        ..ConnectOptions::new(nobody())
+    };
+    assert_eq!(
+        dial(&options).unwrap_err().kind(),
+        io::ErrorKind::InvalidInput
+    );
+}
+
+#[test]
+#[cfg(not(target_os = "openbsd"))]
+fn the_v6_wildcard_takes_ipv4_unless_told_otherwise_and_other_v6_addresses_do_not() {
+    let only_v6 = |listener: &TcpListener| socket::getsockopt(listener, sockopt::Ipv6V6Only);
+    let listen = |options: &ListenOptions| TcpListener::listen(options).unwrap();
+    let any = ListenOptions::new(address("[::]:0"));
+
+    let both = listen(&any);
+    assert!(!only_v6(&both).unwrap());
+    let port = both.local_addr().unwrap().port();
+    let _client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let (_, from) = both.accept().unwrap();
+    assert_eq!(from.ip().to_string(), "::ffff:127.0.0.1");
+
+    let v6 = listen(&ListenOptions {
+        only_v6: Some(true),
+        ..any.clone()
+    });
+    assert!(only_v6(&v6).unwrap());
+    let port = v6.local_addr().unwrap().port();
+    let refused = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+
+    assert!(only_v6(&listen(&ListenOptions::new(address("[::1]:0")))).unwrap());
+    listen(&ListenOptions::new(address("[::ffff:127.0.0.1]:0")));
+}
+
+#[test]
+fn sockets_of_std_are_made_non_blocking() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let listener = TcpListener::from_std(listener).unwrap();
+    assert_eq!(listener.backlog(), None);
+    listener.accept().unwrap();
+    assert_eq!(
+        listener.accept().unwrap_err().kind(),
+        io::ErrorKind::WouldBlock
+    );
+    let (server, _) = {
+        let _more = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.accept().unwrap()
+    };
+    drop(server);
+    let client = TcpStream::from_std(client).unwrap();
+    assert_eq!(client.peer_addr().unwrap(), listener.local_addr().unwrap());
+    client.set_nodelay(true).unwrap();
+    client.set_keepalive(Keepalive::default()).unwrap();
+    assert!(socket::getsockopt(&client, sockopt::TcpNoDelay).unwrap());
+    assert!(socket::getsockopt(&client, sockopt::KeepAlive).unwrap());
+}
