@@ -2,6 +2,7 @@
 
 mod driver;
 mod ending;
+mod pressure;
 mod properties;
 mod reading;
 mod writing;
