@@ -62,6 +62,8 @@ pub struct Context<S> {
     /// about it, for the handler may dial meanwhile.
     pub(crate) awaited: usize,
     pub(crate) drain: Drain,
+    /// Whether the turn is to end with [`Ended::Stopped`](crate::Ended::Stopped).
+    pub(crate) stopping: bool,
 }
 
 /// The index of no connection.
@@ -103,6 +105,7 @@ impl<S> Context<S> {
             current: NOBODY,
             awaited: 0,
             drain: Drain::No,
+            stopping: false,
         }
     }
 
@@ -230,6 +233,13 @@ impl<S> Context<S> {
         }
     }
 
+    /// Has `turn` and `run` return [`Ended::Stopped`](crate::Ended::Stopped), at the end of this turn or, between two turns, of
+    /// the next one, which doesn't wait. Connections stay as they are: the reactor may be run again, or dropped. That is
+    /// for a handler that has what it wanted; [`Context::drain`] ends everything in good order.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
     /// Whether a drain was asked for.
     #[must_use]
     pub fn is_draining(&self) -> bool {
@@ -288,6 +298,7 @@ impl<S> Context<S> {
         !self.ready.is_empty()
             || !self.dirty.is_empty()
             || !self.ended.is_empty()
+            || self.stopping
             || matches!(self.drain, Drain::Asked { .. } | Drain::Over { .. })
     }
 

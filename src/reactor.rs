@@ -43,8 +43,6 @@ pub struct Reactor<H: Handler> {
     mailbox: Mailbox<H::Message>,
     /// Whether the mailbox may hold messages.
     mail: bool,
-    /// Whether a stop was taken from the mailbox, which ends the turn.
-    stopping: bool,
     /// Whether the last poll brought as many events as it could: there may be more behind them.
     full_batch: bool,
     /// Whether a turn is under way; or was, when a panic went through it.
@@ -106,7 +104,6 @@ impl<H: Handler> Reactor<H> {
             scratch: vec![0; limits.read_buffer].into_boxed_slice(),
             mailbox: Mailbox::new(limits.mailbox, waker),
             mail: false,
-            stopping: false,
             full_batch: false,
             turning: false,
             // Enough to see what goes on, too few to fill a disk.

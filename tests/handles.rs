@@ -288,6 +288,27 @@ fn a_stopped_reactor_keeps_its_connections_and_runs_again() {
     assert!(world.seen().closed.is_empty());
 }
 
+#[test]
+fn a_handler_that_has_what_it_wanted_ends_the_run_itself() {
+    let mut world = World::new();
+    world.handler.message = Some(Box::new(|_, context, _| context.stop()));
+    let mut client = world.client();
+    world.reactor.handle().send(1).unwrap();
+    let ended = world.reactor.run(&mut world.handler).unwrap();
+    assert_eq!(ended, Ended::Stopped);
+    assert_eq!(world.exchange(&mut client, b"still here"), b"still here");
+}
+
+#[test]
+fn a_stop_between_two_turns_ends_the_next_one_which_does_not_wait() {
+    let mut world = World::new();
+    world.reactor.context().stop();
+    assert_eq!(world.reactor.next_timeout(), Some(Duration::ZERO));
+    let ended = world.reactor.run(&mut world.handler).unwrap();
+    assert_eq!(ended, Ended::Stopped);
+    assert_eq!(world.turn().ended, None);
+}
+
 /// Turns until the reactor ends, and says how.
 fn run_out(world: &mut World) -> Ended {
     let deadline = Instant::now() + PATIENCE;

@@ -112,7 +112,7 @@ impl<H: Handler> Reactor<H> {
                     Mail::Message(message) => self.deliver(handler, message),
                     Mail::Drain(within) => self.context.drain(within),
                     Mail::Stop => {
-                        self.stopping = true;
+                        self.context.stop();
                         budget = 0;
                     }
                 }
@@ -267,7 +267,7 @@ impl<H: Handler> Reactor<H> {
                 return Some(Ended::Drained { cut });
             }
         }
-        std::mem::take(&mut self.stopping).then_some(Ended::Stopped)
+        std::mem::take(&mut self.context.stopping).then_some(Ended::Stopped)
     }
 }
 
