@@ -383,9 +383,12 @@ fn connections_that_the_server_ends_are_lost_each_with_its_reason() {
         });
     });
     let report = Report::of(&[&address, "-c", "4", "-d", "500ms", "-r", "100"]);
-    assert_eq!(report.exit_code(), 0, "{}", report.value);
-    assert_eq!(report.connections("confirmed"), 4);
+    // All had been there, but not to the end.
+    assert_eq!(report.exit_code(), 4, "{}", report.value);
+    assert_eq!(report.connections("peak_confirmed"), 4);
     assert_eq!(report.connections("lost"), 3, "{}", report.value);
+    assert_eq!(report.connections("missing"), 3);
+    assert_eq!(report.connections("dialed"), 4);
     assert_eq!(report.connections("open"), 1);
     let errors = BTreeMap::from([
         ("ECONNRESET".to_owned(), 1),
@@ -394,6 +397,71 @@ fn connections_that_the_server_ends_are_lost_each_with_its_reason() {
     ]);
     assert_eq!(report.errors(), errors);
     assert!(report.messages("lost") >= 1);
+}
+
+#[test]
+fn an_idle_connection_that_is_lost_is_missing_to_the_end_and_exit_4() {
+    let confirmed = AtomicU64::new(0);
+    let address = tcp(move |stream, index| {
+        let served = |stream: &mut TcpStream, _: usize, bytes: &mut [u8; 64]| {
+            say(stream, bytes);
+            confirmed.fetch_add(1, Ordering::SeqCst);
+            // One of them goes when all have been there.
+            let deadline = Instant::now() + LONG;
+            while index == 0 && confirmed.load(Ordering::SeqCst) < 3 && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+            match index {
+                0 => Next::Close,
+                _ => Next::Message,
+            }
+        };
+        each_message(stream, served);
+    });
+    let report = Report::of(&[&address, "-c", "3", "--idle", "-d", "500ms"]);
+    assert_eq!(report.exit_code(), 4, "{}", report.value);
+    let ledger = ["peak_confirmed", "lost", "missing", "open"].map(|name| report.connections(name));
+    assert_eq!(ledger, [3, 1, 1, 2], "{}", report.value);
+}
+
+#[test]
+fn a_connection_that_is_lost_is_replaced_where_others_are_too() {
+    let address = tcp(|stream, index| {
+        each_message(stream, |stream, message, bytes| match (index, message) {
+            (1, 3) => Next::Close,
+            _ => say(stream, bytes),
+        });
+    });
+    let report = Report::of(&[&address, "-c", "3", "--lifetime", "10m", "-d", "2s"]);
+    assert_eq!(report.exit_code(), 0, "{}", report.value);
+    let ledger = ["lost", "redialed", "missing", "open"].map(|name| report.connections(name));
+    assert_eq!(ledger, [1, 1, 0, 3], "{}", report.value);
+}
+
+#[test]
+fn a_server_that_is_gone_for_good_leaves_all_places_empty() {
+    // Four are served, then nobody listens any more, and they are hung up on.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let streams: Vec<TcpStream> = (0..4).map(|_| listener.accept().unwrap().0).collect();
+        drop(listener);
+        for stream in streams {
+            thread::spawn(|| {
+                each_message(stream, |stream, message, bytes| match message {
+                    0..100 => say(stream, bytes),
+                    _ => Next::Close,
+                });
+            });
+        }
+    });
+    let arguments = [&*address, "-c", "4", "--churn", "20", "-d", "1s"];
+    let report = Report::of(&[&arguments[..], &["-R", "1k"]].concat());
+    assert_eq!(report.exit_code(), 4, "{}", report.value);
+    assert_eq!(report.connections("peak_confirmed"), 4);
+    assert_eq!(report.connections("missing"), 4, "{}", report.value);
+    assert_eq!(report.connections("open"), 0);
+    assert!(report.connections("refused") > 0);
 }
 
 /// Flips a bit in byte `at` of the fifth message of every connection.
@@ -624,8 +692,29 @@ fn connections_are_closed_and_dialed_again_at_a_rate_or_by_age() {
                 report.value
             );
             assert_eq!(report.messages("sent"), report.messages("verified"));
+            assert!(report.value["churn"]["reached"].as_f64().unwrap() > 0.0);
         }
     }
+}
+
+#[test]
+fn replacing_connections_keeps_to_the_connect_rate() {
+    let begun = Instant::now();
+    let pace = ["--connect-rate", "50", "--lifetime", "10ms"];
+    let report = Report::of(&[&["-c", "10", "-d", "1s"], &pace[..]].concat());
+    // Without a pace it would be a thousand. What a stall of 10 ms has kept may be made up for, and one is due at once.
+    let most = begun.elapsed().as_secs_f64() * 50.0 + 2.0;
+    assert!(report.connections("redialed") > 0, "{}", report.value);
+    assert!(
+        report.connections("dialed") as f64 <= most,
+        "more than {most}: {}",
+        report.value
+    );
+    let more = ["load", "--churn", "20", "--connect-rate", "10"];
+    let output = oread(more[0]).args(&more[1..]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("--connect-rate 20"), "{said}");
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Generator {
         let id = match context.bind_udp(&options) {
             Ok(id) => id,
             Err(error) => {
-                self.dial_failed(context, index, &error);
+                self.dial_failed(index, &error);
                 return;
             }
         };
@@ -306,6 +306,7 @@ impl Generator {
             Stage::Confirming if settled => {}
             Stage::Confirming if now >= dialed + timeout => {
                 flow.settled = true;
+                self.unconfirmed(index);
                 self.settle();
             }
             Stage::Confirming if now >= last_sent + RETRY.max(last_sent.saturating_sub(dialed)) => {

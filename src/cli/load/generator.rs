@@ -207,6 +207,11 @@ impl Generator {
         matches!(self.run.phase, Phase::Warmup | Phase::Measure)
     }
 
+    /// Whether the measured time, or what there was of the load, is over.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.run.phase == Phase::Finish
+    }
+
     fn hear_signal(&mut self, context: &mut Context<u32>) {
         if let Some(signal) = self.signals.as_mut().and_then(Signals::pending) {
             // Here, and not by the lead: it may be kept waiting by who reads what it prints.
@@ -259,12 +264,12 @@ impl Handler for Generator {
 
     fn on_connect_failed(
         &mut self,
-        context: &mut Context<u32>,
+        _: &mut Context<u32>,
         _: ConnectionId,
         session: u32,
         error: io::Error,
     ) {
-        self.dial_failed(context, session as usize, &error);
+        self.dial_failed(session as usize, &error);
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, u32>, data: &[u8]) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::plan::Load;
+use super::plan::{Load, Turnover};
 use super::tally::{Tally, ThreadUse};
 
 /// How a run ended.
@@ -41,5 +41,12 @@ impl Outcome {
     pub(crate) fn rate_reached(&self) -> Option<f64> {
         let seconds = self.measured.as_secs_f64();
         (seconds > 0.0).then(|| self.tally.messages.echoed as f64 / seconds)
+    }
+
+    /// Connections closed and replaced a second of the measured time; `None` where they are kept, or nothing was measured.
+    pub(crate) fn churn_reached(&self) -> Option<f64> {
+        let seconds = self.measured.as_secs_f64();
+        (seconds > 0.0 && self.plan.turnover != Turnover::Keep)
+            .then(|| self.tally.connections.replaced as f64 / seconds)
     }
 }

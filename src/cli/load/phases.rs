@@ -226,6 +226,7 @@ impl Generator {
         }
         self.run.phase = Phase::Finish;
         self.flowing.send_until = 0;
+        self.dialer.end_turnover();
         let patience = match self.run.stopped {
             Some(_) => self.plan.message_timeout.min(PATIENCE),
             None => self.plan.message_timeout,
@@ -267,14 +268,18 @@ impl Generator {
         self.run.boundary = NEVER;
         self.run.phase = Phase::Finish;
         let given_up = now.saturating_sub(nanos(self.plan.message_timeout));
+        let there = self.ages.open() + self.dialer.replacing;
+        let ledger = &mut self.record.tally.connections;
+        ledger.missing = ledger.asked.saturating_sub(there);
         // From here on callbacks find no flow, and do nothing.
         for (_, mut flow) in std::mem::take(&mut self.flows) {
             let ledger = &mut self.record.tally.connections;
             match flow.stage {
                 Stage::Dialing => ledger.dialing += 1,
-                Stage::Closing => {}
+                Stage::Closing | Stage::Lost => {}
                 Stage::Confirming | Stage::Live | Stage::Retiring => {
                     ledger.open += 1;
+                    ledger.silent += u64::from(flow.stage == Stage::Confirming);
                     if matches!(flow.socket, Socket::Datagrams(_)) {
                         self.close_books(&mut flow);
                         continue;

@@ -310,13 +310,14 @@ impl Generator {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        if flow.stage != Stage::Closing {
+        let lost = flow.stage != Stage::Closing;
+        if lost && flow.stage != Stage::Lost {
             let name = names::of_loss(reason, flow.peer_finished, flow.got > 0);
             self.end_flow(context, index, &name);
         }
         self.flows.try_remove(index);
         if self.plan.turnover != Turnover::Keep && self.is_sending() {
-            self.dialer.owe();
+            self.dialer.owe(lost);
         }
     }
 
@@ -327,13 +328,14 @@ impl Generator {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        let was = std::mem::replace(&mut flow.stage, Stage::Closing);
+        let was = std::mem::replace(&mut flow.stage, Stage::Lost);
         let was_settled = std::mem::replace(&mut flow.settled, true);
         flow.socket = Socket::None;
         self.record.tally.connections.lost += 1;
         self.record.tally.error(name);
-        if matches!(was, Stage::Live | Stage::Retiring) {
-            self.passed_away();
+        match was {
+            Stage::Live | Stage::Retiring => self.passed_away(),
+            _ => self.unconfirmed(index),
         }
         if !was_settled {
             self.settle();

@@ -42,7 +42,8 @@ pub(crate) fn record(histogram: &mut Histogram<u64>, duration: Duration) {
 /// The ledger of connections (for UDP: of sockets, which are established as soon as they are bound).
 ///
 /// Each dial ends as established, refused, timed out, failed otherwise, or is still dialing when the run ends. With
-/// `--churn` or `--lifetime` there are more dials than were asked for; `redialed` says how many.
+/// `--churn` or `--lifetime` there are more dials than were asked for; `redialed` says how many. Without them nobody is dialed
+/// in place of a connection that was lost: it's missing to the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     /// What `--connections` says.
@@ -51,6 +52,8 @@ pub(crate) struct Ledger {
     pub(crate) dialed: u64,
     /// Of these, to replace a connection that had ended, or a dial that had failed; only with `--churn` or `--lifetime`.
     pub(crate) redialed: u64,
+    /// Connections that the load closed and whose next one was confirmed, within the measured time: the churn that was reached.
+    pub(crate) replaced: u64,
     /// Dials that came to a connection.
     pub(crate) established: u64,
     /// Connections that an echo has come back on, at least one.
@@ -71,6 +74,11 @@ pub(crate) struct Ledger {
     pub(crate) dialing: u64,
     /// Connections that were open when the run ended, before the load closed them.
     pub(crate) open: u64,
+    /// Of these, the ones that no echo ever came back on.
+    pub(crate) silent: u64,
+    /// Of those asked for, how many were not there when the run ended: never had, or lost and not replaced. Those that the load
+    /// itself had closed, and was about to replace, are not among them.
+    pub(crate) missing: u64,
 }
 
 /// The messages of the measured time (not of the ramp and the warm-up, and not those that confirm a connection: these are
@@ -239,6 +247,7 @@ impl Tally {
             asked,
             dialed,
             redialed,
+            replaced,
             established,
             confirmed,
             peak_confirmed,
@@ -248,7 +257,9 @@ impl Tally {
             timed_out,
             failed,
             dialing,
-            open
+            open,
+            silent,
+            missing
         );
         add!(
             self.messages,

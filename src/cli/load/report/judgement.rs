@@ -50,8 +50,8 @@ impl Judgement {
     }
 }
 
-/// The exit code: 130 or 143 interrupted, 1 failed, 5 an answer was wrong, 4 fewer connections than asked for, 3 a gate is
-/// not met; the first that applies. (2, a usage error, never comes to a report.)
+/// The exit code: 130 or 143 interrupted, 1 failed, 5 an answer was wrong, 4 fewer connections than asked for, or not to the
+/// end, 3 a gate is not met; the first that applies. (2, a usage error, never comes to a report.)
 fn exit_code(outcome: &Outcome, gates: &[Verdict]) -> u8 {
     let tally = &outcome.tally;
     match outcome.ending {
@@ -61,7 +61,9 @@ fn exit_code(outcome: &Outcome, gates: &[Verdict]) -> u8 {
     }
     if tally.messages.corrupt + tally.datagrams.corrupt > 0 {
         5
-    } else if tally.connections.peak_confirmed < tally.connections.asked {
+    } else if tally.connections.missing > 0
+        || tally.connections.peak_confirmed < tally.connections.asked
+    {
         4
     } else if gates.iter().any(|gate| !gate.met) {
         3
