@@ -126,11 +126,16 @@ impl Flowing {
 impl Generator {
     /// How long the poll may wait.
     pub(super) fn wait(&self) -> Option<Duration> {
-        if self.dialer.has_more() || self.flowing.kick.is_some() || self.flowing.behind {
+        if self.run.over {
+            return None;
+        }
+        let begins = self.flowing.kick.is_some() && self.is_sending();
+        let pumps = self.is_pumping();
+        if self.dialer.has_more() || begins || (self.flowing.behind && pumps) {
             return Some(Duration::ZERO);
         }
         match &self.flowing.schedule {
-            Some(schedule) if self.is_pumping() && !self.flowing.takers.is_empty() => {
+            Some(schedule) if pumps && !self.flowing.takers.is_empty() => {
                 Ticker::wait(self.epoch.now(), schedule.due())
             }
             _ => None,
