@@ -66,6 +66,8 @@ pub(super) struct Setup {
     pub(super) index: u32,
     pub(super) endpoints: Arc<[Endpoint]>,
     pub(super) epoch: Epoch,
+    /// When the run began.
+    pub(super) begun: u64,
     pub(super) payload: Payload,
     /// Its line to the lead.
     pub(super) line: Line,
@@ -140,6 +142,7 @@ impl Generator {
             index,
             endpoints,
             epoch,
+            begun,
             payload,
             line,
             signals,
@@ -163,7 +166,7 @@ impl Generator {
             ages: Ages::default(),
             flowing: Flowing::new(&plan),
             sockets: Sockets::new(&plan),
-            run: Run::new(),
+            run: Run::new(begun),
             record,
             plan,
             index,

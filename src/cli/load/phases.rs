@@ -9,11 +9,11 @@ use super::generator::{Generator, alarm};
 use super::plan::{Turnover, Volume};
 use super::protocol::{Event, Phase, Progress};
 use super::record::thread_cpu;
-use super::since::{NEVER, after, until};
+use super::since::{NEVER, SECOND, after, until};
 use super::tally::{ThreadUse, nanos};
 
-/// How often it's told how it goes.
-const PROGRESS: Duration = Duration::from_secs(1);
+/// How often it's told how it goes, in nanoseconds.
+const PROGRESS: u64 = SECOND;
 /// How long who interrupts a run waits for answers at most.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long closing takes at most: it waits for the peers' ends.
@@ -41,10 +41,13 @@ pub(super) struct Run {
     /// Dials of the ramp that have come to something, and whether the lead knows that all have.
     settled: u64,
     told: bool,
+    /// When it's told next how it goes: each second from the beginning of the run, so that all threads do at one time.
+    tell_at: u64,
 }
 
 impl Run {
-    pub(super) fn new() -> Run {
+    /// For a run that began at `begun`.
+    pub(super) fn new(begun: u64) -> Run {
         Run {
             phase: Phase::Ramp,
             boundary: NEVER,
@@ -57,6 +60,7 @@ impl Run {
             over: false,
             settled: 0,
             told: false,
+            tell_at: begun.saturating_add(PROGRESS),
         }
     }
 
@@ -69,7 +73,7 @@ impl Run {
 impl Generator {
     pub(super) fn begin_timers(&mut self, context: &mut Context<u32>) {
         context.timer(self.sweep_interval(), alarm::SWEEP);
-        context.timer(PROGRESS, alarm::PROGRESS);
+        context.timer(until(self.epoch.now(), self.run.tell_at), alarm::PROGRESS);
     }
 
     /// A timer has fired.
@@ -84,8 +88,11 @@ impl Generator {
                 context.timer(self.sweep_interval(), alarm::SWEEP);
             }
             alarm::PROGRESS => {
+                while self.run.tell_at <= now {
+                    self.run.tell_at += PROGRESS;
+                }
                 self.tell();
-                context.timer(PROGRESS, alarm::PROGRESS);
+                context.timer(until(now, self.run.tell_at), alarm::PROGRESS);
             }
             // Early by what the reactor's own time is behind.
             alarm::PHASE if now < self.run.boundary => self.wake_at_boundary(context, now),
@@ -346,6 +353,7 @@ impl Generator {
         let ledger = &tally.connections;
         self.line.progress(Progress {
             thread: self.index,
+            at: self.epoch.now(),
             phase: self.run.phase,
             dialed: ledger.dialed,
             established: ledger.established,
