@@ -731,6 +731,38 @@ fn idle_connections_are_held_and_sent_a_heartbeat_each() {
 }
 
 #[test]
+fn connections_that_think_do_not_begin_all_at_one_time() {
+    // Spread over an hour, the second of ten is due after six minutes.
+    for threads in ["1", "2"] {
+        let arguments = ["-c", "10", "--think", "1h", "-d", "500ms", "-t", threads];
+        let report = Report::of(&arguments);
+        report.assert_all_is_well();
+        assert_eq!(report.messages("sent"), 1, "{}", report.value);
+    }
+    let report = Report::of(&["-c", "10", "--think", "20ms", "-n", "100"]);
+    report.assert_all_is_well();
+    assert_eq!(report.messages("sent"), 100);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_has_no_second_message_follow_it() {
+    let address = tcp(|stream, _| {
+        each_message(stream, |stream, message, bytes| {
+            // The first one confirms the connection.
+            if message > 0 {
+                thread::sleep(Duration::from_millis(150));
+            }
+            say(stream, bytes)
+        });
+    });
+    let patience = ["--message-timeout", "100ms", "--think", "1ms"];
+    let report = Report::of(&[&[&*address, "-c", "1", "-d", "1s"], &patience[..]].concat());
+    // One at once, and then no two within the timeout.
+    assert!(report.messages("sent") <= 11, "{}", report.value);
+    assert!(report.messages("timed_out") > 0, "{}", report.value);
+}
+
+#[test]
 fn what_is_sent_to_warm_up_is_in_no_figure() {
     let report = Report::of(&["-c", "2", "-R", "100", "--warmup", "500ms", "-n", "50"]);
     report.assert_all_is_well();

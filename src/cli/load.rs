@@ -44,6 +44,7 @@ mod stream;
 mod tally;
 mod target;
 mod team;
+mod think;
 mod traffic;
 mod turnover;
 mod values;

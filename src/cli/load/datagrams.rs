@@ -267,7 +267,12 @@ impl Generator {
             match self.flowing.mode {
                 Mode::Closed {
                     think: Some(think), ..
-                } if was == Stage::Live => self.think(context, index, think),
+                } if was == Stage::Live => {
+                    // In place of one that was given up, another has been sent.
+                    if kept.is_some() {
+                        self.think(context, index, think);
+                    }
+                }
                 Mode::Closed { .. } if !self.will_be_kicked(index) => {
                     self.feed(context, index, now);
                     self.finish_if_all_sent(context);
