@@ -59,6 +59,10 @@ pub(super) mod alarm {
     pub(in crate::cli::load) const KIND: u64 = 0xF << 60;
 }
 
+/// Flows that have room from the beginning: 1.5 GiB of addresses, of which memory is taken as they are used. With `--force`
+/// more can be asked for than any system gives, and that must not be the program's end.
+const MOST_AT_ONCE: u64 = 1 << 24;
+
 /// What a generator is told before it begins.
 pub(super) struct Setup {
     pub(super) plan: Arc<Load>,
@@ -161,7 +165,7 @@ impl Generator {
         record.tally.connections.asked = share;
         Generator {
             // A table that grows would be copied while connections wait for it, and be half empty.
-            flows: Slab::with_capacity(usize::try_from(share).unwrap_or(0)),
+            flows: Slab::with_capacity(usize::try_from(share.min(MOST_AT_ONCE)).unwrap_or(0)),
             dialer: Dialer::new(&plan, index, endpoints, epoch.now()),
             ages: Ages::default(),
             flowing: Flowing::new(&plan),
