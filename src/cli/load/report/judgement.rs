@@ -4,6 +4,7 @@ use crate::cli::load::gate::{Verdict, percentile};
 use crate::cli::load::outcome::{Ending, Outcome};
 use crate::cli::load::plan::Traffic;
 use crate::cli::load::report::short;
+use crate::cli::load::tally::ThreadUse;
 
 /// A thread that is busy for more of the time than this has no time left to be on time.
 const BUSY: f64 = 0.95;
@@ -32,21 +33,24 @@ impl Judgement {
             .iter()
             .map(|gate| gate.judge(outcome))
             .collect();
-        let cpu = outcome.tally.threads.iter().map(|thread| {
-            let wall = thread.wall.as_secs_f64();
-            if wall > 0.0 {
-                thread.cpu.as_secs_f64() / wall
-            } else {
-                0.0
-            }
-        });
-        let busy: Vec<f64> = cpu.collect();
+        let busy: Vec<f64> = outcome.tally.threads.iter().map(share).collect();
         Judgement {
             exit_code: exit_code(outcome, &gates),
             gates,
             bottleneck: bottleneck(outcome, &busy),
             cpu: busy.iter().sum(),
         }
+    }
+}
+
+/// The share of the time that a thread was busy. It has one processor at most: more comes of a time so short that reading the
+/// clocks is most of it.
+fn share(thread: &ThreadUse) -> f64 {
+    let wall = thread.wall.as_secs_f64();
+    if wall > 0.0 {
+        (thread.cpu.as_secs_f64() / wall).min(1.0)
+    } else {
+        0.0
     }
 }
 
