@@ -181,8 +181,11 @@ impl Generator {
             && let Some(flow) = self.flows.get(index)
             && flow.awaited() < depth
         {
-            // What is dropped now is tried again by the sweep: the socket has no room.
+            // What is dropped now is tried again by the sweep, or after another while: the socket has no room.
             if !self.send_datagram(context, id, index, now, now) {
+                if let Some(think) = self.flowing.think() {
+                    self.think(context, index, think);
+                }
                 return;
             }
         }
@@ -267,12 +270,9 @@ impl Generator {
             match self.flowing.mode {
                 Mode::Closed {
                     think: Some(think), ..
-                } if was == Stage::Live => {
-                    // In place of one that was given up, another has been sent.
-                    if kept.is_some() {
-                        self.think(context, index, think);
-                    }
-                }
+                } if was == Stage::Live && kept.is_some() => self.think(context, index, think),
+                // In place of one that was given up, another has been sent.
+                Mode::Closed { think: Some(_), .. } if was == Stage::Live => {}
                 Mode::Closed { .. } if !self.will_be_kicked(index) => {
                     self.feed(context, index, now);
                     self.finish_if_all_sent(context);
