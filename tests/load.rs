@@ -291,6 +291,75 @@ fn what_nobody_can_take_is_unsent() {
 }
 
 #[test]
+fn the_rate_is_of_answers_that_came_within_the_measured_time() {
+    // A hundred a second are due, and none is answered before the second is over.
+    let begun = Mutex::new(None);
+    let address = tcp(move |stream, _| {
+        each_message(stream, |stream, message, bytes| {
+            if message > 0 {
+                let mut begun = begun.lock().unwrap();
+                let first = *begun.get_or_insert_with(Instant::now);
+                let until = first + Duration::from_millis(1500);
+                thread::sleep(until.saturating_duration_since(Instant::now()));
+            }
+            say(stream, bytes)
+        });
+    });
+    let gate = ["--slo", "rate>=1"];
+    let report =
+        Report::of(&[&[&*address, "-c", "1", "-R", "100", "-d", "1s"], &gate[..]].concat());
+    assert_eq!(report.exit_code(), 3, "{}", report.value);
+    assert_eq!(report.messages("echoed"), 100);
+    assert_eq!(report.messages("in_time"), 0);
+    assert_eq!(report.value["rate"]["reached"], 0.0);
+}
+
+#[test]
+fn no_option_is_too_large_or_too_small_to_come_to_an_end() {
+    const MOST: &str = "4294967295";
+    let short: [&[&str]; 12] = [
+        &["-c", "2", "-d", "1ns"],
+        &["-c", "3", "-t", "2", "-n", "1"],
+        &[
+            "-c",
+            "1",
+            "-R",
+            MOST,
+            "-d",
+            "1ms",
+            "--message-timeout",
+            "1ms",
+        ],
+        &["-c", "2", "--depth", "65536", "-n", "100000"],
+        &["-c", "2", "-s", "1-1m", "-n", "20"],
+        &["-c", "5", "--churn", MOST, "-d", "50ms"],
+        &["-c", "5", "--lifetime", "1ns", "-d", "50ms"],
+        &["-c", "2", "--think", "1ns", "-n", "50"],
+        &["-c", "2", "--think", "24d", "-n", "1"],
+        &["-c", "2", "--message-timeout", "1ns", "-d", "50ms"],
+        &["-c", "20", "-r", MOST, "--warmup", "1ns", "-d", "50ms"],
+        &[
+            "-c",
+            MOST,
+            "-r",
+            "1",
+            "--force",
+            "--ramp-timeout",
+            "50ms",
+            "-d",
+            "1ms",
+        ],
+    ];
+    for arguments in short {
+        let report = Report::of(arguments);
+        let cpu = report.value["generator"]["cpu"].as_f64().unwrap();
+        assert!(cpu <= 2.0, "{arguments:?}: {}", report.value);
+        assert!(matches!(report.exit_code(), 0 | 4), "{arguments:?}");
+        assert!(report.value["imbalance"].is_null(), "{}", report.value);
+    }
+}
+
+#[test]
 fn a_closed_loop_sees_a_stall_only_as_often_as_it_has_messages_under_way() {
     let report = Report::of(&[&stalling(200), "-c", "4", "-n", "1000"]);
     report.assert_all_is_well();

@@ -226,6 +226,7 @@ impl Generator {
     /// it, is sent as soon as somebody can: it would flatter the server to leave it out.
     pub(super) fn finish(&mut self, context: &mut Context<u32>, now: u64) {
         if self.run.phase == Phase::Measure {
+            self.record.end_measured();
             self.record.tally.threads = vec![ThreadUse {
                 cpu: thread_cpu().saturating_sub(self.run.cpu),
                 wall: until(self.run.from, now.min(self.run.until)),
@@ -330,6 +331,7 @@ impl Generator {
                 } else {
                     now
                 };
+                self.record.end_measured();
                 ThreadUse {
                     cpu: thread_cpu().saturating_sub(self.run.cpu),
                     wall: until(self.run.from, end),

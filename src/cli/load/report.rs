@@ -119,6 +119,7 @@ mod tests {
         tally.connections.open = 100;
         tally.messages.sent = 10_000;
         tally.messages.echoed = 10_000;
+        tally.messages.in_time = 10_000;
         tally.messages.verified = 10_000;
         for us in 1..=10_000 {
             tally.latency.response.record(us * 1000).unwrap();
@@ -184,6 +185,23 @@ mod tests {
         assert!(text.contains("10,000 sent, 10,000 echoed"), "{text}");
         assert!(text.contains("1,000 answers a second"), "{text}");
         assert_eq!(json["rate"]["reached"], 1000.0);
+    }
+
+    #[test]
+    fn a_time_beyond_the_histograms_is_told_as_that() {
+        let mut run = outcome("");
+        for hours in [2, 3] {
+            let time = Duration::from_secs(hours * 3600);
+            crate::cli::load::tally::record(&mut run.tally.latency.response, time);
+        }
+        let (text, json, ..) = all(&run);
+        let response = &json["latency"]["response"];
+        assert_eq!(response["over_an_hour"], 2);
+        assert_eq!(response["count"], 10_002);
+        assert!(text.contains("(2 of these took over an hour"), "{text}");
+        let (text, json, ..) = all(&outcome(""));
+        assert_eq!(json["latency"]["response"]["over_an_hour"], 0);
+        assert!(!text.contains("hour"), "{text}");
     }
 
     #[test]

@@ -34,7 +34,15 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Records a duration; zero counts as 1 ns, and what is over an hour as an hour.
+/// How many of a histogram's values are over an hour: how long they were is then known to some minutes at best.
+pub(crate) fn over_an_hour(histogram: &Histogram<u64>) -> u64 {
+    if histogram.max() <= LONGEST_NS {
+        return 0;
+    }
+    histogram.count_between(LONGEST_NS + 1, histogram.high())
+}
+
+/// Records a duration; zero counts as 1 ns, and what is over 73 minutes as that.
 pub(crate) fn record(histogram: &mut Histogram<u64>, duration: Duration) {
     histogram.saturating_record(nanos(duration).max(1));
 }
@@ -89,6 +97,9 @@ pub(crate) struct Messages {
     pub(crate) sent: u64,
     /// Answered in full, within the message timeout or not.
     pub(crate) echoed: u64,
+    /// Of these, answered before the measured time was over: what the rate is made of. What was due in it and is answered behind
+    /// it would make a server that falls behind look as if it did not.
+    pub(crate) in_time: u64,
     /// Answered with what was sent, as far as `--verify` looks.
     pub(crate) verified: u64,
     /// Answers that were something else, those to messages that are not measured among them: one is one too many. A message
@@ -113,6 +124,9 @@ pub(crate) struct Bytes {
     pub(crate) sent: u64,
     /// Read.
     pub(crate) received: u64,
+    /// Of these, before the measured time was over.
+    pub(crate) sent_in_time: u64,
+    pub(crate) received_in_time: u64,
 }
 
 /// How long things took, in nanoseconds.
@@ -266,6 +280,7 @@ impl Tally {
             other.messages,
             sent,
             echoed,
+            in_time,
             verified,
             corrupt,
             timed_out,
@@ -274,7 +289,14 @@ impl Tally {
             unsent,
             unmeasured
         );
-        add!(self.bytes, other.bytes, sent, received);
+        add!(
+            self.bytes,
+            other.bytes,
+            sent,
+            received,
+            sent_in_time,
+            received_in_time
+        );
         self.datagrams.merge(&other.datagrams);
         for (name, count) in &other.errors {
             *self.errors.entry(name.clone()).or_default() += count;

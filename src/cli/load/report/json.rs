@@ -8,7 +8,7 @@ use super::judgement::Judgement;
 use crate::cli::load::gate::{Verdict, percentile};
 use crate::cli::load::outcome::{Ending, Outcome};
 use crate::cli::load::plan::{Traffic, Turnover};
-use crate::cli::load::tally::{Datagrams, Second, nanos};
+use crate::cli::load::tally::{Datagrams, Second, nanos, over_an_hour};
 
 /// Grows when a field changes its meaning or goes away; new fields don't change it.
 const SCHEMA: &str = "oread.load/1";
@@ -101,6 +101,7 @@ fn messages(outcome: &Outcome) -> Value {
     json!({
         "sent": m.sent,
         "echoed": m.echoed,
+        "in_time": m.in_time,
         "verified": m.verified,
         "corrupt": m.corrupt,
         "timed_out": m.timed_out,
@@ -138,6 +139,7 @@ fn timing(histogram: &Histogram<u64>) -> Value {
         "p99_99_ns": percentile(histogram, 99.99),
         "max_ns": some.then(|| histogram.max()),
         "mean_ns": some.then(|| histogram.mean()),
+        "over_an_hour": over_an_hour(histogram),
     })
 }
 

@@ -11,6 +11,7 @@ use super::judgement::Judgement;
 use crate::cli::load::gate::percentile;
 use crate::cli::load::outcome::Outcome;
 use crate::cli::load::plan::{Traffic, Turnover};
+use crate::cli::load::tally::over_an_hour;
 use crate::cli::units::{Count, Size};
 
 /// The whole report. Its first line says what matters most: whether the connections asked for were there.
@@ -159,8 +160,8 @@ fn traffic(text: &mut String, outcome: &Outcome) {
         &format!(
             "{} answers a second; {}/s out, {}/s in",
             Count(rate.round() as u64),
-            each(b.sent),
-            each(b.received)
+            each(b.sent_in_time),
+            each(b.received_in_time)
         ),
     );
 }
@@ -240,6 +241,14 @@ fn latency(text: &mut String, outcome: &Outcome) {
             let _ = write!(text, " {:>8}", percentile_or_dash(histogram, p));
         }
         let _ = writeln!(text, " {:>8}", short(histogram.max()));
+        let over = over_an_hour(histogram);
+        if over > 0 {
+            let over = Count(over);
+            let _ = writeln!(
+                text,
+                "  ({over} of these took over an hour; what is over 73 minutes counts as that)"
+            );
+        }
     }
     if open {
         text.push_str(
