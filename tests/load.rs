@@ -840,17 +840,17 @@ fn what_is_sent_to_warm_up_is_in_no_figure() {
     assert_eq!(report.value["latency"]["response"]["count"], 50);
 }
 
-#[test]
-fn a_signal_ends_the_load_and_the_report_comes_all_the_same() {
+/// Interrupts a load after it has said for the first time how it goes.
+fn interrupted(arguments: &[&str]) -> Report {
     let mut command = oread("load");
-    command.args(["-c", "4", "-d", "10m", "-t", "2", "--json", "-"]);
+    command.args(arguments).args(["--json", "-"]);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A line that says how it goes comes when it has been running for a second: the signals are taken long before.
+    // That comes when it has been running for a second: the signals are taken long before.
     let mut log = [0; 1];
     child.stderr.as_mut().unwrap().read_exact(&mut log).unwrap();
     signal(child.id(), "INT");
@@ -859,8 +859,104 @@ fn a_signal_ends_the_load_and_the_report_comes_all_the_same() {
     assert!(started.elapsed() < LONG);
     let report = Report::parse(&output.stdout, &output.stderr, output.status.code());
     assert_eq!(report.exit_code(), 130);
+    assert_eq!(report.value["ending"]["signal"], 2);
+    report
+}
+
+#[test]
+fn a_signal_ends_the_load_and_the_report_comes_all_the_same() {
+    let report = interrupted(&["-c", "4", "-d", "10m", "-t", "2"]);
     assert!(report.messages("echoed") > 0);
     assert_eq!(report.connections("open"), 4);
+    assert_eq!(report.connections("missing"), 0);
+    let measured = report.value["seconds"]["measured"].as_f64().unwrap();
+    assert!(measured > 0.0 && measured < 600.0, "{}", report.value);
+}
+
+#[test]
+fn a_signal_in_the_ramp_ends_it_with_what_there_is_and_nothing_measured() {
+    let ramp = ["-c", "1000", "-r", "2", "-t", "2"];
+    for traffic in [&["-R", "100"][..], &["--churn", "1"], &["-n", "5"]] {
+        let report = interrupted(&[&ramp[..], traffic].concat());
+        let there = report.connections("confirmed");
+        assert!((1..1000).contains(&there), "{}", report.value);
+        assert_eq!(report.connections("missing"), 1000 - there);
+        assert_eq!(report.messages("sent") + report.messages("unsent"), 0);
+        assert_eq!(report.value["seconds"]["measured"], 0.0);
+        assert!(report.value["rate"]["reached"].is_null());
+    }
+}
+
+#[test]
+fn targets_over_ipv6_are_loaded_like_any() {
+    let server = Server::start_at("[::1]:0", &[]);
+    let (tcp, udp) = (server.tcp().to_string(), format!("udp://{}", server.udp()));
+    assert!(tcp.starts_with("[::1]:"), "{tcp}");
+    let report = Report::of(&[&tcp, &udp, "-c", "4", "-n", "400", "--source", "::1"]);
+    report.assert_all_is_well();
+    assert_eq!(report.value["targets"][0], format!("tcp://{tcp}"));
+    assert_eq!(report.value["udp_flows"].as_array().unwrap().len(), 2);
+    server.stop();
+}
+
+/// An echo that notes who its callers are.
+fn noting() -> (String, Arc<Mutex<Vec<SocketAddr>>>) {
+    let callers: Arc<Mutex<Vec<SocketAddr>>> = Arc::default();
+    let noted = Arc::clone(&callers);
+    let address = tcp(move |stream, _| {
+        noted.lock().unwrap().push(stream.peer_addr().unwrap());
+        each_message(stream, |stream, _, bytes| say(stream, bytes));
+    });
+    (address, callers)
+}
+
+/// How many callers there were from each address.
+fn by_address(callers: &Mutex<Vec<SocketAddr>>) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for caller in callers.lock().unwrap().iter() {
+        *counts.entry(caller.ip().to_string()).or_default() += 1;
+    }
+    counts
+}
+
+#[cfg(target_os = "linux")] // Elsewhere loopback has one address.
+#[test]
+fn sources_are_an_address_or_all_of_a_network_in_turn() {
+    for (sources, expected) in [
+        (&["127.0.0.7"][..], &[("127.0.0.7", 6)][..]),
+        (&["127.9.0.0/30"], &[("127.9.0.1", 3), ("127.9.0.2", 3)]),
+        (
+            &["127.0.0.7", "127.9.0.0/30"],
+            &[("127.0.0.7", 2), ("127.9.0.1", 2), ("127.9.0.2", 2)],
+        ),
+    ] {
+        let (address, callers) = noting();
+        let mut arguments = vec![&*address, "-c", "6", "-t", "2", "-n", "60"];
+        for source in sources {
+            arguments.extend(["--source", source]);
+        }
+        Report::of(&arguments).assert_all_is_well();
+        let expected = expected
+            .iter()
+            .map(|(ip, count)| ((*ip).to_owned(), *count));
+        assert_eq!(by_address(&callers), expected.collect(), "{sources:?}");
+    }
+}
+
+#[test]
+fn each_of_several_targets_has_its_share_of_the_connections() {
+    let (one, at_one) = noting();
+    let (two, at_two) = noting();
+    let server = Server::start(&[]);
+    let udp = format!("udp://{}", server.udp());
+    // The first is given twice, and has twice as many.
+    let arguments = [&*one, &two, &udp, &one, "-c", "12", "-t", "2", "-n", "120"];
+    let report = Report::of(&arguments);
+    report.assert_all_is_well();
+    assert_eq!(at_one.lock().unwrap().len(), 6);
+    assert_eq!(at_two.lock().unwrap().len(), 3);
+    assert_eq!(report.value["udp_flows"].as_array().unwrap().len(), 3);
+    server.stop();
 }
 
 #[test]
