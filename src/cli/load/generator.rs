@@ -308,3 +308,6 @@ impl Handler for Generator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
