@@ -302,3 +302,22 @@ fn no_function_and_no_file_is_too_long_to_be_read() {
         }
     }
 }
+
+#[test]
+fn an_echo_within_another_handler_hears_all_that_an_echo_hears() {
+    let sources = sources();
+    let callbacks = |path: &str| -> BTreeSet<String> {
+        let source = sources.iter().find(|source| source.path == path).unwrap();
+        let names = source.code().filter_map(|(_, line)| {
+            let name = line.trim_start().strip_prefix("fn on_")?;
+            Some(name.split('(').next().unwrap().to_owned())
+        });
+        names.collect()
+    };
+    let echo = callbacks("echo.rs");
+    assert!(echo.len() > 5, "{echo:?}");
+    for outer in ["cli/serve/server.rs", "cli/load/own.rs"] {
+        let deaf: Vec<_> = echo.difference(&callbacks(outer)).cloned().collect();
+        assert!(deaf.is_empty(), "src/{outer} does not pass on {deaf:?}");
+    }
+}

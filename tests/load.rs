@@ -291,6 +291,75 @@ fn what_nobody_can_take_is_unsent() {
 }
 
 #[test]
+fn the_rate_is_of_answers_that_came_within_the_measured_time() {
+    // A hundred a second are due, and none is answered before the second is over.
+    let begun = Mutex::new(None);
+    let address = tcp(move |stream, _| {
+        each_message(stream, |stream, message, bytes| {
+            if message > 0 {
+                let mut begun = begun.lock().unwrap();
+                let first = *begun.get_or_insert_with(Instant::now);
+                let until = first + Duration::from_millis(1500);
+                thread::sleep(until.saturating_duration_since(Instant::now()));
+            }
+            say(stream, bytes)
+        });
+    });
+    let gate = ["--slo", "rate>=1"];
+    let report =
+        Report::of(&[&[&*address, "-c", "1", "-R", "100", "-d", "1s"], &gate[..]].concat());
+    assert_eq!(report.exit_code(), 3, "{}", report.value);
+    assert_eq!(report.messages("echoed"), 100);
+    assert_eq!(report.messages("in_time"), 0);
+    assert_eq!(report.value["rate"]["reached"], 0.0);
+}
+
+#[test]
+fn no_option_is_too_large_or_too_small_to_come_to_an_end() {
+    const MOST: &str = "4294967295";
+    let short: [&[&str]; 12] = [
+        &["-c", "2", "-d", "1ns"],
+        &["-c", "3", "-t", "2", "-n", "1"],
+        &[
+            "-c",
+            "1",
+            "-R",
+            MOST,
+            "-d",
+            "1ms",
+            "--message-timeout",
+            "1ms",
+        ],
+        &["-c", "2", "--depth", "65536", "-n", "100000"],
+        &["-c", "2", "-s", "1-1m", "-n", "20"],
+        &["-c", "5", "--churn", MOST, "-d", "50ms"],
+        &["-c", "5", "--lifetime", "1ns", "-d", "50ms"],
+        &["-c", "2", "--think", "1ns", "-n", "50"],
+        &["-c", "2", "--think", "24d", "-n", "1"],
+        &["-c", "2", "--message-timeout", "1ns", "-d", "50ms"],
+        &["-c", "20", "-r", MOST, "--warmup", "1ns", "-d", "50ms"],
+        &[
+            "-c",
+            MOST,
+            "-r",
+            "1",
+            "--force",
+            "--ramp-timeout",
+            "50ms",
+            "-d",
+            "1ms",
+        ],
+    ];
+    for arguments in short {
+        let report = Report::of(arguments);
+        let cpu = report.value["generator"]["cpu"].as_f64().unwrap();
+        assert!(cpu <= 2.0, "{arguments:?}: {}", report.value);
+        assert!(matches!(report.exit_code(), 0 | 4), "{arguments:?}");
+        assert!(report.value["imbalance"].is_null(), "{}", report.value);
+    }
+}
+
+#[test]
 fn a_closed_loop_sees_a_stall_only_as_often_as_it_has_messages_under_way() {
     let report = Report::of(&[&stalling(200), "-c", "4", "-n", "1000"]);
     report.assert_all_is_well();
@@ -383,9 +452,12 @@ fn connections_that_the_server_ends_are_lost_each_with_its_reason() {
         });
     });
     let report = Report::of(&[&address, "-c", "4", "-d", "500ms", "-r", "100"]);
-    assert_eq!(report.exit_code(), 0, "{}", report.value);
-    assert_eq!(report.connections("confirmed"), 4);
+    // All had been there, but not to the end.
+    assert_eq!(report.exit_code(), 4, "{}", report.value);
+    assert_eq!(report.connections("peak_confirmed"), 4);
     assert_eq!(report.connections("lost"), 3, "{}", report.value);
+    assert_eq!(report.connections("missing"), 3);
+    assert_eq!(report.connections("dialed"), 4);
     assert_eq!(report.connections("open"), 1);
     let errors = BTreeMap::from([
         ("ECONNRESET".to_owned(), 1),
@@ -394,6 +466,71 @@ fn connections_that_the_server_ends_are_lost_each_with_its_reason() {
     ]);
     assert_eq!(report.errors(), errors);
     assert!(report.messages("lost") >= 1);
+}
+
+#[test]
+fn an_idle_connection_that_is_lost_is_missing_to_the_end_and_exit_4() {
+    let confirmed = AtomicU64::new(0);
+    let address = tcp(move |stream, index| {
+        let served = |stream: &mut TcpStream, _: usize, bytes: &mut [u8; 64]| {
+            say(stream, bytes);
+            confirmed.fetch_add(1, Ordering::SeqCst);
+            // One of them goes when all have been there.
+            let deadline = Instant::now() + LONG;
+            while index == 0 && confirmed.load(Ordering::SeqCst) < 3 && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+            match index {
+                0 => Next::Close,
+                _ => Next::Message,
+            }
+        };
+        each_message(stream, served);
+    });
+    let report = Report::of(&[&address, "-c", "3", "--idle", "-d", "500ms"]);
+    assert_eq!(report.exit_code(), 4, "{}", report.value);
+    let ledger = ["peak_confirmed", "lost", "missing", "open"].map(|name| report.connections(name));
+    assert_eq!(ledger, [3, 1, 1, 2], "{}", report.value);
+}
+
+#[test]
+fn a_connection_that_is_lost_is_replaced_where_others_are_too() {
+    let address = tcp(|stream, index| {
+        each_message(stream, |stream, message, bytes| match (index, message) {
+            (1, 3) => Next::Close,
+            _ => say(stream, bytes),
+        });
+    });
+    let report = Report::of(&[&address, "-c", "3", "--lifetime", "10m", "-d", "2s"]);
+    assert_eq!(report.exit_code(), 0, "{}", report.value);
+    let ledger = ["lost", "redialed", "missing", "open"].map(|name| report.connections(name));
+    assert_eq!(ledger, [1, 1, 0, 3], "{}", report.value);
+}
+
+#[test]
+fn a_server_that_is_gone_for_good_leaves_all_places_empty() {
+    // Four are served, then nobody listens any more, and they are hung up on.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let streams: Vec<TcpStream> = (0..4).map(|_| listener.accept().unwrap().0).collect();
+        drop(listener);
+        for stream in streams {
+            thread::spawn(|| {
+                each_message(stream, |stream, message, bytes| match message {
+                    0..100 => say(stream, bytes),
+                    _ => Next::Close,
+                });
+            });
+        }
+    });
+    let arguments = [&*address, "-c", "4", "--churn", "20", "-d", "1s"];
+    let report = Report::of(&[&arguments[..], &["-R", "1k"]].concat());
+    assert_eq!(report.exit_code(), 4, "{}", report.value);
+    assert_eq!(report.connections("peak_confirmed"), 4);
+    assert_eq!(report.connections("missing"), 4, "{}", report.value);
+    assert_eq!(report.connections("open"), 0);
+    assert!(report.connections("refused") > 0);
 }
 
 /// Flips a bit in byte `at` of the fifth message of every connection.
@@ -624,8 +761,29 @@ fn connections_are_closed_and_dialed_again_at_a_rate_or_by_age() {
                 report.value
             );
             assert_eq!(report.messages("sent"), report.messages("verified"));
+            assert!(report.value["churn"]["reached"].as_f64().unwrap() > 0.0);
         }
     }
+}
+
+#[test]
+fn replacing_connections_keeps_to_the_connect_rate() {
+    let begun = Instant::now();
+    let pace = ["--connect-rate", "50", "--lifetime", "10ms"];
+    let report = Report::of(&[&["-c", "10", "-d", "1s"], &pace[..]].concat());
+    // Without a pace it would be a thousand. What a stall of 10 ms has kept may be made up for, and one is due at once.
+    let most = begun.elapsed().as_secs_f64() * 50.0 + 2.0;
+    assert!(report.connections("redialed") > 0, "{}", report.value);
+    assert!(
+        report.connections("dialed") as f64 <= most,
+        "more than {most}: {}",
+        report.value
+    );
+    let more = ["load", "--churn", "20", "--connect-rate", "10"];
+    let output = oread(more[0]).args(&more[1..]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("--connect-rate 20"), "{said}");
 }
 
 #[test]
@@ -642,6 +800,38 @@ fn idle_connections_are_held_and_sent_a_heartbeat_each() {
 }
 
 #[test]
+fn connections_that_think_do_not_begin_all_at_one_time() {
+    // Spread over an hour, the second of ten is due after six minutes.
+    for threads in ["1", "2"] {
+        let arguments = ["-c", "10", "--think", "1h", "-d", "500ms", "-t", threads];
+        let report = Report::of(&arguments);
+        report.assert_all_is_well();
+        assert_eq!(report.messages("sent"), 1, "{}", report.value);
+    }
+    let report = Report::of(&["-c", "10", "--think", "20ms", "-n", "100"]);
+    report.assert_all_is_well();
+    assert_eq!(report.messages("sent"), 100);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_has_no_second_message_follow_it() {
+    let address = tcp(|stream, _| {
+        each_message(stream, |stream, message, bytes| {
+            // The first one confirms the connection.
+            if message > 0 {
+                thread::sleep(Duration::from_millis(150));
+            }
+            say(stream, bytes)
+        });
+    });
+    let patience = ["--message-timeout", "100ms", "--think", "1ms"];
+    let report = Report::of(&[&[&*address, "-c", "1", "-d", "1s"], &patience[..]].concat());
+    // One at once, and then no two within the timeout.
+    assert!(report.messages("sent") <= 11, "{}", report.value);
+    assert!(report.messages("timed_out") > 0, "{}", report.value);
+}
+
+#[test]
 fn what_is_sent_to_warm_up_is_in_no_figure() {
     let report = Report::of(&["-c", "2", "-R", "100", "--warmup", "500ms", "-n", "50"]);
     report.assert_all_is_well();
@@ -650,17 +840,17 @@ fn what_is_sent_to_warm_up_is_in_no_figure() {
     assert_eq!(report.value["latency"]["response"]["count"], 50);
 }
 
-#[test]
-fn a_signal_ends_the_load_and_the_report_comes_all_the_same() {
+/// Interrupts a load after it has said for the first time how it goes.
+fn interrupted(arguments: &[&str]) -> Report {
     let mut command = oread("load");
-    command.args(["-c", "4", "-d", "10m", "-t", "2", "--json", "-"]);
+    command.args(arguments).args(["--json", "-"]);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A line that says how it goes comes when it has been running for a second: the signals are taken long before.
+    // That comes when it has been running for a second: the signals are taken long before.
     let mut log = [0; 1];
     child.stderr.as_mut().unwrap().read_exact(&mut log).unwrap();
     signal(child.id(), "INT");
@@ -669,8 +859,104 @@ fn a_signal_ends_the_load_and_the_report_comes_all_the_same() {
     assert!(started.elapsed() < LONG);
     let report = Report::parse(&output.stdout, &output.stderr, output.status.code());
     assert_eq!(report.exit_code(), 130);
+    assert_eq!(report.value["ending"]["signal"], 2);
+    report
+}
+
+#[test]
+fn a_signal_ends_the_load_and_the_report_comes_all_the_same() {
+    let report = interrupted(&["-c", "4", "-d", "10m", "-t", "2"]);
     assert!(report.messages("echoed") > 0);
     assert_eq!(report.connections("open"), 4);
+    assert_eq!(report.connections("missing"), 0);
+    let measured = report.value["seconds"]["measured"].as_f64().unwrap();
+    assert!(measured > 0.0 && measured < 600.0, "{}", report.value);
+}
+
+#[test]
+fn a_signal_in_the_ramp_ends_it_with_what_there_is_and_nothing_measured() {
+    let ramp = ["-c", "1000", "-r", "2", "-t", "2"];
+    for traffic in [&["-R", "100"][..], &["--churn", "1"], &["-n", "5"]] {
+        let report = interrupted(&[&ramp[..], traffic].concat());
+        let there = report.connections("confirmed");
+        assert!((1..1000).contains(&there), "{}", report.value);
+        assert_eq!(report.connections("missing"), 1000 - there);
+        assert_eq!(report.messages("sent") + report.messages("unsent"), 0);
+        assert_eq!(report.value["seconds"]["measured"], 0.0);
+        assert!(report.value["rate"]["reached"].is_null());
+    }
+}
+
+#[test]
+fn targets_over_ipv6_are_loaded_like_any() {
+    let server = Server::start_at("[::1]:0", &[]);
+    let (tcp, udp) = (server.tcp().to_string(), format!("udp://{}", server.udp()));
+    assert!(tcp.starts_with("[::1]:"), "{tcp}");
+    let report = Report::of(&[&tcp, &udp, "-c", "4", "-n", "400", "--source", "::1"]);
+    report.assert_all_is_well();
+    assert_eq!(report.value["targets"][0], format!("tcp://{tcp}"));
+    assert_eq!(report.value["udp_flows"].as_array().unwrap().len(), 2);
+    server.stop();
+}
+
+/// An echo that notes who its callers are.
+fn noting() -> (String, Arc<Mutex<Vec<SocketAddr>>>) {
+    let callers: Arc<Mutex<Vec<SocketAddr>>> = Arc::default();
+    let noted = Arc::clone(&callers);
+    let address = tcp(move |stream, _| {
+        noted.lock().unwrap().push(stream.peer_addr().unwrap());
+        each_message(stream, |stream, _, bytes| say(stream, bytes));
+    });
+    (address, callers)
+}
+
+/// How many callers there were from each address.
+fn by_address(callers: &Mutex<Vec<SocketAddr>>) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for caller in callers.lock().unwrap().iter() {
+        *counts.entry(caller.ip().to_string()).or_default() += 1;
+    }
+    counts
+}
+
+#[cfg(target_os = "linux")] // Elsewhere loopback has one address.
+#[test]
+fn sources_are_an_address_or_all_of_a_network_in_turn() {
+    for (sources, expected) in [
+        (&["127.0.0.7"][..], &[("127.0.0.7", 6)][..]),
+        (&["127.9.0.0/30"], &[("127.9.0.1", 3), ("127.9.0.2", 3)]),
+        (
+            &["127.0.0.7", "127.9.0.0/30"],
+            &[("127.0.0.7", 2), ("127.9.0.1", 2), ("127.9.0.2", 2)],
+        ),
+    ] {
+        let (address, callers) = noting();
+        let mut arguments = vec![&*address, "-c", "6", "-t", "2", "-n", "60"];
+        for source in sources {
+            arguments.extend(["--source", source]);
+        }
+        Report::of(&arguments).assert_all_is_well();
+        let expected = expected
+            .iter()
+            .map(|(ip, count)| ((*ip).to_owned(), *count));
+        assert_eq!(by_address(&callers), expected.collect(), "{sources:?}");
+    }
+}
+
+#[test]
+fn each_of_several_targets_has_its_share_of_the_connections() {
+    let (one, at_one) = noting();
+    let (two, at_two) = noting();
+    let server = Server::start(&[]);
+    let udp = format!("udp://{}", server.udp());
+    // The first is given twice, and has twice as many.
+    let arguments = [&*one, &two, &udp, &one, "-c", "12", "-t", "2", "-n", "120"];
+    let report = Report::of(&arguments);
+    report.assert_all_is_well();
+    assert_eq!(at_one.lock().unwrap().len(), 6);
+    assert_eq!(at_two.lock().unwrap().len(), 3);
+    assert_eq!(report.value["udp_flows"].as_array().unwrap().len(), 3);
+    server.stop();
 }
 
 #[test]

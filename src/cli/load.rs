@@ -10,7 +10,7 @@
 //! | `load/preflight` over `load/machine`, `load/doctor` | whether it can be done; the same as a table |
 //! | `load/lead`, `load/team`, `load/own` | the main thread, the threads that it starts, the echo server of its own |
 //! | `load/generator` | the other threads; a table of their parts stands there |
-//! | `load/live`, `load/report` | what is told while it runs and at the end |
+//! | `load/live` over `load/rates`, `load/report` | what is told while it runs and at the end |
 
 pub(crate) mod args;
 mod care;
@@ -35,6 +35,7 @@ pub(crate) mod plan;
 mod preflight;
 mod protocol;
 mod quick;
+mod rates;
 mod record;
 mod report;
 mod since;
@@ -43,6 +44,7 @@ mod stream;
 mod tally;
 mod target;
 mod team;
+mod think;
 mod traffic;
 mod turnover;
 mod values;

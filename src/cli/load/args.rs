@@ -14,8 +14,8 @@ use crate::cli::units::{count, duration, duration_or_zero, large_count};
 
 const LOAD_NOTES: &str = "\
 Exit codes: 0 all is well, 1 something failed while it ran, 2 it was asked for in a wrong way,
-3 a gate of --slo is not met, 4 fewer connections than asked for, 5 an answer was not what was
-sent, 130 interrupted. Where several apply, the first of 130, 2, 1, 5, 4, 3.";
+3 a gate of --slo is not met, 4 fewer connections than asked for or some lost on the way, 5 an
+answer was not what was sent, 130 interrupted. Where several apply, the first of 130, 2, 1, 5, 4, 3.";
 
 /// Load a server with connections and messages, and report
 #[derive(Debug, clap::Args)]
@@ -30,9 +30,10 @@ pub(crate) struct Load {
     #[arg(short, long, value_name = "N", default_value = "100", value_parser = count)]
     pub(crate) connections: NonZeroU32,
 
-    /// Connections to dial a second while they are opened
-    #[arg(short = 'r', long, value_name = "N", default_value = "1000", value_parser = per_second)]
-    pub(crate) connect_rate: NonZeroU32,
+    /// Connections to dial a second at most, while they are opened and for --churn and --lifetime
+    /// [default: 1000, or what --churn takes]
+    #[arg(short = 'r', long, value_name = "N", value_parser = per_second)]
+    pub(crate) connect_rate: Option<NonZeroU32>,
 
     /// How long to measure, from when all connections are there [default: 10s]
     #[arg(short, long, value_name = "DURATION", value_parser = duration)]
@@ -97,7 +98,7 @@ pub(crate) struct Load {
     )]
     pub(crate) heartbeat: Option<Duration>,
 
-    /// Close and dial again so many connections a second
+    /// Close and dial again so many connections a second, the oldest first
     #[arg(
         long,
         value_name = "N",

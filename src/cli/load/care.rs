@@ -60,6 +60,7 @@ impl Generator {
         match flow.stage {
             Stage::Confirming if !flow.settled => {
                 flow.settled = true;
+                self.unconfirmed(index);
                 self.settle();
             }
             Stage::Retiring => self.close_if_answered(context, index),

@@ -1,4 +1,4 @@
-//! Opens connections: at a pace in the ramp, and later in place of those that ended.
+//! Opens connections: those that were asked for in the ramp, and later others in place of those that ended; all at one pace.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use oread::{ConnectOptions, Context};
 
-use super::flow::{Flow, Socket};
+use super::flow::{Cause, Flow, Socket};
 use super::generator::{Generator, alarm};
 use super::names;
 use super::pace::Schedule;
@@ -21,7 +21,7 @@ use super::target::{Resolved, Transport};
 const MOST_UNDER_WAY: u32 = 512;
 /// Dials made in one turn: what has been opened wants to be served as well.
 const MOST_A_TURN: u32 = 64;
-/// How far the ramp may be behind its pace and still catch up: 10 ms. A stall must not end in a burst.
+/// How far dialing may be behind its pace and still catch up: 10 ms. A stall must not end in a burst.
 const SLACK: u64 = SECOND / 100;
 /// How long no dial is made after one has failed that was to replace a connection; it doubles with each.
 const BACKOFF: Duration = Duration::from_millis(10);
@@ -49,11 +49,15 @@ impl Endpoint {
 pub(super) struct Dialer {
     endpoints: Arc<[Endpoint]>,
     connect_timeout: Duration,
-    /// This thread's part of the ramp.
-    ramp: Schedule,
+    /// This thread's part of the connect rate, which holds for the ramp and for replacements.
+    pace: Schedule,
+    /// Dials of the ramp that are yet to be made.
     left: u64,
-    /// Connections that are to be replaced.
-    owed: u64,
+    /// Places to be filled that the load itself has vacated, and those of connections that were lost or not to be had.
+    vacated: u64,
+    empty: u64,
+    /// Places that the load has vacated and whose next connection has neither come nor failed.
+    pub(super) replacing: u64,
     /// When the next replacement may be tried, and the wait after its failure.
     not_before: u64,
     backoff: Duration,
@@ -73,9 +77,11 @@ impl Dialer {
         Dialer {
             endpoints,
             connect_timeout: plan.connect_timeout,
-            ramp: Schedule::shared(now, plan.connect_rate.get(), index, threads),
+            pace: Schedule::shared(now, plan.connect_rate.get(), index, threads),
             left: plan.share(plan.connections.get().into(), index),
-            owed: 0,
+            vacated: 0,
+            empty: 0,
+            replacing: 0,
             not_before: 0,
             backoff: BACKOFF,
             under_way: 0,
@@ -96,14 +102,19 @@ impl Dialer {
         self.left = 0;
     }
 
-    /// A connection is to be replaced.
-    pub(super) fn owe(&mut self) {
-        self.owed += 1;
+    /// Nothing is replaced any more.
+    pub(super) fn end_turnover(&mut self) {
+        self.vacated = 0;
+        self.empty = 0;
     }
 
-    /// How many are to be replaced or on their way.
-    pub(super) fn busy(&self) -> u64 {
-        self.owed + u64::from(self.under_way)
+    /// A connection that has gone is to be replaced; `lost`: it wasn't the load that has closed it.
+    pub(super) fn owe(&mut self, lost: bool) {
+        if lost {
+            self.empty += 1;
+        } else {
+            self.vacated += 1;
+        }
     }
 
     /// Whether dials are due that the last turn has left.
@@ -111,38 +122,45 @@ impl Dialer {
         self.more
     }
 
-    /// Whether one may be made now, and whether it's a replacement.
-    fn next(&mut self, now: u64, replaces: bool) -> Option<bool> {
-        if self.under_way >= MOST_UNDER_WAY {
+    /// Takes the next one that may be made now; `replaces`: also in place of another connection.
+    fn next(&mut self, now: u64, replaces: bool) -> Option<Cause> {
+        if self.next_due(replaces)? > now {
             return None;
         }
-        if self.left > 0 && self.ramp.due() <= now {
-            self.ramp.skip_to(now.saturating_sub(SLACK));
-            self.ramp.advance();
-            self.left -= 1;
-            return Some(false);
-        }
-        if replaces && self.owed > 0 && self.not_before <= now {
-            self.owed -= 1;
-            return Some(true);
-        }
-        None
+        self.pace.skip_to(now.saturating_sub(SLACK));
+        self.pace.advance();
+        let (count, cause) = if self.left > 0 {
+            (&mut self.left, Cause::Asked)
+        } else if self.vacated > 0 {
+            (&mut self.vacated, Cause::Turnover)
+        } else {
+            (&mut self.empty, Cause::Retry)
+        };
+        *count -= 1;
+        Some(cause)
     }
 
-    /// When the next one may be made, if that is known.
-    fn next_due(&self) -> Option<u64> {
+    /// When the next one may be made, if there is one and its time is known.
+    fn next_due(&self, replaces: bool) -> Option<u64> {
         if self.under_way >= MOST_UNDER_WAY {
             // The end of one of these makes room, and that is an event.
             return None;
         }
-        let ramp = (self.left > 0).then(|| self.ramp.due());
-        let owed = (self.owed > 0).then_some(self.not_before);
-        [ramp, owed].into_iter().flatten().min()
+        if self.left > 0 {
+            return Some(self.pace.due());
+        }
+        let owes = replaces && self.vacated + self.empty > 0;
+        owes.then(|| self.pace.due().max(self.not_before))
     }
 
-    /// A replacement has failed: it's tried again, but not at once.
+    /// The connection for a place has come, or has failed to.
+    pub(super) fn replaced(&mut self, cause: Cause) {
+        self.replacing -= u64::from(cause == Cause::Turnover);
+    }
+
+    /// A dial has failed: it's tried again, but not at once.
     fn back_off(&mut self, now: u64) {
-        self.owed += 1;
+        self.empty += 1;
         self.not_before = after(now, self.backoff);
         self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
     }
@@ -152,26 +170,22 @@ impl Generator {
     /// Makes the dials that are due, within the bounds of a turn.
     pub(super) fn dial_due(&mut self, context: &mut Context<u32>) {
         self.dialer.more = false;
-        if self.dialer.left == 0 && self.dialer.owed == 0 {
+        let replaces = self.is_sending();
+        if self.dialer.next_due(replaces).is_none() {
             return;
         }
-        let replaces = self.is_sending();
         for made in 0.. {
             let now = self.epoch.now();
             if made == MOST_A_TURN {
                 self.dialer.more = true;
                 return;
             }
-            let Some(again) = self.dialer.next(now, replaces) else {
+            let Some(cause) = self.dialer.next(now, replaces) else {
                 break;
             };
-            self.dial(context, now, again);
+            self.dial(context, now, cause);
         }
-        self.wake_for_dial(context);
-    }
-
-    fn wake_for_dial(&mut self, context: &mut Context<u32>) {
-        if let Some(due) = self.dialer.next_due()
+        if let Some(due) = self.dialer.next_due(replaces)
             && !self.dialer.waiting
         {
             self.dialer.waiting = true;
@@ -181,7 +195,7 @@ impl Generator {
         }
     }
 
-    fn dial(&mut self, context: &mut Context<u32>, now: u64, again: bool) {
+    fn dial(&mut self, context: &mut Context<u32>, now: u64, cause: Cause) {
         let ordinal = self.dialer.ordinal;
         self.dialer.ordinal += u64::from(self.dialer.threads);
         let endpoints = Arc::clone(&self.dialer.endpoints);
@@ -191,9 +205,9 @@ impl Generator {
         };
         let ledger = &mut self.record.tally.connections;
         ledger.dialed += 1;
-        ledger.redialed += u64::from(again);
+        ledger.redialed += u64::from(cause != Cause::Asked);
         // Flows' numbers go round after 2^32 dials; none of that age is open any more.
-        let flow = Flow::new(ordinal as u32, now);
+        let flow = Flow::new(ordinal as u32, cause, now);
         let index = self.flows.insert(flow);
         self.dialer.under_way += 1;
         let source = endpoint.source(ordinal / count);
@@ -208,7 +222,7 @@ impl Generator {
         };
         match context.connect(&options, index as u32) {
             Ok(id) => self.flows[index].socket = Socket::Stream(id),
-            Err((_, error)) => self.dial_failed(context, index, &error),
+            Err((_, error)) => self.dial_failed(index, &error),
         }
     }
 
@@ -221,12 +235,7 @@ impl Generator {
     }
 
     /// A dial has come to nothing.
-    pub(super) fn dial_failed(
-        &mut self,
-        context: &mut Context<u32>,
-        index: usize,
-        error: &io::Error,
-    ) {
+    pub(super) fn dial_failed(&mut self, index: usize, error: &io::Error) {
         let Some(flow) = self.flows.try_remove(index) else {
             return;
         };
@@ -253,9 +262,9 @@ impl Generator {
             }
         };
         self.record.tally.error(&name);
-        if self.plan.turnover != Turnover::Keep {
+        self.dialer.replaced(flow.cause);
+        if self.plan.turnover != Turnover::Keep && !self.is_finishing() {
             self.dialer.back_off(now);
-            self.wake_for_dial(context);
         }
         self.settle();
     }

@@ -106,6 +106,19 @@ pub(super) enum Stage {
     Retiring,
     /// The load has closed it, and has counted that.
     Closing,
+    /// It has ended though the load had not ended it, and that is counted.
+    Lost,
+}
+
+/// Why a flow was dialed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It's one of those that were asked for.
+    Asked,
+    /// The load has closed another one, for this one to take its place.
+    Turnover,
+    /// Another one was lost, or could not be dialed.
+    Retry,
 }
 
 /// How the reactor knows a flow.
@@ -122,6 +135,7 @@ pub(super) enum Socket {
 pub(super) struct Flow {
     pub(super) socket: Socket,
     pub(super) stage: Stage,
+    pub(super) cause: Cause,
     /// Whether the ramp waits for it no longer.
     pub(super) settled: bool,
     /// Whether the peer has finished.
@@ -145,10 +159,11 @@ pub(super) struct Flow {
 
 impl Flow {
     /// A flow that is being dialed.
-    pub(super) fn new(number: u32, dialed: u64) -> Flow {
+    pub(super) fn new(number: u32, cause: Cause, dialed: u64) -> Flow {
         Flow {
             socket: Socket::None,
             stage: Stage::Dialing,
+            cause,
             settled: false,
             peer_finished: false,
             number,
@@ -224,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_message_is_given_up_once() {
-        let mut flow = Flow::new(0, 0);
+        let mut flow = Flow::new(0, Cause::Asked, 0);
         for at in [10, 20, 30] {
             flow.outstanding.push(sent(at));
         }

@@ -5,7 +5,7 @@
 //! | `load/generator` | what it consists of, and what each callback leads to |
 //! | `load/phases` | ramp, warm-up, measured time, finish, end |
 //! | `load/dial`, `load/turnover` | opens connections at a pace; closes them and opens others |
-//! | `load/traffic`, `load/care` | which connection sends when: closed loop, open loop; time-outs |
+//! | `load/traffic`, `load/think`, `load/care` | which connection sends when: closed loop, open loop; pauses; time-outs |
 //! | `load/stream`, `load/datagrams` | messages over TCP and over UDP |
 //! | `load/flow`, `load/window` | what is kept of a connection |
 //! | `load/payload`, `load/label` | what messages and datagrams consist of |
@@ -59,6 +59,10 @@ pub(super) mod alarm {
     pub(in crate::cli::load) const KIND: u64 = 0xF << 60;
 }
 
+/// Flows that have room from the beginning: 1.5 GiB of addresses, of which memory is taken as they are used. With `--force`
+/// more can be asked for than any system gives, and that must not be the program's end.
+const MOST_AT_ONCE: u64 = 1 << 24;
+
 /// What a generator is told before it begins.
 pub(super) struct Setup {
     pub(super) plan: Arc<Load>,
@@ -66,6 +70,8 @@ pub(super) struct Setup {
     pub(super) index: u32,
     pub(super) endpoints: Arc<[Endpoint]>,
     pub(super) epoch: Epoch,
+    /// When the run began.
+    pub(super) begun: u64,
     pub(super) payload: Payload,
     /// Its line to the lead.
     pub(super) line: Line,
@@ -140,6 +146,7 @@ impl Generator {
             index,
             endpoints,
             epoch,
+            begun,
             payload,
             line,
             signals,
@@ -158,12 +165,12 @@ impl Generator {
         record.tally.connections.asked = share;
         Generator {
             // A table that grows would be copied while connections wait for it, and be half empty.
-            flows: Slab::with_capacity(usize::try_from(share).unwrap_or(0)),
+            flows: Slab::with_capacity(usize::try_from(share.min(MOST_AT_ONCE)).unwrap_or(0)),
             dialer: Dialer::new(&plan, index, endpoints, epoch.now()),
             ages: Ages::default(),
             flowing: Flowing::new(&plan),
             sockets: Sockets::new(&plan),
-            run: Run::new(),
+            run: Run::new(begun),
             record,
             plan,
             index,
@@ -205,6 +212,11 @@ impl Generator {
     #[inline]
     pub(super) fn is_sending(&self) -> bool {
         matches!(self.run.phase, Phase::Warmup | Phase::Measure)
+    }
+
+    /// Whether the measured time, or what there was of the load, is over.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.run.phase == Phase::Finish
     }
 
     fn hear_signal(&mut self, context: &mut Context<u32>) {
@@ -259,12 +271,12 @@ impl Handler for Generator {
 
     fn on_connect_failed(
         &mut self,
-        context: &mut Context<u32>,
+        _: &mut Context<u32>,
         _: ConnectionId,
         session: u32,
         error: io::Error,
     ) {
-        self.dial_failed(context, session as usize, &error);
+        self.dial_failed(session as usize, &error);
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, u32>, data: &[u8]) {
@@ -296,3 +308,6 @@ impl Handler for Generator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use super::own::Own;
 use super::plan::{Load, Volume};
 use super::preflight;
 use super::protocol::{Command, Event, Progress};
+use super::rates::Rates;
 use super::report;
 use super::tally::{Tally, ThreadUse, coarse};
 use super::target::{Resolved, Transport};
@@ -20,8 +21,9 @@ use crate::cli::units::Count;
 
 /// How often the live view is drawn.
 const DRAW: Duration = Duration::from_secs(1);
-/// How much later than the generators tell how they go: what is drawn is then no older.
-const BEHIND: Duration = Duration::from_millis(50);
+/// How much later than the generators tell how they go, at the least and at the most: what is drawn shall be no older.
+const BEHIND: Duration = Duration::from_millis(10);
+const FAR_BEHIND: Duration = Duration::from_millis(500);
 /// From the word to the start: all threads shall have heard it.
 const AHEAD: Duration = Duration::from_millis(10);
 /// The exit code where fewer connections can be reached than were asked for.
@@ -69,6 +71,7 @@ fn attack(plan: &Load, own: Option<&Own>, signals: Signals) -> Result<Option<Out
         events,
         live: Live::new(plan),
         latest: vec![None; team.handles.len()],
+        rates: Rates::new(team.handles.len(), team.begun),
         heard: Heard::default(),
         began: Instant::now(),
         clock: Clockwork::default(),
@@ -143,6 +146,7 @@ struct Lead<'a> {
     live: Live,
     team: Team,
     latest: Vec<Option<Box<Progress>>>,
+    rates: Rates,
     heard: Heard,
     began: Instant,
     clock: Clockwork,
@@ -161,11 +165,11 @@ impl Lead<'_> {
             let now = Instant::now();
             self.begin_if_ramped(now);
             self.look_at_own_server(now);
-            if now >= draw_at {
-                draw_at = (draw_at + DRAW).max(now);
-                if let Some(merged) = self.merged() {
-                    self.live.progress(&merged);
+            if now >= self.draws_from(draw_at) {
+                while draw_at <= now {
+                    draw_at += DRAW;
                 }
+                self.draw();
             }
         }
         let now = Instant::now();
@@ -183,8 +187,25 @@ impl Lead<'_> {
         let from = self.clock.from.filter(|_| self.clock.own_before.is_none());
         let until = self.clock.until.filter(|_| self.clock.own_after.is_none());
         let due = [ramp, from, until].into_iter().flatten();
-        let next = due.min().map_or(draw_at, |due| due.min(draw_at));
+        let draw = self.draws_from(draw_at);
+        let next = due.min().map_or(draw, |due| due.min(draw));
         next.saturating_duration_since(Instant::now())
+    }
+
+    /// When what was to be drawn at `draw_at` is drawn: later, if a thread has not told yet how it goes.
+    fn draws_from(&self, draw_at: Instant) -> Instant {
+        let told = self.rates.told(&self.latest) + self.heard.ended;
+        match told < self.team.handles.len() {
+            true => draw_at + FAR_BEHIND,
+            false => draw_at,
+        }
+    }
+
+    fn draw(&mut self) {
+        let speed = self.rates.take(&self.latest);
+        if let Some(merged) = self.merged() {
+            self.live.progress(&merged, speed);
+        }
     }
 
     fn hear(&mut self, event: Event) {

@@ -2,13 +2,14 @@
 //! line a second. It goes to standard error, so that standard output has the report alone.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::gate::percentile;
 use super::plan::{Load, Volume};
 use super::protocol::{Phase, Progress};
+use super::rates::Speed;
 use super::report::short;
 use crate::cli::check::Verbosity;
 use crate::cli::units::Count;
@@ -22,20 +23,10 @@ pub(crate) struct Live {
     lines: bool,
     asked: u64,
     volume: Volume,
-    last: Last,
     started: Instant,
     /// When the phase that shows began.
     phase: Phase,
     phase_at: Instant,
-}
-
-/// What was shown last, to tell rates.
-#[derive(Clone, Copy, Debug)]
-struct Last {
-    established: u64,
-    echoed: u64,
-    cpu: Duration,
-    at: Instant,
 }
 
 impl Live {
@@ -57,24 +48,18 @@ impl Live {
             bar,
             asked: plan.connections.get().into(),
             volume: plan.volume,
-            last: Last {
-                established: 0,
-                echoed: 0,
-                cpu: Duration::ZERO,
-                at: now,
-            },
             started: now,
             phase: Phase::Ramp,
             phase_at: now,
         }
     }
 
-    /// Shows how all threads go together; about once a second.
-    pub(crate) fn progress(&mut self, merged: &Progress) {
+    /// Shows how all threads go together; about once a second. `speed`: what they do, if they have told it.
+    pub(crate) fn progress(&mut self, merged: &Progress, speed: Option<Speed>) {
         if merged.phase > self.phase {
             self.enter(merged.phase);
         }
-        let text = self.words(merged);
+        let text = self.words(merged, speed);
         if let Some(bar) = &self.bar {
             bar.set_position(match self.phase {
                 Phase::Ramp => merged.open,
@@ -85,17 +70,11 @@ impl Live {
             // A standard error that is gone takes no part of the load with it.
             let _ = writeln!(
                 std::io::stderr(),
-                "{:>5.0}s {:>8}  {text}",
-                self.started.elapsed().as_secs_f64(),
+                "{:>5}s {:>8}  {text}",
+                self.started.elapsed().as_secs(),
                 name(self.phase)
             );
         }
-        self.last = Last {
-            established: merged.established,
-            echoed: merged.echoed,
-            cpu: merged.cpu,
-            at: Instant::now(),
-        };
     }
 
     /// Takes the view down, for the report to take its place.
@@ -122,12 +101,14 @@ impl Live {
         }
     }
 
-    fn words(&self, sums: &Progress) -> String {
-        let seconds = self.last.at.elapsed().as_secs_f64().max(1e-3);
-        let per_second = |now: u64, before: u64| {
-            Count((now.saturating_sub(before) as f64 / seconds).round() as u64)
+    fn words(&self, sums: &Progress, speed: Option<Speed>) -> String {
+        let tell = |rate: fn(Speed) -> f64| {
+            speed.map_or_else(
+                || "-".to_owned(),
+                |speed| Count(rate(speed).round() as u64).to_string(),
+            )
         };
-        let cpu = sums.cpu.saturating_sub(self.last.cpu).as_secs_f64() / seconds * 100.0;
+        let cpu = tell(|speed| speed.cpu * 100.0);
         let open = if self.phase == Phase::Ramp && self.bar.is_none() {
             format!("{} of {} open", Count(sums.open), Count(self.asked))
         } else {
@@ -135,17 +116,17 @@ impl Live {
         };
         let late = |p| percentile(&sums.response, p).map_or_else(|| "-".to_owned(), short);
         let traffic = if self.phase == Phase::Ramp {
-            format!("{}/s", per_second(sums.established, self.last.established))
+            format!("{}/s", tell(|speed| speed.established))
         } else {
             format!(
                 "{} answers/s, p50 {}, p99 {}",
-                per_second(sums.echoed, self.last.echoed),
+                tell(|speed| speed.echoed),
                 late(50.0),
                 late(99.0)
             )
         };
         format!(
-            "{open}, {} failed, {} errors, {traffic}, cpu {cpu:.0}%",
+            "{open}, {} failed, {} errors, {traffic}, cpu {cpu}%",
             Count(sums.failed),
             Count(sums.errors)
         )

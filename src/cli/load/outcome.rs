@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::plan::Load;
+use super::plan::{Load, Turnover};
 use super::tally::{Tally, ThreadUse};
 
 /// How a run ended.
@@ -37,9 +37,16 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Messages answered a second of the measured time, datagrams among them; `None` where nothing was measured.
+    /// Messages answered within the measured time for each second of it, datagrams among them; `None` where nothing was measured.
     pub(crate) fn rate_reached(&self) -> Option<f64> {
         let seconds = self.measured.as_secs_f64();
-        (seconds > 0.0).then(|| self.tally.messages.echoed as f64 / seconds)
+        (seconds > 0.0).then(|| self.tally.messages.in_time as f64 / seconds)
+    }
+
+    /// Connections closed and replaced a second of the measured time; `None` where they are kept, or nothing was measured.
+    pub(crate) fn churn_reached(&self) -> Option<f64> {
+        let seconds = self.measured.as_secs_f64();
+        (seconds > 0.0 && self.plan.turnover != Turnover::Keep)
+            .then(|| self.tally.connections.replaced as f64 / seconds)
     }
 }

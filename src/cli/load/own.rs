@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Echo, EchoOptions, EchoSession,
-    Handle, Handler, ListenOptions, Reactor,
+    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Echo, EchoOptions,
+    EchoSession, Handle, Handler, ListenOptions, Reactor,
 };
 
 use super::record::thread_cpu;
@@ -118,6 +118,10 @@ impl Handler for Server {
         self.echo.on_eof(connection, rest);
     }
 
+    fn on_closing(&mut self, connection: &mut Connection<'_, EchoSession>, reason: CloseReason) {
+        self.echo.on_closing(connection, reason);
+    }
+
     fn on_close(
         &mut self,
         context: &mut Context<EchoSession>,
@@ -126,6 +130,10 @@ impl Handler for Server {
         reason: CloseReason,
     ) {
         self.echo.on_close(context, id, session, reason);
+    }
+
+    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, EchoSession>, data: &[u8]) {
+        self.echo.on_datagram(datagram, data);
     }
 
     fn on_message(&mut self, _: &mut Context<EchoSession>, HowMuch: HowMuch) {

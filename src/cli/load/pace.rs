@@ -40,12 +40,21 @@ impl Schedule {
         }
     }
 
-    /// `count` in each `interval`, from `start` on.
-    pub(super) fn every(start: u64, interval: Duration, count: u32) -> Schedule {
+    /// `count` in each `interval`, from `start` on, for thread `index` of `threads`: each has its own count, and they take turns.
+    pub(super) fn every(
+        start: u64,
+        interval: Duration,
+        count: u32,
+        index: u32,
+        threads: u32,
+    ) -> Schedule {
         let den = u64::from(count.max(1));
         let interval = super::tally::nanos(interval);
+        // Less than an interval: the index is less than the threads.
+        let turns = u128::from(den) * u128::from(threads.max(1));
+        let first = u128::from(interval) * u128::from(index) / turns;
         Schedule {
-            due: start,
+            due: start.saturating_add(first as u64),
             left_out: 0,
             step: interval / den,
             step_left_out: interval % den,
@@ -315,12 +324,20 @@ mod tests {
 
     #[test]
     fn a_heartbeat_goes_round_once_in_its_interval() {
-        let mut schedule = Schedule::every(100, Duration::from_nanos(10), 3);
+        let mut schedule = Schedule::every(100, Duration::from_nanos(10), 3, 0, 1);
         let mut dues = Vec::new();
         for _ in 0..7 {
             dues.push(schedule.due());
             schedule.advance();
         }
         assert_eq!(dues, [100, 103, 106, 110, 113, 116, 120]);
+    }
+
+    #[test]
+    fn threads_take_turns_in_an_interval() {
+        let first = |index| Schedule::every(100, Duration::from_nanos(800), 2, index, 4).due();
+        assert_eq!([0, 1, 2, 3].map(first), [100, 200, 300, 400]);
+        let most = Duration::from_nanos(u64::MAX);
+        assert!(Schedule::every(100, most, 1, 1023, 1024).due() > u64::MAX / 2);
     }
 }

@@ -9,11 +9,11 @@ use super::generator::{Generator, alarm};
 use super::plan::{Turnover, Volume};
 use super::protocol::{Event, Phase, Progress};
 use super::record::thread_cpu;
-use super::since::{NEVER, after, until};
+use super::since::{NEVER, SECOND, after, until};
 use super::tally::{ThreadUse, nanos};
 
-/// How often it's told how it goes.
-const PROGRESS: Duration = Duration::from_secs(1);
+/// How often it's told how it goes, in nanoseconds.
+const PROGRESS: u64 = SECOND;
 /// How long who interrupts a run waits for answers at most.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long closing takes at most: it waits for the peers' ends.
@@ -41,10 +41,13 @@ pub(super) struct Run {
     /// Dials of the ramp that have come to something, and whether the lead knows that all have.
     settled: u64,
     told: bool,
+    /// When it's told next how it goes: each second from the beginning of the run, so that all threads do at one time.
+    tell_at: u64,
 }
 
 impl Run {
-    pub(super) fn new() -> Run {
+    /// For a run that began at `begun`.
+    pub(super) fn new(begun: u64) -> Run {
         Run {
             phase: Phase::Ramp,
             boundary: NEVER,
@@ -57,6 +60,7 @@ impl Run {
             over: false,
             settled: 0,
             told: false,
+            tell_at: begun.saturating_add(PROGRESS),
         }
     }
 
@@ -69,7 +73,7 @@ impl Run {
 impl Generator {
     pub(super) fn begin_timers(&mut self, context: &mut Context<u32>) {
         context.timer(self.sweep_interval(), alarm::SWEEP);
-        context.timer(PROGRESS, alarm::PROGRESS);
+        context.timer(until(self.epoch.now(), self.run.tell_at), alarm::PROGRESS);
     }
 
     /// A timer has fired.
@@ -84,8 +88,11 @@ impl Generator {
                 context.timer(self.sweep_interval(), alarm::SWEEP);
             }
             alarm::PROGRESS => {
+                while self.run.tell_at <= now {
+                    self.run.tell_at += PROGRESS;
+                }
                 self.tell();
-                context.timer(PROGRESS, alarm::PROGRESS);
+                context.timer(until(now, self.run.tell_at), alarm::PROGRESS);
             }
             // Early by what the reactor's own time is behind.
             alarm::PHASE if now < self.run.boundary => self.wake_at_boundary(context, now),
@@ -219,6 +226,7 @@ impl Generator {
     /// it, is sent as soon as somebody can: it would flatter the server to leave it out.
     pub(super) fn finish(&mut self, context: &mut Context<u32>, now: u64) {
         if self.run.phase == Phase::Measure {
+            self.record.end_measured();
             self.record.tally.threads = vec![ThreadUse {
                 cpu: thread_cpu().saturating_sub(self.run.cpu),
                 wall: until(self.run.from, now.min(self.run.until)),
@@ -226,6 +234,7 @@ impl Generator {
         }
         self.run.phase = Phase::Finish;
         self.flowing.send_until = 0;
+        self.dialer.end_turnover();
         let patience = match self.run.stopped {
             Some(_) => self.plan.message_timeout.min(PATIENCE),
             None => self.plan.message_timeout,
@@ -267,14 +276,18 @@ impl Generator {
         self.run.boundary = NEVER;
         self.run.phase = Phase::Finish;
         let given_up = now.saturating_sub(nanos(self.plan.message_timeout));
+        let there = self.ages.open() + self.dialer.replacing;
+        let ledger = &mut self.record.tally.connections;
+        ledger.missing = ledger.asked.saturating_sub(there);
         // From here on callbacks find no flow, and do nothing.
         for (_, mut flow) in std::mem::take(&mut self.flows) {
             let ledger = &mut self.record.tally.connections;
             match flow.stage {
                 Stage::Dialing => ledger.dialing += 1,
-                Stage::Closing => {}
+                Stage::Closing | Stage::Lost => {}
                 Stage::Confirming | Stage::Live | Stage::Retiring => {
                     ledger.open += 1;
+                    ledger.silent += u64::from(flow.stage == Stage::Confirming);
                     if matches!(flow.socket, Socket::Datagrams(_)) {
                         self.close_books(&mut flow);
                         continue;
@@ -318,6 +331,7 @@ impl Generator {
                 } else {
                     now
                 };
+                self.record.end_measured();
                 ThreadUse {
                     cpu: thread_cpu().saturating_sub(self.run.cpu),
                     wall: until(self.run.from, end),
@@ -341,6 +355,7 @@ impl Generator {
         let ledger = &tally.connections;
         self.line.progress(Progress {
             thread: self.index,
+            at: self.epoch.now(),
             phase: self.run.phase,
             dialed: ledger.dialed,
             established: ledger.established,

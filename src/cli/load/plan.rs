@@ -16,6 +16,8 @@ use crate::cli::check::Verbosity;
 use crate::cli::failure::{Failure, Reason};
 use crate::cli::units::{Count, Size};
 
+/// Dials a second when nothing is said.
+const DEFAULT_CONNECT_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 /// How long is measured when nothing is said.
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 /// No machine has so many cores; as for `oread serve`.
@@ -93,7 +95,7 @@ pub(crate) struct Load {
     pub(crate) targets: Vec<Target>,
     /// Connections and UDP sockets, over all threads and targets.
     pub(crate) connections: NonZeroU32,
-    /// Dials a second, over all threads.
+    /// Dials a second, over all threads, in the ramp and behind it; no fewer than are to be replaced a second.
     pub(crate) connect_rate: NonZeroU32,
     /// How long opening them may take before the rest is given up.
     pub(crate) ramp_timeout: Duration,
@@ -178,18 +180,19 @@ impl TryFrom<args::Load> for Load {
         };
         let content = content(&typed)?;
         check_content(&content, typed.framing, &typed.targets)?;
-        let ramp = typed.connections.get() / typed.connect_rate.get() + 1;
+        let connect_rate = connect_rate(typed.connect_rate, turnover)?;
+        let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         Ok(Load {
             ramp_timeout: typed
                 .ramp_timeout
-                .unwrap_or(Duration::from_secs(ramp.into()) + typed.connect_timeout),
+                .unwrap_or(Duration::from_secs(ramp) + typed.connect_timeout),
             volume: match typed.messages {
                 Some(messages) => Volume::Messages(messages),
                 None => Volume::For(typed.duration.unwrap_or(DEFAULT_DURATION)),
             },
             targets: typed.targets,
             connections: typed.connections,
-            connect_rate: typed.connect_rate,
+            connect_rate,
             warmup: typed.warmup,
             traffic,
             turnover,
@@ -206,6 +209,22 @@ impl TryFrom<args::Load> for Load {
             gates: typed.slo,
             verbosity: Verbosity::from(&typed.verbosity),
         })
+    }
+}
+
+/// The rate of dials: what was typed, where it is enough for the churn, or the default, where that is.
+fn connect_rate(typed: Option<NonZeroU32>, turnover: Turnover) -> Result<NonZeroU32, Failure> {
+    let churn = match turnover {
+        Turnover::Churn(rate) => rate,
+        Turnover::Keep | Turnover::Lifetime(_) => NonZeroU32::MIN,
+    };
+    match typed {
+        Some(rate) if rate < churn => Err(Failure::usage(format!(
+            "--churn {churn} closes more connections a second than --connect-rate {rate} dials"
+        ))
+        .hint(format!("add --connect-rate {churn}, or leave it out"))),
+        Some(rate) => Ok(rate),
+        None => Ok(churn.max(DEFAULT_CONNECT_RATE)),
     }
 }
 

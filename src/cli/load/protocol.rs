@@ -40,6 +40,8 @@ pub(crate) enum Event {
 pub(crate) struct Progress {
     /// Which thread tells it.
     pub(crate) thread: u32,
+    /// When these were its counts, in the run's time.
+    pub(crate) at: u64,
     pub(crate) phase: Phase,
     pub(crate) dialed: u64,
     pub(crate) established: u64,
@@ -59,8 +61,9 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Adds another thread's. The phase is that of the one that is behind.
+    /// Adds another thread's. The phase is that of the one that is behind, the time that of the latest.
     pub(crate) fn merge(&mut self, other: &Progress) {
+        self.at = self.at.max(other.at);
         self.phase = Phase::min(self.phase, other.phase);
         for (to, from) in [
             (&mut self.dialed, other.dialed),

@@ -135,6 +135,14 @@ impl Record {
         }
     }
 
+    /// The measured time is over: what was counted until now came in it.
+    pub(super) fn end_measured(&mut self) {
+        let tally = &mut self.tally;
+        tally.messages.in_time = tally.messages.echoed;
+        tally.bytes.sent_in_time = tally.bytes.sent;
+        tally.bytes.received_in_time = tally.bytes.received;
+    }
+
     /// Goes on to the second that `now` is in.
     #[inline]
     fn roll(&mut self, now: u64) {

@@ -2,7 +2,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `report/text` | the words, for people |
+//! | `report/text`, `report/headline` | the words, for people; their first lines |
 //! | `report/chart` | how responses are spread, as bars |
 //! | `report/json` | everything, for programs |
 //! | `report/hdr` | the histograms, as other tools read them |
@@ -12,6 +12,7 @@
 mod chart;
 mod environment;
 mod hdr;
+mod headline;
 mod json;
 mod judgement;
 mod text;
@@ -118,6 +119,7 @@ mod tests {
         tally.connections.open = 100;
         tally.messages.sent = 10_000;
         tally.messages.echoed = 10_000;
+        tally.messages.in_time = 10_000;
         tally.messages.verified = 10_000;
         for us in 1..=10_000 {
             tally.latency.response.record(us * 1000).unwrap();
@@ -186,6 +188,23 @@ mod tests {
     }
 
     #[test]
+    fn a_time_beyond_the_histograms_is_told_as_that() {
+        let mut run = outcome("");
+        for hours in [2, 3] {
+            let time = Duration::from_secs(hours * 3600);
+            crate::cli::load::tally::record(&mut run.tally.latency.response, time);
+        }
+        let (text, json, ..) = all(&run);
+        let response = &json["latency"]["response"];
+        assert_eq!(response["over_an_hour"], 2);
+        assert_eq!(response["count"], 10_002);
+        assert!(text.contains("(2 of these took over an hour"), "{text}");
+        let (text, json, ..) = all(&outcome(""));
+        assert_eq!(json["latency"]["response"]["over_an_hour"], 0);
+        assert!(!text.contains("hour"), "{text}");
+    }
+
+    #[test]
     fn a_percentile_that_too_few_samples_carry_is_not_told() {
         let (text, json, ..) = all(&outcome(""));
         // One sample in ten thousand lies beyond it.
@@ -216,6 +235,36 @@ mod tests {
             text.starts_with("ONLY 97 of 100 connections came about: 3 refused\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn connections_that_are_lost_and_not_replaced_are_the_first_line() {
+        let mut run = outcome("");
+        run.tally.connections.lost = 3;
+        run.tally.connections.open = 97;
+        run.tally.connections.missing = 3;
+        let (text, json, _, code) = all(&run);
+        assert_eq!((code, &json["connections"]["missing"]), (4, &3.into()));
+        assert!(
+            text.starts_with("ONLY 97 of 100 connections were there to the end: 3 lost\n"),
+            "{text}"
+        );
+        run.tally.connections.missing = 0;
+        let (text, _, _, code) = all(&run);
+        assert_eq!(code, 0);
+        assert!(text.starts_with("LOST 3 connections"), "{text}");
+    }
+
+    #[test]
+    fn the_churn_that_was_reached_stands_beside_what_was_asked_for() {
+        let mut run = outcome("--churn 20");
+        run.tally.connections.replaced = 195;
+        let (text, json, ..) = all(&run);
+        assert!(text.contains("20 a second asked for, 19.5 a second reached: 195"));
+        assert_eq!(json["churn"]["asked"], 20);
+        assert_eq!(json["churn"]["reached"], 19.5);
+        let (text, json, ..) = all(&outcome(""));
+        assert!(json["churn"]["reached"].is_null() && !text.contains("churn"));
     }
 
     #[test]

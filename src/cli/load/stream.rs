@@ -14,8 +14,8 @@ use super::values::VerifyMode;
 
 /// What input is.
 enum Look {
-    /// The rest of an answer, in the first so many bytes.
-    Whole(usize),
+    /// The rest of an answer, in the first so many bytes. `late`: its message had been given up.
+    Whole { taken: usize, late: bool },
     /// A part of one, or bytes that nobody looks at.
     Part,
     /// Not what was sent.
@@ -153,12 +153,14 @@ impl Generator {
     #[inline(never)]
     fn take_in(&mut self, connection: &mut Connection<'_, u32>, mut data: &[u8], now: u64) {
         let index = *connection.session() as usize;
-        let mut answered = 0;
+        let (mut whole, mut in_time) = (false, 0);
         while !data.is_empty() {
             match self.take_one(index, data, now) {
-                Look::Whole(taken) => {
+                Look::Whole { taken, late } => {
                     data = &data[taken..];
-                    answered += 1;
+                    whole = true;
+                    // In place of one that was given up, another has been sent.
+                    in_time += u32::from(!late);
                 }
                 Look::Part => break,
                 Look::Corrupt => {
@@ -167,8 +169,8 @@ impl Generator {
                 }
             }
         }
-        if answered > 0 {
-            self.go_on(connection, index, answered, now);
+        if whole {
+            self.go_on(connection, index, in_time, now);
         }
     }
 
@@ -205,15 +207,18 @@ impl Generator {
             self.flowing.under_way -= 1;
         }
         self.record.answered(sent, now, taken, given_up);
-        Look::Whole(taken)
+        Look::Whole {
+            taken,
+            late: given_up,
+        }
     }
 
-    /// Messages were answered: what comes next on this connection.
+    /// Messages were answered, so many of them `in_time`: what comes next on this connection.
     fn go_on(
         &mut self,
         connection: &mut Connection<'_, u32>,
         index: usize,
-        answered: u32,
+        in_time: u32,
         now: u64,
     ) {
         let was = self.flows.get(index).map(|flow| flow.stage);
@@ -228,7 +233,7 @@ impl Generator {
                 Mode::Closed {
                     think: Some(think), ..
                 } if was == Some(Stage::Live) => {
-                    for _ in 0..answered {
+                    for _ in 0..in_time {
                         self.think(connection.context(), index, think);
                     }
                 }
@@ -310,13 +315,14 @@ impl Generator {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        if flow.stage != Stage::Closing {
+        let lost = flow.stage != Stage::Closing;
+        if lost && flow.stage != Stage::Lost {
             let name = names::of_loss(reason, flow.peer_finished, flow.got > 0);
             self.end_flow(context, index, &name);
         }
         self.flows.try_remove(index);
         if self.plan.turnover != Turnover::Keep && self.is_sending() {
-            self.dialer.owe();
+            self.dialer.owe(lost);
         }
     }
 
@@ -327,13 +333,14 @@ impl Generator {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        let was = std::mem::replace(&mut flow.stage, Stage::Closing);
+        let was = std::mem::replace(&mut flow.stage, Stage::Lost);
         let was_settled = std::mem::replace(&mut flow.settled, true);
         flow.socket = Socket::None;
         self.record.tally.connections.lost += 1;
         self.record.tally.error(name);
-        if matches!(was, Stage::Live | Stage::Retiring) {
-            self.passed_away();
+        match was {
+            Stage::Live | Stage::Retiring => self.passed_away(),
+            _ => self.unconfirmed(index),
         }
         if !was_settled {
             self.settle();

@@ -34,7 +34,15 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Records a duration; zero counts as 1 ns, and what is over an hour as an hour.
+/// How many of a histogram's values are over an hour: how long they were is then known to some minutes at best.
+pub(crate) fn over_an_hour(histogram: &Histogram<u64>) -> u64 {
+    if histogram.max() <= LONGEST_NS {
+        return 0;
+    }
+    histogram.count_between(LONGEST_NS + 1, histogram.high())
+}
+
+/// Records a duration; zero counts as 1 ns, and what is over 73 minutes as that.
 pub(crate) fn record(histogram: &mut Histogram<u64>, duration: Duration) {
     histogram.saturating_record(nanos(duration).max(1));
 }
@@ -42,7 +50,8 @@ pub(crate) fn record(histogram: &mut Histogram<u64>, duration: Duration) {
 /// The ledger of connections (for UDP: of sockets, which are established as soon as they are bound).
 ///
 /// Each dial ends as established, refused, timed out, failed otherwise, or is still dialing when the run ends. With
-/// `--churn` or `--lifetime` there are more dials than were asked for; `redialed` says how many.
+/// `--churn` or `--lifetime` there are more dials than were asked for; `redialed` says how many. Without them nobody is dialed
+/// in place of a connection that was lost: it's missing to the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     /// What `--connections` says.
@@ -51,6 +60,8 @@ pub(crate) struct Ledger {
     pub(crate) dialed: u64,
     /// Of these, to replace a connection that had ended, or a dial that had failed; only with `--churn` or `--lifetime`.
     pub(crate) redialed: u64,
+    /// Connections that the load closed and whose next one was confirmed, within the measured time: the churn that was reached.
+    pub(crate) replaced: u64,
     /// Dials that came to a connection.
     pub(crate) established: u64,
     /// Connections that an echo has come back on, at least one.
@@ -71,6 +82,11 @@ pub(crate) struct Ledger {
     pub(crate) dialing: u64,
     /// Connections that were open when the run ended, before the load closed them.
     pub(crate) open: u64,
+    /// Of these, the ones that no echo ever came back on.
+    pub(crate) silent: u64,
+    /// Of those asked for, how many were not there when the run ended: never had, or lost and not replaced. Those that the load
+    /// itself had closed, and was about to replace, are not among them.
+    pub(crate) missing: u64,
 }
 
 /// The messages of the measured time (not of the ramp and the warm-up, and not those that confirm a connection: these are
@@ -81,6 +97,9 @@ pub(crate) struct Messages {
     pub(crate) sent: u64,
     /// Answered in full, within the message timeout or not.
     pub(crate) echoed: u64,
+    /// Of these, answered before the measured time was over: what the rate is made of. What was due in it and is answered behind
+    /// it would make a server that falls behind look as if it did not.
+    pub(crate) in_time: u64,
     /// Answered with what was sent, as far as `--verify` looks.
     pub(crate) verified: u64,
     /// Answers that were something else, those to messages that are not measured among them: one is one too many. A message
@@ -105,6 +124,9 @@ pub(crate) struct Bytes {
     pub(crate) sent: u64,
     /// Read.
     pub(crate) received: u64,
+    /// Of these, before the measured time was over.
+    pub(crate) sent_in_time: u64,
+    pub(crate) received_in_time: u64,
 }
 
 /// How long things took, in nanoseconds.
@@ -239,6 +261,7 @@ impl Tally {
             asked,
             dialed,
             redialed,
+            replaced,
             established,
             confirmed,
             peak_confirmed,
@@ -248,13 +271,16 @@ impl Tally {
             timed_out,
             failed,
             dialing,
-            open
+            open,
+            silent,
+            missing
         );
         add!(
             self.messages,
             other.messages,
             sent,
             echoed,
+            in_time,
             verified,
             corrupt,
             timed_out,
@@ -263,7 +289,14 @@ impl Tally {
             unsent,
             unmeasured
         );
-        add!(self.bytes, other.bytes, sent, received);
+        add!(
+            self.bytes,
+            other.bytes,
+            sent,
+            received,
+            sent_in_time,
+            received_in_time
+        );
         self.datagrams.merge(&other.datagrams);
         for (name, count) in &other.errors {
             *self.errors.entry(name.clone()).or_default() += count;

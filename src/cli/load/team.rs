@@ -24,6 +24,8 @@ pub(super) struct Team {
     pub(super) handles: Vec<Handle<Command>>,
     pub(super) lines: Vec<Line>,
     pub(super) threads: Vec<JoinHandle<()>>,
+    /// When they began, in the run's time.
+    pub(super) begun: u64,
 }
 
 impl Team {
@@ -49,13 +51,14 @@ impl Team {
             .map(|_| generator::reactor())
             .collect::<Result<_, _>>()
             .map_err(|e| Failure::runtime(format!("no poll can be had: {}", Reason(&e))))?;
+        let epoch = Epoch::begin();
         let mut team = Team {
             handles: reactors.iter().map(Generating::handle).collect(),
             lines: reactors.iter().map(|_| Line::new(sender)).collect(),
             threads: Vec::new(),
+            begun: epoch.now(),
         };
         let shared = Arc::new(plan.clone());
-        let epoch = Epoch::begin();
         let payload = Payload::new(&plan.content, plan.framing, plan.verify);
         let mut signals = Some(signals);
         for (index, (reactor, line)) in reactors.into_iter().zip(&team.lines).enumerate() {
@@ -70,6 +73,7 @@ impl Team {
                 index: index as u32,
                 endpoints: Arc::clone(&endpoints),
                 epoch,
+                begun: team.begun,
                 payload: payload.clone(),
                 line: line.clone(),
                 signals: hears,

@@ -1,16 +1,17 @@
 //! Which connection sends a message when: as answers come (closed loop), or as a schedule says (open loop, heartbeats).
-//! What is under way for too long is in `load/care`.
+//! What is under way for too long is in `load/care`, pauses between messages in `load/think`.
 
 use std::io;
 use std::time::Duration;
 
-use oread::{Connection, Context, Pressure, SourceId};
+use oread::{Context, Pressure, SourceId};
 
 use super::flow::{NOWHERE, Socket, Stage};
-use super::generator::{Generator, alarm};
+use super::generator::Generator;
 use super::pace::{Schedule, Ticker};
 use super::plan::{Load, Traffic};
 use super::protocol::Phase;
+use super::since::until;
 
 /// Messages of a schedule that one turn sends at most: answers want to be read as well, or they are counted late.
 const BURST: u32 = 256;
@@ -49,6 +50,8 @@ pub(super) struct Flowing {
     behind: bool,
     /// How far the closed loop has begun; `None`: whole.
     kick: Option<usize>,
+    /// When flows begin that think between their messages: one after the other, so that they don't all send at one time.
+    stagger: Option<Schedule>,
     /// How far the sweep is.
     pub(super) sweep_at: usize,
 }
@@ -73,6 +76,7 @@ impl Flowing {
             ticker: None,
             behind: false,
             kick: None,
+            stagger: None,
             sweep_at: 0,
         }
     }
@@ -126,11 +130,21 @@ impl Flowing {
 impl Generator {
     /// How long the poll may wait.
     pub(super) fn wait(&self) -> Option<Duration> {
-        if self.dialer.has_more() || self.flowing.kick.is_some() || self.flowing.behind {
+        if self.run.over {
+            return None;
+        }
+        let begins = self.flowing.kick.is_some() && self.is_sending();
+        let pumps = self.is_pumping();
+        if self.dialer.has_more() || (self.flowing.behind && pumps) {
             return Some(Duration::ZERO);
         }
+        if begins {
+            let stagger = self.flowing.stagger.as_ref();
+            let due = stagger.map_or(0, Schedule::due);
+            return Some(until(self.epoch.now(), due));
+        }
         match &self.flowing.schedule {
-            Some(schedule) if self.is_pumping() && !self.flowing.takers.is_empty() => {
+            Some(schedule) if pumps && !self.flowing.takers.is_empty() => {
                 Ticker::wait(self.epoch.now(), schedule.due())
             }
             _ => None,
@@ -139,10 +153,15 @@ impl Generator {
 
     /// Traffic begins, at `at`.
     pub(super) fn begin_traffic(&mut self, at: u64) {
+        let threads = self.plan.threads.get();
         match self.plan.traffic {
-            Traffic::Closed { .. } => self.flowing.kick = Some(0),
+            Traffic::Closed { think, .. } => {
+                let count = u32::try_from(self.ages.open()).unwrap_or(u32::MAX);
+                self.flowing.kick = Some(0);
+                self.flowing.stagger =
+                    think.map(|think| Schedule::every(at, think, count, self.index, threads));
+            }
             Traffic::Open(rate) => {
-                let threads = self.plan.threads.get();
                 let schedule = Schedule::shared(at, rate.get(), self.index, threads);
                 self.flowing.schedule = Some(schedule);
             }
@@ -150,7 +169,8 @@ impl Generator {
                 heartbeat: Some(interval),
             } => {
                 let count = u32::try_from(self.flowing.takers.len()).unwrap_or(u32::MAX);
-                self.flowing.schedule = Some(Schedule::every(at, interval, count));
+                let schedule = Schedule::every(at, interval, count, self.index, threads);
+                self.flowing.schedule = Some(schedule);
             }
             Traffic::Idle { heartbeat: None } => {}
         }
@@ -281,7 +301,8 @@ impl Generator {
         }
     }
 
-    /// Has flows begin, in a closed loop: some in each turn, so that each one's time of sending is right.
+    /// Has flows begin, in a closed loop: some in each turn, so that each one's time of sending is right; those that think when
+    /// their turn has come.
     pub(super) fn kick(&mut self, context: &mut Context<u32>) {
         let Some(mut at) = self.flowing.kick else {
             return;
@@ -290,6 +311,12 @@ impl Generator {
         while at < self.flows.capacity() && begun < KICKS {
             if self.flows.get(at).is_some_and(|f| f.stage == Stage::Live) {
                 let now = self.epoch.now();
+                if let Some(stagger) = &mut self.flowing.stagger {
+                    if stagger.due() > now {
+                        break;
+                    }
+                    stagger.advance();
+                }
                 self.feed(context, at, now);
                 begun += 1;
             }
@@ -303,7 +330,10 @@ impl Generator {
     pub(super) fn feed(&mut self, context: &mut Context<u32>, index: usize, now: u64) {
         match self.flows.get(index).map(|flow| flow.socket) {
             Some(Socket::Stream(id)) => {
-                if let Some(mut connection) = context.connection(id) {
+                // Past the high-water mark `drained` goes on.
+                if let Some(mut connection) = context.connection(id)
+                    && connection.pressure() == Pressure::Low
+                {
                     self.begin(&mut connection, index, now);
                 }
             }
@@ -315,69 +345,6 @@ impl Generator {
     /// Whether a flow is still to begin, with all the others.
     pub(super) fn will_be_kicked(&self, index: usize) -> bool {
         self.flowing.kick.is_some_and(|kick| index >= kick)
-    }
-
-    /// As [`Generator::fill`]; where flows think between their messages, only for one that begins.
-    pub(super) fn begin(&mut self, connection: &mut Connection<'_, u32>, index: usize, now: u64) {
-        match self.flowing.mode {
-            Mode::Closed {
-                depth,
-                think: Some(_),
-            } => {
-                for _ in 0..depth {
-                    if !self.may_send(now)
-                        || self.send(connection, index, now, now) != Pressure::Low
-                    {
-                        return;
-                    }
-                }
-            }
-            _ => self.fill(connection, index, now),
-        }
-    }
-
-    /// An answer has come, and the flow is to think before it sends the next message.
-    pub(super) fn think(&self, context: &mut Context<u32>, index: usize, think: Duration) {
-        if let Some(flow) = self.flows.get(index) {
-            // 28 bits of place: more flows than any system has descriptors for.
-            let key = alarm::THINK | u64::from(flow.number) << 28 | (index as u64 & 0xFFF_FFFF);
-            context.timer(think, key);
-        }
-    }
-
-    /// A flow has thought.
-    pub(super) fn thought(&mut self, context: &mut Context<u32>, key: u64, now: u64) {
-        let index = (key & 0xFFF_FFFF) as usize;
-        let number = (key >> 28) as u32;
-        let flow = self.flows.get(index);
-        let alive = flow.is_some_and(|f| f.number == number && f.stage == Stage::Live);
-        if alive && self.is_sending() {
-            self.feed_one(context, index, now);
-            self.finish_if_all_sent(context);
-        }
-    }
-
-    /// Sends one message of a flow.
-    pub(super) fn feed_one(&mut self, context: &mut Context<u32>, index: usize, now: u64) {
-        if !self.may_send(now) {
-            return;
-        }
-        match self.flows.get(index).map(|flow| flow.socket) {
-            Some(Socket::Stream(id)) => {
-                if let Some(mut connection) = context.connection(id) {
-                    self.send(&mut connection, index, now, now);
-                }
-            }
-            Some(Socket::Datagrams(id)) => {
-                // What is dropped is sent after another while, or the loop would come to an end.
-                if !self.send_datagram(context, id, index, now, now)
-                    && let Some(think) = self.flowing.think()
-                {
-                    self.think(context, index, think);
-                }
-            }
-            Some(Socket::None) | None => {}
-        }
     }
 
     /// Whether a message may be sent now, as far as the phase and the number of messages go.

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use oread::{CloseReason, Context};
 
-use super::flow::{Socket, Stage};
+use super::flow::{Cause, Socket, Stage};
 use super::generator::{Generator, alarm};
 use super::pace::Schedule;
 use super::plan::Turnover;
+use super::protocol::Phase;
 use super::since::{SECOND, after, until};
 
-/// How many connections may be on their way before one more is closed because of its age: a whole ramp that comes of age at
-/// once must not become a burst.
-const MOST_BUSY: u64 = 256;
+/// How many places may be vacant before one more is vacated: closing must not outrun dialing, or a load with a server that
+/// is slow to let callers in would melt away.
+const MOST_REPLACING: u64 = 512;
 
 /// How far closing at a rate may be behind and still catch up: 10 ms.
 const SLACK: u64 = SECOND / 100;
@@ -58,10 +59,23 @@ impl Generator {
         let ledger = &mut self.record.tally.connections;
         ledger.confirmed += 1;
         ledger.peak_confirmed = ledger.peak_confirmed.max(self.ages.open);
-        if self.plan.turnover != Turnover::Keep
-            && let Some(flow) = self.flows.get(index)
-        {
+        if self.plan.turnover == Turnover::Keep {
+            return;
+        }
+        if let Some(flow) = self.flows.get_mut(index) {
             self.ages.queue.push_back((index as u32, flow.number, now));
+            let cause = std::mem::replace(&mut flow.cause, Cause::Asked);
+            self.dialer.replaced(cause);
+            let counts = cause == Cause::Turnover && self.run.phase == Phase::Measure;
+            ledger.replaced += u64::from(counts);
+        }
+    }
+
+    /// One that was to take the place of another was not answered in time, or was lost before.
+    pub(super) fn unconfirmed(&mut self, index: usize) {
+        if let Some(flow) = self.flows.get_mut(index) {
+            let cause = std::mem::replace(&mut flow.cause, Cause::Retry);
+            self.dialer.replaced(cause);
         }
     }
 
@@ -85,7 +99,7 @@ impl Generator {
                 };
                 let due = after(since, lifetime);
                 // Whoever is on his way ends that with an event, after which it's looked at again.
-                if due > now || self.dialer.busy() >= MOST_BUSY {
+                if due > now || self.dialer.replacing >= MOST_REPLACING {
                     break Some(due);
                 }
                 self.ages.queue.pop_front();
@@ -101,11 +115,17 @@ impl Generator {
         }
     }
 
-    /// Closes as many as the rate says, the oldest first; when the next one is due. With nobody to close the moment passes.
+    /// Closes as many as the rate says, the oldest first; when the next one is due, if that is known. With nobody to close, or
+    /// too many on their way, the moment passes.
     fn churn(&mut self, context: &mut Context<u32>, now: u64) -> Option<u64> {
         while let Some(churn) = &mut self.ages.churn
             && churn.due() <= now
         {
+            if self.ages.queue.is_empty() || self.dialer.replacing >= MOST_REPLACING {
+                // The next answer changes that, and is an event.
+                churn.skip_to(now);
+                return None;
+            }
             churn.skip_to(now.saturating_sub(SLACK));
             churn.advance();
             while let Some((index, number, _)) = self.ages.queue.pop_front() {
@@ -143,6 +163,7 @@ impl Generator {
         self.lose_outstanding(index);
         self.record.tally.connections.closed += 1;
         self.passed_away();
+        self.dialer.replacing += 1;
         match socket {
             Socket::Stream(id) => {
                 // `on_close` follows, and then another takes its place.
@@ -153,7 +174,7 @@ impl Generator {
             Socket::Datagrams(id) => {
                 context.close_udp(id);
                 self.unbind(index, id);
-                self.dialer.owe();
+                self.dialer.owe(false);
             }
             Socket::None => {}
         }

@@ -7,8 +7,8 @@ use super::environment::Environment;
 use super::judgement::Judgement;
 use crate::cli::load::gate::{Verdict, percentile};
 use crate::cli::load::outcome::{Ending, Outcome};
-use crate::cli::load::plan::Traffic;
-use crate::cli::load::tally::{Datagrams, Second, nanos};
+use crate::cli::load::plan::{Traffic, Turnover};
+use crate::cli::load::tally::{Datagrams, Second, nanos, over_an_hour};
 
 /// Grows when a field changes its meaning or goes away; new fields don't change it.
 const SCHEMA: &str = "oread.load/1";
@@ -35,6 +35,7 @@ pub(super) fn report(
         "shortfalls": outcome.shortfalls,
         "seconds": { "ramp": outcome.ramp.as_secs_f64(), "measured": outcome.measured.as_secs_f64() },
         "connections": connections(outcome),
+        "churn": churn(outcome),
         "messages": messages(outcome),
         "bytes": { "sent": tally.bytes.sent, "received": tally.bytes.received },
         "rate": rate(outcome),
@@ -69,6 +70,7 @@ fn connections(outcome: &Outcome) -> Value {
         "asked": c.asked,
         "dialed": c.dialed,
         "redialed": c.redialed,
+        "replaced": c.replaced,
         "established": c.established,
         "confirmed": c.confirmed,
         "peak_confirmed": c.peak_confirmed,
@@ -79,8 +81,19 @@ fn connections(outcome: &Outcome) -> Value {
         "lost": c.lost,
         "closed": c.closed,
         "open": c.open,
+        "silent": c.silent,
+        "missing": c.missing,
         "errors": outcome.tally.errors,
     })
+}
+
+fn churn(outcome: &Outcome) -> Value {
+    let (rate, lifetime) = match outcome.plan.turnover {
+        Turnover::Keep => (None, None),
+        Turnover::Churn(rate) => (Some(rate.get()), None),
+        Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime))),
+    };
+    json!({ "asked": rate, "lifetime_ns": lifetime, "reached": outcome.churn_reached() })
 }
 
 fn messages(outcome: &Outcome) -> Value {
@@ -88,6 +101,7 @@ fn messages(outcome: &Outcome) -> Value {
     json!({
         "sent": m.sent,
         "echoed": m.echoed,
+        "in_time": m.in_time,
         "verified": m.verified,
         "corrupt": m.corrupt,
         "timed_out": m.timed_out,
@@ -125,6 +139,7 @@ fn timing(histogram: &Histogram<u64>) -> Value {
         "p99_99_ns": percentile(histogram, 99.99),
         "max_ns": some.then(|| histogram.max()),
         "mean_ns": some.then(|| histogram.mean()),
+        "over_an_hour": over_an_hour(histogram),
     })
 }
 

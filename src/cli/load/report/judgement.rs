@@ -4,6 +4,7 @@ use crate::cli::load::gate::{Verdict, percentile};
 use crate::cli::load::outcome::{Ending, Outcome};
 use crate::cli::load::plan::Traffic;
 use crate::cli::load::report::short;
+use crate::cli::load::tally::ThreadUse;
 
 /// A thread that is busy for more of the time than this has no time left to be on time.
 const BUSY: f64 = 0.95;
@@ -32,15 +33,7 @@ impl Judgement {
             .iter()
             .map(|gate| gate.judge(outcome))
             .collect();
-        let cpu = outcome.tally.threads.iter().map(|thread| {
-            let wall = thread.wall.as_secs_f64();
-            if wall > 0.0 {
-                thread.cpu.as_secs_f64() / wall
-            } else {
-                0.0
-            }
-        });
-        let busy: Vec<f64> = cpu.collect();
+        let busy: Vec<f64> = outcome.tally.threads.iter().map(share).collect();
         Judgement {
             exit_code: exit_code(outcome, &gates),
             gates,
@@ -50,8 +43,19 @@ impl Judgement {
     }
 }
 
-/// The exit code: 130 or 143 interrupted, 1 failed, 5 an answer was wrong, 4 fewer connections than asked for, 3 a gate is
-/// not met; the first that applies. (2, a usage error, never comes to a report.)
+/// The share of the time that a thread was busy. It has one processor at most: more comes of a time so short that reading the
+/// clocks is most of it.
+fn share(thread: &ThreadUse) -> f64 {
+    let wall = thread.wall.as_secs_f64();
+    if wall > 0.0 {
+        (thread.cpu.as_secs_f64() / wall).min(1.0)
+    } else {
+        0.0
+    }
+}
+
+/// The exit code: 130 or 143 interrupted, 1 failed, 5 an answer was wrong, 4 fewer connections than asked for, or not to the
+/// end, 3 a gate is not met; the first that applies. (2, a usage error, never comes to a report.)
 fn exit_code(outcome: &Outcome, gates: &[Verdict]) -> u8 {
     let tally = &outcome.tally;
     match outcome.ending {
@@ -61,7 +65,9 @@ fn exit_code(outcome: &Outcome, gates: &[Verdict]) -> u8 {
     }
     if tally.messages.corrupt + tally.datagrams.corrupt > 0 {
         5
-    } else if tally.connections.peak_confirmed < tally.connections.asked {
+    } else if tally.connections.missing > 0
+        || tally.connections.peak_confirmed < tally.connections.asked
+    {
         4
     } else if gates.iter().any(|gate| !gate.met) {
         3

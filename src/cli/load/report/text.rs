@@ -1,16 +1,17 @@
 //! The report in words.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
 use super::chart::chart;
 use super::environment::Environment;
+use super::headline::headline;
 use super::judgement::Judgement;
 use crate::cli::load::gate::percentile;
-use crate::cli::load::outcome::{Ending, Outcome};
-use crate::cli::load::plan::Traffic;
+use crate::cli::load::outcome::Outcome;
+use crate::cli::load::plan::{Traffic, Turnover};
+use crate::cli::load::tally::over_an_hour;
 use crate::cli::units::{Count, Size};
 
 /// The whole report. Its first line says what matters most: whether the connections asked for were there.
@@ -78,74 +79,6 @@ fn line(text: &mut String, about: &str, what: &str) {
     let _ = writeln!(text, "{about:<12} {what}");
 }
 
-fn headline(text: &mut String, outcome: &Outcome) {
-    let c = &outcome.tally.connections;
-    if c.peak_confirmed < c.asked {
-        let _ = writeln!(
-            text,
-            "ONLY {} of {} connections came about: {}",
-            Count(c.peak_confirmed),
-            Count(c.asked),
-            missing(outcome)
-        );
-    }
-    if c.lost > 0 && c.peak_confirmed >= c.asked {
-        let _ = writeln!(
-            text,
-            "LOST {} connections that the load had not ended: see the errors",
-            Count(c.lost)
-        );
-    }
-    match &outcome.ending {
-        Ending::Done => {}
-        Ending::Interrupted(_) => text.push_str("interrupted: these are the figures until then\n"),
-        Ending::Failed(why) => {
-            let _ = writeln!(text, "FAILED: {why}; these are the figures until then");
-        }
-    }
-    if let Some(what) = outcome.tally.imbalance() {
-        let _ = writeln!(
-            text,
-            "a fault of this program: {what}; don't trust these figures"
-        );
-    }
-    let _ = writeln!(
-        text,
-        "loaded {} for {}, after a ramp of {}",
-        outcome.targets.join(", "),
-        seconds(outcome.measured),
-        seconds(outcome.ramp)
-    );
-}
-
-/// What became of the connections that are missing.
-fn missing(outcome: &Outcome) -> String {
-    let c = &outcome.tally.connections;
-    let causes = [
-        (c.refused, "refused"),
-        (c.timed_out, "timed out"),
-        (c.failed, "failed"),
-        (c.dialing, "still dialing"),
-        (c.lost, "lost"),
-    ];
-    let mut parts: Vec<String> = causes
-        .iter()
-        .filter(|cause| cause.0 > 0)
-        .map(|(count, name)| format!("{} {name}", Count(*count)))
-        .collect();
-    let silent = c.established.saturating_sub(c.confirmed);
-    if silent > 0 {
-        parts.push(format!("{} without an answer", Count(silent)));
-    }
-    if c.dialed < c.asked {
-        parts.push(format!("{} never dialed", Count(c.asked - c.dialed)));
-    }
-    if parts.is_empty() {
-        return "never so many at one time".to_owned();
-    }
-    parts.join(", ")
-}
-
 fn connections(text: &mut String, outcome: &Outcome) {
     let c = &outcome.tally.connections;
     line(
@@ -172,6 +105,17 @@ fn connections(text: &mut String, outcome: &Outcome) {
             Count(c.open)
         ),
     );
+    if let Some(reached) = outcome.churn_reached() {
+        let asked = match outcome.plan.turnover {
+            Turnover::Churn(rate) => format!("{} a second asked for, ", Count(rate.get().into())),
+            _ => String::new(),
+        };
+        let what = format!(
+            "{asked}{reached:.1} a second reached: {} closed and dialed again",
+            Count(c.replaced)
+        );
+        line(text, "churn", &what);
+    }
     for (name, count) in &outcome.tally.errors {
         line(text, "error", &format!("{} {name}", Count(*count)));
     }
@@ -216,8 +160,8 @@ fn traffic(text: &mut String, outcome: &Outcome) {
         &format!(
             "{} answers a second; {}/s out, {}/s in",
             Count(rate.round() as u64),
-            each(b.sent),
-            each(b.received)
+            each(b.sent_in_time),
+            each(b.received_in_time)
         ),
     );
 }
@@ -297,6 +241,14 @@ fn latency(text: &mut String, outcome: &Outcome) {
             let _ = write!(text, " {:>8}", percentile_or_dash(histogram, p));
         }
         let _ = writeln!(text, " {:>8}", short(histogram.max()));
+        let over = over_an_hour(histogram);
+        if over > 0 {
+            let over = Count(over);
+            let _ = writeln!(
+                text,
+                "  ({over} of these took over an hour; what is over 73 minutes counts as that)"
+            );
+        }
     }
     if open {
         text.push_str(
@@ -349,10 +301,6 @@ fn honesty(text: &mut String, outcome: &Outcome, judgement: &Judgement) {
             &format!("the generator was the bottleneck: {reason}"),
         );
     }
-}
-
-fn seconds(duration: Duration) -> String {
-    format!("{:.1}s", duration.as_secs_f64())
 }
 
 #[cfg(test)]
