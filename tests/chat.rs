@@ -180,8 +180,8 @@ fn a_line_that_is_too_long_is_refused_and_what_was_before_it_is_heard() {
     // No newline: it's refused for what is there.
     eve.say(format!("before\n{longest}x").as_bytes());
     ann.hears("<eve> before");
-    ann.hears("* eve has left: a line has at most 1,024 bytes");
-    eve.hears("* good-bye: a line has at most 1,024 bytes");
+    ann.hears("* eve has left: a line has at most 1024 bytes");
+    eve.hears("* good-bye: a line has at most 1024 bytes");
     // What it still sends costs it no word of that.
     eve.say(longest.as_bytes());
     eve.is_at_the_end();
@@ -432,7 +432,7 @@ fn bad_arguments_are_exit_code_2_and_a_taken_address_is_1_in_clear_words() {
         (
             vec!["127.0.0.1:0", "1", "\x1b"],
             2,
-            "chat: there is no third argument, such as \"\\u{1b}\"",
+            "chat: \"\\u{1b}\" is one argument too many",
         ),
         (vec![&taken], 1, "chat: can't serve on "),
     ] {
