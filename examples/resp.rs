@@ -3,10 +3,23 @@
 //! `cargo run --release --example resp`, then `redis-cli -p 7779`, or `nc 127.0.0.1 7779`. [`cut`] finds a command in
 //! bytes, [`Database`] keeps the entries and answers. There is no password: keep it on loopback. `benches/resp.sh`
 //! measures it beside the real one.
+//!
+//! What bounds its memory: the entries take `MAXMEMORY`, which is 1 GiB unless told otherwise. Each of [`MAX_CLIENTS`] may
+//! leave one command unfinished, 1 GiB all together, and one reply unread, half of that; and a buffer may be twice as large
+//! as what is in it.
+//!
+//! What it does otherwise than Redis, beside all that it lacks (types, expiry, databases, eviction, RESP3):
+//!
+//! - A bulk is at most 1 MiB, not 512 MB; a command that grows over 2 MiB ends the connection without a word. The line
+//!   that tells a count is at most 32 bytes, not 64 KiB. All of SET's options are a syntax error.
+//! - An inline command is split at blanks: quotes mean nothing.
+//! - In an error that quotes the client, what isn't UTF-8 becomes U+FFFD, and a zero byte doesn't end the quote.
+//! - Clients over the limit wait until one has left; Redis tells them so, and closes.
+//! - The table of entries grows and shrinks in one go, while all clients wait. Redis moves it bit by bit.
 
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::{env, io, mem, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{io, mem, net::SocketAddr, time::Duration};
 
 use oread::{
     Accepted, CloseReason, Connection, Context, Handler, Limits, ListenOptions, Pressure, Reactor,
@@ -14,17 +27,18 @@ use oread::{
 
 /// The most arguments, as in Redis: nothing is reserved for them.
 const MAX_ARGS: i64 = i32::MAX as i64;
-/// Bytes of the longest one; in Redis it's 512 MB. A reply of so many must fit into `Limits::max_output`.
-const MAX_BULK: i64 = 8 << 20;
+/// Bytes of the longest one. A reply of so many must fit into `Limits::max_output`.
+const MAX_BULK: i64 = 1 << 20;
 /// Bytes of the longest command, the most that one connection can make us keep: past them it's closed.
-const MAX_COMMAND: usize = 16 << 20;
+const MAX_COMMAND: usize = 2 << 20;
+const MAX_CLIENTS: usize = 512;
 /// Bytes of the longest inline command, as in Redis; and of a count, whose digits are 19 at most.
 const MAX_LINE: usize = 64 << 10;
 const MAX_COUNT: usize = 32;
-/// Bytes of all entries together; and of one beside its key and value: its place in a table of which half may be vacant,
-/// and what the allocator adds.
+/// Bytes of all entries together; and of one beside its key and value: its place in a table of which two thirds may be vacant
+/// (see `Database::remove`), and what the allocator adds.
 const MAX_MEMORY: usize = 1 << 30;
-const ENTRY: usize = 128;
+const ENTRY: usize = 176;
 
 /// How much is known of a command that has not come whole. It's read on from there, so a thousand arguments that come
 /// byte by byte are read twice, not a thousand times.
@@ -121,7 +135,6 @@ fn integer(text: &[u8]) -> Option<i64> {
 }
 
 /// The handler. The reactor lends it to one callback at a time, so it owns the entries, and needs no lock.
-#[derive(Default)]
 struct Database {
     entries: HashMap<Box<[u8]>, Box<[u8]>>,
     /// Bytes that the entries take, and may take.
@@ -251,9 +264,16 @@ impl Database {
     }
 
     fn remove(&mut self, key: &[u8]) -> bool {
-        let old = self.entries.remove(key);
-        self.used -= old.as_ref().map_or(0, |old| key.len() + old.len() + ENTRY);
-        old.is_some()
+        let Some(old) = self.entries.remove(key) else {
+            return false;
+        };
+        self.used -= key.len() + old.len() + ENTRY;
+        // By itself a table never shrinks. To half of its size: it's moved again only after as many commands as it has entries, or so.
+        let (count, room) = (self.entries.len(), self.entries.capacity());
+        if room > 64 && count < room / 3 {
+            self.entries.shrink_to(room / 2);
+        }
+        true
     }
 }
 
@@ -280,24 +300,9 @@ fn quote(bytes: &[u8], most: usize) -> String {
     format!("'{text}'")
 }
 
-fn main() -> ExitCode {
-    let args = env::args_os().skip(1);
-    let mut args = args.map(|arg| arg.to_string_lossy().into_owned());
-    let listen = args.next().unwrap_or("127.0.0.1:7779".into()).parse();
-    let limit = args.next().map_or(Ok(MAX_MEMORY), |bytes| bytes.parse());
-    let (Ok(listen), Ok(limit), None) = (listen, limit, args.next()) else {
-        eprintln!("usage: resp [ADDRESS:PORT [MAXMEMORY]], as in: resp 127.0.0.1:7779 1000000");
-        return ExitCode::from(2);
-    };
-    let Err(why) = serve(listen, limit) else {
-        return ExitCode::SUCCESS;
-    };
-    eprintln!("resp: can't serve on {listen}: {why}");
-    ExitCode::FAILURE
-}
-
 fn serve(listen: SocketAddr, limit: usize) -> io::Result<()> {
     let mut reactor = Reactor::with_limits(Limits {
+        max_connections: MAX_CLIENTS,
         max_input: MAX_COMMAND,
         // Clients on this machine pay for waking us: better to look again for a moment before we sleep.
         spin: Duration::from_micros(20),
@@ -305,11 +310,40 @@ fn serve(listen: SocketAddr, limit: usize) -> io::Result<()> {
     })?;
     let listener = reactor.context().listen(&ListenOptions::new(listen))?;
     let address = reactor.context().listener_addr(listener).unwrap_or(listen);
-    let mut stdout = io::stdout();
-    writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
+    writeln!(io::stdout(), "listening on {address}")?;
+    let (entries, used) = (HashMap::new(), 0);
     let mut database = Database {
+        entries,
+        used,
         limit,
-        ..Database::default()
     };
     reactor.run(&mut database).map(drop)
+}
+
+fn run(words: &[String]) -> Result<(), (i32, String)> {
+    let misused = |why: String| (2, why + "\nusage: resp [ADDRESS:PORT [MAXMEMORY]]");
+    let default = ["127.0.0.1:7779".to_owned(), MAX_MEMORY.to_string()];
+    let word = |at: usize| words.get(at).unwrap_or(&default[at - 1]);
+    let listen = word(1).parse();
+    let listen = listen.map_err(|_| misused(format!("{:?} is no address with a port", word(1))))?;
+    let limit = word(2).parse().ok().filter(|&bytes| bytes > ENTRY);
+    let wrong = || {
+        format!(
+            "{:?} is no number of bytes above {ENTRY}, which an entry takes at least",
+            word(2)
+        )
+    };
+    let limit = limit.ok_or_else(|| misused(wrong()))?;
+    if let Some(word) = words.get(3) {
+        return Err(misused(format!("{word:?} is one argument too many")));
+    }
+    serve(listen, limit).map_err(|error| (1, format!("can't serve on {listen}: {error}")))
+}
+
+fn main() {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    if let Err((code, why)) = run(&words.collect::<Vec<_>>()) {
+        eprintln!("resp: {why}");
+        std::process::exit(code);
+    }
 }
