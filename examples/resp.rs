@@ -8,10 +8,10 @@
 //! leave one command unfinished, 1 GiB all together, and one reply unread, half of that; and a buffer may be twice as large
 //! as what is in it.
 //!
-//! What it does otherwise than Redis, beside all that it lacks (types, expiry, databases, eviction, RESP3):
+//! Where it differs from Redis, beside what it lacks (types, expiry, databases, eviction, RESP3):
 //!
 //! - A bulk is at most 1 MiB, not 512 MB; a command that grows over 2 MiB ends the connection without a word. The line
-//!   that tells a count is at most 32 bytes, not 64 KiB. All of SET's options are a syntax error.
+//!   of a count is refused at 32 bytes, not at 64 KiB. All of SET's options are a syntax error.
 //! - An inline command is split at blanks: quotes mean nothing.
 //! - In an error that quotes the client, what isn't UTF-8 becomes U+FFFD, and a zero byte doesn't end the quote.
 //! - Clients over the limit wait until one has left; Redis tells them so, and closes.
@@ -35,79 +35,76 @@ const MAX_CLIENTS: usize = 512;
 /// Bytes of the longest inline command, as in Redis; and of a count, whose digits are 19 at most.
 const MAX_LINE: usize = 64 << 10;
 const MAX_COUNT: usize = 32;
-/// Bytes of all entries together; and of one beside its key and value: its place in a table of which two thirds may be vacant
-/// (see `Database::remove`), and what the allocator adds.
-const MAX_MEMORY: usize = 1 << 30;
+/// Bytes of an entry beside its key and value: its place in a table of which two thirds may be vacant (see
+/// `Database::remove`), and what the allocator adds.
 const ENTRY: usize = 176;
 
-/// How much is known of a command that has not come whole. It's read on from there, so a thousand arguments that come
+/// How much of a command is understood that has not come whole. It's read on from there, so a thousand arguments that come
 /// byte by byte are read twice, not a thousand times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Arguments still to be found; 0 as long as the first line has not told how many there are.
+    /// Arguments still to be found.
     pub(crate) left: usize,
-    /// Where the next one begins; or how many bytes don't end an inline command.
+    /// Where the next one begins, 0 before the first line is there; or how many bytes don't end an inline command.
     pub(crate) at: usize,
 }
 
-/// Why there's no command: it has not come whole, or it makes no sense, and nobody knows where the next one begins.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    More(Progress),
-    Error(String),
-}
-
-/// Finds the first command in `input`, which is not empty: its length, and in `args` its arguments, borrowed.
+/// Finds the first command in `input`, which is not empty: its length, and in `args` its arguments, borrowed. `None`: it has
+/// not come whole. An error: it makes no sense, and nobody knows where the next one begins.
 pub(crate) fn cut<'a>(
     input: &'a [u8],
-    known: Progress,
+    known: &mut Progress,
     args: &mut Vec<&'a [u8]>,
-) -> Result<usize, Stop> {
-    let more = |left, at| Err(Stop::More(Progress { left, at }));
-    let nonsense = |why: &str| Err(Stop::Error(format!("ERR Protocol error: {why}")));
-    let Progress { mut left, mut at } = known;
+) -> Option<Result<usize, String>> {
+    let nonsense = |why: &str| Some(Err(format!("ERR Protocol error: {why}")));
     args.clear();
     if input[0] != b'*' {
-        // Inline, as people type it: a line of words, here without quotes.
-        return match input[at..].iter().position(|&b| b == b'\n') {
-            None if input.len() > MAX_LINE => nonsense("too big inline request"),
-            None => more(0, input.len()),
-            Some(end) => {
-                let words = input[..at + end].split(u8::is_ascii_whitespace);
-                args.extend(words.filter(|word| !word.is_empty()));
-                Ok(at + end + 1)
-            }
+        // Inline, as people type it: a line of words.
+        let Some(end) = input[known.at..].iter().position(|&b| b == b'\n') else {
+            known.at = input.len();
+            let too_long = known.at > MAX_LINE;
+            return if too_long {
+                nonsense("too big inline request")
+            } else {
+                None
+            };
         };
+        let end = mem::take(known).at + end;
+        let words = input[..end].split(u8::is_ascii_whitespace);
+        args.extend(words.filter(|word| !word.is_empty()));
+        return Some(Ok(end + 1));
     }
-    if at == 0 {
-        (left, at) = match count(input) {
-            None => return more(0, 0),
-            Some((count @ ..=MAX_ARGS, end)) => (count.max(0) as usize, end),
-            Some(_) => return nonsense("invalid multibulk length"),
-        };
-    }
-    while left > 0 {
-        let rest = &input[at..];
-        let (length, start) = match count(rest) {
-            None => return more(left, at),
-            Some(_) if rest[0] != b'$' => {
-                return nonsense(&format!("expected '$', got '{}'", char::from(rest[0])));
-            }
-            Some((length @ 0..=MAX_BULK, start)) => (length as usize, start),
-            Some(_) => return nonsense("invalid bulk length"),
-        };
-        // A long argument is jumped over, not searched; and so are CR and LF behind it.
-        if rest.len() < start + length + 2 {
-            return more(left, at);
+    let resumed = known.at > 0;
+    if !resumed {
+        let (left, at) = count(input)?;
+        if left > MAX_ARGS {
+            return nonsense("invalid multibulk length");
         }
-        args.push(&rest[start..start + length]);
-        (left, at) = (left - 1, at + start + length + 2);
+        (known.left, known.at) = (left.max(0) as usize, at);
     }
-    match known.at {
-        0 => Ok(at),
+    while known.left > 0 {
+        let rest = &input[known.at..];
+        let (length, start) = count(rest)?;
+        if rest[0] != b'$' {
+            return nonsense(&format!("expected '$', got '{}'", char::from(rest[0])));
+        }
+        if !(0..=MAX_BULK).contains(&length) {
+            return nonsense("invalid bulk length");
+        }
+        // A long argument is jumped over, not searched; and so are CR and LF behind it.
+        let end = start + length as usize;
+        if rest.len() < end + 2 {
+            return None;
+        }
+        args.push(&rest[start..end]);
+        (known.left, known.at) = (known.left - 1, known.at + end + 2);
+    }
+    let length = mem::take(known).at;
+    if resumed {
         // Whole at last; but its first arguments were found by earlier calls.
-        _ => cut(input, Progress::default(), args),
+        return cut(input, known, args);
     }
+    Some(Ok(length))
 }
 
 /// The number in a line behind its mark, and the line's length; too large a number if it's none. `None`: the line has not
@@ -121,20 +118,15 @@ fn count(line: &[u8]) -> Option<(i64, usize)> {
 
 /// A number as Redis writes it, and no other way: no plus sign, no blank, no leading zero.
 fn integer(text: &[u8]) -> Option<i64> {
-    let (sign, digits) = match text {
-        [b'-', digits @ ..] => (-1, digits),
-        digits => (1, digits),
-    };
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
     if !matches!(digits, [b'1'..=b'9', ..]) && text != b"0" {
         return None;
     }
-    digits.iter().try_fold(0_i64, |sum, &digit| {
-        let digit = char::from(digit).to_digit(10)?;
-        sum.checked_mul(10)?.checked_add(sign * i64::from(digit))
-    })
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// The handler. The reactor lends it to one callback at a time, so it owns the entries, and needs no lock.
+#[derive(Default)]
 struct Database {
     entries: HashMap<Box<[u8]>, Box<[u8]>>,
     /// Bytes that the entries take, and may take.
@@ -152,24 +144,20 @@ impl Handler for Database {
         Some(Progress::default())
     }
 
-    /// Answers all commands that have come whole; the answers leave in one write. Who doesn't read them is not served on: the
-    /// rest of the input comes again when the pressure is low.
+    /// Answers all commands that have come whole; the answers leave in one write. A client that doesn't read them is not
+    /// served on: the rest of the input comes again when the pressure is low.
     fn on_data(&mut self, client: &mut Client<'_>, data: &[u8]) -> usize {
         let (mut done, mut args) = (0, Vec::new());
         while done < data.len() && client.pressure() == Pressure::Low {
-            let known = mem::take(client.session_mut());
-            match cut(&data[done..], known, &mut args) {
-                Ok(length) => {
+            match cut(&data[done..], client.session_mut(), &mut args) {
+                None => break,
+                Some(Ok(length)) => {
                     done += length;
                     if let Err(why) = self.answer(client, &args) {
                         error(client, &why);
                     }
                 }
-                Err(Stop::More(progress)) => {
-                    *client.session_mut() = progress;
-                    break;
-                }
-                Err(Stop::Error(why)) => {
+                Some(Err(why)) => {
                     error(client, &why);
                     client.close(CloseReason::Closed);
                 }
@@ -210,11 +198,9 @@ impl Database {
                 number(client, b":", new);
             }
             (b"info", _) => {
-                let (clients, keys) = (client.context().stats().open, self.entries.len());
-                let text = format!(
-                    "connected_clients:{clients}\r\nused_memory:{}\r\ndb0:keys={keys}\r\n",
-                    self.used
-                );
+                let (clients, used) = (client.context().stats().open, self.used);
+                let text = format!("connected_clients:{clients}\r\nused_memory:{used}\r\n");
+                let text = format!("{text}db0:keys={}\r\n", self.entries.len());
                 bulk(client, text.as_bytes());
             }
             // What redis-cli would show as hints: none.
@@ -230,17 +216,14 @@ impl Database {
                 return Err(format!("ERR wrong number of arguments for {name} command"));
             }
             _ => {
-                let mut why = format!(
-                    "ERR unknown command {}, with args beginning with: ",
-                    quote(typed, 128)
-                );
-                let end = why.len() + 128;
+                let (name, mut quoted) = (quote(typed, 128), String::new());
                 for arg in args {
-                    if why.len() < end {
-                        why += &(quote(arg, end - why.len()) + " ");
+                    if quoted.len() < 128 {
+                        quoted += &(quote(arg, 128 - quoted.len()) + " ");
                     }
                 }
-                return Err(why);
+                let why = format!("unknown command {name}, with args beginning with: {quoted}");
+                return Err(format!("ERR {why}"));
             }
         }
         Ok(())
@@ -268,9 +251,10 @@ impl Database {
             return false;
         };
         self.used -= key.len() + old.len() + ENTRY;
-        // By itself a table never shrinks. To half of its size: it's moved again only after as many commands as it has entries, or so.
-        let (count, room) = (self.entries.len(), self.entries.capacity());
-        if room > 64 && count < room / 3 {
+        // By itself a table never shrinks. At a third it's halved, and not at a half, or one entry that comes and goes could have
+        // it moved each time.
+        let room = self.entries.capacity();
+        if room > 64 && self.entries.len() < room / 3 {
             self.entries.shrink_to(room / 2);
         }
         true
@@ -311,33 +295,29 @@ fn serve(listen: SocketAddr, limit: usize) -> io::Result<()> {
     let listener = reactor.context().listen(&ListenOptions::new(listen))?;
     let address = reactor.context().listener_addr(listener).unwrap_or(listen);
     writeln!(io::stdout(), "listening on {address}")?;
-    let (entries, used) = (HashMap::new(), 0);
     let mut database = Database {
-        entries,
-        used,
         limit,
+        ..Database::default()
     };
     reactor.run(&mut database).map(drop)
 }
 
 fn run(words: &[String]) -> Result<(), (i32, String)> {
-    let misused = |why: String| (2, why + "\nusage: resp [ADDRESS:PORT [MAXMEMORY]]");
-    let default = ["127.0.0.1:7779".to_owned(), MAX_MEMORY.to_string()];
-    let word = |at: usize| words.get(at).unwrap_or(&default[at - 1]);
-    let listen = word(1).parse();
-    let listen = listen.map_err(|_| misused(format!("{:?} is no address with a port", word(1))))?;
-    let limit = word(2).parse().ok().filter(|&bytes| bytes > ENTRY);
-    let wrong = || {
-        format!(
-            "{:?} is no number of bytes above {ENTRY}, which an entry takes at least",
-            word(2)
-        )
-    };
-    let limit = limit.ok_or_else(|| misused(wrong()))?;
-    if let Some(word) = words.get(3) {
-        return Err(misused(format!("{word:?} is one argument too many")));
+    let usage = "usage: resp [ADDRESS:PORT [MAXMEMORY]], as in: resp 127.0.0.1:7779 1000000";
+    let misused = |word: &str, what| (2, format!("{word:?} is {what}\n{usage}"));
+    let word = |at: usize, default| words.get(at).map_or(default, String::as_str);
+    let (listen, limit) = (word(1, "127.0.0.1:7779"), word(2, "1073741824"));
+    let address = listen.parse();
+    let address = address.map_err(|_| misused(listen, "no address with a port"))?;
+    let bytes = limit.parse();
+    let bytes = bytes.map_err(|_| misused(limit, "no number of bytes"))?;
+    if bytes <= ENTRY {
+        return Err(misused(limit, "too few bytes for a single entry"));
     }
-    serve(listen, limit).map_err(|error| (1, format!("can't serve on {listen}: {error}")))
+    if let Some(word) = words.get(3) {
+        return Err(misused(word, "one argument too many"));
+    }
+    serve(address, bytes).map_err(|error| (1, format!("can't serve on {address}: {error}")))
 }
 
 fn main() {
