@@ -141,7 +141,7 @@ impl Handler for TlsEcho {
 
     /// An idle timeout would not do for a handshake: a byte now and then would put it off for ever.
     fn on_timer(&mut self, context: &mut Context<Session>, key: u64) {
-        // It may have closed long ago. Then its id finds nobody.
+        // It may have closed long ago: then its id finds nobody, and this timer was all that was left of it.
         if let Some(mut connection) = context.connection(Id::from_bits(key))
             && connection.is_open()
             && connection.session().tls.is_handshaking()
