@@ -31,6 +31,8 @@ struct Member {
     nick: Option<String>,
     /// When its last line came; before it has a nick, when it came itself.
     heard: Instant,
+    /// Whether it was asked for a sign of life since then.
+    asked: bool,
     /// Lines left out since its output came under `Pressure::High`.
     left_out: u64,
 }
@@ -80,6 +82,7 @@ impl Room {
             }
         }
         from.session_mut().heard = from.context().now();
+        from.session_mut().asked = false;
     }
 
     fn join(&mut self, caller: &mut Caller, nick: &str) {
@@ -122,6 +125,7 @@ impl Handler for Room {
         Some(Member {
             nick: None,
             heard: context.now(),
+            asked: false,
             left_out: 0,
         })
     }
@@ -160,20 +164,22 @@ impl Handler for Room {
         }
     }
 
-    /// Looks at everybody. As it comes once in an idle time, whoever is silent is asked once, and dropped the next time.
+    /// Looks at everybody, once in an idle time: so whoever is asked at one look has as long until the next.
     fn on_timer(&mut self, context: &mut Context, _: u64) {
         let (now, ids): (_, Vec<_>) = (context.now(), context.connections().collect());
         for id in ids {
             // One who was dismissed may still be there, until all output is out.
             if let Some(mut caller) = context.connection(id).filter(Caller::is_open) {
-                let silent = now - caller.session().heard;
-                match &caller.session().nick {
-                    _ if silent < self.idle => {}
-                    None => self.dismiss(&mut caller, "no nick in time"),
-                    Some(_) if silent < 2 * self.idle => {
-                        writeln!(caller, "* ping: still there? Any line will do");
-                    }
-                    Some(_) => self.dismiss(&mut caller, "silent for too long"),
+                let member = caller.session_mut();
+                if now - member.heard < self.idle {
+                    continue;
+                } else if member.nick.is_none() {
+                    self.dismiss(&mut caller, "no nick in time");
+                } else if member.asked {
+                    self.dismiss(&mut caller, "silent for too long");
+                } else {
+                    member.asked = true;
+                    writeln!(caller, "* ping: still there? Any line will do");
                 }
             }
         }
