@@ -62,12 +62,10 @@ pub(crate) fn cut<'a>(
         // Inline, as people type it: a line of words.
         let Some(end) = input[known.at..].iter().position(|&b| b == b'\n') else {
             known.at = input.len();
-            let too_long = known.at > MAX_LINE;
-            return if too_long {
-                nonsense("too big inline request")
-            } else {
-                None
-            };
+            if known.at > MAX_LINE {
+                return nonsense("too big inline request");
+            }
+            return None;
         };
         let end = mem::take(known).at + end;
         let words = input[..end].split(u8::is_ascii_whitespace);
@@ -122,7 +120,12 @@ fn integer(text: &[u8]) -> Option<i64> {
     if !matches!(digits, [b'1'..=b'9', ..]) && text != b"0" {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    // By hand, for there is one in each line: std's way by `str` is an eighth more instructions a command.
+    let sign = if digits.len() < text.len() { -1 } else { 1 };
+    digits.iter().try_fold(0_i64, |sum, &digit| {
+        let digit = char::from(digit).to_digit(10)?;
+        sum.checked_mul(10)?.checked_add(sign * i64::from(digit))
+    })
 }
 
 /// The handler. The reactor lends it to one callback at a time, so it owns the entries, and needs no lock.
@@ -147,9 +150,9 @@ impl Handler for Database {
     /// Answers all commands that have come whole; the answers leave in one write. A client that doesn't read them is not
     /// served on: the rest of the input comes again when the pressure is low.
     fn on_data(&mut self, client: &mut Client<'_>, data: &[u8]) -> usize {
-        let (mut done, mut args) = (0, Vec::new());
+        let (mut done, mut args, mut known) = (0, Vec::new(), *client.session());
         while done < data.len() && client.pressure() == Pressure::Low {
-            match cut(&data[done..], client.session_mut(), &mut args) {
+            match cut(&data[done..], &mut known, &mut args) {
                 None => break,
                 Some(Ok(length)) => {
                     done += length;
@@ -163,6 +166,7 @@ impl Handler for Database {
                 }
             }
         }
+        *client.session_mut() = known;
         done
     }
 }
