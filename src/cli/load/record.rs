@@ -31,6 +31,10 @@ pub(super) struct Record {
     /// Only where messages may be sent later than they are due: what the server took, and how late they were sent.
     service: Quick,
     late: Quick,
+    /// Of that lateness, what was the generator's own: counted from when somebody could take the message.
+    lag: Quick,
+    /// Since when somebody can take a message of the schedule.
+    takers_since: u64,
     /// What had been counted when the current second began, and when it's over.
     before: Second,
     second_ends: u64,
@@ -52,6 +56,8 @@ impl Record {
             response: Quick::new(),
             service: Quick::new(),
             late: Quick::new(),
+            lag: Quick::new(),
+            takers_since: 0,
             before: Second::default(),
             second_ends: NEVER,
             unmeasured_echoed: 0,
@@ -83,8 +89,15 @@ impl Record {
         self.tally.bytes.sent += bytes as u64;
         if self.scheduled {
             self.late.record(sent.at - sent.due.min(sent.at));
+            let possible = sent.due.max(self.takers_since);
+            self.lag.record(sent.at - possible.min(sent.at));
         }
         true
+    }
+
+    /// From `now` on somebody can take a message of the schedule, after a time when nobody could.
+    pub(super) fn takers_are_back(&mut self, now: u64) {
+        self.takers_since = now;
     }
 
     /// Bytes of an answer have come, and not its last ones.
@@ -110,6 +123,9 @@ impl Record {
         self.roll(now);
         self.tally.bytes.received += bytes as u64;
         self.tally.messages.echoed += 1;
+        if service >= self.timeout {
+            self.tally.messages.late += 1;
+        }
         // In a closed loop a message is due when it's sent: both are one.
         if self.scheduled {
             self.recent.record(now - sent.due.min(now));
@@ -191,6 +207,7 @@ impl Record {
         if self.scheduled {
             latency.service = self.service.histogram();
             self.tally.pacing.error = self.late.histogram();
+            self.tally.pacing.lag = self.lag.histogram();
         } else {
             latency.service = latency.response.clone();
         }
@@ -206,6 +223,14 @@ impl Record {
 /// Processor time of the calling thread so far; zero where the system doesn't tell.
 pub(super) fn thread_cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// How long the calling thread has been ready to run so far, while others had the processors; zero where the system doesn't
+/// tell. Linux does, as the second number of this file (proc(5) calls it the time spent waiting on a run queue).
+pub(super) fn thread_waited() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = told.split_whitespace().nth(1);
+    Duration::from_nanos(waited.and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
 #[cfg(test)]

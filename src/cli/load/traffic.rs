@@ -184,6 +184,9 @@ impl Generator {
             && flow.stage == Stage::Live
         {
             flow.place = self.flowing.takers.len() as u32;
+            if self.flowing.takers.is_empty() {
+                self.record.takers_are_back(self.epoch.now());
+            }
             self.flowing.takers.push(index as u32);
         }
     }
