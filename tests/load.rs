@@ -6,7 +6,7 @@ mod cli;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -446,6 +446,9 @@ fn connections_that_the_server_ends_are_lost_each_with_its_reason() {
             }
             (2, 3) => {
                 say(stream, bytes);
+                // The next message is read, or the end would be a reset.
+                stream.shutdown(Shutdown::Write).unwrap();
+                let _ = std::io::copy(stream, &mut std::io::sink());
                 Next::Close
             }
             _ => say(stream, bytes),
