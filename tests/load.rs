@@ -803,6 +803,23 @@ fn idle_connections_are_held_and_sent_a_heartbeat_each() {
 }
 
 #[test]
+fn a_heartbeat_is_no_quicker_where_others_are_lost() {
+    // Of ten, nine are hung up on at their first heartbeat.
+    let address = tcp(|stream, index| {
+        each_message(stream, |stream, message, bytes| match (index, message) {
+            (1.., 1) => Next::Close,
+            _ => say(stream, bytes),
+        });
+    });
+    let beat = ["--idle", "--heartbeat", "200ms", "-d", "2s"];
+    let report = Report::of(&[&[&*address, "-c", "10"], &beat[..]].concat());
+    assert_eq!(report.connections("missing"), 9, "{}", report.value);
+    // Ten of the one that is left, nine firsts, and what fell due while the load did not know yet.
+    let sent = report.messages("sent");
+    assert!((10..60).contains(&sent), "{}", report.value);
+}
+
+#[test]
 fn connections_that_think_do_not_begin_all_at_one_time() {
     // Spread over an hour, the second of ten is due after six minutes.
     for threads in ["1", "2"] {
