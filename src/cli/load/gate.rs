@@ -15,7 +15,7 @@ use super::outcome::Outcome;
 use super::report::short;
 use super::tally::nanos;
 use super::values::per_second;
-use crate::cli::units::{duration, large_count};
+use crate::cli::units::{Count, duration, large_count};
 
 /// One gate.
 #[derive(Clone, Debug, PartialEq)]
@@ -176,6 +176,7 @@ impl Statistic {
         }
         let unknown = || {
             let share = without as f64 / all as f64 * 100.0;
+            let (without, all) = (Count(without), Count(all));
             format!("{without} of {all} ({share:.3}%) never came to it")
         };
         match self {
@@ -185,6 +186,7 @@ impl Statistic {
             Statistic::Max => Ok(histogram.max() as f64),
             Statistic::Percentile(p) if !carries(all, p) => {
                 let least = (SAMPLES_BEYOND * 100.0 / (100.0 - p) - 1e-6).ceil();
+                let (all, least) = (Count(all), Count(least as u64));
                 Err(format!("too few samples: {all}, it takes {least}"))
             }
             Statistic::Percentile(p) => {
