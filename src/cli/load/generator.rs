@@ -296,7 +296,7 @@ impl Handler for Generator {
 
     fn on_message(&mut self, context: &mut Context<u32>, command: Command) {
         match command {
-            Command::Start(at) => self.start(context, self.epoch.of(at)),
+            Command::Start(at) => self.start(context, at),
             Command::Stop => self.stop(context),
         }
     }
