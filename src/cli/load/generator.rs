@@ -111,6 +111,9 @@ pub(super) fn reactor() -> io::Result<Generating> {
     Reactor::with_limits(Limits {
         // A server that does not read shows in the latency and in the time-outs; cutting it off would hide it.
         write_timeout: None,
+        // A connection is closed when its answers have come or were given up: there is nothing to wait for, and a server that
+        // never closes its side must not keep the descriptors of those that are to be replaced.
+        linger_bytes: 0,
         ..Limits::default()
     })
 }

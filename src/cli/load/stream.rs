@@ -321,8 +321,9 @@ impl Generator {
             self.end_flow(context, index, &name);
         }
         self.flows.try_remove(index);
-        if self.plan.turnover != Turnover::Keep && self.is_sending() {
-            self.dialer.owe(lost);
+        // The place of one that the load has closed is owed since then. One that is lost in the ramp is dialed again after it.
+        if lost && self.plan.turnover != Turnover::Keep && !self.is_finishing() {
+            self.dialer.owe(true);
         }
     }
 
