@@ -204,6 +204,7 @@ impl Generator {
         if self.is_sending() {
             self.turn_over(context);
             self.kick(context);
+            self.fill_on(context);
         }
         if self.is_pumping() {
             self.pump(context)?;
