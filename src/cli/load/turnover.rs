@@ -42,6 +42,12 @@ impl Ages {
         self.open
     }
 
+    /// How many entries the list has.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.queue.len()
+    }
+
     /// The timer has fired.
     pub(super) fn woken(&mut self) {
         self.waiting = false;
