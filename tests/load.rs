@@ -1,157 +1,18 @@
-//! `oread load` end to end: what it counts against servers of which it's known what they do.
+//! `oread load` end to end: messages over TCP, how long their answers take, and what it counts of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "common/cli.rs"]
-mod cli;
+#[path = "common/load.rs"]
+mod load;
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::io::{Read as _, Write as _};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use cli::{LONG, Server, oread, signal};
-use serde_json::Value;
-
-/// What a run came to.
-struct Report {
-    value: Value,
-    log: String,
-}
-
-impl Report {
-    /// Runs `oread load` with these arguments to its end, and checks that its counts add up.
-    fn of(arguments: &[&str]) -> Report {
-        let mut command = oread("load");
-        command.args(arguments).args(["--json", "-"]);
-        Report::from(command)
-    }
-
-    fn from(mut command: Command) -> Report {
-        let output = command.stdin(Stdio::null()).output().unwrap();
-        Report::parse(&output.stdout, &output.stderr, output.status.code())
-    }
-
-    fn parse(stdout: &[u8], stderr: &[u8], code: Option<i32>) -> Report {
-        let log = String::from_utf8_lossy(stderr).into_owned();
-        let value: Value = serde_json::from_slice(stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}{log}", String::from_utf8_lossy(stdout)));
-        let report = Report { value, log };
-        assert_eq!(code, Some(report.exit_code()), "{}", report.value);
-        report.assert_balanced();
-        report
-    }
-
-    fn exit_code(&self) -> i32 {
-        self.value["exit_code"].as_i64().unwrap() as i32
-    }
-
-    fn number(&self, group: &str, name: &str) -> u64 {
-        let value = &self.value[group][name];
-        value
-            .as_u64()
-            .unwrap_or_else(|| panic!("{group}.{name} is {value}"))
-    }
-
-    fn connections(&self, name: &str) -> u64 {
-        self.number("connections", name)
-    }
-
-    fn messages(&self, name: &str) -> u64 {
-        self.number("messages", name)
-    }
-
-    /// Every error and its count.
-    fn errors(&self) -> BTreeMap<String, u64> {
-        serde_json::from_value(self.value["connections"]["errors"].clone()).unwrap()
-    }
-
-    fn error(&self, name: &str) -> u64 {
-        self.errors().get(name).copied().unwrap_or(0)
-    }
-
-    /// A figure of a histogram, in milliseconds.
-    fn ms(&self, histogram: &str, figure: &str) -> f64 {
-        self.value["latency"][histogram][figure].as_f64().unwrap() / 1e6
-    }
-
-    fn assert_balanced(&self) {
-        let c = |name| self.connections(name);
-        assert!(!self.log.contains("bug"), "{}", self.log);
-        let ends = c("established") + c("refused") + c("timed_out") + c("failed") + c("dialing");
-        assert_eq!(c("dialed"), ends, "{}", self.value);
-        let ends = c("lost") + c("closed") + c("open");
-        assert_eq!(c("established"), ends, "{}", self.value);
-        let m = |name| self.messages(name);
-        let ends = m("echoed") + m("lost") + m("outstanding");
-        assert_eq!(m("sent"), ends, "{}", self.value);
-    }
-
-    fn assert_all_is_well(&self) {
-        assert_eq!(self.exit_code(), 0, "{}{}", self.value, self.log);
-        assert_eq!(
-            self.connections("asked"),
-            self.connections("peak_confirmed")
-        );
-        assert_eq!(
-            self.messages("sent"),
-            self.messages("verified"),
-            "{}",
-            self.value
-        );
-        assert!(self.errors().is_empty(), "{}", self.value);
-    }
-}
-
-/// Serves each connection by `serve`, in a thread of its own; `serve` gets the connection's place in the order of all.
-/// The threads end with their connections, and the listener with the test program.
-fn tcp(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let serve = Arc::new(serve);
-    thread::spawn(move || {
-        for (index, stream) in listener.incoming().enumerate() {
-            let (serve, stream) = (Arc::clone(&serve), stream.unwrap());
-            stream.set_nodelay(true).unwrap();
-            thread::spawn(move || serve(stream, index));
-        }
-    });
-    address.to_string()
-}
-
-/// What a server's answer to a message leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    Message,
-    /// Close the connection; with input that was not read, that is a reset.
-    Close,
-}
-
-/// Reads messages of 64 bytes to the end of the stream, and has `answer` see to each by its place in the order of them.
-fn each_message(
-    mut stream: TcpStream,
-    mut answer: impl FnMut(&mut TcpStream, usize, &mut [u8; 64]) -> Next,
-) {
-    let mut message = [0; 64];
-    for index in 0.. {
-        if stream.read_exact(&mut message).is_err()
-            || answer(&mut stream, index, &mut message) == Next::Close
-        {
-            return;
-        }
-    }
-}
-
-/// Answers; a load that is gone ends it.
-fn say(stream: &mut TcpStream, bytes: &[u8]) -> Next {
-    match stream.write_all(bytes) {
-        Ok(()) => Next::Message,
-        Err(_) => Next::Close,
-    }
-}
+use load::cli::Server;
+use load::{Next, Report, each_message, interrupted, say, tcp};
 
 #[test]
 fn without_a_target_it_loads_a_server_of_its_own() {
@@ -212,8 +73,17 @@ fn a_server_that_answers_late_by_a_known_time_shows_it_in_every_answer() {
             say(stream, message)
         });
     });
+    let begun = Instant::now();
     let report = Report::of(&[&address, "-c", "4", "-n", "40"]);
+    let elapsed = begun.elapsed();
     report.assert_all_is_well();
+    // Four wait for an answer at a time: together no longer than four times the whole run.
+    let mean = report.ms("response", "mean_ns");
+    assert!(
+        mean * 40.0 <= 4e3 * elapsed.as_secs_f64(),
+        "{}",
+        report.value
+    );
     assert!(report.ms("response", "min_ns") >= 39.9, "{}", report.value);
     assert!(report.ms("first_echo", "min_ns") >= 39.9);
     assert!(report.ms("connect", "min_ns") < 39.9);
@@ -367,175 +237,6 @@ fn a_closed_loop_sees_a_stall_only_as_often_as_it_has_messages_under_way() {
     assert!(report.ms("response", "p50_ns") < 500.0, "{}", report.value);
 }
 
-#[test]
-fn a_server_that_never_answers_is_told_as_that_and_nothing_is_measured() {
-    let address = tcp(|stream, _| each_message(stream, |_, _, _| Next::Message));
-    let report = Report::of(&[
-        &address,
-        "-c",
-        "5",
-        "--message-timeout",
-        "200ms",
-        "-d",
-        "10m",
-    ]);
-    assert_eq!(report.exit_code(), 4);
-    assert_eq!(report.connections("established"), 5);
-    assert_eq!(report.connections("confirmed"), 0);
-    assert_eq!(
-        report.errors(),
-        BTreeMap::from([("message timeout".to_owned(), 5)])
-    );
-    assert_eq!(report.messages("sent"), 0);
-}
-
-#[test]
-fn a_listener_that_never_accepts_times_dials_and_messages_out() {
-    let mut reactor: oread::Reactor<oread::Echo> = oread::Reactor::new().unwrap();
-    let options = oread::ListenOptions {
-        backlog: 1,
-        ..oread::ListenOptions::new(([127, 0, 0, 1], 0).into())
-    };
-    let listener = reactor.context().listen(&options).unwrap();
-    let address = reactor
-        .context()
-        .listener_addr(listener)
-        .unwrap()
-        .to_string();
-    let patience = ["--connect-timeout", "300ms", "--message-timeout", "300ms"];
-    let arguments = [&[&*address, "-c", "8"], &patience[..]].concat();
-    let report = Report::of(&arguments);
-    assert_eq!(report.exit_code(), 4);
-    assert_eq!(report.connections("confirmed"), 0);
-    let (there, late) = (
-        report.connections("established"),
-        report.connections("timed_out"),
-    );
-    assert!(late > 0 && there + late == 8, "{}", report.value);
-    assert_eq!(report.error("connect timeout"), late);
-    assert_eq!(report.error("message timeout"), there);
-}
-
-#[test]
-fn nobody_there_is_a_refusal_for_each_and_exit_4() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
-    let report = Report::of(&[&address, "-c", "5", "-R", "10", "-d", "10m"]);
-    assert_eq!(report.exit_code(), 4);
-    assert_eq!(report.connections("refused"), 5);
-    assert_eq!(
-        report.errors(),
-        BTreeMap::from([("ECONNREFUSED".to_owned(), 5)])
-    );
-}
-
-#[test]
-fn connections_that_the_server_ends_are_lost_each_with_its_reason() {
-    let address = tcp(|stream, index| {
-        each_message(stream, |stream, message, bytes| match (index, message) {
-            (0, 3) => {
-                say(stream, bytes);
-                // The next message is there, and is not read.
-                stream.peek(&mut [0]).unwrap();
-                Next::Close
-            }
-            (1, 3) => {
-                say(stream, &bytes[..10]);
-                Next::Close
-            }
-            (2, 3) => {
-                say(stream, bytes);
-                // The next message is read, or the end would be a reset.
-                stream.shutdown(Shutdown::Write).unwrap();
-                let _ = std::io::copy(stream, &mut std::io::sink());
-                Next::Close
-            }
-            _ => say(stream, bytes),
-        });
-    });
-    let report = Report::of(&[&address, "-c", "4", "-d", "500ms", "-r", "100"]);
-    // All had been there, but not to the end.
-    assert_eq!(report.exit_code(), 4, "{}", report.value);
-    assert_eq!(report.connections("peak_confirmed"), 4);
-    assert_eq!(report.connections("lost"), 3, "{}", report.value);
-    assert_eq!(report.connections("missing"), 3);
-    assert_eq!(report.connections("dialed"), 4);
-    assert_eq!(report.connections("open"), 1);
-    let errors = BTreeMap::from([
-        ("ECONNRESET".to_owned(), 1),
-        ("closed by peer".to_owned(), 1),
-        ("closed by peer in mid-answer".to_owned(), 1),
-    ]);
-    assert_eq!(report.errors(), errors);
-    assert!(report.messages("lost") >= 1);
-}
-
-#[test]
-fn an_idle_connection_that_is_lost_is_missing_to_the_end_and_exit_4() {
-    let confirmed = AtomicU64::new(0);
-    let address = tcp(move |stream, index| {
-        let served = |stream: &mut TcpStream, _: usize, bytes: &mut [u8; 64]| {
-            say(stream, bytes);
-            confirmed.fetch_add(1, Ordering::SeqCst);
-            // One of them goes when all have been there.
-            let deadline = Instant::now() + LONG;
-            while index == 0 && confirmed.load(Ordering::SeqCst) < 3 && Instant::now() < deadline {
-                thread::sleep(Duration::from_millis(1));
-            }
-            match index {
-                0 => Next::Close,
-                _ => Next::Message,
-            }
-        };
-        each_message(stream, served);
-    });
-    let report = Report::of(&[&address, "-c", "3", "--idle", "-d", "500ms"]);
-    assert_eq!(report.exit_code(), 4, "{}", report.value);
-    let ledger = ["peak_confirmed", "lost", "missing", "open"].map(|name| report.connections(name));
-    assert_eq!(ledger, [3, 1, 1, 2], "{}", report.value);
-}
-
-#[test]
-fn a_connection_that_is_lost_is_replaced_where_others_are_too() {
-    let address = tcp(|stream, index| {
-        each_message(stream, |stream, message, bytes| match (index, message) {
-            (1, 3) => Next::Close,
-            _ => say(stream, bytes),
-        });
-    });
-    let report = Report::of(&[&address, "-c", "3", "--lifetime", "10m", "-d", "2s"]);
-    assert_eq!(report.exit_code(), 0, "{}", report.value);
-    let ledger = ["lost", "redialed", "missing", "open"].map(|name| report.connections(name));
-    assert_eq!(ledger, [1, 1, 0, 3], "{}", report.value);
-}
-
-#[test]
-fn a_server_that_is_gone_for_good_leaves_all_places_empty() {
-    // Four are served, then nobody listens any more, and they are hung up on.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        let streams: Vec<TcpStream> = (0..4).map(|_| listener.accept().unwrap().0).collect();
-        drop(listener);
-        for stream in streams {
-            thread::spawn(|| {
-                each_message(stream, |stream, message, bytes| match message {
-                    0..100 => say(stream, bytes),
-                    _ => Next::Close,
-                });
-            });
-        }
-    });
-    let arguments = [&*address, "-c", "4", "--churn", "20", "-d", "1s"];
-    let report = Report::of(&[&arguments[..], &["-R", "1k"]].concat());
-    assert_eq!(report.exit_code(), 4, "{}", report.value);
-    assert_eq!(report.connections("peak_confirmed"), 4);
-    assert_eq!(report.connections("missing"), 4, "{}", report.value);
-    assert_eq!(report.connections("open"), 0);
-    assert!(report.connections("refused") > 0);
-}
-
 /// Flips a bit in byte `at` of the fifth message of every connection.
 fn flipping(at: usize) -> String {
     tcp(move |stream, _| {
@@ -590,203 +291,6 @@ fn answers_that_nobody_asked_for_are_corrupt() {
     });
     let report = Report::of(&[&address, "-c", "1", "-d", "200ms"]);
     assert_eq!(report.exit_code(), 5, "{}", report.value);
-}
-
-/// A UDP server that does to each datagram what its number says; see `udp`.
-struct Mangler {
-    address: String,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Mangled>>,
-}
-
-/// How many datagrams it did something to, those that confirm a socket left out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Mangled {
-    dropped: u64,
-    doubled: u64,
-    swapped: u64,
-    flipped: u64,
-}
-
-impl Mangler {
-    fn start() -> Mangler {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_millis(20)))
-            .unwrap();
-        let address = format!("udp://{}", socket.local_addr().unwrap());
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        let thread = Some(thread::spawn(move || mangle(&socket, &told)));
-        Mangler {
-            address,
-            stop,
-            thread,
-        }
-    }
-
-    fn end(mut self) -> Mangled {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().unwrap().join().unwrap()
-    }
-}
-
-fn mangle(socket: &UdpSocket, stop: &AtomicBool) -> Mangled {
-    let mut did = Mangled::default();
-    let mut held: Option<(Vec<u8>, SocketAddr)> = None;
-    let mut buffer = [0; 2048];
-    loop {
-        let (len, from) = match socket.recv_from(&mut buffer) {
-            Ok(received) => received,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                if stop.load(Ordering::Relaxed) {
-                    return did;
-                }
-                continue;
-            }
-            Err(error) => panic!("{error}"),
-        };
-        let number = u32::from_be_bytes(buffer[4..8].try_into().unwrap());
-        match number % 10 {
-            3 => {
-                did.dropped += 1;
-                continue;
-            }
-            5 if held.is_none() => {
-                did.swapped += 1;
-                held = Some((buffer[..len].to_vec(), from));
-                continue;
-            }
-            7 => {
-                did.flipped += 1;
-                buffer[len - 1] ^= 1;
-            }
-            8 => {
-                did.doubled += 1;
-                socket.send_to(&buffer[..len], from).unwrap();
-            }
-            _ => {}
-        }
-        socket.send_to(&buffer[..len], from).unwrap();
-        if let Some((bytes, to)) = held.take() {
-            socket.send_to(&bytes, to).unwrap();
-        }
-    }
-}
-
-#[test]
-fn datagrams_that_are_dropped_doubled_swapped_and_flipped_are_told_by_their_number() {
-    let server = Mangler::start();
-    // 203 datagrams with the one that confirms, numbered from 0: the last ones are answered in order.
-    let arguments = [&*server.address, "-c", "1", "-n", "202", "-R", "1k"];
-    let report = Report::of(&[&arguments[..], &["--message-timeout", "500ms"]].concat());
-    let did = server.end();
-    assert_eq!(
-        did,
-        Mangled {
-            dropped: 20,
-            doubled: 20,
-            swapped: 20,
-            flipped: 20
-        }
-    );
-    let udp = |name| report.number("udp", name);
-    assert_eq!(udp("sent"), 202);
-    assert_eq!(udp("lost"), did.dropped + did.flipped);
-    assert_eq!(udp("received"), 202 - udp("lost"));
-    assert_eq!(udp("duplicated"), did.doubled);
-    assert_eq!(udp("reordered"), did.swapped);
-    assert_eq!(udp("corrupt"), did.flipped);
-    assert_eq!(udp("late"), 0);
-    assert_eq!(report.exit_code(), 5);
-    assert_eq!(report.error("corrupt answer"), did.flipped);
-    assert_eq!(report.error("message timeout"), udp("lost"));
-    assert_eq!(report.messages("echoed"), udp("received"));
-}
-
-#[test]
-fn a_closed_loop_over_udp_goes_on_past_what_is_lost() {
-    let server = Mangler::start();
-    let arguments = [&*server.address, "-c", "3", "-n", "90", "--depth", "2"];
-    let report = Report::of(&[&arguments[..], &["--message-timeout", "100ms"]].concat());
-    server.end();
-    assert_eq!(report.number("udp", "sent"), 90);
-    assert!(report.number("udp", "lost") >= 9, "{}", report.value);
-}
-
-#[test]
-fn an_answer_after_the_message_timeout_is_late_and_received() {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = format!("udp://{}", socket.local_addr().unwrap());
-    thread::spawn(move || {
-        let mut buffer = [0; 2048];
-        // The first one at once, all others after 400 ms.
-        for index in 0..4 {
-            let (len, from) = socket.recv_from(&mut buffer).unwrap();
-            if index > 0 {
-                thread::sleep(Duration::from_millis(400));
-            }
-            socket.send_to(&buffer[..len], from).unwrap();
-        }
-    });
-    // One each 500 ms, so the next one keeps the run open for the answer before it.
-    let arguments = [
-        &*address,
-        "-c",
-        "1",
-        "-R",
-        "2",
-        "-d",
-        "1500ms",
-        "--message-timeout",
-        "200ms",
-    ];
-    let report = Report::of(&arguments);
-    assert_eq!(report.number("udp", "sent"), 3);
-    assert!(report.number("udp", "late") >= 2, "{}", report.value);
-    assert_eq!(report.messages("timed_out"), 3);
-}
-
-#[test]
-fn connections_are_closed_and_dialed_again_at_a_rate_or_by_age() {
-    for turnover in [["--churn", "100"], ["--lifetime", "50ms"]] {
-        for traffic in [["--depth", "1"], ["-R", "500"]] {
-            let arguments = [["-c", "5"], ["-d", "500ms"], turnover, traffic].concat();
-            let report = Report::of(&arguments);
-            assert_eq!(report.exit_code(), 0, "{}", report.value);
-            assert_eq!(report.connections("lost"), 0);
-            assert!(report.connections("closed") >= 5, "{}", report.value);
-            let dialed = report.connections("dialed");
-            assert_eq!(
-                dialed,
-                5 + report.connections("redialed"),
-                "{}",
-                report.value
-            );
-            assert_eq!(report.messages("sent"), report.messages("verified"));
-            assert!(report.value["churn"]["reached"].as_f64().unwrap() > 0.0);
-        }
-    }
-}
-
-#[test]
-fn replacing_connections_keeps_to_the_connect_rate() {
-    let begun = Instant::now();
-    let pace = ["--connect-rate", "50", "--lifetime", "10ms"];
-    let report = Report::of(&[&["-c", "10", "-d", "1s"], &pace[..]].concat());
-    // Without a pace it would be a thousand. What a stall of 10 ms has kept may be made up for, and one is due at once.
-    let most = begun.elapsed().as_secs_f64() * 50.0 + 2.0;
-    assert!(report.connections("redialed") > 0, "{}", report.value);
-    assert!(
-        report.connections("dialed") as f64 <= most,
-        "more than {most}: {}",
-        report.value
-    );
-    let more = ["load", "--churn", "20", "--connect-rate", "10"];
-    let output = oread(more[0]).args(&more[1..]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("--connect-rate 20"), "{said}");
 }
 
 #[test]
@@ -852,6 +356,17 @@ fn an_answer_that_comes_too_late_has_no_second_message_follow_it() {
 }
 
 #[test]
+fn a_connection_that_is_full_sends_what_it_owes_when_it_has_room_again() {
+    // Each of four fills the connection by itself, and thinks for longer than the run after it.
+    let arguments = [
+        "-c", "1", "--depth", "4", "-s", "1MiB", "--think", "1h", "-d", "2s",
+    ];
+    let report = Report::of(&arguments);
+    report.assert_all_is_well();
+    assert_eq!(report.messages("sent"), 4, "{}", report.value);
+}
+
+#[test]
 fn what_is_sent_to_warm_up_is_in_no_figure() {
     let report = Report::of(&["-c", "2", "-R", "100", "--warmup", "500ms", "-n", "50"]);
     report.assert_all_is_well();
@@ -860,140 +375,17 @@ fn what_is_sent_to_warm_up_is_in_no_figure() {
     assert_eq!(report.value["latency"]["response"]["count"], 50);
 }
 
-/// Interrupts a load after it has said for the first time how it goes.
-fn interrupted(arguments: &[&str]) -> Report {
-    let mut command = oread("load");
-    command.args(arguments).args(["--json", "-"]);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // That comes when it has been running for a second: the signals are taken long before.
-    let mut log = [0; 1];
-    child.stderr.as_mut().unwrap().read_exact(&mut log).unwrap();
-    signal(child.id(), "INT");
-    let started = Instant::now();
-    let output = child.wait_with_output().unwrap();
-    assert!(started.elapsed() < LONG);
-    let report = Report::parse(&output.stdout, &output.stderr, output.status.code());
-    assert_eq!(report.exit_code(), 130);
-    assert_eq!(report.value["ending"]["signal"], 2);
-    report
-}
-
 #[test]
 fn a_signal_ends_the_load_and_the_report_comes_all_the_same() {
-    let report = interrupted(&["-c", "4", "-d", "10m", "-t", "2"]);
-    assert!(report.messages("echoed") > 0);
-    assert_eq!(report.connections("open"), 4);
-    assert_eq!(report.connections("missing"), 0);
-    let measured = report.value["seconds"]["measured"].as_f64().unwrap();
-    assert!(measured > 0.0 && measured < 600.0, "{}", report.value);
-}
-
-#[test]
-fn a_signal_in_the_ramp_ends_it_with_what_there_is_and_nothing_measured() {
-    let ramp = ["-c", "200", "-r", "2", "-t", "2"];
-    for traffic in [&["-R", "100"][..], &["--churn", "1"], &["-n", "5"]] {
-        let report = interrupted(&[&ramp[..], traffic].concat());
-        let there = report.connections("confirmed");
-        assert!((1..200).contains(&there), "{}", report.value);
-        assert_eq!(report.connections("missing"), 200 - there);
-        assert_eq!(report.messages("sent") + report.messages("unsent"), 0);
-        assert_eq!(report.value["seconds"]["measured"], 0.0);
-        assert!(report.value["rate"]["reached"].is_null());
+    for (name, traffic) in [("INT", ["--depth", "1"]), ("TERM", ["-R", "100"])] {
+        let report = interrupted(
+            name,
+            &[&["-c", "4", "-d", "10m", "-t", "2"], &traffic[..]].concat(),
+        );
+        assert!(report.messages("echoed") > 0);
+        assert_eq!(report.connections("open"), 4);
+        assert_eq!(report.connections("missing"), 0);
+        let measured = report.value["seconds"]["measured"].as_f64().unwrap();
+        assert!(measured > 0.0 && measured < 600.0, "{}", report.value);
     }
-}
-
-#[test]
-fn targets_over_ipv6_are_loaded_like_any() {
-    let server = Server::start_at("[::1]:0", &[]);
-    let (tcp, udp) = (server.tcp().to_string(), format!("udp://{}", server.udp()));
-    assert!(tcp.starts_with("[::1]:"), "{tcp}");
-    let report = Report::of(&[&tcp, &udp, "-c", "4", "-n", "400", "--source", "::1"]);
-    report.assert_all_is_well();
-    assert_eq!(report.value["targets"][0], format!("tcp://{tcp}"));
-    assert_eq!(report.value["udp_flows"].as_array().unwrap().len(), 2);
-    server.stop();
-}
-
-/// An echo that notes who its callers are.
-fn noting() -> (String, Arc<Mutex<Vec<SocketAddr>>>) {
-    let callers: Arc<Mutex<Vec<SocketAddr>>> = Arc::default();
-    let noted = Arc::clone(&callers);
-    let address = tcp(move |stream, _| {
-        noted.lock().unwrap().push(stream.peer_addr().unwrap());
-        each_message(stream, |stream, _, bytes| say(stream, bytes));
-    });
-    (address, callers)
-}
-
-/// How many callers there were from each address.
-fn by_address(callers: &Mutex<Vec<SocketAddr>>) -> BTreeMap<String, u32> {
-    let mut counts = BTreeMap::new();
-    for caller in callers.lock().unwrap().iter() {
-        *counts.entry(caller.ip().to_string()).or_default() += 1;
-    }
-    counts
-}
-
-#[cfg(target_os = "linux")] // Elsewhere loopback has one address.
-#[test]
-fn sources_are_an_address_or_all_of_a_network_in_turn() {
-    for (sources, expected) in [
-        (&["127.0.0.7"][..], &[("127.0.0.7", 6)][..]),
-        (&["127.9.0.0/30"], &[("127.9.0.1", 3), ("127.9.0.2", 3)]),
-        (
-            &["127.0.0.7", "127.9.0.0/30"],
-            &[("127.0.0.7", 2), ("127.9.0.1", 2), ("127.9.0.2", 2)],
-        ),
-    ] {
-        let (address, callers) = noting();
-        let mut arguments = vec![&*address, "-c", "6", "-t", "2", "-n", "60"];
-        for source in sources {
-            arguments.extend(["--source", source]);
-        }
-        Report::of(&arguments).assert_all_is_well();
-        let expected = expected
-            .iter()
-            .map(|(ip, count)| ((*ip).to_owned(), *count));
-        assert_eq!(by_address(&callers), expected.collect(), "{sources:?}");
-    }
-}
-
-#[test]
-fn each_of_several_targets_has_its_share_of_the_connections() {
-    let (one, at_one) = noting();
-    let (two, at_two) = noting();
-    let server = Server::start(&[]);
-    let udp = format!("udp://{}", server.udp());
-    // The first is given twice, and has twice as many.
-    let arguments = [&*one, &two, &udp, &one, "-c", "12", "-t", "2", "-n", "120"];
-    let report = Report::of(&arguments);
-    report.assert_all_is_well();
-    assert_eq!(at_one.lock().unwrap().len(), 6);
-    assert_eq!(at_two.lock().unwrap().len(), 3);
-    assert_eq!(report.value["udp_flows"].as_array().unwrap().len(), 3);
-    server.stop();
-}
-
-#[test]
-fn running_out_of_descriptors_is_named_and_counted_for_each() {
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""]);
-    command.arg(env!("CARGO_BIN_EXE_oread"));
-    command.args(["load", "-c", "100", "-d", "200ms", "--force", "--json", "-"]);
-    command.arg(tcp(|stream, _| {
-        each_message(stream, |stream, _, bytes| say(stream, bytes));
-    }));
-    let report = Report::from(command);
-    assert_eq!(report.exit_code(), 4);
-    assert!(report.connections("confirmed") > 0);
-    assert_eq!(report.error("EMFILE"), report.connections("failed"));
-    assert_eq!(
-        report.connections("confirmed") + report.connections("failed"),
-        100
-    );
 }

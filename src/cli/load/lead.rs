@@ -251,7 +251,7 @@ impl Lead<'_> {
         if let Volume::For(duration) = self.plan.volume {
             self.clock.until = self.clock.from.and_then(|from| from.checked_add(duration));
         }
-        self.team.tell(Command::Start(at));
+        self.team.tell(Command::Start(self.team.epoch.of(at)));
     }
 
     /// Asks the own server at the beginning and at the end of the measured time what it has used.

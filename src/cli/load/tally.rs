@@ -195,9 +195,9 @@ impl Tally {
                 m.echoed + m.lost + m.outstanding,
             ),
             (
-                "datagrams sent = received + lost",
+                "datagrams sent = received + lost + outstanding",
                 d.sent,
-                d.received + d.lost,
+                d.received + d.lost + d.outstanding,
             ),
         ];
         checks

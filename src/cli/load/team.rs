@@ -24,7 +24,8 @@ pub(super) struct Team {
     pub(super) handles: Vec<Handle<Command>>,
     pub(super) lines: Vec<Line>,
     pub(super) threads: Vec<JoinHandle<()>>,
-    /// When they began, in the run's time.
+    /// What the run's time counts from, and when they began in it.
+    pub(super) epoch: Epoch,
     pub(super) begun: u64,
 }
 
@@ -56,6 +57,7 @@ impl Team {
             handles: reactors.iter().map(Generating::handle).collect(),
             lines: reactors.iter().map(|_| Line::new(sender)).collect(),
             threads: Vec::new(),
+            epoch,
             begun: epoch.now(),
         };
         let shared = Arc::new(plan.clone());

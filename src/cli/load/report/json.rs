@@ -151,6 +151,7 @@ fn datagrams(d: &Datagrams) -> Value {
         "sent": d.sent,
         "received": d.received,
         "lost": d.lost,
+        "outstanding": d.outstanding,
         "late": d.late,
         "duplicated": d.duplicated,
         "reordered": d.reordered,

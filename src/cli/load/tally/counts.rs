@@ -84,8 +84,8 @@ pub(crate) struct Bytes {
     pub(crate) received_in_time: u64,
 }
 
-/// Datagrams of the measured time, over all flows. `sent = received + lost` once all is counted, where `received` counts
-/// each datagram once however often it came.
+/// Datagrams of the measured time, over all flows. `sent = received + lost + outstanding` once all is counted, where `received`
+/// counts each datagram once however often it came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Datagrams {
     /// Sent.
@@ -94,6 +94,8 @@ pub(crate) struct Datagrams {
     pub(crate) received: u64,
     /// Never answered.
     pub(crate) lost: u64,
+    /// Not answered yet when the run was interrupted, with time left to come.
+    pub(crate) outstanding: u64,
     /// Answered after the message timeout; counted among `received` too.
     pub(crate) late: u64,
     /// Answers beyond the first.
@@ -193,7 +195,17 @@ impl Datagrams {
     /// Adds another flow's.
     pub(crate) fn merge(&mut self, other: &Datagrams) {
         add!(
-            self, other, sent, received, lost, late, duplicated, reordered, corrupt, dropped
+            self,
+            other,
+            sent,
+            received,
+            lost,
+            outstanding,
+            late,
+            duplicated,
+            reordered,
+            corrupt,
+            dropped
         );
     }
 }
