@@ -451,3 +451,35 @@ fn forget_oldest(flow: &mut Flow) -> u64 {
         None => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::args::{Args, Command};
+
+    /// The window of each flow of a load with these arguments.
+    fn window(arguments: &str) -> u32 {
+        let all = format!("oread load udp://127.0.0.1:9 {arguments}");
+        let typed = Args::try_parse_from(all.split_whitespace()).unwrap();
+        let Command::Load(typed) = typed.command else {
+            panic!("not load");
+        };
+        Sockets::new(&Load::try_from(*typed).unwrap()).window
+    }
+
+    #[test]
+    fn a_flow_remembers_twice_its_depth_however_many_flows_there_are() {
+        assert_eq!(window("-c 1"), 1 << 16);
+        assert_eq!(window("-c 100k"), LEAST_WINDOW as u32);
+        assert_eq!(window("-c 200 --depth 40k"), 80_000);
+        assert_eq!(window("-c 100k --depth 65536"), 1 << 17);
+    }
+
+    #[test]
+    fn a_flow_remembers_what_a_schedule_sends_in_twice_the_message_timeout() {
+        assert_eq!(window("-c 4 -R 10k --message-timeout 2s"), 10_000);
+        assert_eq!(window("-c 1 -R 4g"), MOST_WINDOW as u32);
+    }
+}
