@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::live::Live;
 use super::outcome::{Ending, Outcome};
@@ -303,6 +303,9 @@ impl Lead<'_> {
         Outcome {
             plan: self.plan.clone(),
             targets: targets.iter().map(Resolved::to_string).collect(),
+            began: SystemTime::now()
+                .checked_sub(self.began.elapsed())
+                .unwrap_or(SystemTime::UNIX_EPOCH),
             ending: match (self.heard.signal, self.heard.failure) {
                 (Some(number), _) => Ending::Interrupted(number),
                 (None, Some(words)) => Ending::Failed(words),

@@ -239,7 +239,7 @@ impl Generator {
     /// it, is sent as soon as somebody can: it would flatter the server to leave it out.
     pub(super) fn finish(&mut self, context: &mut Context<u32>, now: u64) {
         if self.run.phase == Phase::Measure {
-            self.record.end_measured();
+            self.record.end_measured(now.min(self.run.until));
             let wall = until(self.run.from, now.min(self.run.until));
             self.record.tally.threads = vec![self.run.used(wall)];
         }
@@ -347,7 +347,7 @@ impl Generator {
                 } else {
                     now
                 };
-                self.record.end_measured();
+                self.record.end_measured(end);
                 self.run.used(until(self.run.from, end))
             }
             _ => match self.record.tally.threads.first() {

@@ -151,8 +151,10 @@ impl Record {
         }
     }
 
-    /// The measured time is over: what was counted until now came in it.
-    pub(super) fn end_measured(&mut self) {
+    /// The measured time is over, at `end`: what was counted until now came in it.
+    pub(super) fn end_measured(&mut self, end: u64) {
+        // Seconds in which nothing came were there all the same.
+        self.roll(end);
         let tally = &mut self.tally;
         tally.messages.in_time = tally.messages.echoed;
         tally.bytes.sent_in_time = tally.bytes.sent;
@@ -179,13 +181,18 @@ impl Record {
         }
     }
 
-    /// Adds what was counted since the last second.
-    fn push_second(&mut self) {
-        let now = Second {
+    /// What was counted until now.
+    fn so_far(&self) -> Second {
+        Second {
             sent: self.tally.messages.sent,
             echoed: self.tally.messages.echoed,
             received: self.tally.bytes.received,
-        };
+        }
+    }
+
+    /// Adds what was counted since the last second.
+    fn push_second(&mut self) {
+        let now = self.so_far();
         let before = std::mem::replace(&mut self.before, now);
         self.tally.seconds.push(Second {
             sent: now.sent - before.sent,
@@ -214,7 +221,8 @@ impl Record {
         if self.verifies {
             self.tally.messages.verified = self.tally.messages.echoed;
         }
-        if measured {
+        let begun = self.tally.seconds.is_empty() || self.before != self.so_far();
+        if measured && begun {
             self.push_second();
         }
     }
@@ -262,6 +270,37 @@ mod tests {
     }
 
     #[test]
+    fn lateness_while_nobody_could_take_a_message_is_not_the_generator_s_own() {
+        let mut record = Record::new(true, true, SECOND);
+        record.begin(0);
+        record.sent(at(1_000, 1_010), 1);
+        // Due when nobody could take it, and sent soon after somebody could again.
+        record.takers_are_back(500_000);
+        record.sent(at(2_000, 500_100), 1);
+        // Due after that.
+        record.sent(at(600_000, 600_050), 1);
+        record.finish(true);
+        let pacing = record.tally.pacing;
+        assert_eq!((pacing.error.max() / 1000, pacing.lag.max()), (498, 100));
+        assert_eq!(pacing.lag.len(), 3);
+    }
+
+    #[test]
+    fn an_answer_after_the_timeout_is_late_and_echoed() {
+        let mut record = Record::new(false, true, SECOND);
+        record.begin(0);
+        for now in [SECOND - 1, SECOND] {
+            record.sent(at(0, 0), 1);
+            record.answered(at(0, 0), now, 1, false);
+        }
+        let messages = record.tally.messages;
+        assert_eq!(
+            (messages.echoed, messages.late, messages.timed_out),
+            (2, 1, 1)
+        );
+    }
+
+    #[test]
     fn seconds_without_a_message_are_seconds_too() {
         let mut record = Record::new(false, true, SECOND);
         record.begin(0);
@@ -271,6 +310,27 @@ mod tests {
         record.finish(true);
         let sent: Vec<u64> = record.tally.seconds.iter().map(|s| s.sent).collect();
         assert_eq!(sent, [2, 1, 0, 0, 1]);
+    }
+
+    #[test]
+    fn seconds_at_the_end_in_which_nothing_came_are_there_too() {
+        for (last, seconds) in [
+            (SECOND / 2, vec![1, 0, 0]),
+            (3 * SECOND + 1, vec![0, 0, 0, 1]),
+        ] {
+            let mut record = Record::new(true, true, SECOND);
+            record.begin(0);
+            if last < 3 * SECOND {
+                record.sent(at(last, last), 1);
+            }
+            record.end_measured(3 * SECOND);
+            if last > 3 * SECOND {
+                record.sent(at(0, last), 1);
+            }
+            record.finish(true);
+            let sent: Vec<u64> = record.tally.seconds.iter().map(|s| s.sent).collect();
+            assert_eq!(sent, seconds);
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! Where a run took place, as far as its figures depend on it.
+//! Where and when a run took place, as far as its figures depend on it.
 
 use std::num::NonZeroUsize;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::utsname::uname;
+
+use crate::cli::load::outcome::Outcome;
 
 /// The machine and the command.
 #[derive(Clone, Debug)]
@@ -18,13 +20,15 @@ pub(super) struct Environment {
     pub(super) processors: usize,
     /// The limit of file descriptors.
     pub(super) descriptors: u64,
+    /// When the ramp began: UTC, as RFC 3339 writes it, with milliseconds.
+    pub(super) began: String,
     /// The exact command, word by word.
     pub(super) command: Vec<String>,
 }
 
 impl Environment {
-    /// As it is.
-    pub(super) fn here() -> Environment {
+    /// As it is here, and was when the run began.
+    pub(super) fn of(outcome: &Outcome) -> Environment {
         let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
         let (kernel, machine) = match uname() {
             Ok(name) => (
@@ -42,6 +46,7 @@ impl Environment {
             machine,
             processors: std::thread::available_parallelism().map_or(0, NonZeroUsize::get),
             descriptors: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
+            began: humantime::format_rfc3339_millis(outcome.began).to_string(),
             command: std::env::args_os().map(|word| text(&word)).collect(),
         }
     }

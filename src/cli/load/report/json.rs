@@ -29,6 +29,7 @@ pub(super) fn report(
             "machine": environment.machine,
             "processors": environment.processors,
             "descriptor_limit": environment.descriptors,
+            "began": environment.began,
         },
         "targets": outcome.targets,
         "ending": ending(&outcome.ending),
