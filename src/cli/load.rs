@@ -14,6 +14,7 @@
 
 pub(crate) mod args;
 mod care;
+mod closed;
 mod datagrams;
 mod dial;
 mod doctor;

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use oread::{Context, SendOutcome, UdpId, UdpOptions};
 
+use super::closed::Then;
 use super::flow::{Flow, Sent, Socket, Stage};
 use super::generator::Generator;
 use super::label::Label;
@@ -14,7 +15,6 @@ use super::names;
 use super::plan::{Load, Traffic};
 use super::since::SECOND;
 use super::tally::{Datagrams, nanos};
-use super::traffic::Then;
 use super::window::{Arrival, Window};
 
 /// The fewest and the most datagrams of a flow that are remembered.
@@ -22,11 +22,6 @@ const LEAST_WINDOW: u64 = 1024;
 const MOST_WINDOW: u64 = 1 << 20;
 /// The most of all flows together, in a closed loop; a flow has twice its depth all the same.
 const WINDOWS: u64 = 1 << 22;
-/// Datagrams that one call sends on a flow at most, in a closed loop. Where the system takes whatever it's given, it would go on
-/// for as long as the depth has it, and nobody would be heard meanwhile.
-const MOST_A_CALL: u32 = 16;
-/// Flows with more to send that one turn goes on with.
-const MOST_A_TURN: usize = 16;
 /// The first datagram is sent again after so long without an answer, then after twice that, and so on.
 const RETRY: u64 = SECOND / 4;
 
@@ -41,7 +36,7 @@ pub(super) struct Sockets {
     /// How many datagrams a flow remembers.
     window: u32,
     /// Flows that have more to send than one call sends, in a closed loop.
-    unfilled: VecDeque<u32>,
+    pub(super) unfilled: VecDeque<u32>,
     scratch: Vec<u8>,
 }
 
@@ -205,73 +200,6 @@ impl Generator {
         }
         self.record.tally.error(&name);
         false
-    }
-
-    /// In a closed loop: sends as many datagrams as a flow may have under way, or as it owes; some now, the others in later turns.
-    pub(super) fn fill_datagrams(
-        &mut self,
-        context: &mut Context<u32>,
-        id: UdpId,
-        index: usize,
-        mut now: u64,
-    ) {
-        let think = self.flowing.think();
-        for made in 0..=MOST_A_CALL {
-            let Some(flow) = self.flows.get_mut(index) else {
-                return;
-            };
-            if self.flowing.wanted(flow) == 0 || !self.may_send(now) {
-                return;
-            }
-            if made == MOST_A_CALL {
-                self.list_unfilled(index);
-                return;
-            }
-            if let Some(flow) = self.flows.get_mut(index).filter(|_| think.is_some()) {
-                flow.owed -= 1;
-            }
-            // What is dropped now is tried again by the sweep, or after another while: the socket has no room.
-            if !self.send_datagram(context, id, index, now, now) {
-                if let Some(think) = think {
-                    self.think(context, index, think);
-                }
-                return;
-            }
-            // Each goes out by a system call of its own.
-            now = self.epoch.now();
-        }
-    }
-
-    fn list_unfilled(&mut self, index: usize) {
-        let flow = self.flows.get_mut(index);
-        if let Some(window) = flow.and_then(|flow| flow.window.as_mut())
-            && !std::mem::replace(&mut window.listed, true)
-        {
-            self.sockets.unfilled.push_back(index as u32);
-        }
-    }
-
-    /// Goes on with flows that have more to send than one call has sent.
-    pub(super) fn fill_on(&mut self, context: &mut Context<u32>) {
-        for _ in 0..self.sockets.unfilled.len().min(MOST_A_TURN) {
-            let Some(index) = self.sockets.unfilled.pop_front() else {
-                return;
-            };
-            let index = index as usize;
-            // Another one may have its place by now, which does not stand in the list.
-            let Some(flow) = self.flows.get_mut(index) else {
-                continue;
-            };
-            let Some(window) = flow.window.as_mut().filter(|window| window.listed) else {
-                continue;
-            };
-            window.listed = false;
-            if flow.stage == Stage::Live {
-                let now = self.epoch.now();
-                self.feed(context, index, now);
-            }
-        }
-        self.finish_if_all_sent(context);
     }
 
     /// A datagram has come.
@@ -449,5 +377,37 @@ fn forget_oldest(flow: &mut Flow) -> u64 {
     match settle_oldest(flow, |_, _| true) {
         Some((_, answered)) => u64::from(!answered),
         None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::args::{Args, Command};
+
+    /// The window of each flow of a load with these arguments.
+    fn window(arguments: &str) -> u32 {
+        let all = format!("oread load udp://127.0.0.1:9 {arguments}");
+        let typed = Args::try_parse_from(all.split_whitespace()).unwrap();
+        let Command::Load(typed) = typed.command else {
+            panic!("not load");
+        };
+        Sockets::new(&Load::try_from(*typed).unwrap()).window
+    }
+
+    #[test]
+    fn a_flow_remembers_twice_its_depth_however_many_flows_there_are() {
+        assert_eq!(window("-c 1"), 1 << 16);
+        assert_eq!(window("-c 100k"), LEAST_WINDOW as u32);
+        assert_eq!(window("-c 200 --depth 40k"), 80_000);
+        assert_eq!(window("-c 100k --depth 65536"), 1 << 17);
+    }
+
+    #[test]
+    fn a_flow_remembers_what_a_schedule_sends_in_twice_the_message_timeout() {
+        assert_eq!(window("-c 4 -R 10k --message-timeout 2s"), 10_000);
+        assert_eq!(window("-c 1 -R 4g"), MOST_WINDOW as u32);
     }
 }

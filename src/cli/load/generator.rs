@@ -5,7 +5,7 @@
 //! | `load/generator` | what it consists of, and what each callback leads to |
 //! | `load/phases` | ramp, warm-up, measured time, finish, end |
 //! | `load/dial`, `load/turnover` | opens connections at a pace; closes them and opens others |
-//! | `load/traffic`, `load/think`, `load/care` | which connection sends when: closed loop, open loop; pauses; time-outs |
+//! | `load/traffic`, `load/closed`, `load/think`, `load/care` | which connection sends when: open loop, closed loop; pauses; time-outs |
 //! | `load/stream`, `load/datagrams` | messages over TCP and over UDP |
 //! | `load/flow`, `load/window` | what is kept of a connection |
 //! | `load/payload`, `load/label` | what messages and datagrams consist of |

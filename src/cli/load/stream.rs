@@ -2,6 +2,7 @@
 
 use oread::{CloseReason, Connection, Context, Pressure};
 
+use super::closed::Then;
 use super::flow::{Sent, Socket, Stage};
 use super::generator::Generator;
 use super::names;
@@ -9,7 +10,7 @@ use super::payload::Message;
 use super::plan::{MAX_DEPTH, Turnover};
 use super::since::until;
 use super::tally::record;
-use super::traffic::{MOST_SCHEDULED, Mode, Then};
+use super::traffic::{MOST_SCHEDULED, Mode};
 use super::values::VerifyMode;
 
 /// What input is.

@@ -1,5 +1,6 @@
 //! Which connection sends a message when: as answers come (closed loop), or as a schedule says (open loop, heartbeats).
-//! What is under way for too long is in `load/care`, pauses between messages in `load/think`.
+//! The closed loop is in `load/closed`, pauses between its messages in `load/think`, what is under way for too long in
+//! `load/care`.
 
 use std::io;
 use std::time::Duration;
@@ -22,8 +23,6 @@ const BURST: u32 = 16;
 /// the time, and a stamp that is early by less than a millisecond is little beside how late they are.
 const CATCHING_UP: u32 = 256;
 const FAR_BEHIND: u64 = 1_000_000;
-/// Connections that one turn has begin at most, in a closed loop.
-const KICKS: u32 = 64;
 /// Messages of a schedule that a connection may have under way. One that has so many is passed over until answers come.
 pub(super) const MOST_SCHEDULED: u32 = 4096;
 
@@ -36,16 +35,6 @@ pub(super) enum Mode {
     Scheduled,
     /// Never, but to confirm.
     Silent,
-}
-
-/// What is to be done on a flow whose messages were answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
-    /// Send what it may have under way, or owes.
-    Fill,
-    /// Let the schedule use it again, if it was passed over.
-    TakeAgain,
-    Nothing,
 }
 
 /// The flow of messages.
@@ -66,9 +55,9 @@ pub(super) struct Flowing {
     /// Whether messages are due that the last turn has left.
     behind: bool,
     /// How far the closed loop has begun; `None`: whole.
-    kick: Option<usize>,
+    pub(super) kick: Option<usize>,
     /// When flows begin that think between their messages: one after the other, so that they don't all send at one time.
-    stagger: Option<Schedule>,
+    pub(super) stagger: Option<Schedule>,
     /// How far the sweep is.
     pub(super) sweep_at: usize,
 }
@@ -345,91 +334,6 @@ impl Generator {
         if self.run.phase == Phase::Measure {
             self.finish(context, now);
         }
-    }
-
-    /// Has flows begin, in a closed loop: some in each turn, so that each one's time of sending is right; those that think when
-    /// their turn has come.
-    pub(super) fn kick(&mut self, context: &mut Context<u32>) {
-        let Some(mut at) = self.flowing.kick else {
-            return;
-        };
-        let mut begun = 0;
-        while at < self.flows.capacity() && begun < KICKS {
-            if self.flows.get(at).is_some_and(|f| f.stage == Stage::Live) {
-                let now = self.epoch.now();
-                if let Some(stagger) = &mut self.flowing.stagger {
-                    if stagger.due() > now {
-                        break;
-                    }
-                    stagger.advance();
-                }
-                self.owe_depth(at);
-                self.feed(context, at, now);
-                begun += 1;
-            }
-            at += 1;
-        }
-        self.flowing.kick = (at < self.flows.capacity()).then_some(at);
-        self.finish_if_all_sent(context);
-    }
-
-    /// In a closed loop: has a flow send what it may, from outside of its callback.
-    pub(super) fn feed(&mut self, context: &mut Context<u32>, index: usize, now: u64) {
-        match self.flows.get(index).map(|flow| flow.socket) {
-            Some(Socket::Stream(id)) => {
-                // Past the high-water mark `drained` goes on.
-                if let Some(mut connection) = context.connection(id)
-                    && connection.pressure() == Pressure::Low
-                {
-                    self.fill(&mut connection, index, now);
-                }
-            }
-            Some(Socket::Datagrams(id)) => self.fill_datagrams(context, id, index, now),
-            Some(Socket::None) | None => {}
-        }
-    }
-
-    /// Messages of a flow were answered, so many of them `in_time`: what comes next on it.
-    pub(super) fn after_answers(
-        &mut self,
-        context: &mut Context<u32>,
-        index: usize,
-        in_time: u32,
-        now: u64,
-    ) -> Then {
-        let was = self.flows.get(index).map(|flow| flow.stage);
-        match was {
-            Some(Stage::Confirming) => self.confirmed(index, now),
-            Some(Stage::Retiring) => self.close_if_answered(context, index),
-            _ => {}
-        }
-        let flow = self.flows.get(index);
-        if flow.is_none_or(|flow| flow.stage != Stage::Live) || !self.is_pumping() {
-            return Then::Nothing;
-        }
-        match self.flowing.mode {
-            Mode::Closed {
-                think: Some(think), ..
-            } if was == Some(Stage::Live) => {
-                for _ in 0..in_time {
-                    self.think(context, index, think);
-                }
-                Then::Nothing
-            }
-            Mode::Closed { .. } if self.will_be_kicked(index) => Then::Nothing,
-            Mode::Closed { .. } => {
-                // Where flows think, this one begins: it came when the others had begun.
-                self.owe_depth(index);
-                Then::Fill
-            }
-            Mode::Scheduled => Then::TakeAgain,
-            Mode::Silent => Then::Nothing,
-        }
-    }
-
-    /// Whether a flow is still to begin, with all the others.
-    fn will_be_kicked(&self, index: usize) -> bool {
-        self.flowing.kick.is_some_and(|kick| index >= kick)
     }
 
     /// Whether a message may be sent now, as far as the phase and the number of messages go.
