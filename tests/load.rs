@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -871,6 +871,42 @@ fn a_signal_ends_the_load_and_the_report_comes_all_the_same() {
     assert_eq!(report.connections("missing"), 0);
     let measured = report.value["seconds"]["measured"].as_f64().unwrap();
     assert!(measured > 0.0 && measured < 600.0, "{}", report.value);
+}
+
+#[test]
+fn a_signal_ends_the_load_also_when_the_first_thread_has_ended_before() {
+    let (ended, heard) = mpsc::channel();
+    let ended = Mutex::new(ended);
+    let address = tcp(move |stream, _| {
+        // The flow's number, at its lowest: that of the first thread is 0.
+        let mut flow = 0;
+        each_message(stream, |stream, message, bytes| {
+            flow = bytes[4] - b'0';
+            match (flow, message) {
+                (0, _) | (_, 0) => say(stream, bytes),
+                // The other thread waits for its answers.
+                _ => Next::Message,
+            }
+        });
+        if flow == 0 {
+            ended.lock().unwrap().send(()).unwrap();
+        }
+    });
+    let mut command = oread("load");
+    command.args([&*address, "-c", "2", "-t", "2", "-n", "20", "--json", "-"]);
+    command.args(["--message-timeout", "10m", "-q"]);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    heard.recv_timeout(LONG).unwrap();
+    signal(child.id(), "INT");
+    assert_eq!(cli::wait(&mut child).code(), Some(130));
+    let output = child.wait_with_output().unwrap();
+    let report = Report::parse(&output.stdout, b"", Some(130));
+    assert_eq!(report.messages("echoed"), 10);
+    assert_eq!(report.value["ending"]["signal"], 2);
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! | `load/tally`, `load/outcome` | what is counted, and how the run went |
 //! | `load/protocol`, `load/line` | what the threads say to each other |
 //! | `load/preflight` over `load/machine`, `load/doctor` | whether it can be done; the same as a table |
-//! | `load/lead`, `load/team`, `load/own` | the main thread, the threads that it starts, the echo server of its own |
+//! | `load/lead`, `load/team`, `load/own`, `load/interrupt` | the main thread; the threads that it starts: generators, an echo server of its own, who hears signals |
 //! | `load/generator` | the other threads; a table of their parts stands there |
 //! | `load/live` over `load/rates`, `load/report` | what is told while it runs and at the end |
 
@@ -20,6 +20,7 @@ mod doctor;
 mod flow;
 mod gate;
 mod generator;
+mod interrupt;
 mod label;
 mod lead;
 mod line;

@@ -18,8 +18,8 @@ use std::io;
 use std::sync::Arc;
 
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Ended, Handle, Handler,
-    Limits, Reactor, Readiness, SourceId, UdpId,
+    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Ended, Handler, Limits,
+    Reactor, Readiness, SourceId, UdpId,
 };
 use slab::Slab;
 
@@ -39,7 +39,6 @@ use super::traffic::Flowing;
 use super::turnover::Ages;
 use super::values::VerifyMode;
 use crate::cli::failure::Reason;
-use crate::cli::signals::Signals;
 
 /// What a timer is for: the upper bits of its key.
 pub(super) mod alarm {
@@ -75,10 +74,6 @@ pub(super) struct Setup {
     pub(super) payload: Payload,
     /// Its line to the lead.
     pub(super) line: Line,
-    /// The program's signals: one generator hears them.
-    pub(super) signals: Option<Signals>,
-    /// The other generators, who are stopped by the one that hears a signal.
-    pub(super) others: Vec<Handle<Command>>,
 }
 
 /// One generator.
@@ -88,8 +83,6 @@ pub(super) struct Generator {
     pub(super) epoch: Epoch,
     pub(super) payload: Payload,
     pub(super) line: Line,
-    signals: Option<Signals>,
-    others: Vec<Handle<Command>>,
     /// All flows that there are, from their dial until they are closed; their index is the session of their connection.
     pub(super) flows: Slab<Flow>,
     pub(super) record: Record,
@@ -149,8 +142,6 @@ impl Generator {
             begun,
             payload,
             line,
-            signals,
-            others,
         } = setup;
         let share = plan.share(plan.connections.get().into(), index);
         let scheduled = matches!(
@@ -177,15 +168,10 @@ impl Generator {
             epoch,
             payload,
             line,
-            signals,
-            others,
         }
     }
 
     fn set_out(&mut self, context: &mut Context<u32>) -> io::Result<()> {
-        if let Some(signals) = &mut self.signals {
-            context.register(signals.source(), oread::mio::Interest::READABLE)?;
-        }
         self.begin_timers(context);
         self.flowing.begin(context)?;
         self.after_turn(context)
@@ -217,19 +203,6 @@ impl Generator {
     /// Whether the measured time, or what there was of the load, is over.
     pub(super) fn is_finishing(&self) -> bool {
         self.run.phase == Phase::Finish
-    }
-
-    fn hear_signal(&mut self, context: &mut Context<u32>) {
-        if let Some(signal) = self.signals.as_mut().and_then(Signals::pending) {
-            // Here, and not by the lead: it may be kept waiting by who reads what it prints.
-            for other in &self.others {
-                if let Err(error) = other.send(Command::Stop) {
-                    log::debug!("a generator could not be stopped: {error}");
-                }
-            }
-            self.line.signal(signal);
-            self.stop(context);
-        }
     }
 }
 
@@ -301,11 +274,9 @@ impl Handler for Generator {
         }
     }
 
-    fn on_ready(&mut self, context: &mut Context<u32>, source: SourceId, _: Readiness) {
-        // The ticker has done its work by ending the poll's wait.
-        if !self.flowing.has_ticked(source) {
-            self.hear_signal(context);
-        }
+    fn on_ready(&mut self, _: &mut Context<u32>, source: SourceId, _: Readiness) {
+        // The ticker has done its work by ending the poll's wait; there is no other source.
+        self.flowing.has_ticked(source);
     }
 }
 

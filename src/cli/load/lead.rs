@@ -63,7 +63,6 @@ fn attack(plan: &Load, own: Option<&Own>, signals: Signals) -> Result<Option<Out
     }
     let (sender, events) = mpsc::channel();
     let team = Team::start(plan, &targets, &preflight, &sender, signals)?;
-    // What the generators hold is then all there is: the channel ends with the last of them.
     drop(sender);
     let mut lead = Lead {
         plan,

@@ -20,12 +20,12 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// From a generator to the lead.
+/// From a generator to the lead, but for signals.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Every dial of this thread has come to something: an echo, or a failure.
     Ramped,
-    /// A signal came, of this number.
+    /// A signal came, of this number; from the thread that hears them. All generators have been told to stop.
     Signal(i32),
     /// How it goes; once a second or so, while it runs.
     Progress(Box<Progress>),
