@@ -7,6 +7,8 @@ mod cli;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+#[cfg(unix)]
+use std::os::{fd::OwnedFd, unix::net::UnixStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -921,6 +923,58 @@ fn a_signal_in_the_ramp_ends_it_with_what_there_is_and_nothing_measured() {
         assert_eq!(report.value["seconds"]["measured"], 0.0);
         assert!(report.value["rate"]["reached"].is_null());
     }
+}
+
+/// A standard error that takes nothing, and its other end, which nobody reads.
+#[cfg(unix)]
+fn full() -> (Stdio, UnixStream) {
+    let (reading, mut writing) = UnixStream::pair().unwrap();
+    writing.set_nonblocking(true).unwrap();
+    for size in [4096, 1] {
+        while writing.write(&vec![b'x'; size]).is_ok() {}
+    }
+    writing.set_nonblocking(false).unwrap();
+    (OwnedFd::from(writing).into(), reading)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_standard_error_that_takes_nothing_stalls_neither_the_load_nor_its_report() {
+    // More than a second, so that it's told how it goes; then to the end, or interrupted.
+    for (arguments, code) in [
+        (["-c", "3", "-d", "1500ms"], 0),
+        (["-c", "3", "-d", "10m"], 130),
+    ] {
+        let (first, began) = mpsc::channel::<()>();
+        let first = Mutex::new(Some(first));
+        let address = tcp(move |stream, _| {
+            drop(first.lock().unwrap().take());
+            each_message(stream, |stream, _, bytes| say(stream, bytes));
+        });
+        let (errors, _reading) = full();
+        let mut command = oread("load");
+        command.arg(&address).args(arguments);
+        command.args(["--json", "-"]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = child.stderr(errors).spawn().unwrap();
+        if code == 130 {
+            // Dropped with the first connection of all.
+            assert!(began.recv_timeout(LONG).is_err());
+            // It's told each second from then on how it goes, which nothing shows from outside.
+            thread::sleep(Duration::from_millis(2500));
+            signal(child.id(), "INT");
+        }
+        assert_eq!(cli::wait(&mut child).code(), Some(code));
+        let output = child.wait_with_output().unwrap();
+        let report = Report::parse(&output.stdout, b"", Some(code));
+        assert!(report.messages("echoed") > 0, "{}", report.value);
+    }
+    // What is short is told there too.
+    let (errors, _reading) = full();
+    let mut command = oread("load");
+    command.args(["-c", "4000000000"]).stderr(errors);
+    let mut child = command.stdin(Stdio::null()).spawn().unwrap();
+    assert_eq!(cli::wait(&mut child).code(), Some(4));
 }
 
 #[test]

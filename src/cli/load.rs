@@ -52,13 +52,14 @@ mod values;
 mod window;
 
 use crate::cli::failure::Failure;
+use crate::cli::stderr::Stderr;
 
-/// Runs a load; gives the exit code.
+/// Runs a load; gives the exit code. What it says while it runs goes to `stderr`.
 ///
 /// # Errors
 /// What kept it from starting, or broke it off.
-pub(crate) fn run(plan: &plan::Load) -> Result<u8, Failure> {
-    lead::run(plan)
+pub(crate) fn run(plan: &plan::Load, stderr: &Stderr) -> Result<u8, Failure> {
+    lead::run(plan, stderr)
 }
 
 pub(crate) use doctor::run as doctor;

@@ -17,6 +17,7 @@ use super::target::{Resolved, Transport};
 use super::team::Team;
 use crate::cli::failure::Failure;
 use crate::cli::signals::Signals;
+use crate::cli::stderr::Stderr;
 use crate::cli::units::Count;
 
 /// How often the live view is drawn.
@@ -33,14 +34,14 @@ const NOT_REACHABLE: u8 = 4;
 ///
 /// # Errors
 /// What kept it from starting.
-pub(super) fn run(plan: &Load) -> Result<u8, Failure> {
+pub(super) fn run(plan: &Load, stderr: &Stderr) -> Result<u8, Failure> {
     report::check_files(plan)?;
     let signals = Signals::install()?;
     let own = match plan.targets.is_empty() {
         true => Some(Own::start()?),
         false => None,
     };
-    let outcome = attack(plan, own.as_ref(), signals);
+    let outcome = attack(plan, own.as_ref(), signals, stderr);
     if let Some(own) = own {
         own.stop();
     }
@@ -51,12 +52,17 @@ pub(super) fn run(plan: &Load) -> Result<u8, Failure> {
 }
 
 /// From the preflight to the last count; `None` when the preflight says that it can't be done.
-fn attack(plan: &Load, own: Option<&Own>, signals: Signals) -> Result<Option<Outcome>, Failure> {
+fn attack(
+    plan: &Load,
+    own: Option<&Own>,
+    signals: Signals,
+    stderr: &Stderr,
+) -> Result<Option<Outcome>, Failure> {
     let targets = resolve(plan, own)?;
     let preflight = preflight::check(plan, &targets)?;
     let shortfalls = preflight.shortfalls();
     if !shortfalls.is_empty() {
-        tell_shortfalls(plan, &shortfalls);
+        tell_shortfalls(plan, &shortfalls, stderr.clone());
         if !plan.force {
             return Ok(None);
         }
@@ -68,7 +74,7 @@ fn attack(plan: &Load, own: Option<&Own>, signals: Signals) -> Result<Option<Out
         plan,
         own,
         events,
-        live: Live::new(plan),
+        live: Live::new(plan, stderr.clone()),
         latest: vec![None; team.handles.len()],
         rates: Rates::new(team.handles.len(), team.begun),
         heard: Heard::default(),
@@ -81,7 +87,7 @@ fn attack(plan: &Load, own: Option<&Own>, signals: Signals) -> Result<Option<Out
 }
 
 /// Says what is short, a line each.
-fn tell_shortfalls(plan: &Load, shortfalls: &[String]) {
+fn tell_shortfalls(plan: &Load, shortfalls: &[String], mut stderr: Stderr) {
     let count = Count(plan.connections.get().into());
     let mut text = format!("oread: {count} connections can't be reached here:\n");
     for shortfall in shortfalls {
@@ -90,8 +96,8 @@ fn tell_shortfalls(plan: &Load, shortfalls: &[String]) {
     if !plan.force {
         text.push_str("  (to begin all the same, add --force)\n");
     }
-    // With standard error gone there is nobody left to tell; the exit code still says it.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    // It takes everything, or counts it.
+    let _ = stderr.write_all(text.as_bytes());
 }
 
 /// The addresses of what is loaded.
@@ -203,7 +209,7 @@ impl Lead<'_> {
     fn draw(&mut self) {
         let speed = self.rates.take(&self.latest);
         if let Some(merged) = self.merged() {
-            self.live.progress(&merged, speed);
+            self.live.progress(&merged, speed, self.clock.from);
         }
     }
 
@@ -284,7 +290,7 @@ impl Lead<'_> {
 
     /// What it all came to.
     fn outcome(self, targets: &[Resolved], shortfalls: Vec<String>) -> Outcome {
-        self.live.finish();
+        drop(self.live);
         for thread in self.team.threads {
             if thread.join().is_err() {
                 log::debug!("a generator panicked, and has said so");
