@@ -1,8 +1,8 @@
 //! A reactor inside somebody else's loop, three ways; and somebody else's source inside a reactor.
 //!
 //! Run it with `cargo run --example nested -- tokio 127.0.0.1:7777`, or `mio`, `calloop`, `foreign`; talk to it with
-//! `nc 127.0.0.1 7777`. It echoes, greets newcomers by a timer, tells everybody what comes on its standard input (who reads
-//! too slowly misses some of that), and drains and ends at the end of that input.
+//! `nc 127.0.0.1 7777`. It echoes, greets newcomers by a timer, tells everybody what comes on its standard input (those who
+//! read too slowly miss some of that), and drains and ends at the end of that input.
 //!
 //! To nest a reactor takes three things, the same in every loop:
 //!
@@ -10,13 +10,14 @@
 //! 2. It sleeps no longer than `next_timeout()`: until the next timer or deadline, and not at all while there is work of
 //!    which no event will tell: a connection that has used up its budget, a batch of events that was full.
 //! 3. When it wakes, for whatever reason, it calls `turn` with a timeout of zero, which never waits.
+//!
+//! The reactor has no thread. The one here reads standard input: such a read may block, because a file can't be polled, and a
+//! terminal that is made non-blocking is so for the shell too.
 
-use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
-use std::{env, thread};
 
 use oread::mio::{Interest, unix::pipe};
 use oread::{
@@ -30,8 +31,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// What serves the clients. It knows nothing of the loop that it's in.
 #[derive(Default)]
 struct Server {
-    /// Who is to be greeted when the timer fires.
-    newcomers: Vec<ConnectionId>,
     /// A foreign source. It's the handler's own: the reactor only polls it.
     pipe: Option<pipe::Receiver>,
 }
@@ -45,17 +44,13 @@ impl Handler for Server {
     }
 
     fn on_open(&mut self, connection: &mut Connection<'_, ()>) {
-        if self.newcomers.is_empty() {
-            connection.context().timer(Duration::from_millis(50), 0);
-        }
-        self.newcomers.push(connection.id());
+        let key = connection.id().to_bits();
+        connection.context().timer(Duration::from_millis(50), key);
     }
 
-    fn on_timer(&mut self, context: &mut Context<()>, _: u64) {
-        for id in self.newcomers.drain(..) {
-            if let Some(mut connection) = context.connection(id) {
-                connection.write(b"hello\n");
-            }
+    fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
+        if let Some(mut connection) = context.connection(ConnectionId::from_bits(key)) {
+            connection.write(b"hello\n");
         }
     }
 
@@ -68,22 +63,19 @@ impl Handler for Server {
         tell_everybody(context, &words);
     }
 
-    /// The next event comes only after a read has said `WouldBlock`. Whoever stops before that, so that a writer who never
-    /// pauses doesn't keep the clients waiting, asks to be told anew.
+    /// Reads once, so that a writer who never pauses doesn't keep the clients waiting. By itself the next event would come
+    /// only after a read that says `WouldBlock`: whoever stops before that asks to be told anew.
     fn on_ready(&mut self, context: &mut Context<()>, id: SourceId, _: Readiness) {
         let Some(pipe) = &mut self.pipe else { return };
         let mut buffer = [0; 4096];
-        for _ in 0..16 {
-            match pipe.read(&mut buffer) {
-                Ok(count @ 1..) => tell_everybody(context, &buffer[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The end, or an error, which is one too.
-                Ok(0) | Err(_) => {
-                    context.deregister(pipe, id).ok();
-                    self.pipe = None;
-                    return context.drain(DRAIN);
-                }
+        match pipe.read(&mut buffer) {
+            Ok(count @ 1..) => tell_everybody(context, &buffer[..count]),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // The end, or an error, which is one too.
+            Ok(0) | Err(_) => {
+                context.deregister(pipe, id).ok();
+                self.pipe = None;
+                return context.drain(DRAIN);
             }
         }
         if let Err(error) = context.reregister(pipe, id, Interest::READABLE) {
@@ -95,7 +87,7 @@ impl Handler for Server {
 fn tell_everybody(context: &mut Context<()>, words: &[u8]) {
     let everybody: Vec<ConnectionId> = context.connections().collect();
     for id in everybody {
-        // Whoever doesn't read misses it. The reactor would keep it for him, up to a bound, and cut him off there.
+        // Whoever doesn't read misses it. Written all the same, it would be kept, up to `Limits::max_output`.
         if let Some(mut connection) = context.connection(id)
             && connection.pressure() == Pressure::Low
         {
@@ -104,8 +96,8 @@ fn tell_everybody(context: &mut Context<()>, words: &[u8]) {
     }
 }
 
-/// Posts standard input to the reactor, from a thread, for a read may block. The handle wakes the reactor, and the
-/// reactor's descriptor wakes the loop around it.
+/// Posts standard input to the reactor, from a thread. The handle wakes the reactor, and the reactor's descriptor wakes the
+/// loop around it.
 fn post_input(handle: &Handle<Vec<u8>>) {
     let mut buffer = [0; 4096];
     loop {
@@ -114,14 +106,9 @@ fn post_input(handle: &Handle<Vec<u8>>) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Ok(0) | Err(_) => return handle.drain(DRAIN),
         };
-        // A full mailbox gives the message back, to be tried again.
-        loop {
-            match handle.send(words) {
-                Ok(()) => break,
-                Err(SendError::Full(back)) => words = back,
-                // The reactor has ended: nobody is left to be told.
-                Err(SendError::Gone(_)) => return,
-            }
+        // A full mailbox gives the message back, to be tried again. When the reactor has ended, so does the program.
+        while let Err(SendError::Full(back)) = handle.send(words) {
+            words = back;
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -181,7 +168,7 @@ mod outer {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let descriptor = reactor.as_fd().try_clone_to_owned()?;
-            // tokio 1.53.3 has deprecated this in favour of an unsafe function, because a type may lie about its
+            // Newer versions of tokio deprecate this in favour of an unsafe function, because a type may lie about its
             // descriptor. `OwnedFd` does not.
             #[allow(deprecated)]
             let descriptor = AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE)?;
@@ -227,7 +214,6 @@ fn serve(outer: &str, address: SocketAddr) -> io::Result<Ended> {
     let listener = context.listen(&ListenOptions::new(address))?;
     let address = context.listener_addr(listener).unwrap_or(address);
     writeln!(io::stdout(), "listening on {address}")?;
-    io::stdout().flush()?;
     if outer == "foreign" {
         return foreign(reactor, Server::default());
     }
@@ -246,23 +232,27 @@ fn serve(outer: &str, address: SocketAddr) -> io::Result<Ended> {
     }
 }
 
-fn parse(words: &[OsString]) -> Option<(&str, SocketAddr)> {
-    let [outer, address] = words else { return None };
-    let outer = outer.to_str()?;
-    let known = ["mio", "calloop", "tokio", "foreign"].contains(&outer);
-    let address = address.to_str()?.parse().ok()?;
-    known.then_some((outer, address))
+fn run(words: &[String]) -> Result<(), (i32, String)> {
+    let misused = |why: &str| {
+        let usage = "usage: nested mio|calloop|tokio|foreign ADDRESS:PORT";
+        (2, format!("{why}\n{usage}"))
+    };
+    let [_, outer, address] = words else {
+        return Err(misused("expected two arguments"));
+    };
+    if !["mio", "calloop", "tokio", "foreign"].contains(&outer.as_str()) {
+        return Err(misused(&format!("there is no loop {outer:?}")));
+    }
+    let wrong = |_| misused(&format!("{address:?} is no address with a port"));
+    let address = address.parse().map_err(wrong)?;
+    let served = serve(outer, address).map(drop);
+    served.map_err(|error| (1, format!("on {address}, in {outer}: {error}")))
 }
 
-fn main() -> ExitCode {
-    let words: Vec<OsString> = env::args_os().skip(1).collect();
-    let Some((outer, address)) = parse(&words) else {
-        eprintln!("usage: nested mio|calloop|tokio|foreign ADDRESS:PORT, not {words:?}");
-        return ExitCode::from(2);
-    };
-    if let Err(error) = serve(outer, address) {
-        eprintln!("nested: on {address}, in {outer}: {error}");
-        return ExitCode::FAILURE;
+fn main() {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    if let Err((code, why)) = run(&words.collect::<Vec<_>>()) {
+        eprintln!("nested: {why}");
+        std::process::exit(code);
     }
-    ExitCode::SUCCESS
 }

@@ -3,10 +3,23 @@
 //! `cargo run --release --example resp`, then `redis-cli -p 7779`, or `nc 127.0.0.1 7779`. [`cut`] finds a command in
 //! bytes, [`Database`] keeps the entries and answers. There is no password: keep it on loopback. `benches/resp.sh`
 //! measures it beside the real one.
+//!
+//! What bounds its memory: the entries take `MAXMEMORY`, which is 1 GiB unless told otherwise. Each of [`MAX_CLIENTS`] may
+//! leave one command unfinished, 1 GiB all together, and one reply unread, half of that; and a buffer may be twice as large
+//! as what is in it.
+//!
+//! Where it differs from Redis, beside what it lacks (types, expiry, databases, eviction, RESP3):
+//!
+//! - A bulk is at most 1 MiB, not 512 MB; a command that grows over 2 MiB ends the connection without a word. The line
+//!   of a count is refused at 32 bytes, not at 64 KiB. All of SET's options are a syntax error.
+//! - An inline command is split at blanks: quotes mean nothing.
+//! - In an error that quotes the client, what isn't UTF-8 becomes U+FFFD, and a zero byte doesn't end the quote.
+//! - Clients over the limit wait until one has left; Redis tells them so, and closes.
+//! - The table of entries grows and shrinks in one go, while all clients wait. Redis moves it bit by bit.
 
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::{env, io, mem, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{io, mem, net::SocketAddr, time::Duration};
 
 use oread::{
     Accepted, CloseReason, Connection, Context, Handler, Limits, ListenOptions, Pressure, Reactor,
@@ -14,86 +27,82 @@ use oread::{
 
 /// The most arguments, as in Redis: nothing is reserved for them.
 const MAX_ARGS: i64 = i32::MAX as i64;
-/// Bytes of the longest one; in Redis it's 512 MB. A reply of so many must fit into `Limits::max_output`.
-const MAX_BULK: i64 = 8 << 20;
+/// Bytes of the longest one. A reply of so many must fit into `Limits::max_output`.
+const MAX_BULK: i64 = 1 << 20;
 /// Bytes of the longest command, the most that one connection can make us keep: past them it's closed.
-const MAX_COMMAND: usize = 16 << 20;
+const MAX_COMMAND: usize = 2 << 20;
+const MAX_CLIENTS: usize = 512;
 /// Bytes of the longest inline command, as in Redis; and of a count, whose digits are 19 at most.
 const MAX_LINE: usize = 64 << 10;
 const MAX_COUNT: usize = 32;
-/// Bytes of all entries together; and of one beside its key and value: its place in a table of which half may be vacant,
-/// and what the allocator adds.
-const MAX_MEMORY: usize = 1 << 30;
-const ENTRY: usize = 128;
+/// Bytes of an entry beside its key and value: its place in a table of which two thirds may be vacant (see
+/// `Database::remove`), and what the allocator adds.
+const ENTRY: usize = 176;
 
-/// How much is known of a command that has not come whole. It's read on from there, so a thousand arguments that come
+/// How much of a command is understood that has not come whole. It's read on from there, so a thousand arguments that come
 /// byte by byte are read twice, not a thousand times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Arguments still to be found; 0 as long as the first line has not told how many there are.
+    /// Arguments still to be found.
     pub(crate) left: usize,
-    /// Where the next one begins; or how many bytes don't end an inline command.
+    /// Where the next one begins, 0 before the first line is there; or how many bytes don't end an inline command.
     pub(crate) at: usize,
 }
 
-/// Why there's no command: it has not come whole, or it makes no sense, and nobody knows where the next one begins.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    More(Progress),
-    Error(String),
-}
-
-/// Finds the first command in `input`, which is not empty: its length, and in `args` its arguments, borrowed.
+/// Finds the first command in `input`, which is not empty: its length, and in `args` its arguments, borrowed. `None`: it has
+/// not come whole. An error: it makes no sense, and nobody knows where the next one begins.
 pub(crate) fn cut<'a>(
     input: &'a [u8],
-    known: Progress,
+    known: &mut Progress,
     args: &mut Vec<&'a [u8]>,
-) -> Result<usize, Stop> {
-    let more = |left, at| Err(Stop::More(Progress { left, at }));
-    let nonsense = |why: &str| Err(Stop::Error(format!("ERR Protocol error: {why}")));
-    let Progress { mut left, mut at } = known;
+) -> Option<Result<usize, String>> {
+    let nonsense = |why: &str| Some(Err(format!("ERR Protocol error: {why}")));
     args.clear();
     if input[0] != b'*' {
-        // Inline, as people type it: a line of words, here without quotes.
-        return match input[at..].iter().position(|&b| b == b'\n') {
-            None if input.len() > MAX_LINE => nonsense("too big inline request"),
-            None => more(0, input.len()),
-            Some(end) => {
-                let words = input[..at + end].split(u8::is_ascii_whitespace);
-                args.extend(words.filter(|word| !word.is_empty()));
-                Ok(at + end + 1)
+        // Inline, as people type it: a line of words.
+        let Some(end) = input[known.at..].iter().position(|&b| b == b'\n') else {
+            known.at = input.len();
+            if known.at > MAX_LINE {
+                return nonsense("too big inline request");
             }
+            return None;
         };
+        let end = mem::take(known).at + end;
+        let words = input[..end].split(u8::is_ascii_whitespace);
+        args.extend(words.filter(|word| !word.is_empty()));
+        return Some(Ok(end + 1));
     }
-    if at == 0 {
-        (left, at) = match count(input) {
-            None => return more(0, 0),
-            Some((count @ ..=MAX_ARGS, end)) => (count.max(0) as usize, end),
-            Some(_) => return nonsense("invalid multibulk length"),
-        };
-    }
-    while left > 0 {
-        let rest = &input[at..];
-        let (length, start) = match count(rest) {
-            None => return more(left, at),
-            Some(_) if rest[0] != b'$' => {
-                return nonsense(&format!("expected '$', got '{}'", char::from(rest[0])));
-            }
-            Some((length @ 0..=MAX_BULK, start)) => (length as usize, start),
-            Some(_) => return nonsense("invalid bulk length"),
-        };
-        // A long argument is jumped over, not searched; and so are CR and LF behind it.
-        if rest.len() < start + length + 2 {
-            return more(left, at);
+    let resumed = known.at > 0;
+    if !resumed {
+        let (left, at) = count(input)?;
+        if left > MAX_ARGS {
+            return nonsense("invalid multibulk length");
         }
-        args.push(&rest[start..start + length]);
-        (left, at) = (left - 1, at + start + length + 2);
+        (known.left, known.at) = (left.max(0) as usize, at);
     }
-    match known.at {
-        0 => Ok(at),
+    while known.left > 0 {
+        let rest = &input[known.at..];
+        let (length, start) = count(rest)?;
+        if rest[0] != b'$' {
+            return nonsense(&format!("expected '$', got '{}'", char::from(rest[0])));
+        }
+        if !(0..=MAX_BULK).contains(&length) {
+            return nonsense("invalid bulk length");
+        }
+        // A long argument is jumped over, not searched; and so are CR and LF behind it.
+        let end = start + length as usize;
+        if rest.len() < end + 2 {
+            return None;
+        }
+        args.push(&rest[start..end]);
+        (known.left, known.at) = (known.left - 1, known.at + end + 2);
+    }
+    let length = mem::take(known).at;
+    if resumed {
         // Whole at last; but its first arguments were found by earlier calls.
-        _ => cut(input, Progress::default(), args),
+        return cut(input, known, args);
     }
+    Some(Ok(length))
 }
 
 /// The number in a line behind its mark, and the line's length; too large a number if it's none. `None`: the line has not
@@ -107,13 +116,12 @@ fn count(line: &[u8]) -> Option<(i64, usize)> {
 
 /// A number as Redis writes it, and no other way: no plus sign, no blank, no leading zero.
 fn integer(text: &[u8]) -> Option<i64> {
-    let (sign, digits) = match text {
-        [b'-', digits @ ..] => (-1, digits),
-        digits => (1, digits),
-    };
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
     if !matches!(digits, [b'1'..=b'9', ..]) && text != b"0" {
         return None;
     }
+    // By hand, for there is one in each line: std's way by `str` is an eighth more instructions a command.
+    let sign = if digits.len() < text.len() { -1 } else { 1 };
     digits.iter().try_fold(0_i64, |sum, &digit| {
         let digit = char::from(digit).to_digit(10)?;
         sum.checked_mul(10)?.checked_add(sign * i64::from(digit))
@@ -139,29 +147,26 @@ impl Handler for Database {
         Some(Progress::default())
     }
 
-    /// Answers all commands that have come whole; the answers leave in one write. Who doesn't read them is not served on: the
-    /// rest of the input comes again when the pressure is low.
+    /// Answers all commands that have come whole; the answers leave in one write. A client that doesn't read them is not
+    /// served on: the rest of the input comes again when the pressure is low.
     fn on_data(&mut self, client: &mut Client<'_>, data: &[u8]) -> usize {
-        let (mut done, mut args) = (0, Vec::new());
+        let (mut done, mut args, mut known) = (0, Vec::new(), *client.session());
         while done < data.len() && client.pressure() == Pressure::Low {
-            let known = mem::take(client.session_mut());
-            match cut(&data[done..], known, &mut args) {
-                Ok(length) => {
+            match cut(&data[done..], &mut known, &mut args) {
+                None => break,
+                Some(Ok(length)) => {
                     done += length;
                     if let Err(why) = self.answer(client, &args) {
                         error(client, &why);
                     }
                 }
-                Err(Stop::More(progress)) => {
-                    *client.session_mut() = progress;
-                    break;
-                }
-                Err(Stop::Error(why)) => {
+                Some(Err(why)) => {
                     error(client, &why);
                     client.close(CloseReason::Closed);
                 }
             }
         }
+        *client.session_mut() = known;
         done
     }
 }
@@ -197,11 +202,9 @@ impl Database {
                 number(client, b":", new);
             }
             (b"info", _) => {
-                let (clients, keys) = (client.context().stats().open, self.entries.len());
-                let text = format!(
-                    "connected_clients:{clients}\r\nused_memory:{}\r\ndb0:keys={keys}\r\n",
-                    self.used
-                );
+                let (clients, used) = (client.context().stats().open, self.used);
+                let text = format!("connected_clients:{clients}\r\nused_memory:{used}\r\n");
+                let text = format!("{text}db0:keys={}\r\n", self.entries.len());
                 bulk(client, text.as_bytes());
             }
             // What redis-cli would show as hints: none.
@@ -217,17 +220,14 @@ impl Database {
                 return Err(format!("ERR wrong number of arguments for {name} command"));
             }
             _ => {
-                let mut why = format!(
-                    "ERR unknown command {}, with args beginning with: ",
-                    quote(typed, 128)
-                );
-                let end = why.len() + 128;
+                let (name, mut quoted) = (quote(typed, 128), String::new());
                 for arg in args {
-                    if why.len() < end {
-                        why += &(quote(arg, end - why.len()) + " ");
+                    if quoted.len() < 128 {
+                        quoted += &(quote(arg, 128 - quoted.len()) + " ");
                     }
                 }
-                return Err(why);
+                let why = format!("unknown command {name}, with args beginning with: {quoted}");
+                return Err(format!("ERR {why}"));
             }
         }
         Ok(())
@@ -251,9 +251,17 @@ impl Database {
     }
 
     fn remove(&mut self, key: &[u8]) -> bool {
-        let old = self.entries.remove(key);
-        self.used -= old.as_ref().map_or(0, |old| key.len() + old.len() + ENTRY);
-        old.is_some()
+        let Some(old) = self.entries.remove(key) else {
+            return false;
+        };
+        self.used -= key.len() + old.len() + ENTRY;
+        // By itself a table never shrinks. At a third it's halved, and not at a half, or one entry that comes and goes could have
+        // it moved each time.
+        let room = self.entries.capacity();
+        if room > 64 && self.entries.len() < room / 3 {
+            self.entries.shrink_to(room / 2);
+        }
+        true
     }
 }
 
@@ -280,24 +288,9 @@ fn quote(bytes: &[u8], most: usize) -> String {
     format!("'{text}'")
 }
 
-fn main() -> ExitCode {
-    let args = env::args_os().skip(1);
-    let mut args = args.map(|arg| arg.to_string_lossy().into_owned());
-    let listen = args.next().unwrap_or("127.0.0.1:7779".into()).parse();
-    let limit = args.next().map_or(Ok(MAX_MEMORY), |bytes| bytes.parse());
-    let (Ok(listen), Ok(limit), None) = (listen, limit, args.next()) else {
-        eprintln!("usage: resp [ADDRESS:PORT [MAXMEMORY]], as in: resp 127.0.0.1:7779 1000000");
-        return ExitCode::from(2);
-    };
-    let Err(why) = serve(listen, limit) else {
-        return ExitCode::SUCCESS;
-    };
-    eprintln!("resp: can't serve on {listen}: {why}");
-    ExitCode::FAILURE
-}
-
 fn serve(listen: SocketAddr, limit: usize) -> io::Result<()> {
     let mut reactor = Reactor::with_limits(Limits {
+        max_connections: MAX_CLIENTS,
         max_input: MAX_COMMAND,
         // Clients on this machine pay for waking us: better to look again for a moment before we sleep.
         spin: Duration::from_micros(20),
@@ -305,11 +298,36 @@ fn serve(listen: SocketAddr, limit: usize) -> io::Result<()> {
     })?;
     let listener = reactor.context().listen(&ListenOptions::new(listen))?;
     let address = reactor.context().listener_addr(listener).unwrap_or(listen);
-    let mut stdout = io::stdout();
-    writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
+    writeln!(io::stdout(), "listening on {address}")?;
     let mut database = Database {
         limit,
         ..Database::default()
     };
     reactor.run(&mut database).map(drop)
+}
+
+fn run(words: &[String]) -> Result<(), (i32, String)> {
+    let usage = "usage: resp [ADDRESS:PORT [MAXMEMORY]], as in: resp 127.0.0.1:7779 1000000";
+    let misused = |word: &str, what| (2, format!("{word:?} is {what}\n{usage}"));
+    let word = |at: usize, default| words.get(at).map_or(default, String::as_str);
+    let (listen, limit) = (word(1, "127.0.0.1:7779"), word(2, "1073741824"));
+    let address = listen.parse();
+    let address = address.map_err(|_| misused(listen, "no address with a port"))?;
+    let bytes = limit.parse();
+    let bytes = bytes.map_err(|_| misused(limit, "no number of bytes"))?;
+    if bytes <= ENTRY {
+        return Err(misused(limit, "too few bytes for a single entry"));
+    }
+    if let Some(word) = words.get(3) {
+        return Err(misused(word, "one argument too many"));
+    }
+    serve(address, bytes).map_err(|error| (1, format!("can't serve on {address}: {error}")))
+}
+
+fn main() {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    if let Err((code, why)) = run(&words.collect::<Vec<_>>()) {
+        eprintln!("resp: {why}");
+        std::process::exit(code);
+    }
 }

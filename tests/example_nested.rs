@@ -185,17 +185,18 @@ fn bad_arguments_exit_with_2_and_a_failed_bind_with_1() {
     let taken = TcpListener::bind(loopback()).unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for (arguments, code, words) in [
-        (vec![], 2, "usage"),
-        (vec!["mio"], 2, "usage"),
-        (vec!["glib", "127.0.0.1:0"], 2, "usage"),
-        (vec!["mio", "localhost"], 2, "usage"),
-        (vec!["mio", "127.0.0.1:0", "more"], 2, "usage"),
+        (vec![], 2, "expected two arguments"),
+        (vec!["mio"], 2, "expected two arguments"),
+        (vec!["glib", "127.0.0.1:0"], 2, "no loop \"glib\""),
+        (vec!["mio", "localhost"], 2, "\"localhost\" is no address"),
+        (vec!["mio", "127.0.0.1:0", "more"], 2, "expected two"),
         (vec!["tokio", &taken], 1, "in use"),
     ] {
         let output = command("nested").args(&arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains(words), "{arguments:?}: {said}");
+        assert_eq!(code == 2, said.contains("\nusage: nested "), "{said}");
         assert!(output.stdout.is_empty());
     }
 }

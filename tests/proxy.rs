@@ -586,17 +586,63 @@ fn descriptors_and_limit(proxy: &Proxy, more: usize) -> (usize, usize) {
 
 #[test]
 fn arguments_that_cannot_be_meant_are_told_and_end_with_exit_code_2() {
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 13] = [
         (&[], "two arguments"),
         (&["127.0.0.1:0"], "two arguments"),
         (&["127.0.0.1:0", "127.0.0.1:9", "x"], "two arguments"),
         (&["localhost", "127.0.0.1:9"], "\"localhost\""),
-        (&["127.0.0.1:0", "127.0.0.1:0"], "needs a port"),
+        (
+            &["127.0.0.1:0", "127.0.0.1:0"],
+            "needs an address and a port",
+        ),
+        (&["127.0.0.1:0", "0.0.0.0:9"], "needs an address and a port"),
         (&["127.0.0.1:9", "127.0.0.1:9"], "call itself"),
+        (&["127.0.0.1:9", "[::ffff:127.0.0.1]:9"], "call itself"),
+        (&["0.0.0.0:9", "127.0.0.1:9"], "call itself"),
+        (&["0.0.0.0:9", "127.0.0.2:9"], "call itself"),
+        (&["[::]:9", "127.0.0.1:9"], "call itself"),
+        (&["[::]:9", "[::1]:9"], "call itself"),
+        (&["[::1]:9", "[::1]:9"], "call itself"),
     ];
     for (arguments, words) in cases {
         assert_fails(arguments, 2, words);
+        assert_fails(arguments, 2, "\nusage: proxy LISTEN UPSTREAM\n");
     }
+}
+
+#[test]
+fn an_upstream_on_the_same_port_is_called_where_it_is_not_the_proxy_itself() {
+    let taken = TcpListener::bind("127.0.0.2:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let example = Example::start(
+        "proxy",
+        &[&format!("127.0.0.3:{port}"), &format!("127.0.0.2:{port}")],
+    );
+    let client = connect(example.address);
+    greet(&client, &accept(&taken));
+}
+
+#[test]
+fn a_flood_of_lines_for_the_log_is_cut_to_a_few_and_the_others_are_counted() {
+    let (_reserved, upstream) = refusing();
+    let proxy = Proxy::to(upstream);
+    // One after the other: the log has them in this order.
+    let (mut clients, mut shown) = (Vec::new(), 0);
+    let deadline = Instant::now() + PATIENCE;
+    let left_out = loop {
+        assert!(Instant::now() < deadline, "{shown} lines");
+        let client = proxy.connect();
+        clients.push(client.local_addr().unwrap().to_string());
+        assert_eq!(receive_all(&client).unwrap(), b"");
+        match proxy.example.log.try_recv() {
+            Ok(line) if line.ends_with(" lines were left out") => break line,
+            Ok(_) => shown += 1,
+            Err(_) => {}
+        }
+    };
+    let left_out = left_out.split(' ').nth(1).unwrap().parse::<usize>();
+    // The line behind it is that of the first who came after all who were shown or left out.
+    proxy.assert_logs(&[&format!(" {} ", clients[shown + left_out.unwrap()])]);
 }
 
 #[test]

@@ -296,6 +296,35 @@ fn plain_text_is_refused_with_an_alert_and_a_log_line() {
 }
 
 #[test]
+fn a_flood_of_lines_for_the_log_is_cut_to_a_few_and_the_others_are_counted() {
+    let identity = Identity::new();
+    let server = identity.start();
+    server.log_line("try: ");
+    // One after the other: the log has them in this order.
+    let (mut peers, mut shown) = (Vec::new(), 0);
+    let deadline = Instant::now() + LONG;
+    let left_out = loop {
+        assert!(Instant::now() < deadline, "{shown} lines");
+        let mut stream = tcp(&server);
+        peers.push(stream.local_addr().unwrap().to_string());
+        stream.write_all(b"no TLS\r\n").unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        match server.log.try_recv() {
+            Ok(line) if line.ends_with(" lines were left out") => break line,
+            Ok(_) => shown += 1,
+            Err(_) => {}
+        }
+    };
+    let left_out = left_out.split(' ').next().unwrap().parse::<usize>();
+    // The line behind it is that of the first who came after all who were shown or left out.
+    let next = server.log_line("");
+    assert!(
+        next.starts_with(&peers[shown + left_out.unwrap()]),
+        "{next}"
+    );
+}
+
+#[test]
 fn garbage_in_mid_stream_is_answered_with_an_alert_and_what_came_before_it_is_echoed() {
     let garbage: [(&[u8], AlertDescription, &str); 2] = [
         // A record that nobody has encrypted.
@@ -445,6 +474,27 @@ fn openssl_shakes_hands_is_echoed_and_parts_in_order() {
     drop(other);
     let next = server.log_line("");
     assert!(next.contains("left during the handshake"), "{next}");
+}
+
+#[test]
+fn a_client_of_an_older_tls_is_told_so_by_an_alert() {
+    let identity = Identity::new();
+    let server = identity.start();
+    // A ClientHello of TLS 1.2: the version, 32 random bytes, no session, one cipher suite, no compression, and two
+    // extensions, a group and a signature, without which there would be other things to find fault with.
+    let extensions = [&[0, 10, 0, 4, 0, 2, 0, 29][..], &[0, 13, 0, 4, 0, 2, 4, 3]].concat();
+    let mut hello = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0xC0, 0x2B, 1, 0]].concat();
+    hello.extend([0, extensions.len() as u8]);
+    hello.extend(&extensions);
+    let handshake = [&[1, 0, 0, hello.len() as u8][..], &hello].concat();
+    let record = [&[22, 3, 1, 0, handshake.len() as u8][..], &handshake].concat();
+    let mut stream = tcp(&server);
+    stream.write_all(&record).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    // RFC 8446, 6: fatal, protocol_version.
+    assert_eq!(answer[answer.len() - 2..], [2, 70], "{answer:?}");
+    server.log_line("no handshake");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::names;
 use super::pace::Schedule;
 use super::plan::{Load, Turnover};
 use super::since::{SECOND, after, until};
-use super::tally::{nanos, record};
+use super::tally::record;
 use super::target::{Resolved, Transport};
 
 /// Dials under way at a time on one thread. It stays below the backlog that a listener has on most machines (4,096), also
@@ -23,6 +23,9 @@ const MOST_UNDER_WAY: u32 = 512;
 const MOST_A_TURN: u32 = 64;
 /// How far dialing may be behind its pace and still catch up: 10 ms. A stall must not end in a burst.
 const SLACK: u64 = SECOND / 100;
+/// How much earlier than its time the reactor's timeout may come, at the most: the reactor counts from the time that it read
+/// before the dial, which is old where its thread has waited for a processor since. The system's own comes after minutes.
+const STALE: Duration = Duration::from_secs(1);
 /// How long no dial is made after one has failed that was to replace a connection; it doubles with each.
 const BACKOFF: Duration = Duration::from_millis(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
@@ -249,8 +252,8 @@ impl Generator {
             }
             io::ErrorKind::TimedOut => {
                 ledger.timed_out += 1;
-                // The reactor's timeout and the system's are the same error; ours is never early.
-                if now - flow.dialed.min(now) >= nanos(self.dialer.connect_timeout) {
+                // The reactor's timeout and the system's are the same error.
+                if until(flow.dialed, now) + STALE >= self.dialer.connect_timeout {
                     "connect timeout".to_owned()
                 } else {
                     names::of_error(error)

@@ -2,6 +2,9 @@
 //!
 //! A gate is a figure, a comparison and a bound. A figure that the run doesn't have (a percentile that too few samples
 //! carry, the loss of datagrams where none were sent) breaks its gate: what can't be shown does not hold.
+//!
+//! Latencies are of all that was due, and not of the survivors alone: what was never answered counts as later than every
+//! answer. With 2% of it, `p99` is not known, and `p90` is what 91.8% of the answers kept.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +15,7 @@ use super::outcome::Outcome;
 use super::report::short;
 use super::tally::nanos;
 use super::values::per_second;
-use crate::cli::units::{duration, large_count};
+use crate::cli::units::{Count, duration, large_count};
 
 /// One gate.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +32,7 @@ pub(crate) struct Gate {
 enum Figure {
     /// Nanoseconds of one of the histograms.
     Latency(Timing, Statistic),
-    /// Errors for each message that was sent and connection that was dialed; a share.
+    /// Of the messages that were due and the connections that were dialed, those that came to no good; a share.
     ErrorShare,
     /// Errors, counted.
     Errors,
@@ -85,16 +88,21 @@ const SAMPLES_BEYOND: f64 = 10.0;
 
 /// The value at `percentile` (0 to 100), where enough samples lie beyond it to carry it; else `None`.
 pub(crate) fn percentile(histogram: &Histogram<u64>, percentile: f64) -> Option<u64> {
-    let beyond = histogram.len() as f64 * (100.0 - percentile) / 100.0;
+    carries(histogram.len(), percentile).then(|| histogram.value_at_quantile(percentile / 100.0))
+}
+
+/// Whether so many samples carry a percentile.
+fn carries(samples: u64, percentile: f64) -> bool {
+    let beyond = samples as f64 * (100.0 - percentile) / 100.0;
     // A hair of tolerance: 0.1 % of 10,000 must count as 10.
-    (beyond + 1e-6 >= SAMPLES_BEYOND).then(|| histogram.value_at_quantile(percentile / 100.0))
+    beyond + 1e-6 >= SAMPLES_BEYOND
 }
 
 impl Gate {
     /// Holds the gate against a run.
     pub(crate) fn judge(&self, outcome: &Outcome) -> Verdict {
         let value = self.figure.of(outcome);
-        let met = value.is_some_and(|value| match self.comparison {
+        let met = value.as_ref().is_ok_and(|&value| match self.comparison {
             Comparison::Less => value < self.bound,
             Comparison::AtMost => value <= self.bound,
             Comparison::More => value > self.bound,
@@ -103,37 +111,48 @@ impl Gate {
         Verdict {
             gate: self.text.clone(),
             met,
-            value,
-            shown: value.map_or_else(|| "not known".to_owned(), |value| self.figure.show(value)),
+            shown: match &value {
+                Ok(value) => self.figure.show(*value),
+                Err(why) => format!("not known: {why}"),
+            },
+            value: value.ok(),
         }
     }
 }
 
 impl Figure {
-    fn of(self, outcome: &Outcome) -> Option<f64> {
+    /// The figure of a run, or why it has none.
+    fn of(self, outcome: &Outcome) -> Result<f64, String> {
         let tally = &outcome.tally;
-        let errors: u64 = tally.errors.values().sum();
+        let (c, m) = (&tally.connections, &tally.messages);
         match self {
             Figure::Latency(timing, statistic) => {
                 let latency = &tally.latency;
-                statistic.of(match timing {
-                    Timing::Response => &latency.response,
-                    Timing::Service => &latency.service,
-                    Timing::Connect => &latency.connect,
-                    Timing::FirstEcho => &latency.first_echo,
-                })
+                let (histogram, without) = match timing {
+                    Timing::Response => (&latency.response, m.unanswered()),
+                    Timing::Service => (&latency.service, m.unanswered() - m.unsent),
+                    Timing::Connect => (&latency.connect, c.dialed - c.established),
+                    Timing::FirstEcho => (&latency.first_echo, c.dialed - c.confirmed),
+                };
+                statistic.of(histogram, without)
             }
             Figure::ErrorShare => {
-                let tries = tally.messages.sent + tally.connections.dialed;
-                (tries > 0).then(|| errors as f64 / tries as f64)
+                let tries = m.due() + c.dialed;
+                let failed = m.unanswered() + m.late + c.refused + c.timed_out + c.failed + c.lost;
+                if tries == 0 {
+                    return Err("nothing was tried".to_owned());
+                }
+                Ok(failed as f64 / tries as f64)
             }
-            Figure::Errors => Some(errors as f64),
-            Figure::LostShare => {
-                let sent = tally.datagrams.sent;
-                (sent > 0).then(|| tally.datagrams.lost as f64 / sent as f64)
-            }
-            Figure::Rate => outcome.rate_reached(),
-            Figure::Connections => Some(tally.connections.peak_confirmed as f64),
+            Figure::Errors => Ok(tally.errors.values().sum::<u64>() as f64),
+            Figure::LostShare => match tally.datagrams.sent {
+                0 => Err("no datagram was sent".to_owned()),
+                sent => Ok(tally.datagrams.lost as f64 / sent as f64),
+            },
+            Figure::Rate => outcome
+                .rate_reached()
+                .ok_or_else(|| "it never came to measuring".to_owned()),
+            Figure::Connections => Ok(c.peak_confirmed as f64),
         }
     }
 
@@ -148,15 +167,35 @@ impl Figure {
 }
 
 impl Statistic {
-    fn of(self, histogram: &Histogram<u64>) -> Option<f64> {
-        if histogram.is_empty() {
-            return None;
+    /// The statistic of what is in `histogram`, and of `without` more that took longer than all of it.
+    fn of(self, histogram: &Histogram<u64>, without: u64) -> Result<f64, String> {
+        let some = histogram.len();
+        let all = some + without;
+        if some == 0 {
+            return Err("there are no samples".to_owned());
         }
+        let unknown = || {
+            let share = without as f64 / all as f64 * 100.0;
+            let (without, all) = (Count(without), Count(all));
+            format!("{without} of {all} ({share:.3}%) never came to it")
+        };
         match self {
-            Statistic::Min => Some(histogram.min() as f64),
-            Statistic::Mean => Some(histogram.mean()),
-            Statistic::Max => Some(histogram.max() as f64),
-            Statistic::Percentile(p) => percentile(histogram, p).map(|value| value as f64),
+            Statistic::Min => Ok(histogram.min() as f64),
+            Statistic::Mean | Statistic::Max if without > 0 => Err(unknown()),
+            Statistic::Mean => Ok(histogram.mean()),
+            Statistic::Max => Ok(histogram.max() as f64),
+            Statistic::Percentile(p) if !carries(all, p) => {
+                let least = (SAMPLES_BEYOND * 100.0 / (100.0 - p) - 1e-6).ceil();
+                let (all, least) = (Count(all), Count(least as u64));
+                Err(format!("too few samples: {all}, it takes {least}"))
+            }
+            Statistic::Percentile(p) => {
+                let rank = all as f64 * p / 100.0 / some as f64;
+                if rank > 1.0 {
+                    return Err(unknown());
+                }
+                Ok(histogram.value_at_quantile(rank) as f64)
+            }
         }
     }
 }

@@ -300,6 +300,7 @@ impl Lead<'_> {
         let own_server = match (self.clock.own_before, self.clock.own_after) {
             (Some((from, before)), Some((until, after))) if self.own.is_some() => Some(ThreadUse {
                 cpu: after.saturating_sub(before),
+                waited: Duration::ZERO,
                 wall: until.saturating_duration_since(from),
             }),
             _ => None,

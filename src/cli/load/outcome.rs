@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::plan::{Load, Turnover};
+use super::plan::{Load, Turnover, Volume};
 use super::tally::{Tally, ThreadUse};
 
 /// How a run ended.
@@ -41,6 +41,14 @@ impl Outcome {
     pub(crate) fn rate_reached(&self) -> Option<f64> {
         let seconds = self.measured.as_secs_f64();
         (seconds > 0.0).then(|| self.tally.messages.in_time as f64 / seconds)
+    }
+
+    /// Messages that `--messages` asked for and that were never sent.
+    pub(crate) fn messages_missing(&self) -> u64 {
+        match self.plan.volume {
+            Volume::Messages(_) => self.tally.messages.unsent,
+            Volume::For(_) => 0,
+        }
     }
 
     /// Connections closed and replaced a second of the measured time; `None` where they are kept, or nothing was measured.

@@ -62,6 +62,11 @@ impl Schedule {
         }
     }
 
+    /// From the next one on, `count` in each `interval`.
+    pub(super) fn respace(&mut self, interval: Duration, count: u32) {
+        *self = Schedule::every(self.due, interval, count, 0, 1);
+    }
+
     /// When the next one is due.
     #[inline]
     pub(super) fn due(&self) -> u64 {
@@ -331,6 +336,19 @@ mod tests {
             schedule.advance();
         }
         assert_eq!(dues, [100, 103, 106, 110, 113, 116, 120]);
+    }
+
+    #[test]
+    fn a_heartbeat_keeps_its_interval_when_there_are_fewer() {
+        let mut schedule = Schedule::every(100, Duration::from_nanos(12), 4, 0, 1);
+        schedule.advance();
+        schedule.respace(Duration::from_nanos(12), 2);
+        let mut dues = Vec::new();
+        for _ in 0..3 {
+            dues.push(schedule.due());
+            schedule.advance();
+        }
+        assert_eq!(dues, [103, 109, 115]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::flow::{Sent, Socket, Stage};
 use super::generator::{Generator, alarm};
 use super::plan::{Turnover, Volume};
 use super::protocol::{Event, Phase, Progress};
-use super::record::thread_cpu;
+use super::record::{thread_cpu, thread_waited};
 use super::since::{NEVER, SECOND, after, until};
 use super::tally::{ThreadUse, nanos};
 
@@ -32,6 +32,8 @@ pub(super) struct Run {
     pub(super) left: u64,
     /// Processor time at the beginning of the measured time.
     cpu: Duration,
+    /// And how long the thread had waited for a processor.
+    waited: Duration,
     /// When it was told to stop.
     stopped: Option<u64>,
     /// Whether what was due before the end of the measured time is still sent, late.
@@ -55,12 +57,22 @@ impl Run {
             until: NEVER,
             left: u64::MAX,
             cpu: Duration::ZERO,
+            waited: Duration::ZERO,
             stopped: None,
             catches_up: true,
             over: false,
             settled: 0,
             told: false,
             tell_at: begun.saturating_add(PROGRESS),
+        }
+    }
+
+    /// What the calling thread has used of processors since the measured time began, which took `wall`.
+    fn used(&self, wall: Duration) -> ThreadUse {
+        ThreadUse {
+            cpu: thread_cpu().saturating_sub(self.cpu),
+            waited: thread_waited().saturating_sub(self.waited),
+            wall,
         }
     }
 
@@ -184,6 +196,7 @@ impl Generator {
                     self.run.phase = Phase::Measure;
                     self.run.boundary = self.run.until;
                     self.run.cpu = thread_cpu();
+                    self.run.waited = thread_waited();
                 }
                 Phase::Measure => self.finish(context, now),
                 Phase::Finish => self.end(context, now),
@@ -226,11 +239,9 @@ impl Generator {
     /// it, is sent as soon as somebody can: it would flatter the server to leave it out.
     pub(super) fn finish(&mut self, context: &mut Context<u32>, now: u64) {
         if self.run.phase == Phase::Measure {
-            self.record.end_measured();
-            self.record.tally.threads = vec![ThreadUse {
-                cpu: thread_cpu().saturating_sub(self.run.cpu),
-                wall: until(self.run.from, now.min(self.run.until)),
-            }];
+            self.record.end_measured(now.min(self.run.until));
+            let wall = until(self.run.from, now.min(self.run.until));
+            self.record.tally.threads = vec![self.run.used(wall)];
         }
         self.run.phase = Phase::Finish;
         self.flowing.send_until = 0;
@@ -303,9 +314,13 @@ impl Generator {
                 }
             }
         }
-        let due = self.run.stopped.unwrap_or(NEVER).min(self.run.until);
-        self.record.tally.messages.unsent += self.unsent(due);
         let measured = !self.record.tally.threads.is_empty();
+        let unsent = match (self.plan.volume, self.run.stopped) {
+            // All of them were asked for, by a schedule or not; who interrupts it has asked for no more.
+            (Volume::Messages(_), None) if measured => self.run.left,
+            (_, stopped) => self.unsent(stopped.unwrap_or(NEVER).min(self.run.until)),
+        };
+        self.record.tally.messages.unsent += unsent;
         self.note_use(now);
         self.record.finish(measured);
         self.close_ledger();
@@ -321,21 +336,19 @@ impl Generator {
         }
     }
 
-    /// With a number of messages, the measured time lasts until the last answer.
+    /// With a number of messages, the measured time lasts until the last answer; if it didn't come to all of them, until it was
+    /// given up.
     fn note_use(&mut self, now: u64) {
         let measured = match self.plan.volume {
             Volume::Messages(_) if !self.record.tally.threads.is_empty() => {
                 let last = self.record.last_answer.max(self.run.from);
-                let end = if self.flowing.under_way == 0 {
+                let end = if self.run.left == 0 && self.flowing.under_way == 0 {
                     last
                 } else {
                     now
                 };
-                self.record.end_measured();
-                ThreadUse {
-                    cpu: thread_cpu().saturating_sub(self.run.cpu),
-                    wall: until(self.run.from, end),
-                }
+                self.record.end_measured(end);
+                self.run.used(until(self.run.from, end))
             }
             _ => match self.record.tally.threads.first() {
                 Some(&measured) => measured,

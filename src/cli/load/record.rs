@@ -31,6 +31,10 @@ pub(super) struct Record {
     /// Only where messages may be sent later than they are due: what the server took, and how late they were sent.
     service: Quick,
     late: Quick,
+    /// Of that lateness, what was the generator's own: counted from when somebody could take the message.
+    lag: Quick,
+    /// Since when somebody can take a message of the schedule.
+    takers_since: u64,
     /// What had been counted when the current second began, and when it's over.
     before: Second,
     second_ends: u64,
@@ -52,6 +56,8 @@ impl Record {
             response: Quick::new(),
             service: Quick::new(),
             late: Quick::new(),
+            lag: Quick::new(),
+            takers_since: 0,
             before: Second::default(),
             second_ends: NEVER,
             unmeasured_echoed: 0,
@@ -83,8 +89,15 @@ impl Record {
         self.tally.bytes.sent += bytes as u64;
         if self.scheduled {
             self.late.record(sent.at - sent.due.min(sent.at));
+            let possible = sent.due.max(self.takers_since);
+            self.lag.record(sent.at - possible.min(sent.at));
         }
         true
+    }
+
+    /// From `now` on somebody can take a message of the schedule, after a time when nobody could.
+    pub(super) fn takers_are_back(&mut self, now: u64) {
+        self.takers_since = now;
     }
 
     /// Bytes of an answer have come, and not its last ones.
@@ -110,6 +123,9 @@ impl Record {
         self.roll(now);
         self.tally.bytes.received += bytes as u64;
         self.tally.messages.echoed += 1;
+        if service >= self.timeout {
+            self.tally.messages.late += 1;
+        }
         // In a closed loop a message is due when it's sent: both are one.
         if self.scheduled {
             self.recent.record(now - sent.due.min(now));
@@ -135,8 +151,10 @@ impl Record {
         }
     }
 
-    /// The measured time is over: what was counted until now came in it.
-    pub(super) fn end_measured(&mut self) {
+    /// The measured time is over, at `end`: what was counted until now came in it.
+    pub(super) fn end_measured(&mut self, end: u64) {
+        // Seconds in which nothing came were there all the same.
+        self.roll(end);
         let tally = &mut self.tally;
         tally.messages.in_time = tally.messages.echoed;
         tally.bytes.sent_in_time = tally.bytes.sent;
@@ -163,13 +181,18 @@ impl Record {
         }
     }
 
-    /// Adds what was counted since the last second.
-    fn push_second(&mut self) {
-        let now = Second {
+    /// What was counted until now.
+    fn so_far(&self) -> Second {
+        Second {
             sent: self.tally.messages.sent,
             echoed: self.tally.messages.echoed,
             received: self.tally.bytes.received,
-        };
+        }
+    }
+
+    /// Adds what was counted since the last second.
+    fn push_second(&mut self) {
+        let now = self.so_far();
         let before = std::mem::replace(&mut self.before, now);
         self.tally.seconds.push(Second {
             sent: now.sent - before.sent,
@@ -191,13 +214,15 @@ impl Record {
         if self.scheduled {
             latency.service = self.service.histogram();
             self.tally.pacing.error = self.late.histogram();
+            self.tally.pacing.lag = self.lag.histogram();
         } else {
             latency.service = latency.response.clone();
         }
         if self.verifies {
             self.tally.messages.verified = self.tally.messages.echoed;
         }
-        if measured {
+        let begun = self.tally.seconds.is_empty() || self.before != self.so_far();
+        if measured && begun {
             self.push_second();
         }
     }
@@ -206,6 +231,14 @@ impl Record {
 /// Processor time of the calling thread so far; zero where the system doesn't tell.
 pub(super) fn thread_cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// How long the calling thread has been ready to run so far, while others had the processors; zero where the system doesn't
+/// tell. Linux does, as the second number of this file (proc(5) calls it the time spent waiting on a run queue).
+pub(super) fn thread_waited() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = told.split_whitespace().nth(1);
+    Duration::from_nanos(waited.and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -237,6 +270,37 @@ mod tests {
     }
 
     #[test]
+    fn lateness_while_nobody_could_take_a_message_is_not_the_generator_s_own() {
+        let mut record = Record::new(true, true, SECOND);
+        record.begin(0);
+        record.sent(at(1_000, 1_010), 1);
+        // Due when nobody could take it, and sent soon after somebody could again.
+        record.takers_are_back(500_000);
+        record.sent(at(2_000, 500_100), 1);
+        // Due after that.
+        record.sent(at(600_000, 600_050), 1);
+        record.finish(true);
+        let pacing = record.tally.pacing;
+        assert_eq!((pacing.error.max() / 1000, pacing.lag.max()), (498, 100));
+        assert_eq!(pacing.lag.len(), 3);
+    }
+
+    #[test]
+    fn an_answer_after_the_timeout_is_late_and_echoed() {
+        let mut record = Record::new(false, true, SECOND);
+        record.begin(0);
+        for now in [SECOND - 1, SECOND] {
+            record.sent(at(0, 0), 1);
+            record.answered(at(0, 0), now, 1, false);
+        }
+        let messages = record.tally.messages;
+        assert_eq!(
+            (messages.echoed, messages.late, messages.timed_out),
+            (2, 1, 1)
+        );
+    }
+
+    #[test]
     fn seconds_without_a_message_are_seconds_too() {
         let mut record = Record::new(false, true, SECOND);
         record.begin(0);
@@ -246,6 +310,27 @@ mod tests {
         record.finish(true);
         let sent: Vec<u64> = record.tally.seconds.iter().map(|s| s.sent).collect();
         assert_eq!(sent, [2, 1, 0, 0, 1]);
+    }
+
+    #[test]
+    fn seconds_at_the_end_in_which_nothing_came_are_there_too() {
+        for (last, seconds) in [
+            (SECOND / 2, vec![1, 0, 0]),
+            (3 * SECOND + 1, vec![0, 0, 0, 1]),
+        ] {
+            let mut record = Record::new(true, true, SECOND);
+            record.begin(0);
+            if last < 3 * SECOND {
+                record.sent(at(last, last), 1);
+            }
+            record.end_measured(3 * SECOND);
+            if last > 3 * SECOND {
+                record.sent(at(0, last), 1);
+            }
+            record.finish(true);
+            let sent: Vec<u64> = record.tally.seconds.iter().map(|s| s.sent).collect();
+            assert_eq!(sent, seconds);
+        }
     }
 
     #[test]

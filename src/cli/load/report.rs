@@ -303,6 +303,122 @@ mod tests {
         }
     }
 
+    /// The same run, in which every second message was never answered.
+    fn half_answered(arguments: &str) -> Outcome {
+        let mut run = outcome(arguments);
+        run.tally.messages.sent = 20_000;
+        run.tally.messages.outstanding = 10_000;
+        run
+    }
+
+    #[test]
+    fn gates_on_latencies_are_held_against_all_that_was_due() {
+        for (gate, met, shown) in [
+            ("p49<9.9ms", true, "9.8"),
+            ("p50<11ms", true, "10ms"),
+            (
+                "p99<1h",
+                false,
+                "10,000 of 20,000 (50.000%) never came to it",
+            ),
+            (
+                "max<1h",
+                false,
+                "10,000 of 20,000 (50.000%) never came to it",
+            ),
+            ("mean<1h", false, "never came to it"),
+            ("min<1ms", true, "1us"),
+            ("errors<49%", false, "49.751%"),
+            ("errors<50%", true, "49.751%"),
+        ] {
+            let (text, json, ..) = all(&half_answered(&format!("--slo {gate}")));
+            assert_eq!(json["slo"][0]["met"], met, "{gate}: {}", json["slo"]);
+            let said = json["slo"][0]["shown"].as_str().unwrap();
+            assert!(said.contains(shown), "{gate}: {said}");
+            let told = "10,000 of the 20,000 messages due were never answered";
+            assert!(text.contains(told), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_figure_that_is_not_known_says_why() {
+        let (text, ..) = all(&outcome("--slo p99.99<1s --slo lost<1%"));
+        assert!(
+            text.contains("not known: too few samples: 10,000, it takes 100,000"),
+            "{text}"
+        );
+        assert!(text.contains("not known: no datagram was sent"), "{text}");
+    }
+
+    #[test]
+    fn a_number_of_messages_that_was_not_reached_is_said_first_and_is_exit_4() {
+        let mut run = outcome("-n 15k");
+        assert_eq!(all(&run).3, 0);
+        run.tally.messages.unsent = 5_000;
+        let (text, _, _, code) = all(&run);
+        assert_eq!(code, 4);
+        assert!(
+            text.starts_with("ONLY 10,000 of 15,000 messages were sent: nothing was answered"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn counts_that_do_not_add_up_are_a_failure() {
+        let mut run = outcome("");
+        run.tally.messages.sent += 1;
+        let (text, json, _, code) = all(&run);
+        assert_eq!(code, 1);
+        assert!(text.starts_with("a fault of this program"), "{text}");
+        assert!(json["imbalance"].is_string());
+    }
+
+    /// One thread, of ten seconds.
+    fn thread(cpu_ms: u64, waited_ms: u64) -> crate::cli::load::tally::ThreadUse {
+        crate::cli::load::tally::ThreadUse {
+            cpu: Duration::from_millis(cpu_ms),
+            waited: Duration::from_millis(waited_ms),
+            wall: Duration::from_secs(10),
+        }
+    }
+
+    #[test]
+    fn the_generator_is_the_bottleneck_when_it_is_busy_or_kept_waiting_or_late_by_its_own_doing() {
+        let late = |run: &mut Outcome, own: bool| {
+            let pacing = &mut run.tally.pacing;
+            for histogram in [&mut pacing.error, &mut pacing.lag] {
+                histogram.record_n(10_000, 9_800).unwrap();
+            }
+            pacing.error.record_n(500_000_000, 200).unwrap();
+            let lag = if own { 500_000_000 } else { 10_000 };
+            pacing.lag.record_n(lag, 200).unwrap();
+        };
+        for (cpu, waited, own, reason) in [
+            (9_400, 900, false, None),
+            (9_600, 0, false, Some("no time left")),
+            (1_000, 1_100, false, Some("waited for a processor 11%")),
+            (
+                1_000,
+                0,
+                true,
+                Some("500ms or more after they could have been"),
+            ),
+        ] {
+            let mut run = outcome("-R 1k");
+            run.tally.threads = vec![thread(cpu, waited)];
+            late(&mut run, own);
+            let (text, json, ..) = all(&run);
+            let reasons = json["generator"]["reasons"].as_array().unwrap();
+            assert_eq!(json["generator"]["bottleneck"], reason.is_some(), "{json}");
+            assert_eq!(reasons.len(), usize::from(reason.is_some()), "{json}");
+            if let Some(reason) = reason {
+                assert!(text.contains(reason), "{text}");
+            }
+            // Whoever's doing it was, how late messages were sent is told.
+            assert!(text.contains("sent late by 500ms at p99"), "{text}");
+        }
+    }
+
     #[test]
     fn what_is_no_gate_is_refused_with_a_reason() {
         use crate::cli::load::gate::Gate;

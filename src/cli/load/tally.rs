@@ -107,11 +107,13 @@ pub(crate) struct Messages {
     pub(crate) corrupt: u64,
     /// Not answered within the message timeout. Those that were answered later are `echoed` too.
     pub(crate) timed_out: u64,
+    /// Answered after the message timeout; counted among `echoed` and `timed_out` too.
+    pub(crate) late: u64,
     /// Not answered when their connection ended; datagrams that were never answered.
     pub(crate) lost: u64,
     /// Still under way when the run ended.
     pub(crate) outstanding: u64,
-    /// Due by the schedule of the open loop, and never sent.
+    /// Due by the schedule of the open loop, or asked for with `--messages`, and never sent.
     pub(crate) unsent: u64,
     /// Messages outside of the measured time: to confirm a connection, and to warm up.
     pub(crate) unmeasured: u64,
@@ -148,6 +150,8 @@ pub(crate) struct Latency {
 pub(crate) struct Pacing {
     /// How late messages were sent, in nanoseconds; empty in a closed loop.
     pub(crate) error: Histogram<u64>,
+    /// How late they were sent by the generator's own doing: the time in which no connection could take them is left out.
+    pub(crate) lag: Histogram<u64>,
 }
 
 /// Datagrams of the measured time, over all flows. `sent = received + lost` once all is counted, where `received` counts
@@ -188,6 +192,8 @@ pub(crate) struct Second {
 pub(crate) struct ThreadUse {
     /// Processor time that the thread took in the measured time.
     pub(crate) cpu: Duration,
+    /// How long it was ready to run meanwhile, and others had the processors.
+    pub(crate) waited: Duration,
     /// The measured time.
     pub(crate) wall: Duration,
 }
@@ -225,7 +231,10 @@ impl Tally {
                 response: histogram(),
                 service: histogram(),
             },
-            pacing: Pacing { error: histogram() },
+            pacing: Pacing {
+                error: histogram(),
+                lag: histogram(),
+            },
             datagrams: Datagrams::default(),
             flows: Vec::new(),
             seconds: Vec::new(),
@@ -284,6 +293,7 @@ impl Tally {
             verified,
             corrupt,
             timed_out,
+            late,
             lost,
             outstanding,
             unsent,
@@ -307,6 +317,7 @@ impl Tally {
             (&mut self.latency.response, &other.latency.response),
             (&mut self.latency.service, &other.latency.service),
             (&mut self.pacing.error, &other.pacing.error),
+            (&mut self.pacing.lag, &other.pacing.lag),
         ] {
             // All have the same bounds: nothing can fail to fit.
             if let Err(error) = to.add(from) {
@@ -354,6 +365,18 @@ impl Tally {
             .into_iter()
             .find(|(_, left, right)| left != right)
             .map(|(rule, left, right)| format!("{rule} does not hold: {left} and {right}"))
+    }
+}
+
+impl Messages {
+    /// Messages of the measured time that were due.
+    pub(crate) fn due(&self) -> u64 {
+        self.sent + self.unsent
+    }
+
+    /// Of these, the ones that no answer came to, so that no histogram has them.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.lost + self.outstanding + self.unsent
     }
 }
 

@@ -168,11 +168,23 @@ impl Generator {
             Traffic::Idle {
                 heartbeat: Some(interval),
             } => {
-                let count = u32::try_from(self.flowing.takers.len()).unwrap_or(u32::MAX);
+                let count = u32::try_from(self.ages.open()).unwrap_or(u32::MAX);
                 let schedule = Schedule::every(at, interval, count, self.index, threads);
                 self.flowing.schedule = Some(schedule);
             }
             Traffic::Idle { heartbeat: None } => {}
+        }
+    }
+
+    /// There are more or fewer flows than before: each shall have its heartbeat at the same interval as before.
+    pub(super) fn respace(&mut self) {
+        if let Traffic::Idle {
+            heartbeat: Some(interval),
+        } = self.plan.traffic
+            && let Some(schedule) = &mut self.flowing.schedule
+        {
+            let count = u32::try_from(self.ages.open()).unwrap_or(u32::MAX);
+            schedule.respace(interval, count);
         }
     }
 
@@ -184,6 +196,9 @@ impl Generator {
             && flow.stage == Stage::Live
         {
             flow.place = self.flowing.takers.len() as u32;
+            if self.flowing.takers.is_empty() {
+                self.record.takers_are_back(self.epoch.now());
+            }
             self.flowing.takers.push(index as u32);
         }
     }

@@ -59,6 +59,7 @@ impl Generator {
         let ledger = &mut self.record.tally.connections;
         ledger.confirmed += 1;
         ledger.peak_confirmed = ledger.peak_confirmed.max(self.ages.open);
+        self.respace();
         if self.plan.turnover == Turnover::Keep {
             return;
         }
@@ -66,6 +67,7 @@ impl Generator {
             self.ages.queue.push_back((index as u32, flow.number, now));
             let cause = std::mem::replace(&mut flow.cause, Cause::Asked);
             self.dialer.replaced(cause);
+            let ledger = &mut self.record.tally.connections;
             let counts = cause == Cause::Turnover && self.run.phase == Phase::Measure;
             ledger.replaced += u64::from(counts);
         }
@@ -82,6 +84,7 @@ impl Generator {
     /// One that was confirmed and open is so no longer.
     pub(super) fn passed_away(&mut self) {
         self.ages.open -= 1;
+        self.respace();
     }
 
     /// Closes those whose time has come.

@@ -4,12 +4,16 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::cli::load::outcome::{Ending, Outcome};
+use crate::cli::load::plan::Volume;
 use crate::cli::units::Count;
 
 /// Whether the connections asked for were there, and stayed; how the run ended; whether its counts add up; what was loaded.
 pub(super) fn headline(text: &mut String, outcome: &Outcome) {
     // Writing to a string does not fail.
     if let Some(words) = fewer(outcome) {
+        let _ = writeln!(text, "{words}");
+    }
+    if let Some(words) = less(outcome) {
         let _ = writeln!(text, "{words}");
     }
     match &outcome.ending {
@@ -56,6 +60,17 @@ fn fewer(outcome: &Outcome) -> Option<String> {
     (c.lost > 0).then(|| {
         format!("LOST {lost} connections that the load had not ended; others took their places")
     })
+}
+
+/// Where fewer messages were sent than were due, or asked for.
+fn less(outcome: &Outcome) -> Option<String> {
+    let m = &outcome.tally.messages;
+    let (sent, due) = (Count(m.sent), Count(m.due()));
+    let why = match outcome.plan.volume {
+        Volume::Messages(_) => "nothing was answered any more",
+        Volume::For(_) => "no connection could take the others",
+    };
+    (m.unsent > 0).then(|| format!("ONLY {sent} of {due} messages were sent: {why}"))
 }
 
 /// What became of the connections that are missing.

@@ -105,6 +105,7 @@ fn messages(outcome: &Outcome) -> Value {
         "verified": m.verified,
         "corrupt": m.corrupt,
         "timed_out": m.timed_out,
+        "late": m.late,
         "lost": m.lost,
         "outstanding": m.outstanding,
         "unsent": m.unsent,
@@ -123,6 +124,7 @@ fn rate(outcome: &Outcome) -> Value {
         "reached": outcome.rate_reached(),
         "max_lag_ns": (!pacing.is_empty()).then(|| pacing.max()),
         "pacing_error": timing(pacing),
+        "own_lag": timing(&outcome.tally.pacing.lag),
     })
 }
 
@@ -164,10 +166,11 @@ fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {
     let threads = outcome.tally.threads.iter();
     json!({
         "cpu": judgement.cpu,
+        "waited": judgement.waited,
         "bottleneck": !judgement.bottleneck.is_empty(),
         "reasons": judgement.bottleneck,
         "threads": threads
-            .map(|t| json!({ "cpu_ns": nanos(t.cpu), "wall_ns": nanos(t.wall) }))
+            .map(|t| json!({ "cpu_ns": nanos(t.cpu), "waited_ns": nanos(t.waited), "wall_ns": nanos(t.wall) }))
             .collect::<Vec<_>>(),
         "own_server": outcome
             .own_server
@@ -176,5 +179,10 @@ fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {
 }
 
 fn gate(verdict: &Verdict) -> Value {
-    json!({ "gate": verdict.gate, "met": verdict.met, "value": verdict.value })
+    json!({
+        "gate": verdict.gate,
+        "met": verdict.met,
+        "value": verdict.value,
+        "shown": verdict.shown,
+    })
 }

@@ -250,6 +250,14 @@ fn latency(text: &mut String, outcome: &Outcome) {
             );
         }
     }
+    let m = &outcome.tally.messages;
+    if m.unanswered() > 0 {
+        let (without, due) = (Count(m.unanswered()), Count(m.due()));
+        let _ = writeln!(
+            text,
+            "  ({without} of the {due} messages due were never answered, and are in none of these figures)"
+        );
+    }
     if open {
         text.push_str(
             "  (response counts from when a message was due, service from when it was sent)\n",
@@ -286,7 +294,11 @@ fn honesty(text: &mut String, outcome: &Outcome, judgement: &Judgement) {
     line(
         text,
         "generator",
-        &format!("{:.0}% of a processor", judgement.cpu * 100.0),
+        &format!(
+            "{:.0}% of a processor; ready, and waiting for one, {:.0}% of the time",
+            judgement.cpu * 100.0,
+            judgement.waited * 100.0
+        ),
     );
     if let Some(server) = outcome.own_server
         && !server.wall.is_zero()
