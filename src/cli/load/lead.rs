@@ -11,7 +11,7 @@ use super::plan::{Load, Volume};
 use super::preflight;
 use super::protocol::{Command, Event, Progress};
 use super::rates::Rates;
-use super::report;
+use super::report::{self, Outputs};
 use super::tally::{Tally, ThreadUse, coarse};
 use super::target::{Resolved, Transport};
 use super::team::Team;
@@ -27,15 +27,23 @@ const BEHIND: Duration = Duration::from_millis(10);
 const FAR_BEHIND: Duration = Duration::from_millis(500);
 /// From the word to the start: all threads shall have heard it.
 const AHEAD: Duration = Duration::from_millis(10);
-/// The exit code where fewer connections can be reached than were asked for.
-const NOT_REACHABLE: u8 = 4;
+
+/// What a load came to.
+enum Attack {
+    Begun(Box<Outcome>),
+    /// The preflight says that it can't be done.
+    NotBegun {
+        targets: Vec<String>,
+        shortfalls: Vec<String>,
+    },
+}
 
 /// Runs a load; gives the exit code.
 ///
 /// # Errors
 /// What kept it from starting.
 pub(super) fn run(plan: &Load, stderr: &Stderr) -> Result<u8, Failure> {
-    report::check_files(plan)?;
+    let outputs = Outputs::open(plan)?;
     let signals = Signals::install()?;
     let own = match plan.targets.is_empty() {
         true => Some(Own::start()?),
@@ -46,25 +54,31 @@ pub(super) fn run(plan: &Load, stderr: &Stderr) -> Result<u8, Failure> {
         own.stop();
     }
     match outcome? {
-        Some(outcome) => report::report(&outcome),
-        None => Ok(NOT_REACHABLE),
+        Attack::Begun(outcome) => report::report(&outcome, outputs),
+        Attack::NotBegun {
+            targets,
+            shortfalls,
+        } => report::not_begun(plan, &targets, &shortfalls, outputs),
     }
 }
 
-/// From the preflight to the last count; `None` when the preflight says that it can't be done.
+/// From the preflight to the last count.
 fn attack(
     plan: &Load,
     own: Option<&Own>,
     signals: Signals,
     stderr: &Stderr,
-) -> Result<Option<Outcome>, Failure> {
+) -> Result<Attack, Failure> {
     let targets = resolve(plan, own)?;
     let preflight = preflight::check(plan, &targets)?;
     let shortfalls = preflight.shortfalls();
     if !shortfalls.is_empty() {
         tell_shortfalls(plan, &shortfalls, stderr.clone());
         if !plan.force {
-            return Ok(None);
+            return Ok(Attack::NotBegun {
+                targets: targets.iter().map(Resolved::to_string).collect(),
+                shortfalls,
+            });
         }
     }
     let (sender, events) = mpsc::channel();
@@ -83,7 +97,7 @@ fn attack(
         team,
     };
     lead.run();
-    Ok(Some(lead.outcome(&targets, shortfalls)))
+    Ok(Attack::Begun(Box::new(lead.outcome(&targets, shortfalls))))
 }
 
 /// Says what is short, a line each.

@@ -1,7 +1,7 @@
 //! A load as checked: what is meant, with defaults filled in and nothing in it that does not go together.
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,6 +178,7 @@ impl TryFrom<args::Load> for Load {
             (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
             (None, None) => Turnover::Keep,
         };
+        check_files(&typed)?;
         let content = content(&typed)?;
         check_content(&content, typed.framing, &typed.targets)?;
         let connect_rate = connect_rate(typed.connect_rate, turnover)?;
@@ -210,6 +211,29 @@ impl TryFrom<args::Load> for Load {
             verbosity: Verbosity::from(&typed.verbosity),
         })
     }
+}
+
+/// Refuses files that would not have what is meant for them.
+fn check_files(typed: &args::Load) -> Result<(), Failure> {
+    let Some(hdr) = &typed.hdr else {
+        return Ok(());
+    };
+    if hdr.as_os_str() == "-" {
+        return Err(Failure::usage(
+            "--hdr goes to a file: standard output has the report",
+        ));
+    }
+    // Where no directory is known any more, the names themselves are compared.
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if let Some(json) = &typed.json
+        && absolute(json) == absolute(hdr)
+    {
+        return Err(Failure::usage(format!(
+            "--json and --hdr both go to {}: give each a file of its own",
+            hdr.display()
+        )));
+    }
+    Ok(())
 }
 
 /// The rate of dials: what was typed, where it is enough for the churn, or the default, where that is.
