@@ -7,7 +7,7 @@
 //! | `load/target`, `load/values`, `load/gate`, `load/sources` | values: targets, rates, sizes, gates, local addresses |
 //! | `load/tally`, `load/outcome` | what is counted, and how the run went |
 //! | `load/protocol`, `load/line` | what the threads say to each other |
-//! | `load/preflight` over `load/machine`, `load/doctor` | whether it can be done; the same as a table |
+//! | `load/preflight` over `load/ports`, `load/machine`; `load/doctor` | whether it can be done; the same as a table |
 //! | `load/lead`, `load/team`, `load/own`, `load/interrupt` | the main thread; the threads that it starts: generators, an echo server of its own, who hears signals |
 //! | `load/generator` | the other threads; a table of their parts stands there |
 //! | `load/live` over `load/rates`, `load/report` | what is told while it runs and at the end |
@@ -33,6 +33,7 @@ mod pace;
 mod payload;
 mod phases;
 pub(crate) mod plan;
+mod ports;
 mod preflight;
 mod protocol;
 mod quick;

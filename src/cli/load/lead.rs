@@ -13,7 +13,7 @@ use super::protocol::{Command, Event, Progress};
 use super::rates::Rates;
 use super::report::{self, Outputs};
 use super::tally::{Tally, ThreadUse, coarse};
-use super::target::{Resolved, Transport};
+use super::target::{self, Resolved, Transport};
 use super::team::Team;
 use crate::cli::failure::Failure;
 use crate::cli::signals::Signals;
@@ -122,16 +122,7 @@ fn resolve(plan: &Load, own: Option<&Own>) -> Result<Vec<Resolved>, Failure> {
             address: own.address,
         }]);
     }
-    let mut all = Vec::new();
-    for target in &plan.targets {
-        let addresses = target.address.resolve()?;
-        // The one that the system prefers; there is one at least.
-        all.extend(addresses.first().map(|&address| Resolved {
-            transport: target.transport,
-            address,
-        }));
-    }
-    Ok(all)
+    target::resolve(&plan.targets)
 }
 
 /// What the generators have said.
