@@ -4,7 +4,7 @@
 mod content;
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,6 +177,7 @@ impl TryFrom<args::Load> for Load {
             (None, None) => Turnover::Keep,
         };
         let content = content::content(&typed)?;
+        check_outputs(&typed)?;
         let connect_rate = connect_rate(typed.connect_rate, turnover)?;
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         let load = Load {
@@ -207,6 +208,35 @@ impl TryFrom<args::Load> for Load {
             verbosity: Verbosity::from(&typed.verbosity),
         };
         Ok(load)
+    }
+}
+
+/// Refuses files that would be others than they look like.
+fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
+    let Some(hdr) = &typed.hdr else {
+        return Ok(());
+    };
+    if hdr.as_os_str() == "-" {
+        return Err(
+            Failure::usage("--hdr takes a file, and - is standard output")
+                .hint("give it a name; a file that is called - is written as ./-"),
+        );
+    }
+    // A file that is not there yet has no other name than the one that is typed.
+    let place = |path: &Path| {
+        path.canonicalize()
+            .or_else(|_| std::path::absolute(path))
+            .ok()
+    };
+    match &typed.json {
+        Some(json) if json.as_os_str() != "-" && place(json) == place(hdr) => {
+            Err(Failure::usage(format!(
+                "--json and --hdr would write the same file, {}",
+                hdr.display()
+            ))
+            .hint("give each a file of its own"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -248,6 +278,22 @@ mod tests {
         let failure = plan(&words).unwrap_err();
         assert_eq!(failure.code(), 2, "{arguments}: {failure}");
         failure.to_string()
+    }
+
+    #[test]
+    fn outputs_that_would_not_be_found_again_are_refused() {
+        assert!(refused("--hdr -").contains("written as ./-"));
+        assert!(refused("--hdr - --json -").contains("- is standard output"));
+        for (json, hdr) in [("x", "x"), ("x", "./x"), ("nowhere/x", "nowhere/x")] {
+            let said = refused(&format!("--json {json} --hdr {hdr}"));
+            assert!(said.contains("the same file"), "{said}");
+        }
+        for fine in [
+            ["--json", "-", "--hdr", "./-"],
+            ["--json", "x", "--hdr", "y"],
+        ] {
+            assert!(plan(&fine).is_ok(), "{fine:?}");
+        }
     }
 
     #[test]
