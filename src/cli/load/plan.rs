@@ -207,8 +207,21 @@ impl TryFrom<args::Load> for Load {
             gates: typed.slo,
             verbosity: Verbosity::from(&typed.verbosity),
         };
+        check_gates(&load)?;
         Ok(load)
     }
+}
+
+/// Refuses gates that no run can meet.
+fn check_gates(load: &Load) -> Result<(), Failure> {
+    for gate in &load.gates {
+        if let Some(why) = gate.why_never(load) {
+            return Err(Failure::usage(format!(
+                "--slo '{gate}' can't be met: {why}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses files that would be others than they look like.
@@ -278,6 +291,61 @@ mod tests {
         let failure = plan(&words).unwrap_err();
         assert_eq!(failure.code(), 2, "{arguments}: {failure}");
         failure.to_string()
+    }
+
+    #[test]
+    fn a_gate_that_no_run_can_meet_is_refused_beforehand() {
+        for (arguments, why) in [
+            ("--slo lost<1%", "no target begins with udp://"),
+            ("--slo errors<0", "write errors<=0"),
+            ("--slo errors<0%", "write errors<=0%"),
+            ("--slo connections<0", "write connections<=0"),
+            ("-R 1k --slo rate>1001", "--rate 1000 sends fewer"),
+            ("-R 1k --slo rate>=1.1k", "--rate 1000 sends fewer"),
+            ("-c 10 --slo connections>10", "--connections 10 are fewer"),
+            ("-c 10 --slo connections>=11", "--connections 10 are fewer"),
+            ("--idle --slo rate>1", "nothing is sent"),
+            ("--idle --slo max<1s", "nothing is sent"),
+            (
+                "-n 999 --slo p99<1s",
+                "p99 takes 1,000 samples, and there are 999 at most",
+            ),
+            (
+                "-R 4k -d 5s --slo p99.99<1s",
+                "takes 100,000 samples, and there are 20,000",
+            ),
+            ("-c 999 --slo connect.p99<1s", "and there are 999 at most"),
+        ] {
+            let said = refused(arguments);
+            assert!(
+                said.contains("can't be met") && said.contains(why),
+                "{arguments}: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_gate_that_a_run_may_meet_is_taken() {
+        for arguments in [
+            "--slo lost<1% udp://127.0.0.1:9",
+            "--slo errors<=0",
+            "--slo errors<1",
+            "-R 1k --slo rate>1k",
+            "-R 1k --slo rate<5k",
+            "--slo rate>1m",
+            "-c 10 --slo connections>=10",
+            "--idle --heartbeat 1s --slo rate>1",
+            "--idle --slo connect.max<1s",
+            "--idle --slo rate<=5",
+            "-n 1000 --slo p99<1s",
+            "-R 20k -d 5s --slo p99.99<1s",
+            "-c 1000 --slo connect.p99<1s",
+            "-c 10 --churn 5 --slo connect.p99<1s",
+            "--slo p99.9999<1s",
+        ] {
+            let words: Vec<&str> = arguments.split_whitespace().collect();
+            assert!(plan(&words).is_ok(), "{arguments}");
+        }
     }
 
     #[test]
