@@ -197,7 +197,8 @@ impl Statistic {
                 Err(format!("too few samples: {all}, it takes {least}"))
             }
             Statistic::Percentile(p) => {
-                let rank = all as f64 * p / 100.0 / some as f64;
+                // In this order, so that it's the report's own percentile to the last digit where all are answered.
+                let rank = p / 100.0 * (all as f64 / some as f64);
                 if rank > 1.0 {
                     return Err(unknown());
                 }
@@ -230,6 +231,21 @@ mod tests {
         ] {
             assert_eq!(samples_for(p), samples, "p{p}");
             assert!(carries(samples, p) && !carries(samples - 1, p), "p{p}");
+        }
+    }
+
+    #[test]
+    fn a_percentile_of_what_is_all_answered_is_the_report_s() {
+        for samples in [10_000, 20_000, 33_333] {
+            let mut histogram = Histogram::<u64>::new(3).unwrap();
+            for value in 1..=samples {
+                histogram.record(value * value).unwrap();
+            }
+            for p in [33.3, 50.0, 90.0, 99.0, 99.9] {
+                let gate = Statistic::Percentile(p).of(&histogram, 0).unwrap();
+                let report = percentile(&histogram, p).unwrap();
+                assert_eq!(gate, report as f64, "p{p} of {samples}");
+            }
         }
     }
 }
