@@ -1074,19 +1074,6 @@ fn what_can_be_written_of_a_report_is_whatever_else_can_t() {
 }
 
 #[test]
-fn files_that_can_t_hold_what_is_meant_for_them_are_refused() {
-    for (arguments, reason) in [
-        (&["--hdr", "-"][..], "--hdr goes to a file"),
-        (&["--hdr", "./x", "--json", "x"], "a file of its own"),
-    ] {
-        let output = oread("load").args(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(2));
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert!(errors.contains(reason), "{errors}");
-    }
-}
-
-#[test]
 fn a_load_that_can_t_be_had_is_not_begun_and_programs_are_told_why() {
     let (json, hdr) = (Scratch::new("none.json"), Scratch::new("none.hlog"));
     let most = ["-c", "4000000000"];

@@ -95,7 +95,7 @@ impl FromStr for HostPort {
     /// # Errors
     /// Words on what is wrong with the text, and how to write it with the port 9999.
     fn from_str(text: &str) -> Result<HostPort, String> {
-        HostPort::parse(text, 9999)
+        HostPort::parse(text, 9999, 0)
     }
 }
 
@@ -105,12 +105,21 @@ impl HostPort {
     /// # Errors
     /// As [`HostPort::from_str`].
     pub(crate) fn local(text: &str) -> Result<HostPort, String> {
-        HostPort::parse(text, 0)
+        HostPort::parse(text, 0, 0)
+    }
+
+    /// An address to connect to. Port 0 is taken here and refused by who asks, in words of its own.
+    ///
+    /// # Errors
+    /// As [`HostPort::from_str`], but that ports are said to begin at 1.
+    pub(crate) fn remote(text: &str) -> Result<HostPort, String> {
+        HostPort::parse(text, 9999, 1)
     }
 
     /// # Errors
-    /// Words on what is wrong with the text, and how to write it, with the port `example` where there is none.
-    fn parse(text: &str, example: u16) -> Result<HostPort, String> {
+    /// Words on what is wrong with the text, and how to write it, with the port `example` where there is none, and ports from
+    /// `least` on.
+    fn parse(text: &str, example: u16, least: u16) -> Result<HostPort, String> {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(HostPort::Numeric(address));
         }
@@ -131,7 +140,7 @@ impl HostPort {
             ));
         }
         let Some(port) = port_number(port) else {
-            return Err("the port must be a number from 0 to 65535".to_owned());
+            return Err(format!("the port must be a number from {least} to 65535"));
         };
         // The resolver knows interfaces by name, as in [fe80::1%eth0]:9999.
         if let Some(inner) = host
@@ -284,6 +293,15 @@ mod tests {
             let refused = text.parse::<HostPort>().unwrap_err();
             assert!(refused.contains(words), "{text:?}: {refused}");
         }
+    }
+
+    #[test]
+    fn a_port_to_connect_to_is_from_1_on_and_one_to_bind_from_0_on() {
+        let remote = HostPort::remote("localhost:http").unwrap_err();
+        assert!(remote.ends_with("from 1 to 65535"), "{remote}");
+        let local = HostPort::local("localhost:http").unwrap_err();
+        assert!(local.ends_with("from 0 to 65535"), "{local}");
+        assert_eq!(HostPort::remote("[::1]:9"), "[::1]:9".parse());
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(crate) enum Command {
 
 pub(crate) const UNITS: &str = "\
 Sizes are bytes, or have a unit: 4096, 10k (10,000), 64KiB, 1MiB.
-Counts may end in k or m: 10k is 10,000, 1m is a million.
+Counts and rates are whole and may end in k or m: 10k is 10,000, 1.5k is 1,500, 1m is a million.
 Durations have a unit: 250ms, 5s, 1m30s.";
 
 const SERVE_NOTES: &str = "\
@@ -195,7 +195,7 @@ pub(crate) struct Serve {
 #[command(after_help = UNITS)]
 pub(crate) struct Connect {
     /// Where to connect to
-    #[arg(value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS)]
+    #[arg(value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = HostPort::remote)]
     pub(crate) address: HostPort,
 
     /// Send datagrams, not a stream
@@ -254,7 +254,7 @@ pub(crate) struct Verbosity {
     pub(crate) verbose: u8,
 
     /// Log errors only
-    #[arg(short, long, help_heading = "Output")]
+    #[arg(short, long, overrides_with = "quiet", help_heading = "Output")]
     pub(crate) quiet: bool,
 }
 
@@ -307,6 +307,16 @@ mod tests {
             );
             assert_eq!(typed.tcp, [Place::Bare], "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn quiet_may_be_said_twice() {
+        for command in ["serve", "connect", "load", "doctor"] {
+            let all = ["oread", command, "-q", "-q"];
+            assert!(Args::try_parse_from(all).is_ok(), "{command}");
+        }
+        assert!(serve(&["-qq"]).verbosity.quiet);
+        assert!(Args::try_parse_from(["oread", "serve", "-q", "-v"]).is_err());
     }
 
     #[test]

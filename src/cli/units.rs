@@ -38,7 +38,7 @@ pub(crate) fn size_under_4gib(text: &str) -> Result<NonZeroU32, String> {
 /// A count: `12345`, `10k` (ten thousand), `1m` (a million).
 ///
 /// # Errors
-/// Words on what is wrong: no count, 0, or 2^32 and more.
+/// Words on what is wrong: no count, a fraction, 0, or 2^32 and more.
 pub(crate) fn count(text: &str) -> Result<NonZeroU32, String> {
     let count = large_count(text)?;
     NonZeroU32::try_from(count).map_err(|_| "must be less than 4,294,967,296".to_owned())
@@ -47,15 +47,57 @@ pub(crate) fn count(text: &str) -> Result<NonZeroU32, String> {
 /// A count that may pass 2^32: messages of a whole run.
 ///
 /// # Errors
-/// Words on what is wrong: no count, 0, or 2^64 and more.
+/// Words on what is wrong: no count, a fraction, 0, or 2^64 and more.
 pub(crate) fn large_count(text: &str) -> Result<NonZeroU64, String> {
-    let parser = Config::new().with_byte_suffix(ByteSuffix::Deny);
-    let count = parser.parse_size(text).map_err(|error| match error {
+    let count = digits(text).map_err(|error| match error {
         parse_size::Error::PosOverflow => "too large".to_owned(),
-        _ => "not a count; write a whole number, as in 500, 10k (ten thousand) or 1m (a million)"
-            .to_owned(),
+        _ => without_commas(text).unwrap_or_else(|| {
+            "not a count; write a whole number, as in 500, 10k (ten thousand) or 1m (a million)"
+                .to_owned()
+        }),
     })?;
+    if !is_whole(text, count) {
+        return Err("must be a whole number, as in 2 or 1.5k (1,500)".to_owned());
+    }
     NonZeroU64::new(count).ok_or_else(|| "must be at least 1".to_owned())
+}
+
+fn digits(text: &str) -> Result<u64, parse_size::Error> {
+    let parser = Config::new().with_byte_suffix(ByteSuffix::Deny);
+    parser.parse_size(text)
+}
+
+/// Whether `text` says exactly `count`: the parser rounds fractions. Without its point it must say the same, with a zero
+/// more for each digit behind the point.
+fn is_whole(text: &str, count: u64) -> bool {
+    if text.contains("e-") || text.contains("E-") {
+        return false;
+    }
+    let Some((before, behind)) = text.split_once('.') else {
+        return true;
+    };
+    let places = behind
+        .bytes()
+        .take_while(|byte| byte.is_ascii_digit() || b"_ ".contains(byte))
+        .filter(u8::is_ascii_digit)
+        .count();
+    let wanted = u32::try_from(places)
+        .ok()
+        .and_then(|places| 10_u128.checked_pow(places))
+        .and_then(|power| power.checked_mul(count.into()));
+    digits(&format!("{before}{behind}"))
+        .is_ok_and(|without_point| wanted == Some(without_point.into()))
+}
+
+/// How to write a count that somebody wrote in groups, as in `10,000`.
+fn without_commas(text: &str) -> Option<String> {
+    let (first, rest) = text.split_once(',')?;
+    let is_number = |group: &str| !group.is_empty() && group.bytes().all(|b| b.is_ascii_digit());
+    let are_groups = rest
+        .split(',')
+        .all(|group| group.len() == 3 && is_number(group));
+    (is_number(first) && are_groups)
+        .then(|| format!("a count has no commas; write {}", text.replace(',', "")))
 }
 
 /// A duration that may be 0: `250ms`, `5s`, `1m 30s`.
@@ -199,6 +241,36 @@ mod tests {
         assert!(count("0").unwrap_err().contains("at least 1"));
         assert!(count("5G").unwrap_err().contains("4,294,967,296"));
         for text in ["", "-3", "ten", "10kB"] {
+            assert!(count(text).unwrap_err().contains("not a count"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_count_is_whole_however_it_is_written() {
+        for (text, number) in [
+            ("1.5k", 1_500),
+            ("2.0", 2),
+            ("0.000001m", 1),
+            ("1.25 k", 1_250),
+            ("1.5Ki", 1_536),
+            ("1.5e3", 1_500),
+        ] {
+            assert_eq!(count(text).map(NonZeroU32::get), Ok(number), "{text}");
+        }
+        for text in ["0.4", "0.5", "1.7", "1.0001k", "0.1Ki", "15e-1", "2.5"] {
+            let refused = count(text).unwrap_err();
+            assert!(
+                refused.contains("must be a whole number"),
+                "{text}: {refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_count_with_commas_is_refused_with_how_to_write_it() {
+        assert!(count("10,000").unwrap_err().ends_with("write 10000"));
+        assert!(count("1,000,000").unwrap_err().ends_with("write 1000000"));
+        for text in ["1,5", ",000", "10,00", "1,000k"] {
             assert!(count(text).unwrap_err().contains("not a count"), "{text}");
         }
     }

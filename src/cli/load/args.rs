@@ -14,15 +14,20 @@ use crate::cli::units::{count, duration, duration_or_zero, large_count};
 
 const LOAD_NOTES: &str = "\
 Exit codes: 0 all is well, 1 something failed while it ran, 2 it was asked for in a wrong way,
-3 a gate of --slo is not met, 4 fewer connections than asked for or some lost on the way, 5 an
-answer was not what was sent, 130 interrupted. Where several apply, the first of 130, 2, 1, 5, 4, 3.";
+3 a gate of --slo is not met, 4 fewer connections than asked for, some lost on the way, or the
+preflight says beforehand that so many can't be reached, 5 an answer was not what was sent, 130
+interrupted, 143 ended by SIGTERM. Where several apply, the first of 130 and 143, 2, 1, 5, 4, 3.";
 
 /// Load a server with connections and messages, and report
 #[derive(Debug, clap::Args)]
-#[command(after_help = format!("{UNITS}\n\n{LOAD_NOTES}"))]
+#[command(
+    after_help = format!("{UNITS}\n\n{LOAD_NOTES}"),
+    mut_arg("quiet", |arg| arg.help("Log errors only, and leave out the line a second on how it goes"))
+)]
 pub(crate) struct Load {
-    /// What to load: HOST:PORT or tcp://HOST:PORT, or udp://HOST:PORT; several are used in turn
-    /// [default: an echo server of its own, in a second thread]
+    /// What to load: HOST:PORT or tcp://HOST:PORT, or udp://HOST:PORT; several are used in turn. Of
+    /// a name, the first address that the system gives [default: an echo server of its own, in a
+    /// second thread]
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<Target>,
 
@@ -131,7 +136,7 @@ pub(crate) struct Load {
     )]
     pub(crate) message: Option<String>,
 
-    /// A file that holds what to send
+    /// A file that holds what to send; with --framing lines, a newline at its end is the line's own
     #[arg(
         long,
         value_name = "FILE",

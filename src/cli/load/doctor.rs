@@ -71,7 +71,10 @@ fn as_table(wish: &Wish<'_>, found: &Preflight) -> String {
         );
     }
     for check in short {
-        let _ = writeln!(text, "{}: {}", check.name, check.mend);
+        for (index, mend) in check.mends.iter().enumerate() {
+            let or = if index > 0 { "or " } else { "" };
+            let _ = writeln!(text, "{}: {or}{mend}", check.name);
+        }
     }
     text
 }
@@ -83,7 +86,7 @@ fn as_json(wish: &Wish<'_>, found: &Preflight, code: u8) -> String {
             "needed": check.needed,
             "here": check.here,
             "met": check.is_met(),
-            "mend": (!check.is_met()).then_some(&check.mend),
+            "mend": (!check.is_met()).then(|| check.mend()),
         })
     });
     let value = json!({

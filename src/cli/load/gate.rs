@@ -1,21 +1,22 @@
 //! Gates: what must hold of a run, as in `p99<5ms`, `errors<0.1%` or `rate>49k`.
 //!
 //! A gate is a figure, a comparison and a bound. A figure that the run doesn't have (a percentile that too few samples
-//! carry, the loss of datagrams where none were sent) breaks its gate: what can't be shown does not hold.
+//! carry, the loss of datagrams where none were sent) breaks its gate: what can't be shown does not hold. Where that is plain
+//! before the run, the gate is refused (`gate/never`). `gate/parse` reads a gate as typed.
 //!
 //! Latencies are of all that was due, and not of the survivors alone: what was never answered counts as later than every
 //! answer. With 2% of it, `p99` is not known, and `p90` is what 91.8% of the answers kept.
 
+mod never;
+mod parse;
+
 use std::fmt;
-use std::str::FromStr;
 
 use hdrhistogram::Histogram;
 
 use super::outcome::Outcome;
 use super::report::short;
-use super::tally::nanos;
-use super::values::per_second;
-use crate::cli::units::{Count, duration, large_count};
+use crate::cli::units::Count;
 
 /// One gate.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +97,13 @@ fn carries(samples: u64, percentile: f64) -> bool {
     let beyond = samples as f64 * (100.0 - percentile) / 100.0;
     // A hair of tolerance: 0.1 % of 10,000 must count as 10.
     beyond + 1e-6 >= SAMPLES_BEYOND
+}
+
+/// How many samples carry a percentile, at the least.
+fn samples_for(percentile: f64) -> u64 {
+    let samples = SAMPLES_BEYOND * 100.0 / (100.0 - percentile);
+    // The same hair, as a share: what is left of a subtraction from 100 is less exact the smaller it is.
+    (samples * (1.0 - 1e-9)).ceil() as u64
 }
 
 impl Gate {
@@ -185,12 +193,12 @@ impl Statistic {
             Statistic::Mean => Ok(histogram.mean()),
             Statistic::Max => Ok(histogram.max() as f64),
             Statistic::Percentile(p) if !carries(all, p) => {
-                let least = (SAMPLES_BEYOND * 100.0 / (100.0 - p) - 1e-6).ceil();
-                let (all, least) = (Count(all), Count(least as u64));
+                let (all, least) = (Count(all), Count(samples_for(p)));
                 Err(format!("too few samples: {all}, it takes {least}"))
             }
             Statistic::Percentile(p) => {
-                let rank = all as f64 * p / 100.0 / some as f64;
+                // In this order, so that it's the report's own percentile to the last digit where all are answered.
+                let rank = p / 100.0 * (all as f64 / some as f64);
                 if rank > 1.0 {
                     return Err(unknown());
                 }
@@ -206,98 +214,38 @@ impl fmt::Display for Gate {
     }
 }
 
-impl FromStr for Gate {
-    type Err = String;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn from_str(text: &str) -> Result<Gate, String> {
-        let at = text
-            .find(['<', '>'])
-            .ok_or("no < or > in it; write a gate as in 'p99<5ms', 'errors<0.1%' or 'rate>49k'")?;
-        let (left, right) = text.split_at(at);
-        let (comparison, bound) = match right.as_bytes() {
-            [b'<', b'=', ..] => (Comparison::AtMost, &right[2..]),
-            [b'<', ..] => (Comparison::Less, &right[1..]),
-            [_, b'=', ..] => (Comparison::AtLeast, &right[2..]),
-            _ => (Comparison::More, &right[1..]),
-        };
-        let (figure, bound) = figure_and_bound(left.trim(), bound.trim())?;
-        Ok(Gate {
-            text: text.trim().to_owned(),
-            figure,
-            comparison,
-            bound,
-        })
+    #[test]
+    fn a_percentile_is_carried_by_exactly_so_many_samples_and_not_by_one_less() {
+        for (p, samples) in [
+            (0.0, 10),
+            (33.0, 15),
+            (50.0, 20),
+            (90.0, 100),
+            (99.0, 1_000),
+            (99.9, 10_000),
+            (99.99, 100_000),
+        ] {
+            assert_eq!(samples_for(p), samples, "p{p}");
+            assert!(carries(samples, p) && !carries(samples - 1, p), "p{p}");
+        }
     }
-}
 
-fn figure_and_bound(name: &str, bound: &str) -> Result<(Figure, f64), String> {
-    let share = bound.strip_suffix('%');
-    match name {
-        "errors" | "lost" => {
-            let by_share = if name == "errors" {
-                Figure::ErrorShare
-            } else {
-                Figure::LostShare
-            };
-            match share {
-                Some(percent) => Ok((by_share, percentage(percent)? / 100.0)),
-                None if name == "errors" => Ok((Figure::Errors, count_or_zero(bound)?)),
-                None => Err("lost is a share; write it as in 'lost<0.1%'".into()),
+    #[test]
+    fn a_percentile_of_what_is_all_answered_is_the_report_s() {
+        for samples in [10_000, 20_000, 33_333] {
+            let mut histogram = Histogram::<u64>::new(3).unwrap();
+            for value in 1..=samples {
+                histogram.record(value * value).unwrap();
+            }
+            for p in [33.3, 50.0, 90.0, 99.0, 99.9] {
+                let gate = Statistic::Percentile(p).of(&histogram, 0).unwrap();
+                let report = percentile(&histogram, p).unwrap();
+                assert_eq!(gate, report as f64, "p{p} of {samples}");
             }
         }
-        "rate" => Ok((Figure::Rate, f64::from(per_second(bound)?.get()))),
-        "connections" => Ok((Figure::Connections, count_or_zero(bound)?)),
-        _ => {
-            let figure = latency(name).ok_or_else(|| {
-                format!(
-                    "figure \"{}\" is not known; there are p50, p99, p99.9 and so on, min, mean and max \
-                     (of connect, first_echo or service with that and a dot in front), errors, lost, \
-                     rate and connections",
-                    name.escape_debug()
-                )
-            })?;
-            Ok((figure, nanos(duration(bound)?) as f64))
-        }
     }
-}
-
-fn latency(name: &str) -> Option<Figure> {
-    let (timing, statistic) = match name.split_once('.') {
-        Some(("connect", rest)) => (Timing::Connect, rest),
-        Some(("first_echo", rest)) => (Timing::FirstEcho, rest),
-        Some(("service", rest)) => (Timing::Service, rest),
-        Some(("response", rest)) => (Timing::Response, rest),
-        _ => (Timing::Response, name),
-    };
-    let statistic = match statistic {
-        "min" => Statistic::Min,
-        "mean" => Statistic::Mean,
-        "max" => Statistic::Max,
-        _ => {
-            let percentile: f64 = statistic.strip_prefix('p')?.parse().ok()?;
-            if !(0.0..100.0).contains(&percentile) {
-                return None;
-            }
-            Statistic::Percentile(percentile)
-        }
-    };
-    Some(Figure::Latency(timing, statistic))
-}
-
-fn percentage(text: &str) -> Result<f64, String> {
-    let percent: f64 = text
-        .trim()
-        .parse()
-        .map_err(|_| "not a share; write it as in 0.1%".to_owned())?;
-    if !(0.0..=100.0).contains(&percent) {
-        return Err("a share is from 0% to 100%".into());
-    }
-    Ok(percent)
-}
-
-fn count_or_zero(text: &str) -> Result<f64, String> {
-    if text == "0" {
-        return Ok(0.0);
-    }
-    large_count(text).map(|count| count.get() as f64)
 }

@@ -3,6 +3,7 @@
 //! On Linux it's read from `/proc`; what can't be read is `None`, and nothing is concluded from it.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 
 use nix::sys::resource::RLIM_INFINITY;
@@ -76,6 +77,27 @@ impl Machine {
     }
 }
 
+/// Whether an address is this machine's own, so that both ends of a connection to it are here.
+///
+/// A datagram socket is connected to it, which sends nothing: who talks to itself has one address at both ends. Where that
+/// can't be found out the address counts as another machine's.
+pub(crate) fn is_own(address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    // All of 127.0.0.0/8 is ours, but talked to from 127.0.0.1; and to connect to no address is to connect to oneself.
+    ip.is_loopback() || ip.is_unspecified() || own_end(address) == Some(address.ip())
+}
+
+/// The address that the system would talk to `address` from.
+fn own_end(address: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(address).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
 fn numbers(path: &str) -> Option<Vec<u64>> {
     let text = fs::read_to_string(path).ok()?;
     text.split_whitespace()
@@ -102,4 +124,33 @@ fn available_memory() -> Option<u64> {
         .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_this_machine_is_told_from_anothers() {
+        for own in [
+            "127.0.0.1:9",
+            "127.9.9.9:9",
+            "[::1]:9",
+            "[::ffff:127.0.0.1]:9",
+        ] {
+            assert!(is_own(own.parse().unwrap()), "{own}");
+        }
+        // TEST-NET-2 (RFC 5737): nobody's.
+        let other: SocketAddr = "198.51.100.77:9".parse().unwrap();
+        assert!(!is_own(other));
+        // What loopback is by its number, others are by what the system says.
+        assert_eq!(
+            own_end("127.0.0.1:9".parse().unwrap()),
+            Some(Ipv4Addr::LOCALHOST.into())
+        );
+        // Where there's a way out, its near end is ours.
+        if let Some(near) = own_end(other) {
+            assert!(is_own((near, 9).into()), "{near}");
+        }
+    }
 }

@@ -1,4 +1,7 @@
-//! A load as checked: what is meant, with defaults filled in and nothing in it that does not go together.
+//! A load as checked: what is meant, with defaults filled in and nothing in it that does not go together. `plan/content`
+//! checks what messages consist of.
+
+mod content;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
@@ -10,11 +13,11 @@ use oread::Framing;
 use super::args;
 use super::gate::Gate;
 use super::sources::SourceRange;
-use super::target::{Target, Transport};
-use super::values::{MAX_MESSAGE, SizeRange, VerifyMode};
+use super::target::Target;
+use super::values::{SizeRange, VerifyMode};
 use crate::cli::check::Verbosity;
-use crate::cli::failure::{Failure, Reason};
-use crate::cli::units::{Count, Size};
+use crate::cli::failure::Failure;
+use crate::cli::units::Count;
 
 /// Dials a second when nothing is said.
 const DEFAULT_CONNECT_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
@@ -24,11 +27,6 @@ const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 const MAX_THREADS: u32 = 1024;
 /// The most messages that a connection may have under way: their times of sending are kept, 16 bytes each.
 pub(crate) const MAX_DEPTH: u32 = 1 << 16;
-/// What a datagram must have room for: its flow, its number and its time, see [`datagrams`](super::datagrams).
-pub(crate) const LEAST_DATAGRAM: u32 = 24;
-/// What fits into a datagram over IPv4: 65,535 less 20 of IP and 8 of UDP (RFC 791, RFC 768).
-pub(crate) const MAX_DATAGRAM: u32 = 65_507;
-
 /// When the measured part ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Volume {
@@ -178,12 +176,11 @@ impl TryFrom<args::Load> for Load {
             (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
             (None, None) => Turnover::Keep,
         };
-        check_files(&typed)?;
-        let content = content(&typed)?;
-        check_content(&content, typed.framing, &typed.targets)?;
+        let content = content::content(&typed)?;
+        check_outputs(&typed)?;
         let connect_rate = connect_rate(typed.connect_rate, turnover)?;
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
-        Ok(Load {
+        let load = Load {
             ramp_timeout: typed
                 .ramp_timeout
                 .unwrap_or(Duration::from_secs(ramp) + typed.connect_timeout),
@@ -209,31 +206,51 @@ impl TryFrom<args::Load> for Load {
             hdr: typed.hdr,
             gates: typed.slo,
             verbosity: Verbosity::from(&typed.verbosity),
-        })
+        };
+        check_gates(&load)?;
+        Ok(load)
     }
 }
 
-/// Refuses files that would not have what is meant for them.
-fn check_files(typed: &args::Load) -> Result<(), Failure> {
+/// Refuses gates that no run can meet.
+fn check_gates(load: &Load) -> Result<(), Failure> {
+    for gate in &load.gates {
+        if let Some(why) = gate.why_never(load) {
+            return Err(Failure::usage(format!(
+                "--slo '{gate}' can't be met: {why}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses files that would be others than they look like.
+fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
     let Some(hdr) = &typed.hdr else {
         return Ok(());
     };
     if hdr.as_os_str() == "-" {
-        return Err(Failure::usage(
-            "--hdr goes to a file: standard output has the report",
-        ));
+        return Err(
+            Failure::usage("--hdr takes a file, and - is standard output")
+                .hint("give it a name; a file that is called - is written as ./-"),
+        );
     }
-    // Where no directory is known any more, the names themselves are compared.
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    if let Some(json) = &typed.json
-        && absolute(json) == absolute(hdr)
-    {
-        return Err(Failure::usage(format!(
-            "--json and --hdr both go to {}: give each a file of its own",
-            hdr.display()
-        )));
+    // A file that is not there yet has no other name than the one that is typed.
+    let place = |path: &Path| {
+        path.canonicalize()
+            .or_else(|_| std::path::absolute(path))
+            .ok()
+    };
+    match &typed.json {
+        Some(json) if json.as_os_str() != "-" && place(json) == place(hdr) => {
+            Err(Failure::usage(format!(
+                "--json and --hdr would write the same file, {}",
+                hdr.display()
+            ))
+            .hint("give each a file of its own"))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The rate of dials: what was typed, where it is enough for the churn, or the default, where that is.
@@ -252,74 +269,141 @@ fn connect_rate(typed: Option<NonZeroU32>, turnover: Turnover) -> Result<NonZero
     }
 }
 
-fn content(typed: &args::Load) -> Result<Content, Failure> {
-    let (bytes, option) = match (&typed.message, &typed.message_file) {
-        (Some(text), _) => (text.clone().into_bytes(), "--message"),
-        (None, Some(path)) => {
-            let bytes = std::fs::read(path).map_err(|error| {
-                Failure::runtime(format!("can't read {}: {}", path.display(), Reason(&error)))
-            })?;
-            (bytes, "--message-file")
-        }
-        (None, None) => return Ok(Content::Made(typed.size)),
-    };
-    if bytes.is_empty() || bytes.len() > MAX_MESSAGE as usize {
-        return Err(Failure::usage(format!(
-            "{option} must have 1 byte at least and {} at most, not {}",
-            Size(MAX_MESSAGE.into()),
-            Size(bytes.len() as u64)
-        )));
-    }
-    Ok(Content::Given(bytes.into()))
-}
+#[cfg(test)]
+mod tests {
+    use std::fs;
 
-/// Refuses content that the framing or a datagram can't carry.
-fn check_content(content: &Content, framing: Framing, targets: &[Target]) -> Result<(), Failure> {
-    let (least, most) = content.sizes();
-    match framing {
-        Framing::Fixed(n) if least != n.get() || most != n.get() => {
-            return Err(Failure::usage(format!(
-                "with --framing {framing} a message has {n} bytes, not {least}{}",
-                if least == most {
-                    String::new()
-                } else {
-                    format!("-{most}")
-                }
-            ))
-            .hint(format!("add --size {n}")));
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::args::{Args, Command};
+
+    fn plan(arguments: &[&str]) -> Result<Load, Failure> {
+        let all = ["oread", "load"].iter().chain(arguments);
+        match Args::try_parse_from(all).unwrap().command {
+            Command::Load(typed) => Load::try_from(*typed),
+            _ => panic!("not load"),
         }
-        Framing::Lines => {
-            if let Content::Given(bytes) = content
-                && bytes.contains(&b'\n')
-            {
-                return Err(Failure::usage(
-                    "with --framing lines the message must be one line, without its newline",
-                ));
-            }
+    }
+
+    fn refused(arguments: &str) -> String {
+        let words: Vec<&str> = arguments.split_whitespace().collect();
+        let failure = plan(&words).unwrap_err();
+        assert_eq!(failure.code(), 2, "{arguments}: {failure}");
+        failure.to_string()
+    }
+
+    #[test]
+    fn a_gate_that_no_run_can_meet_is_refused_beforehand() {
+        for (arguments, why) in [
+            ("--slo lost<1%", "no target begins with udp://"),
+            ("--slo errors<0", "write errors<=0"),
+            ("--slo errors<0%", "write errors<=0%"),
+            ("--slo connections<0", "write connections<=0"),
+            ("-R 1k --slo rate>1001", "--rate 1000 sends fewer"),
+            ("-R 1k --slo rate>=1.1k", "--rate 1000 sends fewer"),
+            ("-c 10 --slo connections>10", "--connections 10 are fewer"),
+            ("-c 10 --slo connections>=11", "--connections 10 are fewer"),
+            ("--idle --slo rate>1", "nothing is sent"),
+            ("--idle --slo max<1s", "nothing is sent"),
+            (
+                "-n 999 --slo p99<1s",
+                "p99 takes 1,000 samples, and there are 999 at most",
+            ),
+            (
+                "-R 4k -d 5s --slo p99.99<1s",
+                "takes 100,000 samples, and there are 20,000",
+            ),
+            ("-c 999 --slo connect.p99<1s", "and there are 999 at most"),
+        ] {
+            let said = refused(arguments);
+            assert!(
+                said.contains("can't be met") && said.contains(why),
+                "{arguments}: {said}"
+            );
         }
-        _ => {}
     }
-    if let Some(declarable) = framing.max_declarable()
-        && u64::from(most) > declarable
-    {
-        return Err(Failure::usage(format!(
-            "a message of {} is over what --framing {framing} can say, {}",
-            Size(most.into()),
-            Size(declarable)
-        )));
+
+    #[test]
+    fn a_gate_that_a_run_may_meet_is_taken() {
+        for arguments in [
+            "--slo lost<1% udp://127.0.0.1:9",
+            "--slo errors<=0",
+            "--slo errors<1",
+            "-R 1k --slo rate>1k",
+            "-R 1k --slo rate<5k",
+            "--slo rate>1m",
+            "-c 10 --slo connections>=10",
+            "--idle --heartbeat 1s --slo rate>1",
+            "--idle --slo connect.max<1s",
+            "--idle --slo rate<=5",
+            "-n 1000 --slo p99<1s",
+            "-R 20k -d 5s --slo p99.99<1s",
+            "-c 1000 --slo connect.p99<1s",
+            "-c 10 --churn 5 --slo connect.p99<1s",
+            "--slo p99.9999<1s",
+        ] {
+            let words: Vec<&str> = arguments.split_whitespace().collect();
+            assert!(plan(&words).is_ok(), "{arguments}");
+        }
     }
-    let udp = targets.iter().any(|t| t.transport == Transport::Udp);
-    if udp && (least < LEAST_DATAGRAM || most > MAX_DATAGRAM) {
-        return Err(Failure::usage(format!(
-            "a datagram has {LEAST_DATAGRAM} bytes at least (its flow, number and time) and {} at most",
-            Count(MAX_DATAGRAM.into())
-        )));
+
+    #[test]
+    fn outputs_that_would_not_be_found_again_are_refused() {
+        assert!(refused("--hdr -").contains("written as ./-"));
+        assert!(refused("--hdr - --json -").contains("- is standard output"));
+        for (json, hdr) in [("x", "x"), ("x", "./x"), ("nowhere/x", "nowhere/x")] {
+            let said = refused(&format!("--json {json} --hdr {hdr}"));
+            assert!(said.contains("the same file"), "{said}");
+        }
+        for fine in [
+            ["--json", "-", "--hdr", "./-"],
+            ["--json", "x", "--hdr", "y"],
+        ] {
+            assert!(plan(&fine).is_ok(), "{fine:?}");
+        }
     }
-    if udp && (framing != Framing::Raw || matches!(content, Content::Given(_))) {
-        return Err(Failure::usage(
-            "--framing, --message and --message-file are for streams: a datagram carries its flow, \
-             number and time, so that what is lost can be told",
-        ));
+
+    #[test]
+    fn what_datagrams_cant_carry_is_told_before_what_is_too_short_for_them() {
+        for option in ["--message hi", "--framing fixed:3", "--framing lines"] {
+            let said = refused(&format!("udp://127.0.0.1:9 {option}"));
+            assert!(said.contains("are for streams"), "{said}");
+        }
+        assert!(refused("udp://127.0.0.1:9 -s 23").contains("24 bytes at least"));
+        assert!(plan(&["udp://127.0.0.1:9", "-s", "24"]).is_ok());
     }
-    Ok(())
+
+    #[test]
+    fn a_newline_at_the_end_of_a_file_is_the_line_framing_s_own() {
+        let path = std::env::temp_dir().join(format!("oread-plan-{}", std::process::id()));
+        let shown = path.display().to_string();
+        let with = |bytes: &[u8], framing: &str| {
+            fs::write(&path, bytes).unwrap();
+            plan(&["--framing", framing, "--message-file", &shown])
+        };
+        let content = |bytes: &[u8], framing| match with(bytes, framing).unwrap().content {
+            Content::Given(bytes) => bytes.to_vec(),
+            Content::Made(_) => panic!("made up"),
+        };
+        assert_eq!(content(b"PING\n", "lines"), b"PING");
+        assert_eq!(content(b"PING\r\n", "lines"), b"PING\r");
+        assert_eq!(content(b"PING", "lines"), b"PING");
+        assert_eq!(content(b"PING\n", "raw"), b"PING\n");
+        for (bytes, words) in [
+            (b"PING\n\n".as_slice(), "has more than one line"),
+            (b"PING\nPONG", "--framing raw"),
+            (b"\n", "1 byte at least"),
+        ] {
+            let said = with(bytes, "lines").unwrap_err().to_string();
+            assert!(said.contains(words) && said.contains(&shown), "{said}");
+        }
+        fs::remove_file(&path).unwrap();
+        let said = plan(&["--framing", "lines", "--message", "a\nb"]).unwrap_err();
+        assert!(
+            said.to_string()
+                .contains("--message has more than one line"),
+            "{said}"
+        );
+    }
 }

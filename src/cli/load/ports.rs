@@ -14,6 +14,8 @@ use super::target::{Resolved, Transport};
 const KEPT: f64 = 60.0;
 /// How long where the system may use it again (`tcp_tw_reuse`).
 const KEPT_FOR_REUSE: f64 = 1.0;
+/// Ports in the widest range that is advised, 1024 to 65535.
+const WIDE: u64 = 64_512;
 /// Connections that no thread of any machine replaces in a second, whatever rate is asked for.
 const MOST_A_SECOND: u64 = 50_000;
 
@@ -70,27 +72,37 @@ pub(super) fn checks(
         let all = wish.targets.iter().zip(needed).zip(sources);
         let scarcest = all
             .filter(|((target, _), _)| target.transport == transport)
-            .map(|((_, &needed), sources)| (needed, sources.len().max(1) as u64 * ports))
+            .map(|((_, &needed), sources)| (needed, sources.len().max(1) as u64))
             // By what is left.
-            .min_by_key(|&(needed, here)| i128::from(here) - i128::from(needed));
-        if let Some((needed, here)) = scarcest {
-            checks.push(check(name, needed, here, ports));
+            .min_by_key(|&(needed, sources)| i128::from(sources * ports) - i128::from(needed));
+        if let Some((needed, sources)) = scarcest {
+            checks.push(check(name, needed, sources, ports));
         }
     }
     checks
 }
 
-fn check(name: &'static str, needed: u64, here: u64, ports: u64) -> Check {
-    let addresses = needed.div_ceil(ports.max(1));
+fn check(name: &'static str, needed: u64, sources: u64, ports: u64) -> Check {
+    let addresses = |ports: u64| needed.div_ceil(ports.max(1));
+    let more = format!(
+        "give {} addresses of this machine with --source",
+        addresses(ports)
+    );
+    let widen = "`sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`";
+    let mut mends = vec![more];
+    if ports < WIDE {
+        mends.push(if needed <= sources * WIDE {
+            format!("widen the range with {widen}")
+        } else {
+            format!("give {}, and widen the range with {widen}", addresses(WIDE))
+        });
+    }
     Check {
         name,
         needed,
-        here: Some(here),
+        here: Some(sources * ports),
         bytes: false,
-        mend: format!(
-            "give {addresses} addresses of this machine with --source, or widen the range with \
-             `sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`"
-        ),
+        mends,
     }
 }
 
@@ -152,7 +164,7 @@ mod tests {
                 ("local ports for UDP", 300, Some(200), false)
             ]
         );
-        assert!(found[1].mend.contains("give 2 addresses"));
+        assert!(found[1].mend().contains("give 2 addresses"));
     }
 
     #[test]

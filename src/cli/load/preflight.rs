@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::machine::Machine;
+use super::machine::{Machine, is_own};
 use super::plan::{Load, Traffic, Turnover, Volume};
 use super::ports;
 use super::sources::{SourceRange, sources};
@@ -74,8 +74,8 @@ pub(crate) struct Check {
     pub(crate) here: Option<u64>,
     /// Whether the numbers are bytes.
     pub(crate) bytes: bool,
-    /// The command that mends it, for when there's too little.
-    pub(crate) mend: String,
+    /// What mends it, for when there's too little; the best first, each enough by itself.
+    pub(crate) mends: Vec<String>,
 }
 
 impl Check {
@@ -93,6 +93,11 @@ impl Check {
         }
     }
 
+    /// What mends it, on one line.
+    pub(crate) fn mend(&self) -> String {
+        self.mends.join("; or ")
+    }
+
     /// The line for a shortfall.
     pub(crate) fn shortfall(&self) -> Option<String> {
         let here = self.here.filter(|_| !self.is_met())?;
@@ -101,7 +106,7 @@ impl Check {
             self.name,
             self.show(self.needed),
             self.show(here),
-            self.mend
+            self.mend()
         ))
     }
 }
@@ -182,7 +187,7 @@ pub(crate) fn examine(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, F
         needed: ends,
         here: machine.files_left,
         bytes: false,
-        mend: format!("`sysctl -w fs.file-max={}`", round_up(ends * 2)),
+        mends: vec![format!("`sysctl -w fs.file-max={}`", round_up(ends * 2))],
     });
     checks.extend(ports::checks(wish, &needed, &sources, ports));
     if tcp && wish.own_server {
@@ -193,60 +198,68 @@ pub(crate) fn examine(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, F
         needed: connections,
         here: machine.conntrack_left,
         bytes: false,
-        mend: format!(
+        mends: vec![format!(
             "`sysctl -w net.netfilter.nf_conntrack_max={}`",
             round_up(connections * 2)
-        ),
+        )],
     });
     checks.push(Check {
         name: "epoll watches",
         needed: ends,
         here: machine.watches,
         bytes: false,
-        mend: format!(
+        mends: vec![format!(
             "`sysctl -w fs.epoll.max_user_watches={}`",
             round_up(ends * 2)
-        ),
+        )],
     });
     if tcp {
         checks.push(tcp_buffers(wish, machine, ends));
     }
     checks.push(Check {
-        name: "memory",
+        name: "memory besides TCP buffers",
         needed: ends * (KERNEL_BYTES_AN_END + OUR_BYTES_AN_END)
             + connections * u64::from(wish.depth - 1) * OUR_BYTES_A_MESSAGE,
         here: machine.memory,
         bytes: true,
-        mend: "take fewer connections, or a machine with more memory".to_owned(),
+        mends: vec!["take fewer connections, or a machine with more memory".to_owned()],
     });
     Ok(Preflight { checks, sources })
 }
 
 /// How many ends of connections are on this machine: both, for a target on it.
 fn ends(wish: &Wish<'_>, connections: u64) -> u64 {
-    let here = |target: &Resolved| target.address.ip().to_canonical().is_loopback();
-    let local = wish.targets.iter().filter(|target| here(target)).count() as u64;
+    let local = wish.targets.iter().filter(|t| is_own(t.address)).count() as u64;
     connections + connections * local / wish.targets.len().max(1) as u64
 }
 
 fn descriptors(wish: &Wish<'_>, machine: &Machine, connections: u64) -> Check {
-    let ends = if wish.own_server { 2 } else { 1 };
     // The server of its own is one more thread. That has its listener, the others have their timers.
-    let threads = wish.threads.saturating_add(u32::from(wish.own_server));
     let replacing = match wish.turnover {
-        Some(_) if wish.own_server => connections.min(u64::from(wish.threads.get()) * REPLACING),
-        _ => 0,
+        Some(_) => connections.min(u64::from(wish.threads.get()) * REPLACING),
+        None => 0,
     };
-    let needed = connections * ends + replacing + reserve(threads, 1);
+    let with_server = connections * 2 + replacing + reserve(wish.threads.saturating_add(1), 1);
+    let alone = connections + reserve(wish.threads, 1);
+    let needed = if wish.own_server { with_server } else { alone };
+    let mut mends = vec![format!(
+        "`ulimit -Hn {0} && ulimit -n {0}` as root before it",
+        round_up(needed)
+    )];
+    if wish.own_server && machine.descriptors.is_some_and(|here| alone <= here) {
+        let apart = format!(
+            "its own server doubles the need: start `oread serve` in another terminal and give its address as \
+             TARGET, which needs {}",
+            Count(alone)
+        );
+        mends.insert(0, apart);
+    }
     Check {
         name: "file descriptors",
         needed,
         here: machine.descriptors,
         bytes: false,
-        mend: format!(
-            "`ulimit -Hn {0} && ulimit -n {0}` as root before it",
-            round_up(needed)
-        ),
+        mends,
     }
 }
 
@@ -257,7 +270,7 @@ fn backlog(machine: &Machine) -> Check {
         needed: 1024,
         here: machine.somaxconn,
         bytes: false,
-        mend: "`sysctl -w net.core.somaxconn=4096`".to_owned(),
+        mends: vec!["`sysctl -w net.core.somaxconn=4096`".to_owned()],
     }
 }
 
@@ -274,12 +287,12 @@ fn tcp_buffers(wish: &Wish<'_>, machine: &Machine, ends: u64) -> Check {
         needed,
         here: machine.tcp_buffers,
         bytes: true,
-        mend: format!(
+        mends: vec![format!(
             "`sysctl -w net.ipv4.tcp_mem=\"{} {} {}\"`, or fewer and smaller messages",
             round_up(pages),
             round_up(pages * 3 / 2),
             round_up(pages * 2)
-        ),
+        )],
     }
 }
 
@@ -337,9 +350,53 @@ mod tests {
         let lines = found(10_000, "127.0.0.1:9", true, &machine());
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].starts_with("file descriptors: 20,0"), "{lines:?}");
+        // The server apart is what one can do without being root: it comes first.
         assert!(
-            lines[0].contains("20,000 here; `ulimit -Hn 21000"),
+            lines[0].contains("20,000 here; its own server doubles the need: start `oread serve`"),
             "{lines:?}"
+        );
+        assert!(
+            lines[0].contains("TARGET, which needs 10,021; or `ulimit -Hn 21000"),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn a_server_apart_is_advised_only_where_it_is_enough() {
+        for (connections, own_server) in [(20_000, true), (20_000, false)] {
+            let lines = found(connections, "127.0.0.1:9", own_server, &machine());
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert!(lines[0].contains("20,000 here; `ulimit -Hn "), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_wider_range_of_ports_is_advised_for_what_it_is_enough_for() {
+        let machine = |ports| Machine {
+            ports: Some(ports),
+            ..Machine::default()
+        };
+        let advice = |connections, ports| {
+            let lines = found(connections, "198.51.100.1:9", false, &machine(ports));
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            lines.into_iter().next().unwrap_or_default()
+        };
+        let usual = 32_768..=60_999;
+        let wide = "`sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`";
+        let few = advice(60_000, usual.clone());
+        let end = format!(
+            "here; give 3 addresses of this machine with --source; or widen the range with {wide}"
+        );
+        assert!(few.ends_with(&end), "{few}");
+        let many = advice(100_000, usual);
+        let end = format!(
+            "here; give 4 addresses of this machine with --source; or give 2, and widen the range with {wide}"
+        );
+        assert!(many.ends_with(&end), "{many}");
+        let widened = advice(100_000, 1024..=65_535);
+        assert!(
+            widened.ends_with("64,512 here; give 2 addresses of this machine with --source"),
+            "{widened}"
         );
     }
 
@@ -349,7 +406,7 @@ mod tests {
             descriptors: None,
             ..machine()
         };
-        let lines = found(30_000, "192.0.2.1:9", false, &large);
+        let lines = found(30_000, "198.51.100.1:9", false, &large);
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(
             lines[0].contains("30,000 needed, 28,232 here; give 2 addresses"),

@@ -294,7 +294,6 @@ mod tests {
             ("rate>999", true),
             ("rate>1k", false),
             ("connections>=100", true),
-            ("lost<1%", false),
             ("connect.p50<1s", false),
         ] {
             let (_, json, _, code) = all(&outcome(&format!("--slo {gate}")));
@@ -342,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_figure_that_is_not_known_says_why() {
-        let (text, ..) = all(&outcome("--slo p99.99<1s --slo lost<1%"));
+        let (text, ..) = all(&outcome("--slo p99.99<1s --slo lost<1% udp://127.0.0.1:1"));
         assert!(
             text.contains("not known: too few samples: 10,000, it takes 100,000"),
             "{text}"
@@ -416,23 +415,6 @@ mod tests {
             }
             // Whoever's doing it was, how late messages were sent is told.
             assert!(text.contains("sent late by 500ms at p99"), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_gate_is_refused_with_a_reason() {
-        use crate::cli::load::gate::Gate;
-        for (text, reason) in [
-            ("p99", "no < or >"),
-            ("p101<5ms", "not known"),
-            ("p99<5", "not a duration"),
-            ("speed>1", "not known"),
-            ("errors<101%", "from 0% to 100%"),
-            ("lost<5", "lost is a share"),
-            ("rate>x", "not a count"),
-        ] {
-            let error = text.parse::<Gate>().unwrap_err();
-            assert!(error.contains(reason), "{text}: {error}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A connection is a source and a target, each an address and a port: with the target given, an address has as many
 //! connections as the system has ports to give, 28,232 by default. More take more addresses.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -34,13 +34,47 @@ impl FromStr for SourceRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<SourceRange, String> {
+        let zoned = text.split_once('%').map(|(address, _)| address.parse());
+        if let Some(Ok(address)) = zoned {
+            return Err(needs_scope(address));
+        }
         let network = match text.parse::<IpAddr>() {
             Ok(address) => IpNet::from(address),
             Err(_) => text.parse().map_err(|_| {
                 "not an address or a network; write one as in 127.0.0.2 or 10.0.0.0/24".to_owned()
             })?,
         };
-        Ok(SourceRange(network))
+        match network.addr() {
+            IpAddr::V6(address) if address.is_unicast_link_local() => Err(needs_scope(address)),
+            _ => check_network(network).map(|()| SourceRange(network)),
+        }
+    }
+}
+
+fn needs_scope(address: Ipv6Addr) -> String {
+    format!(
+        "{address} means something only with a scope, as in fe80::1%eth0, and --source takes none; \
+         give another address of this machine"
+    )
+}
+
+/// Refuses an address with a network's length behind it, which may be meant as either, and what no machine has.
+fn check_network(network: IpNet) -> Result<(), String> {
+    let address = network.addr();
+    if network != network.trunc() {
+        return Err(format!(
+            "{network} is an address in a network; write {} for the network, or {address} for the address",
+            network.trunc()
+        ));
+    }
+    match address {
+        IpAddr::V4(first) if first.octets()[0] == 0 && network != IpNet::from(address) => {
+            Err(format!(
+                "{network} begins with addresses of 0.0.0.0/8, which no machine has; write a network of this machine's, \
+                 as in 10.0.0.0/24"
+            ))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -196,7 +230,7 @@ mod tests {
             "10.0.0.0/29",
             "10.0.0.2/31",
             "10.0.0.2",
-            "fe80::/125",
+            "2001:db8::/125",
             "::1",
         ] {
             let range: SourceRange = text.parse().unwrap();
@@ -204,7 +238,7 @@ mod tests {
             let around: IpNet = if range.0.addr().is_ipv4() {
                 "10.0.0.0/28"
             } else {
-                "fe80::/124"
+                "2001:db8::/124"
             }
             .parse()
             .unwrap();
@@ -236,8 +270,37 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in ["", "10.0.0.0/33", "host", "1.2.3.4:5"] {
-            assert!(text.parse::<SourceRange>().is_err(), "{text}");
+        for text in ["", "10.0.0.0/33", "host", "1.2.3.4:5", "127.0.0.1%lo"] {
+            let refused = text.parse::<SourceRange>().unwrap_err();
+            assert!(
+                refused.contains("not an address or a network"),
+                "{text}: {refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_that_needs_a_scope_is_refused_as_that() {
+        for text in ["fe80::1", "fe80::/64", "fe80::1%eth0"] {
+            let refused = text.parse::<SourceRange>().unwrap_err();
+            assert!(refused.contains("only with a scope"), "{text}: {refused}");
+        }
+        assert!("2001:db8::1".parse::<SourceRange>().is_ok());
+    }
+
+    #[test]
+    fn a_network_is_taken_only_as_the_network_it_is() {
+        for (text, words) in [
+            ("10.0.0.0/4", "write 0.0.0.0/4 for the network, or 10.0.0.0"),
+            ("10.0.0.5/24", "write 10.0.0.0/24"),
+            ("2001:db8::1/64", "write 2001:db8::/64"),
+            ("0.0.0.0/4", "0.0.0.0/8, which no machine has"),
+        ] {
+            let refused = text.parse::<SourceRange>().unwrap_err();
+            assert!(refused.contains(words), "{text}: {refused}");
+        }
+        for text in ["10.0.0.0/24", "10.0.0.5/32", "10.0.0.5", "::/0"] {
+            assert!(text.parse::<SourceRange>().is_ok(), "{text}");
         }
     }
 }

@@ -79,7 +79,7 @@ impl FromStr for Target {
                 ));
             }
         };
-        let address: HostPort = address.trim_end_matches('/').parse()?;
+        let address: HostPort = HostPort::remote(address.trim_end_matches('/'))?;
         if address.port() == 0 {
             return Err("nothing listens on port 0; write the port that the server printed".into());
         }
@@ -114,6 +114,7 @@ mod tests {
             ("http://localhost:80", "scheme \"http\" is not known"),
             ("localhost:0", "port 0"),
             ("localhost", "port"),
+            ("localhost:65536", "from 1 to 65535"),
         ] {
             let error = text.parse::<Target>().unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");

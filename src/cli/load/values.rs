@@ -10,7 +10,7 @@ use crate::cli::units::{count, size_under_4gib};
 /// memory whole, once for each that is checked.
 pub(crate) const MAX_MESSAGE: u32 = 1 << 20;
 
-/// A rate: a count, with or without `/s` behind it: `500`, `10k`, `50k/s`.
+/// A rate: a count, with or without `/s` behind it: `500`, `10k`, `50k/s`. A fraction of one a second is none.
 ///
 /// # Errors
 /// As [`count`].
@@ -72,6 +72,11 @@ mod tests {
         assert_eq!(per_second("50k/s").unwrap().get(), 50_000);
         assert_eq!(per_second("7").unwrap().get(), 7);
         assert!(per_second("0/s").is_err() && per_second("/s").is_err());
+        for text in ["0.5", "1.5/s"] {
+            let refused = per_second(text).unwrap_err();
+            assert!(refused.contains("whole number"), "{text}: {refused}");
+        }
+        assert_eq!(per_second("1.5k/s").unwrap().get(), 1_500);
     }
 
     #[test]
