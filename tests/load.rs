@@ -88,7 +88,11 @@ impl Report {
 
     fn assert_balanced(&self) {
         let c = |name| self.connections(name);
-        assert!(!self.log.contains("bug"), "{}", self.log);
+        assert!(
+            !self.log.replace("debug", "").contains("bug"),
+            "{}",
+            self.log
+        );
         let ends = c("established") + c("refused") + c("timed_out") + c("failed") + c("dialing");
         assert_eq!(c("dialed"), ends, "{}", self.value);
         let ends = c("lost") + c("closed") + c("open");
@@ -560,6 +564,28 @@ fn a_flipped_bit_is_a_corrupt_answer_and_exit_5() {
         let report = Report::of(&[&flipping(at), "-c", "3", "-d", "300ms"]);
         assert_eq!(report.exit_code(), 5, "{}", report.value);
         assert_eq!(report.messages("corrupt"), 3);
+        let warning = report
+            .log
+            .lines()
+            .find(|line| line.contains("wrong answer"));
+        let warning = warning.unwrap_or_else(|| panic!("{}", report.log));
+        assert!(warning.contains(" warn "), "{warning}");
+        assert!(warning.contains(" to message 4: "), "{warning}");
+        assert!(
+            warning.contains(&format!("from byte {at} on ")),
+            "{warning}"
+        );
+        let quoted: Vec<&str> = warning.split('"').collect();
+        let [_, came, _, expected, _] = quoted[..] else {
+            panic!("{warning}");
+        };
+        let bytes = |text: &str| text.replace("\\\\", "\\").into_bytes();
+        let (came, expected) = (bytes(came), bytes(expected));
+        assert_eq!(
+            (came[0], &came[1..]),
+            (expected[0] ^ 1, &expected[1..]),
+            "{warning}"
+        );
         assert_eq!(
             report.errors(),
             BTreeMap::from([("corrupt answer".to_owned(), 3)])
@@ -590,6 +616,39 @@ fn a_flipped_bit_is_a_corrupt_answer_and_exit_5() {
 }
 
 #[test]
+fn connections_and_messages_are_logged_where_they_are_asked_for() {
+    let of = |arguments: &[&str]| {
+        let report = Report::of(&[&["-c", "2", "-n", "6", "-t", "2"], arguments].concat());
+        report.assert_all_is_well();
+        report.log
+    };
+    // The server of its own is in the same process, and logs as well: it knows no flows.
+    let count = |log: &str, what: &str| {
+        let lines = log.lines();
+        lines
+            .filter(|line| line.contains(" flow ") && line.contains(what))
+            .count()
+    };
+    let log = of(&[]);
+    assert_eq!(count(&log, ""), 0, "{log}");
+    let connections = [
+        "dialed",
+        "established after",
+        "confirmed by",
+        "closed at the end",
+    ];
+    for (verbosity, messages) in [("-v", 0), ("-vv", 8)] {
+        let log = of(&[verbosity]);
+        for what in connections {
+            assert_eq!(count(&log, what), 2, "{what} in:\n{log}");
+        }
+        for what in [": sent: ", ": received: "] {
+            assert_eq!(count(&log, what), messages, "{what} in:\n{log}");
+        }
+    }
+}
+
+#[test]
 fn answers_that_nobody_asked_for_are_corrupt() {
     let address = tcp(|stream, _| {
         each_message(stream, |stream, _, bytes| {
@@ -598,6 +657,8 @@ fn answers_that_nobody_asked_for_are_corrupt() {
     });
     let report = Report::of(&[&address, "-c", "1", "-d", "200ms"]);
     assert_eq!(report.exit_code(), 5, "{}", report.value);
+    let warning = "an answer that nobody asked for: ";
+    assert!(report.log.contains(warning), "{}", report.log);
 }
 
 /// A UDP server that does to each datagram what its number says; see `udp`.
@@ -708,6 +769,8 @@ fn datagrams_that_are_dropped_doubled_swapped_and_flipped_are_told_by_their_numb
     assert_eq!(udp("late"), 0);
     assert_eq!(report.exit_code(), 5);
     assert_eq!(report.error("corrupt answer"), did.flipped);
+    let warning = "a wrong datagram of 64 bytes: from byte 63 on ";
+    assert!(report.log.contains(warning), "{}", report.log);
     assert_eq!(report.error("message timeout"), udp("lost"));
     assert_eq!(report.messages("echoed"), udp("received"));
 }

@@ -25,6 +25,7 @@ mod label;
 mod lead;
 mod line;
 mod live;
+mod logs;
 mod machine;
 mod names;
 mod outcome;

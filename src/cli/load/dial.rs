@@ -9,6 +9,7 @@ use oread::{ConnectOptions, Context};
 
 use super::flow::{Cause, Flow, Socket};
 use super::generator::{Generator, alarm};
+use super::logs::took;
 use super::names;
 use super::pace::Schedule;
 use super::plan::{Load, Turnover};
@@ -95,6 +96,12 @@ impl Dialer {
             waiting: false,
             more: false,
         }
+    }
+
+    /// Where a flow of this number leads.
+    pub(super) fn target(&self, number: u32) -> Option<Resolved> {
+        let place = (number as usize).checked_rem(self.endpoints.len())?;
+        self.endpoints.get(place).map(|endpoint| endpoint.resolved)
     }
 
     /// The timer for the next dial has fired.
@@ -222,6 +229,7 @@ impl Generator {
         ledger.redialed += u64::from(cause != Cause::Asked);
         // Flows' numbers go round after 2^32 dials; none of that age is open any more.
         let flow = Flow::new(ordinal as u32, cause, now);
+        self.dialer.log(flow.number, format_args!("dialed"));
         let index = self.flows.insert(flow);
         self.dialer.under_way += 1;
         let source = endpoint.source(ordinal / count);
@@ -241,11 +249,17 @@ impl Generator {
     }
 
     /// A dial has come to a connection, or a socket; how long it took.
-    pub(super) fn dial_succeeded(&mut self, dialed: u64, now: u64) {
+    pub(super) fn dial_succeeded(&mut self, number: u32, dialed: u64, now: u64) {
+        let time = until(dialed, now);
+        if log::log_enabled!(log::Level::Debug) {
+            let took = took(time);
+            self.dialer
+                .log(number, format_args!("established after {took}"));
+        }
         self.dialer.under_way -= 1;
         self.dialer.backoff = BACKOFF;
         self.record.tally.connections.established += 1;
-        record(&mut self.record.tally.latency.connect, until(dialed, now));
+        record(&mut self.record.tally.latency.connect, time);
     }
 
     /// A dial has come to nothing.
@@ -275,6 +289,8 @@ impl Generator {
                 names::of_error(error)
             }
         };
+        self.dialer
+            .log(flow.number, format_args!("not established: {name}"));
         self.record.tally.error(&name);
         self.dialer.replaced(flow.cause);
         if self.plan.turnover != Turnover::Keep && !self.is_finishing() {

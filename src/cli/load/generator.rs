@@ -9,7 +9,8 @@
 //! | `load/stream`, `load/datagrams` | messages over TCP and over UDP |
 //! | `load/flow`, `load/window` | what is kept of a connection |
 //! | `load/payload`, `load/label` | what messages and datagrams consist of |
-//! | `load/pace`, `load/record` | when they are due, and what is counted |
+//! | `load/pace`, `load/since`, `load/record`, `load/quick` | when they are due, the run's time, and what is counted |
+//! | `load/names`, `load/logs` | what errors are called, and what is logged |
 //!
 //! The time is read once a callback, and every message is counted by when it was *due*: what lies before the measured time
 //! is not in its figures, whenever its answer comes.
@@ -27,6 +28,7 @@ use super::datagrams::Sockets;
 use super::dial::{Dialer, Endpoint};
 use super::flow::Flow;
 use super::line::Line;
+use super::logs::Warnings;
 use super::names;
 use super::payload::Payload;
 use super::phases::Run;
@@ -91,6 +93,7 @@ pub(super) struct Generator {
     pub(super) ages: Ages,
     pub(super) flowing: Flowing,
     pub(super) sockets: Sockets,
+    pub(super) warnings: Warnings,
 }
 
 /// A reactor with a generator's messages.
@@ -161,6 +164,7 @@ impl Generator {
             ages: Ages::default(),
             flowing: Flowing::new(&plan),
             sockets: Sockets::new(&plan),
+            warnings: Warnings::default(),
             run: Run::new(begun),
             record,
             plan,

@@ -297,6 +297,8 @@ impl Generator {
                 Stage::Dialing => ledger.dialing += 1,
                 Stage::Closing | Stage::Lost => {}
                 Stage::Confirming | Stage::Live | Stage::Retiring => {
+                    self.dialer
+                        .log(flow.number, format_args!("closed at the end"));
                     ledger.open += 1;
                     ledger.silent += u64::from(flow.stage == Stage::Confirming);
                     if matches!(flow.socket, Socket::Datagrams(_)) {

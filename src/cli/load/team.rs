@@ -66,7 +66,10 @@ impl Team {
             _interrupt: interrupt,
         };
         let shared = Arc::new(plan.clone());
-        let payload = Payload::new(&plan.content, plan.framing, plan.verify);
+        let mut payload = Payload::new(&plan.content, plan.framing, plan.verify);
+        if log::log_enabled!(log::Level::Trace) {
+            payload = payload.told();
+        }
         for (index, (reactor, line)) in reactors.into_iter().zip(&team.lines).enumerate() {
             let setup = Setup {
                 plan: Arc::clone(&shared),
