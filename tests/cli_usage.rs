@@ -120,6 +120,30 @@ fn values_of_no_sense_are_refused_with_an_example() {
 }
 
 #[test]
+fn a_load_that_can_t_be_meant_is_refused() {
+    refused(&[
+        ("load -R 0.5", "must be a whole number"),
+        ("load -r 1.5/s", "must be a whole number"),
+        ("load --churn 0.4", "must be a whole number"),
+        ("load -c 1.7", "must be a whole number"),
+        ("load -n 10,000", "a count has no commas; write 10000"),
+        ("load 127.0.0.1:0", "nothing listens on port 0"),
+        ("load 127.0.0.1:x", "from 1 to 65535"),
+        ("connect 127.0.0.1:x", "from 1 to 65535"),
+        ("load --source fe80::1", "only with a scope"),
+        ("doctor --source 10.0.0.0/4", "write 0.0.0.0/4"),
+        ("load --slo lost<1%", "no target begins with udp://"),
+        ("load --slo p100<1s", "write max"),
+        ("load --hdr -", "--hdr takes a file"),
+        ("load --json same --hdr same", "the same file, same"),
+        (
+            "load --message hi udp://127.0.0.1:9",
+            "--message and --message-file are for streams",
+        ),
+    ]);
+}
+
+#[test]
 fn udp_that_other_machines_reach_needs_the_flag() {
     refused(&[
         ("serve 0.0.0.0:0", "--allow-public-udp"),
@@ -170,6 +194,9 @@ fn help_and_version_go_to_stdout() {
         (&["--version"], concat!("oread ", env!("CARGO_PKG_VERSION"))),
         (&["serve", "--help"], "[default: 127.0.0.1:9999]"),
         (&["help"], "serve"),
+        (&["load", "--help"], "143 ended by SIGTERM"),
+        (&["load", "-h"], "leave out the line a second"),
+        (&["doctor", "-h"], "Log errors only"),
         (&["help", "connect"], "[default: 10s]"),
         (&["connect", "-h"], "[default: 10s]"),
     ] {

@@ -226,7 +226,7 @@ mod program {
     fn every_field_of_the_json_report_is_described() {
         let page = read("docs/LOAD.md");
         let reference = page.split("## The JSON report").nth(1).unwrap();
-        let run = ["load", "-n", "10", "-c", "2", "-q", "--slo", "p99<1h"];
+        let run = ["load", "-n", "10", "-c", "2", "-q", "--slo", "max<1h"];
         let output = oread(&[&run[..], &["--json", "-"]].concat());
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let mut named = Vec::new();

@@ -14,9 +14,9 @@ use crate::cli::units::{count, duration, duration_or_zero, large_count};
 
 const LOAD_NOTES: &str = "\
 Exit codes: 0 all is well, 1 something failed while it ran, 2 it was asked for in a wrong way,
-3 a gate of --slo is not met, 4 fewer connections than asked for, some lost on the way, or the
-preflight says beforehand that so many can't be reached, 5 an answer was not what was sent, 130
-interrupted, 143 ended by SIGTERM. Where several apply, the first of 130 and 143, 2, 1, 5, 4, 3.";
+3 a gate of --slo is not met, 4 fewer connections or messages than asked for, connections lost on
+the way, or the preflight says that so many can't be reached, 5 an answer was not what was sent,
+130 interrupted, 143 ended by SIGTERM. Where several apply, the first of 130 and 143, 2, 1, 5, 4, 3.";
 
 /// Load a server with connections and messages, and report
 #[derive(Debug, clap::Args)]
