@@ -1136,6 +1136,20 @@ fn what_can_be_written_of_a_report_is_whatever_else_can_t() {
     assert!(words.starts_with("interrupted"), "{words}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_message_file_without_an_end_is_not_read_to_it() {
+    for (file, words) in [("/dev/zero", "is too long"), ("/dev/null", "is empty")] {
+        let output = oread("load")
+            .args(["--message-file", file])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.contains(words), "{errors}");
+    }
+}
+
 #[test]
 fn a_load_that_can_t_be_had_is_not_begun_and_programs_are_told_why() {
     let (json, hdr) = (Scratch::new("none.json"), Scratch::new("none.hlog"));
