@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # examples/resp.rs beside the real redis-server: requests a second, and what each costs the server.
 #
-#   benches/resp.sh [ROUNDS]          rates and processor time; the 15 rounds of the default take two minutes
+#   benches/resp.sh [ROUNDS]          rates and processor time; the 15 rounds of the default take two minutes of a machine that
+#                                     does nothing else, after a release build that may take longer
 #   benches/resp.sh instructions      user-space instructions a request
 #
 # Rates: both servers run on core 0, and redis-benchmark on core 1, one run after the other. The servers alternate within a
 # round, and who goes first alternates from round to round, so that what else the machine does hits both. Each figure
 # is the median of the rounds; "ratio" is the median of the rounds' own ratios, ours to theirs. The rate is that of the
 # slower side, which may be the client; the processor time is the server's alone, in user and kernel space together.
+# A ratio above 1 is ours ahead in the rates, and behind in the processor time. -P 16 has redis-benchmark send 16 requests
+# before it reads an answer. The example asks the poll for 20 us before it sleeps (`Limits::spin`), which Redis does not:
+# that is part of its lead in the rates, and of its processor time.
 #
 # Instructions: callgrind's count for a run of 3N requests less that for N, divided by 2N. They don't move with what
 # else the machine does.

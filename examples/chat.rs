@@ -166,23 +166,21 @@ impl Handler for Room {
 
     /// Looks at everybody, once in an idle time: so whoever is asked at one look has as long until the next.
     fn on_timer(&mut self, context: &mut Context, _: u64) {
-        let (now, ids): (_, Vec<_>) = (context.now(), context.connections().collect());
-        for id in ids {
+        let now = context.now();
+        context.for_each(|caller| {
             // One who was dismissed may still be there, until all output is out.
-            if let Some(mut caller) = context.connection(id).filter(Caller::is_open) {
-                let member = caller.session_mut();
-                if now - member.heard < self.idle {
-                    continue;
-                } else if member.nick.is_none() {
-                    self.dismiss(&mut caller, "no nick in time");
-                } else if member.asked {
-                    self.dismiss(&mut caller, "silent for too long");
-                } else {
-                    member.asked = true;
-                    writeln!(caller, "* ping: still there? Any line will do");
-                }
+            if !caller.is_open() || now - caller.session().heard < self.idle {
+                return;
             }
-        }
+            if caller.session().nick.is_none() {
+                self.dismiss(caller, "no nick in time");
+            } else if caller.session().asked {
+                self.dismiss(caller, "silent for too long");
+            } else {
+                caller.session_mut().asked = true;
+                writeln!(caller, "* ping: still there? Any line will do");
+            }
+        });
         context.timer(self.idle, 0);
     }
 

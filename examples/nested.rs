@@ -22,7 +22,7 @@ use std::time::Duration;
 use oread::mio::{Interest, unix::pipe};
 use oread::{
     Accepted, Connection, ConnectionId, Context, Ended, Handle, Handler, Limits, ListenOptions,
-    Pressure, Reactor, Readiness, SendError, SourceId,
+    Pressure, Reactor, Readiness, SourceId,
 };
 
 /// How long everybody has to leave when standard input has ended.
@@ -44,8 +44,7 @@ impl Handler for Server {
     }
 
     fn on_open(&mut self, connection: &mut Connection<'_, ()>) {
-        let key = connection.id().to_bits();
-        connection.context().timer(Duration::from_millis(50), key);
+        connection.timer(Duration::from_millis(50)); // its key is the connection's id
     }
 
     fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
@@ -79,21 +78,22 @@ impl Handler for Server {
             }
         }
         if let Err(error) = context.reregister(pipe, id, Interest::READABLE) {
-            eprintln!("nested: standard input is not heard any more: {error}");
+            // Not `eprintln!`, which panics when nobody reads it.
+            let _ = writeln!(
+                io::stderr(),
+                "nested: standard input is not heard any more: {error}"
+            );
         }
     }
 }
 
 fn tell_everybody(context: &mut Context<()>, words: &[u8]) {
-    let everybody: Vec<ConnectionId> = context.connections().collect();
-    for id in everybody {
+    context.for_each(|connection| {
         // Whoever doesn't read misses it. Written all the same, it would be kept, up to `Limits::max_output`.
-        if let Some(mut connection) = context.connection(id)
-            && connection.pressure() == Pressure::Low
-        {
+        if connection.pressure() == Pressure::Low {
             connection.write(words);
         }
-    }
+    });
 }
 
 /// Posts standard input to the reactor, from a thread. The handle wakes the reactor, and the reactor's descriptor wakes the
@@ -101,15 +101,14 @@ fn tell_everybody(context: &mut Context<()>, words: &[u8]) {
 fn post_input(handle: &Handle<Vec<u8>>) {
     let mut buffer = [0; 4096];
     loop {
-        let mut words = match io::stdin().read(&mut buffer) {
+        let words = match io::stdin().read(&mut buffer) {
             Ok(count @ 1..) => buffer[..count].to_vec(),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Ok(0) | Err(_) => return handle.drain(DRAIN),
         };
-        // A full mailbox gives the message back, to be tried again. When the reactor has ended, so does the program.
-        while let Err(SendError::Full(back)) = handle.send(words) {
-            words = back;
-            thread::sleep(Duration::from_millis(1));
+        // Here a thread may wait for room in the mailbox. When the reactor has ended, so does the program.
+        if handle.send_wait(words).is_err() {
+            return;
         }
     }
 }

@@ -97,7 +97,7 @@ impl Handler for Proxy {
         match client.context().connect(&self.upstream, side) {
             Ok(upstream) => client.session_mut().other = Some(upstream),
             // Most likely the client has taken the last descriptor.
-            Err((_, error)) => self.turn_away(client, &error),
+            Err(refused) => self.turn_away(client, &refused.error),
         }
     }
 

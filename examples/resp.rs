@@ -14,6 +14,8 @@
 //!   of a count is refused at 32 bytes, not at 64 KiB. All of SET's options are a syntax error.
 //! - An inline command is split at blanks: quotes mean nothing.
 //! - In an error that quotes the client, what isn't UTF-8 becomes U+FFFD, and a zero byte doesn't end the quote.
+//! - Replies that a client doesn't read stop its commands, and after 60 s in which it took no byte it's cut off. Redis keeps
+//!   them without a bound.
 //! - Clients over the limit wait until one has left; Redis tells them so, and closes.
 //! - The table of entries grows and shrinks in one go, while all clients wait. Redis moves it bit by bit.
 
@@ -22,7 +24,8 @@ use std::io::Write as _;
 use std::{io, mem, net::SocketAddr, time::Duration};
 
 use oread::{
-    Accepted, CloseReason, Connection, Context, Handler, Limits, ListenOptions, Pressure, Reactor,
+    Accepted, CloseReason, Connection, Context, Handler, Keepalive, Limits, ListenOptions,
+    Pressure, Reactor,
 };
 
 /// The most arguments, as in Redis: nothing is reserved for them.
@@ -84,7 +87,7 @@ pub(crate) fn cut<'a>(
         let rest = &input[known.at..];
         let (length, start) = count(rest)?;
         if rest[0] != b'$' {
-            return nonsense(&format!("expected '$', got '{}'", char::from(rest[0])));
+            return nonsense(&format!("expected '$', got {}", quote(rest, 1)));
         }
         if !(0..=MAX_BULK).contains(&length) {
             return nonsense("invalid bulk length");
@@ -296,7 +299,10 @@ fn serve(listen: SocketAddr, limit: usize) -> io::Result<()> {
         spin: Duration::from_micros(20),
         ..Limits::default()
     })?;
-    let listener = reactor.context().listen(&ListenOptions::new(listen))?;
+    let mut options = ListenOptions::new(listen);
+    // A client that has vanished gives its place up, as in Redis.
+    options.keepalive = Some(Keepalive::default());
+    let listener = reactor.context().listen(&options)?;
     let address = reactor.context().listener_addr(listener).unwrap_or(listen);
     writeln!(io::stdout(), "listening on {address}")?;
     let mut database = Database {

@@ -135,8 +135,7 @@ impl Handler for TlsEcho {
     }
 
     fn on_open(&mut self, connection: &mut Connection<'_, Session>) {
-        let key = connection.id().to_bits();
-        connection.context().timer(HANDSHAKE, key);
+        connection.timer(HANDSHAKE);
     }
 
     /// An idle timeout would not do for a handshake: a byte now and then would put it off for ever.
@@ -217,7 +216,11 @@ fn serve(listen: SocketAddr, config: ServerConfig) -> io::Result<()> {
     let listener = context.listen(&options)?;
     let address = context.listener_addr(listener).unwrap_or(listen);
     writeln!(io::stdout(), "listening on {address}")?;
-    eprintln!("try: openssl s_client -quiet -no_ign_eof -connect {address}");
+    let hint = "try: openssl s_client -quiet -no_ign_eof -connect";
+    let _ = writeln!(
+        io::stderr(),
+        "{hint} {address} (a line that begins with Q ends it)"
+    );
     let mut echo = TlsEcho {
         config: Arc::new(config),
         plain: vec![0; 16 << 10].into(),

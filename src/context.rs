@@ -117,13 +117,34 @@ impl<S> Context<S> {
     }
 
     /// The ids of all connections that are open or connecting, in no order. Walking them costs as much as there ever
-    /// were at once.
+    /// were at once. To do something with each of them there's [`Context::for_each`].
     pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
         let present = self
             .slots
             .iter()
             .filter(|(_, slot)| slot.link.phase() != Phase::Closed);
         present.map(|(index, slot)| ConnectionId(slot.key(index as u32)))
+    }
+
+    /// Calls `visit` with each connection that is open or connecting, in no order: to tell all of them something. It costs as much
+    /// as there ever were at once. Those that `visit` dials are visited too, or not.
+    ///
+    /// ```
+    /// # fn tell(context: &mut oread::Context<()>) {
+    /// context.for_each(|connection| {
+    ///     if connection.pressure() == oread::Pressure::Low {
+    ///         connection.write(b"tick\n"); // who doesn't read misses some
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    pub fn for_each(&mut self, mut visit: impl FnMut(&mut Connection<'_, S>)) {
+        for index in 0..self.slots.capacity() {
+            let slot = self.slots.get(index);
+            if slot.is_some_and(|slot| slot.link.phase() != Phase::Closed) {
+                visit(&mut Connection::new(self, index as u32));
+            }
+        }
     }
 
     /// The time, read once a turn: cheap, and the same for all callbacks of a turn.
@@ -148,8 +169,28 @@ impl<S> Context<S> {
     /// much later as the turn takes. Any duration will do. O(1), like [`Context::cancel`]. A timer that is about one
     /// connection has that one's [`ConnectionId::to_bits`] for its key: the connection may be gone when it fires, and then
     /// the id finds nothing.
+    ///
+    /// `after` counts from [`Context::now`]. For something that comes again and again, [`Context::timer_at`] doesn't add up what each
+    /// turn was late. A drain waits for connections, not for timers; they fire until it's over.
     pub fn timer(&mut self, after: Duration, key: u64) -> TimerId {
         let due = self.clock.after(after);
+        self.timer_at(due, key)
+    }
+
+    /// As [`Context::timer`], at `due`; at once, in this turn or the next, when that is past.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use oread::Context;
+    /// # struct Clock { tick: Instant }
+    /// # impl Clock {
+    /// fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
+    ///     self.tick += Duration::from_secs(1); // and not `context.now()`: it would drift
+    ///     context.timer_at(self.tick, key);
+    /// }
+    /// # }
+    /// ```
+    pub fn timer_at(&mut self, due: Instant, key: u64) -> TimerId {
         self.timers
             .set(&self.clock, &mut self.generations, due, Alarm::Handler(key))
     }
@@ -223,7 +264,8 @@ impl<S> Context<S> {
     }
 
     /// Ends everything in good order, within `within`: listeners and UDP sockets are closed at the end of the turn, what has
-    /// arrived on each connection is answered, then our side of it is finished and the peer's end waited for. When nobody is
+    /// arrived on each connection is shown to the handler, and what that writes is sent (an answer that it owes from elsewhere
+    /// takes [`Connection::stay_open`]), then our side of it is finished and the peer's end waited for. When nobody is
     /// left, or at the deadline, `turn` and `run` return [`Ended::Drained`](crate::Ended::Drained), which says how many were
     /// cut. A second call changes nothing.
     pub fn drain(&mut self, within: Duration) {
@@ -234,7 +276,8 @@ impl<S> Context<S> {
     }
 
     /// Has `turn` and `run` return [`Ended::Stopped`](crate::Ended::Stopped), at the end of this turn or, between two turns, of
-    /// the next one, which doesn't wait. Connections stay as they are: the reactor may be run again, or dropped. That is
+    /// the next one, which doesn't wait. What was written goes out all the same. Connections stay as they are: the reactor may be
+    /// run again, or dropped. That is
     /// for a handler that has what it wanted; [`Context::drain`] ends everything in good order.
     pub fn stop(&mut self) {
         self.stopping = true;

@@ -1,4 +1,4 @@
-//! Why a connection ended.
+//! Why a connection ended, or was not begun.
 
 use std::fmt;
 use std::io;
@@ -145,6 +145,42 @@ impl fmt::Display for CloseReason {
             CloseReason::Cut => f.write_str("cut at the end of the drain"),
             CloseReason::Other(number) => write!(f, "the handler's reason {number}"),
         }
+    }
+}
+
+/// Why a connection could not be begun, with the session that it was to have. `?` makes an [`io::Error`] of it, and drops the
+/// session.
+pub struct ConnectError<S> {
+    /// The session, given back.
+    pub session: S,
+    /// What [`Context::connect`](crate::Context::connect) and [`Context::adopt`](crate::Context::adopt) name.
+    pub error: io::Error,
+}
+
+impl<S> From<ConnectError<S>> for io::Error {
+    fn from(refused: ConnectError<S>) -> io::Error {
+        refused.error
+    }
+}
+
+/// Without the session, which need not be one that can be shown.
+impl<S> fmt::Debug for ConnectError<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectError")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Display for ConnectError<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl<S> std::error::Error for ConnectError<S> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
     }
 }
 

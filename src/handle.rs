@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::net::{Waker, Woken};
@@ -29,6 +29,8 @@ pub struct Handle<M> {
 /// What handles and their reactor share.
 struct Shared<M> {
     queue: Mutex<Queue<M>>,
+    /// Told when there is room again, or never will be.
+    room: Condvar,
     /// Messages that may wait at once.
     size: usize,
 }
@@ -44,6 +46,8 @@ struct Queue<M> {
     stop: bool,
     /// Whether a wake-up is under way that the reactor has not answered: so a thousand messages cost one system call.
     awake: bool,
+    /// Senders that wait for room.
+    waiting: usize,
     /// Whether nothing is taken any more.
     closed: bool,
 }
@@ -77,6 +81,28 @@ impl<M> Handle<M> {
         }
         if queue.messages >= self.shared.size {
             return Err(SendError::Full(message));
+        }
+        queue.messages += 1;
+        self.push(queue, Mail::Message(message));
+        Ok(())
+    }
+
+    /// Posts a message, and waits for room as long as it takes: for a thread with nothing better to do, such as a worker that
+    /// brings its results. On the reactor's own thread it would wait for itself, for good.
+    ///
+    /// # Errors
+    /// The message, when the reactor has drained or was dropped, before or meanwhile. A reactor that was only stopped makes
+    /// room when it's run again.
+    pub fn send_wait(&self, message: M) -> Result<(), M> {
+        let mut queue = self.shared.lock();
+        queue.waiting += 1;
+        while queue.messages >= self.shared.size && !queue.closed {
+            let room = self.shared.room.wait(queue);
+            queue = room.unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.waiting -= 1;
+        if queue.closed {
+            return Err(message);
         }
         queue.messages += 1;
         self.push(queue, Mail::Message(message));
@@ -161,7 +187,7 @@ impl<M> fmt::Display for SendError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             SendError::Full(_) => "the reactor's mailbox is full",
-            SendError::Gone(_) => "the reactor is gone",
+            SendError::Gone(_) => "the reactor has drained or is gone",
         })
     }
 }
@@ -186,11 +212,13 @@ impl<M> Mailbox<M> {
             drain: false,
             stop: false,
             awake: false,
+            waiting: 0,
             closed: false,
         };
         Mailbox {
             shared: Arc::new(Shared {
                 queue: Mutex::new(queue),
+                room: Condvar::new(),
                 size,
             }),
             batch: VecDeque::new(),
@@ -231,6 +259,9 @@ impl<M> Mailbox<M> {
                 break;
             }
         }
+        if queue.waiting > 0 {
+            self.shared.room.notify_all();
+        }
         self.batch.len()
     }
 
@@ -252,6 +283,7 @@ impl<M> Mailbox<M> {
     /// Takes nothing in any more: who sends is told that the reactor is gone. What waits may still be taken.
     pub(crate) fn close(&self) {
         self.shared.lock().closed = true;
+        self.shared.room.notify_all();
     }
 }
 

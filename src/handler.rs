@@ -76,7 +76,8 @@ pub trait Handler: Sized {
     fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize;
 
     /// The peer has finished; `rest` is what was never consumed, and is gone after this. By default our side is finished
-    /// as well, when the pending output is out; a handler that wants to go on sending doesn't, and finishes later. Should
+    /// as well, when the pending output is out; a handler that wants to go on sending doesn't, and finishes later: one whose
+    /// answers come from another thread must, or they are lost. Should
     /// the peer reset the connection meanwhile, `on_close` tells; that it has only gone away, the next write does.
     fn on_eof(&mut self, connection: &mut Connection<'_, Self::Session>, _rest: &[u8]) {
         connection.finish();
@@ -86,7 +87,8 @@ pub trait Handler: Sized {
     /// resume whatever produces it.
     fn on_drained(&mut self, _connection: &mut Connection<'_, Self::Session>) {}
 
-    /// The reactor closes the connection, because it was idle for too long or because everything drains: the last words. What
+    /// The reactor closes the connection, because it was idle for too long or because everything drains (which
+    /// [`Connection::stay_open`] puts off): the last words. What
     /// is written here still goes out, behind all that is pending; a protocol with a goodbye of its own, such as
     /// TLS, says it here.
     ///

@@ -50,7 +50,7 @@
 //! - [`framing`] cuts a stream into frames, and [`Escaped`] shows a peer's bytes safely.
 //! - [`Echo`] is a whole handler: the one of the program `oread`.
 //!
-//! [`embedding`] leads from here to a proxy in ten steps, and has the rules, the costs, and what else one might take. How it
+//! [`embedding`] leads from here to a proxy in eleven steps, and has the rules, the costs, and what else one might take. How it
 //! works inside is told in `docs/ARCHITECTURE.md`, whose section "The way of one byte" is the place to begin; what goes
 //! wrong with readiness, with the test for each, in `docs/PITFALLS.md`.
 //!
@@ -101,7 +101,7 @@ pub mod embedding {}
 
 pub use context::{Connection, Context, Datagrams, Output, SendOutcome};
 pub use echo::{Echo, EchoOptions, EchoSession, EchoStats};
-pub use error::CloseReason;
+pub use error::{CloseReason, ConnectError};
 pub use escape::Escaped;
 pub use framing::Framing;
 pub use handle::{Handle, SendError};

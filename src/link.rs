@@ -87,7 +87,8 @@ pub(crate) enum Step {
     Eof(Buffer),
     /// Output has fallen to the low-water mark: tell the handler.
     Drained,
-    /// It's to be closed for this reason: let the handler have its last words, then [`Link::close`].
+    /// A drain is to close it: let the handler have its last words, then [`Link::close`] it for this reason, unless the handler
+    /// has had it [stay](Link::stay).
     Closing(CloseReason),
     /// The budget is spent and there is more to do: come again next turn. No event will remind of it.
     Yield,

@@ -80,13 +80,14 @@ impl Key {
     }
 }
 
-/// Draws generations: every call another number, for 2^32 calls.
+/// Draws generations: every call another number, for 2^32 - 1 calls, and never 0.
 #[derive(Debug, Default)]
 pub(crate) struct Generations(u32);
 
 impl Generations {
     pub(crate) fn draw(&mut self) -> u32 {
-        self.0 = self.0.wrapping_add(1);
+        // That none is 0 leaves the small numbers to those who mix keys of their own with ids: see `ConnectionId::to_bits`.
+        self.0 = self.0.checked_add(1).unwrap_or(1);
         self.0
     }
 }
@@ -106,7 +107,8 @@ id! {
 }
 impl ConnectionId {
     /// The id as a number, for where only a number fits: the key of a timer
-    /// ([`Context::timer`](crate::Context::timer)), a log line. It says nothing but which connection it is.
+    /// ([`Context::timer`](crate::Context::timer)), a log line. It says nothing but which connection it is. No id
+    /// is below 2^32: keys of timers that are about no connection are best chosen there.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         (self.0.generation as u64) << 32 | self.0.index as u64
@@ -166,6 +168,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn no_generation_is_0_so_that_small_numbers_are_no_ids() {
+        let mut generations = Generations(u32::MAX - 1);
+        assert_eq!([generations.draw(), generations.draw()], [u32::MAX, 1]);
+        assert_eq!(Generations::default().draw(), 1);
     }
 
     #[test]

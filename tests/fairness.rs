@@ -162,6 +162,25 @@ fn timers_fire_in_the_order_in_which_they_are_due_never_early_and_each_once() {
 }
 
 #[test]
+fn a_timer_for_a_time_that_is_past_fires_and_those_to_come_in_their_order() {
+    let mut world = World::new();
+    let now = world.context().now();
+    let ahead = |ms| now + Duration::from_millis(ms);
+    for (due, key) in [
+        (ahead(20), 2),
+        (now - Duration::from_secs(1), 0),
+        (ahead(10), 1),
+    ] {
+        world.context().timer_at(due, key);
+    }
+    world.until("all have fired", |world| {
+        world.handler.seen.timers.len() == 3
+    });
+    assert_eq!(world.seen().timers, [0, 1, 2]);
+    assert!(Instant::now() >= ahead(20));
+}
+
+#[test]
 fn a_cancelled_timer_does_not_fire_and_a_fired_one_cannot_be_cancelled() {
     let mut world = World::new();
     let cancelled = world.context().timer(Duration::from_millis(1), 1);

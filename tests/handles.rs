@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, World, connect, loopback};
 use oread::{
-    Accepted, CloseReason, ConnectOptions, Connection, Context, Ended, Handle, Handler, Limits,
-    ListenOptions, Reactor, SendError, UdpOptions,
+    Accepted, CloseReason, ConnectOptions, Connection, Context, Echo, EchoOptions, Ended, Handle,
+    Handler, Limits, ListenOptions, Reactor, SendError, UdpOptions,
 };
 
 #[test]
@@ -309,6 +309,108 @@ fn a_stop_between_two_turns_ends_the_next_one_which_does_not_wait() {
     assert_eq!(world.turn().ended, None);
 }
 
+#[test]
+fn a_sender_that_waits_gets_in_when_there_is_room_and_hears_of_the_end() {
+    let mut world = World::with(Limits {
+        mailbox: 2,
+        ..Limits::default()
+    });
+    let handle = world.reactor.handle();
+    let sender = thread::spawn(move || {
+        for n in 0..100 {
+            handle.send_wait(n).unwrap();
+        }
+        // Nobody turns the reactor any more: these fill the mailbox, and one waits.
+        (100..200).find_map(|n| handle.send_wait(n).err())
+    });
+    world.until("a hundred messages came", |world| {
+        world.handler.seen.messages.len() >= 100
+    });
+    let came = world.seen().messages.len() as u64;
+    drop(world);
+    let refused = sender.join().unwrap().unwrap();
+    assert!(
+        (came..came + 4).contains(&refused),
+        "{refused} after {came}"
+    );
+}
+
+#[test]
+fn a_connection_that_stays_open_in_a_drain_is_ended_by_its_handler() {
+    let mut world = World::new();
+    world.handler.closing = Some(Box::new(|_, connection| connection.stay_open()));
+    world.handler.message = Some(Box::new(|seen, context, _| {
+        let mut connection = context.connection(seen.opened[0]).unwrap();
+        connection.write(b" and the rest");
+        connection.close(CloseReason::Drained);
+    }));
+    let mut client = world.client();
+    client.write_all(b"an answer").unwrap();
+    world.context().drain(PATIENCE);
+    let handle = world.reactor.handle();
+    world.until("the drain would close it", |world| {
+        !world.handler.seen.closing.is_empty()
+    });
+    handle.send(1).unwrap();
+    let (bytes, end) = world.receive_to_end(&mut client);
+    assert_eq!(bytes, b"an answer and the rest");
+    end.unwrap();
+    drop(client);
+    assert_eq!(run_out(&mut world), Ended::Drained { cut: 0 });
+    assert_eq!(world.seen().closing.len(), 1);
+}
+
+#[test]
+fn a_connection_that_stays_open_is_cut_at_the_drain_s_deadline() {
+    let mut world = World::new();
+    world.handler.closing = Some(Box::new(|_, connection| connection.stay_open()));
+    let _client = world.client();
+    world.context().drain(Duration::from_millis(50));
+    assert_eq!(run_out(&mut world), Ended::Drained { cut: 1 });
+}
+
+#[test]
+fn a_reactor_may_be_built_in_one_thread_and_run_in_another() {
+    let mut reactor = Reactor::new().unwrap();
+    let listener = reactor.context().listen(&ListenOptions::new(loopback()));
+    let address = reactor.context().listener_addr(listener.unwrap()).unwrap();
+    let handle = reactor.handle();
+    let runs = thread::spawn(move || {
+        let mut echo = Echo::new(EchoOptions::default());
+        reactor.run(&mut echo).unwrap()
+    });
+    let mut client = connect(address);
+    client.write_all(b"over there").unwrap();
+    let mut bytes = [0; 10];
+    client.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"over there");
+    handle.stop();
+    assert_eq!(runs.join().unwrap(), Ended::Stopped);
+}
+
+#[test]
+fn everybody_is_reached_by_one_call() {
+    let mut world = World::new();
+    let (_, address) = world.listen();
+    let mut clients = [connect(address), connect(address), connect(address)];
+    world.until_opened(3);
+    let gone = world.seen().opened[1];
+    let context = world.context();
+    context.connection(gone).unwrap().abort();
+    let mut count = 0;
+    context.for_each(|connection| {
+        assert_ne!(connection.id(), gone);
+        connection.write(b"to all");
+        connection.finish();
+        count += 1;
+    });
+    assert_eq!(count, 2);
+    let heard = clients
+        .each_mut()
+        .map(|client| world.receive_to_end(client).0);
+    assert_eq!(heard.iter().filter(|heard| *heard == b"to all").count(), 2);
+}
+
 /// Turns until the reactor ends, and says how.
 fn run_out(world: &mut World) -> Ended {
     let deadline = Instant::now() + PATIENCE;
@@ -464,11 +566,11 @@ fn a_draining_reactor_opens_nothing_new() {
     world.until_opened(1);
     world.context().drain(Duration::from_millis(100));
     assert!(world.context().is_draining());
-    let (session, error) = world
-        .context()
-        .connect(&ConnectOptions::new(address), 5)
-        .unwrap_err();
-    assert_eq!((session, error.kind()), (5, ErrorKind::NotConnected));
+    let options = ConnectOptions::new(address);
+    let refused = world.context().connect(&options, 5).unwrap_err();
+    let kind = refused.error.kind();
+    assert_eq!((refused.session, kind), (5, ErrorKind::NotConnected));
+    assert_eq!(std::io::Error::from(refused).kind(), kind);
     let error = world.context().listen(&ListenOptions::new(loopback()));
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NotConnected);
     let error = world.context().bind_udp(&UdpOptions::new(loopback()));

@@ -50,8 +50,9 @@ fn a_dial_beyond_the_limit_is_refused_with_its_session() {
     let (_, address) = world.listen();
     let options = ConnectOptions::new(address);
     world.context().connect(&options, 1).unwrap();
-    let (session, error) = world.context().connect(&options, 2).unwrap_err();
-    assert_eq!((session, error.kind()), (2, ErrorKind::QuotaExceeded));
+    let refused = world.context().connect(&options, 2).unwrap_err();
+    let kind = refused.error.kind();
+    assert_eq!((refused.session, kind), (2, ErrorKind::QuotaExceeded));
 }
 
 #[test]

@@ -473,7 +473,7 @@ fn a_session_writes_into_its_own_connection() {
     world.handler.data = Some(Box::new(|_, connection, data| {
         let (session, mut output) = connection.split();
         *session += 1;
-        write!(output, "{session}: ").unwrap();
+        assert_eq!(write!(output, "{session}: "), Pressure::Low);
         output.write_all(data).unwrap();
         output.flush().unwrap();
         data.len()
@@ -614,8 +614,9 @@ fn a_refused_dial_gives_its_session_back() {
             assert_eq!(world.stats().connect_failed, 1);
         }
         // The system may know it at once.
-        Err((session, error)) => {
-            assert_eq!((session, error.kind()), (42, ErrorKind::ConnectionRefused));
+        Err(refused) => {
+            let kind = refused.error.kind();
+            assert_eq!((refused.session, kind), (42, ErrorKind::ConnectionRefused));
         }
     }
     assert!(world.seen().opened.is_empty() && world.seen().closed.is_empty());

@@ -9,7 +9,7 @@ use crate::error::CloseReason;
 use crate::link::{Link, Phase, Pressure, Shared};
 use crate::net::{self, TcpStream};
 use crate::options::Keepalive;
-use crate::token::ConnectionId;
+use crate::token::{ConnectionId, TimerId};
 
 use super::{Context, Slot};
 
@@ -181,6 +181,14 @@ impl<'a, S> Connection<'a, S> {
         self.touch();
     }
 
+    /// In a drain: has the connection stay open, for [`Handler::on_closing`](crate::Handler::on_closing) of a handler that
+    /// still owes it an answer, from another thread or another connection. The handler then ends it itself, by
+    /// [`Connection::finish`] or [`Connection::close`]; at the drain's deadline it's cut off like all others. It does nothing
+    /// before a drain has begun, nor to a connection that was idle for too long.
+    pub fn stay_open(&mut self) {
+        self.slot_mut().link.stay();
+    }
+
     /// Closes the connection for `reason`: what is pending is sent, then our side is finished, then what still arrives is thrown
     /// away, within bounds, until the peer has finished too. No callback but `on_close` comes any more.
     pub fn close(&mut self, reason: CloseReason) {
@@ -199,6 +207,13 @@ impl<'a, S> Connection<'a, S> {
     /// Gives the connection an idle timeout of its own; `None`: none.
     pub fn idle_timeout(&mut self, timeout: Option<Duration>) {
         self.context.set_idle_timeout(self.index, timeout);
+    }
+
+    /// Sets a timer about this connection: [`Handler::on_timer`](crate::Handler::on_timer) gets its id as the key, by
+    /// [`ConnectionId::to_bits`]. As [`Context::timer`] otherwise: it fires though the connection may be gone by then.
+    pub fn timer(&mut self, after: Duration) -> TimerId {
+        let key = self.id().to_bits();
+        self.context.timer(after, key)
     }
 
     /// Whether the connection is established and not closing.
@@ -285,10 +300,27 @@ impl Output<'_> {
         }
     }
 
+    /// As [`Connection::write_fmt`]: what `write!` and `writeln!` call.
+    pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Pressure {
+        // What it writes to takes all.
+        let _ = fmt::Write::write_fmt(&mut OutputText(self), text);
+        self.pressure()
+    }
+
     /// As [`Connection::pressure`].
     #[must_use]
     pub fn pressure(&self) -> Pressure {
         self.link.pressure()
+    }
+}
+
+/// What [`Output::write_fmt`] formats into.
+struct OutputText<'o, 'a>(&'o mut Output<'a>);
+
+impl fmt::Write for OutputText<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.send(text.as_bytes());
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::acceptor::{Accept, Acceptor};
-use crate::error::CloseReason;
+use crate::error::{CloseReason, ConnectError};
 use crate::link::{Link, Phase};
 use crate::net::{self, TcpListener, TcpStream, UdpSocket};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
@@ -34,9 +34,6 @@ impl Accept for TcpListener {
         Ok((stream, net::canonical(peer)))
     }
 }
-
-/// What a failed start gives back: the session it was to have, and why.
-type Refused<S> = (S, io::Error);
 
 /// What is left of a connection that was removed.
 #[derive(Debug)]
@@ -178,7 +175,7 @@ impl<S> Context<S> {
         &mut self,
         options: &ConnectOptions,
         session: S,
-    ) -> Result<ConnectionId, Refused<S>> {
+    ) -> Result<ConnectionId, ConnectError<S>> {
         match self.may_open().and_then(|()| net::dial(options)) {
             Ok(stream) => {
                 let key = self.insert(stream, session, Phase::Connecting)?;
@@ -187,7 +184,7 @@ impl<S> Context<S> {
                 }
                 Ok(ConnectionId(key))
             }
-            Err(error) => Err((session, error)),
+            Err(error) => Err(ConnectError { session, error }),
         }
     }
 
@@ -199,13 +196,13 @@ impl<S> Context<S> {
         &mut self,
         stream: std::net::TcpStream,
         session: S,
-    ) -> Result<ConnectionId, Refused<S>> {
+    ) -> Result<ConnectionId, ConnectError<S>> {
         // "Connecting" until its first event, which comes at once: so it takes the same way as a dialed one.
         match self.may_open().and_then(|()| TcpStream::from_std(stream)) {
             Ok(stream) => self
                 .insert(stream, session, Phase::Connecting)
                 .map(ConnectionId),
-            Err(error) => Err((session, error)),
+            Err(error) => Err(ConnectError { session, error }),
         }
     }
 
@@ -242,7 +239,7 @@ impl<S> Context<S> {
         mut stream: TcpStream,
         session: S,
         phase: Phase,
-    ) -> Result<Key, Refused<S>> {
+    ) -> Result<Key, ConnectError<S>> {
         let generation = self.generations.draw();
         let entry = self.slots.vacant_entry();
         let key = Key {
@@ -253,7 +250,7 @@ impl<S> Context<S> {
             .poll
             .register_stream(&mut stream, key.token(Kind::Connection))
         {
-            return Err((session, error));
+            return Err(ConnectError { session, error });
         }
         let mut link = Link::new(stream, phase);
         link.read_on(phase == Phase::Connecting);

@@ -68,6 +68,16 @@ impl<S: Stream> Link<S> {
         self.readiness |= Readiness::READABLE;
     }
 
+    /// Has a drain leave the link open: its owner ends it.
+    pub(crate) fn stay(&mut self) {
+        self.flags &= !flag::DRAINING;
+    }
+
+    /// Whether a drain is to close the link, now or as soon as what has arrived is answered.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.flags & flag::DRAINING != 0
+    }
+
     fn reset(&mut self) {
         if let Err(error) = self.stream.reset_on_close() {
             // The close itself follows all the same; only its manner is another.

@@ -64,9 +64,9 @@ impl<H: Handler> Reactor<H> {
                 self.open(handler, key.index);
                 self.drive(handler, key.index);
             }
-            Err((_, error)) => {
+            Err(refused) => {
                 self.context.shared.stats.refused += 1;
-                self.warn_of_refusal(caller, &error);
+                self.warn_of_refusal(caller, &refused.error);
             }
         }
     }

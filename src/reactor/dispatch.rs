@@ -184,7 +184,9 @@ impl<H: Handler> Reactor<H> {
                 Step::Closing(reason) => {
                     handler.on_closing(&mut Connection::new(context, index), reason);
                     let link = &mut context.slots[index as usize].link;
-                    link.close(&mut context.shared, reason);
+                    if link.is_draining() {
+                        link.close(&mut context.shared, reason);
+                    }
                 }
                 Step::Yield => {
                     context.shared.stats.budget_hits += 1;

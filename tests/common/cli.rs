@@ -22,12 +22,13 @@ pub const LONG: Duration = Duration::from_secs(60);
 const LIFE: Duration = Duration::from_secs(300);
 
 /// Kills a process that lives too long; dropped, it leaves the process alone.
-struct Watchdog {
+pub struct Watchdog {
     _held: Sender<()>,
 }
 
 impl Watchdog {
-    fn of(child: &Child) -> Watchdog {
+    /// Watches over a child.
+    pub fn of(child: &Child) -> Watchdog {
         let (held, dropped) = mpsc::channel();
         let pid = child.id();
         thread::spawn(move || {

@@ -60,7 +60,7 @@ impl Dialer {
             };
             match context.connect(&options, ()) {
                 Ok(id) => return Ok(id),
-                Err(((), error)) => self.failed(&error),
+                Err(refused) => self.failed(&refused.error),
             }
         }
         let none = || Failure::runtime("there is no address to connect to");

@@ -9,7 +9,6 @@ use super::flow::{Socket, Stage};
 use super::generator::Generator;
 use super::since::SECOND;
 use super::tally::nanos;
-use super::traffic::Mode;
 
 /// A sweep looks at a part of the connections, and this many make a whole round.
 const SWEEPS_A_ROUND: u32 = 16;
@@ -65,11 +64,10 @@ impl Generator {
             }
             Stage::Retiring => self.close_if_answered(context, index),
             // The loop goes on in place of what was given up.
-            Stage::Live => match self.flowing.mode {
-                Mode::Closed { think: None, .. } => self.feed(context, index, now),
-                Mode::Closed { .. } => (0..count).for_each(|_| self.feed_one(context, index, now)),
-                _ => {}
-            },
+            Stage::Live => {
+                self.owe(index, count);
+                self.feed(context, index, now);
+            }
             _ => {}
         }
     }

@@ -1,7 +1,7 @@
 //! Messages over UDP: sent, and what of them comes back, how often, in which order and how late. What a datagram consists
 //! of is in `load/label`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -14,14 +14,19 @@ use super::names;
 use super::plan::{Load, Traffic};
 use super::since::SECOND;
 use super::tally::{Datagrams, nanos};
-use super::traffic::Mode;
+use super::traffic::Then;
 use super::window::{Arrival, Window};
 
 /// The fewest and the most datagrams of a flow that are remembered.
 const LEAST_WINDOW: u64 = 1024;
 const MOST_WINDOW: u64 = 1 << 20;
-/// The most of all flows together, in a closed loop.
+/// The most of all flows together, in a closed loop; a flow has twice its depth all the same.
 const WINDOWS: u64 = 1 << 22;
+/// Datagrams that one call sends on a flow at most, in a closed loop. Where the system takes whatever it's given, it would go on
+/// for as long as the depth has it, and nobody would be heard meanwhile.
+const MOST_A_CALL: u32 = 16;
+/// Flows with more to send that one turn goes on with.
+const MOST_A_TURN: usize = 16;
 /// The first datagram is sent again after so long without an answer, then after twice that, and so on.
 const RETRY: u64 = SECOND / 4;
 
@@ -35,6 +40,8 @@ pub(super) struct Sockets {
     free: Vec<u32>,
     /// How many datagrams a flow remembers.
     window: u32,
+    /// Flows that have more to send than one call sends, in a closed loop.
+    unfilled: VecDeque<u32>,
     scratch: Vec<u8>,
 }
 
@@ -70,7 +77,11 @@ impl Sockets {
                 let all = u128::from(rate.get()) * plan.message_timeout.as_millis() / 500;
                 u64::try_from(all).unwrap_or(u64::MAX) / flows
             }
-            Traffic::Closed { .. } => (WINDOWS / flows).min(1 << 16),
+            // One that is lost is remembered until as many behind it as may be under way were answered.
+            Traffic::Closed { depth, .. } => {
+                let shared = (WINDOWS / flows).min(1 << 16);
+                shared.max(2 * u64::from(depth))
+            }
             Traffic::Idle { .. } => 0,
         };
         Sockets {
@@ -78,8 +89,14 @@ impl Sockets {
             counts: Vec::new(),
             free: Vec::new(),
             window: window.clamp(LEAST_WINDOW, MOST_WINDOW) as u32,
+            unfilled: VecDeque::new(),
             scratch: Vec::new(),
         }
+    }
+
+    /// Whether flows have more to send than the last turn has sent.
+    pub(super) fn has_more(&self) -> bool {
+        !self.unfilled.is_empty()
     }
 }
 
@@ -168,7 +185,7 @@ impl Generator {
                     self.flowing.under_way -= forget_oldest(flow);
                 }
                 if let Some(window) = &mut flow.window {
-                    window.sent(label.number);
+                    window.sent(label.number, measured);
                     window.last_sent = now;
                 }
                 flow.next = flow.next.wrapping_add(1);
@@ -192,29 +209,71 @@ impl Generator {
         false
     }
 
-    /// In a closed loop: sends as many datagrams as a flow may have under way.
+    /// In a closed loop: sends as many datagrams as a flow may have under way, or as it owes; some now, the others in later turns.
     pub(super) fn fill_datagrams(
         &mut self,
         context: &mut Context<u32>,
         id: UdpId,
         index: usize,
-        now: u64,
+        mut now: u64,
     ) {
-        let Mode::Closed { depth, .. } = self.flowing.mode else {
-            return;
-        };
-        while self.may_send(now)
-            && let Some(flow) = self.flows.get(index)
-            && flow.awaited() < depth
-        {
+        let think = self.flowing.think();
+        for made in 0..=MOST_A_CALL {
+            let Some(flow) = self.flows.get_mut(index) else {
+                return;
+            };
+            if self.flowing.wanted(flow) == 0 || !self.may_send(now) {
+                return;
+            }
+            if made == MOST_A_CALL {
+                self.list_unfilled(index);
+                return;
+            }
+            if let Some(flow) = self.flows.get_mut(index).filter(|_| think.is_some()) {
+                flow.owed -= 1;
+            }
             // What is dropped now is tried again by the sweep, or after another while: the socket has no room.
             if !self.send_datagram(context, id, index, now, now) {
-                if let Some(think) = self.flowing.think() {
+                if let Some(think) = think {
                     self.think(context, index, think);
                 }
                 return;
             }
+            // Each goes out by a system call of its own.
+            now = self.epoch.now();
         }
+    }
+
+    fn list_unfilled(&mut self, index: usize) {
+        let flow = self.flows.get_mut(index);
+        if let Some(window) = flow.and_then(|flow| flow.window.as_mut())
+            && !std::mem::replace(&mut window.listed, true)
+        {
+            self.sockets.unfilled.push_back(index as u32);
+        }
+    }
+
+    /// Goes on with flows that have more to send than one call has sent.
+    pub(super) fn fill_on(&mut self, context: &mut Context<u32>) {
+        for _ in 0..self.sockets.unfilled.len().min(MOST_A_TURN) {
+            let Some(index) = self.sockets.unfilled.pop_front() else {
+                return;
+            };
+            let index = index as usize;
+            // Another one may have its place by now, which does not stand in the list.
+            let Some(flow) = self.flows.get_mut(index) else {
+                continue;
+            };
+            let Some(window) = flow.window.as_mut().filter(|window| window.listed) else {
+                continue;
+            };
+            window.listed = false;
+            if flow.stage == Stage::Live {
+                let now = self.epoch.now();
+                self.feed(context, index, now);
+            }
+        }
+        self.finish_if_all_sent(context);
     }
 
     /// A datagram has come.
@@ -235,7 +294,12 @@ impl Generator {
             return;
         };
         self.dialer.log_bytes(flow.number, "received", data);
-        let label = Label::read(&self.payload, data).filter(|label| label.flow == flow.number);
+        // One whose time contradicts what is known of its number was not sent either.
+        let record = &self.record;
+        let label = Label::read(&self.payload, data).filter(|label| {
+            let measured = window.is_measured(label.number, flow.next);
+            label.flow == flow.number && measured == record.is_measured(label.sent.due)
+        });
         let (label, arrival) = match label {
             Some(label) => (label, window.arrived(label.number, flow.next)),
             None => (Label::UNKNOWN, Arrival::Never),
@@ -288,26 +352,11 @@ impl Generator {
         while settle_oldest(flow, |_, answered| answered).is_some() {}
         let sent = kept.unwrap_or(label.sent);
         self.record.answered(sent, now, bytes, kept.is_none());
-        let was = flow.stage;
-        match was {
-            Stage::Confirming => self.confirmed(index, now),
-            Stage::Retiring => self.close_if_answered(context, index),
-            _ => {}
-        }
-        let flow = self.flows.get(index);
-        if flow.is_some_and(|flow| flow.stage == Stage::Live) && self.is_sending() {
-            match self.flowing.mode {
-                Mode::Closed {
-                    think: Some(think), ..
-                } if was == Stage::Live && kept.is_some() => self.think(context, index, think),
-                // In place of one that was given up, another has been sent.
-                Mode::Closed { think: Some(_), .. } if was == Stage::Live => {}
-                Mode::Closed { .. } if !self.will_be_kicked(index) => {
-                    self.feed(context, index, now);
-                    self.finish_if_all_sent(context);
-                }
-                _ => {}
-            }
+        // In place of one that was given up, another has been sent.
+        let in_time = u32::from(kept.is_some());
+        if self.after_answers(context, index, in_time, now) == Then::Fill {
+            self.feed(context, index, now);
+            self.finish_if_all_sent(context);
         }
         self.end_if_answered(context, now);
     }
@@ -347,19 +396,28 @@ impl Generator {
                 self.send_datagram(context, id, index, 0, now);
             }
             Stage::Retiring => self.close_if_answered(context, index),
-            Stage::Live => match self.flowing.think() {
-                None => self.feed(context, index, now),
-                Some(_) => (0..given_up).for_each(|_| self.feed_one(context, index, now)),
-            },
+            Stage::Live => {
+                self.owe(index, given_up);
+                self.feed(context, index, now);
+            }
             _ => {}
         }
     }
 
-    /// At the end: what was not answered in time.
-    pub(super) fn close_books(&mut self, flow: &mut Flow) {
+    /// At the end: what was not answered; it had its time if it was sent at `given_up` or before.
+    pub(super) fn close_books(&mut self, flow: &mut Flow, given_up: u64) {
+        let slot = flow.window.as_ref().map(|window| window.slot as usize);
         while let Some((sent, answered)) = settle_oldest(flow, |_, _| true) {
-            if !answered {
+            if answered {
+                continue;
+            }
+            if sent.at <= given_up {
                 self.record.timed_out(sent);
+            } else if self.record.is_measured(sent.due) {
+                self.record.tally.messages.outstanding += 1;
+                if let Some(counts) = slot.and_then(|slot| self.sockets.counts.get_mut(slot)) {
+                    counts.outstanding += 1;
+                }
             }
         }
     }
@@ -369,7 +427,8 @@ impl Generator {
         let tally = &mut self.record.tally;
         tally.flows = std::mem::take(&mut self.sockets.counts);
         for flow in &mut tally.flows {
-            flow.lost = flow.sent - flow.received;
+            // What was not sent was not received either: if it were, the counts would not add up, and that is told.
+            flow.lost = flow.sent.saturating_sub(flow.received + flow.outstanding);
             tally.messages.lost += flow.lost;
             tally.datagrams.merge(flow);
         }

@@ -244,7 +244,7 @@ impl Generator {
         };
         match context.connect(&options, index as u32) {
             Ok(id) => self.flows[index].socket = Socket::Stream(id),
-            Err((_, error)) => self.dial_failed(index, &error),
+            Err(refused) => self.dial_failed(index, &refused.error),
         }
     }
 

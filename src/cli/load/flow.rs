@@ -148,6 +148,8 @@ pub(super) struct Flow {
     pub(super) got: u32,
     /// How many of the oldest messages were given up because their time was over. Their answers may come yet.
     pub(super) given_up: u32,
+    /// Messages that it has to send and that nobody could take yet, where flows think between them.
+    pub(super) owed: u32,
     /// Its place among those who can take a message, or [`NOWHERE`].
     pub(super) place: u32,
     /// When it was dialed.
@@ -170,6 +172,7 @@ impl Flow {
             next: 0,
             got: 0,
             given_up: 0,
+            owed: 0,
             place: NOWHERE,
             dialed,
             outstanding: Outstanding::new(),

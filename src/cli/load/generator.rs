@@ -107,6 +107,9 @@ pub(super) fn reactor() -> io::Result<Generating> {
     Reactor::with_limits(Limits {
         // A server that does not read shows in the latency and in the time-outs; cutting it off would hide it.
         write_timeout: None,
+        // A connection is closed when its answers have come or were given up: there is nothing to wait for, and a server that
+        // never closes its side must not keep the descriptors of those that are to be replaced.
+        linger_bytes: 0,
         ..Limits::default()
     })
 }
@@ -191,6 +194,7 @@ impl Generator {
         if self.is_sending() {
             self.turn_over(context);
             self.kick(context);
+            self.fill_on(context);
         }
         if self.is_pumping() {
             self.pump(context)?;
@@ -273,7 +277,7 @@ impl Handler for Generator {
 
     fn on_message(&mut self, context: &mut Context<u32>, command: Command) {
         match command {
-            Command::Start(at) => self.start(context, self.epoch.of(at)),
+            Command::Start(at) => self.start(context, at),
             Command::Stop => self.stop(context),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::live::Live;
 use super::outcome::{Ending, Outcome};
@@ -261,7 +261,7 @@ impl Lead<'_> {
         if let Volume::For(duration) = self.plan.volume {
             self.clock.until = self.clock.from.and_then(|from| from.checked_add(duration));
         }
-        self.team.tell(Command::Start(at));
+        self.team.tell(Command::Start(self.team.epoch.of(at)));
     }
 
     /// Asks the own server at the beginning and at the end of the measured time what it has used.
@@ -313,6 +313,9 @@ impl Lead<'_> {
         Outcome {
             plan: self.plan.clone(),
             targets: targets.iter().map(Resolved::to_string).collect(),
+            began: SystemTime::now()
+                .checked_sub(self.began.elapsed())
+                .unwrap_or(SystemTime::UNIX_EPOCH),
             ending: match (self.heard.signal, self.heard.failure) {
                 (Some(number), _) => Ending::Interrupted(number),
                 (None, Some(words)) => Ending::Failed(words),

@@ -1,6 +1,6 @@
 //! How a run went, whole: what the report is made of.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::plan::{Load, Turnover, Volume};
 use super::tally::{Tally, ThreadUse};
@@ -23,6 +23,8 @@ pub(crate) struct Outcome {
     pub(crate) plan: Load,
     /// What was loaded, as it was resolved: `tcp://127.0.0.1:9999`.
     pub(crate) targets: Vec<String>,
+    /// When the ramp began, by the machine's clock.
+    pub(crate) began: SystemTime,
     pub(crate) ending: Ending,
     /// All threads' counts together.
     pub(crate) tally: Tally,

@@ -302,7 +302,7 @@ impl Generator {
                     ledger.open += 1;
                     ledger.silent += u64::from(flow.stage == Stage::Confirming);
                     if matches!(flow.socket, Socket::Datagrams(_)) {
-                        self.close_books(&mut flow);
+                        self.close_books(&mut flow, given_up);
                         continue;
                     }
                     let before = flow.given_up;

@@ -4,7 +4,7 @@
 //! its own. Commands go to generators by their handles, events come to the lead by a channel, which a generator never
 //! waits for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
@@ -14,8 +14,9 @@ use super::tally::Tally;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// All are there, or the ramp's time is over: dial no more (but what `--churn` and `--lifetime` want), and send from this
-    /// moment on. The warm-up comes first, if there is one.
-    Start(Instant),
+    /// moment on, in the run's time: who hears it late begins with what was due until then. The warm-up comes first, if
+    /// there is one.
+    Start(u64),
     /// Send no more, close everything, and report.
     Stop,
 }

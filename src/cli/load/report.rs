@@ -39,7 +39,7 @@ const NOT_REACHABLE: u8 = 4;
 /// # Errors
 /// What could not be written; the rest was. Exit code 1, or that of an interruption.
 pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Failure> {
-    let environment = Environment::here();
+    let environment = Environment::of(Some(outcome.began));
     let mut judgement = Judgement::of(outcome);
     if let Some(path) = &outcome.plan.hdr {
         match hdr::log(outcome) {
@@ -70,7 +70,7 @@ pub(crate) fn not_begun(
     shortfalls: &[String],
     mut outputs: Outputs,
 ) -> Result<u8, Failure> {
-    let json = || json::not_begun(&Environment::here(), targets, shortfalls, NOT_REACHABLE);
+    let json = || json::not_begun(&Environment::of(None), targets, shortfalls, NOT_REACHABLE);
     if plan.json_to_stdout() {
         outputs.say(&json());
     } else if let Some(path) = &plan.json {
@@ -128,6 +128,7 @@ mod tests {
         Outcome {
             plan: plan(arguments),
             targets: vec!["tcp://127.0.0.1:1".to_owned()],
+            began: std::time::UNIX_EPOCH + Duration::from_millis(1_500),
             ending: Ending::Done,
             tally,
             ramp: Duration::from_secs(1),
@@ -138,7 +139,7 @@ mod tests {
     }
 
     fn all(outcome: &Outcome) -> (String, serde_json::Value, Vec<u8>, u8) {
-        let environment = Environment::here();
+        let environment = Environment::of(Some(outcome.began));
         let judgement = Judgement::of(outcome);
         let json = json::report(outcome, &environment, &judgement);
         (
@@ -185,6 +186,12 @@ mod tests {
         assert!(text.contains("10,000 sent, 10,000 echoed"), "{text}");
         assert!(text.contains("1,000 answers a second"), "{text}");
         assert_eq!(json["rate"]["reached"], 1000.0);
+    }
+
+    #[test]
+    fn the_report_for_programs_says_when_the_run_began_in_utc() {
+        let (_, json, ..) = all(&outcome(""));
+        assert_eq!(json["environment"]["began"], "1970-01-01T00:00:01.500Z");
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Epoch {
         (second - self.second) as u64 * SECOND + nanosecond as u64
     }
 
-    /// A moment as the run counts it.
+    /// A moment to come as the run counts it. To be asked once for all threads: one that has passed counts as now.
     pub(super) fn of(self, moment: Instant) -> u64 {
         let ahead = moment.saturating_duration_since(Instant::now());
         self.now().saturating_add(nanos(ahead))

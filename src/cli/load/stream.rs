@@ -9,7 +9,7 @@ use super::payload::Message;
 use super::plan::{MAX_DEPTH, Turnover};
 use super::since::until;
 use super::tally::record;
-use super::traffic::{MOST_SCHEDULED, Mode};
+use super::traffic::{MOST_SCHEDULED, Mode, Then};
 use super::values::VerifyMode;
 
 /// What input is.
@@ -85,17 +85,24 @@ impl Generator {
         pressure
     }
 
-    /// In a closed loop: sends as many messages as the connection may have under way.
+    /// In a closed loop: sends as many messages as the connection may have under way, or as it owes.
     #[inline(always)]
     pub(super) fn fill(&mut self, connection: &mut Connection<'_, u32>, index: usize, now: u64) {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
         let room = MAX_DEPTH.saturating_sub(flow.outstanding.len());
-        let wanted = self.flowing.depth.saturating_sub(flow.awaited());
+        let wanted = self.flowing.wanted(flow);
         for _ in 0..wanted.min(room) {
+            if !self.may_send(now) {
+                return;
+            }
+            let pressure = self.send(connection, index, now, now);
+            if pressure != Pressure::Closed {
+                self.pay(index);
+            }
             // Past the high-water mark the rest goes out when `drained` says so.
-            if !self.may_send(now) || self.send(connection, index, now, now) != Pressure::Low {
+            if pressure != Pressure::Low {
                 return;
             }
         }
@@ -228,31 +235,13 @@ impl Generator {
         in_time: u32,
         now: u64,
     ) {
-        let was = self.flows.get(index).map(|flow| flow.stage);
-        match was {
-            Some(Stage::Confirming) => self.confirmed(index, now),
-            Some(Stage::Retiring) => self.close_if_answered(connection.context(), index),
-            _ => {}
-        }
-        let flow = self.flows.get(index);
-        if flow.is_some_and(|flow| flow.stage == Stage::Live) && self.is_pumping() {
-            match self.flowing.mode {
-                Mode::Closed {
-                    think: Some(think), ..
-                } if was == Some(Stage::Live) => {
-                    for _ in 0..in_time {
-                        self.think(connection.context(), index, think);
-                    }
-                }
-                Mode::Closed { .. } if !self.will_be_kicked(index) => {
-                    self.begin(connection, index, now);
-                    self.finish_if_all_sent(connection.context());
-                }
-                Mode::Scheduled if connection.pressure() == Pressure::Low => {
-                    self.take_again(index);
-                }
-                _ => {}
+        match self.after_answers(connection.context(), index, in_time, now) {
+            Then::Fill => {
+                self.fill(connection, index, now);
+                self.finish_if_all_sent(connection.context());
             }
+            Then::TakeAgain if connection.pressure() == Pressure::Low => self.take_again(index),
+            Then::TakeAgain | Then::Nothing => {}
         }
         self.end_if_answered(connection.context(), now);
     }
@@ -299,7 +288,7 @@ impl Generator {
         let flow = self.flows.get(index);
         let live = flow.is_some_and(|flow| flow.stage == Stage::Live);
         match self.flowing.mode {
-            Mode::Closed { think: None, .. } if live => {
+            Mode::Closed { .. } if live => {
                 self.fill(connection, index, now);
                 self.finish_if_all_sent(connection.context());
             }
@@ -330,8 +319,9 @@ impl Generator {
             self.end_flow(context, index, &name);
         }
         self.flows.try_remove(index);
-        if self.plan.turnover != Turnover::Keep && self.is_sending() {
-            self.dialer.owe(lost);
+        // The place of one that the load has closed is owed since then. One that is lost in the ramp is dialed again after it.
+        if lost && self.plan.turnover != Turnover::Keep && !self.is_finishing() {
+            self.dialer.owe(true);
         }
     }
 

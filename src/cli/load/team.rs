@@ -25,7 +25,8 @@ pub(super) struct Team {
     pub(super) handles: Vec<Handle<Command>>,
     pub(super) lines: Vec<Line>,
     pub(super) threads: Vec<JoinHandle<()>>,
-    /// When they began, in the run's time.
+    /// What the run's time counts from, and when they began in it.
+    pub(super) epoch: Epoch,
     pub(super) begun: u64,
     /// Who stops them at a signal, for as long as there is a team.
     _interrupt: Interrupt,
@@ -62,6 +63,7 @@ impl Team {
             handles,
             lines: reactors.iter().map(|_| Line::new(sender)).collect(),
             threads: Vec::new(),
+            epoch,
             begun: epoch.now(),
             _interrupt: interrupt,
         };

@@ -1,31 +1,40 @@
 //! Pauses: in a closed loop that thinks, so long lies between an answer and the next message.
+//!
+//! As many messages as a flow may have under way go round on it, each in a chain of its own: message, answer, pause. A message
+//! whose pause is over is owed until somebody can take it, or its chain would come to an end.
 
 use std::time::Duration;
 
-use oread::{Connection, Context, Pressure};
+use oread::Context;
 
-use super::flow::{Socket, Stage};
+use super::flow::Stage;
 use super::generator::{Generator, alarm};
-use super::plan::MAX_DEPTH;
 use super::traffic::Mode;
 
 impl Generator {
-    /// As [`Generator::fill`]; where flows think between their messages, only for one that begins.
-    pub(super) fn begin(&mut self, connection: &mut Connection<'_, u32>, index: usize, now: u64) {
-        match self.flowing.mode {
-            Mode::Closed {
-                depth,
-                think: Some(_),
-            } => {
-                for _ in 0..depth {
-                    if !self.may_send(now)
-                        || self.send(connection, index, now, now) != Pressure::Low
-                    {
-                        return;
-                    }
-                }
-            }
-            _ => self.fill(connection, index, now),
+    /// A flow begins: where flows think between their messages, it owes as many as it may have under way.
+    pub(super) fn owe_depth(&mut self, index: usize) {
+        if let Mode::Closed { depth, .. } = self.flowing.mode {
+            self.owe(index, depth);
+        }
+    }
+
+    /// A flow is to send so many messages, where flows think between them.
+    pub(super) fn owe(&mut self, index: usize, count: u32) {
+        if self.flowing.think().is_some()
+            && let Some(flow) = self.flows.get_mut(index)
+        {
+            flow.owed += count;
+        }
+    }
+
+    /// A message of those was sent.
+    #[inline]
+    pub(super) fn pay(&mut self, index: usize) {
+        if self.flowing.think().is_some()
+            && let Some(flow) = self.flows.get_mut(index)
+        {
+            flow.owed -= 1;
         }
     }
 
@@ -45,36 +54,9 @@ impl Generator {
         let flow = self.flows.get(index);
         let alive = flow.is_some_and(|f| f.number == number && f.stage == Stage::Live);
         if alive && self.is_sending() {
-            self.feed_one(context, index, now);
+            self.owe(index, 1);
+            self.feed(context, index, now);
             self.finish_if_all_sent(context);
-        }
-    }
-
-    /// Sends one message of a flow.
-    pub(super) fn feed_one(&mut self, context: &mut Context<u32>, index: usize, now: u64) {
-        if !self.may_send(now) {
-            return;
-        }
-        let flow = self.flows.get(index);
-        let Some((socket, under_way)) = flow.map(|flow| (flow.socket, flow.outstanding.len()))
-        else {
-            return;
-        };
-        let sent = match socket {
-            // A server that answers nothing must not have what is kept for it grow without end.
-            Socket::Stream(_) if under_way >= MAX_DEPTH => false,
-            Socket::Stream(id) => match context.connection(id) {
-                Some(mut connection) if connection.pressure() == Pressure::Low => {
-                    self.send(&mut connection, index, now, now) != Pressure::Closed
-                }
-                _ => false,
-            },
-            Socket::Datagrams(id) => self.send_datagram(context, id, index, now, now),
-            Socket::None => return,
-        };
-        // What can't be sent now is after another while, or the loop would come to an end.
-        if !sent && let Some(think) = self.flowing.think() {
-            self.think(context, index, think);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use oread::{Context, Pressure, SourceId};
 
-use super::flow::{NOWHERE, Socket, Stage};
+use super::flow::{Flow, NOWHERE, Socket, Stage};
 use super::generator::Generator;
 use super::pace::{Schedule, Ticker};
 use super::plan::{Load, Traffic};
@@ -14,7 +14,14 @@ use super::protocol::Phase;
 use super::since::until;
 
 /// Messages of a schedule that one turn sends at most: answers want to be read as well, or they are counted late.
-const BURST: u32 = 256;
+///
+/// They are stamped as sent when they are queued, and written when the next turn begins: the last of so many writes comes a
+/// fifth of a millisecond after its stamp (measured; docs/LOAD.md says it too).
+const BURST: u32 = 16;
+/// And where the schedule is behind by more than this, in nanoseconds: then several go out by one write, which takes a third of
+/// the time, and a stamp that is early by less than a millisecond is little beside how late they are.
+const CATCHING_UP: u32 = 256;
+const FAR_BEHIND: u64 = 1_000_000;
 /// Connections that one turn has begin at most, in a closed loop.
 const KICKS: u32 = 64;
 /// Messages of a schedule that a connection may have under way. One that has so many is passed over until answers come.
@@ -29,6 +36,16 @@ pub(super) enum Mode {
     Scheduled,
     /// Never, but to confirm.
     Silent,
+}
+
+/// What is to be done on a flow whose messages were answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Send what it may have under way, or owes.
+    Fill,
+    /// Let the schedule use it again, if it was passed over.
+    TakeAgain,
+    Nothing,
 }
 
 /// The flow of messages.
@@ -99,6 +116,13 @@ impl Flowing {
         }
     }
 
+    /// In a closed loop: how many messages a flow is to send now; 0 in any other.
+    #[inline(always)]
+    pub(super) fn wanted(&self, flow: &Flow) -> u32 {
+        // Flows that think have no depth here, and the others owe nothing.
+        self.depth.saturating_sub(flow.awaited()) + flow.owed
+    }
+
     /// Takes note of an event; whether it was the ticker's.
     pub(super) fn has_ticked(&mut self, source: SourceId) -> bool {
         match &mut self.ticker {
@@ -135,7 +159,8 @@ impl Generator {
         }
         let begins = self.flowing.kick.is_some() && self.is_sending();
         let pumps = self.is_pumping();
-        if self.dialer.has_more() || (self.flowing.behind && pumps) {
+        let fills = self.sockets.has_more() && self.is_sending();
+        if self.dialer.has_more() || (self.flowing.behind && pumps) || fills {
             return Some(Duration::ZERO);
         }
         if begins {
@@ -241,12 +266,18 @@ impl Generator {
 
     /// Sends what is due and lies before `end`; whether some is left that could be sent.
     fn send_due(&mut self, context: &mut Context<u32>, end: u64) -> bool {
-        for _ in 0..BURST {
+        let mut most = BURST;
+        let mut sent = 0;
+        while sent < most {
             let now = self.epoch.now();
             let Some(schedule) = &self.flowing.schedule else {
                 return false;
             };
             let due = schedule.due();
+            if sent == 0 && due.saturating_add(FAR_BEHIND) < now {
+                most = CATCHING_UP;
+            }
+            sent += 1;
             if due > now || due >= end || self.run.left == 0 {
                 return false;
             }
@@ -332,6 +363,7 @@ impl Generator {
                     }
                     stagger.advance();
                 }
+                self.owe_depth(at);
                 self.feed(context, at, now);
                 begun += 1;
             }
@@ -349,7 +381,7 @@ impl Generator {
                 if let Some(mut connection) = context.connection(id)
                     && connection.pressure() == Pressure::Low
                 {
-                    self.begin(&mut connection, index, now);
+                    self.fill(&mut connection, index, now);
                 }
             }
             Some(Socket::Datagrams(id)) => self.fill_datagrams(context, id, index, now),
@@ -357,8 +389,46 @@ impl Generator {
         }
     }
 
+    /// Messages of a flow were answered, so many of them `in_time`: what comes next on it.
+    pub(super) fn after_answers(
+        &mut self,
+        context: &mut Context<u32>,
+        index: usize,
+        in_time: u32,
+        now: u64,
+    ) -> Then {
+        let was = self.flows.get(index).map(|flow| flow.stage);
+        match was {
+            Some(Stage::Confirming) => self.confirmed(index, now),
+            Some(Stage::Retiring) => self.close_if_answered(context, index),
+            _ => {}
+        }
+        let flow = self.flows.get(index);
+        if flow.is_none_or(|flow| flow.stage != Stage::Live) || !self.is_pumping() {
+            return Then::Nothing;
+        }
+        match self.flowing.mode {
+            Mode::Closed {
+                think: Some(think), ..
+            } if was == Some(Stage::Live) => {
+                for _ in 0..in_time {
+                    self.think(context, index, think);
+                }
+                Then::Nothing
+            }
+            Mode::Closed { .. } if self.will_be_kicked(index) => Then::Nothing,
+            Mode::Closed { .. } => {
+                // Where flows think, this one begins: it came when the others had begun.
+                self.owe_depth(index);
+                Then::Fill
+            }
+            Mode::Scheduled => Then::TakeAgain,
+            Mode::Silent => Then::Nothing,
+        }
+    }
+
     /// Whether a flow is still to begin, with all the others.
-    pub(super) fn will_be_kicked(&self, index: usize) -> bool {
+    fn will_be_kicked(&self, index: usize) -> bool {
         self.flowing.kick.is_some_and(|kick| index >= kick)
     }
 

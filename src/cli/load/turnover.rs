@@ -16,6 +16,9 @@ use super::since::{SECOND, after, until};
 /// is slow to let callers in would melt away.
 const MOST_REPLACING: u64 = 512;
 
+/// How many entries of flows that have gone may stand in the list of ages, beside as many as flows are open.
+const MOST_STALE: usize = 1024;
+
 /// How far closing at a rate may be behind and still catch up: 10 ms.
 const SLACK: u64 = SECOND / 100;
 
@@ -37,6 +40,12 @@ impl Ages {
     /// How many are confirmed and open.
     pub(super) fn open(&self) -> u64 {
         self.open
+    }
+
+    /// How many entries the list has.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.queue.len()
     }
 
     /// The timer has fired.
@@ -63,6 +72,9 @@ impl Generator {
         if self.plan.turnover == Turnover::Keep {
             return;
         }
+        if self.ages.queue.len() as u64 > 2 * self.ages.open + MOST_STALE as u64 {
+            self.forget_gone();
+        }
         if let Some(flow) = self.flows.get_mut(index) {
             self.ages.queue.push_back((index as u32, flow.number, now));
             let cause = std::mem::replace(&mut flow.cause, Cause::Asked);
@@ -71,6 +83,16 @@ impl Generator {
             let counts = cause == Cause::Turnover && self.run.phase == Phase::Measure;
             ledger.replaced += u64::from(counts);
         }
+    }
+
+    /// Takes out of the list of ages who has gone: with a long lifetime, and a server that hangs up on everybody, it would grow
+    /// for as long as that.
+    fn forget_gone(&mut self) {
+        let flows = &self.flows;
+        self.ages.queue.retain(|&(index, number, _)| {
+            let flow = flows.get(index as usize);
+            flow.is_some_and(|flow| flow.number == number && flow.stage == Stage::Live)
+        });
     }
 
     /// One that was to take the place of another was not answered in time, or was lost before.
@@ -169,17 +191,21 @@ impl Generator {
         self.record.tally.connections.closed += 1;
         self.passed_away();
         self.dialer.replacing += 1;
+        // Now, and not when the peer has finished too: that is up to the peer.
+        self.dialer.owe(false);
         match socket {
             Socket::Stream(id) => {
-                // `on_close` follows, and then another takes its place.
                 if let Some(mut connection) = context.connection(id) {
-                    connection.close(CloseReason::Closed);
+                    match connection.pending() {
+                        0 => connection.close(CloseReason::Closed),
+                        // Messages that were given up, and that the peer does not read: it might never.
+                        _ => connection.abort(),
+                    }
                 }
             }
             Socket::Datagrams(id) => {
                 context.close_udp(id);
                 self.unbind(index, id);
-                self.dialer.owe(false);
             }
             Socket::None => {}
         }

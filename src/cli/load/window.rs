@@ -13,6 +13,10 @@ pub(super) struct Window {
     pub(super) last_sent: u64,
     /// How many of those kept as under way were answered before an older one was.
     pub(super) within: u32,
+    /// How many of the last datagrams are measured: once one is, all that follow are.
+    measured: u32,
+    /// Whether it stands in the list of flows that have more to send than one call sends.
+    pub(super) listed: bool,
 }
 
 /// What an answer is.
@@ -38,6 +42,8 @@ impl Window {
             slot,
             last_sent: 0,
             within: 0,
+            measured: 0,
+            listed: false,
         }
     }
 
@@ -52,9 +58,19 @@ impl Window {
     }
 
     /// Datagram `number` is sent: what was remembered of the one before it in its place is forgotten.
-    pub(super) fn sent(&mut self, number: u32) {
+    pub(super) fn sent(&mut self, number: u32, measured: bool) {
         let (word, bit) = self.bit(number);
         self.answered[word] &= !bit;
+        self.measured = match measured {
+            true => self.measured.saturating_add(1),
+            false => 0,
+        };
+    }
+
+    /// Whether datagram `number` is measured, when `next` is the number of the next to be sent. It's known here, and not taken
+    /// from what came back: what is counted as received was counted as sent.
+    pub(super) fn is_measured(&self, number: u32, next: u32) -> bool {
+        next.wrapping_sub(number) <= self.measured
     }
 
     /// Whether datagram `number`, one of the last, was answered.
@@ -100,7 +116,7 @@ mod tests {
     fn duplicates_and_swaps_are_told_from_first_answers() {
         let mut window = Window::new(1, 0);
         for number in 0..3 {
-            window.sent(number);
+            window.sent(number, true);
         }
         assert_eq!(window.arrived(0, 3), IN_ORDER);
         assert_eq!(window.arrived(2, 3), IN_ORDER);
@@ -114,7 +130,7 @@ mod tests {
         let mut window = Window::new(64, 0);
         let first = u32::MAX - 10;
         for number in 0..100 {
-            window.sent(first.wrapping_add(number));
+            window.sent(first.wrapping_add(number), number >= 90);
         }
         let next = first.wrapping_add(100);
         assert_eq!(
@@ -124,5 +140,8 @@ mod tests {
         assert_eq!(window.arrived(first.wrapping_add(36), next), IN_ORDER);
         assert_eq!(window.arrived(first.wrapping_add(99), next), IN_ORDER);
         assert_eq!(window.arrived(first.wrapping_add(98), next), AFTER_LATER);
+        assert!(!window.is_measured(first.wrapping_add(89), next));
+        assert!(window.is_measured(first.wrapping_add(90), next));
+        assert!(window.is_measured(first.wrapping_add(99), next));
     }
 }

@@ -330,7 +330,9 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
                 Step::Closing(reason) => {
                     let hands = &mut hands(&mut self.link, &mut self.shared, true);
                     self.play.closing(hands, reason);
-                    self.link.close(&mut self.shared, reason);
+                    if self.link.is_draining() {
+                        self.link.close(&mut self.shared, reason);
+                    }
                 }
                 Step::Yield => {
                     self.queued = true;

@@ -1,5 +1,6 @@
 //! A message in steady state asks for no memory.
 
+use std::io::{Read as _, Write as _};
 use std::num::NonZeroU32;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use super::*;
 use crate::cli::args::Args;
 use crate::cli::load::own::Own;
 use crate::cli::load::protocol::Event;
+use crate::cli::load::since::SECOND;
 use crate::cli::load::target::{Resolved, Transport};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,6 +28,18 @@ struct Bench {
 impl Bench {
     /// A load of `target` with these arguments, in its measured time.
     fn start(target: &Resolved, arguments: &str) -> Bench {
+        let mut bench = Bench::ready(target, arguments);
+        let (now, context) = (bench.generator.epoch.now(), bench.reactor.context());
+        bench.generator.start(context, now);
+        // What comes once a second is not a message's: a list of seconds that grows, and a progress, of which two may wait.
+        bench.generator.record.tally.seconds.reserve(1000);
+        bench.generator.tell();
+        bench.generator.tell();
+        bench
+    }
+
+    /// A load at the end of its ramp.
+    fn ready(target: &Resolved, arguments: &str) -> Bench {
         let all = format!("oread load {arguments}");
         let command = Args::try_parse_from(all.split_whitespace())
             .unwrap()
@@ -58,12 +72,6 @@ impl Bench {
         };
         let asked = bench.generator.record.tally.connections.asked;
         bench.turn_until(|generator| generator.record.tally.connections.confirmed == asked);
-        let (now, context) = (epoch.now(), bench.reactor.context());
-        bench.generator.start(context, now);
-        // What comes once a second is not a message's: a list of seconds that grows, and a progress, of which two may wait.
-        bench.generator.record.tally.seconds.reserve(1000);
-        bench.generator.tell();
-        bench.generator.tell();
         bench
     }
 
@@ -138,4 +146,49 @@ fn a_message_in_steady_state_allocates_nothing() {
         let count = Bench::start(&udp(), arguments).allocations_of(500);
         assert_eq!(count, 0, "udp {arguments}");
     }
+}
+
+#[test]
+fn a_thread_that_hears_the_start_late_begins_with_what_was_due_until_then() {
+    let own = Own::start().unwrap();
+    let tcp = Resolved {
+        transport: Transport::Tcp,
+        address: own.address,
+    };
+    let mut bench = Bench::ready(&tcp, "-c 2 -d 1h -R 1k");
+    let generator = &mut bench.generator;
+    // The run's time began a second ago at least.
+    let at = generator.epoch.now() - SECOND / 2;
+    generator.on_message(bench.reactor.context(), Command::Start(at));
+    assert_eq!(generator.flowing.due_before(at + SECOND), 1000);
+    assert!(generator.record.is_measured(at) && !generator.record.is_measured(at - 1));
+    bench.turn_until(|generator| generator.record.tally.messages.echoed >= 500);
+    own.stop();
+}
+
+#[test]
+fn the_list_of_ages_does_not_grow_with_those_who_have_gone() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = Resolved {
+        transport: Transport::Tcp,
+        address: listener.local_addr().unwrap(),
+    };
+    // It hangs up on everybody after the first answer.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut message = [0; 64];
+            // The load may be gone, at the end.
+            if stream.read_exact(&mut message).is_ok() {
+                let _ = stream.write_all(&message);
+            }
+        }
+    });
+    let mut bench = Bench::start(&tcp, "-c 2 -d 1h --lifetime 1h -r 100k");
+    bench.turn_until(|generator| generator.record.tally.connections.confirmed > 2500);
+    assert!(
+        bench.generator.ages.known() < 1100,
+        "{:?}",
+        bench.generator.ages
+    );
 }

@@ -1,7 +1,8 @@
-//! Where a run took place, as far as its figures depend on it.
+//! Where and when a run took place, as far as its figures depend on it.
 
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
+use std::time::SystemTime;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::utsname::uname;
@@ -19,6 +20,9 @@ pub(super) struct Environment {
     pub(super) processors: usize,
     /// The limit of file descriptors.
     pub(super) descriptors: u64,
+    /// When the ramp began: UTC, as RFC 3339 writes it, with milliseconds.
+    /// `None`: it didn't.
+    pub(super) began: Option<String>,
     /// The command, word by word; what of it is no text is replaced.
     pub(super) command: Vec<String>,
     /// The command as a shell takes it, exactly.
@@ -26,8 +30,8 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    /// As it is.
-    pub(super) fn here() -> Environment {
+    /// As it is here, with when the run began.
+    pub(super) fn of(began: Option<SystemTime>) -> Environment {
         let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
         let (kernel, machine) = match uname() {
             Ok(name) => (
@@ -45,6 +49,7 @@ impl Environment {
             machine,
             processors: std::thread::available_parallelism().map_or(0, NonZeroUsize::get),
             descriptors: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
+            began: began.map(|began| humantime::format_rfc3339_millis(began).to_string()),
             command: std::env::args_os().map(|word| text(&word)).collect(),
             command_line: std::env::args_os()
                 .map(|word| quoted(word.as_encoded_bytes()))

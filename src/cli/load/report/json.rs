@@ -77,6 +77,7 @@ fn place(environment: &Environment) -> Value {
         "machine": environment.machine,
         "processors": environment.processors,
         "descriptor_limit": environment.descriptors,
+        "began": environment.began,
     })
 }
 
@@ -174,6 +175,7 @@ fn datagrams(d: &Datagrams) -> Value {
         "sent": d.sent,
         "received": d.received,
         "lost": d.lost,
+        "outstanding": d.outstanding,
         "late": d.late,
         "duplicated": d.duplicated,
         "reordered": d.reordered,
