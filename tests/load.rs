@@ -253,6 +253,28 @@ fn a_flipped_bit_is_a_corrupt_answer_and_exit_5() {
         let report = Report::of(&[&flipping(at), "-c", "3", "-d", "300ms"]);
         assert_eq!(report.exit_code(), 5, "{}", report.value);
         assert_eq!(report.messages("corrupt"), 3);
+        let warning = report
+            .log
+            .lines()
+            .find(|line| line.contains("wrong answer"));
+        let warning = warning.unwrap_or_else(|| panic!("{}", report.log));
+        assert!(warning.contains(" warn "), "{warning}");
+        assert!(warning.contains(" to message 4: "), "{warning}");
+        assert!(
+            warning.contains(&format!("from byte {at} on ")),
+            "{warning}"
+        );
+        let quoted: Vec<&str> = warning.split('"').collect();
+        let [_, came, _, expected, _] = quoted[..] else {
+            panic!("{warning}");
+        };
+        let bytes = |text: &str| text.replace("\\\\", "\\").into_bytes();
+        let (came, expected) = (bytes(came), bytes(expected));
+        assert_eq!(
+            (came[0], &came[1..]),
+            (expected[0] ^ 1, &expected[1..]),
+            "{warning}"
+        );
         assert_eq!(
             report.errors(),
             BTreeMap::from([("corrupt answer".to_owned(), 3)])
@@ -291,6 +313,8 @@ fn answers_that_nobody_asked_for_are_corrupt() {
     });
     let report = Report::of(&[&address, "-c", "1", "-d", "200ms"]);
     assert_eq!(report.exit_code(), 5, "{}", report.value);
+    let warning = "an answer that nobody asked for: ";
+    assert!(report.log.contains(warning), "{}", report.log);
 }
 
 #[test]

@@ -121,6 +121,8 @@ fn datagrams_that_are_dropped_doubled_swapped_and_flipped_are_told_by_their_numb
     assert_eq!(udp("late"), 0);
     assert_eq!(report.exit_code(), 5);
     assert_eq!(report.error("corrupt answer"), did.flipped);
+    let warning = "a wrong datagram of 64 bytes: from byte 63 on ";
+    assert!(report.log.contains(warning), "{}", report.log);
     assert_eq!(report.error("message timeout"), udp("lost"));
     assert_eq!(report.messages("echoed"), udp("received"));
 }

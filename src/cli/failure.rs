@@ -76,6 +76,22 @@ impl Failure {
         Failure::runtime(format!("can't start a thread: {}", Reason(error)))
     }
 
+    /// Several as one, with the first one's code, and what to try for that; `None` for none.
+    pub(crate) fn all(failures: &[Failure]) -> Option<Failure> {
+        let first = failures.first()?;
+        let messages: Vec<&str> = failures.iter().map(Failure::message).collect();
+        Some(Failure {
+            message: messages.join("; "),
+            ..first.clone()
+        })
+    }
+
+    /// The same, with another exit code.
+    #[must_use]
+    pub(crate) fn with_code(self, code: u8) -> Failure {
+        Failure { code, ..self }
+    }
+
     /// The same, with nothing to tell: its words would reach nobody.
     pub(crate) fn without_words(self) -> Failure {
         Failure {

@@ -7,8 +7,8 @@
 //! | `load/target`, `load/values`, `load/gate`, `load/sources` | values: targets, rates, sizes, gates, local addresses |
 //! | `load/tally`, `load/outcome` | what is counted, and how the run went |
 //! | `load/protocol`, `load/line` | what the threads say to each other |
-//! | `load/preflight` over `load/machine`, `load/doctor` | whether it can be done; the same as a table |
-//! | `load/lead`, `load/team`, `load/own` | the main thread, the threads that it starts, the echo server of its own |
+//! | `load/preflight` over `load/ports`, `load/machine`; `load/doctor` | whether it can be done; the same as a table |
+//! | `load/lead`, `load/team`, `load/own`, `load/interrupt` | the main thread; the threads that it starts: generators, an echo server of its own, who hears signals |
 //! | `load/generator` | the other threads; a table of their parts stands there |
 //! | `load/live` over `load/rates`, `load/report` | what is told while it runs and at the end |
 
@@ -21,10 +21,12 @@ mod doctor;
 mod flow;
 mod gate;
 mod generator;
+mod interrupt;
 mod label;
 mod lead;
 mod line;
 mod live;
+mod logs;
 mod machine;
 mod names;
 mod outcome;
@@ -33,6 +35,7 @@ mod pace;
 mod payload;
 mod phases;
 pub(crate) mod plan;
+mod ports;
 mod preflight;
 mod protocol;
 mod quick;
@@ -52,13 +55,14 @@ mod values;
 mod window;
 
 use crate::cli::failure::Failure;
+use crate::cli::stderr::Stderr;
 
-/// Runs a load; gives the exit code.
+/// Runs a load; gives the exit code. What it says while it runs goes to `stderr`.
 ///
 /// # Errors
 /// What kept it from starting, or broke it off.
-pub(crate) fn run(plan: &plan::Load) -> Result<u8, Failure> {
-    lead::run(plan)
+pub(crate) fn run(plan: &plan::Load, stderr: &Stderr) -> Result<u8, Failure> {
+    lead::run(plan, stderr)
 }
 
 pub(crate) use doctor::run as doctor;

@@ -38,6 +38,7 @@ use clap::Parser as _;
 
 use failure::Failure;
 use logging::Audience;
+use stderr::Stderr;
 
 /// How long the program's end waits for a standard error that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -58,23 +59,25 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
     match typed.command {
         args::Command::Serve(typed) => {
             let serve = check::Serve::try_from(*typed)?;
-            logged(serve.verbosity, Audience::Later, || {
+            logged(serve.verbosity, Audience::Later, |_| {
                 serve::run(&serve).map(|()| 0)
             })
         }
         args::Command::Connect(typed) => {
             let connect = check::Connect::try_from(typed)?;
-            logged(connect.verbosity, connect::audience(&connect), || {
+            logged(connect.verbosity, connect::audience(&connect), |_| {
                 connect::run(&connect).map(|()| 0)
             })
         }
         args::Command::Load(typed) => {
             let plan = load::plan::Load::try_from(*typed)?;
-            logged(plan.verbosity, Audience::Later, || load::run(&plan))
+            logged(plan.verbosity, Audience::Later, |stderr| {
+                load::run(&plan, stderr)
+            })
         }
         args::Command::Doctor(typed) => {
             let verbosity = check::Verbosity::from(&typed.verbosity);
-            logged(verbosity, Audience::Later, || load::doctor(&typed))
+            logged(verbosity, Audience::Later, |_| load::doctor(&typed))
         }
     }
 }
@@ -85,10 +88,10 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
 fn logged(
     verbosity: check::Verbosity,
     audience: Audience,
-    run: impl FnOnce() -> Result<u8, Failure>,
+    run: impl FnOnce(&Stderr) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     let stderr = logging::init(verbosity, audience);
-    let result = run();
+    let result = run(&stderr);
     if stderr.finish(PATIENCE) {
         result
     } else {

@@ -1,6 +1,8 @@
 //! Standard error, written by a thread of its own: one that is blocked (a full pipe, a stopped terminal) must not
 //! stall the loop, which logs from its callbacks.
 //!
+//! On a terminal a line may stand below all others, drawn anew again and again: see [`Stderr::show`].
+//!
 //! The thread starts with the first line. A process that has ever had a second thread pays for it in each system call that
 //! glibc makes a cancellation point (some 60 instructions for a `send` and a `recv` each): a server that has nothing to say
 //! echoes at two thirds of the cost.
@@ -21,6 +23,9 @@ const WAITING: usize = 4 << 20;
 /// Bytes that are written at a time: after each of them it is known to go on.
 const CHUNK: usize = 4 << 10;
 
+/// Takes away the line that stands, with the cursor at its end (ECMA-48: to its beginning, erase to its end).
+const ERASE: &[u8] = b"\r\x1b[K";
+
 /// What the loop's side and the thread share.
 #[derive(Default)]
 struct Shared {
@@ -39,6 +44,12 @@ struct Queue {
     lines: Vec<u8>,
     /// Lines for which there was no room, since `lines` was last taken.
     lost: u64,
+    /// The line that is to stand below them; the one before it, if it was never drawn, is nobody's loss.
+    shown: Vec<u8>,
+    /// It's another one than the thread has drawn.
+    anew: bool,
+    /// The thread writes.
+    writing: bool,
     /// No more lines are to be waited for.
     closed: bool,
     /// Chunks written so far.
@@ -47,6 +58,13 @@ struct Queue {
     started: bool,
     /// It has ended.
     done: bool,
+}
+
+impl Queue {
+    /// Whether there's nothing to write.
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.lost == 0 && !self.anew
+    }
 }
 
 impl fmt::Debug for Shared {
@@ -82,6 +100,27 @@ impl Stderr {
         }))
     }
 
+    /// Has `line` stand below all that is written, in place of the one before; an empty one takes it away. It's for a
+    /// terminal, and narrower than that. However slow the terminal is, no more than the latest line waits for it.
+    pub(crate) fn show(&self, line: &str) {
+        let mut queue = self.0.lock();
+        queue.shown.clear();
+        queue.shown.extend_from_slice(line.as_bytes());
+        queue.anew = true;
+        self.tell(queue);
+    }
+
+    /// There's something to write.
+    fn tell(&self, queue: MutexGuard<'_, Queue>) {
+        let started = queue.started;
+        drop(queue);
+        if started {
+            self.0.came.notify_one();
+        } else {
+            self.start_thread();
+        }
+    }
+
     /// Starts the thread, if it isn't there. Where none can be started, what waits is written here and now: slow, not lost.
     fn start_thread(&self) {
         if !mem::replace(&mut self.0.lock().started, true) {
@@ -101,6 +140,8 @@ impl Stderr {
     fn write_here(&self) {
         let mut queue = self.0.lock();
         let lines = mem::take(&mut queue.lines);
+        // A line that stands is for whoever has time to draw it.
+        queue.anew = false;
         // The next line tries again.
         queue.started = false;
         drop(queue);
@@ -111,17 +152,33 @@ impl Stderr {
         }
     }
 
-    /// Waits until all lines are written; false when nothing was for as long as `patience`.
+    /// Waits until all lines are written, and ends; false when nothing was for as long as `patience`.
     pub(crate) fn finish(&self, patience: Duration) -> bool {
         let mut queue = self.0.lock();
+        queue.closed = true;
+        self.0.came.notify_all();
+        self.wait(queue, patience, |queue| queue.done)
+    }
+
+    /// Waits until all lines are written that have been put here; false when nothing was for as long as `patience`.
+    pub(crate) fn settle(&self, patience: Duration) -> bool {
+        self.wait(self.0.lock(), patience, |queue| {
+            queue.is_empty() && !queue.writing
+        })
+    }
+
+    fn wait(
+        &self,
+        mut queue: MutexGuard<'_, Queue>,
+        patience: Duration,
+        is_over: fn(&Queue) -> bool,
+    ) -> bool {
         if !queue.started {
             return true;
         }
-        queue.closed = true;
-        self.0.came.notify_all();
-        while !queue.done {
+        while !is_over(&queue) {
             let chunks = queue.chunks;
-            let stands = |queue: &mut Queue| !queue.done && queue.chunks == chunks;
+            let stands = |queue: &mut Queue| !is_over(queue) && queue.chunks == chunks;
             let waited = self.0.went.wait_timeout_while(queue, patience, stands);
             let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             if timeout.timed_out() {
@@ -143,13 +200,7 @@ impl Write for Stderr {
         } else {
             queue.lines.extend_from_slice(line);
         }
-        let started = queue.started;
-        drop(queue);
-        if started {
-            self.0.came.notify_one();
-        } else {
-            self.start_thread();
-        }
+        self.tell(queue);
         Ok(line.len())
     }
 
@@ -162,17 +213,25 @@ impl Write for Stderr {
 fn write_lines(shared: &Shared, mut output: impl Write) {
     let mut batch = Vec::new();
     let mut broken = false;
+    // Whether a line stands below the others.
+    let mut stands = false;
     loop {
-        let idle = |queue: &mut Queue| queue.lines.is_empty() && queue.lost == 0 && !queue.closed;
+        let idle = |queue: &mut Queue| queue.is_empty() && !queue.closed;
         let waited = shared.came.wait_while(shared.lock(), idle);
         let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
-        if queue.lines.is_empty() && queue.lost == 0 {
+        if queue.is_empty() {
             queue.done = true;
             shared.went.notify_all();
             return;
         }
-        mem::swap(&mut queue.lines, &mut batch);
+        if mem::take(&mut stands) {
+            batch.extend_from_slice(ERASE);
+        }
+        batch.append(&mut queue.lines);
         let lost = mem::take(&mut queue.lost);
+        let shown = queue.shown.clone();
+        queue.anew = false;
+        queue.writing = true;
         drop(queue);
         if lost > 0 {
             let now = humantime::format_rfc3339_millis(SystemTime::now());
@@ -180,12 +239,16 @@ fn write_lines(shared: &Shared, mut output: impl Write) {
             // Writing to a vector does not fail.
             let _ = writeln!(batch, "{now} error {lost} {words}");
         }
+        stands = !shown.is_empty();
+        batch.extend_from_slice(&shown);
         for chunk in batch.chunks(CHUNK) {
             // With standard error gone there is nobody to tell.
             broken = broken || events::write_all(&mut output, chunk).is_err();
             shared.lock().chunks += 1;
             shared.went.notify_all();
         }
+        shared.lock().writing = false;
+        shared.went.notify_all();
         batch.clear();
         // What one burst took is not kept for ever.
         batch.shrink_to(CHUNK);
@@ -267,6 +330,35 @@ mod tests {
         let mut stderr = Stderr::start(output);
         stderr.write_all(b"never\n").unwrap();
         assert!(!stderr.finish(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_line_that_stands_is_taken_away_before_others_and_only_the_latest_waits() {
+        let (output, permit, told) = gate();
+        let mut stderr = Stderr::start(output);
+        stderr.show("one");
+        permit.send(()).unwrap();
+        assert!(stderr.settle(LONG));
+        // While the output takes nothing, no more than the latest waits.
+        stderr.write_all(b"log\n").unwrap();
+        for number in 0..100_000 {
+            stderr.show(&format!("number {number}"));
+        }
+        stderr.show("last");
+        assert!(!stderr.settle(Duration::from_millis(1)));
+        for _ in 0..3 {
+            permit.send(()).unwrap();
+        }
+        assert!(stderr.settle(LONG));
+        stderr.show("");
+        drop(permit);
+        assert!(stderr.finish(LONG));
+        let all: Vec<u8> = told.try_iter().flatten().collect();
+        let text = String::from_utf8(all).unwrap();
+        let drawn: Vec<&str> = text.split("\r\u{1b}[K").collect();
+        assert_eq!(drawn[0], "one");
+        assert!(drawn[1].starts_with("log\n"), "{text:?}");
+        assert!(drawn.len() <= 4 && text.contains("last"), "{text:?}");
     }
 
     #[test]

@@ -131,9 +131,9 @@ impl Generator {
         flow.socket = Socket::Datagrams(id);
         flow.stage = Stage::Confirming;
         flow.window = Some(Box::new(Window::new(self.sockets.window, slot)));
-        let dialed = flow.dialed;
+        let (number, dialed) = (flow.number, flow.dialed);
         let now = self.epoch.now();
-        self.dial_succeeded(dialed, now);
+        self.dial_succeeded(number, dialed, now);
         self.send_datagram(context, id, index, 0, now);
     }
 
@@ -168,6 +168,8 @@ impl Generator {
         };
         let size = self.payload.datagram_size(label.flow, label.number);
         label.write(&self.payload, size, &mut self.sockets.scratch);
+        self.dialer
+            .log_bytes(label.flow, "sent", &self.sockets.scratch);
         let counts = self.sockets.counts.get_mut(slot as usize);
         let measured = self.record.is_measured(due);
         // The socket is connected: the address is of no matter.
@@ -219,6 +221,7 @@ impl Generator {
         let Some(counts) = self.sockets.counts.get_mut(window.slot as usize) else {
             return;
         };
+        self.dialer.log_bytes(flow.number, "received", data);
         // One whose time contradicts what is known of its number was not sent either.
         let record = &self.record;
         let label = Label::read(&self.payload, data).filter(|label| {
@@ -233,8 +236,10 @@ impl Generator {
         match arrival {
             Arrival::Never => {
                 counts.corrupt += 1;
+                let number = flow.number;
                 self.record.tally.messages.corrupt += 1;
                 self.record.tally.error(names::CORRUPT);
+                self.warn_of_corrupt_datagram(number, data);
             }
             Arrival::TooOld => self.record.tally.error("answer too late to be told"),
             Arrival::Again => counts.duplicated += u64::from(measured),

@@ -9,6 +9,7 @@ use oread::{ConnectOptions, Context};
 
 use super::flow::{Cause, Flow, Socket};
 use super::generator::{Generator, alarm};
+use super::logs::took;
 use super::names;
 use super::pace::Schedule;
 use super::plan::{Load, Turnover};
@@ -16,9 +17,8 @@ use super::since::{SECOND, after, until};
 use super::tally::record;
 use super::target::{Resolved, Transport};
 
-/// Dials under way at a time on one thread. It stays below the backlog that a listener has on most machines (4,096), also
-/// with a few threads.
-const MOST_UNDER_WAY: u32 = 512;
+/// Dials under way at a time on one thread that any pace allows: with less, a slow one would wait for each of its dials.
+const LEAST_UNDER_WAY: u64 = 512;
 /// Dials made in one turn: what has been opened wants to be served as well.
 const MOST_A_TURN: u32 = 64;
 /// How far dialing may be behind its pace and still catch up: 10 ms. A stall must not end in a burst.
@@ -65,6 +65,8 @@ pub(super) struct Dialer {
     not_before: u64,
     backoff: Duration,
     pub(super) under_way: u32,
+    /// How many may be.
+    most_under_way: u32,
     /// Which dial of all threads the next one is, and how far from one to the next.
     ordinal: u64,
     threads: u32,
@@ -88,11 +90,18 @@ impl Dialer {
             not_before: 0,
             backoff: BACKOFF,
             under_way: 0,
+            most_under_way: most_under_way(plan, index),
             ordinal: index.into(),
             threads,
             waiting: false,
             more: false,
         }
+    }
+
+    /// Where a flow of this number leads.
+    pub(super) fn target(&self, number: u32) -> Option<Resolved> {
+        let place = (number as usize).checked_rem(self.endpoints.len())?;
+        self.endpoints.get(place).map(|endpoint| endpoint.resolved)
     }
 
     /// The timer for the next dial has fired.
@@ -145,7 +154,7 @@ impl Dialer {
 
     /// When the next one may be made, if there is one and its time is known.
     fn next_due(&self, replaces: bool) -> Option<u64> {
-        if self.under_way >= MOST_UNDER_WAY {
+        if self.under_way >= self.most_under_way {
             // The end of one of these makes room, and that is an event.
             return None;
         }
@@ -167,6 +176,15 @@ impl Dialer {
         self.not_before = after(now, self.backoff);
         self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
     }
+}
+
+/// How many dials may be under way on a thread: as many as its pace makes while one waits for its timeout. A server that is
+/// slow to let callers in, or far away, does not set the pace. They are some of the connections that were asked for, so they
+/// take no more descriptors.
+fn most_under_way(plan: &Load, index: u32) -> u32 {
+    let a_second = plan.share(plan.connect_rate.get().into(), index) as f64;
+    let most = (a_second * plan.connect_timeout.as_secs_f64()).ceil() as u64;
+    u32::try_from(most.max(LEAST_UNDER_WAY)).unwrap_or(u32::MAX)
 }
 
 impl Generator {
@@ -211,6 +229,7 @@ impl Generator {
         ledger.redialed += u64::from(cause != Cause::Asked);
         // Flows' numbers go round after 2^32 dials; none of that age is open any more.
         let flow = Flow::new(ordinal as u32, cause, now);
+        self.dialer.log(flow.number, format_args!("dialed"));
         let index = self.flows.insert(flow);
         self.dialer.under_way += 1;
         let source = endpoint.source(ordinal / count);
@@ -230,11 +249,17 @@ impl Generator {
     }
 
     /// A dial has come to a connection, or a socket; how long it took.
-    pub(super) fn dial_succeeded(&mut self, dialed: u64, now: u64) {
+    pub(super) fn dial_succeeded(&mut self, number: u32, dialed: u64, now: u64) {
+        let time = until(dialed, now);
+        if log::log_enabled!(log::Level::Debug) {
+            let took = took(time);
+            self.dialer
+                .log(number, format_args!("established after {took}"));
+        }
         self.dialer.under_way -= 1;
         self.dialer.backoff = BACKOFF;
         self.record.tally.connections.established += 1;
-        record(&mut self.record.tally.latency.connect, until(dialed, now));
+        record(&mut self.record.tally.latency.connect, time);
     }
 
     /// A dial has come to nothing.
@@ -264,6 +289,8 @@ impl Generator {
                 names::of_error(error)
             }
         };
+        self.dialer
+            .log(flow.number, format_args!("not established: {name}"));
         self.record.tally.error(&name);
         self.dialer.replaced(flow.cause);
         if self.plan.turnover != Turnover::Keep && !self.is_finishing() {
@@ -275,7 +302,36 @@ impl Generator {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::args::{Args, Command};
+
+    /// Dials that are made at a pace in so many milliseconds, while none of them is answered.
+    fn dialed(arguments: &str, ms: u64) -> u32 {
+        let all = format!("oread load {arguments}");
+        let typed = Args::try_parse_from(all.split_whitespace()).unwrap();
+        let Command::Load(typed) = typed.command else {
+            panic!("not load");
+        };
+        let plan = Load::try_from(*typed).unwrap();
+        let mut dialer = Dialer::new(&plan, 0, Arc::new([]), SECOND);
+        for ms in 0..ms {
+            while dialer.next(SECOND + ms * SECOND / 1000, false).is_some() {
+                dialer.under_way += 1;
+            }
+        }
+        dialer.under_way
+    }
+
+    #[test]
+    fn answers_that_take_long_do_not_slow_the_pace() {
+        assert_eq!(dialed("-c 100k -r 10k", 200).div_ceil(10), 200);
+        assert_eq!(dialed("-c 100k -r 10k -t 2", 200).div_ceil(10), 100);
+        // Until the first of them is given up.
+        assert_eq!(dialed("-c 100k -r 10k --connect-timeout 100ms", 200), 1000);
+        assert_eq!(dialed("-c 2k -r 10k", 500), 2000);
+    }
 
     #[test]
     fn sources_are_used_in_turn() {

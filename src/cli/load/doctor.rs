@@ -4,16 +4,13 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
+use super::args;
 use super::machine::Machine;
 use super::preflight::{Check, Preflight, Wish, examine};
-use super::target::{Resolved, Transport};
-use super::{args, values};
+use super::target::{self, Resolved, Transport};
 use crate::cli::events;
 use crate::cli::failure::Failure;
 use crate::cli::units::Count;
-
-/// What a load's messages have when nothing is said.
-const MESSAGE: u32 = 64;
 
 /// Prints the table; gives the exit code: 4 where the connections can't be reached.
 ///
@@ -21,13 +18,7 @@ const MESSAGE: u32 = 64;
 /// Exit code 1: a target does not resolve, or a source is not this machine's. Exit code 2: sources of another family.
 pub(crate) fn run(typed: &args::Doctor) -> Result<u8, Failure> {
     let own_server = typed.targets.is_empty();
-    let mut targets = Vec::new();
-    for target in &typed.targets {
-        targets.extend(target.address.resolve()?.first().map(|&address| Resolved {
-            transport: target.transport,
-            address,
-        }));
-    }
+    let mut targets = target::resolve(&typed.targets)?;
     if own_server {
         targets.push(Resolved {
             transport: Transport::Tcp,
@@ -37,10 +28,9 @@ pub(crate) fn run(typed: &args::Doctor) -> Result<u8, Failure> {
     let wish = Wish {
         connections: typed.connections,
         threads: typed.threads,
-        targets: &targets,
         own_server,
         sources: &typed.source,
-        message: MESSAGE.min(values::MAX_MESSAGE),
+        ..Wish::of_one(&targets)
     };
     let found = examine(&wish, &Machine::here()?)?;
     let code = if found.shortfalls().is_empty() { 0 } else { 4 };

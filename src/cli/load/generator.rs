@@ -9,7 +9,8 @@
 //! | `load/stream`, `load/datagrams` | messages over TCP and over UDP |
 //! | `load/flow`, `load/window` | what is kept of a connection |
 //! | `load/payload`, `load/label` | what messages and datagrams consist of |
-//! | `load/pace`, `load/record` | when they are due, and what is counted |
+//! | `load/pace`, `load/since`, `load/record`, `load/quick` | when they are due, the run's time, and what is counted |
+//! | `load/names`, `load/logs` | what errors are called, and what is logged |
 //!
 //! The time is read once a callback, and every message is counted by when it was *due*: what lies before the measured time
 //! is not in its figures, whenever its answer comes.
@@ -18,8 +19,8 @@ use std::io;
 use std::sync::Arc;
 
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Ended, Handle, Handler,
-    Limits, Reactor, Readiness, SourceId, UdpId,
+    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Ended, Handler, Limits,
+    Reactor, Readiness, SourceId, UdpId,
 };
 use slab::Slab;
 
@@ -27,6 +28,7 @@ use super::datagrams::Sockets;
 use super::dial::{Dialer, Endpoint};
 use super::flow::Flow;
 use super::line::Line;
+use super::logs::Warnings;
 use super::names;
 use super::payload::Payload;
 use super::phases::Run;
@@ -39,7 +41,6 @@ use super::traffic::Flowing;
 use super::turnover::Ages;
 use super::values::VerifyMode;
 use crate::cli::failure::Reason;
-use crate::cli::signals::Signals;
 
 /// What a timer is for: the upper bits of its key.
 pub(super) mod alarm {
@@ -75,10 +76,6 @@ pub(super) struct Setup {
     pub(super) payload: Payload,
     /// Its line to the lead.
     pub(super) line: Line,
-    /// The program's signals: one generator hears them.
-    pub(super) signals: Option<Signals>,
-    /// The other generators, who are stopped by the one that hears a signal.
-    pub(super) others: Vec<Handle<Command>>,
 }
 
 /// One generator.
@@ -88,8 +85,6 @@ pub(super) struct Generator {
     pub(super) epoch: Epoch,
     pub(super) payload: Payload,
     pub(super) line: Line,
-    signals: Option<Signals>,
-    others: Vec<Handle<Command>>,
     /// All flows that there are, from their dial until they are closed; their index is the session of their connection.
     pub(super) flows: Slab<Flow>,
     pub(super) record: Record,
@@ -98,6 +93,7 @@ pub(super) struct Generator {
     pub(super) ages: Ages,
     pub(super) flowing: Flowing,
     pub(super) sockets: Sockets,
+    pub(super) warnings: Warnings,
 }
 
 /// A reactor with a generator's messages.
@@ -152,8 +148,6 @@ impl Generator {
             begun,
             payload,
             line,
-            signals,
-            others,
         } = setup;
         let share = plan.share(plan.connections.get().into(), index);
         let scheduled = matches!(
@@ -173,6 +167,7 @@ impl Generator {
             ages: Ages::default(),
             flowing: Flowing::new(&plan),
             sockets: Sockets::new(&plan),
+            warnings: Warnings::default(),
             run: Run::new(begun),
             record,
             plan,
@@ -180,15 +175,10 @@ impl Generator {
             epoch,
             payload,
             line,
-            signals,
-            others,
         }
     }
 
     fn set_out(&mut self, context: &mut Context<u32>) -> io::Result<()> {
-        if let Some(signals) = &mut self.signals {
-            context.register(signals.source(), oread::mio::Interest::READABLE)?;
-        }
         self.begin_timers(context);
         self.flowing.begin(context)?;
         self.after_turn(context)
@@ -221,19 +211,6 @@ impl Generator {
     /// Whether the measured time, or what there was of the load, is over.
     pub(super) fn is_finishing(&self) -> bool {
         self.run.phase == Phase::Finish
-    }
-
-    fn hear_signal(&mut self, context: &mut Context<u32>) {
-        if let Some(signal) = self.signals.as_mut().and_then(Signals::pending) {
-            // Here, and not by the lead: it may be kept waiting by who reads what it prints.
-            for other in &self.others {
-                if let Err(error) = other.send(Command::Stop) {
-                    log::debug!("a generator could not be stopped: {error}");
-                }
-            }
-            self.line.signal(signal);
-            self.stop(context);
-        }
     }
 }
 
@@ -305,11 +282,9 @@ impl Handler for Generator {
         }
     }
 
-    fn on_ready(&mut self, context: &mut Context<u32>, source: SourceId, _: Readiness) {
-        // The ticker has done its work by ending the poll's wait.
-        if !self.flowing.has_ticked(source) {
-            self.hear_signal(context);
-        }
+    fn on_ready(&mut self, _: &mut Context<u32>, source: SourceId, _: Readiness) {
+        // The ticker has done its work by ending the poll's wait; there is no other source.
+        self.flowing.has_ticked(source);
     }
 }
 

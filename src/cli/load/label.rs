@@ -51,6 +51,22 @@ impl Label {
         into.extend_from_slice(payload.piece(digest, size.saturating_sub(HEADER)));
     }
 
+    /// What a datagram says of itself, true or not.
+    pub(super) fn claimed(bytes: &[u8]) -> Option<Label> {
+        let (header, _) = bytes.split_first_chunk::<HEADER>()?;
+        let word = |at: usize| {
+            let four = header[at..at + 4].iter();
+            four.fold(0, |number, &byte| number << 8 | u32::from(byte))
+        };
+        let due = u64::from(word(8)) << 32 | u64::from(word(12));
+        let at = due.saturating_add(u64::from(word(16)) * LATENESS_UNIT);
+        Some(Label {
+            flow: word(0),
+            number: word(4),
+            sent: Sent { due, at },
+        })
+    }
+
     /// Reads a datagram; `None` for one that nobody sent, as far as the payload is to be looked at.
     pub(super) fn read(payload: &Payload, bytes: &[u8]) -> Option<Label> {
         let (header, body) = bytes.split_first_chunk::<HEADER>()?;

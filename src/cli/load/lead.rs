@@ -11,12 +11,13 @@ use super::plan::{Load, Volume};
 use super::preflight;
 use super::protocol::{Command, Event, Progress};
 use super::rates::Rates;
-use super::report;
+use super::report::{self, Outputs};
 use super::tally::{Tally, ThreadUse, coarse};
-use super::target::{Resolved, Transport};
+use super::target::{self, Resolved, Transport};
 use super::team::Team;
 use crate::cli::failure::Failure;
 use crate::cli::signals::Signals;
+use crate::cli::stderr::Stderr;
 use crate::cli::units::Count;
 
 /// How often the live view is drawn.
@@ -26,50 +27,68 @@ const BEHIND: Duration = Duration::from_millis(10);
 const FAR_BEHIND: Duration = Duration::from_millis(500);
 /// From the word to the start: all threads shall have heard it.
 const AHEAD: Duration = Duration::from_millis(10);
-/// The exit code where fewer connections can be reached than were asked for.
-const NOT_REACHABLE: u8 = 4;
+
+/// What a load came to.
+enum Attack {
+    Begun(Box<Outcome>),
+    /// The preflight says that it can't be done.
+    NotBegun {
+        targets: Vec<String>,
+        shortfalls: Vec<String>,
+    },
+}
 
 /// Runs a load; gives the exit code.
 ///
 /// # Errors
 /// What kept it from starting.
-pub(super) fn run(plan: &Load) -> Result<u8, Failure> {
-    report::check_files(plan)?;
+pub(super) fn run(plan: &Load, stderr: &Stderr) -> Result<u8, Failure> {
+    let outputs = Outputs::open(plan)?;
     let signals = Signals::install()?;
     let own = match plan.targets.is_empty() {
         true => Some(Own::start()?),
         false => None,
     };
-    let outcome = attack(plan, own.as_ref(), signals);
+    let outcome = attack(plan, own.as_ref(), signals, stderr);
     if let Some(own) = own {
         own.stop();
     }
     match outcome? {
-        Some(outcome) => report::report(&outcome),
-        None => Ok(NOT_REACHABLE),
+        Attack::Begun(outcome) => report::report(&outcome, outputs),
+        Attack::NotBegun {
+            targets,
+            shortfalls,
+        } => report::not_begun(plan, &targets, &shortfalls, outputs),
     }
 }
 
-/// From the preflight to the last count; `None` when the preflight says that it can't be done.
-fn attack(plan: &Load, own: Option<&Own>, signals: Signals) -> Result<Option<Outcome>, Failure> {
+/// From the preflight to the last count.
+fn attack(
+    plan: &Load,
+    own: Option<&Own>,
+    signals: Signals,
+    stderr: &Stderr,
+) -> Result<Attack, Failure> {
     let targets = resolve(plan, own)?;
     let preflight = preflight::check(plan, &targets)?;
     let shortfalls = preflight.shortfalls();
     if !shortfalls.is_empty() {
-        tell_shortfalls(plan, &shortfalls);
+        tell_shortfalls(plan, &shortfalls, stderr.clone());
         if !plan.force {
-            return Ok(None);
+            return Ok(Attack::NotBegun {
+                targets: targets.iter().map(Resolved::to_string).collect(),
+                shortfalls,
+            });
         }
     }
     let (sender, events) = mpsc::channel();
     let team = Team::start(plan, &targets, &preflight, &sender, signals)?;
-    // What the generators hold is then all there is: the channel ends with the last of them.
     drop(sender);
     let mut lead = Lead {
         plan,
         own,
         events,
-        live: Live::new(plan),
+        live: Live::new(plan, stderr.clone()),
         latest: vec![None; team.handles.len()],
         rates: Rates::new(team.handles.len(), team.begun),
         heard: Heard::default(),
@@ -78,11 +97,11 @@ fn attack(plan: &Load, own: Option<&Own>, signals: Signals) -> Result<Option<Out
         team,
     };
     lead.run();
-    Ok(Some(lead.outcome(&targets, shortfalls)))
+    Ok(Attack::Begun(Box::new(lead.outcome(&targets, shortfalls))))
 }
 
 /// Says what is short, a line each.
-fn tell_shortfalls(plan: &Load, shortfalls: &[String]) {
+fn tell_shortfalls(plan: &Load, shortfalls: &[String], mut stderr: Stderr) {
     let count = Count(plan.connections.get().into());
     let mut text = format!("oread: {count} connections can't be reached here:\n");
     for shortfall in shortfalls {
@@ -91,8 +110,8 @@ fn tell_shortfalls(plan: &Load, shortfalls: &[String]) {
     if !plan.force {
         text.push_str("  (to begin all the same, add --force)\n");
     }
-    // With standard error gone there is nobody left to tell; the exit code still says it.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    // It takes everything, or counts it.
+    let _ = stderr.write_all(text.as_bytes());
 }
 
 /// The addresses of what is loaded.
@@ -103,16 +122,7 @@ fn resolve(plan: &Load, own: Option<&Own>) -> Result<Vec<Resolved>, Failure> {
             address: own.address,
         }]);
     }
-    let mut all = Vec::new();
-    for target in &plan.targets {
-        let addresses = target.address.resolve()?;
-        // The one that the system prefers; there is one at least.
-        all.extend(addresses.first().map(|&address| Resolved {
-            transport: target.transport,
-            address,
-        }));
-    }
-    Ok(all)
+    target::resolve(&plan.targets)
 }
 
 /// What the generators have said.
@@ -204,7 +214,7 @@ impl Lead<'_> {
     fn draw(&mut self) {
         let speed = self.rates.take(&self.latest);
         if let Some(merged) = self.merged() {
-            self.live.progress(&merged, speed);
+            self.live.progress(&merged, speed, self.clock.from);
         }
     }
 
@@ -285,7 +295,7 @@ impl Lead<'_> {
 
     /// What it all came to.
     fn outcome(self, targets: &[Resolved], shortfalls: Vec<String>) -> Outcome {
-        self.live.finish();
+        drop(self.live);
         for thread in self.team.threads {
             if thread.join().is_err() {
                 log::debug!("a generator panicked, and has said so");

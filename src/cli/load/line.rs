@@ -6,7 +6,6 @@ use std::sync::mpsc::Sender;
 
 use super::protocol::{Event, Progress};
 use super::tally::Tally;
-use crate::cli::signals::Signal;
 
 /// Progresses that may wait for the lead, some 40 KB each.
 const MOST_UNREAD: u32 = 2;
@@ -49,10 +48,6 @@ impl Line {
     /// The lead has read a progress.
     pub(super) fn was_read(&self) {
         self.unread.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn signal(&self, signal: Signal) {
-        self.send(Event::Signal(signal.number()));
     }
 
     /// The last that is said.

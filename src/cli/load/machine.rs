@@ -20,6 +20,9 @@ pub(crate) struct Machine {
     pub(crate) files_left: Option<u64>,
     /// The ports that the system gives to those who ask for none (`net.ipv4.ip_local_port_range`, for IPv6 as well).
     pub(crate) ports: Option<RangeInclusive<u16>>,
+    /// Whether a pair of addresses in TIME_WAIT may be used again after a second (`net.ipv4.tcp_tw_reuse`): 0 no, 1 yes, 2 on
+    /// loopback.
+    pub(crate) time_wait_reuse: Option<u64>,
     /// The most that a listener's backlog may be (`net.core.somaxconn`).
     pub(crate) somaxconn: Option<u64>,
     /// Connections that the firewall's tracking may still take on (`nf_conntrack_max`, less those it has).
@@ -52,6 +55,7 @@ impl Machine {
                 _ => None,
             },
             ports: ports(numbers("/proc/sys/net/ipv4/ip_local_port_range")),
+            time_wait_reuse: number("/proc/sys/net/ipv4/tcp_tw_reuse"),
             somaxconn: number("/proc/sys/net/core/somaxconn"),
             conntrack_left: number("/proc/sys/net/netfilter/nf_conntrack_max")
                 .map(|most| most.saturating_sub(tracked.unwrap_or(0))),

@@ -297,6 +297,8 @@ impl Generator {
                 Stage::Dialing => ledger.dialing += 1,
                 Stage::Closing | Stage::Lost => {}
                 Stage::Confirming | Stage::Live | Stage::Retiring => {
+                    self.dialer
+                        .log(flow.number, format_args!("closed at the end"));
                     ledger.open += 1;
                     ledger.silent += u64::from(flow.stage == Stage::Confirming);
                     if matches!(flow.socket, Socket::Datagrams(_)) {
@@ -374,10 +376,14 @@ impl Generator {
             established: ledger.established,
             confirmed: ledger.confirmed,
             open: self.ages.open(),
-            failed: ledger.refused + ledger.timed_out + ledger.failed + ledger.lost,
+            refused: ledger.refused,
+            timed_out: ledger.timed_out,
+            failed: ledger.failed,
+            lost: ledger.lost,
             errors: tally.errors.values().sum(),
             sent: tally.messages.sent + tally.messages.unmeasured,
             echoed: tally.messages.echoed + self.record.unmeasured_echoed,
+            measured: tally.messages.echoed,
             received: tally.bytes.received,
             cpu: thread_cpu(),
             response,

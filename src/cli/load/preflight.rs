@@ -3,12 +3,13 @@
 //! Each check is a line of a table: what is needed, what there is, and where that is too little, the command that mends
 //! it. Nothing is changed, but that the soft limit of descriptors is raised to the hard one.
 
-use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::machine::{Machine, is_own};
-use super::plan::Load;
+use super::plan::{Load, Traffic, Turnover, Volume};
+use super::ports;
 use super::sources::{SourceRange, sources};
 use super::target::{Resolved, Transport};
 use crate::cli::descriptors::reserve;
@@ -20,8 +21,14 @@ const KERNEL_BYTES_AN_END: u64 = 3_800;
 /// Our own memory for a connection, of a server and of a load, with room for what the allocator wastes.
 const OUR_BYTES_AN_END: u64 = 300;
 
-/// Ports in the widest range that is advised, 1024 to 65535.
-const WIDE: u64 = 64_512;
+/// Our own memory for each message under way beyond the first of its connection: when it was due, and when it was sent.
+const OUR_BYTES_A_MESSAGE: u64 = 16;
+/// What the buffers of one end of a connection take at the most, as most systems are set (`tcp_wmem`); what does not go in there
+/// waits in the load until it does.
+const MOST_BUFFERED: u64 = 4 << 20;
+/// Connections a thread that may be on their way from an old one to its successor; see `load/turnover`. The old one may still
+/// have its descriptor in the server.
+const REPLACING: u64 = 512;
 
 /// What is wished for.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +42,26 @@ pub(crate) struct Wish<'a> {
     pub(crate) sources: &'a [SourceRange],
     /// Bytes of the largest message.
     pub(crate) message: u32,
+    /// Messages that a connection has under way at a time.
+    pub(crate) depth: u32,
+    /// How many connections are replaced a second, and for how long; `None` where they are kept.
+    pub(crate) turnover: Option<(u64, Duration)>,
+}
+
+impl<'a> Wish<'a> {
+    /// One connection on one thread, kept, with a message of 64 bytes under way: what a load does when nothing is said.
+    pub(crate) fn of_one(targets: &'a [Resolved]) -> Wish<'a> {
+        Wish {
+            connections: NonZeroU32::MIN,
+            threads: NonZeroU32::MIN,
+            targets,
+            own_server: false,
+            sources: &[],
+            message: 64,
+            depth: 1,
+            turnover: None,
+        }
+    }
 }
 
 /// One line of the table.
@@ -111,8 +138,31 @@ pub(crate) fn check(plan: &Load, targets: &[Resolved]) -> Result<Preflight, Fail
         own_server: plan.targets.is_empty(),
         sources: &plan.sources,
         message: plan.content.sizes().1,
+        depth: match plan.traffic {
+            Traffic::Closed { depth, .. } => depth,
+            // Not said; one at a time, where the server keeps up.
+            Traffic::Open(_) | Traffic::Idle { .. } => 1,
+        },
+        turnover: turnover(plan),
     };
     examine(&wish, &Machine::here()?)
+}
+
+/// How many connections are replaced a second, and for how long.
+fn turnover(plan: &Load) -> Option<(u64, Duration)> {
+    let a_second = match plan.turnover {
+        Turnover::Keep => return None,
+        Turnover::Churn(rate) => rate.get().into(),
+        Turnover::Lifetime(lifetime) => {
+            let all = f64::from(plan.connections.get()) / lifetime.as_secs_f64();
+            (all.ceil() as u64).min(plan.connect_rate.get().into())
+        }
+    };
+    let lasts = match plan.volume {
+        Volume::For(duration) => plan.warmup.saturating_add(duration),
+        Volume::Messages(_) => Duration::MAX,
+    };
+    Some((a_second, lasts))
 }
 
 /// Holds a wish against a machine.
@@ -122,11 +172,12 @@ pub(crate) fn check(plan: &Load, targets: &[Resolved]) -> Result<Preflight, Fail
 pub(crate) fn examine(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, Failure> {
     let connections = u64::from(wish.connections.get());
     let ports = machine.ports_a_pair();
-    let a_target = a_target(wish, connections);
+    let needed = ports::needed(wish, machine);
     let sources: Vec<Vec<IpAddr>> = wish
         .targets
         .iter()
-        .map(|target| sources(wish.sources, target.address, a_target, ports))
+        .zip(&needed)
+        .map(|(target, &needed)| sources(wish.sources, target.address, needed, ports))
         .collect::<Result<_, _>>()?;
     let ends = ends(wish, connections);
     let tcp = wish.targets.iter().any(|t| t.transport == Transport::Tcp);
@@ -138,7 +189,7 @@ pub(crate) fn examine(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, F
         bytes: false,
         mends: vec![format!("`sysctl -w fs.file-max={}`", round_up(ends * 2))],
     });
-    checks.push(local_ports(&sources, a_target, ports));
+    checks.extend(ports::checks(wish, &needed, &sources, ports));
     if tcp && wish.own_server {
         checks.push(backlog(machine));
     }
@@ -167,25 +218,13 @@ pub(crate) fn examine(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, F
     }
     checks.push(Check {
         name: "memory besides TCP buffers",
-        needed: ends * (KERNEL_BYTES_AN_END + OUR_BYTES_AN_END),
+        needed: ends * (KERNEL_BYTES_AN_END + OUR_BYTES_AN_END)
+            + connections * u64::from(wish.depth - 1) * OUR_BYTES_A_MESSAGE,
         here: machine.memory,
         bytes: true,
         mends: vec!["take fewer connections, or a machine with more memory".to_owned()],
     });
     Ok(Preflight { checks, sources })
-}
-
-/// How many connections one address and port is to have. They are dealt out to the targets in turn, and a target that is
-/// given twice has twice as many.
-fn a_target(wish: &Wish<'_>, connections: u64) -> u64 {
-    let distinct: HashSet<SocketAddr> = wish.targets.iter().map(|t| t.address).collect();
-    let most = distinct.iter().map(|address| {
-        wish.targets
-            .iter()
-            .filter(|t| t.address == *address)
-            .count()
-    });
-    connections.div_ceil(wish.targets.len().max(1) as u64) * most.max().unwrap_or(1) as u64
 }
 
 /// How many ends of connections are on this machine: both, for a target on it.
@@ -195,8 +234,12 @@ fn ends(wish: &Wish<'_>, connections: u64) -> u64 {
 }
 
 fn descriptors(wish: &Wish<'_>, machine: &Machine, connections: u64) -> Check {
-    // The server of its own is one more thread, with its listener and its UDP socket.
-    let with_server = connections * 2 + reserve(wish.threads.saturating_add(1), 2);
+    // The server of its own is one more thread. That has its listener, the others have their timers.
+    let replacing = match wish.turnover {
+        Some(_) => connections.min(u64::from(wish.threads.get()) * REPLACING),
+        None => 0,
+    };
+    let with_server = connections * 2 + replacing + reserve(wish.threads.saturating_add(1), 1);
     let alone = connections + reserve(wish.threads, 1);
     let needed = if wish.own_server { with_server } else { alone };
     let mut mends = vec![format!(
@@ -220,32 +263,6 @@ fn descriptors(wish: &Wish<'_>, machine: &Machine, connections: u64) -> Check {
     }
 }
 
-/// The ports of the target that has the fewest.
-fn local_ports(sources: &[Vec<IpAddr>], each: u64, ports: u64) -> Check {
-    let given = sources.iter().map(|s| s.len().max(1) as u64).min();
-    let addresses = |ports: u64| each.div_ceil(ports.max(1));
-    let more = format!(
-        "give {} addresses of this machine with --source",
-        addresses(ports)
-    );
-    let widen = "`sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`";
-    let mut mends = vec![more];
-    if ports < WIDE {
-        mends.push(if each <= given.unwrap_or(1) * WIDE {
-            format!("widen the range with {widen}")
-        } else {
-            format!("give {}, and widen the range with {widen}", addresses(WIDE))
-        });
-    }
-    Check {
-        name: "local ports to a target",
-        needed: each,
-        here: given.map(|given| given * ports),
-        bytes: false,
-        mends,
-    }
-}
-
 /// Dials that come in while the server is busy wait in its backlog.
 fn backlog(machine: &Machine) -> Check {
     Check {
@@ -257,17 +274,21 @@ fn backlog(machine: &Machine) -> Check {
     }
 }
 
-/// A message under way on each connection, in whole pages, at either end.
+/// The messages under way on each connection, in whole pages, at either end.
 fn tcp_buffers(wish: &Wish<'_>, machine: &Machine, ends: u64) -> Check {
-    let needed = ends * u64::from(wish.message).next_multiple_of(4096);
+    let under_way = u64::from(wish.message) * u64::from(wish.depth);
+    let needed = ends * under_way.next_multiple_of(4096).min(MOST_BUFFERED);
     let pages = needed.div_ceil(4096);
     Check {
-        name: "TCP buffers, a message each",
+        name: match wish.depth {
+            1 => "TCP buffers, a message each",
+            _ => "TCP buffers, all under way",
+        },
         needed,
         here: machine.tcp_buffers,
         bytes: true,
         mends: vec![format!(
-            "`sysctl -w net.ipv4.tcp_mem=\"{} {} {}\"`, or smaller messages",
+            "`sysctl -w net.ipv4.tcp_mem=\"{} {} {}\"`, or fewer and smaller messages",
             round_up(pages),
             round_up(pages * 3 / 2),
             round_up(pages * 2)
@@ -290,6 +311,7 @@ mod tests {
             descriptors: Some(20_000),
             files_left: Some(1_000_000),
             ports: Some(32_768..=60_999),
+            time_wait_reuse: Some(2),
             somaxconn: Some(4096),
             conntrack_left: Some(262_144),
             tcp_buffers: Some(2 << 30),
@@ -299,17 +321,14 @@ mod tests {
     }
 
     fn found(connections: u32, target: &str, own_server: bool, machine: &Machine) -> Vec<String> {
-        let target = Resolved {
+        let target = [Resolved {
             transport: Transport::Tcp,
             address: target.parse().unwrap(),
-        };
+        }];
         let wish = Wish {
             connections: NonZeroU32::new(connections).unwrap(),
-            threads: NonZeroU32::MIN,
-            targets: &[target],
             own_server,
-            sources: &[],
-            message: 64,
+            ..Wish::of_one(&target)
         };
         examine(&wish, machine).unwrap().shortfalls()
     }
@@ -403,6 +422,7 @@ mod tests {
             descriptors: Some(100),
             files_left: Some(100),
             ports: Some(1..=100),
+            time_wait_reuse: Some(2),
             somaxconn: Some(128),
             conntrack_left: Some(100),
             tcp_buffers: Some(4096),
@@ -427,6 +447,48 @@ mod tests {
                 "{word} in {lines:#?}"
             );
         }
+    }
+
+    #[test]
+    fn messages_under_way_take_buffers_and_memory_and_replaced_connections_descriptors() {
+        let target = [Resolved {
+            transport: Transport::Tcp,
+            address: "192.0.2.1:9".parse().unwrap(),
+        }];
+        let needed = |wish: &Wish<'_>, name: &str| {
+            let found = examine(wish, &machine()).unwrap();
+            let check = found
+                .checks
+                .iter()
+                .find(|check| check.name.starts_with(name));
+            check.unwrap().needed
+        };
+        let one = Wish {
+            connections: NonZeroU32::new(100).unwrap(),
+            ..Wish::of_one(&target)
+        };
+        let deep = Wish { depth: 1001, ..one };
+        assert_eq!(needed(&one, "TCP buffers"), 100 * 4096);
+        assert_eq!(needed(&deep, "TCP buffers"), 100 * 16 * 4096);
+        assert_eq!(
+            needed(&deep, "memory") - needed(&one, "memory"),
+            100 * 1000 * 16
+        );
+        let large = Wish {
+            message: 1 << 24,
+            ..deep
+        };
+        assert_eq!(needed(&large, "TCP buffers"), 100 * MOST_BUFFERED);
+        let own = Wish {
+            own_server: true,
+            ..one
+        };
+        let turned = Wish {
+            turnover: Some((10, Duration::MAX)),
+            ..own
+        };
+        let more = needed(&turned, "file desc") - needed(&own, "file desc");
+        assert_eq!(more, 100);
     }
 
     #[test]

@@ -21,12 +21,12 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// From a generator to the lead.
+/// From a generator to the lead, but for signals.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Every dial of this thread has come to something: an echo, or a failure.
     Ramped,
-    /// A signal came, of this number.
+    /// A signal came, of this number; from the thread that hears them. All generators have been told to stop.
     Signal(i32),
     /// How it goes; once a second or so, while it runs.
     Progress(Box<Progress>),
@@ -49,11 +49,17 @@ pub(crate) struct Progress {
     pub(crate) confirmed: u64,
     /// Confirmed and open now.
     pub(crate) open: u64,
-    /// Dials that failed, and connections that were lost.
+    /// Dials that failed, by cause, and connections that were lost.
+    pub(crate) refused: u64,
+    pub(crate) timed_out: u64,
     pub(crate) failed: u64,
+    pub(crate) lost: u64,
+    /// All that has a name in the report: these, and messages without a right answer.
     pub(crate) errors: u64,
     pub(crate) sent: u64,
     pub(crate) echoed: u64,
+    /// Of these, the ones of the measured time.
+    pub(crate) measured: u64,
     pub(crate) received: u64,
     /// Processor time of the thread so far.
     pub(crate) cpu: Duration,
@@ -62,6 +68,31 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// Nothing at all.
+    #[cfg(test)]
+    pub(crate) fn none() -> Progress {
+        Progress {
+            thread: 0,
+            at: 0,
+            phase: Phase::Measure,
+            dialed: 0,
+            established: 0,
+            confirmed: 0,
+            open: 0,
+            refused: 0,
+            timed_out: 0,
+            failed: 0,
+            lost: 0,
+            errors: 0,
+            sent: 0,
+            echoed: 0,
+            measured: 0,
+            received: 0,
+            cpu: Duration::ZERO,
+            response: super::tally::coarse(),
+        }
+    }
+
     /// Adds another thread's. The phase is that of the one that is behind, the time that of the latest.
     pub(crate) fn merge(&mut self, other: &Progress) {
         self.at = self.at.max(other.at);
@@ -71,10 +102,14 @@ impl Progress {
             (&mut self.established, other.established),
             (&mut self.confirmed, other.confirmed),
             (&mut self.open, other.open),
+            (&mut self.refused, other.refused),
+            (&mut self.timed_out, other.timed_out),
             (&mut self.failed, other.failed),
+            (&mut self.lost, other.lost),
             (&mut self.errors, other.errors),
             (&mut self.sent, other.sent),
             (&mut self.echoed, other.echoed),
+            (&mut self.measured, other.measured),
             (&mut self.received, other.received),
         ] {
             *to += from;

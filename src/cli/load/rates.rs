@@ -78,27 +78,15 @@ impl Rates {
 
 #[cfg(test)]
 mod tests {
-    use super::super::protocol::Phase;
     use super::super::since::SECOND;
-    use super::super::tally::coarse;
     use super::*;
 
     fn told(at: u64, echoed: u64) -> Option<Box<Progress>> {
         Some(Box::new(Progress {
-            thread: 0,
             at,
-            phase: Phase::Measure,
-            dialed: 0,
-            established: 0,
-            confirmed: 0,
-            open: 0,
-            failed: 0,
-            errors: 0,
-            sent: 0,
             echoed,
-            received: 0,
             cpu: Duration::from_nanos(at / 2),
-            response: coarse(),
+            ..Progress::none()
         }))
     }
 

@@ -8,6 +8,7 @@
 //! | `report/hdr` | the histograms, as other tools read them |
 //! | `report/judgement` | exit code, gates, and whether the generator was the bottleneck |
 //! | `report/environment` | where it ran |
+//! | `report/outputs` | where all this goes |
 
 mod chart;
 mod environment;
@@ -15,68 +16,67 @@ mod hdr;
 mod headline;
 mod json;
 mod judgement;
+mod outputs;
 mod text;
-
-use std::fs;
-use std::path::Path;
 
 use super::outcome::Outcome;
 use super::plan::Load;
-use crate::cli::events;
-use crate::cli::failure::{Failure, Reason};
+use crate::cli::failure::Failure;
 
+pub(super) use outputs::Outputs;
 pub(super) use text::short;
 
 use environment::Environment;
 use judgement::Judgement;
 
-/// Tells a run's outcome where the plan wants it; gives the exit code.
+/// The exit code where fewer connections can be reached than were asked for.
+const NOT_REACHABLE: u8 = 4;
+
+/// Tells a run's outcome in all `outputs` of its plan; gives the exit code.
 ///
 /// The files are written before the words are said: who reads the words finds the files there.
 ///
 /// # Errors
-/// Exit code 1: a file, or standard output, can't be written.
-pub(crate) fn report(outcome: &Outcome) -> Result<u8, Failure> {
-    let environment = Environment::of(outcome);
-    let judgement = Judgement::of(outcome);
+/// What could not be written; the rest was. Exit code 1, or that of an interruption.
+pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Failure> {
+    let environment = Environment::of(Some(outcome.began));
+    let mut judgement = Judgement::of(outcome);
     if let Some(path) = &outcome.plan.hdr {
-        write(path, &hdr::log(outcome)?)?;
+        match hdr::log(outcome) {
+            Ok(log) => outputs.write(path, &log),
+            Err(failure) => outputs.failed(failure),
+        }
     }
+    judgement.exit_code = outputs.exit_code(judgement.exit_code);
     let json = || json::report(outcome, &environment, &judgement);
     if outcome.plan.json_to_stdout() {
-        events::say(&json())?;
+        outputs.say(&json());
     } else {
         if let Some(path) = &outcome.plan.json {
-            write(path, json().as_bytes())?;
+            outputs.write(path, json().as_bytes());
         }
-        events::say(&text::report(outcome, &environment, &judgement))?;
+        outputs.say(&text::report(outcome, &environment, &judgement));
     }
-    Ok(judgement.exit_code)
+    outputs.finish(judgement.exit_code)
 }
 
-/// Finds out before a run whether its files can be written: afterwards it would be lost. An old one stays as it is until then.
+/// Tells programs of a run that was not begun, because the preflight said no. People have been told before.
 ///
 /// # Errors
-/// Exit code 1: one can't.
-pub(crate) fn check_files(plan: &Load) -> Result<(), Failure> {
-    let json = plan.json.as_deref().filter(|_| !plan.json_to_stdout());
-    for path in [json, plan.hdr.as_deref()].into_iter().flatten() {
-        fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(|error| unwritable(path, &error))?;
+/// As [`report`].
+pub(crate) fn not_begun(
+    plan: &Load,
+    targets: &[String],
+    shortfalls: &[String],
+    mut outputs: Outputs,
+) -> Result<u8, Failure> {
+    let json = || json::not_begun(&Environment::of(None), targets, shortfalls, NOT_REACHABLE);
+    if plan.json_to_stdout() {
+        outputs.say(&json());
+    } else if let Some(path) = &plan.json {
+        outputs.write(path, json().as_bytes());
     }
-    Ok(())
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::runtime(format!("can't write {}: {}", path.display(), Reason(error)))
-        .hint("choose another place for it")
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    fs::write(path, bytes).map_err(|error| unwritable(path, &error))
+    outputs.finish(NOT_REACHABLE)
 }
 
 #[cfg(test)]
@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn all(outcome: &Outcome) -> (String, serde_json::Value, Vec<u8>, u8) {
-        let environment = Environment::of(outcome);
+        let environment = Environment::of(Some(outcome.began));
         let judgement = Judgement::of(outcome);
         let json = json::report(outcome, &environment, &judgement);
         (

@@ -17,6 +17,19 @@ const MOST: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SourceRange(IpNet);
 
+impl SourceRange {
+    /// Whether an address is among the usable ones of the network: not its first and last, which stand for the network and for
+    /// all in it (RFC 919), unless there are only two (RFC 3021).
+    fn has(&self, address: IpAddr) -> bool {
+        let ends = match self.0 {
+            IpNet::V4(network) => network.prefix_len() < 31,
+            IpNet::V6(_) => false,
+        };
+        let is_end = address == self.0.network() || address == self.0.broadcast();
+        self.0.contains(&address) && !(ends && is_end)
+    }
+}
+
 impl FromStr for SourceRange {
     type Err = String;
 
@@ -90,9 +103,15 @@ pub(crate) fn sources(
     }
     let sources: Vec<IpAddr> = ranges
         .iter()
+        .enumerate()
         // By networks, not by addresses: one of IPv6 has more than anybody can look at.
-        .filter(|range| range.0.addr().is_ipv4() == target.is_ipv4())
-        .flat_map(|range| range.0.hosts())
+        .filter(|(_, range)| range.0.addr().is_ipv4() == target.is_ipv4())
+        .flat_map(|(place, range)| {
+            let before = &ranges[..place];
+            // Given twice it has no more ports.
+            let known = move |address: &IpAddr| before.iter().any(|range| range.has(*address));
+            range.0.hosts().filter(move |address| !known(address))
+        })
         .take(most)
         .collect();
     if sources.is_empty() {
@@ -173,6 +192,65 @@ mod tests {
                 .len(),
             7
         );
+    }
+
+    #[test]
+    fn an_address_that_is_given_twice_is_used_once() {
+        for (given, used) in [
+            (&["127.0.0.1", "127.0.0.1"][..], "127.0.0.1"),
+            (
+                &["127.0.0.2", "127.0.0.0/30", "127.0.0.0/29"],
+                "127.0.0.2 127.0.0.1 127.0.0.3 127.0.0.4 127.0.0.5 127.0.0.6",
+            ),
+            (
+                &["127.0.0.0/31", "127.0.0.0/30"],
+                "127.0.0.0 127.0.0.1 127.0.0.2",
+            ),
+            // Not usable of the network, but given by itself.
+            (
+                &["127.0.0.0/30", "127.0.0.3"],
+                "127.0.0.1 127.0.0.2 127.0.0.3",
+            ),
+            // More than anybody can look at, and all of it twice.
+            (
+                &["127.0.0.9", "127.0.0.0/8", "127.0.0.0/8"],
+                "127.0.0.9 127.0.0.1",
+            ),
+        ] {
+            let most = used.split(' ').count() as u64 + u64::from(given.len() < 3);
+            let found = sources(&ranges(given), LOOPBACK, most, 10).unwrap();
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(found.join(" "), used, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn the_usable_addresses_of_a_network_are_those_that_it_has() {
+        for text in [
+            "10.0.0.0/29",
+            "10.0.0.2/31",
+            "10.0.0.2",
+            "2001:db8::/125",
+            "::1",
+        ] {
+            let range: SourceRange = text.parse().unwrap();
+            let hosts: Vec<IpAddr> = range.0.hosts().collect();
+            let around: IpNet = if range.0.addr().is_ipv4() {
+                "10.0.0.0/28"
+            } else {
+                "2001:db8::/124"
+            }
+            .parse()
+            .unwrap();
+            let all = around.hosts().chain([around.network(), around.broadcast()]);
+            for address in all {
+                assert_eq!(
+                    range.has(address),
+                    hosts.contains(&address),
+                    "{address} in {text}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -44,8 +44,8 @@ impl Generator {
             return;
         };
         flow.stage = Stage::Confirming;
-        let dialed = flow.dialed;
-        self.dial_succeeded(dialed, now);
+        let (number, dialed) = (flow.number, flow.dialed);
+        self.dial_succeeded(number, dialed, now);
         // Due before everything: it's never measured.
         self.send(connection, index, 0, now);
     }
@@ -67,7 +67,11 @@ impl Generator {
                 connection.write(&plain.header);
                 (connection.write(plain.body), plain.len())
             }
-            None => write(connection, &self.payload.message(flow.number, flow.next)),
+            None => {
+                let message = self.payload.message(flow.number, flow.next);
+                self.dialer.log_message(flow.number, &message);
+                write(connection, &message)
+            }
         };
         if pressure == Pressure::Closed {
             return pressure;
@@ -172,6 +176,7 @@ impl Generator {
                 }
                 Look::Part => break,
                 Look::Corrupt => {
+                    self.warn_of_corrupt(index, data);
                     self.is_corrupt(connection, index);
                     return;
                 }
@@ -198,6 +203,8 @@ impl Generator {
         let message = self.payload.message(flow.number, flow.oldest());
         let got = flow.got as usize;
         let taken = data.len().min(message.len() - got);
+        self.dialer
+            .log_bytes(flow.number, "received", &data[..taken]);
         if !message.matches(verify, got, &data[..taken]) {
             return Look::Corrupt;
         }
@@ -256,6 +263,8 @@ impl Generator {
         };
         flow.stage = Stage::Live;
         let was_settled = std::mem::replace(&mut flow.settled, true);
+        self.dialer
+            .log(flow.number, format_args!("confirmed by an echo"));
         let took = until(flow.dialed, now);
         record(&mut self.record.tally.latency.first_echo, took);
         self.came_of_age(index, now);
@@ -324,6 +333,7 @@ impl Generator {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
+        self.dialer.log(flow.number, format_args!("lost: {name}"));
         let was = std::mem::replace(&mut flow.stage, Stage::Lost);
         let was_settled = std::mem::replace(&mut flow.settled, true);
         flow.socket = Socket::None;

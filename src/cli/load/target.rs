@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use crate::cli::address::HostPort;
+use crate::cli::failure::Failure;
 
 /// How bytes get there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,23 @@ impl fmt::Display for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.transport, self.address)
     }
+}
+
+/// The addresses of all targets: of each name the one that the system prefers.
+///
+/// # Errors
+/// Exit code 1: a name does not resolve.
+pub(crate) fn resolve(targets: &[Target]) -> Result<Vec<Resolved>, Failure> {
+    let mut all = Vec::new();
+    for target in targets {
+        let addresses = target.address.resolve()?;
+        // There is one at least.
+        all.extend(addresses.first().map(|&address| Resolved {
+            transport: target.transport,
+            address,
+        }));
+    }
+    Ok(all)
 }
 
 impl FromStr for Target {

@@ -8,6 +8,7 @@ use oread::Handle;
 
 use super::dial::Endpoint;
 use super::generator::{self, Generating, Setup};
+use super::interrupt::Interrupt;
 use super::line::Line;
 use super::payload::Payload;
 use super::plan::Load;
@@ -27,6 +28,8 @@ pub(super) struct Team {
     /// What the run's time counts from, and when they began in it.
     pub(super) epoch: Epoch,
     pub(super) begun: u64,
+    /// Who stops them at a signal, for as long as there is a team.
+    _interrupt: Interrupt,
 }
 
 impl Team {
@@ -53,23 +56,23 @@ impl Team {
             .collect::<Result<_, _>>()
             .map_err(|e| Failure::runtime(format!("no poll can be had: {}", Reason(&e))))?;
         let epoch = Epoch::begin();
+        let handles: Vec<Handle<Command>> = reactors.iter().map(Generating::handle).collect();
+        // Before the generators: from here on Ctrl-C ends them.
+        let interrupt = Interrupt::start(signals, handles.clone(), sender.clone())?;
         let mut team = Team {
-            handles: reactors.iter().map(Generating::handle).collect(),
+            handles,
             lines: reactors.iter().map(|_| Line::new(sender)).collect(),
             threads: Vec::new(),
             epoch,
             begun: epoch.now(),
+            _interrupt: interrupt,
         };
         let shared = Arc::new(plan.clone());
-        let payload = Payload::new(&plan.content, plan.framing, plan.verify);
-        let mut signals = Some(signals);
+        let mut payload = Payload::new(&plan.content, plan.framing, plan.verify);
+        if log::log_enabled!(log::Level::Trace) {
+            payload = payload.told();
+        }
         for (index, (reactor, line)) in reactors.into_iter().zip(&team.lines).enumerate() {
-            // The first one hears the signals, and stops the others.
-            let hears = signals.take();
-            let others = match hears {
-                Some(_) => team.handles.iter().skip(1).cloned().collect(),
-                None => Vec::new(),
-            };
             let setup = Setup {
                 plan: Arc::clone(&shared),
                 index: index as u32,
@@ -78,8 +81,6 @@ impl Team {
                 begun: team.begun,
                 payload: payload.clone(),
                 line: line.clone(),
-                signals: hears,
-                others,
             };
             team.threads.push(spawn(index, reactor, setup)?);
         }
@@ -107,7 +108,7 @@ fn spawn(index: usize, reactor: Generating, setup: Setup) -> Result<JoinHandle<(
                 line.end(outcome);
             }
         })
-        .map_err(|e| Failure::runtime(format!("can't start a thread: {}", Reason(&e))))
+        .map_err(|e| Failure::no_thread(&e))
 }
 
 /// Tells the lead that a generator is gone, even if it panicked.

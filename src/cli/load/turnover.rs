@@ -185,6 +185,8 @@ impl Generator {
         }
         flow.stage = Stage::Closing;
         let socket = flow.socket;
+        self.dialer
+            .log(flow.number, format_args!("closed, for another"));
         self.lose_outstanding(index);
         self.record.tally.connections.closed += 1;
         self.passed_away();

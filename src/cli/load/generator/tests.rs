@@ -63,8 +63,6 @@ impl Bench {
             epoch,
             begun: epoch.now(),
             line: Line::new(&sender),
-            signals: None,
-            others: Vec::new(),
         });
         generator.set_out(reactor.context()).unwrap();
         let mut bench = Bench {

@@ -1,5 +1,7 @@
 //! What messages consist of, and whether the framing and the targets carry it.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use oread::Framing;
@@ -54,7 +56,11 @@ fn refuse_for_datagrams(typed: &args::Load) -> Result<(), Failure> {
 /// A file's bytes, but for the newline at its end where the framing puts one there itself: editors do too.
 fn from_file(path: &Path, framing: Framing) -> Result<Content, Failure> {
     let shown = path.display();
-    let mut bytes = std::fs::read(path)
+    // One byte, and a newline, more than there may be: what has no end is not read to it.
+    let most = u64::from(MAX_MESSAGE) + 2;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(most).read_to_end(&mut bytes))
         .map_err(|error| Failure::runtime(format!("can't read {shown}: {}", Reason(&error))))?;
     if framing == Framing::Lines && bytes.last() == Some(&b'\n') {
         bytes.pop();
@@ -66,9 +72,13 @@ fn from_file(path: &Path, framing: Framing) -> Result<Content, Failure> {
 fn given(bytes: Vec<u8>, source: &str, framing: Framing) -> Result<Content, Failure> {
     if bytes.is_empty() || bytes.len() > MAX_MESSAGE as usize {
         return Err(Failure::usage(format!(
-            "{source} must have 1 byte at least and {} at most, not {}",
-            Size(MAX_MESSAGE.into()),
-            Size(bytes.len() as u64)
+            "{source} is {}: a message has 1 byte at least and {} at most",
+            if bytes.is_empty() {
+                "empty"
+            } else {
+                "too long"
+            },
+            Size(MAX_MESSAGE.into())
         )));
     }
     if framing == Framing::Lines && bytes.contains(&b'\n') {

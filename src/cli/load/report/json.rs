@@ -24,13 +24,7 @@ pub(super) fn report(
         "schema": SCHEMA,
         "version": environment.version,
         "command": environment.command,
-        "environment": {
-            "kernel": environment.kernel,
-            "machine": environment.machine,
-            "processors": environment.processors,
-            "descriptor_limit": environment.descriptors,
-            "began": environment.began,
-        },
+        "environment": place(environment),
         "targets": outcome.targets,
         "ending": ending(&outcome.ending),
         "shortfalls": outcome.shortfalls,
@@ -55,6 +49,36 @@ pub(super) fn report(
         "exit_code": judgement.exit_code,
     });
     format!("{value}\n")
+}
+
+/// What there is to say of a run that was not begun.
+pub(super) fn not_begun(
+    environment: &Environment,
+    targets: &[String],
+    shortfalls: &[String],
+    exit_code: u8,
+) -> String {
+    let value = json!({
+        "schema": SCHEMA,
+        "version": environment.version,
+        "command": environment.command,
+        "environment": place(environment),
+        "targets": targets,
+        "ending": { "kind": "not begun" },
+        "shortfalls": shortfalls,
+        "exit_code": exit_code,
+    });
+    format!("{value}\n")
+}
+
+fn place(environment: &Environment) -> Value {
+    json!({
+        "kernel": environment.kernel,
+        "machine": environment.machine,
+        "processors": environment.processors,
+        "descriptor_limit": environment.descriptors,
+        "began": environment.began,
+    })
 }
 
 fn ending(ending: &Ending) -> Value {

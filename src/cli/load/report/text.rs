@@ -47,7 +47,7 @@ pub(super) fn report(
             Count(environment.descriptors)
         ),
     );
-    line(&mut text, "", &environment.command_line());
+    line(&mut text, "", &environment.command_line);
     text
 }
 
