@@ -4,7 +4,7 @@
 //! PEM files; without them a certificate for `localhost` is made at each start, which no client trusts by itself. It says
 //! how to talk to it. A client that knows only TLS 1.2 is refused with an alert: rustls has it behind its feature `tls12`.
 //!
-//! What TLS costs: a message of 64 bytes takes 4,520 instructions where the plain echo takes some 180, and 2.02 system calls
+//! What TLS costs: a message of 64 bytes takes 4,520 instructions where the plain echo takes some 190, and 2.02 system calls
 //! like that one; an idle connection takes 7.7 kB where that takes 80 bytes. (On x86-64, with AES-256-GCM by AES-NI and AVX:
 //! `cargo build --release --example tls_echo`, then `cargo bench --bench cost -- tls`, and without `-- tls` for the other.)
 
