@@ -315,6 +315,9 @@ fn answers_that_nobody_asked_for_are_corrupt() {
     assert_eq!(report.exit_code(), 5, "{}", report.value);
     let warning = "an answer that nobody asked for: ";
     assert!(report.log.contains(warning), "{}", report.log);
+    let off = Report::of(&[&address, "-c", "1", "-n", "100", "--verify", "off"]);
+    assert_eq!(off.messages("echoed"), 100);
+    assert!(off.number("bytes", "surplus") > 0, "{}", off.value);
 }
 
 #[test]

@@ -32,7 +32,11 @@ pub(super) fn report(
         "connections": connections(outcome),
         "churn": churn(outcome),
         "messages": messages(outcome),
-        "bytes": { "sent": tally.bytes.sent, "received": tally.bytes.received },
+        "bytes": {
+            "sent": tally.bytes.sent,
+            "received": tally.bytes.received,
+            "surplus": tally.bytes.surplus,
+        },
         "rate": rate(outcome),
         "latency": {
             "connect": timing(&tally.latency.connect),

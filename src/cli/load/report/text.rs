@@ -150,6 +150,14 @@ fn traffic(text: &mut String, outcome: &Outcome) {
             );
         }
     }
+    if b.surplus > 0 {
+        let what = format!(
+            "{} came that no message had asked for: answers here are longer than messages, and \
+             `--verify off` tells them apart by the messages' length",
+            Size(b.surplus)
+        );
+        line(text, "BEWARE", &what);
+    }
     let Some(rate) = outcome.rate_reached() else {
         return;
     };

@@ -82,6 +82,9 @@ pub(crate) struct Bytes {
     /// Of these, before the measured time was over.
     pub(crate) sent_in_time: u64,
     pub(crate) received_in_time: u64,
+    /// Of the whole run: came when nothing was asked for. Only with `--verify off`, which tells answers apart by their length;
+    /// with any other they are corrupt.
+    pub(crate) surplus: u64,
 }
 
 /// Datagrams of the measured time, over all flows. `sent = received + lost + outstanding` once all is counted, where `received`
@@ -156,7 +159,15 @@ impl Ledger {
 impl Bytes {
     /// Adds another thread's.
     pub(super) fn merge(&mut self, other: &Bytes) {
-        add!(self, other, sent, received, sent_in_time, received_in_time);
+        add!(
+            self,
+            other,
+            sent,
+            received,
+            sent_in_time,
+            received_in_time,
+            surplus
+        );
     }
 }
 
