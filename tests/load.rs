@@ -147,6 +147,25 @@ fn what_a_stall_to_the_end_has_kept_from_being_sent_is_sent_late_and_counted() {
 }
 
 #[test]
+fn a_number_of_messages_is_sent_however_slow_its_schedule() {
+    // The steps are longer than anything is waited for.
+    let timeouts = ["--message-timeout", "50ms", "--connect-timeout", "50ms"];
+    let report = Report::of(&[&["-c", "1", "-R", "4", "-n", "4", "-q"], &timeouts[..]].concat());
+    assert_eq!(report.exit_code(), 0, "{}", report.value);
+    assert_eq!(report.messages("sent"), 4);
+}
+
+#[test]
+fn a_number_of_messages_that_nobody_takes_is_unsent() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    let report = Report::of(&["-c", "2", "-n", "100", "-q", &address]);
+    assert_eq!(report.exit_code(), 4, "{}", report.value);
+    assert_eq!(report.messages("unsent"), 100);
+}
+
+#[test]
 fn what_nobody_can_take_is_unsent() {
     let address = tcp(|stream, _| {
         each_message(stream, |stream, message, bytes| match message {

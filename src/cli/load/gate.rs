@@ -15,6 +15,7 @@ use std::fmt;
 use hdrhistogram::Histogram;
 
 use super::outcome::Outcome;
+use super::plan::Turnover;
 use super::report::short;
 use crate::cli::units::Count;
 
@@ -133,20 +134,31 @@ impl Figure {
     fn of(self, outcome: &Outcome) -> Result<f64, String> {
         let tally = &outcome.tally;
         let (c, m) = (&tally.connections, &tally.messages);
+        // Replacements that were on their way when the run ended have come to no end, good or bad.
+        let (dialing, confirming) = match outcome.plan.turnover {
+            Turnover::Keep => (0, 0),
+            _ => (c.dialing, c.silent),
+        };
         match self {
             Figure::Latency(timing, statistic) => {
                 let latency = &tally.latency;
+                let connecting = c.dialed - c.established - dialing;
                 let (histogram, without) = match timing {
                     Timing::Response => (&latency.response, m.unanswered()),
                     Timing::Service => (&latency.service, m.unanswered() - m.unsent),
-                    Timing::Connect => (&latency.connect, c.dialed - c.established),
-                    Timing::FirstEcho => (&latency.first_echo, c.dialed - c.confirmed),
+                    Timing::Connect => (&latency.connect, connecting),
+                    Timing::FirstEcho => {
+                        let unserved = (c.established - c.confirmed).saturating_sub(confirming);
+                        (&latency.first_echo, connecting + unserved)
+                    }
                 };
                 statistic.of(histogram, without)
             }
             Figure::ErrorShare => {
                 let tries = m.due() + c.dialed;
-                let failed = m.unanswered() + m.late + c.refused + c.timed_out + c.failed + c.lost;
+                let unconnected = c.refused + c.timed_out + c.failed;
+                let silent = c.silent - confirming;
+                let failed = m.unanswered() + m.late + unconnected + c.lost + silent;
                 if tries == 0 {
                     return Err("nothing was tried".to_owned());
                 }

@@ -44,12 +44,11 @@ enum Attack {
 /// What kept it from starting.
 pub(super) fn run(plan: &Load, stderr: &Stderr) -> Result<u8, Failure> {
     let outputs = Outputs::open(plan)?;
-    let signals = Signals::install()?;
     let own = match plan.targets.is_empty() {
         true => Some(Own::start()?),
         false => None,
     };
-    let outcome = attack(plan, own.as_ref(), signals, stderr);
+    let outcome = attack(plan, own.as_ref(), stderr);
     if let Some(own) = own {
         own.stop();
     }
@@ -63,12 +62,7 @@ pub(super) fn run(plan: &Load, stderr: &Stderr) -> Result<u8, Failure> {
 }
 
 /// From the preflight to the last count.
-fn attack(
-    plan: &Load,
-    own: Option<&Own>,
-    signals: Signals,
-    stderr: &Stderr,
-) -> Result<Attack, Failure> {
+fn attack(plan: &Load, own: Option<&Own>, stderr: &Stderr) -> Result<Attack, Failure> {
     let targets = resolve(plan, own)?;
     let preflight = preflight::check(plan, &targets)?;
     let shortfalls = preflight.shortfalls();
@@ -81,6 +75,8 @@ fn attack(
             });
         }
     }
+    // Not before: until there is something to report, a signal ends the program as it ends any other.
+    let signals = Signals::install()?;
     let (sender, events) = mpsc::channel();
     let team = Team::start(plan, &targets, &preflight, &sender, signals)?;
     drop(sender);

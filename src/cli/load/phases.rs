@@ -223,8 +223,12 @@ impl Generator {
         let patience = nanos(self.plan.connect_timeout)
             .saturating_add(nanos(self.plan.message_timeout).saturating_mul(2))
             .saturating_add(self.flowing.think().map_or(0, nanos));
-        let last = self.record.last_answer.max(self.run.from);
-        self.is_sending() && (self.is_stranded() || now > last.saturating_add(patience))
+        let record = &self.record;
+        let last = record.last_answer.max(record.last_sent).max(self.run.from);
+        // A slow schedule has nothing under way for most of the time.
+        let is_early = self.flowing.under_way == 0 && self.flowing.waits_for_its_time(now);
+        let is_silent = now > last.saturating_add(patience) && !is_early;
+        self.is_sending() && (self.is_stranded() || is_silent)
     }
 
     /// With a number of messages that will not be sent any more: ends all the same.
@@ -319,7 +323,7 @@ impl Generator {
         let measured = !self.record.tally.threads.is_empty();
         let unsent = match (self.plan.volume, self.run.stopped) {
             // All of them were asked for, by a schedule or not; who interrupts it has asked for no more.
-            (Volume::Messages(_), None) if measured => self.run.left,
+            (Volume::Messages(_), None) if self.run.left != u64::MAX => self.run.left,
             (_, stopped) => self.unsent(stopped.unwrap_or(NEVER).min(self.run.until)),
         };
         self.record.tally.messages.unsent += unsent;
@@ -338,17 +342,13 @@ impl Generator {
         }
     }
 
-    /// With a number of messages, the measured time lasts until the last answer; if it didn't come to all of them, until it was
-    /// given up.
+    /// With a number of messages, the measured time lasts until the last answer; if not all of them were sent, until it was given
+    /// up.
     fn note_use(&mut self, now: u64) {
         let measured = match self.plan.volume {
             Volume::Messages(_) if !self.record.tally.threads.is_empty() => {
                 let last = self.record.last_answer.max(self.run.from);
-                let end = if self.run.left == 0 && self.flowing.under_way == 0 {
-                    last
-                } else {
-                    now
-                };
+                let end = if self.run.left == 0 { last } else { now };
                 self.record.end_measured(end);
                 self.run.used(until(self.run.from, end))
             }

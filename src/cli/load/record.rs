@@ -40,8 +40,9 @@ pub(super) struct Record {
     second_ends: u64,
     /// Answers that are not measured.
     pub(super) unmeasured_echoed: u64,
-    /// When the last answer came.
+    /// When the last answer came, and when the last measured message was sent.
     pub(super) last_answer: u64,
+    pub(super) last_sent: u64,
 }
 
 impl Record {
@@ -62,6 +63,7 @@ impl Record {
             second_ends: NEVER,
             unmeasured_echoed: 0,
             last_answer: 0,
+            last_sent: 0,
         }
     }
 
@@ -85,6 +87,7 @@ impl Record {
             return false;
         }
         self.roll(sent.at);
+        self.last_sent = sent.at;
         self.tally.messages.sent += 1;
         self.tally.bytes.sent += bytes as u64;
         if self.scheduled {

@@ -347,6 +347,28 @@ mod tests {
     }
 
     #[test]
+    fn replacements_on_their_way_at_the_end_break_no_gate() {
+        let gates = "--churn 5 --slo connect.max<1s --slo first_echo.max<1s --slo errors<=0%";
+        let mut run = outcome(gates);
+        let latency = &mut run.tally.latency;
+        latency.connect.record_n(1_000_000, 102).unwrap();
+        latency.first_echo.record_n(1_000_000, 101).unwrap();
+        let c = &mut run.tally.connections;
+        (c.dialed, c.redialed, c.dialing) = (103, 3, 1);
+        (c.established, c.confirmed, c.closed, c.silent) = (102, 101, 2, 1);
+        let (text, json, ..) = all(&run);
+        for gate in json["slo"].as_array().unwrap() {
+            assert_eq!(gate["met"], true, "{text}");
+        }
+        // Without churn, who was never served is an error.
+        run.plan.turnover = crate::cli::load::plan::Turnover::Keep;
+        let (text, json, ..) = all(&run);
+        for gate in json["slo"].as_array().unwrap() {
+            assert_eq!(gate["met"], false, "{text}");
+        }
+    }
+
+    #[test]
     fn a_figure_that_is_not_known_says_why() {
         let (text, ..) = all(&outcome("--slo p99.99<1s --slo lost<1% udp://127.0.0.1:1"));
         assert!(

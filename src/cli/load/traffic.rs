@@ -128,6 +128,12 @@ impl Flowing {
         self.schedule.as_ref().map_or(0, |s| s.before(end))
     }
 
+    /// Whether there is somebody to take the schedule's next message, and it isn't due yet.
+    pub(super) fn waits_for_its_time(&self, now: u64) -> bool {
+        let next = self.schedule.as_ref();
+        !self.takers.is_empty() && next.is_some_and(|schedule| schedule.due() > now)
+    }
+
     /// Whose turn it is.
     #[inline]
     fn next_taker(&mut self) -> Option<usize> {

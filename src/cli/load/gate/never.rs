@@ -24,7 +24,7 @@ impl Gate {
                     .then(|| "only datagrams are lost, and no target begins with udp://".to_owned())
             }
             Figure::Rate => match plan.traffic {
-                Traffic::Open(rate) if self.is_over(rate.get().into()) => {
+                Traffic::Open(rate) if self.is_over(most_a_second(rate.get(), plan.volume)) => {
                     Some(format!("--rate {rate} sends fewer"))
                 }
                 Traffic::Idle { heartbeat: None } if self.is_over(0.0) => {
@@ -47,6 +47,18 @@ impl Gate {
             Comparison::More | Comparison::AtLeast => self.bound > most,
             Comparison::Less | Comparison::AtMost => false,
         }
+    }
+}
+
+/// The most that a schedule sends a second of the measured time, the first message at its very beginning. That's more than the
+/// rate where the time is short; and with a number of messages it ends with the last answer, so there's no bound.
+fn most_a_second(rate: u32, volume: Volume) -> f64 {
+    match volume {
+        Volume::For(duration) => {
+            let seconds = duration.as_secs_f64().max(1e-9);
+            (f64::from(rate) * seconds).ceil() / seconds
+        }
+        Volume::Messages(_) => f64::INFINITY,
     }
 }
 

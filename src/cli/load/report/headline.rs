@@ -13,11 +13,13 @@ pub(super) fn headline(text: &mut String, outcome: &Outcome) {
     if let Some(words) = fewer(outcome) {
         let _ = writeln!(text, "{words}");
     }
-    if let Some(words) = less(outcome) {
-        let _ = writeln!(text, "{words}");
-    }
     match &outcome.ending {
-        Ending::Done => {}
+        Ending::Done => {
+            if let Some(words) = less(outcome) {
+                let _ = writeln!(text, "{words}");
+            }
+        }
+        // What was just due then is not worth a line.
         Ending::Interrupted(_) => text.push_str("interrupted: these are the figures until then\n"),
         Ending::Failed(why) => {
             let _ = writeln!(text, "FAILED: {why}; these are the figures until then");
