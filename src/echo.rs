@@ -290,9 +290,13 @@ impl Handler for Echo {
             // A last line without a newline is a line all the same.
             _ => {
                 self.stats.frames_in += 1;
-                self.show_frames(connection, "received from", rest);
                 connection.write(rest);
                 self.stats.frames_out += 1;
+                if log_enabled!(Trace) {
+                    let peer = Peer::of(connection);
+                    show("received from", &peer, rest);
+                    show("sent to", &peer, rest);
+                }
                 connection.finish();
             }
         }

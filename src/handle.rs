@@ -88,7 +88,8 @@ impl<M> Handle<M> {
     }
 
     /// Posts a message, and waits for room as long as it takes: for a thread with nothing better to do, such as a worker that
-    /// brings its results. On the reactor's own thread it would wait for itself, for good.
+    /// brings its results. On the reactor's own thread it would wait for itself, for good. So does who waits for a reactor that
+    /// nobody turns any more: drop it, after a stop or a handler's panic, before you join those threads.
     ///
     /// # Errors
     /// The message, when the reactor has drained or was dropped, before or meanwhile. A reactor that was only stopped makes

@@ -27,7 +27,7 @@ pub struct Accepted {
 /// further turn is an error. To lose no more than one connection to a panic, catch it inside the method.
 ///
 /// For one connection the order is: `on_accept` (or [`Context::connect`]), `on_open`, any number of `on_data` and
-/// `on_drained`, at most one `on_eof` and one `on_closing`, and exactly one `on_close`. A dial that fails has one `on_connect_failed`
+/// `on_drained`, at most one `on_eof` and one `on_closing` (two, with [`Connection::stay_open`]), and exactly one `on_close`. A dial that fails has one `on_connect_failed`
 /// instead of all the rest.
 ///
 /// ```
@@ -89,8 +89,9 @@ pub trait Handler: Sized {
 
     /// The reactor closes the connection, because it was idle for too long or because everything drains (which
     /// [`Connection::stay_open`] puts off): the last words. What
-    /// is written here still goes out, behind all that is pending; a protocol with a goodbye of its own, such as
-    /// TLS, says it here.
+    /// is written here still goes out, behind all that is pending; a protocol with a goodbye of its own says it here.
+    /// Who has the connection stay open says it later: other callbacks may follow then, and an idle timeout brings this one
+    /// a second time.
     ///
     /// It's not called where there is nothing to say or nobody to say it to: after [`Connection::finish`], for a close that
     /// the handler itself asked for, and for a connection that breaks or is cut off.

@@ -203,6 +203,10 @@ impl<H: Handler> Reactor<H> {
         if !self.context.ended.is_empty() {
             self.reap(handler);
         }
+        if self.context.stopping && !self.context.dirty.is_empty() {
+            // What the last callbacks of all wrote to others goes out too: there may be no next turn.
+            self.flush_dirty(handler);
+        }
 
         let ended = self.take_end(handler);
         Ok(Turn {

@@ -300,6 +300,28 @@ fn a_handler_that_has_what_it_wanted_ends_the_run_itself() {
 }
 
 #[test]
+fn what_the_last_callback_writes_to_others_goes_out_before_a_stop() {
+    let mut world = World::new();
+    world.handler.close = Some(Box::new(|seen, context, _| {
+        let mut other = context.connection(seen.opened[0]).unwrap();
+        other.write(b"the result");
+        context.stop();
+    }));
+    let (_, address) = world.listen();
+    let mut stays = connect(address);
+    world.until_opened(1);
+    let goes = connect(address);
+    world.until_opened(2);
+    drop(goes);
+    let ended = world.reactor.run(&mut world.handler).unwrap();
+    assert_eq!(ended, Ended::Stopped);
+    drop(world);
+    let mut came = Vec::new();
+    stays.read_to_end(&mut came).unwrap();
+    assert_eq!(came, b"the result");
+}
+
+#[test]
 fn a_stop_between_two_turns_ends_the_next_one_which_does_not_wait() {
     let mut world = World::new();
     world.reactor.context().stop();

@@ -435,6 +435,19 @@ fn each_message_is_logged_escaped_and_cut() {
 }
 
 #[test]
+fn a_last_line_without_its_newline_is_logged_too() {
+    let server = Server::start(&["--framing", "lines", "-vv"]);
+    let mut stream = server.connect();
+    let peer = stream.local_addr().unwrap();
+    stream.write_all(b"whole\ntail").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    for said in ["whole", "tail"] {
+        server.log_line(&format!("received from {peer}: {said}"));
+        server.log_line(&format!("sent to {peer}: {said}"));
+    }
+}
+
+#[test]
 fn a_datagram_without_an_answer_is_logged_with_the_reason() {
     let server = Server::start(&["--udp-rate", "1", "-v"]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -135,9 +135,12 @@ impl HostPort {
             });
         };
         if host.is_empty() {
-            return Err(format!(
-                "the host is missing; write 127.0.0.1{text}, or 0.0.0.0{text} for all addresses"
-            ));
+            // Who connects can't mean all addresses.
+            let all = match least {
+                0 => format!(", or 0.0.0.0{text} for all addresses"),
+                _ => String::new(),
+            };
+            return Err(format!("the host is missing; write 127.0.0.1{text}{all}"));
         }
         let Some(port) = port_number(port) else {
             return Err(format!("the port must be a number from {least} to 65535"));

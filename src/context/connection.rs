@@ -181,10 +181,11 @@ impl<'a, S> Connection<'a, S> {
         self.touch();
     }
 
-    /// In a drain: has the connection stay open, for [`Handler::on_closing`](crate::Handler::on_closing) of a handler that
-    /// still owes it an answer, from another thread or another connection. The handler then ends it itself, by
-    /// [`Connection::finish`] or [`Connection::close`]; at the drain's deadline it's cut off like all others. It does nothing
-    /// before a drain has begun, nor to a connection that was idle for too long.
+    /// In a drain: has the connection stay open, for a handler that still owes it an answer, from another thread or another
+    /// connection. It's for [`Handler::on_closing`](crate::Handler::on_closing): the reactor has then shown all that had
+    /// arrived. From there on the handler ends the connection itself, by [`Connection::finish`] or [`Connection::close`];
+    /// meanwhile it's as open as ever, and at the drain's deadline it's cut off like all others. Elsewhere it does
+    /// nothing before the drain has got to this connection; nor does it keep one that was idle for too long.
     pub fn stay_open(&mut self) {
         self.slot_mut().link.stay();
     }
@@ -210,7 +211,8 @@ impl<'a, S> Connection<'a, S> {
     }
 
     /// Sets a timer about this connection: [`Handler::on_timer`](crate::Handler::on_timer) gets its id as the key, by
-    /// [`ConnectionId::to_bits`]. As [`Context::timer`] otherwise: it fires though the connection may be gone by then.
+    /// [`ConnectionId::to_bits`]. As [`Context::timer`] otherwise: it's kept, and fires, though the connection may be gone by
+    /// then, unless it's cancelled.
     pub fn timer(&mut self, after: Duration) -> TimerId {
         let key = self.id().to_bits();
         self.context.timer(after, key)
@@ -300,9 +302,9 @@ impl Output<'_> {
         }
     }
 
-    /// As [`Connection::write_fmt`]: what `write!` and `writeln!` call.
+    /// As [`Connection::write_fmt`]: what `write!` and `writeln!` call, whether or not [`io::Write`] is in scope.
     pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Pressure {
-        // What it writes to takes all.
+        // Only a value's own formatting can fail here.
         let _ = fmt::Write::write_fmt(&mut OutputText(self), text);
         self.pressure()
     }

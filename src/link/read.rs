@@ -71,10 +71,10 @@ impl<S: Stream> Link<S> {
     /// When `count` is more than there was: the handler is wrong about its own input.
     #[inline(always)]
     pub(crate) fn consumed(&mut self, shared: &mut Shared, bytes: &[u8], count: usize) {
-        shared.stats.consumed += count as u64;
         if count != bytes.len() {
             self.keep_rest(shared, bytes, count);
         }
+        shared.stats.consumed += count as u64;
     }
 
     #[cold]

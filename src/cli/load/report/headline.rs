@@ -15,7 +15,7 @@ pub(super) fn headline(text: &mut String, outcome: &Outcome) {
     }
     match &outcome.ending {
         Ending::Done => {
-            if let Some(words) = less(outcome) {
+            for words in [less(outcome), unanswered(outcome)].into_iter().flatten() {
                 let _ = writeln!(text, "{words}");
             }
         }
@@ -73,6 +73,14 @@ fn less(outcome: &Outcome) -> Option<String> {
         Volume::For(_) => "no connection could take the others",
     };
     (m.unsent > 0).then(|| format!("ONLY {sent} of {due} messages were sent: {why}"))
+}
+
+/// Where messages over streams were sent and never answered. Datagrams get lost, and have lines of their own.
+fn unanswered(outcome: &Outcome) -> Option<String> {
+    let (m, d) = (&outcome.tally.messages, &outcome.tally.datagrams);
+    let without = (m.lost + m.outstanding).saturating_sub(d.lost + d.outstanding);
+    let (count, sent) = (Count(without), Count(m.sent));
+    (without > 0).then(|| format!("NO ANSWER came to {count} of {sent} messages"))
 }
 
 /// What became of the connections that are missing.
