@@ -223,12 +223,11 @@ impl Generator {
         let patience = nanos(self.plan.connect_timeout)
             .saturating_add(nanos(self.plan.message_timeout).saturating_mul(2))
             .saturating_add(self.flowing.think().map_or(0, nanos));
-        let record = &self.record;
-        let last = record.last_answer.max(record.last_sent).max(self.run.from);
-        // A slow schedule has nothing under way for most of the time.
-        let is_early = self.flowing.under_way == 0 && self.flowing.waits_for_its_time(now);
-        let is_silent = now > last.saturating_add(patience) && !is_early;
-        self.is_sending() && (self.is_stranded() || is_silent)
+        // A slow schedule has nothing to send or to hear for most of the time. In a closed loop it's answers that count: it sends
+        // again in place of each that it has given up.
+        let due = self.flowing.next_due().unwrap_or(0);
+        let last = self.record.last_answer.max(self.run.from).max(due);
+        self.is_sending() && (self.is_stranded() || now > last.saturating_add(patience))
     }
 
     /// With a number of messages that will not be sent any more: ends all the same.

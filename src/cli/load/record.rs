@@ -40,9 +40,8 @@ pub(super) struct Record {
     second_ends: u64,
     /// Answers that are not measured.
     pub(super) unmeasured_echoed: u64,
-    /// When the last answer came, and when the last measured message was sent.
+    /// When the last answer came.
     pub(super) last_answer: u64,
-    pub(super) last_sent: u64,
 }
 
 impl Record {
@@ -63,7 +62,6 @@ impl Record {
             second_ends: NEVER,
             unmeasured_echoed: 0,
             last_answer: 0,
-            last_sent: 0,
         }
     }
 
@@ -87,7 +85,6 @@ impl Record {
             return false;
         }
         self.roll(sent.at);
-        self.last_sent = sent.at;
         self.tally.messages.sent += 1;
         self.tally.bytes.sent += bytes as u64;
         if self.scheduled {

@@ -128,10 +128,10 @@ impl Flowing {
         self.schedule.as_ref().map_or(0, |s| s.before(end))
     }
 
-    /// Whether there is somebody to take the schedule's next message, and it isn't due yet.
-    pub(super) fn waits_for_its_time(&self, now: u64) -> bool {
-        let next = self.schedule.as_ref();
-        !self.takers.is_empty() && next.is_some_and(|schedule| schedule.due() > now)
+    /// When the schedule's next message is due, if there is somebody to take it.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        let schedule = self.schedule.as_ref().filter(|_| !self.takers.is_empty());
+        schedule.map(Schedule::due)
     }
 
     /// Whose turn it is.
