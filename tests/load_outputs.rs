@@ -19,7 +19,7 @@ use base64::Engine as _;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
-use load::cli::{LONG, oread, signal, wait};
+use load::cli::{LONG, oread, piped, signal, wait};
 use load::{Next, Report, each_message, say, tcp};
 use serde_json::Value;
 
@@ -167,12 +167,7 @@ fn what_can_be_written_of_a_report_is_whatever_else_can_t() {
     // An interruption comes first.
     let mut command = oread("load");
     command.args(["-c", "2", "-d", "10m", "--json", "/dev/full"]);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let (mut child, _watchdog) = piped(&mut command);
     child.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     signal(child.id(), "INT");
     let output = child.wait_with_output().unwrap();

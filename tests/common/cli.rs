@@ -47,6 +47,15 @@ pub fn oread(subcommand: &str) -> Command {
     command
 }
 
+/// Starts a program with nothing to read, whose output is read here; it's watched over for as long as the other half is held.
+pub fn piped(command: &mut Command) -> (Child, Watchdog) {
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let watchdog = Watchdog::of(&child);
+    (child, watchdog)
+}
+
 /// Sends a signal, by its name without SIG, to one process.
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill")
@@ -126,13 +135,7 @@ impl Server {
 
     /// Runs a command that is a server, and waits until it is ready.
     pub fn run(mut command: Command) -> Server {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let watchdog = Watchdog::of(&child);
+        let (mut child, watchdog) = piped(&mut command);
         let mut events = BufReader::new(child.stdout.take().unwrap());
         let (sender, log) = mpsc::channel();
         let errors = BufReader::new(child.stderr.take().unwrap());

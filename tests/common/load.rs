@@ -8,11 +8,11 @@ pub mod cli;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
-use cli::{Watchdog, oread, signal};
+use cli::{oread, piped, signal};
 use serde_json::Value;
 
 /// What a run came to.
@@ -30,10 +30,7 @@ impl Report {
     }
 
     pub fn from(mut command: Command) -> Report {
-        command.stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().unwrap();
-        let _watchdog = Watchdog::of(&child);
+        let (child, _watchdog) = piped(&mut command);
         let output = child.wait_with_output().unwrap();
         Report::parse(&output.stdout, &output.stderr, output.status.code())
     }
@@ -168,13 +165,7 @@ pub fn say(stream: &mut TcpStream, bytes: &[u8]) -> Next {
 pub fn interrupted(name: &str, arguments: &[&str]) -> Report {
     let mut command = oread("load");
     command.args(arguments).args(["--json", "-"]);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let _watchdog = Watchdog::of(&child);
+    let (mut child, _watchdog) = piped(&mut command);
     // That comes when it has been running for a second: the signals are taken long before.
     let mut log = [0; 1];
     child.stderr.as_mut().unwrap().read_exact(&mut log).unwrap();
