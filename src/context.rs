@@ -116,8 +116,8 @@ impl<S> Context<S> {
         (slot.link.phase() != Phase::Closed).then(|| Connection::new(self, id.0.index))
     }
 
-    /// The ids of all connections that are open, connecting or about to be over, in no order. Walking them costs as much as there ever
-    /// were at once. To do something with each of them there's [`Context::for_each`].
+    /// The ids of all connections that are open, connecting or about to be over, in no order. Walking them costs as much
+    /// as there ever were at once. To do something with each of them there's [`Context::for_each`].
     pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
         let present = self
             .slots
@@ -126,8 +126,8 @@ impl<S> Context<S> {
         present.map(|(index, slot)| ConnectionId(slot.key(index as u32)))
     }
 
-    /// Calls `visit` with each connection that is open, connecting or about to be over ([`Connection::is_open`] tells), in no order: to tell all of them something. It costs as much
-    /// as there ever were at once. Those that `visit` dials are visited too, or not.
+    /// Calls `visit` with each connection that is open, connecting or about to be over ([`Connection::is_open`] tells),
+    /// in no order: to tell all of them something. It costs as much as there ever were at once. Those that `visit` dials are visited too, or not.
     ///
     /// ```
     /// # fn tell(context: &mut oread::Context<()>) {
@@ -177,8 +177,8 @@ impl<S> Context<S> {
         self.timer_at(due, key)
     }
 
-    /// As [`Context::timer`], at `due`; in this turn or the next when that is past. One that is set for the next of many periods that
-    /// were missed catches up turn by turn; who doesn't want that skips them.
+    /// As [`Context::timer`], at `due`; in this turn or the next when that is past. One that is set for the next of many
+    /// periods that were missed catches up turn by turn; who doesn't want that skips them.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -277,9 +277,9 @@ impl<S> Context<S> {
     }
 
     /// Has `turn` and `run` return [`Ended::Stopped`](crate::Ended::Stopped), at the end of this turn or, between two turns, of
-    /// the next one, which doesn't wait. What was written goes out first, as far as the sockets take it. Connections stay as they are: the reactor may be
-    /// run again, or dropped. That is
-    /// for a handler that has what it wanted; [`Context::drain`] ends everything in good order.
+    /// the next one, which doesn't wait. What was written goes out first, as far as the sockets take it. Connections stay as
+    /// they are: the reactor may be run again, or dropped. That is for a handler that has what it wanted;
+    /// [`Context::drain`] ends everything in good order.
     pub fn stop(&mut self) {
         self.stopping = true;
     }

@@ -179,6 +179,11 @@ impl<S: Stream> Link<S> {
     /// Whether the link is open, keeps nothing, and nothing but reading is to be done: as most are most of the time.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
+        debug_assert_eq!(
+            self.flags & flag::ENGAGED != 0,
+            self.phase != Phase::Open || self.buffers.is_some(),
+            "the flag that stands for both has not followed"
+        );
         self.flags & flag::ATTEND == 0
     }
 
