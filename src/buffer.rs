@@ -29,11 +29,12 @@ impl Buffer {
         self.len() == 0
     }
 
-    /// Adds `bytes` at the end.
+    /// Adds `bytes` at the end; false, and nothing changed, when there is no memory for them.
     ///
     /// Room that was taken from the front is used first where moving what is left costs no more than what was
     /// taken: every byte is moved at most once for each time it's passed over, so the whole stays linear.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
+    #[must_use]
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         if self.head > 0
             && self.storage.len() + bytes.len() > self.storage.capacity()
             && self.head >= self.len()
@@ -41,34 +42,59 @@ impl Buffer {
             self.storage.drain(..self.head);
             self.head = 0;
         }
+        if self.storage.try_reserve(bytes.len()).is_err() {
+            return false;
+        }
         self.storage.extend_from_slice(bytes);
+        true
     }
 
     /// Takes `count` bytes from the front, of those that are there.
     pub(crate) fn take(&mut self, count: usize) {
         self.head = (self.head + count).min(self.storage.len());
         if self.head == self.storage.len() {
-            self.storage.clear();
-            self.head = 0;
+            self.clear();
+        } else if self.capacity() > SMALLEST_SHRUNK && self.len() < self.capacity() / 8 {
+            self.shrink();
         }
     }
 
-    /// Takes all.
+    /// Gives back memory that the content no longer needs: capacity outlives content, and a few bytes must not hold
+    /// what a megabyte took. At most an eighth of what was taken since is copied, so the whole stays linear.
+    #[cold]
+    fn shrink(&mut self) {
+        let mut storage = Vec::new();
+        // Without memory for a smaller one it stays as it is.
+        if storage.try_reserve_exact(2 * self.len()).is_ok() {
+            storage.extend_from_slice(self.bytes());
+            (self.storage, self.head) = (storage, 0);
+        }
+    }
+
+    /// Takes all. A rare large message doesn't stay in memory.
     pub(crate) fn clear(&mut self) {
+        if self.capacity() > LARGEST_KEPT {
+            self.storage = Vec::new();
+        }
         self.storage.clear();
         self.head = 0;
     }
 
-    fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.storage.capacity()
     }
 }
+
+/// A buffer up to this size, in bytes, is not worth a smaller one.
+const SMALLEST_SHRUNK: usize = 16 << 10;
+/// The most memory that an empty buffer holds on to, in bytes.
+const LARGEST_KEPT: usize = 128 << 10;
 
 /// What the running callback writes to its own connection, until it returns: bytes up to a bound.
 ///
 /// Its size is fixed, so that adding to it is one comparison and one copy; a `Vec` would ask every time whether it must
 /// grow, out of line.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Gather {
     storage: Box<[u8]>,
     /// Invariant: `len <= storage.len()`.
@@ -129,23 +155,22 @@ pub(crate) struct Buffers {
     /// A number that the connection's owner keeps here while output is pending: the reactor's tick when some of it last
     /// moved. It stands here so that an idle connection needs no room for it.
     pub(crate) mark: u32,
-    /// Whether the pending output of all connections has stopped the reading of this one, which has some. It stands here
-    /// for the same reason.
-    pub(crate) held_back: bool,
+    /// Bytes of memory behind the input while that is lent to the handler, and is not here.
+    pub(crate) lent: usize,
+    /// Bytes of memory that the reactor's counters know of.
+    pub(crate) counted: usize,
 }
 
 impl Buffers {
     pub(crate) fn is_empty(&self) -> bool {
-        self.input.is_empty() && self.output.is_empty()
+        self.input.is_empty() && self.output.is_empty() && self.lent == 0
     }
 
-    fn capacity(&self) -> usize {
-        self.input.capacity() + self.output.capacity()
+    /// The bytes of memory that they take.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Buffers>() + self.input.capacity() + self.output.capacity() + self.lent
     }
 }
-
-/// The most that one half of a pooled [`Buffers`] may hold on to: a rare large message doesn't stay in memory.
-const LARGEST_POOLED: usize = 128 << 10;
 
 /// Buffers to be used again, so that a steady load allocates nothing.
 #[derive(Debug)]
@@ -172,7 +197,7 @@ impl Pool {
     pub(crate) fn take(&mut self) -> Box<Buffers> {
         match self.free.pop() {
             Some(buffers) => {
-                self.held -= cost(&buffers);
+                self.held -= buffers.memory();
                 buffers
             }
             None => Box::default(),
@@ -183,23 +208,12 @@ impl Pool {
     pub(crate) fn give_back(&mut self, mut buffers: Box<Buffers>) {
         buffers.input.clear();
         buffers.output.clear();
-        buffers.held_back = false;
-        for half in [&mut buffers.input, &mut buffers.output] {
-            if half.capacity() > LARGEST_POOLED {
-                *half = Buffer::default();
-            }
-        }
-        let cost = cost(&buffers);
+        let cost = buffers.memory();
         if self.held + cost <= self.limit {
             self.held += cost;
             self.free.push(buffers);
         }
     }
-}
-
-/// The bytes of memory that pooled buffers take.
-fn cost(buffers: &Buffers) -> usize {
-    size_of::<Buffers>() + buffers.capacity()
 }
 
 #[cfg(test)]
@@ -209,9 +223,9 @@ mod tests {
     #[test]
     fn bytes_come_out_in_the_order_they_went_in() {
         let mut buffer = Buffer::default();
-        buffer.push(b"hello ");
+        assert!(buffer.push(b"hello "));
         buffer.take(2);
-        buffer.push(b"world");
+        assert!(buffer.push(b"world"));
         assert_eq!(buffer.bytes(), b"llo world");
         buffer.take(9);
         assert!(buffer.is_empty());
@@ -220,9 +234,9 @@ mod tests {
     #[test]
     fn a_queue_that_never_empties_does_not_grow() {
         let mut buffer = Buffer::default();
-        buffer.push(&[1; 1000]);
+        assert!(buffer.push(&[1; 1000]));
         for _ in 0..10_000 {
-            buffer.push(&[2; 100]);
+            assert!(buffer.push(&[2; 100]));
             buffer.take(100);
         }
         assert_eq!(buffer.len(), 1000);
@@ -231,6 +245,26 @@ mod tests {
             "{} bytes for 1,000",
             buffer.capacity()
         );
+    }
+
+    #[test]
+    fn capacity_does_not_outlive_content() {
+        let mut buffer = Buffer::default();
+        assert!(buffer.push(&[1; 1 << 20]));
+        buffer.take((1 << 20) - 1);
+        assert_eq!(buffer.bytes(), [1]);
+        assert!(buffer.capacity() < 100, "{} for 1", buffer.capacity());
+        buffer.take(1);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn what_memory_does_not_hold_is_refused() {
+        let mut buffer = Buffer::default();
+        assert!(buffer.push(b"kept"));
+        // As much as no address space has, asked for as a push would ask.
+        assert!(buffer.storage.try_reserve(isize::MAX as usize).is_err());
+        assert_eq!(buffer.bytes(), b"kept");
     }
 
     #[test]
@@ -248,7 +282,7 @@ mod tests {
         let mut pool = Pool::new(1000);
         for _ in 0..100 {
             let mut buffers = Box::<Buffers>::default();
-            buffers.input.push(&[0; 400]);
+            assert!(buffers.input.push(&[0; 400]));
             pool.give_back(buffers);
         }
         assert!(pool.held <= 1000);
@@ -263,7 +297,7 @@ mod tests {
     fn a_large_buffer_is_not_pooled() {
         let mut pool = Pool::new(100 << 20);
         let mut buffers = Box::<Buffers>::default();
-        buffers.output.push(&vec![0; LARGEST_POOLED + 1]);
+        assert!(buffers.output.push(&vec![0; LARGEST_KEPT + 1]));
         pool.give_back(buffers);
         assert_eq!(pool.take().output.capacity(), 0);
     }

@@ -8,7 +8,7 @@ use crate::timer::{MAX_AHEAD, Tick};
 ///
 /// Ticks are whole milliseconds since the start, modulo 2^32. The system's poll counts in milliseconds too, so nothing
 /// finer could be kept.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     start: Instant,
     now: Instant,

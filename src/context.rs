@@ -13,19 +13,18 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use mio::Interest;
-use mio::event::Source;
-use slab::Slab;
-
 use crate::clock::Clock;
 use crate::error::CloseReason;
 use crate::limits::Limits;
-use crate::link::{Phase, Shared, Tag};
+use crate::link::{Flags, Phase, Shared};
 use crate::net::Poll;
 use crate::stats::Stats;
+use crate::table::{Table, Tenant};
 use crate::timer::Wheel;
 use crate::timers::{Alarm, Timers};
 use crate::token::{ConnectionId, Generations, Key, Kind, SourceId, TimerId};
+use mio::Interest;
+use mio::event::Source;
 
 pub use connection::{Connection, Output};
 pub(crate) use datagrams::UdpSlot;
@@ -41,12 +40,11 @@ pub struct Context<S> {
     pub(crate) poll: Poll,
     pub(crate) clock: Clock,
     pub(crate) generations: Generations,
-    pub(crate) slots: Slab<Slot<S>>,
+    pub(crate) slots: Table<Slot<S>>,
     pub(crate) shared: Shared,
-    pub(crate) listeners: Slab<ListenerSlot>,
-    pub(crate) udp: Slab<UdpSlot>,
-    /// Generations of the foreign sources.
-    pub(crate) sources: Slab<u32>,
+    pub(crate) listeners: Table<ListenerSlot>,
+    pub(crate) udp: Table<UdpSlot>,
+    pub(crate) sources: Table<SourceSlot>,
     /// The connections' deadlines.
     pub(crate) wheel: Wheel,
     pub(crate) timers: Timers,
@@ -57,6 +55,12 @@ pub struct Context<S> {
     pub(crate) ready: VecDeque<(Kind, Key)>,
     /// Connections that somebody else wrote to or changed: to be seen to before the next poll.
     pub(crate) dirty: Vec<Key>,
+    /// Connections that are not read because all together keep too much, longest first.
+    starved: VecDeque<Key>,
+    /// How many of them are still to be looked at, since what all keep has last become less.
+    starved_left: usize,
+    /// What all kept when it was last looked at, in bytes of memory.
+    held_before: u64,
     /// Connections that are closed and wait to be removed, at the end of the turn.
     pub(crate) ended: Vec<Key>,
     /// The connection whose callback runs; [`NOBODY`] when none does.
@@ -67,10 +71,25 @@ pub struct Context<S> {
     pub(crate) drain: Drain,
     /// Whether the turn is to end with [`Ended::Stopped`](crate::Ended::Stopped).
     pub(crate) stopping: bool,
+    /// When the connections' last activities were last kept from growing too old for ticks, in milliseconds.
+    aged_ms: u64,
 }
 
 /// The index of no connection.
 pub(crate) const NOBODY: u32 = u32::MAX;
+
+/// Starved connections that one turn looks at: each costs a look-up.
+const STARVED_A_TURN: usize = 256;
+
+/// A foreign source, which its owner keeps: its generation.
+#[derive(Debug)]
+pub(crate) struct SourceSlot(u32);
+
+impl Tenant for SourceSlot {
+    fn generation(&self) -> u32 {
+        self.0
+    }
+}
 
 /// How far a drain is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,28 +113,32 @@ impl<S> Context<S> {
         Context {
             poll,
             generations: Generations::default(),
-            slots: Slab::new(),
+            slots: Table::new(),
             shared: Shared::new(limits),
-            listeners: Slab::new(),
-            udp: Slab::new(),
-            sources: Slab::new(),
+            listeners: Table::new(),
+            udp: Table::new(),
+            sources: Table::new(),
             wheel: Wheel::new(clock.tick()),
             timers: Timers::new(&clock),
             user_timeouts: BTreeMap::new(),
             clock,
             ready: VecDeque::new(),
             dirty: Vec::new(),
+            starved: VecDeque::new(),
+            starved_left: 0,
+            held_before: 0,
             ended: Vec::new(),
             current: NOBODY,
             awaited: 0,
             drain: Drain::No,
             stopping: false,
+            aged_ms: 0,
         }
     }
 
     /// The connection of this id; `None` once it's closed.
     pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_, S>> {
-        let slot = self.slot(id.0)?;
+        let slot = self.slots.get(id.0)?;
         // What is closed and only waits for `on_close` is gone for everybody else.
         (slot.link.phase() != Phase::Closed).then(|| Connection::new(self, id.0.index))
     }
@@ -127,7 +150,7 @@ impl<S> Context<S> {
             .slots
             .iter()
             .filter(|(_, slot)| slot.link.phase() != Phase::Closed);
-        present.map(|(index, slot)| ConnectionId(slot.key(index as u32)))
+        present.map(|(key, _)| ConnectionId(key))
     }
 
     /// Calls `visit` with each connection that is open, connecting or about to be over ([`Connection::is_open`] tells),
@@ -143,10 +166,10 @@ impl<S> Context<S> {
     /// # }
     /// ```
     pub fn for_each(&mut self, mut visit: impl FnMut(&mut Connection<'_, S>)) {
-        for index in 0..self.slots.capacity() {
-            let slot = self.slots.get(index);
+        for index in 0..self.slots.bound() {
+            let slot = self.slots.at(index);
             if slot.is_some_and(|slot| slot.link.phase() != Phase::Closed) {
-                visit(&mut Connection::new(self, index as u32));
+                visit(&mut Connection::new(self, index));
             }
         }
     }
@@ -217,15 +240,11 @@ impl<S> Context<S> {
         source: &mut (impl Source + ?Sized),
         interest: Interest,
     ) -> io::Result<SourceId> {
-        let generation = self.generations.draw();
-        let entry = self.sources.vacant_entry();
-        let key = Key {
-            index: entry.key() as u32,
-            generation,
-        };
-        self.poll
-            .register_source(source, key.token(Kind::Source), interest)?;
-        entry.insert(generation);
+        let poll = &self.poll;
+        let key = self.sources.try_insert(&mut self.generations, |key| {
+            poll.register_source(source, key.token(Kind::Source), interest)?;
+            Ok::<_, io::Error>(SourceSlot(key.generation))
+        })?;
         Ok(SourceId(key))
     }
 
@@ -254,14 +273,14 @@ impl<S> Context<S> {
         id: SourceId,
     ) -> io::Result<()> {
         self.known_source(id)?;
-        self.sources.remove(id.0.index as usize);
+        self.sources.remove(id.0);
         self.poll.deregister_source(source)
     }
 
     pub(crate) fn known_source(&self, id: SourceId) -> io::Result<()> {
-        match self.sources.get(id.0.index as usize) {
-            Some(&generation) if generation == id.0.generation => Ok(()),
-            _ => Err(io::Error::new(
+        match self.sources.get(id.0) {
+            Some(_) => Ok(()),
+            None => Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 "no such source is registered",
             )),
@@ -294,10 +313,17 @@ impl<S> Context<S> {
         self.drain != Drain::No
     }
 
-    pub(crate) fn slot(&mut self, key: Key) -> Option<&mut Slot<S>> {
-        self.slots
-            .get_mut(key.index as usize)
-            .filter(|slot| slot.generation == key.generation)
+    /// A callback of the connection at `index` begins.
+    #[inline(always)]
+    pub(crate) fn enter(&mut self, index: u32) {
+        self.shared.begin_callback();
+        self.current = index;
+    }
+
+    /// The callback is over.
+    #[inline(always)]
+    pub(crate) fn leave(&mut self) {
+        self.current = NOBODY;
     }
 
     /// Whether the connection at `index` is the one whose callback runs.
@@ -308,28 +334,55 @@ impl<S> Context<S> {
 
     /// Has the connection at `index` seen to before the next poll, unless its own callback runs: then that is due anyway.
     pub(crate) fn touch(&mut self, index: u32) {
-        if self.is_current(index) {
-            return;
-        }
-        let slot = &mut self.slots[index as usize];
-        if slot.link.tag(Tag::Dirty) {
-            self.dirty.push(slot.key(index));
+        if !self.is_current(index) && self.slots[index].link.tag(Flags::DIRTY) {
+            self.dirty.push(self.slots.key(index));
         }
     }
 
     /// Has the connection at `index` come again in the next turn.
     pub(crate) fn enqueue(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        if slot.link.tag(Tag::Queued) {
-            self.ready.push_back((Kind::Connection, slot.key(index)));
+        if self.slots[index].link.tag(Flags::QUEUED) {
+            let key = self.slots.key(index);
+            self.ready.push_back((Kind::Connection, key));
+        }
+    }
+
+    /// Has the connection at `index` come again when there is room for what it may keep.
+    pub(crate) fn starve(&mut self, index: u32) {
+        if self.slots[index].link.tag(Flags::STARVED) {
+            self.starved.push_back(self.slots.key(index));
+        }
+    }
+
+    /// When all connections together keep less than before: has those go on that wait for that, some in each turn. Who
+    /// still finds no room waits again, behind the others.
+    pub(crate) fn feed_starved(&mut self) {
+        let held = self.shared.stats.held;
+        if held < self.held_before {
+            self.starved_left = self.starved.len();
+        }
+        self.held_before = held;
+        for _ in 0..self.starved_left.min(STARVED_A_TURN) {
+            self.starved_left -= 1;
+            let Some(key) = self.starved.pop_front() else {
+                return;
+            };
+            let Some(slot) = self.slots.get_mut(key) else {
+                continue;
+            };
+            if slot.link.is_starved(&mut self.shared) {
+                self.starved.push_back(key);
+            } else {
+                slot.link.untag(Flags::STARVED);
+                self.enqueue(key.index);
+            }
         }
     }
 
     /// Has the closed connection at `index` removed at the end of the turn.
     pub(crate) fn end(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        if slot.link.tag(Tag::Ended) {
-            self.ended.push(slot.key(index));
+        if self.slots[index].link.tag(Flags::ENDED) {
+            self.ended.push(self.slots.key(index));
         }
     }
 
@@ -337,6 +390,7 @@ impl<S> Context<S> {
     /// that was last told the time 25 days ago, what is to come looks like the past.
     pub(crate) fn update_clock(&mut self) {
         self.clock.update();
+        self.keep_ages();
         self.wheel.advance(&mut self.slots, self.clock.tick());
         self.timers.advance(&self.clock);
     }
@@ -346,8 +400,14 @@ impl<S> Context<S> {
         !self.ready.is_empty()
             || !self.dirty.is_empty()
             || !self.ended.is_empty()
+            || self.starved_left > 0
             || self.stopping
             || matches!(self.drain, Drain::Asked { .. } | Drain::Over { .. })
+    }
+
+    /// Whether a deadline or timer has come.
+    pub(crate) fn is_due(&self) -> bool {
+        self.wheel.is_due() || self.timers.wheel().is_due()
     }
 
     /// Whether any deadline or timer is set.

@@ -34,13 +34,15 @@ pub enum CloseReason {
     Drained,
     /// The drain's deadline came first: what was pending is lost.
     Cut,
+    /// There was no memory for what it would have had to keep.
+    OutOfMemory,
     /// A reason of the handler's own, by a number that means something to it.
     Other(u16),
 }
 
 impl CloseReason {
     /// Every kind of reason by the name that counters and logs use, in the order of [`CloseReason::kind`].
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "finished",
         "closed",
         "aborted",
@@ -54,6 +56,7 @@ impl CloseReason {
         "frame_incomplete",
         "drained",
         "cut",
+        "out_of_memory",
         "other",
     ];
 
@@ -74,7 +77,8 @@ impl CloseReason {
             CloseReason::FrameIncomplete => 10,
             CloseReason::Drained => 11,
             CloseReason::Cut => 12,
-            CloseReason::Other(_) => 13,
+            CloseReason::OutOfMemory => 13,
+            CloseReason::Other(_) => 14,
         }
     }
 
@@ -143,6 +147,7 @@ impl fmt::Display for CloseReason {
             }
             CloseReason::Drained => f.write_str("drained"),
             CloseReason::Cut => f.write_str("cut at the end of the drain"),
+            CloseReason::OutOfMemory => f.write_str("no memory was left for it"),
             CloseReason::Other(number) => write!(f, "the handler's reason {number}"),
         }
     }
@@ -204,6 +209,7 @@ mod tests {
             CloseReason::FrameIncomplete,
             CloseReason::Drained,
             CloseReason::Cut,
+            CloseReason::OutOfMemory,
             CloseReason::Other(1),
         ];
         for (place, reason) in kinds.into_iter().enumerate() {

@@ -90,6 +90,7 @@ mod rate;
 mod reactor;
 mod readiness;
 mod stats;
+mod table;
 mod timer;
 mod timers;
 mod token;

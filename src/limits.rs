@@ -31,15 +31,16 @@ pub struct Limits {
     pub high_water: usize,
     /// Pending output, in bytes, at which that ends; never above `high_water`. Default: 32 KiB.
     pub low_water: usize,
-    /// The most bytes of output that may be pending on one connection; past them it's closed with
-    /// [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). The buffer behind it may have up to twice the
-    /// room: what has gone out makes way for more only when moving the rest pays. Default: 16 MiB.
+    /// Pending output, in bytes, at which a connection that is written to again is closed with
+    /// [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). What counts is what was pending before a write, after
+    /// the socket was offered all that it would take: one write may be larger. Default: 16 MiB.
     pub max_output: usize,
-    /// Output pending on all connections together, in bytes, past which no accepted connection that has some is
-    /// read. That is where reading stops, and not the most there can be: who has nothing pending is read on, so that peers
-    /// who don't read can't shut out those who do, and may then come to have what one read makes a handler write. With an
-    /// echo all together have at most so much, and for each connection `read_buffer` and the part of a frame that it had
-    /// kept. Default: 1 GiB.
+    /// The memory in bytes that all connections together may keep, for unconsumed input and pending output. A connection
+    /// that keeps as much as is left of it is not read until there is more, and is under pressure; should its handler
+    /// write all the same, it's closed with `OutputOverflow`. So with n peers that want all there is, each gets an
+    /// (n + 1)th. Up to 4 KiB each connection may always keep, and be read on with, so that who keeps little is served as
+    /// usual; and one write may come on top. A connection whose peer sends nothing that lets its input be consumed may wait
+    /// for good: an idle timeout ends that. Default: 1 GiB.
     pub max_pending: usize,
     /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`, and
     /// at most 1 GiB. A write to another connection that is larger doesn't wait either. Default: 16 KiB.
@@ -48,6 +49,11 @@ pub struct Limits {
     /// what a callback writes after so many is queued, and puts the connection under pressure at `high_water`, though
     /// its peer may be quick. Default: 8.
     pub io_budget: u32,
+    /// Bytes that one turn may move by large reads and writes (over 4 KiB) of all connections together, at least 1: then each
+    /// connection that has something to say for the first time has one small read, and whoever was in the ready queue
+    /// waits for the next turn. Those in the ready queue have as much for themselves. It bounds how long a turn takes, and
+    /// so how late timers, messages and quiet peers are served beside thousands that send all they can. Default: 2 MiB.
+    pub turn_bytes: usize,
     /// Connections that one listener may accept in one turn, at least 1. Default: 64.
     pub accept_budget: u32,
     /// Datagrams that one UDP socket may receive in one turn, at least 1. Default: 64.
@@ -68,7 +74,11 @@ pub struct Limits {
     /// How long a connection may be without a byte either way; `None`: for ever. A connection can have its own. Lies
     /// between 1 ms and 24 days; what is outside is brought to the nearer end. Default: none.
     pub idle_timeout: Option<Duration>,
-    /// How long pending output may wait without a byte of it being taken; `None`: for ever. Default: 60 s.
+    /// How long pending output may wait without any progress; `None`: for ever. Progress is room in the socket and, on Linux,
+    /// output that the peer acknowledges: the socket's buffer holds megabytes, of which a slow reader takes some all the
+    /// time. What makes none is found out at most a quarter late, and never early; the connection is then closed with
+    /// [`CloseReason::WriteTimeout`](crate::CloseReason::WriteTimeout). Output that the system has taken is bounded by
+    /// [`ListenOptions::user_timeout`](crate::ListenOptions::user_timeout). Default: 60 s.
     pub write_timeout: Option<Duration>,
     /// How long a connection that we closed first waits for the peer's end, so that the last reply is not destroyed by a
     /// reset. Default: 5 s.
@@ -91,6 +101,7 @@ impl Default for Limits {
             max_pending: 1 << 30,
             gather: 16 << 10,
             io_budget: 8,
+            turn_bytes: 2 << 20,
             accept_budget: 64,
             datagram_budget: 64,
             message_budget: 256,
@@ -112,6 +123,13 @@ const MOST_BYTES: usize = 1 << 30;
 const MOST_PLACES: usize = 1 << 20;
 
 impl Limits {
+    /// How long output that the system has taken may stay unacknowledged, unless a socket's options say otherwise: half as
+    /// long again as the write timeout, which is found out at most a quarter late and says more.
+    pub(crate) fn user_timeout(&self) -> Option<Duration> {
+        self.write_timeout
+            .map(|timeout| timeout.saturating_add(timeout / 2))
+    }
+
     /// These limits with what can't be meant put right, so that no later code has to ask: nothing that must be at
     /// least 1 is 0, nothing that memory is set aside for is beyond all memory, and the marks are in order.
     pub(crate) fn sound(mut self) -> Limits {
@@ -129,7 +147,11 @@ impl Limits {
             *least_one = (*least_one).max(1);
         }
         self.max_connections = self.max_connections.min(crate::token::MAX_SLOTS);
-        self.high_water = self.high_water.max(1);
+        self.turn_bytes = self.turn_bytes.max(1);
+        self.max_output = self.max_output.max(1);
+        self.max_pending = self.max_pending.max(1);
+        // Who is cut off was told to stop before.
+        self.high_water = self.high_water.clamp(1, self.max_output);
         self.low_water = self.low_water.min(self.high_water - 1);
         // What is only gathered must never be as much as to put a connection under pressure.
         self.gather = self.gather.min(self.high_water - 1);

@@ -8,6 +8,8 @@
 //! The states:
 //!
 //! ```text
+//!                 .------> Delivering --------.
+//!                 |                           v
 //! Connecting --> Open --> Closing --> Lingering --> Closed
 //!                 |          '------------------------^
 //!                 '-----------------------------------'
@@ -15,7 +17,9 @@
 //!
 //! - *Connecting*: the handshake is under way. What is written waits.
 //! - *Open*: reads are delivered, writes go out. Each direction ends for itself: `PEER_EOF` for theirs, `FIN_SENT` for
-//!   ours; when both have, the link is closed.
+//!   ours; when both have, the link is closed, or waits for the peer's acknowledgement first.
+//! - *Delivering*: both sides have finished, and the system still holds output that the peer has not acknowledged. A
+//!   reset may yet show that it never will.
 //! - *Closing*: we close, and the peer has not finished: pending output is flushed, nothing is read any more.
 //! - *Lingering*: our FIN is out. What still arrives is thrown away, within bounds, until the peer's end: closing
 //!   a socket with unread input would send a reset, and a reset destroys replies that the peer has not read yet.
@@ -24,7 +28,7 @@
 //! Reading is in `link/read.rs`, writing in `link/write.rs`, the ends of a connection are in `link/close.rs`.
 
 mod close;
-mod flag;
+mod flags;
 mod read;
 #[cfg(test)]
 mod script;
@@ -38,8 +42,8 @@ use crate::error::CloseReason;
 use crate::nonblocking::Stream;
 use crate::readiness::Readiness;
 
-pub(crate) use flag::Tag;
-pub(crate) use shared::Shared;
+pub(crate) use flags::Flags;
+pub(crate) use shared::{SMALL, Shared};
 pub use write::Pressure;
 
 /// Where a link is in its life; the module's page has the picture.
@@ -47,6 +51,7 @@ pub use write::Pressure;
 pub(crate) enum Phase {
     Connecting,
     Open,
+    Delivering,
     Closing,
     Lingering,
     Closed,
@@ -63,15 +68,20 @@ const READ_SIDE: Readiness = STICKY.union(Readiness::READABLE);
 #[derive(Debug)]
 pub(crate) struct Link<S> {
     stream: S,
+    flags: Flags,
+    /// Why it closes. Invariant: `Some` in the phases Closing, Lingering and Closed.
+    reason: Option<CloseReason>,
+    /// While it lingers: bytes that may still be thrown away. Before that: the system's memory behind unacknowledged
+    /// output when it was last asked for ([`Link::has_progressed`]), 0 if that was before output last moved.
+    count: u32,
+    /// The turn that `spent` is about.
+    turn: u16,
+    /// Read and write calls in that turn.
+    spent: u16,
     phase: Phase,
     /// What the stream may be ready for, as far as events and attempts have told. A bit is set by an event and
     /// cleared by "not now" from the call itself.
     readiness: Readiness,
-    flags: u16,
-    /// Why it closes. Invariant: `Some` in the phases Closing, Lingering and Closed.
-    reason: Option<CloseReason>,
-    /// Bytes that lingering may still throw away.
-    linger_left: u32,
     /// Unconsumed input and pending output. Invariant: `None` when both are empty, between two steps.
     buffers: Option<Box<Buffers>>,
 }
@@ -87,11 +97,13 @@ pub(crate) enum Step {
     Eof(Buffer),
     /// Output has fallen to the low-water mark: tell the handler.
     Drained,
-    /// A drain is to close it: let the handler have its last words, then [`Link::close`] it for this reason, unless the handler
-    /// has had it [stay](Link::stay).
-    Closing(CloseReason),
+    /// A drain is to close it: let the handler have its last words, then [`Link::close_drained`].
+    Closing,
     /// The budget is spent and there is more to do: come again next turn. No event will remind of it.
     Yield,
+    /// All links together keep too much, and this one as much as there is room: come again when there is more. No
+    /// event will remind of it.
+    Starved,
     /// Nothing to do until an event comes or the handler acts.
     Wait,
     /// It's over; [`Link::reason`] says why.
@@ -102,17 +114,20 @@ impl<S: Stream> Link<S> {
     /// A link over `stream` that is open, or still connecting. Writing is tried before any event says that it's possible:
     /// a new socket's buffer is empty.
     pub(crate) fn new(stream: S, phase: Phase) -> Link<S> {
+        let flags = if phase == Phase::Open {
+            Flags::OPENED | Flags::UNGREETED
+        } else {
+            Flags::ENGAGED
+        };
         Link {
             stream,
+            flags,
+            reason: None,
+            count: 0,
+            turn: 0,
+            spent: 0,
             phase,
             readiness: Readiness::WRITABLE,
-            flags: if phase == Phase::Open {
-                flag::OPENED
-            } else {
-                flag::ENGAGED
-            },
-            reason: None,
-            linger_left: 0,
             buffers: None,
         }
     }
@@ -125,11 +140,8 @@ impl<S: Stream> Link<S> {
 
     /// Whoever changes the phase, or whether there are buffers, has the flag follow.
     fn note_engaged(&mut self) {
-        if self.phase == Phase::Open && self.buffers.is_none() {
-            self.flags &= !flag::ENGAGED;
-        } else {
-            self.flags |= flag::ENGAGED;
-        }
+        let engaged = self.phase != Phase::Open || self.buffers.is_some();
+        self.flags.set(Flags::ENGAGED, engaged);
     }
 
     /// Notes what an event says.
@@ -142,34 +154,25 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Does what is due and says what is next. `scratch` is the buffer that reads land in, not empty; `budget` is how
-    /// many reads and writes of old output may still be made in this turn.
+    /// Does what is due and says what is next. `scratch` is the buffer that reads land in, not empty.
     #[inline]
-    pub(crate) fn next(
-        &mut self,
-        shared: &mut Shared,
-        scratch: &mut [u8],
-        budget: &mut u32,
-    ) -> Step {
-        // What the callback before has sent, but for one time: an answer is free.
-        *budget = budget.saturating_sub(shared.sends.saturating_sub(1));
+    pub(crate) fn next(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Step {
         shared.begin_callback();
         if !shared.gathered.is_empty() {
-            self.send(shared, &[]);
+            self.send_gathered(shared);
         }
         loop {
             if !self.is_quiet()
-                && let Some(step) = self.attend(shared, scratch, budget)
+                && let Some(step) = self.attend(shared, scratch)
             {
                 return step;
             }
             if !self.is_readable() {
                 return Step::Wait;
             }
-            if *budget == 0 {
+            if !self.charge(shared) {
                 return Step::Yield;
             }
-            *budget -= 1;
             if let Some(count) = self.take_in(shared, scratch) {
                 return self.arrived(shared, &scratch[..count]);
             }
@@ -180,11 +183,11 @@ impl<S: Stream> Link<S> {
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         debug_assert_eq!(
-            self.flags & flag::ENGAGED != 0,
+            self.flags.contains(Flags::ENGAGED),
             self.phase != Phase::Open || self.buffers.is_some(),
             "the flag that stands for both has not followed"
         );
-        self.flags & flag::ATTEND == 0
+        !self.flags.intersects(Flags::ATTEND)
     }
 
     /// Whether a read may give something.
@@ -193,78 +196,114 @@ impl<S: Stream> Link<S> {
         self.readiness.contains(Readiness::READABLE)
     }
 
-    /// The part of [`Link::next`] that most connections need most of the time not: everything but a plain read.
-    /// `None`: go on and read.
-    fn attend(
-        &mut self,
-        shared: &mut Shared,
-        scratch: &mut [u8],
-        budget: &mut u32,
-    ) -> Option<Step> {
+    /// Everything but a plain read, in the order in which it's due. Most connections never need it. `None`: go on and
+    /// read.
+    fn attend(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Option<Step> {
         if self.phase == Phase::Connecting {
             return Some(Step::Wait);
         }
-        if self.has_output() && !self.flush(shared, budget) {
+        if self.has_output() && !self.flush(shared) {
             return Some(Step::Yield);
         }
-        if self.flags & flag::HIGH != 0 && self.pending() <= shared.limits.low_water {
-            self.flags &= !flag::HIGH;
-            self.redeliver();
-            if self.phase == Phase::Open {
-                return Some(Step::Drained);
-            }
+        if let Some(step) = self.end_pressure(shared) {
+            return Some(step);
         }
-        if !self.has_output() {
-            if self.has_drained() {
-                return Some(Step::Closing(CloseReason::Drained));
-            }
-            self.end_if_due(shared);
+        if !self.has_output()
+            && let Some(step) = self.end_if_due(shared)
+        {
+            return Some(step);
         }
         self.look_for_reset(shared);
         match self.phase {
             Phase::Closed => Some(Step::Closed),
-            Phase::Lingering => Some(self.discard(shared, scratch, budget)),
+            Phase::Lingering => Some(self.discard(shared, scratch)),
+            Phase::Delivering => Some(self.confirm(shared)),
             Phase::Open => self.offer(shared),
             Phase::Connecting | Phase::Closing => Some(Step::Wait),
         }
     }
 
+    /// With output down at the low-water mark: ends the pressure that the handler was told of.
+    fn end_pressure(&mut self, shared: &mut Shared) -> Option<Step> {
+        if !self.flags.contains(Flags::HIGH) || self.pending() > shared.limits.low_water {
+            return None;
+        }
+        if self.phase != Phase::Open || self.flags.contains(Flags::WRITE_DEAD) {
+            // The output was dropped, and has not drained; or nobody is to be told.
+            self.flags.remove(Flags::HIGH);
+            self.redeliver();
+            if self.phase == Phase::Open && self.flags.contains(Flags::PAUSED) {
+                // A handler that paused for the pressure would resume when it ends: it's told the end at once.
+                self.sever(shared, CloseReason::Reset);
+            }
+            return None;
+        }
+        if !self.has_budget(shared) {
+            return Some(Step::Yield);
+        }
+        self.flags.remove(Flags::HIGH);
+        self.redeliver();
+        Some(Step::Drained)
+    }
+
     /// Whether an open link may read, and what it has for the handler without reading. `None`: it may read.
     fn offer(&mut self, shared: &mut Shared) -> Option<Step> {
-        if self.flags & flag::PAUSED != 0 || self.is_held_back(shared) {
+        if self.flags.contains(Flags::PAUSED) || self.is_held_back() {
             return Some(Step::Wait);
         }
-        if self.flags & flag::REDELIVER != 0 {
-            self.flags &= !flag::REDELIVER;
+        if self.flags.contains(Flags::REDELIVER) {
+            if self.has_input() && !self.charge(shared) {
+                return Some(Step::Yield);
+            }
+            self.flags.remove(Flags::REDELIVER);
             if let Some(input) = self.lend_input() {
                 return Some(Step::Stored(input));
             }
         }
-        if self.flags & flag::PEER_EOF != 0 {
+        if self.flags.contains(Flags::PEER_EOF) {
             // What the handler left because of its own pending output is offered again before the end.
-            let stopped_early = self.flags & flag::HIGH != 0 && self.has_input();
-            if self.flags & flag::EOF_TOLD != 0 || stopped_early {
+            let stopped_early = self.flags.contains(Flags::HIGH) && self.has_input();
+            if self.flags.contains(Flags::EOF_TOLD) || stopped_early {
                 return Some(Step::Wait);
             }
-            self.flags |= flag::EOF_TOLD;
+            self.flags.insert(Flags::EOF_TOLD);
             return Some(Step::Eof(self.lend_input().unwrap_or_default()));
         }
         if self.input_len() >= shared.limits.max_input {
             return Some(Step::Wait);
         }
+        if self.is_readable() && self.is_starved(shared) {
+            return Some(Step::Starved);
+        }
         None
+    }
+
+    /// Whether the link has calls left in this turn.
+    fn has_budget(&mut self, shared: &Shared) -> bool {
+        if self.turn != shared.turn() {
+            (self.turn, self.spent) = (shared.turn(), 0);
+        }
+        self.spent < shared.io_budget()
+    }
+
+    /// Takes one call from the link's budget of this turn; false when none is left.
+    pub(crate) fn charge(&mut self, shared: &Shared) -> bool {
+        let left = self.has_budget(shared);
+        self.spent = self.spent.saturating_add(1);
+        left
     }
 
     /// Stops reading, until [`Link::resume`].
     pub(crate) fn pause(&mut self) {
-        self.flags |= flag::PAUSED;
+        self.flags.insert(Flags::PAUSED);
     }
 
-    /// Reads again. What was kept meanwhile is shown again; the owner must call [`Link::next`].
+    /// Reads again. What was kept meanwhile is shown again; so is what the running callback leaves, if it consumes some of
+    /// its input. The owner must call [`Link::next`].
     pub(crate) fn resume(&mut self) {
-        if self.flags & flag::PAUSED != 0 {
-            self.flags &= !flag::PAUSED;
-            self.redeliver();
+        if self.flags.contains(Flags::PAUSED) {
+            self.flags.remove(Flags::PAUSED);
+            self.flags.insert(Flags::REDELIVER);
         }
     }
 
@@ -273,38 +312,38 @@ impl<S: Stream> Link<S> {
     /// An accepted connection stops reading then: its input is what makes its output. On an outbound one it need not be, and
     /// two ends that both stop reading while they write would wait for each other for good.
     pub(crate) fn read_on(&mut self, on: bool) {
-        if on {
-            self.flags |= flag::READ_ON;
-        } else {
-            self.flags &= !flag::READ_ON;
-        }
+        self.flags.set(Flags::READ_ON, on);
     }
 
     /// The handshake is done.
     pub(crate) fn connected(&mut self) {
         debug_assert_eq!(self.phase, Phase::Connecting);
         self.enter(Phase::Open);
-        self.flags |= flag::OPENED;
+        self.flags.insert(Flags::OPENED | Flags::UNGREETED);
     }
 
-    /// Whether the link was ever established.
-    pub(crate) fn was_opened(&self) -> bool {
-        self.flags & flag::OPENED != 0
+    /// Whether the handler is still to be told that the connection is there; it is from now on.
+    pub(crate) fn greet(&mut self) -> bool {
+        let due = self.flags.contains(Flags::UNGREETED);
+        self.flags.remove(Flags::UNGREETED);
+        due
     }
 
-    /// Sets the owner's tag; false when it was set already.
-    pub(crate) fn tag(&mut self, tag: Tag) -> bool {
-        let new = !self.is_tagged(tag);
-        self.flags |= tag as u16;
+    /// Sets one of the owner's flags; false when it was set already.
+    pub(crate) fn tag(&mut self, tag: Flags) -> bool {
+        let new = !self.has(tag);
+        self.flags.insert(tag);
         new
     }
 
-    pub(crate) fn untag(&mut self, tag: Tag) {
-        self.flags &= !(tag as u16);
+    pub(crate) fn untag(&mut self, tag: Flags) {
+        self.flags.remove(tag);
     }
 
-    pub(crate) fn is_tagged(&self, tag: Tag) -> bool {
-        self.flags & tag as u16 != 0
+    /// Whether all of these flags are set.
+    #[inline]
+    pub(crate) fn has(&self, flags: Flags) -> bool {
+        self.flags.contains(flags)
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -314,10 +353,6 @@ impl<S: Stream> Link<S> {
     /// Why the link closes or closed; `None` while it's open.
     pub(crate) fn reason(&self) -> Option<CloseReason> {
         self.reason
-    }
-
-    pub(crate) fn is_paused(&self) -> bool {
-        self.flags & flag::PAUSED != 0
     }
 
     pub(crate) fn stream(&self) -> &S {
@@ -332,14 +367,28 @@ impl<S: Stream> Link<S> {
     /// deadline but the idle one applies, and that one knows all there is to know.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.flags & (flag::ENGAGED | flag::MOVED) == 0
+        !self.flags.intersects(Flags::ENGAGED.union(Flags::MOVED))
     }
 
     /// Whether pending output came about or moved since the last call.
     pub(crate) fn take_moved(&mut self) -> bool {
-        let moved = self.flags & flag::MOVED != 0;
-        self.flags &= !flag::MOVED;
+        let moved = self.flags.contains(Flags::MOVED);
+        self.flags.remove(Flags::MOVED);
+        if moved && self.phase != Phase::Lingering {
+            // What the system said before is about other output.
+            self.count = 0;
+        }
         moved
+    }
+
+    /// Asks the system whether the peer has acknowledged output since this was last asked. The first time after output
+    /// has moved counts as progress: nothing is known of the time before. False where the system doesn't say.
+    pub(crate) fn has_progressed(&mut self) -> bool {
+        let Some(now) = self.stream.in_flight() else {
+            return false;
+        };
+        let before = std::mem::replace(&mut self.count, now.max(1));
+        before == 0 || now < before
     }
 
     /// The owner's number beside pending output ([`Buffers::mark`]); `None` when no output is pending.
@@ -350,21 +399,19 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// The link's buffers, from the pool if it has none yet.
-    fn buffers(&mut self, shared: &mut Shared) -> &mut Buffers {
-        self.flags |= flag::ENGAGED;
-        self.buffers.get_or_insert_with(|| shared.pool.take())
+    /// Changes the link's buffers, which come from the pool if it has none yet, and counts their memory.
+    fn keep<T>(&mut self, shared: &mut Shared, change: impl FnOnce(&mut Buffers) -> T) -> T {
+        self.flags.insert(Flags::ENGAGED);
+        let buffers = self.buffers.get_or_insert_with(|| shared.take_buffers());
+        let result = change(buffers);
+        shared.count(buffers);
+        result
     }
 
     /// Gives buffers back that hold nothing any more.
     fn release_buffers(&mut self, shared: &mut Shared) {
-        if self
-            .buffers
-            .as_ref()
-            .is_some_and(|buffers| buffers.is_empty())
-            && let Some(buffers) = self.buffers.take()
-        {
-            shared.pool.give_back(buffers);
+        if let Some(buffers) = self.buffers.take_if(|buffers| buffers.is_empty()) {
+            shared.give_back(buffers);
             self.note_engaged();
         }
     }

@@ -6,7 +6,8 @@
 //! 3. the time is read;
 //! 4. each event goes to its connection, listener, socket or source (`reactor/dispatch.rs`);
 //! 5. whoever used up its budget in an earlier turn goes on;
-//! 6. timers and deadlines that have come, and messages of other threads;
+//! 6. timers and deadlines that have come, once all events before them are taken (`reactor/wait.rs`), and messages of
+//!    other threads;
 //! 7. connections that were written to by others' callbacks are flushed, and closed ones are removed: `on_close`
 //!    comes here, after everything else (`reactor/finish.rs`).
 
@@ -30,6 +31,8 @@ use crate::net::{Events, Poll};
 use crate::rate::{LogLimiter, Rate};
 use crate::token::{Key, Kind};
 
+use wait::Late;
+
 /// A single-threaded reactor: it polls many connections and sockets, and calls a [`Handler`].
 ///
 /// It starts no thread, changes no signal disposition, installs no logger and never exits. It runs the loop
@@ -45,6 +48,8 @@ pub struct Reactor<H: Handler> {
     mail: bool,
     /// Whether the last poll brought as many events as it could: there may be more behind them.
     full_batch: bool,
+    /// Deadlines that have come and may not fire yet, because there may be events behind full batches.
+    late: Option<Late>,
     /// Whether a turn is under way; or was, when a panic went through it.
     turning: bool,
     accept_warnings: LogLimiter,
@@ -105,6 +110,7 @@ impl<H: Handler> Reactor<H> {
             mailbox: Mailbox::new(limits.mailbox, waker),
             mail: false,
             full_batch: false,
+            late: None,
             turning: false,
             // Enough to see what goes on, too few to fill a disk.
             accept_warnings: LogLimiter::new(
@@ -171,6 +177,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn turn_once(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<Turn> {
+        self.context.shared.begin_turn();
         if !self.context.dirty.is_empty() {
             // The last turn may be long ago, and callbacks set their deadlines by the time.
             self.context.update_clock();
@@ -178,18 +185,17 @@ impl<H: Handler> Reactor<H> {
         }
         let timeout = shorter(timeout, self.until_next());
         if self.context.shared.limits.spin.is_zero() {
-            self.context.poll.wait(&mut self.events, timeout)?;
+            self.poll(timeout)?;
         } else {
             self.spin(timeout)?;
         }
         self.context.update_clock();
-        self.full_batch = self.events.is_full();
         let earlier = self.context.ready.len();
 
-        let events = self.dispatch(handler);
+        let mut events = self.dispatch(handler);
         self.serve_ready(handler, earlier);
-        if self.context.has_timers() {
-            self.fire_timers(handler);
+        if self.context.is_due() {
+            events += self.fire_due(handler)?;
         }
         if self.mail {
             self.read_mail(handler);
@@ -203,6 +209,7 @@ impl<H: Handler> Reactor<H> {
         if !self.context.ended.is_empty() {
             self.reap(handler);
         }
+        self.context.feed_starved();
         if self.context.stopping && !self.context.dirty.is_empty() {
             // What the last callbacks of all wrote to others goes out too: there may be no next turn.
             self.flush_dirty(handler);
@@ -211,7 +218,7 @@ impl<H: Handler> Reactor<H> {
         let ended = self.take_end(handler);
         Ok(Turn {
             events,
-            more: ended.is_none() && self.has_work(),
+            more: ended.is_none() && (self.has_work() || self.context.is_due()),
             ended,
         })
     }

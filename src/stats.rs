@@ -45,6 +45,8 @@ pub struct Stats {
     pub pending: u64,
     /// Of them, bytes that no socket will take: written after the end, or pending when a connection broke.
     pub dropped: u64,
+    /// Bytes of memory behind `unconsumed` and `pending` now: what they take, and not what they are.
+    pub held: u64,
     /// Datagrams received.
     pub datagrams_in: u64,
     /// Datagrams sent.
@@ -63,8 +65,8 @@ pub struct Stats {
     pub datagram_errors: u64,
     /// Times that a connection's reading paused because its own pending output had come to the high-water mark.
     pub reads_paused: u64,
-    /// Times that it paused, with less than that pending, because all connections together had
-    /// [`Limits::max_pending`](crate::Limits::max_pending).
+    /// Times that it paused, with less than that pending, because all connections together came to
+    /// [`Limits::max_pending`](crate::Limits::max_pending), and it kept as much as there was room.
     pub pending_pauses: u64,
     /// Times that a connection, a listener or a UDP socket used up its budget of a turn.
     pub budget_hits: u64,

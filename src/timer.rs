@@ -178,6 +178,11 @@ impl Wheel {
         self.armed == 0
     }
 
+    /// Whether something is due by the last time told.
+    pub(crate) fn is_due(&self) -> bool {
+        self.occupied[TOP as usize] >> TOP_SLOTS != 0
+    }
+
     /// Arms the entry at `index` for `deadline`; one that is armed already is moved.
     ///
     /// The deadline may lie up to [`MAX_AHEAD`] after the last time told, so tell the time after a
@@ -287,7 +292,7 @@ impl Wheel {
     }
 
     fn next_armed(&self) -> Option<Tick> {
-        if self.occupied[TOP as usize] >> TOP_SLOTS != 0 {
+        if self.is_due() {
             return Some(self.now);
         }
         self.first_slot().map(|(_, start)| start)

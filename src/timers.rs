@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
-use slab::Slab;
-
 use crate::clock::Clock;
+use crate::table::{Table, Tenant};
 use crate::timer::{Arena, Links, Wheel};
-use crate::token::{Generations, Key, ListenerId, TimerId};
+use crate::token::{Generations, ListenerId, TimerId};
 
 /// Whom a timer calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +26,15 @@ struct Timer {
     alarm: Alarm,
 }
 
-impl Arena for Slab<Timer> {
+impl Tenant for Timer {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+}
+
+impl Arena for Table<Timer> {
     fn links(&mut self, index: u32) -> &mut Links {
-        &mut self[index as usize].links
+        &mut self[index].links
     }
 }
 
@@ -37,14 +42,14 @@ impl Arena for Slab<Timer> {
 #[derive(Debug)]
 pub(crate) struct Timers {
     wheel: Wheel,
-    slab: Slab<Timer>,
+    table: Table<Timer>,
 }
 
 impl Timers {
     pub(crate) fn new(clock: &Clock) -> Timers {
         Timers {
             wheel: Wheel::new(clock.tick()),
-            slab: Slab::new(),
+            table: Table::new(),
         }
     }
 
@@ -56,59 +61,54 @@ impl Timers {
         due: Instant,
         alarm: Alarm,
     ) -> TimerId {
-        let generation = generations.draw();
-        let timer = Timer {
+        let key = self.table.insert(generations, |key| Timer {
             links: Links::default(),
-            generation,
+            generation: key.generation,
             due,
             alarm,
-        };
-        let index = self.slab.insert(timer) as u32;
-        self.wheel.insert(&mut self.slab, index, clock.tick_at(due));
-        TimerId(Key { index, generation })
+        });
+        self.wheel
+            .insert(&mut self.table, key.index, clock.tick_at(due));
+        TimerId(key)
     }
 
     /// Takes a timer back; whether it was still to fire.
     pub(crate) fn cancel(&mut self, id: TimerId) -> bool {
-        let index = id.0.index as usize;
-        if self
-            .slab
-            .get(index)
-            .is_none_or(|timer| timer.generation != id.0.generation)
-        {
+        if self.table.get(id.0).is_none() {
             return false;
         }
-        self.wheel.remove(&mut self.slab, id.0.index);
-        self.slab.remove(index);
-        true
+        self.wheel.remove(&mut self.table, id.0.index);
+        self.table.remove(id.0).is_some()
     }
 
     /// Tells the wheel the time.
     pub(crate) fn advance(&mut self, clock: &Clock) {
-        self.wheel.advance(&mut self.slab, clock.tick());
+        self.wheel.advance(&mut self.table, clock.tick());
     }
 
-    /// The next timer that is due. One that lies further ahead than ticks reach was set for the farthest tick, and is
-    /// set again.
+    /// The next timer that is due at `clock`. One that lies further ahead than ticks reach was set for the farthest tick,
+    /// and is set again.
     pub(crate) fn expire(&mut self, clock: &Clock) -> Option<Alarm> {
         loop {
-            if self.slab.is_empty() {
+            if self.table.is_empty() {
                 return None;
             }
-            let index = self.wheel.expire(&mut self.slab, clock.tick())?;
-            let timer = &self.slab[index as usize];
+            let index = self.wheel.expire(&mut self.table, clock.tick())?;
+            let timer = &self.table[index];
             if timer.due <= clock.now() {
-                return Some(self.slab.remove(index as usize).alarm);
+                let alarm = timer.alarm;
+                self.table.remove(self.table.key(index));
+                return Some(alarm);
             }
             let tick = clock.tick_at(timer.due);
-            self.wheel.insert(&mut self.slab, index, tick);
+            self.wheel.insert(&mut self.table, index, tick);
         }
     }
 
     /// How many timers are set.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.slab.len()
+        self.table.len()
     }
 
     /// The wheel, to ask it when it wants to be woken.

@@ -253,7 +253,7 @@ fn ways() -> [Way; 10] {
             |c| {
                 let most = c.context().limits().max_output;
                 while c.write(&[0; 1 << 20]) != Pressure::Closed {
-                    assert!(c.pending() <= most);
+                    assert!(c.pending() < most + (1 << 20));
                 }
             },
             std::mem::forget,
@@ -523,7 +523,7 @@ fn formatted_text_is_written_in_its_place_and_says_how_the_output_stands() {
     let mut connection = world.context().connection(id).unwrap();
     assert_eq!(writeln!(connection, "{:1000}|", ""), Pressure::Low);
     write!(connection, "a {Half} is the end");
-    assert_eq!(write!(connection, "{:65535}", ""), Pressure::High);
+    assert_eq!(write!(connection, "{:65535}", ""), Pressure::Low);
     connection.finish();
     assert_eq!(write!(connection, "late"), Pressure::Closed);
     let (bytes, _) = world.receive_to_end(&mut client);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::error::CloseReason;
-use crate::link::{Link, Phase, Pressure, Shared};
+use crate::link::{Flags, Link, Phase, Pressure, Shared};
 use crate::net::{self, TcpStream};
 use crate::options::Keepalive;
 use crate::token::{ConnectionId, TimerId};
@@ -32,19 +32,19 @@ impl<'a, S> Connection<'a, S> {
 
     #[inline]
     fn slot(&self) -> &Slot<S> {
-        &self.context.slots[self.index as usize]
+        &self.context.slots[self.index]
     }
 
     #[inline]
     fn slot_mut(&mut self) -> &mut Slot<S> {
-        &mut self.context.slots[self.index as usize]
+        &mut self.context.slots[self.index]
     }
 
     /// The link with what it needs beside it.
     #[inline]
     fn parts(&mut self) -> (&mut Link<TcpStream>, &mut Shared) {
         (
-            &mut self.context.slots[self.index as usize].link,
+            &mut self.context.slots[self.index].link,
             &mut self.context.shared,
         )
     }
@@ -58,7 +58,7 @@ impl<'a, S> Connection<'a, S> {
     /// The connection's id, by which others can reach it as long as it's open.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
-        ConnectionId(self.slot().key(self.index))
+        ConnectionId(self.context.slots.key(self.index))
     }
 
     /// The session.
@@ -81,7 +81,7 @@ impl<'a, S> Connection<'a, S> {
         if !current {
             self.touch();
         }
-        let slot = &mut self.context.slots[self.index as usize];
+        let slot = &mut self.context.slots[self.index];
         let output = Output {
             link: &mut slot.link,
             shared: &mut self.context.shared,
@@ -163,7 +163,7 @@ impl<'a, S> Connection<'a, S> {
     /// Whether reading is paused.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.slot().link.is_paused()
+        self.slot().link.has(Flags::PAUSED)
     }
 
     /// Sets whether reading goes on while output is pending beyond the high-water mark. It does from the start on an outbound

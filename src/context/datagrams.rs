@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::net::UdpSocket;
 use crate::nonblocking;
+use crate::table::Tenant;
 use crate::token::UdpId;
 
 use super::Context;
@@ -16,7 +17,7 @@ pub(crate) struct UdpSlot {
     pub(crate) socket: UdpSocket,
     /// Its own address, kept because every datagram's source is compared with it.
     address: Option<SocketAddr>,
-    pub(crate) generation: u32,
+    generation: u32,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
 }
@@ -29,6 +30,12 @@ impl UdpSlot {
             generation,
             queued: false,
         }
+    }
+}
+
+impl Tenant for UdpSlot {
+    fn generation(&self) -> u32 {
+        self.generation
     }
 }
 
@@ -124,12 +131,9 @@ impl<S> Context<S> {
         bytes: &[u8],
     ) -> SendOutcome {
         let stats = &mut self.shared.stats;
-        let Some(slot) = self.udp.get_mut(id.0.index as usize) else {
+        let Some(slot) = self.udp.get_mut(id.0) else {
             return SendOutcome::NoSocket;
         };
-        if slot.generation != id.0.generation {
-            return SendOutcome::NoSocket;
-        }
         let outcome = loop {
             match slot.socket.send(bytes, to, from) {
                 Err(error) if nonblocking::is_interrupted(&error) => {}
@@ -153,19 +157,10 @@ impl<S> Context<S> {
         }
     }
 
-    pub(crate) fn udp_slot(&mut self, id: UdpId) -> Option<&mut UdpSlot> {
-        let slot = self.udp.get_mut(id.0.index as usize)?;
-        (slot.generation == id.0.generation).then_some(slot)
-    }
-
     /// The address that a UDP socket has, with the port that port 0 became; `None` once it's closed.
     #[must_use]
     pub fn udp_addr(&self, id: UdpId) -> Option<SocketAddr> {
-        let slot = self.udp.get(id.0.index as usize)?;
-        if slot.generation != id.0.generation {
-            return None;
-        }
-        slot.address
+        self.udp.get(id.0)?.address
     }
 
     /// Whether `address` is that of one of this reactor's own UDP sockets, as far as can be told: the port must be the same, and
@@ -184,10 +179,9 @@ impl<S> Context<S> {
 
     /// Closes a UDP socket; false when it was closed already. Datagrams in its buffer are lost.
     pub fn close_udp(&mut self, id: UdpId) -> bool {
-        if self.udp_slot(id).is_none() {
+        let Some(mut slot) = self.udp.remove(id.0) else {
             return false;
-        }
-        let mut slot = self.udp.remove(id.0.index as usize);
+        };
         if let Err(error) = self.poll.deregister_udp(&mut slot.socket) {
             // Closing the descriptor, which follows, takes it out of the poll as well.
             log::debug!("could not deregister a UDP socket: {error}");

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use crate::acceptor::{Accept, Acceptor};
 use crate::error::{CloseReason, ConnectError};
-use crate::link::{Link, Phase};
+use crate::link::{Flags, Link, Phase};
 use crate::net::{self, TcpListener, TcpStream, UdpSocket};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
+use crate::readiness::Readiness;
+use crate::table::Tenant;
 use crate::timers::Alarm;
 use crate::token::{ConnectionId, Key, Kind, ListenerId, TimerId, UdpId};
 
@@ -23,6 +25,12 @@ pub(crate) struct ListenerSlot {
     pub(crate) queued: bool,
     /// What ends its pause for want of descriptors. There's never more than one: each would set its successor.
     pub(crate) retry: Option<TimerId>,
+}
+
+impl Tenant for ListenerSlot {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
 }
 
 impl Accept for TcpListener {
@@ -53,13 +61,13 @@ impl<S> Context<S> {
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
         self.may_begin()?;
         let listener = TcpListener::listen(options)?;
-        listener.set_user_timeout(options.user_timeout(self.shared.limits.write_timeout))?;
+        listener.set_user_timeout(options.user_timeout(self.shared.limits.user_timeout()))?;
         self.add_listener(listener)
     }
 
     /// Takes over a listener that is bound and listening already: from a supervisor, or from another process. Unless it has
-    /// a user timeout or keepalive of its own, its connections have [`Limits::write_timeout`](crate::Limits::write_timeout)
-    /// for a [`ListenOptions::user_timeout`].
+    /// a user timeout or keepalive of its own, its connections have the default
+    /// [`ListenOptions::user_timeout`].
     ///
     /// # Errors
     /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the reactor drains.
@@ -67,32 +75,27 @@ impl<S> Context<S> {
         self.may_begin()?;
         let listener = TcpListener::from_std(listener)?;
         if !listener.has_user_timeout()? {
-            listener.set_user_timeout(self.shared.limits.write_timeout)?;
+            listener.set_user_timeout(self.shared.limits.user_timeout())?;
         }
         self.add_listener(listener)
     }
 
     fn add_listener(&mut self, mut listener: TcpListener) -> io::Result<ListenerId> {
-        let generation = self.generations.draw();
-        let entry = self.listeners.vacant_entry();
-        let key = Key {
-            index: entry.key() as u32,
-            generation,
-        };
-        self.poll
-            .register_listener(&mut listener, key.token(Kind::Listener))?;
-        entry.insert(ListenerSlot {
-            acceptor: Acceptor::new(listener),
-            generation,
-            queued: false,
-            retry: None,
-        });
+        let poll = &self.poll;
+        let key = self.listeners.try_insert(&mut self.generations, |key| {
+            poll.register_listener(&mut listener, key.token(Kind::Listener))?;
+            Ok::<_, io::Error>(ListenerSlot {
+                acceptor: Acceptor::new(listener),
+                generation: key.generation,
+                queued: false,
+                retry: None,
+            })
+        })?;
         Ok(ListenerId(key))
     }
 
     pub(crate) fn listener(&self, id: ListenerId) -> Option<&ListenerSlot> {
-        let slot = self.listeners.get(id.0.index as usize)?;
-        (slot.generation == id.0.generation).then_some(slot)
+        self.listeners.get(id.0)
     }
 
     /// The address that a listener has, with the port that port 0 became; `None` once it's closed.
@@ -110,10 +113,9 @@ impl<S> Context<S> {
 
     /// Closes a listener; false when it was closed already. Who waits in its backlog is reset by the system.
     pub fn close_listener(&mut self, id: ListenerId) -> bool {
-        if self.listener(id).is_none() {
+        let Some(mut slot) = self.listeners.remove(id.0) else {
             return false;
-        }
-        let mut slot = self.listeners.remove(id.0.index as usize);
+        };
         if let Err(error) = self.poll.deregister_listener(slot.acceptor.listener_mut()) {
             // Closing the descriptor, which follows, takes it out of the poll as well.
             log::debug!("could not deregister a listener: {error}");
@@ -129,7 +131,7 @@ impl<S> Context<S> {
         let timer = self
             .timers
             .set(&self.clock, &mut self.generations, due, alarm);
-        let slot = self.listeners.get_mut(id.0.index as usize);
+        let slot = self.listeners.get_mut(id.0);
         // A pause that ended before its timer, because somebody left, has left the timer behind.
         if let Some(old) = slot.and_then(|slot| slot.retry.replace(timer)) {
             self.timers.cancel(old);
@@ -157,14 +159,11 @@ impl<S> Context<S> {
     }
 
     fn add_udp(&mut self, mut socket: UdpSocket) -> io::Result<UdpId> {
-        let generation = self.generations.draw();
-        let entry = self.udp.vacant_entry();
-        let key = Key {
-            index: entry.key() as u32,
-            generation,
-        };
-        self.poll.register_udp(&mut socket, key.token(Kind::Udp))?;
-        entry.insert(UdpSlot::new(socket, generation));
+        let poll = &self.poll;
+        let key = self.udp.try_insert(&mut self.generations, |key| {
+            poll.register_udp(&mut socket, key.token(Kind::Udp))?;
+            Ok::<_, io::Error>(UdpSlot::new(socket, key.generation))
+        })?;
         Ok(UdpId(key))
     }
 
@@ -185,7 +184,7 @@ impl<S> Context<S> {
         match self.may_open().and_then(|()| net::dial(options)) {
             Ok(stream) => {
                 let key = self.insert(stream, session, Phase::Connecting)?;
-                if let Some(timeout) = options.user_timeout(self.shared.limits.write_timeout) {
+                if let Some(timeout) = options.user_timeout(self.shared.limits.user_timeout()) {
                     self.user_timeouts.insert(key.index, timeout);
                 }
                 if let Some(timeout) = options.timeout {
@@ -197,20 +196,38 @@ impl<S> Context<S> {
         }
     }
 
-    /// Takes over a stream that is connected already, as if it had been dialed here: `on_open` follows.
+    /// Takes over a stream that is connected already: it's open at once, and `on_open` follows before the next poll. A stream
+    /// that has no user timeout and no keepalive of its own is given the default
+    /// [`ConnectOptions::user_timeout`](crate::ConnectOptions::user_timeout).
     ///
     /// # Errors
-    /// With the session: as [`Context::connect`].
+    /// With the session: as [`Context::connect`]. `NotConnected`: it's not established, or was reset and somebody has
+    /// read the error; any other error that the stream has stored.
     pub fn adopt(
         &mut self,
         stream: std::net::TcpStream,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        // "Connecting" until its first event, which comes at once: so it takes the same way as a dialed one.
-        match self.may_open().and_then(|()| TcpStream::from_std(stream)) {
-            Ok(stream) => self
-                .insert(stream, session, Phase::Connecting)
-                .map(ConnectionId),
+        let adopted = self.may_open().and_then(|()| {
+            let stream = TcpStream::from_std(stream)?;
+            stream.check_connected()?;
+            if !stream.has_user_timeout()? {
+                stream.set_user_timeout(self.shared.limits.user_timeout())?;
+            }
+            Ok(stream)
+        });
+        match adopted {
+            Ok(stream) => {
+                let key = self.insert(stream, session, Phase::Open)?;
+                let link = &mut self.slots[key.index].link;
+                link.read_on(true);
+                // It has a past: no edge comes for what was true before it was registered.
+                link.ready(Readiness::READABLE);
+                self.shared.stats.connected += 1;
+                self.count_open();
+                self.touch(key.index);
+                Ok(ConnectionId(key))
+            }
             Err(error) => Err(ConnectError { session, error }),
         }
     }
@@ -242,53 +259,59 @@ impl<S> Context<S> {
         self.slots.len() + self.awaited < self.shared.limits.max_connections
     }
 
-    /// Gives a stream its slot and has it polled.
-    pub(crate) fn insert(
+    /// Gives a stream that was not accepted its slot, and has it polled.
+    fn insert(
         &mut self,
-        mut stream: TcpStream,
+        stream: TcpStream,
         session: S,
         phase: Phase,
     ) -> Result<Key, ConnectError<S>> {
-        let generation = self.generations.draw();
-        let entry = self.slots.vacant_entry();
-        let key = Key {
-            index: entry.key() as u32,
-            generation,
-        };
-        if let Err(error) = self
-            .poll
-            .register_stream(&mut stream, key.token(Kind::Connection))
-        {
+        if !self.slots.reserve() {
+            let error = io::ErrorKind::OutOfMemory.into();
             return Err(ConnectError { session, error });
         }
+        let key = self.place(stream, session, phase);
+        match self.register_stream(key) {
+            Ok(()) => Ok(key),
+            Err(error) => match self.slots.remove(key) {
+                Some(Slot { session, .. }) => Err(ConnectError { session, error }),
+                None => Ok(key),
+            },
+        }
+    }
+
+    /// Gives a stream its slot, which [`Table::reserve`](crate::table::Table::reserve) has made room for.
+    pub(crate) fn place(&mut self, stream: TcpStream, session: S, phase: Phase) -> Key {
         let mut link = Link::new(stream, phase);
         link.read_on(phase == Phase::Connecting);
         let idle = self.shared.limits.idle_timeout;
-        entry.insert(Slot::new(
-            link,
-            session,
-            generation,
-            idle,
-            self.clock.tick(),
-        ));
-        Ok(key)
+        let now = self.clock.tick();
+        self.slots.insert(&mut self.generations, |key| {
+            Slot::new(link, session, key.generation, idle, now)
+        })
+    }
+
+    /// Has a connection polled.
+    pub(crate) fn register_stream(&mut self, key: Key) -> io::Result<()> {
+        let stream = self.slots[key.index].link.stream_mut();
+        self.poll
+            .register_stream(stream, key.token(Kind::Connection))
     }
 
     /// Takes a closed connection out, which closes its socket. `None` when `key` is gone.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Gone<S>> {
-        self.slot(key)?;
+        self.slots.get(key)?;
         self.disarm(key.index);
         self.user_timeouts.remove(&key.index);
-        let mut slot = self.slots.remove(key.index as usize);
+        let mut slot = self.slots.remove(key)?;
         if let Err(error) = self.poll.deregister_stream(slot.link.stream_mut()) {
             // Closing the descriptor, which follows, takes it out of the poll as well.
             log::debug!("could not deregister a connection: {error}");
         }
-        let reason = slot.link.reason().unwrap_or(CloseReason::Closed);
         Some(Gone {
-            opened: slot.link.was_opened(),
+            opened: slot.link.has(Flags::OPENED),
+            reason: slot.link.reason().unwrap_or(CloseReason::Closed),
             session: slot.session,
-            reason,
         })
     }
 }

@@ -2,30 +2,28 @@
 
 use std::time::Duration;
 
-use slab::Slab;
-
-use crate::clock::millis;
+use crate::clock::{Clock, millis};
 use crate::error::CloseReason;
-use crate::link::{Link, Phase};
+use crate::link::{Flags, Link, Phase};
 use crate::net::TcpStream;
-use crate::timer::{Arena, Links, Tick, is_before};
-use crate::token::Key;
+use crate::table::{Table, Tenant};
+use crate::timer::{Arena, Links, MAX_AHEAD, Tick, is_before};
 
 use super::Context;
 
-/// Everything that the reactor keeps of one connection. With a session of up to 16 bytes it's 64 bytes, and an idle
+/// Everything that the reactor keeps of one connection. With a session of up to 16 bytes it's 72 bytes, and an idle
 /// connection has nothing beside it.
 #[derive(Debug)]
 pub(crate) struct Slot<S> {
     pub(crate) link: Link<TcpStream>,
     pub(crate) session: S,
-    pub(crate) generation: u32,
+    generation: u32,
     /// The connection's one place in the wheel: for the earliest of its deadlines, or earlier. Activity doesn't move
     /// it; what is really due is worked out when it fires.
     links: Links,
     /// In milliseconds; 0: none.
     idle_timeout: u32,
-    /// The tick of the last byte in or out.
+    /// The tick of the last byte in or out; of a silence of 24 days or more it may be a later one.
     pub(crate) active: Tick,
 }
 
@@ -50,35 +48,78 @@ impl<S> Slot<S> {
         idle_timeout: Option<Duration>,
         now: Tick,
     ) -> Slot<S> {
-        let idle_timeout = idle_timeout.map_or(0, millis);
         Slot {
             link,
             session,
             generation,
             links: Links::default(),
-            idle_timeout,
+            idle_timeout: idle_timeout.map_or(0, millis),
             active: now,
         }
     }
 
-    pub(crate) fn key(&self, index: u32) -> Key {
-        Key {
-            index,
-            generation: self.generation,
-        }
+    /// The silence that is left until the idle timeout, in milliseconds; `None` without one.
+    fn idle_left(&self, now: Tick) -> Option<u32> {
+        let silent = elapsed(self.active, now);
+        (self.idle_timeout > 0).then(|| self.idle_timeout.saturating_sub(silent))
     }
 }
 
-impl<S> Arena for Slab<Slot<S>> {
-    fn links(&mut self, index: u32) -> &mut Links {
-        &mut self[index as usize].links
+impl<S> Tenant for Slot<S> {
+    #[inline]
+    fn generation(&self) -> u32 {
+        self.generation
     }
 }
+
+impl<S> Arena for Table<Slot<S>> {
+    fn links(&mut self, index: u32) -> &mut Links {
+        &mut self[index].links
+    }
+}
+
+/// The milliseconds from `since` to `now`: 0 where `since` is the later one, by up to 6 days, as it may be while deadlines
+/// are judged by an earlier time than the present one. `since` lies at most 37 days back: see [`Context::keep_ages`].
+fn elapsed(since: Tick, now: Tick) -> u32 {
+    let elapsed = now.wrapping_sub(since);
+    if elapsed > u32::MAX - (1 << 29) {
+        0
+    } else {
+        elapsed
+    }
+}
+
+/// How often the ages of the connections' last activities are bounded, in milliseconds: 12 days. A tick has a meaning
+/// for 49 days, and ages are let grow to 24.
+const AGE_EVERY_MS: u64 = 1 << 30;
 
 impl<S> Context<S> {
-    /// Has the connection's deadlines looked at at `tick`, or earlier.
-    fn arm_by(&mut self, index: u32, tick: Tick) {
-        let links = &self.slots[index as usize].links;
+    /// Keeps the silence of every connection within what ticks can tell, so that an idle timeout set after a month of it
+    /// is not taken for one set in the future. A walk over all connections, every 12 days.
+    pub(crate) fn keep_ages(&mut self) {
+        let now_ms = self.clock.elapsed_ms();
+        let since = now_ms - self.aged_ms;
+        if since < AGE_EVERY_MS {
+            return;
+        }
+        let then = self.aged_ms as Tick;
+        self.aged_ms = now_ms;
+        for key in self.slots.keys() {
+            let slot = &mut self.slots[key.index];
+            // What was active after the last walk lies behind it, and so in the past of now.
+            let age = match is_before(then, slot.active) {
+                true => since - u64::from(slot.active.wrapping_sub(then)).min(since),
+                false => since + u64::from(then.wrapping_sub(slot.active)),
+            };
+            let age = age.min(u64::from(MAX_AHEAD)) as u32;
+            slot.active = (now_ms as Tick).wrapping_sub(age);
+        }
+    }
+
+    /// Schedules a look at the connection's deadlines after `ms` milliseconds, or earlier.
+    fn arm_within(&mut self, index: u32, ms: u32) {
+        let tick = self.clock.tick().wrapping_add(ms.min(MAX_AHEAD));
+        let links = &self.slots[index].links;
         if !links.is_armed() || is_before(tick, links.deadline()) {
             self.wheel.insert(&mut self.slots, index, tick);
         }
@@ -93,22 +134,22 @@ impl<S> Context<S> {
     /// Arms a connection that has just opened for its idle timeout, and for nothing else any more.
     pub(crate) fn arm_opened(&mut self, index: u32) {
         self.wheel.remove(&mut self.slots, index);
-        let now = self.clock.tick();
-        let slot = &mut self.slots[index as usize];
-        slot.active = now;
+        let slot = &mut self.slots[index];
+        slot.active = self.clock.tick();
         if slot.idle_timeout > 0 {
-            let tick = now.wrapping_add(slot.idle_timeout);
-            self.wheel.insert(&mut self.slots, index, tick);
+            let timeout = slot.idle_timeout;
+            self.arm_within(index, timeout);
         }
     }
 
     /// Sets a connection's own idle timeout, counted from its last byte.
     pub(crate) fn set_idle_timeout(&mut self, index: u32, timeout: Option<Duration>) {
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.slots[index];
         slot.idle_timeout = timeout.map_or(0, millis);
-        if slot.idle_timeout > 0 && matches!(slot.link.phase(), Phase::Open | Phase::Closing) {
-            let tick = slot.active.wrapping_add(slot.idle_timeout);
-            self.arm_by(index, tick);
+        if matches!(slot.link.phase(), Phase::Open | Phase::Closing)
+            && let Some(left) = slot.idle_left(self.clock.tick())
+        {
+            self.arm_within(index, left);
         }
     }
 
@@ -117,71 +158,98 @@ impl<S> Context<S> {
         self.wheel.remove(&mut self.slots, index);
     }
 
-    /// After a connection was driven: sees to the deadline of its pending output.
+    /// After a connection was driven: sees to the deadline of its output.
     pub(crate) fn watch_output(&mut self, index: u32) {
         let now = self.clock.tick();
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.slots[index];
         if !slot.link.take_moved() {
             return;
         }
         slot.active = now;
-        let Some(mark) = slot.link.mark() else { return };
-        *mark = now;
+        let delivering = slot.link.phase() == Phase::Delivering;
+        match slot.link.mark() {
+            Some(mark) => *mark = now,
+            None if delivering => {}
+            None => return,
+        }
         if let Some(timeout) = self.shared.limits.write_timeout {
-            self.arm_by(index, now.wrapping_add(millis(timeout)));
+            self.arm_within(index, millis(timeout) / PROGRESS_CHECKS);
         }
     }
 
-    /// The next connection whose deadline has come, and what it ran into.
-    pub(crate) fn next_overdue(&mut self) -> Option<(u32, Overdue)> {
+    /// The next connection whose deadline has come by `clock`, and what it ran into.
+    pub(crate) fn next_overdue(&mut self, clock: &Clock) -> Option<(u32, Overdue)> {
         if self.wheel.is_empty() {
             return None;
         }
-        let index = self.wheel.expire(&mut self.slots, self.clock.tick())?;
-        Some((index, self.judge(index)))
+        let index = self.wheel.expire(&mut self.slots, clock.tick())?;
+        Some((index, self.judge(index, clock.tick())))
     }
 
-    fn judge(&mut self, index: u32) -> Overdue {
-        let now = self.clock.tick();
-        let write_timeout = self.shared.limits.write_timeout.map(millis);
-        let slot = &mut self.slots[index as usize];
-        match slot.link.phase() {
+    fn judge(&mut self, index: u32, now: Tick) -> Overdue {
+        match self.slots[index].link.phase() {
             Phase::Connecting => return Overdue::Connecting,
             Phase::Lingering => return Overdue::Sever(CloseReason::Closed),
             Phase::Closed => return Overdue::Nothing,
-            Phase::Open | Phase::Closing => {}
+            Phase::Open | Phase::Delivering | Phase::Closing => {}
         }
         // What somebody else has written in this very turn hasn't been driven yet, and bears no mark but that of the
         // buffers' last user.
         self.watch_output(index);
-        let slot = &mut self.slots[index as usize];
-        let closing = slot.link.phase() == Phase::Closing;
-        let idle = (slot.idle_timeout > 0).then(|| slot.active.wrapping_add(slot.idle_timeout));
-        let write = match (slot.link.mark(), write_timeout) {
-            (Some(mark), Some(timeout)) => Some(mark.wrapping_add(timeout)),
-            _ => None,
-        };
-        if write.is_some_and(|due| !is_before(now, due)) {
+        if self.is_stuck(index, now) {
             return Overdue::Sever(CloseReason::WriteTimeout);
         }
-        if idle.is_some_and(|due| !is_before(now, due)) {
-            let reason = CloseReason::IdleTimeout;
-            if closing {
-                return Overdue::Sever(reason);
-            }
-            // Pending output that nobody reads may keep it from closing: it's looked at again.
-            let again = now.wrapping_add(slot.idle_timeout);
-            for due in [Some(again), write].into_iter().flatten() {
-                self.arm_by(index, due);
-            }
-            return Overdue::Close(reason);
+        let slot = &mut self.slots[index];
+        if slot.link.phase() == Phase::Delivering {
+            return Overdue::Nothing;
         }
-        for due in [idle, write].into_iter().flatten() {
-            self.arm_by(index, due);
+        let Some(left) = slot.idle_left(now) else {
+            return Overdue::Nothing;
+        };
+        // Who waits in the ready queue has been heard from: its input is there, and its turn comes.
+        if left > 0 || slot.link.has(Flags::QUEUED) {
+            self.arm_within(index, left.max(1));
+            return Overdue::Nothing;
         }
-        Overdue::Nothing
+        if slot.link.phase() == Phase::Closing {
+            return Overdue::Sever(CloseReason::IdleTimeout);
+        }
+        // Pending output that nobody reads may keep it from closing: it's looked at again.
+        let again = slot.idle_timeout;
+        self.arm_within(index, again);
+        Overdue::Close(CloseReason::IdleTimeout)
+    }
+
+    /// Whether the connection's output has made no progress for the write timeout: no room in the socket, and, where the
+    /// system tells, nothing acknowledged. If not, it's armed for the next look.
+    fn is_stuck(&mut self, index: u32, now: Tick) -> bool {
+        let Some(timeout) = self.shared.limits.write_timeout.map(millis) else {
+            return false;
+        };
+        let slot = &mut self.slots[index];
+        let delivering = slot.link.phase() == Phase::Delivering;
+        if !delivering && !slot.link.has_output() {
+            return false;
+        }
+        if slot.link.has_progressed() {
+            slot.active = now;
+            if let Some(mark) = slot.link.mark() {
+                *mark = now;
+            }
+        }
+        let since = slot.link.mark().map_or(slot.active, |mark| *mark);
+        let left = timeout.saturating_sub(elapsed(since, now));
+        if left == 0 && !slot.link.has(Flags::QUEUED) {
+            return true;
+        }
+        self.arm_within(index, left.clamp(1, (timeout / PROGRESS_CHECKS).max(1)));
+        false
     }
 }
+
+/// How often within the write timeout the system is asked what was acknowledged: a peer that has stopped is found out at
+/// most this part of it late, and never early.
+const PROGRESS_CHECKS: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -189,11 +257,11 @@ mod tests {
 
     #[cfg(all(not(debug_assertions), not(mio_unsupported_force_poll_poll)))]
     #[test]
-    fn a_connection_with_a_session_of_sixteen_bytes_is_a_slot_of_sixty_four() {
+    fn a_connection_with_a_session_of_sixteen_bytes_is_a_slot_of_seventy_two() {
         // The slab's own tag must fit in too: whether a slot is vacant.
         struct SlabEntry<T>(#[allow(dead_code)] Option<T>);
-        assert_eq!(size_of::<Slot<[u64; 2]>>(), 64);
-        assert_eq!(size_of::<SlabEntry<Slot<[u64; 2]>>>(), 64);
+        assert_eq!(size_of::<Slot<[u64; 2]>>(), 72);
+        assert_eq!(size_of::<SlabEntry<Slot<[u64; 2]>>>(), 72);
     }
 
     #[test]

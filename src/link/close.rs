@@ -4,13 +4,13 @@ use crate::error::CloseReason;
 use crate::nonblocking::Stream;
 use crate::readiness::Readiness;
 
-use super::{Link, Phase, Shared, Step, flag};
+use super::{Flags, Link, Phase, Shared, Step};
 
 impl<S: Stream> Link<S> {
     /// Finishes our side once the pending output is out; the peer may go on sending.
     pub(crate) fn finish(&mut self) {
         if self.phase == Phase::Open || self.phase == Phase::Connecting {
-            self.flags |= flag::FIN_WANTED;
+            self.flags.insert(Flags::FIN_WANTED);
         }
     }
 
@@ -24,7 +24,7 @@ impl<S: Stream> Link<S> {
                 self.drop_input(shared);
             }
             Phase::Connecting => self.sever(shared, reason),
-            Phase::Closing | Phase::Lingering | Phase::Closed => {}
+            Phase::Delivering | Phase::Closing | Phase::Lingering | Phase::Closed => {}
         }
     }
 
@@ -34,15 +34,22 @@ impl<S: Stream> Link<S> {
         self.end(shared, reason, false);
     }
 
-    /// Ends the link at once; by a reset if `reset` says so, or output is lost by it.
+    /// Ends the link at once, by a reset.
+    pub(crate) fn abort(&mut self, shared: &mut Shared, reason: CloseReason) {
+        self.end(shared, reason, true);
+    }
+
     fn end(&mut self, shared: &mut Shared, reason: CloseReason, reset: bool) {
         if self.phase == Phase::Closed {
             return;
         }
         let lost = self.drop_output(shared) > 0;
         self.drop_input(shared);
-        if reset || lost {
-            self.reset();
+        if (reset || lost)
+            && let Err(error) = self.stream.reset_on_close()
+        {
+            // The close itself follows all the same; only its manner is another.
+            log::debug!("could not make the close a reset: {error}");
         }
         self.reason.get_or_insert(reason);
         self.enter(Phase::Closed);
@@ -56,71 +63,54 @@ impl<S: Stream> Link<S> {
         self.sever(shared, CloseReason::Cut);
     }
 
-    /// Ends the link at once, by a reset.
-    pub(crate) fn abort(&mut self, shared: &mut Shared, reason: CloseReason) {
-        self.end(shared, reason, true);
-    }
-
     /// Closes the link as soon as what has arrived is answered; the owner must call [`Link::next`].
     pub(crate) fn drain(&mut self) {
-        self.flags |= flag::DRAINING;
+        self.flags.insert(Flags::DRAINING);
         // What arrived after the last poll has no event yet: only a read can tell.
         self.readiness |= Readiness::READABLE;
     }
 
     /// Has a drain leave the link open: its owner ends it.
     pub(crate) fn stay(&mut self) {
-        self.flags &= !flag::DRAINING;
+        self.flags.remove(Flags::DRAINING);
     }
 
-    /// Whether a drain is to close the link, now or as soon as what has arrived is answered.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.flags & flag::DRAINING != 0
-    }
-
-    fn reset(&mut self) {
-        if let Err(error) = self.stream.reset_on_close() {
-            // The close itself follows all the same; only its manner is another.
-            log::debug!("could not make the close a reset: {error}");
+    /// After [`Step::Closing`]: the handler has had its last words. Closes, unless it has had the link stay.
+    pub(crate) fn close_drained(&mut self, shared: &mut Shared) {
+        if self.flags.contains(Flags::DRAINING) {
+            self.close(shared, CloseReason::Drained);
         }
     }
 
     /// With no output pending: takes the next step of an end that was asked for.
-    pub(super) fn end_if_due(&mut self, shared: &mut Shared) {
-        let peer_done = self.flags & flag::PEER_EOF != 0;
-        if self.flags & flag::WRITE_DEAD != 0 && (self.phase == Phase::Closing || self.is_told()) {
-            self.sever(shared, CloseReason::Reset);
-            return;
-        }
-        if self.is_to_drain() {
-            // It's past its last words; see `has_drained`.
+    pub(super) fn end_if_due(&mut self, shared: &mut Shared) -> Option<Step> {
+        let over = self.flags.contains(Flags::WRITE_DEAD);
+        if self.phase == Phase::Open && self.flags.contains(Flags::DRAINING) && self.has_answered()
+        {
+            if self.takes_output() {
+                return Some(Step::Closing);
+            }
             self.close(shared, CloseReason::Drained);
         }
         match self.phase {
-            Phase::Closing if peer_done => self.sever(shared, CloseReason::Closed),
-            Phase::Closing => self.start_lingering(shared),
-            // Closing the socket sends the FIN just as well, and saves the call.
-            Phase::Open if self.flags & flag::FIN_WANTED != 0 && self.is_told() => {
-                self.sever(shared, CloseReason::Finished);
+            Phase::Closing if over => self.sever(shared, CloseReason::Reset),
+            Phase::Closing if self.flags.contains(Flags::PEER_EOF) => {
+                self.sever(shared, CloseReason::Closed);
             }
-            Phase::Open if self.flags & flag::FIN_WANTED != 0 => self.send_fin(shared),
+            Phase::Closing => self.start_lingering(shared),
+            Phase::Open if over && self.is_told() => self.sever(shared, CloseReason::Reset),
+            Phase::Open if self.flags.contains(Flags::FIN_WANTED) && self.is_told() => {
+                self.deliver(shared);
+            }
+            Phase::Open if self.flags.contains(Flags::FIN_WANTED) => self.send_fin(shared),
             _ => {}
         }
-    }
-
-    /// Whether a drain is to close the link now.
-    fn is_to_drain(&self) -> bool {
-        self.phase == Phase::Open && self.flags & flag::DRAINING != 0 && self.has_answered()
-    }
-
-    /// With no output pending: whether a drain is to close the link now, and the handler may still say something.
-    pub(super) fn has_drained(&self) -> bool {
-        self.is_to_drain() && self.takes_output()
+        None
     }
 
     /// Whether the handler knows that the peer has finished.
     fn is_told(&self) -> bool {
-        self.flags & flag::EOF_TOLD != 0
+        self.flags.contains(Flags::EOF_TOLD)
     }
 
     /// After the peer's end, when an event says that writing is over too: asks the socket whether the peer has reset the
@@ -132,6 +122,11 @@ impl<S: Stream> Link<S> {
         }
         // Should the event have lied, the next one is believed anew.
         self.readiness = self.readiness.without(Readiness::WRITE_CLOSED);
+        self.ask_for_error(shared);
+    }
+
+    /// Ends the link if the socket has an error stored.
+    fn ask_for_error(&mut self, shared: &mut Shared) {
         if let Ok(Some(error)) | Err(error) = self.stream.take_error() {
             self.sever(shared, CloseReason::from_error(&error));
         }
@@ -139,47 +134,70 @@ impl<S: Stream> Link<S> {
 
     /// Whether nothing that has arrived is still to be answered, as far as the handler lets itself be asked.
     fn has_answered(&self) -> bool {
-        let more =
-            self.readiness.contains(Readiness::READABLE) || self.flags & flag::REDELIVER != 0;
-        self.flags & flag::PAUSED != 0
-            || (!more && self.flags & flag::PEER_EOF == 0)
+        let more = self.is_readable() || self.flags.contains(Flags::REDELIVER);
+        self.flags.contains(Flags::PAUSED)
+            || (!more && !self.flags.contains(Flags::PEER_EOF))
             || self.is_told()
     }
 
-    fn send_fin(&mut self, shared: &mut Shared) {
-        if self.flags & flag::FIN_SENT != 0 {
+    /// Both sides have finished, as far as we know: the link is closed when the peer has acknowledged all that was written.
+    fn deliver(&mut self, shared: &mut Shared) {
+        // What a reset has thrown away is not in flight either: the error tells.
+        self.ask_for_error(shared);
+        if self.phase != Phase::Open {
             return;
         }
-        self.flags |= flag::FIN_SENT;
+        if self.stream.in_flight().unwrap_or(0) == 0 {
+            // Closing the socket sends the FIN just as well, and saves the call.
+            self.sever(shared, CloseReason::Finished);
+            return;
+        }
+        self.send_fin(shared);
+        if !self.flags.contains(Flags::WRITE_DEAD) {
+            self.enter(Phase::Delivering);
+            self.flags.insert(Flags::MOVED);
+        }
+    }
+
+    /// Asks whether the peer has acknowledged all by now. The last acknowledgement is an event: with it the socket is closed
+    /// in both directions.
+    pub(super) fn confirm(&mut self, shared: &mut Shared) -> Step {
+        self.ask_for_error(shared);
+        if self.phase == Phase::Delivering && self.stream.in_flight().unwrap_or(0) > 0 {
+            return Step::Wait;
+        }
+        self.sever(shared, CloseReason::Finished);
+        Step::Closed
+    }
+
+    fn send_fin(&mut self, shared: &mut Shared) {
+        if self.flags.contains(Flags::FIN_SENT) {
+            return;
+        }
+        self.flags.insert(Flags::FIN_SENT);
         if let Err(error) = self.stream.shutdown_write() {
-            self.writing_failed(shared, CloseReason::from_error(&error));
+            self.writing_failed(shared, &error);
         }
     }
 
     fn start_lingering(&mut self, shared: &mut Shared) {
         self.send_fin(shared);
-        self.linger_left = shared.limits.linger_bytes;
+        self.count = shared.limits.linger_bytes;
         self.enter(Phase::Lingering);
-        if self.linger_left == 0 || self.flags & flag::WRITE_DEAD != 0 {
+        if self.count == 0 || self.flags.contains(Flags::WRITE_DEAD) {
             self.sever(shared, CloseReason::Closed);
         }
     }
 
     /// Reads and throws away what still arrives on a closed link, until the peer's end or the bound.
-    pub(super) fn discard(
-        &mut self,
-        shared: &mut Shared,
-        scratch: &mut [u8],
-        budget: &mut u32,
-    ) -> Step {
-        while self.readiness.contains(Readiness::READABLE) {
-            if *budget == 0 {
+    pub(super) fn discard(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Step {
+        while self.is_readable() {
+            if !self.charge(shared) {
                 return Step::Yield;
             }
-            *budget -= 1;
             let Some(count) = self.take_in(shared, scratch) else {
                 // The peer's end, orderly or not, is what was waited for.
-                if self.phase == Phase::Closed || self.flags & flag::PEER_EOF != 0 {
+                if self.phase == Phase::Closed || self.flags.contains(Flags::PEER_EOF) {
                     self.sever(shared, CloseReason::Closed);
                     return Step::Closed;
                 }
@@ -187,8 +205,8 @@ impl<S: Stream> Link<S> {
             };
             shared.stats.discarded += count as u64;
             let count = u32::try_from(count).unwrap_or(u32::MAX);
-            self.linger_left = self.linger_left.saturating_sub(count);
-            if self.linger_left == 0 {
+            self.count = self.count.saturating_sub(count);
+            if self.count == 0 {
                 self.sever(shared, CloseReason::Closed);
                 return Step::Closed;
             }
@@ -199,11 +217,11 @@ impl<S: Stream> Link<S> {
     /// Drops kept input.
     fn drop_input(&mut self, shared: &mut Shared) {
         let count = self.input_len();
-        if let Some(buffers) = &mut self.buffers {
-            buffers.input.clear();
+        if count > 0 {
+            self.keep(shared, |buffers| buffers.input.clear());
+            shared.stats.unconsumed -= count as u64;
+            shared.stats.discarded += count as u64;
         }
-        shared.stats.unconsumed -= count as u64;
-        shared.stats.discarded += count as u64;
         self.release_buffers(shared);
     }
 }

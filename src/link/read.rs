@@ -5,16 +5,17 @@ use crate::error::CloseReason;
 use crate::nonblocking::{self, Outcome, Stream};
 use crate::readiness::Readiness;
 
-use super::{Link, Phase, READ_SIDE, STICKY, Shared, Step, flag};
+use super::{Flags, Link, Phase, READ_SIDE, SMALL, STICKY, Shared, Step};
 
 impl<S: Stream> Link<S> {
     /// Reads once into `scratch`, and takes note of what came of it; the count of bytes that came, if any did.
     #[inline(always)]
     pub(crate) fn take_in(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Option<usize> {
-        let room = self.room(shared, scratch.len());
+        let room = self.read_room(shared).min(scratch.len());
         match nonblocking::read(&mut self.stream, &mut scratch[..room]) {
             Ok(Outcome::Ready(count)) => {
                 shared.stats.bytes_in += count as u64;
+                shared.moved(count);
                 let short = count < room && S::SHORT_IS_BLOCKED;
                 if short && !self.readiness.intersects(STICKY) {
                     self.readiness = self.readiness.without(Readiness::READABLE);
@@ -33,36 +34,38 @@ impl<S: Stream> Link<S> {
     #[inline(never)]
     fn nothing_came(&mut self, shared: &mut Shared, outcome: std::io::Result<Outcome>) {
         match outcome {
-            Ok(Outcome::Eof) => self.flags |= flag::PEER_EOF,
+            // Nobody sent this end: it's what is left of the error that a write was told.
+            Ok(Outcome::Eof) if self.flags.contains(Flags::ERROR_TAKEN) => {
+                self.sever(shared, CloseReason::Reset);
+            }
+            Ok(Outcome::Eof) => self.flags.insert(Flags::PEER_EOF),
             Ok(_) => {}
             Err(error) => self.sever(shared, CloseReason::from_error(&error)),
         }
         self.readiness = self.readiness.without(READ_SIDE);
     }
 
-    /// How much of a read buffer of `size` bytes one read may use: no more than may be kept, should the handler consume
-    /// none of it.
+    /// How many bytes one read may bring: no more than may be kept, should the handler consume none of it.
     #[inline]
-    fn room(&self, shared: &Shared, size: usize) -> usize {
-        let most = shared.limits.max_input;
-        // Never 0: `Limits::sound` sees to that.
-        if self.flags & flag::ENGAGED == 0 {
-            return size.min(most);
+    fn read_room(&self, shared: &Shared) -> usize {
+        if !self.flags.contains(Flags::ENGAGED) {
+            return shared.read_limit();
         }
-        size.min(most.saturating_sub(self.input_len())).max(1)
+        let left = shared.limits.max_input.saturating_sub(self.input_len());
+        let memory = shared.room().max(SMALL);
+        shared.read_limit().min(left).min(memory).max(1)
     }
 
     /// New bytes: alone they are lent from the read buffer, behind kept ones they are added to those.
     #[inline]
     pub(super) fn arrived(&mut self, shared: &mut Shared, bytes: &[u8]) -> Step {
-        match &mut self.buffers {
-            Some(buffers) if !buffers.input.is_empty() => {
-                buffers.input.push(bytes);
-                shared.stats.unconsumed += bytes.len() as u64;
-                Step::Stored(std::mem::take(&mut buffers.input))
-            }
-            _ => Step::Fresh(bytes.len()),
+        if !self.has_input() {
+            return Step::Fresh(bytes.len());
         }
+        if !self.keep_input(shared, bytes) {
+            return Step::Closed;
+        }
+        self.lend_input().map_or(Step::Wait, Step::Stored)
     }
 
     /// After [`Step::Fresh`]: the handler has consumed the first `count` of `bytes`. The rest is kept.
@@ -87,9 +90,9 @@ impl<S: Stream> Link<S> {
             shared.stats.discarded += rest.len() as u64;
             return;
         }
-        self.buffers(shared).input.push(rest);
-        shared.stats.unconsumed += rest.len() as u64;
-        self.check_input(shared);
+        if self.keep_input(shared, rest) {
+            self.settle_input(shared, count);
+        }
     }
 
     /// After [`Step::Stored`] and [`Step::Eof`]: takes back what was lent, of which the handler has consumed the first
@@ -104,48 +107,74 @@ impl<S: Stream> Link<S> {
         input.take(count);
         shared.stats.consumed += count as u64;
         shared.stats.unconsumed -= count as u64;
-        let at_end = self.flags & flag::EOF_TOLD != 0;
+        let at_end = self.flags.contains(Flags::EOF_TOLD);
         if self.phase != Phase::Open || at_end {
             shared.stats.unconsumed -= input.len() as u64;
             shared.stats.discarded += input.len() as u64;
             input.clear();
         }
-        self.buffers(shared).input = input;
-        self.release_buffers(shared);
-        self.check_input(shared);
+        if self.buffers.is_some() {
+            self.keep(shared, |buffers| {
+                buffers.input = input;
+                buffers.lent = 0;
+            });
+            self.release_buffers(shared);
+        }
+        self.settle_input(shared, count);
     }
 
-    /// Closes a link whose handler may keep no more, and does not wait for anything either.
-    fn check_input(&mut self, shared: &mut Shared) {
-        let waits = self.flags & (flag::PAUSED | flag::HIGH) != 0;
+    /// Keeps `bytes` of input behind what is kept. Where there is no memory for them the link is closed, and false.
+    fn keep_input(&mut self, shared: &mut Shared, bytes: &[u8]) -> bool {
+        let kept = self.keep(shared, |buffers| buffers.input.push(bytes));
+        if kept {
+            shared.stats.unconsumed += bytes.len() as u64;
+        } else {
+            shared.stats.discarded += bytes.len() as u64;
+            self.abort(shared, CloseReason::OutOfMemory);
+        }
+        kept
+    }
+
+    /// After a callback that has seen all input and consumed `count` bytes: what it left is not shown again for a wish of
+    /// its own when it took nothing, or it would spin. Closes a link whose handler may keep no more, and does
+    /// not wait for anything either.
+    fn settle_input(&mut self, shared: &mut Shared, count: usize) {
+        if count == 0 {
+            self.flags.remove(Flags::REDELIVER);
+        }
+        let waits = self.flags.intersects(Flags::PAUSED.union(Flags::HIGH));
         if self.input_len() >= shared.limits.max_input && !waits {
             self.close(shared, CloseReason::InputOverflow);
         }
     }
 
-    /// Whether pending output keeps this link from reading: its own, or all of it together while it has some itself. Once
-    /// its own is out it may read again, so nobody has to be reminded when the total falls.
-    pub(super) fn is_held_back(&mut self, shared: &mut Shared) -> bool {
-        if self.flags & flag::READ_ON != 0 {
-            return false;
-        }
-        if self.flags & flag::HIGH != 0 {
-            return true;
-        }
-        let Some(buffers) = &mut self.buffers else {
+    /// Whether this link's own pending output keeps it from reading.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.flags.contains(Flags::HIGH) && !self.flags.contains(Flags::READ_ON)
+    }
+
+    /// Whether the memory of all links together keeps this one from reading, for it keeps as much as there is room. Who
+    /// keeps little is read on, so that peers who keep much can't shut out those who don't. Output counts
+    /// only where reading makes it.
+    pub(crate) fn is_starved(&mut self, shared: &mut Shared) -> bool {
+        let Some(buffers) = &self.buffers else {
             return false;
         };
-        let total = usize::try_from(shared.stats.pending).unwrap_or(usize::MAX);
-        let is = !buffers.output.is_empty() && total >= shared.limits.max_pending;
-        let was = std::mem::replace(&mut buffers.held_back, is);
-        shared.stats.pending_pauses += u64::from(is && !was);
+        let mut kept = buffers.input.capacity();
+        if !self.flags.contains(Flags::READ_ON) {
+            kept += buffers.output.capacity();
+        }
+        let is = kept >= shared.room().max(SMALL);
+        if is && !self.flags.contains(Flags::STARVED) {
+            shared.stats.pending_pauses += 1;
+        }
         is
     }
 
     /// Asks for the kept input to be shown again, if there is any.
     pub(super) fn redeliver(&mut self) {
         if self.has_input() {
-            self.flags |= flag::REDELIVER;
+            self.flags.insert(Flags::REDELIVER);
         }
     }
 
@@ -162,7 +191,11 @@ impl<S: Stream> Link<S> {
     /// Moves the kept input out, to be lent to the handler; `None` when there is none.
     pub(super) fn lend_input(&mut self) -> Option<Buffer> {
         let buffers = self.buffers.as_mut()?;
-        (!buffers.input.is_empty()).then(|| std::mem::take(&mut buffers.input))
+        if buffers.input.is_empty() {
+            return None;
+        }
+        buffers.lent = buffers.input.capacity();
+        Some(std::mem::take(&mut buffers.input))
     }
 }
 

@@ -1,24 +1,33 @@
-//! How a link writes: gathered, straight from the caller, or queued.
+//! How a link writes.
+//!
+//! There is one way: what waits and what is new are offered to the socket in one call, and what it doesn't take is queued
+//! ([`Link::attempt`], [`Link::queue`]). What is small waits for more before it's offered: gathered, if the link's own
+//! callback writes, until that returns; queued, if another one does, until the next poll. The socket is asked before output
+//! counts as pressure or as too much, whatever budget is spent: nobody is called slow who was not offered anything.
 
 use crate::buffer::Gather;
 use crate::error::CloseReason;
 use crate::nonblocking::{self, Outcome, Stream};
 use crate::readiness::Readiness;
 
-use super::{Link, Phase, Shared, flag};
+use super::{Flags, Link, Phase, SMALL, Shared};
 
 /// What a write says of the connection's pending output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pressure {
     /// Below the high-water mark: write on.
     Low,
-    /// At the high-water mark or above it: better stop until [`Handler::on_drained`](crate::Handler::on_drained). The
+    /// Better stop until [`Handler::on_drained`](crate::Handler::on_drained): pending output has come to the high-water
+    /// mark, or the connection has used up its calls of this turn, or all connections together keep too much. The
     /// bytes were taken all the same.
     High,
     /// The connection takes no more output: it's finished, closed or broken. The bytes are lost, and counted as
     /// dropped.
     Closed,
 }
+
+/// What one write may still queue when all links together keep all that they may, in bytes: the answer to a small read.
+const LAST_WRITE: usize = 4 * SMALL;
 
 impl<S: Stream> Link<S> {
     /// Writes `bytes` to the connection whose callback runs: they are gathered until it returns, or go out at once where
@@ -47,45 +56,146 @@ impl<S: Stream> Link<S> {
             shared.stats.dropped += bytes.len() as u64;
             return Pressure::Closed;
         }
-        if self.phase == Phase::Connecting {
-            self.queue(shared, bytes);
-        } else if !current {
-            self.send_later(shared, bytes);
-        } else if self.has_output() {
-            // What was gathered before output came to be pending is part of it: see `send`.
-            debug_assert!(shared.gathered.is_empty(), "gathered behind pending output");
-            self.queue(shared, bytes);
-        } else if !shared.gathered.push(bytes) {
-            shared.sends += 1;
-            if shared.sends <= shared.limits.io_budget {
-                self.send(shared, bytes);
-            } else {
-                // A peer that takes everything at once would keep a callback writing for as long as it has something to
-                // say, and all the others waiting. Queued, it comes under pressure.
-                self.queue_gathered(shared);
-                self.queue(shared, bytes);
-            }
-        }
         let gathered = if current { shared.gathered.len() } else { 0 };
-        if self.pending() + gathered >= shared.limits.high_water {
-            self.raise(shared);
+        let waiting = gathered + self.pending() + bytes.len();
+        // The first answer of a callback is free: an answer is what it was called for.
+        let in_budget = current && !shared.sent || self.has_budget(shared);
+        // What may wait without being offered. A spent budget lets more of it wait, but never so much that it would
+        // count.
+        let patient = if in_budget {
+            shared.limits.gather
+        } else {
+            shared.limits.high_water - 1
+        };
+        if waiting > patient.min(shared.room()) {
+            self.send(shared, bytes, current);
+            if !in_budget {
+                self.raise(shared, shared.limits.high_water);
+            }
+        } else if !current || self.has_output() || !shared.gathered.push(bytes) {
+            if current {
+                self.queue_gathered(shared, 0);
+            }
+            self.queue(shared, bytes);
+        }
+        let waiting = self.pending() + if current { shared.gathered.len() } else { 0 };
+        if waiting >= shared.limits.high_water || waiting > 0 && waiting >= shared.room() {
+            self.raise(shared, waiting);
         }
         self.pressure()
     }
 
-    /// Whether what is written now will be sent.
-    pub(crate) fn takes_output(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Connecting)
-            && self.flags & (flag::FIN_WANTED | flag::WRITE_DEAD) == 0
+    /// Offers what waits and then `bytes` to the socket, as long as it takes some, and queues the rest. Where it takes
+    /// all, nothing is copied.
+    fn send(&mut self, shared: &mut Shared, mut bytes: &[u8], current: bool) {
+        // Taken out while it's sent: what comes of a write is noted in `shared`.
+        let mut gathered = match current {
+            true => std::mem::take(&mut shared.gathered),
+            false => Gather::default(),
+        };
+        let mut first = gathered.bytes();
+        while self.may_write() && (self.has_output() || first.len() + bytes.len() > 0) {
+            if !current || std::mem::replace(&mut shared.sent, true) {
+                self.charge(shared);
+            }
+            let taken = self.attempt(shared, first, bytes);
+            let of_first = taken.min(first.len());
+            first = &first[of_first..];
+            bytes = &bytes[taken - of_first..];
+        }
+        self.queue(shared, first);
+        self.queue(shared, bytes);
+        if current {
+            gathered.clear();
+            shared.gathered = gathered;
+        } else {
+            // The owner learns of it as of old output: no callback of this link's is running.
+            self.flags.insert(Flags::MOVED);
+        }
     }
 
-    /// Marks the link as being above the high-water mark.
-    fn raise(&mut self, shared: &mut Shared) {
-        if self.flags & flag::HIGH == 0 {
-            self.flags |= flag::HIGH;
-            if self.flags & flag::READ_ON == 0 {
-                shared.stats.reads_paused += 1;
+    /// One attempt to write what is queued, then `first`, then `second`; how many bytes of those two were taken. Only one
+    /// of the queue and `first` has any.
+    fn attempt(&mut self, shared: &mut Shared, first: &[u8], second: &[u8]) -> usize {
+        let queued = self.buffers.as_ref().map_or(&[][..], |b| b.output.bytes());
+        debug_assert!(
+            queued.is_empty() || first.is_empty(),
+            "gathered behind pending output"
+        );
+        let of_queue = queued.len();
+        let first = if of_queue > 0 { queued } else { first };
+        let asked = first.len() + second.len();
+        let attempt = match (first.is_empty(), second.is_empty()) {
+            (false, false) => nonblocking::write_two(&mut self.stream, first, second),
+            (false, true) => nonblocking::write(&mut self.stream, first),
+            (true, _) => nonblocking::write(&mut self.stream, second),
+        };
+        let count = self.wrote(shared, attempt, asked);
+        let of_queue = of_queue.min(count);
+        if of_queue > 0 {
+            self.keep(shared, |buffers| buffers.output.take(of_queue));
+            shared.stats.pending -= of_queue as u64;
+            self.flags.insert(Flags::MOVED);
+            self.release_buffers(shared);
+        }
+        count - of_queue
+    }
+
+    /// Takes note of what a write of `asked` bytes came to, and gives the bytes that it took.
+    #[inline]
+    fn wrote(
+        &mut self,
+        shared: &mut Shared,
+        attempt: std::io::Result<Outcome>,
+        asked: usize,
+    ) -> usize {
+        match attempt {
+            Ok(Outcome::Ready(count)) => {
+                shared.stats.bytes_out += count as u64;
+                shared.moved(count);
+                if count < asked && S::SHORT_IS_BLOCKED {
+                    self.readiness = self.readiness.without(Readiness::WRITABLE);
+                }
+                count
             }
+            Ok(Outcome::Blocked | Outcome::Eof) => {
+                self.readiness = self.readiness.without(Readiness::WRITABLE);
+                0
+            }
+            Err(error) => {
+                self.writing_failed(shared, &error);
+                0
+            }
+        }
+    }
+
+    /// Whether what is written now will be sent.
+    pub(crate) fn takes_output(&self) -> bool {
+        let over = Flags::FIN_WANTED.union(Flags::WRITE_DEAD);
+        matches!(self.phase, Phase::Open | Phase::Connecting) && !self.flags.intersects(over)
+    }
+
+    /// Whether an attempt to write makes sense: the socket has not said "not now".
+    #[inline]
+    fn may_write(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Closing)
+            && !self.flags.contains(Flags::WRITE_DEAD)
+            && self.readiness.contains(Readiness::WRITABLE)
+    }
+
+    /// Marks the link as being under pressure, with `waiting` bytes of output.
+    fn raise(&mut self, shared: &mut Shared, waiting: usize) {
+        if !self.takes_output() || self.flags.contains(Flags::HIGH) {
+            return;
+        }
+        self.flags.insert(Flags::HIGH);
+        if self.flags.contains(Flags::READ_ON) {
+            return;
+        }
+        if waiting >= shared.limits.high_water {
+            shared.stats.reads_paused += 1;
+        } else {
+            shared.stats.pending_pauses += 1;
         }
     }
 
@@ -112,165 +222,90 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Takes note of a write that did not take all that was gathered, and queues the rest.
+    /// Queues what a partial write of all that was gathered left over.
     #[cold]
     #[inline(never)]
     fn keep_unsent(&mut self, shared: &mut Shared, attempt: std::io::Result<Outcome>) {
         let count = self.wrote(shared, attempt, shared.gathered.len());
-        self.send_gathered(shared, count, &[]);
+        self.queue_gathered(shared, count);
     }
 
-    /// Queues a few bytes, which somebody else's callback may add to, and sends many at once if they are the next to go. To
-    /// queue those as well would copy every large message that goes from one connection to another, and put the link under
-    /// pressure that the socket knows nothing of.
-    fn send_later(&mut self, shared: &mut Shared, bytes: &[u8]) {
-        if bytes.len() > shared.limits.gather && self.may_write() {
-            // The owner learns of it as of old output: no callback of this link's is running.
-            self.flags |= flag::MOVED;
-            // What is gathered meanwhile is another link's.
-            self.send_slices(shared, &[], bytes);
-        } else {
-            self.queue(shared, bytes);
+    /// After a callback whose link was not settled: sends what it gathered, or queues it.
+    pub(super) fn send_gathered(&mut self, shared: &mut Shared) {
+        let mut count = 0;
+        if self.may_write() && !self.has_output() {
+            let attempt = nonblocking::write(&mut self.stream, shared.gathered.bytes());
+            count = self.wrote(shared, attempt, shared.gathered.len());
         }
+        self.queue_gathered(shared, count);
     }
 
-    /// Sends what is gathered and then `more`, in one system call where the socket takes it all, and queues what it doesn't
-    /// take. The alternative, to queue first and write from the queue, would copy every large message once.
-    pub(super) fn send(&mut self, shared: &mut Shared, more: &[u8]) {
-        self.send_gathered(shared, 0, more);
-    }
-
-    /// The same when `sent` bytes of what is gathered are out already.
-    fn send_gathered(&mut self, shared: &mut Shared, sent: usize, more: &[u8]) {
-        // Taken out while it's sent: what comes of a write is noted in `shared`.
-        let mut gathered = std::mem::replace(&mut shared.gathered, Gather::new(0));
-        self.send_slices(shared, &gathered.bytes()[sent..], more);
+    /// Queues what the running callback has gathered, but for the first `sent` bytes.
+    fn queue_gathered(&mut self, shared: &mut Shared, sent: usize) {
+        let mut gathered = std::mem::take(&mut shared.gathered);
+        self.queue(shared, &gathered.bytes()[sent..]);
         gathered.clear();
         shared.gathered = gathered;
     }
 
-    fn send_slices(&mut self, shared: &mut Shared, mut first: &[u8], mut second: &[u8]) {
-        while first.len() + second.len() > 0 && self.may_write() {
-            let attempt = match (first.is_empty(), second.is_empty()) {
-                (false, false) => nonblocking::write_two(&mut self.stream, first, second),
-                (false, true) => nonblocking::write(&mut self.stream, first),
-                (true, _) => nonblocking::write(&mut self.stream, second),
-            };
-            let count = self.wrote(shared, attempt, first.len() + second.len());
-            let of_first = count.min(first.len());
-            first = &first[of_first..];
-            second = &second[count - of_first..];
-        }
-        for rest in [first, second] {
-            if !rest.is_empty() {
-                self.queue(shared, rest);
-            }
-        }
-    }
-
-    /// Whether an attempt to write makes sense: nothing older is waiting, and the socket has not said "not now".
-    #[inline]
-    fn may_write(&self) -> bool {
-        self.phase != Phase::Closed
-            && self
-                .buffers
-                .as_ref()
-                .is_none_or(|buffers| buffers.output.is_empty())
-            && self.flags & flag::WRITE_DEAD == 0
-            && self.readiness.contains(Readiness::WRITABLE)
-    }
-
-    /// Takes note of what a write of `asked` bytes came to, and gives the bytes that it took.
-    #[inline]
-    fn wrote(
-        &mut self,
-        shared: &mut Shared,
-        attempt: std::io::Result<Outcome>,
-        asked: usize,
-    ) -> usize {
-        match attempt {
-            Ok(Outcome::Ready(count)) => {
-                shared.stats.bytes_out += count as u64;
-                if count < asked && S::SHORT_IS_BLOCKED {
-                    self.readiness = self.readiness.without(Readiness::WRITABLE);
-                }
-                count
-            }
-            Ok(Outcome::Blocked | Outcome::Eof) => {
-                self.readiness = self.readiness.without(Readiness::WRITABLE);
-                0
-            }
-            Err(error) => {
-                self.writing_failed(shared, CloseReason::from_error(&error));
-                0
-            }
-        }
-    }
-
-    /// Queues what the running callback has gathered.
-    fn queue_gathered(&mut self, shared: &mut Shared) {
-        let mut gathered = std::mem::replace(&mut shared.gathered, Gather::new(0));
-        self.queue(shared, gathered.bytes());
-        gathered.clear();
-        shared.gathered = gathered;
-    }
-
-    /// Adds `bytes` to the pending output, or cuts the connection off when that would be too much.
+    /// Adds `bytes` to the pending output.
     fn queue(&mut self, shared: &mut Shared, bytes: &[u8]) {
         if bytes.is_empty() {
             // Buffers would be taken that no flush gives back.
             return;
         }
-        if self.phase == Phase::Closed || self.flags & flag::WRITE_DEAD != 0 {
+        let pending = self.pending();
+        if self.phase == Phase::Closed || self.flags.contains(Flags::WRITE_DEAD) {
             shared.stats.dropped += bytes.len() as u64;
-        } else if self.pending() + bytes.len() > shared.limits.max_output {
+        } else if self.is_too_much(shared, bytes.len()) {
             shared.stats.dropped += bytes.len() as u64;
             // These bytes are lost even where nothing older is pending: the peer must not take this for
             // an orderly end.
             self.abort(shared, CloseReason::OutputOverflow);
+        } else if !self.keep(shared, |buffers| buffers.output.push(bytes)) {
+            shared.stats.dropped += bytes.len() as u64;
+            self.abort(shared, CloseReason::OutOfMemory);
         } else {
-            if !self.has_output() {
+            if pending == 0 {
                 // Only then: more output behind what nobody reads is no progress.
-                self.flags |= flag::MOVED;
+                self.flags.insert(Flags::MOVED);
             }
-            self.buffers(shared).output.push(bytes);
             shared.stats.pending += bytes.len() as u64;
-            if self.pending() >= shared.limits.high_water {
-                self.raise(shared);
-            }
         }
     }
 
+    /// Whether `count` bytes more must not be queued. That is judged by what is pending before: a peer that reads as fast
+    /// as it can must not be cut off for the size of one write. Only when there is no room at all does the size count.
+    fn is_too_much(&self, shared: &Shared, count: usize) -> bool {
+        let (pending, room) = (self.pending(), shared.room());
+        pending >= shared.limits.max_output
+            || pending >= room.max(SMALL)
+            || room == 0 && count > LAST_WRITE
+    }
+
     /// Writes pending output until it's out, the socket says "not now" or the budget is spent; false for the last.
-    pub(super) fn flush(&mut self, shared: &mut Shared, budget: &mut u32) -> bool {
-        while self.readiness.contains(Readiness::WRITABLE) {
-            let Some(buffers) = self.buffers.as_mut().filter(|b| !b.output.is_empty()) else {
-                break;
-            };
-            if *budget == 0 {
+    pub(super) fn flush(&mut self, shared: &mut Shared) -> bool {
+        while self.has_output() && self.may_write() {
+            if !self.charge(shared) {
                 return false;
             }
-            *budget -= 1;
-            let asked = buffers.output.len();
-            let attempt = nonblocking::write(&mut self.stream, buffers.output.bytes());
-            let count = self.wrote(shared, attempt, asked);
-            if count > 0
-                && let Some(buffers) = &mut self.buffers
-            {
-                buffers.output.take(count);
-                shared.stats.pending -= count as u64;
-                self.flags |= flag::MOVED;
-            }
+            self.attempt(shared, &[], &[]);
         }
-        self.release_buffers(shared);
         true
     }
 
     /// Notes that nothing written will arrive, and drops what was pending. Reading goes on to the end of what the peer
     /// sent before it went away.
-    pub(super) fn writing_failed(&mut self, shared: &mut Shared, reason: CloseReason) {
-        self.flags |= flag::WRITE_DEAD;
-        self.reason.get_or_insert(reason);
+    pub(super) fn writing_failed(&mut self, shared: &mut Shared, error: &std::io::Error) {
+        self.flags.insert(Flags::WRITE_DEAD);
+        // These two say only that writing is over; every other error was the socket's own, and is told once (Linux:
+        // `sock_error`, in `sk_stream_error`).
+        let says_why = !matches!(
+            error.kind(),
+            std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::NotConnected
+        );
+        self.flags.set(Flags::ERROR_TAKEN, says_why);
+        self.reason.get_or_insert(CloseReason::from_error(error));
         self.drop_output(shared);
         // Whatever ended the writing ends the reading too; no further event may come to say so.
         self.readiness |= Readiness::READABLE;
@@ -279,11 +314,11 @@ impl<S: Stream> Link<S> {
     /// Drops pending output; how much it was.
     pub(super) fn drop_output(&mut self, shared: &mut Shared) -> usize {
         let count = self.pending();
-        if let Some(buffers) = &mut self.buffers {
-            buffers.output.clear();
+        if count > 0 {
+            self.keep(shared, |buffers| buffers.output.clear());
+            shared.stats.pending -= count as u64;
+            shared.stats.dropped += count as u64;
         }
-        shared.stats.pending -= count as u64;
-        shared.stats.dropped += count as u64;
         self.release_buffers(shared);
         count
     }
@@ -292,7 +327,7 @@ impl<S: Stream> Link<S> {
     pub(crate) fn pressure(&self) -> Pressure {
         if !self.takes_output() {
             Pressure::Closed
-        } else if self.flags & flag::HIGH != 0 {
+        } else if self.flags.contains(Flags::HIGH) {
             Pressure::High
         } else {
             Pressure::Low

@@ -102,6 +102,26 @@ impl TcpStream {
         }
     }
 
+    /// Makes sure that a stream of somebody else's is established. What a dial waits for is an error
+    /// here: no event would come for it.
+    ///
+    /// # Errors
+    /// What the stream has stored; `NotConnected` when it is not established, or no longer.
+    pub(crate) fn check_connected(&self) -> io::Result<()> {
+        match self.0.take_error()? {
+            Some(error) => Err(error),
+            None => self.0.peer_addr().map(|_| ()),
+        }
+    }
+
+    /// Whether the stream has a user timeout, or keepalive, from which one follows.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub(crate) fn has_user_timeout(&self) -> io::Result<bool> {
+        open::has_user_timeout(self)
+    }
+
     /// The peer's address.
     ///
     /// # Errors
@@ -195,6 +215,11 @@ impl Stream for TcpStream {
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn in_flight(&mut self) -> Option<u32> {
+        if cfg!(mio_unsupported_force_poll_poll) {
+            // Who asks waits for an event with the last acknowledgement; mio's poll(2) backend drops the descriptor
+            // with the hang-up that our own FIN is.
+            return None;
+        }
         let memory = socket::getsockopt(self, MemInfo).ok()?;
         Some(memory[WMEM_QUEUED])
     }

@@ -1,7 +1,8 @@
 //! Taking callers on.
 
 use crate::acceptor::Accepted as Next;
-use crate::context::{Context, ListenerSlot};
+use crate::context::{Context, Drain};
+use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
 use crate::link::Phase;
 use crate::net::TcpStream;
@@ -11,18 +12,19 @@ use crate::token::{Key, Kind, ListenerId};
 use super::Reactor;
 
 impl<H: Handler> Reactor<H> {
-    /// Accepts whoever calls, within the budget of a turn.
-    pub(super) fn accept(&mut self, handler: &mut H, key: Key) {
+    /// Accepts connections, within the budget of a turn; whether that was spent, and there may be more.
+    pub(super) fn accept(&mut self, handler: &mut H, key: Key) -> bool {
         let mut budget = self.context.shared.limits.accept_budget;
         loop {
+            // A listener that drains is about to be closed: it doesn't pause, it lets in whom it can.
+            let drains = self.context.drain != Drain::No;
             let has_room = self.context.has_room();
             let Context {
                 listeners, shared, ..
             } = &mut self.context;
             // A callback may have closed the listener.
-            let slot = listeners.get_mut(key.index as usize);
-            let Some(slot) = slot.filter(|slot| slot.generation == key.generation) else {
-                return;
+            let Some(slot) = listeners.get_mut(key) else {
+                return false;
             };
             match slot.acceptor.next(&mut budget, has_room, &mut shared.stats) {
                 Next::Caller(stream, peer) => {
@@ -32,25 +34,37 @@ impl<H: Handler> Reactor<H> {
                     };
                     self.admit(handler, stream, &caller);
                 }
-                Next::Wait => return,
+                Next::Wait => return false,
+                Next::Yield if drains => return true,
                 Next::Yield => {
                     shared.stats.budget_hits += 1;
                     if !std::mem::replace(&mut slot.queued, true) {
                         self.context.ready.push_back((Kind::Listener, key));
                     }
-                    return;
+                    return true;
+                }
+                Next::Full | Next::Starved(..) if drains => return false,
+                Next::Full => {
+                    shared.stats.limit_pauses += 1;
+                    return false;
                 }
                 Next::Starved(wait, error) => {
+                    shared.stats.accept_pauses += 1;
                     self.warn_of_pause(key, &error);
                     self.context.retry_listener(ListenerId(key), wait);
-                    return;
+                    return false;
                 }
             }
         }
     }
 
-    /// Asks the handler about a caller, and takes it on.
+    /// Asks the handler about a connection that is offered, and takes it on.
     fn admit(&mut self, handler: &mut H, stream: TcpStream, caller: &Accepted) {
+        if !self.context.slots.reserve() {
+            self.context.shared.stats.refused += 1;
+            self.warn_of_refusal(caller, &std::io::ErrorKind::OutOfMemory.into());
+            return;
+        }
         self.context.awaited = 1;
         let session = handler.on_accept(&mut self.context, caller);
         self.context.awaited = 0;
@@ -58,17 +72,16 @@ impl<H: Handler> Reactor<H> {
             self.context.shared.stats.refused += 1;
             return;
         };
-        match self.context.insert(stream, session, Phase::Open) {
-            Ok(key) => {
-                self.context.shared.stats.accepted += 1;
-                self.open(handler, key.index);
-                self.drive(handler, key.index);
-            }
-            Err(refused) => {
-                self.context.shared.stats.refused += 1;
-                self.warn_of_refusal(caller, &refused.error);
-            }
+        let key = self.context.place(stream, session, Phase::Open);
+        self.context.shared.stats.accepted += 1;
+        self.context.count_open();
+        if let Err(error) = self.context.register_stream(key) {
+            // The handler has taken it on, so it hears of its end: at once.
+            self.warn_of_refusal(caller, &error);
+            let link = &mut self.context.slots[key.index].link;
+            link.sever(&mut self.context.shared, CloseReason::failed(&error));
         }
+        self.drive(handler, key.index);
     }
 
     /// The system takes no more registrations, or has no memory for one (epoll_ctl(2): ENOSPC, ENOMEM). Rare, and as often as
@@ -76,11 +89,7 @@ impl<H: Handler> Reactor<H> {
     #[cold]
     fn warn_of_refusal(&mut self, caller: &Accepted, error: &std::io::Error) {
         if let Some(suppressed) = self.accept_warnings.permit(self.context.clock.elapsed_ms()) {
-            log::warn!(
-                "refused {}, which can't be polled: {error}{}",
-                caller.peer,
-                Suppressed(suppressed)
-            );
+            log::warn!("refused {}: {error}{}", caller.peer, Suppressed(suppressed));
         }
     }
 
@@ -100,10 +109,5 @@ impl<H: Handler> Reactor<H> {
                 Suppressed(suppressed)
             );
         }
-    }
-
-    pub(super) fn listener(&mut self, key: Key) -> Option<&mut ListenerSlot> {
-        let slot = self.context.listeners.get_mut(key.index as usize)?;
-        (slot.generation == key.generation).then_some(slot)
     }
 }

@@ -1,13 +1,14 @@
 //! From an event to a callback: the way of a byte through the reactor. Listeners are in `accept.rs`, UDP is in
 //! `receive.rs`.
 
-use crate::context::{Connection, Context, NOBODY, Slot};
+use crate::context::{Connection, Context};
 use crate::error::CloseReason;
 use crate::handler::Handler;
-use crate::link::{Phase, Step, Tag};
+use crate::link::{Flags, Link, Phase, Step};
+use crate::net::TcpStream;
 use crate::nonblocking::rarely;
 use crate::readiness::Readiness;
-use crate::token::{Key, Kind, SourceId, UdpId};
+use crate::token::{Key, Kind, SourceId};
 
 use super::Reactor;
 
@@ -40,7 +41,11 @@ impl<H: Handler> Reactor<H> {
             };
             match pass {
                 Pass::All => {}
-                Pass::Part(index) => self.drive_on(handler, index, 1),
+                Pass::Part(index) => {
+                    let context = &mut self.context;
+                    context.slots[index].link.charge(&context.shared);
+                    self.drive(handler, index);
+                }
                 Pass::None => self.dispatch_one(handler, token, event.readiness()),
             }
         }
@@ -59,14 +64,13 @@ impl<H: Handler> Reactor<H> {
             rarely();
             return Pass::None;
         };
-        let index = key.index as usize;
         let context = &mut self.context;
         let scratch = &mut self.scratch[..];
-        let Some(slot) = context.slots.get_mut(index) else {
+        let Some(slot) = context.slots.get_mut(key) else {
             rarely();
             return Pass::None;
         };
-        if slot.generation != key.generation || !slot.link.is_quiet() {
+        if !slot.link.is_quiet() {
             rarely();
             return Pass::None;
         }
@@ -76,15 +80,11 @@ impl<H: Handler> Reactor<H> {
             return Pass::Part(key.index);
         };
         slot.active = context.clock.tick();
-        context.shared.begin_callback();
-        context.current = key.index;
+        context.enter(key.index);
         let data = &scratch[..count];
         let consumed = handler.on_data(&mut Connection::new(context, key.index), data);
-        context.current = NOBODY;
-        let Some(slot) = context.slots.get_mut(index) else {
-            rarely();
-            return Pass::None;
-        };
+        context.leave();
+        let slot = &mut context.slots[key.index];
         slot.link.consumed(&mut context.shared, data, consumed);
         if slot.link.settle(&mut context.shared) {
             Pass::All
@@ -102,17 +102,17 @@ impl<H: Handler> Reactor<H> {
         };
         match kind {
             Kind::Connection => {
-                let Some(slot) = self.context.slot(key) else {
+                let Some(slot) = self.context.slots.get_mut(key) else {
                     return;
                 };
                 slot.link.ready(readiness);
                 // Who is in the ready queue has its turn there, and one budget a turn.
-                if !slot.link.is_tagged(Tag::Queued) {
+                if !slot.link.has(Flags::QUEUED) {
                     self.drive(handler, key.index);
                 }
             }
             Kind::Listener => {
-                let Some(slot) = self.listener(key) else {
+                let Some(slot) = self.context.listeners.get_mut(key) else {
                     return;
                 };
                 slot.acceptor.ready();
@@ -121,7 +121,7 @@ impl<H: Handler> Reactor<H> {
                 }
             }
             Kind::Udp => {
-                let Some(slot) = self.context.udp_slot(UdpId(key)) else {
+                let Some(slot) = self.context.udp.get_mut(key) else {
                     return;
                 };
                 if !slot.queued {
@@ -143,54 +143,48 @@ impl<H: Handler> Reactor<H> {
 
     /// Drives one connection as far as it goes: its link says what is next, and the handler is called for it.
     pub(super) fn drive(&mut self, handler: &mut H, index: u32) {
-        self.drive_on(handler, index, 0);
-    }
-
-    /// The same when `spent` reads and writes of the turn's budget are spent already.
-    fn drive_on(&mut self, handler: &mut H, index: u32, spent: u32) {
-        if self.slot(index).link.phase() == Phase::Connecting && !self.establish(handler, index) {
+        if self.link(index).phase() == Phase::Connecting && !self.establish(index) {
             return;
         }
-        let was = self.slot(index).link.phase();
-        let mut budget = self.context.shared.limits.io_budget - spent;
+        if self.link(index).greet() {
+            self.greet(handler, index);
+        }
+        let was = self.link(index).phase();
         self.context.current = index;
         loop {
             let context = &mut self.context;
-            let slot = &mut context.slots[index as usize];
-            match slot
-                .link
-                .next(&mut context.shared, &mut self.scratch, &mut budget)
-            {
+            let link = &mut context.slots[index].link;
+            match link.next(&mut context.shared, &mut self.scratch) {
                 Step::Fresh(count) => {
-                    slot.active = context.clock.tick();
                     let data = &self.scratch[..count];
                     let consumed = offer(handler, context, index, data);
-                    let link = &mut context.slots[index as usize].link;
+                    let link = &mut context.slots[index].link;
                     link.consumed(&mut context.shared, data, consumed);
                 }
                 Step::Stored(input) => {
-                    slot.active = context.clock.tick();
-                    let data = input.bytes();
-                    let consumed = offer(handler, context, index, data);
-                    let link = &mut context.slots[index as usize].link;
+                    let consumed = offer(handler, context, index, input.bytes());
+                    let link = &mut context.slots[index].link;
                     link.give_back(&mut context.shared, input, consumed);
                 }
                 Step::Eof(rest) => {
                     handler.on_eof(&mut Connection::new(context, index), rest.bytes());
-                    let link = &mut context.slots[index as usize].link;
+                    let link = &mut context.slots[index].link;
                     link.give_back(&mut context.shared, rest, 0);
                 }
                 Step::Drained => handler.on_drained(&mut Connection::new(context, index)),
-                Step::Closing(reason) => {
+                Step::Closing => {
+                    let reason = CloseReason::Drained;
                     handler.on_closing(&mut Connection::new(context, index), reason);
-                    let link = &mut context.slots[index as usize].link;
-                    if link.is_draining() {
-                        link.close(&mut context.shared, reason);
-                    }
+                    let link = &mut context.slots[index].link;
+                    link.close_drained(&mut context.shared);
                 }
                 Step::Yield => {
                     context.shared.stats.budget_hits += 1;
                     context.enqueue(index);
+                    break;
+                }
+                Step::Starved => {
+                    context.starve(index);
                     break;
                 }
                 Step::Wait => break,
@@ -200,8 +194,8 @@ impl<H: Handler> Reactor<H> {
                 }
             }
         }
-        self.context.current = NOBODY;
-        if !self.slot(index).link.is_plain() {
+        self.context.leave();
+        if !self.link(index).is_plain() {
             self.watch(index, was);
         }
     }
@@ -209,7 +203,7 @@ impl<H: Handler> Reactor<H> {
     /// After a drive: the deadlines that a connection has when it's more than open and idle.
     #[cold]
     fn watch(&mut self, index: u32, was: Phase) {
-        if self.slot(index).link.phase() == Phase::Lingering && was != Phase::Lingering {
+        if self.link(index).phase() == Phase::Lingering && was != Phase::Lingering {
             let timeout = self.context.shared.limits.linger_timeout;
             self.context.arm_at(index, timeout);
         } else {
@@ -217,44 +211,42 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Asks a connecting socket how its handshake went; true when it's established, and the handler knows.
+    /// Asks a connecting socket how its handshake went; whether there is more to do for it now.
     #[cold]
-    fn establish(&mut self, handler: &mut H, index: u32) -> bool {
-        let slot = &mut self.context.slots[index as usize];
-        match slot.link.stream().established() {
+    fn establish(&mut self, index: u32) -> bool {
+        let context = &mut self.context;
+        let link = &mut context.slots[index].link;
+        match link.stream().established() {
             Ok(false) => false,
             Ok(true) => {
-                slot.link.connected();
-                let timeout = self.context.user_timeouts.remove(&index);
+                let timeout = context.user_timeouts.remove(&index);
                 if let Some(timeout) = timeout
-                    && let Err(error) = slot.link.stream().set_user_timeout(Some(timeout))
+                    && let Err(error) = link.stream().set_user_timeout(Some(timeout))
                 {
                     log::debug!("could not set a connection's user timeout: {error}");
                 }
-                self.context.shared.stats.connected += 1;
-                self.open(handler, index);
+                link.connected();
+                context.shared.stats.connected += 1;
+                context.count_open();
                 true
             }
             Err(error) => {
-                let reason = CloseReason::failed(&error);
-                slot.link.sever(&mut self.context.shared, reason);
-                self.context.end(index);
-                false
+                link.sever(&mut context.shared, CloseReason::failed(&error));
+                true
             }
         }
     }
 
-    /// Tells the handler of a connection that is there now. What it writes goes out when the connection is driven next.
-    pub(super) fn open(&mut self, handler: &mut H, index: u32) {
-        self.context.count_open();
+    /// Tells the handler of a connection that is there now.
+    fn greet(&mut self, handler: &mut H, index: u32) {
         self.context.arm_opened(index);
-        self.context.current = index;
+        self.context.enter(index);
         handler.on_open(&mut Connection::new(&mut self.context, index));
-        self.context.current = NOBODY;
+        self.context.leave();
     }
 
-    fn slot(&mut self, index: u32) -> &mut Slot<H::Session> {
-        &mut self.context.slots[index as usize]
+    fn link(&mut self, index: u32) -> &mut Link<TcpStream> {
+        &mut self.context.slots[index].link
     }
 }
 
@@ -267,5 +259,6 @@ fn offer<H: Handler>(
     index: u32,
     data: &[u8],
 ) -> usize {
+    context.slots[index].active = context.clock.tick();
     handler.on_data(&mut Connection::new(context, index), data)
 }

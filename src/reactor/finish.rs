@@ -2,40 +2,45 @@
 
 use std::time::Instant;
 
-use crate::context::{Connection, Drain, NOBODY, Overdue};
+use crate::clock::Clock;
+use crate::context::{Connection, Drain, Overdue};
 use crate::error::CloseReason;
 use crate::handle::Mail;
 use crate::handler::Handler;
-use crate::link::{Phase, Tag};
+use crate::link::{Flags, Phase};
 use crate::timers::Alarm;
-use crate::token::{ConnectionId, Key, Kind, ListenerId, UdpId};
+use crate::token::{ConnectionId, Kind, ListenerId, UdpId};
 
 use super::{Ended, Reactor};
 
 impl<H: Handler> Reactor<H> {
-    /// Goes on with those who were in the ready queue before this turn's events; who comes into it now waits for the next turn.
+    /// Goes on with the first `count` of the ready queue, those who were in it before this turn's events, until the turn's
+    /// bytes are spent: the others go on in the next turn, in front of all who come later.
     pub(super) fn serve_ready(&mut self, handler: &mut H, count: usize) {
+        // Who waits here must not go without for those who were heard from in this turn.
+        self.context.shared.refill();
         for _ in 0..count {
+            if self.context.shared.is_turn_spent() {
+                return;
+            }
             let Some((kind, key)) = self.context.ready.pop_front() else {
                 return;
             };
             match kind {
                 Kind::Connection => {
-                    if let Some(slot) = self.context.slot(key) {
-                        slot.link.untag(Tag::Queued);
+                    if let Some(slot) = self.context.slots.get_mut(key) {
+                        slot.link.untag(Flags::QUEUED);
                         self.drive(handler, key.index);
                     }
                 }
                 Kind::Listener => {
-                    if let Some(slot) = self.context.listeners.get_mut(key.index as usize)
-                        && slot.generation == key.generation
-                    {
+                    if let Some(slot) = self.context.listeners.get_mut(key) {
                         slot.queued = false;
                         self.accept(handler, key);
                     }
                 }
                 Kind::Udp => {
-                    if let Some(slot) = self.context.udp_slot(UdpId(key)) {
+                    if let Some(slot) = self.context.udp.get_mut(key) {
                         slot.queued = false;
                         self.receive(handler, key);
                     }
@@ -49,22 +54,20 @@ impl<H: Handler> Reactor<H> {
     pub(super) fn flush_dirty(&mut self, handler: &mut H) {
         let mut dirty = std::mem::take(&mut self.context.dirty);
         for key in dirty.drain(..) {
-            let Some(slot) = self.context.slot(key) else {
-                continue;
-            };
-            slot.link.untag(Tag::Dirty);
-            self.drive(handler, key.index);
+            if let Some(slot) = self.context.slots.get_mut(key) {
+                slot.link.untag(Flags::DIRTY);
+                self.drive(handler, key.index);
+            }
         }
         if self.context.dirty.is_empty() {
             self.context.dirty = dirty;
         }
     }
 
-    /// Calls for all deadlines and timers that have come. One that is set anew for now comes in the next turn.
-    #[inline(never)]
-    pub(super) fn fire_timers(&mut self, handler: &mut H) {
-        while let Some((index, overdue)) = self.context.next_overdue() {
-            let slot = &mut self.context.slots[index as usize];
+    /// Calls for all deadlines and timers that have come by `clock`. One that is set anew for now comes in the next turn.
+    pub(super) fn fire_timers(&mut self, handler: &mut H, clock: &Clock) {
+        while let Some((index, overdue)) = self.context.next_overdue(clock) {
+            let slot = &mut self.context.slots[index];
             let shared = &mut self.context.shared;
             match overdue {
                 Overdue::Nothing => continue,
@@ -74,7 +77,7 @@ impl<H: Handler> Reactor<H> {
             }
             self.drive(handler, index);
         }
-        while let Some(alarm) = self.context.timers.expire(&self.context.clock) {
+        while let Some(alarm) = self.context.timers.expire(clock) {
             match alarm {
                 Alarm::Handler(key) => handler.on_timer(&mut self.context, key),
                 Alarm::Listener(id) => self.resume_listener(id),
@@ -86,12 +89,12 @@ impl<H: Handler> Reactor<H> {
     /// Closes a connection at its deadline, after the handler's last words. They go out when it's driven next.
     fn close_overdue(&mut self, handler: &mut H, index: u32, reason: CloseReason) {
         let context = &mut self.context;
-        if context.slots[index as usize].link.takes_output() {
-            context.current = index;
+        if context.slots[index].link.takes_output() {
+            context.enter(index);
             handler.on_closing(&mut Connection::new(context, index), reason);
-            context.current = NOBODY;
+            context.leave();
         }
-        let link = &mut context.slots[index as usize].link;
+        let link = &mut context.slots[index].link;
         link.close(&mut context.shared, reason);
     }
 
@@ -161,20 +164,13 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn resume_listeners(&mut self) {
-        for (index, slot) in &mut self.context.listeners {
-            if slot.acceptor.resume() && !std::mem::replace(&mut slot.queued, true) {
-                let key = Key {
-                    index: index as u32,
-                    generation: slot.generation,
-                };
-                self.context.ready.push_back((Kind::Listener, key));
-            }
+        for key in self.context.listeners.keys() {
+            self.resume_listener(ListenerId(key));
         }
     }
 
     fn resume_listener(&mut self, id: ListenerId) {
-        if let Some(slot) = self.context.listeners.get_mut(id.0.index as usize)
-            && slot.generation == id.0.generation
+        if let Some(slot) = self.context.listeners.get_mut(id.0)
             && slot.acceptor.resume()
             && !std::mem::replace(&mut slot.queued, true)
         {
@@ -187,45 +183,20 @@ impl<H: Handler> Reactor<H> {
     #[inline(never)]
     pub(super) fn begin_drain(&mut self, handler: &mut H, deadline: Instant) {
         self.context.drain = Drain::Going;
-        for key in keys(
-            self.context
-                .listeners
-                .iter()
-                .map(|(i, slot)| (i, slot.generation)),
-        ) {
-            let waiting = self.context.listener_backlog(ListenerId(key));
-            let waiting = waiting.unwrap_or(UNKNOWN_BACKLOG);
-            let budget = self.context.shared.limits.accept_budget;
-            for _ in 0..waiting.div_ceil(budget) + 1 {
-                if let Some(slot) = self.context.listeners.get_mut(key.index as usize) {
-                    // Descriptors, or room, may be back since it paused.
-                    slot.acceptor.resume();
-                    slot.acceptor.ready();
-                    self.accept(handler, key);
-                }
-            }
+        for key in self.context.listeners.keys() {
+            self.empty_backlog(handler, ListenerId(key));
             self.context.close_listener(ListenerId(key));
         }
-        for key in keys(
-            self.context
-                .udp
-                .iter()
-                .map(|(i, slot)| (i, slot.generation)),
-        ) {
+        for key in self.context.udp.keys() {
             self.context.close_udp(UdpId(key));
         }
-        for key in keys(
-            self.context
-                .slots
-                .iter()
-                .map(|(i, slot)| (i, slot.generation)),
-        ) {
-            let slot = &mut self.context.slots[key.index as usize];
-            if slot.link.phase() == Phase::Connecting {
-                slot.link.sever(&mut self.context.shared, CloseReason::Cut);
+        for key in self.context.slots.keys() {
+            let link = &mut self.context.slots[key.index].link;
+            if link.phase() == Phase::Connecting {
+                link.sever(&mut self.context.shared, CloseReason::Cut);
                 self.context.end(key.index);
             } else {
-                slot.link.drain();
+                link.drain();
                 self.drive(handler, key.index);
             }
         }
@@ -236,19 +207,33 @@ impl<H: Handler> Reactor<H> {
             .set(clock, generations, deadline, Alarm::Drain);
     }
 
+    /// Lets in who waits in a listener's backlog, as far as there is room for them; at most as many as it holds, for others
+    /// may come meanwhile.
+    fn empty_backlog(&mut self, handler: &mut H, id: ListenerId) {
+        let waiting = self.context.listener_backlog(id);
+        let waiting = waiting.unwrap_or(UNKNOWN_BACKLOG);
+        let budget = self.context.shared.limits.accept_budget;
+        for _ in 0..waiting.div_ceil(budget) + 1 {
+            let Some(slot) = self.context.listeners.get_mut(id.0) else {
+                return;
+            };
+            // Descriptors, or room, may be back since it paused.
+            slot.acceptor.resume();
+            slot.acceptor.ready();
+            if !self.accept(handler, id.0) {
+                return;
+            }
+        }
+    }
+
     /// Cuts what is left at the drain's deadline.
     fn cut(&mut self) {
         let mut cut = 0;
-        for key in keys(
-            self.context
-                .slots
-                .iter()
-                .map(|(i, slot)| (i, slot.generation)),
-        ) {
-            let slot = &mut self.context.slots[key.index as usize];
-            if slot.link.phase() != Phase::Closed {
+        for key in self.context.slots.keys() {
+            let link = &mut self.context.slots[key.index].link;
+            if link.phase() != Phase::Closed {
                 cut += 1;
-                slot.link.cut(&mut self.context.shared);
+                link.cut(&mut self.context.shared);
                 self.context.end(key.index);
             }
         }
@@ -274,13 +259,3 @@ impl<H: Handler> Reactor<H> {
 /// How many callers may wait for a listener that somebody else has opened: the system's cap on them, as Linux sets it
 /// (`net.core.somaxconn`, since 5.4).
 const UNKNOWN_BACKLOG: u32 = 4096;
-
-/// The keys of a table's entries, so that the table may change while they are walked.
-fn keys(entries: impl Iterator<Item = (usize, u32)>) -> Vec<Key> {
-    entries
-        .map(|(index, generation)| Key {
-            index: index as u32,
-            generation,
-        })
-        .collect()
-}

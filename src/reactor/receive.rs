@@ -16,8 +16,7 @@ impl<H: Handler> Reactor<H> {
         loop {
             let Context { udp, shared, .. } = &mut self.context;
             // A callback may have closed the socket.
-            let slot = udp.get_mut(key.index as usize);
-            let Some(slot) = slot.filter(|slot| slot.generation == key.generation) else {
+            let Some(slot) = udp.get_mut(key) else {
                 return;
             };
             if budget == 0 {
@@ -58,10 +57,7 @@ impl<H: Handler> Reactor<H> {
     /// After an event that told of an error: has the socket polled again, where the poll dropped it for that.
     pub(super) fn revive(&mut self, key: Key) {
         let Context { udp, poll, .. } = &mut self.context;
-        let Some(slot) = udp.get_mut(key.index as usize) else {
-            return;
-        };
-        if slot.generation == key.generation
+        if let Some(slot) = udp.get_mut(key)
             && let Err(error) = poll.revive_udp(&mut slot.socket, key.token(Kind::Udp))
         {
             log::warn!("a UDP socket can't be polled any more: {error}");

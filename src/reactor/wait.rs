@@ -1,13 +1,39 @@
-//! Waiting without sleeping, for a while.
+//! Waiting for events, and judging deadlines only when all events before them are taken.
+//!
+//! A process that stood still (a stop signal, a suspended machine, a slow callback) finds its peers' bytes and their
+//! deadlines together; and behind a full batch there are events that it has not seen. Who was heard from in time must
+//! be served, however late we look: so a deadline that has come is judged after another poll that brings no full
+//! batch, by the time that was read before that poll.
 
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::clock::Clock;
 use crate::handler::Handler;
 
 use super::Reactor;
 
+/// Deadlines that wait for events: since when, and for how many still.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Late {
+    /// The time by which they had come.
+    clock: Clock,
+    /// Events that were taken since. The system tells of each source in its turn, so when there are as many as sources,
+    /// all that had happened by then is among them.
+    taken: usize,
+}
+
 impl<H: Handler> Reactor<H> {
+    /// Waits for events, at most `timeout`. An interruption by a signal brings none.
+    ///
+    /// # Errors
+    /// Only what the system's poll gives.
+    pub(super) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.context.poll.wait(&mut self.events, timeout)?;
+        self.full_batch = self.events.is_full();
+        Ok(())
+    }
+
     /// Asks the poll for events for as long as [`Limits::spin`](crate::Limits::spin) says, and only then waits for them: at
     /// most `timeout` in all.
     ///
@@ -18,17 +44,47 @@ impl<H: Handler> Reactor<H> {
         let spin = self.context.shared.limits.spin;
         let start = Instant::now();
         loop {
-            self.context
-                .poll
-                .wait(&mut self.events, Some(Duration::ZERO))?;
+            self.poll(Some(Duration::ZERO))?;
             let spent = start.elapsed();
             if !self.events.is_empty() || timeout.is_some_and(|timeout| spent >= timeout) {
                 return Ok(());
             }
             if spent >= spin {
                 timeout = timeout.map(|timeout| timeout - spent);
-                return self.context.poll.wait(&mut self.events, timeout);
+                return self.poll(timeout);
             }
         }
+    }
+
+    /// A deadline or timer has come: takes what events there are, and fires it if those are all. Otherwise the next turn
+    /// goes on, and does not wait. How many events there were.
+    ///
+    /// # Errors
+    /// Only what the system's poll gives.
+    #[inline(never)]
+    pub(super) fn fire_due(&mut self, handler: &mut H) -> io::Result<usize> {
+        let clock = self.context.clock;
+        let mut late = self.late.unwrap_or(Late { clock, taken: 0 });
+        self.poll(Some(Duration::ZERO))?;
+        let count = self.dispatch(handler);
+        late.taken += count;
+        if !self.full_batch {
+            self.late = None;
+            self.fire_timers(handler, &clock);
+        } else if late.taken >= self.sources() {
+            self.late = None;
+            self.fire_timers(handler, &late.clock);
+        } else {
+            self.late = Some(late);
+        }
+        Ok(count)
+    }
+
+    /// How many sources the poll may have events of.
+    fn sources(&self) -> usize {
+        let context = &self.context;
+        let sources = context.listeners.len() + context.udp.len() + context.sources.len();
+        // One more: the mailbox.
+        context.slots.len() + sources + 1
     }
 }

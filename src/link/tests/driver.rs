@@ -169,8 +169,10 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
         phase: Phase,
     ) -> Driver<P, SHORT> {
         let limits = limits.sound();
+        let mut link = Link::new(script, phase);
+        link.greet();
         Driver {
-            link: Link::new(script, phase),
+            link,
             scratch: vec![0; limits.read_buffer],
             shared: Shared::new(limits),
             play,
@@ -183,6 +185,7 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
 
     /// An event.
     pub(super) fn event(&mut self, readiness: Readiness) {
+        self.shared.begin_turn();
         let plain = Readiness::READABLE | Readiness::WRITABLE;
         if self.queued {
             self.link.ready(readiness);
@@ -190,7 +193,8 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
             if self.pass() {
                 self.check();
             } else {
-                self.drive_on(1);
+                self.link.charge(&self.shared);
+                self.drive();
             }
         } else {
             self.link.ready(readiness);
@@ -243,6 +247,7 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
 
     /// The same, with the handler at hand.
     pub(super) fn outside_with<T>(&mut self, act: impl FnOnce(&mut Hands<'_>, &mut P) -> T) -> T {
+        self.shared.begin_turn();
         let hands = &mut hands(&mut self.link, &mut self.shared, false);
         let result = act(hands, &mut self.play);
         self.drive();
@@ -253,6 +258,7 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
     pub(super) fn turn(&mut self) -> bool {
         let queued = self.queued;
         if queued {
+            self.shared.begin_turn();
             self.drive();
         }
         queued
@@ -280,23 +286,16 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
         self.link.stream.calls
     }
 
-    /// Drives the link for one turn, as `Reactor::drive` does.
+    /// Drives the link, as `Reactor::drive` does.
     pub(super) fn drive(&mut self) {
-        self.drive_on(0);
-    }
-
-    /// The same when so much of the turn's budget is spent.
-    fn drive_on(&mut self, spent: u32) {
-        let mut budget = self.shared.limits.io_budget - spent;
         self.queued = false;
+        self.link.greet();
         let mut steps = 0;
         loop {
             steps += 1;
             assert!(steps < 10_000, "a turn without an end: {:?}", self.link);
             let calls = self.calls();
-            let step = self
-                .link
-                .next(&mut self.shared, &mut self.scratch, &mut budget);
+            let step = self.link.next(&mut self.shared, &mut self.scratch);
             if self.closed.is_some() {
                 assert!(matches!(step, Step::Closed), "{step:?} after the end");
                 assert_eq!(self.calls(), calls, "the stream was used after the end");
@@ -327,18 +326,16 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
                     let hands = &mut hands(&mut self.link, &mut self.shared, true);
                     self.play.drained(hands);
                 }
-                Step::Closing(reason) => {
+                Step::Closing => {
                     let hands = &mut hands(&mut self.link, &mut self.shared, true);
-                    self.play.closing(hands, reason);
-                    if self.link.is_draining() {
-                        self.link.close(&mut self.shared, reason);
-                    }
+                    self.play.closing(hands, CloseReason::Drained);
+                    self.link.close_drained(&mut self.shared);
                 }
                 Step::Yield => {
                     self.queued = true;
                     return self.check();
                 }
-                Step::Wait => return self.check(),
+                Step::Wait | Step::Starved => return self.check(),
                 Step::Closed => {
                     assert_eq!(self.link.phase(), Phase::Closed);
                     self.closed = self.link.reason();
@@ -366,6 +363,12 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
         assert_eq!(stats.pending, self.link.pending() as u64);
         assert_eq!(stats.unconsumed, self.link.input_len() as u64);
         assert!(self.link.input_len() <= self.shared.limits.max_input);
+        let held = self
+            .link
+            .buffers
+            .as_ref()
+            .map_or(0, |buffers| buffers.memory());
+        assert_eq!(stats.held, held as u64, "memory is not counted right");
         let kept = self.link.buffers.as_ref();
         assert!(
             kept.is_none_or(|buffers| !buffers.is_empty()),

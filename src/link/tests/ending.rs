@@ -173,11 +173,18 @@ on_both! {
         assert_eq!(driver.closed, Some(CloseReason::Closed));
     }
 
-    fn what_a_peer_sent_before_it_went_away_is_delivered<SHORT>() {
-        let ends = [(Read::Eof, true), (Read::Error(Errno::ECONNRESET), false)];
-        for (end, told) in ends {
+    fn what_a_peer_sent_before_it_went_away_is_delivered_and_no_end_that_it_did_not_send<SHORT>() {
+        // An error that the write was told is gone when the read comes to it, which then finds an end that nobody sent.
+        let (reset, broken) = (Errno::ECONNRESET, Errno::EPIPE);
+        let ends = [
+            (broken, Read::Eof, true),
+            (broken, Read::Error(reset), false),
+            (reset, Read::Eof, false),
+            (Errno::ETIMEDOUT, Read::Eof, false),
+        ];
+        for (failure, end, told) in ends {
             let reads = [bytes(b"go"), Read::Blocked, bytes(b"last words"), end];
-            let script = Script::<SHORT>::new(reads, [Write::Error(Errno::ECONNRESET)]);
+            let script = Script::<SHORT>::new(reads, [Write::Error(failure)]);
             let mut driver = Driver::new(script, Limits::default(), answer(echo));
             // All of it is there when the first write fails, and no event follows.
             assert!(driver.link.stream.arrive().is_some());
@@ -192,8 +199,76 @@ on_both! {
             }
             assert_eq!(seen, b"golast words");
             assert_eq!(driver.seen.last() == Some(&Seen::Eof(vec![])), told);
-            assert_eq!(driver.closed, Some(CloseReason::Reset));
+            assert_eq!(driver.closed, Some(CloseReason::from_error(&failure.into())));
             assert_eq!(driver.shared.stats.dropped, 12);
+        }
+    }
+
+    fn a_reset_while_output_is_pending_is_not_told_as_the_peer_s_end<SHORT>() {
+        let script = Script::<SHORT>::new(
+            [bytes(b"half an upload"), Read::Blocked, Read::Eof],
+            full([Write::Error(Errno::ECONNRESET)]),
+        );
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        driver.arrive();
+        // One event tells of both; the output is tried first.
+        driver.link.stream.arrive();
+        driver.make_room();
+        assert_eq!(driver.seen, [Seen::Data(b"half an upload".to_vec())]);
+        assert_eq!(driver.closed, Some(CloseReason::Reset));
+    }
+
+    fn output_that_a_broken_link_drops_has_not_drained<SHORT>() {
+        let limits = Limits { high_water: 4, low_water: 0, ..Limits::default() };
+        let script = Script::<SHORT>::new(
+            [bytes(b"abcdef"), Read::Blocked, bytes(b"gh")],
+            full([Write::Error(Errno::EPIPE)]),
+        );
+        let mut driver = Driver::new(script, limits.clone(), answer(echo));
+        driver.settle();
+        assert_eq!(driver.seen, [Seen::Data(b"abcdef".to_vec()), Seen::Data(b"gh".to_vec())]);
+        // Who paused for the pressure would wait for its end for ever.
+        let script =
+            Script::<SHORT>::new([bytes(b"abcdef")], full([Write::Error(Errno::EPIPE)]));
+        let mut driver = Driver::new(script, limits, answer(|link, data| {
+            link.pause();
+            echo(link, data)
+        }));
+        driver.settle();
+        assert_eq!((driver.seen.len(), driver.closed), (1, Some(CloseReason::Reset)));
+    }
+
+    fn who_has_finished_is_not_done_before_the_peer_has_acknowledged_all<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"abc"), Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        driver.link.stream.in_flight = Some(5000);
+        driver.settle();
+        assert_eq!((driver.closed, driver.calls().fins), (None, 1));
+        assert_eq!(driver.link.phase(), Phase::Delivering);
+        driver.event(Readiness::WRITABLE | Readiness::WRITE_CLOSED);
+        assert_eq!(driver.closed, None, "events lie");
+        driver.link.stream.in_flight = Some(0);
+        driver.event(Readiness::READ_CLOSED | Readiness::WRITE_CLOSED);
+        assert_eq!(driver.closed, Some(CloseReason::Finished));
+        assert_eq!((driver.calls().fins, driver.calls().resets), (1, 0));
+    }
+
+    fn a_reset_before_the_last_acknowledgement_is_no_good_end<SHORT>() {
+        for before in [true, false] {
+            let script = Script::<SHORT>::new([bytes(b"abc"), Read::Eof], []);
+            let mut driver = Driver::new(script, Limits::default(), answer(echo));
+            let stream = &mut driver.link.stream;
+            // A reset throws away what was in flight.
+            stream.in_flight = Some(if before { 0 } else { 5000 });
+            stream.error = before.then_some(Errno::ECONNRESET);
+            driver.settle();
+            if !before {
+                assert_eq!(driver.closed, None);
+                driver.link.stream.in_flight = Some(0);
+                driver.link.stream.error = Some(Errno::ECONNRESET);
+                driver.event(Readiness::ERROR | Readiness::WRITE_CLOSED);
+            }
+            assert_eq!(driver.closed, Some(CloseReason::Reset));
         }
     }
 
@@ -366,6 +441,6 @@ on_both! {
             Driver::in_phase(script, Limits::default(), answer(echo), Phase::Connecting);
         driver.link.close(&mut driver.shared, CloseReason::Closed);
         assert_eq!(driver.link.phase(), Phase::Closed);
-        assert!(!driver.link.was_opened());
+        assert!(!driver.link.has(crate::link::Flags::OPENED));
     }
 }

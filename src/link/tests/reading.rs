@@ -165,6 +165,36 @@ on_both! {
         assert!(driver.link.is_plain());
     }
 
+    fn who_pauses_and_resumes_within_one_callback_is_shown_the_rest<SHORT>() {
+        // Three requests in one piece, and the end with them: each is a job that is done at once.
+        let script = Script::<SHORT>::new([bytes(b"aabbcc"), Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            link.pause();
+            link.write(&data[..2]);
+            link.resume();
+            2
+        }));
+        driver.settle();
+        assert_eq!(driver.written(), b"aabbcc");
+        let shown = [data(b"aabbcc"), data(b"bbcc"), data(b"cc"), Seen::Eof(vec![])];
+        assert_eq!(driver.seen, shown);
+    }
+
+    fn to_be_shown_the_rest_costs_budget_and_taking_nothing_is_not_shown_again<SHORT>() {
+        let limits = Limits { io_budget: 3, ..Limits::default() };
+        let script = Script::<SHORT>::new([bytes(&[1; 10])], []);
+        let mut driver = Driver::new(script, limits, answer(|link, data| {
+            link.pause();
+            link.resume();
+            usize::from(data.len() > 4)
+        }));
+        driver.arrive();
+        assert_eq!((driver.seen.len(), driver.queued), (3, true), "it spun");
+        while driver.turn() {}
+        assert_eq!(driver.seen.len(), 7);
+        assert_eq!(driver.seen.last(), Some(&data(&[1; 4])));
+    }
+
     fn too_much_unconsumed_input_closes<SHORT>() {
         let limits = Limits { max_input: 8, ..Limits::default() };
         let reads = [bytes(b"1234"), Read::Blocked, bytes(b"567"), Read::Blocked, bytes(b"8")];
@@ -299,46 +329,54 @@ on_both! {
         assert_eq!(driver.written(), [5; 40]);
     }
 
-    fn all_pending_output_together_holds_back_only_who_has_some<SHORT>() {
-        let limits = Limits { max_pending: 10, ..Limits::default() };
-        let reads = [bytes(&[1; 10]), Read::Blocked, bytes(b"more")];
+    fn what_all_keep_together_stops_who_keeps_most_and_not_who_keeps_little<SHORT>() {
+        let limits = Limits { max_pending: 100 << 10, high_water: 1 << 20, ..Limits::default() };
+        let reads = [bytes(&[1; 60_000]), Read::Blocked, bytes(b"more")];
         let script = Script::<SHORT>::new(reads, full([]));
         let mut driver = Driver::new(script, limits, answer(echo));
-        let mut other = Link::new(
-            Script::<SHORT>::new(
-                [bytes(b"hello, world"), Read::Blocked, bytes(b"again")],
-                full([]),
-            ),
-            Phase::Open,
-        );
-        let mut read_other = |driver: &mut Driver<_, SHORT>| {
-            let (shared, scratch) = (&mut driver.shared, &mut [0; 64]);
+        driver.arrive();
+        assert_eq!(driver.link.pending(), 60_000);
+        driver.arrive();
+        assert_eq!(driver.seen.len(), 1, "read, though it keeps more than is left");
+        driver.drive();
+        assert_eq!(driver.shared.stats.pending_pauses, 1);
+        let another = |input: &[u8]| {
+            let reads = [bytes(input), Read::Blocked, bytes(b"again")];
+            let mut link = Link::new(Script::<SHORT>::new(reads, full([])), Phase::Open);
+            link.greet();
+            link
+        };
+        let read = |driver: &mut Driver<_, SHORT>, other: &mut Link<Script<SHORT>>| {
+            let (shared, scratch) = (&mut driver.shared, &mut [0; 64 << 10]);
             other.stream.arrive();
             other.ready(Readiness::READABLE);
-            let step = other.next(shared, scratch, &mut 8);
-            if let Step::Fresh(count) = step {
-                other.write(shared, &scratch[..count]);
-                other.consumed(shared, &scratch[..count], count);
-                assert!(matches!(other.next(shared, scratch, &mut 8), Step::Wait));
-                return true;
+            shared.begin_turn();
+            match other.next(shared, scratch) {
+                Step::Fresh(count) => {
+                    other.write(shared, &scratch[..count]);
+                    other.consumed(shared, &scratch[..count], count);
+                    other.next(shared, scratch);
+                    Some(count)
+                }
+                _ => None,
             }
-            false
         };
-        driver.arrive();
-        assert_eq!(driver.link.pending(), 10);
-        driver.arrive();
-        assert_eq!(driver.seen.len(), 1, "read while all together have too much");
-        driver.arrive();
-        assert_eq!(driver.shared.stats.pending_pauses, 1, "one pause, however often it's looked at");
-        assert!(read_other(&mut driver), "held back with nothing pending");
-        assert_eq!(driver.shared.stats.pending_pauses, 2);
-        assert!(!read_other(&mut driver), "read while all together have too much");
-        // Its own output is out: what the other has, too much for both, is none of its business,
-        // and no arrival will remind it.
-        driver.link.ready(Readiness::WRITABLE);
+        let mut little = another(b"hello");
+        assert_eq!(read(&mut driver, &mut little), Some(5));
+        assert_eq!(read(&mut driver, &mut little), Some(5), "stopped, though it keeps little");
+        let mut much = another(&[2; 60_000]);
+        let count = read(&mut driver, &mut much).unwrap();
+        assert!(count < 45_000, "read {count}, more than was left");
+        assert_eq!(read(&mut driver, &mut much), None, "read, though it keeps more than is left");
+        // Its own output is out: what the others have is none of its business, and no arrival will
+        // remind it.
         driver.link.stream.make_room();
+        driver.link.ready(Readiness::WRITABLE);
+        driver.shared.begin_turn();
         let scratch = &mut [0; 64];
-        let step = driver.link.next(&mut driver.shared, scratch, &mut 8);
+        let step = driver.link.next(&mut driver.shared, scratch);
+        assert!(matches!(step, Step::Drained), "{step:?}");
+        let step = driver.link.next(&mut driver.shared, scratch);
         assert!(matches!(step, Step::Fresh(4)), "{step:?}");
     }
 }

@@ -121,15 +121,58 @@ on_both! {
         assert!(driver.written() == message, "out of order");
     }
 
-    fn a_large_write_of_somebody_else_waits_behind_what_is_queued<SHORT>() {
+    fn a_large_write_of_somebody_else_takes_with_it_what_is_queued<SHORT>() {
         let mut driver =
             Driver::new(Script::<SHORT>::new([], []), Limits::default(), answer(echo));
         driver.outside(|link| {
             link.write(b"first");
+            assert_eq!((link.pending(), link.shared.stats.bytes_out), (5, 0));
             link.write(&[1; 20_000]);
-            assert_eq!(link.pending(), 20_005);
+            assert_eq!(link.pending(), 0);
         });
-        assert_eq!((driver.calls().writes, &driver.written()[..5]), (1, &b"first"[..]));
+        assert_eq!((driver.calls().gathered_writes, &driver.written()[..6]), (1, &b"first\x01"[..]));
+    }
+
+    fn nobody_is_slow_who_was_not_asked<SHORT>() {
+        // A broadcast that heeds nothing: 10 MiB in small pieces to a peer that takes all of it.
+        let limits = Limits { max_output: 1 << 20, ..Limits::default() };
+        for outside in [true, false] {
+            let input = (!outside).then(|| bytes(b"go"));
+            let script = Script::<SHORT>::new(input, []);
+            let mut most = 0;
+            let mut speak = move |link: &mut Hands<'_>, data: &[u8]| {
+                for _ in 0..10 << 10 {
+                    assert_ne!(link.write(&[1; 1 << 10]), Pressure::Closed);
+                    most = most.max(link.pending());
+                }
+                assert!(most <= 64 << 10, "{most} bytes were queued before the socket was asked");
+                data.len()
+            };
+            let mut driver = Driver::new(script, limits.clone(), answer(speak.clone()));
+            if outside {
+                driver.outside(|link| speak(link, b""));
+            } else {
+                driver.arrive();
+            }
+            driver.settle();
+            assert_eq!((driver.written().len(), driver.closed), (10 << 20, None));
+        }
+    }
+
+    fn whoever_writes_to_a_quick_peer_is_stopped_by_pressure_and_told_when_to_go_on<SHORT>() {
+        let mut driver =
+            Driver::new(Script::<SHORT>::new([], []), Limits::default(), answer(echo));
+        let mut count = 0;
+        driver.outside(|link| {
+            while link.write(&[1; 60_000]) != Pressure::High {
+                count += 1;
+                assert!(count < 100, "6 MB in one callback");
+            }
+            assert_eq!(link.pending(), 0, "the socket would have taken it");
+        });
+        assert_eq!((driver.seen.len(), driver.queued), (0, true), "told within the same turn");
+        driver.turn();
+        assert_eq!(driver.seen, [Seen::Drained]);
     }
 
     fn a_large_write_of_somebody_else_leaves_what_he_has_gathered_for_himself<SHORT>() {
@@ -185,7 +228,7 @@ on_both! {
         let limits = Limits { max_output: 100, gather: 10, ..Limits::default() };
         let script = Script::<SHORT>::new([bytes(b"go")], full([]));
         let mut driver = Driver::new(script, limits, answer(|link, data| {
-            assert_eq!(link.write(&[1; 100]), Pressure::Low);
+            assert_eq!(link.write(&[1; 100]), Pressure::High);
             assert_eq!(link.write(&[1]), Pressure::Closed);
             data.len()
         }));
@@ -195,17 +238,36 @@ on_both! {
         assert_eq!(driver.shared.stats.dropped, 101);
     }
 
-    fn one_write_that_is_too_much_ends_in_a_reset_too<SHORT>() {
+    fn the_size_of_one_write_cuts_nobody_off<SHORT>() {
         let limits = Limits { max_output: 100, gather: 10, ..Limits::default() };
-        let script = Script::<SHORT>::new([bytes(b"go")], [Write::Take(50), Write::Blocked]);
+        let room = [Write::Take(50), Write::Blocked];
+        let script = Script::<SHORT>::new([bytes(b"go")], room);
         let mut driver = Driver::new(script, limits, answer(|link, data| {
-            assert_eq!(link.write(&[1; 151]), Pressure::Closed);
+            assert_eq!(link.write(&[1; 1000]), Pressure::High);
             data.len()
         }));
         driver.arrive();
-        assert_eq!(driver.closed, Some(CloseReason::OutputOverflow));
-        assert_eq!(driver.written().len(), 50);
-        assert_eq!(driver.calls().resets, 1, "a stream that was cut ends as if it were whole");
+        assert_eq!((driver.link.pending(), driver.closed), (950, None));
+        driver.settle();
+        assert_eq!((driver.written().len(), driver.closed), (1000, None));
+        assert_eq!(driver.seen[1..], [Seen::Drained]);
+    }
+
+    fn what_all_keep_together_bounds_whoever_makes_the_output<SHORT>() {
+        let limits = Limits { max_pending: 1 << 20, ..Limits::default() };
+        let script = Script::<SHORT>::new([], full([]));
+        let mut driver = Driver::new(script, limits, answer(echo));
+        let mut written = 0;
+        let pressure = driver.outside(|link| loop {
+            written += 10_000;
+            match link.write(&[1; 10_000]) {
+                Pressure::Closed => break Pressure::Closed,
+                // A naive broadcast: it goes on.
+                _ => assert!(written < 2 << 20, "no bound"),
+            }
+        });
+        assert_eq!((pressure, driver.closed), (Pressure::Closed, Some(CloseReason::OutputOverflow)));
+        assert_eq!(driver.shared.stats.held, 0);
     }
 
     fn a_flush_takes_no_more_writes_than_its_budget<SHORT>() {
@@ -292,11 +354,11 @@ on_both! {
             Driver::in_phase(script, Limits::default(), answer(echo), Phase::Connecting);
         driver.outside(|link| link.write(b"hello "));
         assert_eq!(driver.calls().writes, 0);
-        assert!(!driver.link.was_opened());
+        assert!(!driver.link.has(crate::link::Flags::OPENED));
         driver.link.connected();
         driver.settle();
         assert_eq!(driver.written(), b"hello hi");
         assert_eq!(driver.closed, Some(CloseReason::Finished));
-        assert!(driver.link.was_opened());
+        assert!(driver.link.has(crate::link::Flags::OPENED));
     }
 }
