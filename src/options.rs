@@ -46,14 +46,14 @@ impl Keepalive {
 
 /// What a connection's user timeout is when `asked` says nothing of it: as long as keepalive takes
 /// to give up, because the kernel asks the user timeout instead of counting probes (tcp(7)), and
-/// without keepalive `write_timeout`.
+/// without keepalive `by_default`.
 fn user_timeout(
     asked: Option<Duration>,
     keepalive: Option<Keepalive>,
-    write_timeout: Option<Duration>,
+    by_default: Option<Duration>,
 ) -> Option<Duration> {
     let silent = keepalive.map(|keepalive| keepalive.total());
-    asked.or(silent).or(write_timeout)
+    asked.or(silent).or(by_default)
 }
 
 impl Default for Keepalive {
@@ -109,8 +109,9 @@ pub struct ListenOptions {
     /// to it, before the system gives the connection up (`TCP_USER_TIMEOUT`). It fails with
     /// `ETIMEDOUT`: [`CloseReason::Failed`](crate::CloseReason::Failed).
     ///
-    /// By default it is as long as `keepalive` takes to give up, and without keepalive
-    /// [`Limits::write_timeout`](crate::Limits::write_timeout). The system's own limit is 15 minutes
+    /// By default it is as long as `keepalive` takes to give up, and without keepalive half as long
+    /// again as [`Limits::write_timeout`](crate::Limits::write_timeout), which says more and is to come
+    /// first. The system's own limit is 15 minutes
     /// and more on Linux (`net.ipv4.tcp_retries2`), and none for a window that stays closed. A few
     /// seconds are too short for slow readers: Linux opens a closed window when a sixteenth of the
     /// receive buffer is free, and at least one segment (64 KiB on loopback).
@@ -145,9 +146,9 @@ impl ListenOptions {
         }
     }
 
-    /// The user timeout that accepted connections have in a reactor with this write timeout.
-    pub(crate) fn user_timeout(&self, write_timeout: Option<Duration>) -> Option<Duration> {
-        user_timeout(self.user_timeout, self.keepalive, write_timeout)
+    /// The user timeout that accepted connections have in a reactor with this default.
+    pub(crate) fn user_timeout(&self, by_default: Option<Duration>) -> Option<Duration> {
+        user_timeout(self.user_timeout, self.keepalive, by_default)
     }
 }
 
@@ -238,9 +239,9 @@ impl ConnectOptions {
         }
     }
 
-    /// The user timeout that the connection has in a reactor with this write timeout.
-    pub(crate) fn user_timeout(&self, write_timeout: Option<Duration>) -> Option<Duration> {
-        user_timeout(self.user_timeout, self.keepalive, write_timeout)
+    /// The user timeout that the connection has in a reactor with this default.
+    pub(crate) fn user_timeout(&self, by_default: Option<Duration>) -> Option<Duration> {
+        user_timeout(self.user_timeout, self.keepalive, by_default)
     }
 }
 

@@ -64,9 +64,10 @@ fn all_connections_together_have_no_more_pending_than_was_asked_for() {
         "20ms",
     ]);
     let mut clients: Vec<TcpStream> = (0..8).map(|_| server.connect()).collect();
-    let most = pending(&mut server, &mut clients, 1 << 20);
-    // Who has nothing pending is read once more: a buffer of 64 KiB each.
-    assert!(most < 2 << 20, "{most} bytes were pending");
+    // Memory is what counts, and a buffer that grows takes up to twice its content.
+    let most = pending(&mut server, &mut clients, 1 << 18);
+    // However short memory is, each may keep the answer to a small read.
+    assert!(most <= (1 << 20) + (8 << 14), "{most} bytes were pending");
 }
 
 #[test]

@@ -99,6 +99,10 @@ impl<S: Stream> Link<S> {
                 self.charge(shared);
             }
             let taken = self.attempt(shared, first, bytes);
+            if taken > 0 && !current {
+                // The owner learns of it as of old output: no callback of this link's is running.
+                self.flags.insert(Flags::MOVED);
+            }
             let of_first = taken.min(first.len());
             first = &first[of_first..];
             bytes = &bytes[taken - of_first..];
@@ -108,9 +112,6 @@ impl<S: Stream> Link<S> {
         if current {
             gathered.clear();
             shared.gathered = gathered;
-        } else {
-            // The owner learns of it as of old output: no callback of this link's is running.
-            self.flags.insert(Flags::MOVED);
         }
     }
 
