@@ -8,7 +8,7 @@ mod datagrams;
 mod open;
 mod slot;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
@@ -50,6 +50,9 @@ pub struct Context<S> {
     /// The connections' deadlines.
     pub(crate) wheel: Wheel,
     pub(crate) timers: Timers,
+    /// The user timeouts of dials, by the index of their slots, until they are established: set any earlier, they would
+    /// bound the handshake as well.
+    pub(crate) user_timeouts: BTreeMap<u32, Duration>,
     /// Who has more to do in the next turn, although no event will say so.
     pub(crate) ready: VecDeque<(Kind, Key)>,
     /// Connections that somebody else wrote to or changed: to be seen to before the next poll.
@@ -98,6 +101,7 @@ impl<S> Context<S> {
             sources: Slab::new(),
             wheel: Wheel::new(clock.tick()),
             timers: Timers::new(&clock),
+            user_timeouts: BTreeMap::new(),
             clock,
             ready: VecDeque::new(),
             dirty: Vec::new(),

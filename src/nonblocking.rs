@@ -52,6 +52,11 @@ pub(crate) trait Stream {
     /// # Errors
     /// As the socket gives them.
     fn reset_on_close(&mut self) -> io::Result<()>;
+
+    /// Memory in bytes that the system holds for output which the peer has not acknowledged; 0: all of it is
+    /// acknowledged, our FIN too. It counts the system's own structures with the bytes, so it tells that acknowledgements
+    /// go on, and not how many bytes they are for. `None`: the system doesn't say.
+    fn in_flight(&mut self) -> Option<u32>;
 }
 
 /// What one non-blocking read or write came to.

@@ -18,9 +18,12 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// When the system asks a silent peer whether it is still there (`SO_KEEPALIVE`), and when it gives
 /// up.
 ///
-/// The connection fails with "timed out" when the peer has been silent for `idle + count *
-/// interval`. Times are rounded up to whole seconds, at least one. Linux takes at most 32,767 s and
-/// 127 probes, and answers more with `EINVAL`.
+/// A connection on which nothing is under way fails with "timed out" when the peer has been silent
+/// for `idle + count * interval`. While output is unacknowledged the system sends it again and
+/// doesn't probe: [`ListenOptions::user_timeout`] bounds that, and keepalive alone doesn't.
+///
+/// Times are rounded up to whole seconds, at least one. Linux takes at most 32,767 s and 127 probes,
+/// and answers more with `EINVAL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// How long the connection is silent before the first probe. OpenBSD and NetBSD have one value
@@ -28,8 +31,29 @@ pub struct Keepalive {
     pub idle: Duration,
     /// The time between probes. OpenBSD ignores it.
     pub interval: Duration,
-    /// How many probes go unanswered before the connection fails. OpenBSD ignores it.
+    /// How many probes go unanswered before the connection fails. OpenBSD ignores it, and so does
+    /// Linux where a `user_timeout` is given: that then says when an idle connection fails, too.
     pub count: u32,
+}
+
+impl Keepalive {
+    /// How long a peer is silent before the connection fails.
+    fn total(&self) -> Duration {
+        let probes = self.interval.saturating_mul(self.count);
+        self.idle.saturating_add(probes)
+    }
+}
+
+/// What a connection's user timeout is when `asked` says nothing of it: as long as keepalive takes
+/// to give up, because the kernel asks the user timeout instead of counting probes (tcp(7)), and
+/// without keepalive `write_timeout`.
+fn user_timeout(
+    asked: Option<Duration>,
+    keepalive: Option<Keepalive>,
+    write_timeout: Option<Duration>,
+) -> Option<Duration> {
+    let silent = keepalive.map(|keepalive| keepalive.total());
+    asked.or(silent).or(write_timeout)
 }
 
 impl Default for Keepalive {
@@ -81,6 +105,16 @@ pub struct ListenOptions {
     pub nodelay: bool,
     /// Probes accepted connections that fall silent; off by default.
     pub keepalive: Option<Keepalive>,
+    /// How long output of accepted connections may stay unacknowledged, or the peer's window closed
+    /// to it, before the system gives the connection up (`TCP_USER_TIMEOUT`). It fails with
+    /// `ETIMEDOUT`: [`CloseReason::Failed`](crate::CloseReason::Failed).
+    ///
+    /// By default it is as long as `keepalive` takes to give up, and without keepalive
+    /// [`Limits::write_timeout`](crate::Limits::write_timeout). The system's own limit is 15 minutes
+    /// and more on Linux (`net.ipv4.tcp_retries2`), and none for a window that stays closed.
+    /// Rounded up to whole milliseconds, between 1 ms and 24 days. Linux and Android have it; other
+    /// systems ignore it.
+    pub user_timeout: Option<Duration>,
     /// The receive buffer of accepted connections in bytes (`SO_RCVBUF`); the system's, which tunes
     /// itself, by default. Linux doubles the number for its own bookkeeping and caps it at
     /// `net.core.rmem_max`.
@@ -102,9 +136,15 @@ impl ListenOptions {
             only_v6: None,
             nodelay: true,
             keepalive: None,
+            user_timeout: None,
             recv_buffer: None,
             send_buffer: None,
         }
+    }
+
+    /// The user timeout that accepted connections have in a reactor with this write timeout.
+    pub(crate) fn user_timeout(&self, write_timeout: Option<Duration>) -> Option<Duration> {
+        user_timeout(self.user_timeout, self.keepalive, write_timeout)
     }
 }
 
@@ -170,6 +210,9 @@ pub struct ConnectOptions {
     pub nodelay: bool,
     /// Probes the peer when it falls silent; off by default.
     pub keepalive: Option<Keepalive>,
+    /// How long output may stay unacknowledged, as in [`ListenOptions::user_timeout`]. It counts
+    /// once the connection is established; until then `timeout` does.
+    pub user_timeout: Option<Duration>,
     /// The receive buffer in bytes (`SO_RCVBUF`), as in [`ListenOptions::recv_buffer`].
     pub recv_buffer: Option<usize>,
     /// The send buffer in bytes (`SO_SNDBUF`), as in [`ListenOptions::send_buffer`].
@@ -186,8 +229,34 @@ impl ConnectOptions {
             timeout: Some(DEFAULT_CONNECT_TIMEOUT),
             nodelay: true,
             keepalive: None,
+            user_timeout: None,
             recv_buffer: None,
             send_buffer: None,
         }
+    }
+
+    /// The user timeout that the connection has in a reactor with this write timeout.
+    pub(crate) fn user_timeout(&self, write_timeout: Option<Duration>) -> Option<Duration> {
+        user_timeout(self.user_timeout, self.keepalive, write_timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_user_timeout_keepalive_says_how_long_a_peer_may_be_silent_and_else_the_limits() {
+        let second = Duration::from_secs(1);
+        let keepalive = Keepalive {
+            idle: 5 * second,
+            interval: 2 * second,
+            count: 3,
+        };
+        let given = |asked, keepalive| user_timeout(asked, keepalive, Some(60 * second));
+        assert_eq!(given(Some(second), Some(keepalive)), Some(second));
+        assert_eq!(given(None, Some(keepalive)), Some(11 * second));
+        assert_eq!(given(None, None), Some(60 * second));
+        assert_eq!(user_timeout(None, None, None), None);
     }
 }

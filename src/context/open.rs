@@ -53,16 +53,22 @@ impl<S> Context<S> {
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
         self.may_begin()?;
         let listener = TcpListener::listen(options)?;
+        listener.set_user_timeout(options.user_timeout(self.shared.limits.write_timeout))?;
         self.add_listener(listener)
     }
 
-    /// Takes over a listener that is bound and listening already: from a supervisor, or from another process.
+    /// Takes over a listener that is bound and listening already: from a supervisor, or from another process. Unless it has
+    /// a user timeout or keepalive of its own, its connections have [`Limits::write_timeout`](crate::Limits::write_timeout)
+    /// for a [`ListenOptions::user_timeout`].
     ///
     /// # Errors
     /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the reactor drains.
     pub fn adopt_listener(&mut self, listener: std::net::TcpListener) -> io::Result<ListenerId> {
         self.may_begin()?;
         let listener = TcpListener::from_std(listener)?;
+        if !listener.has_user_timeout()? {
+            listener.set_user_timeout(self.shared.limits.write_timeout)?;
+        }
         self.add_listener(listener)
     }
 
@@ -179,6 +185,9 @@ impl<S> Context<S> {
         match self.may_open().and_then(|()| net::dial(options)) {
             Ok(stream) => {
                 let key = self.insert(stream, session, Phase::Connecting)?;
+                if let Some(timeout) = options.user_timeout(self.shared.limits.write_timeout) {
+                    self.user_timeouts.insert(key.index, timeout);
+                }
                 if let Some(timeout) = options.timeout {
                     self.arm_at(key.index, timeout);
                 }
@@ -269,6 +278,7 @@ impl<S> Context<S> {
     pub(crate) fn remove(&mut self, key: Key) -> Option<Gone<S>> {
         self.slot(key)?;
         self.disarm(key.index);
+        self.user_timeouts.remove(&key.index);
         let mut slot = self.slots.remove(key.index as usize);
         if let Err(error) = self.poll.deregister_stream(slot.link.stream_mut()) {
             // Closing the descriptor, which follows, takes it out of the poll as well.

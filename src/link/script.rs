@@ -72,6 +72,8 @@ pub(super) struct Script<const SHORT: bool> {
     pub(super) fin_fails: Option<Errno>,
     /// What [`Stream::take_error`] has to tell, once.
     pub(super) error: Option<Errno>,
+    /// What [`Stream::in_flight`] tells.
+    pub(super) in_flight: Option<u32>,
     /// Interruptions that later calls will see, because this one had bytes to give.
     owed_interruptions: usize,
     /// The end or an error was read: whoever reads again is lost.
@@ -98,6 +100,7 @@ impl<const SHORT: bool> Script<SHORT> {
             calls: Calls::default(),
             fin_fails: None,
             error: None,
+            in_flight: None,
             owed_interruptions: 0,
             read_over: false,
             write_broken: false,
@@ -297,5 +300,9 @@ impl<const SHORT: bool> Stream for Script<SHORT> {
     fn reset_on_close(&mut self) -> io::Result<()> {
         self.calls.resets += 1;
         Ok(())
+    }
+
+    fn in_flight(&mut self) -> Option<u32> {
+        self.in_flight
     }
 }

@@ -230,6 +230,40 @@ pub(super) fn set_keepalive(fd: &impl AsFd, keepalive: Option<Keepalive>) -> io:
     Ok(())
 }
 
+/// Bounds how long output may stay unacknowledged; `None` leaves that to the system.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn set_user_timeout(fd: &impl AsFd, timeout: Option<Duration>) -> io::Result<()> {
+    // To the system 0 is its own default. It takes a C int, and refuses a negative one.
+    let millis = timeout.map_or(0, |timeout| {
+        let millis = timeout.as_nanos().div_ceil(1_000_000);
+        u32::try_from(millis).map_or(MOST_MILLIS, |millis| millis.clamp(1, MOST_MILLIS))
+    });
+    Ok(socket::setsockopt(fd, sockopt::TcpUserTimeout, &millis)?)
+}
+
+/// The longest user timeout that the system takes, in milliseconds: 24 days.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MOST_MILLIS: u32 = i32::MAX.unsigned_abs();
+
+/// Other systems have no such option, or none that nix knows.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn set_user_timeout(_: &impl AsFd, _: Option<Duration>) -> io::Result<()> {
+    Ok(())
+}
+
+/// Whether the socket has a user timeout or keepalive already.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn has_user_timeout(fd: &impl AsFd) -> io::Result<bool> {
+    let timeout = socket::getsockopt(fd, sockopt::TcpUserTimeout)?;
+    Ok(timeout > 0 || socket::getsockopt(fd, sockopt::KeepAlive)?)
+}
+
+/// Elsewhere there is none to keep.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn has_user_timeout(_: &impl AsFd) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// `duration` in seconds, rounded up, at least one: the system counts in whole ones and refuses
 /// zero.
 #[cfg_attr(target_os = "openbsd", allow(dead_code))]

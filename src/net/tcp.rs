@@ -6,10 +6,13 @@ mod tests;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{self, MsgFlags, sockopt};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use nix::{getsockopt_impl, sockopt_impl};
 
 use super::open;
 use crate::nonblocking::{Stream, is_blocked, not_now};
@@ -24,6 +27,22 @@ use crate::options::{ConnectOptions, Keepalive, ListenOptions};
 const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const NO_SIGNAL: MsgFlags = MsgFlags::empty();
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+sockopt_impl!(
+    /// The socket's memory (`SO_MEMINFO`, since Linux 4.12): the first six of the nine numbers that
+    /// linux/sock_diag.h lists (`SK_MEMINFO_VARS`). The system fills what room it is given, and
+    /// nix panics where it fills less: so no more is asked for than is needed.
+    MemInfo,
+    GetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_MEMINFO,
+    [u32; WMEM_QUEUED + 1]
+);
+
+/// `SK_MEMINFO_WMEM_QUEUED`: where in [`MemInfo`] stands what [`TcpStream::in_flight`] tells.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const WMEM_QUEUED: usize = 5;
 
 /// A TCP connection, established or not yet. In a release build it is as large as its descriptor.
 #[derive(Debug)]
@@ -114,6 +133,16 @@ impl TcpStream {
     pub(crate) fn set_keepalive(&self, keepalive: Keepalive) -> io::Result<()> {
         open::set_keepalive(self, Some(keepalive))
     }
+
+    /// Bounds how long output may stay unacknowledged (`TCP_USER_TIMEOUT`); `None`: as long as the
+    /// system has it. To be set when the connection is established: before, it would bound the
+    /// handshake too. Other systems than Linux and Android ignore it.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        open::set_user_timeout(self, timeout)
+    }
 }
 
 /// The two ways in which a connection says that it is still being made, as `WouldBlock`.
@@ -163,6 +192,17 @@ impl Stream for TcpStream {
         };
         Ok(socket::setsockopt(self, sockopt::Linger, &linger)?)
     }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn in_flight(&mut self) -> Option<u32> {
+        let memory = socket::getsockopt(self, MemInfo).ok()?;
+        Some(memory[WMEM_QUEUED])
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn in_flight(&mut self) -> Option<u32> {
+        None
+    }
 }
 
 impl AsFd for TcpStream {
@@ -196,6 +236,23 @@ impl TcpListener {
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
             accepted: Some(options.clone()),
         })
+    }
+
+    /// Bounds how long the output of accepted streams may stay unacknowledged
+    /// (`TCP_USER_TIMEOUT`), which Linux has them inherit; `None`: as long as the system has it.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        open::set_user_timeout(self, timeout)
+    }
+
+    /// Whether the listener has a user timeout, or keepalive, from which one follows.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub(crate) fn has_user_timeout(&self) -> io::Result<bool> {
+        open::has_user_timeout(self)
     }
 
     /// Takes over a listener of `std`, with the options that it has, and makes it non-blocking.

@@ -225,6 +225,12 @@ impl<H: Handler> Reactor<H> {
             Ok(false) => false,
             Ok(true) => {
                 slot.link.connected();
+                let timeout = self.context.user_timeouts.remove(&index);
+                if let Some(timeout) = timeout
+                    && let Err(error) = slot.link.stream().set_user_timeout(Some(timeout))
+                {
+                    log::debug!("could not set a connection's user timeout: {error}");
+                }
                 self.context.shared.stats.connected += 1;
                 self.open(handler, index);
                 true

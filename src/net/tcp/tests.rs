@@ -78,6 +78,92 @@ fn accepted_streams_have_the_options_that_the_listener_was_given() {
 
 #[test]
 #[cfg(any(target_os = "linux", target_os = "android"))]
+fn accepted_streams_have_the_user_timeout_of_the_listener_and_one_can_be_set_later() {
+    let millis = |stream: &TcpStream| socket::getsockopt(stream, sockopt::TcpUserTimeout).unwrap();
+    let mut listener = TcpListener::listen(&loopback()).unwrap();
+    assert!(!listener.has_user_timeout().unwrap());
+    let timeout = Duration::from_micros(41_000_001);
+    listener.set_user_timeout(Some(timeout)).unwrap();
+    assert!(listener.has_user_timeout().unwrap());
+    let mut turns = Loop::new();
+    turns.poll.register_listener(&mut listener, 0).unwrap();
+    let dialled = dial(&ConnectOptions::new(listener.local_addr().unwrap())).unwrap();
+    let (accepted, _) = turns.until(|| some(listener.accept()));
+    assert_eq!((millis(&dialled), millis(&accepted)), (0, 41_001));
+    for (timeout, expected) in [
+        (Some(Duration::MAX), i32::MAX as u32),
+        (Some(Duration::ZERO), 1),
+        (None, 0),
+    ] {
+        dialled.set_user_timeout(timeout).unwrap();
+        assert_eq!(millis(&dialled), expected);
+    }
+    let keepalive = TcpListener::listen(&ListenOptions {
+        keepalive: Some(Keepalive::default()),
+        ..loopback()
+    });
+    assert!(keepalive.unwrap().has_user_timeout().unwrap());
+}
+
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn what_is_in_flight_grows_while_the_peer_does_not_read_and_is_nothing_when_all_is_acknowledged() {
+    let mut turns = Loop::new();
+    let (mut dialled, mut accepted) = turns.pair(
+        &ListenOptions {
+            recv_buffer: Some(8_192),
+            ..loopback()
+        },
+        0,
+    );
+    assert_eq!(dialled.in_flight(), Some(0));
+    let (mut sent, mut seen) = (0, 0);
+    while let Ok(count) = dialled.write(&[7; 100_000]) {
+        sent += count;
+        let now = dialled.in_flight().unwrap();
+        assert!(now >= seen, "{now} bytes after {seen}");
+        seen = now;
+    }
+    assert!(seen as usize > sent / 2, "{seen} bytes for {sent}");
+    // Each pass through the whole range of numbers is downwards: what the peer reads is acknowledged, by and by.
+    let (mut got, mut falls) = (0, 0);
+    turns.until(|| {
+        while let Ok(count) = accepted.read(&mut [0; 10_000]) {
+            got += count;
+        }
+        let now = dialled.in_flight().unwrap();
+        assert!(now <= seen, "{now} bytes after {seen}");
+        falls += u32::from(now < seen);
+        seen = now;
+        (got == sent && now == 0).then_some(())
+    });
+    assert!(falls > 1, "it fell {falls} times");
+}
+
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn an_end_is_in_flight_until_it_is_acknowledged_behind_all_that_was_sent() {
+    let mut turns = Loop::new();
+    let narrow = ListenOptions {
+        recv_buffer: Some(8_192),
+        ..loopback()
+    };
+    let (mut dialled, mut accepted) = turns.pair(&narrow, 0);
+    while dialled.write(&[7; 100_000]).is_ok() {}
+    dialled.shutdown_write().unwrap();
+    assert!(dialled.in_flight().unwrap() > 0);
+    turns.until(|| {
+        let mut read = accepted.read(&mut [0; 10_000]);
+        while read.as_ref().is_ok_and(|&count| count > 0) {
+            read = accepted.read(&mut [0; 10_000]);
+        }
+        read.is_ok().then_some(())
+    });
+    turns.until(|| (dialled.in_flight() == Some(0)).then_some(()));
+}
+
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
 fn every_descriptor_is_non_blocking_and_closed_in_the_programs_that_we_start() {
     let mut turns = Loop::new();
     let listener = TcpListener::listen(&loopback()).unwrap();
