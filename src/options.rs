@@ -111,7 +111,10 @@ pub struct ListenOptions {
     ///
     /// By default it is as long as `keepalive` takes to give up, and without keepalive
     /// [`Limits::write_timeout`](crate::Limits::write_timeout). The system's own limit is 15 minutes
-    /// and more on Linux (`net.ipv4.tcp_retries2`), and none for a window that stays closed.
+    /// and more on Linux (`net.ipv4.tcp_retries2`), and none for a window that stays closed. A few
+    /// seconds are too short for slow readers: Linux opens a closed window when a sixteenth of the
+    /// receive buffer is free, and at least one segment (64 KiB on loopback).
+    ///
     /// Rounded up to whole milliseconds, between 1 ms and 24 days. Linux and Android have it; other
     /// systems ignore it.
     pub user_timeout: Option<Duration>,
