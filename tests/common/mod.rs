@@ -438,6 +438,21 @@ pub fn read_in_thread(mut client: TcpStream, count: usize) -> JoinHandle<Vec<u8>
     })
 }
 
+/// Reads and forgets `count` bytes as fast as they come, in a thread of its own; how many there were.
+pub fn count_in_thread(mut client: TcpStream, count: usize) -> JoinHandle<usize> {
+    std::thread::spawn(move || {
+        let mut got = 0;
+        let mut buffer = vec![0; 1 << 20];
+        while got < count {
+            match client.read(&mut buffer) {
+                Ok(n) if n > 0 => got += n,
+                _ => break,
+            }
+        }
+        got
+    })
+}
+
 /// Keeps the send buffer of `stream` small, so that what a test's many clients send stays in their own hands, and not in
 /// the system's memory.
 pub fn narrow_sender(stream: &TcpStream) {
