@@ -27,7 +27,7 @@ struct Hog {
 
 impl Hog {
     fn new(stream: TcpStream, line: usize) -> Hog {
-        narrow_sender(&stream);
+        narrow_sender(&stream, 16 << 10);
         stream.set_nonblocking(true).unwrap();
         Hog { stream, left: line }
     }

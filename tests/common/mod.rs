@@ -453,10 +453,10 @@ pub fn count_in_thread(mut client: TcpStream, count: usize) -> JoinHandle<usize>
     })
 }
 
-/// Keeps the send buffer of `stream` small, so that what a test's many clients send stays in their own hands, and not in
+/// Has the send buffer of `stream` hold some `bytes` and no more, so that what a test's many clients send stays in their own hands, and not in
 /// the system's memory.
-pub fn narrow_sender(stream: &TcpStream) {
-    nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::SndBuf, &(16 << 10)).unwrap();
+pub fn narrow_sender(stream: &TcpStream, bytes: usize) {
+    nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::SndBuf, &bytes).unwrap();
 }
 
 /// Makes the close of `stream` a reset.
