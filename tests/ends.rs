@@ -50,6 +50,7 @@ fn a_reset_while_output_is_pending_is_a_reset_and_no_end() {
         reset(client);
         assert_eq!(world.until_closed(1), CloseReason::Reset);
         assert_eq!(world.seen().rests.len(), 0, "an end was told");
+        assert_eq!(world.seen().drained, 0, "what is lost was told as sent");
     }
 }
 
