@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{World, connect};
+use common::World;
 use nix::libc;
 use oread::{CloseReason, Limits};
 
