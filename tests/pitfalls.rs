@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-/// How many pitfalls there are, and the one that no code here can fall into yet.
-const PITFALLS: usize = 26;
+/// How many pitfalls have a row, and the one that no code here can fall into yet. Numbers are left out for those
+/// whose tests are still to be written.
+const PITFALLS: usize = 36;
 const NOT_YET: usize = 26;
 
 fn read(path: &str) -> String {
@@ -38,8 +39,11 @@ fn every_pitfall_names_tests_that_are_there() {
         .map(|line| line.trim_matches('|').split(" | ").collect())
         .collect();
     assert_eq!(rows.len(), PITFALLS);
-    for (row, number) in rows.iter().zip(1..) {
-        assert_eq!(row[0].trim(), number.to_string(), "the order of the table");
+    let mut last = 0;
+    for row in &rows {
+        let number: usize = row[0].trim().parse().unwrap();
+        assert!(number > last, "the order of the table: {number}");
+        last = number;
         let tests: Vec<&str> = row
             .last()
             .unwrap()

@@ -65,6 +65,31 @@ pub fn signal(pid: u32, name: &str) {
     assert!(status.success(), "kill -{name} {pid}");
 }
 
+/// Stops a process as Ctrl-Z does, and waits until it stands; [`signal`] with CONT has it go on.
+pub fn suspend(pid: u32) {
+    signal(pid, "STOP");
+    let deadline = Instant::now() + LONG;
+    // The state stands behind the name, which is in parentheses (proc_pid_stat(5)).
+    let stands = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    };
+    while !stands() {
+        assert!(Instant::now() < deadline, "{pid} does not stand still");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Memory of a process in bytes, as /proc has it: all that it has asked for, and what of it is in use.
+pub fn memory(pid: u32) -> (u64, u64) {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    let page = page.unwrap().unwrap().unsigned_abs();
+    let mut pages = statm.split(' ').map(|pages| pages.parse::<u64>().unwrap());
+    let mut next = || pages.next().unwrap() * page;
+    (next(), next())
+}
+
 /// Waits for a child, but not for ever.
 pub fn wait(child: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + LONG;

@@ -9,6 +9,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use oread::{
@@ -409,6 +410,53 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     client.set_write_timeout(Some(PATIENCE)).unwrap();
     client.set_nodelay(true).unwrap();
     client
+}
+
+/// Stands still, as a process does that is stopped or whose machine is: for all this time the reactor takes no turn.
+pub fn stand_still(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::thread::sleep(time - start.elapsed().min(time));
+    }
+}
+
+/// Reads `count` bytes as fast as they come, in a thread of its own; what they were, or how far it got when the
+/// connection ended before.
+pub fn read_in_thread(mut client: TcpStream, count: usize) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::with_capacity(count);
+        let mut buffer = vec![0; 256 << 10];
+        while bytes.len() < count {
+            let room = buffer.len().min(count - bytes.len());
+            match client.read(&mut buffer[..room]) {
+                Ok(n) if n > 0 => bytes.extend_from_slice(&buffer[..n]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => break,
+            }
+        }
+        bytes
+    })
+}
+
+/// Reads and forgets `count` bytes as fast as they come, in a thread of its own; how many there were.
+pub fn count_in_thread(mut client: TcpStream, count: usize) -> JoinHandle<usize> {
+    std::thread::spawn(move || {
+        let mut got = 0;
+        let mut buffer = vec![0; 1 << 20];
+        while got < count {
+            match client.read(&mut buffer) {
+                Ok(n) if n > 0 => got += n,
+                _ => break,
+            }
+        }
+        got
+    })
+}
+
+/// Has the send buffer of `stream` hold some `bytes` and no more, so that what a test's many clients send stays in their own hands, and not in
+/// the system's memory.
+pub fn narrow_sender(stream: &TcpStream, bytes: usize) {
+    nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::SndBuf, &bytes).unwrap();
 }
 
 /// Makes the close of `stream` a reset.
