@@ -29,12 +29,13 @@ impl Buffer {
         self.len() == 0
     }
 
-    /// Adds `bytes` at the end; false, and nothing changed, when there is no memory for them.
+    /// Adds `bytes` at the end; false, and nothing changed, when there is no memory for them. With `room` bytes of memory
+    /// left for all, it takes more than it needs, against the next time, only while that is little of it.
     ///
     /// Room that was taken from the front is used first where moving what is left costs no more than what was
     /// taken: every byte is moved at most once for each time it's passed over, so the whole stays linear.
     #[must_use]
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, bytes: &[u8], room: usize) -> bool {
         if self.head > 0
             && self.storage.len() + bytes.len() > self.storage.capacity()
             && self.head >= self.len()
@@ -42,7 +43,11 @@ impl Buffer {
             self.storage.drain(..self.head);
             self.head = 0;
         }
-        if self.storage.try_reserve(bytes.len()).is_err() {
+        let reserved = match self.capacity() > room / 4 {
+            true => self.storage.try_reserve_exact(bytes.len()),
+            false => self.storage.try_reserve(bytes.len()),
+        };
+        if reserved.is_err() {
             return false;
         }
         self.storage.extend_from_slice(bytes);
@@ -82,6 +87,11 @@ impl Buffer {
 
     pub(crate) fn capacity(&self) -> usize {
         self.storage.capacity()
+    }
+
+    /// Bytes that can be added without more memory.
+    pub(crate) fn spare(&self) -> usize {
+        self.storage.capacity() - self.storage.len()
     }
 }
 
@@ -223,9 +233,9 @@ mod tests {
     #[test]
     fn bytes_come_out_in_the_order_they_went_in() {
         let mut buffer = Buffer::default();
-        assert!(buffer.push(b"hello "));
+        assert!(buffer.push(b"hello ", usize::MAX));
         buffer.take(2);
-        assert!(buffer.push(b"world"));
+        assert!(buffer.push(b"world", usize::MAX));
         assert_eq!(buffer.bytes(), b"llo world");
         buffer.take(9);
         assert!(buffer.is_empty());
@@ -234,9 +244,9 @@ mod tests {
     #[test]
     fn a_queue_that_never_empties_does_not_grow() {
         let mut buffer = Buffer::default();
-        assert!(buffer.push(&[1; 1000]));
+        assert!(buffer.push(&[1; 1000], usize::MAX));
         for _ in 0..10_000 {
-            assert!(buffer.push(&[2; 100]));
+            assert!(buffer.push(&[2; 100], usize::MAX));
             buffer.take(100);
         }
         assert_eq!(buffer.len(), 1000);
@@ -250,7 +260,7 @@ mod tests {
     #[test]
     fn capacity_does_not_outlive_content() {
         let mut buffer = Buffer::default();
-        assert!(buffer.push(&[1; 1 << 20]));
+        assert!(buffer.push(&[1; 1 << 20], usize::MAX));
         buffer.take((1 << 20) - 1);
         assert_eq!(buffer.bytes(), [1]);
         assert!(buffer.capacity() < 100, "{} for 1", buffer.capacity());
@@ -261,7 +271,7 @@ mod tests {
     #[test]
     fn what_memory_does_not_hold_is_refused() {
         let mut buffer = Buffer::default();
-        assert!(buffer.push(b"kept"));
+        assert!(buffer.push(b"kept", usize::MAX));
         // As much as no address space has, asked for as a push would ask.
         assert!(buffer.storage.try_reserve(isize::MAX as usize).is_err());
         assert_eq!(buffer.bytes(), b"kept");
@@ -282,7 +292,7 @@ mod tests {
         let mut pool = Pool::new(1000);
         for _ in 0..100 {
             let mut buffers = Box::<Buffers>::default();
-            assert!(buffers.input.push(&[0; 400]));
+            assert!(buffers.input.push(&[0; 400], usize::MAX));
             pool.give_back(buffers);
         }
         assert!(pool.held <= 1000);
@@ -297,7 +307,7 @@ mod tests {
     fn a_large_buffer_is_not_pooled() {
         let mut pool = Pool::new(100 << 20);
         let mut buffers = Box::<Buffers>::default();
-        assert!(buffers.output.push(&vec![0; LARGEST_KEPT + 1]));
+        assert!(buffers.output.push(&vec![0; LARGEST_KEPT + 1], usize::MAX));
         pool.give_back(buffers);
         assert_eq!(pool.take().output.capacity(), 0);
     }

@@ -57,7 +57,9 @@ pub struct Context<S> {
     pub(crate) dirty: Vec<Key>,
     /// Connections that are not read because all together keep too much, longest first.
     starved: VecDeque<Key>,
-    /// How many of them are still to be looked at, since what all keep has last become less.
+    /// The one that may go on although there is no room.
+    fed: Option<Key>,
+    /// How many starved ones are still to be looked at, since what all keep has last become less.
     starved_left: usize,
     /// What all kept when it was last looked at, in bytes of memory.
     held_before: u64,
@@ -125,6 +127,7 @@ impl<S> Context<S> {
             ready: VecDeque::new(),
             dirty: Vec::new(),
             starved: VecDeque::new(),
+            fed: None,
             starved_left: 0,
             held_before: 0,
             ended: Vec::new(),
@@ -351,12 +354,17 @@ impl<S> Context<S> {
     pub(crate) fn starve(&mut self, index: u32) {
         if self.slots[index].link.tag(Flags::STARVED) {
             self.starved.push_back(self.slots.key(index));
+            self.watch_starved(index);
         }
     }
 
     /// When all connections together keep less than before: has those go on that wait for that, some in each turn. Who
     /// still finds no room waits again, behind the others.
     pub(crate) fn feed_starved(&mut self) {
+        if self.starved.is_empty() {
+            return;
+        }
+        self.feed_one();
         let held = self.shared.stats.held;
         if held < self.held_before {
             self.starved_left = self.starved.len();
@@ -375,6 +383,33 @@ impl<S> Context<S> {
             } else {
                 slot.link.untag(Flags::STARVED);
                 self.enqueue(key.index);
+            }
+        }
+    }
+
+    /// Has one starved connection at a time go on: they may hold what all of them wait for, and each needs perhaps but a
+    /// little more. So there is room for one more input ([`Limits::max_input`]) beyond what all may keep; a peer that
+    /// takes it up and stalls leaves none for the next.
+    fn feed_one(&mut self) {
+        if let Some(slot) = self.fed.and_then(|key| self.slots.get_mut(key)) {
+            if slot.link.wants_to_read() {
+                return;
+            }
+            slot.link.untag(Flags::FED);
+        }
+        self.fed = None;
+        let limits = &self.shared.limits;
+        let most = limits.max_pending.saturating_add(limits.max_input);
+        if self.shared.stats.held >= most as u64 {
+            return;
+        }
+        while let Some(key) = self.starved.pop_front() {
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.link.untag(Flags::STARVED);
+                slot.link.tag(Flags::FED);
+                self.fed = Some(key);
+                self.enqueue(key.index);
+                return;
             }
         }
     }

@@ -213,7 +213,9 @@ impl<S: Stream> Link<S> {
         {
             return Some(step);
         }
-        self.look_for_reset(shared);
+        if self.has(Flags::EOF_TOLD) {
+            self.look_for_reset(shared);
+        }
         match self.phase {
             Phase::Closed => Some(Step::Closed),
             Phase::Lingering => Some(self.discard(shared, scratch)),
@@ -273,7 +275,12 @@ impl<S: Stream> Link<S> {
             return Some(Step::Wait);
         }
         if self.is_readable() && self.is_starved(shared) {
-            return Some(Step::Starved);
+            // Nothing is read that would tell of a reset, and its memory may be what the others wait for.
+            self.look_for_reset(shared);
+            return Some(match self.phase {
+                Phase::Closed => Step::Closed,
+                _ => Step::Starved,
+            });
         }
         None
     }

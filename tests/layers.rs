@@ -13,7 +13,6 @@ const FLOORS: [(&str, u8); 26] = [
     ("handler", 22),
     ("context", 21),
     ("acceptor", 20),
-    ("connector", 20),
     ("handle", 20),
     ("timers", 20),
     ("link", 10),
@@ -29,6 +28,7 @@ const FLOORS: [(&str, u8); 26] = [
     ("rate", 0),
     ("readiness", 0),
     ("stats", 0),
+    ("table", 0),
     ("timer", 0),
     ("token", 0),
     // The program, which knows the library only as anybody else does.
@@ -40,7 +40,7 @@ const FLOORS: [(&str, u8); 26] = [
 /// Lines that a function may have, from its `fn` to its closing brace.
 const LONGEST_FUNCTION: usize = 70;
 /// Lines that a file may have before its tests.
-const LONGEST_FILE: usize = 400;
+const LONGEST_FILE: usize = 600;
 /// One file of `src`: its path below it, and its lines without tests.
 struct Source {
     path: String,

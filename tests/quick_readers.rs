@@ -65,11 +65,11 @@ fn broadcast(size: usize, piece_by_piece: bool) {
         .map(|reader| read_in_thread(reader, TOTAL))
         .collect();
     speaker.write_all(b"!").unwrap();
-    world.until("all is sent, or somebody is closed", |world| {
-        let sent = world.stats().bytes_out as usize;
-        sent == READERS * TOTAL || !world.handler.seen.closed.is_empty()
+    world.until("all is sent", |world| {
+        let stats = world.stats();
+        assert_eq!(stats.dropped, 0, "somebody was cut off: {stats:?}");
+        stats.bytes_out as usize == READERS * TOTAL
     });
-    assert_eq!(world.seen().closed, []);
     for reader in readers {
         assert!(reader.join().unwrap() == pattern(TOTAL));
     }
@@ -99,10 +99,14 @@ fn a_callback_that_writes_more_to_its_own_connection_than_it_may_send_at_once_do
         let mut client = connect(address);
         client.write_all(b"!").unwrap();
         let reader = read_in_thread(client.try_clone().unwrap(), TOTAL);
-        world.until("all is sent, or it's closed", |world| {
-            world.stats().bytes_out as usize == TOTAL || !world.handler.seen.closed.is_empty()
+        world.until("all is sent", |world| {
+            let stats = world.stats();
+            assert_eq!(
+                stats.dropped, 0,
+                "it was cut off, in pieces of {size}: {stats:?}"
+            );
+            stats.bytes_out as usize == TOTAL
         });
-        assert_eq!(world.seen().closed, [], "in pieces of {size}");
         assert!(reader.join().unwrap() == pattern(TOTAL));
     }
 }

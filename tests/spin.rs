@@ -53,8 +53,12 @@ fn a_turn_that_spins_ends_at_its_timeout_and_at_a_timer_and_not_before() {
     assert!(start.elapsed() >= wait);
     world.context().timer(wait, 7);
     let start = Instant::now();
-    world.turn_for(PATIENCE);
-    assert!((wait..PATIENCE).contains(&start.elapsed()));
+    // The wheel may wake it once before, where a timer lies behind a multiple of 64 ms.
+    while world.seen().timers.is_empty() {
+        assert!(start.elapsed() < PATIENCE, "the timer does not fire");
+        world.turn_for(PATIENCE);
+    }
+    assert!(start.elapsed() >= wait);
     assert_eq!(world.seen().timers, [7]);
 }
 

@@ -177,6 +177,13 @@ impl<S> Context<S> {
         }
     }
 
+    /// After a connection found no room for what it would read: sees to the deadline of that.
+    pub(crate) fn watch_starved(&mut self, index: u32) {
+        if let Some(timeout) = self.shared.limits.write_timeout {
+            self.arm_within(index, millis(timeout));
+        }
+    }
+
     /// The next connection whose deadline has come by `clock`, and what it ran into.
     pub(crate) fn next_overdue(&mut self, clock: &Clock) -> Option<(u32, Overdue)> {
         if self.wheel.is_empty() {
@@ -199,6 +206,9 @@ impl<S> Context<S> {
         if self.is_stuck(index, now) {
             return Overdue::Sever(CloseReason::WriteTimeout);
         }
+        if self.is_starved(index, now) {
+            return Overdue::Sever(CloseReason::OutOfMemory);
+        }
         let slot = &mut self.slots[index];
         if slot.link.phase() == Phase::Delivering {
             return Overdue::Nothing;
@@ -218,6 +228,23 @@ impl<S> Context<S> {
         let again = slot.idle_timeout;
         self.arm_within(index, again);
         Overdue::Close(CloseReason::IdleTimeout)
+    }
+
+    /// Whether the connection has waited for memory as long as output may wait for its peer. Those who wait may hold what
+    /// they all wait for, and somebody must give way. If not, it's armed for the next look.
+    fn is_starved(&mut self, index: u32, now: Tick) -> bool {
+        let Some(timeout) = self.shared.limits.write_timeout.map(millis) else {
+            return false;
+        };
+        let slot = &mut self.slots[index];
+        if !slot.link.has(Flags::STARVED) {
+            return false;
+        }
+        let left = timeout.saturating_sub(elapsed(slot.active, now));
+        // Whoever gave way just before may have made the room.
+        let is = left == 0 && slot.link.is_starved(&mut self.shared);
+        self.arm_within(index, left.max(1));
+        is
     }
 
     /// Whether the connection's output has made no progress for the write timeout: no room in the socket, and, where the

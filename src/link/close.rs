@@ -113,11 +113,10 @@ impl<S: Stream> Link<S> {
         self.flags.contains(Flags::EOF_TOLD)
     }
 
-    /// After the peer's end, when an event says that writing is over too: asks the socket whether the peer has reset the
-    /// connection. Nothing else would tell a handler that has yet to answer: no read is made any more.
+    /// On an open link that reads nothing any more, when an event says that writing is over too: asks the socket whether the
+    /// peer has reset the connection. Nothing else would tell.
     pub(super) fn look_for_reset(&mut self, shared: &mut Shared) {
-        let said = self.readiness.contains(Readiness::WRITE_CLOSED);
-        if !said || !self.is_told() || self.phase != Phase::Open {
+        if !self.readiness.contains(Readiness::WRITE_CLOSED) || self.phase != Phase::Open {
             return;
         }
         // Should the event have lied, the next one is believed anew.

@@ -52,7 +52,8 @@ impl<S: Stream> Link<S> {
             return shared.read_limit();
         }
         let left = shared.limits.max_input.saturating_sub(self.input_len());
-        let memory = shared.room().max(SMALL);
+        let spare = self.buffers.as_ref().map_or(0, |b| b.input.spare());
+        let memory = shared.room().max(SMALL).max(spare);
         shared.read_limit().min(left).min(memory).max(1)
     }
 
@@ -125,7 +126,8 @@ impl<S: Stream> Link<S> {
 
     /// Keeps `bytes` of input behind what is kept. Where there is no memory for them the link is closed, and false.
     fn keep_input(&mut self, shared: &mut Shared, bytes: &[u8]) -> bool {
-        let kept = self.keep(shared, |buffers| buffers.input.push(bytes));
+        let room = shared.room();
+        let kept = self.keep(shared, |buffers| buffers.input.push(bytes, room));
         if kept {
             shared.stats.unconsumed += bytes.len() as u64;
         } else {
@@ -154,21 +156,27 @@ impl<S: Stream> Link<S> {
     }
 
     /// Whether the memory of all links together keeps this one from reading, for it keeps as much as there is room. Who
-    /// keeps little is read on, so that peers who keep much can't shut out those who don't. Output counts
-    /// only where reading makes it.
+    /// keeps little is read on, so that peers who keep much can't shut out those who don't; and so is who has taken
+    /// memory for more than it keeps. Output counts only where reading makes it.
     pub(crate) fn is_starved(&mut self, shared: &mut Shared) -> bool {
-        let Some(buffers) = &self.buffers else {
+        let Some(buffers) = self.buffers.as_ref().filter(|_| !self.has(Flags::FED)) else {
             return false;
         };
         let mut kept = buffers.input.capacity();
         if !self.flags.contains(Flags::READ_ON) {
             kept += buffers.output.capacity();
         }
-        let is = kept >= shared.room().max(SMALL);
+        let is = kept >= shared.room().max(SMALL) && buffers.input.spare() == 0;
         if is && !self.flags.contains(Flags::STARVED) {
             shared.stats.pending_pauses += 1;
         }
         is
+    }
+
+    /// Whether the link would read, but for the memory of all.
+    pub(crate) fn wants_to_read(&self) -> bool {
+        let stops = self.flags.contains(Flags::PAUSED) || self.is_held_back();
+        self.phase == Phase::Open && self.is_readable() && !stops
     }
 
     /// Asks for the kept input to be shown again, if there is any.

@@ -263,7 +263,7 @@ impl<S: Stream> Link<S> {
             // These bytes are lost even where nothing older is pending: the peer must not take this for
             // an orderly end.
             self.abort(shared, CloseReason::OutputOverflow);
-        } else if !self.keep(shared, |buffers| buffers.output.push(bytes)) {
+        } else if !self.keep_output(shared, bytes) {
             shared.stats.dropped += bytes.len() as u64;
             self.abort(shared, CloseReason::OutOfMemory);
         } else {
@@ -273,6 +273,11 @@ impl<S: Stream> Link<S> {
             }
             shared.stats.pending += bytes.len() as u64;
         }
+    }
+
+    fn keep_output(&mut self, shared: &mut Shared, bytes: &[u8]) -> bool {
+        let room = shared.room();
+        self.keep(shared, |buffers| buffers.output.push(bytes, room))
     }
 
     /// Whether `count` bytes more must not be queued. That is judged by what is pending before: a peer that reads as fast

@@ -30,7 +30,7 @@ macro_rules! counters {
 
 counters!(Stats, add_stats, each_of_stats:
     accepted refused connected connect_failed open peak_open
-    bytes_in consumed unconsumed discarded written bytes_out pending dropped
+    bytes_in consumed unconsumed discarded written bytes_out pending dropped held
     datagrams_in datagrams_out datagram_bytes_in datagram_bytes_out
     datagrams_truncated datagrams_blocked datagrams_failed datagram_errors
     reads_paused pending_pauses budget_hits accept_pauses limit_pauses accept_aborted polls events messages);
