@@ -403,14 +403,18 @@ impl<S> Context<S> {
         if self.shared.stats.held >= most as u64 {
             return;
         }
-        while let Some(key) = self.starved.pop_front() {
-            if let Some(slot) = self.slots.get_mut(key) {
-                slot.link.untag(Flags::STARVED);
-                slot.link.tag(Flags::FED);
-                self.fed = Some(key);
-                self.enqueue(key.index);
-                return;
-            }
+        let waiting = self.starved.iter().take(STARVED_A_TURN);
+        let next = waiting.enumerate().find_map(|(place, &key)| {
+            let slot = self.slots.get(key)?;
+            slot.link.wants_to_read().then_some((place, key))
+        });
+        if let Some((place, key)) = next {
+            self.starved.remove(place);
+            let link = &mut self.slots[key.index].link;
+            link.untag(Flags::STARVED);
+            link.tag(Flags::FED);
+            self.fed = Some(key);
+            self.enqueue(key.index);
         }
     }
 

@@ -159,24 +159,26 @@ impl<S: Stream> Link<S> {
     /// keeps little is read on, so that peers who keep much can't shut out those who don't; and so is who has taken
     /// memory for more than it keeps. Output counts only where reading makes it.
     pub(crate) fn is_starved(&mut self, shared: &mut Shared) -> bool {
-        let Some(buffers) = self.buffers.as_ref().filter(|_| !self.has(Flags::FED)) else {
+        let Some(buffers) = &self.buffers else {
             return false;
         };
         let mut kept = buffers.input.capacity();
-        if !self.flags.contains(Flags::READ_ON) {
+        let mut excused = buffers.input.spare() > 0 || self.has(Flags::FED);
+        if !self.flags.contains(Flags::READ_ON) && !buffers.output.is_empty() {
             kept += buffers.output.capacity();
+            excused = false;
         }
-        let is = kept >= shared.room().max(SMALL) && buffers.input.spare() == 0;
+        let is = kept >= shared.room().max(SMALL) && !excused;
         if is && !self.flags.contains(Flags::STARVED) {
             shared.stats.pending_pauses += 1;
         }
         is
     }
 
-    /// Whether the link would read, but for the memory of all.
+    /// Whether the link would read, but for the memory of all: nothing of its own keeps it from that.
     pub(crate) fn wants_to_read(&self) -> bool {
         let stops = self.flags.contains(Flags::PAUSED) || self.is_held_back();
-        self.phase == Phase::Open && self.is_readable() && !stops
+        self.phase == Phase::Open && self.is_readable() && !stops && !self.has_output()
     }
 
     /// Asks for the kept input to be shown again, if there is any.

@@ -284,9 +284,11 @@ impl<S: Stream> Link<S> {
     /// as it can must not be cut off for the size of one write. Only when there is no room at all does the size count.
     fn is_too_much(&self, shared: &Shared, count: usize) -> bool {
         let (pending, room) = (self.pending(), shared.room());
-        pending >= shared.limits.max_output
-            || pending >= room.max(SMALL)
-            || room == 0 && count > LAST_WRITE
+        if pending >= shared.limits.max_output {
+            return true;
+        }
+        let is = pending >= room.max(SMALL) || room == 0 && count > LAST_WRITE;
+        is && !self.flags.contains(Flags::FED)
     }
 
     /// Writes pending output until it's out, the socket says "not now" or the budget is spent; false for the last.

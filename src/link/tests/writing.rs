@@ -148,7 +148,7 @@ on_both! {
                 assert!(most <= 64 << 10, "{most} bytes were queued before the socket was asked");
                 data.len()
             };
-            let mut driver = Driver::new(script, limits.clone(), answer(speak.clone()));
+            let mut driver = Driver::new(script, limits.clone(), answer(speak));
             if outside {
                 driver.outside(|link| speak(link, b""));
             } else {
