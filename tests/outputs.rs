@@ -6,9 +6,12 @@
 #[path = "common/cli.rs"]
 mod cli;
 
-use std::io::{BufRead as _, BufReader, PipeReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use cli::{LONG, oread, signal, wait};
 use serde_json::Value;
@@ -142,4 +145,86 @@ fn a_reader_who_has_left_before_the_summary_is_told_of() {
     drop(said);
     assert_eq!(server.stop(), Some(0));
     server.log_line("nothing more is written to standard output");
+}
+
+/// A server whose standard output is a socket, full from `ready` on, which the reader keeps open. Its standard error is the
+/// same one, or `errors`.
+fn serve_into_full_output(errors: Option<PipeWriter>) -> (Served, UnixStream) {
+    let (reader, mut ours) = UnixStream::pair().unwrap();
+    reader.set_read_timeout(Some(LONG)).unwrap();
+    let output = OwnedFd::from(ours.try_clone().unwrap());
+    let same = OwnedFd::from(ours.try_clone().unwrap());
+    let mut command = oread("serve");
+    command
+        .args(["127.0.0.1:0", "--tcp", "--json"])
+        .args(["--drain-timeout", "100ms"])
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors.map_or_else(|| same.into(), Stdio::from));
+    let server = Served(command.spawn().unwrap());
+    let mut said = String::new();
+    while !said.contains("ready") {
+        let mut byte_by_byte = BufReader::with_capacity(1, &reader);
+        assert_ne!(byte_by_byte.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    ours.set_nonblocking(true).unwrap();
+    while ours.write(b"\n").is_ok() {}
+    ours.set_nonblocking(false).unwrap();
+    (server, reader)
+}
+
+#[test]
+fn a_server_whose_outputs_are_one_that_is_full_ends_a_second_after_its_drain_at_the_latest() {
+    // The best of three: the machine may have other things to do.
+    let times = (0..3).map(|_| {
+        let (mut server, _reader) = serve_into_full_output(None);
+        let begun = Instant::now();
+        assert_eq!(server.stop(), Some(1));
+        begun.elapsed()
+    });
+    let best = times.min().unwrap();
+    // It is 1.1 s, and was 3 s when each of both was waited for on its own.
+    assert!(best < Duration::from_millis(2500), "{best:?}");
+}
+
+/// A pipe takes the last line of the log and not the words of the error behind it.
+#[cfg(target_os = "linux")]
+#[test]
+fn words_of_an_error_for_which_there_is_no_room_do_not_keep_the_server_alive() {
+    let (mut log, mut writer) = std::io::pipe().unwrap();
+    // As much as it holds (pipe(7)), less a line.
+    let filled = (64 << 10) - 120;
+    writer.write_all(&vec![b'\n'; filled]).unwrap();
+    let (mut server, _reader) = serve_into_full_output(Some(writer));
+    assert_eq!(server.stop(), Some(1));
+    let mut said = String::new();
+    log.read_to_string(&mut said).unwrap();
+    assert!(said[filled..].contains("draining"), "{said}");
+    assert!(!said.contains("oread: error"), "there was room: {said}");
+}
+
+/// A reader that takes a little again and again shows that the output goes on, and must not keep the server alive by it.
+#[test]
+fn a_standard_error_that_is_read_slowly_does_not_put_the_end_off() {
+    let (mut errors, writer) = std::io::pipe().unwrap();
+    let mut command = oread("serve");
+    command
+        .args(["-vv", "--drain-timeout", "100ms"])
+        .stderr(writer);
+    let (mut server, said, address) = serve(command);
+    // Several times what a pipe takes.
+    exchange(address, 2000, &[b'x'; 200]);
+    signal(server.0.id(), "TERM");
+    let mut log = Vec::new();
+    while server.0.try_wait().unwrap().is_none() {
+        let mut piece = [0; 4096];
+        let count = errors.read(&mut piece).unwrap();
+        log.extend_from_slice(&piece[..count]);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(wait(&mut server.0).code(), Some(0));
+    errors.read_to_end(&mut log).unwrap();
+    let log = String::from_utf8(log).unwrap();
+    assert!(!log.contains("draining"), "all of the log was waited for");
+    drop(said);
 }

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::events;
 
@@ -48,10 +48,14 @@ struct Queue {
     shown: Vec<u8>,
     /// It's another one than the thread has drawn.
     anew: bool,
+    /// What is to be written behind all lines, once `closed`.
+    last: Vec<u8>,
     /// The thread writes.
     writing: bool,
     /// No more lines are to be waited for.
     closed: bool,
+    /// When nobody waits for the thread any more, if there is such a time.
+    deadline: Option<Instant>,
     /// Chunks written so far.
     chunks: u64,
     /// There is a thread.
@@ -63,7 +67,7 @@ struct Queue {
 impl Queue {
     /// Whether there's nothing to write.
     fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.lost == 0 && !self.anew
+        self.lines.is_empty() && self.lost == 0 && !self.anew && self.last.is_empty()
     }
 }
 
@@ -139,7 +143,8 @@ impl Stderr {
 
     fn write_here(&self) {
         let mut queue = self.0.lock();
-        let lines = mem::take(&mut queue.lines);
+        let mut lines = mem::take(&mut queue.lines);
+        lines.append(&mut queue.last);
         // A line that stands is for whoever has time to draw it.
         queue.anew = false;
         // The next line tries again.
@@ -152,10 +157,22 @@ impl Stderr {
         }
     }
 
-    /// Waits until all lines are written, and ends; false when nothing was for as long as `patience`.
-    pub(crate) fn finish(&self, patience: Duration) -> bool {
+    /// From now on nobody waits for it longer than until `deadline`, however it goes on.
+    pub(crate) fn end_by(&self, deadline: Instant) {
+        self.0.lock().deadline = Some(deadline);
+    }
+
+    /// Has `last` written behind all lines, waits until it is, and ends. It gives up when nothing was written for as long as
+    /// `patience`, and at the deadline; false then.
+    pub(crate) fn finish(&self, last: &str, patience: Duration) -> bool {
         let mut queue = self.0.lock();
+        queue.last.extend_from_slice(last.as_bytes());
         queue.closed = true;
+        if !last.is_empty() && !queue.started {
+            drop(queue);
+            self.start_thread();
+            queue = self.0.lock();
+        }
         self.0.came.notify_all();
         self.wait(queue, patience, |queue| queue.done)
     }
@@ -178,6 +195,10 @@ impl Stderr {
         }
         while !is_over(&queue) {
             let chunks = queue.chunks;
+            let left = queue.deadline.map_or(Duration::MAX, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
+            let patience = patience.min(left);
             let stands = |queue: &mut Queue| !is_over(queue) && queue.chunks == chunks;
             let waited = self.0.went.wait_timeout_while(queue, patience, stands);
             let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -230,6 +251,7 @@ fn write_lines(shared: &Shared, mut output: impl Write) {
         batch.append(&mut queue.lines);
         let lost = mem::take(&mut queue.lost);
         let shown = queue.shown.clone();
+        let last = mem::take(&mut queue.last);
         queue.anew = false;
         queue.writing = true;
         drop(queue);
@@ -239,6 +261,7 @@ fn write_lines(shared: &Shared, mut output: impl Write) {
             // Writing to a vector does not fail.
             let _ = writeln!(batch, "{now} error {lost} {words}");
         }
+        batch.extend_from_slice(&last);
         stands = !shown.is_empty();
         batch.extend_from_slice(&shown);
         for chunk in batch.chunks(CHUNK) {
@@ -298,7 +321,7 @@ mod tests {
         for _ in 0..2 * WAITING / CHUNK + 2 {
             permit.send(()).unwrap();
         }
-        assert!(stderr.finish(LONG));
+        assert!(stderr.finish("", LONG));
         let all: Vec<u8> = told.try_iter().flatten().collect();
         let text = String::from_utf8(all).unwrap();
         let (lost, kept): (Vec<&str>, Vec<&str>) = text.lines().partition(|l| l.contains("lost"));
@@ -320,7 +343,7 @@ mod tests {
         stderr.write_all(b"first\n").unwrap();
         let writer = thread::spawn({
             let stderr = stderr.clone();
-            move || stderr.finish(LONG)
+            move || stderr.finish("", LONG)
         });
         permit.send(()).unwrap();
         assert!(writer.join().unwrap());
@@ -329,7 +352,7 @@ mod tests {
         let (output, _permit, _told) = gate();
         let mut stderr = Stderr::start(output);
         stderr.write_all(b"never\n").unwrap();
-        assert!(!stderr.finish(Duration::from_millis(1)));
+        assert!(!stderr.finish("", Duration::from_millis(1)));
     }
 
     #[test]
@@ -352,7 +375,7 @@ mod tests {
         assert!(stderr.settle(LONG));
         stderr.show("");
         drop(permit);
-        assert!(stderr.finish(LONG));
+        assert!(stderr.finish("", LONG));
         let all: Vec<u8> = told.try_iter().flatten().collect();
         let text = String::from_utf8(all).unwrap();
         let drawn: Vec<&str> = text.split("\r\u{1b}[K").collect();
@@ -367,6 +390,6 @@ mod tests {
         drop(permit);
         let mut stderr = Stderr::start(output);
         stderr.write_all(b"nobody reads this\n").unwrap();
-        assert!(stderr.finish(LONG));
+        assert!(stderr.finish("", LONG));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::time::Duration;
+use std::time::Instant;
 
 use super::spawn;
 use crate::cli::events;
@@ -41,15 +41,16 @@ impl Printer {
         self.sender.clone()
     }
 
-    /// Prints the last line behind all others, and waits for it no longer than `patience`. All other senders must be gone.
+    /// Prints the last line behind all others, and waits for it until `deadline`. All other senders must be gone.
     ///
     /// # Errors
-    /// As [`Failure::output`]; or standard output took nothing for so long.
-    pub(super) fn finish(self, last: String, patience: Duration) -> Result<(), Failure> {
+    /// As [`Failure::output`]; or standard output did not take it in time.
+    pub(super) fn finish(self, last: String, deadline: Instant) -> Result<(), Failure> {
         let sender = self.sender;
         // The queue may be full, so somebody else waits for room in it.
         spawn("last line", move || sender.send(last))?;
-        match self.ended.recv_timeout(patience) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.ended.recv_timeout(left) {
             Ok(result) => result.map_err(|error| Failure::output(&error)),
             Err(RecvTimeoutError::Timeout) => Err(Failure::runtime(
                 "standard output takes nothing, so the summary is lost",
