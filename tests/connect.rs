@@ -141,7 +141,8 @@ fn a_server_that_finished_is_sent_what_the_input_brings_later() {
     });
     let mut client = Client::start(address, &[]);
     client.say(b"one");
-    // The server says nothing: this waits for what the client does of itself after the server's end, which is nothing.
+    // The server says nothing: this waits for what the client does of itself after the server's
+    // end, which is nothing.
     assert!(told.recv_timeout(Duration::from_secs(3)).is_err());
     client.say(b", two");
     let (code, _, said) = client.finish();
@@ -167,7 +168,8 @@ fn a_server_that_has_left_is_told_of_when_the_input_brings_more() {
     assert!(said.contains(&words), "{said}");
 }
 
-/// The system has taken all of it, and the server's end is there: only the peer's system can tell that nothing was read.
+/// The system has taken all of it, and the server's end is there: only the peer's system can tell
+/// that nothing was read.
 #[test]
 #[ignore = "needs the library's part"]
 fn input_that_a_server_which_finished_first_never_read_is_told_and_the_exit_code_is_1() {

@@ -51,7 +51,8 @@ fn answers_wait_for_a_standard_output_that_is_not_read() {
     const COUNT: usize = 400;
     let mut server = Server::start(&["--stats", "20ms"]);
     let mut client = Client::start(server.udp(), &["--udp", "--wait", "3s"]);
-    // To a server that has answered it sends more slowly, and the system loses none on a busy machine.
+    // To a server that has answered it sends more slowly, and the system loses none on a busy
+    // machine.
     client.say(b"first\n");
     assert_eq!(client.hear_line(), "first\n");
     let all = format!("{}\n", "x".repeat(999)).repeat(COUNT);
@@ -84,7 +85,8 @@ fn after_the_end_of_the_input_datagrams_are_waited_for() {
     assert!(begun.elapsed() >= Duration::from_millis(1500));
 }
 
-/// A server over UDP that answers the first `answers` datagrams, and lives until the sender is dropped.
+/// A server over UDP that answers the first `answers` datagrams, and lives until the sender is
+/// dropped.
 fn answer(answers: usize) -> (SocketAddr, mpsc::Sender<()>) {
     let socket = UdpSocket::bind(LOOPBACK).unwrap();
     let address = socket.local_addr().unwrap();

@@ -122,7 +122,8 @@ fn on_a_terminal_a_line_that_is_no_message_is_told_and_it_goes_on() {
     assert_eq!(server.stop().count("frames_in"), 1);
 }
 
-/// The second byte of the character comes only after the first one was received, and a third one never.
+/// The second byte of the character comes only after the first one was received, and a third one
+/// never.
 #[test]
 fn on_a_terminal_a_character_is_whole_however_it_arrives() {
     let (address, server) = serve_one(|mut stream| {

@@ -154,7 +154,8 @@ fn a_reader_who_has_left_before_the_summary_is_told_of() {
     server.log_line("nothing more is written to standard output");
 }
 
-/// A file for an output, which may have only so many bytes: past them it fails as a full disk does. Emptied, it has room again.
+/// A file for an output, which may have only so many bytes: past them it fails as a full disk does.
+/// Emptied, it has room again.
 struct Disk {
     path: PathBuf,
     file: File,
@@ -265,8 +266,8 @@ fn counters_on_a_full_disk_go_on_when_there_is_room_and_the_log_says_what_was_lo
     assert_eq!(wait(&mut server.0).code(), Some(0));
 }
 
-/// A server whose standard output is a socket, full from `ready` on, which the reader keeps open. Its standard error is the
-/// same one, or `errors`.
+/// A server whose standard output is a socket, full from `ready` on, which the reader keeps open.
+/// Its standard error is the same one, or `errors`.
 fn serve_into_full_output(errors: Option<PipeWriter>) -> (Served, UnixStream) {
     let (reader, mut ours) = UnixStream::pair().unwrap();
     reader.set_read_timeout(Some(LONG)).unwrap();
@@ -321,7 +322,8 @@ fn words_of_an_error_for_which_there_is_no_room_do_not_keep_the_server_alive() {
     assert!(!said.contains("oread: error"), "there was room: {said}");
 }
 
-/// A reader that takes a little again and again shows that the output goes on, and must not keep the server alive by it.
+/// A reader that takes a little again and again shows that the output goes on, and must not keep
+/// the server alive by it.
 #[test]
 fn a_standard_error_that_is_read_slowly_does_not_put_the_end_off() {
     let (mut errors, writer) = std::io::pipe().unwrap();

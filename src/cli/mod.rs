@@ -83,8 +83,8 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
     }
 }
 
-/// Runs a command with the logger on, and has its failure told behind the log's last lines. A standard error that takes
-/// nothing is not waited for: the exit code is left.
+/// Runs a command with the logger on, and has its failure told behind the log's last lines. A
+/// standard error that takes nothing is not waited for: the exit code is left.
 fn logged(
     verbosity: check::Verbosity,
     audience: Audience,

@@ -8,8 +8,9 @@ use super::events;
 /// Bytes that are written at a time: after each write the output is known to go on.
 pub(crate) const CHUNK: usize = 4 << 10;
 
-/// An output that counts the lines that it did not take, and is tried again with the next ones. Only a reader that
-/// has left (`BrokenPipe`) is gone for good: nothing is tried or counted any more then.
+/// An output that counts the lines that it did not take, and is tried again with the next ones.
+/// Only a reader that has left (`BrokenPipe`) is gone for good: nothing is tried or counted any
+/// more then.
 #[derive(Debug)]
 pub(crate) struct Outlet<W> {
     output: W,
@@ -34,7 +35,8 @@ impl<W: Write> Outlet<W> {
         }
     }
 
-    /// Writes `lines` and calls `progress` after each part that was taken. Lines that are not taken whole are lost.
+    /// Writes `lines` and calls `progress` after each part that was taken. Lines that are not taken
+    /// whole are lost.
     ///
     /// # Errors
     /// As the system gives them; a full pipe that is non-blocking is waited for.
@@ -79,8 +81,8 @@ impl<W: Write> Outlet<W> {
         Some(mem::take(&mut self.lost)).filter(|&lost| lost > 0)
     }
 
-    /// Writes the line that `words` makes of the number of lost lines, if any were lost. They stay counted until that
-    /// line is written.
+    /// Writes the line that `words` makes of the number of lost lines, if any were lost. They stay
+    /// counted until that line is written.
     pub(crate) fn tell_lost(&mut self, words: impl FnOnce(u64) -> String) {
         if let Some(lost) = self.take_lost()
             && self.write(words(lost).as_bytes(), || ()).is_err()

@@ -38,7 +38,8 @@ use super::failure::Failure;
 use super::signals::Signals;
 use super::stderr::Stderr;
 
-/// How long after the drain's deadline standard output and standard error may take what is said at the end, both together.
+/// How long after the drain's deadline standard output and standard error may take what is said at
+/// the end, both together.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Of that, what the summary may take: that it was not taken is to be told as well.
 const SUMMARY: Duration = Duration::from_millis(500);
@@ -46,7 +47,8 @@ const SUMMARY: Duration = Duration::from_millis(500);
 /// How old the other reactors' counters may be when the first one tells the sum.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// Serves until a signal ends it. At the end it sets how long `stderr` may take what is left of the log.
+/// Serves until a signal ends it. At the end it sets how long `stderr` may take what is left of the
+/// log.
 ///
 /// # Errors
 /// What kept it from starting, or ended it.

@@ -1,6 +1,6 @@
-//! Standard error, written by a thread of its own: one that is blocked (a full pipe, a stopped terminal) must not
-//! stall the loop, which logs from its callbacks. One that fails, as on a full disk, is tried again with the next lines,
-//! and told how many it missed; see [`Outlet`].
+//! Standard error, written by a thread of its own: one that is blocked (a full pipe, a stopped
+//! terminal) must not stall the loop, which logs from its callbacks. One that fails, as on a full
+//! disk, is tried again with the next lines, and told how many it missed; see [`Outlet`].
 //!
 //! On a terminal a line may stand below all others, drawn anew again and again: see [`Stderr::show`].
 //!
@@ -163,8 +163,8 @@ impl Stderr {
         self.0.lock().deadline = Some(deadline);
     }
 
-    /// Has `last` written behind all lines, waits until it is, and ends. It gives up when nothing was written for as long as
-    /// `patience`, and at the deadline; false then.
+    /// Has `last` written behind all lines, waits until it is, and ends. It gives up when nothing
+    /// was written for as long as `patience`, and at the deadline; false then.
     pub(crate) fn finish(&self, last: &str, patience: Duration) -> bool {
         let mut queue = self.0.lock();
         queue.last.extend_from_slice(last.as_bytes());

@@ -258,8 +258,9 @@ impl Talker {
         }
     }
 
-    /// Whether as many datagrams came as were sent, if they were waited for. Which of them answers which UDP does not tell,
-    /// so a server that answers one datagram with several may hide that it did not answer another.
+    /// Whether as many datagrams came as were sent, if they were waited for. Which of them answers
+    /// which UDP does not tell, so a server that answers one datagram with several may hide that it
+    /// did not answer another.
     fn all_answered(&self) -> Result<(), Failure> {
         let Some((_, peer)) = self.socket else {
             return Ok(());

@@ -29,8 +29,8 @@ const GOODBYE: u64 = 0;
 /// The timer after which it is told that the server has finished and the input has not.
 const INPUT_OPEN: u64 = 1;
 
-/// How long a conversation waits for its end once one side has said goodbye: for the last answers after a `q`, and after the
-/// server's end until it has taken what was typed. Somebody sits there.
+/// How long a conversation waits for its end once one side has said goodbye: for the last answers
+/// after a `q`, and after the server's end until it has taken what was typed. Somebody sits there.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The client.
@@ -292,8 +292,8 @@ impl Handler for Client {
             connection.finish();
             connection.context().timer(GRACE, GOODBYE);
         } else {
-            // It may read on, and nothing but a write tells: so the input goes on to its end. Should the server be gone
-            // altogether, a probe finds out where no input comes.
+            // It may read on, and nothing but a write tells: so the input goes on to its end.
+            // Should the server be gone altogether, a probe finds out where no input comes.
             if let Err(error) = connection.set_keepalive(Keepalive::default()) {
                 log::debug!("the server will not be probed: {}", Reason(&error));
             }

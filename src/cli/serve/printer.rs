@@ -41,7 +41,8 @@ impl Printer {
         self.sender.clone()
     }
 
-    /// Prints the last line behind all others, and waits for it until `deadline`. All other senders must be gone.
+    /// Prints the last line behind all others, and waits for it until `deadline`. All other senders
+    /// must be gone.
     ///
     /// # Errors
     /// As [`Failure::output`]; or standard output did not take it in time.
@@ -63,8 +64,9 @@ impl Printer {
     }
 }
 
-/// Prints until nobody sends any more, or its reader has left. What goes wrong is told at once, because the server goes on
-/// and its end may be far; what has gone wrong with the last line is given.
+/// Prints until nobody sends any more, or its reader has left. What goes wrong is told at once,
+/// because the server goes on and its end may be far; what has gone wrong with the last line is
+/// given.
 fn print_all(lines: &Receiver<String>, mut output: Outlet<impl Write>) -> io::Result<()> {
     let mut last = Ok(());
     for line in lines {
@@ -90,7 +92,8 @@ fn print_all(lines: &Receiver<String>, mut output: Outlet<impl Write>) -> io::Re
     last
 }
 
-/// Standard output without std's buffer, which would keep what could not be written, and write it later.
+/// Standard output without std's buffer, which would keep what could not be written, and write it
+/// later.
 struct Unbuffered;
 
 impl Write for Unbuffered {
