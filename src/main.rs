@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             if !failure.is_silent() {
                 // With stderr gone too there is nobody left to tell; the exit code still says it.
-                let _ = writeln!(std::io::stderr(), "oread: error: {failure}");
+                let _ = std::io::stderr().write_all(failure.report().as_bytes());
             }
             ExitCode::from(failure.code())
         }

@@ -190,9 +190,15 @@ pub(crate) struct Serve {
     pub(crate) verbosity: Verbosity,
 }
 
+const CONNECT_NOTES: &str = "\
+When the server has finished, input from a file or a pipe is still sent, until it ends or the server
+is gone; at a terminal it is the end of the conversation.
+The exit code is 1 when the connection broke, when input was not sent, and with --udp when there
+were fewer answers than datagrams.";
+
 /// Send standard input, print what comes back
 #[derive(Debug, clap::Args)]
-#[command(after_help = UNITS)]
+#[command(after_help = format!("{CONNECT_NOTES}\n\n{UNITS}"))]
 pub(crate) struct Connect {
     /// Where to connect to
     #[arg(value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = HostPort::remote)]
@@ -226,7 +232,8 @@ pub(crate) struct Connect {
     )]
     pub(crate) timeout: Duration,
 
-    /// UDP: at the end of the input, wait so long for what is still to come
+    /// UDP: at the end of the input, wait so long for what is still to come; with 0s no answer is
+    /// missed
     #[arg(
         long,
         value_name = "DURATION",

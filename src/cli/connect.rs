@@ -138,7 +138,7 @@ fn talk(
         turn(&mut reactor, &mut talker)?;
         talker.look_for_errors(reactor.context());
     };
-    result.and(talker.finish())
+    talker.finish(result)
 }
 
 /// Logs a message, or in raw framing a piece of the stream, if anybody asked for that.

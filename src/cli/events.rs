@@ -38,12 +38,21 @@ pub(crate) fn write(text: &str) -> io::Result<()> {
 /// Any other.
 pub(crate) fn write_all(output: &mut impl io::Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        match until_taken(|| output.write(bytes))? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            count => bytes = &bytes[count..],
-        }
+        let count = write_some(output, bytes)?;
+        bytes = &bytes[count..];
     }
     Ok(())
+}
+
+/// Writes some of `bytes`, of which there must be one, to such an output; how many it was.
+///
+/// # Errors
+/// As [`write_all`].
+pub(crate) fn write_some(output: &mut impl io::Write, bytes: &[u8]) -> io::Result<usize> {
+    match until_taken(|| output.write(bytes))? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        count => Ok(count),
+    }
 }
 
 fn until_taken<T>(mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {

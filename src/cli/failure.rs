@@ -92,7 +92,7 @@ impl Failure {
         Failure { code, ..self }
     }
 
-    /// The same, with nothing to tell: its words would reach nobody.
+    /// The same, with nothing to tell, because it is told already.
     pub(crate) fn without_words(self) -> Failure {
         Failure {
             message: String::new(),
@@ -112,6 +112,11 @@ impl Failure {
     /// What failed and why, on one line, without what to try: for a log line, where the program goes on.
     pub(crate) fn message(&self) -> &str {
         &self.message
+    }
+
+    /// What is written to standard error, with its last newline.
+    pub(crate) fn report(&self) -> String {
+        format!("oread: error: {self}\n")
     }
 
     /// The exit code.

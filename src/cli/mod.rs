@@ -11,7 +11,7 @@
 //! | `units`, `address`, `framing` | values: sizes, counts, durations, `host:port`, framings |
 //! | `endpoints` | what a server binds: which transports on which addresses |
 //! | `failure` | the one error, with its words and exit code |
-//! | `logging`, `stderr`, `signals`, `descriptors` | what a program owns, and a library must leave alone |
+//! | `logging`, `stderr`, `outlet`, `signals`, `descriptors` | what a program owns, and a library must leave alone |
 //! | `events` | what a serving program says on standard output |
 //! | `serve`, `connect` | the commands |
 
@@ -26,6 +26,7 @@ mod failure;
 mod framing;
 mod load;
 mod logging;
+mod outlet;
 mod serve;
 mod signals;
 mod stderr;
@@ -59,8 +60,8 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
     match typed.command {
         args::Command::Serve(typed) => {
             let serve = check::Serve::try_from(*typed)?;
-            logged(serve.verbosity, Audience::Later, |_| {
-                serve::run(&serve).map(|()| 0)
+            logged(serve.verbosity, Audience::Later, |stderr| {
+                serve::run(&serve, stderr).map(|()| 0)
             })
         }
         args::Command::Connect(typed) => {
@@ -82,9 +83,8 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
     }
 }
 
-/// Runs a command with the logger on, and waits for its last lines: what failed is told behind them. A standard
-/// error that takes nothing is not waited for, and not asked to take the failure's words either: the exit code
-/// is left.
+/// Runs a command with the logger on, and has its failure told behind the log's last lines. A
+/// standard error that takes nothing is not waited for: the exit code is left.
 fn logged(
     verbosity: check::Verbosity,
     audience: Audience,
@@ -92,9 +92,11 @@ fn logged(
 ) -> Result<u8, Failure> {
     let stderr = logging::init(verbosity, audience);
     let result = run(&stderr);
-    if stderr.finish(PATIENCE) {
-        result
-    } else {
-        result.map_err(Failure::without_words)
-    }
+    let words = match &result {
+        Err(failure) if !failure.is_silent() => failure.report(),
+        _ => String::new(),
+    };
+    // By the log's thread: a pipe that is full would keep this one for good.
+    stderr.finish(&words, PATIENCE);
+    result.map_err(Failure::without_words)
 }

@@ -36,18 +36,23 @@ use super::descriptors::Descriptors;
 use super::events;
 use super::failure::Failure;
 use super::signals::Signals;
+use super::stderr::Stderr;
 
-/// How long the summary may take, at least: what the connections leave of `--drain-timeout` may be nothing.
-const SUMMARY: Duration = Duration::from_secs(1);
+/// How long after the drain's deadline standard output and standard error may take what is said at
+/// the end, both together.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Of that, what the summary may take: that it was not taken is to be told as well.
+const SUMMARY: Duration = Duration::from_millis(500);
 
 /// How old the other reactors' counters may be when the first one tells the sum.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends it. At the end it sets how long `stderr` may take what is left of the
+/// log.
 ///
 /// # Errors
 /// What kept it from starting, or ended it.
-pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
+pub(crate) fn run(serve: &Serve, stderr: &Stderr) -> Result<(), Failure> {
     let started = Instant::now();
     let report = Report {
         json: serve.json,
@@ -93,11 +98,11 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
         run_all(first, threads)
     };
     let summary = report.summary(&ended.totals, started.elapsed(), ended.cut);
-    let left = ended.drained_by.map_or(Duration::ZERO, |deadline| {
-        deadline.saturating_duration_since(Instant::now())
-    });
+    let now = Instant::now();
+    let over = ended.drained_by.map_or(now, |deadline| deadline.max(now));
+    stderr.end_by(over + LAST_WORDS);
     let printer = printer.map_or_else(Printer::start, Ok)?;
-    let told = printer.finish(summary, left.max(SUMMARY));
+    let told = printer.finish(summary, over + SUMMARY);
     match ended.lost {
         None => told,
         Some(Lost { index, why }) => Err(Failure::runtime(format!("thread {index} failed: {why}"))),

@@ -1,5 +1,6 @@
-//! Standard error, written by a thread of its own: one that is blocked (a full pipe, a stopped terminal) must not
-//! stall the loop, which logs from its callbacks.
+//! Standard error, written by a thread of its own: one that is blocked (a full pipe, a stopped
+//! terminal) must not stall the loop, which logs from its callbacks. One that fails, as on a full
+//! disk, is tried again with the next lines, and told how many it missed; see [`Outlet`].
 //!
 //! On a terminal a line may stand below all others, drawn anew again and again: see [`Stderr::show`].
 //!
@@ -12,16 +13,13 @@ use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::events;
+use super::outlet::{CHUNK, Outlet};
 
 /// Bytes that may wait to be written; lines beyond them are lost, and counted. Room for what a busy server says
 /// with `-vv` while the thread waits a tenth of a second for its turn.
 const WAITING: usize = 4 << 20;
-
-/// Bytes that are written at a time: after each of them it is known to go on.
-const CHUNK: usize = 4 << 10;
 
 /// Takes away the line that stands, with the cursor at its end (ECMA-48: to its beginning, erase to its end).
 const ERASE: &[u8] = b"\r\x1b[K";
@@ -31,7 +29,7 @@ const ERASE: &[u8] = b"\r\x1b[K";
 struct Shared {
     queue: Mutex<Queue>,
     /// What the thread is to write to, until it has started.
-    output: Mutex<Option<Box<dyn Write + Send>>>,
+    output: Mutex<Option<Outlet<Box<dyn Write + Send>>>>,
     /// Lines came, or no more will.
     came: Condvar,
     /// Some were written.
@@ -48,10 +46,14 @@ struct Queue {
     shown: Vec<u8>,
     /// It's another one than the thread has drawn.
     anew: bool,
+    /// What is to be written behind all lines, once `closed`.
+    last: Vec<u8>,
     /// The thread writes.
     writing: bool,
     /// No more lines are to be waited for.
     closed: bool,
+    /// When nobody waits for the thread any more, if there is such a time.
+    deadline: Option<Instant>,
     /// Chunks written so far.
     chunks: u64,
     /// There is a thread.
@@ -63,7 +65,7 @@ struct Queue {
 impl Queue {
     /// Whether there's nothing to write.
     fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.lost == 0 && !self.anew
+        self.lines.is_empty() && self.lost == 0 && !self.anew && self.last.is_empty()
     }
 }
 
@@ -76,7 +78,7 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    fn take_output(&self) -> Option<Box<dyn Write + Send>> {
+    fn take_output(&self) -> Option<Outlet<Box<dyn Write + Send>>> {
         let output = self.output.lock();
         output.unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -95,7 +97,7 @@ impl Stderr {
     /// What is put here is written to `output`.
     pub(crate) fn start(output: impl Write + Send + 'static) -> Stderr {
         Stderr(Arc::new(Shared {
-            output: Mutex::new(Some(Box::new(output))),
+            output: Mutex::new(Some(Outlet::new(Box::new(output)))),
             ..Shared::default()
         }))
     }
@@ -139,7 +141,9 @@ impl Stderr {
 
     fn write_here(&self) {
         let mut queue = self.0.lock();
-        let lines = mem::take(&mut queue.lines);
+        let mut lines = mem::take(&mut queue.lines);
+        lines.append(&mut queue.last);
+        let lost = mem::take(&mut queue.lost);
         // A line that stands is for whoever has time to draw it.
         queue.anew = false;
         // The next line tries again.
@@ -147,15 +151,29 @@ impl Stderr {
         drop(queue);
         let output = self.0.output.lock();
         if let Some(output) = output.unwrap_or_else(PoisonError::into_inner).as_mut() {
-            // With standard error gone there is nobody to tell.
-            let _ = events::write_all(output, &lines);
+            output.lose(lost);
+            output.tell_lost(lost_words);
+            // What it does not take is counted.
+            let _ = output.write(&lines, || ());
         }
     }
 
-    /// Waits until all lines are written, and ends; false when nothing was for as long as `patience`.
-    pub(crate) fn finish(&self, patience: Duration) -> bool {
+    /// From now on nobody waits for it longer than until `deadline`, however it goes on.
+    pub(crate) fn end_by(&self, deadline: Instant) {
+        self.0.lock().deadline = Some(deadline);
+    }
+
+    /// Has `last` written behind all lines, waits until it is, and ends. It gives up when nothing
+    /// was written for as long as `patience`, and at the deadline; false then.
+    pub(crate) fn finish(&self, last: &str, patience: Duration) -> bool {
         let mut queue = self.0.lock();
+        queue.last.extend_from_slice(last.as_bytes());
         queue.closed = true;
+        if !last.is_empty() && !queue.started {
+            drop(queue);
+            self.start_thread();
+            queue = self.0.lock();
+        }
         self.0.came.notify_all();
         self.wait(queue, patience, |queue| queue.done)
     }
@@ -178,6 +196,10 @@ impl Stderr {
         }
         while !is_over(&queue) {
             let chunks = queue.chunks;
+            let left = queue.deadline.map_or(Duration::MAX, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
+            let patience = patience.min(left);
             let stands = |queue: &mut Queue| !is_over(queue) && queue.chunks == chunks;
             let waited = self.0.went.wait_timeout_while(queue, patience, stands);
             let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -209,18 +231,31 @@ impl Write for Stderr {
     }
 }
 
+/// The line that says how many others are lost.
+fn lost_words(lost: u64) -> String {
+    let now = humantime::format_rfc3339_millis(SystemTime::now());
+    let lines = if lost == 1 { "line" } else { "lines" };
+    format!("{now} error {lost} {lines} of the log were lost: standard error took no more\n")
+}
+
 /// The thread's part: it takes all lines that wait, and writes them.
-fn write_lines(shared: &Shared, mut output: impl Write) {
+fn write_lines(shared: &Shared, mut output: Outlet<impl Write>) {
     let mut batch = Vec::new();
-    let mut broken = false;
     // Whether a line stands below the others.
     let mut stands = false;
+    let wrote = || {
+        shared.lock().chunks += 1;
+        shared.went.notify_all();
+    };
     loop {
         let idle = |queue: &mut Queue| queue.is_empty() && !queue.closed;
         let waited = shared.came.wait_while(shared.lock(), idle);
         let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
         if queue.is_empty() {
-            queue.done = true;
+            drop(queue);
+            // It may work again by now.
+            output.tell_lost(lost_words);
+            shared.lock().done = true;
             shared.went.notify_all();
             return;
         }
@@ -230,28 +265,26 @@ fn write_lines(shared: &Shared, mut output: impl Write) {
         batch.append(&mut queue.lines);
         let lost = mem::take(&mut queue.lost);
         let shown = queue.shown.clone();
+        let last = mem::take(&mut queue.last);
         queue.anew = false;
         queue.writing = true;
         drop(queue);
+        output.tell_lost(lost_words);
         if lost > 0 {
-            let now = humantime::format_rfc3339_millis(SystemTime::now());
-            let words = "lines of the log are lost: standard error took no more";
-            // Writing to a vector does not fail.
-            let _ = writeln!(batch, "{now} error {lost} {words}");
+            // What it does not take is counted: see `Outlet`.
+            let _ = output.write(&batch, wrote);
+            batch.clear();
+            output.lose(lost);
+            output.tell_lost(lost_words);
         }
-        stands = !shown.is_empty();
+        batch.extend_from_slice(&last);
         batch.extend_from_slice(&shown);
-        for chunk in batch.chunks(CHUNK) {
-            // With standard error gone there is nobody to tell.
-            broken = broken || events::write_all(&mut output, chunk).is_err();
-            shared.lock().chunks += 1;
-            shared.went.notify_all();
-        }
-        shared.lock().writing = false;
-        shared.went.notify_all();
+        stands = output.write(&batch, wrote).is_ok() && !shown.is_empty();
         batch.clear();
         // What one burst took is not kept for ever.
         batch.shrink_to(CHUNK);
+        shared.lock().writing = false;
+        shared.went.notify_all();
     }
 }
 
@@ -295,10 +328,10 @@ mod tests {
         for number in 0..most + 1000 {
             stderr.write_all(line(number).as_bytes()).unwrap();
         }
-        for _ in 0..2 * WAITING / CHUNK + 2 {
+        for _ in 0..2 * WAITING / CHUNK + 3 {
             permit.send(()).unwrap();
         }
-        assert!(stderr.finish(LONG));
+        assert!(stderr.finish("", LONG));
         let all: Vec<u8> = told.try_iter().flatten().collect();
         let text = String::from_utf8(all).unwrap();
         let (lost, kept): (Vec<&str>, Vec<&str>) = text.lines().partition(|l| l.contains("lost"));
@@ -320,7 +353,7 @@ mod tests {
         stderr.write_all(b"first\n").unwrap();
         let writer = thread::spawn({
             let stderr = stderr.clone();
-            move || stderr.finish(LONG)
+            move || stderr.finish("", LONG)
         });
         permit.send(()).unwrap();
         assert!(writer.join().unwrap());
@@ -329,7 +362,7 @@ mod tests {
         let (output, _permit, _told) = gate();
         let mut stderr = Stderr::start(output);
         stderr.write_all(b"never\n").unwrap();
-        assert!(!stderr.finish(Duration::from_millis(1)));
+        assert!(!stderr.finish("", Duration::from_millis(1)));
     }
 
     #[test]
@@ -352,7 +385,7 @@ mod tests {
         assert!(stderr.settle(LONG));
         stderr.show("");
         drop(permit);
-        assert!(stderr.finish(LONG));
+        assert!(stderr.finish("", LONG));
         let all: Vec<u8> = told.try_iter().flatten().collect();
         let text = String::from_utf8(all).unwrap();
         let drawn: Vec<&str> = text.split("\r\u{1b}[K").collect();
@@ -367,6 +400,6 @@ mod tests {
         drop(permit);
         let mut stderr = Stderr::start(output);
         stderr.write_all(b"nobody reads this\n").unwrap();
-        assert!(stderr.finish(LONG));
+        assert!(stderr.finish("", LONG));
     }
 }

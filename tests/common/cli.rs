@@ -6,7 +6,7 @@
 #![allow(clippy::zombie_processes)]
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -402,4 +402,49 @@ impl Noise {
         self.fill(&mut bytes);
         bytes
     }
+}
+
+/// Any free port of loopback.
+pub const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+/// A server of this test's own that talks to one caller.
+pub fn serve_one(
+    talk: impl FnOnce(TcpStream) + Send + 'static,
+) -> (SocketAddr, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind(LOOPBACK).unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        talk(stream);
+    });
+    (address, thread)
+}
+
+/// Makes the close of `stream` a reset.
+pub fn reset(stream: &TcpStream) {
+    let now = nix::libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::Linger, &now).unwrap();
+}
+
+/// Runs `oread connect` to its end with all of `input`.
+pub fn connect(
+    address: SocketAddr,
+    arguments: &[&str],
+    input: &[u8],
+) -> (Option<i32>, Vec<u8>, String) {
+    let mut client = Client::start(address, arguments);
+    let mut stdin = client.take_stdin();
+    let input = input.to_vec();
+    // Both ends of it at once, as a shell's pipes are.
+    let writer = thread::spawn(move || {
+        // It may end before it has read all.
+        let _ = stdin.write_all(&input);
+    });
+    let ended = client.finish();
+    writer.join().unwrap();
+    ended
 }

@@ -15,6 +15,7 @@ use super::outbox::{Left, Outbox};
 use super::output::Output;
 use super::{Message, log_message};
 use crate::cli::failure::Failure;
+use crate::cli::units::Count;
 
 /// The longest payload of a datagram over IPv4: 65,535 bytes less a header of 20 (RFC 791) and one of
 /// 8 (RFC 768).
@@ -59,15 +60,16 @@ pub(super) struct Talker {
     waited: Option<TimerId>,
     /// The socket, and to whom it is connected.
     socket: Option<(UdpId, SocketAddr)>,
-    /// Whether anything has gone to the address, and whether anything has come from it.
-    sent: bool,
-    answered: bool,
+    /// Datagrams that went to the address, and that came from it.
+    sent: u64,
+    received: u64,
     /// Answers that wait for room at standard output.
     unprinted: Vec<u8>,
     /// Errors in place of datagrams that were looked at, of those that the reactor has counted.
     errors: u64,
-    /// Datagrams that were lost on this side: not sent, or not printed.
-    lost: u64,
+    /// Lines that could not be sent, and answers for which there was no room.
+    unsent: u64,
+    unkept: u64,
     /// How it all ended, once it has.
     pub(super) result: Option<Result<(), Failure>>,
 }
@@ -94,11 +96,12 @@ impl Talker {
             open: 0,
             waited: None,
             socket: None,
-            sent: false,
-            answered: false,
+            sent: 0,
+            received: 0,
             unprinted: Vec::new(),
             errors: 0,
-            lost: 0,
+            unsent: 0,
+            unkept: 0,
             result: None,
         }
     }
@@ -168,13 +171,14 @@ impl Talker {
             return;
         };
         let failure = Failure::connect(peer, &io::ErrorKind::ConnectionRefused.into());
-        if !self.answered && !self.addresses.is_empty() {
+        if self.received == 0 && !self.addresses.is_empty() {
             log::info!("{}", failure.message());
             if let Err(failure) = self.next_address(context) {
                 self.result = Some(Err(failure));
                 return;
             }
-            self.lost += self.outbox.send_again();
+            self.sent = 0;
+            self.unsent += self.outbox.send_again();
             if let Some(timer) = self.waited.take() {
                 context.cancel(timer);
             }
@@ -220,7 +224,10 @@ impl Talker {
         if self.outbox.left() == Left::NothingEver {
             self.waited = Some(context.timer(self.wait, WAITED));
         } else {
-            let pace = if self.answered { PACE_ANSWERED } else { PACE };
+            let pace = match self.received {
+                0 => PACE,
+                _ => PACE_ANSWERED,
+            };
             self.pacing = Some(context.timer(pace, PACED));
         }
     }
@@ -234,9 +241,9 @@ impl Talker {
         match context.send_to(socket, peer, &line) {
             SendOutcome::Sent => {
                 log_message("sent to", Some(peer), &line);
-                self.sent = true;
+                self.sent += 1;
                 self.open += 1;
-                if !self.answered && !self.addresses.is_empty() {
+                if self.received == 0 && !self.addresses.is_empty() {
                     self.outbox.keep(line);
                 }
             }
@@ -246,21 +253,45 @@ impl Talker {
             }
             outcome => {
                 log::debug!("{} bytes are not sent: {outcome:?}", line.len());
-                self.lost += 1;
+                self.unsent += 1;
             }
         }
     }
 
-    /// Says so where nothing has come at all, if it was waited for. It is no failure: not every server answers, and UDP does not tell.
-    fn tell_silence(&self) {
-        if let Some((_, peer)) = self.socket
-            && self.sent
-            && !self.answered
-            && !self.wait.is_zero()
-        {
-            let wait = humantime::format_duration(self.wait);
-            log::warn!("no answer from UDP {peer}, within {wait} of the last datagram");
+    /// Whether as many datagrams came as were sent, if they were waited for. Which of them answers
+    /// which UDP does not tell, so a server that answers one datagram with several may hide that it
+    /// did not answer another.
+    fn all_answered(&self) -> Result<(), Failure> {
+        let Some((_, peer)) = self.socket else {
+            return Ok(());
+        };
+        if self.received >= self.sent || self.wait.is_zero() {
+            return Ok(());
         }
+        let (received, sent) = (Count(self.received), Count(self.sent));
+        let wait = humantime::format_duration(self.wait);
+        Err(Failure::runtime(format!(
+            "{received} of {sent} datagrams were answered by UDP {peer}, within {wait} of the last one"
+        ))
+        .hint("wait longer with --wait, or not at all for a server that doesn't answer: --wait 0s"))
+    }
+
+    /// Whether nothing was lost on this side.
+    fn nothing_lost(&self) -> Result<(), Failure> {
+        let lost = [
+            (self.unsent, "could not be sent"),
+            (
+                self.unkept,
+                "came while standard output took nothing, and are lost",
+            ),
+        ];
+        let failures = lost.iter().filter(|(count, _)| *count > 0);
+        let failures: Vec<Failure> = failures
+            .map(|(count, what)| {
+                Failure::runtime(format!("datagrams that {what}: {}", Count(*count)))
+            })
+            .collect();
+        Failure::all(&failures).map_or(Ok(()), Err)
     }
 
     /// Has standard output print what waits for it, if there is room.
@@ -273,19 +304,18 @@ impl Talker {
         }
     }
 
-    /// Waits until all is printed, and says what was lost on this side.
+    /// Waits until all is printed.
     ///
     /// # Errors
-    /// As [`Output::finish`].
-    pub(super) fn finish(mut self) -> Result<(), Failure> {
-        if self.lost > 0 {
-            log::warn!(
-                "datagrams that were not sent, or not printed: {}",
-                self.lost
-            );
-        }
+    /// How it all ended, and what was lost on this side; or as [`Output::finish`].
+    pub(super) fn finish(mut self, ended: Result<(), Failure>) -> Result<(), Failure> {
+        let failures: Vec<Failure> = [ended, self.nothing_lost()]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect();
         self.output.offer_last(&self.unprinted);
-        self.output.finish()
+        let printed = self.output.finish();
+        Failure::all(&failures).map_or(printed, Err)
     }
 }
 
@@ -303,16 +333,17 @@ impl Handler for Talker {
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, ()>, data: &[u8]) {
-        if !std::mem::replace(&mut self.answered, true) {
+        if self.received == 0 {
             self.outbox.forget();
         }
+        self.received += 1;
         log_message("received from", Some(datagram.from()), data);
         if self.unprinted.len() + data.len() < UNPRINTED {
             self.unprinted.extend_from_slice(data);
             self.unprinted.push(b'\n');
             self.print();
         } else {
-            self.lost += 1;
+            self.unkept += 1;
         }
         self.open = self.open.saturating_sub(1);
         if self.open == 0 {
@@ -322,8 +353,8 @@ impl Handler for Talker {
 
     fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
         if key == WAITED {
-            self.tell_silence();
-            self.result.get_or_insert(Ok(()));
+            let answered = self.all_answered();
+            self.result.get_or_insert(answered);
             return;
         }
         self.go_on(context);

@@ -1,31 +1,36 @@
 //! The client over TCP: standard input to the server, what the server sends to standard output, both
-//! at once. How it dials is in `connect/dial.rs`, and how it prints messages in `stream/frames.rs`.
+//! at once. How it dials is in `connect/dial.rs`, how it prints messages in `stream/frames.rs`, and
+//! what it says at the end in `stream/end.rs`.
 
+mod end;
 mod frames;
 
 use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use oread::{Accepted, CloseReason, Connection, ConnectionId, Context, Framing, Handler, Pressure};
+use oread::{
+    Accepted, CloseReason, Connection, ConnectionId, Context, Framing, Handler, Keepalive,
+    Pressure, Stats,
+};
 
+use self::end::End;
 use self::frames::longer;
 use super::dial::Dialer;
 use super::input::{Input, unreadable};
 use super::lines::{Line, Lines, quits};
 use super::output::Output;
 use super::{Message, log_message};
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, Reason};
+use crate::cli::units::Count;
 
-/// The timer that ends a connection whose peer has finished, see [`GRACE`].
-const PEER_DONE: u64 = 0;
-/// The timer that ends a conversation after `q`, see [`GRACE`].
-const QUIT: u64 = 1;
+/// The timer that ends a conversation, see [`GRACE`].
+const GOODBYE: u64 = 0;
+/// The timer after which it is told that the server has finished and the input has not.
+const INPUT_OPEN: u64 = 1;
 
-/// How long to wait where only time can tell that nothing will come any more:
-/// - for more input, when the peer has finished. It may be gone, or have finished its side only and
-///   still read; and standard input may be a pipe that has nothing for now and more later.
-/// - for the last answers, after `q`.
+/// How long a conversation waits for its end once one side has said goodbye: for the last answers
+/// after a `q`, and after the server's end until it has taken what was typed. Somebody sits there.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The client.
@@ -49,12 +54,6 @@ pub(super) struct Client {
     scanned: usize,
     /// No more input is wanted.
     input_done: bool,
-    /// Input has come since a timer last looked.
-    input_came: bool,
-    /// Input is lost: the connection took no more.
-    lost: bool,
-    /// The peer has finished.
-    peer_done: bool,
     /// What went wrong, to be told when the connection has ended.
     failure: Option<Failure>,
     /// How it all ended, once it has.
@@ -84,9 +83,6 @@ impl Client {
             encoded: Vec::new(),
             scanned: 0,
             input_done: false,
-            input_came: false,
-            lost: false,
-            peer_done: false,
             failure: None,
             result: None,
         }
@@ -113,9 +109,7 @@ impl Client {
     /// A piece of input goes to the connection. Its buffer is given back at once or, under pressure,
     /// when the pressure is over: so no more is read than the peer takes.
     fn forward(&mut self, context: &mut Context<()>, buffer: Vec<u8>) {
-        self.input_came = true;
         if self.input_done {
-            self.lost = true;
             return;
         }
         let mut flow = ControlFlow::Continue(());
@@ -129,12 +123,13 @@ impl Client {
         match pressure {
             Pressure::Low => self.input.give_back(buffer),
             Pressure::High => self.held.push(buffer),
-            Pressure::Closed => self.lost = true,
+            // It is about to end, and counts what it did not take.
+            Pressure::Closed => {}
         }
         if flow.is_break() {
             self.stop_input(context);
             if self.interactive {
-                context.timer(GRACE, QUIT);
+                context.timer(GRACE, GOODBYE);
             }
         }
     }
@@ -211,36 +206,27 @@ impl Client {
             // The last line had no newline, and gets none.
             self.encoded.pop();
         }
-        let unsent = !self.encoded.is_empty();
-        if self.send_encoded(context) == Pressure::Closed && unsent {
-            self.lost = true;
-        }
+        self.send_encoded(context);
         self.stop_input(context);
     }
 
-    /// How it ended, in words where it did not end well.
-    fn outcome(&mut self, reason: CloseReason) -> Result<(), Failure> {
-        if let Some(failure) = self.failure.take() {
-            return Err(failure);
-        }
-        let peer = self.dialer.peer();
-        let in_order = matches!(reason, CloseReason::Finished | CloseReason::Closed);
-        match reason {
-            _ if in_order && !self.lost => Ok(()),
-            _ if self.peer_done && self.interactive => Ok(()),
-            _ if self.peer_done => Err(Failure::runtime(format!(
-                "{peer} closed the connection before it had all the input: some of it is lost"
-            ))),
-            CloseReason::Reset if self.lost || !(self.input_done || self.interactive) => {
-                Err(Failure::runtime(format!(
-                    "{peer} reset the connection before it had all the input: some of it is lost"
-                )))
-            }
-            CloseReason::Reset => Err(Failure::runtime(format!("{peer} reset the connection"))),
-            _ => Err(Failure::runtime(format!(
-                "lost the connection to {peer}: {reason}"
-            ))),
-        }
+    /// How it ended, once the connection is closed: well, or with everything that went wrong.
+    fn outcome(&mut self, stats: &Stats, reason: CloseReason) -> Result<(), Failure> {
+        let failure = self.failure.take();
+        // For these reasons only the client itself closes, and it has said why.
+        let by_us = matches!(reason, CloseReason::Aborted | CloseReason::FrameTooLong);
+        let end = End {
+            peer: self.dialer.peer(),
+            sent: stats.bytes_out,
+            unsent: stats.dropped,
+            unread: !self.input_done && !self.interactive,
+        };
+        let broken = end.words(reason).filter(|_| failure.is_none() || !by_us);
+        let all: Vec<Failure> = failure
+            .into_iter()
+            .chain(broken.map(Failure::runtime))
+            .collect();
+        Failure::all(&all).map_or(Ok(()), Err)
     }
 }
 
@@ -290,7 +276,6 @@ impl Handler for Client {
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_, ()>, rest: &[u8]) {
-        self.peer_done = true;
         if !rest.is_empty() {
             self.print_start(rest);
             if !self.framing.ends_with_stream() {
@@ -302,11 +287,17 @@ impl Handler for Client {
             return;
         }
         if self.interactive {
-            log::info!("the server has closed the connection");
+            log::info!("the server has finished");
             self.input_done = true;
             connection.finish();
+            connection.context().timer(GRACE, GOODBYE);
         } else {
-            connection.context().timer(GRACE, PEER_DONE);
+            // It may read on, and nothing but a write tells: so the input goes on to its end.
+            // Should the server be gone altogether, a probe finds out where no input comes.
+            if let Err(error) = connection.set_keepalive(Keepalive::default()) {
+                log::debug!("the server will not be probed: {}", Reason(&error));
+            }
+            connection.context().timer(GRACE, INPUT_OPEN);
         }
     }
 
@@ -316,30 +307,35 @@ impl Handler for Client {
         }
     }
 
-    fn on_close(&mut self, _: &mut Context<()>, _: ConnectionId, (): (), reason: CloseReason) {
+    fn on_close(
+        &mut self,
+        context: &mut Context<()>,
+        _: ConnectionId,
+        (): (),
+        reason: CloseReason,
+    ) {
         self.connection = None;
-        let outcome = self.outcome(reason);
+        let outcome = self.outcome(&context.stats(), reason);
         self.result.get_or_insert(outcome);
     }
 
     fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
-        if key == QUIT {
-            self.result.get_or_insert(Ok(()));
+        if key == INPUT_OPEN {
+            if !self.input_done {
+                log::info!("the server has finished; what the input still brings is sent to it");
+            }
             return;
         }
-        let Some(connection) = self.connection(context) else {
-            return;
-        };
-        let busy = connection.pending() > 0;
-        if self.input_done {
-            return;
-        }
-        if std::mem::take(&mut self.input_came) || busy {
-            context.timer(GRACE, PEER_DONE);
-        } else {
-            log::info!("the server has finished, and no more input comes: so it ends here");
-            self.stop_input(context);
-        }
+        // The server does not end, or does not take what was sent to it.
+        let pending = self.connection(context).map_or(0, |it| it.pending());
+        let peer = self.dialer.peer();
+        self.result.get_or_insert(match pending {
+            0 => Ok(()),
+            _ => Err(Failure::runtime(format!(
+                "{peer} did not take all that was sent to it: {} bytes were not sent",
+                Count(pending as u64)
+            ))),
+        });
     }
 
     fn on_message(&mut self, context: &mut Context<()>, message: Message) {

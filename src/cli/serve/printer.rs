@@ -1,13 +1,13 @@
 //! What a running server prints: by a thread of its own, because a standard output that is blocked (a full pipe, a
 //! terminal that is stopped) must stall neither the loop nor the end.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::time::Duration;
+use std::time::Instant;
 
 use super::spawn;
-use crate::cli::events;
 use crate::cli::failure::{Failure, Reason};
+use crate::cli::outlet::Outlet;
 
 /// Lines that may wait for standard output; more are left out.
 const QUEUE: usize = 16;
@@ -29,7 +29,7 @@ impl Printer {
         let (sender, lines) = mpsc::sync_channel(QUEUE);
         let (tell, ended) = mpsc::sync_channel(1);
         spawn("standard output", move || {
-            let result = print_all(&lines);
+            let result = print_all(&lines, Outlet::new(Unbuffered));
             // Nobody waits for it where the program has ended meanwhile.
             let _ = tell.send(result);
         })?;
@@ -41,15 +41,17 @@ impl Printer {
         self.sender.clone()
     }
 
-    /// Prints the last line behind all others, and waits for it no longer than `patience`. All other senders must be gone.
+    /// Prints the last line behind all others, and waits for it until `deadline`. All other senders
+    /// must be gone.
     ///
     /// # Errors
-    /// As [`Failure::output`]; or standard output took nothing for so long.
-    pub(super) fn finish(self, last: String, patience: Duration) -> Result<(), Failure> {
+    /// As [`Failure::output`]; or standard output did not take it in time.
+    pub(super) fn finish(self, last: String, deadline: Instant) -> Result<(), Failure> {
         let sender = self.sender;
         // The queue may be full, so somebody else waits for room in it.
         spawn("last line", move || sender.send(last))?;
-        match self.ended.recv_timeout(patience) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.ended.recv_timeout(left) {
             Ok(result) => result.map_err(|error| Failure::output(&error)),
             Err(RecvTimeoutError::Timeout) => Err(Failure::runtime(
                 "standard output takes nothing, so the summary is lost",
@@ -62,17 +64,44 @@ impl Printer {
     }
 }
 
-/// Prints until nobody sends any more, or until it fails. That is told at once: the server goes on, and its end may be far.
-fn print_all(lines: &Receiver<String>) -> io::Result<()> {
+/// Prints until nobody sends any more, or its reader has left. What goes wrong is told at once,
+/// because the server goes on and its end may be far; what has gone wrong with the last line is
+/// given.
+fn print_all(lines: &Receiver<String>, mut output: Outlet<impl Write>) -> io::Result<()> {
+    let mut last = Ok(());
     for line in lines {
-        if let Err(error) = events::write(&line) {
-            let why = match error.kind() {
-                io::ErrorKind::BrokenPipe => "its reader has left".to_owned(),
-                _ => Reason(&error).to_string(),
-            };
-            log::warn!("nothing more is written to standard output: {why}");
-            return Err(error);
+        let failed_before = last.is_err();
+        last = output.write(line.as_bytes(), || ());
+        match &last {
+            Ok(()) => {
+                if let Some(lost) = output.take_lost() {
+                    log::warn!("standard output works again: {lost} of its lines were lost");
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                log::warn!("nothing more is written to standard output: its reader has left");
+                break;
+            }
+            Err(_) if failed_before => {}
+            Err(error) => log::warn!(
+                "can't write to standard output, so lines are lost: {}",
+                Reason(error)
+            ),
         }
     }
-    Ok(())
+    last
+}
+
+/// Standard output without std's buffer, which would keep what could not be written, and write it
+/// later.
+struct Unbuffered;
+
+impl Write for Unbuffered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(nix::unistd::write(io::stdout(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
