@@ -171,7 +171,6 @@ fn a_server_that_has_left_is_told_of_when_the_input_brings_more() {
 /// The system has taken all of it, and the server's end is there: only the peer's system can tell
 /// that nothing was read.
 #[test]
-#[ignore = "needs the library's part"]
 fn input_that_a_server_which_finished_first_never_read_is_told_and_the_exit_code_is_1() {
     const SIZE: usize = 2_000_000;
     let (ended, told) = mpsc::channel::<()>();
