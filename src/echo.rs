@@ -70,6 +70,10 @@ pub struct EchoStats {
     pub datagrams_low_port: u64,
     /// Datagrams not answered because they came from a socket of this reactor.
     pub datagrams_own: u64,
+    /// Datagrams not answered because they were sent to a broadcast or multicast address
+    /// ([`Datagrams::is_unicast`]): all hosts of a network would answer whoever is named as the
+    /// sender.
+    pub datagrams_not_unicast: u64,
     /// Datagrams not answered because of a rate.
     pub datagrams_over_rate: u64,
     /// Datagrams not answered because they were longer than [`EchoOptions::max_datagram`].
@@ -82,6 +86,7 @@ impl EchoStats {
     pub fn datagrams_refused(&self) -> u64 {
         self.datagrams_low_port
             + self.datagrams_own
+            + self.datagrams_not_unicast
             + self.datagrams_over_rate
             + self.datagrams_too_long
     }
@@ -218,12 +223,16 @@ impl Echo {
     /// Whether a datagram may be answered; if not, it's counted.
     fn may_answer(&mut self, datagram: &mut Datagrams<'_, EchoSession>, len: usize) -> bool {
         let from = datagram.from();
+        let is_unicast = datagram.is_unicast();
         let context = datagram.context();
         let (counter, why) = if from.port() < FIRST_USER_PORT {
             let why = "a port below 1024 is a service's";
             (&mut self.stats.datagrams_low_port, why)
         } else if context.is_own_udp(from) {
             (&mut self.stats.datagrams_own, "it's our own")
+        } else if !is_unicast {
+            let why = "it was sent to a broadcast or multicast address";
+            (&mut self.stats.datagrams_not_unicast, why)
         } else if self.options.max_datagram.is_some_and(|max| len > max) {
             (&mut self.stats.datagrams_too_long, "it's too long")
         } else if !self.is_within_rates(from, context.now()) {

@@ -113,6 +113,98 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
     assert_eq!(ask(&mut world, &client(), asked, b""), b"127.0.0.9");
 }
 
+/// Addresses of more than one host that a datagram reaches on this machine's loopback: a broadcast,
+/// a group.
+#[cfg(target_os = "linux")]
+const NOT_UNICAST: [&str; 2] = ["127.255.255.255", "224.0.0.1"];
+
+/// Those of them that reach a socket bound to `wildcard`. An IPv6 one hears no IPv4 group that it
+/// has not joined.
+#[cfg(target_os = "linux")]
+fn reaching(wildcard: &SocketAddr) -> &'static [&'static str] {
+    &NOT_UNICAST[..if wildcard.is_ipv4() { 2 } else { 1 }]
+}
+
+/// A client that may send to them.
+#[cfg(target_os = "linux")]
+fn broadcaster() -> UdpSocket {
+    let socket = client();
+    socket.set_broadcast(true).unwrap();
+    socket
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_handler_is_told_where_a_datagram_was_really_sent_to() {
+    for wildcard in ["0.0.0.0:0", "[::]:0"] {
+        let mut world = World::new();
+        let wildcard: SocketAddr = wildcard.parse().unwrap();
+        let id = world
+            .context()
+            .bind_udp(&UdpOptions::new(wildcard))
+            .unwrap();
+        let port = world.context().udp_addr(id).unwrap().port();
+        world.handler.datagram = Some(Box::new(|_, datagram, _| {
+            let (to, local) = (datagram.to().unwrap(), datagram.local().unwrap());
+            let said = format!("{to} {local} {}", datagram.is_unicast());
+            datagram.reply(said.as_bytes());
+        }));
+        let client = broadcaster();
+        for asked in [&["127.0.0.1", "127.0.0.9"], reaching(&wildcard)].concat() {
+            let to = SocketAddr::new(asked.parse().unwrap(), port);
+            let unicast = !NOT_UNICAST.contains(&asked);
+            let local = if unicast { asked } else { "127.0.0.1" };
+            let said = String::from_utf8(ask(&mut world, &client, to, b"?")).unwrap();
+            assert_eq!(said, format!("{asked} {local} {unicast}"), "{wildcard}");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_echo_answers_neither_broadcast_nor_multicast() {
+    for wildcard in ["0.0.0.0:0", "[::]:0"] {
+        let mut world = echo(EchoOptions::default());
+        let wildcard: SocketAddr = wildcard.parse().unwrap();
+        let id = world
+            .context()
+            .bind_udp(&UdpOptions::new(wildcard))
+            .unwrap();
+        let port = world.context().udp_addr(id).unwrap().port();
+        let client = broadcaster();
+        for &asked in reaching(&wildcard) {
+            client.send_to(b"all of you", (asked, port)).unwrap();
+        }
+        let sent = reaching(&wildcard).len() as u64;
+        world.until("they are refused", |world| {
+            world.handler.stats().datagrams_refused() == sent
+        });
+        assert_eq!(world.handler.stats().datagrams_not_unicast, sent);
+        let to = SocketAddr::from(([127, 0, 0, 1], port));
+        // The only answer.
+        assert_eq!(ask(&mut world, &client, to, b"only you"), b"only you");
+        assert_no_answer(&client);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_echo_at_a_broadcast_or_multicast_address_answers_nobody() {
+    for own in NOT_UNICAST {
+        let mut world = echo(EchoOptions::default());
+        let own = SocketAddr::new(own.parse().unwrap(), 0);
+        let id = world.context().bind_udp(&UdpOptions::new(own)).unwrap();
+        let own = world.context().udp_addr(id).unwrap();
+        let client = broadcaster();
+        client.send_to(b"all of you", own).unwrap();
+        world.until("it is refused", |world| {
+            world.handler.stats().datagrams_refused() == 1
+        });
+        assert_eq!(world.handler.stats().datagrams_not_unicast, 1, "{own}");
+        assert_eq!(world.stats().datagrams_out, 0);
+    }
+}
+
 #[test]
 fn a_refused_datagram_on_a_connected_socket_does_not_end_the_loop() {
     let mut world = World::new();
