@@ -12,7 +12,7 @@ use crate::error::CloseReason;
 use crate::escape::Escaped;
 use crate::framing::Framing;
 use crate::handler::{Accepted, Handler};
-use crate::rate::{Bucket, LogLimiter, Rate, SourceBuckets, Suppressed};
+use crate::rate::{Caps, LogLimiter, Rate, Suppressed};
 use crate::token::ConnectionId;
 
 /// How an [`Echo`] is to answer.
@@ -26,10 +26,20 @@ pub struct EchoOptions {
     /// The longest datagram that is answered, in bytes. Default: none but UDP's own.
     pub max_datagram: Option<usize>,
     /// Datagrams answered a second, in all; `None`: as many as come. Default: none.
+    ///
+    /// In any `t` seconds at most `rate * (t + 0.1)` are answered, or `rate * t + 1` where that is
+    /// more: a tenth of a second's worth may come at once.
+    ///
+    /// Where it is short, and 20 or more, and there is a rate for each source too, known sources
+    /// come first: those that were heard from again a second after they came. So a flood of forged
+    /// senders can't take what they get.
     pub udp_rate: Option<u32>,
-    /// Datagrams answered a second, for each source (an IPv4 address, an IPv6 network of 64 bits). Default: none.
+    /// Datagrams answered a second, for each source (an IPv4 address, an IPv6 network of 64 bits),
+    /// with the same bound. Default: none.
     pub udp_rate_per_source: Option<u32>,
-    /// Sources that are told apart; past them the stalest is forgotten. Default: 65,536.
+    /// Sources that are told apart, up to half of them known ones; past them the stalest is
+    /// forgotten, a known one only after a minute of silence. About 100 bytes each, taken as they
+    /// come. Default: 65,536.
     pub udp_sources: u32,
 }
 
@@ -113,8 +123,7 @@ pub struct Echo {
     options: EchoOptions,
     stats: EchoStats,
     started: Instant,
-    rate: Option<Bucket>,
-    rate_per_source: Option<SourceBuckets>,
+    caps: Caps,
     warnings: LogLimiter,
 }
 
@@ -122,18 +131,15 @@ impl Echo {
     /// An echo that answers as `options` say.
     #[must_use]
     pub fn new(options: EchoOptions) -> Echo {
-        // A second's worth may come at once.
-        let rate = |per_second| Rate {
-            per_second,
-            burst: per_second,
-        };
         Echo {
             stats: EchoStats::default(),
             started: Instant::now(),
-            rate: options.udp_rate.map(|limit| Bucket::new(rate(limit), 0)),
-            rate_per_source: options
-                .udp_rate_per_source
-                .map(|limit| SourceBuckets::new(rate(limit), options.udp_sources)),
+            caps: Caps::new(
+                options.udp_rate,
+                options.udp_rate_per_source,
+                options.udp_sources,
+                0,
+            ),
             warnings: LogLimiter::new(
                 Rate {
                     per_second: 5,
@@ -225,6 +231,7 @@ impl Echo {
         let from = datagram.from();
         let is_unicast = datagram.is_unicast();
         let context = datagram.context();
+        let now = self.millis(context);
         let (counter, why) = if from.port() < FIRST_USER_PORT {
             let why = "a port below 1024 is a service's";
             (&mut self.stats.datagrams_low_port, why)
@@ -235,7 +242,7 @@ impl Echo {
             (&mut self.stats.datagrams_not_unicast, why)
         } else if self.options.max_datagram.is_some_and(|max| len > max) {
             (&mut self.stats.datagrams_too_long, "it's too long")
-        } else if !self.is_within_rates(from, context.now()) {
+        } else if !self.caps.take(from.ip(), now) {
             let why = "there were too many in this second";
             (&mut self.stats.datagrams_over_rate, why)
         } else {
@@ -244,20 +251,6 @@ impl Echo {
         *counter += 1;
         debug!("no answer to {from}, {len} bytes: {why}");
         false
-    }
-
-    fn is_within_rates(&mut self, from: SocketAddr, now: Instant) -> bool {
-        if self.rate.is_none() && self.rate_per_source.is_none() {
-            return true;
-        }
-        let since = now.saturating_duration_since(self.started);
-        let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        // The source's own first: what it has too much must not use up what all have together.
-        let source = self
-            .rate_per_source
-            .as_mut()
-            .is_none_or(|rate| rate.take(from.ip(), now));
-        source && self.rate.as_mut().is_none_or(|rate| rate.take(now))
     }
 }
 
