@@ -1,5 +1,7 @@
 //! The echo: a [`Handler`] that sends back what comes, frame by frame or byte by byte.
 
+mod datagrams;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -12,7 +14,7 @@ use crate::error::CloseReason;
 use crate::escape::Escaped;
 use crate::framing::Framing;
 use crate::handler::{Accepted, Handler};
-use crate::rate::{Caps, LogLimiter, Rate, Suppressed};
+use crate::rate::{Caps, LogLimiter, Rate, Repeats, Suppressed};
 use crate::token::ConnectionId;
 
 /// How an [`Echo`] is to answer.
@@ -41,6 +43,19 @@ pub struct EchoOptions {
     /// forgotten, a known one only after a minute of silence. About 100 bytes each, taken as they
     /// come. Default: 65,536.
     pub udp_sources: u32,
+    /// Repeats answered a second, in all: datagrams with the same bytes from the same address and
+    /// port as one before. `None`: as many as come. Default: 100.
+    ///
+    /// This ends what one forged datagram begins between two servers that both send back what
+    /// comes: it goes round for good, as fast as they can, until one of them drops it. Ten seconds'
+    /// worth may come at once: in any `t` seconds at most `rate * (t + 10)` are answered. Of a
+    /// datagram of more than 128 bytes the length and 64 at either end count. The last 1,024
+    /// datagrams or so are remembered, in 8 KiB.
+    ///
+    /// A client that measures with one and the same datagram needs `None`. So may a server for
+    /// strangers, where [`udp_rate_per_source`](EchoOptions::udp_rate_per_source) bounds such a
+    /// loop as well: they could use up these repeats.
+    pub udp_repeat_rate: Option<u32>,
 }
 
 impl Default for EchoOptions {
@@ -52,6 +67,7 @@ impl Default for EchoOptions {
             udp_rate: None,
             udp_rate_per_source: None,
             udp_sources: 1 << 16,
+            udp_repeat_rate: Some(100),
         }
     }
 }
@@ -86,6 +102,8 @@ pub struct EchoStats {
     pub datagrams_not_unicast: u64,
     /// Datagrams not answered because of a rate.
     pub datagrams_over_rate: u64,
+    /// Datagrams not answered because they came again and again ([`EchoOptions::udp_repeat_rate`]).
+    pub datagrams_repeated: u64,
     /// Datagrams not answered because they were longer than [`EchoOptions::max_datagram`].
     pub datagrams_too_long: u64,
 }
@@ -98,6 +116,7 @@ impl EchoStats {
             + self.datagrams_own
             + self.datagrams_not_unicast
             + self.datagrams_over_rate
+            + self.datagrams_repeated
             + self.datagrams_too_long
     }
 }
@@ -111,10 +130,6 @@ pub struct EchoSession {
     peer: Option<Box<SocketAddr>>,
 }
 
-/// The first port that is not reserved for services (RFC 6335, section 6: 0 to 1023 are the system ports). A datagram from
-/// below is an answer, or forged to make two servers talk to each other (CVE-1999-0103).
-const FIRST_USER_PORT: u16 = 1024;
-
 /// Bytes of a message that a log line shows.
 const SHOWN: usize = 256;
 
@@ -124,7 +139,10 @@ pub struct Echo {
     stats: EchoStats,
     started: Instant,
     caps: Caps,
+    repeats: Option<Repeats>,
     warnings: LogLimiter,
+    /// Of its own: a datagram that goes round must not silence what is wrong with streams.
+    repeat_warnings: LogLimiter,
 }
 
 impl Echo {
@@ -140,10 +158,18 @@ impl Echo {
                 options.udp_sources,
                 0,
             ),
+            repeats: options.udp_repeat_rate.map(|rate| Repeats::new(rate, 0)),
             warnings: LogLimiter::new(
                 Rate {
                     per_second: 5,
                     burst: 20,
+                },
+                0,
+            ),
+            repeat_warnings: LogLimiter::new(
+                Rate {
+                    per_second: 1,
+                    burst: 1,
                 },
                 0,
             ),
@@ -225,33 +251,6 @@ impl Echo {
             }
         }
     }
-
-    /// Whether a datagram may be answered; if not, it's counted.
-    fn may_answer(&mut self, datagram: &mut Datagrams<'_, EchoSession>, len: usize) -> bool {
-        let from = datagram.from();
-        let is_unicast = datagram.is_unicast();
-        let context = datagram.context();
-        let now = self.millis(context);
-        let (counter, why) = if from.port() < FIRST_USER_PORT {
-            let why = "a port below 1024 is a service's";
-            (&mut self.stats.datagrams_low_port, why)
-        } else if context.is_own_udp(from) {
-            (&mut self.stats.datagrams_own, "it's our own")
-        } else if !is_unicast {
-            let why = "it was sent to a broadcast or multicast address";
-            (&mut self.stats.datagrams_not_unicast, why)
-        } else if self.options.max_datagram.is_some_and(|max| len > max) {
-            (&mut self.stats.datagrams_too_long, "it's too long")
-        } else if !self.caps.take(from.ip(), now) {
-            let why = "there were too many in this second";
-            (&mut self.stats.datagrams_over_rate, why)
-        } else {
-            return true;
-        };
-        *counter += 1;
-        debug!("no answer to {from}, {len} bytes: {why}");
-        false
-    }
 }
 
 impl Handler for Echo {
@@ -325,7 +324,7 @@ impl Handler for Echo {
         if log_enabled!(Trace) {
             show("received from", &from, data);
         }
-        if !self.may_answer(datagram, data.len()) {
+        if !self.may_answer(datagram, data) {
             return;
         }
         match datagram.reply(data) {

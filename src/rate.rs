@@ -4,6 +4,7 @@
 //! the timers it never wraps, for a source may be away for longer than a tick can tell. Time that
 //! steps back counts as standing still.
 
+mod repeats;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod tests;
 use std::fmt;
 use std::net::IpAddr;
 
+pub(crate) use repeats::Repeats;
 use sources::{SourceBuckets, Standing};
 
 /// One token, in the unit in which buckets are kept. A thousandth of a token a millisecond is one a

@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 
@@ -198,4 +198,56 @@ fn many_known_sources_together_get_no_more_than_the_cap() {
         }
     }
     assert!(passed <= 100 * 10 + 10, "{passed}");
+}
+
+#[test]
+fn one_datagram_that_goes_round_is_dropped_after_a_thousand_times() {
+    let mut repeats = Repeats::new(100, 0);
+    let from: SocketAddr = ([127, 0, 0, 1], 5000).into();
+    // Twenty times a millisecond.
+    let rounds = (0..10_000).position(|round| !repeats.take(from, b"round", round / 20));
+    // The first one is none, then there are ten seconds' worth and what is gained meanwhile.
+    let rounds = rounds.unwrap();
+    assert!((1_001..=1_010).contains(&rounds), "{rounds}");
+}
+
+#[test]
+fn datagrams_that_differ_in_anything_are_no_repeats() {
+    let mut repeats = Repeats::new(0, 0);
+    let from = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let long = |at: usize, byte| {
+        let mut data = vec![0; 1_000];
+        data[at] = byte;
+        data
+    };
+    for (from, data) in [
+        (from(5000), b"a".to_vec()),
+        (from(5001), b"a".to_vec()),
+        (from(5000), b"b".to_vec()),
+        (from(5000), b"".to_vec()),
+        (from(5000), vec![0; 999]),
+        (from(5000), long(0, 1)),
+        (from(5000), long(999, 1)),
+    ] {
+        assert!(repeats.take(from, &data, 0), "{from} {}", data.len());
+        // At once, unless another one has its place, which it takes over in time.
+        let repeated = (0..64).any(|_| !repeats.take(from, &data, 0));
+        assert!(repeated, "{from} {}", data.len());
+    }
+}
+
+#[test]
+fn more_datagrams_than_are_remembered_do_not_go_round_for_good_either() {
+    let mut repeats = Repeats::new(100, 0);
+    let from: SocketAddr = ([127, 0, 0, 1], 5000).into();
+    let mut under_way: Vec<u32> = (0..4_000).collect();
+    let mut sent = 0;
+    while !under_way.is_empty() {
+        under_way.retain(|number| {
+            sent += 1;
+            // Forty a millisecond.
+            repeats.take(from, &number.to_be_bytes(), sent / 40)
+        });
+        assert!(sent < 1_000_000, "{} are still under way", under_way.len());
+    }
 }
