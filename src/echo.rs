@@ -49,7 +49,7 @@ pub struct EchoOptions {
     /// This ends what one forged datagram begins between two servers that both send back what
     /// comes: it goes round for good, as fast as they can, until one of them drops it. Ten seconds'
     /// worth may come at once: in any `t` seconds at most `rate * (t + 10)` are answered. Of a
-    /// datagram of more than 128 bytes the length and 64 at either end count. The last 1,024
+    /// datagram of more than 64 bytes the length and 32 at either end count. The last 1,024
     /// datagrams or so are remembered, in 8 KiB.
     ///
     /// A client that measures with one and the same datagram needs `None`. So may a server for

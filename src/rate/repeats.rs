@@ -12,7 +12,7 @@ const REMEMBERED: usize = 1024;
 
 /// Bytes at either end that a datagram is recognised by, beside its source and its length: all of a
 /// short one, and of a long one no more than costs little beside a system call.
-const SAMPLE: usize = 64;
+const SAMPLE: usize = 32;
 
 /// How many seconds' worth of repeats may come at once.
 const BURST_SECONDS: u32 = 10;
