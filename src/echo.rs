@@ -1,5 +1,7 @@
 //! The echo: a [`Handler`] that sends back what comes, frame by frame or byte by byte.
 
+mod datagrams;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -12,7 +14,7 @@ use crate::error::CloseReason;
 use crate::escape::Escaped;
 use crate::framing::Framing;
 use crate::handler::{Accepted, Handler};
-use crate::rate::{Bucket, LogLimiter, Rate, SourceBuckets, Suppressed};
+use crate::rate::{Caps, LogLimiter, Rate, Repeats, Suppressed};
 use crate::token::ConnectionId;
 
 /// How an [`Echo`] is to answer.
@@ -26,11 +28,34 @@ pub struct EchoOptions {
     /// The longest datagram that is answered, in bytes. Default: none but UDP's own.
     pub max_datagram: Option<usize>,
     /// Datagrams answered a second, in all; `None`: as many as come. Default: none.
+    ///
+    /// In any `t` seconds at most `rate * (t + 0.1)` are answered, or `rate * t + 1` where that is
+    /// more: a tenth of a second's worth may come at once.
+    ///
+    /// Where it is short, and 20 or more, and there is a rate for each source too, known sources
+    /// come first: those that were heard from again a second after they came. So a flood of forged
+    /// senders can't take what they get.
     pub udp_rate: Option<u32>,
-    /// Datagrams answered a second, for each source (an IPv4 address, an IPv6 network of 64 bits). Default: none.
+    /// Datagrams answered a second, for each source (an IPv4 address, an IPv6 network of 64 bits),
+    /// with the same bound. Default: none.
     pub udp_rate_per_source: Option<u32>,
-    /// Sources that are told apart; past them the stalest is forgotten. Default: 65,536.
+    /// Sources that are told apart, up to half of them known ones; past them the stalest is
+    /// forgotten, a known one only after a minute of silence. About 100 bytes each, taken as they
+    /// come. Default: 65,536.
     pub udp_sources: u32,
+    /// Repeats answered a second, in all: datagrams with the same bytes from the same address and
+    /// port as one before. `None`: as many as come. Default: 100.
+    ///
+    /// This ends what one forged datagram begins between two servers that both send back what
+    /// comes: it goes round for good, as fast as they can, until one of them drops it. Ten seconds'
+    /// worth may come at once: in any `t` seconds at most `rate * (t + 10)` are answered. Of a
+    /// datagram of more than 64 bytes the length and 32 at either end count. The last 1,024
+    /// datagrams or so are remembered, in 8 KiB.
+    ///
+    /// A client that measures with one and the same datagram needs `None`. So may a server for
+    /// strangers, where [`udp_rate_per_source`](EchoOptions::udp_rate_per_source) bounds such a
+    /// loop as well: they could use up these repeats.
+    pub udp_repeat_rate: Option<u32>,
 }
 
 impl Default for EchoOptions {
@@ -42,6 +67,7 @@ impl Default for EchoOptions {
             udp_rate: None,
             udp_rate_per_source: None,
             udp_sources: 1 << 16,
+            udp_repeat_rate: Some(100),
         }
     }
 }
@@ -70,8 +96,14 @@ pub struct EchoStats {
     pub datagrams_low_port: u64,
     /// Datagrams not answered because they came from a socket of this reactor.
     pub datagrams_own: u64,
+    /// Datagrams not answered because they were sent to a broadcast or multicast address
+    /// ([`Datagrams::is_unicast`]): all hosts of a network would answer whoever is named as the
+    /// sender.
+    pub datagrams_not_unicast: u64,
     /// Datagrams not answered because of a rate.
     pub datagrams_over_rate: u64,
+    /// Datagrams not answered because they came again and again ([`EchoOptions::udp_repeat_rate`]).
+    pub datagrams_repeated: u64,
     /// Datagrams not answered because they were longer than [`EchoOptions::max_datagram`].
     pub datagrams_too_long: u64,
 }
@@ -82,7 +114,9 @@ impl EchoStats {
     pub fn datagrams_refused(&self) -> u64 {
         self.datagrams_low_port
             + self.datagrams_own
+            + self.datagrams_not_unicast
             + self.datagrams_over_rate
+            + self.datagrams_repeated
             + self.datagrams_too_long
     }
 }
@@ -96,10 +130,6 @@ pub struct EchoSession {
     peer: Option<Box<SocketAddr>>,
 }
 
-/// The first port that is not reserved for services (RFC 6335, section 6: 0 to 1023 are the system ports). A datagram from
-/// below is an answer, or forged to make two servers talk to each other (CVE-1999-0103).
-const FIRST_USER_PORT: u16 = 1024;
-
 /// Bytes of a message that a log line shows.
 const SHOWN: usize = 256;
 
@@ -108,31 +138,38 @@ pub struct Echo {
     options: EchoOptions,
     stats: EchoStats,
     started: Instant,
-    rate: Option<Bucket>,
-    rate_per_source: Option<SourceBuckets>,
+    caps: Caps,
+    repeats: Option<Repeats>,
     warnings: LogLimiter,
+    /// Of its own: a datagram that goes round must not silence what is wrong with streams.
+    repeat_warnings: LogLimiter,
 }
 
 impl Echo {
     /// An echo that answers as `options` say.
     #[must_use]
     pub fn new(options: EchoOptions) -> Echo {
-        // A second's worth may come at once.
-        let rate = |per_second| Rate {
-            per_second,
-            burst: per_second,
-        };
         Echo {
             stats: EchoStats::default(),
             started: Instant::now(),
-            rate: options.udp_rate.map(|limit| Bucket::new(rate(limit), 0)),
-            rate_per_source: options
-                .udp_rate_per_source
-                .map(|limit| SourceBuckets::new(rate(limit), options.udp_sources)),
+            caps: Caps::new(
+                options.udp_rate,
+                options.udp_rate_per_source,
+                options.udp_sources,
+                0,
+            ),
+            repeats: options.udp_repeat_rate.map(|rate| Repeats::new(rate, 0)),
             warnings: LogLimiter::new(
                 Rate {
                     per_second: 5,
                     burst: 20,
+                },
+                0,
+            ),
+            repeat_warnings: LogLimiter::new(
+                Rate {
+                    per_second: 1,
+                    burst: 1,
                 },
                 0,
             ),
@@ -214,42 +251,6 @@ impl Echo {
             }
         }
     }
-
-    /// Whether a datagram may be answered; if not, it's counted.
-    fn may_answer(&mut self, datagram: &mut Datagrams<'_, EchoSession>, len: usize) -> bool {
-        let from = datagram.from();
-        let context = datagram.context();
-        let (counter, why) = if from.port() < FIRST_USER_PORT {
-            let why = "a port below 1024 is a service's";
-            (&mut self.stats.datagrams_low_port, why)
-        } else if context.is_own_udp(from) {
-            (&mut self.stats.datagrams_own, "it's our own")
-        } else if self.options.max_datagram.is_some_and(|max| len > max) {
-            (&mut self.stats.datagrams_too_long, "it's too long")
-        } else if !self.is_within_rates(from, context.now()) {
-            let why = "there were too many in this second";
-            (&mut self.stats.datagrams_over_rate, why)
-        } else {
-            return true;
-        };
-        *counter += 1;
-        debug!("no answer to {from}, {len} bytes: {why}");
-        false
-    }
-
-    fn is_within_rates(&mut self, from: SocketAddr, now: Instant) -> bool {
-        if self.rate.is_none() && self.rate_per_source.is_none() {
-            return true;
-        }
-        let since = now.saturating_duration_since(self.started);
-        let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        // The source's own first: what it has too much must not use up what all have together.
-        let source = self
-            .rate_per_source
-            .as_mut()
-            .is_none_or(|rate| rate.take(from.ip(), now));
-        source && self.rate.as_mut().is_none_or(|rate| rate.take(now))
-    }
 }
 
 impl Handler for Echo {
@@ -323,7 +324,7 @@ impl Handler for Echo {
         if log_enabled!(Trace) {
             show("received from", &from, data);
         }
-        if !self.may_answer(datagram, data.len()) {
+        if !self.may_answer(datagram, data) {
             return;
         }
         match datagram.reply(data) {

@@ -4,12 +4,16 @@
 //! the timers it never wraps, for a source may be away for longer than a tick can tell. Time that
 //! steps back counts as standing still.
 
+mod repeats;
+mod sources;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
+
+pub(crate) use repeats::Repeats;
+use sources::{SourceBuckets, Standing};
 
 /// One token, in the unit in which buckets are kept. A thousandth of a token a millisecond is one a
 /// second, so whole numbers are exact at any rate and nothing is ever rounded.
@@ -25,6 +29,16 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
+    /// So many a second, a tenth of them at once, or one: in any `t` seconds `per_second * (t +
+    /// 0.1)` at most, or `per_second * t + 1` where that is more. A full second's worth at once
+    /// would be twice the rate in the first second. With 0 nothing ever passes.
+    pub(crate) fn even(per_second: u32) -> Rate {
+        Rate {
+            per_second,
+            burst: (per_second / 10).max(1).min(per_second),
+        }
+    }
+
     /// A full bucket.
     fn full(self) -> u64 {
         u64::from(self.burst) * TOKEN
@@ -41,18 +55,18 @@ struct Level {
 }
 
 impl Level {
-    /// Takes a token if there is one.
-    fn take(&mut self, rate: Rate, now: u64) -> bool {
+    /// Takes a token if there is one beside `reserve` thousandths.
+    fn take(&mut self, rate: Rate, reserve: u64, now: u64) -> bool {
         let gained = now
             .saturating_sub(self.at)
             .saturating_mul(rate.per_second.into());
         self.held = self.held.saturating_add(gained).min(rate.full());
         self.at = self.at.max(now);
-        let Some(left) = self.held.checked_sub(TOKEN) else {
-            return false;
-        };
-        self.held = left;
-        true
+        let enough = self.held >= TOKEN + reserve;
+        if enough {
+            self.held -= TOKEN;
+        }
+        enough
     }
 }
 
@@ -78,144 +92,56 @@ impl Bucket {
 
     /// Whether one more may pass at `now`, in milliseconds; if so it is counted.
     pub(crate) fn take(&mut self, now: u64) -> bool {
-        self.level.take(self.rate, now)
+        self.level.take(self.rate, 0, now)
+    }
+
+    /// The same, but it leaves half of the bucket to [`take`](Bucket::take): however often this is
+    /// asked, the others find a bucket of half the size that gains the whole rate. A bucket of one
+    /// token has no half.
+    fn take_spare(&mut self, now: u64) -> bool {
+        let reserve = self.rate.full().saturating_sub(TOKEN) / 2;
+        self.level.take(self.rate, reserve, now)
     }
 }
 
-/// Whom a bucket is for: what one subscriber can take addresses from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
-    V4(Ipv4Addr),
-    /// The upper half. One subscriber has at least a /64 to choose addresses from (RFC 6177), so
-    /// that to count addresses would be to count nothing.
-    V6(u64),
-}
-
-impl From<IpAddr> for Source {
-    fn from(address: IpAddr) -> Source {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Source::V4(v4),
-            IpAddr::V6(v6) => Source::V6((v6.to_bits() >> 64) as u64),
-        }
-    }
-}
-
-/// A source's place in the table, and its neighbours in the order of use.
+/// The caps on how much is answered: for all together, and for each source.
 #[derive(Debug)]
-struct Place {
-    source: Source,
-    level: Level,
-    /// The place used just before this one, a ring through the stalest and the latest.
-    earlier: u32,
-    /// The place used just after this one; of the latest it is the stalest.
-    later: u32,
+pub(crate) struct Caps {
+    all: Option<Bucket>,
+    per_source: Option<SourceBuckets>,
 }
 
-/// A token bucket for each source address: a v4-mapped address is the v4 one, a v6 source is a /64.
-///
-/// The table has a set number of places and takes memory as they come into use. When all are in
-/// use, a new source takes over the place of the one that has been silent for longest, *and what
-/// that place's bucket holds*. So a flood of spoofed sources cannot grow the table, cannot slow it
-/// (each packet is one look-up under a random SipHash key, and a move within a list), and gains
-/// nothing from being many: whatever it does, all sources together get no more than the buckets of
-/// so many places. A place that has been silent for long enough is full, and its successor is as
-/// good as new.
-#[derive(Debug)]
-pub(crate) struct SourceBuckets {
-    rate: Rate,
-    max: usize,
-    /// Where each source is in `places`. Invariant: one key a place.
-    index: HashMap<Source, u32>,
-    places: Vec<Place>,
-    /// The place used last. The one `later` than it is the stalest.
-    latest: u32,
-}
-
-impl SourceBuckets {
-    /// An empty table of at most `max` sources; 0 is taken as 1.
-    pub(crate) fn new(rate: Rate, max: u32) -> SourceBuckets {
-        let (index, places) = (HashMap::new(), Vec::new());
-        SourceBuckets {
-            rate,
-            max: max.max(1) as usize,
-            index,
-            places,
-            latest: 0,
+impl Caps {
+    /// Caps of so many a second, where there are any; `max_sources` is the size of the table of
+    /// sources. `now` is in milliseconds.
+    pub(crate) fn new(
+        all: Option<u32>,
+        per_source: Option<u32>,
+        max_sources: u32,
+        now: u64,
+    ) -> Caps {
+        Caps {
+            all: all.map(|all| Bucket::new(Rate::even(all), now)),
+            per_source: per_source.map(|rate| SourceBuckets::new(Rate::even(rate), max_sources)),
         }
-    }
-
-    /// How many sources have a place.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.places.len()
     }
 
     /// Whether one more from `address` may pass at `now`, in milliseconds; if so it is counted.
+    ///
+    /// A known source comes before new ones where the cap for all is short. Without a cap for each
+    /// source nothing is known of any, and all are the same.
     pub(crate) fn take(&mut self, address: IpAddr, now: u64) -> bool {
-        let source = Source::from(address);
-        let place = match self.index.get(&source) {
-            Some(&place) => {
-                self.touch(place);
-                place
-            }
-            None if self.places.len() < self.max => self.add(source, now),
-            None => self.replace_stalest(source),
+        // The source's own first: what it has too much must not use up what all have together.
+        let standing = match &mut self.per_source {
+            Some(sources) => sources.take(address, now),
+            None => Some(Standing::Known),
         };
-        self.places[place as usize].level.take(self.rate, now)
-    }
-
-    /// Gives `source` a new place with a full bucket, the latest.
-    fn add(&mut self, source: Source, now: u64) -> u32 {
-        let place = self.places.len() as u32;
-        let level = Level {
-            held: self.rate.full(),
-            at: now,
-        };
-        self.places.push(Place {
-            source,
-            level,
-            earlier: place,
-            later: place,
-        });
-        self.index.insert(source, place);
-        if place > 0 {
-            self.link_after_latest(place);
+        match (standing, &mut self.all) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(Standing::Known), Some(all)) => all.take(now),
+            (Some(Standing::New), Some(all)) => all.take_spare(now),
         }
-        self.latest = place;
-        place
-    }
-
-    /// Gives `source` the stalest place with the bucket in it, and makes it the latest.
-    fn replace_stalest(&mut self, source: Source) -> u32 {
-        let stalest = self.places[self.latest as usize].later;
-        let before = std::mem::replace(&mut self.places[stalest as usize].source, source);
-        self.index.remove(&before);
-        self.index.insert(source, stalest);
-        // The order is a ring: the stalest comes right after the latest, so it need only be called
-        // the latest.
-        self.latest = stalest;
-        stalest
-    }
-
-    /// Makes `place` the latest.
-    fn touch(&mut self, place: u32) {
-        if place == self.latest {
-            return;
-        }
-        let Place { earlier, later, .. } = self.places[place as usize];
-        self.places[earlier as usize].later = later;
-        self.places[later as usize].earlier = earlier;
-        self.link_after_latest(place);
-        self.latest = place;
-    }
-
-    /// Links `place`, which is not in the ring, between the latest and the stalest.
-    fn link_after_latest(&mut self, place: u32) {
-        let stalest = self.places[self.latest as usize].later;
-        self.places[place as usize].earlier = self.latest;
-        self.places[place as usize].later = stalest;
-        self.places[self.latest as usize].later = place;
-        self.places[stalest as usize].earlier = place;
     }
 }
 

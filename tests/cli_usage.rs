@@ -94,6 +94,7 @@ fn sizes_counts_and_durations_of_0_are_refused() {
         ("serve --threads 0", "must be at least 1"),
         ("serve --udp-rate 0", "or off for no cap"),
         ("serve --udp-rate-per-source 0", "must be at least 1"),
+        ("serve --udp-repeat-rate 0", "must be at least 1"),
         ("serve --idle-timeout 0s", "must be more than 0"),
         ("serve --write-timeout 0s", "must be more than 0"),
         ("serve --stats 0s", "must be more than 0"),
@@ -171,6 +172,7 @@ fn unknown_options_and_those_that_exclude_each_other_are_refused() {
         ("connect --wait 1s", "--udp"),
         ("serve --tcp --udp-rate 5", "--udp-rate is about UDP"),
         ("serve --tcp --udp-rate-per-source off", "is about UDP"),
+        ("serve --tcp --udp-repeat-rate off", "is about UDP"),
         ("serve --tcp --allow-public-udp", "is about UDP"),
         ("sing", "sing"),
     ]);

@@ -5,10 +5,14 @@ mod common;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
+#[cfg(target_os = "linux")]
+use std::process::Command;
 
 use common::{World, connect};
 use nix::ifaddrs::getifaddrs;
 use oread::{CloseReason, ConnectOptions, ListenOptions, UdpOptions};
+#[cfg(target_os = "linux")]
+use oread::{Echo, EchoOptions, Limits};
 
 fn loopback() -> SocketAddr {
     SocketAddr::from((Ipv6Addr::LOCALHOST, 0))
@@ -152,4 +156,131 @@ fn a_peer_at_a_link_local_address_keeps_its_scope_and_can_be_answered() {
     let (_, address) = world.listen_with(&ListenOptions::new(at(0).into()));
     let mut client = connect(address);
     assert_eq!(world.exchange(&mut client, b"hello"), b"hello");
+}
+
+/// Set for the tests below when they run in a network of their own.
+#[cfg(target_os = "linux")]
+const INSIDE: &str = "OREAD_TEST_NETWORK";
+
+/// A network with an interface beside loopback, at a link-local address and a global one of each
+/// family. The other end of it is there for it to be up. No address is tried out before it's used,
+/// which takes seconds.
+#[cfg(target_os = "linux")]
+const NETWORK: &str = "ip link set lo up && ip link add oread0 type veth peer name oread1 \
+     && ip link set oread0 addrgenmode none && ip link set oread1 addrgenmode none \
+     && ip link set oread1 up && ip link set oread0 up \
+     && ip address add fe80::1/64 dev oread0 nodad \
+     && ip address add 2001:db8::1/64 dev oread0 nodad \
+     && ip address add 192.0.2.1/24 broadcast + dev oread0";
+
+/// Runs the tests below in a network namespace: there is a link-local address for sure, and a
+/// broadcast address.
+#[cfg(target_os = "linux")]
+#[test]
+fn in_a_network_of_its_own_link_local_addresses_answer_and_broadcasts_do_not() {
+    let network = Command::new("unshare")
+        .args(["-rn", "sh", "-c", NETWORK])
+        .output();
+    if !network.is_ok_and(|output| output.status.success()) {
+        println!(
+            "skipped: there is no network namespace with an interface to be had (unshare -rn, ip)"
+        );
+        return;
+    }
+    let output = Command::new("unshare")
+        .args([
+            "-rn",
+            "sh",
+            "-c",
+            &format!("{NETWORK} && exec \"$0\" \"$@\""),
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .args(["inside_a_network", "--ignored", "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{errors}");
+    assert!(said.contains("3 passed"), "they did not run: {said}");
+}
+
+/// Turns until a datagram is refused. It may come a second time, by the interface's other end.
+#[cfg(target_os = "linux")]
+fn until_refused_as_not_unicast(world: &mut World<Echo>) {
+    world.until("it is refused", |world| {
+        world.handler.stats().datagrams_refused() > 0
+    });
+    let stats = world.handler.stats();
+    assert_eq!(stats.datagrams_not_unicast, stats.datagrams_refused());
+    assert_eq!(world.stats().datagrams_out, 0);
+}
+
+/// The link-local address of the namespace's interface.
+#[cfg(target_os = "linux")]
+fn inside() -> Option<SocketAddrV6> {
+    std::env::var_os(INSIDE)?;
+    Some(link_local().expect("a link-local address"))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "started by in_a_network_of_its_own_link_local_addresses_answer_and_broadcasts_do_not"]
+fn inside_a_network_an_answer_leaves_from_a_link_local_address_though_the_peer_has_no_scope() {
+    let Some(local) = inside() else { return };
+    let mut world = World::new();
+    let id = world
+        .context()
+        .bind_udp(&UdpOptions::new(wildcard()))
+        .unwrap();
+    let port = world.context().udp_addr(id).unwrap().port();
+    let asked = SocketAddrV6::new(*local.ip(), port, 0, local.scope_id());
+    // Its own address is global: nothing in it says which interface is meant.
+    let client = UdpSocket::bind("[2001:db8::1]:0").unwrap();
+    client.connect(asked).unwrap();
+    client.send(b"hello").unwrap();
+    world.until("it has come", |world| world.stats().datagrams_in == 1);
+    assert_eq!(world.stats().datagrams_failed, 0);
+    assert_eq!(answer(&mut world, &client), b"hello");
+    a_peer_at_a_link_local_address_keeps_its_scope_and_can_be_answered();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "started by in_a_network_of_its_own_link_local_addresses_answer_and_broadcasts_do_not"]
+fn inside_a_network_an_echo_does_not_answer_its_broadcast_address() {
+    if inside().is_none() {
+        return;
+    }
+    for own in ["0.0.0.0:0", "[::]:0", "192.0.2.255:0"] {
+        let mut world = World::of(Limits::default(), Echo::new(EchoOptions::default()));
+        let own: SocketAddr = own.parse().unwrap();
+        let id = world.context().bind_udp(&UdpOptions::new(own)).unwrap();
+        let port = world.context().udp_addr(id).unwrap().port();
+        let client = UdpSocket::bind("192.0.2.1:0").unwrap();
+        client.set_broadcast(true).unwrap();
+        client
+            .send_to(b"all of you", ("192.0.2.255", port))
+            .unwrap();
+        until_refused_as_not_unicast(&mut world);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "started by in_a_network_of_its_own_link_local_addresses_answer_and_broadcasts_do_not"]
+fn inside_a_network_an_echo_does_not_answer_an_ipv6_group() {
+    let Some(local) = inside() else { return };
+    let mut world = World::of(Limits::default(), Echo::new(EchoOptions::default()));
+    let id = world
+        .context()
+        .bind_udp(&UdpOptions::new(wildcard()))
+        .unwrap();
+    let port = world.context().udp_addr(id).unwrap().port();
+    let client = UdpSocket::bind(SocketAddrV6::new(*local.ip(), 0, 0, local.scope_id())).unwrap();
+    // All hosts on the link; a datagram comes back to its own host as well.
+    let group = "ff02::1".parse().unwrap();
+    let group = SocketAddrV6::new(group, port, 0, local.scope_id());
+    client.send_to(b"all of you", group).unwrap();
+    until_refused_as_not_unicast(&mut world);
 }

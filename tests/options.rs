@@ -10,9 +10,10 @@ mod cli;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use cli::{Server, oread};
+use cli::{LONG, Server, oread};
 
 /// Writes until the peer takes no more for the moment; how many bytes it took.
 fn fill(stream: &mut TcpStream) -> usize {
@@ -111,6 +112,46 @@ fn datagrams_over_the_rate_are_counted_and_not_answered() {
         assert!(out >= 1 && over >= SENT / 2, "{option}: {out} answered");
         assert_eq!(ended.count("datagrams_dropped"), over, "{option}");
     }
+}
+
+#[test]
+fn a_server_that_another_one_answers_ends_it_says_so_and_counts_it() {
+    let mut server = Server::start(&["--stats", "20ms"]);
+    // The other server: it sends back all that comes, and has got a datagram that seems to be ours.
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+    other.set_read_timeout(Some(LONG)).unwrap();
+    let (own, start) = (other.local_addr().unwrap(), Instant::now());
+    let address = server.udp();
+    other.send_to(b"forged", address).unwrap();
+    let answering = thread::spawn(move || {
+        let mut buffer = [0; 100];
+        loop {
+            let count = other.recv(&mut buffer).unwrap();
+            if &buffer[..count] == b"over" {
+                return;
+            }
+            assert!(start.elapsed() < LONG, "it goes on and on");
+            other.send_to(&buffer[..count], address).unwrap();
+        }
+    });
+    // The first is none, then ten seconds' worth of repeats are answered, and what is gained meanwhile.
+    let bound = |start: Instant| 1_001 + 100 * (start.elapsed().as_secs() + 1);
+    loop {
+        let event = server.event();
+        let out = event["datagrams_out"].as_u64().unwrap();
+        assert!(out <= bound(start), "{out} answered");
+        if event["datagrams_repeated"] == 1 {
+            break;
+        }
+    }
+    server.log_line("sends the same datagram again and again");
+    let ended = server.stop();
+    assert_eq!(ended.count("datagrams_dropped"), 1);
+    UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .send_to(b"over", own)
+        .unwrap();
+    answering.join().unwrap();
 }
 
 /// The system completes so many handshakes, and drops the others' (listen(2)).

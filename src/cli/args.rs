@@ -163,7 +163,8 @@ pub(crate) struct Serve {
     #[arg(long, help_heading = "UDP")]
     pub(crate) allow_public_udp: bool,
 
-    /// Datagrams answered a second, or off [default: off on loopback, 10k elsewhere]
+    /// Datagrams answered a second at each address, or off; a tenth of them at once [default: off
+    /// on loopback, 10k elsewhere]
     #[arg(long, value_name = "N", help_heading = "UDP")]
     pub(crate) udp_rate: Option<Rate>,
 
@@ -171,6 +172,12 @@ pub(crate) struct Serve {
     /// elsewhere]
     #[arg(long, value_name = "N", help_heading = "UDP")]
     pub(crate) udp_rate_per_source: Option<Rate>,
+
+    /// Datagrams answered a second that are the same as an earlier one, its source too, or off: two
+    /// servers that answer each other don't go on for good [default: 100, and off with
+    /// --udp-rate-per-source]
+    #[arg(long, value_name = "N", help_heading = "UDP")]
+    pub(crate) udp_repeat_rate: Option<Rate>,
 
     /// Print the counters at this interval
     #[arg(

@@ -26,6 +26,10 @@ const PUBLIC_UDP_RATE: u32 = 10_000;
 /// often, and a victim of forged datagrams gets no more than 100 full Ethernet frames a second, 1.2
 /// Mbit/s.
 const PUBLIC_UDP_RATE_PER_SOURCE: u32 = 100;
+/// `--udp-repeat-rate` when it is not given and sources have no rate of their own, in datagrams a
+/// second. Nobody asks the same so often who doesn't measure, and `oread load` numbers what it
+/// sends.
+const UDP_REPEAT_RATE: u32 = 100;
 /// The most that `--threads` may be: no machine has so many cores, and a slip of the keyboard shall
 /// not try.
 const MAX_THREADS: u32 = 1024;
@@ -72,6 +76,8 @@ pub(crate) struct UdpRates {
     pub(crate) all: Option<NonZeroU32>,
     /// To one source address.
     pub(crate) per_source: Option<NonZeroU32>,
+    /// Of datagrams that are the same as an earlier one.
+    pub(crate) repeats: Option<NonZeroU32>,
 }
 
 /// `oread serve`, checked.
@@ -106,6 +112,8 @@ pub(crate) struct Serve {
     pub(crate) udp_rate: Option<Rate>,
     /// See [`Serve::udp_rates`].
     pub(crate) udp_rate_per_source: Option<Rate>,
+    /// See [`Serve::udp_rates`].
+    pub(crate) udp_repeat_rate: Option<Rate>,
     /// How often to print the counters; `None`: never.
     pub(crate) stats: Option<Duration>,
     /// Whether events go to standard output as lines of JSON.
@@ -124,17 +132,24 @@ impl Serve {
     }
 
     /// The caps for a UDP socket bound to `ip`: what was asked for; else none on loopback, where
-    /// only this machine can ask, and 10,000 a second and 100 a source elsewhere.
+    /// only this machine can ask, and 10,000 a second and 100 a source elsewhere. Repeats have a
+    /// cap where sources have none, which would bound them too: strangers could use it up.
     pub(crate) fn udp_rates(&self, ip: std::net::IpAddr) -> UdpRates {
-        let cap = |asked: Option<Rate>, public: u32| match asked {
+        let public = !endpoints::is_loopback(ip);
+        let cap = |asked: Option<Rate>, default: Option<u32>| match asked {
             Some(Rate::Off) => None,
             Some(Rate::PerSecond(rate)) => Some(rate),
-            None if endpoints::is_loopback(ip) => None,
-            None => NonZeroU32::new(public),
+            None => default.and_then(NonZeroU32::new),
         };
+        let per_source = cap(
+            self.udp_rate_per_source,
+            public.then_some(PUBLIC_UDP_RATE_PER_SOURCE),
+        );
+        let repeats = per_source.is_none().then_some(UDP_REPEAT_RATE);
         UdpRates {
-            all: cap(self.udp_rate, PUBLIC_UDP_RATE),
-            per_source: cap(self.udp_rate_per_source, PUBLIC_UDP_RATE_PER_SOURCE),
+            all: cap(self.udp_rate, public.then_some(PUBLIC_UDP_RATE)),
+            per_source,
+            repeats: cap(self.udp_repeat_rate, repeats),
         }
     }
 }
@@ -186,6 +201,7 @@ impl TryFrom<args::Serve> for Serve {
             drain_timeout: typed.drain_timeout,
             udp_rate: typed.udp_rate,
             udp_rate_per_source: typed.udp_rate_per_source,
+            udp_repeat_rate: typed.udp_repeat_rate,
             stats: typed.stats.0,
             json: typed.json,
             verbosity: Verbosity::from(&typed.verbosity),
@@ -266,6 +282,7 @@ fn refuse_idle_udp_options(typed: &args::Serve, endpoints: &[Endpoint]) -> Resul
         (typed.allow_public_udp, "--allow-public-udp"),
         (typed.udp_rate.is_some(), "--udp-rate"),
         (typed.udp_rate_per_source.is_some(), "--udp-rate-per-source"),
+        (typed.udp_repeat_rate.is_some(), "--udp-repeat-rate"),
     ];
     let is_served = endpoints.iter().any(|endpoint| endpoint.transports.udp);
     match given.into_iter().find(|&(given, _)| given && !is_served) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::net::UdpSocket;
+use crate::net::{Destination, UdpSocket};
 use crate::nonblocking;
 use crate::table::Tenant;
 use crate::token::UdpId;
@@ -58,7 +58,7 @@ pub struct Datagrams<'a, S> {
     context: &'a mut Context<S>,
     socket: UdpId,
     from: SocketAddr,
-    to: Option<IpAddr>,
+    destination: Option<Destination>,
 }
 
 impl<'a, S> Datagrams<'a, S> {
@@ -66,13 +66,13 @@ impl<'a, S> Datagrams<'a, S> {
         context: &'a mut Context<S>,
         socket: UdpId,
         from: SocketAddr,
-        to: Option<IpAddr>,
+        destination: Option<Destination>,
     ) -> Datagrams<'a, S> {
         Datagrams {
             context,
             socket,
             from,
-            to,
+            destination,
         }
     }
 
@@ -88,16 +88,42 @@ impl<'a, S> Datagrams<'a, S> {
         self.from
     }
 
-    /// The address of ours that it was sent to, where the socket is bound to a wildcard and the system says it.
+    /// The address that it was sent to, as its header says: one of ours, or a broadcast or
+    /// multicast address; see [`is_unicast`](Datagrams::is_unicast).
+    ///
+    /// `None` where the system doesn't say it (Linux, Android and Apple's systems do), or isn't
+    /// asked: for a connected socket, and for one that is bound to one address of this host, where
+    /// nothing else arrives.
     #[must_use]
     pub fn to(&self) -> Option<IpAddr> {
-        self.to
+        self.destination.map(|destination| destination.to)
+    }
+
+    /// The address of ours that [`reply`](Datagrams::reply) answers from: [`to`](Datagrams::to)
+    /// where that is unicast, and one of the interface that it came to for an IPv4 broadcast or
+    /// group. `None` leaves it to the system: for an IPv6 group, and wherever `to` isn't known.
+    #[must_use]
+    pub fn local(&self) -> Option<IpAddr> {
+        self.destination?.local
+    }
+
+    /// Whether it was sent to this host alone, and not to a broadcast or multicast address. To
+    /// answer the others is to help in a Fraggle attack: one forged datagram to a network makes all
+    /// its hosts answer a victim.
+    ///
+    /// True also where [`to`](Datagrams::to) isn't known. The broadcast address of a network
+    /// (`10.0.0.255`) is recognised on Linux and Android only, `255.255.255.255` wherever `to` is
+    /// known.
+    #[must_use]
+    pub fn is_unicast(&self) -> bool {
+        self.destination
+            .is_none_or(|destination| destination.is_unicast())
     }
 
     /// Sends `bytes` back, from the address that was asked.
     pub fn reply(&mut self, bytes: &[u8]) -> SendOutcome {
-        let (from, to) = (self.from, self.to);
-        self.context.send_from(self.socket, to, from, bytes)
+        let (from, asked) = (self.from, self.destination);
+        self.context.send_from(self.socket, asked, from, bytes)
     }
 
     /// Everything else in the reactor.
@@ -111,7 +137,7 @@ impl<S> fmt::Debug for Datagrams<'_, S> {
         f.debug_struct("Datagrams")
             .field("socket", &self.socket)
             .field("from", &self.from)
-            .field("to", &self.to)
+            .field("to", &self.to())
             .finish_non_exhaustive()
     }
 }
@@ -122,11 +148,11 @@ impl<S> Context<S> {
         self.send_from(socket, None, to, bytes)
     }
 
-    /// Sends a datagram from the address `from` of ours, where the socket is bound to a wildcard.
+    /// Sends a datagram from the address that was `asked`, where that is known.
     fn send_from(
         &mut self,
         id: UdpId,
-        from: Option<IpAddr>,
+        asked: Option<Destination>,
         to: SocketAddr,
         bytes: &[u8],
     ) -> SendOutcome {
@@ -135,7 +161,7 @@ impl<S> Context<S> {
             return SendOutcome::NoSocket;
         };
         let outcome = loop {
-            match slot.socket.send(bytes, to, from) {
+            match slot.socket.send(bytes, to, asked) {
                 Err(error) if nonblocking::is_interrupted(&error) => {}
                 outcome => break outcome,
             }

@@ -18,6 +18,7 @@ mod waker;
 
 use std::net::SocketAddr;
 
+pub(crate) use pktinfo::Destination;
 pub(crate) use poll::{Events, Poll};
 pub(crate) use tcp::{TcpListener, TcpStream, dial};
 pub(crate) use udp::UdpSocket;

@@ -90,7 +90,7 @@ pub(super) fn udp(options: &UdpOptions) -> io::Result<(OwnedFd, Vec<u8>)> {
     set_buffers(&fd, options.recv_buffer, options.send_buffer)?;
     // Before it is bound: a datagram that arrives earlier would not be told of. A connected socket
     // gets an address of its own.
-    let asks = options.connect_to.is_none() && is_wildcard(&options.address);
+    let asks = options.connect_to.is_none() && asks_destination(&options.address);
     let control = if asks {
         pktinfo::ask(&fd, &options.address)?
     } else {
@@ -103,9 +103,24 @@ pub(super) fn udp(options: &UdpOptions) -> io::Result<(OwnedFd, Vec<u8>)> {
     Ok((fd, control))
 }
 
-/// Whether `address` is all addresses of this host.
-pub(super) fn is_wildcard(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_unspecified()
+/// Whether a socket that is bound to `address` has to be told where each datagram was sent to. Not
+/// if that is one address of one host: Linux then delivers nothing else.
+pub(super) fn asks_destination(address: &SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    ip.is_unspecified() || ip.is_multicast() || is_broadcast(ip)
+}
+
+/// Whether `ip` is a broadcast address, that of a network too, such as 127.255.255.255. Only the
+/// system knows: it lets no socket connect to one that has not set `SO_BROADCAST` (connect(2)).
+/// Nothing is sent.
+fn is_broadcast(ip: IpAddr) -> bool {
+    // Any port will do; 9 discards.
+    let address = SocketAddr::new(ip, 9);
+    ip.is_ipv4()
+        && socket(&address, SockType::Datagram).is_ok_and(|fd| {
+            let refused = socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(address));
+            refused == Err(Errno::EACCES)
+        })
 }
 
 /// A socket that doesn't block and that programs we start don't inherit.

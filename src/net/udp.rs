@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::sys::socket::{self, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike};
 
-use super::{open, pktinfo};
+use super::open;
+use super::pktinfo::{self, Destination};
 use crate::options::UdpOptions;
 
 /// A UDP socket, connected to one peer or not.
@@ -32,9 +33,8 @@ pub(crate) struct Received {
     pub(crate) len: usize,
     /// Who sent it; v4-mapped for IPv4 on an IPv6 socket.
     pub(crate) from: SocketAddr,
-    /// The address of ours that it was sent to, for the reply to leave from. Known on wildcard binds
-    /// only, and not for a datagram to an IPv6 group.
-    pub(crate) to: Option<IpAddr>,
+    /// Where it was sent to. Known only where it is asked: see [`open::asks_destination`].
+    pub(crate) destination: Option<Destination>,
     /// Whether the buffer was too small: the rest is lost.
     pub(crate) truncated: bool,
 }
@@ -63,7 +63,7 @@ impl UdpSocket {
         socket.set_nonblocking(true)?;
         let local = socket.local_addr()?;
         let peer = socket.peer_addr().ok();
-        let asks = peer.is_none() && open::is_wildcard(&local);
+        let asks = peer.is_none() && open::asks_destination(&local);
         let control = if asks {
             pktinfo::ask(&socket, &local)?
         } else {
@@ -101,8 +101,9 @@ impl UdpSocket {
         }
     }
 
-    /// Sends `bytes` as one datagram to `to`, from our address `from` if it is known, which it is
-    /// as [`Received::to`]. A connected socket sends to its peer, whatever `to` is.
+    /// Sends `bytes` as one datagram to `to`. As an answer it leaves from the address that was
+    /// asked: `asked` is then [`Received::destination`]. A connected socket sends to its peer,
+    /// whatever `to` is.
     ///
     /// Large datagrams may be fragmented.
     ///
@@ -113,17 +114,19 @@ impl UdpSocket {
         &mut self,
         bytes: &[u8],
         to: SocketAddr,
-        from: Option<IpAddr>,
+        asked: Option<Destination>,
     ) -> io::Result<usize> {
         if self.peer.is_some() {
             return self.socket.send(bytes);
         }
         let to = if self.v6 { mapped(to) } else { to };
-        match from {
+        let interface = asked.map_or(0, |asked| asked.interface);
+        match asked.and_then(|asked| asked.local) {
             Some(from) if !self.control.is_empty() => {
                 let from = if self.v6 { mapped_ip(from) } else { from };
                 let fd = self.socket.as_raw_fd();
-                self.socket.try_io(|| pktinfo::send(fd, bytes, to, from))
+                self.socket
+                    .try_io(|| pktinfo::send(fd, bytes, to, from, interface))
             }
             _ => self.socket.send_to(bytes, to),
         }
@@ -168,11 +171,11 @@ where
     };
     // What is told may be cut short; the datagram is whole all the same.
     let told = if told { message.cmsgs().ok() } else { None };
-    let to = told.and_then(|mut told| told.find_map(|message| pktinfo::address(&message)));
+    let destination = told.and_then(pktinfo::destination);
     Ok(Received {
         len: message.bytes,
         from: from.into(),
-        to,
+        destination,
         truncated: message.flags.contains(MsgFlags::MSG_TRUNC),
     })
 }

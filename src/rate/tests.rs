@@ -1,9 +1,10 @@
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 
 const HOUR: u64 = 3_600_000;
 
+/// Any source.
 fn v4(bits: u32) -> IpAddr {
     Ipv4Addr::from_bits(bits).into()
 }
@@ -65,6 +66,7 @@ fn zero_means_never() {
         0,
     );
     assert!(!bucket.take(HOUR));
+    assert!(!Bucket::new(Rate::even(0), 0).take(HOUR));
     let mut bucket = Bucket::new(
         Rate {
             per_second: 0,
@@ -74,156 +76,6 @@ fn zero_means_never() {
     );
     assert!(bucket.take(0));
     assert!(!bucket.take(HOUR));
-}
-
-#[test]
-fn a_source_is_one_whichever_way_its_address_is_written() {
-    let mut table = SourceBuckets::new(
-        Rate {
-            per_second: 1,
-            burst: 1,
-        },
-        8,
-    );
-    let plain = Ipv4Addr::new(192, 0, 2, 1);
-    assert!(table.take(plain.into(), 0));
-    assert!(!table.take(plain.to_ipv6_mapped().into(), 0));
-    assert!(
-        table.take(Ipv4Addr::new(192, 0, 2, 2).into(), 0),
-        "another v4 address is another source"
-    );
-    assert_eq!(table.len(), 2);
-}
-
-#[test]
-fn a_v6_source_is_a_slash_64() {
-    let mut table = SourceBuckets::new(
-        Rate {
-            per_second: 1,
-            burst: 1,
-        },
-        8,
-    );
-    let v6 = |network, host| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, network, 0, 0, 0, host));
-    assert!(table.take(v6(1, 1), 0));
-    assert!(!table.take(v6(1, 2), 0));
-    assert!(table.take(v6(2, 1), 0));
-}
-
-#[test]
-fn each_source_has_a_bucket_of_its_own() {
-    let mut table = SourceBuckets::new(
-        Rate {
-            per_second: 10,
-            burst: 2,
-        },
-        100,
-    );
-    for source in 0..100 {
-        assert_eq!((0..5).filter(|_| table.take(v4(source), 0)).count(), 2);
-    }
-    for source in 0..100 {
-        assert_eq!((0..5).filter(|_| table.take(v4(source), 100)).count(), 1);
-    }
-}
-
-#[test]
-fn a_million_sources_neither_grow_the_table_nor_get_more_than_its_places() {
-    const MAX: u32 = 1_024;
-    let rate = Rate {
-        per_second: 10,
-        burst: 4,
-    };
-    let mut table = SourceBuckets::new(rate, MAX);
-    let mut passed = 0;
-    for source in 0..1_000_000_u32 {
-        // A hundred packets a millisecond: ten seconds.
-        passed += u64::from(table.take(v4(source), u64::from(source / 100)));
-    }
-    assert_eq!(
-        (table.len(), table.index.len()),
-        (MAX as usize, MAX as usize)
-    );
-    assert!(table.places.capacity() <= 2 * MAX as usize);
-    assert!(
-        table.index.capacity() <= 4 * MAX as usize,
-        "{}",
-        table.index.capacity()
-    );
-    assert!(passed <= u64::from(MAX) * (4 + 10 * 10), "{passed}");
-    assert!(
-        passed >= u64::from(MAX) * 10 * 9,
-        "the flood is to get what the places allow: {passed}"
-    );
-}
-
-#[test]
-fn the_source_that_was_silent_for_longest_makes_room() {
-    let mut table = SourceBuckets::new(
-        Rate {
-            per_second: 1,
-            burst: 1,
-        },
-        3,
-    );
-    for source in [1, 2, 3, 1] {
-        table.take(v4(source), 0);
-    }
-    assert!(!table.take(v4(4), 0), "it takes over an empty bucket");
-    let mut known: Vec<_> = table.index.keys().copied().collect();
-    known.sort_by_key(|source| format!("{source:?}"));
-    assert_eq!(known, [1, 3, 4].map(|bits| Source::from(v4(bits))));
-    assert!(
-        table.take(v4(5), 1_000),
-        "after a second at rest the place of 3 is as good as new"
-    );
-    assert!(!table.index.contains_key(&Source::from(v4(3))));
-}
-
-#[test]
-fn the_order_of_use_is_right_after_any_use() {
-    const MAX: usize = 7;
-    let mut table = SourceBuckets::new(
-        Rate {
-            per_second: 1,
-            burst: 1,
-        },
-        MAX as u32,
-    );
-    let mut model: Vec<Source> = Vec::new();
-    let mut random = 1_u32;
-    for _ in 0..10_000 {
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let address = v4(random >> 28);
-        table.take(address, 0);
-        model.retain(|&source| source != Source::from(address));
-        model.push(address.into());
-        if model.len() > MAX {
-            model.remove(0);
-        }
-        let mut at = table.latest;
-        for source in model.iter().rev() {
-            assert_eq!(table.places[at as usize].source, *source);
-            assert_eq!(table.index[source], at);
-            at = table.places[at as usize].earlier;
-        }
-        assert_eq!(at, table.latest);
-    }
-}
-
-#[test]
-fn a_table_of_one_place_works() {
-    let mut table = SourceBuckets::new(
-        Rate {
-            per_second: 1,
-            burst: 1,
-        },
-        0,
-    );
-    assert!(table.take(v4(1), 0));
-    assert!(!table.take(v4(2), 0));
-    assert!(table.take(v4(3), 1_000));
-    assert_eq!(table.len(), 1);
 }
 
 #[test]
@@ -269,4 +121,133 @@ fn no_line_is_lost_from_the_count() {
         5 + 3 * 3_600 - 1,
         "the last third of a second falls just outside"
     );
+}
+
+#[test]
+fn in_any_second_there_is_no_more_than_the_rate_and_a_tenth() {
+    for per_second in [1, 7, 10, 25, 10_000] {
+        let mut bucket = Bucket::new(Rate::even(per_second), 0);
+        let mut passed = Vec::new();
+        for now in 0..5_000 {
+            passed.push((0..).take_while(|_| bucket.take(now)).count() as u64);
+        }
+        let most = u64::from(per_second + (per_second / 10).max(1));
+        for second in passed.windows(1_000) {
+            let count: u64 = second.iter().sum();
+            assert!(count <= most, "{count} in a second of {per_second}");
+        }
+        let all: u64 = passed.iter().sum();
+        assert!(
+            all <= most + 4 * u64::from(per_second),
+            "{all} of {per_second}"
+        );
+        assert!(
+            all >= 5 * u64::from(per_second) - 1,
+            "{all} of {per_second}"
+        );
+    }
+}
+
+/// A flood of senders that are forged at random, and one source that asks 50 times a second, for so
+/// many seconds from `from` on: how many of its datagrams pass, how many were sent, and how many of
+/// the flood's pass.
+fn ask_in_a_flood(caps: &mut Caps, from: u64, seconds: u64) -> (u64, u64, u64) {
+    let (mut passed, mut sent, mut flood) = (0, 0, 0);
+    for now in from..from + seconds * 1_000 {
+        // 100,000 a second, none twice.
+        for forged in 0..100 {
+            let sender = 0x8000_0000 + (now as u32) * 100 + forged;
+            flood += u64::from(caps.take(v4(sender), now));
+        }
+        if now % 20 == 0 {
+            sent += 1;
+            passed += u64::from(caps.take(v4(1), now));
+        }
+    }
+    (passed, sent, flood)
+}
+
+#[test]
+fn a_source_that_was_heard_before_a_flood_of_forged_ones_gets_its_share() {
+    let mut caps = Caps::new(Some(1_000), Some(100), 1_024, 0);
+    for now in (0..2_000).step_by(20) {
+        assert!(caps.take(v4(1), now));
+    }
+    let (passed, sent, flood) = ask_in_a_flood(&mut caps, 2_000, 10);
+    assert_eq!(passed, sent);
+    // What is left goes to the others all the same.
+    assert!((9_400..=9_600).contains(&flood), "{flood}");
+}
+
+#[test]
+fn a_source_that_comes_during_a_flood_and_goes_on_gets_its_share_after_a_second() {
+    // The table is larger than what the flood sends between two of its datagrams.
+    let mut caps = Caps::new(Some(1_000), Some(100), 1 << 16, 0);
+    ask_in_a_flood(&mut caps, 0, 2);
+    let (passed, sent, _) = ask_in_a_flood(&mut caps, 2_000, 10);
+    assert_eq!(passed, sent);
+}
+
+#[test]
+fn many_known_sources_together_get_no_more_than_the_cap() {
+    let mut caps = Caps::new(Some(100), Some(100), 64, 0);
+    let mut passed = 0;
+    for now in 0..10_000 {
+        for source in 0..20 {
+            passed += u64::from(caps.take(v4(source), now));
+        }
+    }
+    assert!(passed <= 100 * 10 + 10, "{passed}");
+}
+
+#[test]
+fn one_datagram_that_goes_round_is_dropped_after_a_thousand_times() {
+    let mut repeats = Repeats::new(100, 0);
+    let from: SocketAddr = ([127, 0, 0, 1], 5000).into();
+    // Twenty times a millisecond.
+    let rounds = (0..10_000).position(|round| !repeats.take(from, b"round", round / 20));
+    // The first one is none, then there are ten seconds' worth and what is gained meanwhile.
+    let rounds = rounds.unwrap();
+    assert!((1_001..=1_010).contains(&rounds), "{rounds}");
+}
+
+#[test]
+fn datagrams_that_differ_in_anything_are_no_repeats() {
+    let mut repeats = Repeats::new(0, 0);
+    let from = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let long = |at: usize, byte| {
+        let mut data = vec![0; 1_000];
+        data[at] = byte;
+        data
+    };
+    for (from, data) in [
+        (from(5000), b"a".to_vec()),
+        (from(5001), b"a".to_vec()),
+        (from(5000), b"b".to_vec()),
+        (from(5000), b"".to_vec()),
+        (from(5000), vec![0; 999]),
+        (from(5000), long(0, 1)),
+        (from(5000), long(999, 1)),
+    ] {
+        assert!(repeats.take(from, &data, 0), "{from} {}", data.len());
+        // At once, unless another one has its place, which it takes over in time.
+        let repeated = (0..64).any(|_| !repeats.take(from, &data, 0));
+        assert!(repeated, "{from} {}", data.len());
+    }
+}
+
+#[test]
+fn more_datagrams_than_are_remembered_do_not_go_round_for_good_either() {
+    let mut repeats = Repeats::new(100, 0);
+    let from: SocketAddr = ([127, 0, 0, 1], 5000).into();
+    let mut under_way: Vec<u32> = (0..4_000).collect();
+    let mut sent = 0;
+    while !under_way.is_empty() {
+        under_way.retain(|number| {
+            sent += 1;
+            // Forty a millisecond.
+            repeats.take(from, &number.to_be_bytes(), sent / 40)
+        });
+        assert!(sent < 1_000_000, "{} are still under way", under_way.len());
+    }
 }

@@ -38,8 +38,7 @@ impl<H: Handler> Reactor<H> {
                     let context = &mut self.context;
                     // A v4 sender to a dual-stack socket is a v4 sender.
                     let from = net::canonical(received.from);
-                    let to = received.to.map(|to| to.to_canonical());
-                    let mut datagram = Datagrams::new(context, id, from, to);
+                    let mut datagram = Datagrams::new(context, id, from, received.destination);
                     handler.on_datagram(&mut datagram, &self.scratch[..received.len]);
                 }
                 Err(error) if nonblocking::is_blocked(&error) => return,

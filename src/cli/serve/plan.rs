@@ -93,6 +93,7 @@ impl Plan {
         EchoOptions {
             framing: self.framing,
             max_frame: serve.max_frame.get() as usize,
+            udp_repeat_rate: None,
             ..EchoOptions::default()
         }
     }
@@ -103,9 +104,11 @@ impl Plan {
     pub(super) fn datagram_options(&self, serve: &Serve, ip: IpAddr) -> Option<EchoOptions> {
         let rates = serve.udp_rates(ip);
         let share = |rate: NonZeroU32| (rate.get() / self.threads.get()).max(1);
-        (rates.all.is_some() || rates.per_source.is_some()).then(|| EchoOptions {
+        let caps = [rates.all, rates.per_source, rates.repeats];
+        caps.iter().any(Option::is_some).then(|| EchoOptions {
             udp_rate: rates.all.map(share),
             udp_rate_per_source: rates.per_source.map(share),
+            udp_repeat_rate: rates.repeats.map(share),
             ..self.echo_options(serve)
         })
     }

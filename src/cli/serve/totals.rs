@@ -37,7 +37,8 @@ counters!(Stats, add_stats, each_of_stats:
 
 counters!(EchoStats, add_echo, each_of_echo:
     frames_in frames_out frames_bad
-    datagrams_low_port datagrams_own datagrams_over_rate datagrams_too_long);
+    datagrams_low_port datagrams_own datagrams_not_unicast datagrams_over_rate
+    datagrams_repeated datagrams_too_long);
 
 impl Totals {
     /// Adds the counters of another reactor. The peaks are added too: the sum is an upper bound of
