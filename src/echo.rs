@@ -44,7 +44,7 @@ pub struct EchoOptions {
     /// come. Default: 65,536.
     pub udp_sources: u32,
     /// Repeats answered a second, in all: datagrams with the same bytes from the same address and
-    /// port as one before. `None`: as many as come. Default: 100.
+    /// port as one before. `None`: as many as come. Default: 1,000.
     ///
     /// This ends what one forged datagram begins between two servers that both send back what
     /// comes: it goes round for good, as fast as they can, until one of them drops it. Ten seconds'
@@ -67,7 +67,7 @@ impl Default for EchoOptions {
             udp_rate: None,
             udp_rate_per_source: None,
             udp_sources: 1 << 16,
-            udp_repeat_rate: Some(100),
+            udp_repeat_rate: Some(1000),
         }
     }
 }

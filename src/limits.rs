@@ -50,10 +50,10 @@ pub struct Limits {
     /// what a callback writes after so many is queued, and puts the connection under pressure at `high_water`, though
     /// its peer may be quick. Default: 8.
     pub io_budget: u32,
-    /// Bytes that one turn may move by large reads and writes (over 4 KiB) of all connections together, at least 1: then each
-    /// connection that has something to say for the first time has one small read, and whoever was in the ready queue
-    /// waits for the next turn. Those in the ready queue have as much for themselves. It bounds how long a turn takes, and
-    /// so how late timers, messages and quiet peers are served beside thousands that send all they can. Default: 2 MiB.
+    /// Bytes that one turn may move by large reads and writes (over 4 KiB) of all connections together, at least 1. Then
+    /// those whose last read was a large one wait for the next turn, and others have one small read. Those who waited have
+    /// as much again for themselves, one after the other. It bounds how long a turn takes, and so how late timers,
+    /// messages and quiet peers are served beside thousands that send all they can. Default: 2 MiB.
     pub turn_bytes: usize,
     /// Connections that one listener may accept in one turn, at least 1. Default: 64.
     pub accept_budget: u32,

@@ -173,6 +173,7 @@ impl<S: Stream> Link<S> {
             if !self.charge(shared) {
                 return Step::Yield;
             }
+            self.flags.remove(Flags::BULK);
             if let Some(count) = self.take_in(shared, scratch) {
                 return self.arrived(shared, &scratch[..count]);
             }

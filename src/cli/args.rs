@@ -174,7 +174,7 @@ pub(crate) struct Serve {
     pub(crate) udp_rate_per_source: Option<Rate>,
 
     /// Datagrams answered a second that are the same as an earlier one, its source too, or off: two
-    /// servers that answer each other don't go on for good [default: 100, and off with
+    /// servers that answer each other don't go on for good [default: 1k, and off with
     /// --udp-rate-per-source]
     #[arg(long, value_name = "N", help_heading = "UDP")]
     pub(crate) udp_repeat_rate: Option<Rate>,

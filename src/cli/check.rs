@@ -29,7 +29,7 @@ const PUBLIC_UDP_RATE_PER_SOURCE: u32 = 100;
 /// `--udp-repeat-rate` when it is not given and sources have no rate of their own, in datagrams a
 /// second. Nobody asks the same so often who doesn't measure, and `oread load` numbers what it
 /// sends.
-const UDP_REPEAT_RATE: u32 = 100;
+const UDP_REPEAT_RATE: u32 = 1000;
 /// The most that `--threads` may be: no machine has so many cores, and a slip of the keyboard shall
 /// not try.
 const MAX_THREADS: u32 = 1024;

@@ -40,6 +40,9 @@ bitflags! {
         /// whether a link is quiet.
         const ENGAGED = 1 << 14;
 
+        /// Its last read was a large one: it waits for its turn where others do.
+        const BULK = 1 << 15;
+
         // The owner's: which of its queues the link stands in. They are kept here so that a slot
         // needs no room for them.
 
@@ -58,6 +61,6 @@ bitflags! {
         const ATTEND = Self::PAUSED.bits() | Self::HIGH.bits() | Self::PEER_EOF.bits()
             | Self::FIN_WANTED.bits() | Self::REDELIVER.bits() | Self::WRITE_DEAD.bits()
             | Self::DRAINING.bits() | Self::UNGREETED.bits() | Self::ENGAGED.bits()
-            | Self::QUEUED.bits();
+            | Self::BULK.bits() | Self::QUEUED.bits();
     }
 }

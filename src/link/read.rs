@@ -15,7 +15,10 @@ impl<S: Stream> Link<S> {
         match nonblocking::read(&mut self.stream, &mut scratch[..room]) {
             Ok(Outcome::Ready(count)) => {
                 shared.stats.bytes_in += count as u64;
-                shared.moved(count);
+                if count > SMALL {
+                    shared.spend(count);
+                    self.flags.insert(Flags::BULK);
+                }
                 let short = count < room && S::SHORT_IS_BLOCKED;
                 if short && !self.readiness.intersects(STICKY) {
                     self.readiness = self.readiness.without(Readiness::READABLE);

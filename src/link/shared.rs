@@ -68,18 +68,11 @@ impl Shared {
         self.turn_left == 0
     }
 
-    /// Counts what a read or write has moved towards the turn's bytes. Small ones are not counted: a
+    /// Counts what a large read or write has moved towards the turn's bytes. Those that are [`SMALL`] are not counted: a
     /// turn's events bound them.
-    #[inline]
-    pub(super) fn moved(&mut self, count: usize) {
-        if count > SMALL {
-            self.spend(count);
-        }
-    }
-
     #[cold]
     #[inline(never)]
-    fn spend(&mut self, count: usize) {
+    pub(super) fn spend(&mut self, count: usize) {
         self.turn_left = self.turn_left.saturating_sub(count);
         if self.turn_left == 0 {
             self.set_read_limit();

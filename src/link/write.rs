@@ -153,7 +153,9 @@ impl<S: Stream> Link<S> {
         match attempt {
             Ok(Outcome::Ready(count)) => {
                 shared.stats.bytes_out += count as u64;
-                shared.moved(count);
+                if count > SMALL {
+                    shared.spend(count);
+                }
                 if count < asked && S::SHORT_IS_BLOCKED {
                     self.readiness = self.readiness.without(Readiness::WRITABLE);
                 }

@@ -106,8 +106,12 @@ impl<H: Handler> Reactor<H> {
                     return;
                 };
                 slot.link.ready(readiness);
-                // Who is in the ready queue has its turn there, and one budget a turn.
-                if !slot.link.has(Flags::QUEUED) {
+                // Who is in the ready queue has its turn there, and one budget a turn. Those who move much go behind
+                // whoever is there already.
+                let crowded = !self.context.ready.is_empty() || self.context.shared.is_turn_spent();
+                if crowded && slot.link.has(Flags::BULK) {
+                    self.context.enqueue(key.index);
+                } else if !slot.link.has(Flags::QUEUED) {
                     self.drive(handler, key.index);
                 }
             }
