@@ -59,7 +59,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Asks the handler about a connection that is offered, and takes it on.
-    fn admit(&mut self, handler: &mut H, stream: TcpStream, caller: &Accepted) {
+    pub(super) fn admit(&mut self, handler: &mut H, stream: TcpStream, caller: &Accepted) {
         if !self.context.slots.reserve() {
             self.context.shared.stats.refused += 1;
             self.warn_of_refusal(caller, &std::io::ErrorKind::OutOfMemory.into());

@@ -185,6 +185,59 @@ fn spurious_events_change_nothing() {
 }
 
 #[test]
+fn a_connection_that_cannot_be_polled_is_opened_and_closed_and_its_session_comes_back() {
+    let (mut reactor, mut handler, listener, address) = start();
+    let client = TcpStream::connect(address).unwrap();
+    let stream = TcpStream::connect(address).unwrap();
+    let mut stream = crate::net::TcpStream::from_std(stream).unwrap();
+    // Registered already, it can't be registered again.
+    reactor.context.poll.register_stream(&mut stream, 7).unwrap();
+    let offered = Accepted {
+        listener,
+        peer: client.local_addr().unwrap(),
+    };
+    reactor.admit(&mut handler, stream, &offered);
+    assert_eq!(handler.opened.len(), 1);
+    assert!(reactor.context().connection(handler.opened[0]).is_none());
+    reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();
+    assert_eq!(handler.closed, handler.opened[..1]);
+    let stats = reactor.context.stats();
+    assert_eq!(stats.accepted, stats.open + stats.closed.iter().sum::<u64>());
+    assert_eq!(stats.closed[CloseReason::Failed(0).kind()], 1);
+}
+
+#[test]
+fn an_idle_timeout_set_after_a_month_of_silence_is_judged_by_that_silence() {
+    for days in [13, 25, 40, 100] {
+        let (mut reactor, mut handler, _, address) = start();
+        let client = TcpStream::connect(address).unwrap();
+        turn_until(&mut reactor, &mut handler, |h| h.opened.len() == 1);
+        reactor.context.clock.age(Duration::from_secs(days * 86_400));
+        let id = handler.opened[0];
+        let mut connection = reactor.context().connection(id).unwrap();
+        connection.idle_timeout(Some(Duration::from_secs(3600)));
+        turn_until(&mut reactor, &mut handler, |h| h.closed.len() == 1);
+        drop(client);
+    }
+    // And one that was heard from an hour ago is not idle for two, whatever was before.
+    let (mut reactor, mut handler, _, address) = start();
+    let mut client = TcpStream::connect(address).unwrap();
+    turn_until(&mut reactor, &mut handler, |h| h.opened.len() == 1);
+    let clock = &mut reactor.context.clock;
+    clock.age(Duration::from_secs(25 * 86_400));
+    client.write_all(b"here").unwrap();
+    turn_until(&mut reactor, &mut handler, |h| h.heard.len() == 1);
+    reactor.context.clock.age(Duration::from_secs(3600));
+    let id = handler.opened[0];
+    let mut connection = reactor.context().connection(id).unwrap();
+    connection.idle_timeout(Some(Duration::from_secs(7200)));
+    for _ in 0..3 {
+        reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(handler.closed, []);
+}
+
+#[test]
 fn a_listener_that_pauses_again_and_again_keeps_one_timer() {
     let (mut reactor, mut handler, listener, _) = start();
     for _ in 0..100 {

@@ -80,16 +80,16 @@ fn datagrams_are_capped_where_other_machines_ask_unless_it_is_said_otherwise() {
         let rates = serve(arguments).unwrap().udp_rates(ip.parse().unwrap());
         [rates.all, rates.per_source, rates.repeats].map(|rate| rate.map(NonZeroU32::get))
     };
-    assert_eq!(rates("", "127.0.0.1"), [None, None, Some(100)]);
+    assert_eq!(rates("", "127.0.0.1"), [None, None, Some(1000)]);
     assert_eq!(rates("", "0.0.0.0"), [Some(10_000), Some(100), None]);
     assert_eq!(
         rates("--udp-rate off --udp-rate-per-source 1k", "::"),
         [None, Some(1000), None]
     );
-    assert_eq!(rates("--udp-rate 5", "::1"), [Some(5), None, Some(100)]);
+    assert_eq!(rates("--udp-rate 5", "::1"), [Some(5), None, Some(1000)]);
     assert_eq!(
         rates("--udp-rate-per-source off", "::"),
-        [Some(10_000), None, Some(100)]
+        [Some(10_000), None, Some(1000)]
     );
     assert_eq!(
         rates("--udp-repeat-rate off", "127.0.0.1"),
