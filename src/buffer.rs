@@ -167,8 +167,6 @@ pub(crate) struct Buffers {
     pub(crate) mark: u32,
     /// Bytes of memory behind the input while that is lent to the handler, and is not here.
     pub(crate) lent: usize,
-    /// Bytes of memory that the reactor's counters know of.
-    pub(crate) counted: usize,
 }
 
 impl Buffers {

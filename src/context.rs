@@ -8,7 +8,7 @@ mod datagrams;
 mod open;
 mod slot;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::error::CloseReason;
 use crate::limits::Limits;
 use crate::link::{Flags, Phase, Shared};
+use crate::memory::Starved;
 use crate::net::Poll;
 use crate::stats::Stats;
 use crate::table::{Table, Tenant};
@@ -48,21 +49,12 @@ pub struct Context<S> {
     /// The connections' deadlines.
     pub(crate) wheel: Wheel,
     pub(crate) timers: Timers,
-    /// The user timeouts of dials, by the index of their slots, until they are established: set any earlier, they would
-    /// bound the handshake as well.
-    pub(crate) user_timeouts: BTreeMap<u32, Duration>,
     /// Who has more to do in the next turn, although no event will say so.
     pub(crate) ready: VecDeque<(Kind, Key)>,
     /// Connections that somebody else wrote to or changed: to be seen to before the next poll.
     pub(crate) dirty: Vec<Key>,
-    /// Connections that are not read because all together keep too much, longest first.
-    starved: VecDeque<Key>,
-    /// The one that may go on although there is no room.
-    fed: Option<Key>,
-    /// How many starved ones are still to be looked at, since what all keep has last become less.
-    starved_left: usize,
-    /// What all kept when it was last looked at, in bytes of memory.
-    held_before: u64,
+    /// Connections that are not read because all together keep too much.
+    starved: Starved,
     /// Connections that are closed and wait to be removed, at the end of the turn.
     pub(crate) ended: Vec<Key>,
     /// The connection whose callback runs; [`NOBODY`] when none does.
@@ -79,9 +71,6 @@ pub struct Context<S> {
 
 /// The index of no connection.
 pub(crate) const NOBODY: u32 = u32::MAX;
-
-/// Starved connections that one turn looks at: each costs a look-up.
-const STARVED_A_TURN: usize = 256;
 
 /// A foreign source, which its owner keeps: its generation.
 #[derive(Debug)]
@@ -122,14 +111,10 @@ impl<S> Context<S> {
             sources: Table::new(),
             wheel: Wheel::new(clock.tick()),
             timers: Timers::new(&clock),
-            user_timeouts: BTreeMap::new(),
             clock,
             ready: VecDeque::new(),
             dirty: Vec::new(),
-            starved: VecDeque::new(),
-            fed: None,
-            starved_left: 0,
-            held_before: 0,
+            starved: Starved::default(),
             ended: Vec::new(),
             current: NOBODY,
             awaited: 0,
@@ -353,68 +338,23 @@ impl<S> Context<S> {
     /// Has the connection at `index` come again when there is room for what it may keep.
     pub(crate) fn starve(&mut self, index: u32) {
         if self.slots[index].link.tag(Flags::STARVED) {
-            self.starved.push_back(self.slots.key(index));
+            self.starved.push(self.slots.key(index));
             self.watch_starved(index);
         }
     }
 
-    /// When all connections together keep less than before: has those go on that wait for that, some in each turn. Who
-    /// still finds no room waits again, behind the others.
+    /// When all connections together keep less than before: has those go on that wait for that.
     pub(crate) fn feed_starved(&mut self) {
-        if self.starved.is_empty() {
-            return;
-        }
-        self.feed_one();
-        let held = self.shared.stats.held;
-        if held < self.held_before {
-            self.starved_left = self.starved.len();
-        }
-        self.held_before = held;
-        for _ in 0..self.starved_left.min(STARVED_A_TURN) {
-            self.starved_left -= 1;
-            let Some(key) = self.starved.pop_front() else {
-                return;
-            };
+        for key in self.starved.take(self.shared.memory.held()) {
             let Some(slot) = self.slots.get_mut(key) else {
                 continue;
             };
             if slot.link.is_starved(&mut self.shared) {
-                self.starved.push_back(key);
+                self.starved.push(key);
             } else {
                 slot.link.untag(Flags::STARVED);
                 self.enqueue(key.index);
             }
-        }
-    }
-
-    /// Has one starved connection at a time go on: they may hold what all of them wait for, and each needs perhaps but a
-    /// little more. So there is room for one more input ([`Limits::max_input`]) beyond what all may keep; a peer that
-    /// takes it up and stalls leaves none for the next.
-    fn feed_one(&mut self) {
-        if let Some(slot) = self.fed.and_then(|key| self.slots.get_mut(key)) {
-            if slot.link.wants_to_read() {
-                return;
-            }
-            slot.link.untag(Flags::FED);
-        }
-        self.fed = None;
-        let limits = &self.shared.limits;
-        let most = limits.max_pending.saturating_add(limits.max_input);
-        if self.shared.stats.held >= most as u64 {
-            return;
-        }
-        let waiting = self.starved.iter().take(STARVED_A_TURN);
-        let next = waiting.enumerate().find_map(|(place, &key)| {
-            let slot = self.slots.get(key)?;
-            slot.link.wants_to_read().then_some((place, key))
-        });
-        if let Some((place, key)) = next {
-            self.starved.remove(place);
-            let link = &mut self.slots[key.index].link;
-            link.untag(Flags::STARVED);
-            link.tag(Flags::FED);
-            self.fed = Some(key);
-            self.enqueue(key.index);
         }
     }
 
@@ -439,7 +379,7 @@ impl<S> Context<S> {
         !self.ready.is_empty()
             || !self.dirty.is_empty()
             || !self.ended.is_empty()
-            || self.starved_left > 0
+            || self.starved.is_hopeful()
             || self.stopping
             || matches!(self.drain, Drain::Asked { .. } | Drain::Over { .. })
     }

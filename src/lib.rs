@@ -83,6 +83,7 @@ mod handle;
 mod handler;
 mod limits;
 mod link;
+mod memory;
 mod net;
 mod nonblocking;
 mod options;

@@ -39,9 +39,9 @@ pub struct Limits {
     /// that keeps as much as is left of it is not read until there is more, and is under pressure; should its handler
     /// write all the same, it's closed with `OutputOverflow`. So with n peers that want all there is, each gets an
     /// (n + 1)th. Up to 4 KiB each connection may always keep, and be read on with, so that who keeps little is served as
-    /// usual; and one write may come on top. Those who wait may hold what they all wait for: so one at a time goes on, up to
-    /// its `max_input`, and who has waited for [`Limits::write_timeout`] is closed, with
-    /// [`CloseReason::OutOfMemory`](crate::CloseReason::OutOfMemory). Default: 1 GiB.
+    /// usual; and one write may come on top. Those who wait may hold what they all wait for: who has waited for
+    /// [`Limits::write_timeout`] is closed, with [`CloseReason::OutOfMemory`](crate::CloseReason::OutOfMemory), as long as
+    /// there is no room. Default: 1 GiB.
     pub max_pending: usize,
     /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`, and
     /// at most 1 GiB. A write to another connection that is larger doesn't wait either. Default: 16 KiB.

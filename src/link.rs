@@ -43,7 +43,7 @@ use crate::nonblocking::Stream;
 use crate::readiness::Readiness;
 
 pub(crate) use flags::Flags;
-pub(crate) use shared::{SMALL, Shared};
+pub(crate) use shared::Shared;
 pub use write::Pressure;
 
 /// Where a link is in its life; the module's page has the picture.
@@ -410,16 +410,18 @@ impl<S: Stream> Link<S> {
     /// Changes the link's buffers, which come from the pool if it has none yet, and counts their memory.
     fn keep<T>(&mut self, shared: &mut Shared, change: impl FnOnce(&mut Buffers) -> T) -> T {
         self.flags.insert(Flags::ENGAGED);
-        let buffers = self.buffers.get_or_insert_with(|| shared.take_buffers());
+        let before = self.buffers.as_ref().map_or(0, |buffers| buffers.memory());
+        let buffers = self.buffers.get_or_insert_with(|| shared.pool.take());
         let result = change(buffers);
-        shared.count(buffers);
+        shared.count(before, buffers.memory());
         result
     }
 
     /// Gives buffers back that hold nothing any more.
     fn release_buffers(&mut self, shared: &mut Shared) {
         if let Some(buffers) = self.buffers.take_if(|buffers| buffers.is_empty()) {
-            shared.give_back(buffers);
+            shared.count(buffers.memory(), 0);
+            shared.pool.give_back(buffers);
             self.note_engaged();
         }
     }

@@ -214,8 +214,8 @@ pub struct ConnectOptions {
     pub nodelay: bool,
     /// Probes the peer when it falls silent; off by default.
     pub keepalive: Option<Keepalive>,
-    /// How long output may stay unacknowledged, as in [`ListenOptions::user_timeout`]. It counts
-    /// once the connection is established; until then `timeout` does.
+    /// How long output may stay unacknowledged, as in [`ListenOptions::user_timeout`]. It bounds the
+    /// handshake too, where it is shorter than `timeout`.
     pub user_timeout: Option<Duration>,
     /// The receive buffer in bytes (`SO_RCVBUF`), as in [`ListenOptions::recv_buffer`].
     pub recv_buffer: Option<usize>,

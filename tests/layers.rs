@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floor that each part of the library is on. Imports go down, or sideways without a circle.
-const FLOORS: [(&str, u8); 26] = [
+const FLOORS: [(&str, u8); 27] = [
     ("echo", 30),
     ("reactor", 30),
     ("handler", 22),
@@ -22,6 +22,7 @@ const FLOORS: [(&str, u8); 26] = [
     ("escape", 0),
     ("framing", 0),
     ("limits", 0),
+    ("memory", 0),
     ("net", 0),
     ("nonblocking", 0),
     ("options", 0),

@@ -114,28 +114,25 @@ fn by_default_output_that_the_socket_took_has_the_write_timeout_too() {
 }
 
 #[test]
-fn until_a_dial_is_established_its_own_timeout_counts_and_not_the_user_timeout() {
+fn a_dial_that_nobody_answers_has_no_more_time_than_output_that_nobody_acknowledges() {
     // A listener that never accepts, with a backlog for one: the system drops further handshakes.
     let mut silent = World::new();
     let (_, address) = silent.listen_with(&ListenOptions {
         backlog: 0,
         ..ListenOptions::new(loopback())
     });
-    // The system sends again after a second, and would look at the user timeout then.
-    let timeout = Duration::from_millis(1500);
     let mut world = World::new();
     let options = ConnectOptions {
-        timeout: Some(timeout),
+        timeout: None,
         user_timeout: Some(Duration::from_millis(10)),
         ..ConnectOptions::new(address)
     };
-    let start = Instant::now();
     for session in 0..6 {
         world.context().connect(&options, session).unwrap();
     }
+    // The system sends again after a second, and looks at the user timeout then; two minutes without one.
     world.until("a dial has failed", |world| {
         !world.handler.seen.failed.is_empty()
     });
-    assert!(start.elapsed() >= timeout, "given up early");
     assert_eq!(world.seen().failed[0].2, ErrorKind::TimedOut);
 }

@@ -129,9 +129,7 @@ impl<'a, S> Connection<'a, S> {
     /// # }
     /// ```
     pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Pressure {
-        // Only a value's own formatting can fail here.
-        let _ = fmt::Write::write_fmt(&mut Text(self), text);
-        self.pressure()
+        self.split().1.write_fmt(text)
     }
 
     /// How the pending output stands.
@@ -269,16 +267,6 @@ impl<S> fmt::Debug for Connection<'_, S> {
             .field("id", &self.id())
             .field("phase", &self.slot().link.phase())
             .finish_non_exhaustive()
-    }
-}
-
-/// What [`Connection::write_fmt`] formats into.
-struct Text<'c, 'a, S>(&'c mut Connection<'a, S>);
-
-impl<S> fmt::Write for Text<'_, '_, S> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.write(text.as_bytes());
-        Ok(())
     }
 }
 

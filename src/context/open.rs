@@ -181,12 +181,15 @@ impl<S> Context<S> {
         options: &ConnectOptions,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        match self.may_open().and_then(|()| net::dial(options)) {
+        let user_timeout = options.user_timeout(self.shared.limits.user_timeout());
+        let dialed = self.may_open().and_then(|()| {
+            let stream = net::dial(options)?;
+            stream.set_user_timeout(user_timeout)?;
+            Ok(stream)
+        });
+        match dialed {
             Ok(stream) => {
                 let key = self.insert(stream, session, Phase::Connecting)?;
-                if let Some(timeout) = options.user_timeout(self.shared.limits.user_timeout()) {
-                    self.user_timeouts.insert(key.index, timeout);
-                }
                 if let Some(timeout) = options.timeout {
                     self.arm_at(key.index, timeout);
                 }
@@ -302,7 +305,6 @@ impl<S> Context<S> {
     pub(crate) fn remove(&mut self, key: Key) -> Option<Gone<S>> {
         self.slots.get(key)?;
         self.disarm(key.index);
-        self.user_timeouts.remove(&key.index);
         let mut slot = self.slots.remove(key)?;
         if let Err(error) = self.poll.deregister_stream(slot.link.stream_mut()) {
             // Closing the descriptor, which follows, takes it out of the poll as well.

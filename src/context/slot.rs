@@ -27,16 +27,12 @@ pub(crate) struct Slot<S> {
     pub(crate) active: Tick,
 }
 
-/// What a connection whose deadline fired has run into.
+/// What is to become of a connection whose deadline has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overdue {
-    /// Nothing yet; it has been armed anew.
-    Nothing,
-    /// Its handshake took too long.
-    Connecting,
-    /// It was to be closed for this reason.
-    Close(CloseReason),
-    /// Its pending output has not moved, or its lingering is over: it was to be cut off.
+    /// It was idle for too long: it has its last words, and is closed.
+    Idle,
+    /// Its handshake, its output, its lingering or its wait for memory took too long: it's cut off, for this reason.
     Sever(CloseReason),
 }
 
@@ -102,17 +98,16 @@ impl<S> Context<S> {
         if since < AGE_EVERY_MS {
             return;
         }
-        let then = self.aged_ms as Tick;
         self.aged_ms = now_ms;
+        let now = self.clock.tick();
         for key in self.slots.keys() {
-            let slot = &mut self.slots[key.index];
-            // What was active after the last walk lies behind it, and so in the past of now.
-            let age = match is_before(then, slot.active) {
-                true => since - u64::from(slot.active.wrapping_sub(then)).min(since),
-                false => since + u64::from(then.wrapping_sub(slot.active)),
+            let active = &mut self.slots[key.index].active;
+            // What the last walk left is told by ticks, unless nobody has walked for too long.
+            let age = match since > u64::from(MAX_AHEAD) {
+                true => MAX_AHEAD,
+                false => now.wrapping_sub(*active).min(MAX_AHEAD),
             };
-            let age = age.min(u64::from(MAX_AHEAD)) as u32;
-            slot.active = (now_ms as Tick).wrapping_sub(age);
+            *active = now.wrapping_sub(age);
         }
     }
 
@@ -184,50 +179,40 @@ impl<S> Context<S> {
         }
     }
 
-    /// The next connection whose deadline has come by `clock`, and what it ran into.
-    pub(crate) fn next_overdue(&mut self, clock: &Clock) -> Option<(u32, Overdue)> {
-        if self.wheel.is_empty() {
-            return None;
-        }
+    /// The next connection that is to be looked at by `clock`, and what is to become of it; `None` inside: nothing yet.
+    pub(crate) fn next_overdue(&mut self, clock: &Clock) -> Option<(u32, Option<Overdue>)> {
         let index = self.wheel.expire(&mut self.slots, clock.tick())?;
         Some((index, self.judge(index, clock.tick())))
     }
 
-    fn judge(&mut self, index: u32, now: Tick) -> Overdue {
+    fn judge(&mut self, index: u32, now: Tick) -> Option<Overdue> {
         match self.slots[index].link.phase() {
-            Phase::Connecting => return Overdue::Connecting,
-            Phase::Lingering => return Overdue::Sever(CloseReason::Closed),
-            Phase::Closed => return Overdue::Nothing,
+            Phase::Connecting => return Some(Overdue::Sever(CloseReason::timed_out())),
+            Phase::Lingering => return Some(Overdue::Sever(CloseReason::Closed)),
+            Phase::Closed => return None,
             Phase::Open | Phase::Delivering | Phase::Closing => {}
         }
         // What somebody else has written in this very turn hasn't been driven yet, and bears no mark but that of the
         // buffers' last user.
         self.watch_output(index);
         if self.is_stuck(index, now) {
-            return Overdue::Sever(CloseReason::WriteTimeout);
+            return Some(Overdue::Sever(CloseReason::WriteTimeout));
         }
         if self.is_starved(index, now) {
-            return Overdue::Sever(CloseReason::OutOfMemory);
+            return Some(Overdue::Sever(CloseReason::OutOfMemory));
         }
-        let slot = &mut self.slots[index];
-        if slot.link.phase() == Phase::Delivering {
-            return Overdue::Nothing;
-        }
-        let Some(left) = slot.idle_left(now) else {
-            return Overdue::Nothing;
-        };
+        let slot = &self.slots[index];
+        let left = slot.idle_left(now)?;
+        let phase = slot.link.phase();
         // Who waits in the ready queue has been heard from: its input is there, and its turn comes.
-        if left > 0 || slot.link.has(Flags::QUEUED) {
-            self.arm_within(index, left.max(1));
-            return Overdue::Nothing;
-        }
-        if slot.link.phase() == Phase::Closing {
-            return Overdue::Sever(CloseReason::IdleTimeout);
-        }
+        let idle = left == 0 && !slot.link.has(Flags::QUEUED) && phase != Phase::Delivering;
         // Pending output that nobody reads may keep it from closing: it's looked at again.
-        let again = slot.idle_timeout;
+        let again = if idle { slot.idle_timeout } else { left.max(1) };
         self.arm_within(index, again);
-        Overdue::Close(CloseReason::IdleTimeout)
+        idle.then_some(match phase {
+            Phase::Closing => Overdue::Sever(CloseReason::IdleTimeout),
+            _ => Overdue::Idle,
+        })
     }
 
     /// Whether the connection has waited for memory as long as output may wait for its peer. Those who wait may hold what

@@ -52,10 +52,8 @@ bitflags! {
         const DIRTY = 1 << 17;
         /// It waits for memory: all connections together keep too much.
         const STARVED = 1 << 18;
-        /// It may read on although all connections together keep too much.
-        const FED = 1 << 19;
         /// It's closed and waits to be removed.
-        const ENDED = 1 << 20;
+        const ENDED = 1 << 19;
 
         /// What makes a link more than quiet: something is to be done or heeded beside reading.
         const ATTEND = Self::PAUSED.bits() | Self::HIGH.bits() | Self::PEER_EOF.bits()

@@ -2,10 +2,11 @@
 
 use crate::buffer::Buffer;
 use crate::error::CloseReason;
+use crate::memory::SMALL;
 use crate::nonblocking::{self, Outcome, Stream};
 use crate::readiness::Readiness;
 
-use super::{Flags, Link, Phase, READ_SIDE, SMALL, STICKY, Shared, Step};
+use super::{Flags, Link, Phase, READ_SIDE, STICKY, Shared, Step};
 
 impl<S: Stream> Link<S> {
     /// Reads once into `scratch`, and takes note of what came of it; the count of bytes that came, if any did.
@@ -56,7 +57,7 @@ impl<S: Stream> Link<S> {
         }
         let left = shared.limits.max_input.saturating_sub(self.input_len());
         let spare = self.buffers.as_ref().map_or(0, |b| b.input.spare());
-        let memory = shared.room().max(SMALL).max(spare);
+        let memory = shared.memory.room().max(SMALL).max(spare);
         shared.read_limit().min(left).min(memory).max(1)
     }
 
@@ -129,7 +130,7 @@ impl<S: Stream> Link<S> {
 
     /// Keeps `bytes` of input behind what is kept. Where there is no memory for them the link is closed, and false.
     fn keep_input(&mut self, shared: &mut Shared, bytes: &[u8]) -> bool {
-        let room = shared.room();
+        let room = shared.memory.room();
         let kept = self.keep(shared, |buffers| buffers.input.push(bytes, room));
         if kept {
             shared.stats.unconsumed += bytes.len() as u64;
@@ -166,22 +167,16 @@ impl<S: Stream> Link<S> {
             return false;
         };
         let mut kept = buffers.input.capacity();
-        let mut excused = buffers.input.spare() > 0 || self.has(Flags::FED);
+        let mut excused = buffers.input.spare() > 0;
         if !self.flags.contains(Flags::READ_ON) && !buffers.output.is_empty() {
             kept += buffers.output.capacity();
             excused = false;
         }
-        let is = kept >= shared.room().max(SMALL) && !excused;
+        let is = !excused && !shared.memory.has_room_beside(kept);
         if is && !self.flags.contains(Flags::STARVED) {
             shared.stats.pending_pauses += 1;
         }
         is
-    }
-
-    /// Whether the link would read, but for the memory of all: nothing of its own keeps it from that.
-    pub(crate) fn wants_to_read(&self) -> bool {
-        let stops = self.flags.contains(Flags::PAUSED) || self.is_held_back();
-        self.phase == Phase::Open && self.is_readable() && !stops && !self.has_output()
     }
 
     /// Asks for the kept input to be shown again, if there is any.

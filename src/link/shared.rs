@@ -1,14 +1,10 @@
 //! What all links of one reactor share: the gather buffer, the pool, the limits, the counters, and
 //! the budgets of a turn.
 
-use crate::buffer::{Buffers, Gather, Pool};
+use crate::buffer::{Gather, Pool};
 use crate::limits::Limits;
+use crate::memory::{Memory, SMALL};
 use crate::stats::Stats;
-
-/// What counts as small, in bytes: what one read brings at most once the turn's bytes are spent, and what every link may
-/// keep however short memory is. Most requests fit into it, and a thousand peers that send all they can hold nobody
-/// up for long.
-pub(crate) const SMALL: usize = 4 << 10;
 
 /// What all links of one reactor share.
 #[derive(Debug)]
@@ -19,6 +15,8 @@ pub(crate) struct Shared {
     /// Whether the current callback has sent something before its end. The first time is free.
     pub(super) sent: bool,
     pub(super) pool: Pool,
+    /// What all links keep.
+    pub(crate) memory: Memory,
     pub(crate) limits: Limits,
     pub(crate) stats: Stats,
     /// Which turn it is, modulo 2^16: a link whose number is another one has its budget whole.
@@ -35,6 +33,7 @@ impl Shared {
             gathered: Gather::new(limits.gather),
             sent: false,
             pool: Pool::new(limits.pooled),
+            memory: Memory::new(limits.max_pending),
             limits,
             stats: Stats::default(),
             turn: 0,
@@ -106,42 +105,12 @@ impl Shared {
         if self.is_turn_spent() {
             most = most.min(SMALL);
         }
-        self.read_limit = most.min(self.room().max(SMALL));
+        self.read_limit = most.min(self.memory.room().max(SMALL));
     }
 
-    /// Bytes of memory that all links together may still take: a link that keeps as much as this, and more than is
-    /// [`SMALL`], is not read, and may keep no more output.
-    ///
-    /// So whoever keeps much is stopped first, by as much as all keep alike, and there is always
-    /// some room for who keeps little: with n links that want more than there is, each gets an
-    /// (n + 1)th. It is how switches share a memory among their ports (Choudhury and Hahne, "Dynamic
-    /// queue length thresholds", 1998, with alpha = 1).
-    pub(crate) fn room(&self) -> usize {
-        let held = usize::try_from(self.stats.held).unwrap_or(usize::MAX);
-        self.limits.max_pending.saturating_sub(held)
-    }
-
-    /// Buffers for a link that has something to keep.
-    pub(super) fn take_buffers(&mut self) -> Box<Buffers> {
-        let mut buffers = self.pool.take();
-        self.count(&mut buffers);
-        buffers
-    }
-
-    /// Takes back the buffers of a link that keeps nothing more.
-    pub(super) fn give_back(&mut self, mut buffers: Box<Buffers>) {
-        self.stats.held -= buffers.counted as u64;
-        buffers.counted = 0;
-        self.pool.give_back(buffers);
-        self.set_read_limit();
-    }
-
-    /// Counts the memory that a link's buffers have taken or given since the last time.
-    pub(super) fn count(&mut self, buffers: &mut Buffers) {
-        let memory = buffers.memory();
-        self.stats.held -= buffers.counted as u64;
-        self.stats.held += memory as u64;
-        buffers.counted = memory;
+    /// Notes what a link's buffers take, which had `before`.
+    pub(super) fn count(&mut self, before: usize, now: usize) {
+        self.memory.count(before, now);
         self.set_read_limit();
     }
 
@@ -149,6 +118,7 @@ impl Shared {
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.stats;
         stats.pending += self.gathered.len() as u64;
+        stats.held = self.memory.held() as u64;
         stats
     }
 }

@@ -7,10 +7,11 @@
 
 use crate::buffer::Gather;
 use crate::error::CloseReason;
+use crate::memory::SMALL;
 use crate::nonblocking::{self, Outcome, Stream};
 use crate::readiness::Readiness;
 
-use super::{Flags, Link, Phase, SMALL, Shared};
+use super::{Flags, Link, Phase, Shared};
 
 /// What a write says of the connection's pending output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +26,6 @@ pub enum Pressure {
     /// dropped.
     Closed,
 }
-
-/// What one write may still queue when all links together keep all that they may, in bytes: the answer to a small read.
-const LAST_WRITE: usize = 4 * SMALL;
 
 impl<S: Stream> Link<S> {
     /// Writes `bytes` to the connection whose callback runs: they are gathered until it returns, or go out at once where
@@ -67,7 +65,7 @@ impl<S: Stream> Link<S> {
         } else {
             shared.limits.high_water - 1
         };
-        if waiting > patient.min(shared.room()) {
+        if waiting > patient.min(shared.memory.room()) {
             self.send(shared, bytes, current);
             if !in_budget {
                 self.raise(shared, shared.limits.high_water);
@@ -79,7 +77,7 @@ impl<S: Stream> Link<S> {
             self.queue(shared, bytes);
         }
         let waiting = self.pending() + if current { shared.gathered.len() } else { 0 };
-        if waiting >= shared.limits.high_water || waiting > 0 && waiting >= shared.room() {
+        if waiting >= shared.limits.high_water || waiting > 0 && waiting >= shared.memory.room() {
             self.raise(shared, waiting);
         }
         self.pressure()
@@ -251,7 +249,8 @@ impl<S: Stream> Link<S> {
         shared.gathered = gathered;
     }
 
-    /// Adds `bytes` to the pending output.
+    /// Adds `bytes` to the pending output. Whether that is too much is judged by what is pending before: a peer that reads as
+    /// fast as it can must not be cut off for the size of one write.
     fn queue(&mut self, shared: &mut Shared, bytes: &[u8]) {
         if bytes.is_empty() {
             // Buffers would be taken that no flush gives back.
@@ -260,7 +259,9 @@ impl<S: Stream> Link<S> {
         let pending = self.pending();
         if self.phase == Phase::Closed || self.flags.contains(Flags::WRITE_DEAD) {
             shared.stats.dropped += bytes.len() as u64;
-        } else if self.is_too_much(shared, bytes.len()) {
+        } else if pending >= shared.limits.max_output
+            || !shared.memory.has_room_behind(pending, bytes.len())
+        {
             shared.stats.dropped += bytes.len() as u64;
             // These bytes are lost even where nothing older is pending: the peer must not take this for
             // an orderly end.
@@ -278,19 +279,8 @@ impl<S: Stream> Link<S> {
     }
 
     fn keep_output(&mut self, shared: &mut Shared, bytes: &[u8]) -> bool {
-        let room = shared.room();
+        let room = shared.memory.room();
         self.keep(shared, |buffers| buffers.output.push(bytes, room))
-    }
-
-    /// Whether `count` bytes more must not be queued. That is judged by what is pending before: a peer that reads as fast
-    /// as it can must not be cut off for the size of one write. Only when there is no room at all does the size count.
-    fn is_too_much(&self, shared: &Shared, count: usize) -> bool {
-        let (pending, room) = (self.pending(), shared.room());
-        if pending >= shared.limits.max_output {
-            return true;
-        }
-        let is = pending >= room.max(SMALL) || room == 0 && count > LAST_WRITE;
-        is && !self.flags.contains(Flags::FED)
     }
 
     /// Writes pending output until it's out, the socket says "not now" or the budget is spent; false for the last.

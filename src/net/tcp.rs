@@ -155,8 +155,7 @@ impl TcpStream {
     }
 
     /// Bounds how long output may stay unacknowledged (`TCP_USER_TIMEOUT`); `None`: as long as the
-    /// system has it. To be set when the connection is established: before, it would bound the
-    /// handshake too. Other systems than Linux and Android ignore it.
+    /// system has it. Other systems than Linux and Android ignore it.
     ///
     /// # Errors
     /// As the system gives them.

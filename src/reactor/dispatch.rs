@@ -12,17 +12,6 @@ use crate::token::{Key, Kind, SourceId};
 
 use super::Reactor;
 
-/// How far [`Reactor::pass`] got with an event.
-#[derive(Debug)]
-pub(super) enum Pass {
-    /// Nothing is left to do for it.
-    All,
-    /// One read was made, and the connection at this index is to be driven on.
-    Part(u32),
-    /// It was not for that way: it's to be dispatched like any other.
-    None,
-}
-
 impl<H: Handler> Reactor<H> {
     /// Hands out the events of the last poll; how many there were.
     #[inline(never)]
@@ -33,20 +22,9 @@ impl<H: Handler> Reactor<H> {
         for event in events.iter() {
             count += 1;
             let token = event.token();
-            let pass = if event.is_plain_read() {
-                self.pass(handler, token)
-            } else {
+            if !event.is_plain_read() || !self.pass(handler, token) {
                 rarely();
-                Pass::None
-            };
-            match pass {
-                Pass::All => {}
-                Pass::Part(index) => {
-                    let context = &mut self.context;
-                    context.slots[index].link.charge(&context.shared);
-                    self.drive(handler, index);
-                }
-                Pass::None => self.dispatch_one(handler, token, event.readiness()),
+                self.dispatch_one(handler, token, event.readiness());
             }
         }
         self.events = events;
@@ -57,41 +35,41 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// The way of most events: a quiet connection has sent something, one read takes it all, and one write answers it. It takes
-    /// the same steps of the link as [`Reactor::drive`], at half the instructions.
+    /// the same steps of the link as [`Reactor::drive`], at half the instructions. False: the event is not for this way.
     #[inline(always)]
-    pub(super) fn pass(&mut self, handler: &mut H, token: usize) -> Pass {
-        let Some(key) = Key::of_connection(token) else {
-            rarely();
-            return Pass::None;
-        };
+    pub(super) fn pass(&mut self, handler: &mut H, token: usize) -> bool {
         let context = &mut self.context;
-        let scratch = &mut self.scratch[..];
-        let Some(slot) = context.slots.get_mut(key) else {
-            rarely();
-            return Pass::None;
+        let Some(key) = Key::of_connection(token) else {
+            return false;
         };
-        if !slot.link.is_quiet() {
-            rarely();
-            return Pass::None;
-        }
+        let (index, slot) = (key.index, context.slots.get_mut(key));
+        let Some(slot) = slot.filter(|slot| slot.link.is_quiet()) else {
+            return false;
+        };
         slot.link.ready(Readiness::READABLE | Readiness::WRITABLE);
-        let Some(count) = slot.link.take_in(&mut context.shared, scratch) else {
-            rarely();
-            return Pass::Part(key.index);
+        let Some(count) = slot.link.take_in(&mut context.shared, &mut self.scratch) else {
+            self.drive_on(handler, index);
+            return true;
         };
         slot.active = context.clock.tick();
-        context.enter(key.index);
-        let data = &scratch[..count];
-        let consumed = handler.on_data(&mut Connection::new(context, key.index), data);
+        context.enter(index);
+        let data = &self.scratch[..count];
+        let consumed = handler.on_data(&mut Connection::new(context, index), data);
         context.leave();
-        let slot = &mut context.slots[key.index];
-        slot.link.consumed(&mut context.shared, data, consumed);
-        if slot.link.settle(&mut context.shared) {
-            Pass::All
-        } else {
-            rarely();
-            Pass::Part(key.index)
+        let link = &mut context.slots[index].link;
+        link.consumed(&mut context.shared, data, consumed);
+        if !link.settle(&mut context.shared) {
+            self.drive_on(handler, index);
         }
+        true
+    }
+
+    /// Drives a connection whose event has cost it a read already.
+    #[cold]
+    fn drive_on(&mut self, handler: &mut H, index: u32) {
+        let context = &mut self.context;
+        context.slots[index].link.charge(&context.shared);
+        self.drive(handler, index);
     }
 
     /// Hands out one event. One for a slot's earlier tenant finds another generation there, and reaches nobody.
@@ -223,12 +201,6 @@ impl<H: Handler> Reactor<H> {
         match link.stream().established() {
             Ok(false) => false,
             Ok(true) => {
-                let timeout = context.user_timeouts.remove(&index);
-                if let Some(timeout) = timeout
-                    && let Err(error) = link.stream().set_user_timeout(Some(timeout))
-                {
-                    log::debug!("could not set a connection's user timeout: {error}");
-                }
                 link.connected();
                 context.shared.stats.connected += 1;
                 context.count_open();

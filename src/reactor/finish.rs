@@ -67,13 +67,13 @@ impl<H: Handler> Reactor<H> {
     /// Calls for all deadlines and timers that have come by `clock`. One that is set anew for now comes in the next turn.
     pub(super) fn fire_timers(&mut self, handler: &mut H, clock: &Clock) {
         while let Some((index, overdue)) = self.context.next_overdue(clock) {
-            let slot = &mut self.context.slots[index];
-            let shared = &mut self.context.shared;
             match overdue {
-                Overdue::Nothing => continue,
-                Overdue::Connecting => slot.link.sever(shared, CloseReason::timed_out()),
-                Overdue::Close(reason) => self.close_overdue(handler, index, reason),
-                Overdue::Sever(reason) => slot.link.sever(shared, reason),
+                None => continue,
+                Some(Overdue::Idle) => self.close_idle(handler, index),
+                Some(Overdue::Sever(reason)) => {
+                    let link = &mut self.context.slots[index].link;
+                    link.sever(&mut self.context.shared, reason);
+                }
             }
             self.drive(handler, index);
         }
@@ -86,9 +86,9 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Closes a connection at its deadline, after the handler's last words. They go out when it's driven next.
-    fn close_overdue(&mut self, handler: &mut H, index: u32, reason: CloseReason) {
-        let context = &mut self.context;
+    /// Closes a connection that is idle, after the handler's last words. They go out when it's driven next.
+    fn close_idle(&mut self, handler: &mut H, index: u32) {
+        let (context, reason) = (&mut self.context, CloseReason::IdleTimeout);
         if context.slots[index].link.takes_output() {
             context.enter(index);
             handler.on_closing(&mut Connection::new(context, index), reason);

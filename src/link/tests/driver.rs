@@ -368,7 +368,11 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
             .buffers
             .as_ref()
             .map_or(0, |buffers| buffers.memory());
-        assert_eq!(stats.held, held as u64, "memory is not counted right");
+        assert_eq!(
+            self.shared.memory.held(),
+            held,
+            "memory is not counted right"
+        );
         let kept = self.link.buffers.as_ref();
         assert!(
             kept.is_none_or(|buffers| !buffers.is_empty()),

@@ -267,7 +267,7 @@ on_both! {
             }
         });
         assert_eq!((pressure, driver.closed), (Pressure::Closed, Some(CloseReason::OutputOverflow)));
-        assert_eq!(driver.shared.stats.held, 0);
+        assert_eq!(driver.shared.memory.held(), 0);
     }
 
     fn a_flush_takes_no_more_writes_than_its_budget<SHORT>() {
