@@ -101,6 +101,20 @@ on_both! {
         assert_eq!(driver.closed, Some(CloseReason::Reset));
     }
 
+    fn a_reset_is_not_told_as_an_end_to_who_wanted_to_finish<SHORT>() {
+        let reads = [bytes(b"ab"), Read::Eof];
+        let mut script = Script::<SHORT>::new(reads, [Write::Error(Errno::ECONNRESET)]);
+        script.fin_fails = Some(Errno::ENOTCONN);
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            echo(link, data);
+            link.finish();
+            data.len()
+        }));
+        driver.settle();
+        assert_eq!(driver.seen, [Seen::Data(b"ab".to_vec())]);
+        assert_eq!(driver.closed, Some(CloseReason::Reset));
+    }
+
     fn a_close_with_unread_input_lingers_within_its_bound<SHORT>() {
         let limits =
             Limits { linger_bytes: 100, read_buffer: 10, io_budget: 2, ..Limits::default() };
