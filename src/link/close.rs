@@ -171,7 +171,10 @@ impl<S: Stream> Link<S> {
 
     fn send_fin(&mut self, shared: &mut Shared) {
         // On a socket whose write failed the FIN fails as well, and says less of why.
-        if self.flags.intersects(Flags::FIN_SENT.union(Flags::WRITE_DEAD)) {
+        if self
+            .flags
+            .intersects(Flags::FIN_SENT.union(Flags::WRITE_DEAD))
+        {
             return;
         }
         self.flags.insert(Flags::FIN_SENT);
