@@ -228,7 +228,7 @@ impl<S: Stream> Link<S> {
 
     /// With output down at the low-water mark: ends the pressure that the handler was told of.
     fn end_pressure(&mut self, shared: &mut Shared) -> Option<Step> {
-        if !self.flags.contains(Flags::HIGH) || self.pending() > shared.limits.low_water {
+        if !self.flags.contains(Flags::HIGH) || self.is_pressed(shared) {
             return None;
         }
         if self.phase != Phase::Open || self.flags.contains(Flags::WRITE_DEAD) {

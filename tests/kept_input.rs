@@ -9,9 +9,10 @@ mod common;
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use common::{World, connect, narrow_sender, reset};
-use oread::Limits;
+use oread::{CloseReason, Limits};
 
 /// How much of its line a hog sends, and how many hogs there are.
 const LINE: usize = 200_000;
@@ -118,6 +119,46 @@ fn unfinished_lines_of_all_together_are_bounded_and_others_are_served_meanwhile_
         assert!(line.ends_with(b"x\n"));
     }
     assert_eq!(world.exchange(&mut honest, b"pong\n"), b"pong\n");
+}
+
+/// Peers that together want more memory than there is, of a handler that consumes nothing.
+fn starving() -> (World, Vec<Hog>) {
+    let mut world = World::with(Limits {
+        max_input: 100_000,
+        max_pending: 64 << 10,
+        read_buffer: READ,
+        write_timeout: Some(Duration::from_millis(400)),
+        ..Limits::default()
+    });
+    world.handler.data = Some(Box::new(|_, _, _| 0));
+    let (_, address) = world.listen();
+    let mut hogs: Vec<_> = (0..4).map(|_| Hog::new(connect(address), 90_000)).collect();
+    world.until_opened(4);
+    push_all(&mut world, &mut hogs, usize::MAX);
+    assert!(world.stats().pending_pauses > 0, "there was enough");
+    (world, hogs)
+}
+
+#[test]
+fn who_waits_for_memory_for_as_long_as_output_may_gives_way() {
+    let (mut world, _hogs) = starving();
+    assert_eq!(world.until_closed(1), CloseReason::OutOfMemory);
+}
+
+#[test]
+fn a_pause_of_the_handler_s_own_is_no_waiting_for_memory() {
+    let (mut world, _hogs) = starving();
+    for id in world.seen().opened.clone() {
+        world.context().connection(id).unwrap().pause();
+    }
+    let (start, mut turns) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(1200) {
+        let rest = Some(Duration::from_millis(100));
+        world.reactor.turn(&mut world.handler, rest).unwrap();
+        turns += 1;
+    }
+    assert_eq!(world.seen().closed, []);
+    assert!(turns < 100, "{turns} turns, and nothing to do");
 }
 
 #[cfg(all(feature = "cli", target_os = "linux"))]

@@ -221,15 +221,15 @@ impl<S> Context<S> {
         let Some(timeout) = self.shared.limits.write_timeout.map(millis) else {
             return false;
         };
-        let slot = &mut self.slots[index];
-        if !slot.link.has(Flags::STARVED) {
+        let link = &mut self.slots[index].link;
+        if !link.has(Flags::STARVED) {
             return false;
         }
-        let left = timeout.saturating_sub(elapsed(slot.active, now));
-        // Whoever gave way just before may have made the room.
-        let is = left == 0 && slot.link.is_starved(&mut self.shared);
-        self.arm_within(index, left.max(1));
-        is
+        // Whoever gave way just before may have made the room, and a paused one waits for its handler.
+        let waits = link.wants_to_read() && link.is_starved(&mut self.shared);
+        let left = timeout.saturating_sub(elapsed(self.slots[index].active, now));
+        self.arm_within(index, if left > 0 { left } else { timeout });
+        waits && left == 0
     }
 
     /// Whether the connection's output has made no progress for the write timeout: no room in the socket, and, where the

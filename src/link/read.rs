@@ -179,6 +179,12 @@ impl<S: Stream> Link<S> {
         is
     }
 
+    /// Whether the link would read, but for the memory of all: nothing of its own keeps it from that.
+    pub(crate) fn wants_to_read(&self) -> bool {
+        let stops = self.flags.contains(Flags::PAUSED) || self.is_held_back();
+        self.phase == Phase::Open && self.is_readable() && !stops
+    }
+
     /// Asks for the kept input to be shown again, if there is any.
     pub(super) fn redeliver(&mut self) {
         if self.has_input() {

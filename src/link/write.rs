@@ -257,10 +257,16 @@ impl<S: Stream> Link<S> {
             return;
         }
         let pending = self.pending();
+        // Others may have taken the room since this link was last written to: this write tells it to stop.
+        let told = if self.flags.contains(Flags::HIGH) {
+            pending
+        } else {
+            0
+        };
         if self.phase == Phase::Closed || self.flags.contains(Flags::WRITE_DEAD) {
             shared.stats.dropped += bytes.len() as u64;
         } else if pending >= shared.limits.max_output
-            || !shared.memory.has_room_behind(pending, bytes.len())
+            || !shared.memory.has_room_behind(told, bytes.len())
         {
             shared.stats.dropped += bytes.len() as u64;
             // These bytes are lost even where nothing older is pending: the peer must not take this for
@@ -276,6 +282,13 @@ impl<S: Stream> Link<S> {
             }
             shared.stats.pending += bytes.len() as u64;
         }
+    }
+
+    /// Whether so much is pending that the pressure, once there, goes on. When memory is short that is as much as there is
+    /// room: at the low-water mark the handler would be told to go on, and then be cut off for it.
+    pub(super) fn is_pressed(&self, shared: &Shared) -> bool {
+        let pending = self.pending();
+        pending > shared.limits.low_water || pending > 0 && pending >= shared.memory.room()
     }
 
     fn keep_output(&mut self, shared: &mut Shared, bytes: &[u8]) -> bool {
