@@ -174,6 +174,8 @@ impl<S> Context<S> {
 
     /// After a connection found no room for what it would read: sees to the deadline of that.
     pub(crate) fn watch_starved(&mut self, index: u32) {
+        // There is something to be read: it has just been heard from, however long it was silent before.
+        self.slots[index].active = self.clock.tick();
         if let Some(timeout) = self.shared.limits.write_timeout {
             self.arm_within(index, millis(timeout));
         }

@@ -280,37 +280,3 @@ fn a_deadline_set_after_weeks_without_any_is_waited_for() {
     drop(client);
     turn_until(&mut reactor, &mut handler, |h| h.closed.len() == 1);
 }
-
-#[test]
-fn an_idle_timeout_given_after_weeks_of_silence_counts_them() {
-    for days in [25, 40, 60] {
-        let (mut reactor, mut handler, _, address) = start();
-        let _client = TcpStream::connect(address).unwrap();
-        turn_until(&mut reactor, &mut handler, |h| h.opened.len() == 1);
-        let clock = &mut reactor.context.clock;
-        clock.age(Duration::from_secs(days * 86_400));
-        let id = handler.opened[0];
-        let mut connection = reactor.context().connection(id).unwrap();
-        connection.idle_timeout(Some(Duration::from_secs(20 * 86_400)));
-        connection.context().shared.limits.linger_timeout = Duration::ZERO;
-        turn_until(&mut reactor, &mut handler, |h| h.closed.len() == 1);
-        assert_eq!(handler.reasons, [CloseReason::IdleTimeout], "{days} days");
-    }
-}
-
-/// A regular file can't be polled (epoll_ctl(2): EPERM).
-#[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
-#[test]
-fn whoever_was_accepted_and_cannot_be_polled_is_opened_and_closed() {
-    let (mut reactor, mut handler, listener, peer) = start();
-    let file = std::fs::File::open(file!()).unwrap();
-    let stream = TcpStream::from(std::os::fd::OwnedFd::from(file));
-    let stream = crate::net::TcpStream::from_std(stream).unwrap();
-    reactor.admit(&mut handler, stream, &Accepted { listener, peer });
-    let eperm = nix::errno::Errno::EPERM as u16;
-    turn_until(&mut reactor, &mut handler, |h| h.closed.len() == 1);
-    assert_eq!(handler.opened, handler.closed);
-    assert_eq!(handler.reasons, [CloseReason::Failed(eperm)]);
-    let stats = reactor.context().stats();
-    assert_eq!((stats.accepted, stats.open), (1, 0));
-}

@@ -1,0 +1,176 @@
+//! Short memory: who waits for it gets on, and who is not to blame is not cut off.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use common::{World, connect, reset};
+use oread::{Limits, Pressure};
+
+/// A reactor whose handler answers whole lines.
+fn lines(limits: Limits) -> World {
+    let mut world = World::with(limits);
+    world.handler.forgetful = true;
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        let whole = data.iter().rposition(|&byte| byte == b'\n');
+        let whole = whole.map_or(0, |end| end + 1);
+        if whole > 0 {
+            connection.write(b".\n");
+        }
+        whole
+    }));
+    world
+}
+
+#[test]
+fn when_many_who_starved_have_gone_on_nothing_is_left_to_do() {
+    let max_pending = 8 << 20;
+    let mut world = lines(Limits {
+        max_pending,
+        max_input: 500_000,
+        write_timeout: None,
+        ..Limits::default()
+    });
+    let (_, address) = world.listen();
+    let mut bigs: Vec<TcpStream> = (0..22).map(|_| connect(address)).collect();
+    world.until_opened(22);
+    for big in &mut bigs {
+        for _ in 0..37 {
+            big.write_all(&[b'x'; 10_000]).unwrap();
+            world.turn_for(Duration::ZERO);
+        }
+    }
+    world.settle();
+    let mut smalls = Vec::new();
+    for _ in 0..700 {
+        let mut small = connect(address);
+        small.write_all(&[b'y'; 5000]).unwrap();
+        smalls.push(small);
+        world.turn_for(Duration::ZERO);
+    }
+    world.settle();
+    // All that the large ones keep comes free at once.
+    for big in bigs {
+        reset(big);
+    }
+    world.until("all have been read", |world| {
+        world.stats().unconsumed == 700 * 5000
+    });
+    for _ in 0..20 {
+        world.turn();
+    }
+    assert_eq!(world.reactor.next_timeout(), None, "it spins");
+}
+
+#[test]
+fn who_stops_when_told_and_goes_on_when_told_is_not_cut_off_for_want_of_memory() {
+    fn produce(connection: &mut oread::Connection<'_, u64>) {
+        while connection.write(&[7; 1000]) == Pressure::Low {}
+    }
+    let mut world = World::with(Limits {
+        max_pending: 1,
+        ..Limits::default()
+    });
+    world.handler.open = Some(Box::new(|_, connection| produce(connection)));
+    world.handler.drained = Some(Box::new(|_, connection| produce(connection)));
+    let mut client = world.client();
+    for _ in 0..300 {
+        world.turn();
+    }
+    assert_eq!(
+        world.seen().closed,
+        [],
+        "cut off, though it did as it was told"
+    );
+    let bytes = world.receive(&mut client, 8 << 20);
+    assert!(bytes.iter().all(|&byte| byte == 7));
+}
+
+#[test]
+fn nobody_is_cut_off_for_want_of_memory_who_was_not_told_to_stop() {
+    // One has a little pending and is not under pressure; then others take all the memory there is.
+    let mut world = World::with(Limits {
+        max_pending: 200_000,
+        ..Limits::default()
+    });
+    world.handler.forgetful = true;
+    world.handler.data = Some(Box::new(|_, _, _| 0));
+    let (_, address) = world.listen();
+    let reader = connect(address);
+    world.until_opened(1);
+    let id = world.seen().opened[0];
+    while world.context().connection(id).unwrap().pending() == 0 {
+        let pressure = world.context().connection(id).unwrap().write(&[1; 10_000]);
+        assert_eq!(pressure, Pressure::Low);
+        world.turn_for(Duration::ZERO);
+    }
+    let pending = world.context().connection(id).unwrap().pending();
+    println!("{pending} pending");
+    let mut hogs = Vec::new();
+    for _ in 0..40 {
+        let mut hog = connect(address);
+        hog.write_all(&[b'x'; 60_000]).unwrap();
+        hogs.push(hog);
+        world.turn();
+    }
+    world.settle();
+    let mut reader_of = world.context().connection(id).expect("it's open");
+    assert_eq!(reader_of.pending(), pending);
+    if reader_of.pressure() == Pressure::Low {
+        reader_of.write(&[2; 100]);
+    }
+    world.turn();
+    assert_eq!(
+        world.seen().closed,
+        [],
+        "cut off, though it was told that it might write"
+    );
+    drop(reader);
+}
+
+/// Six who want more memory than there is.
+fn hogs(world: &mut World, address: std::net::SocketAddr) -> Vec<TcpStream> {
+    let opened = world.seen().opened.len();
+    let hogs: Vec<_> = (0..6).map(|_| connect(address)).collect();
+    for mut hog in &hogs {
+        hog.write_all(&[b'x'; 5000]).unwrap();
+    }
+    world.until_opened(opened + 6);
+    world.settle();
+    hogs
+}
+
+#[test]
+fn who_is_paused_by_its_handler_does_not_wait_for_memory() {
+    let timeout = Duration::from_millis(200);
+    let mut world = lines(Limits {
+        max_pending: 1,
+        max_input: 20_000,
+        write_timeout: Some(timeout),
+        ..Limits::default()
+    });
+    let (_, address) = world.listen();
+    let _hogs = hogs(&mut world, address);
+    let mut client = connect(address);
+    client.write_all(&[b'x'; 5000]).unwrap();
+    world.until_opened(7);
+    world.until("it waits", |world| world.stats().pending_pauses == 7);
+    let id = world.seen().opened[6];
+    world.context().connection(id).unwrap().pause();
+    let start = Instant::now();
+    while start.elapsed() < 4 * timeout {
+        world.turn();
+    }
+    assert!(world.context().connection(id).is_some(), "it was cut off");
+    // Nor does it wake the reactor for that.
+    let before = world.turns;
+    let start = Instant::now();
+    while start.elapsed() < timeout {
+        world.turn_for(timeout);
+    }
+    let turns = world.turns - before;
+    assert!(turns < 10, "{turns} turns for nothing");
+}
