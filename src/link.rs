@@ -220,9 +220,8 @@ impl<S: Stream> Link<S> {
         match self.phase {
             Phase::Closed => Some(Step::Closed),
             Phase::Lingering => Some(self.discard(shared, scratch)),
-            Phase::Delivering => Some(self.confirm(shared)),
             Phase::Open => self.offer(shared),
-            Phase::Connecting | Phase::Closing => Some(Step::Wait),
+            Phase::Connecting | Phase::Delivering | Phase::Closing => Some(Step::Wait),
         }
     }
 

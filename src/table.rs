@@ -4,6 +4,7 @@
 //! slot's index ([`Key`]): what is older than the slot's tenant finds nothing. This is the only place that compares
 //! the two.
 
+use std::convert::Infallible;
 use std::ops::{Index, IndexMut};
 
 use slab::Slab;
@@ -31,12 +32,7 @@ impl<T: Tenant> Table<T> {
         generations: &mut Generations,
         make: impl FnOnce(Key) -> T,
     ) -> Key {
-        let entry = self.0.vacant_entry();
-        let key = Key {
-            index: entry.key() as u32,
-            generation: generations.draw(),
-        };
-        entry.insert(make(key));
+        let Ok(key) = self.try_insert(generations, |key| Ok::<_, Infallible>(make(key)));
         key
     }
 

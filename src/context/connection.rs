@@ -293,7 +293,7 @@ impl Output<'_> {
     /// As [`Connection::write_fmt`]: what `write!` and `writeln!` call, whether or not [`io::Write`] is in scope.
     pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Pressure {
         // Only a value's own formatting can fail here.
-        let _ = fmt::Write::write_fmt(&mut OutputText(self), text);
+        let _ = fmt::Write::write_fmt(&mut Text(self), text);
         self.pressure()
     }
 
@@ -305,9 +305,9 @@ impl Output<'_> {
 }
 
 /// What [`Output::write_fmt`] formats into.
-struct OutputText<'o, 'a>(&'o mut Output<'a>);
+struct Text<'o, 'a>(&'o mut Output<'a>);
 
-impl fmt::Write for OutputText<'_, '_> {
+impl fmt::Write for Text<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.send(text.as_bytes());
         Ok(())

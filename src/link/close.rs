@@ -85,6 +85,7 @@ impl<S: Stream> Link<S> {
     /// With no output pending: takes the next step of an end that was asked for.
     pub(super) fn end_if_due(&mut self, shared: &mut Shared) -> Option<Step> {
         let over = self.flags.contains(Flags::WRITE_DEAD);
+        let told = self.flags.contains(Flags::EOF_TOLD);
         if self.phase == Phase::Open && self.flags.contains(Flags::DRAINING) && self.has_answered()
         {
             if self.takes_output() {
@@ -98,19 +99,13 @@ impl<S: Stream> Link<S> {
                 self.sever(shared, CloseReason::Closed);
             }
             Phase::Closing => self.start_lingering(shared),
-            Phase::Open if over && self.is_told() => self.sever(shared, CloseReason::Reset),
-            Phase::Open if self.flags.contains(Flags::FIN_WANTED) && self.is_told() => {
-                self.deliver(shared);
-            }
+            Phase::Open if over && told => self.sever(shared, CloseReason::Reset),
+            Phase::Open if self.flags.contains(Flags::FIN_WANTED) && told => self.deliver(shared),
             Phase::Open if self.flags.contains(Flags::FIN_WANTED) => self.send_fin(shared),
+            Phase::Delivering => self.deliver(shared),
             _ => {}
         }
         None
-    }
-
-    /// Whether the handler knows that the peer has finished.
-    fn is_told(&self) -> bool {
-        self.flags.contains(Flags::EOF_TOLD)
     }
 
     /// On an open link that reads nothing any more, when an event says that writing is over too: asks the socket whether the
@@ -136,37 +131,28 @@ impl<S: Stream> Link<S> {
         let more = self.is_readable() || self.flags.contains(Flags::REDELIVER);
         self.flags.contains(Flags::PAUSED)
             || (!more && !self.flags.contains(Flags::PEER_EOF))
-            || self.is_told()
+            || self.has(Flags::EOF_TOLD)
     }
 
-    /// Both sides have finished, as far as we know: the link is closed when the peer has acknowledged all that was written.
+    /// Both sides have finished: the link is closed when the peer has acknowledged all that was written.
+    /// Until then our FIN is on its way, and its acknowledgement is an event: the socket is closed in
+    /// both directions with it.
     fn deliver(&mut self, shared: &mut Shared) {
         // What a reset has thrown away is not in flight either: the error tells.
         self.ask_for_error(shared);
-        if self.phase != Phase::Open {
+        if self.phase == Phase::Closed {
             return;
         }
         if self.stream.in_flight().unwrap_or(0) == 0 {
             // Closing the socket sends the FIN just as well, and saves the call.
             self.sever(shared, CloseReason::Finished);
-            return;
+        } else if self.phase == Phase::Open {
+            self.send_fin(shared);
+            if !self.flags.contains(Flags::WRITE_DEAD) {
+                self.enter(Phase::Delivering);
+                self.flags.insert(Flags::MOVED);
+            }
         }
-        self.send_fin(shared);
-        if !self.flags.contains(Flags::WRITE_DEAD) {
-            self.enter(Phase::Delivering);
-            self.flags.insert(Flags::MOVED);
-        }
-    }
-
-    /// Asks whether the peer has acknowledged all by now. The last acknowledgement is an event: with it the socket is closed
-    /// in both directions.
-    pub(super) fn confirm(&mut self, shared: &mut Shared) -> Step {
-        self.ask_for_error(shared);
-        if self.phase == Phase::Delivering && self.stream.in_flight().unwrap_or(0) > 0 {
-            return Step::Wait;
-        }
-        self.sever(shared, CloseReason::Finished);
-        Step::Closed
     }
 
     fn send_fin(&mut self, shared: &mut Shared) {
