@@ -4,10 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-/// How many pitfalls have a row, and the one that no code here can fall into yet. Numbers are left out for those
-/// whose tests are still to be written.
-const PITFALLS: usize = 36;
-const NOT_YET: usize = 26;
+/// How many pitfalls have a row. Numbers are left out for those whose tests are still to be written.
+const PITFALLS: usize = 38;
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -50,7 +48,7 @@ fn every_pitfall_names_tests_that_are_there() {
             .split('`')
             .filter(|part| part.contains("::"))
             .collect();
-        assert_eq!(tests.is_empty(), number == NOT_YET, "pitfall {number}");
+        assert!(!tests.is_empty(), "pitfall {number}");
         for test in tests {
             let (file, name) = test.split_once("::").unwrap();
             assert!(
