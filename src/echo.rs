@@ -382,7 +382,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_echo_s_session_fits_into_a_slot_of_sixty_four_bytes() {
+    fn an_echo_s_session_is_no_larger_than_a_slot_has_room_for() {
         assert_eq!(size_of::<EchoSession>(), 16);
     }
 

@@ -7,7 +7,8 @@ use std::io;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// Both ends have finished: every byte of either direction was passed on.
+    /// Both ends have finished: every byte of either direction was passed on, and on Linux the peer's
+    /// system has acknowledged ours.
     Finished,
     /// The handler closed it, with [`Connection::close`](crate::Connection::close) and this reason.
     Closed,
@@ -20,9 +21,12 @@ pub enum CloseReason {
     Failed(u16),
     /// No byte went either way for the connection's idle timeout.
     IdleTimeout,
-    /// The peer took no byte of the pending output for [`Limits::write_timeout`](crate::Limits::write_timeout).
+    /// Pending output made no progress for [`Limits::write_timeout`](crate::Limits::write_timeout), or
+    /// the peer didn't acknowledge the last of it for so long.
     WriteTimeout,
-    /// The handler wrote more than [`Limits::max_output`](crate::Limits::max_output) that the peer didn't take.
+    /// The handler went on writing to a peer that didn't read, with
+    /// [`Limits::max_output`](crate::Limits::max_output) pending, or as much as
+    /// [`Limits::max_pending`](crate::Limits::max_pending) left for one connection.
     OutputOverflow,
     /// The handler left [`Limits::max_input`](crate::Limits::max_input) bytes unconsumed, and no more may be kept.
     InputOverflow,
@@ -34,7 +38,9 @@ pub enum CloseReason {
     Drained,
     /// The drain's deadline came first: what was pending is lost.
     Cut,
-    /// There was no memory for what it would have had to keep.
+    /// There was no memory for what it would have had to keep; or it waited for
+    /// [`Limits::write_timeout`](crate::Limits::write_timeout) until all connections together kept less
+    /// than [`Limits::max_pending`](crate::Limits::max_pending).
     OutOfMemory,
     /// A reason of the handler's own, by a number that means something to it.
     Other(u16),

@@ -26,9 +26,10 @@ pub struct Accepted {
 /// there can only drop the reactor: that closes all its descriptors and drops all sessions, without `on_close`; any
 /// further turn is an error. To lose no more than one connection to a panic, catch it inside the method.
 ///
-/// For one connection the order is: `on_accept` (or [`Context::connect`]), `on_open`, any number of `on_data` and
-/// `on_drained`, at most one `on_eof` and one `on_closing` (two, with [`Connection::stay_open`]), and exactly one `on_close`. A dial that fails has one `on_connect_failed`
-/// instead of all the rest.
+/// For one connection the order is: `on_accept` (or [`Context::connect`] or [`Context::adopt`]),
+/// `on_open`, any number of `on_data` and `on_drained`, at most one `on_eof` and one `on_closing` (two,
+/// with [`Connection::stay_open`]), and exactly one `on_close`. A dial that fails has one
+/// `on_connect_failed` instead of all the rest.
 ///
 /// ```
 /// use oread::{Accepted, Connection, Context, Handler};
@@ -55,43 +56,48 @@ pub trait Handler: Sized {
     /// What other threads may post, through a [`Handle`](crate::Handle).
     type Message: Send + 'static;
 
-    /// Somebody calls. `None` refuses: the connection is closed, and nothing else is heard of it.
+    /// A connection is offered. `None` refuses it: it's closed, and no other callback comes for it.
+    /// After `Some` there always is an `on_open` and an `on_close`.
     fn on_accept(
         &mut self,
         context: &mut Context<Self::Session>,
         caller: &Accepted,
     ) -> Option<Self::Session>;
 
-    /// A connection is there, accepted or dialed: the first chance to speak.
+    /// A connection is there, accepted, dialed or adopted: the first chance to write. It may have
+    /// ended by now ([`Connection::is_open`]), and `on_close` follows then: the system refused to poll it,
+    /// or it was closed between [`Context::adopt`] and this.
     fn on_open(&mut self, _connection: &mut Connection<'_, Self::Session>) {}
 
     /// Input, from the first byte that was not consumed. Returns how many bytes of it are consumed.
     ///
-    /// What is left is kept, up to [`Limits::max_input`](crate::Limits::max_input), and comes again in front of new
-    /// input; after [`Connection::resume`]; and when output that was under
-    /// [`Pressure::High`](crate::Pressure::High) has drained, even with nothing new: so a handler may stop early.
+    /// What is left is kept, up to [`Limits::max_input`](crate::Limits::max_input), and comes again in
+    /// front of new input; after [`Connection::resume`], also one in this very call if it consumes
+    /// something; and when output that was under [`Pressure::High`](crate::Pressure::High) has drained,
+    /// even with nothing new: so a handler may stop early.
     ///
     /// # Panics
     /// The reactor panics when more is said to be consumed than there was.
     fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize;
 
-    /// The peer has finished; `rest` is what was never consumed, and is gone after this. By default our side is finished
-    /// as well, when the pending output is out; a handler that wants to go on sending doesn't, and finishes later: one whose
-    /// answers come from another thread must, or they are lost. Should
-    /// the peer reset the connection meanwhile, `on_close` tells; that it has only gone away, the next write does.
+    /// The peer has finished; `rest` is what was never consumed, and is gone after this. It comes only
+    /// for an end that the peer has sent, never for a connection that broke. By default our side is
+    /// finished as well, when the pending output is out. A handler that goes on sending finishes later:
+    /// one whose answers come from another thread must, or they are lost. Should the peer reset the
+    /// connection meanwhile, `on_close` tells; that it has only gone away, the next write does.
     fn on_eof(&mut self, connection: &mut Connection<'_, Self::Session>, _rest: &[u8]) {
         connection.finish();
     }
 
-    /// Output that was under [`Pressure::High`](crate::Pressure::High) has fallen to the low-water mark: the place to
-    /// resume whatever produces it.
+    /// Output that was under [`Pressure::High`](crate::Pressure::High) has fallen to the low-water mark:
+    /// the place to resume whatever produces it. It doesn't come for output that was dropped because
+    /// the connection broke or is closed.
     fn on_drained(&mut self, _connection: &mut Connection<'_, Self::Session>) {}
 
-    /// The reactor closes the connection, because it was idle for too long or because everything drains (which
-    /// [`Connection::stay_open`] puts off): the last words. What
-    /// is written here still goes out, behind all that is pending; a protocol with a goodbye of its own says it here.
-    /// Who has the connection stay open says it later: other callbacks may follow then, and an idle timeout brings this one
-    /// a second time.
+    /// The reactor closes the connection, because it was idle for too long or because everything drains
+    /// (which [`Connection::stay_open`] puts off): the last words. What is written here still goes out,
+    /// behind all that is pending. A handler that has the connection stay open says its last words later:
+    /// other callbacks may follow then, and an idle timeout brings this one a second time.
     ///
     /// It's not called where there is nothing to say or nobody to say it to: after [`Connection::finish`], for a close that
     /// the handler itself asked for, and for a connection that breaks or is cut off.

@@ -69,7 +69,8 @@ const READ_SIDE: Readiness = STICKY.union(Readiness::READABLE);
 pub(crate) struct Link<S> {
     stream: S,
     flags: Flags,
-    /// Why it closes. Invariant: `Some` in the phases Closing, Lingering and Closed.
+    /// Why it closes. Invariant: `Some` in the phases Closing, Lingering and Closed, and once a write
+    /// has failed.
     reason: Option<CloseReason>,
     /// While it lingers: bytes that may still be thrown away. Before that: the system's memory behind unacknowledged
     /// output when it was last asked for ([`Link::has_progressed`]), 0 if that was before output last moved.
@@ -357,7 +358,7 @@ impl<S: Stream> Link<S> {
         self.phase
     }
 
-    /// Why the link closes or closed; `None` while it's open.
+    /// Why the link closes or closed; `None` while it's open and no write has failed.
     pub(crate) fn reason(&self) -> Option<CloseReason> {
         self.reason
     }

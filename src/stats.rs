@@ -63,7 +63,8 @@ pub struct Stats {
     pub datagrams_failed: u64,
     /// Errors that came in place of a datagram, such as a refusal by a peer's system.
     pub datagram_errors: u64,
-    /// Times that a connection's reading paused because its own pending output had come to the high-water mark.
+    /// Times that a connection's reading paused because its own pending output had come to the
+    /// high-water mark, or so much was written after its calls of the turn were spent.
     pub reads_paused: u64,
     /// Times that it paused, with less than that pending, because all connections together came to
     /// [`Limits::max_pending`](crate::Limits::max_pending), and it kept as much as there was room.

@@ -113,12 +113,13 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Limits")]
     pub(crate) max_connections: Option<NonZeroU32>,
 
-    /// Output pending on a connection from which on it is not read [default: 64KiB]
+    /// Stop reading from a connection once so much of its output is pending [default: 64KiB]
     #[arg(long, value_name = "SIZE", value_parser = size_under_4gib, help_heading = "Limits")]
     pub(crate) high_water: Option<NonZeroU32>,
 
-    /// Output pending on all connections together past which none that has some is read. Each may
-    /// still come to have the answer to one read, of 64KiB, and to the part of a frame before it
+    /// Memory for the pending output and the unfinished frames of all connections together. Stop
+    /// reading from a connection that has taken as much of it as is left; each has 4KiB and one answer
+    /// of its own
     #[arg(
         long,
         value_name = "SIZE",
@@ -138,7 +139,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) idle_timeout: OrNever,
 
-    /// Close a connection that takes none of its pending output for so long
+    /// Close a connection whose pending output makes no progress, or that waits for memory, for so long
     #[arg(
         long,
         value_name = "DURATION",

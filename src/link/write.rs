@@ -1,9 +1,10 @@
 //! How a link writes.
 //!
-//! There is one way: what waits and what is new are offered to the socket in one call, and what it doesn't take is queued
-//! ([`Link::attempt`], [`Link::queue`]). What is small waits for more before it's offered: gathered, if the link's own
-//! callback writes, until that returns; queued, if another one does, until the next poll. The socket is asked before output
-//! counts as pressure or as too much, whatever budget is spent: nobody is called slow who was not offered anything.
+//! There is one way: what waits and what is new are offered to the socket in one call, and what it
+//! doesn't take is queued ([`Link::attempt`], [`Link::queue`]). What is small waits for more before
+//! it's offered: gathered until the callback returns, if that is the link's own; queued until the next
+//! poll, if it's another's. The socket is asked before output counts as pressure or as too much,
+//! whatever budget is spent: no peer is called slow that was offered nothing.
 
 use crate::buffer::Gather;
 use crate::error::CloseReason;
@@ -18,9 +19,10 @@ use super::{Flags, Link, Phase, Shared};
 pub enum Pressure {
     /// Below the high-water mark: write on.
     Low,
-    /// Better stop until [`Handler::on_drained`](crate::Handler::on_drained): pending output has come to the high-water
-    /// mark, or the connection has used up its calls of this turn, or all connections together keep too much. The
-    /// bytes were taken all the same.
+    /// Better stop until [`Handler::on_drained`](crate::Handler::on_drained): as much as the high-water
+    /// mark is pending, or was written after the connection's calls of this turn were spent; or there
+    /// is no more memory for what all connections keep
+    /// ([`Limits::max_pending`](crate::Limits::max_pending)). The bytes were taken all the same.
     High,
     /// The connection takes no more output: it's finished, closed or broken. The bytes are lost, and counted as
     /// dropped.
