@@ -5,11 +5,11 @@
 mod common;
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, World, connect, loopback, reset, stand_still, write_until_blocked};
-use oread::{CloseReason, Ended, Limits};
+use oread::{CloseReason, Ended, Limits, ListenOptions};
 
 #[test]
 fn a_reset_that_comes_with_data_is_a_reset_though_the_answer_finds_it_first() {
@@ -52,6 +52,61 @@ fn a_reset_while_output_is_pending_is_a_reset_and_no_end() {
         assert_eq!(world.seen().rests.len(), 0, "an end was told");
         assert_eq!(world.seen().drained, 0, "what is lost was told as sent");
     }
+}
+
+/// A connection that both sides have finished, whose client has yet to read most of its answer: the
+/// system holds that.
+#[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
+fn undelivered(count: usize) -> (World, TcpStream) {
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    let mut world = World::with(Limits {
+        idle_timeout: Some(Duration::from_millis(100)),
+        ..Limits::default()
+    });
+    world.handler.eof = Some(Box::new(move |_, connection| {
+        connection.write(&vec![b'x'; count]);
+        connection.finish();
+    }));
+    let (_, address) = world.listen_with(&ListenOptions {
+        send_buffer: Some(4 * count),
+        ..ListenOptions::new(loopback())
+    });
+    let client = connect(address);
+    setsockopt(&client, sockopt::RcvBuf, &(16 << 10)).unwrap();
+    world.until_opened(1);
+    client.shutdown(Shutdown::Write).unwrap();
+    world.settle();
+    assert_eq!((world.seen().rests.len(), world.stats().pending), (1, 0));
+    (world, client)
+}
+
+#[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
+#[test]
+fn who_has_finished_is_done_when_the_peer_has_acknowledged_all_and_costs_nothing_meanwhile() {
+    const ANSWER: usize = 300_000;
+    let (mut world, mut client) = undelivered(ANSWER);
+    let (start, mut turns) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(500) {
+        let rest = Some(Duration::from_millis(50));
+        world.reactor.turn(&mut world.handler, rest).unwrap();
+        turns += 1;
+    }
+    assert_eq!(world.seen().closed, []);
+    assert!(turns < 50, "{turns} turns, and nothing to do");
+    let (bytes, end) = world.receive_to_end(&mut client);
+    end.unwrap();
+    assert_eq!(bytes.len(), ANSWER);
+    assert_eq!(world.until_closed(1), CloseReason::Finished);
+}
+
+#[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
+#[test]
+fn a_reset_before_all_is_acknowledged_is_no_good_end() {
+    let (mut world, client) = undelivered(300_000);
+    assert_eq!(world.seen().closed, []);
+    reset(client);
+    assert_eq!(world.until_closed(1), CloseReason::Reset);
 }
 
 /// Two ends of a connection that no reactor knows yet.

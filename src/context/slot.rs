@@ -204,10 +204,14 @@ impl<S> Context<S> {
             return Some(Overdue::Sever(CloseReason::OutOfMemory));
         }
         let slot = &self.slots[index];
-        let left = slot.idle_left(now)?;
         let phase = slot.link.phase();
+        if phase == Phase::Delivering {
+            // What it waits for is its output's deadline.
+            return None;
+        }
+        let left = slot.idle_left(now)?;
         // Who waits in the ready queue has been heard from: its input is there, and its turn comes.
-        let idle = left == 0 && !slot.link.has(Flags::QUEUED) && phase != Phase::Delivering;
+        let idle = left == 0 && !slot.link.has(Flags::QUEUED);
         // Pending output that nobody reads may keep it from closing: it's looked at again.
         let again = if idle { slot.idle_timeout } else { left.max(1) };
         self.arm_within(index, again);
