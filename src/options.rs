@@ -147,7 +147,7 @@ impl ListenOptions {
     }
 
     /// The user timeout that accepted connections have in a reactor with this default.
-    pub(crate) fn user_timeout(&self, by_default: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn user_timeout_or(&self, by_default: Option<Duration>) -> Option<Duration> {
         user_timeout(self.user_timeout, self.keepalive, by_default)
     }
 }
@@ -240,7 +240,7 @@ impl ConnectOptions {
     }
 
     /// The user timeout that the connection has in a reactor with this default.
-    pub(crate) fn user_timeout(&self, by_default: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn user_timeout_or(&self, by_default: Option<Duration>) -> Option<Duration> {
         user_timeout(self.user_timeout, self.keepalive, by_default)
     }
 }

@@ -61,7 +61,7 @@ impl<S> Context<S> {
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
         self.may_begin()?;
         let listener = TcpListener::listen(options)?;
-        listener.set_user_timeout(options.user_timeout(self.shared.limits.user_timeout()))?;
+        listener.set_user_timeout(options.user_timeout_or(self.shared.limits.user_timeout()))?;
         self.add_listener(listener)
     }
 
@@ -181,7 +181,7 @@ impl<S> Context<S> {
         options: &ConnectOptions,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        let user_timeout = options.user_timeout(self.shared.limits.user_timeout());
+        let user_timeout = options.user_timeout_or(self.shared.limits.user_timeout());
         let dialed = self.may_open().and_then(|()| {
             let stream = net::dial(options)?;
             stream.set_user_timeout(user_timeout)?;
