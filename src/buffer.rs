@@ -267,15 +267,6 @@ mod tests {
     }
 
     #[test]
-    fn what_memory_does_not_hold_is_refused() {
-        let mut buffer = Buffer::default();
-        assert!(buffer.push(b"kept", usize::MAX));
-        // As much as no address space has, asked for as a push would ask.
-        assert!(buffer.storage.try_reserve(isize::MAX as usize).is_err());
-        assert_eq!(buffer.bytes(), b"kept");
-    }
-
-    #[test]
     fn what_is_gathered_is_whole_writes_up_to_the_bound() {
         let mut gather = Gather::new(8);
         assert!(gather.push(b"abcde") && !gather.push(b"fghi") && gather.push(b"fgh"));
