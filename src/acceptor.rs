@@ -47,7 +47,8 @@ pub(crate) enum Accepted<T> {
     Yield,
     /// Nobody is there, or it's paused; an event will tell, or [`Acceptor::resume`] end that.
     Wait,
-    /// There is no room for another connection, and it pauses: call [`Acceptor::resume`] when one closes.
+    /// There is no room for another connection, and it pauses: call [`Acceptor::resume`] when one
+    /// closes.
     Full,
     /// Accepting failed with this error: call [`Acceptor::resume`] after so long, or when a connection closes.
     Starved(Duration, io::Error),

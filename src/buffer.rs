@@ -29,8 +29,9 @@ impl Buffer {
         self.len() == 0
     }
 
-    /// Adds `bytes` at the end; false, and nothing changed, when there is no memory for them. With `room` bytes of memory
-    /// left for all, it takes more than it needs, against the next time, only while that is little of it.
+    /// Adds `bytes` at the end; false, and nothing changed, when there is no memory for them. With
+    /// `room` bytes of memory left for all, it takes more than it needs, against the next time,
+    /// only while that is little of it.
     ///
     /// Room that was taken from the front is used first where moving what is left costs no more than what was
     /// taken: every byte is moved at most once for each time it's passed over, so the whole stays linear.
@@ -64,8 +65,9 @@ impl Buffer {
         }
     }
 
-    /// Gives back memory that the content no longer needs: capacity outlives content, and a few bytes must not hold
-    /// what a megabyte took. At most an eighth of what was taken since is copied, so the whole stays linear.
+    /// Gives back memory that the content no longer needs: capacity outlives content, and a few
+    /// bytes must not hold what a megabyte took. At most an eighth of what was taken since is
+    /// copied, so the whole stays linear.
     #[cold]
     fn shrink(&mut self) {
         let mut storage = Vec::new();

@@ -65,7 +65,8 @@ pub struct Context<S> {
     pub(crate) drain: Drain,
     /// Whether the turn is to end with [`Ended::Stopped`](crate::Ended::Stopped).
     pub(crate) stopping: bool,
-    /// When the connections' last activities were last kept from growing too old for ticks, in milliseconds.
+    /// When the connections' last activities were last kept from growing too old for ticks, in
+    /// milliseconds.
     aged_ms: u64,
 }
 

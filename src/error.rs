@@ -7,8 +7,8 @@ use std::io;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// Both ends have finished: every byte of either direction was passed on, and on Linux the peer's
-    /// system has acknowledged ours.
+    /// Both ends have finished: every byte of either direction was passed on, and on Linux the
+    /// peer's system has acknowledged ours.
     Finished,
     /// The handler closed it, with [`Connection::close`](crate::Connection::close) and this reason.
     Closed,
@@ -21,8 +21,8 @@ pub enum CloseReason {
     Failed(u16),
     /// No byte went either way for the connection's idle timeout.
     IdleTimeout,
-    /// Pending output made no progress for [`Limits::write_timeout`](crate::Limits::write_timeout), or
-    /// the peer didn't acknowledge the last of it for so long.
+    /// Pending output made no progress for [`Limits::write_timeout`](crate::Limits::write_timeout),
+    /// or the peer didn't acknowledge the last of it for so long.
     WriteTimeout,
     /// The handler went on writing to a peer that didn't read, with
     /// [`Limits::max_output`](crate::Limits::max_output) pending, or as much as
@@ -39,8 +39,8 @@ pub enum CloseReason {
     /// The drain's deadline came first: what was pending is lost.
     Cut,
     /// There was no memory for what it would have had to keep; or it waited for
-    /// [`Limits::write_timeout`](crate::Limits::write_timeout) until all connections together kept less
-    /// than [`Limits::max_pending`](crate::Limits::max_pending).
+    /// [`Limits::write_timeout`](crate::Limits::write_timeout) until all connections together kept
+    /// less than [`Limits::max_pending`](crate::Limits::max_pending).
     OutOfMemory,
     /// A reason of the handler's own, by a number that means something to it.
     Other(u16),

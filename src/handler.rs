@@ -27,8 +27,8 @@ pub struct Accepted {
 /// further turn is an error. To lose no more than one connection to a panic, catch it inside the method.
 ///
 /// For one connection the order is: `on_accept` (or [`Context::connect`] or [`Context::adopt`]),
-/// `on_open`, any number of `on_data` and `on_drained`, at most one `on_eof` and one `on_closing` (two,
-/// with [`Connection::stay_open`]), and exactly one `on_close`. A dial that fails has one
+/// `on_open`, any number of `on_data` and `on_drained`, at most one `on_eof` and one `on_closing`
+/// (two, with [`Connection::stay_open`]), and exactly one `on_close`. A dial that fails has one
 /// `on_connect_failed` instead of all the rest.
 ///
 /// ```
@@ -65,39 +65,41 @@ pub trait Handler: Sized {
     ) -> Option<Self::Session>;
 
     /// A connection is there, accepted, dialed or adopted: the first chance to write. It may have
-    /// ended by now ([`Connection::is_open`]), and `on_close` follows then: the system refused to poll it,
-    /// or it was closed between [`Context::adopt`] and this.
+    /// ended by now ([`Connection::is_open`]), and `on_close` follows then: the system refused to
+    /// poll it, or it was closed between [`Context::adopt`] and this.
     fn on_open(&mut self, _connection: &mut Connection<'_, Self::Session>) {}
 
     /// Input, from the first byte that was not consumed. Returns how many bytes of it are consumed.
     ///
-    /// What is left is kept, up to [`Limits::max_input`](crate::Limits::max_input), and comes again in
-    /// front of new input; after [`Connection::resume`], also one in this very call if it consumes
-    /// something; and when output that was under [`Pressure::High`](crate::Pressure::High) has drained,
-    /// even with nothing new: so a handler may stop early.
+    /// What is left is kept, up to [`Limits::max_input`](crate::Limits::max_input), and comes again
+    /// in front of new input; after [`Connection::resume`], also one in this very call if it
+    /// consumes something; and when output that was under [`Pressure::High`](crate::Pressure::High)
+    /// has drained, even with nothing new: so a handler may stop early.
     ///
     /// # Panics
     /// The reactor panics when more is said to be consumed than there was.
     fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize;
 
-    /// The peer has finished; `rest` is what was never consumed, and is gone after this. It comes only
-    /// for an end that the peer has sent, never for a connection that broke. By default our side is
-    /// finished as well, when the pending output is out. A handler that goes on sending finishes later:
-    /// one whose answers come from another thread must, or they are lost. Should the peer reset the
-    /// connection meanwhile, `on_close` tells; that it has only gone away, the next write does.
+    /// The peer has finished; `rest` is what was never consumed, and is gone after this. It comes
+    /// only for an end that the peer has sent, never for a connection that broke. By default our
+    /// side is finished as well, when the pending output is out. A handler that goes on sending
+    /// finishes later: one whose answers come from another thread must, or they are lost. Should
+    /// the peer reset the connection meanwhile, `on_close` tells; that it has only gone away, the
+    /// next write does.
     fn on_eof(&mut self, connection: &mut Connection<'_, Self::Session>, _rest: &[u8]) {
         connection.finish();
     }
 
-    /// Output that was under [`Pressure::High`](crate::Pressure::High) has fallen to the low-water mark:
-    /// the place to resume whatever produces it. It doesn't come for output that was dropped because
-    /// the connection broke or is closed.
+    /// Output that was under [`Pressure::High`](crate::Pressure::High) has fallen to the low-water
+    /// mark: the place to resume whatever produces it. It doesn't come for output that was dropped
+    /// because the connection broke or is closed.
     fn on_drained(&mut self, _connection: &mut Connection<'_, Self::Session>) {}
 
-    /// The reactor closes the connection, because it was idle for too long or because everything drains
-    /// (which [`Connection::stay_open`] puts off): the last words. What is written here still goes out,
-    /// behind all that is pending. A handler that has the connection stay open says its last words later:
-    /// other callbacks may follow then, and an idle timeout brings this one a second time.
+    /// The reactor closes the connection, because it was idle for too long or because everything
+    /// drains (which [`Connection::stay_open`] puts off): the last words. What is written here
+    /// still goes out, behind all that is pending. A handler that has the connection stay open says
+    /// its last words later: other callbacks may follow then, and an idle timeout brings this one a
+    /// second time.
     ///
     /// It's not called where there is nothing to say or nobody to say it to: after [`Connection::finish`], for a close that
     /// the handler itself asked for, and for a connection that breaks or is cut off.

@@ -32,17 +32,18 @@ pub struct Limits {
     /// Pending output, in bytes, at which that ends; never above `high_water`. Default: 32 KiB.
     pub low_water: usize,
     /// Pending output, in bytes, at which a connection that is written to again is closed with
-    /// [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). What counts is what was pending before a write, after
-    /// the socket was offered all that it would take: one write may be larger. Default: 16 MiB.
+    /// [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). What counts is what was
+    /// pending before a write, after the socket was offered all that it would take: one write may
+    /// be larger. Default: 16 MiB.
     pub max_output: usize,
-    /// The memory, in bytes, that all connections together may take for unconsumed input and pending
-    /// output. Default: 1 GiB.
+    /// The memory, in bytes, that all connections together may take for unconsumed input and
+    /// pending output. Default: 1 GiB.
     ///
-    /// A connection that takes as much as is left of it is not read until there is more, and is under
-    /// [`Pressure::High`](crate::Pressure::High). If its handler writes all the same, it's closed with
-    /// [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). So of n connections that want
-    /// all of it each gets an (n + 1)th. Up to 4 KiB, and one write, are every connection's own, so that
-    /// peers who keep little are served as usual.
+    /// A connection that takes as much as is left of it is not read until there is more, and is
+    /// under [`Pressure::High`](crate::Pressure::High). If its handler writes all the same, it's
+    /// closed with [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). So of n
+    /// connections that want all of it each gets an (n + 1)th. Up to 4 KiB, and one write, are
+    /// every connection's own, so that peers who keep little are served as usual.
     ///
     /// Connections that wait for memory may hold what they all wait for. So one that has waited for
     /// [`Limits::write_timeout`], and still finds none, is closed with
@@ -51,16 +52,16 @@ pub struct Limits {
     /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`, and
     /// at most 1 GiB. A write to another connection that is larger doesn't wait either. Default: 16 KiB.
     pub gather: usize,
-    /// Read and write calls that one connection may take in one turn, at least 1. The first write of
-    /// each callback is free. Past them, what is written waits for the next turn; when `high_water` of it
-    /// waits, it's offered to the socket, and the connection is under pressure even if the peer is
-    /// quick. Default: 8.
+    /// Read and write calls that one connection may take in one turn, at least 1. The first write
+    /// of each callback is free. Past them, what is written waits for the next turn; when
+    /// `high_water` of it waits, it's offered to the socket, and the connection is under pressure
+    /// even if the peer is quick. Default: 8.
     pub io_budget: u32,
-    /// Bytes that the large reads and writes (over 4 KiB) of all connections together may move in one
-    /// turn, at least 1. Past them, connections whose last read was a large one wait for the next
-    /// turn, and the others have one read of at most 4 KiB. Connections that have waited share as much
-    /// again. This bounds how long a turn takes, and so how late timers, messages and quiet peers are
-    /// served beside thousands that send all they can. Default: 2 MiB.
+    /// Bytes that the large reads and writes (over 4 KiB) of all connections together may move in
+    /// one turn, at least 1. Past them, connections whose last read was a large one wait for the
+    /// next turn, and the others have one read of at most 4 KiB. Connections that have waited share
+    /// as much again. This bounds how long a turn takes, and so how late timers, messages and quiet
+    /// peers are served beside thousands that send all they can. Default: 2 MiB.
     pub turn_bytes: usize,
     /// Connections that one listener may accept in one turn, at least 1. Default: 64.
     pub accept_budget: u32,
@@ -84,12 +85,12 @@ pub struct Limits {
     pub idle_timeout: Option<Duration>,
     /// How long pending output may wait without any progress; `None`: for ever. Default: 60 s.
     ///
-    /// Progress is room in the socket and, on Linux, output that the peer acknowledges: the socket's
-    /// buffer holds megabytes, of which a slow reader takes a little all the time. A peer that makes
-    /// none is found out at most a quarter late, and never early; the connection is closed with
-    /// [`CloseReason::WriteTimeout`](crate::CloseReason::WriteTimeout). The same goes for the last
-    /// output of a connection that both sides have finished. Output that the system has taken, on a
-    /// connection that stays open, is bounded by
+    /// Progress is room in the socket and, on Linux, output that the peer acknowledges: the
+    /// socket's buffer holds megabytes, of which a slow reader takes a little all the time. A peer
+    /// that makes none is found out at most a quarter late, and never early; the connection is
+    /// closed with [`CloseReason::WriteTimeout`](crate::CloseReason::WriteTimeout). The same goes
+    /// for the last output of a connection that both sides have finished. Output that the system
+    /// has taken, on a connection that stays open, is bounded by
     /// [`ListenOptions::user_timeout`](crate::ListenOptions::user_timeout).
     pub write_timeout: Option<Duration>,
     /// How long a connection that we closed first waits for the peer's end, so that the last reply is not destroyed by a
@@ -135,8 +136,9 @@ const MOST_BYTES: usize = 1 << 30;
 const MOST_PLACES: usize = 1 << 20;
 
 impl Limits {
-    /// How long output that the system has taken may stay unacknowledged, unless a socket's options say otherwise: half as
-    /// long again as the write timeout, which is found out at most a quarter late and says more.
+    /// How long output that the system has taken may stay unacknowledged, unless a socket's options
+    /// say otherwise: half as long again as the write timeout, which is found out at most a quarter
+    /// late and says more.
     pub(crate) fn user_timeout(&self) -> Option<Duration> {
         self.write_timeout
             .map(|timeout| timeout.saturating_add(timeout / 2))

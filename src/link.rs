@@ -69,11 +69,12 @@ const READ_SIDE: Readiness = STICKY.union(Readiness::READABLE);
 pub(crate) struct Link<S> {
     stream: S,
     flags: Flags,
-    /// Why it closes. Invariant: `Some` in the phases Closing, Lingering and Closed, and once a write
-    /// has failed.
+    /// Why it closes. Invariant: `Some` in the phases Closing, Lingering and Closed, and once a
+    /// write has failed.
     reason: Option<CloseReason>,
-    /// While it lingers: bytes that may still be thrown away. Before that: the system's memory behind unacknowledged
-    /// output when it was last asked for ([`Link::has_progressed`]), 0 if that was before output last moved.
+    /// While it lingers: bytes that may still be thrown away. Before that: the system's memory
+    /// behind unacknowledged output when it was last asked for ([`Link::has_progressed`]), 0 if
+    /// that was before output last moved.
     count: u32,
     /// The turn that `spent` is about.
     turn: u16,
@@ -102,8 +103,8 @@ pub(crate) enum Step {
     Closing,
     /// The budget is spent and there is more to do: come again next turn. No event will remind of it.
     Yield,
-    /// All links together keep too much, and this one as much as there is room: come again when there is more. No
-    /// event will remind of it.
+    /// All links together keep too much, and this one as much as there is room: come again when
+    /// there is more. No event will remind of it.
     Starved,
     /// Nothing to do until an event comes or the handler acts.
     Wait,
@@ -155,7 +156,8 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Does what is due and says what is next. `scratch` is the buffer that reads land in, not empty.
+    /// Does what is due and says what is next. `scratch` is the buffer that reads land in, not
+    /// empty.
     #[inline]
     pub(crate) fn next(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Step {
         shared.begin_callback();
@@ -198,8 +200,8 @@ impl<S: Stream> Link<S> {
         self.readiness.contains(Readiness::READABLE)
     }
 
-    /// Everything but a plain read, in the order in which it's due. Most connections never need it. `None`: go on and
-    /// read.
+    /// Everything but a plain read, in the order in which it's due. Most connections never need it.
+    /// `None`: go on and read.
     fn attend(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Option<Step> {
         if self.phase == Phase::Connecting {
             return Some(Step::Wait);
@@ -236,7 +238,8 @@ impl<S: Stream> Link<S> {
             self.flags.remove(Flags::HIGH);
             self.redeliver();
             if self.phase == Phase::Open && self.flags.contains(Flags::PAUSED) {
-                // A handler that paused for the pressure would resume when it ends: it's told the end at once.
+                // A handler that paused for the pressure would resume when it ends: it's told the
+                // end at once.
                 self.sever(shared, CloseReason::Reset);
             }
             return None;
@@ -276,7 +279,8 @@ impl<S: Stream> Link<S> {
             return Some(Step::Wait);
         }
         if self.is_readable() && self.is_starved(shared) {
-            // Nothing is read that would tell of a reset, and its memory may be what the others wait for.
+            // Nothing is read that would tell of a reset, and its memory may be what the others
+            // wait for.
             self.look_for_reset(shared);
             return Some(match self.phase {
                 Phase::Closed => Step::Closed,
@@ -306,8 +310,8 @@ impl<S: Stream> Link<S> {
         self.flags.insert(Flags::PAUSED);
     }
 
-    /// Reads again. What was kept meanwhile is shown again; so is what the running callback leaves, if it consumes some of
-    /// its input. The owner must call [`Link::next`].
+    /// Reads again. What was kept meanwhile is shown again; so is what the running callback leaves,
+    /// if it consumes some of its input. The owner must call [`Link::next`].
     pub(crate) fn resume(&mut self) {
         if self.flags.contains(Flags::PAUSED) {
             self.flags.remove(Flags::PAUSED);
@@ -389,8 +393,9 @@ impl<S: Stream> Link<S> {
         moved
     }
 
-    /// Asks the system whether the peer has acknowledged output since this was last asked. The first time after output
-    /// has moved counts as progress: nothing is known of the time before. False where the system doesn't say.
+    /// Asks the system whether the peer has acknowledged output since this was last asked. The
+    /// first time after output has moved counts as progress: nothing is known of the time before.
+    /// False where the system doesn't say.
     pub(crate) fn has_progressed(&mut self) -> bool {
         let Some(now) = self.stream.in_flight() else {
             return false;
@@ -407,7 +412,8 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Changes the link's buffers, which come from the pool if it has none yet, and counts their memory.
+    /// Changes the link's buffers, which come from the pool if it has none yet, and counts their
+    /// memory.
     fn keep<T>(&mut self, shared: &mut Shared, change: impl FnOnce(&mut Buffers) -> T) -> T {
         self.flags.insert(Flags::ENGAGED);
         let before = self.buffers.as_ref().map_or(0, |buffers| buffers.memory());

@@ -1,18 +1,21 @@
-//! The memory behind what all connections of a reactor keep, input and output: how it's shared out, and who waits for it.
+//! The memory behind what all connections of a reactor keep, input and output: how it's shared out,
+//! and who waits for it.
 //!
-//! A connection that keeps as much as is left for all may take no more. So whoever keeps much is stopped first, by as much
-//! as all keep alike, and there is always some room for who keeps little: with n connections that want more than
-//! there is, each gets an (n + 1)th. It is how switches share a memory among their ports (Choudhury and Hahne, "Dynamic
-//! queue length thresholds", 1998, with alpha = 1).
+//! A connection that keeps as much as is left for all may take no more. So whoever keeps much is
+//! stopped first, by as much as all keep alike, and there is always some room for who keeps little:
+//! with n connections that want more than there is, each gets an (n + 1)th. It is how switches
+//! share a memory among their ports (Choudhury and Hahne, "Dynamic queue length thresholds", 1998,
+//! with alpha = 1).
 
 use std::collections::VecDeque;
 
 use crate::token::Key;
 
-/// What every connection may keep however short memory is, in bytes, and what one read brings then. Most requests fit into
-/// it, and a thousand peers that send all they can hold nobody up for long.
+/// What every connection may keep however short memory is, in bytes, and what one read brings then.
+/// Most requests fit into it, and a thousand peers that send all they can hold nobody up for long.
 pub(crate) const SMALL: usize = 4 << 10;
-/// What one write may still queue when there is no room at all, in bytes: the answer to a small read.
+/// What one write may still queue when there is no room at all, in bytes: the answer to a small
+/// read.
 const LAST_WRITE: usize = 4 * SMALL;
 
 /// The memory that all connections share.
@@ -49,8 +52,8 @@ impl Memory {
         kept < self.room().max(SMALL)
     }
 
-    /// Whether a connection with `pending` bytes of output may queue `count` more. What is pending counts, and not the size
-    /// of one write; that only when there is no room at all.
+    /// Whether a connection with `pending` bytes of output may queue `count` more. What is pending
+    /// counts, and not the size of one write; that only when there is no room at all.
     pub(crate) fn has_room_behind(&self, pending: usize, count: usize) -> bool {
         self.has_room_beside(pending) && (self.room() > 0 || count <= LAST_WRITE)
     }
@@ -59,7 +62,8 @@ impl Memory {
 /// Connections that one turn looks at: each costs a look-up.
 const A_TURN: usize = 256;
 
-/// The connections that would read but for the memory of all, longest first. No event will remind of them.
+/// The connections that would read but for the memory of all, longest first. No event will remind
+/// of them.
 #[derive(Debug, Default)]
 pub(crate) struct Starved {
     keys: VecDeque<Key>,
@@ -79,8 +83,8 @@ impl Starved {
         self.left > 0
     }
 
-    /// Those to look at now: all, some in each turn, when less is held than before. Who still finds no room is put
-    /// back, behind the others.
+    /// Those to look at now: all, some in each turn, when less is held than before. Who still finds
+    /// no room is put back, behind the others.
     pub(crate) fn take(&mut self, held: usize) -> impl Iterator<Item = Key> + use<> {
         if held < self.before {
             self.left = self.keys.len();

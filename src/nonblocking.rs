@@ -53,9 +53,10 @@ pub(crate) trait Stream {
     /// As the socket gives them.
     fn reset_on_close(&mut self) -> io::Result<()>;
 
-    /// Memory in bytes that the system holds for output which the peer has not acknowledged; 0: all of it is
-    /// acknowledged, our FIN too. It counts the system's own structures with the bytes, so it tells that acknowledgements
-    /// go on, and not how many bytes they are for. `None`: the system doesn't say.
+    /// Memory in bytes that the system holds for output which the peer has not acknowledged; 0: all
+    /// of it is acknowledged, our FIN too. It counts the system's own structures with the bytes, so
+    /// it tells that acknowledgements go on, and not how many bytes they are for. `None`: the
+    /// system doesn't say.
     fn in_flight(&mut self) -> Option<u32>;
 }
 

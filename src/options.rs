@@ -22,8 +22,8 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// for `idle + count * interval`. While output is unacknowledged the system sends it again and
 /// doesn't probe: [`ListenOptions::user_timeout`] bounds that, and keepalive alone doesn't.
 ///
-/// Times are rounded up to whole seconds, at least one. Linux takes at most 32,767 s and 127 probes,
-/// and answers more with `EINVAL`.
+/// Times are rounded up to whole seconds, at least one. Linux takes at most 32,767 s and 127
+/// probes, and answers more with `EINVAL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// How long the connection is silent before the first probe. OpenBSD and NetBSD have one value
@@ -110,11 +110,11 @@ pub struct ListenOptions {
     /// `ETIMEDOUT`: [`CloseReason::Failed`](crate::CloseReason::Failed).
     ///
     /// By default it is as long as `keepalive` takes to give up, and without keepalive half as long
-    /// again as [`Limits::write_timeout`](crate::Limits::write_timeout), which says more and is to come
-    /// first. The system's own limit is 15 minutes
-    /// and more on Linux (`net.ipv4.tcp_retries2`), and none for a window that stays closed. A few
-    /// seconds are too short for slow readers: Linux opens a closed window when a sixteenth of the
-    /// receive buffer is free, and at least one segment (64 KiB on loopback).
+    /// again as [`Limits::write_timeout`](crate::Limits::write_timeout), which says more and is to
+    /// come first. The system's own limit is 15 minutes and more on Linux
+    /// (`net.ipv4.tcp_retries2`), and none for a window that stays closed. A few seconds are too
+    /// short for slow readers: Linux opens a closed window when a sixteenth of the receive buffer
+    /// is free, and at least one segment (64 KiB on loopback).
     ///
     /// Rounded up to whole milliseconds, between 1 ms and 24 days. Linux and Android have it; other
     /// systems ignore it.
@@ -214,8 +214,8 @@ pub struct ConnectOptions {
     pub nodelay: bool,
     /// Probes the peer when it falls silent; off by default.
     pub keepalive: Option<Keepalive>,
-    /// How long output may stay unacknowledged, as in [`ListenOptions::user_timeout`]. It bounds the
-    /// handshake too, where it is shorter than `timeout`.
+    /// How long output may stay unacknowledged, as in [`ListenOptions::user_timeout`]. It bounds
+    /// the handshake too, where it is shorter than `timeout`.
     pub user_timeout: Option<Duration>,
     /// The receive buffer in bytes (`SO_RCVBUF`), as in [`ListenOptions::recv_buffer`].
     pub recv_buffer: Option<usize>,

@@ -48,7 +48,8 @@ pub struct Reactor<H: Handler> {
     mail: bool,
     /// Whether the last poll brought as many events as it could: there may be more behind them.
     full_batch: bool,
-    /// Deadlines that have come and may not fire yet, because there may be events behind full batches.
+    /// Deadlines that have come and may not fire yet, because there may be events behind full
+    /// batches.
     late: Option<Late>,
     /// Whether a turn is under way; or was, when a panic went through it.
     turning: bool,

@@ -45,7 +45,8 @@ pub struct Stats {
     pub pending: u64,
     /// Of them, bytes that no socket will take: written after the end, or pending when a connection broke.
     pub dropped: u64,
-    /// Bytes of memory behind `unconsumed` and `pending` now: what they take, and not what they are.
+    /// Bytes of memory behind `unconsumed` and `pending` now: what they take, and not what they
+    /// are.
     pub held: u64,
     /// Datagrams received.
     pub datagrams_in: u64,

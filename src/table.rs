@@ -1,8 +1,8 @@
 //! The tables of what a reactor has: connections, listeners, sockets, timers.
 //!
-//! A slot of a table is used again, so whatever names one from outside, an id or an event, carries a generation beside the
-//! slot's index ([`Key`]): what is older than the slot's tenant finds nothing. This is the only place that compares
-//! the two.
+//! A slot of a table is used again, so whatever names one from outside, an id or an event, carries
+//! a generation beside the slot's index ([`Key`]): what is older than the slot's tenant finds
+//! nothing. This is the only place that compares the two.
 
 use std::convert::Infallible;
 use std::ops::{Index, IndexMut};
@@ -26,7 +26,8 @@ impl<T: Tenant> Table<T> {
         Table(Slab::new())
     }
 
-    /// Puts in what `make` makes of its key. For what nobody outside makes many of: without memory the process aborts.
+    /// Puts in what `make` makes of its key. For what nobody outside makes many of: without memory
+    /// the process aborts.
     pub(crate) fn insert(
         &mut self,
         generations: &mut Generations,
@@ -54,8 +55,9 @@ impl<T: Tenant> Table<T> {
         Ok(key)
     }
 
-    /// Makes sure that there is room for one more; false when there is no memory for a larger table. The slab would abort
-    /// the process: so as much is asked for first where that may be refused, and given back.
+    /// Makes sure that there is room for one more; false when there is no memory for a larger
+    /// table. The slab would abort the process: so as much is asked for first where that may be
+    /// refused, and given back.
     pub(crate) fn reserve(&mut self) -> bool {
         if self.0.len() < self.0.capacity() {
             return true;

@@ -1,5 +1,5 @@
-//! Fairness in bytes: how long a small message waits behind peers who send all they can is bounded by what the reactor
-//! reads meanwhile, and not by what those peers have to say.
+//! Fairness in bytes: how long a small message waits behind peers who send all they can is bounded
+//! by what the reactor reads meanwhile, and not by what those peers have to say.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

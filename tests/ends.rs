@@ -1,5 +1,5 @@
-//! Only an end that the peer sent is told as one; a socket that is adopted has a past; and a drain counts only what
-//! happened.
+//! Only an end that the peer sent is told as one; a socket that is adopted has a past; and a drain
+//! counts only what happened.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

@@ -1,5 +1,5 @@
-//! Unfinished frames are memory too: what handlers leave unconsumed has one bound for all connections together, and a
-//! buffer that once held much is not kept for little.
+//! Unfinished frames are memory too: what handlers leave unconsumed has one bound for all
+//! connections together, and a buffer that once held much is not kept for little.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[cfg(feature = "cli")]
@@ -100,8 +100,8 @@ fn unfinished_lines_of_all_together_are_bounded_and_others_are_served_meanwhile_
     assert_eq!(world.exchange(&mut honest, b"ping\n"), b"ping\n");
     let mut late = connect(address);
     assert_eq!(world.exchange(&mut late, b"me too\n"), b"me too\n");
-    // Most of them leave, which an event tells though nothing of theirs is read. What the others have fits then, and they go
-    // on by themselves.
+    // Most of them leave, which an event tells though nothing of theirs is read. What the others
+    // have fits then, and they go on by themselves.
     for hog in hogs.drain(4..) {
         reset(hog.stream);
     }
@@ -173,7 +173,8 @@ mod of_a_process {
 
     const MIB: u64 = 1 << 20;
 
-    /// Has all hogs send until nothing has moved for a while: what goes on in the server can't be seen from here.
+    /// Has all hogs send until nothing has moved for a while: what goes on in the server can't be
+    /// seen from here.
     fn push_all(hogs: &mut [Hog]) {
         let (start, mut last) = (Instant::now(), Instant::now());
         while last.elapsed() < Duration::from_millis(500) {
@@ -257,7 +258,8 @@ mod of_a_process {
         let mut clients = Vec::new();
         for _ in 0..100 {
             let mut client = server.connect();
-            // In two parts, so that the first is surely kept; the next line's first byte comes with the second.
+            // In two parts, so that the first is surely kept; the next line's first byte comes with
+            // the second.
             client.write_all(&line[..600_000]).unwrap();
             client.write_all(&line[600_000..]).unwrap();
             let mut back = vec![0; line.len() - 1];

@@ -134,7 +134,8 @@ fn a_server_that_another_one_answers_ends_it_says_so_and_counts_it() {
             other.send_to(&buffer[..count], address).unwrap();
         }
     });
-    // The first is none, then ten seconds' worth of repeats are answered, and what is gained meanwhile.
+    // The first is none, then ten seconds' worth of repeats are answered, and what is gained
+    // meanwhile.
     let bound = |start: Instant| 10_001 + 1_000 * (start.elapsed().as_secs() + 1);
     loop {
         let event = server.event();

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-/// How many pitfalls have a row. Numbers are left out for those whose tests are still to be written.
+/// How many pitfalls have a row. Numbers are left out for those whose tests are still to be
+/// written.
 const PITFALLS: usize = 38;
 
 fn read(path: &str) -> String {

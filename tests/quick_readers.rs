@@ -1,5 +1,5 @@
-//! Nobody is called slow before the socket was asked: readers who take everything are neither cut off nor starved of
-//! anything, however their handler writes.
+//! Nobody is called slow before the socket was asked: readers who take everything are neither cut
+//! off nor starved of anything, however their handler writes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use common::{Session, World, connect, count_in_thread, pattern, read_in_thread};
 use oread::{Connection, Limits, Pressure};
 
-/// The cap on pending output, and what each reader is sent: several times as much, which a socket and its quick peer
-/// take all the same.
+/// The cap on pending output, and what each reader is sent: several times as much, which a socket
+/// and its quick peer take all the same.
 const MAX_OUTPUT: usize = 128 << 10;
 const TOTAL: usize = 512 << 10;
 
@@ -31,8 +31,8 @@ fn write_all(connection: &mut Connection<'_, Session>, pattern: &[u8], size: usi
     }
 }
 
-/// Has one callback write everything to 200 other connections, in pieces of `size`: to each of them all its pieces, or
-/// piece by piece to everybody.
+/// Has one callback write everything to 200 other connections, in pieces of `size`: to each of them
+/// all its pieces, or piece by piece to everybody.
 fn broadcast(size: usize, piece_by_piece: bool) {
     const READERS: usize = 200;
     let mut world = capped();

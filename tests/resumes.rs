@@ -9,7 +9,8 @@ use std::net::Shutdown;
 use common::World;
 use oread::CloseReason;
 
-/// A reactor whose handler pauses for every line, takes it, and has its answer at once, as from a cache.
+/// A reactor whose handler pauses for every line, takes it, and has its answer at once, as from a
+/// cache.
 fn line_by_line(resume_first: bool) -> World {
     let mut world = World::new();
     world.handler.data = Some(Box::new(move |_, connection, data| {

@@ -1,5 +1,6 @@
-//! Room in the socket is not the only progress: a peer that reads slowly and steadily makes none for seconds, for the
-//! socket tells of room only when a third of its buffer is free. What the peer acknowledges is progress as well.
+//! Room in the socket is not the only progress: a peer that reads slowly and steadily makes none
+//! for seconds, for the socket tells of room only when a third of its buffer is free. What the peer
+//! acknowledges is progress as well.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -16,13 +17,14 @@ use oread::{CloseReason, Limits};
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// More than the system holds of it.
 const DOWNLOAD: usize = 8 << 20;
-/// How much the reader reads, and how often. At this rate the system acknowledges something several times a second (it
-/// opens a closed window for a segment, of 64 KiB here, and no less), and has room for more every four seconds.
+/// How much the reader reads, and how often. At this rate the system acknowledges something several
+/// times a second (it opens a closed window for a segment, of 64 KiB here, and no less), and has
+/// room for more every four seconds.
 const BITE: usize = 32 << 10;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Has a client read a bite at a time for `time`; false when the machine stood still so long that a timeout would be
-/// right.
+/// Has a client read a bite at a time for `time`; false when the machine stood still so long that a
+/// timeout would be right.
 fn nibble(world: &mut World, client: &mut TcpStream, time: Duration) -> bool {
     let start = Instant::now();
     let (mut last, mut longest) = (start, Duration::ZERO);

@@ -1,5 +1,5 @@
-//! A process that stood still for longer than its timeouts finds its peers' bytes and their deadlines together: who has
-//! been heard from in time is served first.
+//! A process that stood still for longer than its timeouts finds its peers' bytes and their
+//! deadlines together: who has been heard from in time is served first.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -11,8 +11,8 @@ use std::time::Duration;
 use common::{World, connect, loopback, stand_still};
 use oread::{CloseReason, ConnectOptions, ConnectionId, Limits};
 
-/// The timeout of these tests. It's given when everything is prepared, and between that and the reactor's standing still
-/// no turn is taken: a slow machine can't come upon it earlier.
+/// The timeout of these tests. It's given when everything is prepared, and between that and the
+/// reactor's standing still no turn is taken: a slow machine can't come upon it earlier.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the reactor stands still.
 const STILL: Duration = Duration::from_millis(2500);

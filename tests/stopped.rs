@@ -1,5 +1,5 @@
-//! A server that is stopped for longer than its timeouts, as by Ctrl-Z or with its whole machine, and goes on: those who
-//! are well notice no more than the delay.
+//! A server that is stopped for longer than its timeouts, as by Ctrl-Z or with its whole machine,
+//! and goes on: those who are well notice no more than the delay.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -46,12 +46,14 @@ fn who_speaks_while_the_server_is_stopped_is_answered_and_not_idle() {
     assert_eq!(ended.summary()["closed"]["idle_timeout"], 0);
 }
 
-/// A client that has sent more than the server can answer before somebody reads, and how much it was.
+/// A client that has sent more than the server can answer before somebody reads, and how much it
+/// was.
 fn overdrawn(server: &Server) -> (TcpStream, usize) {
     let mut client = server.connect();
     client.set_nonblocking(true).unwrap();
     let (mut sent, mut last) = (0, Instant::now());
-    // Until nothing moves any more, for the server reads on as long as the system takes its answers.
+    // Until nothing moves any more, for the server reads on as long as the system takes its
+    // answers.
     while last.elapsed() < TIMES / 10 {
         match client.write(&[b'x'; 64 << 10]) {
             Ok(count) => (sent, last) = (sent + count, Instant::now()),

@@ -1,5 +1,5 @@
-//! A connection whose output nobody acknowledges is given up by the system, as `TCP_USER_TIMEOUT` has it: keepalive
-//! doesn't probe then, and to the reactor output that the socket took is sent.
+//! A connection whose output nobody acknowledges is given up by the system, as `TCP_USER_TIMEOUT`
+//! has it: keepalive doesn't probe then, and to the reactor output that the socket took is sent.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -130,7 +130,8 @@ fn a_dial_that_nobody_answers_has_no_more_time_than_output_that_nobody_acknowled
     for session in 0..6 {
         world.context().connect(&options, session).unwrap();
     }
-    // The system sends again after a second, and looks at the user timeout then; two minutes without one.
+    // The system sends again after a second, and looks at the user timeout then; two minutes
+    // without one.
     world.until("a dial has failed", |world| {
         !world.handler.seen.failed.is_empty()
     });

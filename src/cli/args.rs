@@ -118,8 +118,8 @@ pub(crate) struct Serve {
     pub(crate) high_water: Option<NonZeroU32>,
 
     /// Memory for the pending output and the unfinished frames of all connections together. Stop
-    /// reading from a connection that has taken as much of it as is left; each has 4KiB and one answer
-    /// of its own
+    /// reading from a connection that has taken as much of it as is left; each has 4KiB and one
+    /// answer of its own
     #[arg(
         long,
         value_name = "SIZE",
@@ -139,7 +139,8 @@ pub(crate) struct Serve {
     )]
     pub(crate) idle_timeout: OrNever,
 
-    /// Close a connection whose pending output makes no progress, or that waits for memory, for so long
+    /// Close a connection whose pending output makes no progress, or that waits for memory, for so
+    /// long
     #[arg(
         long,
         value_name = "DURATION",

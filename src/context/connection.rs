@@ -16,12 +16,13 @@ use super::{Context, Slot};
 /// A connection, lent to a callback: its session, its output, its end.
 ///
 /// What is written to the connection whose callback runs is gathered, and leaves in one system call
-/// when the callback returns. What is written to any other connection is queued, and goes out before
-/// the next poll. A large write (more than [`Limits::gather`](crate::Limits::gather)) goes out at once
-/// in both cases, straight from the caller's slice, and only what the socket doesn't take is queued.
-/// Once the connection's calls of this turn ([`Limits::io_budget`](crate::Limits::io_budget)) are
-/// spent, what is written waits up to [`Limits::high_water`](crate::Limits::high_water); then it is
-/// offered to the socket, and the connection is under [`Pressure::High`] whatever the socket takes.
+/// when the callback returns. What is written to any other connection is queued, and goes out
+/// before the next poll. A large write (more than [`Limits::gather`](crate::Limits::gather)) goes
+/// out at once in both cases, straight from the caller's slice, and only what the socket doesn't
+/// take is queued. Once the connection's calls of this turn
+/// ([`Limits::io_budget`](crate::Limits::io_budget)) are spent, what is written waits up to
+/// [`Limits::high_water`](crate::Limits::high_water); then it is offered to the socket, and the
+/// connection is under [`Pressure::High`] whatever the socket takes.
 pub struct Connection<'a, S> {
     context: &'a mut Context<S>,
     index: u32,
@@ -148,17 +149,17 @@ impl<'a, S> Connection<'a, S> {
 
     /// Reads no more, and gives the handler neither data nor the peer's end, until [`Connection::resume`].
     ///
-    /// A connection that breaks while it's paused is closed when it's resumed, or by its timeouts: what
-    /// the peer sent before may still be wanted. One that breaks while it's paused and under
-    /// [`Pressure::High`] is closed at once: its handler waits for an `on_drained` that doesn't come.
-    /// Once a write has failed, further ones say [`Pressure::Closed`].
+    /// A connection that breaks while it's paused is closed when it's resumed, or by its timeouts:
+    /// what the peer sent before may still be wanted. One that breaks while it's paused and under
+    /// [`Pressure::High`] is closed at once: its handler waits for an `on_drained` that doesn't
+    /// come. Once a write has failed, further ones say [`Pressure::Closed`].
     pub fn pause(&mut self) {
         self.slot_mut().link.pause();
     }
 
     /// Reads again. Input that was left unconsumed comes again first. So does what the running
-    /// [`Handler::on_data`](crate::Handler::on_data) leaves, if it consumes some of its input: a handler
-    /// may pause and resume for each request of one read.
+    /// [`Handler::on_data`](crate::Handler::on_data) leaves, if it consumes some of its input: a
+    /// handler may pause and resume for each request of one read.
     pub fn resume(&mut self) {
         self.slot_mut().link.resume();
         self.touch();

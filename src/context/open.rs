@@ -65,9 +65,9 @@ impl<S> Context<S> {
         self.add_listener(listener)
     }
 
-    /// Takes over a listener that is bound and listening already: from a supervisor, or from another process. Unless it has
-    /// a user timeout or keepalive of its own, its connections have the default
-    /// [`ListenOptions::user_timeout`].
+    /// Takes over a listener that is bound and listening already: from a supervisor, or from
+    /// another process. Unless it has a user timeout or keepalive of its own, its connections have
+    /// the default [`ListenOptions::user_timeout`].
     ///
     /// # Errors
     /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the reactor drains.
@@ -199,9 +199,9 @@ impl<S> Context<S> {
         }
     }
 
-    /// Takes over a stream that is connected already: it's open at once, and `on_open` follows before the next poll. A stream
-    /// that has no user timeout and no keepalive of its own is given the default
-    /// [`ConnectOptions::user_timeout`](crate::ConnectOptions::user_timeout).
+    /// Takes over a stream that is connected already: it's open at once, and `on_open` follows
+    /// before the next poll. A stream that has no user timeout and no keepalive of its own is given
+    /// the default [`ConnectOptions::user_timeout`](crate::ConnectOptions::user_timeout).
     ///
     /// # Errors
     /// With the session: as [`Context::connect`]. `NotConnected`: it's not established, or was reset and somebody has
@@ -283,7 +283,8 @@ impl<S> Context<S> {
         }
     }
 
-    /// Gives a stream its slot, which [`Table::reserve`](crate::table::Table::reserve) has made room for.
+    /// Gives a stream its slot, which [`Table::reserve`](crate::table::Table::reserve) has made
+    /// room for.
     pub(crate) fn place(&mut self, stream: TcpStream, session: S, phase: Phase) -> Key {
         let mut link = Link::new(stream, phase);
         link.read_on(phase == Phase::Connecting);

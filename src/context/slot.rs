@@ -11,8 +11,8 @@ use crate::timer::{Arena, Links, MAX_AHEAD, Tick, is_before};
 
 use super::Context;
 
-/// Everything that the reactor keeps of one connection. With a session of up to 16 bytes it's 72 bytes, and an idle
-/// connection has nothing beside it.
+/// Everything that the reactor keeps of one connection. With a session of up to 16 bytes it's 72
+/// bytes, and an idle connection has nothing beside it.
 #[derive(Debug)]
 pub(crate) struct Slot<S> {
     pub(crate) link: Link<TcpStream>,
@@ -32,7 +32,8 @@ pub(crate) struct Slot<S> {
 pub(crate) enum Overdue {
     /// It was idle for too long: it has its last words, and is closed.
     Idle,
-    /// Its handshake, its output, its lingering or its wait for memory took too long: it's cut off, for this reason.
+    /// Its handshake, its output, its lingering or its wait for memory took too long: it's cut off,
+    /// for this reason.
     Sever(CloseReason),
 }
 
@@ -74,8 +75,9 @@ impl<S> Arena for Table<Slot<S>> {
     }
 }
 
-/// The milliseconds from `since` to `now`: 0 where `since` is the later one, by up to 6 days, as it may be while deadlines
-/// are judged by an earlier time than the present one. `since` lies at most 37 days back: see [`Context::keep_ages`].
+/// The milliseconds from `since` to `now`: 0 where `since` is the later one, by up to 6 days, as it
+/// may be while deadlines are judged by an earlier time than the present one. `since` lies at most
+/// 37 days back: see [`Context::keep_ages`].
 fn elapsed(since: Tick, now: Tick) -> u32 {
     let elapsed = now.wrapping_sub(since);
     if elapsed > u32::MAX - (1 << 29) {
@@ -85,13 +87,14 @@ fn elapsed(since: Tick, now: Tick) -> u32 {
     }
 }
 
-/// How often the ages of the connections' last activities are bounded, in milliseconds: 12 days. A tick has a meaning
-/// for 49 days, and ages are let grow to 24.
+/// How often the ages of the connections' last activities are bounded, in milliseconds: 12 days. A
+/// tick has a meaning for 49 days, and ages are let grow to 24.
 const AGE_EVERY_MS: u64 = 1 << 30;
 
 impl<S> Context<S> {
-    /// Keeps the silence of every connection within what ticks can tell, so that an idle timeout set after a month of it
-    /// is not taken for one set in the future. A walk over all connections, every 12 days.
+    /// Keeps the silence of every connection within what ticks can tell, so that an idle timeout
+    /// set after a month of it is not taken for one set in the future. A walk over all connections,
+    /// every 12 days.
     pub(crate) fn keep_ages(&mut self) {
         let now_ms = self.clock.elapsed_ms();
         let since = now_ms - self.aged_ms;
@@ -174,14 +177,16 @@ impl<S> Context<S> {
 
     /// After a connection found no room for what it would read: sees to the deadline of that.
     pub(crate) fn watch_starved(&mut self, index: u32) {
-        // There is something to be read: it has just been heard from, however long it was silent before.
+        // There is something to be read: it has just been heard from, however long it was silent
+        // before.
         self.slots[index].active = self.clock.tick();
         if let Some(timeout) = self.shared.limits.write_timeout {
             self.arm_within(index, millis(timeout));
         }
     }
 
-    /// The next connection that is to be looked at by `clock`, and what is to become of it; `None` inside: nothing yet.
+    /// The next connection that is to be looked at by `clock`, and what is to become of it; `None`
+    /// inside: nothing yet.
     pub(crate) fn next_overdue(&mut self, clock: &Clock) -> Option<(u32, Option<Overdue>)> {
         let index = self.wheel.expire(&mut self.slots, clock.tick())?;
         Some((index, self.judge(index, clock.tick())))
@@ -221,8 +226,9 @@ impl<S> Context<S> {
         })
     }
 
-    /// Whether the connection has waited for memory as long as output may wait for its peer. Those who wait may hold what
-    /// they all wait for, and somebody must give way. If not, it's armed for the next look.
+    /// Whether the connection has waited for memory as long as output may wait for its peer. Those
+    /// who wait may hold what they all wait for, and somebody must give way. If not, it's armed for
+    /// the next look.
     fn is_starved(&mut self, index: u32, now: Tick) -> bool {
         let Some(timeout) = self.shared.limits.write_timeout.map(millis) else {
             return false;
@@ -231,15 +237,17 @@ impl<S> Context<S> {
         if !link.has(Flags::STARVED) {
             return false;
         }
-        // Whoever gave way just before may have made the room, and a paused one waits for its handler.
+        // Whoever gave way just before may have made the room, and a paused one waits for its
+        // handler.
         let waits = link.wants_to_read() && link.is_starved(&mut self.shared);
         let left = timeout.saturating_sub(elapsed(self.slots[index].active, now));
         self.arm_within(index, if left > 0 { left } else { timeout });
         waits && left == 0
     }
 
-    /// Whether the connection's output has made no progress for the write timeout: no room in the socket, and, where the
-    /// system tells, nothing acknowledged. If not, it's armed for the next look.
+    /// Whether the connection's output has made no progress for the write timeout: no room in the
+    /// socket, and, where the system tells, nothing acknowledged. If not, it's armed for the next
+    /// look.
     fn is_stuck(&mut self, index: u32, now: Tick) -> bool {
         let Some(timeout) = self.shared.limits.write_timeout.map(millis) else {
             return false;
@@ -265,8 +273,8 @@ impl<S> Context<S> {
     }
 }
 
-/// How often within the write timeout the system is asked what was acknowledged: a peer that has stopped is found out at
-/// most this part of it late, and never early.
+/// How often within the write timeout the system is asked what was acknowledged: a peer that has
+/// stopped is found out at most this part of it late, and never early.
 const PROGRESS_CHECKS: u32 = 4;
 
 #[cfg(test)]

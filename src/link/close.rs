@@ -75,7 +75,8 @@ impl<S: Stream> Link<S> {
         self.flags.remove(Flags::DRAINING);
     }
 
-    /// After [`Step::Closing`]: the handler has had its last words. Closes, unless it has had the link stay.
+    /// After [`Step::Closing`]: the handler has had its last words. Closes, unless it has had the
+    /// link stay.
     pub(crate) fn close_drained(&mut self, shared: &mut Shared) {
         if self.flags.contains(Flags::DRAINING) {
             self.close(shared, CloseReason::Drained);
@@ -108,8 +109,8 @@ impl<S: Stream> Link<S> {
         None
     }
 
-    /// On an open link that reads nothing any more, when an event says that writing is over too: asks the socket whether the
-    /// peer has reset the connection. Nothing else would tell.
+    /// On an open link that reads nothing any more, when an event says that writing is over too:
+    /// asks the socket whether the peer has reset the connection. Nothing else would tell.
     pub(super) fn look_for_reset(&mut self, shared: &mut Shared) {
         if !self.readiness.contains(Readiness::WRITE_CLOSED) || self.phase != Phase::Open {
             return;
@@ -134,9 +135,9 @@ impl<S: Stream> Link<S> {
             || self.has(Flags::EOF_TOLD)
     }
 
-    /// Both sides have finished: the link is closed when the peer has acknowledged all that was written.
-    /// Until then our FIN is on its way, and its acknowledgement is an event: the socket is closed in
-    /// both directions with it.
+    /// Both sides have finished: the link is closed when the peer has acknowledged all that was
+    /// written. Until then our FIN is on its way, and its acknowledgement is an event: the socket
+    /// is closed in both directions with it.
     fn deliver(&mut self, shared: &mut Shared) {
         // What a reset has thrown away is not in flight either: the error tells.
         self.ask_for_error(shared);

@@ -1,4 +1,5 @@
-//! What is true of a link beside its phase, as named bits, and the bits that its owner keeps among them.
+//! What is true of a link beside its phase, as named bits, and the bits that its owner keeps among
+//! them.
 
 use bitflags::bitflags;
 
@@ -8,8 +9,8 @@ bitflags! {
     pub(crate) struct Flags: u32 {
         /// The handler wants no input for now.
         const PAUSED = 1;
-        /// Pending output has come to the high-water mark, or the turn's budget of writes was spent,
-        /// and the handler was told to stop. It ends at the low-water mark.
+        /// Pending output has come to the high-water mark, or the turn's budget of writes was
+        /// spent, and the handler was told to stop. It ends at the low-water mark.
         const HIGH = 1 << 1;
         /// Reading goes on whatever output is pending: for outbound connections.
         const READ_ON = 1 << 2;

@@ -49,7 +49,8 @@ impl<S: Stream> Link<S> {
         self.readiness = self.readiness.without(READ_SIDE);
     }
 
-    /// How many bytes one read may bring: no more than may be kept, should the handler consume none of it.
+    /// How many bytes one read may bring: no more than may be kept, should the handler consume none
+    /// of it.
     #[inline]
     fn read_room(&self, shared: &Shared) -> usize {
         if !self.flags.contains(Flags::ENGAGED) {
@@ -128,7 +129,8 @@ impl<S: Stream> Link<S> {
         self.settle_input(shared, count);
     }
 
-    /// Keeps `bytes` of input behind what is kept. Where there is no memory for them the link is closed, and false.
+    /// Keeps `bytes` of input behind what is kept. Where there is no memory for them the link is
+    /// closed, and false.
     fn keep_input(&mut self, shared: &mut Shared, bytes: &[u8]) -> bool {
         let room = shared.memory.room();
         let kept = self.keep(shared, |buffers| buffers.input.push(bytes, room));
@@ -141,9 +143,9 @@ impl<S: Stream> Link<S> {
         kept
     }
 
-    /// After a callback that has seen all input and consumed `count` bytes: what it left is not shown again for a wish of
-    /// its own when it took nothing, or it would spin. Closes a link whose handler may keep no more, and does
-    /// not wait for anything either.
+    /// After a callback that has seen all input and consumed `count` bytes: what it left is not
+    /// shown again for a wish of its own when it took nothing, or it would spin. Closes a link
+    /// whose handler may keep no more, and does not wait for anything either.
     fn settle_input(&mut self, shared: &mut Shared, count: usize) {
         if count == 0 {
             self.flags.remove(Flags::REDELIVER);
@@ -159,9 +161,10 @@ impl<S: Stream> Link<S> {
         self.flags.contains(Flags::HIGH) && !self.flags.contains(Flags::READ_ON)
     }
 
-    /// Whether the memory of all links together keeps this one from reading, for it keeps as much as there is room. Who
-    /// keeps little is read on, so that peers who keep much can't shut out those who don't; and so is who has taken
-    /// memory for more than it keeps. Output counts only where reading makes it.
+    /// Whether the memory of all links together keeps this one from reading, for it keeps as much
+    /// as there is room. Who keeps little is read on, so that peers who keep much can't shut out
+    /// those who don't; and so is who has taken memory for more than it keeps. Output counts only
+    /// where reading makes it.
     pub(crate) fn is_starved(&mut self, shared: &mut Shared) -> bool {
         let Some(buffers) = &self.buffers else {
             return false;
@@ -179,7 +182,8 @@ impl<S: Stream> Link<S> {
         is
     }
 
-    /// Whether the link would read, but for the memory of all: nothing of its own keeps it from that.
+    /// Whether the link would read, but for the memory of all: nothing of its own keeps it from
+    /// that.
     pub(crate) fn wants_to_read(&self) -> bool {
         let stops = self.flags.contains(Flags::PAUSED) || self.is_held_back();
         self.phase == Phase::Open && self.is_readable() && !stops

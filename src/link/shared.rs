@@ -67,8 +67,8 @@ impl Shared {
         self.turn_left == 0
     }
 
-    /// Counts what a large read or write has moved towards the turn's bytes. Those that are [`SMALL`] are not counted: a
-    /// turn's events bound them.
+    /// Counts what a large read or write has moved towards the turn's bytes. Those that are
+    /// [`SMALL`] are not counted: a turn's events bound them.
     #[cold]
     #[inline(never)]
     pub(super) fn spend(&mut self, count: usize) {

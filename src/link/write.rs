@@ -2,9 +2,9 @@
 //!
 //! There is one way: what waits and what is new are offered to the socket in one call, and what it
 //! doesn't take is queued ([`Link::attempt`], [`Link::queue`]). What is small waits for more before
-//! it's offered: gathered until the callback returns, if that is the link's own; queued until the next
-//! poll, if it's another's. The socket is asked before output counts as pressure or as too much,
-//! whatever budget is spent: no peer is called slow that was offered nothing.
+//! it's offered: gathered until the callback returns, if that is the link's own; queued until the
+//! next poll, if it's another's. The socket is asked before output counts as pressure or as too
+//! much, whatever budget is spent: no peer is called slow that was offered nothing.
 
 use crate::buffer::Gather;
 use crate::error::CloseReason;
@@ -19,9 +19,9 @@ use super::{Flags, Link, Phase, Shared};
 pub enum Pressure {
     /// Below the high-water mark: write on.
     Low,
-    /// Better stop until [`Handler::on_drained`](crate::Handler::on_drained): as much as the high-water
-    /// mark is pending, or was written after the connection's calls of this turn were spent; or there
-    /// is no more memory for what all connections keep
+    /// Better stop until [`Handler::on_drained`](crate::Handler::on_drained): as much as the
+    /// high-water mark is pending, or was written after the connection's calls of this turn were
+    /// spent; or there is no more memory for what all connections keep
     /// ([`Limits::max_pending`](crate::Limits::max_pending)). The bytes were taken all the same.
     High,
     /// The connection takes no more output: it's finished, closed or broken. The bytes are lost, and counted as
@@ -60,8 +60,8 @@ impl<S: Stream> Link<S> {
         let waiting = gathered + self.pending() + bytes.len();
         // The first answer of a callback is free: an answer is what it was called for.
         let in_budget = current && !shared.sent || self.has_budget(shared);
-        // What may wait without being offered. A spent budget lets more of it wait, but never so much that it would
-        // count.
+        // What may wait without being offered. A spent budget lets more of it wait, but never so
+        // much that it would count.
         let patient = if in_budget {
             shared.limits.gather
         } else {
@@ -85,8 +85,8 @@ impl<S: Stream> Link<S> {
         self.pressure()
     }
 
-    /// Offers what waits and then `bytes` to the socket, as long as it takes some, and queues the rest. Where it takes
-    /// all, nothing is copied.
+    /// Offers what waits and then `bytes` to the socket, as long as it takes some, and queues the
+    /// rest. Where it takes all, nothing is copied.
     fn send(&mut self, shared: &mut Shared, mut bytes: &[u8], current: bool) {
         // Taken out while it's sent: what comes of a write is noted in `shared`.
         let mut gathered = match current {
@@ -115,8 +115,8 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// One attempt to write what is queued, then `first`, then `second`; how many bytes of those two were taken. Only one
-    /// of the queue and `first` has any.
+    /// One attempt to write what is queued, then `first`, then `second`; how many bytes of those
+    /// two were taken. Only one of the queue and `first` has any.
     fn attempt(&mut self, shared: &mut Shared, first: &[u8], second: &[u8]) -> usize {
         let queued = self.buffers.as_ref().map_or(&[][..], |b| b.output.bytes());
         debug_assert!(
@@ -251,15 +251,16 @@ impl<S: Stream> Link<S> {
         shared.gathered = gathered;
     }
 
-    /// Adds `bytes` to the pending output. Whether that is too much is judged by what is pending before: a peer that reads as
-    /// fast as it can must not be cut off for the size of one write.
+    /// Adds `bytes` to the pending output. Whether that is too much is judged by what is pending
+    /// before: a peer that reads as fast as it can must not be cut off for the size of one write.
     fn queue(&mut self, shared: &mut Shared, bytes: &[u8]) {
         if bytes.is_empty() {
             // Buffers would be taken that no flush gives back.
             return;
         }
         let pending = self.pending();
-        // Others may have taken the room since this link was last written to: this write tells it to stop.
+        // Others may have taken the room since this link was last written to: this write tells it
+        // to stop.
         let told = if self.flags.contains(Flags::HIGH) {
             pending
         } else {
@@ -286,8 +287,9 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Whether so much is pending that the pressure, once there, goes on. When memory is short that is as much as there is
-    /// room: at the low-water mark the handler would be told to go on, and then be cut off for it.
+    /// Whether so much is pending that the pressure, once there, goes on. When memory is short that
+    /// is as much as there is room: at the low-water mark the handler would be told to go on, and
+    /// then be cut off for it.
     pub(super) fn is_pressed(&self, shared: &Shared) -> bool {
         let pending = self.pending();
         pending > shared.limits.low_water || pending > 0 && pending >= shared.memory.room()
@@ -313,8 +315,8 @@ impl<S: Stream> Link<S> {
     /// sent before it went away.
     pub(super) fn writing_failed(&mut self, shared: &mut Shared, error: &std::io::Error) {
         self.flags.insert(Flags::WRITE_DEAD);
-        // These two say only that writing is over; every other error was the socket's own, and is told once (Linux:
-        // `sock_error`, in `sk_stream_error`).
+        // These two say only that writing is over; every other error was the socket's own, and is
+        // told once (Linux: `sock_error`, in `sk_stream_error`).
         let says_why = !matches!(
             error.kind(),
             std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::NotConnected

@@ -102,8 +102,8 @@ impl TcpStream {
         }
     }
 
-    /// Makes sure that a stream of somebody else's is established. What a dial waits for is an error
-    /// here: no event would come for it.
+    /// Makes sure that a stream of somebody else's is established. What a dial waits for is an
+    /// error here: no event would come for it.
     ///
     /// # Errors
     /// What the stream has stored; `NotConnected` when it is not established, or no longer.
@@ -215,8 +215,8 @@ impl Stream for TcpStream {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn in_flight(&mut self) -> Option<u32> {
         if cfg!(mio_unsupported_force_poll_poll) {
-            // Who asks waits for an event with the last acknowledgement; mio's poll(2) backend drops the descriptor
-            // with the hang-up that our own FIN is.
+            // Who asks waits for an event with the last acknowledgement; mio's poll(2) backend
+            // drops the descriptor with the hang-up that our own FIN is.
             return None;
         }
         let memory = socket::getsockopt(self, MemInfo).ok()?;

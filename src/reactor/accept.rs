@@ -12,11 +12,13 @@ use crate::token::{Key, Kind, ListenerId};
 use super::Reactor;
 
 impl<H: Handler> Reactor<H> {
-    /// Accepts connections, within the budget of a turn; whether that was spent, and there may be more.
+    /// Accepts connections, within the budget of a turn; whether that was spent, and there may be
+    /// more.
     pub(super) fn accept(&mut self, handler: &mut H, key: Key) -> bool {
         let mut budget = self.context.shared.limits.accept_budget;
         loop {
-            // A listener that drains is about to be closed: it doesn't pause, it lets in whom it can.
+            // A listener that drains is about to be closed: it doesn't pause, it lets in whom it
+            // can.
             let drains = self.context.drain != Drain::No;
             let has_room = self.context.has_room();
             let Context {

@@ -34,8 +34,9 @@ impl<H: Handler> Reactor<H> {
         count
     }
 
-    /// The way of most events: a quiet connection has sent something, one read takes it all, and one write answers it. It takes
-    /// the same steps of the link as [`Reactor::drive`], at half the instructions. False: the event is not for this way.
+    /// The way of most events: a quiet connection has sent something, one read takes it all, and
+    /// one write answers it. It takes the same steps of the link as [`Reactor::drive`], at half the
+    /// instructions. False: the event is not for this way.
     #[inline(always)]
     pub(super) fn pass(&mut self, handler: &mut H, token: usize) -> bool {
         let context = &mut self.context;
@@ -84,8 +85,8 @@ impl<H: Handler> Reactor<H> {
                     return;
                 };
                 slot.link.ready(readiness);
-                // Who is in the ready queue has its turn there, and one budget a turn. Those who move much go behind
-                // whoever is there already.
+                // Who is in the ready queue has its turn there, and one budget a turn. Those who
+                // move much go behind whoever is there already.
                 let crowded = !self.context.ready.is_empty() || self.context.shared.is_turn_spent();
                 if crowded && slot.link.has(Flags::BULK) {
                     self.context.enqueue(key.index);

@@ -14,8 +14,9 @@ use crate::token::{ConnectionId, Kind, ListenerId, UdpId};
 use super::{Ended, Reactor};
 
 impl<H: Handler> Reactor<H> {
-    /// Goes on with the first `count` of the ready queue, those who were in it before this turn's events, until the turn's
-    /// bytes are spent: the others go on in the next turn, in front of all who come later.
+    /// Goes on with the first `count` of the ready queue, those who were in it before this turn's
+    /// events, until the turn's bytes are spent: the others go on in the next turn, in front of all
+    /// who come later.
     pub(super) fn serve_ready(&mut self, handler: &mut H, count: usize) {
         // Who waits here must not go without for those who were heard from in this turn.
         self.context.shared.refill();
@@ -64,7 +65,8 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Calls for all deadlines and timers that have come by `clock`. One that is set anew for now comes in the next turn.
+    /// Calls for all deadlines and timers that have come by `clock`. One that is set anew for now
+    /// comes in the next turn.
     pub(super) fn fire_timers(&mut self, handler: &mut H, clock: &Clock) {
         while let Some((index, overdue)) = self.context.next_overdue(clock) {
             match overdue {
@@ -86,7 +88,8 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Closes a connection that is idle, after the handler's last words. They go out when it's driven next.
+    /// Closes a connection that is idle, after the handler's last words. They go out when it's
+    /// driven next.
     fn close_idle(&mut self, handler: &mut H, index: u32) {
         let (context, reason) = (&mut self.context, CloseReason::IdleTimeout);
         if context.slots[index].link.takes_output() {
@@ -207,8 +210,8 @@ impl<H: Handler> Reactor<H> {
             .set(clock, generations, deadline, Alarm::Drain);
     }
 
-    /// Lets in who waits in a listener's backlog, as far as there is room for them; at most as many as it holds, for others
-    /// may come meanwhile.
+    /// Lets in who waits in a listener's backlog, as far as there is room for them; at most as many
+    /// as it holds, for others may come meanwhile.
     fn empty_backlog(&mut self, handler: &mut H, id: ListenerId) {
         let waiting = self.context.listener_backlog(id);
         let waiting = waiting.unwrap_or(UNKNOWN_BACKLOG);

@@ -1,9 +1,10 @@
 //! Waiting for events, and judging deadlines only when all events before them are taken.
 //!
-//! A process that stood still (a stop signal, a suspended machine, a slow callback) finds its peers' bytes and their
-//! deadlines together; and behind a full batch there are events that it has not seen. Who was heard from in time must
-//! be served, however late we look: so a deadline that has come is judged after another poll that brings no full
-//! batch, by the time that was read before that poll.
+//! A process that stood still (a stop signal, a suspended machine, a slow callback) finds its
+//! peers' bytes and their deadlines together; and behind a full batch there are events that it has
+//! not seen. Who was heard from in time must be served, however late we look: so a deadline that
+//! has come is judged after another poll that brings no full batch, by the time that was read
+//! before that poll.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,8 +19,8 @@ use super::Reactor;
 pub(super) struct Late {
     /// The time by which they had come.
     clock: Clock,
-    /// Events that were taken since. The system tells of each source in its turn, so when there are as many as sources,
-    /// all that had happened by then is among them.
+    /// Events that were taken since. The system tells of each source in its turn, so when there are
+    /// as many as sources, all that had happened by then is among them.
     taken: usize,
 }
 
@@ -56,8 +57,8 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// A deadline or timer has come: takes what events there are, and fires it if those are all. Otherwise the next turn
-    /// goes on, and does not wait. How many events there were.
+    /// A deadline or timer has come: takes what events there are, and fires it if those are all.
+    /// Otherwise the next turn goes on, and does not wait. How many events there were.
     ///
     /// # Errors
     /// Only what the system's poll gives.

@@ -80,7 +80,8 @@ pub fn suspend(pid: u32) {
     }
 }
 
-/// Memory of a process in bytes, as /proc has it: all that it has asked for, and what of it is in use.
+/// Memory of a process in bytes, as /proc has it: all that it has asked for, and what of it is in
+/// use.
 pub fn memory(pid: u32) -> (u64, u64) {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);

@@ -412,7 +412,8 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     client
 }
 
-/// Stands still, as a process does that is stopped or whose machine is: for all this time the reactor takes no turn.
+/// Stands still, as a process does that is stopped or whose machine is: for all this time the
+/// reactor takes no turn.
 pub fn stand_still(time: Duration) {
     let start = Instant::now();
     while start.elapsed() < time {
@@ -420,8 +421,8 @@ pub fn stand_still(time: Duration) {
     }
 }
 
-/// Reads `count` bytes as fast as they come, in a thread of its own; what they were, or how far it got when the
-/// connection ended before.
+/// Reads `count` bytes as fast as they come, in a thread of its own; what they were, or how far it
+/// got when the connection ended before.
 pub fn read_in_thread(mut client: TcpStream, count: usize) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::with_capacity(count);
@@ -438,7 +439,8 @@ pub fn read_in_thread(mut client: TcpStream, count: usize) -> JoinHandle<Vec<u8>
     })
 }
 
-/// Reads and forgets `count` bytes as fast as they come, in a thread of its own; how many there were.
+/// Reads and forgets `count` bytes as fast as they come, in a thread of its own; how many there
+/// were.
 pub fn count_in_thread(mut client: TcpStream, count: usize) -> JoinHandle<usize> {
     std::thread::spawn(move || {
         let mut got = 0;
@@ -453,8 +455,8 @@ pub fn count_in_thread(mut client: TcpStream, count: usize) -> JoinHandle<usize>
     })
 }
 
-/// Has the send buffer of `stream` hold some `bytes` and no more, so that what a test's many clients send stays in their own hands, and not in
-/// the system's memory.
+/// Has the send buffer of `stream` hold some `bytes` and no more, so that what a test's many
+/// clients send stays in their own hands, and not in the system's memory.
 pub fn narrow_sender(stream: &TcpStream, bytes: usize) {
     nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::SndBuf, &bytes).unwrap();
 }

@@ -188,7 +188,8 @@ on_both! {
     }
 
     fn what_a_peer_sent_before_it_went_away_is_delivered_and_no_end_that_it_did_not_send<SHORT>() {
-        // An error that the write was told is gone when the read comes to it, which then finds an end that nobody sent.
+        // An error that the write was told is gone when the read comes to it, which then finds an
+        // end that nobody sent.
         let (reset, broken) = (Errno::ECONNRESET, Errno::EPIPE);
         let ends = [
             (broken, Read::Eof, true),

@@ -125,7 +125,8 @@ fn what_is_in_flight_grows_while_the_peer_does_not_read_and_is_nothing_when_all_
         seen = now;
     }
     assert!(seen as usize > sent / 2, "{seen} bytes for {sent}");
-    // Each pass through the whole range of numbers is downwards: what the peer reads is acknowledged, by and by.
+    // Each pass through the whole range of numbers is downwards: what the peer reads is
+    // acknowledged, by and by.
     let (mut got, mut falls) = (0, 0);
     turns.until(|| {
         // A look behind each piece: all of it may be acknowledged before the next event.
