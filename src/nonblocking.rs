@@ -16,6 +16,10 @@ pub(crate) trait Stream {
     /// for mio's poll(2) backend, which arms the next edge only when an operation has said `WouldBlock`.
     const SHORT_IS_BLOCKED: bool;
 
+    /// Whether an event comes with the peer's last acknowledgement. Not with mio's poll(2) backend: it
+    /// drops the descriptor at the hang-up that our own FIN brings.
+    const TELLS_DELIVERY: bool;
+
     /// Reads into `buffer`; `Ok(0)` is the end of the stream.
     ///
     /// # Errors

@@ -5,11 +5,11 @@
 mod common;
 
 use std::io::Write;
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, World, connect, loopback, reset, stand_still, write_until_blocked};
-use oread::{CloseReason, Ended, Limits, ListenOptions};
+use oread::{CloseReason, Ended, Limits};
 
 #[test]
 fn a_reset_that_comes_with_data_is_a_reset_though_the_answer_finds_it_first() {
@@ -59,6 +59,8 @@ fn a_reset_while_output_is_pending_is_a_reset_and_no_end() {
 #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
 fn undelivered(count: usize) -> (World, TcpStream) {
     use nix::sys::socket::{setsockopt, sockopt};
+    use oread::ListenOptions;
+    use std::net::Shutdown;
 
     let mut world = World::with(Limits {
         idle_timeout: Some(Duration::from_millis(100)),

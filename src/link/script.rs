@@ -213,6 +213,7 @@ impl<const SHORT: bool> Script<SHORT> {
 
 impl<const SHORT: bool> Stream for Script<SHORT> {
     const SHORT_IS_BLOCKED: bool = SHORT;
+    const TELLS_DELIVERY: bool = true;
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.calls.reads += 1;

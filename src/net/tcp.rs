@@ -175,6 +175,7 @@ fn not_yet_is_blocked(error: io::Error) -> io::Error {
 
 impl Stream for TcpStream {
     const SHORT_IS_BLOCKED: bool = !cfg!(mio_unsupported_force_poll_poll);
+    const TELLS_DELIVERY: bool = !cfg!(mio_unsupported_force_poll_poll);
 
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -214,11 +215,6 @@ impl Stream for TcpStream {
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn in_flight(&mut self) -> Option<u32> {
-        if cfg!(mio_unsupported_force_poll_poll) {
-            // Who asks waits for an event with the last acknowledgement; mio's poll(2) backend
-            // drops the descriptor with the hang-up that our own FIN is.
-            return None;
-        }
         let memory = socket::getsockopt(self, MemInfo).ok()?;
         Some(memory[WMEM_QUEUED])
     }
