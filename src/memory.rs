@@ -14,9 +14,6 @@ use crate::token::Key;
 /// What every connection may keep however short memory is, in bytes, and what one read brings then.
 /// Most requests fit into it, and a thousand peers that send all they can hold nobody up for long.
 pub(crate) const SMALL: usize = 4 << 10;
-/// What one write may still queue when there is no room at all, in bytes: the answer to a small
-/// read.
-const LAST_WRITE: usize = 4 * SMALL;
 
 /// The memory that all connections share.
 #[derive(Debug)]
@@ -50,12 +47,6 @@ impl Memory {
     /// Whether a connection that keeps `kept` bytes may take more.
     pub(crate) fn has_room_beside(&self, kept: usize) -> bool {
         kept < self.room().max(SMALL)
-    }
-
-    /// Whether a connection with `pending` bytes of output may queue `count` more. What is pending
-    /// counts, and not the size of one write; that only when there is no room at all.
-    pub(crate) fn has_room_behind(&self, pending: usize, count: usize) -> bool {
-        self.has_room_beside(pending) && (self.room() > 0 || count <= LAST_WRITE)
     }
 }
 
@@ -119,7 +110,7 @@ mod tests {
                 kept.iter().all(|kept| kept.abs_diff(share) <= 2000),
                 "{kept:?} of {share}"
             );
-            assert!(memory.has_room_beside(0) && memory.has_room_behind(0, 1 << 20));
+            assert!(memory.has_room_beside(0));
         }
     }
 
@@ -129,9 +120,6 @@ mod tests {
         memory.count(0, 200);
         assert_eq!((memory.room(), memory.held()), (0, 200));
         assert!(memory.has_room_beside(SMALL - 1) && !memory.has_room_beside(SMALL));
-        assert!(
-            memory.has_room_behind(10, LAST_WRITE) && !memory.has_room_behind(10, LAST_WRITE + 1)
-        );
     }
 
     #[test]

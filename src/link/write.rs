@@ -260,17 +260,12 @@ impl<S: Stream> Link<S> {
         }
         let pending = self.pending();
         // Others may have taken the room since this link was last written to: this write tells it
-        // to stop.
-        let told = if self.flags.contains(Flags::HIGH) {
-            pending
-        } else {
-            0
-        };
+        // to stop, and the next one is too much.
+        let told = self.flags.contains(Flags::HIGH);
+        let has_room = !told || shared.memory.has_room_beside(pending);
         if self.phase == Phase::Closed || self.flags.contains(Flags::WRITE_DEAD) {
             shared.stats.dropped += bytes.len() as u64;
-        } else if pending >= shared.limits.max_output
-            || !shared.memory.has_room_behind(told, bytes.len())
-        {
+        } else if pending >= shared.limits.max_output || !has_room {
             shared.stats.dropped += bytes.len() as u64;
             // These bytes are lost even where nothing older is pending: the peer must not take this for
             // an orderly end.
