@@ -172,11 +172,11 @@ impl Disk {
         Disk { path, file }
     }
 
-    /// A server that the limit holds for: the system's own, without its signal.
+    /// A server that the limit holds for: the system's own.
     fn serve() -> Command {
         let mut command = Command::new("sh");
         // In blocks of 512 bytes, as POSIX has it.
-        let script = "trap '' XFSZ; ulimit -f 16; exec \"$0\" serve \"$@\"";
+        let script = "ulimit -f 16; exec \"$0\" serve \"$@\"";
         command.args(["-c", script, env!("CARGO_BIN_EXE_oread")]);
         command.env_remove("RUST_LOG");
         command

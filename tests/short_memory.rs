@@ -59,9 +59,7 @@ fn when_many_who_starved_have_gone_on_nothing_is_left_to_do() {
     world.until("all have been read", |world| {
         world.stats().unconsumed == 700 * 5000
     });
-    for _ in 0..20 {
-        world.turn();
-    }
+    world.settle();
     assert_eq!(world.reactor.next_timeout(), None, "it spins");
 }
 

@@ -49,6 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// The one error that ended it, with its exit code.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
+    signals::outlive_full_files();
     let typed = match args::Args::try_parse_from(arguments) {
         Ok(typed) => typed,
         // clap counts --help and --version among the errors.

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook_mio::v1_0::Signals as Pipe;
 
@@ -38,6 +38,13 @@ impl fmt::Display for Signal {
             Signal::Terminate => "SIGTERM",
         })
     }
+}
+
+/// Has a file that has come to its size limit (`ulimit -f`) be an output that fails, as on a full
+/// disk, and not the program's end.
+pub(crate) fn outlive_full_files() {
+    // Where the system refuses a handler the signal ends the program, as it does by default.
+    let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
 /// The program's signals, from the time it is made on. There is one of it in the program: the
