@@ -61,7 +61,7 @@ impl Buffer {
         if self.head == self.storage.len() {
             self.clear();
         } else if self.capacity() > SMALLEST_SHRUNK && self.len() < self.capacity() / 8 {
-            self.shrink();
+            self.shrink_to(2 * self.len());
         }
     }
 
@@ -69,12 +69,20 @@ impl Buffer {
     /// bytes must not hold what a megabyte took. At most an eighth of what was taken since is
     /// copied, so the whole stays linear.
     #[cold]
-    fn shrink(&mut self) {
+    fn shrink_to(&mut self, capacity: usize) {
         let mut storage = Vec::new();
         // Without memory for a smaller one it stays as it is.
-        if storage.try_reserve_exact(2 * self.len()).is_ok() {
+        if storage.try_reserve_exact(capacity).is_ok() {
             storage.extend_from_slice(self.bytes());
             (self.storage, self.head) = (storage, 0);
+        }
+    }
+
+    /// Gives back what was taken from the front, where moving what is left costs little more than that:
+    /// for when memory is short.
+    pub(crate) fn fit(&mut self) {
+        if 4 * self.head >= self.len() {
+            self.shrink_to(self.len());
         }
     }
 

@@ -54,7 +54,7 @@ pub struct Context<S> {
     /// Connections that somebody else wrote to or changed: to be seen to before the next poll.
     pub(crate) dirty: Vec<Key>,
     /// Connections that are not read because all together keep too much.
-    starved: Starved,
+    pub(crate) starved: Starved,
     /// Connections that are closed and wait to be removed, at the end of the turn.
     pub(crate) ended: Vec<Key>,
     /// The connection whose callback runs; [`NOBODY`] when none does.
@@ -350,11 +350,40 @@ impl<S> Context<S> {
             let Some(slot) = self.slots.get_mut(key) else {
                 continue;
             };
-            if slot.link.is_starved(&mut self.shared) {
+            if slot.link.may_read() && slot.link.is_starved(&mut self.shared) {
                 self.starved.push(key);
             } else {
+                // One that waits for something else as well comes back when it has that.
                 slot.link.untag(Flags::STARVED);
                 self.enqueue(key.index);
+            }
+        }
+        self.feed_one();
+    }
+
+    /// Has one starved connection at a time read on, beyond what all may keep: they may hold what all
+    /// of them wait for, and each needs perhaps but a little more. It has had its turn when some of
+    /// its input is consumed.
+    fn feed_one(&mut self) {
+        if let Some(slot) = self.starved.fed.and_then(|key| self.slots.get_mut(key)) {
+            if slot.link.has(Flags::FED) && slot.link.may_read() {
+                return;
+            }
+            slot.link.untag(Flags::FED);
+        }
+        self.starved.fed = None;
+        while let Some(key) = self.starved.pop() {
+            let Some(slot) = self.slots.get_mut(key) else {
+                continue;
+            };
+            slot.link.untag(Flags::STARVED);
+            // Whom its own output keeps is reminded by that.
+            if slot.link.may_read() && slot.link.has_input() {
+                slot.link.tag(Flags::FED);
+                self.starved.fed = Some(key);
+                self.watch_starved(key.index);
+                self.enqueue(key.index);
+                return;
             }
         }
     }

@@ -45,7 +45,8 @@ pub struct Limits {
     /// connections that want all of it each gets an (n + 1)th. Up to 4 KiB, and one write, are
     /// every connection's own, so that peers who keep little are served as usual.
     ///
-    /// Connections that wait for memory may hold what they all wait for. So one that has waited for
+    /// Connections that wait for memory may hold what they all wait for. So one at a time goes on
+    /// beyond it, up to its [`Limits::max_input`]; and one that has waited for
     /// [`Limits::write_timeout`], and still finds none, is closed with
     /// [`CloseReason::OutOfMemory`](crate::CloseReason::OutOfMemory).
     pub max_pending: usize,

@@ -62,11 +62,24 @@ pub(crate) struct Starved {
     left: usize,
     /// What all kept when that was last looked at.
     before: usize,
+    /// The one that may read on although there is no room, until some of its input is consumed.
+    pub(crate) fed: Option<Key>,
 }
 
 impl Starved {
     pub(crate) fn push(&mut self, key: Key) {
         self.keys.push_back(key);
+    }
+
+    /// The one that has waited longest.
+    pub(crate) fn pop(&mut self) -> Option<Key> {
+        let key = self.keys.pop_front();
+        self.left = self.left.min(self.keys.len());
+        key
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// Whether some are still to be looked at.

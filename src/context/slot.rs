@@ -234,12 +234,15 @@ impl<S> Context<S> {
             return false;
         };
         let link = &mut self.slots[index].link;
-        if !link.has(Flags::STARVED) {
+        let waits = if link.has(Flags::FED) {
+            // It has what the others wait for, and does nothing with it.
+            !self.starved.is_empty() && link.may_read()
+        } else if link.has(Flags::STARVED) {
+            // Whoever gave way just before may have made the room.
+            link.may_read() && link.is_starved(&mut self.shared)
+        } else {
             return false;
-        }
-        // Whoever gave way just before may have made the room, and a paused one waits for its
-        // handler.
-        let waits = link.wants_to_read() && link.is_starved(&mut self.shared);
+        };
         let left = timeout.saturating_sub(elapsed(self.slots[index].active, now));
         self.arm_within(index, if left > 0 { left } else { timeout });
         waits && left == 0

@@ -53,8 +53,10 @@ bitflags! {
         const DIRTY = 1 << 17;
         /// It waits for memory: all connections together keep too much.
         const STARVED = 1 << 18;
+        /// It may read on although there is no memory for it, until some of its input is consumed.
+        const FED = 1 << 19;
         /// It's closed and waits to be removed.
-        const ENDED = 1 << 19;
+        const ENDED = 1 << 20;
 
         /// What makes a link more than quiet: something is to be done or heeded beside reading.
         const ATTEND = Self::PAUSED.bits() | Self::HIGH.bits() | Self::PEER_EOF.bits()

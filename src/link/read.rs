@@ -113,6 +113,13 @@ impl<S: Stream> Link<S> {
         input.take(count);
         shared.stats.consumed += count as u64;
         shared.stats.unconsumed -= count as u64;
+        if count > 0 {
+            // It has got what it was fed for.
+            self.flags.remove(Flags::FED);
+            if !shared.memory.has_room_beside(input.capacity()) {
+                input.fit();
+            }
+        }
         let at_end = self.flags.contains(Flags::EOF_TOLD);
         if self.phase != Phase::Open || at_end {
             shared.stats.unconsumed -= input.len() as u64;
@@ -170,7 +177,7 @@ impl<S: Stream> Link<S> {
             return false;
         };
         let mut kept = buffers.input.capacity();
-        let mut excused = buffers.input.spare() > 0;
+        let mut excused = buffers.input.spare() > 0 || self.has(Flags::FED);
         if !self.flags.contains(Flags::READ_ON) && !buffers.output.is_empty() {
             kept += buffers.output.capacity();
             excused = false;
@@ -182,11 +189,10 @@ impl<S: Stream> Link<S> {
         is
     }
 
-    /// Whether the link would read, but for the memory of all: nothing of its own keeps it from
-    /// that.
-    pub(crate) fn wants_to_read(&self) -> bool {
+    /// Whether nothing of the link's own keeps it from reading, when there is something to read.
+    pub(crate) fn may_read(&self) -> bool {
         let stops = self.flags.contains(Flags::PAUSED) || self.is_held_back();
-        self.phase == Phase::Open && self.is_readable() && !stops
+        self.phase == Phase::Open && !stops
     }
 
     /// Asks for the kept input to be shown again, if there is any.
@@ -202,7 +208,7 @@ impl<S: Stream> Link<S> {
             .map_or(0, |buffers| buffers.input.len())
     }
 
-    pub(super) fn has_input(&self) -> bool {
+    pub(crate) fn has_input(&self) -> bool {
         self.input_len() > 0
     }
 
