@@ -120,9 +120,30 @@ impl Wild {
         if self.dials == MAX_DIALS {
             return;
         }
-        if let Ok(id) = context.connect(&ConnectOptions::new(self.address), DIALED) {
+        let adopts = self.dice.roll(2) == 0;
+        let opened = if adopts {
+            match TcpStream::connect_timeout(&self.address, Duration::from_millis(50)) {
+                Ok(mut stream) => {
+                    if self.dice.roll(4) == 0 {
+                        stream.set_nonblocking(true).unwrap();
+                        common::write_until_blocked(&mut stream);
+                    }
+                    if self.dice.roll(8) == 0 {
+                        stream.shutdown(Shutdown::Write).unwrap();
+                    }
+                    context.adopt(stream, DIALED)
+                }
+                Err(_) => return,
+            }
+        } else {
+            context.connect(&ConnectOptions::new(self.address), DIALED)
+        };
+        if let Ok(id) = opened {
             self.dials += 1;
             assert_eq!(self.note(id, Life::Dialed), None);
+            if self.dice.roll(3) == 0 {
+                self.treat(&mut context.connection(id).unwrap());
+            }
         }
     }
 
@@ -296,7 +317,25 @@ impl Clients {
 }
 
 /// Limits that are soon reached, and timeouts that soon come.
-fn tight() -> Limits {
+fn tight(seed: u64) -> Limits {
+    let mut dice = Dice(seed ^ 0x5555);
+    let mut limits = tight_ones();
+    limits.max_pending = [1, 10_000, 100_000, 2_000_000][dice.roll(4) as usize];
+    limits.max_input = [1, 3000, 20_000][dice.roll(3) as usize];
+    limits.io_budget = [1, 2, 8][dice.roll(3) as usize];
+    limits.turn_bytes = [1, 10_000, 2 << 20][dice.roll(3) as usize];
+    limits.events = [1, 8, 1024][dice.roll(3) as usize];
+    limits.high_water = [1, 30_000][dice.roll(2) as usize];
+    limits.linger_bytes = [0, 1, 50_000][dice.roll(3) as usize];
+    limits.pooled = [0, 1000, 4 << 20][dice.roll(3) as usize];
+    if dice.roll(3) == 0 {
+        limits.write_timeout = None;
+    }
+    limits
+}
+
+/// Those to begin with.
+fn tight_ones() -> Limits {
     Limits {
         max_connections: MAX_CONNECTIONS,
         max_input: 3000,
@@ -329,7 +368,7 @@ fn play(seed: u64) {
         tame: false,
         busy: false,
     };
-    let mut world = World::of(tight(), wild);
+    let mut world = World::of(tight(seed), wild);
     let (_, address) = world.listen_with(&ListenOptions {
         send_buffer: Some(4 << 10),
         recv_buffer: Some(4 << 10),
@@ -358,6 +397,7 @@ fn play(seed: u64) {
     assert!(matches!(ended, Ended::Drained { .. }));
     let stats = world.stats();
     assert_eq!((stats.open, stats.pending, stats.unconsumed), (0, 0, 0));
+    assert_eq!(stats.held, 0);
     assert!(stats.accepted > 20 && stats.connected > 20, "{stats:?}");
     let over = |life: &Life| *life == Life::Over;
     assert!(world.handler.lives.values().all(over));
@@ -367,7 +407,9 @@ fn play(seed: u64) {
 
 #[test]
 fn whatever_a_handler_does_to_anybody_all_adds_up_and_all_come_to_their_end() {
-    for seed in 0..6 {
+    let first: u64 = std::env::var("SEED").map_or(0, |seed| seed.parse().unwrap());
+    let count: u64 = std::env::var("SEEDS").map_or(6, |seeds| seeds.parse().unwrap());
+    for seed in first..first + count {
         println!("seed {seed}");
         play(seed);
     }
