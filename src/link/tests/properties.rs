@@ -137,7 +137,8 @@ proptest! {
     fn whatever_a_handler_does_nothing_is_stranded_and_all_adds_up(
         input in vec(any::<u8>(), 0..400),
         (cuts, reset) in (any_cuts(), prop::bool::weighted(0.2)),
-        (mut writes, broken) in (any_writes(), prop::bool::weighted(0.2)),
+        (mut writes, broken) in (any_writes(), prop::option::weighted(0.3, (0..40_usize, any::<bool>()))),
+        in_flight in prop::option::of(0..3_u32),
         (mut limits, max_output, linger) in (any_limits(), 1..400_usize, 0..200_u32),
         moves in vec(any_move(), 0..40),
         hints in vec((any_hint(), prop::option::weighted(0.2, any_move())), 0..40),
@@ -146,10 +147,11 @@ proptest! {
         limits.linger_bytes = linger;
         let end = if reset { Read::Error(Errno::ECONNRESET) } else { Read::Eof };
         let reads = cut(&input, &cuts, end);
-        if broken {
-            writes.push(Write::Error(Errno::EPIPE));
+        if let Some((at, gone)) = broken {
+            let error = if gone { Errno::EPIPE } else { Errno::ECONNRESET };
+            writes.insert(at.min(writes.len()), Write::Error(error));
         }
-        check_wild::<true>((&reads, &writes), &input, &limits, &moves, &hints);
-        check_wild::<false>((&reads, &writes), &input, &limits, &moves, &hints);
+        check_wild::<true>((&reads, &writes), &input, &limits, &moves, &hints, in_flight);
+        check_wild::<false>((&reads, &writes), &input, &limits, &moves, &hints, in_flight);
     }
 }
