@@ -149,10 +149,13 @@ impl<S: Stream> Link<S> {
             self.sever(shared, CloseReason::Finished);
         } else if self.phase == Phase::Open {
             self.send_fin(shared);
-            if !self.flags.contains(Flags::WRITE_DEAD) {
-                self.enter(Phase::Delivering);
-                self.flags.insert(Flags::MOVED);
+            if self.flags.contains(Flags::WRITE_DEAD) {
+                // The reset came in between. Nothing is left to be read that would tell.
+                self.sever(shared, CloseReason::Reset);
+                return;
             }
+            self.enter(Phase::Delivering);
+            self.flags.insert(Flags::MOVED);
         }
     }
 

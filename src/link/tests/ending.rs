@@ -312,6 +312,15 @@ on_both! {
         assert_eq!(driver.calls().fins, 1);
     }
 
+    fn a_last_fin_that_fails_ends_the_link_though_no_event_follows<SHORT>() {
+        let mut script = Script::<SHORT>::new([bytes(b"x"), Read::Eof], []);
+        script.in_flight = Some(1);
+        script.fin_fails = Some(Errno::ENOTCONN);
+        let mut driver = Driver::new(script, Limits::default(), answer(echo));
+        driver.settle();
+        assert_eq!(driver.closed, Some(CloseReason::Reset));
+    }
+
     fn an_idle_link_that_drains_is_closed_when_the_peer_is_done<SHORT>() {
         let script = Script::<SHORT>::new([bytes(b"too late"), Read::Eof], []);
         let mut driver = Driver::new(script, Limits::default(), answer(echo));
