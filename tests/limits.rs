@@ -446,6 +446,33 @@ fn the_pending_output_of_all_together_is_bounded() {
 }
 
 #[test]
+fn who_does_not_read_to_the_end_is_idle_in_the_end_where_no_write_timeout_bounds_that() {
+    // Both sides have finished; the peer acknowledges nothing, for its window is full.
+    let mut world = World::with(Limits {
+        write_timeout: None,
+        idle_timeout: Some(Duration::from_millis(300)),
+        ..Limits::default()
+    });
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        connection.write(&[7; 300_000]);
+        data.len()
+    }));
+    let (_, address) = world.listen_with(&ListenOptions {
+        send_buffer: Some(4 << 20),
+        ..ListenOptions::new(([127, 0, 0, 1], 0).into())
+    });
+    let client = connect(address);
+    (&client).write_all(b"go").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    // mio's poll(2) backend does not tell of the last acknowledgement, and nobody waits for it.
+    let reason = match cfg!(mio_unsupported_force_poll_poll) {
+        true => CloseReason::Finished,
+        false => CloseReason::IdleTimeout,
+    };
+    assert_eq!(world.until_closed(1), reason);
+}
+
+#[test]
 fn a_deadline_given_between_two_turns_counts_from_when_it_is_given() {
     let mut world = World::new();
     // The reactor has not looked at the clock for longer than the deadlines that it's given now.

@@ -208,11 +208,17 @@ impl<S> Context<S> {
         if self.is_starved(index, now) {
             return Some(Overdue::Sever(CloseReason::OutOfMemory));
         }
-        let slot = &self.slots[index];
+        let bounded = self.shared.limits.write_timeout.is_some();
+        let slot = &mut self.slots[index];
         let phase = slot.link.phase();
         if phase == Phase::Delivering {
-            // What it waits for is its output's deadline.
-            return None;
+            if bounded {
+                // What it waits for is its output's deadline.
+                return None;
+            }
+            if slot.link.has_progressed() {
+                slot.active = now;
+            }
         }
         let left = slot.idle_left(now)?;
         // Who waits in the ready queue has been heard from: its input is there, and its turn comes.
@@ -221,7 +227,7 @@ impl<S> Context<S> {
         let again = if idle { slot.idle_timeout } else { left.max(1) };
         self.arm_within(index, again);
         idle.then_some(match phase {
-            Phase::Closing => Overdue::Sever(CloseReason::IdleTimeout),
+            Phase::Closing | Phase::Delivering => Overdue::Sever(CloseReason::IdleTimeout),
             _ => Overdue::Idle,
         })
     }
