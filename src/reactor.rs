@@ -197,6 +197,8 @@ impl<H: Handler> Reactor<H> {
         self.serve_ready(handler, earlier);
         if self.context.is_due() {
             events += self.fire_due(handler)?;
+        } else {
+            self.late = None;
         }
         if self.mail {
             self.read_mail(handler);

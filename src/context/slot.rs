@@ -193,11 +193,21 @@ impl<S> Context<S> {
     }
 
     fn judge(&mut self, index: u32, now: Tick) -> Option<Overdue> {
-        match self.slots[index].link.phase() {
-            Phase::Connecting => return Some(Overdue::Sever(CloseReason::timed_out())),
-            Phase::Lingering => return Some(Overdue::Sever(CloseReason::Closed)),
+        let slot = &self.slots[index];
+        let due = slot.links.deadline();
+        let reason = match slot.link.phase() {
+            Phase::Connecting => Some(CloseReason::timed_out()),
+            Phase::Lingering => Some(CloseReason::Closed),
             Phase::Closed => return None,
-            Phase::Open | Phase::Delivering | Phase::Closing => {}
+            Phase::Open | Phase::Delivering | Phase::Closing => None,
+        };
+        if let Some(reason) = reason {
+            // Deadlines may be judged by an earlier time than the present one.
+            if is_before(now, due) {
+                self.wheel.insert(&mut self.slots, index, due);
+                return None;
+            }
+            return Some(Overdue::Sever(reason));
         }
         // What somebody else has written in this very turn hasn't been driven yet, and bears no mark but that of the
         // buffers' last user.
@@ -221,8 +231,9 @@ impl<S> Context<S> {
             }
         }
         let left = slot.idle_left(now)?;
-        // Who waits in the ready queue has been heard from: its input is there, and its turn comes.
-        let idle = left == 0 && !slot.link.has(Flags::QUEUED);
+        // Who waits for its turn or for memory has been heard from: its input is there.
+        let heard = slot.link.has(Flags::QUEUED) || bounded && slot.link.has(Flags::STARVED);
+        let idle = left == 0 && !heard;
         // Pending output that nobody reads may keep it from closing: it's looked at again.
         let again = if idle { slot.idle_timeout } else { left.max(1) };
         self.arm_within(index, again);
