@@ -235,7 +235,7 @@ impl<S> Context<S> {
         let heard = slot.link.has(Flags::QUEUED) || bounded && slot.link.has(Flags::STARVED);
         let idle = left == 0 && !heard;
         // Pending output that nobody reads may keep it from closing: it's looked at again.
-        let again = if idle { slot.idle_timeout } else { left.max(1) };
+        let again = if left > 0 { left } else { slot.idle_timeout };
         self.arm_within(index, again);
         idle.then_some(match phase {
             Phase::Closing | Phase::Delivering => Overdue::Sever(CloseReason::IdleTimeout),
