@@ -170,14 +170,14 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", help_heading = "UDP")]
     pub(crate) udp_rate: Option<Rate>,
 
-    /// Datagrams answered a second to one source address, or off [default: off on loopback, 100
-    /// elsewhere]
+    /// Datagrams answered a second to one source address, or off; a tenth of them at once. With
+    /// --threads each has a share of it [default: off on loopback, 100 elsewhere]
     #[arg(long, value_name = "N", help_heading = "UDP")]
     pub(crate) udp_rate_per_source: Option<Rate>,
 
-    /// Datagrams answered a second that are the same as an earlier one, its source too, or off: two
-    /// servers that answer each other don't go on for good [default: 1k, and off with
-    /// --udp-rate-per-source]
+    /// Datagrams answered a second that repeat an earlier one of the same source, or off; ten seconds'
+    /// worth at once. It ends what goes on between two servers that answer each other [default: 1k,
+    /// and off with --udp-rate-per-source]
     #[arg(long, value_name = "N", help_heading = "UDP")]
     pub(crate) udp_repeat_rate: Option<Rate>,
 

@@ -153,6 +153,10 @@ impl<'a, S> Connection<'a, S> {
     /// what the peer sent before may still be wanted. One that breaks while it's paused and under
     /// [`Pressure::High`] is closed at once: its handler waits for an `on_drained` that doesn't
     /// come. Once a write has failed, further ones say [`Pressure::Closed`].
+    ///
+    /// The idle timeout goes on counting, and a drain does not wait for the input of a paused
+    /// connection: [`Handler::on_closing`](crate::Handler::on_closing) comes at once, where
+    /// [`Connection::stay_open`] puts the end off.
     pub fn pause(&mut self) {
         self.slot_mut().link.pause();
     }
