@@ -55,14 +55,14 @@ impl<T: Tenant> Table<T> {
         Ok(key)
     }
 
-    /// Makes sure that there is room for one more; false when there is no memory for a larger
+    /// Makes sure that there is room for `count` more; false when there is no memory for a larger
     /// table. The slab would abort the process: so as much is asked for first where that may be
     /// refused, and given back.
-    pub(crate) fn reserve(&mut self) -> bool {
-        if self.0.len() < self.0.capacity() {
+    pub(crate) fn reserve(&mut self, count: usize) -> bool {
+        if self.0.len() + count <= self.0.capacity() {
             return true;
         }
-        let more = self.0.capacity().max(4);
+        let more = self.0.capacity().max(4) + count;
         let mut asked: Vec<Option<T>> = Vec::new();
         if asked.try_reserve_exact(2 * more).is_err() {
             return false;
@@ -193,7 +193,7 @@ mod tests {
     fn it_grows_as_far_as_memory_goes() {
         let (mut table, mut generations) = (Table::new(), Generations::default());
         for count in 1..=1000 {
-            assert!(table.reserve());
+            assert!(table.reserve(1));
             table.insert(&mut generations, |key| key.generation);
             assert_eq!(table.len(), count);
             assert!(table.bound() as usize >= count);

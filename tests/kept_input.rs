@@ -145,22 +145,6 @@ fn who_waits_for_memory_for_as_long_as_output_may_gives_way() {
     assert_eq!(world.until_closed(1), CloseReason::OutOfMemory);
 }
 
-#[test]
-fn a_pause_of_the_handler_s_own_is_no_waiting_for_memory() {
-    let (mut world, _hogs) = starving();
-    for id in world.seen().opened.clone() {
-        world.context().connection(id).unwrap().pause();
-    }
-    let (start, mut turns) = (Instant::now(), 0);
-    while start.elapsed() < Duration::from_millis(1200) {
-        let rest = Some(Duration::from_millis(100));
-        world.reactor.turn(&mut world.handler, rest).unwrap();
-        turns += 1;
-    }
-    assert_eq!(world.seen().closed, []);
-    assert!(turns < 100, "{turns} turns, and nothing to do");
-}
-
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod of_a_process {
     use std::io::{Read, Write};

@@ -269,7 +269,8 @@ impl<S> Context<S> {
         session: S,
         phase: Phase,
     ) -> Result<Key, ConnectError<S>> {
-        if !self.slots.reserve() {
+        // The room for a connection that is being accepted must not be taken by a dial.
+        if !self.slots.reserve(1 + self.awaited) {
             let error = io::ErrorKind::OutOfMemory.into();
             return Err(ConnectError { session, error });
         }

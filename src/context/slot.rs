@@ -101,16 +101,17 @@ impl<S> Context<S> {
         if since < AGE_EVERY_MS {
             return;
         }
-        self.aged_ms = now_ms;
-        let now = self.clock.tick();
+        let then = std::mem::replace(&mut self.aged_ms, now_ms) as Tick;
         for key in self.slots.keys() {
             let active = &mut self.slots[key.index].active;
-            // What the last walk left is told by ticks, unless nobody has walked for too long.
-            let age = match since > u64::from(MAX_AHEAD) {
-                true => MAX_AHEAD,
-                false => now.wrapping_sub(*active).min(MAX_AHEAD),
+            // What was active after the last walk was so before the next was due.
+            let after = active.wrapping_sub(then);
+            let age = match u64::from(after) <= AGE_EVERY_MS {
+                true => since.saturating_sub(u64::from(after)),
+                false => since + u64::from(then.wrapping_sub(*active)),
             };
-            *active = now.wrapping_sub(age);
+            let age = age.min(u64::from(MAX_AHEAD)) as Tick;
+            *active = (now_ms as Tick).wrapping_sub(age);
         }
     }
 
