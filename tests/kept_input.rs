@@ -9,7 +9,7 @@ mod common;
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{World, connect, narrow_sender, reset};
 use oread::{CloseReason, Limits};
@@ -150,7 +150,7 @@ mod of_a_process {
     use std::io::{Read, Write};
     use std::net::TcpStream;
     use std::process::Command;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::Hog;
     use crate::cli::{LONG, Server, memory};
