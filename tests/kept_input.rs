@@ -150,7 +150,7 @@ mod of_a_process {
     use std::io::{Read, Write};
     use std::net::TcpStream;
     use std::process::Command;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::Hog;
     use crate::cli::{LONG, Server, memory};
