@@ -62,7 +62,7 @@ impl<T: Tenant> Table<T> {
         if self.0.len() + count <= self.0.capacity() {
             return true;
         }
-        let more = self.0.capacity().max(4) + count;
+        let more = self.0.capacity().max(count).max(4);
         let mut asked: Vec<Option<T>> = Vec::new();
         if asked.try_reserve_exact(2 * more).is_err() {
             return false;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::acceptor::{Accept, Acceptor};
 use crate::error::{CloseReason, ConnectError};
+use crate::limits::Limits;
 use crate::link::{Flags, Link, Phase};
 use crate::net::{self, TcpListener, TcpStream, UdpSocket};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
@@ -181,22 +182,15 @@ impl<S> Context<S> {
         options: &ConnectOptions,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        let user_timeout = options.user_timeout_or(self.shared.limits.user_timeout());
-        let dialed = self.may_open().and_then(|()| {
+        let key = self.begin(session, Phase::Connecting, |limits| {
             let stream = net::dial(options)?;
-            stream.set_user_timeout(user_timeout)?;
+            stream.set_user_timeout(options.user_timeout_or(limits.user_timeout()))?;
             Ok(stream)
-        });
-        match dialed {
-            Ok(stream) => {
-                let key = self.insert(stream, session, Phase::Connecting)?;
-                if let Some(timeout) = options.timeout {
-                    self.arm_at(key.index, timeout);
-                }
-                Ok(ConnectionId(key))
-            }
-            Err(error) => Err(ConnectError { session, error }),
+        })?;
+        if let Some(timeout) = options.timeout {
+            self.arm_at(key.index, timeout);
         }
+        Ok(ConnectionId(key))
     }
 
     /// Takes over a stream that is connected already: it's open at once, and `on_open` follows
@@ -211,27 +205,43 @@ impl<S> Context<S> {
         stream: std::net::TcpStream,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        let adopted = self.may_open().and_then(|()| {
+        let key = self.begin(session, Phase::Open, |limits| {
             let stream = TcpStream::from_std(stream)?;
             stream.check_connected()?;
             if !stream.has_user_timeout()? {
-                stream.set_user_timeout(self.shared.limits.user_timeout())?;
+                stream.set_user_timeout(limits.user_timeout())?;
             }
             Ok(stream)
-        });
-        match adopted {
-            Ok(stream) => {
-                let key = self.insert(stream, session, Phase::Open)?;
-                let link = &mut self.slots[key.index].link;
-                link.read_on(true);
-                // It has a past: no edge comes for what was true before it was registered.
-                link.ready(Readiness::READABLE);
-                self.shared.stats.connected += 1;
-                self.count_open();
-                self.touch(key.index);
-                Ok(ConnectionId(key))
-            }
-            Err(error) => Err(ConnectError { session, error }),
+        })?;
+        let link = &mut self.slots[key.index].link;
+        // It has a past: no edge comes for what was true before it was registered.
+        link.ready(Readiness::READABLE);
+        link.read_on(true);
+        self.shared.stats.connected += 1;
+        self.count_open();
+        self.touch(key.index);
+        Ok(ConnectionId(key))
+    }
+
+    /// Gives the stream that `make` makes its slot, and has it polled.
+    fn begin(
+        &mut self,
+        session: S,
+        phase: Phase,
+        make: impl FnOnce(&Limits) -> io::Result<TcpStream>,
+    ) -> Result<Key, ConnectError<S>> {
+        let made = self.may_open().and_then(|()| make(&self.shared.limits));
+        let stream = match made {
+            Ok(stream) => stream,
+            Err(error) => return Err(ConnectError { session, error }),
+        };
+        let key = self.place(stream, session, phase);
+        match self.register_stream(key) {
+            Ok(()) => Ok(key),
+            Err(error) => match self.slots.remove(key) {
+                Some(Slot { session, .. }) => Err(ConnectError { session, error }),
+                None => Ok(key),
+            },
         }
     }
 
@@ -245,43 +255,23 @@ impl<S> Context<S> {
     }
 
     /// Whether there's room for another connection in this reactor's life.
-    fn may_open(&self) -> io::Result<()> {
+    fn may_open(&mut self) -> io::Result<()> {
         self.may_begin()?;
-        if self.has_room() {
-            return Ok(());
+        if !self.has_room() {
+            let open = self.slots.len() + self.awaited;
+            let why = format!("{open} connections are open, as many as allowed");
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
         }
-        let why = format!(
-            "{} connections are open, as many as allowed",
-            self.slots.len() + self.awaited
-        );
-        Err(io::Error::new(io::ErrorKind::QuotaExceeded, why))
+        // The room for a connection that is being accepted must not be taken by a dial.
+        match self.slots.reserve(1 + self.awaited) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::OutOfMemory.into()),
+        }
     }
 
     /// Whether another connection may be opened.
     pub(crate) fn has_room(&self) -> bool {
         self.slots.len() + self.awaited < self.shared.limits.max_connections
-    }
-
-    /// Gives a stream that was not accepted its slot, and has it polled.
-    fn insert(
-        &mut self,
-        stream: TcpStream,
-        session: S,
-        phase: Phase,
-    ) -> Result<Key, ConnectError<S>> {
-        // The room for a connection that is being accepted must not be taken by a dial.
-        if !self.slots.reserve(1 + self.awaited) {
-            let error = io::ErrorKind::OutOfMemory.into();
-            return Err(ConnectError { session, error });
-        }
-        let key = self.place(stream, session, phase);
-        match self.register_stream(key) {
-            Ok(()) => Ok(key),
-            Err(error) => match self.slots.remove(key) {
-                Some(Slot { session, .. }) => Err(ConnectError { session, error }),
-                None => Ok(key),
-            },
-        }
     }
 
     /// Gives a stream its slot, which [`Table::reserve`](crate::table::Table::reserve) has made
