@@ -45,7 +45,7 @@ fn when_many_who_starved_have_gone_on_nothing_is_left_to_do() {
     }
     world.settle();
     let mut smalls = Vec::new();
-    for _ in 0..700 {
+    for _ in 0..380 {
         let mut small = connect(address);
         small.write_all(&[b'y'; 5000]).unwrap();
         smalls.push(small);
@@ -57,7 +57,7 @@ fn when_many_who_starved_have_gone_on_nothing_is_left_to_do() {
         reset(big);
     }
     world.until("all have been read", |world| {
-        world.stats().unconsumed == 700 * 5000
+        world.stats().unconsumed == 380 * 5000
     });
     world.settle();
     assert_eq!(world.reactor.next_timeout(), None, "it spins");
