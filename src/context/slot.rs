@@ -216,7 +216,7 @@ impl<S> Context<S> {
         if self.is_stuck(index, now) {
             return Some(Overdue::Sever(CloseReason::WriteTimeout));
         }
-        if self.is_starved(index, now) {
+        if self.gives_way(index, now) {
             return Some(Overdue::Sever(CloseReason::OutOfMemory));
         }
         let bounded = self.shared.limits.write_timeout.is_some();
@@ -247,7 +247,7 @@ impl<S> Context<S> {
     /// Whether the connection has waited for memory as long as output may wait for its peer. Those
     /// who wait may hold what they all wait for, and somebody must give way. If not, it's armed for
     /// the next look.
-    fn is_starved(&mut self, index: u32, now: Tick) -> bool {
+    fn gives_way(&mut self, index: u32, now: Tick) -> bool {
         let Some(timeout) = self.shared.limits.write_timeout.map(millis) else {
             return false;
         };
