@@ -4,27 +4,16 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::{World, connect};
+use common::{Dice, World, connect};
 use oread::{Limits, ListenOptions, Pressure};
 
-struct Dice(u64);
+/// How long nothing may move before somebody waits for good.
+const STILL: Duration = Duration::from_secs(4);
 
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.roll(of.len() as u64) as usize]
-    }
-}
-
+/// A peer that sends lines and compares what comes back.
 struct Client {
     stream: TcpStream,
     out: Vec<u8>,
@@ -79,10 +68,9 @@ impl Client {
     }
 }
 
-fn play(seed: u64) {
-    let mut dice = Dice(seed);
-    let max_line = dice.pick(&[10, 1000, 5000, 20_000]);
-    let limits = Limits {
+/// Limits as tight as they come, for lines of up to `max_line` bytes.
+fn tight(dice: &mut Dice, max_line: usize) -> Limits {
+    Limits {
         max_input: dice.pick(&[max_line, 3 * max_line]),
         read_buffer: dice.pick(&[64 << 10, 100, 5000]),
         max_pending: dice.pick(&[1, 10_000, 60_000, 300_000]),
@@ -97,12 +85,12 @@ fn play(seed: u64) {
         write_timeout: dice.pick(&[None, Some(Duration::from_secs(40))]),
         pooled: dice.pick(&[0, 4 << 20]),
         ..Limits::default()
-    };
-    let raw = dice.roll(3) == 0;
-    let resumes = dice.roll(3) == 0;
-    let mut world = World::with(limits.clone());
+    }
+}
+
+/// An echo of lines, or of bytes as they come; at times one that pauses, and resumes at once or by a timer.
+fn echo(world: &mut World, raw: bool, resumes: bool, mut coins: Dice) {
     world.handler.forgetful = true;
-    let mut coins = Dice(!seed);
     world.handler.data = Some(Box::new(move |_, connection, data| {
         if resumes && coins.roll(3) == 0 {
             connection.pause();
@@ -132,33 +120,47 @@ fn play(seed: u64) {
             connection.resume();
         }
     }));
+}
+
+/// A peer with lines of up to `max_line` bytes to send.
+fn client(dice: &mut Dice, address: SocketAddr, max_line: usize) -> Client {
+    let stream = connect(address);
+    stream.set_nonblocking(true).unwrap();
+    let mut out = Vec::new();
+    let total = dice.pick(&[100, 10_000, 100_000]);
+    while out.len() < total {
+        let len = 1 + dice.roll(max_line as u64 - 1) as usize;
+        let start = out.len() as u64;
+        out.extend((0..len as u64 - 1).map(|n| b'a' + ((start + n) * 7 % 23) as u8));
+        out.push(b'\n');
+    }
+    Client {
+        stream,
+        out,
+        sent: 0,
+        got: 0,
+        shut: false,
+        over: false,
+    }
+}
+
+fn play(seed: u64) {
+    let mut dice = Dice(seed);
+    let max_line = dice.pick(&[10, 1000, 5000, 20_000]);
+    let limits = tight(&mut dice, max_line);
+    let (raw, resumes) = (dice.roll(3) == 0, dice.roll(3) == 0);
+    let what = format!("{limits:?} raw {raw} resumes {resumes}");
+    let mut world = World::with(limits);
+    echo(&mut world, raw, resumes, Dice(!seed));
     let buffers = dice.pick(&[None, Some(4 << 10)]);
     let (_, address) = world.listen_with(&ListenOptions {
         send_buffer: buffers,
         recv_buffer: buffers,
         ..ListenOptions::new(common::loopback())
     });
-    let mut clients = Vec::new();
-    for _ in 0..12 {
-        let stream = connect(address);
-        stream.set_nonblocking(true).unwrap();
-        let mut out = Vec::new();
-        let total = dice.pick(&[100, 10_000, 100_000]);
-        while out.len() < total {
-            let len = 1 + dice.roll(max_line as u64 - 1) as usize;
-            let start = out.len() as u64;
-            out.extend((0..len as u64 - 1).map(|n| b'a' + ((start + n) * 7 % 23) as u8));
-            out.push(b'\n');
-        }
-        clients.push(Client {
-            stream,
-            out,
-            sent: 0,
-            got: 0,
-            shut: false,
-            over: false,
-        });
-    }
+    let mut clients: Vec<_> = (0..12)
+        .map(|_| client(&mut dice, address, max_line))
+        .collect();
     let mut last = Instant::now();
     while clients.iter().any(|client| !client.over) {
         for client in clients.iter_mut().filter(|client| !client.over) {
@@ -167,25 +169,17 @@ fn play(seed: u64) {
             }
         }
         world.turn_for(Duration::from_millis(1));
-        let closed: Vec<_> = world.seen().closed.clone();
-        let bad = closed
-            .iter()
-            .any(|gone| gone.2 != oread::CloseReason::Finished);
-        assert!(!bad, "{closed:?} {limits:?} raw {raw}");
+        let mut closed = world.seen().closed.iter();
+        let bad = closed.find(|gone| gone.2 != oread::CloseReason::Finished);
+        assert_eq!(bad, None, "{what}");
+        let stats = world.stats();
         assert!(
-            last.elapsed() < Duration::from_secs(4),
-            "they wait for good: {limits:?} raw {raw} resumes {resumes} {:?} {:?}",
-            world.stats(),
-            clients
-                .iter()
-                .map(|c| (c.sent, c.got, c.out.len()))
-                .collect::<Vec<_>>()
+            last.elapsed() < STILL,
+            "they wait for good: {what} {stats:?}"
         );
     }
     world.until_closed(12);
-    for _ in 0..3 {
-        world.turn();
-    }
+    world.settle();
     let stats = world.stats();
     assert_eq!((stats.held, stats.open), (0, 0));
     let next = world.reactor.next_timeout();

@@ -12,30 +12,11 @@ use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, World, loopback, read_some, reset};
+use common::{Dice, PATIENCE, World, loopback, read_some, reset};
 use oread::{
     Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Ended, Handler,
     Limits, ListenOptions, ListenerId, TimerId,
 };
-
-/// Numbers that look random and are the same for the same seed (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-
-    /// One of them, taken out.
-    fn draw<T>(&mut self, from: &mut Vec<T>) -> Option<T> {
-        let count = from.len() as u64;
-        (count > 0).then(|| from.swap_remove(self.roll(count) as usize))
-    }
-}
 
 /// What has been heard of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
