@@ -129,10 +129,9 @@ impl<S: Stream> Link<S> {
 
     /// Whether nothing that has arrived is still to be answered, as far as the handler lets itself be asked.
     fn has_answered(&self) -> bool {
-        let more = self.is_readable() || self.flags.contains(Flags::REDELIVER);
-        self.flags.contains(Flags::PAUSED)
-            || (!more && !self.flags.contains(Flags::PEER_EOF))
-            || self.has(Flags::EOF_TOLD)
+        let again = self.has(Flags::REDELIVER) && self.has_input();
+        let more = again || self.is_readable() || self.has(Flags::PEER_EOF);
+        self.has(Flags::PAUSED) || self.has(Flags::EOF_TOLD) || !more
     }
 
     /// Both sides have finished: the link is closed when the peer has acknowledged all that was

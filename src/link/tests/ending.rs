@@ -382,6 +382,19 @@ on_both! {
         assert_eq!(driver.link.reason(), Some(CloseReason::Drained));
     }
 
+    fn a_link_that_drains_closes_though_its_handler_paused_and_resumed_meanwhile<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"abc")], []);
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            link.pause();
+            link.resume();
+            echo(link, data)
+        }));
+        driver.link.stream.arrive();
+        driver.outside(|link| link.drain());
+        assert_eq!(driver.written(), b"abc");
+        assert_eq!((driver.calls().fins, driver.link.phase()), (1, Phase::Lingering));
+    }
+
     fn a_paused_link_that_drains_does_not_wait_for_its_input<SHORT>() {
         let script = Script::<SHORT>::new([bytes(b"unseen"), Read::Eof], []);
         let mut driver = Driver::new(script, Limits::default(), answer(echo));
