@@ -188,6 +188,25 @@ impl Buffers {
     pub(crate) fn memory(&self) -> usize {
         size_of::<Buffers>() + self.input.capacity() + self.output.capacity() + self.lent
     }
+
+    /// What they hold.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept {
+            input: self.input.len(),
+            output: self.output.len(),
+            memory: self.memory(),
+        }
+    }
+}
+
+/// How much one connection keeps, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Kept {
+    /// Input, but for what is lent to the handler.
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+    /// The memory behind both, with that of the lent input.
+    pub(crate) memory: usize,
 }
 
 /// Buffers to be used again, so that a steady load allocates nothing.

@@ -37,7 +37,7 @@ mod shared;
 mod tests;
 mod write;
 
-use crate::buffer::{Buffer, Buffers};
+use crate::buffer::{Buffer, Buffers, Kept};
 use crate::error::CloseReason;
 use crate::nonblocking::Stream;
 use crate::readiness::Readiness;
@@ -262,7 +262,7 @@ impl<S: Stream> Link<S> {
                 return Some(Step::Yield);
             }
             self.flags.remove(Flags::REDELIVER);
-            if let Some(input) = self.lend_input() {
+            if let Some(input) = self.lend_input(shared) {
                 return Some(Step::Stored(input));
             }
         }
@@ -273,7 +273,7 @@ impl<S: Stream> Link<S> {
                 return Some(Step::Wait);
             }
             self.flags.insert(Flags::EOF_TOLD);
-            return Some(Step::Eof(self.lend_input().unwrap_or_default()));
+            return Some(Step::Eof(self.lend_input(shared).unwrap_or_default()));
         }
         if self.input_len() >= shared.limits.max_input {
             return Some(Step::Wait);
@@ -412,23 +412,22 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Changes the link's buffers, which come from the pool if it has none yet, and counts their
-    /// memory.
+    /// Changes the link's buffers, and counts what is in them and behind them. They come from the
+    /// pool where it has none yet, and go back to it when they are empty.
     fn keep<T>(&mut self, shared: &mut Shared, change: impl FnOnce(&mut Buffers) -> T) -> T {
-        self.flags.insert(Flags::ENGAGED);
-        let before = self.buffers.as_ref().map_or(0, |buffers| buffers.memory());
-        let buffers = self.buffers.get_or_insert_with(|| shared.pool.take());
-        let result = change(buffers);
-        shared.count(before, buffers.memory());
-        result
-    }
-
-    /// Gives buffers back that hold nothing any more.
-    fn release_buffers(&mut self, shared: &mut Shared) {
-        if let Some(buffers) = self.buffers.take_if(|buffers| buffers.is_empty()) {
-            shared.count(buffers.memory(), 0);
+        let (had, mut buffers) = match self.buffers.take() {
+            Some(buffers) => (buffers.kept(), buffers),
+            None => (Kept::default(), shared.pool.take()),
+        };
+        let result = change(&mut buffers);
+        if buffers.is_empty() {
+            shared.count(had, Kept::default());
             shared.pool.give_back(buffers);
-            self.note_engaged();
+        } else {
+            shared.count(had, buffers.kept());
+            self.buffers = Some(buffers);
         }
+        self.note_engaged();
+        result
     }
 }

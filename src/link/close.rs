@@ -211,9 +211,7 @@ impl<S: Stream> Link<S> {
         let count = self.input_len();
         if count > 0 {
             self.keep(shared, |buffers| buffers.input.clear());
-            shared.stats.unconsumed -= count as u64;
             shared.stats.discarded += count as u64;
         }
-        self.release_buffers(shared);
     }
 }

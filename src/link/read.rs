@@ -1,6 +1,6 @@
 //! How a link reads, and what it keeps of what the handler leaves.
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Buffers};
 use crate::error::CloseReason;
 use crate::memory::SMALL;
 use crate::nonblocking::{self, Outcome, Stream};
@@ -71,7 +71,7 @@ impl<S: Stream> Link<S> {
         if !self.keep_input(shared, bytes) {
             return Step::Closed;
         }
-        self.lend_input().map_or(Step::Wait, Step::Stored)
+        self.lend_input(shared).map_or(Step::Wait, Step::Stored)
     }
 
     /// After [`Step::Fresh`]: the handler has consumed the first `count` of `bytes`. The rest is kept.
@@ -112,7 +112,6 @@ impl<S: Stream> Link<S> {
         }
         input.take(count);
         shared.stats.consumed += count as u64;
-        shared.stats.unconsumed -= count as u64;
         if count > 0 {
             // It has got what it was fed for.
             self.flags.remove(Flags::FED);
@@ -122,7 +121,6 @@ impl<S: Stream> Link<S> {
         }
         let at_end = self.flags.contains(Flags::EOF_TOLD);
         if self.phase != Phase::Open || at_end {
-            shared.stats.unconsumed -= input.len() as u64;
             shared.stats.discarded += input.len() as u64;
             input.clear();
         }
@@ -131,7 +129,6 @@ impl<S: Stream> Link<S> {
                 buffers.input = input;
                 buffers.lent = 0;
             });
-            self.release_buffers(shared);
         }
         self.settle_input(shared, count);
     }
@@ -141,9 +138,7 @@ impl<S: Stream> Link<S> {
     fn keep_input(&mut self, shared: &mut Shared, bytes: &[u8]) -> bool {
         let room = shared.memory.room();
         let kept = self.keep(shared, |buffers| buffers.input.push(bytes, room));
-        if kept {
-            shared.stats.unconsumed += bytes.len() as u64;
-        } else {
+        if !kept {
             shared.stats.discarded += bytes.len() as u64;
             self.abort(shared, CloseReason::OutOfMemory);
         }
@@ -213,13 +208,12 @@ impl<S: Stream> Link<S> {
     }
 
     /// Moves the kept input out, to be lent to the handler; `None` when there is none.
-    pub(super) fn lend_input(&mut self) -> Option<Buffer> {
-        let buffers = self.buffers.as_mut()?;
-        if buffers.input.is_empty() {
-            return None;
-        }
-        buffers.lent = buffers.input.capacity();
-        Some(std::mem::take(&mut buffers.input))
+    pub(super) fn lend_input(&mut self, shared: &mut Shared) -> Option<Buffer> {
+        let lend = |buffers: &mut Buffers| {
+            buffers.lent = buffers.input.capacity();
+            std::mem::take(&mut buffers.input)
+        };
+        self.has_input().then(|| self.keep(shared, lend))
     }
 }
 

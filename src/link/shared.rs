@@ -1,7 +1,7 @@
 //! What all links of one reactor share: the gather buffer, the pool, the limits, the counters, and
 //! the budgets of a turn.
 
-use crate::buffer::{Gather, Pool};
+use crate::buffer::{Gather, Kept, Pool};
 use crate::limits::Limits;
 use crate::memory::{Memory, SMALL};
 use crate::stats::Stats;
@@ -108,9 +108,12 @@ impl Shared {
         self.read_limit = most.min(self.memory.room().max(SMALL));
     }
 
-    /// Notes what a link's buffers take, which had `before`.
-    pub(super) fn count(&mut self, before: usize, now: usize) {
-        self.memory.count(before, now);
+    /// Counts what a link keeps, which kept `before`.
+    pub(super) fn count(&mut self, before: Kept, now: Kept) {
+        let stats = &mut self.stats;
+        stats.unconsumed = stats.unconsumed - before.input as u64 + now.input as u64;
+        stats.pending = stats.pending - before.output as u64 + now.output as u64;
+        self.memory.count(before.memory, now.memory);
         self.set_read_limit();
     }
 

@@ -135,9 +135,7 @@ impl<S: Stream> Link<S> {
         let of_queue = of_queue.min(count);
         if of_queue > 0 {
             self.keep(shared, |buffers| buffers.output.take(of_queue));
-            shared.stats.pending -= of_queue as u64;
             self.flags.insert(Flags::MOVED);
-            self.release_buffers(shared);
         }
         count - of_queue
     }
@@ -278,7 +276,6 @@ impl<S: Stream> Link<S> {
                 // Only then: more output behind what nobody reads is no progress.
                 self.flags.insert(Flags::MOVED);
             }
-            shared.stats.pending += bytes.len() as u64;
         }
     }
 
@@ -328,10 +325,8 @@ impl<S: Stream> Link<S> {
         let count = self.pending();
         if count > 0 {
             self.keep(shared, |buffers| buffers.output.clear());
-            shared.stats.pending -= count as u64;
             shared.stats.dropped += count as u64;
         }
-        self.release_buffers(shared);
         count
     }
 
