@@ -161,9 +161,7 @@ impl<S: Stream> Link<S> {
     #[inline]
     pub(crate) fn next(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Step {
         shared.begin_callback();
-        if !shared.gathered.is_empty() {
-            self.send_gathered(shared);
-        }
+        self.settle(shared);
         loop {
             if !self.is_quiet()
                 && let Some(step) = self.attend(shared, scratch)
@@ -230,26 +228,25 @@ impl<S: Stream> Link<S> {
 
     /// With output down at the low-water mark: ends the pressure that the handler was told of.
     fn end_pressure(&mut self, shared: &mut Shared) -> Option<Step> {
-        if !self.flags.contains(Flags::HIGH) || self.is_pressed(shared) {
+        if !self.has(Flags::HIGH) || self.is_pressed(shared, shared.limits.low_water) {
             return None;
         }
-        if self.phase != Phase::Open || self.flags.contains(Flags::WRITE_DEAD) {
-            // The output was dropped, and has not drained; or nobody is to be told.
-            self.flags.remove(Flags::HIGH);
-            self.redeliver();
-            if self.phase == Phase::Open && self.flags.contains(Flags::PAUSED) {
-                // A handler that paused for the pressure would resume when it ends: it's told the
-                // end at once.
-                self.sever(shared, CloseReason::Reset);
-            }
-            return None;
-        }
-        if !self.has_budget(shared) {
+        let drained = self.phase == Phase::Open && !self.has(Flags::WRITE_DEAD);
+        if drained && !self.has_budget(shared) {
             return Some(Step::Yield);
         }
         self.flags.remove(Flags::HIGH);
-        self.redeliver();
-        Some(Step::Drained)
+        self.flags.insert(Flags::REDELIVER);
+        if drained {
+            return Some(Step::Drained);
+        }
+        // The output was dropped, and has not drained; or nobody is to be told.
+        if self.phase == Phase::Open && self.has(Flags::PAUSED) {
+            // A handler that paused for the pressure would resume when it ends: it's told the end at
+            // once.
+            self.sever(shared, CloseReason::Reset);
+        }
+        None
     }
 
     /// Whether an open link may read, and what it has for the handler without reading. `None`: it may read.

@@ -190,13 +190,6 @@ impl<S: Stream> Link<S> {
         self.phase == Phase::Open && !stops
     }
 
-    /// Asks for the kept input to be shown again, if there is any.
-    pub(super) fn redeliver(&mut self) {
-        if self.has_input() {
-            self.flags.insert(Flags::REDELIVER);
-        }
-    }
-
     pub(super) fn input_len(&self) -> usize {
         self.buffers
             .as_ref()

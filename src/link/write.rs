@@ -1,12 +1,16 @@
 //! How a link writes.
 //!
-//! There is one way: what waits and what is new are offered to the socket in one call, and what it
-//! doesn't take is queued ([`Link::attempt`], [`Link::queue`]). What is small waits for more before
-//! it's offered: gathered until the callback returns, if that is the link's own; queued until the
-//! next poll, if it's another's. The socket is asked before output counts as pressure or as too
-//! much, whatever budget is spent: no peer is called slow that was offered nothing.
+//! Output waits in one of two places, and never in both. What is small is gathered until the link's own
+//! callback returns ([`Link::settle`]). Everything else is queued, and the queue is offered to the
+//! socket together with what is new ([`Link::attempt`]): a large write goes out from where the
+//! handler has it, and what the socket doesn't take is queued. What another's callback writes and is
+//! small is queued at once, until the next poll.
+//!
+//! The socket is asked before output counts as pressure or as too much, whatever budget is spent: no
+//! peer is called slow that was offered nothing.
 
-use crate::buffer::Gather;
+use std::io::{Error, ErrorKind, Result};
+
 use crate::error::CloseReason;
 use crate::memory::SMALL;
 use crate::nonblocking::{self, Outcome, Stream};
@@ -56,10 +60,15 @@ impl<S: Stream> Link<S> {
             shared.stats.dropped += bytes.len() as u64;
             return Pressure::Closed;
         }
-        let gathered = if current { shared.gathered.len() } else { 0 };
-        let waiting = gathered + self.pending() + bytes.len();
+        if current {
+            if !self.has_output() && shared.gathered.push(bytes) {
+                return self.pressure();
+            }
+            self.queue_gathered(shared, 0);
+        }
         // The first answer of a callback is free: an answer is what it was called for.
-        let in_budget = current && !shared.sent || self.has_budget(shared);
+        let free = current && !shared.sent;
+        let in_budget = free || self.has_budget(shared);
         // What may wait without being offered. A spent budget lets more of it wait, but never so
         // much that it would count.
         let patient = if in_budget {
@@ -67,71 +76,42 @@ impl<S: Stream> Link<S> {
         } else {
             shared.limits.high_water - 1
         };
-        if waiting > patient.min(shared.memory.room()) {
-            self.send(shared, bytes, current);
-            if !in_budget {
-                self.raise(shared, shared.limits.high_water);
-            }
-        } else if !current || self.has_output() || !shared.gathered.push(bytes) {
-            if current {
-                self.queue_gathered(shared, 0);
-            }
+        if self.pending() + bytes.len() <= patient.min(shared.memory.room()) {
             self.queue(shared, bytes);
+            return self.weigh(shared, false);
         }
-        let waiting = self.pending() + if current { shared.gathered.len() } else { 0 };
-        if waiting >= shared.limits.high_water || waiting > 0 && waiting >= shared.memory.room() {
-            self.raise(shared, waiting);
+        if free {
+            shared.sent = true;
+        } else {
+            self.charge(shared);
         }
-        self.pressure()
+        let before = shared.stats.bytes_out;
+        self.send(shared, bytes);
+        if !current && shared.stats.bytes_out > before {
+            // The owner learns of it as of old output: no callback of this link's is running.
+            self.flags.insert(Flags::MOVED);
+        }
+        self.weigh(shared, !in_budget)
     }
 
-    /// Offers what waits and then `bytes` to the socket, as long as it takes some, and queues the
-    /// rest. Where it takes all, nothing is copied.
-    fn send(&mut self, shared: &mut Shared, mut bytes: &[u8], current: bool) {
-        // Taken out while it's sent: what comes of a write is noted in `shared`.
-        let mut gathered = match current {
-            true => std::mem::take(&mut shared.gathered),
-            false => Gather::default(),
-        };
-        let mut first = gathered.bytes();
-        while self.may_write() && (self.has_output() || first.len() + bytes.len() > 0) {
-            if !current || std::mem::replace(&mut shared.sent, true) {
-                self.charge(shared);
-            }
-            let taken = self.attempt(shared, first, bytes);
-            if taken > 0 && !current {
-                // The owner learns of it as of old output: no callback of this link's is running.
-                self.flags.insert(Flags::MOVED);
-            }
-            let of_first = taken.min(first.len());
-            first = &first[of_first..];
-            bytes = &bytes[taken - of_first..];
+    /// Offers what is queued and then `bytes` to the socket, as long as it takes some, and queues
+    /// the rest. Where it takes all, `bytes` are not copied.
+    fn send(&mut self, shared: &mut Shared, mut bytes: &[u8]) {
+        while self.may_write() && (self.has_output() || !bytes.is_empty()) {
+            bytes = &bytes[self.attempt(shared, bytes)..];
         }
-        self.queue(shared, first);
         self.queue(shared, bytes);
-        if current {
-            gathered.clear();
-            shared.gathered = gathered;
-        }
     }
 
-    /// One attempt to write what is queued, then `first`, then `second`; how many bytes of those
-    /// two were taken. Only one of the queue and `first` has any.
-    fn attempt(&mut self, shared: &mut Shared, first: &[u8], second: &[u8]) -> usize {
+    /// One attempt to write what is queued and then `bytes`; how many of `bytes` were taken.
+    fn attempt(&mut self, shared: &mut Shared, bytes: &[u8]) -> usize {
         let queued = self.buffers.as_ref().map_or(&[][..], |b| b.output.bytes());
-        debug_assert!(
-            queued.is_empty() || first.is_empty(),
-            "gathered behind pending output"
-        );
-        let of_queue = queued.len();
-        let first = if of_queue > 0 { queued } else { first };
-        let asked = first.len() + second.len();
-        let attempt = match (first.is_empty(), second.is_empty()) {
-            (false, false) => nonblocking::write_two(&mut self.stream, first, second),
-            (false, true) => nonblocking::write(&mut self.stream, first),
-            (true, _) => nonblocking::write(&mut self.stream, second),
+        let (of_queue, asked) = (queued.len(), queued.len() + bytes.len());
+        let answer = match (queued, bytes) {
+            ([], only) | (only, []) => nonblocking::write(&mut self.stream, only),
+            _ => nonblocking::write_two(&mut self.stream, queued, bytes),
         };
-        let count = self.wrote(shared, attempt, asked);
+        let count = self.wrote(shared, answer, asked);
         let of_queue = of_queue.min(count);
         if of_queue > 0 {
             self.keep(shared, |buffers| buffers.output.take(of_queue));
@@ -142,37 +122,28 @@ impl<S: Stream> Link<S> {
 
     /// Takes note of what a write of `asked` bytes came to, and gives the bytes that it took.
     #[inline]
-    fn wrote(
-        &mut self,
-        shared: &mut Shared,
-        attempt: std::io::Result<Outcome>,
-        asked: usize,
-    ) -> usize {
-        match attempt {
-            Ok(Outcome::Ready(count)) => {
-                shared.stats.bytes_out += count as u64;
-                if count > SMALL {
-                    shared.spend(count);
-                }
-                if count < asked && S::SHORT_IS_BLOCKED {
-                    self.readiness = self.readiness.without(Readiness::WRITABLE);
-                }
-                count
-            }
-            Ok(Outcome::Blocked | Outcome::Eof) => {
-                self.readiness = self.readiness.without(Readiness::WRITABLE);
-                0
-            }
+    fn wrote(&mut self, shared: &mut Shared, answer: Result<Outcome>, asked: usize) -> usize {
+        let count = match answer {
+            Ok(Outcome::Ready(count)) => count,
+            Ok(Outcome::Blocked | Outcome::Eof) => 0,
             Err(error) => {
                 self.writing_failed(shared, &error);
-                0
+                return 0;
             }
+        };
+        shared.stats.bytes_out += count as u64;
+        if count > SMALL {
+            shared.spend(count);
         }
+        if count == 0 || count < asked && S::SHORT_IS_BLOCKED {
+            self.readiness = self.readiness.without(Readiness::WRITABLE);
+        }
+        count
     }
 
     /// Whether what is written now will be sent.
     pub(crate) fn takes_output(&self) -> bool {
-        let over = Flags::FIN_WANTED.union(Flags::WRITE_DEAD);
+        let over = Flags::FIN_WANTED | Flags::WRITE_DEAD;
         matches!(self.phase, Phase::Open | Phase::Connecting) && !self.flags.intersects(over)
     }
 
@@ -180,68 +151,34 @@ impl<S: Stream> Link<S> {
     #[inline]
     fn may_write(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Closing)
-            && !self.flags.contains(Flags::WRITE_DEAD)
+            && !self.has(Flags::WRITE_DEAD)
             && self.readiness.contains(Readiness::WRITABLE)
     }
 
-    /// Marks the link as being under pressure, with `waiting` bytes of output.
-    fn raise(&mut self, shared: &mut Shared, waiting: usize) {
-        if !self.takes_output() || self.flags.contains(Flags::HIGH) {
-            return;
-        }
-        self.flags.insert(Flags::HIGH);
-        if self.flags.contains(Flags::READ_ON) {
-            return;
-        }
-        if waiting >= shared.limits.high_water {
-            shared.stats.reads_paused += 1;
-        } else {
-            shared.stats.pending_pauses += 1;
-        }
-    }
-
-    /// After a callback: sends what it gathered. True when all of that is out, the link is quiet, and nothing is left to read:
-    /// then [`Link::next`] would only say [`Step::Wait`](super::Step::Wait).
+    /// The end of a callback: sends what it gathered. True when the link is quiet and nothing is
+    /// left to read: then [`Link::next`] would only say [`Step::Wait`](super::Step::Wait).
     #[inline(always)]
     pub(crate) fn settle(&mut self, shared: &mut Shared) -> bool {
-        if !self.is_quiet() || self.is_readable() {
-            return false;
-        }
-        if shared.gathered.is_empty() {
-            return true;
-        }
-        match nonblocking::write_whole(&mut self.stream, shared.gathered.bytes()) {
-            None => {
-                shared.stats.bytes_out += shared.gathered.len() as u64;
+        let asked = shared.gathered.len();
+        if asked > 0 {
+            let rest = match self.may_write() {
+                true => nonblocking::write_whole(&mut self.stream, shared.gathered.bytes()),
+                false => Some(Ok(Outcome::Blocked)),
+            };
+            if let Some(answer) = rest {
+                let sent = self.wrote(shared, answer, asked);
+                self.queue_gathered(shared, sent);
+            } else {
+                shared.stats.bytes_out += asked as u64;
                 shared.gathered.clear();
-                true
-            }
-            Some(less) => {
-                self.keep_unsent(shared, less);
-                false
             }
         }
-    }
-
-    /// Queues what a partial write of all that was gathered left over.
-    #[cold]
-    #[inline(never)]
-    fn keep_unsent(&mut self, shared: &mut Shared, attempt: std::io::Result<Outcome>) {
-        let count = self.wrote(shared, attempt, shared.gathered.len());
-        self.queue_gathered(shared, count);
-    }
-
-    /// After a callback whose link was not settled: sends what it gathered, or queues it.
-    pub(super) fn send_gathered(&mut self, shared: &mut Shared) {
-        let mut count = 0;
-        if self.may_write() && !self.has_output() {
-            let attempt = nonblocking::write(&mut self.stream, shared.gathered.bytes());
-            count = self.wrote(shared, attempt, shared.gathered.len());
-        }
-        self.queue_gathered(shared, count);
+        self.is_quiet() && !self.is_readable()
     }
 
     /// Queues what the running callback has gathered, but for the first `sent` bytes.
+    #[cold]
+    #[inline(never)]
     fn queue_gathered(&mut self, shared: &mut Shared, sent: usize) {
         let mut gathered = std::mem::take(&mut shared.gathered);
         self.queue(shared, &gathered.bytes()[sent..]);
@@ -252,44 +189,31 @@ impl<S: Stream> Link<S> {
     /// Adds `bytes` to the pending output. Whether that is too much is judged by what is pending
     /// before: a peer that reads as fast as it can must not be cut off for the size of one write.
     fn queue(&mut self, shared: &mut Shared, bytes: &[u8]) {
-        if bytes.is_empty() {
-            // Buffers would be taken that no flush gives back.
-            return;
-        }
-        let pending = self.pending();
+        let (pending, room) = (self.pending(), shared.memory.room());
         // Others may have taken the room since this link was last written to: this write tells it
         // to stop, and the next one is too much.
-        let told = self.flags.contains(Flags::HIGH);
-        let has_room = !told || shared.memory.has_room_beside(pending);
-        if self.phase == Phase::Closed || self.flags.contains(Flags::WRITE_DEAD) {
-            shared.stats.dropped += bytes.len() as u64;
+        let has_room = !self.has(Flags::HIGH) || shared.memory.has_room_beside(pending);
+        let lost = if bytes.is_empty() {
+            return;
+        } else if self.phase == Phase::Closed || self.has(Flags::WRITE_DEAD) {
+            None
         } else if pending >= shared.limits.max_output || !has_room {
-            shared.stats.dropped += bytes.len() as u64;
-            // These bytes are lost even where nothing older is pending: the peer must not take this for
-            // an orderly end.
-            self.abort(shared, CloseReason::OutputOverflow);
-        } else if !self.keep_output(shared, bytes) {
-            shared.stats.dropped += bytes.len() as u64;
-            self.abort(shared, CloseReason::OutOfMemory);
+            Some(CloseReason::OutputOverflow)
+        } else if !self.keep(shared, |buffers| buffers.output.push(bytes, room)) {
+            Some(CloseReason::OutOfMemory)
         } else {
             if pending == 0 {
                 // Only then: more output behind what nobody reads is no progress.
                 self.flags.insert(Flags::MOVED);
             }
+            return;
+        };
+        shared.stats.dropped += bytes.len() as u64;
+        if let Some(reason) = lost {
+            // These bytes are lost even where nothing older is pending: the peer must not take this for
+            // an orderly end.
+            self.abort(shared, reason);
         }
-    }
-
-    /// Whether so much is pending that the pressure, once there, goes on. When memory is short that
-    /// is as much as there is room: at the low-water mark the handler would be told to go on, and
-    /// then be cut off for it.
-    pub(super) fn is_pressed(&self, shared: &Shared) -> bool {
-        let pending = self.pending();
-        pending > shared.limits.low_water || pending > 0 && pending >= shared.memory.room()
-    }
-
-    fn keep_output(&mut self, shared: &mut Shared, bytes: &[u8]) -> bool {
-        let room = shared.memory.room();
-        self.keep(shared, |buffers| buffers.output.push(bytes, room))
     }
 
     /// Writes pending output until it's out, the socket says "not now" or the budget is spent; false for the last.
@@ -298,20 +222,44 @@ impl<S: Stream> Link<S> {
             if !self.charge(shared) {
                 return false;
             }
-            self.attempt(shared, &[], &[]);
+            self.attempt(shared, &[]);
         }
         true
     }
 
+    /// After output was added: whether it's too much now, of which the handler is told. `spent`: the
+    /// turn's budget was, before the socket took what it did.
+    fn weigh(&mut self, shared: &mut Shared, spent: bool) -> Pressure {
+        let high = shared.limits.high_water;
+        let begins = (spent || self.is_pressed(shared, high - 1)) && self.takes_output();
+        if begins && !self.has(Flags::HIGH) {
+            self.flags.insert(Flags::HIGH);
+            let pauses = match spent || self.pending() >= high {
+                true => &mut shared.stats.reads_paused,
+                false => &mut shared.stats.pending_pauses,
+            };
+            *pauses += u64::from(!self.has(Flags::READ_ON));
+        }
+        self.pressure()
+    }
+
+    /// Whether more than `mark` is pending, or as much as there is memory left for. Pressure begins
+    /// with the high-water mark and ends with the low one; but when memory is short it goes on: at
+    /// the low-water mark the handler would be told to go on, and then be cut off for it.
+    pub(super) fn is_pressed(&self, shared: &Shared, mark: usize) -> bool {
+        let pending = self.pending();
+        pending > mark || pending > 0 && pending >= shared.memory.room()
+    }
+
     /// Notes that nothing written will arrive, and drops what was pending. Reading goes on to the end of what the peer
     /// sent before it went away.
-    pub(super) fn writing_failed(&mut self, shared: &mut Shared, error: &std::io::Error) {
+    pub(super) fn writing_failed(&mut self, shared: &mut Shared, error: &Error) {
         self.flags.insert(Flags::WRITE_DEAD);
         // These two say only that writing is over; every other error was the socket's own, and is
         // told once (Linux: `sock_error`, in `sk_stream_error`).
         let says_why = !matches!(
             error.kind(),
-            std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::NotConnected
+            ErrorKind::BrokenPipe | ErrorKind::NotConnected
         );
         self.flags.set(Flags::ERROR_TAKEN, says_why);
         self.reason.get_or_insert(CloseReason::from_error(error));
