@@ -251,7 +251,7 @@ impl<S: Stream> Link<S> {
 
     /// Whether an open link may read, and what it has for the handler without reading. `None`: it may read.
     fn offer(&mut self, shared: &mut Shared) -> Option<Step> {
-        if self.flags.contains(Flags::PAUSED) || self.is_held_back() {
+        if !self.may_read() {
             return Some(Step::Wait);
         }
         if self.flags.contains(Flags::REDELIVER) {

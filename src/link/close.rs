@@ -205,13 +205,4 @@ impl<S: Stream> Link<S> {
         }
         Step::Wait
     }
-
-    /// Drops kept input.
-    fn drop_input(&mut self, shared: &mut Shared) {
-        let count = self.input_len();
-        if count > 0 {
-            self.keep(shared, |buffers| buffers.input.clear());
-            shared.stats.discarded += count as u64;
-        }
-    }
 }

@@ -12,7 +12,9 @@ impl<S: Stream> Link<S> {
     /// Reads once into `scratch`, and takes note of what came of it; the count of bytes that came, if any did.
     #[inline(always)]
     pub(crate) fn take_in(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Option<usize> {
-        let room = self.read_room(shared).min(scratch.len());
+        // No more than may be kept, should the handler consume none of it.
+        let left = shared.limits.max_input.saturating_sub(self.input_len());
+        let room = shared.read_limit().min(left).max(1).min(scratch.len());
         match nonblocking::read(&mut self.stream, &mut scratch[..room]) {
             Ok(Outcome::Ready(count)) => {
                 shared.stats.bytes_in += count as u64;
@@ -49,19 +51,6 @@ impl<S: Stream> Link<S> {
         self.readiness = self.readiness.without(READ_SIDE);
     }
 
-    /// How many bytes one read may bring: no more than may be kept, should the handler consume none
-    /// of it.
-    #[inline]
-    fn read_room(&self, shared: &Shared) -> usize {
-        if !self.flags.contains(Flags::ENGAGED) {
-            return shared.read_limit();
-        }
-        let left = shared.limits.max_input.saturating_sub(self.input_len());
-        let spare = self.buffers.as_ref().map_or(0, |b| b.input.spare());
-        let memory = shared.memory.room().max(SMALL).max(spare);
-        shared.read_limit().min(left).min(memory).max(1)
-    }
-
     /// New bytes: alone they are lent from the read buffer, behind kept ones they are added to those.
     #[inline]
     pub(super) fn arrived(&mut self, shared: &mut Shared, bytes: &[u8]) -> Step {
@@ -89,14 +78,11 @@ impl<S: Stream> Link<S> {
     #[cold]
     #[inline(never)]
     fn keep_rest(&mut self, shared: &mut Shared, bytes: &[u8], count: usize) {
-        let Some(rest) = bytes.get(count..) else {
-            consumed_too_much(count, bytes.len())
-        };
+        check_consumed(count, bytes.len());
+        let rest = &bytes[count..];
         if self.phase != Phase::Open {
             shared.stats.discarded += rest.len() as u64;
-            return;
-        }
-        if self.keep_input(shared, rest) {
+        } else if self.keep_input(shared, rest) {
             self.settle_input(shared, count);
         }
     }
@@ -107,9 +93,7 @@ impl<S: Stream> Link<S> {
     /// # Panics
     /// When `count` is more than there was.
     pub(crate) fn give_back(&mut self, shared: &mut Shared, mut input: Buffer, count: usize) {
-        if count > input.len() {
-            consumed_too_much(count, input.len());
-        }
+        check_consumed(count, input.len());
         input.take(count);
         shared.stats.consumed += count as u64;
         if count > 0 {
@@ -119,17 +103,10 @@ impl<S: Stream> Link<S> {
                 input.fit();
             }
         }
-        let at_end = self.flags.contains(Flags::EOF_TOLD);
-        if self.phase != Phase::Open || at_end {
-            shared.stats.discarded += input.len() as u64;
-            input.clear();
-        }
-        if self.buffers.is_some() {
-            self.keep(shared, |buffers| {
-                buffers.input = input;
-                buffers.lent = 0;
-            });
-        }
+        self.keep(shared, |buffers| {
+            buffers.input = input;
+            buffers.lent = 0;
+        });
         self.settle_input(shared, count);
     }
 
@@ -146,21 +123,18 @@ impl<S: Stream> Link<S> {
     }
 
     /// After a callback that has seen all input and consumed `count` bytes: what it left is not
-    /// shown again for a wish of its own when it took nothing, or it would spin. Closes a link
-    /// whose handler may keep no more, and does not wait for anything either.
+    /// shown again for a wish of its own when it took nothing, or it would spin. What nobody will be shown is
+    /// dropped. Closes a link whose handler may keep no more, and does not wait for anything either.
     fn settle_input(&mut self, shared: &mut Shared, count: usize) {
         if count == 0 {
             self.flags.remove(Flags::REDELIVER);
         }
-        let waits = self.flags.intersects(Flags::PAUSED.union(Flags::HIGH));
-        if self.input_len() >= shared.limits.max_input && !waits {
+        let waits = self.flags.intersects(Flags::PAUSED | Flags::HIGH);
+        if self.phase != Phase::Open || self.has(Flags::EOF_TOLD) {
+            self.drop_input(shared);
+        } else if self.input_len() >= shared.limits.max_input && !waits {
             self.close(shared, CloseReason::InputOverflow);
         }
-    }
-
-    /// Whether this link's own pending output keeps it from reading.
-    pub(super) fn is_held_back(&self) -> bool {
-        self.flags.contains(Flags::HIGH) && !self.flags.contains(Flags::READ_ON)
     }
 
     /// Whether the memory of all links together keeps this one from reading, for it keeps as much
@@ -184,10 +158,20 @@ impl<S: Stream> Link<S> {
         is
     }
 
-    /// Whether nothing of the link's own keeps it from reading, when there is something to read.
+    /// Whether nothing of the link's own keeps it from reading, when there is something to read:
+    /// neither its handler's wish nor its pending output.
     pub(crate) fn may_read(&self) -> bool {
-        let stops = self.flags.contains(Flags::PAUSED) || self.is_held_back();
-        self.phase == Phase::Open && !stops
+        let held_back = self.has(Flags::HIGH) && !self.has(Flags::READ_ON);
+        self.phase == Phase::Open && !self.has(Flags::PAUSED) && !held_back
+    }
+
+    /// Drops kept input.
+    pub(super) fn drop_input(&mut self, shared: &mut Shared) {
+        let count = self.input_len();
+        if count > 0 {
+            self.keep(shared, |buffers| buffers.input.clear());
+            shared.stats.discarded += count as u64;
+        }
     }
 
     pub(super) fn input_len(&self) -> usize {
@@ -210,10 +194,10 @@ impl<S: Stream> Link<S> {
     }
 }
 
-/// Out of line, so that the check of every message is one comparison.
-#[cold]
-#[inline(never)]
-#[allow(clippy::panic)] // A wrong handler is its author's bug, and going on would lose or repeat input.
-fn consumed_too_much(count: usize, available: usize) -> ! {
-    panic!("on_data consumed {count} of {available} bytes");
+/// A wrong handler is its author's bug, and going on would lose or repeat input.
+fn check_consumed(count: usize, available: usize) {
+    assert!(
+        count <= available,
+        "on_data consumed {count} of {available} bytes"
+    );
 }

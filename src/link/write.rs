@@ -121,7 +121,7 @@ impl<S: Stream> Link<S> {
     }
 
     /// Takes note of what a write of `asked` bytes came to, and gives the bytes that it took.
-    #[inline]
+    #[inline(never)]
     fn wrote(&mut self, shared: &mut Shared, answer: Result<Outcome>, asked: usize) -> usize {
         let count = match answer {
             Ok(Outcome::Ready(count)) => count,
@@ -159,21 +159,23 @@ impl<S: Stream> Link<S> {
     /// left to read: then [`Link::next`] would only say [`Step::Wait`](super::Step::Wait).
     #[inline(always)]
     pub(crate) fn settle(&mut self, shared: &mut Shared) -> bool {
+        let quiet = self.is_quiet();
         let asked = shared.gathered.len();
         if asked > 0 {
-            let rest = match self.may_write() {
+            // A quiet link has room: what it wrote last went out whole.
+            let rest = match quiet || self.may_write() {
                 true => nonblocking::write_whole(&mut self.stream, shared.gathered.bytes()),
                 false => Some(Ok(Outcome::Blocked)),
             };
             if let Some(answer) = rest {
                 let sent = self.wrote(shared, answer, asked);
                 self.queue_gathered(shared, sent);
-            } else {
-                shared.stats.bytes_out += asked as u64;
-                shared.gathered.clear();
+                return false;
             }
+            shared.stats.bytes_out += asked as u64;
+            shared.gathered.clear();
         }
-        self.is_quiet() && !self.is_readable()
+        quiet && !self.is_readable()
     }
 
     /// Queues what the running callback has gathered, but for the first `sent` bytes.
