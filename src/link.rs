@@ -116,22 +116,21 @@ impl<S: Stream> Link<S> {
     /// A link over `stream` that is open, or still connecting. Writing is tried before any event says that it's possible:
     /// a new socket's buffer is empty.
     pub(crate) fn new(stream: S, phase: Phase) -> Link<S> {
-        let flags = if phase == Phase::Open {
-            Flags::OPENED | Flags::UNGREETED
-        } else {
-            Flags::ENGAGED
-        };
-        Link {
+        let mut link = Link {
             stream,
-            flags,
+            flags: Flags::ENGAGED,
             reason: None,
             count: 0,
             turn: 0,
             spent: 0,
-            phase,
+            phase: Phase::Connecting,
             readiness: Readiness::WRITABLE,
             buffers: None,
+        };
+        if phase == Phase::Open {
+            link.connected();
         }
+        link
     }
 
     /// Changes the phase; nothing else does.
@@ -184,10 +183,11 @@ impl<S: Stream> Link<S> {
     /// Whether the link is open, keeps nothing, and nothing but reading is to be done: as most are most of the time.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
+        let engaged = self.phase != Phase::Open || self.buffers.is_some();
         debug_assert_eq!(
-            self.flags.contains(Flags::ENGAGED),
-            self.phase != Phase::Open || self.buffers.is_some(),
-            "the flag that stands for both has not followed"
+            self.has(Flags::ENGAGED),
+            engaged,
+            "the flag has not followed"
         );
         !self.flags.intersects(Flags::ATTEND)
     }
@@ -207,13 +207,10 @@ impl<S: Stream> Link<S> {
         if self.has_output() && !self.flush(shared) {
             return Some(Step::Yield);
         }
-        if let Some(step) = self.end_pressure(shared) {
-            return Some(step);
-        }
-        if !self.has_output()
-            && let Some(step) = self.end_if_due(shared)
-        {
-            return Some(step);
+        let due = self.end_pressure(shared);
+        let due = due.or_else(|| self.end_if_due(shared));
+        if due.is_some() {
+            return due;
         }
         if self.has(Flags::EOF_TOLD) {
             self.look_for_reset(shared);
@@ -254,7 +251,7 @@ impl<S: Stream> Link<S> {
         if !self.may_read() {
             return Some(Step::Wait);
         }
-        if self.flags.contains(Flags::REDELIVER) {
+        if self.has(Flags::REDELIVER) {
             if self.has_input() && !self.charge(shared) {
                 return Some(Step::Yield);
             }
@@ -263,10 +260,10 @@ impl<S: Stream> Link<S> {
                 return Some(Step::Stored(input));
             }
         }
-        if self.flags.contains(Flags::PEER_EOF) {
+        if self.has(Flags::PEER_EOF) {
             // What the handler left because of its own pending output is offered again before the end.
-            let stopped_early = self.flags.contains(Flags::HIGH) && self.has_input();
-            if self.flags.contains(Flags::EOF_TOLD) || stopped_early {
+            let stopped_early = self.has(Flags::HIGH) && self.has_input();
+            if self.has(Flags::EOF_TOLD) || stopped_early {
                 return Some(Step::Wait);
             }
             self.flags.insert(Flags::EOF_TOLD);
@@ -310,8 +307,7 @@ impl<S: Stream> Link<S> {
     /// Reads again. What was kept meanwhile is shown again; so is what the running callback leaves,
     /// if it consumes some of its input. The owner must call [`Link::next`].
     pub(crate) fn resume(&mut self) {
-        if self.flags.contains(Flags::PAUSED) {
-            self.flags.remove(Flags::PAUSED);
+        if self.untag(Flags::PAUSED) {
             self.flags.insert(Flags::REDELIVER);
         }
     }
@@ -333,20 +329,21 @@ impl<S: Stream> Link<S> {
 
     /// Whether the handler is still to be told that the connection is there; it is from now on.
     pub(crate) fn greet(&mut self) -> bool {
-        let due = self.flags.contains(Flags::UNGREETED);
-        self.flags.remove(Flags::UNGREETED);
-        due
+        self.untag(Flags::UNGREETED)
     }
 
-    /// Sets one of the owner's flags; false when it was set already.
+    /// Sets a flag; false when it was set already.
     pub(crate) fn tag(&mut self, tag: Flags) -> bool {
         let new = !self.has(tag);
         self.flags.insert(tag);
         new
     }
 
-    pub(crate) fn untag(&mut self, tag: Flags) {
+    /// Clears a flag; false when it was clear already.
+    pub(crate) fn untag(&mut self, tag: Flags) -> bool {
+        let was = self.has(tag);
         self.flags.remove(tag);
+        was
     }
 
     /// Whether all of these flags are set.
@@ -381,8 +378,7 @@ impl<S: Stream> Link<S> {
 
     /// Whether pending output came about or moved since the last call.
     pub(crate) fn take_moved(&mut self) -> bool {
-        let moved = self.flags.contains(Flags::MOVED);
-        self.flags.remove(Flags::MOVED);
+        let moved = self.untag(Flags::MOVED);
         if moved && self.phase != Phase::Lingering {
             // What the system said before is about other output.
             self.count = 0;

@@ -78,32 +78,27 @@ impl<S: Stream> Link<S> {
     /// After [`Step::Closing`]: the handler has had its last words. Closes, unless it has had the
     /// link stay.
     pub(crate) fn close_drained(&mut self, shared: &mut Shared) {
-        if self.flags.contains(Flags::DRAINING) {
+        if self.has(Flags::DRAINING) {
             self.close(shared, CloseReason::Drained);
         }
     }
 
     /// With no output pending: takes the next step of an end that was asked for.
     pub(super) fn end_if_due(&mut self, shared: &mut Shared) -> Option<Step> {
-        let over = self.flags.contains(Flags::WRITE_DEAD);
-        let told = self.flags.contains(Flags::EOF_TOLD);
-        if self.phase == Phase::Open && self.flags.contains(Flags::DRAINING) && self.has_answered()
-        {
+        if self.phase == Phase::Open && self.has(Flags::DRAINING) && self.has_answered() {
             if self.takes_output() {
                 return Some(Step::Closing);
             }
             self.close(shared, CloseReason::Drained);
         }
         match self.phase {
-            Phase::Closing if over => self.sever(shared, CloseReason::Reset),
-            Phase::Closing if self.flags.contains(Flags::PEER_EOF) => {
-                self.sever(shared, CloseReason::Closed);
-            }
-            Phase::Closing => self.start_lingering(shared),
-            Phase::Open if over && told => self.sever(shared, CloseReason::Reset),
-            Phase::Open if self.flags.contains(Flags::FIN_WANTED) && told => self.deliver(shared),
-            Phase::Open if self.flags.contains(Flags::FIN_WANTED) => self.send_fin(shared),
+            _ if self.has_output() => {}
+            Phase::Closing => self.linger(shared),
             Phase::Delivering => self.deliver(shared),
+            Phase::Open if self.has(Flags::EOF_TOLD) && !self.takes_output() => {
+                self.deliver(shared)
+            }
+            Phase::Open if self.has(Flags::FIN_WANTED) => self.send_fin(shared),
             _ => {}
         }
         None
@@ -127,11 +122,13 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Whether nothing that has arrived is still to be answered, as far as the handler lets itself be asked.
+    /// Whether nothing that has arrived is still to be answered, as far as the handler lets itself be
+    /// asked, and all answers are out.
     fn has_answered(&self) -> bool {
         let again = self.has(Flags::REDELIVER) && self.has_input();
         let more = again || self.is_readable() || self.has(Flags::PEER_EOF);
-        self.has(Flags::PAUSED) || self.has(Flags::EOF_TOLD) || !more
+        let asked = self.has(Flags::PAUSED) || self.has(Flags::EOF_TOLD) || !more;
+        asked && !self.has_output()
     }
 
     /// Both sides have finished: the link is closed when the peer has acknowledged all that was
@@ -140,19 +137,15 @@ impl<S: Stream> Link<S> {
     fn deliver(&mut self, shared: &mut Shared) {
         // What a reset has thrown away is not in flight either: the error tells.
         self.ask_for_error(shared);
-        if self.phase == Phase::Closed {
-            return;
+        let in_flight = S::TELLS_DELIVERY && self.stream.in_flight().is_some_and(|count| count > 0);
+        if in_flight && self.phase == Phase::Open {
+            self.send_fin(shared);
         }
-        if !S::TELLS_DELIVERY || self.stream.in_flight().unwrap_or(0) == 0 {
-            // Closing the socket sends the FIN just as well, and saves the call.
+        if !in_flight || self.has(Flags::WRITE_DEAD) {
+            // Closing the socket sends the FIN just as well, and saves the call. After a reset
+            // nothing is left to be read that would tell.
             self.sever(shared, CloseReason::Finished);
         } else if self.phase == Phase::Open {
-            self.send_fin(shared);
-            if self.flags.contains(Flags::WRITE_DEAD) {
-                // The reset came in between. Nothing is left to be read that would tell.
-                self.sever(shared, CloseReason::Reset);
-                return;
-            }
             self.enter(Phase::Delivering);
             self.flags.insert(Flags::MOVED);
         }
@@ -160,49 +153,45 @@ impl<S: Stream> Link<S> {
 
     fn send_fin(&mut self, shared: &mut Shared) {
         // On a socket whose write failed the FIN fails as well, and says less of why.
-        if self
-            .flags
-            .intersects(Flags::FIN_SENT.union(Flags::WRITE_DEAD))
-        {
-            return;
-        }
-        self.flags.insert(Flags::FIN_SENT);
-        if let Err(error) = self.stream.shutdown_write() {
+        let due = !self.flags.intersects(Flags::FIN_SENT | Flags::WRITE_DEAD);
+        if due && let Err(error) = self.stream.shutdown_write() {
             self.writing_failed(shared, &error);
         }
+        self.flags.insert(Flags::FIN_SENT);
     }
 
-    fn start_lingering(&mut self, shared: &mut Shared) {
-        self.send_fin(shared);
-        self.count = shared.limits.linger_bytes;
-        self.enter(Phase::Lingering);
-        if self.count == 0 || self.flags.contains(Flags::WRITE_DEAD) {
+    /// All is out, and we close: what still arrives is thrown away, where something may.
+    fn linger(&mut self, shared: &mut Shared) {
+        if !self.has(Flags::PEER_EOF) {
+            self.send_fin(shared);
+            self.count = shared.limits.linger_bytes;
+            self.enter(Phase::Lingering);
+        }
+        let over = self.flags.intersects(Flags::PEER_EOF | Flags::WRITE_DEAD);
+        if over || self.count == 0 {
             self.sever(shared, CloseReason::Closed);
         }
     }
 
     /// Reads and throws away what still arrives on a closed link, until the peer's end or the bound.
     pub(super) fn discard(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Step {
-        while self.is_readable() {
+        while self.phase == Phase::Lingering && self.is_readable() {
             if !self.charge(shared) {
                 return Step::Yield;
             }
-            let Some(count) = self.take_in(shared, scratch) else {
-                // The peer's end, orderly or not, is what was waited for.
-                if self.phase == Phase::Closed || self.flags.contains(Flags::PEER_EOF) {
-                    self.sever(shared, CloseReason::Closed);
-                    return Step::Closed;
-                }
-                continue;
-            };
+            let count = self.take_in(shared, scratch).unwrap_or(0);
             shared.stats.discarded += count as u64;
-            let count = u32::try_from(count).unwrap_or(u32::MAX);
-            self.count = self.count.saturating_sub(count);
-            if self.count == 0 {
+            self.count = self
+                .count
+                .saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+            // The peer's end, orderly or not, is what was waited for.
+            if self.count == 0 || self.has(Flags::PEER_EOF) {
                 self.sever(shared, CloseReason::Closed);
-                return Step::Closed;
             }
         }
-        Step::Wait
+        match self.phase {
+            Phase::Closed => Step::Closed,
+            _ => Step::Wait,
+        }
     }
 }

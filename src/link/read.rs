@@ -41,7 +41,7 @@ impl<S: Stream> Link<S> {
     fn nothing_came(&mut self, shared: &mut Shared, outcome: std::io::Result<Outcome>) {
         match outcome {
             // Nobody sent this end: it's what is left of the error that a write was told.
-            Ok(Outcome::Eof) if self.flags.contains(Flags::ERROR_TAKEN) => {
+            Ok(Outcome::Eof) if self.has(Flags::ERROR_TAKEN) => {
                 self.sever(shared, CloseReason::Reset);
             }
             Ok(Outcome::Eof) => self.flags.insert(Flags::PEER_EOF),
@@ -147,12 +147,12 @@ impl<S: Stream> Link<S> {
         };
         let mut kept = buffers.input.capacity();
         let mut excused = buffers.input.spare() > 0 || self.has(Flags::FED);
-        if !self.flags.contains(Flags::READ_ON) && !buffers.output.is_empty() {
+        if !self.has(Flags::READ_ON) && !buffers.output.is_empty() {
             kept += buffers.output.capacity();
             excused = false;
         }
         let is = !excused && !shared.memory.has_room_beside(kept);
-        if is && !self.flags.contains(Flags::STARVED) {
+        if is && !self.has(Flags::STARVED) {
             shared.stats.pending_pauses += 1;
         }
         is

@@ -284,7 +284,7 @@ impl<S: Stream> Link<S> {
     pub(crate) fn pressure(&self) -> Pressure {
         if !self.takes_output() {
             Pressure::Closed
-        } else if self.flags.contains(Flags::HIGH) {
+        } else if self.has(Flags::HIGH) {
             Pressure::High
         } else {
             Pressure::Low
