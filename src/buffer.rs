@@ -189,8 +189,11 @@ impl Buffers {
         size_of::<Buffers>() + self.input.capacity() + self.output.capacity() + self.lent
     }
 
-    /// What they hold.
+    /// What they keep. Empty ones are the pool's, whose memory no connection keeps.
     pub(crate) fn kept(&self) -> Kept {
+        if self.is_empty() {
+            return Kept::default();
+        }
         Kept {
             input: self.input.len(),
             output: self.output.len(),

@@ -37,7 +37,7 @@ mod shared;
 mod tests;
 mod write;
 
-use crate::buffer::{Buffer, Buffers, Kept};
+use crate::buffer::{Buffer, Buffers};
 use crate::error::CloseReason;
 use crate::nonblocking::Stream;
 use crate::readiness::Readiness;
@@ -225,25 +225,16 @@ impl<S: Stream> Link<S> {
 
     /// With output down at the low-water mark: ends the pressure that the handler was told of.
     fn end_pressure(&mut self, shared: &mut Shared) -> Option<Step> {
-        if !self.has(Flags::HIGH) || self.is_pressed(shared, shared.limits.low_water) {
+        let high = self.phase == Phase::Open && self.has(Flags::HIGH);
+        if !high || self.is_pressed(shared, shared.limits.low_water) {
             return None;
         }
-        let drained = self.phase == Phase::Open && !self.has(Flags::WRITE_DEAD);
-        if drained && !self.has_budget(shared) {
+        if !self.has_budget(shared) {
             return Some(Step::Yield);
         }
         self.flags.remove(Flags::HIGH);
         self.flags.insert(Flags::REDELIVER);
-        if drained {
-            return Some(Step::Drained);
-        }
-        // The output was dropped, and has not drained; or nobody is to be told.
-        if self.phase == Phase::Open && self.has(Flags::PAUSED) {
-            // A handler that paused for the pressure would resume when it ends: it's told the end at
-            // once.
-            self.sever(shared, CloseReason::Reset);
-        }
-        None
+        Some(Step::Drained)
     }
 
     /// Whether an open link may read, and what it has for the handler without reading. `None`: it may read.
@@ -390,34 +381,30 @@ impl<S: Stream> Link<S> {
     /// first time after output has moved counts as progress: nothing is known of the time before.
     /// False where the system doesn't say.
     pub(crate) fn has_progressed(&mut self) -> bool {
-        let Some(now) = self.stream.in_flight() else {
-            return false;
-        };
-        let before = std::mem::replace(&mut self.count, now.max(1));
-        before == 0 || now < before
+        self.stream.in_flight().is_some_and(|now| {
+            let before = std::mem::replace(&mut self.count, now.max(1));
+            before == 0 || now < before
+        })
     }
 
     /// The owner's number beside pending output ([`Buffers::mark`]); `None` when no output is pending.
     pub(crate) fn mark(&mut self) -> Option<&mut u32> {
-        match &mut self.buffers {
-            Some(buffers) if !buffers.output.is_empty() => Some(&mut buffers.mark),
-            _ => None,
-        }
+        let buffers = self.buffers.as_mut();
+        buffers
+            .filter(|b| !b.output.is_empty())
+            .map(|b| &mut b.mark)
     }
 
     /// Changes the link's buffers, and counts what is in them and behind them. They come from the
     /// pool where it has none yet, and go back to it when they are empty.
     fn keep<T>(&mut self, shared: &mut Shared, change: impl FnOnce(&mut Buffers) -> T) -> T {
-        let (had, mut buffers) = match self.buffers.take() {
-            Some(buffers) => (buffers.kept(), buffers),
-            None => (Kept::default(), shared.pool.take()),
-        };
+        let mut buffers = self.buffers.take().unwrap_or_else(|| shared.pool.take());
+        let before = buffers.kept();
         let result = change(&mut buffers);
+        shared.count(before, buffers.kept());
         if buffers.is_empty() {
-            shared.count(had, Kept::default());
             shared.pool.give_back(buffers);
         } else {
-            shared.count(had, buffers.kept());
             self.buffers = Some(buffers);
         }
         self.note_engaged();

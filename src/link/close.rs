@@ -9,9 +9,7 @@ use super::{Flags, Link, Phase, Shared, Step};
 impl<S: Stream> Link<S> {
     /// Finishes our side once the pending output is out; the peer may go on sending.
     pub(crate) fn finish(&mut self) {
-        if self.phase == Phase::Open || self.phase == Phase::Connecting {
-            self.flags.insert(Flags::FIN_WANTED);
-        }
+        self.flags.insert(Flags::FIN_WANTED);
     }
 
     /// Closes for `reason`: the pending output is flushed, our side is finished, and input is no longer wanted.
@@ -107,12 +105,11 @@ impl<S: Stream> Link<S> {
     /// On an open link that reads nothing any more, when an event says that writing is over too:
     /// asks the socket whether the peer has reset the connection. Nothing else would tell.
     pub(super) fn look_for_reset(&mut self, shared: &mut Shared) {
-        if !self.readiness.contains(Readiness::WRITE_CLOSED) || self.phase != Phase::Open {
-            return;
+        if self.phase == Phase::Open && self.readiness.contains(Readiness::WRITE_CLOSED) {
+            // Should the event have lied, the next one is believed anew.
+            self.readiness = self.readiness.without(Readiness::WRITE_CLOSED);
+            self.ask_for_error(shared);
         }
-        // Should the event have lied, the next one is believed anew.
-        self.readiness = self.readiness.without(Readiness::WRITE_CLOSED);
-        self.ask_for_error(shared);
     }
 
     /// Ends the link if the socket has an error stored.

@@ -57,10 +57,9 @@ impl<S: Stream> Link<S> {
         if !self.has_input() {
             return Step::Fresh(bytes.len());
         }
-        if !self.keep_input(shared, bytes) {
-            return Step::Closed;
-        }
-        self.lend_input(shared).map_or(Step::Wait, Step::Stored)
+        self.keep_input(shared, bytes);
+        // Without memory for them the link is closed, and has nothing to show.
+        self.lend_input(shared).map_or(Step::Closed, Step::Stored)
     }
 
     /// After [`Step::Fresh`]: the handler has consumed the first `count` of `bytes`. The rest is kept.
@@ -82,7 +81,8 @@ impl<S: Stream> Link<S> {
         let rest = &bytes[count..];
         if self.phase != Phase::Open {
             shared.stats.discarded += rest.len() as u64;
-        } else if self.keep_input(shared, rest) {
+        } else {
+            self.keep_input(shared, rest);
             self.settle_input(shared, count);
         }
     }
@@ -111,15 +111,13 @@ impl<S: Stream> Link<S> {
     }
 
     /// Keeps `bytes` of input behind what is kept. Where there is no memory for them the link is
-    /// closed, and false.
-    fn keep_input(&mut self, shared: &mut Shared, bytes: &[u8]) -> bool {
+    /// closed.
+    fn keep_input(&mut self, shared: &mut Shared, bytes: &[u8]) {
         let room = shared.memory.room();
-        let kept = self.keep(shared, |buffers| buffers.input.push(bytes, room));
-        if !kept {
+        if !self.keep(shared, |buffers| buffers.input.push(bytes, room)) {
             shared.stats.discarded += bytes.len() as u64;
             self.abort(shared, CloseReason::OutOfMemory);
         }
-        kept
     }
 
     /// After a callback that has seen all input and consumed `count` bytes: what it left is not
@@ -145,11 +143,11 @@ impl<S: Stream> Link<S> {
         let Some(buffers) = &self.buffers else {
             return false;
         };
+        let answers = !self.has(Flags::READ_ON) && !buffers.output.is_empty();
+        let excused = !answers && (buffers.input.spare() > 0 || self.has(Flags::FED));
         let mut kept = buffers.input.capacity();
-        let mut excused = buffers.input.spare() > 0 || self.has(Flags::FED);
-        if !self.has(Flags::READ_ON) && !buffers.output.is_empty() {
+        if answers {
             kept += buffers.output.capacity();
-            excused = false;
         }
         let is = !excused && !shared.memory.has_room_beside(kept);
         if is && !self.has(Flags::STARVED) {
@@ -175,9 +173,7 @@ impl<S: Stream> Link<S> {
     }
 
     pub(super) fn input_len(&self) -> usize {
-        self.buffers
-            .as_ref()
-            .map_or(0, |buffers| buffers.input.len())
+        self.buffers.as_ref().map_or(0, |b| b.input.len())
     }
 
     pub(crate) fn has_input(&self) -> bool {

@@ -67,8 +67,7 @@ impl<S: Stream> Link<S> {
             self.queue_gathered(shared, 0);
         }
         // The first answer of a callback is free: an answer is what it was called for.
-        let free = current && !shared.sent;
-        let in_budget = free || self.has_budget(shared);
+        let in_budget = current && !shared.sent || self.has_budget(shared);
         // What may wait without being offered. A spent budget lets more of it wait, but never so
         // much that it would count.
         let patient = if in_budget {
@@ -80,9 +79,7 @@ impl<S: Stream> Link<S> {
             self.queue(shared, bytes);
             return self.weigh(shared, false);
         }
-        if free {
-            shared.sent = true;
-        } else {
+        if !current || std::mem::replace(&mut shared.sent, true) {
             self.charge(shared);
         }
         let before = shared.stats.bytes_out;
@@ -191,30 +188,33 @@ impl<S: Stream> Link<S> {
     /// Adds `bytes` to the pending output. Whether that is too much is judged by what is pending
     /// before: a peer that reads as fast as it can must not be cut off for the size of one write.
     fn queue(&mut self, shared: &mut Shared, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let (pending, room) = (self.pending(), shared.memory.room());
         // Others may have taken the room since this link was last written to: this write tells it
         // to stop, and the next one is too much.
         let has_room = !self.has(Flags::HIGH) || shared.memory.has_room_beside(pending);
-        let lost = if bytes.is_empty() {
-            return;
-        } else if self.phase == Phase::Closed || self.has(Flags::WRITE_DEAD) {
-            None
-        } else if pending >= shared.limits.max_output || !has_room {
-            Some(CloseReason::OutputOverflow)
-        } else if !self.keep(shared, |buffers| buffers.output.push(bytes, room)) {
-            Some(CloseReason::OutOfMemory)
-        } else {
+        let too_much = pending >= shared.limits.max_output || !has_room;
+        let dead = self.phase == Phase::Closed || self.has(Flags::WRITE_DEAD);
+        if !dead && !too_much && self.keep(shared, |buffers| buffers.output.push(bytes, room)) {
             if pending == 0 {
                 // Only then: more output behind what nobody reads is no progress.
                 self.flags.insert(Flags::MOVED);
             }
             return;
-        };
+        }
         shared.stats.dropped += bytes.len() as u64;
-        if let Some(reason) = lost {
+        if !dead {
             // These bytes are lost even where nothing older is pending: the peer must not take this for
             // an orderly end.
-            self.abort(shared, reason);
+            self.abort(
+                shared,
+                match too_much {
+                    true => CloseReason::OutputOverflow,
+                    false => CloseReason::OutOfMemory,
+                },
+            );
         }
     }
 
@@ -268,6 +268,15 @@ impl<S: Stream> Link<S> {
         self.drop_output(shared);
         // Whatever ended the writing ends the reading too; no further event may come to say so.
         self.readiness |= Readiness::READABLE;
+        if self.untag(Flags::HIGH) {
+            // The output has not drained, and nobody is told so.
+            self.flags.insert(Flags::REDELIVER);
+            if self.has(Flags::PAUSED) {
+                // A handler that paused for the pressure would resume when it ends: it's told the end
+                // at once.
+                self.sever(shared, CloseReason::Reset);
+            }
+        }
     }
 
     /// Drops pending output; how much it was.
@@ -293,9 +302,7 @@ impl<S: Stream> Link<S> {
 
     /// Bytes of output that wait for the socket.
     pub(crate) fn pending(&self) -> usize {
-        self.buffers
-            .as_ref()
-            .map_or(0, |buffers| buffers.output.len())
+        self.buffers.as_ref().map_or(0, |b| b.output.len())
     }
 
     #[inline]
