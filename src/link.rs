@@ -253,8 +253,7 @@ impl<S: Stream> Link<S> {
         }
         if self.has(Flags::PEER_EOF) {
             // What the handler left because of its own pending output is offered again before the end.
-            let stopped_early = self.has(Flags::HIGH) && self.has_input();
-            if self.has(Flags::EOF_TOLD) || stopped_early {
+            if self.has(Flags::HIGH) && self.has_input() {
                 return Some(Step::Wait);
             }
             self.flags.insert(Flags::EOF_TOLD);
@@ -277,8 +276,8 @@ impl<S: Stream> Link<S> {
 
     /// Whether the link has calls left in this turn.
     fn has_budget(&mut self, shared: &Shared) -> bool {
-        if self.turn != shared.turn() {
-            (self.turn, self.spent) = (shared.turn(), 0);
+        if self.turn != shared.turn {
+            (self.turn, self.spent) = (shared.turn, 0);
         }
         self.spent < shared.io_budget()
     }

@@ -14,7 +14,7 @@ impl<S: Stream> Link<S> {
     pub(crate) fn take_in(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Option<usize> {
         // No more than may be kept, should the handler consume none of it.
         let left = shared.limits.max_input.saturating_sub(self.input_len());
-        let room = shared.read_limit().min(left).max(1).min(scratch.len());
+        let room = shared.read_limit.min(left).max(1).min(scratch.len());
         match nonblocking::read(&mut self.stream, &mut scratch[..room]) {
             Ok(Outcome::Ready(count)) => {
                 shared.stats.bytes_in += count as u64;
@@ -157,10 +157,11 @@ impl<S: Stream> Link<S> {
     }
 
     /// Whether nothing of the link's own keeps it from reading, when there is something to read:
-    /// neither its handler's wish nor its pending output.
+    /// its handler's wish, its pending output or the peer's end.
     pub(crate) fn may_read(&self) -> bool {
         let held_back = self.has(Flags::HIGH) && !self.has(Flags::READ_ON);
-        self.phase == Phase::Open && !self.has(Flags::PAUSED) && !held_back
+        let stops = held_back || self.flags.intersects(Flags::PAUSED | Flags::EOF_TOLD);
+        self.phase == Phase::Open && !stops
     }
 
     /// Drops kept input.

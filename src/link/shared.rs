@@ -20,11 +20,11 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) stats: Stats,
     /// Which turn it is, modulo 2^16: a link whose number is another one has its budget whole.
-    turn: u16,
+    pub(super) turn: u16,
     /// Bytes that large reads and writes may still move before every link is cut short.
     turn_left: usize,
-    /// What one read may bring now.
-    read_limit: usize,
+    /// What one read may bring now, in bytes: at least 1.
+    pub(super) read_limit: usize,
 }
 
 impl Shared {
@@ -78,10 +78,6 @@ impl Shared {
         }
     }
 
-    pub(super) fn turn(&self) -> u16 {
-        self.turn
-    }
-
     /// Read and write calls that one link has in this turn: a read and its answer, once the turn's
     /// bytes are spent.
     pub(super) fn io_budget(&self) -> u16 {
@@ -91,12 +87,6 @@ impl Shared {
         } else {
             most
         }
-    }
-
-    /// What one read may bring now, in bytes: at least 1.
-    #[inline]
-    pub(super) fn read_limit(&self) -> usize {
-        self.read_limit
     }
 
     fn set_read_limit(&mut self) {

@@ -75,29 +75,22 @@ impl<S: Stream> Link<S> {
         } else {
             shared.limits.high_water - 1
         };
-        if self.pending() + bytes.len() <= patient.min(shared.memory.room()) {
-            self.queue(shared, bytes);
-            return self.weigh(shared, false);
+        let mut rest = bytes;
+        let offer = self.pending() + bytes.len() > patient.min(shared.memory.room());
+        if offer {
+            if !current || std::mem::replace(&mut shared.sent, true) {
+                self.charge(shared);
+            }
+            while self.may_write() && (self.has_output() || !rest.is_empty()) {
+                rest = &rest[self.attempt(shared, rest)..];
+            }
         }
-        if !current || std::mem::replace(&mut shared.sent, true) {
-            self.charge(shared);
-        }
-        let before = shared.stats.bytes_out;
-        self.send(shared, bytes);
-        if !current && shared.stats.bytes_out > before {
+        if !current && rest.len() < bytes.len() {
             // The owner learns of it as of old output: no callback of this link's is running.
             self.flags.insert(Flags::MOVED);
         }
-        self.weigh(shared, !in_budget)
-    }
-
-    /// Offers what is queued and then `bytes` to the socket, as long as it takes some, and queues
-    /// the rest. Where it takes all, `bytes` are not copied.
-    fn send(&mut self, shared: &mut Shared, mut bytes: &[u8]) {
-        while self.may_write() && (self.has_output() || !bytes.is_empty()) {
-            bytes = &bytes[self.attempt(shared, bytes)..];
-        }
-        self.queue(shared, bytes);
+        self.queue(shared, rest);
+        self.weigh(shared, offer && !in_budget)
     }
 
     /// One attempt to write what is queued and then `bytes`; how many of `bytes` were taken.
