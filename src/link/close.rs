@@ -94,7 +94,7 @@ impl<S: Stream> Link<S> {
             Phase::Closing => self.linger(shared),
             Phase::Delivering => self.deliver(shared),
             Phase::Open if self.has(Flags::EOF_TOLD) && !self.takes_output() => {
-                self.deliver(shared)
+                self.deliver(shared);
             }
             Phase::Open if self.has(Flags::FIN_WANTED) => self.send_fin(shared),
             _ => {}

@@ -150,8 +150,8 @@ impl<S: Stream> Link<S> {
     #[inline(always)]
     pub(crate) fn settle(&mut self, shared: &mut Shared) -> bool {
         let quiet = self.is_quiet();
-        let asked = shared.gathered.len();
-        if asked > 0 {
+        if !shared.gathered.is_empty() {
+            let asked = shared.gathered.len();
             // A quiet link has room: what it wrote last went out whole.
             let rest = match quiet || self.may_write() {
                 true => nonblocking::write_whole(&mut self.stream, shared.gathered.bytes()),
