@@ -137,7 +137,8 @@ const SHOWN: usize = 256;
 pub struct Echo {
     options: EchoOptions,
     stats: EchoStats,
-    started: Instant,
+    /// When it first looked at the time; all its times count from then.
+    started: Option<Instant>,
     caps: Caps,
     repeats: Option<Repeats>,
     warnings: LogLimiter,
@@ -151,7 +152,7 @@ impl Echo {
     pub fn new(options: EchoOptions) -> Echo {
         Echo {
             stats: EchoStats::default(),
-            started: Instant::now(),
+            started: None,
             caps: Caps::new(
                 options.udp_rate,
                 options.udp_rate_per_source,
@@ -183,9 +184,10 @@ impl Echo {
         self.stats
     }
 
-    /// Milliseconds since the echo was made.
-    fn millis<S>(&self, context: &Context<S>) -> u64 {
-        let since = context.now().saturating_duration_since(self.started);
+    /// Milliseconds since this was first asked.
+    fn millis<S>(&mut self, context: &Context<S>) -> u64 {
+        let now = context.now();
+        let since = now.saturating_duration_since(*self.started.get_or_insert(now));
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -229,7 +231,8 @@ impl Echo {
         why: &dyn fmt::Display,
     ) {
         self.stats.frames_bad += 1;
-        if let Some(suppressed) = self.warnings.permit(self.millis(connection.context())) {
+        let now = self.millis(connection.context());
+        if let Some(suppressed) = self.warnings.permit(now) {
             let peer = Peer::of(connection);
             warn!("closing {peer}: {why}{}", Suppressed(suppressed));
         }

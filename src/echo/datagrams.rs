@@ -38,7 +38,7 @@ impl Echo {
             .is_some_and(|max| data.len() > max)
         {
             (&mut self.stats.datagrams_too_long, "it's too long")
-        } else if !self.is_no_loop(from, data, now) {
+        } else if !self.is_no_loop(from, data, now, || context.random()) {
             let why = "it came again and again";
             (&mut self.stats.datagrams_repeated, why)
         } else if !self.caps.take(from.ip(), now) {
@@ -53,11 +53,17 @@ impl Echo {
     }
 
     /// Whether a datagram is not one of too many repeats, which is said in the log.
-    fn is_no_loop(&mut self, from: SocketAddr, data: &[u8], now: u64) -> bool {
+    fn is_no_loop(
+        &mut self,
+        from: SocketAddr,
+        data: &[u8],
+        now: u64,
+        random: impl FnOnce() -> u64,
+    ) -> bool {
         let passes = self
             .repeats
             .as_mut()
-            .is_none_or(|repeats| repeats.take(from, data, now));
+            .is_none_or(|repeats| repeats.take(from, data, now, random));
         if !passes && let Some(suppressed) = self.repeat_warnings.permit(now) {
             warn!(
                 "{from} sends the same datagram again and again, as a server does that sends ours \

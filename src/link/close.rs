@@ -144,7 +144,7 @@ impl<S: Stream> Link<S> {
         if self.phase == Phase::Closed {
             return;
         }
-        if !S::TELLS_DELIVERY || self.stream.in_flight().unwrap_or(0) == 0 {
+        if !self.stream.tells_delivery() || self.stream.in_flight().unwrap_or(0) == 0 {
             // Closing the socket sends the FIN just as well, and saves the call.
             self.sever(shared, CloseReason::Finished);
         } else if self.phase == Phase::Open {

@@ -1,6 +1,6 @@
 //! Datagrams that come again and again, as between two servers that answer each other.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 
 use super::{Bucket, Rate};
@@ -31,8 +31,9 @@ const BURST_SECONDS: u32 = 10;
 #[derive(Debug)]
 pub(crate) struct Repeats {
     bucket: Bucket,
-    /// Under a random key: nobody can choose datagrams that meet in one place.
-    hasher: RandomState,
+    /// What every hash begins with, so that nobody can choose datagrams that meet in one place;
+    /// `None` until the first datagram.
+    key: Option<u64>,
     /// What is remembered at each place, 0 before that; empty until the first datagram.
     seen: Vec<u64>,
     /// The state of a linear congruential generator, whose upper bits are the chance.
@@ -48,15 +49,21 @@ impl Repeats {
         };
         Repeats {
             bucket: Bucket::new(rate, now),
-            hasher: RandomState::new(),
+            key: None,
             seen: Vec::new(),
             chance: 0,
         }
     }
 
     /// Whether a datagram may pass at `now`, in milliseconds: it is a new one, or there are not too
-    /// many repeats.
-    pub(crate) fn take(&mut self, from: SocketAddr, data: &[u8], now: u64) -> bool {
+    /// many repeats. `random` draws the key, once.
+    pub(crate) fn take(
+        &mut self,
+        from: SocketAddr,
+        data: &[u8],
+        now: u64,
+        random: impl FnOnce() -> u64,
+    ) -> bool {
         if self.seen.is_empty() {
             self.seen.resize(REMEMBERED, 0);
         }
@@ -65,7 +72,10 @@ impl Repeats {
         } else {
             (&data[..SAMPLE], &data[data.len() - SAMPLE..])
         };
-        let print = self.hasher.hash_one((from, data.len(), head, tail));
+        let key = *self.key.get_or_insert_with(random);
+        let mut hasher = DefaultHasher::new();
+        (key, from, data.len(), head, tail).hash(&mut hasher);
+        let print = hasher.finish();
         let place = &mut self.seen[print as usize % REMEMBERED];
         if *place == print {
             return self.bucket.take(now);

@@ -9,6 +9,11 @@ fn v4(bits: u32) -> IpAddr {
     Ipv4Addr::from_bits(bits).into()
 }
 
+/// What places depend on: another one for each test would be another test.
+fn key() -> u64 {
+    42
+}
+
 #[test]
 fn a_bucket_that_is_always_asked_lets_through_exactly_its_rate_for_hours() {
     // 7 and 999 do not divide a second into whole milliseconds.
@@ -205,7 +210,7 @@ fn one_datagram_that_goes_round_is_dropped_after_a_thousand_times() {
     let mut repeats = Repeats::new(100, 0);
     let from: SocketAddr = ([127, 0, 0, 1], 5000).into();
     // Twenty times a millisecond.
-    let rounds = (0..10_000).position(|round| !repeats.take(from, b"round", round / 20));
+    let rounds = (0..10_000).position(|round| !repeats.take(from, b"round", round / 20, key));
     // The first one is none, then there are ten seconds' worth and what is gained meanwhile.
     let rounds = rounds.unwrap();
     assert!((1_001..=1_010).contains(&rounds), "{rounds}");
@@ -229,9 +234,9 @@ fn datagrams_that_differ_in_anything_are_no_repeats() {
         (from(5000), long(0, 1)),
         (from(5000), long(999, 1)),
     ] {
-        assert!(repeats.take(from, &data, 0), "{from} {}", data.len());
+        assert!(repeats.take(from, &data, 0, key), "{from} {}", data.len());
         // At once, unless another one has its place, which it takes over in time.
-        let repeated = (0..64).any(|_| !repeats.take(from, &data, 0));
+        let repeated = (0..64).any(|_| !repeats.take(from, &data, 0, key));
         assert!(repeated, "{from} {}", data.len());
     }
 }
@@ -246,7 +251,7 @@ fn more_datagrams_than_are_remembered_do_not_go_round_for_good_either() {
         under_way.retain(|number| {
             sent += 1;
             // Forty a millisecond.
-            repeats.take(from, &number.to_be_bytes(), sent / 40)
+            repeats.take(from, &number.to_be_bytes(), sent / 40, key)
         });
         assert!(sent < 1_000_000, "{} are still under way", under_way.len());
     }
