@@ -10,6 +10,8 @@
 mod open;
 mod pktinfo;
 mod poll;
+#[cfg(feature = "sim")]
+mod sim;
 mod tcp;
 #[cfg(test)]
 mod testing;
@@ -21,7 +23,7 @@ use std::net::SocketAddr;
 pub(crate) use pktinfo::Destination;
 pub(crate) use poll::{Events, Poll};
 pub(crate) use tcp::{TcpListener, TcpStream, dial};
-pub(crate) use udp::UdpSocket;
+pub(crate) use udp::{Received, UdpSocket};
 pub(crate) use waker::{Waker, Woken};
 
 /// `address` with a v4-mapped one as the IPv4 address that it is. Any other keeps all it has: without its scope nobody
