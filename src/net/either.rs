@@ -32,7 +32,15 @@ macro_rules! either {
     )*};
 }
 
-either!(System, TcpStream, TcpListener, UdpSocket, Waker, Woken, Events);
+either!(
+    System,
+    TcpStream,
+    TcpListener,
+    UdpSocket,
+    Waker,
+    Woken,
+    Events
+);
 
 /// Calls the same method on either.
 macro_rules! both {
@@ -231,8 +239,8 @@ impl Events {
         };
         let real = real.into_iter().flat_map(|events| events.iter());
         let sim = sim.into_iter().flat_map(|events| events.iter());
-        let real = real.map(|event| Event(event.token(), event.readiness()));
-        real.chain(sim.map(|event| Event(event.token(), event.readiness())))
+        let real = real.map(|it| Event(it.token(), it.readiness(), it.is_plain_read()));
+        real.chain(sim.map(|it| Event(it.token(), it.readiness(), it.is_plain_read())))
     }
 }
 
@@ -245,7 +253,7 @@ impl Default for Events {
 
 /// What is ready, and for what.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Event(usize, Readiness);
+pub(crate) struct Event(usize, Readiness, bool);
 
 impl Event {
     pub(crate) fn token(self) -> usize {
@@ -253,10 +261,7 @@ impl Event {
     }
 
     pub(crate) fn is_plain_read(self) -> bool {
-        let more = Readiness::PRIORITY
-            .union(Readiness::ERROR)
-            .union(Readiness::READ_CLOSED);
-        self.1.contains(Readiness::READABLE) && !self.1.intersects(more)
+        self.2
     }
 
     pub(crate) fn readiness(self) -> Readiness {

@@ -170,7 +170,7 @@ fn every_descriptor_is_non_blocking_and_closed_in_the_programs_that_we_start() {
     let mut turns = Loop::new();
     let listener = TcpListener::listen(&loopback()).unwrap();
     let udp = crate::options::UdpOptions::new(address("127.0.0.1:0"));
-    let udp = crate::net::UdpSocket::bind(&udp).unwrap();
+    let udp = crate::net::real::UdpSocket::bind(&udp).unwrap();
     let (dialled, accepted) = turns.pair(&loopback(), 0);
     for fd in [
         listener.as_fd(),
