@@ -16,7 +16,7 @@
 //!   written. A pipe does the same work here, as a source like any other;
 //! - there is no descriptor to nest the poll by.
 //!
-//! Where the first three do no harm elsewhere they are done on every backend.
+//! `NotFound` is read so on every backend, because elsewhere nothing gives it. The rest is done here only.
 
 /// Whether edges come from the sockets themselves, as with epoll and kqueue.
 pub(super) const HAS_EDGES: bool = !cfg!(mio_unsupported_force_poll_poll);

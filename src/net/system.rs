@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mio::event::Source;
 use mio::{Interest, Token};
 
+use super::poll2;
 use super::real::{TcpListener, TcpStream, UdpSocket, Waker, Woken};
 use crate::nonblocking::is_interrupted;
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
@@ -174,14 +175,17 @@ impl System {
     /// been read until it blocked.
     ///
     /// mio's poll(2) backend drops a descriptor that had an error, such as a refused datagram, and
-    /// no event would come any more. The others go on as they are, and two calls for a rare event
-    /// cost little.
+    /// no event would come any more. On the others nothing is done: a socket with an error queue
+    /// (`IP_RECVERR`) keeps its error until that is read, and each registration tells of it at once.
     ///
     /// # Errors
     /// As [`System::register_stream`].
     pub(crate) fn revive_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
-        self.deregister_udp(socket)?;
-        self.register_udp(socket, token)
+        if !poll2::HAS_EDGES {
+            self.deregister_udp(socket)?;
+            self.register_udp(socket, token)?;
+        }
+        Ok(())
     }
 
     /// Registers a source that somebody else owns.
