@@ -27,7 +27,7 @@ use crate::context::{Context, Drain};
 use crate::handle::{Handle, Mailbox};
 use crate::handler::Handler;
 use crate::limits::Limits;
-use crate::net::{Events, System};
+use crate::net::{Events, System, where_nestable};
 use crate::rate::{LogLimiter, Rate};
 use crate::token::{Key, Kind};
 
@@ -250,11 +250,8 @@ impl<H: Handler> Reactor<H> {
         }
         let tick = self.context.next_tick()?;
         // The time of the last turn is stale by what its callbacks took, and by what the embedder did since.
-        let since = self
-            .context
-            .system
-            .now()
-            .saturating_duration_since(self.context.clock.now());
+        let now = self.context.system.now();
+        let since = now.saturating_duration_since(self.context.clock.now());
         Some(self.context.clock.until(tick).saturating_sub(since))
     }
 
@@ -271,11 +268,8 @@ fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
     }
 }
 
-#[cfg(not(mio_unsupported_force_poll_poll))]
-mod descriptor {
+where_nestable! {
     use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-
-    use super::{Handler, Reactor};
 
     /// The poll's own descriptor: readable when there are events. It's there to be polled, and for nothing else.
     ///

@@ -6,14 +6,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
-#[cfg(not(mio_unsupported_force_poll_poll))]
-use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mio::Interest;
 use mio::event::Source;
 
+use super::poll2::where_nestable;
 use super::sim;
 use super::udp::Received;
 use super::{Destination, real};
@@ -27,6 +25,8 @@ macro_rules! either {
         #[derive(Debug)]
         pub(crate) enum $name {
             Real(real::$name),
+            // Only who drives a simulated network makes a system of this kind: the tests, so far.
+            #[cfg_attr(not(test), allow(dead_code))]
             Sim(sim::$name),
         }
     )*};
@@ -209,17 +209,19 @@ impl System {
     }
 }
 
-#[cfg(not(mio_unsupported_force_poll_poll))]
-impl AsFd for System {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        both!(self, system => system.as_fd())
-    }
-}
+where_nestable! {
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-#[cfg(not(mio_unsupported_force_poll_poll))]
-impl AsRawFd for System {
-    fn as_raw_fd(&self) -> RawFd {
-        both!(self, system => system.as_raw_fd())
+    impl AsFd for System {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            both!(self, system => system.as_fd())
+        }
+    }
+
+    impl AsRawFd for System {
+        fn as_raw_fd(&self) -> RawFd {
+            both!(self, system => system.as_raw_fd())
+        }
     }
 }
 

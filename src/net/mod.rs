@@ -19,26 +19,22 @@ mod tcp;
 #[cfg(test)]
 mod testing;
 mod udp;
-#[cfg(not(mio_unsupported_force_poll_poll))]
-mod waker;
 
 use std::net::SocketAddr;
 
 #[cfg(feature = "sim")]
 pub(crate) use either::{Events, System, TcpListener, TcpStream, UdpSocket, Waker, Woken};
 pub(crate) use pktinfo::Destination;
+pub(crate) use poll2::where_nestable;
 #[cfg(not(feature = "sim"))]
 pub(crate) use real::{Events, System, TcpListener, TcpStream, UdpSocket, Waker, Woken};
 
 /// What stands on mio and the system.
 mod real {
-    #[cfg(mio_unsupported_force_poll_poll)]
     pub(crate) use super::poll2::{Waker, Woken};
     pub(crate) use super::system::{Events, System};
     pub(crate) use super::tcp::{TcpListener, TcpStream};
     pub(crate) use super::udp::UdpSocket;
-    #[cfg(not(mio_unsupported_force_poll_poll))]
-    pub(crate) use super::waker::{Waker, Woken};
 }
 
 /// `address` with a v4-mapped one as the IPv4 address that it is. Any other keeps all it has: without its scope nobody

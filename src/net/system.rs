@@ -5,8 +5,6 @@ mod tests;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-#[cfg(not(mio_unsupported_force_poll_poll))]
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mio::event::Source;
@@ -112,12 +110,17 @@ impl System {
     /// # Errors
     /// When there are no descriptors left.
     pub(crate) fn waker(&self, token: usize) -> io::Result<(Waker, Woken)> {
-        Waker::new(self.0.registry(), token)
+        Waker::new(self.registry(), token)
     }
 
     /// Room for `capacity` events of this system; with poll(2) a batch may be larger.
     pub(crate) fn events(&self, capacity: usize) -> Events {
         Events(mio::Events::with_capacity(capacity))
+    }
+
+    /// mio's own way in.
+    pub(super) fn registry(&self) -> &mio::Registry {
+        self.0.registry()
     }
 
     /// Waits until something is ready or `timeout` is over, without end if it is `None`; what was
@@ -201,7 +204,7 @@ impl System {
     where
         S: Source + ?Sized,
     {
-        self.0.registry().register(source, Token(token), interest)
+        self.registry().register(source, Token(token), interest)
     }
 
     /// Changes the token and the interest of a registered source.
@@ -217,7 +220,7 @@ impl System {
     where
         S: Source + ?Sized,
     {
-        self.0.registry().reregister(source, Token(token), interest)
+        self.registry().reregister(source, Token(token), interest)
     }
 
     /// Forgets a source. Events of it that were already taken from the system may still be in a
@@ -226,7 +229,7 @@ impl System {
     /// # Errors
     /// As the source gives them; `NotFound` when it isn't registered.
     pub(crate) fn deregister_source<S: Source + ?Sized>(&self, source: &mut S) -> io::Result<()> {
-        self.0.registry().deregister(source)
+        self.registry().deregister(source)
     }
 
     /// Forgets `stream`. Dropping it does so too, unless its descriptor has been duplicated.
@@ -260,22 +263,6 @@ fn forgotten(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
-    }
-}
-
-/// The selector's own descriptor is readable when something is ready, so that one loop can be
-/// nested in another. There is none with poll(2).
-#[cfg(not(mio_unsupported_force_poll_poll))]
-impl AsFd for System {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.registry().as_fd()
-    }
-}
-
-#[cfg(not(mio_unsupported_force_poll_poll))]
-impl AsRawFd for System {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
     }
 }
 
