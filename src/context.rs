@@ -296,7 +296,7 @@ impl<S> Context<S> {
         self.stopping = true;
     }
 
-    /// A number that nobody can guess.
+    /// A number that nobody can guess; in a simulation, one of its seed's.
     pub(crate) fn random(&self) -> u64 {
         self.system.random()
     }

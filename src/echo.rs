@@ -14,8 +14,10 @@ use crate::error::CloseReason;
 use crate::escape::Escaped;
 use crate::framing::Framing;
 use crate::handler::{Accepted, Handler};
-use crate::rate::{Caps, LogLimiter, Rate, Repeats, Suppressed};
+use crate::rate::{LogLimiter, Rate, Suppressed};
 use crate::token::ConnectionId;
+
+use datagrams::Bounds;
 
 /// How an [`Echo`] is to answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,11 +141,9 @@ pub struct Echo {
     stats: EchoStats,
     /// When it first looked at the time; all its times count from then.
     started: Option<Instant>,
-    caps: Caps,
-    repeats: Option<Repeats>,
+    /// `None` until the first datagram.
+    bounds: Option<Bounds>,
     warnings: LogLimiter,
-    /// Of its own: a datagram that goes round must not silence what is wrong with streams.
-    repeat_warnings: LogLimiter,
 }
 
 impl Echo {
@@ -153,24 +153,11 @@ impl Echo {
         Echo {
             stats: EchoStats::default(),
             started: None,
-            caps: Caps::new(
-                options.udp_rate,
-                options.udp_rate_per_source,
-                options.udp_sources,
-                0,
-            ),
-            repeats: options.udp_repeat_rate.map(|rate| Repeats::new(rate, 0)),
+            bounds: None,
             warnings: LogLimiter::new(
                 Rate {
                     per_second: 5,
                     burst: 20,
-                },
-                0,
-            ),
-            repeat_warnings: LogLimiter::new(
-                Rate {
-                    per_second: 1,
-                    burst: 1,
                 },
                 0,
             ),

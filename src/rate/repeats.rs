@@ -1,9 +1,9 @@
 //! Datagrams that come again and again, as between two servers that answer each other.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::BuildHasher as _;
 use std::net::SocketAddr;
 
-use super::{Bucket, Rate};
+use super::{Bucket, Keyed, Rate};
 
 /// Datagrams that are remembered, in 8 bytes each. A socket's buffer has room for 277 small ones by
 /// default on Linux (212,992 bytes, 768 each), and two servers have two: no more can be on their
@@ -31,9 +31,8 @@ const BURST_SECONDS: u32 = 10;
 #[derive(Debug)]
 pub(crate) struct Repeats {
     bucket: Bucket,
-    /// What every hash begins with, so that nobody can choose datagrams that meet in one place;
-    /// `None` until the first datagram.
-    key: Option<u64>,
+    /// Under a secret key: nobody can choose datagrams that meet in one place.
+    hasher: Keyed,
     /// What is remembered at each place, 0 before that; empty until the first datagram.
     seen: Vec<u64>,
     /// The state of a linear congruential generator, whose upper bits are the chance.
@@ -41,29 +40,24 @@ pub(crate) struct Repeats {
 }
 
 impl Repeats {
-    /// Lets through `per_second`, and ten seconds' worth at once. `now` is in milliseconds.
-    pub(crate) fn new(per_second: u32, now: u64) -> Repeats {
+    /// Lets through `per_second`, and ten seconds' worth at once. Hashes begin with `key`; `now` is in
+    /// milliseconds.
+    pub(crate) fn new(per_second: u32, key: u64, now: u64) -> Repeats {
         let rate = Rate {
             per_second,
             burst: per_second.saturating_mul(BURST_SECONDS),
         };
         Repeats {
             bucket: Bucket::new(rate, now),
-            key: None,
+            hasher: Keyed(key),
             seen: Vec::new(),
             chance: 0,
         }
     }
 
     /// Whether a datagram may pass at `now`, in milliseconds: it is a new one, or there are not too
-    /// many repeats. `random` draws the key, once.
-    pub(crate) fn take(
-        &mut self,
-        from: SocketAddr,
-        data: &[u8],
-        now: u64,
-        random: impl FnOnce() -> u64,
-    ) -> bool {
+    /// many repeats.
+    pub(crate) fn take(&mut self, from: SocketAddr, data: &[u8], now: u64) -> bool {
         if self.seen.is_empty() {
             self.seen.resize(REMEMBERED, 0);
         }
@@ -72,10 +66,7 @@ impl Repeats {
         } else {
             (&data[..SAMPLE], &data[data.len() - SAMPLE..])
         };
-        let key = *self.key.get_or_insert_with(random);
-        let mut hasher = DefaultHasher::new();
-        (key, from, data.len(), head, tail).hash(&mut hasher);
-        let print = hasher.finish();
+        let print = self.hasher.hash_one((from, data.len(), head, tail));
         let place = &mut self.seen[print as usize % REMEMBERED];
         if *place == print {
             return self.bucket.take(now);

@@ -9,10 +9,8 @@ fn v4(bits: u32) -> IpAddr {
     Ipv4Addr::from_bits(bits).into()
 }
 
-/// What places depend on: another one for each test would be another test.
-fn key() -> u64 {
-    42
-}
+/// What places depend on: another one in each run would be another test.
+const KEY: u64 = 42;
 
 #[test]
 fn a_bucket_that_is_always_asked_lets_through_exactly_its_rate_for_hours() {
@@ -174,7 +172,7 @@ fn ask_in_a_flood(caps: &mut Caps, from: u64, seconds: u64) -> (u64, u64, u64) {
 
 #[test]
 fn a_source_that_was_heard_before_a_flood_of_forged_ones_gets_its_share() {
-    let mut caps = Caps::new(Some(1_000), Some(100), 1_024, 0);
+    let mut caps = Caps::new(Some(1_000), Some(100), 1_024, KEY, 0);
     for now in (0..2_000).step_by(20) {
         assert!(caps.take(v4(1), now));
     }
@@ -187,7 +185,7 @@ fn a_source_that_was_heard_before_a_flood_of_forged_ones_gets_its_share() {
 #[test]
 fn a_source_that_comes_during_a_flood_and_goes_on_gets_its_share_after_a_second() {
     // The table is larger than what the flood sends between two of its datagrams.
-    let mut caps = Caps::new(Some(1_000), Some(100), 1 << 16, 0);
+    let mut caps = Caps::new(Some(1_000), Some(100), 1 << 16, KEY, 0);
     ask_in_a_flood(&mut caps, 0, 2);
     let (passed, sent, _) = ask_in_a_flood(&mut caps, 2_000, 10);
     assert_eq!(passed, sent);
@@ -195,7 +193,7 @@ fn a_source_that_comes_during_a_flood_and_goes_on_gets_its_share_after_a_second(
 
 #[test]
 fn many_known_sources_together_get_no_more_than_the_cap() {
-    let mut caps = Caps::new(Some(100), Some(100), 64, 0);
+    let mut caps = Caps::new(Some(100), Some(100), 64, KEY, 0);
     let mut passed = 0;
     for now in 0..10_000 {
         for source in 0..20 {
@@ -207,10 +205,10 @@ fn many_known_sources_together_get_no_more_than_the_cap() {
 
 #[test]
 fn one_datagram_that_goes_round_is_dropped_after_a_thousand_times() {
-    let mut repeats = Repeats::new(100, 0);
+    let mut repeats = Repeats::new(100, KEY, 0);
     let from: SocketAddr = ([127, 0, 0, 1], 5000).into();
     // Twenty times a millisecond.
-    let rounds = (0..10_000).position(|round| !repeats.take(from, b"round", round / 20, key));
+    let rounds = (0..10_000).position(|round| !repeats.take(from, b"round", round / 20));
     // The first one is none, then there are ten seconds' worth and what is gained meanwhile.
     let rounds = rounds.unwrap();
     assert!((1_001..=1_010).contains(&rounds), "{rounds}");
@@ -218,7 +216,7 @@ fn one_datagram_that_goes_round_is_dropped_after_a_thousand_times() {
 
 #[test]
 fn datagrams_that_differ_in_anything_are_no_repeats() {
-    let mut repeats = Repeats::new(0, 0);
+    let mut repeats = Repeats::new(0, KEY, 0);
     let from = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let long = |at: usize, byte| {
         let mut data = vec![0; 1_000];
@@ -234,16 +232,16 @@ fn datagrams_that_differ_in_anything_are_no_repeats() {
         (from(5000), long(0, 1)),
         (from(5000), long(999, 1)),
     ] {
-        assert!(repeats.take(from, &data, 0, key), "{from} {}", data.len());
+        assert!(repeats.take(from, &data, 0), "{from} {}", data.len());
         // At once, unless another one has its place, which it takes over in time.
-        let repeated = (0..64).any(|_| !repeats.take(from, &data, 0, key));
+        let repeated = (0..64).any(|_| !repeats.take(from, &data, 0));
         assert!(repeated, "{from} {}", data.len());
     }
 }
 
 #[test]
 fn more_datagrams_than_are_remembered_do_not_go_round_for_good_either() {
-    let mut repeats = Repeats::new(100, 0);
+    let mut repeats = Repeats::new(100, KEY, 0);
     let from: SocketAddr = ([127, 0, 0, 1], 5000).into();
     let mut under_way: Vec<u32> = (0..4_000).collect();
     let mut sent = 0;
@@ -251,7 +249,7 @@ fn more_datagrams_than_are_remembered_do_not_go_round_for_good_either() {
         under_way.retain(|number| {
             sent += 1;
             // Forty a millisecond.
-            repeats.take(from, &number.to_be_bytes(), sent / 40, key)
+            repeats.take(from, &number.to_be_bytes(), sent / 40)
         });
         assert!(sent < 1_000_000, "{} are still under way", under_way.len());
     }
