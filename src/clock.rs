@@ -1,10 +1,10 @@
-//! The reactor's time: read once a turn, passed down as ticks.
+//! The reactor's time: told once a turn, passed down as ticks. It reads no clock itself.
 
 use std::time::{Duration, Instant};
 
 use crate::timer::{MAX_AHEAD, Tick};
 
-/// The time as the reactor last read it.
+/// The time as it was last told.
 ///
 /// Ticks are whole milliseconds since the start, modulo 2^32. The system's poll counts in milliseconds too, so nothing
 /// finer could be kept.
@@ -17,8 +17,8 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new() -> Clock {
-        let now = Instant::now();
+    /// A clock that starts at `now`.
+    pub(crate) fn new(now: Instant) -> Clock {
         Clock {
             start: now,
             now,
@@ -26,9 +26,9 @@ impl Clock {
         }
     }
 
-    /// Reads the time.
-    pub(crate) fn update(&mut self) {
-        self.now = Instant::now();
+    /// Tells the time.
+    pub(crate) fn update(&mut self, now: Instant) {
+        self.now = now;
         let elapsed = self.now.saturating_duration_since(self.start);
         // Not `as_millis`, which counts in 128 bits: 64 are enough for 584 million years.
         self.elapsed_ms = elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis());
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_tick_never_begins_before_its_time() {
-        let clock = Clock::new();
+        let clock = Clock::new(Instant::now());
         assert_eq!(clock.tick_after(Duration::from_nanos(1)), 1);
         assert_eq!(clock.tick_after(Duration::from_millis(7)), 7);
         assert_eq!(clock.until(7), Duration::from_millis(7));
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_time_beyond_all_ticks_is_brought_into_reach() {
-        let clock = Clock::new();
+        let clock = Clock::new(Instant::now());
         assert_eq!(clock.tick_after(Duration::MAX), MAX_AHEAD);
         assert_eq!(clock.after(Duration::MAX), clock.now() + FAR);
         assert_eq!(millis(Duration::MAX), MAX_AHEAD);

@@ -18,7 +18,7 @@ use crate::error::CloseReason;
 use crate::limits::Limits;
 use crate::link::{Flags, Phase, Shared};
 use crate::memory::Starved;
-use crate::net::Poll;
+use crate::net::System;
 use crate::stats::Stats;
 use crate::table::{Table, Tenant};
 use crate::timer::Wheel;
@@ -38,7 +38,7 @@ pub(crate) use slot::{Overdue, Slot};
 /// No callback runs inside another. What one starts here (a close, a connect, a write to another connection) calls back
 /// later, in the same turn or the next one.
 pub struct Context<S> {
-    pub(crate) poll: Poll,
+    pub(crate) system: System,
     pub(crate) clock: Clock,
     pub(crate) generations: Generations,
     pub(crate) slots: Table<Slot<S>>,
@@ -100,10 +100,10 @@ pub(crate) enum Drain {
 }
 
 impl<S> Context<S> {
-    pub(crate) fn new(poll: Poll, limits: Limits) -> Context<S> {
-        let clock = Clock::new();
+    pub(crate) fn new(system: System, limits: Limits) -> Context<S> {
+        let clock = Clock::new(system.now());
         Context {
-            poll,
+            system,
             generations: Generations::default(),
             slots: Table::new(),
             shared: Shared::new(limits),
@@ -229,9 +229,9 @@ impl<S> Context<S> {
         source: &mut (impl Source + ?Sized),
         interest: Interest,
     ) -> io::Result<SourceId> {
-        let poll = &self.poll;
+        let system = &self.system;
         let key = self.sources.try_insert(&mut self.generations, |key| {
-            poll.register_source(source, key.token(Kind::Source), interest)?;
+            system.register_source(source, key.token(Kind::Source), interest)?;
             Ok::<_, io::Error>(SourceSlot(key.generation))
         })?;
         Ok(SourceId(key))
@@ -248,7 +248,7 @@ impl<S> Context<S> {
         interest: Interest,
     ) -> io::Result<()> {
         self.known_source(id)?;
-        self.poll
+        self.system
             .reregister_source(source, id.0.token(Kind::Source), interest)
     }
 
@@ -263,7 +263,7 @@ impl<S> Context<S> {
     ) -> io::Result<()> {
         self.known_source(id)?;
         self.sources.remove(id.0);
-        self.poll.deregister_source(source)
+        self.system.deregister_source(source)
     }
 
     pub(crate) fn known_source(&self, id: SourceId) -> io::Result<()> {
@@ -294,6 +294,11 @@ impl<S> Context<S> {
     /// [`Context::drain`] ends everything in good order.
     pub fn stop(&mut self) {
         self.stopping = true;
+    }
+
+    /// A number that nobody can guess; in a simulation, one of its seed's.
+    pub(crate) fn random(&self) -> u64 {
+        self.system.random()
     }
 
     /// Whether a drain was asked for.
@@ -398,7 +403,7 @@ impl<S> Context<S> {
     /// Reads the time, and tells it to the wheels before anything is armed, those that wait for nothing too: to a wheel
     /// that was last told the time 25 days ago, what is to come looks like the past.
     pub(crate) fn update_clock(&mut self) {
-        self.clock.update();
+        self.clock.update(self.system.now());
         self.keep_ages();
         self.wheel.advance(&mut self.slots, self.clock.tick());
         self.timers.advance(&self.clock);

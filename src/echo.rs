@@ -14,8 +14,10 @@ use crate::error::CloseReason;
 use crate::escape::Escaped;
 use crate::framing::Framing;
 use crate::handler::{Accepted, Handler};
-use crate::rate::{Caps, LogLimiter, Rate, Repeats, Suppressed};
+use crate::rate::{LogLimiter, Rate, Suppressed};
 use crate::token::ConnectionId;
+
+use datagrams::Bounds;
 
 /// How an [`Echo`] is to answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,12 +139,11 @@ const SHOWN: usize = 256;
 pub struct Echo {
     options: EchoOptions,
     stats: EchoStats,
-    started: Instant,
-    caps: Caps,
-    repeats: Option<Repeats>,
+    /// When it first looked at the time; all its times count from then.
+    started: Option<Instant>,
+    /// `None` until the first datagram.
+    bounds: Option<Bounds>,
     warnings: LogLimiter,
-    /// Of its own: a datagram that goes round must not silence what is wrong with streams.
-    repeat_warnings: LogLimiter,
 }
 
 impl Echo {
@@ -151,25 +152,12 @@ impl Echo {
     pub fn new(options: EchoOptions) -> Echo {
         Echo {
             stats: EchoStats::default(),
-            started: Instant::now(),
-            caps: Caps::new(
-                options.udp_rate,
-                options.udp_rate_per_source,
-                options.udp_sources,
-                0,
-            ),
-            repeats: options.udp_repeat_rate.map(|rate| Repeats::new(rate, 0)),
+            started: None,
+            bounds: None,
             warnings: LogLimiter::new(
                 Rate {
                     per_second: 5,
                     burst: 20,
-                },
-                0,
-            ),
-            repeat_warnings: LogLimiter::new(
-                Rate {
-                    per_second: 1,
-                    burst: 1,
                 },
                 0,
             ),
@@ -183,9 +171,10 @@ impl Echo {
         self.stats
     }
 
-    /// Milliseconds since the echo was made.
-    fn millis<S>(&self, context: &Context<S>) -> u64 {
-        let since = context.now().saturating_duration_since(self.started);
+    /// Milliseconds since this was first asked.
+    fn millis<S>(&mut self, context: &Context<S>) -> u64 {
+        let now = context.now();
+        let since = now.saturating_duration_since(*self.started.get_or_insert(now));
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -229,7 +218,8 @@ impl Echo {
         why: &dyn fmt::Display,
     ) {
         self.stats.frames_bad += 1;
-        if let Some(suppressed) = self.warnings.permit(self.millis(connection.context())) {
+        let now = self.millis(connection.context());
+        if let Some(suppressed) = self.warnings.permit(now) {
             let peer = Peer::of(connection);
             warn!("closing {peer}: {why}{}", Suppressed(suppressed));
         }

@@ -59,6 +59,8 @@
 //! - `cli` (default) adds the program `oread` and its dependencies. It changes nothing in the library: embedders
 //!   switch it off with `default-features = false`, and have nine crates in all (and two more while they build:
 //!   `autocfg` and `cfg_aliases`, of build scripts).
+//! - `sim` adds a network, a poll and a clock in memory that a reactor can run on in place of the system's, for tests. It
+//!   adds no crate, and changes nothing for a reactor that runs on the system.
 //!
 //! # Limits
 //!

@@ -11,14 +11,13 @@ use std::io;
 /// Every method is one attempt. `WouldBlock` and `Interrupted` are passed on as they come; [`read`], [`write`] and
 /// [`write_two`] deal with them.
 pub(crate) trait Stream {
-    /// Whether a short read or write shows that the socket's buffer is empty or full, so that the call that would
-    /// only say `WouldBlock` can be saved. True for epoll and kqueue, whose edges come from the socket itself. False
-    /// for mio's poll(2) backend, which arms the next edge only when an operation has said `WouldBlock`.
-    const SHORT_IS_BLOCKED: bool;
+    /// Whether a short read or write shows that the socket's buffer is empty or full, so that the
+    /// call that would only say `WouldBlock` can be saved: as with epoll and kqueue, whose edges
+    /// come from the socket itself. Not with mio's poll(2) backend (`net/poll2.rs`).
+    fn short_is_blocked(&self) -> bool;
 
-    /// Whether an event comes with the peer's last acknowledgement. Not with mio's poll(2) backend: it
-    /// drops the descriptor at the hang-up that our own FIN brings.
-    const TELLS_DELIVERY: bool;
+    /// Whether an event comes with the peer's last acknowledgement. Not with mio's poll(2) backend.
+    fn tells_delivery(&self) -> bool;
 
     /// Reads into `buffer`; `Ok(0)` is the end of the stream.
     ///
@@ -152,12 +151,14 @@ fn sort(
 
 /// Whether `error` only says "not now".
 ///
-/// mio's poll(2) backend also answers `NotFound` for a descriptor that it dropped after a hang-up; there it means the
-/// same.
+/// mio's poll(2) backend answers `NotFound` for a descriptor that it dropped after a hang-up, and
+/// means the same. Elsewhere no call on a socket gives it.
 #[inline]
 pub(crate) fn is_blocked(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-        || (cfg!(mio_unsupported_force_poll_poll) && error.kind() == io::ErrorKind::NotFound)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::NotFound
+    )
 }
 
 /// An error that says "not now", for what has its own way of saying so.

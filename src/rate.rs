@@ -10,6 +10,7 @@ mod sources;
 mod tests;
 
 use std::fmt;
+use std::hash::{BuildHasher, DefaultHasher, Hasher as _};
 use std::net::IpAddr;
 
 pub(crate) use repeats::Repeats;
@@ -104,6 +105,21 @@ impl Bucket {
     }
 }
 
+/// Makes hashers that begin with a key: who doesn't know it can't choose what collides. Whoever does
+/// finds the same places each time, which a simulation needs.
+#[derive(Clone, Copy, Debug)]
+struct Keyed(u64);
+
+impl BuildHasher for Keyed {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher
+    }
+}
+
 /// The caps on how much is answered: for all together, and for each source.
 #[derive(Debug)]
 pub(crate) struct Caps {
@@ -113,16 +129,18 @@ pub(crate) struct Caps {
 
 impl Caps {
     /// Caps of so many a second, where there are any; `max_sources` is the size of the table of
-    /// sources. `now` is in milliseconds.
+    /// sources, and `key` what its hashes begin with. `now` is in milliseconds.
     pub(crate) fn new(
         all: Option<u32>,
         per_source: Option<u32>,
         max_sources: u32,
+        key: u64,
         now: u64,
     ) -> Caps {
+        let sources = |rate| SourceBuckets::new(Rate::even(rate), max_sources, key);
         Caps {
             all: all.map(|all| Bucket::new(Rate::even(all), now)),
-            per_source: per_source.map(|rate| SourceBuckets::new(Rate::even(rate), max_sources)),
+            per_source: per_source.map(sources),
         }
     }
 

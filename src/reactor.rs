@@ -21,13 +21,13 @@ mod wait;
 
 use std::fmt;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::context::{Context, Drain};
 use crate::handle::{Handle, Mailbox};
 use crate::handler::Handler;
 use crate::limits::Limits;
-use crate::net::{Events, Poll};
+use crate::net::{Events, System, where_nestable};
 use crate::rate::{LogLimiter, Rate};
 use crate::token::{Key, Kind};
 
@@ -96,9 +96,13 @@ impl<H: Handler> Reactor<H> {
     /// # Errors
     /// As [`Reactor::new`].
     pub fn with_limits(limits: Limits) -> io::Result<Reactor<H>> {
+        Reactor::with_system(System::new()?, limits)
+    }
+
+    /// A reactor over `system`, which may be a simulated one.
+    pub(crate) fn with_system(system: System, limits: Limits) -> io::Result<Reactor<H>> {
         let limits = limits.sound();
-        let poll = Poll::new()?;
-        let waker = poll.waker(
+        let waker = system.waker(
             Key {
                 index: 0,
                 generation: 0,
@@ -106,7 +110,7 @@ impl<H: Handler> Reactor<H> {
             .token(Kind::Mailbox),
         )?;
         Ok(Reactor {
-            events: Events::with_capacity(limits.events),
+            events: system.events(limits.events),
             scratch: vec![0; limits.read_buffer].into_boxed_slice(),
             mailbox: Mailbox::new(limits.mailbox, waker),
             mail: false,
@@ -121,7 +125,7 @@ impl<H: Handler> Reactor<H> {
                 },
                 0,
             ),
-            context: Context::new(poll, limits),
+            context: Context::new(system, limits),
         })
     }
 
@@ -246,7 +250,8 @@ impl<H: Handler> Reactor<H> {
         }
         let tick = self.context.next_tick()?;
         // The time of the last turn is stale by what its callbacks took, and by what the embedder did since.
-        let since = Instant::now().saturating_duration_since(self.context.clock.now());
+        let now = self.context.system.now();
+        let since = now.saturating_duration_since(self.context.clock.now());
         Some(self.context.clock.until(tick).saturating_sub(since))
     }
 
@@ -263,11 +268,8 @@ fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
     }
 }
 
-#[cfg(not(mio_unsupported_force_poll_poll))]
-mod descriptor {
+where_nestable! {
     use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-
-    use super::{Handler, Reactor};
 
     /// The poll's own descriptor: readable when there are events. It's there to be polled, and for nothing else.
     ///
@@ -276,14 +278,14 @@ mod descriptor {
     /// of use after that.
     impl<H: Handler> AsFd for Reactor<H> {
         fn as_fd(&self) -> BorrowedFd<'_> {
-            self.context.poll.as_fd()
+            self.context.system.as_fd()
         }
     }
 
     /// The same descriptor, by its number.
     impl<H: Handler> AsRawFd for Reactor<H> {
         fn as_raw_fd(&self) -> RawFd {
-            self.context.poll.as_raw_fd()
+            self.context.system.as_raw_fd()
         }
     }
 }

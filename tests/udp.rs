@@ -239,6 +239,33 @@ fn a_refused_datagram_on_a_connected_socket_does_not_end_the_loop() {
     assert_eq!(ask(&mut world, &peer, address, b"here I am"), b"here I am");
 }
 
+#[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
+#[test]
+fn an_error_that_stays_in_the_error_queue_of_an_adopted_socket_is_told_once() {
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    let mut world = World::new();
+    let dead = UdpSocket::bind(loopback()).unwrap();
+    let peer = dead.local_addr().unwrap();
+    drop(dead);
+    let socket = UdpSocket::bind(loopback()).unwrap();
+    setsockopt(&socket, sockopt::Ipv4RecvErr, &true).unwrap();
+    socket.connect(peer).unwrap();
+    let id = world.context().adopt_udp(socket).unwrap();
+    let sent = world.context().send_to(id, peer, b"anybody?");
+    assert_eq!(sent, SendOutcome::Sent);
+    world.until("the refusal is there", |world| {
+        world.stats().datagram_errors >= 1
+    });
+    // The socket says "error" for as long as nobody reads its error queue.
+    let before = world.stats().events;
+    for _ in 0..20 {
+        let wait = Some(Duration::from_millis(1));
+        world.reactor.turn(&mut world.handler, wait).unwrap();
+    }
+    assert_eq!(world.stats().events, before);
+}
+
 #[test]
 fn a_datagram_behind_a_refusal_is_not_left_behind() {
     let mut world = World::new();

@@ -208,7 +208,7 @@ impl<S> Context<S> {
         let Some(mut slot) = self.udp.remove(id.0) else {
             return false;
         };
-        if let Err(error) = self.poll.deregister_udp(&mut slot.socket) {
+        if let Err(error) = self.system.deregister_udp(&mut slot.socket) {
             // Closing the descriptor, which follows, takes it out of the poll as well.
             log::debug!("could not deregister a UDP socket: {error}");
         }

@@ -8,7 +8,7 @@ use crate::acceptor::{Accept, Acceptor};
 use crate::error::{CloseReason, ConnectError};
 use crate::limits::Limits;
 use crate::link::{Flags, Link, Phase};
-use crate::net::{self, TcpListener, TcpStream, UdpSocket};
+use crate::net::{self, System, TcpListener, TcpStream, UdpSocket};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;
 use crate::table::Tenant;
@@ -61,7 +61,7 @@ impl<S> Context<S> {
     /// the system gives. `NotConnected`: the reactor drains.
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
         self.may_begin()?;
-        let listener = TcpListener::listen(options)?;
+        let listener = self.system.listen(options)?;
         listener.set_user_timeout(options.user_timeout_or(self.shared.limits.user_timeout()))?;
         self.add_listener(listener)
     }
@@ -74,7 +74,7 @@ impl<S> Context<S> {
     /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the reactor drains.
     pub fn adopt_listener(&mut self, listener: std::net::TcpListener) -> io::Result<ListenerId> {
         self.may_begin()?;
-        let listener = TcpListener::from_std(listener)?;
+        let listener = self.system.adopt_listener(listener)?;
         if !listener.has_user_timeout()? {
             listener.set_user_timeout(self.shared.limits.user_timeout())?;
         }
@@ -82,9 +82,9 @@ impl<S> Context<S> {
     }
 
     fn add_listener(&mut self, mut listener: TcpListener) -> io::Result<ListenerId> {
-        let poll = &self.poll;
+        let system = &self.system;
         let key = self.listeners.try_insert(&mut self.generations, |key| {
-            poll.register_listener(&mut listener, key.token(Kind::Listener))?;
+            system.register_listener(&mut listener, key.token(Kind::Listener))?;
             Ok::<_, io::Error>(ListenerSlot {
                 acceptor: Acceptor::new(listener),
                 generation: key.generation,
@@ -117,7 +117,10 @@ impl<S> Context<S> {
         let Some(mut slot) = self.listeners.remove(id.0) else {
             return false;
         };
-        if let Err(error) = self.poll.deregister_listener(slot.acceptor.listener_mut()) {
+        if let Err(error) = self
+            .system
+            .deregister_listener(slot.acceptor.listener_mut())
+        {
             // Closing the descriptor, which follows, takes it out of the poll as well.
             log::debug!("could not deregister a listener: {error}");
         }
@@ -145,7 +148,7 @@ impl<S> Context<S> {
     /// As [`Context::listen`].
     pub fn bind_udp(&mut self, options: &UdpOptions) -> io::Result<UdpId> {
         self.may_begin()?;
-        let socket = UdpSocket::bind(options)?;
+        let socket = self.system.bind_udp(options)?;
         self.add_udp(socket)
     }
 
@@ -155,14 +158,14 @@ impl<S> Context<S> {
     /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the reactor drains.
     pub fn adopt_udp(&mut self, socket: std::net::UdpSocket) -> io::Result<UdpId> {
         self.may_begin()?;
-        let socket = UdpSocket::from_std(socket)?;
+        let socket = self.system.adopt_udp(socket)?;
         self.add_udp(socket)
     }
 
     fn add_udp(&mut self, mut socket: UdpSocket) -> io::Result<UdpId> {
-        let poll = &self.poll;
+        let system = &self.system;
         let key = self.udp.try_insert(&mut self.generations, |key| {
-            poll.register_udp(&mut socket, key.token(Kind::Udp))?;
+            system.register_udp(&mut socket, key.token(Kind::Udp))?;
             Ok::<_, io::Error>(UdpSlot::new(socket, key.generation))
         })?;
         Ok(UdpId(key))
@@ -182,8 +185,8 @@ impl<S> Context<S> {
         options: &ConnectOptions,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        let key = self.begin(session, Phase::Connecting, |limits| {
-            let stream = net::dial(options)?;
+        let key = self.begin(session, Phase::Connecting, |system, limits| {
+            let stream = system.dial(options)?;
             stream.set_user_timeout(options.user_timeout_or(limits.user_timeout()))?;
             Ok(stream)
         })?;
@@ -205,8 +208,8 @@ impl<S> Context<S> {
         stream: std::net::TcpStream,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        let key = self.begin(session, Phase::Open, |limits| {
-            let stream = TcpStream::from_std(stream)?;
+        let key = self.begin(session, Phase::Open, |system, limits| {
+            let stream = system.adopt_stream(stream)?;
             stream.check_connected()?;
             if !stream.has_user_timeout()? {
                 stream.set_user_timeout(limits.user_timeout())?;
@@ -228,9 +231,10 @@ impl<S> Context<S> {
         &mut self,
         session: S,
         phase: Phase,
-        make: impl FnOnce(&Limits) -> io::Result<TcpStream>,
+        make: impl FnOnce(&System, &Limits) -> io::Result<TcpStream>,
     ) -> Result<Key, ConnectError<S>> {
-        let made = self.may_open().and_then(|()| make(&self.shared.limits));
+        let may = self.may_open();
+        let made = may.and_then(|()| make(&self.system, &self.shared.limits));
         let stream = match made {
             Ok(stream) => stream,
             Err(error) => return Err(ConnectError { session, error }),
@@ -289,7 +293,7 @@ impl<S> Context<S> {
     /// Has a connection polled.
     pub(crate) fn register_stream(&mut self, key: Key) -> io::Result<()> {
         let stream = self.slots[key.index].link.stream_mut();
-        self.poll
+        self.system
             .register_stream(stream, key.token(Kind::Connection))
     }
 
@@ -298,7 +302,7 @@ impl<S> Context<S> {
         self.slots.get(key)?;
         self.disarm(key.index);
         let mut slot = self.slots.remove(key)?;
-        if let Err(error) = self.poll.deregister_stream(slot.link.stream_mut()) {
+        if let Err(error) = self.system.deregister_stream(slot.link.stream_mut()) {
             // Closing the descriptor, which follows, takes it out of the poll as well.
             log::debug!("could not deregister a connection: {error}");
         }

@@ -302,7 +302,11 @@ const PROGRESS_CHECKS: u32 = 4;
 mod tests {
     use super::*;
 
-    #[cfg(all(not(debug_assertions), not(mio_unsupported_force_poll_poll)))]
+    #[cfg(all(
+        not(debug_assertions),
+        not(mio_unsupported_force_poll_poll),
+        not(feature = "sim")
+    ))]
     #[test]
     fn a_connection_with_a_session_of_sixteen_bytes_is_a_slot_of_seventy_two() {
         // The slab's own tag must fit in too: whether a slot is vacant.

@@ -134,7 +134,8 @@ impl<S: Stream> Link<S> {
     fn deliver(&mut self, shared: &mut Shared) {
         // What a reset has thrown away is not in flight either: the error tells.
         self.ask_for_error(shared);
-        let in_flight = S::TELLS_DELIVERY && self.stream.in_flight().is_some_and(|count| count > 0);
+        let in_flight =
+            self.stream.tells_delivery() && self.stream.in_flight().is_some_and(|count| count > 0);
         if in_flight && self.phase == Phase::Open {
             self.send_fin(shared);
         }

@@ -22,7 +22,7 @@ impl<S: Stream> Link<S> {
                     shared.spend(count);
                     self.flags.insert(Flags::BULK);
                 }
-                let short = count < room && S::SHORT_IS_BLOCKED;
+                let short = count < room && self.stream.short_is_blocked();
                 if short && !self.readiness.intersects(STICKY) {
                     self.readiness = self.readiness.without(Readiness::READABLE);
                 }

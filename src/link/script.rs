@@ -212,8 +212,13 @@ impl<const SHORT: bool> Script<SHORT> {
 }
 
 impl<const SHORT: bool> Stream for Script<SHORT> {
-    const SHORT_IS_BLOCKED: bool = SHORT;
-    const TELLS_DELIVERY: bool = true;
+    fn short_is_blocked(&self) -> bool {
+        SHORT
+    }
+
+    fn tells_delivery(&self) -> bool {
+        true
+    }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.calls.reads += 1;

@@ -125,7 +125,7 @@ impl<S: Stream> Link<S> {
         if count > SMALL {
             shared.spend(count);
         }
-        if count == 0 || count < asked && S::SHORT_IS_BLOCKED {
+        if count == 0 || count < asked && self.stream.short_is_blocked() {
             self.readiness = self.readiness.without(Readiness::WRITABLE);
         }
         count

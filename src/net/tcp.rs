@@ -14,7 +14,7 @@ use nix::sys::socket::{self, MsgFlags, sockopt};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use nix::{getsockopt_impl, sockopt_impl};
 
-use super::open;
+use super::{open, poll2};
 use crate::nonblocking::{Stream, is_blocked, not_now};
 use crate::options::{ConnectOptions, Keepalive, ListenOptions};
 
@@ -48,19 +48,19 @@ const WMEM_QUEUED: usize = 5;
 #[derive(Debug)]
 pub(crate) struct TcpStream(mio::net::TcpStream);
 
-/// Begins to connect as `options` say. The stream is to be registered, and
-/// [`TcpStream::established`] tells the outcome; the timeout is the caller's to keep.
-///
-/// # Errors
-/// As the system gives them: `AddrNotAvailable` when the source has no ports left for this
-/// destination, unreachable networks, no descriptors left. `InvalidInput` when source and
-/// destination are of different families.
-pub(crate) fn dial(options: &ConnectOptions) -> io::Result<TcpStream> {
-    let stream = std::net::TcpStream::from(open::stream(options)?);
-    Ok(TcpStream(mio::net::TcpStream::from_std(stream)))
-}
-
 impl TcpStream {
+    /// Begins to connect as `options` say. The stream is to be registered, and
+    /// [`TcpStream::established`] tells the outcome; the timeout is the caller's to keep.
+    ///
+    /// # Errors
+    /// As the system gives them: `AddrNotAvailable` when the source has no ports left for this
+    /// destination, unreachable networks, no descriptors left. `InvalidInput` when source and
+    /// destination are of different families.
+    pub(crate) fn dial(options: &ConnectOptions) -> io::Result<TcpStream> {
+        let stream = std::net::TcpStream::from(open::stream(options)?);
+        Ok(TcpStream(mio::net::TcpStream::from_std(stream)))
+    }
+
     /// Takes over a stream of `std`, connected or connecting, and makes it non-blocking.
     ///
     /// # Errors
@@ -174,8 +174,15 @@ fn not_yet_is_blocked(error: io::Error) -> io::Error {
 }
 
 impl Stream for TcpStream {
-    const SHORT_IS_BLOCKED: bool = !cfg!(mio_unsupported_force_poll_poll);
-    const TELLS_DELIVERY: bool = !cfg!(mio_unsupported_force_poll_poll);
+    #[inline]
+    fn short_is_blocked(&self) -> bool {
+        poll2::HAS_EDGES
+    }
+
+    #[inline]
+    fn tells_delivery(&self) -> bool {
+        poll2::HAS_EDGES
+    }
 
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

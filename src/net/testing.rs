@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Events, Poll, TcpListener, TcpStream, dial};
+use super::real::{Events, System, TcpListener, TcpStream};
 use crate::nonblocking::is_blocked;
 use crate::options::{ConnectOptions, ListenOptions};
 use crate::readiness::Readiness;
@@ -19,17 +19,16 @@ pub(super) fn address(text: &str) -> SocketAddr {
 
 /// A selector with the events that it has told of.
 pub(super) struct Loop {
-    pub(super) poll: Poll,
+    pub(super) poll: System,
     pub(super) events: Events,
 }
 
 impl Loop {
     /// One with room for 64 events.
     pub(super) fn new() -> Loop {
-        Loop {
-            poll: Poll::new().unwrap(),
-            events: Events::with_capacity(64),
-        }
+        let poll = System::new().unwrap();
+        let events = poll.events(64);
+        Loop { poll, events }
     }
 
     /// Attempts, and again after each batch of events, until there is something.
@@ -71,7 +70,7 @@ impl Loop {
             .register_listener(&mut listener, usize::MAX - 1)
             .unwrap();
         let to = ConnectOptions::new(listener.local_addr().unwrap());
-        let mut dialled = dial(&to).unwrap();
+        let mut dialled = TcpStream::dial(&to).unwrap();
         self.poll.register_stream(&mut dialled, token).unwrap();
         self.until(|| dialled.established().unwrap().then_some(()));
         let (mut accepted, _) = self.until(|| some(listener.accept()));

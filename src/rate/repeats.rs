@@ -1,9 +1,9 @@
 //! Datagrams that come again and again, as between two servers that answer each other.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 use std::net::SocketAddr;
 
-use super::{Bucket, Rate};
+use super::{Bucket, Keyed, Rate};
 
 /// Datagrams that are remembered, in 8 bytes each. A socket's buffer has room for 277 small ones by
 /// default on Linux (212,992 bytes, 768 each), and two servers have two: no more can be on their
@@ -31,8 +31,8 @@ const BURST_SECONDS: u32 = 10;
 #[derive(Debug)]
 pub(crate) struct Repeats {
     bucket: Bucket,
-    /// Under a random key: nobody can choose datagrams that meet in one place.
-    hasher: RandomState,
+    /// Under a secret key: nobody can choose datagrams that meet in one place.
+    hasher: Keyed,
     /// What is remembered at each place, 0 before that; empty until the first datagram.
     seen: Vec<u64>,
     /// The state of a linear congruential generator, whose upper bits are the chance.
@@ -40,15 +40,16 @@ pub(crate) struct Repeats {
 }
 
 impl Repeats {
-    /// Lets through `per_second`, and ten seconds' worth at once. `now` is in milliseconds.
-    pub(crate) fn new(per_second: u32, now: u64) -> Repeats {
+    /// Lets through `per_second`, and ten seconds' worth at once. Hashes begin with `key`; `now` is in
+    /// milliseconds.
+    pub(crate) fn new(per_second: u32, key: u64, now: u64) -> Repeats {
         let rate = Rate {
             per_second,
             burst: per_second.saturating_mul(BURST_SECONDS),
         };
         Repeats {
             bucket: Bucket::new(rate, now),
-            hasher: RandomState::new(),
+            hasher: Keyed(key),
             seen: Vec::new(),
             chance: 0,
         }

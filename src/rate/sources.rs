@@ -6,7 +6,7 @@ mod tests;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Level, Rate};
+use super::{Keyed, Level, Rate};
 
 /// How long after its first datagram a source must be heard from again to be known, in
 /// milliseconds. Whoever forges random senders names none of them twice; a network that doubles a
@@ -101,7 +101,7 @@ impl Ring {
 /// The table has a set number of places and takes memory as they come into use. When all are in
 /// use, a new source takes over the place of the new one that has been silent for longest, *and
 /// what that place's bucket holds*. So a flood of spoofed sources cannot grow the table, cannot
-/// slow it (each packet is one look-up under a random SipHash key, and a move within a list), and
+/// slow it (each packet is one look-up under a secret SipHash key, and a move within a list), and
 /// gains nothing from being many: whatever it does, all sources together get no more than the
 /// buckets of so many places. A place that has been silent for long enough is full, and its
 /// successor is as good as new.
@@ -115,8 +115,9 @@ impl Ring {
 pub(super) struct SourceBuckets {
     rate: Rate,
     max: usize,
-    /// Where each source is in `places`. Invariant: one key a place.
-    index: HashMap<Source, u32>,
+    /// Where each source is in `places`. Invariant: one key a place. Nobody walks it: its order is the
+    /// key's.
+    index: HashMap<Source, u32, Keyed>,
     /// Invariant: each is in the ring of its standing.
     places: Vec<Place>,
     new: Ring,
@@ -125,12 +126,12 @@ pub(super) struct SourceBuckets {
 }
 
 impl SourceBuckets {
-    /// An empty table of at most `max` sources; 0 is taken as 1.
-    pub(super) fn new(rate: Rate, max: u32) -> SourceBuckets {
+    /// An empty table of at most `max` sources; 0 is taken as 1. Its hashes begin with `key`.
+    pub(super) fn new(rate: Rate, max: u32, key: u64) -> SourceBuckets {
         SourceBuckets {
             rate,
             max: max.max(1) as usize,
-            index: HashMap::new(),
+            index: HashMap::with_hasher(Keyed(key)),
             places: Vec::new(),
             new: Ring::default(),
             known: Ring::default(),

@@ -9,6 +9,9 @@ fn v4(bits: u32) -> IpAddr {
     Ipv4Addr::from_bits(bits).into()
 }
 
+/// What places depend on: another one in each run would be another test.
+const KEY: u64 = 42;
+
 #[test]
 fn a_bucket_that_is_always_asked_lets_through_exactly_its_rate_for_hours() {
     // 7 and 999 do not divide a second into whole milliseconds.
@@ -169,7 +172,7 @@ fn ask_in_a_flood(caps: &mut Caps, from: u64, seconds: u64) -> (u64, u64, u64) {
 
 #[test]
 fn a_source_that_was_heard_before_a_flood_of_forged_ones_gets_its_share() {
-    let mut caps = Caps::new(Some(1_000), Some(100), 1_024, 0);
+    let mut caps = Caps::new(Some(1_000), Some(100), 1_024, KEY, 0);
     for now in (0..2_000).step_by(20) {
         assert!(caps.take(v4(1), now));
     }
@@ -182,7 +185,7 @@ fn a_source_that_was_heard_before_a_flood_of_forged_ones_gets_its_share() {
 #[test]
 fn a_source_that_comes_during_a_flood_and_goes_on_gets_its_share_after_a_second() {
     // The table is larger than what the flood sends between two of its datagrams.
-    let mut caps = Caps::new(Some(1_000), Some(100), 1 << 16, 0);
+    let mut caps = Caps::new(Some(1_000), Some(100), 1 << 16, KEY, 0);
     ask_in_a_flood(&mut caps, 0, 2);
     let (passed, sent, _) = ask_in_a_flood(&mut caps, 2_000, 10);
     assert_eq!(passed, sent);
@@ -190,7 +193,7 @@ fn a_source_that_comes_during_a_flood_and_goes_on_gets_its_share_after_a_second(
 
 #[test]
 fn many_known_sources_together_get_no_more_than_the_cap() {
-    let mut caps = Caps::new(Some(100), Some(100), 64, 0);
+    let mut caps = Caps::new(Some(100), Some(100), 64, KEY, 0);
     let mut passed = 0;
     for now in 0..10_000 {
         for source in 0..20 {
@@ -202,7 +205,7 @@ fn many_known_sources_together_get_no_more_than_the_cap() {
 
 #[test]
 fn one_datagram_that_goes_round_is_dropped_after_a_thousand_times() {
-    let mut repeats = Repeats::new(100, 0);
+    let mut repeats = Repeats::new(100, KEY, 0);
     let from: SocketAddr = ([127, 0, 0, 1], 5000).into();
     // Twenty times a millisecond.
     let rounds = (0..10_000).position(|round| !repeats.take(from, b"round", round / 20));
@@ -213,7 +216,7 @@ fn one_datagram_that_goes_round_is_dropped_after_a_thousand_times() {
 
 #[test]
 fn datagrams_that_differ_in_anything_are_no_repeats() {
-    let mut repeats = Repeats::new(0, 0);
+    let mut repeats = Repeats::new(0, KEY, 0);
     let from = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let long = |at: usize, byte| {
         let mut data = vec![0; 1_000];
@@ -238,7 +241,7 @@ fn datagrams_that_differ_in_anything_are_no_repeats() {
 
 #[test]
 fn more_datagrams_than_are_remembered_do_not_go_round_for_good_either() {
-    let mut repeats = Repeats::new(100, 0);
+    let mut repeats = Repeats::new(100, KEY, 0);
     let from: SocketAddr = ([127, 0, 0, 1], 5000).into();
     let mut under_way: Vec<u32> = (0..4_000).collect();
     let mut sent = 0;

@@ -55,9 +55,9 @@ impl<H: Handler> Reactor<H> {
 
     /// After an event that told of an error: has the socket polled again, where the poll dropped it for that.
     pub(super) fn revive(&mut self, key: Key) {
-        let Context { udp, poll, .. } = &mut self.context;
+        let Context { udp, system, .. } = &mut self.context;
         if let Some(slot) = udp.get_mut(key)
-            && let Err(error) = poll.revive_udp(&mut slot.socket, key.token(Kind::Udp))
+            && let Err(error) = system.revive_udp(&mut slot.socket, key.token(Kind::Udp))
         {
             log::warn!("a UDP socket can't be polled any more: {error}");
         }

@@ -190,11 +190,11 @@ fn a_connection_that_cannot_be_polled_is_opened_and_closed_and_its_session_comes
     let (mut reactor, mut handler, listener, address) = start();
     let client = TcpStream::connect(address).unwrap();
     let stream = TcpStream::connect(address).unwrap();
-    let mut stream = crate::net::TcpStream::from_std(stream).unwrap();
+    let mut stream = reactor.context.system.adopt_stream(stream).unwrap();
     // Registered already, it can't be registered again.
     reactor
         .context
-        .poll
+        .system
         .register_stream(&mut stream, 7)
         .unwrap();
     let offered = Accepted {

@@ -7,7 +7,7 @@
 //! before that poll.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::handler::Handler;
@@ -30,7 +30,7 @@ impl<H: Handler> Reactor<H> {
     /// # Errors
     /// Only what the system's poll gives.
     pub(super) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.context.poll.wait(&mut self.events, timeout)?;
+        self.context.system.wait(&mut self.events, timeout)?;
         self.full_batch = self.events.is_full();
         Ok(())
     }
@@ -43,10 +43,10 @@ impl<H: Handler> Reactor<H> {
     #[cold]
     pub(super) fn spin(&mut self, mut timeout: Option<Duration>) -> io::Result<()> {
         let spin = self.context.shared.limits.spin;
-        let start = Instant::now();
+        let start = self.context.system.now();
         loop {
             self.poll(Some(Duration::ZERO))?;
-            let spent = start.elapsed();
+            let spent = self.context.system.now() - start;
             if !self.events.is_empty() || timeout.is_some_and(|timeout| spent >= timeout) {
                 return Ok(());
             }

@@ -87,7 +87,7 @@ fn accepted_streams_have_the_user_timeout_of_the_listener_and_one_can_be_set_lat
     assert!(listener.has_user_timeout().unwrap());
     let mut turns = Loop::new();
     turns.poll.register_listener(&mut listener, 0).unwrap();
-    let dialled = dial(&ConnectOptions::new(listener.local_addr().unwrap())).unwrap();
+    let dialled = TcpStream::dial(&ConnectOptions::new(listener.local_addr().unwrap())).unwrap();
     let (accepted, _) = turns.until(|| some(listener.accept()));
     assert_eq!((millis(&dialled), millis(&accepted)), (0, 41_001));
     for (timeout, expected) in [
@@ -170,7 +170,7 @@ fn every_descriptor_is_non_blocking_and_closed_in_the_programs_that_we_start() {
     let mut turns = Loop::new();
     let listener = TcpListener::listen(&loopback()).unwrap();
     let udp = crate::options::UdpOptions::new(address("127.0.0.1:0"));
-    let udp = crate::net::UdpSocket::bind(&udp).unwrap();
+    let udp = crate::net::real::UdpSocket::bind(&udp).unwrap();
     let (dialled, accepted) = turns.pair(&loopback(), 0);
     for fd in [
         listener.as_fd(),
@@ -205,7 +205,7 @@ fn more_connections_than_the_usual_128_may_wait_to_be_accepted() {
     let mut turns = Loop::new();
     let streams: Vec<_> = (0..waiting as usize)
         .map(|token| {
-            let mut stream = dial(&options).unwrap();
+            let mut stream = TcpStream::dial(&options).unwrap();
             turns.poll.register_stream(&mut stream, token).unwrap();
             turns.until(|| stream.established().unwrap().then_some(()));
             stream
@@ -248,7 +248,7 @@ fn a_connection_beyond_the_backlog_is_not_established() {
     .unwrap();
     let options = ConnectOptions::new(listener.local_addr().unwrap());
     let mut turns = Loop::new();
-    let mut streams = [(); 3].map(|()| dial(&options).unwrap());
+    let mut streams = [(); 3].map(|()| TcpStream::dial(&options).unwrap());
     for (token, stream) in streams.iter_mut().enumerate() {
         turns.poll.register_stream(stream, token).unwrap();
     }
@@ -338,7 +338,7 @@ fn a_reset_on_close_is_a_reset_to_the_peer() {
 #[test]
 fn a_refused_connect_says_so() {
     let mut turns = Loop::new();
-    let mut stream = dial(&ConnectOptions::new(nobody())).unwrap();
+    let mut stream = TcpStream::dial(&ConnectOptions::new(nobody())).unwrap();
     turns.poll.register_stream(&mut stream, 0).unwrap();
     let error = turns.until(|| match stream.established() {
         Ok(false) => None,
@@ -352,7 +352,7 @@ fn a_refused_connect_says_so() {
 fn a_connection_that_meets_itself_is_refused() {
     let mut turns = Loop::new();
     let nobody = nobody();
-    let mut stream = dial(&ConnectOptions {
+    let mut stream = TcpStream::dial(&ConnectOptions {
         source: Some(nobody),
         ..ConnectOptions::new(nobody)
     })
@@ -368,7 +368,7 @@ fn a_source_address_is_bound_without_a_port_of_its_own() {
     let mut turns = Loop::new();
     let listener = TcpListener::listen(&loopback()).unwrap();
     let options = ConnectOptions::new(listener.local_addr().unwrap());
-    let mut stream = dial(&ConnectOptions {
+    let mut stream = TcpStream::dial(&ConnectOptions {
         source: Some(address("127.0.0.3:0")),
         ..options
     })
@@ -389,7 +389,7 @@ fn a_source_of_another_family_is_invalid_input() {
         ..ConnectOptions::new(nobody())
     };
     assert_eq!(
-        dial(&options).unwrap_err().kind(),
+        TcpStream::dial(&options).unwrap_err().kind(),
         io::ErrorKind::InvalidInput
     );
 }

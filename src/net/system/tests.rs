@@ -72,7 +72,7 @@ fn a_batch_is_full_when_there_may_be_more_behind_it() {
     let mut turns = Loop::new();
     let options = ListenOptions::new(address("127.0.0.1:0"));
     let _both = turns.pair(&options, 0);
-    let mut events = Events::with_capacity(1);
+    let mut events = turns.poll.events(1);
     let (waker, _woken) = turns.poll.waker(9).unwrap();
     waker.wake().unwrap();
     turns.poll.wait(&mut events, ZERO).unwrap();
@@ -120,7 +120,7 @@ fn a_foreign_source_is_registered_changed_and_forgotten() {
 #[test]
 #[cfg(not(mio_unsupported_force_poll_poll))]
 fn a_selector_nests_in_another_by_its_descriptor() {
-    let inner = Poll::new().unwrap();
+    let inner = System::new().unwrap();
     let mut outer = Loop::new();
     let fd = inner.as_raw_fd();
     outer

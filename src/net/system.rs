@@ -1,18 +1,19 @@
-//! Waiting for readiness.
+//! What a reactor has of the system: readiness, time, chance, and the sockets it opens.
 
 #[cfg(test)]
 mod tests;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-#[cfg(not(mio_unsupported_force_poll_poll))]
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::event::Source;
 use mio::{Interest, Token};
 
-use super::{TcpListener, TcpStream, UdpSocket};
+use super::poll2;
+use super::real::{TcpListener, TcpStream, UdpSocket, Waker, Woken};
 use crate::nonblocking::is_interrupted;
+use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;
 
 /// What a stream is registered for, once and for its whole life.
@@ -26,17 +27,100 @@ const STREAM_INTEREST: Interest = Interest::READABLE
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const STREAM_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
-/// The system's selector: epoll, kqueue, or poll(2) in a build that forces it on mio.
+/// The system as one reactor has it: its selector (epoll, kqueue, or poll(2) in a build that forces
+/// it on mio), its clock, and where its sockets come from. The library takes nothing from the
+/// system but by this and by the sockets that it gives.
 #[derive(Debug)]
-pub(crate) struct Poll(mio::Poll);
+pub(crate) struct System(mio::Poll);
 
-impl Poll {
+impl System {
     /// Opens a selector.
     ///
     /// # Errors
     /// When there are no descriptors left.
-    pub(crate) fn new() -> io::Result<Poll> {
-        mio::Poll::new().map(Poll)
+    pub(crate) fn new() -> io::Result<System> {
+        mio::Poll::new().map(System)
+    }
+
+    /// The time.
+    #[inline]
+    pub(crate) fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// A number that nobody can guess: the key of a hash, so that nobody can choose what collides.
+    pub(crate) fn random(&self) -> u64 {
+        RandomState::new().hash_one(0)
+    }
+
+    /// Listens as `options` say.
+    ///
+    /// # Errors
+    /// As [`TcpListener::listen`].
+    pub(crate) fn listen(&self, options: &ListenOptions) -> io::Result<TcpListener> {
+        TcpListener::listen(options)
+    }
+
+    /// Takes over a listener of `std`.
+    ///
+    /// # Errors
+    /// As [`TcpListener::from_std`].
+    pub(crate) fn adopt_listener(
+        &self,
+        listener: std::net::TcpListener,
+    ) -> io::Result<TcpListener> {
+        TcpListener::from_std(listener)
+    }
+
+    /// Begins to connect as `options` say.
+    ///
+    /// # Errors
+    /// As [`TcpStream::dial`].
+    pub(crate) fn dial(&self, options: &ConnectOptions) -> io::Result<TcpStream> {
+        TcpStream::dial(options)
+    }
+
+    /// Takes over a stream of `std`.
+    ///
+    /// # Errors
+    /// As [`TcpStream::from_std`].
+    pub(crate) fn adopt_stream(&self, stream: std::net::TcpStream) -> io::Result<TcpStream> {
+        TcpStream::from_std(stream)
+    }
+
+    /// Opens a UDP socket as `options` say.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::bind`].
+    pub(crate) fn bind_udp(&self, options: &UdpOptions) -> io::Result<UdpSocket> {
+        UdpSocket::bind(options)
+    }
+
+    /// Takes over a UDP socket of `std`.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::from_std`].
+    pub(crate) fn adopt_udp(&self, socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+        UdpSocket::from_std(socket)
+    }
+
+    /// What wakes this selector from another thread, with an event for `token`, and the selector's
+    /// own end of it. There may be only one.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub(crate) fn waker(&self, token: usize) -> io::Result<(Waker, Woken)> {
+        Waker::new(self.registry(), token)
+    }
+
+    /// Room for `capacity` events of this system; with poll(2) a batch may be larger.
+    pub(crate) fn events(&self, capacity: usize) -> Events {
+        Events(mio::Events::with_capacity(capacity))
+    }
+
+    /// mio's own way in.
+    pub(super) fn registry(&self) -> &mio::Registry {
+        self.0.registry()
     }
 
     /// Waits until something is ready or `timeout` is over, without end if it is `None`; what was
@@ -61,12 +145,6 @@ impl Poll {
         }
     }
 
-    /// mio's own way in.
-    #[cfg(not(mio_unsupported_force_poll_poll))]
-    pub(super) fn registry(&self) -> &mio::Registry {
-        self.0.registry()
-    }
-
     /// Registers `stream` for everything, once for its life.
     ///
     /// # Errors
@@ -79,7 +157,7 @@ impl Poll {
     /// Registers `listener`.
     ///
     /// # Errors
-    /// As [`Poll::register_stream`].
+    /// As [`System::register_stream`].
     pub(crate) fn register_listener(
         &self,
         listener: &mut TcpListener,
@@ -91,7 +169,7 @@ impl Poll {
     /// Registers `socket` for reading only: a datagram that can't be sent now is dropped, not kept.
     ///
     /// # Errors
-    /// As [`Poll::register_stream`].
+    /// As [`System::register_stream`].
     pub(crate) fn register_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
         self.register_source(socket.source(), token, Interest::READABLE)
     }
@@ -100,12 +178,13 @@ impl Poll {
     /// been read until it blocked.
     ///
     /// mio's poll(2) backend drops a descriptor that had an error, such as a refused datagram, and
-    /// no event would come any more. Nothing is done on the others.
+    /// no event would come any more. On the others nothing is done: a socket with an error queue
+    /// (`IP_RECVERR`) keeps its error until that is read, and each registration tells of it at once.
     ///
     /// # Errors
-    /// As [`Poll::register_stream`].
+    /// As [`System::register_stream`].
     pub(crate) fn revive_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
-        if cfg!(mio_unsupported_force_poll_poll) {
+        if !poll2::HAS_EDGES {
             self.deregister_udp(socket)?;
             self.register_udp(socket, token)?;
         }
@@ -125,7 +204,7 @@ impl Poll {
     where
         S: Source + ?Sized,
     {
-        self.0.registry().register(source, Token(token), interest)
+        self.registry().register(source, Token(token), interest)
     }
 
     /// Changes the token and the interest of a registered source.
@@ -141,7 +220,7 @@ impl Poll {
     where
         S: Source + ?Sized,
     {
-        self.0.registry().reregister(source, Token(token), interest)
+        self.registry().reregister(source, Token(token), interest)
     }
 
     /// Forgets a source. Events of it that were already taken from the system may still be in a
@@ -150,13 +229,13 @@ impl Poll {
     /// # Errors
     /// As the source gives them; `NotFound` when it isn't registered.
     pub(crate) fn deregister_source<S: Source + ?Sized>(&self, source: &mut S) -> io::Result<()> {
-        self.0.registry().deregister(source)
+        self.registry().deregister(source)
     }
 
     /// Forgets `stream`. Dropping it does so too, unless its descriptor has been duplicated.
     ///
     /// # Errors
-    /// `NotFound` when it isn't registered.
+    /// As the system gives them; none when it isn't registered.
     pub(crate) fn deregister_stream(&self, stream: &mut TcpStream) -> io::Result<()> {
         forgotten(self.deregister_source(stream.source()))
     }
@@ -164,7 +243,7 @@ impl Poll {
     /// Forgets `listener`.
     ///
     /// # Errors
-    /// As [`Poll::deregister_stream`].
+    /// As [`System::deregister_stream`].
     pub(crate) fn deregister_listener(&self, listener: &mut TcpListener) -> io::Result<()> {
         forgotten(self.deregister_source(listener.source()))
     }
@@ -172,38 +251,18 @@ impl Poll {
     /// Forgets `socket`.
     ///
     /// # Errors
-    /// As [`Poll::deregister_stream`].
+    /// As [`System::deregister_stream`].
     pub(crate) fn deregister_udp(&self, socket: &mut UdpSocket) -> io::Result<()> {
         forgotten(self.deregister_source(socket.source()))
     }
 }
 
-/// With mio's poll(2) backend a descriptor may have been dropped after a hang-up: it is not there,
-/// as was wished.
+/// mio's poll(2) backend may have dropped the descriptor after a hang-up: it is not there, as was
+/// wished.
 fn forgotten(result: io::Result<()>) -> io::Result<()> {
     match result {
-        Err(error)
-            if cfg!(mio_unsupported_force_poll_poll) && error.kind() == io::ErrorKind::NotFound =>
-        {
-            Ok(())
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
-    }
-}
-
-/// The selector's own descriptor is readable when something is ready, so that one loop can be
-/// nested in another. There is none with poll(2).
-#[cfg(not(mio_unsupported_force_poll_poll))]
-impl AsFd for Poll {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.registry().as_fd()
-    }
-}
-
-#[cfg(not(mio_unsupported_force_poll_poll))]
-impl AsRawFd for Poll {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
     }
 }
 
@@ -212,11 +271,6 @@ impl AsRawFd for Poll {
 pub(crate) struct Events(mio::Events);
 
 impl Events {
-    /// Room for `capacity` events; with poll(2) a batch may be larger.
-    pub(crate) fn with_capacity(capacity: usize) -> Events {
-        Events(mio::Events::with_capacity(capacity))
-    }
-
     /// Whether the batch is full, so that there may be more behind it.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
@@ -238,7 +292,7 @@ impl Events {
 /// Holds nothing and has room for nothing.
 impl Default for Events {
     fn default() -> Events {
-        Events::with_capacity(0)
+        Events(mio::Events::with_capacity(0))
     }
 }
 

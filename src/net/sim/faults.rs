@@ -1,0 +1,291 @@
+//! What may go wrong, each kind by its name.
+//!
+//! Every fault is one that the real system can show; its documentation says where. Faults draw from
+//! streams of their own, one for each kind: switching one off changes no other draw of the world.
+
+use super::random::{Random, mixed, scaled};
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub(crate) enum Fault { $($(#[$doc])* $name,)+ }
+
+        impl Fault {
+            /// Every kind.
+            pub(crate) const ALL: &'static [Fault] = &[$(Fault::$name,)+];
+        }
+    };
+}
+
+faults! {
+    /// A read finds nothing, and what is there arrives right after, with its event (tcp(7): the
+    /// interrupt that queues a segment runs beside the call).
+    ReadBlocked,
+    /// A signal interrupts a read (recv(2): EINTR), up to three times in a row.
+    ReadInterrupted,
+    /// A read gives a part of what is there: the rest arrives right after, with its event.
+    ReadShort,
+    /// A write finds no room, and room comes right after, with its event (send(2): EAGAIN).
+    WriteBlocked,
+    /// A signal interrupts a write (send(2): EINTR), up to three times in a row.
+    WriteInterrupted,
+    /// A write takes a part, as where memory for the socket is short (`sk_stream_alloc_skb`). Room
+    /// comes right after, with its event.
+    WriteShort,
+    /// A write takes one byte, and else is as `WriteShort`.
+    WriteOneByte,
+    /// `shutdown` fails with ENOBUFS (BSD's `tcp_usr_shutdown` by way of `tcp_output`).
+    ShutdownFails,
+    /// Setting an option fails with ENOBUFS or ENOMEM (setsockopt(2)).
+    OptionFails,
+    /// SO_ERROR can't be asked: ENOBUFS (getsockopt(2)).
+    TakeErrorFails,
+    /// `accept` finds nobody, and who waits arrives right after, with its event.
+    AcceptBlocked,
+    /// A signal interrupts an accept (accept(2): EINTR).
+    AcceptInterrupted,
+    /// The process is out of descriptors (accept(2): EMFILE).
+    AcceptNoDescriptors,
+    /// The system is out of files (accept(2): ENFILE).
+    AcceptNoFiles,
+    /// The system is out of socket buffers (accept(2): ENOBUFS).
+    AcceptNoBuffers,
+    /// The system is out of memory (accept(2): ENOMEM).
+    AcceptNoMemory,
+    /// The waiting connection was aborted (accept(2): ECONNABORTED). It is gone.
+    AcceptAborted,
+    /// A protocol error (accept(2): EPROTO). The connection is gone.
+    AcceptProtocol,
+    /// A firewall forbids it (accept(2): EPERM). The connection is gone.
+    AcceptForbidden,
+    /// A network error of the new socket that accept passes on (accept(2): ENETDOWN, EHOSTDOWN,
+    /// ENETUNREACH and others). The connection is gone.
+    AcceptNetwork,
+    /// Nobody listens (connect(2): ECONNREFUSED).
+    ConnectRefused,
+    /// The peer resets the connection as soon as it is made (tcp(7): ECONNRESET).
+    ConnectReset,
+    /// No answer ever comes (connect(2): ETIMEDOUT).
+    ConnectTimesOut,
+    /// A router says that the host is not there (ip(7): EHOSTUNREACH), later.
+    ConnectHostUnreachable,
+    /// There is no route (connect(2): ENETUNREACH), at once.
+    ConnectNetUnreachable,
+    /// No port is left (connect(2): EADDRNOTAVAIL), at once.
+    ConnectNoPorts,
+    /// The process is out of descriptors (socket(2): EMFILE), at once.
+    ConnectNoDescriptors,
+    /// A firewall forbids it (connect(2): EPERM, EACCES), at once.
+    ConnectForbidden,
+    /// The connection is there before the call returns (loopback).
+    ConnectAtOnce,
+    /// The first SYN is lost: the connection is there a second later (`TCP_TIMEOUT_INIT`).
+    SynLost,
+    /// `recvmsg` finds nothing, and what is there arrives right after, with its event.
+    RecvBlocked,
+    /// A signal interrupts it (recv(2): EINTR).
+    RecvInterrupted,
+    /// It tells of a send that was refused (udp(7): ECONNREFUSED), on a connected socket.
+    RecvRefused,
+    /// It fails with ENOMEM (recv(2)); the datagrams are still there.
+    RecvNoMemory,
+    /// The send buffer is full (send(2): EAGAIN).
+    SendBlocked,
+    /// A signal interrupts it (send(2): EINTR).
+    SendInterrupted,
+    /// The interface's queue is full (send(2): ENOBUFS).
+    SendNoBuffers,
+    /// A firewall forbids it (send(2): EPERM).
+    SendForbidden,
+    /// There is no route to that one (send(2): ENETUNREACH).
+    SendNetUnreachable,
+    /// A run of segments of one byte each (RFC 9293, 3.8.6.2: what senders are to avoid).
+    OneByteSegments,
+    /// A FIN and the data before it arrive as one segment.
+    FinWithData,
+    /// A machine on the way resets the connection, at both ends.
+    ResetOnTheWay,
+    /// A machine on the way resets the connection at one end. The other end learns of it when it
+    /// sends.
+    ResetOneEnd,
+    /// The caller has reset the connection before it is accepted.
+    ResetBeforeAccept,
+    /// A segment is lost and comes 200 ms later (`TCP_RTO_MIN`), all behind it as well.
+    SegmentLost,
+    /// A segment takes far longer than others.
+    LatencySpike,
+    /// An acknowledgement waits 40 ms (`TCP_DELACK_MIN`).
+    AckDelayed,
+    /// A connection over a slow line, some kilobytes a second.
+    SlowLine,
+    /// A connection with socket buffers of a few hundred bytes.
+    SmallBuffers,
+    /// An event comes later than what it tells of.
+    EventLate,
+    /// An event tells a part, and another one the rest.
+    EventSplit,
+    /// An event tells of a socket that is ready for nothing, or what was told before (epoll(7):
+    /// several events may come of one arrival).
+    EventSpurious,
+    /// A signal interrupts the wait (`epoll_wait(2)`: EINTR).
+    WaitInterrupted,
+    /// A wait brings one event where there are more.
+    BatchSmall,
+    /// A wait ends up to 50 us late (prctl(2): PR_SET_TIMERSLACK), or longer under load.
+    WaitLate,
+    /// Each call takes up to 2 us.
+    CallTakesTime,
+    /// The process stands still for 1 ms to minutes (SIGSTOP, a suspended machine).
+    StoodStill,
+    /// Registering fails (`epoll_ctl(2)`: ENOMEM, ENOSPC).
+    RegisterFails,
+    /// `bind` or `listen` fails with EADDRINUSE (bind(2)).
+    ListenInUse,
+    /// A datagram is lost.
+    DatagramLost,
+    /// A datagram comes twice.
+    DatagramDoubled,
+    /// A datagram is late, so that later ones overtake it.
+    DatagramLate,
+    /// The peer of a connection vanishes: nothing comes from it any more.
+    PeerVanishes,
+    /// For a while nothing passes between two hosts.
+    Partition,
+}
+
+/// How often each kind happens, and which were asked for by number.
+#[derive(Clone, Debug)]
+pub(crate) struct Faults {
+    seed: u64,
+    kinds: Vec<Kind>,
+    /// Whether any can happen at all: where none can, a call costs one comparison.
+    any: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Kind {
+    /// How often, in a million calls.
+    rate: u32,
+    /// How many more times by the rate; `u32::MAX` is without end.
+    left: u32,
+    /// The calls at which it was asked for, counted from 1.
+    asked: Vec<u64>,
+    /// How many calls there were.
+    calls: u64,
+    /// How often it happened.
+    hits: u64,
+}
+
+impl Faults {
+    /// No fault ever.
+    pub(crate) fn none(seed: u64) -> Faults {
+        Faults {
+            seed,
+            kinds: vec![Kind::default(); Fault::ALL.len()],
+            any: false,
+        }
+    }
+
+    /// About half of the kinds, each from once to once in ten calls: all faults at once at low
+    /// rates find less.
+    pub(crate) fn drawn(seed: u64) -> Faults {
+        let mut faults = Faults::none(seed);
+        for &fault in Fault::ALL {
+            // One stream for each kind, so that a kind that is added changes no other.
+            let mut random = Random::new(mixed(seed ^ ((fault as u64) << 32)));
+            if random.one_in(2) {
+                continue;
+            }
+            let often = random.magnitude(1, 100_000) as u32;
+            let once = random.one_in(4);
+            faults.set(
+                fault,
+                if fault.is_heavy() {
+                    often / 100 + 1
+                } else {
+                    often
+                },
+            );
+            if once {
+                faults.kinds[fault as usize].left = 1;
+            }
+        }
+        faults
+    }
+
+    /// Has `fault` happen so often in a million calls; 0: never.
+    pub(crate) fn set(&mut self, fault: Fault, rate: u32) {
+        let kind = &mut self.kinds[fault as usize];
+        kind.rate = rate;
+        kind.left = u32::MAX;
+        self.any |= rate > 0;
+    }
+
+    /// Has `fault` happen at the `nth` call of its kind from now, the next one being the first.
+    pub(crate) fn at(&mut self, fault: Fault, nth: u64) {
+        let kind = &mut self.kinds[fault as usize];
+        kind.asked.push(kind.calls + nth.max(1));
+        self.any = true;
+    }
+
+    /// How often `fault` has happened.
+    pub(crate) fn hits(&self, fault: Fault) -> u64 {
+        self.kinds[fault as usize].hits
+    }
+
+    /// Whether `fault` happens at this call.
+    #[inline]
+    pub(super) fn hit(&mut self, fault: Fault) -> bool {
+        self.any && self.decide(fault)
+    }
+
+    fn decide(&mut self, fault: Fault) -> bool {
+        let seed = self.seed;
+        let kind = &mut self.kinds[fault as usize];
+        kind.calls += 1;
+        if let Some(place) = kind.asked.iter().position(|call| *call == kind.calls) {
+            kind.asked.swap_remove(place);
+            kind.hits += 1;
+            return true;
+        }
+        if kind.rate == 0 || kind.left == 0 {
+            return false;
+        }
+        let hit = scaled(drawn(seed, fault, kind.calls), 1_000_000) < u64::from(kind.rate);
+        if hit {
+            kind.hits += 1;
+            if kind.left != u32::MAX {
+                kind.left -= 1;
+            }
+        }
+        hit
+    }
+
+    /// A number below `bound` for the fault that has just happened.
+    pub(super) fn below(&self, fault: Fault, bound: u64) -> u64 {
+        let number = drawn(!self.seed, fault, self.kinds[fault as usize].calls);
+        scaled(number, bound)
+    }
+}
+
+impl Fault {
+    /// Whether it changes a whole world: such a fault is drawn more rarely.
+    fn is_heavy(self) -> bool {
+        matches!(
+            self,
+            Fault::StoodStill
+                | Fault::PeerVanishes
+                | Fault::Partition
+                | Fault::ResetOnTheWay
+                | Fault::ResetOneEnd
+                | Fault::SegmentLost
+                | Fault::LatencySpike
+        )
+    }
+}
+
+/// The number that belongs to the `calls`th call of a kind.
+fn drawn(seed: u64, fault: Fault, calls: u64) -> u64 {
+    mixed(seed ^ mixed(((fault as u64) << 40) ^ calls))
+}

@@ -1,0 +1,367 @@
+//! What drives the scripts of peers: whatever happens at their sockets, and their pauses.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::Owner;
+use super::State;
+use super::peer::{Ledger, Reading};
+use super::schedule::What;
+use super::tcp::{Fin, Phase, Side};
+
+/// One thing to do.
+#[derive(Clone, Debug)]
+pub(super) enum Act {
+    /// Bytes, from `at` on, so many at a time, with a pause between.
+    Send {
+        bytes: Vec<u8>,
+        at: usize,
+        piece: usize,
+        pause: Duration,
+    },
+    Urgent(u8),
+    Pause(Duration),
+    /// Half-closes.
+    Finish,
+    /// Closes, as `close` does: with a reset if something is unread.
+    Close,
+    Reset,
+    Vanish,
+}
+
+/// A peer, inside.
+#[derive(Debug)]
+pub(super) struct Script {
+    pub(super) side: Option<Side>,
+    pub(super) acts: VecDeque<Act>,
+    /// It does nothing before this.
+    pub(super) pause_until: Duration,
+    pub(super) reading: Reading,
+    pub(super) next_read: Duration,
+    pub(super) ledger: Ledger,
+    /// It has closed, or vanished: it does nothing any more.
+    pub(super) over: bool,
+}
+
+/// A listener whose connections are peers.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) listener: Option<u32>,
+    pub(super) address: SocketAddr,
+    /// How those whom it accepts read.
+    pub(super) reading: Reading,
+    pub(super) accepted: VecDeque<u32>,
+}
+
+impl Script {
+    pub(super) fn new(side: Option<Side>, reading: Reading) -> Script {
+        Script {
+            side,
+            acts: VecDeque::new(),
+            pause_until: Duration::ZERO,
+            reading,
+            next_read: Duration::ZERO,
+            ledger: Ledger::default(),
+            over: false,
+        }
+    }
+
+    /// Nothing of the rest of the script will be done.
+    fn give_up(&mut self) {
+        for act in self.acts.drain(..) {
+            match act {
+                Act::Send { bytes, at, .. } => self.ledger.unsent += (bytes.len() - at) as u64,
+                Act::Urgent(_) => self.ledger.unsent += 1,
+                _ => {}
+            }
+        }
+    }
+}
+impl State {
+    /// A peer's listener has a connection: it is a new peer's.
+    pub(super) fn take_on(&mut self, server: u32, listener: u32) {
+        let Some(connection) = self
+            .listener(listener)
+            .and_then(|one| one.queue.pop_front())
+        else {
+            return;
+        };
+        let side = Side { connection, end: 1 };
+        let id = self.peers.len() as u32;
+        let reading = self.servers[server as usize].reading;
+        self.peers.push(Script::new(Some(side), reading));
+        self.servers[server as usize].accepted.push_back(id);
+        if let Some(connection) = self.connection(connection) {
+            connection.listener = None;
+            connection.ends[1].owner = Owner::Peer(id);
+        }
+        self.pumps.push(id);
+    }
+
+    /// A pause is over.
+    pub(super) fn wake_peer(&mut self, id: u32) {
+        self.pumps.push(id);
+    }
+
+    /// Lets a peer go on, from outside of a step.
+    pub(super) fn pump_now(&mut self, id: u32) {
+        self.pumps.push(id);
+        self.pump_peers();
+    }
+
+    /// Lets all peers go on whose sockets have news.
+    #[inline]
+    pub(super) fn pump_peers(&mut self) {
+        while let Some(id) = self.pumps.pop() {
+            self.pump(id);
+        }
+    }
+
+    fn pump(&mut self, id: u32) {
+        let script = &self.peers[id as usize];
+        let Some(side) = script.side.filter(|_| !script.over) else {
+            return;
+        };
+        let Some(end) = self.end(side) else {
+            return;
+        };
+        match end.phase {
+            Phase::Dialing | Phase::Answering => {
+                // A dialling peer can only give up.
+                let gives_up = matches!(
+                    self.peers[id as usize].acts.front(),
+                    Some(Act::Reset | Act::Vanish)
+                );
+                if gives_up {
+                    self.do_next(id, side);
+                }
+                return;
+            }
+            Phase::Established | Phase::Over => {}
+        }
+        self.note_progress(id, side);
+        self.read_as_it_does(id, side);
+        while self.do_next(id, side) {}
+        self.note_progress(id, side);
+    }
+
+    /// What the peer's system knows goes into the ledger.
+    fn note_progress(&mut self, id: u32, side: Side) {
+        let now = self.now;
+        let Some(connection) = self.connection(side.connection) else {
+            return;
+        };
+        let phase = connection.ends[usize::from(side.end)].phase;
+        let way = &connection.ways[usize::from(side.end)];
+        let failed = connection.ends[usize::from(side.end)].error.is_some();
+        // What a failure leaves unacknowledged counts as gone, not as arrived.
+        let acknowledged = (phase == Phase::Established).then_some(way.acknowledged);
+        let finished = way.fin == Fin::Acknowledged;
+        let ledger = &mut self.peers[id as usize].ledger;
+        if !failed || phase == Phase::Established {
+            ledger.connected.get_or_insert(now);
+        }
+        if let Some(acknowledged) = acknowledged {
+            ledger.acknowledged = acknowledged;
+        }
+        if finished {
+            ledger.finish_acknowledged = true;
+            ledger.acknowledged = ledger.sent.len() as u64;
+        }
+    }
+
+    fn read_as_it_does(&mut self, id: u32, side: Side) {
+        loop {
+            let now = self.now;
+            let script = &self.peers[id as usize];
+            let most = match script.reading {
+                Reading::All => 65_536,
+                Reading::Nothing => 0,
+                Reading::Slowly(_, _) if now < script.next_read => 0,
+                Reading::Slowly(most, _) => most.max(1),
+            };
+            let failed = self.end(side).and_then(|end| end.error);
+            if most == 0 {
+                // Who does not read is told of an error all the same.
+                if failed.is_some_and(|_| script_is_blind(&self.peers[id as usize])) {
+                    self.peer_failed(id, side, failed);
+                }
+                return;
+            }
+            let available = self.way(side.other()).map_or(0, |way| way.available());
+            let room = most.min(available as usize).max(1);
+            let mut buffer = vec![0; room];
+            match self.read(side, &mut buffer) {
+                None => return,
+                Some(Ok(0)) => {
+                    self.peer_saw_end(id, side);
+                    return;
+                }
+                Some(Ok(count)) => {
+                    let ledger = &mut self.peers[id as usize].ledger;
+                    ledger.received.extend_from_slice(&buffer[..count]);
+                    ledger.arrivals.push((now, ledger.received.len()));
+                }
+                Some(Err(error)) => {
+                    self.peer_failed(id, side, Some(error));
+                    return;
+                }
+            }
+            if let Reading::Slowly(_, every) = self.peers[id as usize].reading {
+                let at = now + every;
+                self.peers[id as usize].next_read = at;
+                self.schedule.at(at, What::Peer(id));
+                return;
+            }
+        }
+    }
+
+    /// A read has said the end. An error that came after it still counts.
+    fn peer_saw_end(&mut self, id: u32, side: Side) {
+        let now = self.now;
+        let finished = self.end(side).is_some_and(|end| end.finished);
+        let ledger = &mut self.peers[id as usize].ledger;
+        if finished && ledger.ended.is_none() {
+            ledger.ended = Some(now);
+            self.trace(|| format!("peer {id} reads the end"));
+        }
+        let error = self.end(side).and_then(|end| end.error.take());
+        if error.is_some() {
+            self.peer_failed(id, side, error);
+            return;
+        }
+        // Both ways have finished: the socket is of no more use.
+        let over = self.end(side).is_some_and(|end| end.phase == Phase::Over);
+        if over {
+            self.note_progress(id, side);
+            self.peers[id as usize].over = true;
+            self.peers[id as usize].give_up();
+            self.close(side);
+        }
+    }
+
+    fn peer_failed(&mut self, id: u32, side: Side, error: Option<Errno>) {
+        let now = self.now;
+        let script = &mut self.peers[id as usize];
+        if let Some(error) = error
+            && script.ledger.failed.is_none()
+        {
+            script.ledger.failed = Some((now, error));
+            self.trace(|| format!("peer {id} fails: {error}"));
+        }
+        self.peers[id as usize].over = true;
+        self.peers[id as usize].give_up();
+        self.close(side);
+    }
+
+    /// Does the next thing of the script; false: it can't, or there is none.
+    fn do_next(&mut self, id: u32, side: Side) -> bool {
+        let now = self.now;
+        let script = &mut self.peers[id as usize];
+        if script.over || now < script.pause_until {
+            return false;
+        }
+        let Some(act) = script.acts.pop_front() else {
+            return false;
+        };
+        match act {
+            Act::Send { .. } => self.send_on(id, side, act),
+            Act::Urgent(byte) => {
+                if !self.push_urgent(side, byte) {
+                    self.peers[id as usize].acts.push_front(act);
+                    return false;
+                }
+                self.peers[id as usize].ledger.sent.push(byte);
+                true
+            }
+            Act::Pause(time) => {
+                self.pause_peer(id, time);
+                false
+            }
+            Act::Finish => {
+                self.finish(side);
+                true
+            }
+            Act::Close | Act::Reset => {
+                self.peers[id as usize].over = true;
+                self.peers[id as usize].give_up();
+                if let Some(end) = self.end(side) {
+                    end.reset_on_close = matches!(act, Act::Reset);
+                }
+                self.close(side);
+                false
+            }
+            Act::Vanish => {
+                self.peers[id as usize].over = true;
+                self.peers[id as usize].give_up();
+                self.vanish(side);
+                if let Some(end) = self.end(side) {
+                    end.closed = true;
+                }
+                false
+            }
+        }
+    }
+
+    /// Sends the next piece; false: there is no room, or a pause.
+    fn send_on(&mut self, id: u32, side: Side, act: Act) -> bool {
+        let Act::Send {
+            bytes,
+            at,
+            piece,
+            pause,
+        } = act
+        else {
+            return false;
+        };
+        let end = at.saturating_add(piece).min(bytes.len());
+        let count = match self.write(side, &bytes[at..end], &[]) {
+            None => 0,
+            Some(Ok(count)) => count,
+            Some(Err(error)) => {
+                self.peers[id as usize].acts.push_front(Act::Send {
+                    bytes,
+                    at,
+                    piece,
+                    pause,
+                });
+                // What arrived before can still be read.
+                self.read_as_it_does(id, side);
+                self.peer_failed(id, side, Some(error));
+                return false;
+            }
+        };
+        let script = &mut self.peers[id as usize];
+        script.ledger.sent.extend_from_slice(&bytes[at..at + count]);
+        let at = at + count;
+        let whole = at >= bytes.len();
+        if !whole {
+            let rest = Act::Send {
+                bytes,
+                at,
+                piece,
+                pause,
+            };
+            script.acts.push_front(rest);
+        }
+        if count > 0 && !whole && !pause.is_zero() {
+            self.pause_peer(id, pause);
+            return false;
+        }
+        whole || at == end
+    }
+
+    fn pause_peer(&mut self, id: u32, time: Duration) {
+        let until = self.now + time;
+        self.peers[id as usize].pause_until = until;
+        self.schedule.at(until, What::Peer(id));
+    }
+}
+
+/// Whether a peer would never learn of an error by reading.
+fn script_is_blind(script: &Script) -> bool {
+    script.reading == Reading::Nothing
+}

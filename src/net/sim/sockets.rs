@@ -1,0 +1,361 @@
+//! The sockets that a reactor has in place of the real ones, with the same methods.
+
+use std::fmt::Debug;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::faults::Fault;
+use super::poller::Model;
+use super::tcp::Side;
+use super::{Net, Owner};
+use crate::net::Destination;
+use crate::net::udp::Received;
+use crate::nonblocking::Stream;
+use crate::options::Keepalive;
+
+/// A connection's end.
+#[derive(Debug)]
+pub(crate) struct TcpStream {
+    pub(super) net: Net,
+    pub(super) side: Side,
+    process: u32,
+    model: Model,
+}
+
+impl TcpStream {
+    pub(super) fn new(net: Net, side: Side, process: u32) -> TcpStream {
+        let model = net.state().processes[process as usize].poller.model;
+        TcpStream {
+            net,
+            side,
+            process,
+            model,
+        }
+    }
+
+    /// Whether the connection is established; asked when an event has come for a stream that was
+    /// dialled. One that met itself is refused.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub(crate) fn established(&self) -> io::Result<bool> {
+        let mut state = self.net.state();
+        state.begin_call();
+        state.established(self.side)
+    }
+
+    /// Makes sure that the stream is established.
+    ///
+    /// # Errors
+    /// What it has stored; `NotConnected` when it isn't.
+    pub(crate) fn check_connected(&self) -> io::Result<()> {
+        let mut state = self.net.state();
+        match state.take_error_call(self.side)? {
+            Some(error) => Err(error),
+            None => state.peer_addr(self.side).map(|_| ()),
+        }
+    }
+
+    /// Whether the stream has a user timeout, or keepalive, from which one follows.
+    ///
+    /// # Errors
+    /// None here.
+    pub(crate) fn has_user_timeout(&self) -> io::Result<bool> {
+        let mut state = self.net.state();
+        let end = state.end(self.side).ok_or(Errno::EBADF)?;
+        Ok(end.user_timeout.is_some() || end.keepalive.is_some())
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// `NotConnected` when there is none, or no longer.
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.net.state().peer_addr(self.side)
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    /// None here.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.net.state().local_addr(self.side)
+    }
+
+    /// Does nothing: segments are cut by chance.
+    ///
+    /// # Errors
+    /// As faults.
+    pub(crate) fn set_nodelay(&self, _: bool) -> io::Result<()> {
+        self.set_option()
+    }
+
+    /// Probes the peer when it falls silent.
+    ///
+    /// # Errors
+    /// As faults.
+    pub(crate) fn set_keepalive(&self, keepalive: Keepalive) -> io::Result<()> {
+        self.set_option()?;
+        let mut state = self.net.state();
+        if let Some(end) = state.end(self.side) {
+            end.keepalive = Some(keepalive);
+        }
+        state.expect_expiry_if_cut_off(self.side);
+        Ok(())
+    }
+
+    /// Bounds how long output may stay unacknowledged, but for kqueue's systems.
+    ///
+    /// # Errors
+    /// As faults.
+    pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        if self.model == Model::Kqueue {
+            return Ok(());
+        }
+        self.set_option()?;
+        let mut state = self.net.state();
+        if let Some(end) = state.end(self.side) {
+            end.user_timeout = timeout;
+        }
+        state.expect_expiry_if_cut_off(self.side);
+        Ok(())
+    }
+
+    fn set_option(&self) -> io::Result<()> {
+        let mut state = self.net.state();
+        match state.faults.hit(Fault::OptionFails) {
+            true => Err(Errno::ENOBUFS.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Stream for TcpStream {
+    fn short_is_blocked(&self) -> bool {
+        self.model != Model::Poll2
+    }
+
+    fn tells_delivery(&self) -> bool {
+        self.model != Model::Poll2
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.net.state();
+        state.begin_call();
+        let answer = state.read_call(self.side, buffer);
+        state.pump_peers();
+        state.note_answer(self.side, "read", buffer.len(), &answer);
+        answer
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_two(bytes, &[])
+    }
+
+    fn write_two(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        let mut state = self.net.state();
+        state.begin_call();
+        let answer = state.write_call(self.side, first, second);
+        state.pump_peers();
+        state.note_answer(self.side, "write", first.len() + second.len(), &answer);
+        answer
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        let mut state = self.net.state();
+        state.begin_call();
+        let answer = state.shutdown_call(self.side);
+        state.pump_peers();
+        state.note_answer(self.side, "shutdown", 0, &answer);
+        answer
+    }
+
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        let mut state = self.net.state();
+        let answer = state.take_error_call(self.side);
+        state.note_answer(self.side, "take_error", 0, &answer);
+        answer
+    }
+
+    fn reset_on_close(&mut self) -> io::Result<()> {
+        self.set_option()?;
+        let mut state = self.net.state();
+        if let Some(end) = state.end(self.side) {
+            end.reset_on_close = true;
+        }
+        Ok(())
+    }
+
+    fn in_flight(&mut self) -> Option<u32> {
+        self.net.state().in_flight(self.side)
+    }
+}
+
+/// As close(2).
+impl Drop for TcpStream {
+    fn drop(&mut self) {
+        let mut state = self.net.state();
+        let Side { connection, end } = self.side;
+        state.trace(|| format!("close c{connection}.{end}"));
+        state.close(self.side);
+        state.give_descriptor(self.process);
+        state.pump_peers();
+    }
+}
+
+/// A listener.
+#[derive(Debug)]
+pub(crate) struct TcpListener {
+    pub(super) net: Net,
+    pub(super) id: u32,
+    pub(super) backlog: u32,
+}
+
+impl TcpListener {
+    /// Accepts one connection that waits, and tells where it is from.
+    ///
+    /// # Errors
+    /// As accept(2) gives them.
+    pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let mut state = self.net.state();
+        state.begin_call();
+        let answer = state.accept_call(self.id);
+        state.pump_peers();
+        let process = state.listener(self.id).map(|listener| listener.owner);
+        state.trace(|| match &answer {
+            Ok((side, from)) => format!("accept l{} -> c{} {from}", self.id, side.connection),
+            Err(error) => format!("accept l{} -> {error}", self.id),
+        });
+        drop(state);
+        let (side, from) = answer?;
+        let Some(Owner::Process(process)) = process else {
+            return Err(Errno::EBADF.into());
+        };
+        Ok((TcpStream::new(self.net.clone(), side, process), from))
+    }
+
+    /// The address that it listens at.
+    ///
+    /// # Errors
+    /// None here.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        let mut state = self.net.state();
+        let listener = state.listener(self.id).ok_or(Errno::EBADF)?;
+        Ok(listener.local)
+    }
+
+    /// How many established connections may wait.
+    pub(crate) fn backlog(&self) -> Option<u32> {
+        Some(self.backlog)
+    }
+
+    /// Bounds how long the output of accepted streams may stay unacknowledged.
+    ///
+    /// # Errors
+    /// As faults.
+    pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut state = self.net.state();
+        if state.faults.hit(Fault::OptionFails) {
+            return Err(Errno::ENOBUFS.into());
+        }
+        if let Some(listener) = state.listener(self.id) {
+            listener.user_timeout = timeout;
+        }
+        Ok(())
+    }
+
+    /// Whether the listener has a user timeout, or keepalive.
+    ///
+    /// # Errors
+    /// None here.
+    pub(crate) fn has_user_timeout(&self) -> io::Result<bool> {
+        let mut state = self.net.state();
+        let listener = state.listener(self.id).ok_or(Errno::EBADF)?;
+        Ok(listener.user_timeout.is_some() || listener.keepalive.is_some())
+    }
+}
+
+/// As close(2).
+impl Drop for TcpListener {
+    fn drop(&mut self) {
+        let mut state = self.net.state();
+        state.close_listener(self.id);
+        state.pump_peers();
+    }
+}
+
+/// A UDP socket.
+#[derive(Debug)]
+pub(crate) struct UdpSocket {
+    pub(super) net: Net,
+    pub(super) id: u32,
+}
+
+impl UdpSocket {
+    /// Receives one datagram into `buffer`, whose end it is cut at.
+    ///
+    /// # Errors
+    /// As recvmsg(2) gives them.
+    pub(crate) fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let mut state = self.net.state();
+        state.begin_call();
+        let answer = state.recv_call(self.id, buffer);
+        state.trace(|| format!("recv u{} -> {answer:?}", self.id));
+        answer
+    }
+
+    /// Sends `bytes` as one datagram to `to`, from the address that was asked.
+    ///
+    /// # Errors
+    /// As sendmsg(2) gives them.
+    pub(crate) fn send(
+        &mut self,
+        bytes: &[u8],
+        to: SocketAddr,
+        asked: Option<Destination>,
+    ) -> io::Result<usize> {
+        let from = asked.and_then(|asked| asked.local);
+        let mut state = self.net.state();
+        state.begin_call();
+        let answer = state.send_call(self.id, bytes, to, from);
+        state.trace(|| format!("send u{} {to} {} -> {answer:?}", self.id, bytes.len()));
+        answer
+    }
+
+    /// Its own address.
+    ///
+    /// # Errors
+    /// None here.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.net.state().udp_local(self.id)
+    }
+}
+
+/// As close(2).
+impl Drop for UdpSocket {
+    fn drop(&mut self) {
+        self.net.state().close_udp(self.id);
+    }
+}
+
+impl super::State {
+    /// How a call ended, in the trace.
+    fn note_answer<T: Debug>(
+        &mut self,
+        side: Side,
+        call: &str,
+        asked: usize,
+        answer: &io::Result<T>,
+    ) {
+        self.trace(|| {
+            let Side { connection, end } = side;
+            match answer {
+                Ok(value) => format!("{call} c{connection}.{end} {asked} -> {value:?}"),
+                Err(error) => format!("{call} c{connection}.{end} {asked} -> {error}"),
+            }
+        });
+    }
+}

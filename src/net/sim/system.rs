@@ -1,0 +1,349 @@
+//! What a reactor has in place of the real poll, with the same methods.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::faults::Fault;
+use super::poller::{READER, STREAM, Target, Watch};
+use super::sockets::{TcpListener, TcpStream, UdpSocket};
+use super::{Net, Owner};
+use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
+use crate::readiness::Readiness;
+
+/// The system of one process.
+#[derive(Debug)]
+pub(crate) struct System {
+    net: Net,
+    process: u32,
+    /// A descriptor that is never readable, for whoever nests the reactor by it.
+    null: File,
+}
+
+impl System {
+    pub(super) fn new(net: Net, process: u32) -> io::Result<System> {
+        let null = File::options().write(true).open("/dev/null")?;
+        Ok(System { net, process, null })
+    }
+
+    /// The network that it belongs to.
+    pub(crate) fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// The number of its process, for [`Net::is_ready`].
+    pub(crate) fn process(&self) -> u32 {
+        self.process
+    }
+
+    /// Waits until something is ready or `timeout` is over, without end if it is `None`. It comes
+    /// back empty, too, when another process has something to do first.
+    ///
+    /// # Errors
+    /// When it would wait for ever.
+    pub(crate) fn wait(
+        &mut self,
+        events: &mut Events,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        events.batch.clear();
+        let limit = events.capacity;
+        self.net
+            .state()
+            .wait(self.process, limit, timeout, &mut events.batch)
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Instant {
+        self.net.now()
+    }
+
+    /// A number that nobody can guess, but who knows the seed.
+    pub(crate) fn random(&self) -> u64 {
+        self.net.draw()
+    }
+
+    /// Listens as `options` say.
+    ///
+    /// # Errors
+    /// As bind(2) and socket(2) give them.
+    pub(crate) fn listen(&self, options: &ListenOptions) -> io::Result<TcpListener> {
+        let owner = Owner::Process(self.process);
+        let id = self.net.state().listen(owner, options)?;
+        Ok(TcpListener {
+            net: self.net.clone(),
+            id,
+            backlog: options.backlog,
+        })
+    }
+
+    /// Begins to connect as `options` say.
+    ///
+    /// # Errors
+    /// As connect(2) gives them at once.
+    pub(crate) fn dial(&self, options: &ConnectOptions) -> io::Result<TcpStream> {
+        let mut state = self.net.state();
+        state.begin_call();
+        let side = state.dial_call(self.process, options)?;
+        state.pump_peers();
+        drop(state);
+        Ok(TcpStream::new(self.net.clone(), side, self.process))
+    }
+
+    /// Opens a UDP socket as `options` say.
+    ///
+    /// # Errors
+    /// As bind(2) and socket(2) give them.
+    pub(crate) fn bind_udp(&self, options: &UdpOptions) -> io::Result<UdpSocket> {
+        let owner = Owner::Process(self.process);
+        let id = self.net.state().bind_udp(owner, options)?;
+        Ok(UdpSocket {
+            net: self.net.clone(),
+            id,
+        })
+    }
+
+    /// Sockets of the real system can't be had here.
+    ///
+    /// # Errors
+    /// Always.
+    pub(crate) fn adopt_listener(&self, _: std::net::TcpListener) -> io::Result<TcpListener> {
+        Err(foreign())
+    }
+
+    /// As [`System::adopt_listener`].
+    ///
+    /// # Errors
+    /// Always.
+    pub(crate) fn adopt_stream(&self, _: std::net::TcpStream) -> io::Result<TcpStream> {
+        Err(foreign())
+    }
+
+    /// As [`System::adopt_listener`].
+    ///
+    /// # Errors
+    /// Always.
+    pub(crate) fn adopt_udp(&self, _: std::net::UdpSocket) -> io::Result<UdpSocket> {
+        Err(foreign())
+    }
+
+    /// What wakes this process from another thread, with an event for `token`.
+    ///
+    /// # Errors
+    /// None here; the real one has some.
+    pub(crate) fn waker(&self, token: usize) -> io::Result<(Waker, Woken)> {
+        self.net.state().set_waker(self.process, token);
+        let waker = Waker {
+            net: self.net.clone(),
+            process: self.process,
+        };
+        Ok((waker, Woken))
+    }
+
+    /// Registers `stream` for everything.
+    ///
+    /// # Errors
+    /// `ENOMEM` and `ENOSPC`, as faults; `AlreadyExists` when it is registered.
+    pub(crate) fn register_stream(&self, stream: &mut TcpStream, token: usize) -> io::Result<()> {
+        self.register(Target::Stream(stream.side), token, STREAM)
+    }
+
+    /// Registers `listener`.
+    ///
+    /// # Errors
+    /// As [`System::register_stream`].
+    pub(crate) fn register_listener(
+        &self,
+        listener: &mut TcpListener,
+        token: usize,
+    ) -> io::Result<()> {
+        self.register(Target::Listener(listener.id), token, READER)
+    }
+
+    /// Registers `socket` for reading.
+    ///
+    /// # Errors
+    /// As [`System::register_stream`].
+    pub(crate) fn register_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
+        self.register(Target::Udp(socket.id), token, READER)
+    }
+
+    /// Registers `socket` anew after an error event, for the poll that drops it then.
+    ///
+    /// # Errors
+    /// As [`System::register_stream`].
+    pub(crate) fn revive_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
+        self.deregister_udp(socket)?;
+        self.register_udp(socket, token)
+    }
+
+    /// Forgets `stream`. Dropping it does so too.
+    ///
+    /// # Errors
+    /// None: one that is not registered is as was wished.
+    pub(crate) fn deregister_stream(&self, stream: &mut TcpStream) -> io::Result<()> {
+        self.net.state().unwatch(Target::Stream(stream.side));
+        Ok(())
+    }
+
+    /// Forgets `listener`.
+    ///
+    /// # Errors
+    /// None.
+    pub(crate) fn deregister_listener(&self, listener: &mut TcpListener) -> io::Result<()> {
+        self.net.state().unwatch(Target::Listener(listener.id));
+        Ok(())
+    }
+
+    /// Forgets `socket`.
+    ///
+    /// # Errors
+    /// None.
+    pub(crate) fn deregister_udp(&self, socket: &mut UdpSocket) -> io::Result<()> {
+        self.net.state().unwatch(Target::Udp(socket.id));
+        Ok(())
+    }
+
+    fn register(&self, target: Target, token: usize, interest: u8) -> io::Result<()> {
+        let mut state = self.net.state();
+        state.begin_call();
+        if state.faults.hit(Fault::RegisterFails) {
+            let error = match state.faults.below(Fault::RegisterFails, 2) {
+                0 => Errno::ENOMEM,
+                _ => Errno::ENOSPC,
+            };
+            return Err(error.into());
+        }
+        if let Some(Watch::On(_)) = state.watch_of(target) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.watch(self.process, target, token, interest);
+        Ok(())
+    }
+}
+
+/// Whoever waits for this process waits no more.
+impl Drop for System {
+    fn drop(&mut self) {
+        self.net.state().end_process(self.process);
+    }
+}
+
+impl AsFd for System {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.null.as_fd()
+    }
+}
+
+impl AsRawFd for System {
+    fn as_raw_fd(&self) -> RawFd {
+        self.null.as_raw_fd()
+    }
+}
+
+/// What a simulated reactor says of real sockets and sources.
+pub(crate) fn foreign() -> io::Error {
+    let reason = "a simulated reactor takes no sockets or sources of the real system";
+    io::Error::new(io::ErrorKind::Unsupported, reason)
+}
+
+/// One batch of events.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    batch: Vec<(usize, Readiness)>,
+    capacity: usize,
+}
+
+impl Events {
+    /// Room for `capacity` events; with poll(2) a batch may be larger.
+    pub(crate) fn with_capacity(capacity: usize) -> Events {
+        Events {
+            batch: Vec::new(),
+            capacity,
+        }
+    }
+
+    /// Whether the batch is full.
+    pub(crate) fn is_full(&self) -> bool {
+        self.batch.len() >= self.capacity
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// The events.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Event> {
+        let events = self.batch.iter();
+        events.map(|(token, readiness)| Event(*token, *readiness))
+    }
+}
+
+/// What is ready, and for what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event(usize, Readiness);
+
+impl Event {
+    /// The token that the source is registered with.
+    pub(crate) fn token(self) -> usize {
+        self.0
+    }
+
+    /// Whether it only says that there is something to read.
+    pub(crate) fn is_plain_read(self) -> bool {
+        let more = Readiness::PRIORITY | Readiness::ERROR | Readiness::READ_CLOSED;
+        self.1.contains(Readiness::READABLE) && !self.1.intersects(more)
+    }
+
+    /// All that it says.
+    pub(crate) fn readiness(self) -> Readiness {
+        self.1
+    }
+}
+
+/// Wakes a process from any thread.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    net: Net,
+    process: u32,
+}
+
+impl Waker {
+    /// Makes the current or next wait return with an event for the waker's token.
+    ///
+    /// # Errors
+    /// None here.
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        self.net.state().wake(self.process);
+        Ok(())
+    }
+}
+
+/// The process' own end of a waker.
+#[derive(Debug)]
+pub(crate) struct Woken;
+
+impl Woken {
+    /// To be called for each event of the waker.
+    pub(crate) fn hear(&mut self) {}
+}
+
+impl super::State {
+    fn set_waker(&mut self, process: u32, token: usize) {
+        self.processes[process as usize].poller.waker = Some(token);
+    }
+
+    fn wake(&mut self, process: u32) {
+        self.processes[process as usize].poller.woken = true;
+    }
+
+    fn end_process(&mut self, process: u32) {
+        let process = &mut self.processes[process as usize];
+        process.alive = false;
+        process.parked = None;
+    }
+}

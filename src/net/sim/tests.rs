@@ -1,0 +1,80 @@
+//! The model against what it says of itself, and against the real system.
+
+mod compare;
+mod rules;
+
+use std::time::Duration;
+
+use super::*;
+use crate::options::{ConnectOptions, ListenOptions};
+use crate::readiness::Readiness;
+
+/// `text` as an address.
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// A process with a listener, and what it takes to look at its events.
+struct Host {
+    net: Net,
+    system: System,
+    listener: TcpListener,
+    events: Events,
+}
+
+const LISTENER: usize = 1000;
+
+impl Host {
+    fn new(seed: u64, model: Model) -> Host {
+        Host::on(Net::new(seed), model)
+    }
+
+    fn on(net: Net, model: Model) -> Host {
+        let options = ProcessOptions {
+            model,
+            ..ProcessOptions::default()
+        };
+        let system = net.process(options).unwrap();
+        let at = ListenOptions::new(address("10.0.0.1:80"));
+        let mut listener = system.listen(&at).unwrap();
+        system.register_listener(&mut listener, LISTENER).unwrap();
+        Host {
+            net,
+            system,
+            listener,
+            events: Events::with_capacity(64),
+        }
+    }
+
+    /// Lets happen what is to happen soon.
+    fn settle(&self) {
+        self.net.advance(Duration::from_millis(100));
+    }
+
+    /// A peer that dialled, and the end that was accepted, registered as `token`.
+    fn accept(&mut self, token: usize) -> (Peer, TcpStream) {
+        let to = self.listener.local_addr().unwrap();
+        let peer = self.net.connect_peer(None, to).unwrap();
+        self.settle();
+        let (mut stream, _) = self.listener.accept().unwrap();
+        self.system.register_stream(&mut stream, token).unwrap();
+        (peer, stream)
+    }
+
+    /// What is told of `token` now, all batches together.
+    fn told(&mut self, token: usize) -> Readiness {
+        let mut told = Readiness::EMPTY;
+        loop {
+            self.system
+                .wait(&mut self.events, Some(Duration::ZERO))
+                .unwrap();
+            if self.events.is_empty() {
+                return told;
+            }
+            let events = self.events.iter();
+            events
+                .filter(|event| event.token() == token)
+                .for_each(|event| told |= event.readiness());
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! What the model says of itself, rule by rule.
+
+use std::io::ErrorKind;
+
+use super::*;
+use crate::nonblocking::Stream;
+
+/// Reads what there is.
+fn read(stream: &mut TcpStream) -> Result<Vec<u8>, ErrorKind> {
+    let mut buffer = vec![0; 100_000];
+    let count = stream.read(&mut buffer).map_err(|error| error.kind())?;
+    buffer.truncate(count);
+    Ok(buffer)
+}
+
+/// Reads all that comes, to the end.
+fn read_to_end(host: &Host, stream: &mut TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        match read(stream) {
+            Ok(bytes) if bytes.is_empty() => return all,
+            Ok(bytes) => all.extend(bytes),
+            Err(ErrorKind::WouldBlock | ErrorKind::NotFound) => host.settle(),
+            Err(error) => panic!("{error:?} after {} bytes", all.len()),
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_seed_another() {
+    let run = |seed| {
+        let net = Net::with(seed, Settings::default(), Faults::drawn(seed));
+        net.keep_trace(10_000);
+        let mut host = Host::on(net, Model::Epoll);
+        let to = address("10.0.0.1:80");
+        for _ in 0..5 {
+            if let Ok(peer) = host.net.connect_peer(None, to) {
+                peer.send(&[7; 5_000]);
+                peer.finish();
+            }
+        }
+        let mut streams = Vec::new();
+        for _ in 0..60 {
+            let timeout = Some(Duration::from_millis(5));
+            host.system.wait(&mut host.events, timeout).unwrap();
+            if let Ok((mut stream, _)) = host.listener.accept() {
+                let _ = host.system.register_stream(&mut stream, streams.len());
+                streams.push(stream);
+            }
+            for stream in &mut streams {
+                if let Ok(bytes) = read(stream) {
+                    let _ = stream.write(&bytes);
+                }
+            }
+        }
+        host.net.trace().join("\n")
+    };
+    for seed in 0..20 {
+        assert_eq!(run(seed), run(seed), "seed {seed}");
+    }
+    assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn bytes_arrive_in_order_through_small_buffers_and_the_end_comes_behind_them() {
+    for seed in 0..50 {
+        let net = Net::new(seed);
+        net.set_fault(Fault::SmallBuffers, 1_000_000);
+        let mut host = Host::on(net, Model::Epoll);
+        let (peer, mut stream) = host.accept(0);
+        let bytes: Vec<u8> = (0..20_000).map(|n| n as u8).collect();
+        peer.send(&bytes);
+        peer.finish();
+        assert_eq!(read_to_end(&host, &mut stream), bytes, "seed {seed}");
+        assert_eq!(read(&mut stream), Ok(Vec::new()));
+        host.settle();
+        let all = peer.ledger(|ledger| (ledger.acknowledged, ledger.finish_acknowledged));
+        assert_eq!(all, (20_000, true));
+    }
+}
+
+#[test]
+fn what_a_peer_does_not_read_fills_the_buffers_and_room_is_told_of_only_to_whoever_found_none() {
+    let mut host = Host::new(1, Model::Epoll);
+    let (peer, mut stream) = host.accept(0);
+    peer.read(Reading::Nothing);
+    host.told(0);
+    let mut sent = 0;
+    loop {
+        match stream.write(&[1; 10_000]) {
+            Ok(count) => sent += count,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                let before = sent;
+                host.settle();
+                if let Ok(count) = stream.write(&[1; 10_000]) {
+                    sent += count;
+                }
+                if sent == before {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(stream.in_flight().unwrap() > 0);
+    host.told(0);
+    assert_eq!(host.told(0), Readiness::EMPTY);
+    peer.read(Reading::All);
+    host.settle();
+    assert!(host.told(0).contains(Readiness::WRITABLE));
+    assert_eq!(peer.received().len(), sent);
+    assert_eq!(stream.in_flight(), Some(0));
+    stream.write(&[1]).unwrap();
+    host.settle();
+    assert_eq!(host.told(0), Readiness::EMPTY, "room was not looked for");
+}
+
+#[test]
+fn a_full_backlog_drops_a_dial_which_comes_again() {
+    let net = Net::new(3);
+    let system = net.process(ProcessOptions::default()).unwrap();
+    let at = ListenOptions {
+        backlog: 1,
+        ..ListenOptions::new(address("10.0.0.1:80"))
+    };
+    let listener = system.listen(&at).unwrap();
+    let peers: Vec<Peer> = (0..4)
+        .map(|_| net.connect_peer(None, at.address).unwrap())
+        .collect();
+    net.advance(Duration::from_millis(500));
+    assert!(listener.accept().is_ok() && listener.accept().is_ok());
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    net.advance(Duration::from_secs(10));
+    assert!(listener.accept().is_ok() && listener.accept().is_ok());
+    let connected = |peer: &Peer| peer.ledger(|ledger| ledger.connected.is_some());
+    assert!(peers.iter().all(connected));
+}
+
+#[test]
+fn a_dial_where_nobody_listens_is_refused_and_one_to_a_host_that_is_gone_times_out() {
+    let net = Net::new(3);
+    let system = net.process(ProcessOptions::default()).unwrap();
+    let dial = |to| {
+        let options = ConnectOptions::new(address(to));
+        let mut stream = system.dial(&options).unwrap();
+        system.register_stream(&mut stream, 1).unwrap();
+        stream
+    };
+    let refused = dial("10.0.0.9:1");
+    net.advance(Duration::from_secs(1));
+    let error = refused.established().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    net.vanish_host("10.0.0.8".parse().unwrap());
+    let gone = dial("10.0.0.8:1");
+    net.advance(Duration::from_secs(120));
+    assert!(!gone.established().unwrap());
+    net.advance(Duration::from_secs(10));
+    assert_eq!(gone.established().unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+#[test]
+fn a_vanished_peer_is_given_up_after_the_user_timeout_or_fifteen_minutes_and_never_while_idle() {
+    for (timeout, seconds) in [(Some(Duration::from_secs(30)), 31), (None, 930)] {
+        let mut host = Host::new(4, Model::Epoll);
+        let (peer, mut stream) = host.accept(0);
+        stream.set_user_timeout(timeout).unwrap();
+        peer.vanish();
+        host.net.advance(Duration::from_secs(5_000));
+        assert_eq!(read(&mut stream), Err(ErrorKind::WouldBlock));
+        stream.write(b"are you there?").unwrap();
+        host.net.advance(Duration::from_secs(seconds - 10));
+        assert_eq!(read(&mut stream), Err(ErrorKind::WouldBlock));
+        host.net.advance(Duration::from_secs(10));
+        assert!(host.told(0).contains(Readiness::ERROR));
+        assert_eq!(read(&mut stream), Err(ErrorKind::TimedOut));
+    }
+}
+
+#[test]
+fn keepalive_finds_a_vanished_peer_out() {
+    let mut host = Host::new(4, Model::Epoll);
+    let (peer, mut stream) = host.accept(0);
+    stream
+        .set_keepalive(crate::options::Keepalive::default())
+        .unwrap();
+    host.net.advance(Duration::from_secs(1_000));
+    assert_eq!(read(&mut stream), Err(ErrorKind::WouldBlock));
+    peer.vanish();
+    host.net.advance(Duration::from_secs(121));
+    assert_eq!(read(&mut stream), Err(ErrorKind::TimedOut));
+}
+
+#[test]
+fn what_a_partition_holds_up_arrives_when_it_is_over() {
+    let mut host = Host::new(5, Model::Epoll);
+    let (peer, mut stream) = host.accept(0);
+    let (own, other) = peer.addresses().unwrap();
+    host.net
+        .partition(own.ip(), other.ip(), Duration::from_secs(20));
+    peer.send(b"late");
+    stream.write(b"too").unwrap();
+    host.net.advance(Duration::from_secs(19));
+    assert_eq!(read(&mut stream), Err(ErrorKind::WouldBlock));
+    assert!(stream.in_flight().unwrap() > 0);
+    host.net.advance(Duration::from_secs(60));
+    assert_eq!(read(&mut stream), Ok(b"late".to_vec()));
+    assert_eq!(peer.received(), b"too");
+    assert_eq!(stream.in_flight(), Some(0));
+}
+
+#[test]
+fn a_wait_without_end_with_nothing_to_come_is_an_error_that_says_for_what() {
+    let mut host = Host::new(6, Model::Epoll);
+    let (_peer, _stream) = host.accept(0);
+    host.told(0);
+    let error = host.system.wait(&mut host.events, None).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("nothing will ever happen"), "{text}");
+    assert!(text.contains("l0") && text.contains("c0.1"), "{text}");
+}
+
+#[test]
+fn a_wait_ends_with_its_timeout_in_whole_milliseconds() {
+    let mut host = Host::new(6, Model::Epoll);
+    let before = host.net.elapsed();
+    let timeout = Some(Duration::from_micros(1_100));
+    host.system.wait(&mut host.events, timeout).unwrap();
+    assert_eq!(host.net.elapsed() - before, Duration::from_millis(2));
+}
+
+#[test]
+fn kqueue_tells_reading_and_writing_apart_and_reads_say_a_reset_after_the_end() {
+    let mut host = Host::new(7, Model::Kqueue);
+    let (peer, mut stream) = host.accept(0);
+    host.told(0);
+    peer.send(b"x");
+    host.settle();
+    host.system
+        .wait(&mut host.events, Some(Duration::ZERO))
+        .unwrap();
+    let events: Vec<_> = host.events.iter().map(|event| event.readiness()).collect();
+    assert_eq!(events, [Readiness::READABLE]);
+    assert_eq!(read(&mut stream), Ok(b"x".to_vec()));
+    peer.finish();
+    host.settle();
+    assert!(host.told(0).contains(Readiness::READ_CLOSED));
+    assert_eq!(read(&mut stream), Ok(Vec::new()));
+    peer.reset();
+    host.settle();
+    assert!(host.told(0).contains(Readiness::ERROR));
+    assert_eq!(
+        stream.write(b"y").unwrap_err().kind(),
+        ErrorKind::BrokenPipe
+    );
+    assert_eq!(read(&mut stream), Err(ErrorKind::ConnectionReset));
+    assert_eq!(stream.in_flight(), None);
+}
+
+#[test]
+fn poll2_tells_once_until_a_call_has_said_not_now_and_drops_at_a_hang_up() {
+    let mut host = Host::new(8, Model::Poll2);
+    let (peer, mut stream) = host.accept(0);
+    assert_eq!(host.told(0), Readiness::WRITABLE);
+    peer.send(b"ab");
+    host.settle();
+    assert_eq!(host.told(0), Readiness::READABLE);
+    let mut one = [0; 1];
+    stream.read(&mut one).unwrap();
+    peer.send(b"c");
+    host.settle();
+    assert_eq!(host.told(0), Readiness::EMPTY, "nothing was armed");
+    assert_eq!(read(&mut stream), Ok(b"bc".to_vec()));
+    assert_eq!(read(&mut stream), Err(ErrorKind::WouldBlock));
+    // Both interests are there again.
+    assert_eq!(host.told(0), Readiness::WRITABLE);
+    peer.reset();
+    host.settle();
+    let told = host.told(0);
+    assert!(
+        told.contains(Readiness::ERROR | Readiness::READ_CLOSED),
+        "{told:?}"
+    );
+    assert_eq!(read(&mut stream), Err(ErrorKind::ConnectionReset));
+    assert!(!stream.short_is_blocked());
+}
+
+#[test]
+fn what_a_fault_holds_back_comes_with_an_event() {
+    for fault in [Fault::ReadBlocked, Fault::ReadShort] {
+        let mut host = Host::new(9, Model::Epoll);
+        let (peer, mut stream) = host.accept(0);
+        peer.send(&[3; 100]);
+        host.settle();
+        host.told(0);
+        host.net.fault_at(fault, 1);
+        let first = read(&mut stream).map_or(0, |bytes| bytes.len());
+        assert!(first < 100, "{fault:?}");
+        host.settle();
+        assert!(host.told(0).contains(Readiness::READABLE), "{fault:?}");
+        assert_eq!(read(&mut stream).unwrap().len(), 100 - first);
+    }
+}
+
+#[test]
+fn a_process_that_is_out_of_descriptors_accepts_nobody() {
+    let net = Net::new(10);
+    let options = ProcessOptions {
+        descriptors: 2,
+        ..ProcessOptions::default()
+    };
+    let system = net.process(options).unwrap();
+    let at = ListenOptions::new(address("10.0.0.1:80"));
+    let listener = system.listen(&at).unwrap();
+    for _ in 0..2 {
+        net.connect_peer(None, at.address).unwrap();
+    }
+    net.advance(Duration::from_secs(1));
+    let (first, _) = listener.accept().unwrap();
+    let error = listener.accept().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::EMFILE as i32));
+    drop(first);
+    assert!(listener.accept().is_ok());
+}

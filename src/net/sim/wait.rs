@@ -1,0 +1,262 @@
+//! Waiting: the only thing that moves time, but for the little that calls take.
+
+use std::io;
+use std::time::Duration;
+
+use super::State;
+use super::faults::Fault;
+use super::poller::{Model, Target, Watch};
+use super::tcp::Phase;
+use crate::readiness::Readiness;
+
+/// A wait that was ended for another process' sake.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parked {
+    /// When it ends by itself; `None`: only by an event.
+    until: Option<Duration>,
+    /// How much was scheduled by then: nothing more, nothing new.
+    count: u64,
+}
+
+impl State {
+    /// To be called as a call of `process` begins: it may take time, or come late.
+    #[inline]
+    pub(super) fn begin_call(&mut self) {
+        if self.faults.hit(Fault::CallTakesTime) {
+            let nanos = self.faults.below(Fault::CallTakesTime, 2_000);
+            let until = self.now + Duration::from_nanos(nanos);
+            self.run_until(until);
+        }
+        if self.faults.hit(Fault::StoodStill) {
+            let millis = self.faults.below(Fault::StoodStill, 10);
+            // From a millisecond to six minutes, small and large as often.
+            let time =
+                Duration::from_micros(1_000 * 5_u64.saturating_pow(millis as u32) / 5 + 1_000);
+            self.trace(|| format!("the process stands still for {time:?}"));
+            let until = self.now + time;
+            self.run_until(until);
+        }
+    }
+
+    /// Waits for events of `process`: at most `limit` of them, at most `timeout`.
+    ///
+    /// # Errors
+    /// When it would wait for ever: nothing is to happen, and no timeout ends it.
+    pub(super) fn wait(
+        &mut self,
+        process: u32,
+        limit: usize,
+        timeout: Option<Duration>,
+        events: &mut Vec<(usize, Readiness)>,
+    ) -> io::Result<()> {
+        self.begin_call();
+        self.disturb(process);
+        let model = self.processes[process as usize].poller.model;
+        let parked = self.processes[process as usize].parked.take();
+        let deadline = timeout.map(|timeout| self.now.saturating_add(rounded(timeout, model)));
+        if timeout != Some(Duration::ZERO) && self.faults.hit(Fault::WaitInterrupted) {
+            self.trace(|| format!("p{process} wait -> interrupted"));
+            return Ok(());
+        }
+        let ready = self.others_ready(process);
+        loop {
+            self.collect(process, limit, events);
+            if !events.is_empty() {
+                self.trace(|| format!("p{process} wait -> {events:?}"));
+                return Ok(());
+            }
+            if timeout == Some(Duration::ZERO) {
+                return Ok(());
+            }
+            if self
+                .others_ready(process)
+                .iter()
+                .any(|one| !ready.contains(one))
+            {
+                self.park(process, deadline);
+                return Ok(());
+            }
+            let other = self.others_deadline(process);
+            let bound = earlier(deadline, other);
+            match (self.schedule.next_at(), bound) {
+                (Some(at), bound) if bound.is_none_or(|bound| at <= bound) => self.step(),
+                (_, Some(bound)) => {
+                    self.now = self.now.max(bound);
+                    if deadline == Some(bound) {
+                        self.end_late();
+                        self.trace(|| format!("p{process} wait -> timeout"));
+                    } else {
+                        self.park(process, deadline);
+                        self.forget_deadlines(bound);
+                    }
+                    return Ok(());
+                }
+                (_, None) => {
+                    let again = parked.is_some_and(|one| one.count == self.schedule.count());
+                    let others = self.others_may_act(process);
+                    if others && !again {
+                        self.park(process, deadline);
+                        return Ok(());
+                    }
+                    return Err(self.nothing_will_happen(process));
+                }
+            }
+        }
+    }
+
+    /// A wait that ends by its timeout may end late.
+    fn end_late(&mut self) {
+        if self.faults.hit(Fault::WaitLate) {
+            let micros = self.faults.below(Fault::WaitLate, 50);
+            let until = self.now + Duration::from_micros(micros);
+            self.run_until(until);
+        }
+    }
+
+    /// Events that tell nothing new, and peers that vanish.
+    fn disturb(&mut self, process: u32) {
+        if self.faults.hit(Fault::EventSpurious) {
+            let watched = &self.processes[process as usize].poller.watched;
+            let count = watched.len() as u64;
+            let place = self.faults.below(Fault::EventSpurious, count) as usize;
+            if let Some(target) = watched.values().nth(place).copied() {
+                self.queue(target, super::poller::BOTH);
+            }
+        }
+        for fault in [Fault::PeerVanishes, Fault::Partition] {
+            if !self.faults.hit(fault) {
+                continue;
+            }
+            let watched = &self.processes[process as usize].poller.watched;
+            let place = self.faults.below(fault, watched.len() as u64) as usize;
+            let Some(Target::Stream(side)) = watched.values().nth(place).copied() else {
+                continue;
+            };
+            if fault == Fault::PeerVanishes {
+                self.vanish(side.other());
+            } else if let Some(end) = self.end(side) {
+                let (one, other) = (end.local.ip(), end.remote.ip());
+                let time = Duration::from_millis(self.faults.below(fault, 60_000));
+                self.partition(one, other, self.now + time);
+            }
+        }
+    }
+
+    /// The other processes for which an event waits.
+    fn others_ready(&mut self, process: u32) -> Vec<u32> {
+        // A single process, as most worlds have, costs nothing here.
+        let others = 0..self.processes.len() as u32;
+        let others = others.filter(|other| *other != process);
+        others.filter(|other| self.has_ready(*other)).collect()
+    }
+
+    /// When the first of the other processes' waits ends by itself.
+    fn others_deadline(&self, process: u32) -> Option<Duration> {
+        let others = self.processes.iter().enumerate();
+        let others = others.filter(|(other, one)| *other != process as usize && one.alive);
+        others.filter_map(|(_, one)| one.parked?.until).min()
+    }
+
+    /// Whether another process is not known to wait.
+    fn others_may_act(&mut self, process: u32) -> bool {
+        (0..self.processes.len() as u32).any(|other| {
+            let one = &self.processes[other as usize];
+            let acts = one.alive && one.parked.is_none() && one.used > 0;
+            other != process && (acts || self.has_ready(other))
+        })
+    }
+
+    fn park(&mut self, process: u32, until: Option<Duration>) {
+        let count = self.schedule.count();
+        self.processes[process as usize].parked = Some(Parked { until, count });
+    }
+
+    /// Deadlines that were waited for end one wait, not all: who is not turned stands still.
+    fn forget_deadlines(&mut self, bound: Duration) {
+        for process in &mut self.processes {
+            if let Some(parked) = &mut process.parked
+                && parked.until == Some(bound)
+            {
+                process.parked = None;
+            }
+        }
+    }
+
+    /// The finding that this is: most often a wake-up that was lost.
+    fn nothing_will_happen(&mut self, process: u32) -> io::Error {
+        let watched: Vec<_> = self.processes[process as usize]
+            .poller
+            .watched
+            .values()
+            .copied()
+            .collect();
+        let each: Vec<String> = watched.iter().map(|one| self.describe(*one)).collect();
+        let all = each.join("; ");
+        io::Error::other(format!(
+            "nothing will ever happen: process {process} waits without end for {all}"
+        ))
+    }
+
+    /// What there is to know of a socket that is waited for.
+    fn describe(&mut self, target: Target) -> String {
+        match target {
+            Target::Stream(side) => {
+                let Some(connection) = self.connection(side.connection) else {
+                    return format!("c{} which is gone", side.connection);
+                };
+                let end = &connection.ends[usize::from(side.end)];
+                let input = &connection.ways[usize::from(1 - side.end)];
+                let output = &connection.ways[usize::from(side.end)];
+                let phase = match end.phase {
+                    Phase::Dialing => "dialing",
+                    Phase::Answering => "answering",
+                    Phase::Established => "established",
+                    Phase::Over => "over",
+                };
+                let armed = matches!(end.watch, Watch::On(_));
+                format!(
+                    "c{}.{} ({phase}{}{}, {} bytes to read, room for {}, {} in flight{}{})",
+                    side.connection,
+                    side.end,
+                    if end.finished { ", peer finished" } else { "" },
+                    if end.shut { ", shut" } else { "" },
+                    input.available(),
+                    output.room(),
+                    output.written - output.acknowledged,
+                    if end.error.is_some() {
+                        ", error stored"
+                    } else {
+                        ""
+                    },
+                    if armed { "" } else { ", not polled" },
+                )
+            }
+            Target::Listener(id) => {
+                let waiting = self.listener(id).map_or(0, |one| one.queue.len());
+                format!("l{id} ({waiting} to accept)")
+            }
+            Target::Udp(id) => {
+                let waiting = self.udp_socket(id).map_or(0, |one| one.queue.len());
+                format!("u{id} ({waiting} datagrams)")
+            }
+            Target::Waker(_) => "its waker".to_owned(),
+        }
+    }
+}
+
+/// What mio makes of a timeout: whole milliseconds, rounded up, but for kqueue.
+fn rounded(timeout: Duration, model: Model) -> Duration {
+    if model == Model::Kqueue {
+        return timeout;
+    }
+    let millis = timeout.as_nanos().div_ceil(1_000_000);
+    Duration::from_millis(i32::try_from(millis).map_or(i32::MAX as u64, |ms| ms as u64))
+}
+
+/// The earlier of two times, `None` being never.
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
