@@ -20,10 +20,10 @@ use crate::link::{Flags, Phase, Shared};
 use crate::memory::Starved;
 use crate::net::System;
 use crate::stats::Stats;
-use crate::table::{Table, Tenant};
+use crate::table::Table;
 use crate::timer::Wheel;
 use crate::timers::{Alarm, Timers};
-use crate::token::{ConnectionId, Generations, Key, Kind, SourceId, TimerId};
+use crate::token::{ConnectionId, Key, Kind, SourceId, TimerId};
 use mio::Interest;
 use mio::event::Source;
 
@@ -40,12 +40,12 @@ pub(crate) use slot::{Overdue, Slot};
 pub struct Context<S> {
     pub(crate) system: System,
     pub(crate) clock: Clock,
-    pub(crate) generations: Generations,
     pub(crate) slots: Table<Slot<S>>,
     pub(crate) shared: Shared,
     pub(crate) listeners: Table<ListenerSlot>,
     pub(crate) udp: Table<UdpSlot>,
-    pub(crate) sources: Table<SourceSlot>,
+    /// Foreign sources, which their owners keep.
+    pub(crate) sources: Table<()>,
     /// The connections' deadlines.
     pub(crate) wheel: Wheel,
     pub(crate) timers: Timers,
@@ -73,16 +73,6 @@ pub struct Context<S> {
 /// The index of no connection.
 pub(crate) const NOBODY: u32 = u32::MAX;
 
-/// A foreign source, which its owner keeps: its generation.
-#[derive(Debug)]
-pub(crate) struct SourceSlot(u32);
-
-impl Tenant for SourceSlot {
-    fn generation(&self) -> u32 {
-        self.0
-    }
-}
-
 /// How far a drain is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drain {
@@ -104,7 +94,6 @@ impl<S> Context<S> {
         let clock = Clock::new(system.now());
         Context {
             system,
-            generations: Generations::default(),
             slots: Table::new(),
             shared: Shared::new(limits),
             listeners: Table::new(),
@@ -156,9 +145,9 @@ impl<S> Context<S> {
     /// ```
     pub fn for_each(&mut self, mut visit: impl FnMut(&mut Connection<'_, S>)) {
         for index in 0..self.slots.bound() {
-            let slot = self.slots.at(index);
-            if slot.is_some_and(|slot| slot.link.phase() != Phase::Closed) {
-                visit(&mut Connection::new(self, index));
+            let id = self.slots.key_at(index).map(ConnectionId);
+            if let Some(mut connection) = id.and_then(|id| self.connection(id)) {
+                visit(&mut connection);
             }
         }
     }
@@ -208,8 +197,7 @@ impl<S> Context<S> {
     /// # }
     /// ```
     pub fn timer_at(&mut self, due: Instant, key: u64) -> TimerId {
-        self.timers
-            .set(&self.clock, &mut self.generations, due, Alarm::Handler(key))
+        self.timers.set(&self.clock, due, Alarm::Handler(key))
     }
 
     /// Takes a timer back; false when it has fired or was cancelled already.
@@ -229,12 +217,9 @@ impl<S> Context<S> {
         source: &mut (impl Source + ?Sized),
         interest: Interest,
     ) -> io::Result<SourceId> {
-        let system = &self.system;
-        let key = self.sources.try_insert(&mut self.generations, |key| {
-            system.register_source(source, key.token(Kind::Source), interest)?;
-            Ok::<_, io::Error>(SourceSlot(key.generation))
-        })?;
-        Ok(SourceId(key))
+        let token = self.sources.next_key().token(Kind::Source);
+        self.system.register_source(source, token, interest)?;
+        Ok(SourceId(self.sources.insert(())))
     }
 
     /// Changes what a source is polled for, and tells its present readiness anew.

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::table::{Table, Tenant};
+use crate::table::Table;
 use crate::timer::{Arena, Links, Wheel};
-use crate::token::{Generations, ListenerId, TimerId};
+use crate::token::{ListenerId, TimerId};
 
 /// Whom a timer calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,15 +21,8 @@ pub(crate) enum Alarm {
 #[derive(Debug)]
 struct Timer {
     links: Links,
-    generation: u32,
     due: Instant,
     alarm: Alarm,
-}
-
-impl Tenant for Timer {
-    fn generation(&self) -> u32 {
-        self.generation
-    }
 }
 
 impl Arena for Table<Timer> {
@@ -54,16 +47,9 @@ impl Timers {
     }
 
     /// Sets a timer for `due`.
-    pub(crate) fn set(
-        &mut self,
-        clock: &Clock,
-        generations: &mut Generations,
-        due: Instant,
-        alarm: Alarm,
-    ) -> TimerId {
-        let key = self.table.insert(generations, |key| Timer {
+    pub(crate) fn set(&mut self, clock: &Clock, due: Instant, alarm: Alarm) -> TimerId {
+        let key = self.table.insert(Timer {
             links: Links::default(),
-            generation: key.generation,
             due,
             alarm,
         });

@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::net::{Destination, UdpSocket};
 use crate::nonblocking;
-use crate::table::Tenant;
 use crate::token::UdpId;
 
 use super::Context;
@@ -17,25 +16,17 @@ pub(crate) struct UdpSlot {
     pub(crate) socket: UdpSocket,
     /// Its own address, kept because every datagram's source is compared with it.
     address: Option<SocketAddr>,
-    generation: u32,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
 }
 
 impl UdpSlot {
-    pub(crate) fn new(socket: UdpSocket, generation: u32) -> UdpSlot {
+    pub(crate) fn new(socket: UdpSocket) -> UdpSlot {
         UdpSlot {
             address: socket.local_addr().ok(),
             socket,
-            generation,
             queued: false,
         }
-    }
-}
-
-impl Tenant for UdpSlot {
-    fn generation(&self) -> u32 {
-        self.generation
     }
 }
 

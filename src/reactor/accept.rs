@@ -61,7 +61,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Asks the handler about a connection that is offered, and takes it on.
-    pub(super) fn admit(&mut self, handler: &mut H, stream: TcpStream, caller: &Accepted) {
+    pub(super) fn admit(&mut self, handler: &mut H, mut stream: TcpStream, caller: &Accepted) {
         if !self.context.slots.reserve(1) {
             self.context.shared.stats.refused += 1;
             self.warn_of_refusal(caller, &std::io::ErrorKind::OutOfMemory.into());
@@ -74,10 +74,11 @@ impl<H: Handler> Reactor<H> {
             self.context.shared.stats.refused += 1;
             return;
         };
+        let registered = self.context.register_stream(&mut stream);
         let key = self.context.place(stream, session, Phase::Open);
         self.context.shared.stats.accepted += 1;
         self.context.count_open();
-        if let Err(error) = self.context.register_stream(key) {
+        if let Err(error) = registered {
             // The handler has taken it on, so it hears of its end: at once.
             self.warn_of_refusal(caller, &error);
             let link = &mut self.context.slots[key.index].link;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::context::{Connection, Drain, Overdue};
+use crate::context::{Connection, Context, Drain, Overdue, Slot};
 use crate::error::CloseReason;
 use crate::handle::Mail;
 use crate::handler::Handler;
@@ -146,17 +146,20 @@ impl<H: Handler> Reactor<H> {
     pub(super) fn reap(&mut self, handler: &mut H) {
         let mut ended = std::mem::take(&mut self.context.ended);
         for key in ended.drain(..) {
-            let Some(gone) = self.context.remove(key) else {
+            let Some(Slot { link, session, .. }) = self.context.remove(key) else {
                 continue;
             };
-            let id = ConnectionId(key);
-            if gone.opened {
-                self.context.count_closed(gone.reason);
-                handler.on_close(&mut self.context, id, gone.session, gone.reason);
+            let (context, id) = (&mut self.context, ConnectionId(key));
+            let reason = link.reason().unwrap_or(CloseReason::Closed);
+            // Its socket is closed before the handler hears of it.
+            let opened = link.has(Flags::OPENED);
+            drop(link);
+            if opened {
+                context.count_closed(reason);
+                handler.on_close(context, id, session, reason);
             } else {
-                self.context.shared.stats.connect_failed += 1;
-                let error = gone.reason.into_connect_error();
-                handler.on_connect_failed(&mut self.context, id, gone.session, error);
+                context.shared.stats.connect_failed += 1;
+                handler.on_connect_failed(context, id, session, reason.into_connect_error());
             }
         }
         if self.context.ended.is_empty() {
@@ -203,11 +206,8 @@ impl<H: Handler> Reactor<H> {
                 self.drive(handler, key.index);
             }
         }
-        let context = &mut self.context;
-        let (clock, generations) = (&context.clock, &mut context.generations);
-        context
-            .timers
-            .set(clock, generations, deadline, Alarm::Drain);
+        let Context { timers, clock, .. } = &mut self.context;
+        timers.set(clock, deadline, Alarm::Drain);
     }
 
     /// Lets in who waits in a listener's backlog, as far as there is room for them; at most as many
