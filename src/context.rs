@@ -330,7 +330,7 @@ impl<S> Context<S> {
     pub(crate) fn starve(&mut self, index: u32) {
         if self.slots[index].link.tag(Flags::STARVED) {
             self.starved.push(self.slots.key(index));
-            self.watch_starved(index);
+            self.note_active(index);
         }
     }
 
@@ -371,7 +371,7 @@ impl<S> Context<S> {
             if slot.link.may_read() && slot.link.has_input() {
                 slot.link.tag(Flags::FED);
                 self.starved.fed = Some(key);
-                self.watch_starved(key.index);
+                self.note_active(key.index);
                 self.enqueue(key.index);
                 return;
             }

@@ -164,7 +164,7 @@ impl<S> Context<S> {
             Ok(stream)
         })?;
         if let Some(timeout) = options.timeout {
-            self.arm_at(key.index, timeout);
+            self.limit_handshake(key.index, timeout);
         }
         Ok(ConnectionId(key))
     }

@@ -177,6 +177,7 @@ impl<S: Stream> Link<S> {
         self.send_fin(shared);
         self.count = shared.limits.linger_bytes;
         self.enter(Phase::Lingering);
+        self.flags.insert(Flags::MOVED);
         if self.count == 0 || self.flags.contains(Flags::WRITE_DEAD) {
             self.sever(shared, CloseReason::Closed);
         }

@@ -132,7 +132,6 @@ impl<H: Handler> Reactor<H> {
         if self.link(index).greet() {
             self.greet(handler, index);
         }
-        let was = self.link(index).phase();
         self.context.current = index;
         loop {
             let context = &mut self.context;
@@ -179,18 +178,7 @@ impl<H: Handler> Reactor<H> {
         }
         self.context.leave();
         if !self.link(index).is_plain() {
-            self.watch(index, was);
-        }
-    }
-
-    /// After a drive: the deadlines that a connection has when it's more than open and idle.
-    #[cold]
-    fn watch(&mut self, index: u32, was: Phase) {
-        if self.link(index).phase() == Phase::Lingering && was != Phase::Lingering {
-            let timeout = self.context.shared.limits.linger_timeout;
-            self.context.arm_at(index, timeout);
-        } else {
-            self.context.watch_output(index);
+            self.context.note_output(index);
         }
     }
 
@@ -216,7 +204,7 @@ impl<H: Handler> Reactor<H> {
 
     /// Tells the handler of a connection that is there now.
     fn greet(&mut self, handler: &mut H, index: u32) {
-        self.context.arm_opened(index);
+        self.context.note_opened(index);
         self.context.enter(index);
         handler.on_open(&mut Connection::new(&mut self.context, index));
         self.context.leave();
