@@ -330,50 +330,47 @@ impl<S> Context<S> {
     pub(crate) fn starve(&mut self, index: u32) {
         if self.slots[index].link.tag(Flags::STARVED) {
             self.starved.push(self.slots.key(index));
+            // There is something to be read: it has just been heard from.
             self.note_active(index);
         }
     }
 
-    /// When all connections together keep less than before: has those go on that wait for that.
+    /// Has those starved go on for whom there is room, when all connections together keep less than
+    /// before; and one at a time beyond what all may keep: they may hold what all of them wait for,
+    /// and each needs perhaps but a little more. It has had its turn when some of its input is
+    /// consumed.
     pub(crate) fn feed_starved(&mut self) {
-        for key in self.starved.take(self.shared.memory.held()) {
+        let fed = self.starved.fed.and_then(|key| self.slots.get_mut(key));
+        let fed = fed
+            .map(|slot| &mut slot.link)
+            .filter(|link| link.has(Flags::FED));
+        let mut feeds = fed.is_some_and(|link| {
+            if !link.may_read() {
+                link.untag(Flags::FED);
+            }
+            link.may_read()
+        });
+        for key in self.starved.take(self.shared.memory.held(), feeds) {
             let Some(slot) = self.slots.get_mut(key) else {
                 continue;
             };
-            if slot.link.may_read() && slot.link.is_starved(&mut self.shared) {
+            let waits = slot.link.may_read() && slot.link.is_starved(&mut self.shared);
+            if waits && feeds {
                 self.starved.push(key);
-            } else {
-                // One that waits for something else as well comes back when it has that.
-                slot.link.untag(Flags::STARVED);
-                self.enqueue(key.index);
-            }
-        }
-        self.feed_one();
-    }
-
-    /// Has one starved connection at a time read on, beyond what all may keep: they may hold what all
-    /// of them wait for, and each needs perhaps but a little more. It has had its turn when some of
-    /// its input is consumed.
-    fn feed_one(&mut self) {
-        if let Some(slot) = self.starved.fed.and_then(|key| self.slots.get_mut(key)) {
-            if slot.link.has(Flags::FED) && slot.link.may_read() {
-                return;
-            }
-            slot.link.untag(Flags::FED);
-        }
-        self.starved.fed = None;
-        while let Some(key) = self.starved.pop() {
-            let Some(slot) = self.slots.get_mut(key) else {
                 continue;
-            };
+            }
             slot.link.untag(Flags::STARVED);
-            // Whom its own output keeps is reminded by that.
-            if slot.link.may_read() && slot.link.has_input() {
-                slot.link.tag(Flags::FED);
+            if waits && !slot.link.has_input() {
+                // Its own output keeps it, and reminds of it.
+                continue;
+            }
+            // One that waits for something else as well comes back when it has that.
+            self.enqueue(key.index);
+            if waits {
+                feeds = true;
                 self.starved.fed = Some(key);
+                self.slots[key.index].link.tag(Flags::FED);
                 self.note_active(key.index);
-                self.enqueue(key.index);
-                return;
             }
         }
     }
