@@ -49,6 +49,9 @@ pub struct Context<S> {
     /// The connections' deadlines.
     pub(crate) wheel: Wheel,
     pub(crate) timers: Timers,
+    /// Whether a timer is set that ends the pauses of listeners for want of descriptors. One is
+    /// enough for all.
+    pub(crate) retries: bool,
     /// Who has more to do in the next turn, although no event will say so.
     pub(crate) ready: VecDeque<(Kind, Key)>,
     /// Connections that somebody else wrote to or changed: to be seen to before the next poll.
@@ -101,6 +104,7 @@ impl<S> Context<S> {
             sources: Table::new(),
             wheel: Wheel::new(clock.tick()),
             timers: Timers::new(&clock),
+            retries: false,
             clock,
             ready: VecDeque::new(),
             dirty: Vec::new(),

@@ -5,15 +5,15 @@ use std::time::Instant;
 use crate::clock::Clock;
 use crate::table::Table;
 use crate::timer::{Arena, Links, Wheel};
-use crate::token::{ListenerId, TimerId};
+use crate::token::TimerId;
 
 /// Whom a timer calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
     /// The handler, with its key.
     Handler(u64),
-    /// A listener that paused.
-    Listener(ListenerId),
+    /// The listeners that paused.
+    Listeners,
     /// The drain's deadline.
     Drain,
 }

@@ -12,7 +12,7 @@ use crate::net::{self, System, TcpListener, TcpStream, UdpSocket};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;
 use crate::timers::Alarm;
-use crate::token::{ConnectionId, Key, Kind, ListenerId, TimerId, UdpId};
+use crate::token::{ConnectionId, Key, Kind, ListenerId, UdpId};
 
 use super::{Context, Drain, Slot, UdpSlot};
 
@@ -22,8 +22,6 @@ pub(crate) struct ListenerSlot {
     pub(crate) acceptor: Acceptor<TcpListener>,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
-    /// What ends its pause for want of descriptors. There's never more than one: each would set its successor.
-    pub(crate) retry: Option<TimerId>,
 }
 
 impl Accept for TcpListener {
@@ -70,7 +68,6 @@ impl<S> Context<S> {
         Ok(ListenerId(self.listeners.insert(ListenerSlot {
             acceptor: Acceptor::new(listener),
             queued: false,
-            retry: None,
         })))
     }
 
@@ -106,15 +103,13 @@ impl<S> Context<S> {
         true
     }
 
-    /// Has a listener that paused tried again after `wait`.
+    /// Has the listeners that paused tried again after `wait`, or when a timer that is set already
+    /// fires.
     #[cold]
-    pub(crate) fn retry_listener(&mut self, id: ListenerId, wait: Duration) {
-        let due = self.clock.now() + wait;
-        let timer = self.timers.set(&self.clock, due, Alarm::Listener(id));
-        let slot = self.listeners.get_mut(id.0);
-        // A pause that ended before its timer, because somebody left, has left the timer behind.
-        if let Some(old) = slot.and_then(|slot| slot.retry.replace(timer)) {
-            self.timers.cancel(old);
+    pub(crate) fn retry_listeners(&mut self, wait: Duration) {
+        if !std::mem::replace(&mut self.retries, true) {
+            let due = self.clock.now() + wait;
+            self.timers.set(&self.clock, due, Alarm::Listeners);
         }
     }
 

@@ -53,7 +53,7 @@ impl<H: Handler> Reactor<H> {
                 Next::Starved(wait, error) => {
                     shared.stats.accept_pauses += 1;
                     self.warn_of_pause(key, &error);
-                    self.context.retry_listener(ListenerId(key), wait);
+                    self.context.retry_listeners(wait);
                     return false;
                 }
             }

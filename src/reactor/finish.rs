@@ -82,7 +82,10 @@ impl<H: Handler> Reactor<H> {
         while let Some(alarm) = self.context.timers.expire(clock) {
             match alarm {
                 Alarm::Handler(key) => handler.on_timer(&mut self.context, key),
-                Alarm::Listener(id) => self.resume_listener(id),
+                Alarm::Listeners => {
+                    self.context.retries = false;
+                    self.resume_listeners();
+                }
                 Alarm::Drain => self.cut(),
             }
         }
@@ -171,16 +174,10 @@ impl<H: Handler> Reactor<H> {
 
     fn resume_listeners(&mut self) {
         for key in self.context.listeners.keys() {
-            self.resume_listener(ListenerId(key));
-        }
-    }
-
-    fn resume_listener(&mut self, id: ListenerId) {
-        if let Some(slot) = self.context.listeners.get_mut(id.0)
-            && slot.acceptor.resume()
-            && !std::mem::replace(&mut slot.queued, true)
-        {
-            self.context.ready.push_back((Kind::Listener, id.0));
+            let slot = &mut self.context.listeners[key.index];
+            if slot.acceptor.resume() && !std::mem::replace(&mut slot.queued, true) {
+                self.context.ready.push_back((Kind::Listener, key));
+            }
         }
     }
 
