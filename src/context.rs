@@ -84,10 +84,9 @@ pub(crate) enum Drain {
     Asked {
         deadline: Instant,
     },
-    /// Nothing is accepted any more.
-    Going,
-    /// The deadline has come, or nobody is left.
-    Over {
+    /// Nothing is accepted any more. It's over when nobody is left.
+    Going {
+        /// Connections that were cut off at the deadline.
         cut: usize,
     },
 }
@@ -402,7 +401,11 @@ impl<S> Context<S> {
             || !self.ended.is_empty()
             || self.starved.is_hopeful()
             || self.stopping
-            || matches!(self.drain, Drain::Asked { .. } | Drain::Over { .. })
+            || match self.drain {
+                Drain::No => false,
+                Drain::Asked { .. } => true,
+                Drain::Going { .. } => self.slots.is_empty(),
+            }
     }
 
     /// Whether a deadline or timer has come.

@@ -1,7 +1,7 @@
 //! Taking callers on.
 
 use crate::acceptor::Accepted as Next;
-use crate::context::{Context, Drain};
+use crate::context::Context;
 use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
 use crate::link::Phase;
@@ -17,9 +17,6 @@ impl<H: Handler> Reactor<H> {
     pub(super) fn accept(&mut self, handler: &mut H, key: Key) -> bool {
         let mut budget = self.context.shared.limits.accept_budget;
         loop {
-            // A listener that drains is about to be closed: it doesn't pause, it lets in whom it
-            // can.
-            let drains = self.context.drain != Drain::No;
             let has_room = self.context.has_room();
             let Context {
                 listeners, shared, ..
@@ -37,15 +34,12 @@ impl<H: Handler> Reactor<H> {
                     self.admit(handler, stream, &caller);
                 }
                 Next::Wait => return false,
-                Next::Yield if drains => return true,
                 Next::Yield => {
                     shared.stats.budget_hits += 1;
-                    if !std::mem::replace(&mut slot.queued, true) {
-                        self.context.ready.push_back((Kind::Listener, key));
-                    }
+                    slot.queued = true;
+                    self.context.ready.push_back((Kind::Listener, key));
                     return true;
                 }
-                Next::Full | Next::Starved(..) if drains => return false,
                 Next::Full => {
                     shared.stats.limit_pauses += 1;
                     return false;

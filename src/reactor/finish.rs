@@ -131,14 +131,6 @@ impl<H: Handler> Reactor<H> {
         self.mail = true;
     }
 
-    /// Takes nothing in any more, and delivers what had been accepted: a mailbox full of it at most.
-    fn close_mailbox(&mut self, handler: &mut H) {
-        self.mailbox.close();
-        while let Some(message) = self.mailbox.next_message() {
-            self.deliver(handler, message);
-        }
-    }
-
     fn deliver(&mut self, handler: &mut H, message: H::Message) {
         self.context.shared.stats.messages += 1;
         handler.on_message(&mut self.context, message);
@@ -185,7 +177,7 @@ impl<H: Handler> Reactor<H> {
     /// nothing is accepted or received any more, and every connection is to end.
     #[inline(never)]
     pub(super) fn begin_drain(&mut self, handler: &mut H, deadline: Instant) {
-        self.context.drain = Drain::Going;
+        self.context.drain = Drain::Going { cut: 0 };
         for key in self.context.listeners.keys() {
             self.empty_backlog(handler, ListenerId(key));
             self.context.close_listener(ListenerId(key));
@@ -237,20 +229,20 @@ impl<H: Handler> Reactor<H> {
                 self.context.end(key.index);
             }
         }
-        self.context.drain = Drain::Over { cut };
+        self.context.drain = Drain::Going { cut };
     }
 
     /// How the run ends, if it does with this turn.
     pub(super) fn take_end(&mut self, handler: &mut H) -> Option<Ended> {
-        if self.context.slots.is_empty() {
-            if self.context.drain == Drain::Going {
-                // Nothing is waited for any more, should somebody take another turn.
-                self.context.drain = Drain::Over { cut: 0 };
+        if let Drain::Going { cut } = self.context.drain
+            && self.context.slots.is_empty()
+        {
+            // What had been accepted is delivered: a mailbox full of it at most.
+            self.mailbox.close();
+            while let Some(message) = self.mailbox.next_message() {
+                self.deliver(handler, message);
             }
-            if let Drain::Over { cut } = self.context.drain {
-                self.close_mailbox(handler);
-                return Some(Ended::Drained { cut });
-            }
+            return Some(Ended::Drained { cut });
         }
         std::mem::take(&mut self.context.stopping).then_some(Ended::Stopped)
     }
