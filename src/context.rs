@@ -254,14 +254,10 @@ impl<S> Context<S> {
         self.system.deregister_source(source)
     }
 
-    pub(crate) fn known_source(&self, id: SourceId) -> io::Result<()> {
-        match self.sources.get(id.0) {
-            Some(_) => Ok(()),
-            None => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "no such source is registered",
-            )),
-        }
+    fn known_source(&self, id: SourceId) -> io::Result<()> {
+        let why = "no such source is registered";
+        let known = self.sources.get(id.0).copied();
+        known.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, why))
     }
 
     /// Ends everything in good order, within `within`: listeners and UDP sockets are closed at the end of the turn, what has
@@ -413,27 +409,13 @@ impl<S> Context<S> {
         self.wheel.is_due() || self.timers.wheel().is_due()
     }
 
-    /// Whether any deadline or timer is set.
-    pub(crate) fn has_timers(&self) -> bool {
-        !self.wheel.is_empty() || !self.timers.wheel().is_empty()
-    }
-
     /// The tick at which the next deadline or timer may be due.
     pub(crate) fn next_tick(&self) -> Option<u32> {
-        if !self.has_timers() {
-            return None;
-        }
         let now = self.clock.tick();
         let ticks = [self.wheel.next(), self.timers.wheel().next()];
-        ticks.into_iter().flatten().min_by_key(|tick| {
-            // Ticks go round; what lies behind counts as due now.
-            let ahead = tick.wrapping_sub(now);
-            if ahead > crate::timer::MAX_AHEAD {
-                0
-            } else {
-                ahead
-            }
-        })
+        // Ticks go round, and what lies behind is due now.
+        let ahead = |tick: &u32| tick.wrapping_sub(now) as i32;
+        ticks.into_iter().flatten().min_by_key(ahead)
     }
 
     /// Counts a connection as closed.
@@ -452,11 +434,6 @@ impl<S> Context<S> {
 
 impl<S> fmt::Debug for Context<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context")
-            .field("connections", &self.slots.len())
-            .field("listeners", &self.listeners.len())
-            .field("udp", &self.udp.len())
-            .field("drain", &self.drain)
-            .finish_non_exhaustive()
+        f.debug_tuple("Context").field(&self.stats()).finish()
     }
 }

@@ -28,7 +28,7 @@ const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 pub(crate) const MAX_SLOTS: usize = 1 << INDEX_BITS;
 
 /// A slot's index and generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     pub(crate) index: u32,
     pub(crate) generation: u32,

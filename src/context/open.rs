@@ -93,13 +93,8 @@ impl<S> Context<S> {
         let Some(mut slot) = self.listeners.remove(id.0) else {
             return false;
         };
-        if let Err(error) = self
-            .system
-            .deregister_listener(slot.acceptor.listener_mut())
-        {
-            // Closing the descriptor, which follows, takes it out of the poll as well.
-            log::debug!("could not deregister a listener: {error}");
-        }
+        let listener = slot.acceptor.listener_mut();
+        note_deregistered(self.system.deregister_listener(listener));
         true
     }
 
@@ -263,10 +258,14 @@ impl<S> Context<S> {
         self.slots.get(key)?;
         self.wheel.remove(&mut self.slots, key.index);
         let mut slot = self.slots.remove(key)?;
-        if let Err(error) = self.system.deregister_stream(slot.link.stream_mut()) {
-            // Closing the descriptor, which follows, takes it out of the poll as well.
-            log::debug!("could not deregister a connection: {error}");
-        }
+        note_deregistered(self.system.deregister_stream(slot.link.stream_mut()));
         Some(slot)
+    }
+}
+
+/// What is deregistered is closed next, which takes it out of the poll in any case.
+pub(super) fn note_deregistered(outcome: io::Result<()>) {
+    if let Err(error) = outcome {
+        log::debug!("could not deregister a socket: {error}");
     }
 }

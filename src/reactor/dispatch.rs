@@ -116,7 +116,7 @@ impl<H: Handler> Reactor<H> {
             }
             Kind::Source => {
                 let id = SourceId(key);
-                if self.context.known_source(id).is_ok() {
+                if self.context.sources.get(key).is_some() {
                     handler.on_ready(&mut self.context, id, readiness);
                 }
             }

@@ -21,9 +21,8 @@ impl<H: Handler> Reactor<H> {
             };
             if budget == 0 {
                 shared.stats.budget_hits += 1;
-                if !std::mem::replace(&mut slot.queued, true) {
-                    self.context.ready.push_back((Kind::Udp, key));
-                }
+                slot.queued = true;
+                self.context.ready.push_back((Kind::Udp, key));
                 return;
             }
             budget -= 1;
@@ -35,10 +34,13 @@ impl<H: Handler> Reactor<H> {
                         shared.stats.datagrams_truncated += 1;
                         continue;
                     }
-                    let context = &mut self.context;
-                    // A v4 sender to a dual-stack socket is a v4 sender.
-                    let from = net::canonical(received.from);
-                    let mut datagram = Datagrams::new(context, id, from, received.destination);
+                    let mut datagram = Datagrams {
+                        context: &mut self.context,
+                        socket: id,
+                        // A v4 sender to a dual-stack socket is a v4 sender.
+                        from: net::canonical(received.from),
+                        destination: received.destination,
+                    };
                     handler.on_datagram(&mut datagram, &self.scratch[..received.len]);
                 }
                 Err(error) if nonblocking::is_blocked(&error) => return,
