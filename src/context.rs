@@ -31,7 +31,7 @@ pub use connection::{Connection, Output};
 pub(crate) use datagrams::UdpSlot;
 pub use datagrams::{Datagrams, SendOutcome};
 pub(crate) use open::ListenerSlot;
-pub(crate) use slot::{Overdue, Slot};
+pub(crate) use slot::Slot;
 
 /// What every callback is lent: the reactor's connections, listeners, sockets and timers, to be used by their ids.
 ///

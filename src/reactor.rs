@@ -21,6 +21,8 @@ mod wait;
 
 use std::fmt;
 use std::io;
+#[cfg(not(mio_unsupported_force_poll_poll))]
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use crate::context::{Context, Drain};
@@ -249,28 +251,23 @@ impl<H: Handler> Reactor<H> {
     }
 }
 
+/// The poll's own descriptor: readable when there are events. It's there to be polled, and for nothing else.
+///
+/// A loop that must own what it polls is given a duplicate, `reactor.as_fd().try_clone_to_owned()`: the reactor itself
+/// stays yours, to be turned. Take either out of the loop before you drop the reactor; a duplicate says nothing
+/// of use after that.
 #[cfg(not(mio_unsupported_force_poll_poll))]
-mod descriptor {
-    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-
-    use super::{Handler, Reactor};
-
-    /// The poll's own descriptor: readable when there are events. It's there to be polled, and for nothing else.
-    ///
-    /// A loop that must own what it polls is given a duplicate, `reactor.as_fd().try_clone_to_owned()`: the reactor itself
-    /// stays yours, to be turned. Take either out of the loop before you drop the reactor; a duplicate says nothing
-    /// of use after that.
-    impl<H: Handler> AsFd for Reactor<H> {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.context.system.as_fd()
-        }
+impl<H: Handler> AsFd for Reactor<H> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.context.system.as_fd()
     }
+}
 
-    /// The same descriptor, by its number.
-    impl<H: Handler> AsRawFd for Reactor<H> {
-        fn as_raw_fd(&self) -> RawFd {
-            self.context.system.as_raw_fd()
-        }
+/// The same descriptor, by its number.
+#[cfg(not(mio_unsupported_force_poll_poll))]
+impl<H: Handler> AsRawFd for Reactor<H> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.context.system.as_raw_fd()
     }
 }
 

@@ -26,16 +26,6 @@ pub(crate) struct Slot<S> {
     pub(crate) active: Tick,
 }
 
-/// What is to become of a connection whose deadline has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overdue {
-    /// It was idle for too long: it has its last words, and is closed.
-    Idle,
-    /// Its handshake, its output, its lingering or its wait for memory took too long: it's cut off,
-    /// for this reason.
-    Sever(CloseReason),
-}
-
 impl<S> Slot<S> {
     pub(crate) fn new(
         link: Link<TcpStream>,
@@ -63,17 +53,13 @@ struct Deadline {
     looks: u32,
     /// Whether it may pass for now: what it waits for is there, and has not had its turn.
     excused: bool,
-    /// What becomes of the connection when it has passed.
-    overdue: Overdue,
+    /// Why the connection ends when it has passed.
+    reason: CloseReason,
 }
 
 impl Deadline {
     fn left(&self, now: Tick) -> u32 {
         self.timeout.saturating_sub(elapsed(self.since, now))
-    }
-
-    fn is_over(&self, now: Tick) -> bool {
-        !self.excused && self.left(now) == 0
     }
 
     /// In how many milliseconds to look at it. One that passes excused is looked at again later.
@@ -192,31 +178,30 @@ impl<S> Context<S> {
     fn deadlines(&mut self, index: u32) -> [Option<Deadline>; 3] {
         let (slot, shared) = (&mut self.slots[index], &mut self.shared);
         let (link, active) = (&mut slot.link, slot.active);
-        let deadline = |timeout, excused, overdue| Deadline {
+        let deadline = |timeout, excused, reason| Deadline {
             since: active,
             timeout,
             looks: 1,
             excused,
-            overdue,
+            reason,
         };
         let (phase, queued) = (link.phase(), link.has(Flags::QUEUED));
         let delivering = phase == Phase::Delivering;
-        let idle_overdue = match phase {
+        match phase {
             Phase::Connecting | Phase::Closed => return [None; 3],
             Phase::Lingering => {
                 let timeout = millis(shared.limits.linger_timeout);
-                let end = deadline(timeout, false, Overdue::Sever(CloseReason::Closed));
+                let end = deadline(timeout, false, CloseReason::Closed);
                 return [Some(end), None, None];
             }
-            Phase::Open => Overdue::Idle,
-            Phase::Closing | Phase::Delivering => Overdue::Sever(CloseReason::IdleTimeout),
-        };
+            Phase::Open | Phase::Closing | Phase::Delivering => {}
+        }
         let write_timeout = shared.limits.write_timeout.map(millis);
         let output = write_timeout.filter(|_| delivering || link.has_output());
         let output = output.map(|timeout| Deadline {
             since: link.mark().map_or(active, |mark| *mark),
             looks: PROGRESS_CHECKS,
-            ..deadline(timeout, queued, Overdue::Sever(CloseReason::WriteTimeout))
+            ..deadline(timeout, queued, CloseReason::WriteTimeout)
         });
         let (fed, starved) = (link.has(Flags::FED), link.has(Flags::STARVED));
         let memory = write_timeout.filter(|_| fed || starved).map(|timeout| {
@@ -226,22 +211,25 @@ impl<S> Context<S> {
                     // Who gave way just before may have made the room.
                     false => link.is_starved(shared),
                 };
-            deadline(timeout, !waits, Overdue::Sever(CloseReason::OutOfMemory))
+            deadline(timeout, !waits, CloseReason::OutOfMemory)
         });
         let heard = queued || starved && write_timeout.is_some();
         let has_idle = slot.idle_timeout > 0 && !(delivering && write_timeout.is_some());
-        let idle = has_idle.then(|| deadline(slot.idle_timeout, heard, idle_overdue));
+        let idle = has_idle.then(|| deadline(slot.idle_timeout, heard, CloseReason::IdleTimeout));
         [output, memory, idle]
     }
 
-    /// The next connection that is to be looked at by `clock`, and what is to become of it; `None`
-    /// inside: nothing yet.
-    pub(crate) fn next_overdue(&mut self, clock: &Clock) -> Option<(u32, Option<Overdue>)> {
-        let index = self.wheel.expire(&mut self.slots, clock.tick())?;
-        Some((index, self.judge(index, clock.tick())))
+    /// The next connection that has missed a deadline by `clock`, and why it's to end.
+    pub(crate) fn next_overdue(&mut self, clock: &Clock) -> Option<(u32, CloseReason)> {
+        loop {
+            let index = self.wheel.expire(&mut self.slots, clock.tick())?;
+            if let Some(reason) = self.judge(index, clock.tick()) {
+                return Some((index, reason));
+            }
+        }
     }
 
-    fn judge(&mut self, index: u32, now: Tick) -> Option<Overdue> {
+    fn judge(&mut self, index: u32, now: Tick) -> Option<CloseReason> {
         let slot = &self.slots[index];
         if slot.link.phase() == Phase::Connecting {
             let due = slot.links.deadline();
@@ -250,20 +238,21 @@ impl<S> Context<S> {
                 self.wheel.insert(&mut self.slots, index, due);
                 return None;
             }
-            return Some(Overdue::Sever(CloseReason::timed_out()));
+            return Some(CloseReason::timed_out());
         }
         // What somebody else has written in this very turn hasn't been driven yet, and bears no
         // mark but that of the buffers' last user.
         self.note_output(index);
         self.ask_progress(index, now);
-        let deadlines = self.deadlines(index).into_iter().flatten();
-        let Some(overdue) = deadlines.filter(|deadline| deadline.is_over(now)).next() else {
+        let mut deadlines = self.deadlines(index).into_iter().flatten();
+        let missed = deadlines.find(|deadline| !deadline.excused && deadline.left(now) == 0);
+        let Some(missed) = missed else {
             self.watch(index, now);
             return None;
         };
         // Pending output that nobody reads may keep an idle one from closing: it has as long again.
         self.note_active(index);
-        Some(overdue.overdue)
+        Some(missed.reason)
     }
 
     /// Where output has a deadline, asks the system whether the peer has acknowledged some since.

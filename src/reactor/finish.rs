@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::context::{Connection, Context, Drain, Overdue, Slot};
+use crate::context::{Connection, Context, Drain, Slot};
 use crate::error::CloseReason;
 use crate::handle::Mail;
 use crate::handler::Handler;
@@ -68,14 +68,13 @@ impl<H: Handler> Reactor<H> {
     /// Calls for all deadlines and timers that have come by `clock`. One that is set anew for now
     /// comes in the next turn.
     pub(super) fn fire_timers(&mut self, handler: &mut H, clock: &Clock) {
-        while let Some((index, overdue)) = self.context.next_overdue(clock) {
-            match overdue {
-                None => continue,
-                Some(Overdue::Idle) => self.close_idle(handler, index),
-                Some(Overdue::Sever(reason)) => {
-                    let link = &mut self.context.slots[index].link;
-                    link.sever(&mut self.context.shared, reason);
-                }
+        while let Some((index, reason)) = self.context.next_overdue(clock) {
+            let Context { slots, shared, .. } = &mut self.context;
+            let link = &mut slots[index].link;
+            if reason == CloseReason::IdleTimeout && link.phase() == Phase::Open {
+                self.close_idle(handler, index);
+            } else {
+                link.sever(shared, reason);
             }
             self.drive(handler, index);
         }
