@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::acceptor::{Accept, Acceptor};
+use crate::clock::millis;
 use crate::error::ConnectError;
 use crate::limits::Limits;
 use crate::link::{Link, Phase};
 use crate::net::{self, System, TcpListener, TcpStream, UdpSocket};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;
+use crate::timer::Links;
 use crate::timers::Alarm;
 use crate::token::{ConnectionId, Key, Kind, ListenerId, UdpId};
 
@@ -196,8 +198,7 @@ impl<S> Context<S> {
         phase: Phase,
         make: impl FnOnce(&System, &Limits) -> io::Result<TcpStream>,
     ) -> Result<Key, ConnectError<S>> {
-        let may = self.may_open();
-        let polled = may.and_then(|()| {
+        let polled = self.may_open().and_then(|()| {
             let mut stream = make(&self.system, &self.shared.limits)?;
             self.register_stream(&mut stream)?;
             Ok(stream)
@@ -226,10 +227,8 @@ impl<S> Context<S> {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
         }
         // The room for a connection that is being accepted must not be taken by a dial.
-        match self.slots.reserve(1 + self.awaited) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::OutOfMemory.into()),
-        }
+        let room = self.slots.reserve(1 + self.awaited).then_some(());
+        room.ok_or(io::ErrorKind::OutOfMemory.into())
     }
 
     /// Whether another connection may be opened.
@@ -242,9 +241,13 @@ impl<S> Context<S> {
     pub(crate) fn place(&mut self, stream: TcpStream, session: S, phase: Phase) -> Key {
         let mut link = Link::new(stream, phase);
         link.read_on(phase == Phase::Connecting);
-        let idle = self.shared.limits.idle_timeout;
-        let now = self.clock.tick();
-        self.slots.insert(Slot::new(link, session, idle, now))
+        self.slots.insert(Slot {
+            link,
+            session,
+            links: Links::default(),
+            idle_timeout: self.shared.limits.idle_timeout.map_or(0, millis),
+            active: self.clock.tick(),
+        })
     }
 
     /// Has a stream polled that is about to be given its slot.

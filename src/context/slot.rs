@@ -19,28 +19,11 @@ pub(crate) struct Slot<S> {
     pub(crate) session: S,
     /// The connection's one place in the wheel: for the earliest of its deadlines, or earlier. Activity doesn't move
     /// it; what is really due is worked out when it fires.
-    links: Links,
+    pub(super) links: Links,
     /// In milliseconds; 0: none.
-    idle_timeout: u32,
+    pub(super) idle_timeout: u32,
     /// The tick of the last byte in or out; of a silence of 24 days or more it may be a later one.
     pub(crate) active: Tick,
-}
-
-impl<S> Slot<S> {
-    pub(crate) fn new(
-        link: Link<TcpStream>,
-        session: S,
-        idle_timeout: Option<Duration>,
-        now: Tick,
-    ) -> Slot<S> {
-        Slot {
-            link,
-            session,
-            links: Links::default(),
-            idle_timeout: idle_timeout.map_or(0, millis),
-            active: now,
-        }
-    }
 }
 
 /// One of a connection's deadlines.
