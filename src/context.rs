@@ -14,7 +14,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::error::CloseReason;
 use crate::limits::Limits;
 use crate::link::{Flags, Phase, Shared};
 use crate::memory::Starved;
@@ -416,12 +415,6 @@ impl<S> Context<S> {
         // Ticks go round, and what lies behind is due now.
         let ahead = |tick: &u32| tick.wrapping_sub(now) as i32;
         ticks.into_iter().flatten().min_by_key(ahead)
-    }
-
-    /// Counts a connection as closed.
-    pub(crate) fn count_closed(&mut self, reason: CloseReason) {
-        self.shared.stats.open -= 1;
-        self.shared.stats.closed[reason.kind()] += 1;
     }
 
     /// Counts a connection as open.

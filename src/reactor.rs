@@ -198,9 +198,7 @@ impl<H: Handler> Reactor<H> {
         if self.mail {
             self.read_mail(handler);
         }
-        if !self.context.dirty.is_empty() {
-            self.flush_dirty(handler);
-        }
+        self.flush_dirty(handler);
         if let Drain::Asked { deadline } = self.context.drain {
             self.begin_drain(handler, deadline);
         }
@@ -208,7 +206,7 @@ impl<H: Handler> Reactor<H> {
             self.reap(handler);
         }
         self.context.feed_starved();
-        if self.context.stopping && !self.context.dirty.is_empty() {
+        if self.context.stopping {
             // What the last callbacks of all wrote to others goes out too: there may be no next turn.
             self.flush_dirty(handler);
         }

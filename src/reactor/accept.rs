@@ -12,10 +12,9 @@ use crate::token::{Key, Kind, ListenerId};
 use super::Reactor;
 
 impl<H: Handler> Reactor<H> {
-    /// Accepts connections, within the budget of a turn; whether that was spent, and there may be
-    /// more.
-    pub(super) fn accept(&mut self, handler: &mut H, key: Key) -> bool {
-        let mut budget = self.context.shared.limits.accept_budget;
+    /// Accepts connections, within `budget`; when that is spent, the listener goes on in the next
+    /// turn.
+    pub(super) fn accept(&mut self, handler: &mut H, key: Key, mut budget: u32) {
         loop {
             let has_room = self.context.has_room();
             let Context {
@@ -23,8 +22,9 @@ impl<H: Handler> Reactor<H> {
             } = &mut self.context;
             // A callback may have closed the listener.
             let Some(slot) = listeners.get_mut(key) else {
-                return false;
+                return;
             };
+            slot.queued = false;
             match slot.acceptor.next(&mut budget, has_room, &mut shared.stats) {
                 Next::Caller(stream, peer) => {
                     let caller = Accepted {
@@ -33,22 +33,22 @@ impl<H: Handler> Reactor<H> {
                     };
                     self.admit(handler, stream, &caller);
                 }
-                Next::Wait => return false,
+                Next::Wait => return,
                 Next::Yield => {
                     shared.stats.budget_hits += 1;
                     slot.queued = true;
                     self.context.ready.push_back((Kind::Listener, key));
-                    return true;
+                    return;
                 }
                 Next::Full => {
                     shared.stats.limit_pauses += 1;
-                    return false;
+                    return;
                 }
                 Next::Starved(wait, error) => {
                     shared.stats.accept_pauses += 1;
                     self.warn_of_pause(key, &error);
                     self.context.retry_listeners(wait);
-                    return false;
+                    return;
                 }
             }
         }

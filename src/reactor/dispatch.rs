@@ -95,19 +95,16 @@ impl<H: Handler> Reactor<H> {
                 }
             }
             Kind::Listener => {
-                let Some(slot) = self.context.listeners.get_mut(key) else {
-                    return;
-                };
-                slot.acceptor.ready();
-                if !slot.queued {
-                    self.accept(handler, key);
+                if let Some(slot) = self.context.listeners.get_mut(key) {
+                    slot.acceptor.ready();
+                    if !slot.queued {
+                        self.accept(handler, key, self.context.shared.limits.accept_budget);
+                    }
                 }
             }
             Kind::Udp => {
-                let Some(slot) = self.context.udp.get_mut(key) else {
-                    return;
-                };
-                if !slot.queued {
+                let slot = self.context.udp.get(key);
+                if slot.is_some_and(|slot| !slot.queued) {
                     self.receive(handler, key);
                 }
                 if readiness.contains(Readiness::ERROR) {

@@ -35,17 +35,9 @@ impl<H: Handler> Reactor<H> {
                     }
                 }
                 Kind::Listener => {
-                    if let Some(slot) = self.context.listeners.get_mut(key) {
-                        slot.queued = false;
-                        self.accept(handler, key);
-                    }
+                    self.accept(handler, key, self.context.shared.limits.accept_budget);
                 }
-                Kind::Udp => {
-                    if let Some(slot) = self.context.udp.get_mut(key) {
-                        slot.queued = false;
-                        self.receive(handler, key);
-                    }
-                }
+                Kind::Udp => self.receive(handler, key),
                 Kind::Source | Kind::Mailbox => {}
             }
         }
@@ -149,7 +141,8 @@ impl<H: Handler> Reactor<H> {
             let opened = link.has(Flags::OPENED);
             drop(link);
             if opened {
-                context.count_closed(reason);
+                context.shared.stats.open -= 1;
+                context.shared.stats.closed[reason.kind()] += 1;
                 handler.on_close(context, id, session, reason);
             } else {
                 context.shared.stats.connect_failed += 1;
@@ -202,19 +195,15 @@ impl<H: Handler> Reactor<H> {
     /// as it holds, for others may come meanwhile.
     fn empty_backlog(&mut self, handler: &mut H, id: ListenerId) {
         let waiting = self.context.listener_backlog(id);
-        let waiting = waiting.unwrap_or(UNKNOWN_BACKLOG);
-        let budget = self.context.shared.limits.accept_budget;
-        for _ in 0..waiting.div_ceil(budget) + 1 {
-            let Some(slot) = self.context.listeners.get_mut(id.0) else {
-                return;
-            };
+        if let Some(slot) = self.context.listeners.get_mut(id.0) {
             // Descriptors, or room, may be back since it paused.
             slot.acceptor.resume();
             slot.acceptor.ready();
-            if !self.accept(handler, id.0) {
-                return;
-            }
         }
+        // Callers that are gone already cost some of the budget too.
+        let spare = self.context.shared.limits.accept_budget;
+        let budget = waiting.unwrap_or(UNKNOWN_BACKLOG).saturating_add(spare);
+        self.accept(handler, id.0, budget);
     }
 
     /// Cuts what is left at the drain's deadline.

@@ -19,9 +19,9 @@ impl<H: Handler> Reactor<H> {
             let Some(slot) = udp.get_mut(key) else {
                 return;
             };
-            if budget == 0 {
+            slot.queued = budget == 0;
+            if slot.queued {
                 shared.stats.budget_hits += 1;
-                slot.queued = true;
                 self.context.ready.push_back((Kind::Udp, key));
                 return;
             }
