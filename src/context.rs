@@ -14,16 +14,15 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::error::CloseReason;
 use crate::limits::Limits;
 use crate::link::{Flags, Phase, Shared};
 use crate::memory::Starved;
 use crate::net::System;
 use crate::stats::Stats;
-use crate::table::{Table, Tenant};
+use crate::table::Table;
 use crate::timer::Wheel;
 use crate::timers::{Alarm, Timers};
-use crate::token::{ConnectionId, Generations, Key, Kind, SourceId, TimerId};
+use crate::token::{ConnectionId, Key, Kind, SourceId, TimerId};
 use mio::Interest;
 use mio::event::Source;
 
@@ -31,7 +30,7 @@ pub use connection::{Connection, Output};
 pub(crate) use datagrams::UdpSlot;
 pub use datagrams::{Datagrams, SendOutcome};
 pub(crate) use open::ListenerSlot;
-pub(crate) use slot::{Overdue, Slot};
+pub(crate) use slot::Slot;
 
 /// What every callback is lent: the reactor's connections, listeners, sockets and timers, to be used by their ids.
 ///
@@ -40,15 +39,18 @@ pub(crate) use slot::{Overdue, Slot};
 pub struct Context<S> {
     pub(crate) system: System,
     pub(crate) clock: Clock,
-    pub(crate) generations: Generations,
     pub(crate) slots: Table<Slot<S>>,
     pub(crate) shared: Shared,
     pub(crate) listeners: Table<ListenerSlot>,
     pub(crate) udp: Table<UdpSlot>,
-    pub(crate) sources: Table<SourceSlot>,
+    /// Foreign sources, which their owners keep.
+    pub(crate) sources: Table<()>,
     /// The connections' deadlines.
     pub(crate) wheel: Wheel,
     pub(crate) timers: Timers,
+    /// Whether a timer is set that ends the pauses of listeners for want of descriptors. One is
+    /// enough for all.
+    pub(crate) retries: bool,
     /// Who has more to do in the next turn, although no event will say so.
     pub(crate) ready: VecDeque<(Kind, Key)>,
     /// Connections that somebody else wrote to or changed: to be seen to before the next poll.
@@ -73,16 +75,6 @@ pub struct Context<S> {
 /// The index of no connection.
 pub(crate) const NOBODY: u32 = u32::MAX;
 
-/// A foreign source, which its owner keeps: its generation.
-#[derive(Debug)]
-pub(crate) struct SourceSlot(u32);
-
-impl Tenant for SourceSlot {
-    fn generation(&self) -> u32 {
-        self.0
-    }
-}
-
 /// How far a drain is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drain {
@@ -91,10 +83,9 @@ pub(crate) enum Drain {
     Asked {
         deadline: Instant,
     },
-    /// Nothing is accepted any more.
-    Going,
-    /// The deadline has come, or nobody is left.
-    Over {
+    /// Nothing is accepted any more. It's over when nobody is left.
+    Going {
+        /// Connections that were cut off at the deadline.
         cut: usize,
     },
 }
@@ -104,7 +95,6 @@ impl<S> Context<S> {
         let clock = Clock::new(system.now());
         Context {
             system,
-            generations: Generations::default(),
             slots: Table::new(),
             shared: Shared::new(limits),
             listeners: Table::new(),
@@ -112,6 +102,7 @@ impl<S> Context<S> {
             sources: Table::new(),
             wheel: Wheel::new(clock.tick()),
             timers: Timers::new(&clock),
+            retries: false,
             clock,
             ready: VecDeque::new(),
             dirty: Vec::new(),
@@ -156,9 +147,9 @@ impl<S> Context<S> {
     /// ```
     pub fn for_each(&mut self, mut visit: impl FnMut(&mut Connection<'_, S>)) {
         for index in 0..self.slots.bound() {
-            let slot = self.slots.at(index);
-            if slot.is_some_and(|slot| slot.link.phase() != Phase::Closed) {
-                visit(&mut Connection::new(self, index));
+            let id = self.slots.key_at(index).map(ConnectionId);
+            if let Some(mut connection) = id.and_then(|id| self.connection(id)) {
+                visit(&mut connection);
             }
         }
     }
@@ -208,8 +199,7 @@ impl<S> Context<S> {
     /// # }
     /// ```
     pub fn timer_at(&mut self, due: Instant, key: u64) -> TimerId {
-        self.timers
-            .set(&self.clock, &mut self.generations, due, Alarm::Handler(key))
+        self.timers.set(&self.clock, due, Alarm::Handler(key))
     }
 
     /// Takes a timer back; false when it has fired or was cancelled already.
@@ -229,12 +219,9 @@ impl<S> Context<S> {
         source: &mut (impl Source + ?Sized),
         interest: Interest,
     ) -> io::Result<SourceId> {
-        let system = &self.system;
-        let key = self.sources.try_insert(&mut self.generations, |key| {
-            system.register_source(source, key.token(Kind::Source), interest)?;
-            Ok::<_, io::Error>(SourceSlot(key.generation))
-        })?;
-        Ok(SourceId(key))
+        let token = self.sources.next_key().token(Kind::Source);
+        self.system.register_source(source, token, interest)?;
+        Ok(SourceId(self.sources.insert(())))
     }
 
     /// Changes what a source is polled for, and tells its present readiness anew.
@@ -266,14 +253,10 @@ impl<S> Context<S> {
         self.system.deregister_source(source)
     }
 
-    pub(crate) fn known_source(&self, id: SourceId) -> io::Result<()> {
-        match self.sources.get(id.0) {
-            Some(_) => Ok(()),
-            None => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "no such source is registered",
-            )),
-        }
+    fn known_source(&self, id: SourceId) -> io::Result<()> {
+        let why = "no such source is registered";
+        let known = self.sources.get(id.0).copied();
+        known.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, why))
     }
 
     /// Ends everything in good order, within `within`: listeners and UDP sockets are closed at the end of the turn, what has
@@ -345,50 +328,47 @@ impl<S> Context<S> {
     pub(crate) fn starve(&mut self, index: u32) {
         if self.slots[index].link.tag(Flags::STARVED) {
             self.starved.push(self.slots.key(index));
-            self.watch_starved(index);
+            // There is something to be read: it has just been heard from.
+            self.note_active(index);
         }
     }
 
-    /// When all connections together keep less than before: has those go on that wait for that.
+    /// Has those starved go on for whom there is room, when all connections together keep less than
+    /// before; and one at a time beyond what all may keep: they may hold what all of them wait for,
+    /// and each needs perhaps but a little more. It has had its turn when some of its input is
+    /// consumed.
     pub(crate) fn feed_starved(&mut self) {
-        for key in self.starved.take(self.shared.memory.held()) {
+        let fed = self.starved.fed.and_then(|key| self.slots.get_mut(key));
+        let fed = fed
+            .map(|slot| &mut slot.link)
+            .filter(|link| link.has(Flags::FED));
+        let mut feeds = fed.is_some_and(|link| {
+            if !link.may_read() {
+                link.untag(Flags::FED);
+            }
+            link.may_read()
+        });
+        for key in self.starved.take(self.shared.memory.held(), feeds) {
             let Some(slot) = self.slots.get_mut(key) else {
                 continue;
             };
-            if slot.link.may_read() && slot.link.is_starved(&mut self.shared) {
+            let waits = slot.link.may_read() && slot.link.is_starved(&mut self.shared);
+            if waits && feeds {
                 self.starved.push(key);
-            } else {
-                // One that waits for something else as well comes back when it has that.
-                slot.link.untag(Flags::STARVED);
-                self.enqueue(key.index);
-            }
-        }
-        self.feed_one();
-    }
-
-    /// Has one starved connection at a time read on, beyond what all may keep: they may hold what all
-    /// of them wait for, and each needs perhaps but a little more. It has had its turn when some of
-    /// its input is consumed.
-    fn feed_one(&mut self) {
-        if let Some(slot) = self.starved.fed.and_then(|key| self.slots.get_mut(key)) {
-            if slot.link.has(Flags::FED) && slot.link.may_read() {
-                return;
-            }
-            slot.link.untag(Flags::FED);
-        }
-        self.starved.fed = None;
-        while let Some(key) = self.starved.pop() {
-            let Some(slot) = self.slots.get_mut(key) else {
                 continue;
-            };
+            }
             slot.link.untag(Flags::STARVED);
-            // Whom its own output keeps is reminded by that.
-            if slot.link.may_read() && slot.link.has_input() {
-                slot.link.tag(Flags::FED);
+            if waits && !slot.link.has_input() {
+                // Its own output keeps it, and reminds of it.
+                continue;
+            }
+            // One that waits for something else as well comes back when it has that.
+            self.enqueue(key.index);
+            if waits {
+                feeds = true;
                 self.starved.fed = Some(key);
-                self.watch_starved(key.index);
-                self.enqueue(key.index);
-                return;
+                self.slots[key.index].link.tag(Flags::FED);
+                self.note_active(key.index);
             }
         }
     }
@@ -416,7 +396,11 @@ impl<S> Context<S> {
             || !self.ended.is_empty()
             || self.starved.is_hopeful()
             || self.stopping
-            || matches!(self.drain, Drain::Asked { .. } | Drain::Over { .. })
+            || match self.drain {
+                Drain::No => false,
+                Drain::Asked { .. } => true,
+                Drain::Going { .. } => self.slots.is_empty(),
+            }
     }
 
     /// Whether a deadline or timer has come.
@@ -424,33 +408,13 @@ impl<S> Context<S> {
         self.wheel.is_due() || self.timers.wheel().is_due()
     }
 
-    /// Whether any deadline or timer is set.
-    pub(crate) fn has_timers(&self) -> bool {
-        !self.wheel.is_empty() || !self.timers.wheel().is_empty()
-    }
-
     /// The tick at which the next deadline or timer may be due.
     pub(crate) fn next_tick(&self) -> Option<u32> {
-        if !self.has_timers() {
-            return None;
-        }
         let now = self.clock.tick();
         let ticks = [self.wheel.next(), self.timers.wheel().next()];
-        ticks.into_iter().flatten().min_by_key(|tick| {
-            // Ticks go round; what lies behind counts as due now.
-            let ahead = tick.wrapping_sub(now);
-            if ahead > crate::timer::MAX_AHEAD {
-                0
-            } else {
-                ahead
-            }
-        })
-    }
-
-    /// Counts a connection as closed.
-    pub(crate) fn count_closed(&mut self, reason: CloseReason) {
-        self.shared.stats.open -= 1;
-        self.shared.stats.closed[reason.kind()] += 1;
+        // Ticks go round, and what lies behind is due now.
+        let ahead = |tick: &u32| tick.wrapping_sub(now) as i32;
+        ticks.into_iter().flatten().min_by_key(ahead)
     }
 
     /// Counts a connection as open.
@@ -463,11 +427,6 @@ impl<S> Context<S> {
 
 impl<S> fmt::Debug for Context<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context")
-            .field("connections", &self.slots.len())
-            .field("listeners", &self.listeners.len())
-            .field("udp", &self.udp.len())
-            .field("drain", &self.drain)
-            .finish_non_exhaustive()
+        f.debug_tuple("Context").field(&self.stats()).finish()
     }
 }

@@ -71,13 +71,6 @@ impl Starved {
         self.keys.push_back(key);
     }
 
-    /// The one that has waited longest.
-    pub(crate) fn pop(&mut self) -> Option<Key> {
-        let key = self.keys.pop_front();
-        self.left = self.left.min(self.keys.len());
-        key
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -87,10 +80,10 @@ impl Starved {
         self.left > 0
     }
 
-    /// Those to look at now: all, some in each turn, when less is held than before. Who still finds
-    /// no room is put back, behind the others.
-    pub(crate) fn take(&mut self, held: usize) -> impl Iterator<Item = Key> + use<> {
-        if held < self.before {
+    /// Those to look at now: all, some in each turn, when less is held than before, or when none
+    /// `feeds`. Who still finds no room is put back, behind the others.
+    pub(crate) fn take(&mut self, held: usize, feeds: bool) -> impl Iterator<Item = Key> + use<> {
+        if held < self.before || !feeds {
             self.left = self.keys.len();
         }
         self.before = held;
@@ -145,13 +138,16 @@ mod tests {
             })
             .collect();
         keys.iter().for_each(|&key| starved.push(key));
-        assert_eq!(starved.take(100).count(), 0);
-        let mut seen: Vec<Key> = starved.take(99).collect();
+        assert_eq!(starved.take(100, true).count(), 0);
+        let mut seen: Vec<Key> = starved.take(99, true).collect();
         while starved.is_hopeful() {
-            let some: Vec<Key> = starved.take(99).collect();
+            let some: Vec<Key> = starved.take(99, true).collect();
             assert!(some.len() <= A_TURN);
             seen.extend(some);
         }
         assert_eq!(seen, keys);
+        keys.iter().for_each(|&key| starved.push(key));
+        assert_eq!(starved.take(99, true).count(), 0);
+        assert_eq!(starved.take(99, false).count(), A_TURN);
     }
 }

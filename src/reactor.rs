@@ -102,13 +102,7 @@ impl<H: Handler> Reactor<H> {
     /// A reactor over `system`, which may be a simulated one.
     pub(crate) fn with_system(system: System, limits: Limits) -> io::Result<Reactor<H>> {
         let limits = limits.sound();
-        let waker = system.waker(
-            Key {
-                index: 0,
-                generation: 0,
-            }
-            .token(Kind::Mailbox),
-        )?;
+        let waker = system.waker(Key::default().token(Kind::Mailbox))?;
         Ok(Reactor {
             events: system.events(limits.events),
             scratch: vec![0; limits.read_buffer].into_boxed_slice(),
@@ -118,13 +112,7 @@ impl<H: Handler> Reactor<H> {
             late: None,
             turning: false,
             // Enough to see what goes on, too few to fill a disk.
-            accept_warnings: LogLimiter::new(
-                Rate {
-                    per_second: 1,
-                    burst: 1,
-                },
-                0,
-            ),
+            accept_warnings: LogLimiter::new(Rate::even(1), 0),
             context: Context::new(system, limits),
         })
     }
@@ -188,7 +176,8 @@ impl<H: Handler> Reactor<H> {
             self.context.update_clock();
             self.flush_dirty(handler);
         }
-        let timeout = shorter(timeout, self.until_next());
+        let timeouts = [timeout, self.until_next()];
+        let timeout = timeouts.into_iter().flatten().min();
         if self.context.shared.limits.spin.is_zero() {
             self.poll(timeout)?;
         } else {
@@ -207,9 +196,7 @@ impl<H: Handler> Reactor<H> {
         if self.mail {
             self.read_mail(handler);
         }
-        if !self.context.dirty.is_empty() {
-            self.flush_dirty(handler);
-        }
+        self.flush_dirty(handler);
         if let Drain::Asked { deadline } = self.context.drain {
             self.begin_drain(handler, deadline);
         }
@@ -217,7 +204,7 @@ impl<H: Handler> Reactor<H> {
             self.reap(handler);
         }
         self.context.feed_starved();
-        if self.context.stopping && !self.context.dirty.is_empty() {
+        if self.context.stopping {
             // What the last callbacks of all wrote to others goes out too: there may be no next turn.
             self.flush_dirty(handler);
         }
@@ -249,22 +236,14 @@ impl<H: Handler> Reactor<H> {
             return Some(Duration::ZERO);
         }
         let tick = self.context.next_tick()?;
+        let Context { clock, system, .. } = &self.context;
         // The time of the last turn is stale by what its callbacks took, and by what the embedder did since.
-        let now = self.context.system.now();
-        let since = now.saturating_duration_since(self.context.clock.now());
-        Some(self.context.clock.until(tick).saturating_sub(since))
+        let since = system.now().saturating_duration_since(clock.now());
+        Some(clock.until(tick).saturating_sub(since))
     }
 
     fn has_work(&self) -> bool {
         self.full_batch || self.mail || self.context.has_work()
-    }
-}
-
-/// The shorter of two waits, `None` being the longest.
-fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }
 
@@ -292,8 +271,6 @@ where_nestable! {
 
 impl<H: Handler> fmt::Debug for Reactor<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reactor")
-            .field("context", &self.context)
-            .finish_non_exhaustive()
+        f.debug_tuple("Reactor").field(&self.context).finish()
     }
 }

@@ -3,17 +3,17 @@
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::table::{Table, Tenant};
+use crate::table::Table;
 use crate::timer::{Arena, Links, Wheel};
-use crate::token::{Generations, ListenerId, TimerId};
+use crate::token::TimerId;
 
 /// Whom a timer calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
     /// The handler, with its key.
     Handler(u64),
-    /// A listener that paused.
-    Listener(ListenerId),
+    /// The listeners that paused.
+    Listeners,
     /// The drain's deadline.
     Drain,
 }
@@ -21,15 +21,8 @@ pub(crate) enum Alarm {
 #[derive(Debug)]
 struct Timer {
     links: Links,
-    generation: u32,
     due: Instant,
     alarm: Alarm,
-}
-
-impl Tenant for Timer {
-    fn generation(&self) -> u32 {
-        self.generation
-    }
 }
 
 impl Arena for Table<Timer> {
@@ -54,16 +47,9 @@ impl Timers {
     }
 
     /// Sets a timer for `due`.
-    pub(crate) fn set(
-        &mut self,
-        clock: &Clock,
-        generations: &mut Generations,
-        due: Instant,
-        alarm: Alarm,
-    ) -> TimerId {
-        let key = self.table.insert(generations, |key| Timer {
+    pub(crate) fn set(&mut self, clock: &Clock, due: Instant, alarm: Alarm) -> TimerId {
+        let key = self.table.insert(Timer {
             links: Links::default(),
-            generation: key.generation,
             due,
             alarm,
         });

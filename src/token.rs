@@ -1,9 +1,8 @@
 //! Generation-tagged ids, and how they travel through the poll as a token.
 //!
 //! A slot of the connections' table is used again; the descriptor number is too. An id therefore carries, beside the
-//! slot's index, a generation drawn from one counter for the whole reactor: an event or an id that is older than
-//! the slot's tenant doesn't match, and reaches nobody. The counter repeats after 2^32 draws (connections, listeners,
-//! sockets, sources, and timers, which are the most), and then only an id kept through all of them, for the same slot,
+//! slot's index, a generation drawn from its table's counter: an event or an id that is older than
+//! the slot's tenant doesn't match, and reaches nobody. The counter repeats after 2^32 draws, and then only an id kept through all of them, for the same slot,
 //! could be taken for another.
 
 /// What a token stands for.
@@ -29,7 +28,7 @@ const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 pub(crate) const MAX_SLOTS: usize = 1 << INDEX_BITS;
 
 /// A slot's index and generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     pub(crate) index: u32,
     pub(crate) generation: u32,
@@ -80,8 +79,8 @@ impl Key {
     }
 }
 
-/// Draws generations: every call another number, for 2^32 - 1 calls, and never 0.
-#[derive(Debug, Default)]
+/// Draws the generations of one table: every call another number, for 2^32 - 1 calls, and never 0.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Generations(u32);
 
 impl Generations {

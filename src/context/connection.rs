@@ -78,7 +78,7 @@ impl<'a, S> Connection<'a, S> {
     }
 
     /// The session and the connection's output at once, so that a session can write into its own connection.
-    #[inline]
+    #[inline(always)]
     pub fn split(&mut self) -> (&mut S, Output<'_>) {
         let current = self.context.is_current(self.index);
         if !current {
@@ -97,19 +97,7 @@ impl<'a, S> Connection<'a, S> {
     /// never fails: a connection that breaks says so by [`Handler::on_close`](crate::Handler::on_close).
     #[inline(always)]
     pub fn write(&mut self, bytes: &[u8]) -> Pressure {
-        if self.context.is_current(self.index) {
-            let (link, shared) = self.parts();
-            return link.write(shared, bytes);
-        }
-        self.write_from_outside(bytes)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn write_from_outside(&mut self, bytes: &[u8]) -> Pressure {
-        self.touch();
-        let (link, shared) = self.parts();
-        link.write_later(shared, bytes)
+        self.split().1.send(bytes)
     }
 
     /// Writes all of `parts`, in their order, as one [`Connection::write`] after the other would: what is small is gathered, so
@@ -274,10 +262,7 @@ impl<'a, S> Connection<'a, S> {
 
 impl<S> fmt::Debug for Connection<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
-            .field("id", &self.id())
-            .field("phase", &self.slot().link.phase())
-            .finish_non_exhaustive()
+        f.debug_tuple("Connection").field(&self.id()).finish()
     }
 }
 
@@ -350,8 +335,6 @@ impl io::Write for Output<'_> {
 
 impl fmt::Debug for Output<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output")
-            .field("pending", &self.link.pending())
-            .finish_non_exhaustive()
+        f.debug_tuple("Output").field(&self.pressure()).finish()
     }
 }

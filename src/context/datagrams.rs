@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::net::{Destination, UdpSocket};
 use crate::nonblocking;
-use crate::table::Tenant;
 use crate::token::UdpId;
 
 use super::Context;
+use super::open::note_deregistered;
 
 /// A UDP socket in its table.
 #[derive(Debug)]
@@ -17,25 +17,17 @@ pub(crate) struct UdpSlot {
     pub(crate) socket: UdpSocket,
     /// Its own address, kept because every datagram's source is compared with it.
     address: Option<SocketAddr>,
-    generation: u32,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
 }
 
 impl UdpSlot {
-    pub(crate) fn new(socket: UdpSocket, generation: u32) -> UdpSlot {
+    pub(crate) fn new(socket: UdpSocket) -> UdpSlot {
         UdpSlot {
             address: socket.local_addr().ok(),
             socket,
-            generation,
             queued: false,
         }
-    }
-}
-
-impl Tenant for UdpSlot {
-    fn generation(&self) -> u32 {
-        self.generation
     }
 }
 
@@ -55,27 +47,13 @@ pub enum SendOutcome {
 
 /// A datagram that has arrived, beside its bytes: where from, where to, and how to answer it.
 pub struct Datagrams<'a, S> {
-    context: &'a mut Context<S>,
-    socket: UdpId,
-    from: SocketAddr,
-    destination: Option<Destination>,
+    pub(crate) context: &'a mut Context<S>,
+    pub(crate) socket: UdpId,
+    pub(crate) from: SocketAddr,
+    pub(crate) destination: Option<Destination>,
 }
 
-impl<'a, S> Datagrams<'a, S> {
-    pub(crate) fn new(
-        context: &'a mut Context<S>,
-        socket: UdpId,
-        from: SocketAddr,
-        destination: Option<Destination>,
-    ) -> Datagrams<'a, S> {
-        Datagrams {
-            context,
-            socket,
-            from,
-            destination,
-        }
-    }
-
+impl<S> Datagrams<'_, S> {
     /// The socket that it came to.
     #[must_use]
     pub fn socket(&self) -> UdpId {
@@ -134,11 +112,7 @@ impl<'a, S> Datagrams<'a, S> {
 
 impl<S> fmt::Debug for Datagrams<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Datagrams")
-            .field("socket", &self.socket)
-            .field("from", &self.from)
-            .field("to", &self.to())
-            .finish_non_exhaustive()
+        f.debug_tuple("Datagrams").field(&self.from).finish()
     }
 }
 
@@ -208,10 +182,7 @@ impl<S> Context<S> {
         let Some(mut slot) = self.udp.remove(id.0) else {
             return false;
         };
-        if let Err(error) = self.system.deregister_udp(&mut slot.socket) {
-            // Closing the descriptor, which follows, takes it out of the poll as well.
-            log::debug!("could not deregister a UDP socket: {error}");
-        }
+        note_deregistered(self.system.deregister_udp(&mut slot.socket));
         true
     }
 }

@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::acceptor::{Accept, Acceptor};
-use crate::error::{CloseReason, ConnectError};
+use crate::clock::millis;
+use crate::error::ConnectError;
 use crate::limits::Limits;
-use crate::link::{Flags, Link, Phase};
+use crate::link::{Link, Phase};
 use crate::net::{self, System, TcpListener, TcpStream, UdpSocket};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;
-use crate::table::Tenant;
+use crate::timer::Links;
 use crate::timers::Alarm;
-use crate::token::{ConnectionId, Key, Kind, ListenerId, TimerId, UdpId};
+use crate::token::{ConnectionId, Key, Kind, ListenerId, UdpId};
 
 use super::{Context, Drain, Slot, UdpSlot};
 
@@ -21,17 +22,8 @@ use super::{Context, Drain, Slot, UdpSlot};
 #[derive(Debug)]
 pub(crate) struct ListenerSlot {
     pub(crate) acceptor: Acceptor<TcpListener>,
-    pub(crate) generation: u32,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
-    /// What ends its pause for want of descriptors. There's never more than one: each would set its successor.
-    pub(crate) retry: Option<TimerId>,
-}
-
-impl Tenant for ListenerSlot {
-    fn generation(&self) -> u32 {
-        self.generation
-    }
 }
 
 impl Accept for TcpListener {
@@ -42,15 +34,6 @@ impl Accept for TcpListener {
         // A v4 caller on a dual-stack listener is a v4 caller, in limits and in logs.
         Ok((stream, net::canonical(peer)))
     }
-}
-
-/// What is left of a connection that was removed.
-#[derive(Debug)]
-pub(crate) struct Gone<S> {
-    pub(crate) session: S,
-    pub(crate) reason: CloseReason,
-    /// Whether it was ever established; a dial that failed was not.
-    pub(crate) opened: bool,
 }
 
 impl<S> Context<S> {
@@ -82,17 +65,12 @@ impl<S> Context<S> {
     }
 
     fn add_listener(&mut self, mut listener: TcpListener) -> io::Result<ListenerId> {
-        let system = &self.system;
-        let key = self.listeners.try_insert(&mut self.generations, |key| {
-            system.register_listener(&mut listener, key.token(Kind::Listener))?;
-            Ok::<_, io::Error>(ListenerSlot {
-                acceptor: Acceptor::new(listener),
-                generation: key.generation,
-                queued: false,
-                retry: None,
-            })
-        })?;
-        Ok(ListenerId(key))
+        let token = self.listeners.next_key().token(Kind::Listener);
+        self.system.register_listener(&mut listener, token)?;
+        Ok(ListenerId(self.listeners.insert(ListenerSlot {
+            acceptor: Acceptor::new(listener),
+            queued: false,
+        })))
     }
 
     pub(crate) fn listener(&self, id: ListenerId) -> Option<&ListenerSlot> {
@@ -117,28 +95,18 @@ impl<S> Context<S> {
         let Some(mut slot) = self.listeners.remove(id.0) else {
             return false;
         };
-        if let Err(error) = self
-            .system
-            .deregister_listener(slot.acceptor.listener_mut())
-        {
-            // Closing the descriptor, which follows, takes it out of the poll as well.
-            log::debug!("could not deregister a listener: {error}");
-        }
+        let listener = slot.acceptor.listener_mut();
+        note_deregistered(self.system.deregister_listener(listener));
         true
     }
 
-    /// Has a listener that paused tried again after `wait`.
+    /// Has the listeners that paused tried again after `wait`, or when a timer that is set already
+    /// fires.
     #[cold]
-    pub(crate) fn retry_listener(&mut self, id: ListenerId, wait: Duration) {
-        let due = self.clock.now() + wait;
-        let alarm = Alarm::Listener(id);
-        let timer = self
-            .timers
-            .set(&self.clock, &mut self.generations, due, alarm);
-        let slot = self.listeners.get_mut(id.0);
-        // A pause that ended before its timer, because somebody left, has left the timer behind.
-        if let Some(old) = slot.and_then(|slot| slot.retry.replace(timer)) {
-            self.timers.cancel(old);
+    pub(crate) fn retry_listeners(&mut self, wait: Duration) {
+        if !std::mem::replace(&mut self.retries, true) {
+            let due = self.clock.now() + wait;
+            self.timers.set(&self.clock, due, Alarm::Listeners);
         }
     }
 
@@ -163,12 +131,9 @@ impl<S> Context<S> {
     }
 
     fn add_udp(&mut self, mut socket: UdpSocket) -> io::Result<UdpId> {
-        let system = &self.system;
-        let key = self.udp.try_insert(&mut self.generations, |key| {
-            system.register_udp(&mut socket, key.token(Kind::Udp))?;
-            Ok::<_, io::Error>(UdpSlot::new(socket, key.generation))
-        })?;
-        Ok(UdpId(key))
+        let token = self.udp.next_key().token(Kind::Udp);
+        self.system.register_udp(&mut socket, token)?;
+        Ok(UdpId(self.udp.insert(UdpSlot::new(socket))))
     }
 
     /// Connects to another program. The id counts from now on: what is written is sent when the connection is
@@ -191,7 +156,7 @@ impl<S> Context<S> {
             Ok(stream)
         })?;
         if let Some(timeout) = options.timeout {
-            self.arm_at(key.index, timeout);
+            self.limit_handshake(key.index, timeout);
         }
         Ok(ConnectionId(key))
     }
@@ -233,19 +198,14 @@ impl<S> Context<S> {
         phase: Phase,
         make: impl FnOnce(&System, &Limits) -> io::Result<TcpStream>,
     ) -> Result<Key, ConnectError<S>> {
-        let may = self.may_open();
-        let made = may.and_then(|()| make(&self.system, &self.shared.limits));
-        let stream = match made {
-            Ok(stream) => stream,
-            Err(error) => return Err(ConnectError { session, error }),
-        };
-        let key = self.place(stream, session, phase);
-        match self.register_stream(key) {
-            Ok(()) => Ok(key),
-            Err(error) => match self.slots.remove(key) {
-                Some(Slot { session, .. }) => Err(ConnectError { session, error }),
-                None => Ok(key),
-            },
+        let polled = self.may_open().and_then(|()| {
+            let mut stream = make(&self.system, &self.shared.limits)?;
+            self.register_stream(&mut stream)?;
+            Ok(stream)
+        });
+        match polled {
+            Ok(stream) => Ok(self.place(stream, session, phase)),
+            Err(error) => Err(ConnectError { session, error }),
         }
     }
 
@@ -267,10 +227,8 @@ impl<S> Context<S> {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
         }
         // The room for a connection that is being accepted must not be taken by a dial.
-        match self.slots.reserve(1 + self.awaited) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::OutOfMemory.into()),
-        }
+        let room = self.slots.reserve(1 + self.awaited).then_some(());
+        room.ok_or(io::ErrorKind::OutOfMemory.into())
     }
 
     /// Whether another connection may be opened.
@@ -283,33 +241,34 @@ impl<S> Context<S> {
     pub(crate) fn place(&mut self, stream: TcpStream, session: S, phase: Phase) -> Key {
         let mut link = Link::new(stream, phase);
         link.read_on(phase == Phase::Connecting);
-        let idle = self.shared.limits.idle_timeout;
-        let now = self.clock.tick();
-        self.slots.insert(&mut self.generations, |key| {
-            Slot::new(link, session, key.generation, idle, now)
+        self.slots.insert(Slot {
+            link,
+            session,
+            links: Links::default(),
+            idle_timeout: self.shared.limits.idle_timeout.map_or(0, millis),
+            active: self.clock.tick(),
         })
     }
 
-    /// Has a connection polled.
-    pub(crate) fn register_stream(&mut self, key: Key) -> io::Result<()> {
-        let stream = self.slots[key.index].link.stream_mut();
-        self.system
-            .register_stream(stream, key.token(Kind::Connection))
+    /// Has a stream polled that is about to be given its slot.
+    pub(crate) fn register_stream(&self, stream: &mut TcpStream) -> io::Result<()> {
+        let token = self.slots.next_key().token(Kind::Connection);
+        self.system.register_stream(stream, token)
     }
 
     /// Takes a closed connection out, which closes its socket. `None` when `key` is gone.
-    pub(crate) fn remove(&mut self, key: Key) -> Option<Gone<S>> {
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Slot<S>> {
         self.slots.get(key)?;
-        self.disarm(key.index);
+        self.wheel.remove(&mut self.slots, key.index);
         let mut slot = self.slots.remove(key)?;
-        if let Err(error) = self.system.deregister_stream(slot.link.stream_mut()) {
-            // Closing the descriptor, which follows, takes it out of the poll as well.
-            log::debug!("could not deregister a connection: {error}");
-        }
-        Some(Gone {
-            opened: slot.link.has(Flags::OPENED),
-            reason: slot.link.reason().unwrap_or(CloseReason::Closed),
-            session: slot.session,
-        })
+        note_deregistered(self.system.deregister_stream(slot.link.stream_mut()));
+        Some(slot)
+    }
+}
+
+/// What is deregistered is closed next, which takes it out of the poll in any case.
+pub(super) fn note_deregistered(outcome: io::Result<()>) {
+    if let Err(error) = outcome {
+        log::debug!("could not deregister a socket: {error}");
     }
 }

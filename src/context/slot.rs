@@ -6,66 +6,52 @@ use crate::clock::{Clock, millis};
 use crate::error::CloseReason;
 use crate::link::{Flags, Link, Phase};
 use crate::net::TcpStream;
-use crate::table::{Table, Tenant};
+use crate::table::Table;
 use crate::timer::{Arena, Links, MAX_AHEAD, Tick, is_before};
 
 use super::Context;
 
-/// Everything that the reactor keeps of one connection. With a session of up to 16 bytes it's 72
-/// bytes, and an idle connection has nothing beside it.
+/// Everything that the reactor keeps of one connection. With a session of up to 16 bytes it takes
+/// 80 bytes of the table, and an idle connection has nothing beside it.
 #[derive(Debug)]
 pub(crate) struct Slot<S> {
     pub(crate) link: Link<TcpStream>,
     pub(crate) session: S,
-    generation: u32,
     /// The connection's one place in the wheel: for the earliest of its deadlines, or earlier. Activity doesn't move
     /// it; what is really due is worked out when it fires.
-    links: Links,
+    pub(super) links: Links,
     /// In milliseconds; 0: none.
-    idle_timeout: u32,
+    pub(super) idle_timeout: u32,
     /// The tick of the last byte in or out; of a silence of 24 days or more it may be a later one.
     pub(crate) active: Tick,
 }
 
-/// What is to become of a connection whose deadline has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overdue {
-    /// It was idle for too long: it has its last words, and is closed.
-    Idle,
-    /// Its handshake, its output, its lingering or its wait for memory took too long: it's cut off,
-    /// for this reason.
-    Sever(CloseReason),
+/// One of a connection's deadlines.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    since: Tick,
+    /// In milliseconds.
+    timeout: u32,
+    /// How often it's looked at within the timeout.
+    looks: u32,
+    /// Whether it may pass for now: what it waits for is there, and has not had its turn.
+    excused: bool,
+    /// Why the connection ends when it has passed.
+    reason: CloseReason,
 }
 
-impl<S> Slot<S> {
-    pub(crate) fn new(
-        link: Link<TcpStream>,
-        session: S,
-        generation: u32,
-        idle_timeout: Option<Duration>,
-        now: Tick,
-    ) -> Slot<S> {
-        Slot {
-            link,
-            session,
-            generation,
-            links: Links::default(),
-            idle_timeout: idle_timeout.map_or(0, millis),
-            active: now,
-        }
+impl Deadline {
+    fn left(&self, now: Tick) -> u32 {
+        self.timeout.saturating_sub(elapsed(self.since, now))
     }
 
-    /// The silence that is left until the idle timeout, in milliseconds; `None` without one.
-    fn idle_left(&self, now: Tick) -> Option<u32> {
-        let silent = elapsed(self.active, now);
-        (self.idle_timeout > 0).then(|| self.idle_timeout.saturating_sub(silent))
-    }
-}
-
-impl<S> Tenant for Slot<S> {
-    #[inline]
-    fn generation(&self) -> u32 {
-        self.generation
+    /// In how many milliseconds to look at it. One that passes excused is looked at again later.
+    fn look_in(&self, now: Tick) -> u32 {
+        let left = match self.left(now) {
+            0 if self.excused => self.timeout,
+            left => left,
+        };
+        left.min((self.timeout / self.looks).max(1))
     }
 }
 
@@ -115,8 +101,13 @@ impl<S> Context<S> {
         }
     }
 
-    /// Schedules a look at the connection's deadlines after `ms` milliseconds, or earlier.
-    fn arm_within(&mut self, index: u32, ms: u32) {
+    /// Schedules a look at the connection for when the first of its deadlines may have come, as
+    /// seen at `now`.
+    fn watch(&mut self, index: u32, now: Tick) {
+        let deadlines = self.deadlines(index).into_iter().flatten();
+        let Some(ms) = deadlines.map(|deadline| deadline.look_in(now)).min() else {
+            return;
+        };
         let tick = self.clock.tick().wrapping_add(ms.min(MAX_AHEAD));
         let links = &self.slots[index].links;
         if !links.is_armed() || is_before(tick, links.deadline()) {
@@ -124,173 +115,140 @@ impl<S> Context<S> {
         }
     }
 
-    /// Arms a connection for the one deadline that counts in its phase: the end of its handshake or of its lingering.
-    pub(crate) fn arm_at(&mut self, index: u32, after: Duration) {
-        let tick = self.clock.tick_after(after);
+    /// Notes that the connection at `index` was active just now: its deadlines count from here.
+    pub(crate) fn note_active(&mut self, index: u32) {
+        let now = self.clock.tick();
+        self.slots[index].active = now;
+        self.watch(index, now);
+    }
+
+    /// After a connection was driven: notes whether its output has moved, or its end begun.
+    pub(crate) fn note_output(&mut self, index: u32) {
+        let link = &mut self.slots[index].link;
+        if link.take_moved() {
+            if let Some(mark) = link.mark() {
+                *mark = self.clock.tick();
+            }
+            self.note_active(index);
+        }
+    }
+
+    /// Sets the deadline of a handshake: the only one until the connection is open.
+    pub(crate) fn limit_handshake(&mut self, index: u32, timeout: Duration) {
+        let tick = self.clock.tick_after(timeout);
         self.wheel.insert(&mut self.slots, index, tick);
     }
 
-    /// Arms a connection that has just opened for its idle timeout, and for nothing else any more.
-    pub(crate) fn arm_opened(&mut self, index: u32) {
+    /// The handshake is done: the idle timeout counts from here.
+    pub(crate) fn note_opened(&mut self, index: u32) {
         self.wheel.remove(&mut self.slots, index);
-        let slot = &mut self.slots[index];
-        slot.active = self.clock.tick();
-        if slot.idle_timeout > 0 {
-            let timeout = slot.idle_timeout;
-            self.arm_within(index, timeout);
-        }
+        self.note_active(index);
     }
 
     /// Sets a connection's own idle timeout, counted from its last byte.
     pub(crate) fn set_idle_timeout(&mut self, index: u32, timeout: Option<Duration>) {
-        let slot = &mut self.slots[index];
-        slot.idle_timeout = timeout.map_or(0, millis);
-        if matches!(slot.link.phase(), Phase::Open | Phase::Closing)
-            && let Some(left) = slot.idle_left(self.clock.tick())
-        {
-            self.arm_within(index, left);
-        }
+        self.slots[index].idle_timeout = timeout.map_or(0, millis);
+        self.watch(index, self.clock.tick());
     }
 
-    /// Takes a connection out of the wheel, because it's about to be removed.
-    pub(crate) fn disarm(&mut self, index: u32) {
-        self.wheel.remove(&mut self.slots, index);
-    }
-
-    /// After a connection was driven: sees to the deadline of its output.
-    pub(crate) fn watch_output(&mut self, index: u32) {
-        let now = self.clock.tick();
-        let slot = &mut self.slots[index];
-        if !slot.link.take_moved() {
-            return;
-        }
-        slot.active = now;
-        let delivering = slot.link.phase() == Phase::Delivering;
-        match slot.link.mark() {
-            Some(mark) => *mark = now,
-            None if delivering => {}
-            None => return,
-        }
-        if let Some(timeout) = self.shared.limits.write_timeout {
-            self.arm_within(index, millis(timeout) / PROGRESS_CHECKS);
-        }
-    }
-
-    /// After a connection found no room for what it would read: sees to the deadline of that.
-    pub(crate) fn watch_starved(&mut self, index: u32) {
-        // There is something to be read: it has just been heard from, however long it was silent
-        // before.
-        self.slots[index].active = self.clock.tick();
-        if let Some(timeout) = self.shared.limits.write_timeout {
-            self.arm_within(index, millis(timeout));
-        }
-    }
-
-    /// The next connection that is to be looked at by `clock`, and what is to become of it; `None`
-    /// inside: nothing yet.
-    pub(crate) fn next_overdue(&mut self, clock: &Clock) -> Option<(u32, Option<Overdue>)> {
-        let index = self.wheel.expire(&mut self.slots, clock.tick())?;
-        Some((index, self.judge(index, clock.tick())))
-    }
-
-    fn judge(&mut self, index: u32, now: Tick) -> Option<Overdue> {
-        let slot = &self.slots[index];
-        let due = slot.links.deadline();
-        let reason = match slot.link.phase() {
-            Phase::Connecting => Some(CloseReason::timed_out()),
-            Phase::Lingering => Some(CloseReason::Closed),
-            Phase::Closed => return None,
-            Phase::Open | Phase::Delivering | Phase::Closing => None,
+    /// The deadlines of a connection in its present phase, but that of its handshake.
+    ///
+    /// - *Lingering* has one of its own and no other.
+    /// - *Output* that is pending, or that the peer has not acknowledged at the end, must move.
+    /// - *Memory*: those who wait for it may hold what they all wait for, so somebody must give
+    ///   way; and so must one that has got it while others wait, and does nothing with it.
+    /// - *Idle*: what waits for its turn or for memory has been heard from.
+    fn deadlines(&mut self, index: u32) -> [Option<Deadline>; 3] {
+        let (slot, shared) = (&mut self.slots[index], &mut self.shared);
+        let (link, active) = (&mut slot.link, slot.active);
+        let deadline = |timeout, excused, reason| Deadline {
+            since: active,
+            timeout,
+            looks: 1,
+            excused,
+            reason,
         };
-        if let Some(reason) = reason {
+        let (phase, queued) = (link.phase(), link.has(Flags::QUEUED));
+        let delivering = phase == Phase::Delivering;
+        match phase {
+            Phase::Connecting | Phase::Closed => return [None; 3],
+            Phase::Lingering => {
+                let timeout = millis(shared.limits.linger_timeout);
+                let end = deadline(timeout, false, CloseReason::Closed);
+                return [Some(end), None, None];
+            }
+            Phase::Open | Phase::Closing | Phase::Delivering => {}
+        }
+        let write_timeout = shared.limits.write_timeout.map(millis);
+        let output = write_timeout.filter(|_| delivering || link.has_output());
+        let output = output.map(|timeout| Deadline {
+            since: link.mark().map_or(active, |mark| *mark),
+            looks: PROGRESS_CHECKS,
+            ..deadline(timeout, queued, CloseReason::WriteTimeout)
+        });
+        let (fed, starved) = (link.has(Flags::FED), link.has(Flags::STARVED));
+        let memory = write_timeout.filter(|_| fed || starved).map(|timeout| {
+            let waits = link.may_read()
+                && match fed {
+                    true => !self.starved.is_empty(),
+                    // Who gave way just before may have made the room.
+                    false => link.is_starved(shared),
+                };
+            deadline(timeout, !waits, CloseReason::OutOfMemory)
+        });
+        let heard = queued || starved && write_timeout.is_some();
+        let has_idle = slot.idle_timeout > 0 && !(delivering && write_timeout.is_some());
+        let idle = has_idle.then(|| deadline(slot.idle_timeout, heard, CloseReason::IdleTimeout));
+        [output, memory, idle]
+    }
+
+    /// The next connection that has missed a deadline by `clock`, and why it's to end.
+    pub(crate) fn next_overdue(&mut self, clock: &Clock) -> Option<(u32, CloseReason)> {
+        loop {
+            let index = self.wheel.expire(&mut self.slots, clock.tick())?;
+            if let Some(reason) = self.judge(index, clock.tick()) {
+                return Some((index, reason));
+            }
+        }
+    }
+
+    fn judge(&mut self, index: u32, now: Tick) -> Option<CloseReason> {
+        let slot = &self.slots[index];
+        if slot.link.phase() == Phase::Connecting {
+            let due = slot.links.deadline();
             // Deadlines may be judged by an earlier time than the present one.
             if is_before(now, due) {
                 self.wheel.insert(&mut self.slots, index, due);
                 return None;
             }
-            return Some(Overdue::Sever(reason));
+            return Some(CloseReason::timed_out());
         }
-        // What somebody else has written in this very turn hasn't been driven yet, and bears no mark but that of the
-        // buffers' last user.
-        self.watch_output(index);
-        if self.is_stuck(index, now) {
-            return Some(Overdue::Sever(CloseReason::WriteTimeout));
-        }
-        if self.gives_way(index, now) {
-            return Some(Overdue::Sever(CloseReason::OutOfMemory));
-        }
+        // What somebody else has written in this very turn hasn't been driven yet, and bears no
+        // mark but that of the buffers' last user.
+        self.note_output(index);
+        self.ask_progress(index, now);
+        let mut deadlines = self.deadlines(index).into_iter().flatten();
+        let missed = deadlines.find(|deadline| !deadline.excused && deadline.left(now) == 0);
+        let Some(missed) = missed else {
+            self.watch(index, now);
+            return None;
+        };
+        // Pending output that nobody reads may keep an idle one from closing: it has as long again.
+        self.note_active(index);
+        Some(missed.reason)
+    }
+
+    /// Where output has a deadline, asks the system whether the peer has acknowledged some since.
+    fn ask_progress(&mut self, index: u32, now: Tick) {
+        let Slot { link, active, .. } = &mut self.slots[index];
         let bounded = self.shared.limits.write_timeout.is_some();
-        let slot = &mut self.slots[index];
-        let phase = slot.link.phase();
-        if phase == Phase::Delivering {
-            if bounded {
-                // What it waits for is its output's deadline.
-                return None;
-            }
-            if slot.link.has_progressed() {
-                slot.active = now;
-            }
-        }
-        let left = slot.idle_left(now)?;
-        // Who waits for its turn or for memory has been heard from: its input is there.
-        let heard = slot.link.has(Flags::QUEUED) || bounded && slot.link.has(Flags::STARVED);
-        let idle = left == 0 && !heard;
-        // Pending output that nobody reads may keep it from closing: it's looked at again.
-        let again = if left > 0 { left } else { slot.idle_timeout };
-        self.arm_within(index, again);
-        idle.then_some(match phase {
-            Phase::Closing | Phase::Delivering => Overdue::Sever(CloseReason::IdleTimeout),
-            _ => Overdue::Idle,
-        })
-    }
-
-    /// Whether the connection has waited for memory as long as output may wait for its peer. Those
-    /// who wait may hold what they all wait for, and somebody must give way. If not, it's armed for
-    /// the next look.
-    fn gives_way(&mut self, index: u32, now: Tick) -> bool {
-        let Some(timeout) = self.shared.limits.write_timeout.map(millis) else {
-            return false;
-        };
-        let link = &mut self.slots[index].link;
-        let waits = if link.has(Flags::FED) {
-            // It has what the others wait for, and does nothing with it.
-            !self.starved.is_empty() && link.may_read()
-        } else if link.has(Flags::STARVED) {
-            // Whoever gave way just before may have made the room.
-            link.may_read() && link.is_starved(&mut self.shared)
-        } else {
-            return false;
-        };
-        let left = timeout.saturating_sub(elapsed(self.slots[index].active, now));
-        self.arm_within(index, if left > 0 { left } else { timeout });
-        waits && left == 0
-    }
-
-    /// Whether the connection's output has made no progress for the write timeout: no room in the
-    /// socket, and, where the system tells, nothing acknowledged. If not, it's armed for the next
-    /// look.
-    fn is_stuck(&mut self, index: u32, now: Tick) -> bool {
-        let Some(timeout) = self.shared.limits.write_timeout.map(millis) else {
-            return false;
-        };
-        let slot = &mut self.slots[index];
-        let delivering = slot.link.phase() == Phase::Delivering;
-        if !delivering && !slot.link.has_output() {
-            return false;
-        }
-        if slot.link.has_progressed() {
-            slot.active = now;
-            if let Some(mark) = slot.link.mark() {
+        let asked = link.phase() == Phase::Delivering || bounded && link.has_output();
+        if asked && link.has_progressed() {
+            *active = now;
+            if let Some(mark) = link.mark() {
                 *mark = now;
             }
         }
-        let since = slot.link.mark().map_or(slot.active, |mark| *mark);
-        let left = timeout.saturating_sub(elapsed(since, now));
-        if left == 0 && !slot.link.has(Flags::QUEUED) {
-            return true;
-        }
-        self.arm_within(index, left.clamp(1, (timeout / PROGRESS_CHECKS).max(1)));
-        false
     }
 }
 
@@ -308,11 +266,10 @@ mod tests {
         not(feature = "sim")
     ))]
     #[test]
-    fn a_connection_with_a_session_of_sixteen_bytes_is_a_slot_of_seventy_two() {
-        // The slab's own tag must fit in too: whether a slot is vacant.
-        struct SlabEntry<T>(#[allow(dead_code)] Option<T>);
-        assert_eq!(size_of::<Slot<[u64; 2]>>(), 72);
-        assert_eq!(size_of::<SlabEntry<Slot<[u64; 2]>>>(), 72);
+    fn a_connection_with_a_session_of_sixteen_bytes_is_a_slot_of_eighty() {
+        // With its generation; and the slab's own tag must fit in: whether a slot is vacant.
+        struct SlabEntry<T>(#[allow(dead_code)] Option<(u32, T)>);
+        assert_eq!(size_of::<SlabEntry<Slot<[u64; 2]>>>(), 80);
     }
 
     #[test]

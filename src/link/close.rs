@@ -164,6 +164,7 @@ impl<S: Stream> Link<S> {
             self.send_fin(shared);
             self.count = shared.limits.linger_bytes;
             self.enter(Phase::Lingering);
+            self.flags.insert(Flags::MOVED);
         }
         let over = self.flags.intersects(Flags::PEER_EOF | Flags::WRITE_DEAD);
         if over || self.count == 0 {

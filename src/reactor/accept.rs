@@ -1,7 +1,7 @@
 //! Taking callers on.
 
 use crate::acceptor::Accepted as Next;
-use crate::context::{Context, Drain};
+use crate::context::Context;
 use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
 use crate::link::Phase;
@@ -12,22 +12,19 @@ use crate::token::{Key, Kind, ListenerId};
 use super::Reactor;
 
 impl<H: Handler> Reactor<H> {
-    /// Accepts connections, within the budget of a turn; whether that was spent, and there may be
-    /// more.
-    pub(super) fn accept(&mut self, handler: &mut H, key: Key) -> bool {
-        let mut budget = self.context.shared.limits.accept_budget;
+    /// Accepts connections, within `budget`; when that is spent, the listener goes on in the next
+    /// turn.
+    pub(super) fn accept(&mut self, handler: &mut H, key: Key, mut budget: u32) {
         loop {
-            // A listener that drains is about to be closed: it doesn't pause, it lets in whom it
-            // can.
-            let drains = self.context.drain != Drain::No;
             let has_room = self.context.has_room();
             let Context {
                 listeners, shared, ..
             } = &mut self.context;
             // A callback may have closed the listener.
             let Some(slot) = listeners.get_mut(key) else {
-                return false;
+                return;
             };
+            slot.queued = false;
             match slot.acceptor.next(&mut budget, has_room, &mut shared.stats) {
                 Next::Caller(stream, peer) => {
                     let caller = Accepted {
@@ -36,32 +33,29 @@ impl<H: Handler> Reactor<H> {
                     };
                     self.admit(handler, stream, &caller);
                 }
-                Next::Wait => return false,
-                Next::Yield if drains => return true,
+                Next::Wait => return,
                 Next::Yield => {
                     shared.stats.budget_hits += 1;
-                    if !std::mem::replace(&mut slot.queued, true) {
-                        self.context.ready.push_back((Kind::Listener, key));
-                    }
-                    return true;
+                    slot.queued = true;
+                    self.context.ready.push_back((Kind::Listener, key));
+                    return;
                 }
-                Next::Full | Next::Starved(..) if drains => return false,
                 Next::Full => {
                     shared.stats.limit_pauses += 1;
-                    return false;
+                    return;
                 }
                 Next::Starved(wait, error) => {
                     shared.stats.accept_pauses += 1;
                     self.warn_of_pause(key, &error);
-                    self.context.retry_listener(ListenerId(key), wait);
-                    return false;
+                    self.context.retry_listeners(wait);
+                    return;
                 }
             }
         }
     }
 
     /// Asks the handler about a connection that is offered, and takes it on.
-    pub(super) fn admit(&mut self, handler: &mut H, stream: TcpStream, caller: &Accepted) {
+    pub(super) fn admit(&mut self, handler: &mut H, mut stream: TcpStream, caller: &Accepted) {
         if !self.context.slots.reserve(1) {
             self.context.shared.stats.refused += 1;
             self.warn_of_refusal(caller, &std::io::ErrorKind::OutOfMemory.into());
@@ -74,10 +68,11 @@ impl<H: Handler> Reactor<H> {
             self.context.shared.stats.refused += 1;
             return;
         };
+        let registered = self.context.register_stream(&mut stream);
         let key = self.context.place(stream, session, Phase::Open);
         self.context.shared.stats.accepted += 1;
         self.context.count_open();
-        if let Err(error) = self.context.register_stream(key) {
+        if let Err(error) = registered {
             // The handler has taken it on, so it hears of its end: at once.
             self.warn_of_refusal(caller, &error);
             let link = &mut self.context.slots[key.index].link;

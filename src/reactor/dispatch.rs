@@ -95,19 +95,16 @@ impl<H: Handler> Reactor<H> {
                 }
             }
             Kind::Listener => {
-                let Some(slot) = self.context.listeners.get_mut(key) else {
-                    return;
-                };
-                slot.acceptor.ready();
-                if !slot.queued {
-                    self.accept(handler, key);
+                if let Some(slot) = self.context.listeners.get_mut(key) {
+                    slot.acceptor.ready();
+                    if !slot.queued {
+                        self.accept(handler, key, self.context.shared.limits.accept_budget);
+                    }
                 }
             }
             Kind::Udp => {
-                let Some(slot) = self.context.udp.get_mut(key) else {
-                    return;
-                };
-                if !slot.queued {
+                let slot = self.context.udp.get(key);
+                if slot.is_some_and(|slot| !slot.queued) {
                     self.receive(handler, key);
                 }
                 if readiness.contains(Readiness::ERROR) {
@@ -116,7 +113,7 @@ impl<H: Handler> Reactor<H> {
             }
             Kind::Source => {
                 let id = SourceId(key);
-                if self.context.known_source(id).is_ok() {
+                if self.context.sources.get(key).is_some() {
                     handler.on_ready(&mut self.context, id, readiness);
                 }
             }
@@ -132,7 +129,6 @@ impl<H: Handler> Reactor<H> {
         if self.link(index).greet() {
             self.greet(handler, index);
         }
-        let was = self.link(index).phase();
         self.context.current = index;
         loop {
             let context = &mut self.context;
@@ -179,18 +175,7 @@ impl<H: Handler> Reactor<H> {
         }
         self.context.leave();
         if !self.link(index).is_plain() {
-            self.watch(index, was);
-        }
-    }
-
-    /// After a drive: the deadlines that a connection has when it's more than open and idle.
-    #[cold]
-    fn watch(&mut self, index: u32, was: Phase) {
-        if self.link(index).phase() == Phase::Lingering && was != Phase::Lingering {
-            let timeout = self.context.shared.limits.linger_timeout;
-            self.context.arm_at(index, timeout);
-        } else {
-            self.context.watch_output(index);
+            self.context.note_output(index);
         }
     }
 
@@ -216,7 +201,7 @@ impl<H: Handler> Reactor<H> {
 
     /// Tells the handler of a connection that is there now.
     fn greet(&mut self, handler: &mut H, index: u32) {
-        self.context.arm_opened(index);
+        self.context.note_opened(index);
         self.context.enter(index);
         handler.on_open(&mut Connection::new(&mut self.context, index));
         self.context.leave();

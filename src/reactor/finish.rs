@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::context::{Connection, Drain, Overdue};
+use crate::context::{Connection, Context, Drain, Slot};
 use crate::error::CloseReason;
 use crate::handle::Mail;
 use crate::handler::Handler;
@@ -35,17 +35,9 @@ impl<H: Handler> Reactor<H> {
                     }
                 }
                 Kind::Listener => {
-                    if let Some(slot) = self.context.listeners.get_mut(key) {
-                        slot.queued = false;
-                        self.accept(handler, key);
-                    }
+                    self.accept(handler, key, self.context.shared.limits.accept_budget);
                 }
-                Kind::Udp => {
-                    if let Some(slot) = self.context.udp.get_mut(key) {
-                        slot.queued = false;
-                        self.receive(handler, key);
-                    }
-                }
+                Kind::Udp => self.receive(handler, key),
                 Kind::Source | Kind::Mailbox => {}
             }
         }
@@ -68,21 +60,23 @@ impl<H: Handler> Reactor<H> {
     /// Calls for all deadlines and timers that have come by `clock`. One that is set anew for now
     /// comes in the next turn.
     pub(super) fn fire_timers(&mut self, handler: &mut H, clock: &Clock) {
-        while let Some((index, overdue)) = self.context.next_overdue(clock) {
-            match overdue {
-                None => continue,
-                Some(Overdue::Idle) => self.close_idle(handler, index),
-                Some(Overdue::Sever(reason)) => {
-                    let link = &mut self.context.slots[index].link;
-                    link.sever(&mut self.context.shared, reason);
-                }
+        while let Some((index, reason)) = self.context.next_overdue(clock) {
+            let Context { slots, shared, .. } = &mut self.context;
+            let link = &mut slots[index].link;
+            if reason == CloseReason::IdleTimeout && link.phase() == Phase::Open {
+                self.close_idle(handler, index);
+            } else {
+                link.sever(shared, reason);
             }
             self.drive(handler, index);
         }
         while let Some(alarm) = self.context.timers.expire(clock) {
             match alarm {
                 Alarm::Handler(key) => handler.on_timer(&mut self.context, key),
-                Alarm::Listener(id) => self.resume_listener(id),
+                Alarm::Listeners => {
+                    self.context.retries = false;
+                    self.resume_listeners();
+                }
                 Alarm::Drain => self.cut(),
             }
         }
@@ -128,14 +122,6 @@ impl<H: Handler> Reactor<H> {
         self.mail = true;
     }
 
-    /// Takes nothing in any more, and delivers what had been accepted: a mailbox full of it at most.
-    fn close_mailbox(&mut self, handler: &mut H) {
-        self.mailbox.close();
-        while let Some(message) = self.mailbox.next_message() {
-            self.deliver(handler, message);
-        }
-    }
-
     fn deliver(&mut self, handler: &mut H, message: H::Message) {
         self.context.shared.stats.messages += 1;
         handler.on_message(&mut self.context, message);
@@ -146,17 +132,21 @@ impl<H: Handler> Reactor<H> {
     pub(super) fn reap(&mut self, handler: &mut H) {
         let mut ended = std::mem::take(&mut self.context.ended);
         for key in ended.drain(..) {
-            let Some(gone) = self.context.remove(key) else {
+            let Some(Slot { link, session, .. }) = self.context.remove(key) else {
                 continue;
             };
-            let id = ConnectionId(key);
-            if gone.opened {
-                self.context.count_closed(gone.reason);
-                handler.on_close(&mut self.context, id, gone.session, gone.reason);
+            let (context, id) = (&mut self.context, ConnectionId(key));
+            let reason = link.reason().unwrap_or(CloseReason::Closed);
+            // Its socket is closed before the handler hears of it.
+            let opened = link.has(Flags::OPENED);
+            drop(link);
+            if opened {
+                context.shared.stats.open -= 1;
+                context.shared.stats.closed[reason.kind()] += 1;
+                handler.on_close(context, id, session, reason);
             } else {
-                self.context.shared.stats.connect_failed += 1;
-                let error = gone.reason.into_connect_error();
-                handler.on_connect_failed(&mut self.context, id, gone.session, error);
+                context.shared.stats.connect_failed += 1;
+                handler.on_connect_failed(context, id, session, reason.into_connect_error());
             }
         }
         if self.context.ended.is_empty() {
@@ -168,16 +158,10 @@ impl<H: Handler> Reactor<H> {
 
     fn resume_listeners(&mut self) {
         for key in self.context.listeners.keys() {
-            self.resume_listener(ListenerId(key));
-        }
-    }
-
-    fn resume_listener(&mut self, id: ListenerId) {
-        if let Some(slot) = self.context.listeners.get_mut(id.0)
-            && slot.acceptor.resume()
-            && !std::mem::replace(&mut slot.queued, true)
-        {
-            self.context.ready.push_back((Kind::Listener, id.0));
+            let slot = &mut self.context.listeners[key.index];
+            if slot.acceptor.resume() && !std::mem::replace(&mut slot.queued, true) {
+                self.context.ready.push_back((Kind::Listener, key));
+            }
         }
     }
 
@@ -185,7 +169,7 @@ impl<H: Handler> Reactor<H> {
     /// nothing is accepted or received any more, and every connection is to end.
     #[inline(never)]
     pub(super) fn begin_drain(&mut self, handler: &mut H, deadline: Instant) {
-        self.context.drain = Drain::Going;
+        self.context.drain = Drain::Going { cut: 0 };
         for key in self.context.listeners.keys() {
             self.empty_backlog(handler, ListenerId(key));
             self.context.close_listener(ListenerId(key));
@@ -203,30 +187,23 @@ impl<H: Handler> Reactor<H> {
                 self.drive(handler, key.index);
             }
         }
-        let context = &mut self.context;
-        let (clock, generations) = (&context.clock, &mut context.generations);
-        context
-            .timers
-            .set(clock, generations, deadline, Alarm::Drain);
+        let Context { timers, clock, .. } = &mut self.context;
+        timers.set(clock, deadline, Alarm::Drain);
     }
 
     /// Lets in who waits in a listener's backlog, as far as there is room for them; at most as many
     /// as it holds, for others may come meanwhile.
     fn empty_backlog(&mut self, handler: &mut H, id: ListenerId) {
         let waiting = self.context.listener_backlog(id);
-        let waiting = waiting.unwrap_or(UNKNOWN_BACKLOG);
-        let budget = self.context.shared.limits.accept_budget;
-        for _ in 0..waiting.div_ceil(budget) + 1 {
-            let Some(slot) = self.context.listeners.get_mut(id.0) else {
-                return;
-            };
+        if let Some(slot) = self.context.listeners.get_mut(id.0) {
             // Descriptors, or room, may be back since it paused.
             slot.acceptor.resume();
             slot.acceptor.ready();
-            if !self.accept(handler, id.0) {
-                return;
-            }
         }
+        // Callers that are gone already cost some of the budget too.
+        let spare = self.context.shared.limits.accept_budget;
+        let budget = waiting.unwrap_or(UNKNOWN_BACKLOG).saturating_add(spare);
+        self.accept(handler, id.0, budget);
     }
 
     /// Cuts what is left at the drain's deadline.
@@ -240,20 +217,20 @@ impl<H: Handler> Reactor<H> {
                 self.context.end(key.index);
             }
         }
-        self.context.drain = Drain::Over { cut };
+        self.context.drain = Drain::Going { cut };
     }
 
     /// How the run ends, if it does with this turn.
     pub(super) fn take_end(&mut self, handler: &mut H) -> Option<Ended> {
-        if self.context.slots.is_empty() {
-            if self.context.drain == Drain::Going {
-                // Nothing is waited for any more, should somebody take another turn.
-                self.context.drain = Drain::Over { cut: 0 };
+        if let Drain::Going { cut } = self.context.drain
+            && self.context.slots.is_empty()
+        {
+            // What had been accepted is delivered: a mailbox full of it at most.
+            self.mailbox.close();
+            while let Some(message) = self.mailbox.next_message() {
+                self.deliver(handler, message);
             }
-            if let Drain::Over { cut } = self.context.drain {
-                self.close_mailbox(handler);
-                return Some(Ended::Drained { cut });
-            }
+            return Some(Ended::Drained { cut });
         }
         std::mem::take(&mut self.context.stopping).then_some(Ended::Stopped)
     }

@@ -19,11 +19,10 @@ impl<H: Handler> Reactor<H> {
             let Some(slot) = udp.get_mut(key) else {
                 return;
             };
-            if budget == 0 {
+            slot.queued = budget == 0;
+            if slot.queued {
                 shared.stats.budget_hits += 1;
-                if !std::mem::replace(&mut slot.queued, true) {
-                    self.context.ready.push_back((Kind::Udp, key));
-                }
+                self.context.ready.push_back((Kind::Udp, key));
                 return;
             }
             budget -= 1;
@@ -35,10 +34,13 @@ impl<H: Handler> Reactor<H> {
                         shared.stats.datagrams_truncated += 1;
                         continue;
                     }
-                    let context = &mut self.context;
-                    // A v4 sender to a dual-stack socket is a v4 sender.
-                    let from = net::canonical(received.from);
-                    let mut datagram = Datagrams::new(context, id, from, received.destination);
+                    let mut datagram = Datagrams {
+                        context: &mut self.context,
+                        socket: id,
+                        // A v4 sender to a dual-stack socket is a v4 sender.
+                        from: net::canonical(received.from),
+                        destination: received.destination,
+                    };
                     handler.on_datagram(&mut datagram, &self.scratch[..received.len]);
                 }
                 Err(error) if nonblocking::is_blocked(&error) => return,
