@@ -189,18 +189,49 @@ fn without_commas(text: &str) -> Option<String> {
         .then(|| format!("a count has no commas; write {}", text.replace(',', "")))
 }
 
-/// A duration that may be 0: `250ms`, `5s`, `1m 30s`.
+/// A duration that may be 0: `250ms`, `5s`, `1m 30s`. 0 alone may go without a unit.
 ///
 /// # Errors
-/// Words on what is wrong: no duration, or more than 24 days.
+/// Words on what is wrong: no duration, one with more digits than are counted, or more than 24 days.
 pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|_| {
-        "not a duration; write a number with a unit, as in 250ms, 5s or 1m30s".to_owned()
-    })?;
-    if duration > LONGEST {
+    let mut sum = Duration::ZERO;
+    // humantime adds the parts without a check, and panics where they come to 2^64 seconds.
+    for part in parts(text) {
+        // It takes 0 without a unit, but only where that's all.
+        let part = if part.len() < text.len() && part.trim() == "0" {
+            ""
+        } else {
+            part
+        };
+        let part = humantime::parse_duration(part).map_err(|error| match error {
+            humantime::DurationError::NumberOverflow => {
+                "too large, or with more digits than are counted".to_owned()
+            }
+            _ => "not a duration; write a number with a unit, as in 250ms, 5s or 1m30s".to_owned(),
+        })?;
+        sum = sum.saturating_add(part);
+    }
+    if sum > LONGEST {
         return Err("must be at most 24 days".to_owned());
     }
-    Ok(duration)
+    Ok(sum)
+}
+
+/// The parts of a duration, each a number and its unit: a number begins where a digit follows a letter. At least one.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let mut is_behind_unit = false;
+        let next = text.find(|c: char| {
+            let begins = is_behind_unit && c.is_ascii_digit();
+            is_behind_unit = c.is_alphabetic() || (is_behind_unit && c.is_whitespace());
+            begins
+        });
+        let (part, behind) = text.split_at_checked(next.unwrap_or(text.len()))?;
+        rest = next.map(|_| behind);
+        Some(part)
+    })
 }
 
 /// A duration of more than 0.
@@ -408,11 +439,25 @@ mod tests {
         assert!(duration("25days").unwrap_err().contains("at most 24 days"));
         // Nothing that is taken is cut by the timers.
         assert!(i32::try_from(LONGEST.as_millis()).is_ok());
-        for text in ["", "5", "soon", "-1s"] {
+        for text in ["", "5", "soon", "-1s", "1m 0", "1m0", "1m 5"] {
             assert!(
                 duration(text).unwrap_err().contains("not a duration"),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_duration_past_all_numbers_is_refused_and_breaks_nothing() {
+        for (text, words) in [
+            ("18446744073709551615s 1000ms", "at most 24 days"),
+            ("584542046090y 26361615s 1000ms", "at most 24 days"),
+            ("99999999999999999999s", "too large"),
+            ("18446744073709551615ms", "too large"),
+            ("0.5ns", "more digits than are counted"),
+        ] {
+            let refused = duration(text).unwrap_err();
+            assert!(refused.contains(words), "{text}: {refused}");
         }
     }
 
