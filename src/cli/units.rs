@@ -3,6 +3,9 @@
 //! The parsers are clap value parsers: their errors are the words after "invalid value '0' for
 //! '--backlog <N>':".
 
+#[cfg(test)]
+pub(crate) mod fuzz;
+
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
