@@ -4,6 +4,9 @@
 //! a name stands for anything is known only when it is resolved; that it does not is a failure of
 //! the moment.
 
+#[cfg(test)]
+pub(crate) mod fuzz;
+
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};

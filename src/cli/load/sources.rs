@@ -3,6 +3,9 @@
 //! A connection is a source and a target, each an address and a port: with the target given, an address has as many
 //! connections as the system has ports to give, 28,232 by default. More take more addresses.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
