@@ -167,6 +167,14 @@ pub(crate) fn count(text: &str) -> Result<NonZeroU32, String> {
 /// # Errors
 /// Words on what is wrong: no count, a fraction, 0, or 2^64 and more.
 pub(crate) fn large_count(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(count_or_zero(text)?).ok_or_else(|| "must be at least 1".to_owned())
+}
+
+/// A count that may pass 2^32, and may be 0.
+///
+/// # Errors
+/// Words on what is wrong: no count, a fraction, or 2^64 and more.
+pub(crate) fn count_or_zero(text: &str) -> Result<u64, String> {
     let count = number(text).map_err(|wrong| {
         wrong.words(|| {
             without_commas(text).unwrap_or_else(|| {
@@ -178,7 +186,7 @@ pub(crate) fn large_count(text: &str) -> Result<NonZeroU64, String> {
     if !count.is_whole {
         return Err("must be a whole number, as in 2 or 1.5k (1,500)".to_owned());
     }
-    NonZeroU64::new(count.rounded).ok_or_else(|| "must be at least 1".to_owned())
+    Ok(count.rounded)
 }
 
 /// How to write a count that somebody wrote in groups, as in `10,000`.

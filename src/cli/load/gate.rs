@@ -22,7 +22,7 @@ use crate::cli::units::Count;
 /// One gate.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Gate {
-    /// As typed.
+    /// As typed, on one line.
     pub(crate) text: String,
     figure: Figure,
     comparison: Comparison,
