@@ -7,6 +7,8 @@
 //! Latencies are of all that was due, and not of the survivors alone: what was never answered counts as later than every
 //! answer. With 2% of it, `p99` is not known, and `p90` is what 91.8% of the answers kept.
 
+#[cfg(test)]
+mod fuzz;
 mod never;
 mod parse;
 
