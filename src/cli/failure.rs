@@ -5,6 +5,8 @@ mod sockets;
 use std::fmt;
 use std::io;
 
+use oread::Escaped;
+
 /// Why the program ends without having done what was asked: words for people, and the exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -55,7 +57,13 @@ impl Failure {
         if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             return Failure::usage(format!("no command is given\n\n{}", text.trim_end()));
         }
-        Failure::usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end())
+        // It quotes what was typed, which may act on a terminal where it comes out of a file or from another program.
+        let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| Escaped::new(line).prose().to_string())
+            .collect();
+        Failure::usage(lines.join("\n"))
     }
 
     /// Standard output could not be written. A reader that has seen enough and left (`oread ... |
@@ -159,6 +167,19 @@ mod tests {
 
     fn os(errno: Errno) -> io::Error {
         io::Error::from_raw_os_error(errno as i32)
+    }
+
+    #[test]
+    fn an_argument_that_is_quoted_does_not_act_on_the_terminal() {
+        let error = clap::Error::raw(
+            clap::error::ErrorKind::InvalidValue,
+            "invalid value 'a\r\u{202e}b' for '[ADDR]'\n\nFor more\n",
+        );
+        let said = Failure::arguments(&error).to_string();
+        assert_eq!(
+            said,
+            "invalid value 'a\\r\\u{202e}b' for '[ADDR]'\n\nFor more"
+        );
     }
 
     #[test]
