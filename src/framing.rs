@@ -85,7 +85,7 @@ pub enum Next {
     /// The start of a frame, or nothing.
     Partial {
         /// How many bytes have been looked at. Pass it to the next call, which has these bytes and
-        /// more: it will not look at them again.
+        /// more: it looks at none of them again but the prefix, of up to eight bytes.
         scanned: usize,
         /// How many bytes must come at least before the frame can be whole. `None` for a line: its
         /// end is known when it is there.

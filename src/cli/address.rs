@@ -4,6 +4,9 @@
 //! a name stands for anything is known only when it is resolved; that it does not is a failure of
 //! the moment.
 
+#[cfg(test)]
+pub(crate) mod fuzz;
+
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
@@ -123,28 +126,26 @@ impl HostPort {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(HostPort::Numeric(address));
         }
-        if let Some(why) = nearly(text, example) {
+        if let Some(why) = nearly(text, example, least) {
             return Err(why);
         }
-        let no_address = || format!("not an address; write host:port, as in 127.0.0.1:{example}");
         let Some((host, port)) = text.rsplit_once(':') else {
-            return Err(match text.parse::<u16>() {
-                Ok(port) => format!("the host is missing; write 127.0.0.1:{port}"),
-                Err(_) if is_name(text) => format!("the port is missing; write {text}:{example}"),
-                Err(_) => no_address(),
-            });
+            return Err(without_colon(text, example, least));
         };
-        if host.is_empty() {
-            // Who connects can't mean all addresses.
-            let all = match least {
-                0 => format!(", or 0.0.0.0{text} for all addresses"),
-                _ => String::new(),
-            };
-            return Err(format!("the host is missing; write 127.0.0.1{text}{all}"));
-        }
         let Some(port) = port_number(port) else {
             return Err(format!("the port must be a number from {least} to 65535"));
         };
+        if host.is_empty() {
+            let proposed = if port < least { example } else { port };
+            // Who connects can't mean all addresses.
+            let all = match least {
+                0 => format!(", or 0.0.0.0:{proposed} for all addresses"),
+                _ => String::new(),
+            };
+            return Err(format!(
+                "the host is missing; write 127.0.0.1:{proposed}{all}"
+            ));
+        }
         // The resolver knows interfaces by name, as in [fe80::1%eth0]:9999.
         if let Some(inner) = host
             .strip_prefix('[')
@@ -160,25 +161,7 @@ impl HostPort {
                 _ => Err("what is in the brackets is not an IPv6 address".to_owned()),
             };
         }
-        if host.contains(':')
-            && host
-                .bytes()
-                .all(|byte| byte.is_ascii_hexdigit() || byte == b':')
-        {
-            return Err(format!("an IPv6 address goes in brackets: [::1]:{example}"));
-        }
-        if host
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.')
-            && host.parse::<Ipv4Addr>().is_err()
-        {
-            return Err(format!(
-                "{host} is not an IPv4 address: it has four numbers from 0 to 255"
-            ));
-        }
-        if !is_name(host) {
-            return Err(no_address());
-        }
+        check_host(host, example)?;
         Ok(HostPort::Name {
             host: host.to_owned(),
             port,
@@ -186,19 +169,57 @@ impl HostPort {
     }
 }
 
+/// What is wrong with text that has no colon: a host or a port alone, or neither.
+fn without_colon(text: &str, example: u16, least: u16) -> String {
+    if let Some(port) = port_number(text) {
+        let port = if port < least { example } else { port };
+        return format!("the host is missing; write 127.0.0.1:{port}");
+    }
+    match check_host(text, example) {
+        Ok(()) => format!("the port is missing; write {text}:{example}"),
+        Err(why) => why,
+    }
+}
+
+/// Whether `host`, which is not in brackets, is an IPv4 address or may be a name.
+///
+/// # Errors
+/// Words on what is wrong with it.
+fn check_host(host: &str, example: u16) -> Result<(), String> {
+    let is_of = |more: &[u8], is_digit: fn(&u8) -> bool| {
+        host.bytes()
+            .all(|byte| is_digit(&byte) || more.contains(&byte))
+    };
+    if host.contains(':') && is_of(b":", u8::is_ascii_hexdigit) {
+        return Err(format!("an IPv6 address goes in brackets: [::1]:{example}"));
+    }
+    if !host.is_empty() && is_of(b".", u8::is_ascii_digit) && host.parse::<Ipv4Addr>().is_err() {
+        return Err(format!(
+            "{host} is not an IPv4 address: it has four numbers from 0 to 255"
+        ));
+    }
+    if !is_name(host) {
+        return Err(format!(
+            "not an address; write host:port, as in 127.0.0.1:{example}"
+        ));
+    }
+    Ok(())
+}
+
 /// What is wrong with text that would be an address but for its form.
-fn nearly(text: &str, example: u16) -> Option<String> {
+fn nearly(text: &str, example: u16, least: u16) -> Option<String> {
     if text.trim() != text {
         return Some("there is a space before or behind it".to_owned());
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let plain = rest.split('/').next().unwrap_or(rest);
         let how = match plain.parse::<HostPort>() {
-            Ok(address) => format!("write {address}"),
-            Err(_) => format!("write host:port, as in 127.0.0.1:{example}"),
+            Ok(address) if address.port() >= least => format!("write {address}"),
+            _ => format!("write host:port, as in 127.0.0.1:{example}"),
         };
         return Some(format!(
-            "not an address, but a URL of the scheme {scheme}; {how}"
+            "not an address, but a URL of the scheme {}; {how}",
+            scheme.escape_debug()
         ));
     }
     let bare = text.trim_start_matches('[').trim_end_matches(']');
@@ -207,7 +228,8 @@ fn nearly(text: &str, example: u16) -> Option<String> {
     // Its last group may be a port that somebody meant.
     let meant = text
         .rsplit_once(':')
-        .filter(|&(host, port)| host.parse::<Ipv6Addr>().is_ok() && port_number(port).is_some());
+        .filter(|&(host, _)| host.parse::<Ipv6Addr>().is_ok())
+        .filter(|&(_, port)| port_number(port).is_some_and(|port| port >= least));
     Some(match meant {
         Some((host, port)) => format!("{wants} [{host}]:{port}, or [{text}]:{example}"),
         None => format!("{wants} [{bare}]:{example}"),
@@ -223,14 +245,17 @@ fn port_number(text: &str) -> Option<u16> {
     }
 }
 
-/// Whether `text` may be a host's name: what RFC 1123 allows, and the underscore that is in use all
-/// the same.
+/// Whether `text` may be a host's name: labels of 1 to 63 characters with dots between them (RFC 1035, 2.3.4), and
+/// perhaps one behind; what RFC 1123 allows in them, and the underscore that is in use all the same.
 fn is_name(text: &str) -> bool {
-    (1..=253).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-        && !text.starts_with(['-', '.'])
+    let whole = text.strip_suffix('.').unwrap_or(text);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    text.len() <= 253 && !text.starts_with('-') && whole.split('.').all(is_label)
 }
 
 impl fmt::Display for HostPort {
@@ -292,6 +317,11 @@ mod tests {
             ("a host:80", "not an address"),
             ("host\u{1b}[2J:80", "not an address"),
             ("-v:80", "not an address"),
+            ("a..b:80", "not an address"),
+            (":99999", "port must be a number"),
+            (":http", "port must be a number"),
+            ("1.2.300", "not an IPv4 address"),
+            ("\u{1b}[2J://a:80", "scheme \\u{1b}[2J"),
         ] {
             let refused = text.parse::<HostPort>().unwrap_err();
             assert!(refused.contains(words), "{text:?}: {refused}");
@@ -305,6 +335,27 @@ mod tests {
         let local = HostPort::local("localhost:http").unwrap_err();
         assert!(local.ends_with("from 0 to 65535"), "{local}");
         assert_eq!(HostPort::remote("[::1]:9"), "[::1]:9".parse());
+    }
+
+    #[test]
+    fn a_label_of_a_name_has_1_to_63_characters() {
+        let long = "a".repeat(63);
+        for name in ["a.", &long, &format!("{long}.{long}.b")] {
+            assert!(format!("{name}:80").parse::<HostPort>().is_ok(), "{name}");
+        }
+        for name in [".", "a..", ".a", &format!("{long}a"), &format!("b.{long}a")] {
+            assert!(format!("{name}:80").parse::<HostPort>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_proposed_to_connect_to_has_a_port() {
+        for text in [":0", "0", "http://localhost:0", "::1:0"] {
+            let said = HostPort::remote(text).unwrap_err();
+            let has_none = |word: &str| word.trim_end_matches([',', ';']).ends_with(":0");
+            assert!(!said.split(' ').any(has_none), "{text}: {said}");
+        }
+        assert!(HostPort::local(":0").unwrap_err().contains("127.0.0.1:0"));
     }
 
     #[test]

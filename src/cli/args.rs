@@ -1,6 +1,9 @@
 //! Arguments as typed: one field an option, each value parsed by itself. The doc comments are the
 //! help texts.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 

@@ -5,6 +5,8 @@ mod sockets;
 use std::fmt;
 use std::io;
 
+use oread::Escaped;
+
 /// Why the program ends without having done what was asked: words for people, and the exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -17,7 +19,7 @@ impl Failure {
     /// The command line asks for what can't be: exit code 2.
     pub(crate) fn usage(message: impl Into<String>) -> Failure {
         Failure {
-            message: message.into(),
+            message: harmless(&message.into()),
             hint: None,
             code: 2,
         }
@@ -26,7 +28,7 @@ impl Failure {
     /// Something failed while it was done: exit code 1.
     pub(crate) fn runtime(message: impl Into<String>) -> Failure {
         Failure {
-            message: message.into(),
+            message: harmless(&message.into()),
             hint: None,
             code: 1,
         }
@@ -35,7 +37,7 @@ impl Failure {
     /// The same, with what to try.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
-        self.hint = Some(hint.into());
+        self.hint = Some(harmless(&hint.into()));
         self
     }
 
@@ -130,6 +132,15 @@ impl Failure {
     }
 }
 
+/// Words that may quote what was typed, such as the name of a file, and that don't act on a terminal: it may come out of a
+/// file or from another program.
+fn harmless(words: &str) -> String {
+    let lines = words
+        .lines()
+        .map(|line| Escaped::new(line).prose().to_string());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 impl fmt::Display for Failure {
     /// The message; and on a line of its own, set in as clap does it, what to try.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,6 +170,27 @@ mod tests {
 
     fn os(errno: Errno) -> io::Error {
         io::Error::from_raw_os_error(errno as i32)
+    }
+
+    #[test]
+    fn an_argument_that_is_quoted_does_not_act_on_the_terminal() {
+        let error = clap::Error::raw(
+            clap::error::ErrorKind::InvalidValue,
+            "invalid value 'a\r\u{202e}b' for '[ADDR]'\n\nFor more\n",
+        );
+        let said = Failure::arguments(&error).to_string();
+        assert_eq!(
+            said,
+            "invalid value 'a\\r\\u{202e}b' for '[ADDR]'\n\nFor more"
+        );
+    }
+
+    #[test]
+    fn no_failure_acts_on_the_terminal_whatever_it_quotes() {
+        for failure in [Failure::usage("a\u{202e}"), Failure::runtime("a\u{202e}")] {
+            let said = failure.hint("b\x1b[2J").report();
+            assert_eq!(said, "oread: error: a\\u{202e}\n\n  tip: b\\x1b[2J\n");
+        }
     }
 
     #[test]

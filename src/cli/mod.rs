@@ -24,6 +24,9 @@ mod endpoints;
 mod events;
 mod failure;
 mod framing;
+#[cfg(test)]
+#[path = "../../tests/common/fuzz.rs"]
+mod fuzz;
 mod load;
 mod logging;
 mod outlet;

@@ -193,6 +193,15 @@ fn a_text_that_is_no_framing_is_told_why_and_what_is_allowed() {
     }
 }
 
+#[test]
+fn a_fixed_size_has_digits_and_no_sign() {
+    assert_eq!("fixed:004".parse(), Ok(fixed(4)));
+    for text in ["fixed:+4", "fixed:-4", "fixed: 4", "fixed:4 "] {
+        let said = text.parse::<Framing>().unwrap_err().to_string();
+        assert!(said.contains("has no size"), "{said}");
+    }
+}
+
 fn any_framing() -> impl Strategy<Value = Framing> {
     prop_oneof![
         Just(Framing::Raw),

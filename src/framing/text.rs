@@ -1,6 +1,7 @@
 //! Framings and their errors as text.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use super::{Framing, Prefix};
@@ -62,10 +63,9 @@ impl FromStr for Framing {
             None if text == "raw" => Ok(Framing::Raw),
             None if text == "lines" => Ok(Framing::Lines),
             Some(("raw" | "lines", _)) => Err(wrong("takes nothing after its name")),
-            Some(("fixed", size)) => size
-                .parse()
+            Some(("fixed", size)) => fixed_size(size)
                 .map(Framing::Fixed)
-                .map_err(|_| wrong("has no size from 1 to 4294967295")),
+                .ok_or_else(|| wrong("has no size from 1 to 4294967295")),
             Some(("length", prefix)) => Prefix::from_name(prefix)
                 .map(Framing::Length)
                 .ok_or_else(|| wrong("has no prefix that is known")),
@@ -74,6 +74,12 @@ impl FromStr for Framing {
             _ => Err(wrong("is not known")),
         }
     }
+}
+
+/// A size of digits alone: `NonZeroU32::from_str` takes a plus sign too.
+fn fixed_size(text: &str) -> Option<NonZeroU32> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_plain.then(|| text.parse().ok()).flatten()
 }
 
 impl Prefix {

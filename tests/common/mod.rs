@@ -7,6 +7,8 @@
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod dice;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread::JoinHandle;
@@ -17,33 +19,11 @@ use oread::{
     ListenOptions, ListenerId, Reactor, Readiness, SourceId, Stats, Turn, UdpId, UdpOptions,
 };
 
+#[allow(unused_imports)] // Not every test throws them.
+pub use dice::Dice;
+
 /// How long anything may take before a test gives up: much more than it does on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Numbers that look random and are the same for the same seed (SplitMix64).
-pub struct Dice(pub u64);
-
-impl Dice {
-    /// A number below `sides`.
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-
-    /// One of them.
-    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.roll(of.len() as u64) as usize]
-    }
-
-    /// One of them, taken out.
-    pub fn draw<T>(&mut self, from: &mut Vec<T>) -> Option<T> {
-        let count = from.len() as u64;
-        (count > 0).then(|| from.swap_remove(self.roll(count) as usize))
-    }
-}
 
 /// What a session is here: a number that the test chooses, to see that it comes back.
 pub type Session = u64;

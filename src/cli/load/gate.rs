@@ -7,6 +7,8 @@
 //! Latencies are of all that was due, and not of the survivors alone: what was never answered counts as later than every
 //! answer. With 2% of it, `p99` is not known, and `p90` is what 91.8% of the answers kept.
 
+#[cfg(test)]
+mod fuzz;
 mod never;
 mod parse;
 
@@ -22,7 +24,7 @@ use crate::cli::units::Count;
 /// One gate.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Gate {
-    /// As typed.
+    /// As typed, on one line.
     pub(crate) text: String,
     figure: Figure,
     comparison: Comparison,

@@ -3,6 +3,9 @@
 //! A connection is a source and a target, each an address and a port: with the target given, an address has as many
 //! connections as the system has ports to give, 28,232 by default. More take more addresses.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
@@ -38,17 +41,23 @@ impl FromStr for SourceRange {
         if let Some(Ok(address)) = zoned {
             return Err(needs_scope(address));
         }
-        let network = match text.parse::<IpAddr>() {
-            Ok(address) => IpNet::from(address),
-            Err(_) => text.parse().map_err(|_| {
-                "not an address or a network; write one as in 127.0.0.2 or 10.0.0.0/24".to_owned()
-            })?,
-        };
-        match network.addr() {
-            IpAddr::V6(address) if address.is_unicast_link_local() => Err(needs_scope(address)),
-            _ => check_network(network).map(|()| SourceRange(network)),
-        }
+        let network = network(text).ok_or_else(|| {
+            "not an address or a network; write one as in 127.0.0.2 or 10.0.0.0/24".to_owned()
+        })?;
+        check_network(network).map(|()| SourceRange(network))
     }
+}
+
+/// An address, alone or with a network's length behind it. ipnet's own reader takes a zero before an octet, which some
+/// take for octal.
+fn network(text: &str) -> Option<IpNet> {
+    let Some((address, length)) = text.split_once('/') else {
+        return text.parse::<IpAddr>().ok().map(IpNet::from);
+    };
+    // A number's own reader takes a sign.
+    let is_plain = length.bytes().all(|byte| byte.is_ascii_digit());
+    let length = length.parse().ok().filter(|_| is_plain)?;
+    IpNet::new(address.parse().ok()?, length).ok()
 }
 
 fn needs_scope(address: Ipv6Addr) -> String {
@@ -60,14 +69,19 @@ fn needs_scope(address: Ipv6Addr) -> String {
 
 /// Refuses an address with a network's length behind it, which may be meant as either, and what no machine has.
 fn check_network(network: IpNet) -> Result<(), String> {
-    let address = network.addr();
-    if network != network.trunc() {
-        return Err(format!(
-            "{network} is an address in a network; write {} for the network, or {address} for the address",
-            network.trunc()
-        ));
-    }
+    let (address, whole) = (network.addr(), network.trunc());
     match address {
+        IpAddr::V6(address) if address.is_unicast_link_local() => Err(needs_scope(address)),
+        _ if network != whole => {
+            // What is proposed is taken.
+            let or_whole = match check_network(whole) {
+                Ok(()) => format!("{whole} for the network, or "),
+                Err(_) => String::new(),
+            };
+            Err(format!(
+                "{network} is an address in a network; write {or_whole}{address} for the address"
+            ))
+        }
         IpAddr::V4(first) if first.octets()[0] == 0 && network != IpNet::from(address) => {
             Err(format!(
                 "{network} begins with addresses of 0.0.0.0/8, which no machine has; write a network of this machine's, \
@@ -291,8 +305,14 @@ mod tests {
     #[test]
     fn a_network_is_taken_only_as_the_network_it_is() {
         for (text, words) in [
-            ("10.0.0.0/4", "write 0.0.0.0/4 for the network, or 10.0.0.0"),
-            ("10.0.0.5/24", "write 10.0.0.0/24"),
+            ("10.0.0.0/4", "write 10.0.0.0 for the address"),
+            ("fec0::/9", "write fec0:: for the address"),
+            (
+                "10.0.0.5/24",
+                "write 10.0.0.0/24 for the network, or 10.0.0.5",
+            ),
+            ("010.0.0.0/24", "not an address or a network"),
+            ("10.0.0.0/+24", "not an address or a network"),
             ("2001:db8::1/64", "write 2001:db8::/64"),
             ("0.0.0.0/4", "0.0.0.0/8, which no machine has"),
         ] {

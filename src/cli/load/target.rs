@@ -1,5 +1,8 @@
 //! A target as typed: a transport and an address.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;

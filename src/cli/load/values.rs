@@ -1,5 +1,8 @@
 //! Values that only a load has: rates, ranges of sizes, what is verified.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use super::{Comparison, Figure, Gate, Statistic, Timing};
 use crate::cli::load::tally::nanos;
 use crate::cli::load::values::per_second;
-use crate::cli::units::{duration, large_count};
+use crate::cli::units::{count_or_zero, duration};
 
 impl FromStr for Gate {
     type Err = String;
@@ -23,7 +23,8 @@ impl FromStr for Gate {
         };
         let (figure, bound) = figure_and_bound(left.trim(), bound.trim())?;
         Ok(Gate {
-            text: text.trim().to_owned(),
+            // On one line, whatever was between the words.
+            text: text.split_whitespace().collect::<Vec<_>>().join(" "),
             figure,
             comparison,
             bound,
@@ -42,12 +43,12 @@ fn figure_and_bound(name: &str, bound: &str) -> Result<(Figure, f64), String> {
             };
             match share {
                 Some(percent) => Ok((by_share, percentage(percent)? / 100.0)),
-                None if name == "errors" => Ok((Figure::Errors, count_or_zero(bound)?)),
+                None if name == "errors" => Ok((Figure::Errors, count_or_zero(bound)? as f64)),
                 None => Err("lost is a share; write it as in 'lost<0.1%'".into()),
             }
         }
         "rate" => Ok((Figure::Rate, f64::from(per_second(bound)?.get()))),
-        "connections" => Ok((Figure::Connections, count_or_zero(bound)?)),
+        "connections" => Ok((Figure::Connections, count_or_zero(bound)? as f64)),
         _ => {
             let figure = latency(name)?.ok_or_else(|| {
                 format!(
@@ -75,38 +76,33 @@ fn latency(name: &str) -> Result<Option<Figure>, String> {
         "min" => Statistic::Min,
         "mean" => Statistic::Mean,
         "max" => Statistic::Max,
-        _ => {
-            let number = statistic.strip_prefix('p').map(str::parse);
-            match number {
-                Some(Ok(percentile)) if (0.0..100.0).contains(&percentile) => {
-                    Statistic::Percentile(percentile)
-                }
-                Some(Ok(percentile)) if percentile >= 100.0 => {
-                    return Err("a percentile is under 100; for the largest write max".to_owned());
-                }
-                _ => return Ok(None),
+        _ => match statistic.strip_prefix('p').and_then(decimal) {
+            Some(percentile) if (0.0..100.0).contains(&percentile) => {
+                Statistic::Percentile(percentile)
             }
-        }
+            Some(percentile) if percentile >= 100.0 => {
+                return Err("a percentile is under 100; for the largest write max".to_owned());
+            }
+            _ => return Ok(None),
+        },
     };
     Ok(Some(Figure::Latency(timing, statistic)))
 }
 
 fn percentage(text: &str) -> Result<f64, String> {
-    let percent: f64 = text
-        .trim()
-        .parse()
-        .map_err(|_| "not a share; write it as in 0.1%".to_owned())?;
+    let percent =
+        decimal(text.trim()).ok_or_else(|| "not a share; write it as in 0.1%".to_owned())?;
     if !(0.0..=100.0).contains(&percent) {
         return Err("a share is from 0% to 100%".into());
     }
     Ok(percent)
 }
 
-fn count_or_zero(text: &str) -> Result<f64, String> {
-    if text == "0" {
-        return Ok(0.0);
-    }
-    large_count(text).map(|count| count.get() as f64)
+/// A number that is not negative. A sign in front, which `f64::from_str` takes, is none of ours, and the minus of -0 is lost
+/// on all comparisons.
+fn decimal(text: &str) -> Option<f64> {
+    let is_signed = text.starts_with(['+', '-']);
+    text.parse().ok().filter(|_| !is_signed)
 }
 
 #[cfg(test)]
@@ -121,6 +117,10 @@ mod tests {
             ("connect.p101<5ms", "for the largest write max"),
             ("p-1<5ms", "not known"),
             ("pnan<5ms", "not known"),
+            ("p+99<5ms", "not known"),
+            ("p-0<5ms", "not known"),
+            ("errors<-0%", "not a share"),
+            ("lost<+1%", "not a share"),
             ("p99<5", "not a duration"),
             ("speed>1", "not known"),
             ("errors<101%", "from 0% to 100%"),
@@ -132,5 +132,18 @@ mod tests {
             let error = text.parse::<Gate>().unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn zero_is_a_bound_however_it_is_written() {
+        for text in ["errors<=0", "errors<=00", "errors<=0.0", "connections>=0k"] {
+            assert_eq!(text.parse::<Gate>().unwrap().bound, 0.0, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_gate_is_told_on_one_line() {
+        let gate: Gate = "p99 <\n\t5\u{85}ms ".parse().unwrap();
+        assert_eq!(gate.to_string(), "p99 < 5 ms");
     }
 }
