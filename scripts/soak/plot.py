@@ -13,7 +13,7 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 INK = "#7d8590"
 BLUE, ORANGE, GREEN = "#388bfd", "#d9730d", "#2da44e"
@@ -90,6 +90,7 @@ def finish(drawn, axes, path):
             # Beside the plot: there it covers nothing, whatever the figures are.
             each.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
     axes.set_xlabel("minutes")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     drawn.savefig(path, transparent=True, metadata={"Date": None})
     plt.close(drawn)
 

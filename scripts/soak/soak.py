@@ -263,15 +263,18 @@ class Soak:
         """Measures latencies, one run after the other, until it is told to stop."""
         while self.probing and self.args.seconds - self.age() > PROBE_S + 2:
             at = self.age()
-            n = len(self.probes)
             patience = ["--message-timeout", f"{PATIENCE_S}s"]
             program, report = self.load("probe", self.server.addresses["tcp"], [*PROBE, *patience], PROBE_S)
             code = program.process.wait()
             self.running.remove(program)
-            if not report.exists():
-                self.probes.append({"at_s": at, "exit_code": code, "n": n})
+            try:
+                told = reported(report, code)
+            except Failed:
+                # The exit code tells that something is wrong; a probe that the end of the soak kills tells nothing.
+                self.probes.append({"at_s": at, "exit_code": code})
                 continue
-            told = json.loads(report.read_text())
+            # Not to be taken for the next one's.
+            report.unlink()
             response = told["latency"]["response"]
             self.probes.append({
                 "at_s": round(at + PROBE_S / 2, 1),
@@ -382,6 +385,10 @@ def say(words):
     print(f"soak: {words}", file=sys.stderr, flush=True)
 
 
+def interrupted(number, _frame):
+    raise Failed(f"ended by {signal.Signals(number).name}")
+
+
 def parse():
     parser = argparse.ArgumentParser()
     parser.add_argument("--oread", type=pathlib.Path)
@@ -407,6 +414,9 @@ def soak(args):
         say(f"FAILED: {hard} descriptors are too few for {args.connections} connections that come and go")
         return None
     soak = Soak(args)
+    # Else the programs would outlive this one, and load the machine.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
     try:
         return soak.run()
     except Failed as failed:
