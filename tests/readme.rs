@@ -5,12 +5,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "README.md",
     "docs/ARCHITECTURE.md",
     "docs/EMBEDDING.md",
     "docs/LOAD.md",
     "docs/PITFALLS.md",
+    "docs/SOAK.md",
 ];
 
 fn root() -> PathBuf {
