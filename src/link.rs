@@ -149,9 +149,14 @@ impl<S: Stream> Link<S> {
     #[inline]
     pub(crate) fn ready(&mut self, readiness: Readiness) {
         self.readiness |= readiness;
+        // An end or an error is found by trying, and may come without "readable" or "writable". Where
+        // only the peer has finished a write is not tried: with poll(2) below, one that blocks would
+        // bring the same event again at once.
         if readiness.intersects(STICKY.union(Readiness::WRITE_CLOSED)) {
-            // An end or an error is found by trying, and may come without "readable" or "writable".
-            self.readiness |= Readiness::READABLE | Readiness::WRITABLE;
+            self.readiness |= Readiness::READABLE;
+        }
+        if readiness.intersects(Readiness::ERROR.union(Readiness::WRITE_CLOSED)) {
+            self.readiness |= Readiness::WRITABLE;
         }
     }
 
