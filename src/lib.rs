@@ -92,6 +92,8 @@ mod options;
 mod rate;
 mod reactor;
 mod readiness;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod stats;
 mod table;
 mod timer;

@@ -1,5 +1,8 @@
 //! What can't be had from outside: events in an order that a system's poll gives only by bad luck.
 
+#[cfg(feature = "sim")]
+mod simulated;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};

@@ -35,6 +35,7 @@ impl State {
         end.keepalive = options.keepalive;
         end.user_timeout = options.user_timeout;
         let id = self.new_connection(end);
+        self.idle.moved += 1;
         self.ports.insert((local, options.address));
         if let Some(connection) = self.connection(id) {
             if let Some(bytes) = options.recv_buffer {
@@ -60,6 +61,7 @@ impl State {
         let ip = match options.source.map(|source| source.ip()) {
             Some(ip) if !ip.is_unspecified() => ip,
             _ if to.ip().is_loopback() || own.contains(&to.ip()) => to.ip(),
+            _ if matches!(owner, Owner::Peer(_)) => self.address_of_peer(to),
             _ => {
                 let other = match to {
                     SocketAddr::V4(_) => Ipv4Addr::new(10, 0, 255, 1).into(),
@@ -77,8 +79,11 @@ impl State {
                 false => Ok(local),
             };
         }
-        let (first, last) = self.settings.ports;
-        let count = u64::from(last - first) + 1;
+        let (first, last) = match owner {
+            Owner::Process(process) => self.processes[process as usize].ports,
+            _ => self.settings.ports,
+        };
+        let count = u64::from(last.saturating_sub(first)) + 1;
         let start = self.random.below(count);
         for step in 0..count {
             let port = first + ((start + step) % count) as u16;

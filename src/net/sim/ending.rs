@@ -151,7 +151,7 @@ impl State {
         if let Some(end) = self.end(side)
             && !std::mem::replace(&mut end.expires, true)
         {
-            self.schedule.at(at, What::Expire(side));
+            self.guards.at(at, What::Expire(side));
         }
     }
 

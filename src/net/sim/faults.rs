@@ -3,18 +3,47 @@
 //! Every fault is one that the real system can show; its documentation says where. Faults draw from
 //! streams of their own, one for each kind: switching one off changes no other draw of the world.
 
+use std::sync::OnceLock;
+
 use super::random::{Random, mixed, scaled};
+
+/// `CamelCase` as `camel-case`.
+fn hyphenated(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !words.is_empty() {
+            words.push('-');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
+}
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident,)+) => {
-        /// A kind of fault.
+        /// A kind of fault. Each is one that the real system can show; its documentation says
+        /// where.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub(crate) enum Fault { $($(#[$doc])* $name,)+ }
+        #[non_exhaustive]
+        pub enum Fault { $($(#[$doc])* $name,)+ }
 
         impl Fault {
             /// Every kind.
-            pub(crate) const ALL: &'static [Fault] = &[$(Fault::$name,)+];
+            pub const ALL: &'static [Fault] = &[$(Fault::$name,)+];
+
+            /// Its name, in words with hyphens between.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                NAMES[self as usize].get_or_init(|| {
+                    let name = match self { $(Fault::$name => stringify!($name),)+ };
+                    hyphenated(name)
+                })
+            }
         }
+
+        /// Each name is made once.
+        static NAMES: [OnceLock<String>; Fault::ALL.len()] =
+            [const { OnceLock::new() }; Fault::ALL.len()];
     };
 }
 
@@ -189,9 +218,9 @@ impl Faults {
 
     /// About half of the kinds, each from once to once in ten calls: all faults at once at low
     /// rates find less.
-    pub(crate) fn drawn(seed: u64) -> Faults {
+    pub(crate) fn drawn(seed: u64, allowed: impl Fn(Fault) -> bool) -> Faults {
         let mut faults = Faults::none(seed);
-        for &fault in Fault::ALL {
+        for &fault in Fault::ALL.iter().filter(|fault| allowed(**fault)) {
             // One stream for each kind, so that a kind that is added changes no other.
             let mut random = Random::new(mixed(seed ^ ((fault as u64) << 32)));
             if random.one_in(2) {
@@ -222,11 +251,26 @@ impl Faults {
         self.any |= rate > 0;
     }
 
+    /// None happens any more; what has happened stays known.
+    pub(crate) fn calm(&mut self) {
+        self.any = false;
+        for kind in &mut self.kinds {
+            kind.rate = 0;
+            kind.asked.clear();
+        }
+    }
+
     /// Has `fault` happen at the `nth` call of its kind from now, the next one being the first.
     pub(crate) fn at(&mut self, fault: Fault, nth: u64) {
         let kind = &mut self.kinds[fault as usize];
         kind.asked.push(kind.calls + nth.max(1));
         self.any = true;
+    }
+
+    /// The kinds that have happened.
+    pub(crate) fn met(&self) -> Vec<Fault> {
+        let all = Fault::ALL.iter().copied();
+        all.filter(|fault| self.hits(*fault) > 0).collect()
     }
 
     /// How often `fault` has happened.
@@ -270,6 +314,47 @@ impl Faults {
 }
 
 impl Fault {
+    /// Whether it may rightly end a connection, or keep one from being made, or lose what is sent:
+    /// all others only delay.
+    #[must_use]
+    pub fn breaks(self) -> bool {
+        !matches!(
+            self,
+            Fault::ReadBlocked
+                | Fault::ReadInterrupted
+                | Fault::ReadShort
+                | Fault::WriteBlocked
+                | Fault::WriteInterrupted
+                | Fault::WriteShort
+                | Fault::WriteOneByte
+                | Fault::AcceptBlocked
+                | Fault::AcceptInterrupted
+                | Fault::AcceptNoDescriptors
+                | Fault::AcceptNoFiles
+                | Fault::AcceptNoBuffers
+                | Fault::AcceptNoMemory
+                | Fault::ConnectAtOnce
+                | Fault::RecvBlocked
+                | Fault::RecvInterrupted
+                | Fault::OneByteSegments
+                | Fault::FinWithData
+                | Fault::SegmentLost
+                | Fault::LatencySpike
+                | Fault::AckDelayed
+                | Fault::SlowLine
+                | Fault::SmallBuffers
+                | Fault::EventLate
+                | Fault::EventSplit
+                | Fault::EventSpurious
+                | Fault::WaitInterrupted
+                | Fault::BatchSmall
+                | Fault::WaitLate
+                | Fault::CallTakesTime
+                | Fault::DatagramDoubled
+                | Fault::DatagramLate
+        )
+    }
+
     /// Whether it changes a whole world: such a fault is drawn more rarely.
     fn is_heavy(self) -> bool {
         matches!(

@@ -15,7 +15,7 @@ use crate::options::{Keepalive, ListenOptions};
 
 /// A listener.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub(super) struct Listening {
     pub(super) owner: Owner,
     pub(super) local: SocketAddr,
     /// As asked for; the queue takes one more (`sk_acceptq_is_full`).
@@ -56,7 +56,7 @@ const OF_THE_NETWORK: [Errno; 7] = [
 ];
 
 impl State {
-    pub(super) fn listener(&mut self, id: u32) -> Option<&mut Listener> {
+    pub(super) fn listener(&mut self, id: u32) -> Option<&mut Listening> {
         self.listeners.get_mut(id as usize)?.as_mut()
     }
 
@@ -84,7 +84,7 @@ impl State {
             return Err(Errno::EADDRINUSE.into());
         }
         let by_default = !local.ip().is_unspecified();
-        self.listeners.push(Some(Listener {
+        self.listeners.push(Some(Listening {
             owner,
             local,
             backlog: options.backlog,
@@ -119,7 +119,7 @@ impl State {
     }
 
     fn is_taken(&mut self, address: SocketAddr, share: bool) -> bool {
-        let same = |one: &Listener| {
+        let same = |one: &Listening| {
             let (a, b) = (one.local, address);
             a.port() == b.port()
                 && (a.ip() == b.ip()
@@ -223,7 +223,9 @@ impl State {
             return Err(Some(Errno::ECONNABORTED));
         }
         end.owner = Owner::Process(process);
-        let from = if v6 { mapped(end.remote) } else { end.remote };
+        let remote = end.remote;
+        self.idle.moved += 1;
+        let from = if v6 { mapped(remote) } else { remote };
         Ok((side, from))
     }
 

@@ -5,8 +5,8 @@
 //! the same run, byte for byte: all chance comes from one stream, faults draw from streams of their
 //! own, and nothing is kept in an order that a run decides.
 //!
-//! A model that is kinder than the system finds nothing: where the system leaves a freedom, the seed
-//! takes it. What each part knows of the system stands in its file:
+//! A model that is kinder than the system finds nothing: where the system leaves a freedom, the
+//! seed takes it. What each part knows of the system stands in its file:
 //!
 //! - `tcp.rs`: a connection and its two ways; `wire.rs`: segments, acknowledgements and windows;
 //!   `ending.rs`: resets and timeouts;
@@ -16,7 +16,7 @@
 //! - `system.rs`, `sockets.rs`: the types that the reactor has in place of the real ones.
 
 // What embedders drive it by is built on top of it.
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code, unused_imports, unreachable_pub)]
 
 mod dial;
 mod ending;
@@ -24,6 +24,7 @@ mod faults;
 mod listener;
 mod peer;
 mod poller;
+mod process;
 mod pump;
 mod random;
 mod schedule;
@@ -41,20 +42,25 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-pub(crate) use faults::{Fault, Faults};
-pub(crate) use peer::{Peer, PeerListener, Reading, UdpPeer};
-pub(crate) use poller::Model;
+pub use faults::Fault;
+pub(crate) use faults::Faults;
+pub(crate) use peer::Reading;
+pub use peer::{Listener, Peer};
+pub use poller::Poller;
+pub use process::Process;
 pub(crate) use random::Random;
 pub(crate) use sockets::{TcpListener, TcpStream, UdpSocket};
 pub(crate) use system::{Events, System, Waker, Woken, foreign};
+pub use udp::UdpPeer;
 
-use listener::Listener;
-use poller::Poller;
+use listener::Listening;
+use poller::Polling;
 use schedule::{Schedule, What};
 use tcp::{Connection, Side};
 use trace::Trace;
@@ -84,45 +90,12 @@ impl Default for Settings {
     }
 }
 
-/// What a process is like: a reactor runs in each.
-#[derive(Clone, Debug)]
-pub(crate) struct ProcessOptions {
-    pub(crate) model: Model,
-    /// Its host's addresses; none: whatever it binds to is one of them.
-    pub(crate) addresses: Vec<IpAddr>,
-    /// How many descriptors it may have, those of its sockets counted.
-    pub(crate) descriptors: usize,
-}
-
-impl Default for ProcessOptions {
-    fn default() -> ProcessOptions {
-        ProcessOptions {
-            model: Model::Epoll,
-            addresses: Vec::new(),
-            descriptors: usize::MAX,
-        }
-    }
-}
-
 /// Who has a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     Process(u32),
     Peer(u32),
     Nobody,
-}
-
-/// A process: a poller, and limits.
-#[derive(Debug)]
-struct Process {
-    poller: Poller,
-    addresses: Vec<IpAddr>,
-    descriptors: usize,
-    used: usize,
-    /// Its wait was ended for another process' sake. It would end by itself then, if at any time.
-    parked: Option<wait::Parked>,
-    /// It has a system still.
-    alive: bool,
 }
 
 /// All there is.
@@ -133,17 +106,20 @@ struct State {
     /// What that is for the reactor's clock.
     base: Instant,
     schedule: Schedule,
+    /// When ends look whether they have waited too long: often far off, and mostly for nothing.
+    guards: Schedule,
+    idle: wait::Idle,
     random: Random,
     faults: Faults,
     trace: Trace,
     settings: Settings,
     connections: Vec<Option<Box<Connection>>>,
-    listeners: Vec<Option<Listener>>,
+    listeners: Vec<Option<Listening>>,
     listening: BTreeMap<SocketAddr, Vec<u32>>,
     udp: Vec<Option<Udp>>,
     udp_bound: BTreeMap<SocketAddr, Vec<u32>>,
     flights: BTreeMap<u32, Flight>,
-    processes: Vec<Process>,
+    processes: Vec<process::Host>,
     peers: Vec<pump::Script>,
     servers: Vec<pump::Server>,
     /// Peers whose sockets have news.
@@ -172,6 +148,8 @@ impl Net {
             now: Duration::ZERO,
             base: Instant::now(),
             schedule: Schedule::default(),
+            guards: Schedule::default(),
+            idle: wait::Idle::default(),
             random: Random::new(seed),
             faults,
             trace: Trace::default(),
@@ -197,23 +175,21 @@ impl Net {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A process, and what its reactor takes for the system.
-    ///
-    /// # Errors
-    /// When there is no /dev/null to stand in for the poller's descriptor.
-    pub(crate) fn process(&self, options: ProcessOptions) -> io::Result<System> {
+    /// Draws which kinds of faults there are, of those that are `allowed`, and how often each
+    /// happens; and how slow and how narrow the network is. To be called before anything else.
+    pub(crate) fn unleash(&self, allowed: impl Fn(Fault) -> bool) {
         let mut state = self.state();
-        state.processes.push(Process {
-            poller: Poller::new(options.model),
-            addresses: options.addresses,
-            descriptors: options.descriptors,
-            used: 0,
-            parked: None,
-            alive: true,
-        });
-        let process = (state.processes.len() - 1) as u32;
-        drop(state);
-        System::new(self.clone(), process)
+        let seed = state.random.draw();
+        state.faults = Faults::drawn(seed, allowed);
+        let mut random = Random::new(!seed);
+        let least = random.magnitude(1_000, 1_000_000);
+        let most = random.magnitude(least, 200_000_000);
+        state.settings.latency = (Duration::from_nanos(least), Duration::from_nanos(most));
+        let least = random.magnitude(128, 65_536);
+        state.settings.buffers = (least, random.magnitude(least, 1 << 22));
+        if random.one_in(4) {
+            state.settings.speed = random.magnitude(10_000, 100_000_000);
+        }
     }
 
     /// The time.
@@ -227,17 +203,15 @@ impl Net {
         self.state().now
     }
 
-    /// When the next thing happens, if anything does.
-    pub(crate) fn next_event(&self) -> Option<Instant> {
-        let state = self.state();
-        Some(state.base + state.schedule.next_at()?)
+    /// When the next thing happens in the network or at a peer, if anything does. Timeouts of the
+    /// system that may be far off are none of it.
+    pub(crate) fn next_event(&self) -> Option<Duration> {
+        self.state().schedule.next_at()
     }
 
     /// Lets everything up to `time` happen, while every process stands still.
-    pub(crate) fn advance_to(&self, time: Instant) {
-        let mut state = self.state();
-        let until = time.saturating_duration_since(state.base);
-        state.run_until(until);
+    pub(crate) fn advance_to(&self, time: Duration) {
+        self.state().run_until(time);
     }
 
     /// As [`Net::advance_to`], by so much.
@@ -247,9 +221,10 @@ impl Net {
         state.run_until(until);
     }
 
-    /// Whether a wait of this process would bring an event at once.
-    pub(crate) fn is_ready(&self, process: u32) -> bool {
-        self.state().has_ready(process)
+    /// Waits in a row at one instant between which nothing was moved: no byte, no connection, no
+    /// event. Many of them are a spin.
+    pub(crate) fn idle_turns(&self) -> u32 {
+        self.state().idle.turns
     }
 
     /// Has `fault` happen at the `nth` call of its kind from now.
@@ -262,37 +237,50 @@ impl Net {
         self.state().faults.set(fault, rate);
     }
 
-    /// How often `fault` has happened.
-    pub(crate) fn hits(&self, fault: Fault) -> u64 {
-        self.state().faults.hits(fault)
+    /// The kinds of faults that have happened.
+    pub(crate) fn faults_met(&self) -> Vec<Fault> {
+        self.state().faults.met()
     }
 
     /// No fault happens from now on: whatever can still move does.
     pub(crate) fn calm(&self) {
         let mut state = self.state();
-        for &fault in Fault::ALL {
-            state.faults.set(fault, 0);
-        }
+        state.faults.calm();
         state.partitions.clear();
     }
 
-    /// Nothing passes between two hosts for so long. Both systems try again meanwhile.
-    pub(crate) fn partition(&self, one: IpAddr, other: IpAddr, time: Duration) {
+    /// How long a segment or a datagram takes, for connections that are made from now on.
+    pub(crate) fn latency(&self, time: Range<Duration>) {
+        self.state().settings.latency = (time.start, time.end.max(time.start));
+    }
+
+    /// Has one in `n` segments and datagrams lost; 0: none.
+    pub(crate) fn loss(&self, n: u32) {
+        let rate = 1_000_000_u32.checked_div(n).unwrap_or(0);
         let mut state = self.state();
-        let until = state.now.saturating_add(time);
-        state.partition(one, other, until);
+        state.faults.set(Fault::SegmentLost, rate);
+        state.faults.set(Fault::DatagramLost, rate);
+    }
+
+    /// Nothing passes between two hosts, until [`Net::heal`]. Both systems try again meanwhile.
+    pub(crate) fn partition(&self, one: IpAddr, other: IpAddr) {
+        self.state().partition(one, other, Duration::MAX);
+    }
+
+    /// What is sent between two hosts arrives again, when their systems try next.
+    pub(crate) fn heal(&self, one: IpAddr, other: IpAddr) {
+        let mut state = self.state();
+        let same = |a, b| (a, b) == (one, other) || (b, a) == (one, other);
+        state.partitions.retain(|(a, b, _)| !same(*a, *b));
     }
 
     /// Nothing is ever heard of this host again.
     pub(crate) fn vanish_host(&self, ip: IpAddr) {
         let mut state = self.state();
         state.gone.insert(ip);
-        for id in 0..state.connections.len() as u32 {
+        for connection in 0..state.connections.len() as u32 {
             for end in 0..2 {
-                let side = Side {
-                    connection: id,
-                    end,
-                };
+                let side = Side { connection, end };
                 if state.end(side).is_some_and(|end| end.local.ip() == ip) {
                     state.vanish(side);
                 }
@@ -300,13 +288,13 @@ impl Net {
         }
     }
 
-    /// Keeps the last `limit` lines of what happens; 0: none, which costs nothing.
-    pub(crate) fn keep_trace(&self, limit: usize) {
-        self.state().trace.keep(limit);
+    /// Keeps the last lines of what happens, or none, which costs nothing.
+    pub(crate) fn trace(&self, on: bool) {
+        self.state().trace.keep(if on { 100_000 } else { 0 });
     }
 
     /// The lines kept.
-    pub(crate) fn trace(&self) -> Vec<String> {
+    pub(crate) fn traced(&self) -> String {
         self.state().trace.lines()
     }
 
@@ -327,7 +315,7 @@ impl State {
     }
 
     fn is_bsd(&self, process: u32) -> bool {
-        self.processes[process as usize].poller.model == Model::Kqueue
+        self.processes[process as usize].poller.model == Poller::Kqueue
     }
 
     fn take_descriptor(&mut self, process: u32) -> io::Result<()> {
@@ -364,7 +352,7 @@ impl State {
     }
 
     fn partition(&mut self, one: IpAddr, other: IpAddr, until: Duration) {
-        self.trace(|| format!("nothing passes between {one} and {other} until {until:?}"));
+        self.trace(|| format!("nothing passes between {one} and {other} for now"));
         self.partitions.push((one, other, until));
         self.expect_all_expiries();
     }
@@ -389,15 +377,28 @@ impl State {
 
     /// Lets everything up to `until` happen.
     fn run_until(&mut self, until: Duration) {
-        while self.schedule.next_at().is_some_and(|at| at <= until) {
+        while self.next_at().is_some_and(|at| at <= until) {
             self.step();
         }
         self.now = self.now.max(until);
     }
 
+    /// When the next thing happens, of all.
+    fn next_at(&self) -> Option<Duration> {
+        wait::earlier(self.schedule.next_at(), self.guards.next_at())
+    }
+
     /// Lets the next thing happen.
     fn step(&mut self) {
-        let Some((at, what)) = self.schedule.pop() else {
+        let guard = match (self.guards.next_at(), self.schedule.next_at()) {
+            (Some(guard), Some(next)) => guard < next,
+            (guard, _) => guard.is_some(),
+        };
+        let next = match guard {
+            true => self.guards.pop(),
+            false => self.schedule.pop(),
+        };
+        let Some((at, what)) = next else {
             return;
         };
         self.now = self.now.max(at);

@@ -1,21 +1,17 @@
-//! Peers that follow a script. The model itself drives them: they need no turn of their own.
+//! Peers in a test's own hands: what they are told to do, and what they know.
 //!
-//! A peer has a list of what it will do, does as much of it as its socket lets it, and goes on when
-//! something happens there. It keeps a ledger of its own of what it sent and got, apart from what is
+//! A peer does what it is told in that order, as far as its connection lets it, and needs no turn
+//! of its own for it: `pump.rs` drives it. Its ledger of what it sent and got is apart from what is
 //! tested.
 
-use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::pump::{Act, Script, Server};
-use super::{Net, Owner};
+use super::{Net, Owner, State};
 use crate::options::{ConnectOptions, ListenOptions};
-
-pub(crate) use super::udp::UdpPeer;
 
 /// How a peer reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,22 +48,24 @@ pub(crate) struct Ledger {
     pub(crate) unsent: u64,
 }
 
-/// A peer in the hands of a test. What it is told to do it does in that order, as far as its
-/// connection lets it.
+/// The other end of a connection, in the test's own hands.
+///
+/// What it is told to do it does in that order, as far as its connection lets it: `finish` comes
+/// behind all that was to be sent before. It starts when the world moves.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    net: Net,
-    id: u32,
+pub struct Peer {
+    pub(super) net: Net,
+    pub(super) id: u32,
 }
 
 impl Peer {
-    /// Sends `bytes` behind what is still to be sent.
-    pub(crate) fn send(&self, bytes: &[u8]) {
-        self.send_in_pieces(bytes, usize::MAX, Duration::ZERO);
+    /// Sends `bytes` behind what is still to be sent, as fast as the connection takes them.
+    pub fn send(&self, bytes: &[u8]) {
+        self.send_slowly(bytes, usize::MAX, Duration::ZERO);
     }
 
-    /// Sends `bytes` by so many at a time, with a pause between two pieces.
-    pub(crate) fn send_in_pieces(&self, bytes: &[u8], piece: usize, pause: Duration) {
+    /// Sends `bytes` by `piece` bytes at a time, with a pause between two pieces.
+    pub fn send_slowly(&self, bytes: &[u8], piece: usize, pause: Duration) {
         let piece = piece.max(1);
         self.act(Act::Send {
             bytes: bytes.to_vec(),
@@ -77,45 +75,132 @@ impl Peer {
         });
     }
 
-    /// Sends one byte out of band.
-    pub(crate) fn send_urgent(&self, byte: u8) {
+    /// Sends one byte of urgent data (`MSG_OOB`): it is no part of what the other end reads, and a
+    /// read there stops at it.
+    pub fn send_urgent(&self, byte: u8) {
         self.act(Act::Urgent(byte));
     }
 
-    /// Waits before it does what comes behind this.
-    pub(crate) fn pause(&self, time: Duration) {
+    /// Waits before it does what it is told after this. It goes on reading.
+    pub fn pause(&self, time: Duration) {
         self.act(Act::Pause(time));
     }
 
-    /// Half-closes, behind what is still to be sent.
-    pub(crate) fn finish(&self) {
+    /// Finishes behind what is still to be sent (a FIN). It goes on reading.
+    pub fn finish(&self) {
         self.act(Act::Finish);
     }
 
-    /// Closes, behind what is still to be sent. Unread input makes that a reset.
-    pub(crate) fn close(&self) {
+    /// Closes its socket behind what is still to be sent, as close(2) does: with a reset if there
+    /// is something that it has not read.
+    pub fn close(&self) {
         self.act(Act::Close);
     }
 
-    /// Resets the connection behind what is still to be sent.
-    pub(crate) fn reset_behind(&self) {
+    /// Resets the connection behind what is still to be sent. The reset may overtake that on the
+    /// way.
+    pub fn reset_behind(&self) {
         self.act(Act::Reset);
     }
 
-    /// Resets the connection now, whatever is still to be sent.
-    pub(crate) fn reset(&self) {
-        let mut state = self.net.state();
-        state.peers[self.id as usize].pause_until = Duration::ZERO;
-        state.peers[self.id as usize].acts.push_front(Act::Reset);
-        state.pump_now(self.id);
+    /// Resets the connection now. What is still to be sent is not.
+    pub fn reset(&self) {
+        self.act_now(Act::Reset);
     }
 
-    /// Vanishes: nothing comes from it or gets to it any more.
-    pub(crate) fn vanish(&self) {
-        let mut state = self.net.state();
-        state.peers[self.id as usize].pause_until = Duration::ZERO;
-        state.peers[self.id as usize].acts.push_front(Act::Vanish);
-        state.pump_now(self.id);
+    /// Vanishes now, as a machine does whose cable is pulled: nothing is heard from it any more, no
+    /// end and no acknowledgement.
+    pub fn vanish(&self) {
+        self.act_now(Act::Vanish);
+    }
+
+    /// Reads nothing from now on: what comes fills its receive buffer, and closes its window.
+    pub fn stop_reading(&self) {
+        self.read(Reading::Nothing);
+    }
+
+    /// Reads all that comes, as it does at first.
+    pub fn start_reading(&self) {
+        self.read(Reading::All);
+    }
+
+    /// Reads at most `piece` bytes at a time, with a pause after each.
+    pub fn read_slowly(&self, piece: usize, pause: Duration) {
+        self.read(Reading::Slowly(piece, pause));
+    }
+
+    /// What it has read after the first `count` bytes: for a test that looks often.
+    #[must_use]
+    pub fn received_after(&self, count: usize) -> Vec<u8> {
+        let ledger = self.ledger(|ledger| ledger.received.get(count..).map(<[u8]>::to_vec));
+        ledger.unwrap_or_default()
+    }
+
+    /// All bytes that it has read, in order.
+    #[must_use]
+    pub fn received(&self) -> Vec<u8> {
+        self.ledger(|ledger| ledger.received.clone())
+    }
+
+    /// When it read, since the world began, and how many bytes it had read by then.
+    #[must_use]
+    pub fn arrivals(&self) -> Vec<(Duration, usize)> {
+        self.ledger(|ledger| ledger.arrivals.clone())
+    }
+
+    /// Bytes that its system has taken from it to send.
+    #[must_use]
+    pub fn sent(&self) -> usize {
+        self.ledger(|ledger| ledger.sent.len())
+    }
+
+    /// Bytes of these that the other system is known to have got. After a failure it stays as it
+    /// was: more may have arrived.
+    #[must_use]
+    pub fn acknowledged(&self) -> usize {
+        self.ledger(|ledger| ledger.acknowledged as usize)
+    }
+
+    /// Whether its connection was established at some time.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.ledger(|ledger| ledger.connected.is_some())
+    }
+
+    /// Whether it has read the other's end: a FIN, behind all that was sent before.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ledger(|ledger| ledger.ended.is_some())
+    }
+
+    /// Whether the other end, or something between, has reset its connection.
+    #[must_use]
+    pub fn was_reset(&self) -> bool {
+        // EPIPE is what Linux stores for a reset that comes after the other's end.
+        self.failed_with(&[Errno::ECONNRESET, Errno::EPIPE])
+    }
+
+    /// Whether nobody listened where it dialled.
+    #[must_use]
+    pub fn was_refused(&self) -> bool {
+        self.failed_with(&[Errno::ECONNREFUSED])
+    }
+
+    /// Whether its system has given up for want of an answer, to a dial or to what was sent.
+    #[must_use]
+    pub fn has_timed_out(&self) -> bool {
+        self.failed_with(&[Errno::ETIMEDOUT])
+    }
+
+    /// Its own address; `None` once it is over, or where it had no port to dial from.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.addresses().map(|(local, _)| local)
+    }
+
+    fn failed_with(&self, errors: &[Errno]) -> bool {
+        let is = |(_, error)| errors.contains(&error);
+        self.ledger(|ledger| ledger.failed.is_some_and(is))
     }
 
     /// Changes how it reads.
@@ -130,12 +215,7 @@ impl Peer {
         look(&self.net.state().peers[self.id as usize].ledger)
     }
 
-    /// All bytes that it has read.
-    pub(crate) fn received(&self) -> Vec<u8> {
-        self.ledger(|ledger| ledger.received.clone())
-    }
-
-    /// Its own address and the other one's, once it has a connection.
+    /// Its own address and the other one's.
     pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
         let mut state = self.net.state();
         let side = state.peers[self.id as usize].side?;
@@ -147,18 +227,28 @@ impl Peer {
         state.peers[self.id as usize].acts.push_back(act);
         state.pump_now(self.id);
     }
+
+    /// Before everything else that it is to do.
+    fn act_now(&self, act: Act) {
+        let mut state = self.net.state();
+        let script = &mut state.peers[self.id as usize];
+        script.pause_until = Duration::ZERO;
+        script.acts.push_front(act);
+        state.pump_now(self.id);
+    }
 }
 
-/// Where peers listen.
+/// A server in the test's own hands: each connection to it is a [`Peer`].
 #[derive(Clone, Debug)]
-pub(crate) struct PeerListener {
+pub struct Listener {
     net: Net,
     id: u32,
 }
 
-impl PeerListener {
-    /// The next peer that was dialled here.
-    pub(crate) fn accepted(&self) -> Option<Peer> {
+impl Listener {
+    /// The next peer that was connected to, if there is one.
+    #[must_use]
+    pub fn accept(&self) -> Option<Peer> {
         let mut state = self.net.state();
         let id = state.servers[self.id as usize].accepted.pop_front()?;
         Some(Peer {
@@ -167,18 +257,19 @@ impl PeerListener {
         })
     }
 
-    /// Where it listens, with the port that was chosen.
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Where it listens, with the port that was drawn for it.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
         self.net.state().servers[self.id as usize].address
     }
 
-    /// How peers that come from now on read.
-    pub(crate) fn read(&self, reading: Reading) {
-        self.net.state().servers[self.id as usize].reading = reading;
+    /// Peers that are connected to from now on read nothing until they're told to.
+    pub fn stop_reading(&self) {
+        self.net.state().servers[self.id as usize].reading = Reading::Nothing;
     }
 
-    /// Listens no longer.
-    pub(crate) fn close(&self) {
+    /// Listens no longer: whoever dials is refused.
+    pub fn close(&self) {
         let mut state = self.net.state();
         if let Some(listener) = state.servers[self.id as usize].listener.take() {
             state.close_listener(listener);
@@ -187,61 +278,68 @@ impl PeerListener {
 }
 
 impl Net {
-    /// A peer that dials `to`, from an address of its own or from one that is drawn.
-    ///
-    /// # Errors
-    /// As connect(2) gives them at once: no port left, an address taken.
-    pub(crate) fn connect_peer(
-        &self,
-        from: Option<SocketAddr>,
-        to: SocketAddr,
-    ) -> io::Result<Peer> {
-        let options = ConnectOptions {
-            source: from,
-            ..ConnectOptions::new(to)
-        };
-        self.connect_peer_with(&options, Reading::All)
+    /// A peer that dials `to` from an address of its own.
+    pub(crate) fn connect_peer(&self, to: SocketAddr) -> Peer {
+        self.connect_peer_with(&ConnectOptions::new(to), Reading::All)
     }
 
-    /// As [`Net::connect_peer`], with the options of a dial and a way of reading.
-    ///
-    /// # Errors
-    /// As [`Net::connect_peer`].
-    pub(crate) fn connect_peer_with(
-        &self,
-        options: &ConnectOptions,
-        reading: Reading,
-    ) -> io::Result<Peer> {
+    /// As [`Net::connect_peer`], with the options of a dial and a way of reading. One that can't
+    /// even dial has failed.
+    pub(crate) fn connect_peer_with(&self, options: &ConnectOptions, reading: Reading) -> Peer {
         let mut state = self.state();
         let id = state.peers.len() as u32;
         state.peers.push(Script::new(None, reading));
-        let side = state.dial(Owner::Peer(id), options)?;
-        state.peers[id as usize].side = Some(side);
-        state.send_syn(side.connection);
-        Ok(Peer {
+        match state.dial(Owner::Peer(id), options) {
+            Ok(side) => {
+                state.peers[id as usize].side = Some(side);
+                state.send_syn(side.connection);
+            }
+            Err(error) => {
+                let error = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+                let now = state.now;
+                state.peers[id as usize].ledger.failed = Some((now, error));
+            }
+        }
+        Peer {
             net: self.clone(),
             id,
-        })
+        }
     }
 
-    /// Peers that listen at `at`; port 0 has one drawn.
+    /// A server at `at`; port 0 has one drawn.
     ///
-    /// # Errors
-    /// When somebody listens there.
-    pub(crate) fn listen_peer(&self, at: SocketAddr) -> io::Result<PeerListener> {
+    /// # Panics
+    /// When somebody listens there already: the test is wrong about its own world.
+    #[allow(clippy::panic)]
+    pub(crate) fn listen_peer(&self, at: SocketAddr) -> Listener {
         let mut state = self.state();
         let id = state.servers.len() as u32;
-        let listener = state.listen(Owner::Peer(id), &ListenOptions::new(at))?;
+        let listener = match state.listen(Owner::Peer(id), &ListenOptions::new(at)) {
+            Ok(listener) => listener,
+            Err(error) => {
+                drop(state);
+                panic!("a peer can't listen at {at}: {error}")
+            }
+        };
         let address = state.listener(listener).map_or(at, |one| one.local);
-        state.servers.push(Server {
-            listener: Some(listener),
-            address,
-            reading: Reading::All,
-            accepted: VecDeque::new(),
-        });
-        Ok(PeerListener {
+        state.servers.push(Server::new(listener, address));
+        Listener {
             net: self.clone(),
             id,
-        })
+        }
+    }
+}
+
+impl State {
+    /// A dial from an address that nobody else has: a host for each peer.
+    pub(super) fn address_of_peer(&mut self, like: SocketAddr) -> std::net::IpAddr {
+        let number = self.connections.len() as u32 % 0xf_ffff;
+        match like {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::from(0x0ac0_0001 + (number << 1)).into(),
+            SocketAddr::V6(_) => {
+                let number = (number & 0xffff) as u16;
+                std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 1, number).into()
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The three ways in which systems tell what is ready.
 //!
-//! - epoll, edge-triggered: an arrival puts the socket on the list; what is told is the state at the
-//!   time the list is read, for everything that the socket was registered for.
+//! - epoll, edge-triggered: an arrival puts the socket on the list; what is told is the state at
+//!   the time the list is read, for everything that the socket was registered for.
 //! - kqueue with `EV_CLEAR`: reading and writing are two events, in any order and any batch.
 //! - mio's poll(2): what holds is told, once; then the interest is gone until a "not now" passes
 //!   through mio, which brings back all interests of the socket. A hang-up or an error deregisters.
@@ -16,7 +16,7 @@ use crate::readiness::Readiness;
 
 /// Which poller a process has, and with it which system: kqueue's sockets are BSD's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Model {
+pub enum Poller {
     /// Linux' epoll, by edges.
     #[default]
     Epoll,
@@ -78,8 +78,8 @@ pub(super) struct Registration {
 
 /// The poller of one process.
 #[derive(Debug, Default)]
-pub(super) struct Poller {
-    pub(super) model: Model,
+pub(super) struct Polling {
+    pub(super) model: Poller,
     /// Whose news are to be looked at.
     ready: VecDeque<Target>,
     /// All that is registered.
@@ -88,11 +88,11 @@ pub(super) struct Poller {
     pub(super) woken: bool,
 }
 
-impl Poller {
-    pub(super) fn new(model: Model) -> Poller {
-        Poller {
+impl Polling {
+    pub(super) fn new(model: Poller) -> Polling {
+        Polling {
             model,
-            ..Poller::default()
+            ..Polling::default()
         }
     }
 }
@@ -136,7 +136,7 @@ impl State {
         }
     }
 
-    fn poller(&mut self, process: u32) -> &mut Poller {
+    fn poller(&mut self, process: u32) -> &mut Polling {
         &mut self.processes[process as usize].poller
     }
 
@@ -191,7 +191,7 @@ impl State {
         let Some(Watch::On(registration)) = self.watch_of(target).copied() else {
             return false;
         };
-        if self.poller(registration.process).model == Model::Poll2 {
+        if self.poller(registration.process).model == Poller::Poll2 {
             self.queue(target, BOTH);
         }
         false
@@ -213,11 +213,11 @@ impl State {
         false
     }
 
-    fn is_worth_telling(&mut self, process: u32, target: Target, model: Model) -> bool {
+    fn is_worth_telling(&mut self, process: u32, target: Target, model: Poller) -> bool {
         let Some(Watch::On(registration)) = self.watch_of(target).copied() else {
             return false;
         };
-        let told = if model == Model::Kqueue {
+        let told = if model == Poller::Kqueue {
             let read = registration.pending & READ != 0 && self.filter(target, READ).is_some();
             read || registration.pending & WRITE != 0 && self.filter(target, WRITE).is_some()
         } else {
@@ -244,7 +244,7 @@ impl State {
     ) {
         let model = self.poller(process).model;
         let limit = match model {
-            Model::Poll2 => usize::MAX,
+            Poller::Poll2 => usize::MAX,
             _ if self.faults.hit(Fault::BatchSmall) => 1,
             _ => limit,
         };
@@ -260,7 +260,7 @@ impl State {
         while left > 0 && events.len() < limit {
             left -= 1;
             let place = match model {
-                Model::Kqueue => self.random.below(left as u64 + 1) as usize,
+                Poller::Kqueue => self.random.below(left as u64 + 1) as usize,
                 _ => 0,
             };
             let poller = &mut self.processes[process as usize].poller;
@@ -272,7 +272,7 @@ impl State {
                 continue;
             };
             match model {
-                Model::Kqueue => self.tell_filters(target, registration, limit, events),
+                Poller::Kqueue => self.tell_filters(target, registration, limit, events),
                 _ => self.tell_flags(target, registration, model, events),
             }
         }
@@ -283,7 +283,7 @@ impl State {
         &mut self,
         target: Target,
         registration: Registration,
-        model: Model,
+        model: Poller,
         events: &mut Vec<(usize, Readiness)>,
     ) {
         self.set_pending(target, 0);
@@ -294,7 +294,7 @@ impl State {
         if told == 0 {
             return;
         }
-        if model == Model::Poll2 {
+        if model == Poller::Poll2 {
             if told & (flag::HUP | flag::ERR) != 0 {
                 self.unwatch(target);
                 if let Some(watch) = self.watch_of(target) {
@@ -346,9 +346,9 @@ impl State {
     }
 
     /// What epoll or poll(2) would say of `target`.
-    fn told(&mut self, target: Target, registration: Registration, model: Model) -> u8 {
+    fn told(&mut self, target: Target, registration: Registration, model: Poller) -> u8 {
         let wanted = match model {
-            Model::Poll2 => registration.armed,
+            Poller::Poll2 => registration.armed,
             _ => registration.interest,
         };
         self.flags(target) & (wanted | flag::ERR | flag::HUP)
@@ -359,7 +359,7 @@ impl State {
         match target {
             Target::Stream(side) => self.stream_flags(side),
             Target::Listener(id) => {
-                let waits = |l: &mut super::listener::Listener| !l.queue.is_empty();
+                let waits = |l: &mut super::listener::Listening| !l.queue.is_empty();
                 set(self.listener(id).is_some_and(waits), flag::IN)
             }
             Target::Udp(id) => self.udp_socket(id).map_or(0, |socket| {
@@ -420,7 +420,7 @@ impl State {
                 } else {
                     let eof = end.shut || over;
                     let output = &connection.ways[usize::from(side.end)];
-                    let room = output.room() >= output.send_buffer.min(2_048);
+                    let room = output.has_low_water();
                     let connected = !matches!(end.phase, Phase::Dialing | Phase::Answering);
                     (eof || error || connected && room).then_some(
                         Readiness::WRITABLE
@@ -444,13 +444,13 @@ fn set(on: bool, flags: u8) -> u8 {
 }
 
 /// What mio makes of the flags.
-fn readiness(flags: u8, model: Model) -> Readiness {
+fn readiness(flags: u8, model: Poller) -> Readiness {
     let has = |all: u8| flags & all == all;
     let any = |some: u8| flags & some != 0;
     let is = |set: bool, flag| if set { flag } else { Readiness::EMPTY };
     // epoll's mio wants both; poll(2)'s is content with the one.
     let half_closed = match model {
-        Model::Poll2 => any(flag::RDHUP),
+        Poller::Poll2 => any(flag::RDHUP),
         _ => has(flag::IN | flag::RDHUP),
     };
     let broken = has(flag::OUT | flag::ERR) || flags == flag::ERR;

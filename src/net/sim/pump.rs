@@ -56,6 +56,17 @@ pub(super) struct Server {
     pub(super) accepted: VecDeque<u32>,
 }
 
+impl Server {
+    pub(super) fn new(listener: u32, address: SocketAddr) -> Server {
+        Server {
+            listener: Some(listener),
+            address,
+            reading: Reading::All,
+            accepted: VecDeque::new(),
+        }
+    }
+}
+
 impl Script {
     pub(super) fn new(side: Option<Side>, reading: Reading) -> Script {
         Script {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::faults::Fault;
-use super::poller::Model;
+use super::poller::Poller;
 use super::tcp::Side;
 use super::{Net, Owner};
 use crate::net::Destination;
@@ -22,7 +22,7 @@ pub(crate) struct TcpStream {
     pub(super) net: Net,
     pub(super) side: Side,
     process: u32,
-    model: Model,
+    model: Poller,
 }
 
 impl TcpStream {
@@ -112,7 +112,7 @@ impl TcpStream {
     /// # Errors
     /// As faults.
     pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        if self.model == Model::Kqueue {
+        if self.model == Poller::Kqueue {
             return Ok(());
         }
         self.set_option()?;
@@ -135,11 +135,11 @@ impl TcpStream {
 
 impl Stream for TcpStream {
     fn short_is_blocked(&self) -> bool {
-        self.model != Model::Poll2
+        self.model != Poller::Poll2
     }
 
     fn tells_delivery(&self) -> bool {
-        self.model != Model::Poll2
+        self.model != Poller::Poll2
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

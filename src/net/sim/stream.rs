@@ -96,6 +96,7 @@ impl State {
         if count > 0 {
             copy(&way.bytes, &mut buffer[..count as usize]);
             way.skip(count);
+            self.idle.moved += 1;
             self.open_window(side.other());
             return Some(Ok(count as usize));
         }
@@ -201,6 +202,7 @@ impl State {
             }
             Some(Phase::Answering | Phase::Established) => {}
         }
+        self.idle.moved += 1;
         self.finish(side);
         // Linux wakes whoever polls it, at once.
         self.poke(Target::Stream(side), poller::BOTH);
@@ -244,8 +246,8 @@ impl State {
         }
     }
 
-    /// Memory behind what is unacknowledged, in bytes (`sk_wmem_queued`): the bytes, and so much for
-    /// each buffer that they are in.
+    /// Memory behind what is unacknowledged, in bytes (`sk_wmem_queued`): the bytes, and so much
+    /// for each buffer that they are in.
     pub(super) fn in_flight(&mut self, side: Side) -> Option<u32> {
         let connection = self.connection(side.connection)?;
         let end = &connection.ends[usize::from(side.end)];
@@ -264,6 +266,7 @@ impl State {
 
     /// Its holder closes it.
     pub(super) fn close(&mut self, side: Side) {
+        self.idle.moved += 1;
         self.unwatch(Target::Stream(side));
         let Some(connection) = self.connection(side.connection) else {
             return;

@@ -34,7 +34,7 @@ impl System {
         &self.net
     }
 
-    /// The number of its process, for [`Net::is_ready`].
+    /// The number of its process.
     pub(crate) fn process(&self) -> u32 {
         self.process
     }

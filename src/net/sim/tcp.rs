@@ -1,4 +1,5 @@
-//! A connection: two ends and two ways. What moves on them is in `wire.rs`, how they end in `ending.rs`.
+//! A connection: two ends and two ways. What moves on them is in `wire.rs`, how they end is in
+//! `ending.rs`.
 //!
 //! A way is one direction. It keeps the bytes from where the receiver has read to where the sender
 //! has written, and says by sequence numbers how far they are: read, received, sent, written, and
@@ -245,6 +246,12 @@ impl Way {
     /// (`__sk_stream_is_writeable`).
     pub(super) fn is_writable(&self) -> bool {
         self.room() * 3 >= self.send_buffer && self.room() > 0
+    }
+
+    /// Whether BSD's filter calls it writable: by its low-water mark, of a cluster or of the whole
+    /// buffer.
+    pub(super) fn has_low_water(&self) -> bool {
+        self.room() >= self.send_buffer.min(2_048)
     }
 
     /// Bytes that have arrived and are not read.

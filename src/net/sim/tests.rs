@@ -2,9 +2,11 @@
 
 mod compare;
 mod rules;
+mod worlds;
 
 use std::time::Duration;
 
+use super::system::Event;
 use super::*;
 use crate::options::{ConnectOptions, ListenOptions};
 use crate::readiness::Readiness;
@@ -15,7 +17,7 @@ fn address(text: &str) -> SocketAddr {
 }
 
 /// A process with a listener, and what it takes to look at its events.
-struct Host {
+struct Machine {
     net: Net,
     system: System,
     listener: TcpListener,
@@ -24,21 +26,17 @@ struct Host {
 
 const LISTENER: usize = 1000;
 
-impl Host {
-    fn new(seed: u64, model: Model) -> Host {
-        Host::on(Net::new(seed), model)
+impl Machine {
+    fn new(seed: u64, poller: Poller) -> Machine {
+        Machine::on(Net::new(seed), poller)
     }
 
-    fn on(net: Net, model: Model) -> Host {
-        let options = ProcessOptions {
-            model,
-            ..ProcessOptions::default()
-        };
-        let system = net.process(options).unwrap();
+    fn on(net: Net, poller: Poller) -> Machine {
+        let system = net.process(poller).system().unwrap();
         let at = ListenOptions::new(address("10.0.0.1:80"));
         let mut listener = system.listen(&at).unwrap();
         system.register_listener(&mut listener, LISTENER).unwrap();
-        Host {
+        Machine {
             net,
             system,
             listener,
@@ -54,7 +52,7 @@ impl Host {
     /// A peer that dialled, and the end that was accepted, registered as `token`.
     fn accept(&mut self, token: usize) -> (Peer, TcpStream) {
         let to = self.listener.local_addr().unwrap();
-        let peer = self.net.connect_peer(None, to).unwrap();
+        let peer = self.net.connect_peer(to);
         self.settle();
         let (mut stream, _) = self.listener.accept().unwrap();
         self.system.register_stream(&mut stream, token).unwrap();

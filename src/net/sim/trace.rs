@@ -30,7 +30,11 @@ impl Trace {
             .push_back(format!("{seconds}.{micros:06} {}", line()));
     }
 
-    pub(super) fn lines(&self) -> Vec<String> {
-        self.lines.iter().cloned().collect()
+    /// All lines kept, each with its end.
+    pub(super) fn lines(&self) -> String {
+        self.lines
+            .iter()
+            .flat_map(|line| [line.as_str(), "\n"])
+            .collect()
     }
 }

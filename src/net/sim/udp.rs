@@ -169,10 +169,11 @@ impl State {
             return Err(self.blocked(target));
         };
         socket.waiting -= datagram.bytes.len() + OVERHEAD;
-        let len = datagram.bytes.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&datagram.bytes[..len]);
         let (v6, peer) = (socket.local.is_ipv6(), socket.peer);
         let asks = peer.is_none() && is_many(socket.local.ip());
+        self.idle.moved += 1;
+        let len = datagram.bytes.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&datagram.bytes[..len]);
         let from = if v6 {
             mapped(datagram.from)
         } else {
@@ -289,16 +290,15 @@ impl State {
                 continue;
             };
             let size = flight.datagram.bytes.len() + OVERHEAD;
-            if socket.waiting + size > socket.buffer {
+            // A peer reads at once, and keeps all.
+            let is_peer = matches!(socket.owner, Owner::Peer(_));
+            if socket.waiting + size > socket.buffer && !is_peer {
                 socket.overflowed += 1;
                 self.trace(|| format!("u{id} has no room for a datagram"));
                 continue;
             }
             socket.waiting += size;
             socket.queue.push_back(flight.datagram.clone());
-            if let Owner::Peer(_) = socket.owner {
-                continue;
-            }
             self.poke(Target::Udp(id), poller::READ);
         }
     }
@@ -386,54 +386,58 @@ fn destination(to: IpAddr) -> Destination {
     }
 }
 
-/// A peer that sends and gets datagrams.
+/// A UDP socket in the test's own hands.
 #[derive(Clone, Debug)]
-pub(crate) struct UdpPeer {
+pub struct UdpPeer {
     net: Net,
     id: u32,
 }
 
 impl UdpPeer {
     /// Sends `bytes` to `to`, as one datagram.
-    pub(crate) fn send_to(&self, bytes: &[u8], to: SocketAddr) {
+    pub fn send_to(&self, to: SocketAddr, bytes: &[u8]) {
         self.net.state().launch(self.id, bytes, to, None);
     }
 
-    /// The next datagram that has come, and where it is from.
-    pub(crate) fn received(&self) -> Option<(Vec<u8>, SocketAddr)> {
+    /// All datagrams that have come so far, in that order, and where each is from.
+    #[must_use]
+    pub fn received(&self) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut state = self.net.state();
-        let socket = state.udp_socket(self.id)?;
-        let datagram = socket.queue.pop_front()?;
-        socket.waiting -= datagram.bytes.len() + OVERHEAD;
-        Some((datagram.bytes, datagram.from))
+        let Some(socket) = state.udp_socket(self.id) else {
+            return Vec::new();
+        };
+        let all = socket.queue.iter();
+        all.map(|one| (one.from, one.bytes.clone())).collect()
     }
 
-    /// Its address.
-    ///
-    /// # Errors
-    /// When it is closed.
-    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
-        self.net.state().udp_local(self.id)
+    /// Its address; `None` when it is closed.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.net.state().udp_local(self.id).ok()
     }
 
     /// Goes: whoever sends to it is refused.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.net.state().close_udp(self.id);
     }
 }
 
 impl Net {
-    /// A peer with a UDP socket at `at`; port 0 has one drawn.
+    /// A UDP socket at `at`; port 0 has one drawn.
     ///
-    /// # Errors
-    /// When the address is taken.
-    pub(crate) fn udp_peer(&self, at: SocketAddr) -> io::Result<UdpPeer> {
-        let id = self
+    /// # Panics
+    /// When the address is taken: the test is wrong about its own world.
+    #[allow(clippy::panic)]
+    pub(crate) fn udp_peer(&self, at: SocketAddr) -> UdpPeer {
+        let bound = self
             .state()
-            .bind_udp(Owner::Peer(0), &UdpOptions::new(at))?;
-        Ok(UdpPeer {
-            net: self.clone(),
-            id,
-        })
+            .bind_udp(Owner::Peer(u32::MAX), &UdpOptions::new(at));
+        match bound {
+            Ok(id) => UdpPeer {
+                net: self.clone(),
+                id,
+            },
+            Err(error) => panic!("a peer can't bind {at}: {error}"),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::State;
 use super::faults::Fault;
-use super::poller::{Model, Target, Watch};
+use super::poller::{Poller, Target, Watch};
 use super::tcp::Phase;
 use crate::readiness::Readiness;
 
@@ -18,7 +18,32 @@ pub(super) struct Parked {
     count: u64,
 }
 
+/// How long nothing has been moved.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Idle {
+    /// When the last wait was.
+    at: Duration,
+    /// Bytes and connections that were moved since then.
+    pub(super) moved: u64,
+    /// Waits in a row at one instant between which that was nothing.
+    pub(super) turns: u32,
+}
+
 impl State {
+    /// Takes note of a wait.
+    fn note_wait(&mut self) {
+        let idle = &mut self.idle;
+        let still = idle.at == self.now && idle.moved == 0;
+        idle.turns = if still { idle.turns + 1 } else { 0 };
+        idle.at = self.now;
+        idle.moved = 0;
+    }
+
+    /// How much was scheduled so far: no more, nothing new.
+    fn scheduled(&self) -> u64 {
+        self.schedule.count() + self.guards.count()
+    }
+
     /// To be called as a call of `process` begins: it may take time, or come late.
     #[inline]
     pub(super) fn begin_call(&mut self) {
@@ -49,6 +74,7 @@ impl State {
         timeout: Option<Duration>,
         events: &mut Vec<(usize, Readiness)>,
     ) -> io::Result<()> {
+        self.note_wait();
         self.begin_call();
         self.disturb(process);
         let model = self.processes[process as usize].poller.model;
@@ -78,7 +104,7 @@ impl State {
             }
             let other = self.others_deadline(process);
             let bound = earlier(deadline, other);
-            match (self.schedule.next_at(), bound) {
+            match (self.next_at(), bound) {
                 (Some(at), bound) if bound.is_none_or(|bound| at <= bound) => self.step(),
                 (_, Some(bound)) => {
                     self.now = self.now.max(bound);
@@ -92,7 +118,7 @@ impl State {
                     return Ok(());
                 }
                 (_, None) => {
-                    let again = parked.is_some_and(|one| one.count == self.schedule.count());
+                    let again = parked.is_some_and(|one| one.count == self.scheduled());
                     let others = self.others_may_act(process);
                     if others && !again {
                         self.park(process, deadline);
@@ -167,7 +193,7 @@ impl State {
     }
 
     fn park(&mut self, process: u32, until: Option<Duration>) {
-        let count = self.schedule.count();
+        let count = self.scheduled();
         self.processes[process as usize].parked = Some(Parked { until, count });
     }
 
@@ -245,8 +271,8 @@ impl State {
 }
 
 /// What mio makes of a timeout: whole milliseconds, rounded up, but for kqueue.
-fn rounded(timeout: Duration, model: Model) -> Duration {
-    if model == Model::Kqueue {
+fn rounded(timeout: Duration, model: Poller) -> Duration {
+    if model == Poller::Kqueue {
         return timeout;
     }
     let millis = timeout.as_nanos().div_ceil(1_000_000);
@@ -254,7 +280,7 @@ fn rounded(timeout: Duration, model: Model) -> Duration {
 }
 
 /// The earlier of two times, `None` being never.
-fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+pub(super) fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

@@ -236,6 +236,7 @@ impl State {
         }
         end.heard = now;
         let progress = told.upto > way.acknowledged || told.allowed > way.allowed;
+        let had_room = way.has_low_water();
         if progress {
             way.since = now;
         }
@@ -250,11 +251,13 @@ impl State {
         if room {
             way.no_space = false;
         }
-        let bsd = end.bsd;
+        // BSD wakes with every acknowledgement, and its filter looks whether there is room.
+        let crossed = !had_room && way.has_low_water();
+        let bsd = end.bsd && (crossed || progress && self.random.one_in(2));
         if fin {
             self.end_if_finished(side);
             self.poke(Target::Stream(side), poller::BOTH);
-        } else if room || (bsd && progress && self.random.one_in(2)) {
+        } else if room || bsd {
             self.poke(Target::Stream(side), poller::WRITE);
         } else if progress {
             self.poke_peer(side);
@@ -310,6 +313,10 @@ impl State {
         way.bytes.extend(&second[..of_second]);
         let taken = of_first + of_second;
         way.written += taken as u64;
+        self.idle.moved += u64::from(taken > 0);
+        let Some(way) = self.way(side) else {
+            return 0;
+        };
         if taken < first.len() + second.len() {
             way.no_space = true;
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, send};
 
-use super::{Model, Net, ProcessOptions, Random, address};
+use super::{Net, Poller, Random, address};
 use crate::net::sim;
 use crate::nonblocking::Stream;
 use crate::options::{ConnectOptions, ListenOptions};
@@ -140,15 +140,11 @@ impl Simulated {
     fn new(seed: u64) -> Simulated {
         let net = Net::new(seed);
         net.state().settings.buffers = (200_000, 200_000);
-        let model = match cfg!(mio_unsupported_force_poll_poll) {
-            true => Model::Poll2,
-            false => Model::Epoll,
+        let poller = match cfg!(mio_unsupported_force_poll_poll) {
+            true => Poller::Poll2,
+            false => Poller::Epoll,
         };
-        let options = ProcessOptions {
-            model,
-            ..ProcessOptions::default()
-        };
-        let system = net.process(options).unwrap();
+        let system = net.process(poller).system().unwrap();
         let at: SocketAddr = address("127.0.0.1:80");
         let listener = system.listen(&ListenOptions::new(at)).unwrap();
         let mut dialled = system.dial(&ConnectOptions::new(at)).unwrap();

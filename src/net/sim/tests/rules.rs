@@ -14,7 +14,7 @@ fn read(stream: &mut TcpStream) -> Result<Vec<u8>, ErrorKind> {
 }
 
 /// Reads all that comes, to the end.
-fn read_to_end(host: &Host, stream: &mut TcpStream) -> Vec<u8> {
+fn read_to_end(host: &Machine, stream: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
         match read(stream) {
@@ -29,15 +29,14 @@ fn read_to_end(host: &Host, stream: &mut TcpStream) -> Vec<u8> {
 #[test]
 fn the_same_seed_gives_the_same_run_and_another_seed_another() {
     let run = |seed| {
-        let net = Net::with(seed, Settings::default(), Faults::drawn(seed));
-        net.keep_trace(10_000);
-        let mut host = Host::on(net, Model::Epoll);
+        let net = Net::with(seed, Settings::default(), Faults::drawn(seed, |_| true));
+        net.trace(true);
+        let mut host = Machine::on(net, Poller::Epoll);
         let to = address("10.0.0.1:80");
         for _ in 0..5 {
-            if let Ok(peer) = host.net.connect_peer(None, to) {
-                peer.send(&[7; 5_000]);
-                peer.finish();
-            }
+            let peer = host.net.connect_peer(to);
+            peer.send(&[7; 5_000]);
+            peer.finish();
         }
         let mut streams = Vec::new();
         for _ in 0..60 {
@@ -53,7 +52,7 @@ fn the_same_seed_gives_the_same_run_and_another_seed_another() {
                 }
             }
         }
-        host.net.trace().join("\n")
+        host.net.traced()
     };
     for seed in 0..20 {
         assert_eq!(run(seed), run(seed), "seed {seed}");
@@ -66,7 +65,7 @@ fn bytes_arrive_in_order_through_small_buffers_and_the_end_comes_behind_them() {
     for seed in 0..50 {
         let net = Net::new(seed);
         net.set_fault(Fault::SmallBuffers, 1_000_000);
-        let mut host = Host::on(net, Model::Epoll);
+        let mut host = Machine::on(net, Poller::Epoll);
         let (peer, mut stream) = host.accept(0);
         let bytes: Vec<u8> = (0..20_000).map(|n| n as u8).collect();
         peer.send(&bytes);
@@ -81,7 +80,7 @@ fn bytes_arrive_in_order_through_small_buffers_and_the_end_comes_behind_them() {
 
 #[test]
 fn what_a_peer_does_not_read_fills_the_buffers_and_room_is_told_of_only_to_whoever_found_none() {
-    let mut host = Host::new(1, Model::Epoll);
+    let mut host = Machine::new(1, Poller::Epoll);
     let (peer, mut stream) = host.accept(0);
     peer.read(Reading::Nothing);
     host.told(0);
@@ -118,15 +117,13 @@ fn what_a_peer_does_not_read_fills_the_buffers_and_room_is_told_of_only_to_whoev
 #[test]
 fn a_full_backlog_drops_a_dial_which_comes_again() {
     let net = Net::new(3);
-    let system = net.process(ProcessOptions::default()).unwrap();
+    let system = net.process(Poller::Epoll).system().unwrap();
     let at = ListenOptions {
         backlog: 1,
         ..ListenOptions::new(address("10.0.0.1:80"))
     };
     let listener = system.listen(&at).unwrap();
-    let peers: Vec<Peer> = (0..4)
-        .map(|_| net.connect_peer(None, at.address).unwrap())
-        .collect();
+    let peers: Vec<Peer> = (0..4).map(|_| net.connect_peer(at.address)).collect();
     net.advance(Duration::from_millis(500));
     assert!(listener.accept().is_ok() && listener.accept().is_ok());
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -139,7 +136,7 @@ fn a_full_backlog_drops_a_dial_which_comes_again() {
 #[test]
 fn a_dial_where_nobody_listens_is_refused_and_one_to_a_host_that_is_gone_times_out() {
     let net = Net::new(3);
-    let system = net.process(ProcessOptions::default()).unwrap();
+    let system = net.process(Poller::Epoll).system().unwrap();
     let dial = |to| {
         let options = ConnectOptions::new(address(to));
         let mut stream = system.dial(&options).unwrap();
@@ -161,7 +158,7 @@ fn a_dial_where_nobody_listens_is_refused_and_one_to_a_host_that_is_gone_times_o
 #[test]
 fn a_vanished_peer_is_given_up_after_the_user_timeout_or_fifteen_minutes_and_never_while_idle() {
     for (timeout, seconds) in [(Some(Duration::from_secs(30)), 31), (None, 930)] {
-        let mut host = Host::new(4, Model::Epoll);
+        let mut host = Machine::new(4, Poller::Epoll);
         let (peer, mut stream) = host.accept(0);
         stream.set_user_timeout(timeout).unwrap();
         peer.vanish();
@@ -178,7 +175,7 @@ fn a_vanished_peer_is_given_up_after_the_user_timeout_or_fifteen_minutes_and_nev
 
 #[test]
 fn keepalive_finds_a_vanished_peer_out() {
-    let mut host = Host::new(4, Model::Epoll);
+    let mut host = Machine::new(4, Poller::Epoll);
     let (peer, mut stream) = host.accept(0);
     stream
         .set_keepalive(crate::options::Keepalive::default())
@@ -192,16 +189,16 @@ fn keepalive_finds_a_vanished_peer_out() {
 
 #[test]
 fn what_a_partition_holds_up_arrives_when_it_is_over() {
-    let mut host = Host::new(5, Model::Epoll);
+    let mut host = Machine::new(5, Poller::Epoll);
     let (peer, mut stream) = host.accept(0);
     let (own, other) = peer.addresses().unwrap();
-    host.net
-        .partition(own.ip(), other.ip(), Duration::from_secs(20));
+    host.net.partition(own.ip(), other.ip());
     peer.send(b"late");
     stream.write(b"too").unwrap();
     host.net.advance(Duration::from_secs(19));
     assert_eq!(read(&mut stream), Err(ErrorKind::WouldBlock));
     assert!(stream.in_flight().unwrap() > 0);
+    host.net.heal(own.ip(), other.ip());
     host.net.advance(Duration::from_secs(60));
     assert_eq!(read(&mut stream), Ok(b"late".to_vec()));
     assert_eq!(peer.received(), b"too");
@@ -210,7 +207,7 @@ fn what_a_partition_holds_up_arrives_when_it_is_over() {
 
 #[test]
 fn a_wait_without_end_with_nothing_to_come_is_an_error_that_says_for_what() {
-    let mut host = Host::new(6, Model::Epoll);
+    let mut host = Machine::new(6, Poller::Epoll);
     let (_peer, _stream) = host.accept(0);
     host.told(0);
     let error = host.system.wait(&mut host.events, None).unwrap_err();
@@ -221,7 +218,7 @@ fn a_wait_without_end_with_nothing_to_come_is_an_error_that_says_for_what() {
 
 #[test]
 fn a_wait_ends_with_its_timeout_in_whole_milliseconds() {
-    let mut host = Host::new(6, Model::Epoll);
+    let mut host = Machine::new(6, Poller::Epoll);
     let before = host.net.elapsed();
     let timeout = Some(Duration::from_micros(1_100));
     host.system.wait(&mut host.events, timeout).unwrap();
@@ -230,7 +227,7 @@ fn a_wait_ends_with_its_timeout_in_whole_milliseconds() {
 
 #[test]
 fn kqueue_tells_reading_and_writing_apart_and_reads_say_a_reset_after_the_end() {
-    let mut host = Host::new(7, Model::Kqueue);
+    let mut host = Machine::new(7, Poller::Kqueue);
     let (peer, mut stream) = host.accept(0);
     host.told(0);
     peer.send(b"x");
@@ -258,7 +255,7 @@ fn kqueue_tells_reading_and_writing_apart_and_reads_say_a_reset_after_the_end() 
 
 #[test]
 fn poll2_tells_once_until_a_call_has_said_not_now_and_drops_at_a_hang_up() {
-    let mut host = Host::new(8, Model::Poll2);
+    let mut host = Machine::new(8, Poller::Poll2);
     let (peer, mut stream) = host.accept(0);
     assert_eq!(host.told(0), Readiness::WRITABLE);
     peer.send(b"ab");
@@ -287,7 +284,7 @@ fn poll2_tells_once_until_a_call_has_said_not_now_and_drops_at_a_hang_up() {
 #[test]
 fn what_a_fault_holds_back_comes_with_an_event() {
     for fault in [Fault::ReadBlocked, Fault::ReadShort] {
-        let mut host = Host::new(9, Model::Epoll);
+        let mut host = Machine::new(9, Poller::Epoll);
         let (peer, mut stream) = host.accept(0);
         peer.send(&[3; 100]);
         host.settle();
@@ -304,20 +301,109 @@ fn what_a_fault_holds_back_comes_with_an_event() {
 #[test]
 fn a_process_that_is_out_of_descriptors_accepts_nobody() {
     let net = Net::new(10);
-    let options = ProcessOptions {
-        descriptors: 2,
-        ..ProcessOptions::default()
-    };
-    let system = net.process(options).unwrap();
+    let process = net.process(Poller::Epoll);
+    process.descriptors(2);
+    let system = process.system().unwrap();
     let at = ListenOptions::new(address("10.0.0.1:80"));
     let listener = system.listen(&at).unwrap();
     for _ in 0..2 {
-        net.connect_peer(None, at.address).unwrap();
+        net.connect_peer(at.address);
     }
     net.advance(Duration::from_secs(1));
     let (first, _) = listener.accept().unwrap();
     let error = listener.accept().unwrap_err();
     assert_eq!(error.raw_os_error(), Some(Errno::EMFILE as i32));
+    assert_eq!(process.sockets(), 2);
     drop(first);
     assert!(listener.accept().is_ok());
+}
+
+#[test]
+fn datagrams_keep_their_length_and_are_cut_lost_doubled_and_refused() {
+    let net = Net::new(11);
+    let system = net.process(Poller::Epoll).system().unwrap();
+    let at = address("0.0.0.0:53");
+    let options = crate::options::UdpOptions::new(at);
+    let mut socket = system.bind_udp(&options).unwrap();
+    let peer = net.udp_peer(address("10.0.0.2:1000"));
+    let to = address("10.0.0.1:53");
+    let rest = Duration::from_secs(1);
+    let mut buffer = [0; 4];
+    for (bytes, len, cut) in [
+        (&b""[..], 0, false),
+        (b"four", 4, false),
+        (b"seven77", 4, true),
+    ] {
+        peer.send_to(to, bytes);
+        net.advance(rest);
+        let received = socket.recv(&mut buffer).unwrap();
+        assert_eq!((received.len, received.truncated), (len, cut));
+        let destination = received.destination.unwrap();
+        assert!(destination.is_unicast());
+        socket.send(b"!", received.from, Some(destination)).unwrap();
+    }
+    let error = socket.recv(&mut buffer).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    net.advance(rest);
+    assert_eq!(peer.received(), vec![(to, b"!".to_vec()); 3]);
+
+    net.fault_at(Fault::DatagramLost, 1);
+    peer.send_to(to, b"lost");
+    net.fault_at(Fault::DatagramDoubled, 1);
+    peer.send_to(to, b"two");
+    net.advance(rest);
+    assert_eq!(socket.recv(&mut buffer).unwrap().len, 3);
+    assert_eq!(socket.recv(&mut buffer).unwrap().len, 3);
+    assert!(socket.recv(&mut buffer).is_err());
+    let large = socket.send(&[0; 65_508], address("10.0.0.2:1000"), None);
+    assert_eq!(
+        large.unwrap_err().raw_os_error(),
+        Some(Errno::EMSGSIZE as i32)
+    );
+
+    let connected = crate::options::UdpOptions {
+        connect_to: Some(address("10.0.0.2:2")),
+        ..crate::options::UdpOptions::new(address("10.0.0.1:0"))
+    };
+    let mut socket = system.bind_udp(&connected).unwrap();
+    socket.send(b"anybody?", to, None).unwrap();
+    net.advance(rest);
+    let refused = socket.recv(&mut buffer).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_waker_ends_a_wait_and_several_wakes_are_one_event() {
+    let mut host = Machine::new(12, Poller::Epoll);
+    let (waker, _woken) = host.system.waker(7).unwrap();
+    std::thread::scope(|threads| {
+        threads.spawn(|| (0..3).for_each(|_| waker.wake().unwrap()));
+    });
+    host.system.wait(&mut host.events, None).unwrap();
+    let tokens: Vec<usize> = host.events.iter().map(|event| event.token()).collect();
+    assert_eq!(tokens, [7]);
+    assert_eq!(host.told(7), Readiness::EMPTY);
+}
+
+#[test]
+fn two_processes_in_rotation_talk_to_each_other_without_bounds_on_their_waits() {
+    let net = Net::new(13);
+    let mut one = Machine::on(net.clone(), Poller::Epoll);
+    let mut other = net.process(Poller::Epoll).system().unwrap();
+    let to = ConnectOptions::new(address("10.0.0.1:80"));
+    let mut dialled = other.dial(&to).unwrap();
+    other.register_stream(&mut dialled, 1).unwrap();
+    let mut events = Events::with_capacity(8);
+    let mut accepted = None;
+    let mut turns = 0;
+    while accepted.is_none() || !dialled.established().unwrap() {
+        turns += 1;
+        assert!(turns < 20);
+        other.wait(&mut events, None).unwrap();
+        if accepted.is_none() {
+            one.system.wait(&mut one.events, None).unwrap();
+            accepted = one.listener.accept().ok();
+        }
+    }
+    assert!(net.elapsed() < Duration::from_secs(1));
 }

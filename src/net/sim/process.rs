@@ -1,0 +1,100 @@
+//! Processes: a reactor runs in each.
+
+use std::io;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::poller::{Poller, Polling};
+use super::{Net, System, wait};
+
+/// A process, inside: a poller, and limits.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) poller: Polling,
+    /// Its host's addresses; none: whatever it binds to is one of them.
+    pub(super) addresses: Vec<IpAddr>,
+    /// How many sockets it may have, and how many it has.
+    pub(super) descriptors: usize,
+    pub(super) used: usize,
+    /// The first and the last port that it dials from.
+    pub(super) ports: (u16, u16),
+    /// Its wait was ended for another process' sake. It would end by itself then, if at any time.
+    pub(super) parked: Option<wait::Parked>,
+    /// It has a system still.
+    pub(super) alive: bool,
+}
+
+/// What the system is like that one reactor runs on.
+#[derive(Clone, Debug)]
+pub struct Process {
+    net: Net,
+    id: u32,
+}
+
+impl Net {
+    /// A process with this poller.
+    pub(crate) fn process(&self, poller: Poller) -> Process {
+        let mut state = self.state();
+        let ports = state.settings.ports;
+        state.processes.push(Host {
+            poller: Polling::new(poller),
+            addresses: Vec::new(),
+            descriptors: usize::MAX,
+            used: 0,
+            ports,
+            parked: None,
+            alive: true,
+        });
+        Process {
+            net: self.clone(),
+            id: (state.processes.len() - 1) as u32,
+        }
+    }
+}
+
+impl Process {
+    /// What its reactor takes for the system.
+    ///
+    /// # Errors
+    /// When there is no /dev/null, whose descriptor stands in for the poller's.
+    pub(crate) fn system(&self) -> io::Result<System> {
+        System::new(self.net.clone(), self.id)
+    }
+
+    /// Whether its poll would bring an event at once.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.net.state().has_ready(self.id)
+    }
+
+    /// How many sockets it may have open: listeners, connections and UDP sockets together
+    /// (`RLIMIT_NOFILE`). As many as it likes, by default.
+    pub fn descriptors(&self, most: usize) {
+        self.net.state().processes[self.id as usize].descriptors = most;
+    }
+
+    /// How many sockets it has open.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.net.state().processes[self.id as usize].used
+    }
+
+    /// The ports that it dials from, where it's not told one: 32,768 to 60,999 by default.
+    pub fn ports(&self, ports: Range<u16>) {
+        let last = ports.end.saturating_sub(1).max(ports.start);
+        self.net.state().processes[self.id as usize].ports = (ports.start, last);
+    }
+
+    /// Its host's own addresses, from whose first one it dials. It can bind to no others. Until it
+    /// is told some, every address is its own.
+    pub fn addresses(&self, addresses: &[IpAddr]) {
+        self.net.state().processes[self.id as usize].addresses = addresses.to_vec();
+    }
+
+    /// It stands still for so long, as after SIGSTOP: all that happens meanwhile it finds when it
+    /// goes on. So do all others: only one of them runs at a time.
+    pub fn stand_still(&self, time: Duration) {
+        self.net.advance(time);
+    }
+}

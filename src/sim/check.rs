@@ -1,0 +1,151 @@
+//! Running a test under many seeds, and making the one that fails small.
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+use std::thread;
+
+use super::World;
+use super::plan::Plan;
+
+/// The environment variable that replays one run: a [`Plan`] in words.
+pub(super) const REPLAY: &str = "OREAD_SIM";
+/// The environment variable that says how many seeds are run, in place of the range's length.
+const SEEDS: &str = "OREAD_SEEDS";
+/// Runs that may be spent to make a failing one small.
+const SHRINKS: usize = 200;
+
+/// Runs `test` once for each seed of `seeds`, each in a calm world of its own, on as many threads
+/// as there are processors. The first run that panics is made small, shown with its trace, and
+/// panics again.
+///
+/// A run is made smaller by leaving out kinds of faults, and by letting [`World::count`] and
+/// [`World::size`] draw smaller numbers, as long as it still fails. What is left stands in one
+/// line, which replays it: `OREAD_SIM='seed=17 faults=short-read count=2' cargo test ...`.
+/// `OREAD_SEEDS=1000000` runs that many seeds, from the first of `seeds` on.
+///
+/// # Panics
+/// When a run does, with its seed and its own words; or for an `OREAD_SIM` or `OREAD_SEEDS` that
+/// can't be read.
+pub fn check(seeds: Range<u64>, test: impl Fn(&mut World) + Sync) {
+    if let Ok(words) = std::env::var(REPLAY) {
+        let plan = words.parse().unwrap_or_else(|error| refuse(REPLAY, error));
+        return replay(&plan, &test);
+    }
+    let seeds = match std::env::var(SEEDS) {
+        Ok(count) => {
+            let count: u64 = count.parse().unwrap_or_else(|error| refuse(SEEDS, error));
+            seeds.start..seeds.start.saturating_add(count)
+        }
+        Err(_) => seeds,
+    };
+    if let Some(plan) = first_failure(seeds, &test) {
+        replay(&shrink(plan, &test), &test);
+    }
+}
+
+#[allow(clippy::panic)] // A test's own setting is wrong: the test must not pass.
+fn refuse<T>(variable: &str, error: impl std::fmt::Display) -> T {
+    panic!("the environment variable {variable} can't be read: {error}")
+}
+
+/// Runs the seeds on all processors; the plan of one that failed, the lowest of those that were
+/// found before all threads had stopped.
+fn first_failure(seeds: Range<u64>, test: &(impl Fn(&mut World) + Sync)) -> Option<Plan> {
+    let next = AtomicU64::new(seeds.start);
+    let failed = Mutex::new(None::<u64>);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let found = *failed.lock().unwrap_or_else(PoisonError::into_inner);
+            if seed >= seeds.end || found.is_some_and(|found| found < seed) {
+                return;
+            }
+            if fails(&Plan::new(seed), test) {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                *failed = Some(failed.map_or(seed, |other| other.min(seed)));
+                return;
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let failed = failed.into_inner();
+    failed
+        .unwrap_or_else(PoisonError::into_inner)
+        .map(Plan::new)
+}
+
+/// Whether a run under `plan` panics. Its words are not shown.
+fn fails(plan: &Plan, test: &impl Fn(&mut World)) -> bool {
+    silence();
+    let before = SILENT.replace(true);
+    let run = panic::catch_unwind(AssertUnwindSafe(|| test(&mut World::under(plan.clone()))));
+    SILENT.set(before);
+    run.is_err()
+}
+
+/// A smaller plan that fails too, as far as that is cheap.
+fn shrink(mut plan: Plan, test: &impl Fn(&mut World)) -> Plan {
+    let mut left = SHRINKS;
+    loop {
+        let met = met_faults(&plan, test);
+        let smaller = plan.smaller(&met).into_iter().find(|smaller| {
+            left = left.saturating_sub(1);
+            left > 0 && fails(smaller, test)
+        });
+        match smaller {
+            Some(smaller) => plan = smaller,
+            None => return plan,
+        }
+    }
+}
+
+/// The faults that a run under `plan` meets.
+fn met_faults(plan: &Plan, test: &impl Fn(&mut World)) -> Vec<super::Fault> {
+    let mut world = World::under(plan.clone());
+    silence();
+    let before = SILENT.replace(true);
+    let _fails_as_before = panic::catch_unwind(AssertUnwindSafe(|| test(&mut world)));
+    SILENT.set(before);
+    world.faults_met()
+}
+
+/// Runs `plan` with a trace, and shows that when it fails.
+fn replay(plan: &Plan, test: &impl Fn(&mut World)) {
+    let mut world = World::under(plan.clone());
+    world.trace(true);
+    let run = panic::catch_unwind(AssertUnwindSafe(|| test(&mut world)));
+    if let Err(panic) = run {
+        let name = thread::current().name().unwrap_or_default().to_owned();
+        println!("{}", world.traced());
+        println!("to replay it: {REPLAY}='{plan}' cargo test --features sim {name}");
+        panic::resume_unwind(panic);
+    }
+}
+
+thread_local! {
+    /// Whether panics of this thread say nothing: most of them only look for a smaller run.
+    static SILENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has panics of silent threads say nothing, once and for all. Those of other threads say what they
+/// always say.
+fn silence() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !SILENT.get() {
+                before(info);
+            }
+        }));
+    });
+}

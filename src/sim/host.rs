@@ -1,0 +1,110 @@
+//! A reactor in a simulated network, with its handler.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::handle::Handle;
+use crate::handler::Handler;
+use crate::net::sim::Process;
+use crate::reactor::{Ended, Reactor, Turn};
+
+/// A program on a host of its own in a [`World`](super::World): a reactor and its handler.
+pub struct Host<H: Handler> {
+    /// What the reactor calls. A test may look at it and change it between turns.
+    pub handler: H,
+    reactor: Reactor<H>,
+    process: Process,
+    ended: Option<Ended>,
+}
+
+impl<H: Handler> Host<H> {
+    pub(super) fn new(handler: H, reactor: Reactor<H>, process: Process) -> Host<H> {
+        Host {
+            handler,
+            reactor,
+            process,
+            ended: None,
+        }
+    }
+
+    /// How its last turn ended the run, if it did. One that has drained is not turned any more.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
+    /// What callbacks are lent, for use between the turns: to listen, to connect, to write.
+    pub fn context(&mut self) -> &mut Context<H::Session> {
+        self.reactor.context()
+    }
+
+    /// A handle, to post messages by.
+    #[must_use]
+    pub fn handle(&self) -> Handle<H::Message> {
+        self.reactor.handle()
+    }
+
+    /// The reactor itself, for a test that turns it by itself.
+    pub fn reactor(&mut self) -> (&mut Reactor<H>, &mut H) {
+        (&mut self.reactor, &mut self.handler)
+    }
+
+    /// What the host's system is like, to be changed: its descriptors, its ports.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl<H: Handler> fmt::Debug for Host<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("reactor", &self.reactor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a [`World`](super::World) turns: a [`Host`], whatever its handler is.
+pub trait Turned: sealed::Sealed {
+    /// Takes one turn, and waits at most `timeout` of simulated time.
+    ///
+    /// # Errors
+    /// As [`Reactor::turn`].
+    fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn>;
+
+    /// How long it would sleep if nothing happened; `None`: for ever.
+    fn next_timeout(&self) -> Option<Duration>;
+
+    /// Whether its poll has events for it.
+    fn is_ready(&self) -> bool;
+
+    /// Whether it has drained: it's turned no more.
+    fn has_drained(&self) -> bool;
+}
+
+impl<H: Handler> Turned for Host<H> {
+    fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
+        let turn = self.reactor.turn(&mut self.handler, timeout)?;
+        self.ended = turn.ended;
+        Ok(turn)
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        self.reactor.next_timeout()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.process.is_ready()
+    }
+
+    fn has_drained(&self) -> bool {
+        matches!(self.ended, Some(Ended::Drained { .. }))
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<H: crate::handler::Handler> Sealed for super::Host<H> {}
+}

@@ -1,0 +1,274 @@
+//! The world of one run.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::handler::Handler;
+use crate::limits::Limits;
+use crate::net::System;
+use crate::net::sim::{Fault, Listener, Net, Peer, Poller, Random, UdpPeer};
+use crate::reactor::Reactor;
+
+use super::plan::Plan;
+use super::{Host, Turned};
+
+/// Turns that may pass at one instant without anything being moved, before that is called a spin.
+const SPIN: u32 = 1000;
+/// Simulated time that [`World::settle`] may take.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// A simulated network, its clock, and the hosts in it; see the [module](super).
+#[derive(Debug)]
+pub struct World {
+    net: Net,
+    plan: Plan,
+    /// What the test draws: apart from the network's chance, so that a fault that is left out
+    /// changes nothing else.
+    chance: Random,
+    poller: Poller,
+}
+
+impl World {
+    /// A calm world: the network cuts and delays what is sent as `seed` says, and nothing fails.
+    #[must_use]
+    pub fn new(seed: u64) -> World {
+        World::under(Plan::new(seed))
+    }
+
+    pub(super) fn under(plan: Plan) -> World {
+        World {
+            net: Net::new(plan.seed),
+            chance: Random::new(plan.seed ^ 0x7465_7374),
+            poller: Poller::Epoll,
+            plan,
+        }
+    }
+
+    /// The seed that decides everything here.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.plan.seed
+    }
+
+    /// Has the seed draw which kinds of faults there are, about half of all, and how often each
+    /// happens; which poller hosts have; and how fast, how wide and how even the network is. It is
+    /// to be called first of all.
+    pub fn unleash(&mut self) {
+        let allowed = self.plan.faults.as_deref();
+        self.net
+            .unleash(|fault| allowed.is_none_or(|allowed| allowed.contains(&fault)));
+        self.poller = self.pick(&[Poller::Epoll, Poller::Epoll, Poller::Kqueue, Poller::Poll2]);
+    }
+
+    /// Has `fault` happen at the `nth` chance that it has from now on, counted from 1.
+    pub fn fault(&mut self, fault: Fault, nth: u64) {
+        self.net.fault_at(fault, nth);
+    }
+
+    /// The kinds of faults that have happened so far.
+    #[must_use]
+    pub fn faults_met(&self) -> Vec<Fault> {
+        self.net.faults_met()
+    }
+
+    /// Has the hosts that are made from now on wait by `poller`; epoll by default.
+    pub fn poller(&mut self, poller: Poller) {
+        self.poller = poller;
+    }
+
+    /// A host that runs `handler` in a reactor with `limits`.
+    ///
+    /// # Errors
+    /// As [`Reactor::with_limits`], by a fault.
+    pub fn host<H: Handler>(&mut self, handler: H, limits: Limits) -> io::Result<Host<H>> {
+        let process = self.net.process(self.poller);
+        let reactor = Reactor::with_system(System::Sim(process.system()?), limits)?;
+        Ok(Host::new(handler, reactor, process))
+    }
+
+    /// A peer, at an address of its own, that connects to `to`. Whether somebody listens there is
+    /// found out when the world moves: [`Peer::is_connected`], [`Peer::was_refused`].
+    pub fn connect(&mut self, to: SocketAddr) -> Peer {
+        self.net.connect_peer(to)
+    }
+
+    /// A server in the test's own hands.
+    pub fn listen(&mut self, at: SocketAddr) -> Listener {
+        self.net.listen_peer(at)
+    }
+
+    /// A UDP socket in the test's own hands.
+    pub fn udp(&mut self, at: SocketAddr) -> UdpPeer {
+        self.net.udp_peer(at)
+    }
+
+    /// The simulated time since the world began.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.net.elapsed()
+    }
+
+    /// Turns `hosts` until nothing moves any more: no byte is on its way that anybody waits for, no
+    /// peer has anything to do, and no host has. Deadlines of hosts that come meanwhile do what
+    /// they do; those that are still to come don't make it last longer.
+    ///
+    /// # Errors
+    /// What a turn gives. `Other`: a host spins (it's turned again and again, and moves nothing), or
+    /// the world doesn't come to rest within a simulated day.
+    pub fn settle(&mut self, hosts: &mut [&mut dyn Turned]) -> io::Result<()> {
+        let end = self.now() + LONGEST;
+        while self.step(hosts, None)? {
+            if self.now() > end {
+                let why = "the world does not come to rest within a simulated day";
+                return Err(io::Error::other(why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns `hosts` for `time`, whatever moves, and until nothing is left to be done at its end.
+    ///
+    /// # Errors
+    /// As [`World::settle`].
+    pub fn advance(&mut self, hosts: &mut [&mut dyn Turned], time: Duration) -> io::Result<()> {
+        let end = self.now() + time;
+        while self.step(hosts, Some(end))? {}
+        Ok(())
+    }
+
+    /// Turns `hosts` until `done` says so.
+    ///
+    /// # Errors
+    /// As [`World::settle`]. `TimedOut`: nothing moves any more, and it's not done.
+    pub fn until(
+        &mut self,
+        hosts: &mut [&mut dyn Turned],
+        mut done: impl FnMut() -> bool,
+    ) -> io::Result<()> {
+        let end = self.now() + LONGEST;
+        while !done() {
+            let far = hosts.iter().any(|host| host.next_timeout().is_some());
+            let bound = far.then_some(end);
+            if !self.step(hosts, bound)? || self.now() > end {
+                let why = "what the test waits for does not happen";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// One turn of one of `hosts`, or a step of the network: for a test that looks at what must hold
+    /// after each. False when nothing is left to do: up to `end` of [`World::now`], or, without
+    /// one, until only deadlines of hosts are left.
+    ///
+    /// # Errors
+    /// As [`World::settle`].
+    pub fn step(
+        &mut self,
+        hosts: &mut [&mut dyn Turned],
+        end: Option<Duration>,
+    ) -> io::Result<bool> {
+        let now = self.now();
+        let live: Vec<usize> = (0..hosts.len())
+            .filter(|&n| !hosts[n].has_drained())
+            .collect();
+        let is_due =
+            |host: &dyn Turned| host.is_ready() || host.next_timeout() == Some(Duration::ZERO);
+        let due: Vec<usize> = live
+            .iter()
+            .copied()
+            .filter(|&n| is_due(&*hosts[n]))
+            .collect();
+        if !due.is_empty() {
+            let turned = self.pick(&due);
+            hosts[turned].turn(Some(Duration::ZERO))?;
+            return self.no_spin().map(|()| true);
+        }
+        let network = self.net.next_event().map(|event| event.saturating_sub(now));
+        if network == Some(Duration::ZERO) {
+            // What is due at this instant happens before anybody waits for it.
+            self.net.advance_to(now);
+            return Ok(true);
+        }
+        let deadlines = live.iter().filter_map(|&n| hosts[n].next_timeout());
+        let deadline = deadlines.min();
+        let left = match end {
+            Some(end) => Some(end.saturating_sub(now)),
+            None => network,
+        };
+        let Some(left) = left.filter(|left| !left.is_zero()) else {
+            return Ok(false);
+        };
+        let bound = [network, deadline].into_iter().flatten().min();
+        let bound = bound.map_or(left, |bound| bound.min(left));
+        // A turn that waits; the poll itself lets time pass. Without a host the network does.
+        if live.is_empty() {
+            self.net.advance_to(now + bound);
+        } else {
+            let waits = self.pick(&live);
+            hosts[waits].turn(Some(bound))?;
+        }
+        Ok(true)
+    }
+
+    /// Looks whether the turns at this instant move anything.
+    fn no_spin(&mut self) -> io::Result<()> {
+        if self.net.idle_turns() < SPIN {
+            return Ok(());
+        }
+        let why = format!("{SPIN} turns at one instant have moved nothing: a host spins");
+        Err(io::Error::other(why))
+    }
+
+    /// A number below `sides`, which is at least 1.
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.chance.below(sides)
+    }
+
+    /// One of `of`, which is not empty.
+    ///
+    /// # Panics
+    /// When it's empty.
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.roll(of.len() as u64) as usize]
+    }
+
+    /// Whether something happens that does so one time in `n`.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.roll(n) == 0
+    }
+
+    /// From 1 to `most`: how many peers there are, say. [`check`](super::check) draws fewer to make
+    /// a failing run small.
+    pub fn count(&mut self, most: u64) -> u64 {
+        let drawn = 1 + self.roll(most.max(1));
+        drawn.min(self.plan.count)
+    }
+
+    /// From 0 to `most`, and often a boundary: how many bytes are sent, say.
+    /// [`check`](super::check) draws fewer to make a failing run small.
+    pub fn size(&mut self, most: usize) -> usize {
+        let most = most as u64;
+        let drawn = match self.roll(8) {
+            0 => 0,
+            1 => 1,
+            2 => most,
+            3 => 1 << self.roll(u64::from(most.max(1).ilog2()) + 1),
+            4 => (1 << self.roll(u64::from(most.max(1).ilog2()) + 1)) + 1,
+            _ => self.roll(most + 1),
+        };
+        drawn.min(most).min(self.plan.size) as usize
+    }
+
+    /// Switches the trace on or off: a line for each turn, event, call and callback.
+    pub fn trace(&mut self, on: bool) {
+        self.net.trace(on);
+    }
+
+    /// What was traced so far.
+    #[must_use]
+    pub fn traced(&self) -> String {
+        self.net.traced()
+    }
+}

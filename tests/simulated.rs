@@ -1,0 +1,387 @@
+//! The echo under a network that does its worst: peers that send in any pieces, stop, finish, reset
+//! and vanish, and a system that fails wherever it may. Each peer keeps its own books.
+//!
+//! `OREAD_SEEDS=100000 cargo test --release --features sim --test simulated` searches longer.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/watched.rs"]
+mod watched;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use oread::sim::{Host, Peer, World, check};
+use oread::{CloseReason, Echo, EchoOptions, Framing, Limits, ListenOptions};
+
+use watched::{Watched, look_at};
+
+const MAX_FRAME: usize = 5000;
+
+fn address() -> SocketAddr {
+    ([10, 0, 0, 1], 7).into()
+}
+
+/// What an echo must give back for `sent` by a peer that has finished; `None`: its last frame is
+/// too long or cut off, and what is before it may be answered in full.
+fn expected(framing: &Framing, sent: &[u8]) -> (Vec<u8>, bool) {
+    let mut at = 0;
+    loop {
+        let rest = &sent[at..];
+        let length = match framing {
+            Framing::Raw => return (sent.to_vec(), true),
+            Framing::Lines => match rest.iter().position(|&byte| byte == b'\n') {
+                Some(end) if end + 1 > MAX_FRAME + 1 => return (sent[..at].to_vec(), false),
+                Some(end) => end + 1,
+                None if rest.len() > MAX_FRAME => return (sent[..at].to_vec(), false),
+                // A last line without its newline is one all the same.
+                None => return (sent.to_vec(), true),
+            },
+            Framing::Fixed(size) => size.get() as usize,
+            Framing::Length(_) if rest.len() < 2 => return (sent[..at].to_vec(), rest.is_empty()),
+            Framing::Length(_) => {
+                let payload = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+                if payload > MAX_FRAME {
+                    return (sent[..at].to_vec(), false);
+                }
+                2 + payload
+            }
+            _ => unreachable!("not drawn here"),
+        };
+        if rest.len() < length {
+            return (sent[..at].to_vec(), rest.is_empty());
+        }
+        at += length;
+        if rest.is_empty() {
+            return (sent[..at].to_vec(), true);
+        }
+    }
+}
+
+/// What one peer is going to do, and has done.
+struct Client {
+    peer: Peer,
+    address: Option<SocketAddr>,
+    sent: Vec<u8>,
+    /// What must come back for that, and whether all of it is good.
+    whole: (Vec<u8>, bool),
+    /// How much of what came back, and of what the server was shown, was found right.
+    right: (usize, usize),
+    /// What is left to be done, the next first: when, and what.
+    script: Vec<(Duration, Act)>,
+    finished: bool,
+    /// Whether it's gone without a word or with a reset: then only what it has got must be right.
+    gone: bool,
+    /// Whether it ever stopped reading, or read slowly.
+    slow: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Send(Vec<u8>),
+    Pieces(Vec<u8>, usize, Duration),
+    StopReading,
+    StartReading,
+    Finish,
+    Reset,
+    Vanish,
+}
+
+impl Client {
+    /// A peer, with frames to send and a manner of its own.
+    fn draw(world: &mut World, framing: &Framing) -> Client {
+        let peer = world.connect(address());
+        let mut script = Vec::new();
+        let mut at = world.now();
+        let mut slow = false;
+        for _ in 0..world.roll(6) {
+            at += Duration::from_micros(world.roll(200_000));
+            let bytes = frames(world, framing);
+            script.push(match world.roll(4) {
+                0 => {
+                    let piece = 1 + world.roll(50) as usize;
+                    let pause = Duration::from_micros(world.roll(2000));
+                    (
+                        at,
+                        Act::Pieces(bytes[..bytes.len().min(400)].to_vec(), piece, pause),
+                    )
+                }
+                _ => (at, Act::Send(bytes)),
+            });
+            if world.one_in(6) {
+                slow = true;
+                script.push((at, Act::StopReading));
+                at += Duration::from_micros(world.roll(300_000));
+                script.push((at, Act::StartReading));
+            }
+        }
+        at += Duration::from_micros(world.roll(100_000));
+        match world.roll(8) {
+            0 => script.push((at, Act::Reset)),
+            1 => script.push((at, Act::Vanish)),
+            2 => {}
+            _ => script.push((at, Act::Finish)),
+        }
+        script.reverse();
+        Client {
+            address: peer.local_addr(),
+            peer,
+            sent: Vec::new(),
+            whole: (Vec::new(), true),
+            right: (0, 0),
+            script,
+            finished: false,
+            gone: false,
+            slow,
+        }
+    }
+
+    /// Does what is due.
+    fn act(&mut self, framing: &Framing, now: Duration) {
+        let before = self.sent.len();
+        while let Some((_, act)) = self.script.pop_if(|(at, _)| *at <= now) {
+            match act {
+                Act::Send(bytes) => {
+                    self.peer.send(&bytes);
+                    self.sent.extend(bytes);
+                }
+                Act::Pieces(bytes, piece, pause) => {
+                    self.peer.send_slowly(&bytes, piece, pause);
+                    self.sent.extend(bytes);
+                }
+                Act::StopReading => self.peer.stop_reading(),
+                Act::StartReading => self.peer.start_reading(),
+                Act::Finish => {
+                    self.peer.finish();
+                    self.finished = true;
+                }
+                Act::Reset => {
+                    self.peer.reset();
+                    self.gone = true;
+                }
+                Act::Vanish => {
+                    self.peer.vanish();
+                    self.gone = true;
+                }
+            }
+        }
+        if self.sent.len() > before {
+            self.whole = expected(framing, &self.sent);
+        }
+    }
+
+    /// What must hold at any time.
+    fn look(&mut self, echo: &Watched<Echo>) {
+        let (whole, _) = &self.whole;
+        let (back, shown) = &mut self.right;
+        let new = self.peer.received_after(*back);
+        let right = whole
+            .get(*back..)
+            .is_some_and(|rest| rest.starts_with(&new));
+        assert!(right, "what comes back behind {back} bytes is not the echo");
+        *back += new.len();
+        let life = self.address.and_then(|address| echo.life_of(address));
+        let Some(life) = life else {
+            return;
+        };
+        let new = &life.consumed[*shown..];
+        let sent = &self.sent[*shown..];
+        let right = sent.strip_prefix(new);
+        let right = right.is_some_and(|rest| rest.starts_with(&life.left));
+        assert!(right, "input behind {shown} bytes is not what was sent");
+        *shown += new.len();
+        if life.eof {
+            assert!(self.finished, "an end is told that the peer didn't send");
+            let count = life.consumed.len() + life.left.len();
+            assert_eq!(count, self.sent.len(), "the end is told before all input");
+        }
+        if self.peer.has_ended() && life.closed == Some(CloseReason::Finished) {
+            assert_eq!(*back, whole.len(), "finished, and not all came back");
+        }
+    }
+
+    /// What must hold when nothing moves any more.
+    fn look_at_end(&self, echo: &Watched<Echo>, calm: bool) {
+        let (whole, good) = &self.whole;
+        // After a bad frame the server closes, and a peer that goes on sending is reset for it.
+        if self.gone || !calm || !self.finished || self.slow || !*good {
+            return;
+        }
+        let life = self.address.and_then(|address| echo.life_of(address));
+        assert_eq!(self.right.0, whole.len(), "{life:?}");
+        assert!(self.peer.has_ended() && !self.peer.was_reset(), "{life:?}");
+        let reason = life.and_then(|life| life.closed);
+        assert_eq!(reason, Some(CloseReason::Finished));
+    }
+}
+
+/// Some whole frames, and now and then a bad one or a piece of one.
+fn frames(world: &mut World, framing: &Framing) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 0..world.count(5) {
+        let fill = b'a' + world.roll(26) as u8;
+        match framing {
+            Framing::Raw => bytes.extend(vec![fill; world.size(100_000)]),
+            Framing::Lines => {
+                bytes.extend(vec![fill; world.size(MAX_FRAME)]);
+                bytes.push(b'\n');
+            }
+            Framing::Fixed(size) => bytes.extend(vec![fill; size.get() as usize]),
+            _ => {
+                let payload = world.size(MAX_FRAME);
+                bytes.extend((payload as u16).to_be_bytes());
+                bytes.extend(vec![fill; payload]);
+            }
+        }
+    }
+    if world.one_in(12) {
+        let cut = world.size(bytes.len());
+        bytes.truncate(cut);
+    }
+    bytes
+}
+
+/// Limits that are reached soon, or the default ones.
+fn draw_limits(world: &mut World) -> Limits {
+    let mut limits = Limits {
+        idle_timeout: Some(Duration::from_secs(30)),
+        ..Limits::default()
+    };
+    if world.one_in(2) {
+        return limits;
+    }
+    limits.read_buffer = world.pick(&[1, 100, 4096, 65_536]);
+    limits.max_input = world.pick(&[MAX_FRAME + 16, 100_000]);
+    limits.high_water = world.pick(&[1, 1000, 30_000]);
+    limits.low_water = limits.high_water / 2;
+    limits.gather = world.pick(&[0, 100, 16 << 10]);
+    limits.io_budget = world.pick(&[1, 2, 8]);
+    limits.turn_bytes = world.pick(&[1, 10_000, 2 << 20]);
+    limits.events = world.pick(&[1, 3, 1024]);
+    limits.accept_budget = world.pick(&[1, 64]);
+    limits.pooled = world.pick(&[0, 4 << 20]);
+    limits.linger_bytes = world.pick(&[0, 1, 50_000]);
+    limits
+}
+
+fn framings() -> [Framing; 5] {
+    ["raw", "lines", "fixed:1", "fixed:100", "length:u16"].map(|name| name.parse().unwrap())
+}
+
+/// One world with an echo and a few peers.
+fn echo(world: &mut World) {
+    world.unleash();
+    let framing = world.pick(&framings());
+    let options = EchoOptions {
+        framing,
+        max_frame: MAX_FRAME,
+        ..EchoOptions::default()
+    };
+    let limits = draw_limits(world);
+    let Ok(mut echo) = world.host(Watched::new(Echo::new(options)), limits) else {
+        return;
+    };
+    if echo
+        .context()
+        .listen(&ListenOptions::new(address()))
+        .is_err()
+    {
+        return;
+    }
+    let mut clients: Vec<Client> = (0..world.count(6))
+        .map(|_| Client::draw(world, &framing))
+        .collect();
+    loop {
+        let now = world.now();
+        clients
+            .iter_mut()
+            .for_each(|client| client.act(&framing, now));
+        let next = clients
+            .iter()
+            .filter_map(|c| c.script.last())
+            .map(|(at, _)| *at);
+        let next = next.min();
+        while world.step(&mut [&mut echo], next).unwrap() {
+            look_at(&mut echo);
+            clients.iter_mut().for_each(|c| c.look(&echo.handler));
+        }
+        if next.is_none() {
+            break;
+        }
+    }
+    let calm = !world.faults_met().iter().any(|fault| fault.breaks());
+    for client in &clients {
+        client.look_at_end(&echo.handler, calm);
+    }
+    end(world, &mut echo);
+}
+
+/// A drain ends everybody, and nothing is left.
+fn end(world: &mut World, echo: &mut Host<Watched<Echo>>) {
+    echo.context().drain(Duration::from_secs(5));
+    world
+        .advance(&mut [&mut *echo], Duration::from_secs(6))
+        .unwrap();
+    let stats = look_at(echo);
+    assert_eq!(
+        (stats.open, stats.pending, stats.unconsumed, stats.held),
+        (0, 0, 0, 0)
+    );
+    let over = echo
+        .handler
+        .lives
+        .values()
+        .all(|life| life.closed.is_some());
+    assert!(over, "somebody was never told closed");
+    assert_eq!(echo.process().sockets(), 0, "a socket was not closed");
+}
+
+#[test]
+fn an_echo_is_exact_whatever_the_network_the_system_and_the_peers_do() {
+    check(0..2000, echo);
+}
+
+#[test]
+fn a_calm_world_echoes_a_megabyte_to_each_of_a_hundred_peers() {
+    let mut world = World::new(1);
+    let echo = Watched::new(Echo::new(EchoOptions::default()));
+    let mut echo = world.host(echo, Limits::default()).unwrap();
+    echo.context()
+        .listen(&ListenOptions::new(address()))
+        .unwrap();
+    let bytes: Vec<u8> = (0..1 << 20).map(|n: u32| (n % 251) as u8).collect();
+    let peers: Vec<Peer> = (0..100).map(|_| world.connect(address())).collect();
+    for peer in &peers {
+        peer.send(&bytes);
+        peer.finish();
+    }
+    world.settle(&mut [&mut echo]).unwrap();
+    for peer in &peers {
+        assert_eq!(peer.received(), bytes);
+        assert!(peer.has_ended());
+    }
+    end(&mut world, &mut echo);
+}
+
+#[test]
+fn ten_minutes_of_silence_pass_at_once_and_end_the_idle() {
+    let mut world = World::new(2);
+    let limits = Limits {
+        idle_timeout: Some(Duration::from_secs(600)),
+        ..Limits::default()
+    };
+    let echo = Watched::new(Echo::new(EchoOptions::default()));
+    let mut echo = world.host(echo, limits).unwrap();
+    echo.context()
+        .listen(&ListenOptions::new(address()))
+        .unwrap();
+    let peer = world.connect(address());
+    world
+        .advance(&mut [&mut echo], Duration::from_secs(599))
+        .unwrap();
+    assert!(peer.is_connected() && !peer.has_ended());
+    world
+        .advance(&mut [&mut echo], Duration::from_secs(2))
+        .unwrap();
+    assert!(peer.has_ended() && !peer.was_reset());
+}
