@@ -221,7 +221,7 @@ fn frames(world: &mut World, framing: &Framing) -> Vec<u8> {
     for _ in 0..world.count(5) {
         let fill = b'a' + world.roll(26) as u8;
         match framing {
-            Framing::Raw => bytes.extend(vec![fill; world.size(100_000)]),
+            Framing::Raw => bytes.extend(vec![fill; world.size(20_000)]),
             Framing::Lines => {
                 bytes.extend(vec![fill; world.size(MAX_FRAME)]);
                 bytes.push(b'\n');

@@ -1,7 +1,7 @@
 //! Taking callers on.
 
 use crate::acceptor::Accepted as Next;
-use crate::context::Context;
+use crate::context::{Context, Drain};
 use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
 use crate::link::Phase;
@@ -18,7 +18,10 @@ impl<H: Handler> Reactor<H> {
         loop {
             let has_room = self.context.has_room();
             let Context {
-                listeners, shared, ..
+                listeners,
+                shared,
+                drain,
+                ..
             } = &mut self.context;
             // A callback may have closed the listener.
             let Some(slot) = listeners.get_mut(key) else {
@@ -40,6 +43,8 @@ impl<H: Handler> Reactor<H> {
                     self.context.ready.push_back((Kind::Listener, key));
                     return;
                 }
+                // A listener that is about to be closed lets in whom it can, and pauses for nobody.
+                Next::Full | Next::Starved(..) if *drain != Drain::No => return,
                 Next::Full => {
                     shared.stats.limit_pauses += 1;
                     return;
