@@ -97,6 +97,16 @@ impl<'a, S> Connection<'a, S> {
     /// never fails: a connection that breaks says so by [`Handler::on_close`](crate::Handler::on_close).
     #[inline(always)]
     pub fn write(&mut self, bytes: &[u8]) -> Pressure {
+        if self.context.is_current(self.index) {
+            let Context { slots, shared, .. } = &mut *self.context;
+            return slots[self.index].link.write(shared, bytes);
+        }
+        self.write_from_outside(bytes)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_from_outside(&mut self, bytes: &[u8]) -> Pressure {
         self.split().1.send(bytes)
     }
 

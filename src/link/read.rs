@@ -12,9 +12,7 @@ impl<S: Stream> Link<S> {
     /// Reads once into `scratch`, and takes note of what came of it; the count of bytes that came, if any did.
     #[inline(always)]
     pub(crate) fn take_in(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Option<usize> {
-        // No more than may be kept, should the handler consume none of it.
-        let left = shared.limits.max_input.saturating_sub(self.input_len());
-        let room = shared.read_limit.min(left).max(1).min(scratch.len());
+        let room = self.read_room(shared).min(scratch.len());
         match nonblocking::read(&mut self.stream, &mut scratch[..room]) {
             Ok(Outcome::Ready(count)) => {
                 shared.stats.bytes_in += count as u64;
@@ -33,6 +31,17 @@ impl<S: Stream> Link<S> {
                 None
             }
         }
+    }
+
+    /// How many bytes one read may bring: no more than may be kept, should the handler consume none
+    /// of it.
+    #[inline]
+    fn read_room(&self, shared: &Shared) -> usize {
+        if !self.has(Flags::ENGAGED) {
+            return shared.read_limit;
+        }
+        let left = shared.limits.max_input.saturating_sub(self.input_len());
+        shared.read_limit.min(left).max(1)
     }
 
     /// Takes note of a read that gave no bytes.

@@ -149,23 +149,46 @@ impl<S: Stream> Link<S> {
     /// left to read: then [`Link::next`] would only say [`Step::Wait`](super::Step::Wait).
     #[inline(always)]
     pub(crate) fn settle(&mut self, shared: &mut Shared) -> bool {
-        let quiet = self.is_quiet();
-        if !shared.gathered.is_empty() {
-            let asked = shared.gathered.len();
-            // A quiet link has room: what it wrote last went out whole.
-            let rest = match quiet || self.may_write() {
-                true => nonblocking::write_whole(&mut self.stream, shared.gathered.bytes()),
-                false => Some(Ok(Outcome::Blocked)),
-            };
-            if let Some(answer) = rest {
-                let sent = self.wrote(shared, answer, asked);
-                self.queue_gathered(shared, sent);
-                return false;
-            }
-            shared.stats.bytes_out += asked as u64;
-            shared.gathered.clear();
+        if !self.is_quiet() {
+            self.settle_busy(shared);
+            return false;
         }
-        quiet && !self.is_readable()
+        if shared.gathered.is_empty() {
+            return !self.is_readable();
+        }
+        // A quiet link has room: what it wrote last went out whole.
+        match nonblocking::write_whole(&mut self.stream, shared.gathered.bytes()) {
+            None => {
+                shared.stats.bytes_out += shared.gathered.len() as u64;
+                shared.gathered.clear();
+                !self.is_readable()
+            }
+            Some(answer) => {
+                self.queue_unsent(shared, answer);
+                false
+            }
+        }
+    }
+
+    /// As [`Link::settle`], for a link that is not quiet.
+    #[cold]
+    #[inline(never)]
+    fn settle_busy(&mut self, shared: &mut Shared) {
+        if !shared.gathered.is_empty() {
+            let answer = match self.may_write() {
+                true => nonblocking::write(&mut self.stream, shared.gathered.bytes()),
+                false => Ok(Outcome::Blocked),
+            };
+            self.queue_unsent(shared, answer);
+        }
+    }
+
+    /// Queues what a write of all that was gathered has left.
+    #[cold]
+    #[inline(never)]
+    fn queue_unsent(&mut self, shared: &mut Shared, answer: Result<Outcome>) {
+        let sent = self.wrote(shared, answer, shared.gathered.len());
+        self.queue_gathered(shared, sent);
     }
 
     /// Queues what the running callback has gathered, but for the first `sent` bytes.
