@@ -234,9 +234,9 @@ impl<S> Context<S> {
         id: SourceId,
         interest: Interest,
     ) -> io::Result<()> {
-        self.known_source(id)?;
-        self.system
-            .reregister_source(source, id.0.token(Kind::Source), interest)
+        self.sources.get(id.0).ok_or_else(no_source)?;
+        let token = id.0.token(Kind::Source);
+        self.system.reregister_source(source, token, interest)
     }
 
     /// Polls a source no longer.
@@ -248,15 +248,8 @@ impl<S> Context<S> {
         source: &mut (impl Source + ?Sized),
         id: SourceId,
     ) -> io::Result<()> {
-        self.known_source(id)?;
-        self.sources.remove(id.0);
+        self.sources.remove(id.0).ok_or_else(no_source)?;
         self.system.deregister_source(source)
-    }
-
-    fn known_source(&self, id: SourceId) -> io::Result<()> {
-        let why = "no such source is registered";
-        let known = self.sources.get(id.0).copied();
-        known.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, why))
     }
 
     /// Ends everything in good order, within `within`: listeners and UDP sockets are closed at the end of the turn, what has
@@ -423,6 +416,10 @@ impl<S> Context<S> {
         stats.open += 1;
         stats.peak_open = stats.peak_open.max(stats.open);
     }
+}
+
+fn no_source() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "no such source is registered")
 }
 
 impl<S> fmt::Debug for Context<S> {

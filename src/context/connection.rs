@@ -113,11 +113,8 @@ impl<'a, S> Connection<'a, S> {
     /// Writes all of `parts`, in their order, as one [`Connection::write`] after the other would: what is small is gathered, so
     /// nothing is saved by joining it first.
     pub fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> Pressure {
-        let mut pressure = self.pressure();
-        for part in parts {
-            pressure = self.write(part);
-        }
-        pressure
+        let pressure = self.pressure();
+        parts.iter().fold(pressure, |_, part| self.write(part))
     }
 
     /// Writes formatted text: this is what `write!(connection, ...)` and `writeln!` call. Like [`Connection::write`] it never
@@ -330,11 +327,7 @@ impl io::Write for Output<'_> {
 
     /// Takes all of all `parts`, where the default would take the first one that isn't empty.
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut count = 0;
-        for part in parts {
-            count += self.write(part)?;
-        }
-        Ok(count)
+        parts.iter().map(|part| self.write(part)).sum()
     }
 
     /// Does nothing: what is written goes out when the callback returns.

@@ -16,19 +16,9 @@ use super::open::note_deregistered;
 pub(crate) struct UdpSlot {
     pub(crate) socket: UdpSocket,
     /// Its own address, kept because every datagram's source is compared with it.
-    address: Option<SocketAddr>,
+    pub(super) address: Option<SocketAddr>,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
-}
-
-impl UdpSlot {
-    pub(crate) fn new(socket: UdpSocket) -> UdpSlot {
-        UdpSlot {
-            address: socket.local_addr().ok(),
-            socket,
-            queued: false,
-        }
-    }
 }
 
 /// What became of a datagram that was to be sent. Whatever it is, it's counted, and nothing waits: UDP promises nothing, and

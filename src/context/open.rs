@@ -133,7 +133,11 @@ impl<S> Context<S> {
     fn add_udp(&mut self, mut socket: UdpSocket) -> io::Result<UdpId> {
         let token = self.udp.next_key().token(Kind::Udp);
         self.system.register_udp(&mut socket, token)?;
-        Ok(UdpId(self.udp.insert(UdpSlot::new(socket))))
+        Ok(UdpId(self.udp.insert(UdpSlot {
+            address: socket.local_addr().ok(),
+            socket,
+            queued: false,
+        })))
     }
 
     /// Connects to another program. The id counts from now on: what is written is sent when the connection is

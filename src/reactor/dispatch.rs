@@ -159,18 +159,11 @@ impl<H: Handler> Reactor<H> {
                 }
                 Step::Yield => {
                     context.shared.stats.budget_hits += 1;
-                    context.enqueue(index);
-                    break;
+                    break context.enqueue(index);
                 }
-                Step::Starved => {
-                    context.starve(index);
-                    break;
-                }
+                Step::Starved => break context.starve(index),
                 Step::Wait => break,
-                Step::Closed => {
-                    context.end(index);
-                    break;
-                }
+                Step::Closed => break context.end(index),
             }
         }
         self.context.leave();
@@ -185,18 +178,15 @@ impl<H: Handler> Reactor<H> {
         let context = &mut self.context;
         let link = &mut context.slots[index].link;
         match link.stream().established() {
-            Ok(false) => false,
+            Ok(false) => return false,
             Ok(true) => {
                 link.connected();
                 context.shared.stats.connected += 1;
                 context.count_open();
-                true
             }
-            Err(error) => {
-                link.sever(&mut context.shared, CloseReason::failed(&error));
-                true
-            }
+            Err(error) => link.sever(&mut context.shared, CloseReason::failed(&error)),
         }
+        true
     }
 
     /// Tells the handler of a connection that is there now.

@@ -69,14 +69,11 @@ impl<H: Handler> Reactor<H> {
         self.poll(Some(Duration::ZERO))?;
         let count = self.dispatch(handler);
         late.taken += count;
-        if !self.full_batch {
-            self.late = None;
+        let waits = self.full_batch && late.taken < self.sources();
+        self.late = waits.then_some(late);
+        if !waits {
+            let clock = if self.full_batch { late.clock } else { clock };
             self.fire_timers(handler, &clock);
-        } else if late.taken >= self.sources() {
-            self.late = None;
-            self.fire_timers(handler, &late.clock);
-        } else {
-            self.late = Some(late);
         }
         Ok(count)
     }
