@@ -83,6 +83,10 @@ impl Starved {
     /// Those to look at now: all, some in each turn, when less is held than before, or when none
     /// `feeds`. Who still finds no room is put back, behind the others.
     pub(crate) fn take(&mut self, held: usize, feeds: bool) -> impl Iterator<Item = Key> + use<> {
+        if self.keys.is_empty() {
+            self.before = held;
+            return Vec::new().into_iter();
+        }
         if held < self.before || !feeds {
             self.left = self.keys.len();
         }
