@@ -67,7 +67,7 @@ const READ_SIDE: Readiness = STICKY.union(Readiness::READABLE);
 /// One connection. See the module's page.
 #[derive(Debug)]
 pub(crate) struct Link<S> {
-    stream: S,
+    pub(crate) stream: S,
     flags: Flags,
     /// Why it closes. Invariant: `Some` in the phases Closing, Lingering and Closed, and once a
     /// write has failed.
@@ -354,14 +354,6 @@ impl<S: Stream> Link<S> {
     /// Why the link closes or closed; `None` while it's open and no write has failed.
     pub(crate) fn reason(&self) -> Option<CloseReason> {
         self.reason
-    }
-
-    pub(crate) fn stream(&self) -> &S {
-        &self.stream
-    }
-
-    pub(crate) fn stream_mut(&mut self) -> &mut S {
-        &mut self.stream
     }
 
     /// Whether nothing is kept, no old output has just gone out, and nothing but reading is going on: then no

@@ -234,7 +234,7 @@ impl<'a, S> Connection<'a, S> {
     /// `NotConnected` after a reset, and while the connection is not established. Who wants to print the address at the
     /// end keeps it in the session, from [`Handler::on_accept`](crate::Handler::on_accept).
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.slot().link.stream().peer_addr().map(net::canonical)
+        self.slot().link.stream.peer_addr().map(net::canonical)
     }
 
     /// Our own address on this connection, asked of the system.
@@ -242,7 +242,7 @@ impl<'a, S> Connection<'a, S> {
     /// # Errors
     /// As the system gives them.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.slot().link.stream().local_addr().map(net::canonical)
+        self.slot().link.stream.local_addr().map(net::canonical)
     }
 
     /// Sends small writes at once, or lets the system gather them (`TCP_NODELAY`).
@@ -250,7 +250,7 @@ impl<'a, S> Connection<'a, S> {
     /// # Errors
     /// As the system gives them.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        self.slot().link.stream().set_nodelay(on)
+        self.slot().link.stream.set_nodelay(on)
     }
 
     /// Has the system probe the peer when it falls silent.
@@ -258,7 +258,7 @@ impl<'a, S> Connection<'a, S> {
     /// # Errors
     /// `InvalidInput` for numbers that the system doesn't take.
     pub fn set_keepalive(&self, keepalive: Keepalive) -> io::Result<()> {
-        self.slot().link.stream().set_keepalive(keepalive)
+        self.slot().link.stream.set_keepalive(keepalive)
     }
 
     /// Everything else in the reactor: this is the way to other connections.

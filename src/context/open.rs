@@ -265,7 +265,7 @@ impl<S> Context<S> {
         self.slots.get(key)?;
         self.wheel.remove(&mut self.slots, key.index);
         let mut slot = self.slots.remove(key)?;
-        note_deregistered(self.system.deregister_stream(slot.link.stream_mut()));
+        note_deregistered(self.system.deregister_stream(&mut slot.link.stream));
         Some(slot)
     }
 }

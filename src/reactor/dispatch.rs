@@ -177,7 +177,7 @@ impl<H: Handler> Reactor<H> {
     fn establish(&mut self, index: u32) -> bool {
         let context = &mut self.context;
         let link = &mut context.slots[index].link;
-        match link.stream().established() {
+        match link.stream.established() {
             Ok(false) => return false,
             Ok(true) => {
                 link.connected();

@@ -186,7 +186,7 @@ pub(super) fn check_wild<const SHORT: bool>(
     if driver.closed.is_none() && driver.link.phase() == Phase::Delivering {
         assert!(in_flight.is_some_and(|count| count > 0));
         // The last acknowledgement.
-        driver.link.stream_mut().in_flight = Some(0);
+        driver.link.stream.in_flight = Some(0);
         driver.event(Readiness::READ_CLOSED | Readiness::WRITE_CLOSED);
     }
     assert!(
