@@ -1,7 +1,6 @@
 //! What a reactor has in place of the real poll, with the same methods.
 
-use std::fs::File;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -20,13 +19,33 @@ pub(crate) struct System {
     net: Net,
     process: u32,
     /// A descriptor that is never readable, for whoever nests the reactor by it.
-    null: File,
+    quiet: Quiet,
+}
+
+/// A descriptor that can be polled and never is readable: a pipe that nobody writes to. `/dev/null`
+/// is none, for epoll refuses it, and to poll(2) it's always readable.
+#[derive(Debug)]
+struct Quiet {
+    reader: PipeReader,
+    /// While it is open, the reader has no end to tell of.
+    _writer: PipeWriter,
+}
+
+impl Quiet {
+    fn new() -> io::Result<Quiet> {
+        let (reader, _writer) = io::pipe()?;
+        Ok(Quiet { reader, _writer })
+    }
 }
 
 impl System {
     pub(super) fn new(net: Net, process: u32) -> io::Result<System> {
-        let null = File::options().write(true).open("/dev/null")?;
-        Ok(System { net, process, null })
+        let quiet = Quiet::new()?;
+        Ok(System {
+            net,
+            process,
+            quiet,
+        })
     }
 
     /// The network that it belongs to.
@@ -234,13 +253,13 @@ impl Drop for System {
 
 impl AsFd for System {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.null.as_fd()
+        self.quiet.reader.as_fd()
     }
 }
 
 impl AsRawFd for System {
     fn as_raw_fd(&self) -> RawFd {
-        self.null.as_raw_fd()
+        self.quiet.reader.as_raw_fd()
     }
 }
 
@@ -345,5 +364,27 @@ impl super::State {
         let process = &mut self.processes[process as usize];
         process.alive = false;
         process.parked = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::Interest;
+    use mio::unix::SourceFd;
+
+    use super::*;
+    use crate::net::real;
+
+    #[test]
+    fn the_descriptor_to_nest_a_simulated_reactor_by_can_be_polled_and_is_never_ready() {
+        let quiet = Quiet::new().unwrap();
+        let fd = quiet.reader.as_raw_fd();
+        let mut poll = real::System::new().unwrap();
+        let mut events = poll.events(4);
+        poll.register_source(&mut SourceFd(&fd), 1, Interest::READABLE)
+            .unwrap();
+        poll.wait(&mut events, Some(Duration::from_millis(10)))
+            .unwrap();
+        assert!(events.is_empty());
     }
 }
