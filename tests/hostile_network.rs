@@ -2,6 +2,7 @@
 //! are network namespaces, the line is a pair of veth interfaces. All of it goes with the processes in it, however they end.
 //!
 //! Where no namespaces are to be had, the tests say so and pass. Packets are lost by netem or, in a kernel without it, by nft.
+#![cfg(not(mio_unsupported_force_poll_poll))]
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
