@@ -234,6 +234,17 @@ impl<S: Stream> Link<S> {
         if !high || self.is_pressed(shared, shared.limits.low_water) {
             return None;
         }
+        if self.has(Flags::WRITE_DEAD) {
+            // The output has not drained, and nobody is told so.
+            self.flags.remove(Flags::HIGH);
+            self.flags.insert(Flags::REDELIVER);
+            if self.has(Flags::PAUSED) {
+                // A handler that paused for the pressure would resume when it ends: it's told the end
+                // at once.
+                self.sever(shared, CloseReason::Reset);
+            }
+            return None;
+        }
         if !self.has_budget(shared) {
             return Some(Step::Yield);
         }

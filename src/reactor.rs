@@ -175,6 +175,8 @@ impl<H: Handler> Reactor<H> {
             // The last turn may be long ago, and callbacks set their deadlines by the time.
             self.context.update_clock();
             self.flush_dirty(handler);
+            // One that starves in it is fed before the wait, not at the end of it.
+            self.context.feed_starved();
         }
         let timeouts = [timeout, self.until_next()];
         let timeout = timeouts.into_iter().flatten().min();

@@ -112,10 +112,12 @@ impl<S: Stream> Link<S> {
                 input.fit();
             }
         }
-        self.keep(shared, |buffers| {
-            buffers.input = input;
-            buffers.lent = 0;
-        });
+        if self.buffers.is_some() {
+            self.keep(shared, |buffers| {
+                buffers.input = input;
+                buffers.lent = 0;
+            });
+        }
         self.settle_input(shared, count);
     }
 

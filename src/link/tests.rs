@@ -5,6 +5,7 @@ mod ending;
 mod pressure;
 mod properties;
 mod reading;
+mod turns;
 mod writing;
 
 use super::script::{Read, Script, Write};

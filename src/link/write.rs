@@ -77,7 +77,7 @@ impl<S: Stream> Link<S> {
         };
         let mut rest = bytes;
         let offer = self.pending() + bytes.len() > patient.min(shared.memory.room());
-        if offer {
+        if offer && self.may_write() {
             if !current || std::mem::replace(&mut shared.sent, true) {
                 self.charge(shared);
             }
@@ -159,7 +159,11 @@ impl<S: Stream> Link<S> {
         // A quiet link has room: what it wrote last went out whole.
         match nonblocking::write_whole(&mut self.stream, shared.gathered.bytes()) {
             None => {
-                shared.stats.bytes_out += shared.gathered.len() as u64;
+                let count = shared.gathered.len();
+                shared.stats.bytes_out += count as u64;
+                if count > SMALL {
+                    shared.spend(count);
+                }
                 shared.gathered.clear();
                 !self.is_readable()
             }
@@ -284,15 +288,6 @@ impl<S: Stream> Link<S> {
         self.drop_output(shared);
         // Whatever ended the writing ends the reading too; no further event may come to say so.
         self.readiness |= Readiness::READABLE;
-        if self.untag(Flags::HIGH) {
-            // The output has not drained, and nobody is told so.
-            self.flags.insert(Flags::REDELIVER);
-            if self.has(Flags::PAUSED) {
-                // A handler that paused for the pressure would resume when it ends: it's told the end
-                // at once.
-                self.sever(shared, CloseReason::Reset);
-            }
-        }
     }
 
     /// Drops pending output; how much it was.
