@@ -48,9 +48,9 @@ pub struct Context<S> {
     /// The connections' deadlines.
     pub(crate) wheel: Wheel,
     pub(crate) timers: Timers,
-    /// Whether a timer is set that ends the pauses of listeners for want of descriptors. One is
-    /// enough for all.
-    pub(crate) retries: bool,
+    /// When the pauses of listeners for want of descriptors end, and by which timer: the earliest
+    /// of them, for all.
+    pub(crate) retry: Option<(Instant, TimerId)>,
     /// Who has more to do in the next turn, although no event will say so.
     pub(crate) ready: VecDeque<(Kind, Key)>,
     /// Connections that somebody else wrote to or changed: to be seen to before the next poll.
@@ -102,7 +102,7 @@ impl<S> Context<S> {
             sources: Table::new(),
             wheel: Wheel::new(clock.tick()),
             timers: Timers::new(&clock),
-            retries: false,
+            retry: None,
             clock,
             ready: VecDeque::new(),
             dirty: Vec::new(),

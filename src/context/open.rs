@@ -100,13 +100,15 @@ impl<S> Context<S> {
         true
     }
 
-    /// Has the listeners that paused tried again after `wait`, or when a timer that is set already
-    /// fires.
+    /// Has the listeners that paused tried again after `wait`, or earlier with one of the others.
     #[cold]
     pub(crate) fn retry_listeners(&mut self, wait: Duration) {
-        if !std::mem::replace(&mut self.retries, true) {
-            let due = self.clock.now() + wait;
-            self.timers.set(&self.clock, due, Alarm::Listeners);
+        let due = self.clock.now() + wait;
+        if self.retry.is_none_or(|(earliest, _)| due < earliest) {
+            let timer = self.timers.set(&self.clock, due, Alarm::Listeners);
+            if let Some((_, later)) = self.retry.replace((due, timer)) {
+                self.timers.cancel(later);
+            }
         }
     }
 
