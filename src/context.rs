@@ -332,15 +332,7 @@ impl<S> Context<S> {
     /// consumed.
     pub(crate) fn feed_starved(&mut self) {
         let fed = self.starved.fed.and_then(|key| self.slots.get_mut(key));
-        let fed = fed
-            .map(|slot| &mut slot.link)
-            .filter(|link| link.has(Flags::FED));
-        let mut feeds = fed.is_some_and(|link| {
-            if !link.may_read() {
-                link.untag(Flags::FED);
-            }
-            link.may_read()
-        });
+        let mut feeds = fed.is_some_and(|slot| slot.link.feeds_on());
         for key in self.starved.take(self.shared.memory.held(), feeds) {
             let Some(slot) = self.slots.get_mut(key) else {
                 continue;
@@ -351,7 +343,7 @@ impl<S> Context<S> {
                 continue;
             }
             slot.link.untag(Flags::STARVED);
-            if waits && !slot.link.has_input() {
+            if waits && slot.link.is_answering() {
                 // Its own output keeps it, and reminds of it.
                 continue;
             }
