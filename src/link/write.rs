@@ -70,10 +70,9 @@ impl<S: Stream> Link<S> {
         let in_budget = current && !shared.sent || self.has_budget(shared);
         // What may wait without being offered. A spent budget lets more of it wait, but never so
         // much that it would count.
-        let patient = if in_budget {
-            shared.limits.gather
-        } else {
-            shared.limits.high_water - 1
+        let patient = match in_budget {
+            true => shared.limits.gather,
+            false => shared.limits.high_water - 1,
         };
         let mut rest = bytes;
         let offer = self.pending() + bytes.len() > patient.min(shared.memory.room());
