@@ -66,7 +66,9 @@ impl Plan {
     /// hash, not by load: one reactor may be full while another has room.
     pub(super) fn limits(&self, serve: &Serve, index: u32) -> Limits {
         let defaults = Limits::default();
-        let max_input = self.echo_options(serve).input_needed();
+        // A short frame is no reason to read less at a time.
+        let needed = self.echo_options(serve).input_needed();
+        let max_input = needed.max(defaults.read_buffer);
         let pending = usize::try_from(serve.max_pending.get()).unwrap_or(usize::MAX);
         let max_pending = (pending / self.threads.get() as usize).max(1);
         let high_water = (serve.high_water.get() as usize).min(max_pending);
