@@ -332,11 +332,6 @@ impl<S: Stream> Link<S> {
         self.flags.insert(Flags::OPENED | Flags::UNGREETED);
     }
 
-    /// Whether the handler is still to be told that the connection is there; it is from now on.
-    pub(crate) fn greet(&mut self) -> bool {
-        self.untag(Flags::UNGREETED)
-    }
-
     /// Sets a flag; false when it was set already.
     pub(crate) fn tag(&mut self, tag: Flags) -> bool {
         let new = !self.has(tag);
