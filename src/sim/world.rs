@@ -13,7 +13,7 @@ use crate::reactor::Reactor;
 use super::plan::Plan;
 use super::{Host, Turned};
 
-/// Turns that may pass at one instant without anything being moved, before that is called a spin.
+/// Turns in a row that may neither wait nor move anything, before that is called a spin.
 const SPIN: u32 = 1000;
 /// Simulated time that [`World::settle`] may take.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -208,6 +208,7 @@ impl World {
         } else {
             let waits = self.pick(&live);
             hosts[waits].turn(Some(bound))?;
+            self.net.forget_idle_turns();
         }
         Ok(true)
     }
@@ -217,7 +218,9 @@ impl World {
         if self.net.idle_turns() < SPIN {
             return Ok(());
         }
-        let why = format!("{SPIN} turns at one instant have moved nothing: a host spins");
+        let why = format!(
+            "{SPIN} turns in a row have moved nothing and waited for nothing: a host spins"
+        );
         Err(io::Error::other(why))
     }
 

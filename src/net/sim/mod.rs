@@ -221,10 +221,15 @@ impl Net {
         state.run_until(until);
     }
 
-    /// Waits in a row at one instant between which nothing was moved: no byte, no connection, no
-    /// event. Many of them are a spin.
+    /// Waits in a row at one instant, but for what they take themselves, between which nothing was
+    /// moved: no byte and no connection. Many of them are a spin.
     pub(crate) fn idle_turns(&self) -> u32 {
         self.state().idle.turns
+    }
+
+    /// Counts idle turns anew: one that may wait is no spin, however often it looks before it does.
+    pub(crate) fn forget_idle_turns(&self) {
+        self.state().idle.turns = 0;
     }
 
     /// Has `fault` happen at the `nth` call of its kind from now.

@@ -18,6 +18,9 @@ pub(super) struct Parked {
     count: u64,
 }
 
+/// What a wait of no time takes that finds nothing: about a system call.
+const LOOK: Duration = Duration::from_nanos(200);
+
 /// How long nothing has been moved.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Idle {
@@ -25,7 +28,7 @@ pub(super) struct Idle {
     at: Duration,
     /// Bytes and connections that were moved since then.
     pub(super) moved: u64,
-    /// Waits in a row at one instant between which that was nothing.
+    /// Waits in a row between which that was nothing, and no time passed but for those waits' own.
     pub(super) turns: u32,
 }
 
@@ -92,6 +95,7 @@ impl State {
                 return Ok(());
             }
             if timeout == Some(Duration::ZERO) {
+                self.look_in_vain();
                 return Ok(());
             }
             if self
@@ -128,6 +132,16 @@ impl State {
                 }
             }
         }
+    }
+
+    /// A look that finds nothing takes as long as its call does: whoever looks again and again until
+    /// some time is over would never come to its end. What others move meanwhile is not moved by
+    /// whoever looks, so a spin is still one.
+    fn look_in_vain(&mut self) {
+        let (until, moved) = (self.now + LOOK, self.idle.moved);
+        self.run_until(until);
+        self.idle.at += LOOK;
+        self.idle.moved = moved;
     }
 
     /// A wait that ends by its timeout may end late.
