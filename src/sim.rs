@@ -73,7 +73,7 @@ mod plan;
 mod world;
 
 pub use check::check;
-pub use host::{Host, Turned};
+pub use host::{Host, Hosts, Turned};
 pub use world::World;
 
-pub use crate::net::sim::{Fault, Listener, Peer, Poller, UdpPeer};
+pub use crate::net::sim::{Fault, Listener, Peer, Poller, Process, UdpPeer};

@@ -104,7 +104,62 @@ impl<H: Handler> Turned for Host<H> {
     }
 }
 
+/// The hosts that [`World::until`](super::World::until) turns and looks at: one, an array of those
+/// of one type, or a tuple of two or three.
+pub trait Hosts: sealed::Sealed {
+    /// Each of them, whatever its handler is.
+    fn hosts(&mut self) -> Vec<&mut dyn Turned>;
+}
+
+impl<H: Handler> Hosts for Host<H> {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        vec![self]
+    }
+}
+
+impl<T: Hosts> Hosts for &mut T {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        (**self).hosts()
+    }
+}
+
+impl<T: Hosts> Hosts for [T] {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        self.iter_mut().flat_map(Hosts::hosts).collect()
+    }
+}
+
+impl<T: Hosts, const N: usize> Hosts for [T; N] {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        self.as_mut_slice().hosts()
+    }
+}
+
+impl<A: Hosts, B: Hosts> Hosts for (A, B) {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        let mut all = self.0.hosts();
+        all.extend(self.1.hosts());
+        all
+    }
+}
+
+impl<A: Hosts, B: Hosts, C: Hosts> Hosts for (A, B, C) {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        let mut all = self.0.hosts();
+        all.extend(self.1.hosts());
+        all.extend(self.2.hosts());
+        all
+    }
+}
+
 mod sealed {
+    use super::{Handler, Host};
+
     pub trait Sealed {}
-    impl<H: crate::handler::Handler> Sealed for super::Host<H> {}
+    impl<H: Handler> Sealed for Host<H> {}
+    impl<T: Sealed> Sealed for &mut T {}
+    impl<T: Sealed> Sealed for [T] {}
+    impl<T: Sealed, const N: usize> Sealed for [T; N] {}
+    impl<A: Sealed, B: Sealed> Sealed for (A, B) {}
+    impl<A: Sealed, B: Sealed, C: Sealed> Sealed for (A, B, C) {}
 }

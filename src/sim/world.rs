@@ -1,7 +1,8 @@
 //! The world of one run.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::handler::Handler;
@@ -11,7 +12,7 @@ use crate::net::sim::{Fault, Listener, Net, Peer, Poller, Random, UdpPeer};
 use crate::reactor::Reactor;
 
 use super::plan::Plan;
-use super::{Host, Turned};
+use super::{Host, Hosts, Turned};
 
 /// Turns in a row that may neither wait nor move anything, before that is called a spin.
 const SPIN: u32 = 1000;
@@ -64,6 +65,55 @@ impl World {
     /// Has `fault` happen at the `nth` chance that it has from now on, counted from 1.
     pub fn fault(&mut self, fault: Fault, nth: u64) {
         self.net.fault_at(fault, nth);
+    }
+
+    /// Has `fault` happen so often in a million chances from now on, by the seed; 0: never.
+    pub fn fault_rate(&mut self, fault: Fault, in_a_million: u32) {
+        self.net.set_fault(fault, in_a_million);
+    }
+
+    /// Ends all faults and partitions: no fault happens from now on but those asked for later. What
+    /// has come of earlier ones stays: a peer that has vanished is gone, a slow line slow.
+    pub fn calm(&mut self) {
+        self.net.calm();
+    }
+
+    /// Has a segment or a datagram take from the least to the most of `time` one way, on
+    /// connections that are there and on those to come. Each connection draws its own within that,
+    /// and each segment takes up to a quarter longer. By default it's 5 microseconds to 2
+    /// milliseconds.
+    pub fn latency(&mut self, time: RangeInclusive<Duration>) {
+        self.net.latency(time);
+    }
+
+    /// Lets each way of a connection carry so many bytes a second; 0: as many as its buffers hold,
+    /// which is the default. Datagrams are not slowed down.
+    pub fn bandwidth(&mut self, bytes_a_second: u64) {
+        self.net.bandwidth(bytes_a_second);
+    }
+
+    /// Loses one in `n` segments and datagrams; 0: none. A lost segment comes again after 200 ms or
+    /// more, a datagram never.
+    pub fn loss(&mut self, n: u32) {
+        self.net.loss(n);
+    }
+
+    /// Has nothing pass between the hosts at two addresses, until [`World::heal`] or
+    /// [`World::calm`]. Both systems try again meanwhile, and give up as they do: after the user
+    /// timeout, or about a quarter of an hour.
+    pub fn partition(&mut self, one: IpAddr, other: IpAddr) {
+        self.net.partition(one, other);
+    }
+
+    /// Ends the partition of two hosts. What is under way arrives when their systems try next.
+    pub fn heal(&mut self, one: IpAddr, other: IpAddr) {
+        self.net.heal(one, other);
+    }
+
+    /// Has the host at an address vanish for good, as by a pulled plug: nothing comes from it, and
+    /// nothing gets there.
+    pub fn vanish(&mut self, host: IpAddr) {
+        self.net.vanish_host(host);
     }
 
     /// The kinds of faults that have happened so far.
@@ -137,21 +187,36 @@ impl World {
         Ok(())
     }
 
-    /// Turns `hosts` until `done` says so.
+    /// Turns `hosts` until `done` says so, which is lent them: a [`Host`], an array of those of one
+    /// type, or a tuple.
+    ///
+    /// ```
+    /// # use oread::sim::World;
+    /// # use oread::{Echo, EchoOptions, Limits, ListenOptions};
+    /// # fn main() -> std::io::Result<()> {
+    /// # let mut world = World::new(7);
+    /// # let mut host = world.host(Echo::new(EchoOptions::default()), Limits::default())?;
+    /// # let address = ([10, 0, 0, 1], 7).into();
+    /// # host.context().listen(&ListenOptions::new(address))?;
+    /// let peer = world.connect(address);
+    /// world.until(&mut host, |host| host.context().stats().open == 1)?;
+    /// peer.send(b"hello");
+    /// world.until(&mut host, |_| peer.received() == b"hello")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`World::settle`]. `TimedOut`: nothing moves any more, and it's not done.
-    pub fn until(
+    /// As [`World::settle`]. `TimedOut`: it's not done after a simulated day.
+    pub fn until<T: Hosts + ?Sized>(
         &mut self,
-        hosts: &mut [&mut dyn Turned],
-        mut done: impl FnMut() -> bool,
+        hosts: &mut T,
+        mut done: impl FnMut(&mut T) -> bool,
     ) -> io::Result<()> {
         let end = self.now() + LONGEST;
-        while !done() {
-            let far = hosts.iter().any(|host| host.next_timeout().is_some());
-            let bound = far.then_some(end);
-            if !self.step(hosts, bound)? || self.now() > end {
-                let why = "what the test waits for does not happen";
+        while !done(hosts) {
+            if !self.step(&mut hosts.hosts(), Some(end))? || self.now() > end {
+                let why = "what the test waits for does not happen within a simulated day";
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
         }
