@@ -25,8 +25,6 @@ macro_rules! either {
         #[derive(Debug)]
         pub(crate) enum $name {
             Real(real::$name),
-            // Whoever drives a simulated network makes a system of this kind, and nothing here does.
-            #[allow(dead_code)]
             Sim(sim::$name),
         }
     )*};

@@ -32,8 +32,6 @@ pub(super) enum Target {
     Stream(Side),
     Listener(u32),
     Udp(u32),
-    /// The waker of a process.
-    Waker(u32),
 }
 
 /// There is news for reading; for writing; for both.
@@ -132,7 +130,6 @@ impl State {
             Target::Stream(side) => self.end(side).map(|end| &mut end.watch),
             Target::Listener(id) => self.listener(id).map(|listener| &mut listener.watch),
             Target::Udp(id) => self.udp_socket(id).map(|socket| &mut socket.watch),
-            Target::Waker(_) => None,
         }
     }
 
@@ -367,7 +364,6 @@ impl State {
                     | set(socket.error.is_some(), flag::ERR)
                     | flag::OUT
             }),
-            Target::Waker(_) => 0,
         }
     }
 
@@ -434,7 +430,6 @@ impl State {
                 let ready = flags & (flag::IN | flag::ERR) != 0;
                 (filter == READ && ready).then_some(Readiness::READABLE)
             }
-            Target::Waker(_) => None,
         }
     }
 }

@@ -48,16 +48,6 @@ impl System {
         })
     }
 
-    /// The network that it belongs to.
-    pub(crate) fn net(&self) -> &Net {
-        &self.net
-    }
-
-    /// The number of its process.
-    pub(crate) fn process(&self) -> u32 {
-        self.process
-    }
-
     /// Waits until something is ready or `timeout` is over, without end if it is `None`. It comes
     /// back empty, too, when another process has something to do first.
     ///

@@ -279,7 +279,6 @@ impl State {
                 let waiting = self.udp_socket(id).map_or(0, |one| one.queue.len());
                 format!("u{id} ({waiting} datagrams)")
             }
-            Target::Waker(_) => "its waker".to_owned(),
         }
     }
 }
