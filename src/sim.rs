@@ -70,10 +70,12 @@
 mod check;
 mod host;
 mod plan;
+mod traced;
 mod world;
 
 pub use check::check;
 pub use host::{Host, Hosts, Turned};
+pub use traced::Traced;
 pub use world::World;
 
 pub use crate::net::sim::{Fault, Listener, Peer, Poller, Process, UdpPeer};

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use oread::mio;
-use oread::sim::{Fault, Host, World};
+use oread::sim::{Fault, Host, Poller, Turned, World};
 use oread::{
-    Accepted, ConnectOptions, Connection, Context, Echo, EchoOptions, Handle, Handler, Limits,
-    ListenOptions,
+    Accepted, ConnectOptions, Connection, ConnectionId, Context, Echo, EchoOptions, Handle,
+    Handler, Limits, ListenOptions,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -214,4 +214,109 @@ fn what_cannot_be_simulated_says_so() {
 
 fn address_of_nobody() -> SocketAddr {
     ([127, 0, 0, 1], 0).into()
+}
+
+/// Dials an echo, says something, and hears it.
+#[derive(Default)]
+struct Caller {
+    heard: usize,
+}
+
+impl Handler for Caller {
+    type Session = ();
+    type Message = ();
+
+    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+        None
+    }
+
+    fn on_open(&mut self, connection: &mut Connection<'_, ()>) {
+        connection.write(&[b'x'; 3000]);
+        connection.timer(SECOND);
+    }
+
+    fn on_data(&mut self, _: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+        self.heard += data.len();
+        data.len()
+    }
+
+    fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
+        if let Some(mut connection) = context.connection(ConnectionId::from_bits(key)) {
+            connection.finish();
+        }
+    }
+}
+
+/// Two reactors and a few peers, with whatever faults the seed has; the trace of that.
+fn traced(seed: u64, poller: Poller) -> String {
+    let mut world = World::new(seed);
+    world.unleash();
+    world.poller(poller);
+    world.trace(true);
+    let echo = Echo::new(EchoOptions::default());
+    let mut echo = world.host(echo, Limits::default()).unwrap();
+    while echo
+        .context()
+        .listen(&ListenOptions::new(address()))
+        .is_err()
+    {}
+    let mut caller = world.host(Caller::default(), Limits::default()).unwrap();
+    for _ in 0..3 {
+        let _fault = caller
+            .context()
+            .connect(&ConnectOptions::new(address()), ());
+        let peer = world.connect(address());
+        peer.send_slowly(&[b'.'; 500], 100, SECOND / 100);
+        peer.finish();
+    }
+    let hosts: &mut [&mut dyn Turned] = &mut [&mut echo, &mut caller];
+    world.advance(hosts, 30 * SECOND).unwrap();
+    world.traced()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_on_each_poller_with_several_reactors() {
+    for poller in [Poller::Epoll, Poller::Kqueue, Poller::Poll2] {
+        for seed in 0..30 {
+            let (first, second) = (traced(seed, poller), traced(seed, poller));
+            assert!(first == second, "seed {seed} {poller:?}");
+        }
+        assert_ne!(traced(1, poller), traced(2, poller));
+    }
+}
+
+#[test]
+fn a_trace_tells_each_turn_event_call_and_callback_in_this_order() {
+    let mut world = World::new(11);
+    world.trace(true);
+    let mut echo = echo(&mut world, Limits::default());
+    let peer = world.connect(address());
+    world.settle(&mut [&mut echo]).unwrap();
+    peer.send(b"h");
+    world.settle(&mut [&mut echo]).unwrap();
+    peer.finish();
+    world.settle(&mut [&mut echo]).unwrap();
+    let trace = world.traced();
+    let mut rest = trace.as_str();
+    for line in [
+        "h0 listens at 10.0.0.1:7 -> l0",
+        "h0 turns and waits up to",
+        "h0 event l0 {READABLE}",
+        "accept l0 -> c0.1",
+        "h0 on_accept l0 from 10.",
+        "h0 on_open c0.1",
+        "h0 event c0.1 {READABLE, WRITABLE}",
+        "read c0.1 65536 -> 1",
+        "h0 on_data c0.1 1 bytes",
+        "write c0.1 1 -> 1",
+        "read c0.1 65536 -> 0",
+        "h0 on_eof c0.1 0 bytes left",
+        "take_error c0.1 -> none",
+        "close c0.1",
+        "h0 on_close c0.1: both ends finished",
+    ] {
+        let found = rest.find(line);
+        let found = found.unwrap_or_else(|| panic!("no {line:?} in the rest of\n{trace}"));
+        rest = &rest[found..];
+    }
 }

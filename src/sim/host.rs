@@ -7,26 +7,31 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::handle::Handle;
 use crate::handler::Handler;
+use crate::limits::Limits;
+use crate::net::System;
 use crate::net::sim::Process;
 use crate::reactor::{Ended, Reactor, Turn};
 
+use super::Traced;
+
 /// A program on a host of its own in a [`World`](super::World): a reactor and its handler.
 pub struct Host<H: Handler> {
-    /// What the reactor calls. A test may look at it and change it between turns.
-    pub handler: H,
-    reactor: Reactor<H>,
+    /// What the reactor calls: the handler itself, between two turns to be looked at and changed as
+    /// such, by way of its `Deref`.
+    pub handler: Traced<H>,
+    reactor: Reactor<Traced<H>>,
     process: Process,
     ended: Option<Ended>,
 }
 
 impl<H: Handler> Host<H> {
-    pub(super) fn new(handler: H, reactor: Reactor<H>, process: Process) -> Host<H> {
-        Host {
-            handler,
-            reactor,
+    pub(super) fn new(handler: H, limits: Limits, process: Process) -> io::Result<Host<H>> {
+        Ok(Host {
+            handler: Traced::new(handler, process.clone()),
+            reactor: Reactor::with_system(System::Sim(process.system()?), limits)?,
             process,
             ended: None,
-        }
+        })
     }
 
     /// How its last turn ended the run, if it did. One that has drained is not turned any more.
@@ -46,8 +51,24 @@ impl<H: Handler> Host<H> {
         self.reactor.handle()
     }
 
-    /// The reactor itself, for a test that turns it by itself.
-    pub fn reactor(&mut self) -> (&mut Reactor<H>, &mut H) {
+    /// Takes one turn, for a test that turns its hosts by itself. It waits at most `timeout` of
+    /// simulated time; `None`: as long as it takes.
+    ///
+    /// # Errors
+    /// As [`Reactor::turn`]. `Other`: it would wait for ever.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
+        self.process.note("turns", None, || match timeout {
+            Some(Duration::ZERO) => String::new(),
+            Some(timeout) => format!(" and waits up to {timeout:?}"),
+            None => " and waits".to_owned(),
+        });
+        let turn = self.reactor.turn(&mut self.handler, timeout)?;
+        self.ended = turn.ended;
+        Ok(turn)
+    }
+
+    /// The reactor itself, and what it calls.
+    pub fn reactor(&mut self) -> (&mut Reactor<Traced<H>>, &mut Traced<H>) {
         (&mut self.reactor, &mut self.handler)
     }
 
@@ -86,9 +107,7 @@ pub trait Turned: sealed::Sealed {
 
 impl<H: Handler> Turned for Host<H> {
     fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
-        let turn = self.reactor.turn(&mut self.handler, timeout)?;
-        self.ended = turn.ended;
-        Ok(turn)
+        Host::turn(self, timeout)
     }
 
     fn next_timeout(&self) -> Option<Duration> {

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use crate::handler::Handler;
 use crate::limits::Limits;
-use crate::net::System;
 use crate::net::sim::{Fault, Listener, Net, Peer, Poller, Random, UdpPeer};
-use crate::reactor::Reactor;
 
 use super::plan::Plan;
 use super::{Host, Hosts, Turned};
@@ -130,11 +128,9 @@ impl World {
     /// A host that runs `handler` in a reactor with `limits`.
     ///
     /// # Errors
-    /// As [`Reactor::with_limits`], by a fault.
+    /// As [`Reactor::with_limits`](crate::Reactor::with_limits), by a fault.
     pub fn host<H: Handler>(&mut self, handler: H, limits: Limits) -> io::Result<Host<H>> {
-        let process = self.net.process(self.poller);
-        let reactor = Reactor::with_system(System::Sim(process.system()?), limits)?;
-        Ok(Host::new(handler, reactor, process))
+        Host::new(handler, limits, self.net.process(self.poller))
     }
 
     /// A peer, at an address of its own, that connects to `to`. Whether somebody listens there is
@@ -329,7 +325,11 @@ impl World {
         drawn.min(most).min(self.plan.size) as usize
     }
 
-    /// Switches the trace on or off: a line for each turn, event, call and callback.
+    /// Switches the trace on or off. It has a line for each turn of a host, each event that its poll
+    /// brings, each call that it makes and its answer, each callback and what it consumes, and for
+    /// what the network and the peers do meanwhile. `h0` is the first host; `c0.0` and `c0.1` are
+    /// the ends of the first connection, of which the first has dialled; `l0` is a listener, `u0` a
+    /// UDP socket. The last 100,000 lines are kept.
     pub fn trace(&mut self, on: bool) {
         self.net.trace(on);
     }

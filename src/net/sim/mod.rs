@@ -310,11 +310,6 @@ impl Net {
         self.state().trace.lines()
     }
 
-    /// Adds a line of a layer above.
-    pub(crate) fn note(&self, line: impl FnOnce() -> String) {
-        self.state().trace(line);
-    }
-
     /// A number from the network's own stream.
     pub(crate) fn draw(&self) -> u64 {
         self.state().random.draw()
@@ -322,10 +317,6 @@ impl Net {
 }
 
 impl State {
-    fn trace(&mut self, line: impl FnOnce() -> String) {
-        self.trace.add(self.now, line);
-    }
-
     fn is_bsd(&self, process: u32) -> bool {
         self.processes[process as usize].poller.model == Poller::Kqueue
     }

@@ -81,7 +81,13 @@ impl System {
     /// As bind(2) and socket(2) give them.
     pub(crate) fn listen(&self, options: &ListenOptions) -> io::Result<TcpListener> {
         let owner = Owner::Process(self.process);
-        let id = self.net.state().listen(owner, options)?;
+        let mut state = self.net.state();
+        let id = state.listen(owner, options)?;
+        let at = state.listener(id).map_or(options.address, |one| one.local);
+        state.note(self.process, "listens", None, || {
+            format!(" at {at} -> l{id}")
+        });
+        drop(state);
         Ok(TcpListener {
             net: self.net.clone(),
             id,
@@ -97,6 +103,9 @@ impl System {
         let mut state = self.net.state();
         state.begin_call();
         let side = state.dial_call(self.process, options)?;
+        state.note(self.process, "dials", None, || {
+            format!(" {} -> {}", options.address, Target::Stream(side))
+        });
         state.pump_peers();
         drop(state);
         Ok(TcpStream::new(self.net.clone(), side, self.process))

@@ -84,14 +84,14 @@ impl State {
         let parked = self.processes[process as usize].parked.take();
         let deadline = timeout.map(|timeout| self.now.saturating_add(rounded(timeout, model)));
         if timeout != Some(Duration::ZERO) && self.faults.hit(Fault::WaitInterrupted) {
-            self.trace(|| format!("p{process} wait -> interrupted"));
+            self.trace(|| format!("h{process} wait -> interrupted"));
             return Ok(());
         }
         let ready = self.others_ready(process);
         loop {
             self.collect(process, limit, events);
             if !events.is_empty() {
-                self.trace(|| format!("p{process} wait -> {events:?}"));
+                self.trace_events(process, events);
                 return Ok(());
             }
             if timeout == Some(Duration::ZERO) {
@@ -114,7 +114,7 @@ impl State {
                     self.now = self.now.max(bound);
                     if deadline == Some(bound) {
                         self.end_late();
-                        self.trace(|| format!("p{process} wait -> timeout"));
+                        self.trace(|| format!("h{process} wait -> timeout"));
                     } else {
                         self.park(process, deadline);
                         self.forget_deadlines(bound);
@@ -233,7 +233,7 @@ impl State {
         let each: Vec<String> = watched.iter().map(|one| self.describe(*one)).collect();
         let all = each.join("; ");
         io::Error::other(format!(
-            "nothing will ever happen: process {process} waits without end for {all}"
+            "nothing will ever happen: host {process} waits without end for {all}"
         ))
     }
 

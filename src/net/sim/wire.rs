@@ -147,9 +147,9 @@ impl State {
             way.fin = Fin::Received;
         }
         self.trace(|| {
-            let arrow = if side.end == 0 { '>' } else { '<' };
-            let fin = if fin { " fin" } else { "" };
-            format!("segment c{}{arrow} {count}{fin}", side.connection)
+            let fin = if fin { " and a FIN" } else { "" };
+            let (from, to) = (Target::Stream(side), Target::Stream(side.other()));
+            format!("from {from} to {to}: {count} bytes{fin}")
         });
         self.acknowledge(side);
         if fin {
