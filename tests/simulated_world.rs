@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use oread::mio;
-use oread::sim::{Fault, Host, Poller, Turned, World};
+use oread::sim::{Fault, Host, Peer, Poller, Turned, World};
 use oread::{
-    Accepted, ConnectOptions, Connection, ConnectionId, Context, Echo, EchoOptions, Handle,
-    Handler, Limits, ListenOptions,
+    Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Echo, EchoOptions,
+    Handle, Handler, Limits, ListenOptions,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -192,7 +192,7 @@ fn what_cannot_be_simulated_says_so() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut source = mio::net::UdpSocket::bind(address_of_nobody()).unwrap();
     let context = echo.context();
-    let session = || oread::EchoSession::default();
+    let session = oread::EchoSession::default;
     let errors = [
         context
             .adopt(stream, session())
@@ -319,4 +319,114 @@ fn a_trace_tells_each_turn_event_call_and_callback_in_this_order() {
         let found = found.unwrap_or_else(|| panic!("no {line:?} in the rest of\n{trace}"));
         rest = &rest[found..];
     }
+}
+
+/// Echoes whole lines, and notes how connections ended.
+#[derive(Default)]
+struct Lines {
+    ends: u32,
+    closed: Vec<CloseReason>,
+}
+
+impl Handler for Lines {
+    type Session = ();
+    type Message = ();
+
+    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+        Some(())
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+        let end = data.iter().rposition(|&byte| byte == b'\n');
+        let whole = end.map_or(0, |end| end + 1);
+        connection.write(&data[..whole]);
+        whole
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_, ()>, _: &[u8]) {
+        self.ends += 1;
+        connection.finish();
+    }
+
+    fn on_close(&mut self, _: &mut Context<()>, _: ConnectionId, (): (), reason: CloseReason) {
+        self.closed.push(reason);
+    }
+}
+
+/// What becomes of one peer that sends `bytes`, with `fault` at its first chance.
+fn meets(fault: Fault, limits: Limits, bytes: &[u8]) -> (Lines, Peer, String) {
+    let mut world = World::new(12);
+    world.trace(true);
+    let mut host = world.host(Lines::default(), limits).unwrap();
+    let listen = ListenOptions::new(address());
+    host.context().listen(&listen).unwrap();
+    let peer = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    world.fault(fault, 1);
+    peer.send(bytes);
+    world.settle(&mut [&mut host]).unwrap();
+    assert_eq!(world.faults_met(), [fault]);
+    let lines = std::mem::take(&mut *host.handler);
+    (lines, peer, world.traced())
+}
+
+#[test]
+fn a_buffer_that_cannot_grow_ends_its_connection() {
+    let (lines, peer, _) = meets(Fault::NoMemory, Limits::default(), b"hel");
+    assert_eq!(lines.closed, [CloseReason::OutOfMemory]);
+    assert!(peer.was_reset());
+}
+
+#[test]
+fn a_table_that_cannot_grow_refuses_a_caller_and_a_dial() {
+    let mut world = World::new(13);
+    let mut echo = echo(&mut world, Limits::default());
+    world.fault(Fault::NoMemory, 1);
+    let peer = world.connect(address());
+    world.settle(&mut [&mut echo]).unwrap();
+    assert!(peer.was_reset() || peer.has_ended());
+    assert_eq!(echo.context().stats().refused, 1);
+    let mut caller = world.host(Caller::default(), Limits::default()).unwrap();
+    world.fault(Fault::NoMemory, 1);
+    let dial = ConnectOptions::new(address());
+    let refused = caller.context().connect(&dial, ()).unwrap_err();
+    assert_eq!(refused.error.kind(), ErrorKind::OutOfMemory);
+}
+
+#[test]
+fn a_reset_that_comes_before_a_write_is_told_to_that_write_alone_and_is_no_end() {
+    let (lines, peer, trace) = meets(Fault::ResetBeforeWrite, Limits::default(), b"hello\n");
+    assert!(
+        trace.contains("write c0.1 6 -> Connection reset"),
+        "{trace}"
+    );
+    assert_eq!(
+        (lines.ends, &lines.closed[..]),
+        (0, &[CloseReason::Reset][..])
+    );
+    assert_eq!(peer.received(), b"");
+}
+
+#[test]
+fn a_reset_right_behind_data_comes_after_it_and_is_no_end() {
+    let (lines, _, trace) = meets(Fault::ResetBehindData, Limits::default(), b"hello\n");
+    assert!(trace.contains("h0 on_data c0.1"), "{trace}");
+    assert_eq!(
+        (lines.ends, &lines.closed[..]),
+        (0, &[CloseReason::Reset][..])
+    );
+}
+
+#[test]
+fn a_read_that_is_exactly_full_finds_nothing_behind_it_and_the_rest_comes_with_an_event() {
+    let limits = Limits {
+        read_buffer: 10,
+        ..Limits::default()
+    };
+    let sent = b"0123456\n0123456\n0123456\n0123456\n";
+    let (lines, peer, trace) = meets(Fault::ReadFull, limits, sent);
+    let full = trace.find("read c0.1 10 -> 10").unwrap();
+    let next = trace[full..].split("read c0.1").nth(2).unwrap();
+    assert!(next.starts_with(" 10 -> not now"), "{trace}");
+    assert_eq!((peer.received(), lines.closed.len()), (sent.to_vec(), 0));
 }

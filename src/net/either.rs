@@ -84,6 +84,10 @@ impl System {
         both!(self, system => system.random())
     }
 
+    pub(crate) fn may_allocate(&self) -> bool {
+        both!(self, system => system.may_allocate())
+    }
+
     pub(crate) fn wait(
         &mut self,
         events: &mut Events,
@@ -350,6 +354,10 @@ impl Stream for TcpStream {
 
     fn in_flight(&mut self) -> Option<u32> {
         both!(self, stream => stream.in_flight())
+    }
+
+    fn may_allocate(&mut self) -> bool {
+        both!(self, stream => stream.may_allocate())
     }
 }
 

@@ -202,6 +202,10 @@ impl Stream for TcpStream {
     fn in_flight(&mut self) -> Option<u32> {
         self.net.state().in_flight(self.side)
     }
+
+    fn may_allocate(&mut self) -> bool {
+        !self.net.state().faults.hit(Fault::NoMemory)
+    }
 }
 
 /// As close(2).

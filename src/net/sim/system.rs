@@ -75,6 +75,11 @@ impl System {
         self.net.draw()
     }
 
+    /// Whether memory may be asked for: not when it is short, as a fault.
+    pub(crate) fn may_allocate(&self) -> bool {
+        !self.net.state().faults.hit(Fault::NoMemory)
+    }
+
     /// Listens as `options` say.
     ///
     /// # Errors

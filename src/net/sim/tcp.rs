@@ -149,6 +149,8 @@ pub(super) struct End {
     pub(super) watch: Watch,
     /// Calls in a row that a signal has interrupted.
     pub(super) interrupted: u8,
+    /// The next read finds nothing yet: the last one was exactly full.
+    pub(super) was_full: bool,
 }
 
 /// A connection. `ways[0]` is what `ends[0]` sends.
@@ -189,6 +191,7 @@ impl End {
             expires: false,
             watch: Watch::None,
             interrupted: 0,
+            was_full: false,
         }
     }
 }

@@ -159,6 +159,9 @@ impl State {
             let what = if fin { poller::BOTH } else { poller::READ };
             self.poke(Target::Stream(side.other()), what);
         }
+        if count > 0 && self.faults.hit(Fault::ResetBehindData) {
+            self.reset_arrives(side.other());
+        }
     }
 
     /// The receiver of what `side` sends acknowledges what it has, and tells its window.
