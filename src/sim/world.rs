@@ -160,8 +160,8 @@ impl World {
     /// they do; those that are still to come don't make it last longer.
     ///
     /// # Errors
-    /// What a turn gives. `Other`: a host spins (it's turned again and again, and moves nothing), or
-    /// the world doesn't come to rest within a simulated day.
+    /// What a turn gives. `Other`: a host spins (it's turned again and again, and moves nothing),
+    /// or the world doesn't come to rest within a simulated day.
     pub fn settle(&mut self, hosts: &mut [&mut dyn Turned]) -> io::Result<()> {
         let end = self.now() + LONGEST;
         while self.step(hosts, None)? {
@@ -219,9 +219,9 @@ impl World {
         Ok(())
     }
 
-    /// One turn of one of `hosts`, or a step of the network: for a test that looks at what must hold
-    /// after each. False when nothing is left to do: up to `end` of [`World::now`], or, without
-    /// one, until only deadlines of hosts are left.
+    /// One turn of one of `hosts`, or a step of the network: for a test that looks at what must
+    /// hold after each. False when nothing is left to do: up to `end` of [`World::now`], or,
+    /// without one, until only deadlines of hosts are left.
     ///
     /// # Errors
     /// As [`World::settle`].
@@ -325,11 +325,11 @@ impl World {
         drawn.min(most).min(self.plan.size) as usize
     }
 
-    /// Switches the trace on or off. It has a line for each turn of a host, each event that its poll
-    /// brings, each call that it makes and its answer, each callback and what it consumes, and for
-    /// what the network and the peers do meanwhile. `h0` is the first host; `c0.0` and `c0.1` are
-    /// the ends of the first connection, of which the first has dialled; `l0` is a listener, `u0` a
-    /// UDP socket. The last 100,000 lines are kept.
+    /// Switches the trace on or off. It has a line for each turn of a host, each event that its
+    /// poll brings, each call that it makes and its answer, each callback and what it consumes, and
+    /// for what the network and the peers do meanwhile. `h0` is the first host; `c0.0` and `c0.1`
+    /// are the ends of the first connection, of which the first has dialled; `l0` is a listener,
+    /// `u0` a UDP socket. The last 100,000 lines are kept.
     pub fn trace(&mut self, on: bool) {
         self.net.trace(on);
     }

@@ -134,9 +134,9 @@ impl State {
         }
     }
 
-    /// A look that finds nothing takes as long as its call does: whoever looks again and again until
-    /// some time is over would never come to its end. What others move meanwhile is not moved by
-    /// whoever looks, so a spin is still one.
+    /// A look that finds nothing takes as long as its call does: whoever looks again and again
+    /// until some time is over would never come to its end. What others move meanwhile is not moved
+    /// by whoever looks, so a spin is still one.
     fn look_in_vain(&mut self) {
         let (until, moved) = (self.now + LOOK, self.idle.moved);
         self.run_until(until);
