@@ -57,11 +57,7 @@ impl<H: Handler> Host<H> {
     /// # Errors
     /// As [`Reactor::turn`]. `Other`: it would wait for ever.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
-        self.process.note("turns", None, || match timeout {
-            Some(Duration::ZERO) => String::new(),
-            Some(timeout) => format!(" and waits up to {timeout:?}"),
-            None => " and waits".to_owned(),
-        });
+        self.process.note_turn(timeout);
         let turn = self.reactor.turn(&mut self.handler, timeout)?;
         self.ended = turn.ended;
         Ok(turn)

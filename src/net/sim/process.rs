@@ -68,6 +68,11 @@ impl Process {
         self.net.state().note(self.id, what, of, more);
     }
 
+    /// Adds to the trace that it begins a turn.
+    pub(crate) fn note_turn(&self, timeout: Option<Duration>) {
+        self.net.state().trace_turn(self.id, timeout);
+    }
+
     /// Whether its poll would bring an event at once.
     #[must_use]
     pub fn is_ready(&self) -> bool {

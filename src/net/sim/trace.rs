@@ -14,6 +14,8 @@ pub(super) struct Trace {
     lines: VecDeque<String>,
     /// How many lines are kept; 0: none, and none is made.
     limit: usize,
+    /// The beginning of a turn, and its end by a timeout: told only once something happens in it.
+    held: Vec<String>,
     /// What each process has registered by which token, also what is long closed.
     names: BTreeMap<(u32, usize), Target>,
 }
@@ -40,12 +42,22 @@ impl Trace {
         if !self.is_on() {
             return;
         }
-        if self.lines.len() == self.limit {
-            self.lines.pop_front();
+        self.held.push(timed(now, &line()));
+        self.lines.extend(self.held.drain(..));
+        let over = self.lines.len().saturating_sub(self.limit);
+        self.lines.drain(..over);
+    }
+
+    /// Adds a line that says nothing where nothing follows. One that is `new` takes the place of
+    /// those that are held.
+    fn hold(&mut self, now: Duration, new: bool, line: impl FnOnce() -> String) {
+        if !self.is_on() {
+            return;
         }
-        let (seconds, micros) = (now.as_secs(), now.subsec_micros());
-        self.lines
-            .push_back(format!("{seconds}.{micros:06} {}", line()));
+        if new {
+            self.held.clear();
+        }
+        self.held.push(timed(now, &line()));
     }
 
     /// All lines kept, each with its end.
@@ -55,6 +67,10 @@ impl Trace {
             .flat_map(|line| [line.as_str(), "\n"])
             .collect()
     }
+}
+
+fn timed(now: Duration, line: &str) -> String {
+    format!("{}.{:06} {line}", now.as_secs(), now.subsec_micros())
 }
 
 /// As the trace calls it.
@@ -71,6 +87,21 @@ impl fmt::Display for Target {
 impl State {
     pub(super) fn trace(&mut self, line: impl FnOnce() -> String) {
         self.trace.add(self.now, line);
+    }
+
+    /// A process begins a turn.
+    pub(super) fn trace_turn(&mut self, process: u32, timeout: Option<Duration>) {
+        self.trace.hold(self.now, true, || match timeout {
+            Some(Duration::ZERO) => format!("h{process} turns"),
+            Some(timeout) => format!("h{process} turns and waits up to {timeout:?}"),
+            None => format!("h{process} turns and waits"),
+        });
+    }
+
+    /// A process' wait has ended without an event.
+    pub(super) fn trace_wait(&mut self, process: u32, end: &str) {
+        self.trace
+            .hold(self.now, false, || format!("h{process} wait -> {end}"));
     }
 
     /// A line about a process, and what it has registered by a token.

@@ -84,7 +84,7 @@ impl State {
         let parked = self.processes[process as usize].parked.take();
         let deadline = timeout.map(|timeout| self.now.saturating_add(rounded(timeout, model)));
         if timeout != Some(Duration::ZERO) && self.faults.hit(Fault::WaitInterrupted) {
-            self.trace(|| format!("h{process} wait -> interrupted"));
+            self.trace_wait(process, "interrupted");
             return Ok(());
         }
         let ready = self.others_ready(process);
@@ -114,7 +114,7 @@ impl State {
                     self.now = self.now.max(bound);
                     if deadline == Some(bound) {
                         self.end_late();
-                        self.trace(|| format!("h{process} wait -> timeout"));
+                        self.trace_wait(process, "timeout");
                     } else {
                         self.park(process, deadline);
                         self.forget_deadlines(bound);
