@@ -60,20 +60,55 @@ impl World {
         self.poller = self.pick(&[Poller::Epoll, Poller::Epoll, Poller::Kqueue, Poller::Poll2]);
     }
 
-    /// Has `fault` happen at the `nth` chance that it has from now on, counted from 1.
-    pub fn fault(&mut self, fault: Fault, nth: u64) {
-        self.net.fault_at(fault, nth);
-    }
-
     /// Has `fault` happen so often in a million chances from now on, by the seed; 0: never.
     pub fn fault_rate(&mut self, fault: Fault, in_a_million: u32) {
         self.net.set_fault(fault, in_a_million);
     }
 
-    /// Ends all faults and partitions: no fault happens from now on but those asked for later. What
-    /// has come of earlier ones stays: a peer that has vanished is gone, a slow line slow.
+    /// Has `fault` happen at the `nth` chance that it has from now on, counted from 1.
+    pub fn fault(&mut self, fault: Fault, nth: u64) {
+        self.net.fault_at(fault, nth);
+    }
+
+    /// Ends all faults, and all partitions: from now on whatever can still move does. What has
+    /// happened stays: who has vanished is gone.
     pub fn calm(&mut self) {
         self.net.calm();
+    }
+
+    /// The kinds of faults that have happened so far.
+    #[must_use]
+    pub fn faults_met(&self) -> Vec<Fault> {
+        self.net.faults_met()
+    }
+
+    /// Has the hosts that are made from now on wait by `poller`; epoll by default.
+    pub fn poller(&mut self, poller: Poller) {
+        self.poller = poller;
+    }
+
+    /// A host that runs `handler` in a reactor with `limits`.
+    ///
+    /// # Errors
+    /// As [`Reactor::with_limits`](crate::Reactor::with_limits), by a fault.
+    pub fn host<H: Handler>(&mut self, handler: H, limits: Limits) -> io::Result<Host<H>> {
+        Host::new(handler, limits, self.net.process(self.poller))
+    }
+
+    /// A peer, at an address of its own, that connects to `to`. Whether somebody listens there is
+    /// found out when the world moves: [`Peer::is_connected`], [`Peer::was_refused`].
+    pub fn connect(&mut self, to: SocketAddr) -> Peer {
+        self.net.connect_peer(to)
+    }
+
+    /// A server in the test's own hands.
+    pub fn listen(&mut self, at: SocketAddr) -> Listener {
+        self.net.listen_peer(at)
+    }
+
+    /// A UDP socket in the test's own hands.
+    pub fn udp(&mut self, at: SocketAddr) -> UdpPeer {
+        self.net.udp_peer(at)
     }
 
     /// Has a segment or a datagram take from the least to the most of `time` one way, on
@@ -112,41 +147,6 @@ impl World {
     /// nothing gets there.
     pub fn vanish(&mut self, host: IpAddr) {
         self.net.vanish_host(host);
-    }
-
-    /// The kinds of faults that have happened so far.
-    #[must_use]
-    pub fn faults_met(&self) -> Vec<Fault> {
-        self.net.faults_met()
-    }
-
-    /// Has the hosts that are made from now on wait by `poller`; epoll by default.
-    pub fn poller(&mut self, poller: Poller) {
-        self.poller = poller;
-    }
-
-    /// A host that runs `handler` in a reactor with `limits`.
-    ///
-    /// # Errors
-    /// As [`Reactor::with_limits`](crate::Reactor::with_limits), by a fault.
-    pub fn host<H: Handler>(&mut self, handler: H, limits: Limits) -> io::Result<Host<H>> {
-        Host::new(handler, limits, self.net.process(self.poller))
-    }
-
-    /// A peer, at an address of its own, that connects to `to`. Whether somebody listens there is
-    /// found out when the world moves: [`Peer::is_connected`], [`Peer::was_refused`].
-    pub fn connect(&mut self, to: SocketAddr) -> Peer {
-        self.net.connect_peer(to)
-    }
-
-    /// A server in the test's own hands.
-    pub fn listen(&mut self, at: SocketAddr) -> Listener {
-        self.net.listen_peer(at)
-    }
-
-    /// A UDP socket in the test's own hands.
-    pub fn udp(&mut self, at: SocketAddr) -> UdpPeer {
-        self.net.udp_peer(at)
     }
 
     /// The simulated time since the world began.
