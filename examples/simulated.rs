@@ -37,7 +37,7 @@ impl Handler for Greeter {
 
     fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize {
         let mut lines = Framing::Lines.frames(data, 0, LONGEST);
-        while let Some(line) = lines.next() {
+        for line in lines.by_ref() {
             match line {
                 Ok(name) => {
                     connection.write(b"hello, ");
