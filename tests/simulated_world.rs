@@ -4,10 +4,11 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use oread::mio;
-use oread::sim::{Fault, Host, Peer, Poller, Turned, World};
+use oread::sim::{Fault, Host, Peer, Poller, Turned, World, check};
 use oread::{
     Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Echo, EchoOptions,
     Handle, Handler, Limits, ListenOptions,
@@ -429,4 +430,60 @@ fn a_read_that_is_exactly_full_finds_nothing_behind_it_and_the_rest_comes_with_a
     let next = trace[full..].split("read c0.1").nth(2).unwrap();
     assert!(next.starts_with(" 10 -> not now"), "{trace}");
     assert_eq!((peer.received(), lines.closed.len()), (sent.to_vec(), 0));
+}
+
+/// Fails for some seeds, when it is told to.
+#[test]
+fn an_echo_that_nobody_ever_resets() {
+    if std::env::var_os("OREAD_TEST_THAT_FAILS").is_none() {
+        return;
+    }
+    check(0..500, |world| {
+        world.unleash();
+        let echo = Echo::new(EchoOptions::default());
+        let mut echo = world.host(echo, Limits::default()).unwrap();
+        if echo
+            .context()
+            .listen(&ListenOptions::new(address()))
+            .is_err()
+        {
+            return;
+        }
+        let count = world.count(5);
+        let peers: Vec<Peer> = (0..count).map(|_| world.connect(address())).collect();
+        peers.iter().for_each(|peer| peer.send(b"hello"));
+        world.settle(&mut [&mut echo]).unwrap();
+        assert!(!peers.iter().any(Peer::was_reset), "a peer was reset");
+    });
+}
+
+/// What the test above prints, run by itself, with this plan to replay.
+fn told_by_the_failing_test(plan: Option<&str>) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "an_echo_that_nobody_ever_resets"])
+        .env("OREAD_TEST_THAT_FAILS", "1")
+        .env("CARGO_PKG_NAME", "theirs")
+        .env_remove("OREAD_SEEDS")
+        .env_remove("OREAD_SIM")
+        .envs(plan.map(|plan| ("OREAD_SIM", plan)));
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_run_that_fails_is_made_small_and_told_with_its_trace_and_a_line_that_replays_it() {
+    let told = told_by_the_failing_test(None);
+    assert!(told.contains(" on_accept l0 from 10."), "{told}");
+    assert!(told.contains("a peer was reset"), "{told}");
+    let line = told.split("to replay it: ").nth(1).unwrap();
+    let line = line.lines().next().unwrap();
+    let rest = line.strip_prefix("env OREAD_SIM='").unwrap();
+    let (plan, command) = rest.split_once("' ").unwrap();
+    assert_eq!(command, "cargo test an_echo_that_nobody_ever_resets");
+    let faults = plan.split("faults=").nth(1).unwrap();
+    assert!(!faults.contains('+'), "more than one fault: {plan}");
+    let again = told_by_the_failing_test(Some(plan));
+    assert!(again.contains(line), "{again}");
 }

@@ -27,7 +27,8 @@ const SHRINKS: usize = 200;
 /// the_name_of_the_test`. `OREAD_SEEDS=1000000` runs that many seeds, from the first of `seeds` on.
 ///
 /// # Panics
-/// When a run does, with its seed and its own words; or for an `OREAD_SIM` or `OREAD_SEEDS` that
+/// When a run does, with its seed and its own words; when one that has failed doesn't fail again, as
+/// something in the test doesn't come from the seed; or for an `OREAD_SIM` or `OREAD_SEEDS` that
 /// can't be read.
 pub fn check(seeds: Range<u64>, test: impl Fn(&mut World) + Sync) {
     if let Ok(words) = std::env::var(REPLAY) {
@@ -42,8 +43,18 @@ pub fn check(seeds: Range<u64>, test: impl Fn(&mut World) + Sync) {
         Err(_) => seeds,
     };
     if let Some(plan) = first_failure(seeds, &test) {
+        let seed = plan.seed;
         replay(&shrink(plan, &test), &test);
+        wavers(seed);
     }
+}
+
+#[allow(clippy::panic)] // A run has failed: the test must not pass, though the same run now does.
+fn wavers(seed: u64) {
+    panic!(
+        "seed {seed} has failed, and has not when it was run again: something in the test does not \
+         come from the seed (a HashMap's order, the real time, a thread)"
+    )
 }
 
 #[allow(clippy::panic)] // A test's own setting is wrong: the test must not pass.
@@ -181,6 +192,15 @@ mod tests {
             replay_line(&Plan::new(3), Some("oread"), Some("main")),
             "env OREAD_SIM='seed=3' cargo test --features sim"
         );
+    }
+
+    #[test]
+    #[should_panic(expected = "seed 7 has failed, and has not when it was run again")]
+    fn a_run_that_fails_once_and_not_again_fails_the_test() {
+        let first = AtomicU64::new(0);
+        check(7..8, |_| {
+            assert!(first.fetch_add(1, Ordering::Relaxed) > 0, "only once");
+        });
     }
 
     #[test]
