@@ -61,6 +61,12 @@ pub(crate) trait Stream {
     /// it tells that acknowledgements go on, and not how many bytes they are for. `None`: the
     /// system doesn't say.
     fn in_flight(&mut self) -> Option<u32>;
+
+    /// Whether memory may be asked for, to keep more of this connection. Only a simulated system
+    /// ever says no: there the allocator itself never does.
+    fn may_allocate(&mut self) -> bool {
+        true
+    }
 }
 
 /// What one non-blocking read or write came to.

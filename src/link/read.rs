@@ -125,7 +125,8 @@ impl<S: Stream> Link<S> {
     /// closed.
     fn keep_input(&mut self, shared: &mut Shared, bytes: &[u8]) {
         let room = shared.memory.room();
-        if !self.keep(shared, |buffers| buffers.input.push(bytes, room)) {
+        let may = self.stream.may_allocate();
+        if !(may && self.keep(shared, |buffers| buffers.input.push(bytes, room))) {
             shared.stats.discarded += bytes.len() as u64;
             self.abort(shared, CloseReason::OutOfMemory);
         }
