@@ -66,6 +66,12 @@ impl World {
         self.net.fault_at(fault, nth);
     }
 
+    /// Ends all faults, and all partitions: from now on whatever can still move does. What has
+    /// happened stays: who has vanished is gone.
+    pub fn calm(&mut self) {
+        self.net.calm();
+    }
+
     /// The kinds of faults that have happened so far.
     #[must_use]
     pub fn faults_met(&self) -> Vec<Fault> {
