@@ -20,7 +20,8 @@
 //!   ours; when both have, the link is closed, or waits for the peer's acknowledgement first.
 //! - *Delivering*: both sides have finished, and the system still holds output that the peer has not acknowledged. A
 //!   reset may yet show that it never will.
-//! - *Closing*: we close, and the peer has not finished: pending output is flushed, nothing is read any more.
+//! - *Closing*: we close, and the peer has not finished: pending output is flushed. Nothing is read any more, but on a
+//!   link that reads on while it writes: there what comes is thrown away.
 //! - *Lingering*: our FIN is out. What still arrives is thrown away, within bounds, until the peer's end: closing
 //!   a socket with unread input would send a reset, and a reset destroys replies that the peer has not read yet.
 //! - *Closed*: nothing moves any more. The owner drops the link.
@@ -223,6 +224,8 @@ impl<S: Stream> Link<S> {
         match self.phase {
             Phase::Closed => Some(Step::Closed),
             Phase::Lingering => Some(self.discard(shared, scratch)),
+            // A peer that reads nothing while it writes would wait for this link as this one for it.
+            Phase::Closing if self.has(Flags::READ_ON) => Some(self.discard(shared, scratch)),
             Phase::Open => self.offer(shared),
             Phase::Connecting | Phase::Delivering | Phase::Closing => Some(Step::Wait),
         }

@@ -172,7 +172,7 @@ impl<'a, S> Connection<'a, S> {
 
     /// Sets whether reading goes on while output is pending beyond the high-water mark. It does from the start on an outbound
     /// connection and doesn't on an accepted one: two ends that both stop reading while they write would wait
-    /// for each other for good.
+    /// for each other for good. After [`Connection::close`], what is read on meanwhile is thrown away.
     pub fn read_on(&mut self, on: bool) {
         self.slot_mut().link.read_on(on);
         self.touch();

@@ -172,14 +172,18 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Reads and throws away what still arrives on a closed link, until the peer's end or the bound.
+    /// Reads and throws away what still arrives on a closed link, until the peer's end or the bound;
+    /// while its output is pending, for as long as that moves.
     pub(super) fn discard(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Step {
-        while self.phase == Phase::Lingering && self.is_readable() {
+        while self.may_discard() && self.is_readable() {
             if !self.charge(shared) {
                 return Step::Yield;
             }
             let count = self.take_in(shared, scratch).unwrap_or(0);
             shared.stats.discarded += count as u64;
+            if self.phase != Phase::Lingering {
+                continue;
+            }
             self.count = self
                 .count
                 .saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
@@ -192,5 +196,10 @@ impl<S: Stream> Link<S> {
             Phase::Closed => Step::Closed,
             _ => Step::Wait,
         }
+    }
+
+    fn may_discard(&self) -> bool {
+        let closes = matches!(self.phase, Phase::Closing | Phase::Lingering);
+        closes && !self.has(Flags::PEER_EOF)
     }
 }

@@ -167,6 +167,25 @@ on_both! {
         assert_eq!(driver.seen.len(), 1);
     }
 
+    fn a_close_of_who_reads_on_takes_what_comes_while_it_flushes<SHORT>() {
+        let reads = [bytes(b"go"), Read::Blocked, bytes(b"more"), Read::Blocked, Read::Eof];
+        let script = Script::<SHORT>::new(reads, full([]));
+        let mut driver = Driver::new(script, Limits::default(), answer(|link, data| {
+            echo(link, data);
+            link.close(CloseReason::Closed);
+            data.len()
+        }));
+        driver.link.read_on(true);
+        driver.arrive();
+        // The peer reads nothing before all that it writes is taken.
+        driver.arrive();
+        assert_eq!((driver.shared.stats.discarded, driver.seen.len()), (4, 1));
+        driver.arrive();
+        assert_eq!((driver.link.phase(), driver.calls().fins), (Phase::Closing, 0));
+        driver.make_room();
+        assert_eq!((driver.written(), driver.closed), (&b"go"[..], Some(CloseReason::Closed)));
+    }
+
     fn a_close_without_a_bound_to_linger_ends_at_once<SHORT>() {
         let limits = Limits { linger_bytes: 0, ..Limits::default() };
         let script = Script::<SHORT>::new([bytes(b"go")], []);
