@@ -26,7 +26,7 @@ use watched::{Watched, look_at_beside};
 use wild::{AFTER_ALL, End, LARGEST, Timer, Wild};
 
 /// Longer than any idle timeout here, the system's own of a quarter of an hour, and a dial.
-const LONG: Duration = Duration::from_secs(3000);
+const LONG: Duration = Duration::from_secs(300_000);
 
 /// More connections than there ever are.
 const MANY: usize = 100;

@@ -20,7 +20,7 @@ use crate::streams::Way;
 /// The largest single write.
 pub const LARGEST: usize = 60_000;
 /// The idle timeout of everybody once all are released.
-pub const AFTER_ALL: Duration = Duration::from_secs(1000);
+pub const AFTER_ALL: Duration = Duration::from_secs(100_000);
 /// Keys of timers below this are places in [`Wild::timers`]; those of connections are above it.
 const OWN_KEYS: u64 = 1 << 32;
 
