@@ -26,7 +26,7 @@ const USAGE: &str = "\nusage: chat [LISTEN [IDLE_SECONDS]], by default 127.0.0.1
 const MAX_LINE: usize = 1024;
 
 /// What is kept of a connection, as long as it's there.
-struct Member {
+pub(crate) struct Member {
     /// `None` before it has one, and again when it has been dismissed.
     nick: Option<String>,
     /// When its last line came; before it has a nick, when it came itself.
@@ -37,7 +37,7 @@ struct Member {
     left_out: u64,
 }
 
-struct Room {
+pub(crate) struct Room {
     /// By their nicks.
     members: BTreeMap<String, ConnectionId>,
     /// How often it's looked for those who have been silent for so long, or have no nick for so long.
@@ -48,6 +48,27 @@ type Context = oread::Context<Member>;
 type Caller<'a> = oread::Connection<'a, Member>;
 
 impl Room {
+    pub(crate) fn new(idle: Duration) -> Room {
+        let members = BTreeMap::new();
+        Room { members, idle }
+    }
+
+    /// What a room is run with.
+    pub(crate) fn limits(idle: Duration) -> Limits {
+        Limits {
+            // In a full room where nobody reads, 1,000 times 128 KiB of output wait at most: 131 MB, in buffers that may
+            // have twice the room.
+            max_connections: 1000,
+            max_output: 128 << 10,
+            // So little of one is read before the others' output is flushed that pasted text doesn't put them under
+            // `High`, though the nick makes a line of one letter ten times as long.
+            read_buffer: 2 << 10,
+            io_budget: 1,
+            write_timeout: Some(idle),
+            ..Limits::default()
+        }
+    }
+
     /// A line for all members but `except`. Nobody waits for those who are slow.
     fn tell(&self, context: &mut Context, except: Option<ConnectionId>, line: &str) {
         for &id in self.members.values().filter(|&&id| Some(id) != except) {
@@ -191,18 +212,7 @@ impl Handler for Room {
 }
 
 fn serve(address: SocketAddr, idle: Duration) -> io::Result<()> {
-    let mut reactor = Reactor::with_limits(Limits {
-        // In a full room where nobody reads, 1,000 times 128 KiB of output wait at most: 131 MB, in buffers that may have
-        // twice the room.
-        max_connections: 1000,
-        max_output: 128 << 10,
-        // So little of one is read before the others' output is flushed that pasted text doesn't put them under `High`,
-        // though the nick makes a line of one letter ten times as long.
-        read_buffer: 2 << 10,
-        io_budget: 1,
-        write_timeout: Some(idle),
-        ..Limits::default()
-    })?;
+    let mut reactor = Reactor::with_limits(Room::limits(idle))?;
     let context = reactor.context();
     let listener = context.listen(&ListenOptions {
         // By itself the system takes megabytes for one who doesn't read, before anything has to wait here.
@@ -212,8 +222,7 @@ fn serve(address: SocketAddr, idle: Duration) -> io::Result<()> {
     let bound = context.listener_addr(listener).unwrap_or(address);
     writeln!(io::stdout(), "listening on {bound}")?;
     context.timer(idle, 0);
-    let members = BTreeMap::new();
-    reactor.run(&mut Room { members, idle }).map(|_| ())
+    reactor.run(&mut Room::new(idle)).map(|_| ())
 }
 
 fn run(words: &[String]) -> Result<(), (i32, String)> {

@@ -35,15 +35,15 @@ const LINES: u64 = 10;
 type Context = oread::Context<Side>;
 type Connection<'a> = oread::Connection<'a, Side>;
 
-struct Proxy {
-    upstream: ConnectOptions,
+pub(crate) struct Proxy {
+    pub(crate) upstream: ConnectOptions,
 }
 
 /// What each of the two connections of a pair keeps.
-struct Side {
+pub(crate) struct Side {
     /// The other one; `None` only until it's dialed. An id, not a reference: once that connection is gone, it
     /// finds nothing, whoever has its place by then.
-    other: Option<Id>,
+    pub(crate) other: Option<Id>,
     /// Who is at the far end, for the log: the system forgets it when a connection is reset.
     peer: SocketAddr,
     /// Whether the far end has finished, so that what it sent is whole.

@@ -133,11 +133,11 @@ fn integer(text: &[u8]) -> Option<i64> {
 
 /// The handler. The reactor lends it to one callback at a time, so it owns the entries, and needs no lock.
 #[derive(Default)]
-struct Database {
+pub(crate) struct Database {
     entries: HashMap<Box<[u8]>, Box<[u8]>>,
     /// Bytes that the entries take, and may take.
     used: usize,
-    limit: usize,
+    pub(crate) limit: usize,
 }
 
 type Client<'a> = Connection<'a, Progress>;

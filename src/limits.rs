@@ -87,11 +87,13 @@ pub struct Limits {
     /// How long pending output may wait without any progress; `None`: for ever. Default: 60 s.
     ///
     /// Progress is room in the socket and, on Linux, output that the peer acknowledges: the
-    /// socket's buffer holds megabytes, of which a slow reader takes a little all the time. A peer
-    /// that makes none is found out at most a quarter late, and never early; the connection is
-    /// closed with [`CloseReason::WriteTimeout`](crate::CloseReason::WriteTimeout). The same goes
-    /// for the last output of a connection that both sides have finished. Output that the system
-    /// has taken, on a connection that stays open, is bounded by
+    /// socket's buffer holds megabytes, of which a slow reader takes a little all the time. Its
+    /// system tells of that once a sixteenth of the receive buffer there is free: one that reads
+    /// less within the timeout looks like one that has stopped. A peer that makes no progress is
+    /// found out at most a quarter late, and never early; the connection is closed with
+    /// [`CloseReason::WriteTimeout`](crate::CloseReason::WriteTimeout). The same goes for the last
+    /// output of a connection that both sides have finished. Output that the system has taken, on a
+    /// connection that stays open, is bounded by
     /// [`ListenOptions::user_timeout`](crate::ListenOptions::user_timeout).
     pub write_timeout: Option<Duration>,
     /// How long a connection that we closed first waits for the peer's end, so that the last reply is not destroyed by a

@@ -406,8 +406,9 @@ fn an_idle_timeout_set_after_a_month_of_silence_is_judged_by_it() {
     assert_eq!(lives(&host)[0].closed, Some(CloseReason::IdleTimeout));
 }
 
+/// Once its window is closed, a reader's system tells of room only when a sixteenth of its receive
+/// buffer is free (Linux: `__tcp_select_window`): of the largest buffer here, every 4 s.
 #[test]
-#[ignore = "seed 12 is cut off by the write timeout: whether model or library is wrong is open"]
 fn a_slow_and_steady_reader_is_not_cut_off() {
     check(0..20, |world| {
         let limits = Limits {
@@ -416,7 +417,7 @@ fn a_slow_and_steady_reader_is_not_cut_off() {
         };
         let mut host = host(world, Plain::new(Way::Answer(1 << 20)), limits);
         let peer = world.connect(address());
-        peer.read_slowly(1000, SECOND);
+        peer.read_slowly(4000, SECOND);
         peer.send(b"question");
         world.advance(&mut [&mut host], 200 * SECOND).unwrap();
         assert_eq!(lives(&host)[0].closed, None);

@@ -233,13 +233,9 @@ impl<S> Context<S> {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
         }
         // The room for a connection that is being accepted must not be taken by a dial.
-        let room = self.make_room(1 + self.awaited).then_some(());
+        let has_memory = self.system.may_allocate() && self.slots.reserve(1 + self.awaited);
+        let room = has_memory.then_some(());
         room.ok_or(io::ErrorKind::OutOfMemory.into())
-    }
-
-    /// Makes sure that `count` more connections find slots; false when there is no memory for them.
-    pub(crate) fn make_room(&mut self, count: usize) -> bool {
-        self.system.may_allocate() && self.slots.reserve(count)
     }
 
     /// Whether another connection may be opened.

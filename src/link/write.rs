@@ -216,11 +216,8 @@ impl<S: Stream> Link<S> {
         let has_room = !self.has(Flags::HIGH) || shared.memory.has_room_beside(pending);
         let too_much = pending >= shared.limits.max_output || !has_room;
         let dead = self.phase == Phase::Closed || self.has(Flags::WRITE_DEAD);
-        if !dead
-            && !too_much
-            && self.stream.may_allocate()
-            && self.keep(shared, |buffers| buffers.output.push(bytes, room))
-        {
+        let tries = !dead && !too_much && self.stream.may_allocate();
+        if tries && self.keep(shared, |buffers| buffers.output.push(bytes, room)) {
             if pending == 0 {
                 // Only then: more output behind what nobody reads is no progress.
                 self.flags.insert(Flags::MOVED);

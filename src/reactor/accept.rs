@@ -58,7 +58,7 @@ impl<H: Handler> Reactor<H> {
 
     /// Asks the handler about a connection that is offered, and takes it on.
     pub(super) fn admit(&mut self, handler: &mut H, mut stream: TcpStream, caller: &Accepted) {
-        if !self.context.make_room(1) {
+        if !(self.context.system.may_allocate() && self.context.slots.reserve(1)) {
             self.context.shared.stats.refused += 1;
             self.warn_of_refusal(caller, &std::io::ErrorKind::OutOfMemory.into());
             return;

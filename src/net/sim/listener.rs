@@ -208,7 +208,12 @@ impl State {
             return Err(Some(OF_THE_NETWORK[which as usize]));
         }
         if self.faults.hit(Fault::ResetBeforeAccept) {
-            self.abort(side.other());
+            let caller = side.other();
+            match self.end(caller).map(|end| end.owner) {
+                // It knows nothing of it: a machine on the way has done it.
+                Some(Owner::Process(_)) => self.reset_arrives(caller),
+                _ => self.abort(caller),
+            }
             self.fail(side, Errno::ECONNRESET);
         }
         let bsd = self.is_bsd(process);

@@ -198,6 +198,12 @@ impl Peer {
         self.addresses().map(|(local, _)| local)
     }
 
+    /// The address of the other end; `None` once the connection is over.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.addresses().map(|(_, remote)| remote)
+    }
+
     fn failed_with(&self, errors: &[Errno]) -> bool {
         let is = |(_, error)| errors.contains(&error);
         self.ledger(|ledger| ledger.failed.is_some_and(is))

@@ -58,7 +58,9 @@ impl State {
     /// A read of a process, with its faults.
     pub(super) fn read_call(&mut self, side: Side, buffer: &mut [u8]) -> io::Result<usize> {
         let target = Target::Stream(side);
-        if self.faults.hit(Fault::ReadBlocked) {
+        // What mio's poll(2) has dropped after a hang-up has all there is, and no event will come.
+        let dropped = matches!(self.watch_of(target), Some(Watch::Dropped));
+        if !dropped && self.faults.hit(Fault::ReadBlocked) {
             return Err(self.not_yet(target, poller::READ, Fault::ReadBlocked));
         }
         if self.is_interrupted(side, Fault::ReadInterrupted) {
