@@ -226,6 +226,30 @@ fn a_wait_ends_with_its_timeout_in_whole_milliseconds() {
 }
 
 #[test]
+fn a_signal_interrupts_a_wait_at_its_beginning_or_later_and_not_one_that_does_not_wait() {
+    let (mut at_once, mut later) = (0, 0);
+    for seed in 0..50 {
+        let mut host = Machine::new(seed, Poller::Epoll);
+        host.net.fault_at(Fault::WaitInterrupted, 1);
+        host.system
+            .wait(&mut host.events, Some(Duration::ZERO))
+            .unwrap();
+        assert_eq!(host.net.faults_met(), []);
+        let second = Duration::from_secs(1);
+        host.system.wait(&mut host.events, Some(second)).unwrap();
+        assert!(host.events.is_empty());
+        match host.net.elapsed() {
+            Duration::ZERO => at_once += 1,
+            waited => {
+                assert!(waited < second, "{waited:?}");
+                later += 1;
+            }
+        }
+    }
+    assert!(at_once > 10 && later > 10, "{at_once}, {later}");
+}
+
+#[test]
 fn kqueue_tells_reading_and_writing_apart_and_reads_say_a_reset_after_the_end() {
     let mut host = Machine::new(7, Poller::Kqueue);
     let (peer, mut stream) = host.accept(0);
