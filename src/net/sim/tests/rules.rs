@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use super::*;
+use crate::net::Destination;
 use crate::nonblocking::Stream;
 
 /// Reads what there is.
@@ -394,6 +395,29 @@ fn datagrams_keep_their_length_and_are_cut_lost_doubled_and_refused() {
     net.advance(rest);
     let refused = socket.recv(&mut buffer).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_datagram_from_a_link_local_address_needs_an_interface() {
+    let net = Net::new(7);
+    let system = net.process(Poller::Epoll).system().unwrap();
+    let options = crate::options::UdpOptions::new(address("[::]:7"));
+    let mut socket = system.bind_udp(&options).unwrap();
+    let peer = net.udp_peer(address("[fd00::9]:1000"));
+    peer.send_to(address("[fe80::5]:7"), b"hello");
+    net.advance(Duration::from_secs(1));
+    let received = socket.recv(&mut [0; 100]).unwrap();
+    let asked = received.destination.unwrap();
+    assert!(socket.send(b"hello", received.from, Some(asked)).is_ok());
+    let nowhere = Some(Destination {
+        interface: 0,
+        ..asked
+    });
+    let refused = socket.send(b"hello", received.from, nowhere).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(Errno::EINVAL as i32));
+    // The peer's own address may name it.
+    let scoped = std::net::SocketAddrV6::new("fe80::9".parse().unwrap(), 1000, 0, 2);
+    assert!(socket.send(b"hello", scoped.into(), nowhere).is_ok());
 }
 
 #[test]
