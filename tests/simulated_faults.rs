@@ -9,10 +9,10 @@ mod simulated;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use oread::sim::{Fault, Host, Peer, Poller, World, check};
-use oread::{CloseReason, ConnectOptions, Echo, Limits, UdpOptions};
+use oread::sim::{Fault, Peer, Poller, World, check};
+use oread::{CloseReason, ConnectOptions, Limits, ListenOptions};
 
-use simulated::{Order, Plain, SECOND, Watched, Way, address, echo, host, lives, look_at};
+use simulated::{Order, Plain, SECOND, Way, address, echo, host, lives, look_at};
 
 #[test]
 fn bytes_behind_urgent_data_are_echoed() {
@@ -149,6 +149,46 @@ fn who_waits_at_a_listener_is_served_by_a_drain() {
 }
 
 #[test]
+fn a_drain_reads_what_has_arrived_and_was_not_told_of() {
+    check(0..20, |world| {
+        let limits = Limits {
+            events: 1,
+            ..Limits::default()
+        };
+        let mut echo = host(world, echo("raw"), limits);
+        let peers: Vec<Peer> = (0..5).map(|_| world.connect(address())).collect();
+        world.settle(&mut [&mut echo]).unwrap();
+        for peer in &peers {
+            peer.send(b"hello");
+        }
+        world.advance(&mut [], SECOND).unwrap();
+        echo.context().drain(10 * SECOND);
+        world.settle(&mut [&mut echo]).unwrap();
+        assert!(peers.iter().all(|peer| peer.received() == b"hello"));
+    });
+}
+
+#[test]
+fn messages_behind_a_drain_are_delivered_before_its_end() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Plain::new(Way::Take), Limits::default());
+    let peer = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    let id = host.handler.inner.opened[0];
+    peer.finish();
+    world.settle(&mut [&mut host]).unwrap();
+    let handle = host.handle();
+    handle.drain(SECOND);
+    for _ in 0..5 {
+        assert!(handle.send(Order::Write(id, 1, 1)).is_ok());
+    }
+    host.context().drain(SECOND);
+    world.settle(&mut [&mut host]).unwrap();
+    assert!(host.ended().is_some());
+    assert_eq!(host.context().stats().messages, 5);
+}
+
+#[test]
 fn a_drain_ends_who_pauses_and_resumes_for_its_last_line() {
     check(0..20, |world| {
         // More than the sockets take.
@@ -167,6 +207,36 @@ fn a_drain_ends_who_pauses_and_resumes_for_its_last_line() {
         world.settle(&mut [&mut host]).unwrap();
         assert!(peer.received().ends_with(b"two\n"));
         assert!(peer.has_ended(), "it stays open until the drain's deadline");
+    });
+}
+
+#[test]
+fn who_calls_an_ipv6_listener_over_ipv4_is_told_as_ipv4() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Plain::new(Way::Take), Limits::default());
+    let options = ListenOptions::new("[::]:8".parse().unwrap());
+    host.context().listen(&options).unwrap();
+    let peer = world.connect(([10, 0, 0, 1], 8).into());
+    world.settle(&mut [&mut host]).unwrap();
+    assert_eq!(lives(&host)[0].peer, peer.local_addr());
+}
+
+#[test]
+fn no_more_input_is_kept_than_may_be_however_much_a_read_brings() {
+    check(0..20, |world| {
+        let limits = Limits {
+            max_input: 1000,
+            ..Limits::default()
+        };
+        let mut host = host(world, Plain::new(Way::AnswerLine(0)), limits);
+        let peer = world.connect(address());
+        peer.send(&[b'l'; 900]);
+        world.settle(&mut [&mut host]).unwrap();
+        peer.send(&[b'l'; 5000]);
+        // It lingers before it is closed.
+        world.advance(&mut [&mut host], 10 * SECOND).unwrap();
+        assert_eq!(lives(&host)[0].left.len(), 1000);
+        assert_eq!(lives(&host)[0].closed, Some(CloseReason::InputOverflow));
     });
 }
 
@@ -297,6 +367,21 @@ fn a_reset_that_the_answer_finds_first_is_no_end() {
         let lives = lives(&host);
         assert!(!lives[0].eof, "an end is told that nobody sent");
         assert!(lives[0].closed.is_some());
+    });
+}
+
+#[test]
+fn who_has_finished_and_whose_last_end_fails_is_over_at_once() {
+    check(0..20, |world| {
+        world.fault(Fault::ShutdownFails, 1);
+        let mut host = host(world, Plain::new(Way::Answer(100)), Limits::default());
+        let peer = world.connect(address());
+        world.settle(&mut [&mut host]).unwrap();
+        peer.send(b"question");
+        peer.finish();
+        world.advance(&mut [], SECOND).unwrap();
+        world.settle(&mut [&mut host]).unwrap();
+        assert!(lives(&host)[0].closed.is_some(), "it waits for nothing");
     });
 }
 
@@ -444,74 +529,4 @@ fn an_idle_timeout_set_after_weeks_of_silence_is_judged_by_them() {
     assert!(host.handle().send(order).is_ok());
     world.advance(&mut [&mut host], 61 * SECOND).unwrap();
     assert_eq!(lives(&host)[0].closed, Some(CloseReason::IdleTimeout));
-}
-
-/// A host with a UDP socket, and a buffer for no long datagram.
-fn udp(world: &mut World, at: &str) -> Host<Watched<Echo>> {
-    let limits = Limits {
-        read_buffer: 100,
-        ..Limits::default()
-    };
-    let mut host = world.host(Watched::new(echo("raw")), limits).unwrap();
-    let options = UdpOptions::new(at.parse().unwrap());
-    host.context().bind_udp(&options).unwrap();
-    host
-}
-
-#[test]
-fn a_datagram_is_answered_from_the_address_that_was_asked() {
-    let mut world = World::new(1);
-    let mut echo = udp(&mut world, "0.0.0.0:7");
-    let peer = world.udp(([10, 0, 0, 9], 5000).into());
-    let asked: SocketAddr = ([10, 0, 0, 5], 7).into();
-    peer.send_to(asked, b"hello");
-    world.settle(&mut [&mut echo]).unwrap();
-    assert_eq!(peer.received(), [(asked, b"hello".to_vec())]);
-}
-
-#[test]
-fn a_datagram_to_a_link_local_address_is_answered_by_its_interface() {
-    let mut world = World::new(1);
-    let mut echo = udp(&mut world, "[::]:7");
-    let peer = world.udp("[fd00::9]:5000".parse().unwrap());
-    let asked: SocketAddr = "[fe80::5]:7".parse().unwrap();
-    peer.send_to(asked, b"hello");
-    world.settle(&mut [&mut echo]).unwrap();
-    assert_eq!(peer.received(), [(asked, b"hello".to_vec())]);
-}
-
-#[test]
-fn what_was_sent_to_a_broadcast_or_a_group_gets_no_answer() {
-    let mut world = World::new(1);
-    let mut echo = udp(&mut world, "0.0.0.0:7");
-    let peer = world.udp(([10, 0, 0, 9], 5000).into());
-    peer.send_to(([10, 0, 0, 255], 7).into(), b"broadcast");
-    peer.send_to(([224, 0, 0, 1], 7).into(), b"group");
-    world.settle(&mut [&mut echo]).unwrap();
-    assert_eq!(echo.context().stats().datagrams_in, 2);
-    assert_eq!(peer.received(), []);
-}
-
-#[test]
-fn a_datagram_that_the_buffer_cuts_gets_no_answer() {
-    let mut world = World::new(1);
-    let mut echo = udp(&mut world, "0.0.0.0:7");
-    let peer = world.udp(([10, 0, 0, 9], 5000).into());
-    peer.send_to(address(), &[1; 200]);
-    world.settle(&mut [&mut echo]).unwrap();
-    assert_eq!(peer.received(), []);
-    assert_eq!(echo.context().stats().datagrams_truncated, 1);
-}
-
-#[test]
-fn an_error_in_place_of_a_datagram_keeps_nobody_from_an_answer() {
-    let mut world = World::new(1);
-    let mut echo = udp(&mut world, "0.0.0.0:7");
-    let peer = world.udp(([10, 0, 0, 9], 5000).into());
-    world.fault(Fault::RecvNoMemory, 1);
-    peer.send_to(address(), b"one");
-    peer.send_to(address(), b"two");
-    world.advance(&mut [], SECOND).unwrap();
-    world.settle(&mut [&mut echo]).unwrap();
-    assert_eq!(peer.received().len(), 2);
 }
