@@ -1,76 +1,166 @@
 #!/usr/bin/env bash
 # Puts faults back into the library, one at a time, and looks whether the simulated tests catch each.
 #
-#   scripts/canaries.sh [NAME...]      all of tests/canaries by default; a NAME is a file there without `.patch`
+#   scripts/canaries.sh [--all] [NAME...]     a NAME is a file of tests/canaries without `.patch`; none: all of them
 #
-# A copy of the checkout in a temporary folder is patched, built and tested: the checkout itself stays as it is. It fails if
-# the tests fail without any patch, if a canary survives, and if a patch no longer applies or no longer builds: a build
-# that fails catches nothing. CANARY_SEEDS worlds are searched (400), and a run has CANARY_SECONDS (120), after which it
-# counts as caught: without a patch it must end within that time. It needs cargo, patch and timeout, and no network.
+# The head of each patch says what the fault is and, after `Caught by: `, which tests catch it: the file (`lib` for the
+# library's own) and the test, a line for each. Only these are built and run, those that search in OREAD_SEEDS seeds (300).
+# With --all every simulated test is, to find out what else catches a fault.
+#
+# It fails if a test fails without any patch, if a test that is named lets its fault live, and if a patch doesn't apply or
+# doesn't build: a build that fails catches nothing. A run has CANARY_SECONDS (120), after which it counts as caught: without
+# a patch it must end within that time.
+#
+# A copy of the checkout is patched, below target/canaries, where what is built stays for the next time. The checkout itself
+# stays as it is. It needs cargo, patch and timeout, and no network once the dependencies are there. On two cores it takes a
+# minute or two at first and three seconds for each canary; with --all a minute for each.
 set -Eeuo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-seeds=${CANARY_SEEDS:-400}
 seconds=${CANARY_SECONDS:-120}
+all=''
+if [[ ${1:-} == --all ]]; then
+    all=1
+    shift
+fi
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-copy=$work/checkout
-mkdir "$copy"
-cd "$root"
-git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - 2>/dev/null | tar -xf - -C "$copy"
-cd "$copy"
-
-# Dependencies are built once, and stay for the next time.
-export CARGO_TARGET_DIR=${CANARY_TARGET:-$root/target/canaries}
-options=(--offline --no-default-features --features sim --config profile.dev.opt-level=1)
-# Those in straight lines go first: they are quick, and say what is wrong.
-tests=()
-for path in tests/simulated_*.rs tests/simulated.rs; do
-    [[ -f $path ]] && tests+=(--test "$(basename "$path" .rs)")
-done
-
-build() { nice cargo test "${options[@]}" "${tests[@]}" --no-run >"$work/build" 2>&1; }
-run() { OREAD_SEEDS=$seeds timeout "$seconds" cargo test "${options[@]}" "${tests[@]}" >"$work/run" 2>&1; }
-
-# The first test that failed, and the seed that did it, where one did.
-culprit() {
-    local name seed
-    name=$(sed -nE 's/^test (.*) \.\.\. FAILED$/\1/p' "$work/run" | head -1)
-    seed=$(sed -nE "s/^to replay it: OREAD_SIM='([^']*)'.*/\1/p" "$work/run" | head -1)
-    echo "${name:-a run without an end}${seed:+ ($seed)}"
-}
-
-if ! build || ! run; then
-    echo "canaries: without any patch the tests fail, or take longer than $seconds s:" >&2
-    tail -30 "$work/run" "$work/build" >&2 || true
+export CARGO_TARGET_DIR=$root/target/canaries CARGO_TERM_COLOR=never
+export OREAD_SEEDS=${OREAD_SEEDS:-300}
+unset OREAD_SIM OREAD_TRACE
+copy=$CARGO_TARGET_DIR/checkout
+mkdir -p "$CARGO_TARGET_DIR"
+if ! mkdir "$copy" 2>/dev/null; then
+    echo "canaries: another run is under way, or one that was killed has left $copy behind" >&2
     exit 1
 fi
+work=$(mktemp -d)
+trap 'rm -rf "$work" "$copy"' EXIT
+cd "$root"
+# All files are new (-m): what an earlier run has built of them is not taken for theirs.
+git ls-files -z --cached --others --exclude-standard |
+    tar --null --ignore-failed-read -cf - -T - 2>/dev/null | tar -xmf - -C "$copy"
+cd "$copy"
+
+options=(--offline --no-default-features --features sim --config profile.dev.debug=false)
+if [[ -n $all ]]; then
+    options+=(--config profile.dev.package.oread.opt-level=1)
+fi
+
+# The tests that are to catch these canaries, as lines of `file test`; all of them: what their names begin with.
+tests_for() {
+    local name path
+    if [[ -z $all ]]; then
+        for name; do sed -n '/^---/q; s/^Caught by: //p' "tests/canaries/$name.patch"; done | sort -u
+    else
+        echo 'lib reactor::tests::simulated::'
+        for path in tests/simulated*.rs; do echo "$(basename "$path" .rs) "; done
+    fi
+}
+
+# cargo's option for a file of tests.
+option() { [[ $1 == lib ]] && echo --lib || echo "--test=$1"; }
+
+# Builds the files of these `file test` lines.
+build() {
+    local files
+    mapfile -t files < <(cut -d' ' -f1 <<<"$1" | sort -u | while read -r file; do option "$file"; done)
+    nice cargo test "${options[@]}" "${files[@]}" --no-run >"$work/build" 2>&1
+}
+
+# Runs these tests, a process for each file. What they say is in $work/run, their verdicts as `file test ok|FAILED` lines in
+# $work/verdicts, and whatever else ended a run in $work/ends.
+run() {
+    local file code tests exact=--exact
+    [[ -z $all ]] || exact=''
+    : >"$work/run" >"$work/verdicts" >"$work/ends"
+    for file in $(cut -d' ' -f1 <<<"$1" | sort -u); do
+        mapfile -t tests < <(sed -n "s/^$file //p" <<<"$1")
+        code=0
+        timeout "$seconds" cargo test "${options[@]}" "$(option "$file")" -- $exact "${tests[@]}" >"$work/one" 2>&1 || code=$?
+        sed -nE "s/^test (.*) \.\.\. (ok|FAILED)$/$file \1 \2/p" "$work/one" >>"$work/verdicts"
+        case $code in
+            0 | 101) grep -qE '^test result: ' "$work/one" || echo 'the run died' >>"$work/ends" ;;
+            124) echo "a run without an end" >>"$work/ends" ;;
+            *) echo "the run ended with $code" >>"$work/ends" ;;
+        esac
+        cat "$work/one" >>"$work/run"
+    done
+}
+
+# The plan of the run that failed, where the test searched for one: it is told behind the name of the test.
+seed_of() { sed -nE "s/^to replay it: OREAD_SIM='([^']*)' .* ${1##*::}$/\1/p" "$work/run" | head -1; }
+
+# row NAME SECONDS WHAT [PLAN]: a line of the table.
+row() { printf '%-27s %7s  %s%s\n' "$1" "$2" "$3" "${4:+ ($4)}"; }
+
+# One canary, which is in its cage again afterwards; false if it lives.
+try() {
+    local name=$1 patch=tests/canaries/$1.patch start=$SECONDS tests
+    tests=$(tests_for "$name")
+    if [[ -z $tests ]]; then
+        row "$name" '' 'NAMES NO TEST' && return 1
+    elif ! patch -p1 -F2 -s --dry-run <"$patch" >"$work/patch" 2>&1; then
+        row "$name" '' 'DOES NOT APPLY' && return 1
+    fi
+    patch -p1 -F2 -s --no-backup-if-mismatch <"$patch"
+    local code=0
+    if build "$tests"; then
+        run "$tests"
+        judge "$name" "$tests" $((SECONDS - start)) || code=1
+    else
+        row "$name" $((SECONDS - start)) 'DOES NOT BUILD'
+        grep -A8 '^error' "$work/build" || true
+        code=1
+    fi
+    patch -p1 -F2 -s -R --no-backup-if-mismatch <"$patch"
+    return "$code"
+}
+
+# The rows of a canary whose tests have run. All that are named must catch it; of all there are, one.
+judge() {
+    local name=$1 tests=$2 took=$3 lives='' line file test
+    if [[ -n $all ]]; then
+        tests=$(sed -n 's/ FAILED$//p' "$work/verdicts")
+        [[ -n $tests || -s $work/ends ]] || lives=1
+    fi
+    while read -r file test; do
+        if [[ -z $test ]]; then
+            row "$name" "$took" "$(cat "$work/ends" - <<<"${lives:+LIVES}" | head -1)"
+        elif grep -qxF "$file $test FAILED" "$work/verdicts"; then
+            row "$name" "$took" "$file $test" "$(seed_of "$test")"
+        elif grep -qxF "$file $test ok" "$work/verdicts" || [[ ! -s $work/ends ]]; then
+            row "$name" "$took" "LIVES: $file $test"
+            lives=1
+        else
+            row "$name" "$took" "$file $test: $(head -1 "$work/ends")"
+        fi
+        name='' took=''
+    done <<<"$tests"
+    [[ -z $lives ]]
+}
+
 [[ $# -gt 0 ]] || set -- $(cd tests/canaries && ls -- *.patch)
+names=()
+for name; do names+=("$(basename "$name" .patch)"); done
+
+tests=$(tests_for "${names[@]}")
+row canary seconds 'caught by'
+start=$SECONDS
+build "$tests" || { cat "$work/build" >&2 && exit 1; }
+run "$tests"
+if [[ -s $work/ends ]] || grep -q ' FAILED$' "$work/verdicts"; then
+    echo 'canaries: without any patch tests fail, or take too long:' >&2
+    cat "$work/ends" >&2
+    grep ' FAILED$' "$work/verdicts" >&2
+    exit 1
+fi
+if [[ -z $all ]] && unknown=$(grep -vxFf <(sed 's/ ok$//' "$work/verdicts") <<<"$tests"); then
+    echo 'canaries: these tests are named and not there:' "$unknown" >&2
+    exit 1
+fi
+row none $((SECONDS - start)) "$(wc -l <"$work/verdicts") tests pass"
 
 failed=0
-for name; do
-    name=$(basename "$name" .patch)
-    patch=$copy/tests/canaries/$name.patch
-    if ! patch -p1 -F3 -s --dry-run <"$patch" >"$work/patch" 2>&1; then
-        echo "$name: DOES NOT APPLY"
-        failed=1
-        continue
-    fi
-    patch -p1 -F3 -s --no-backup-if-mismatch <"$patch"
-    start=$SECONDS
-    code=0
-    if ! build; then
-        echo "$name: DOES NOT BUILD"
-        failed=1
-    else
-        run || code=$?
-        case $code in
-            0) echo "$name: SURVIVED" && failed=1 ;;
-            # cargo's own answer to a test that failed, and timeout's to a run without an end.
-            101 | 124) echo "$name: caught in $((SECONDS - start)) s by $(culprit)" ;;
-            *) echo "$name: the run ended with $code, which is no verdict" && failed=1 ;;
-        esac
-    fi
-    patch -p1 -F3 -s -R --no-backup-if-mismatch <"$patch"
+for name in "${names[@]}"; do
+    try "$name" || failed=1
 done
 exit "$failed"

@@ -1,6 +1,9 @@
-//! The table of pitfalls in `docs/PITFALLS.md` names tests: each must be there, and each pitfall must have one.
+//! The table of pitfalls in `docs/PITFALLS.md` names tests: each must be there, and each pitfall must have one. So do the
+//! patches of `tests/canaries`, each of which puts a known fault back: what they name must be there, and they must still
+//! apply. `scripts/canaries.sh` runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -29,18 +32,28 @@ fn has_test(text: &str, name: &str) -> bool {
     })
 }
 
+/// The cells of each row of the table.
+fn rows(page: &str) -> Vec<Vec<&str>> {
+    let lines = page.lines();
+    lines
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| #"))
+        .map(|line| line.trim_matches('|').split(" | ").collect())
+        .collect()
+}
+
+/// The number of a row's pitfall.
+fn number(row: &[&str]) -> usize {
+    row[0].trim().parse().unwrap()
+}
+
 #[test]
 fn every_pitfall_names_tests_that_are_there() {
     let page = read("docs/PITFALLS.md");
-    let rows: Vec<Vec<&str>> = page
-        .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| #"))
-        .map(|line| line.trim_matches('|').split(" | ").collect())
-        .collect();
+    let rows = rows(&page);
     assert_eq!(rows.len(), PITFALLS);
     let mut last = 0;
     for row in &rows {
-        let number: usize = row[0].trim().parse().unwrap();
+        let number = number(row);
         assert!(number > last, "the order of the table: {number}");
         last = number;
         let tests: Vec<&str> = row
@@ -65,4 +78,77 @@ fn a_function_without_the_attribute_is_no_test() {
     let text = "#[test]\nfn one() {}\n\nfn two() {}\n    fn three<SHORT>() {\n";
     assert!(has_test(text, "one") && has_test(text, "three"));
     assert!(!has_test(text, "two") && !has_test(text, "on"));
+}
+
+/// The patches, with their names.
+fn canaries() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/canaries");
+    let entries = fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .map(|name| {
+            let text = read(&format!("tests/canaries/{name}"));
+            (name, text)
+        })
+        .collect()
+}
+
+#[test]
+fn every_canary_names_its_pitfall_and_the_tests_that_catch_it() {
+    let page = read("docs/PITFALLS.md");
+    let mut without: BTreeSet<usize> = rows(&page).iter().map(|row| number(row)).collect();
+    let all = without.clone();
+    for (name, patch) in canaries() {
+        let (head, _) = patch.split_once("\n--- ").unwrap();
+        let (about, tests) = head.split_once('\n').unwrap();
+        let pitfall: usize = name[..2].parse().unwrap();
+        if pitfall > 0 {
+            assert!(about.ends_with(&format!(" (pitfall {pitfall}).")), "{name}");
+            assert!(all.contains(&pitfall), "{name}");
+            without.remove(&pitfall);
+        }
+        for test in tests.lines() {
+            let named = test.strip_prefix("Caught by: ").unwrap();
+            let (file, test) = named.split_once(' ').unwrap();
+            let (file, test) = match test.strip_prefix("reactor::tests::simulated::") {
+                Some(test) if file == "lib" => ("src/reactor/tests/simulated.rs".into(), test),
+                _ => (format!("tests/{file}.rs"), test),
+            };
+            assert!(has_test(&read(&file), test), "{name}: {named}");
+        }
+    }
+    // The page says which have none, and no others.
+    let (_, said) = page.split_once("without a canary: ").unwrap();
+    let (said, _) = said.split_once('.').unwrap();
+    let said: BTreeSet<usize> = said.split(", ").map(|n| n.parse().unwrap()).collect();
+    assert_eq!(without, said);
+}
+
+/// What a hunk takes for granted: lines of the file as it is, but for the two at either end that
+/// `patch -F2` lets differ.
+fn old_lines(hunk: &str) -> Vec<&str> {
+    let lines: Vec<&str> = hunk.lines().skip(1).collect();
+    let is_context = |line: &&&str| line.is_empty() || line.starts_with(' ');
+    let before = lines.iter().take_while(is_context).count();
+    let after = lines.iter().rev().take_while(is_context).count();
+    let kept = &lines[before.min(2)..lines.len() - after.min(2)];
+    let old = kept.iter().filter(|line| !line.starts_with('+'));
+    old.map(|line| line.get(1..).unwrap_or("")).collect()
+}
+
+#[test]
+fn every_canary_still_applies() {
+    for (name, patch) in canaries() {
+        for file in patch.split("\n--- a/").skip(1) {
+            let (path, hunks) = file.split_once('\n').unwrap();
+            let text = read(path);
+            let lines: Vec<&str> = text.lines().collect();
+            for hunk in hunks.split("\n@@ ").skip(1) {
+                let old = old_lines(hunk);
+                assert!(!old.is_empty(), "{name}: a hunk without a place");
+                let found = lines.windows(old.len()).filter(|place| **place == old[..]);
+                assert!(found.count() > 0, "{name} no longer applies to {path}");
+            }
+        }
+    }
 }

@@ -179,8 +179,17 @@ impl<S> Context<S> {
         stream: std::net::TcpStream,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
+        self.take_over(session, |system| system.adopt_stream(stream))
+    }
+
+    /// Takes over the stream that `make` gives: see [`Context::adopt`].
+    pub(crate) fn take_over(
+        &mut self,
+        session: S,
+        make: impl FnOnce(&System) -> io::Result<TcpStream>,
+    ) -> Result<ConnectionId, ConnectError<S>> {
         let key = self.begin(session, Phase::Open, |system, limits| {
-            let stream = system.adopt_stream(stream)?;
+            let stream = make(system)?;
             stream.check_connected()?;
             if !stream.has_user_timeout()? {
                 stream.set_user_timeout(limits.user_timeout())?;

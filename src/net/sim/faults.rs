@@ -157,7 +157,7 @@ faults! {
     /// An event tells of a socket that is ready for nothing, or what was told before (epoll(7):
     /// several events may come of one arrival).
     EventSpurious,
-    /// A signal interrupts the wait (`epoll_wait(2)`: EINTR).
+    /// A signal interrupts the wait (`epoll_wait(2)`: EINTR), at its beginning or later.
     WaitInterrupted,
     /// A wait brings one event where there are more.
     BatchSmall,

@@ -333,10 +333,9 @@ impl UdpSocket {
         to: SocketAddr,
         asked: Option<Destination>,
     ) -> io::Result<usize> {
-        let from = asked.and_then(|asked| asked.local);
         let mut state = self.net.state();
         state.begin_call();
-        let answer = state.send_call(self.id, bytes, to, from);
+        let answer = state.send_call(self.id, bytes, to, asked);
         state.trace(|| {
             let answer = answer.as_ref().map_or_else(in_words, usize::to_string);
             format!("send u{} {} to {to} -> {answer}", self.id, bytes.len())

@@ -193,7 +193,7 @@ impl State {
         id: u32,
         bytes: &[u8],
         to: SocketAddr,
-        from: Option<IpAddr>,
+        asked: Option<Destination>,
     ) -> io::Result<usize> {
         let target = Target::Udp(id);
         if self.faults.hit(Fault::SendBlocked) {
@@ -222,6 +222,12 @@ impl State {
         let to = canonical(socket.peer.unwrap_or(to));
         if to.is_ipv6() && socket.local.is_ipv4() {
             return Err(Errno::EAFNOSUPPORT.into());
+        }
+        let from = asked.and_then(|asked| asked.local);
+        let scoped = asked.is_some_and(|asked| asked.interface != 0) || has_scope(to);
+        if from.is_some_and(is_link_local) && !scoped {
+            // It is an address of each interface, and none is named.
+            return Err(Errno::EINVAL.into());
         }
         self.launch(id, bytes, to, from);
         Ok(bytes.len())
@@ -369,10 +375,21 @@ fn is_broadcast(ip: IpAddr) -> bool {
     }
 }
 
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+fn has_scope(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(address) if address.scope_id() != 0)
+}
+
+/// The index of the one interface that there is here.
+const INTERFACE: u32 = 2;
+
 fn destination(to: IpAddr) -> Destination {
     let unicast = !to.is_multicast() && !is_broadcast(to);
     // An answer to a broadcast leaves from the interface's address.
-    let interface = match to {
+    let local = match to {
         IpAddr::V4(ip) if is_broadcast(to) => {
             let [a, b, c, _] = ip.octets();
             Some(Ipv4Addr::new(a, b, c, 1).into())
@@ -381,8 +398,8 @@ fn destination(to: IpAddr) -> Destination {
     };
     Destination {
         to,
-        local: if unicast { Some(to) } else { interface },
-        interface: 0,
+        local: if unicast { Some(to) } else { local },
+        interface: if is_link_local(to) { INTERFACE } else { 0 },
     }
 }
 

@@ -32,6 +32,9 @@ pub(super) struct Idle {
     pub(super) turns: u32,
 }
 
+/// A signal that interrupts a longer wait comes within this.
+const INTERRUPTED_WITHIN: Duration = Duration::from_secs(3600);
+
 impl State {
     /// Takes note of a wait.
     fn note_wait(&mut self) {
@@ -83,7 +86,8 @@ impl State {
         let model = self.processes[process as usize].poller.model;
         let parked = self.processes[process as usize].parked.take();
         let deadline = timeout.map(|timeout| self.now.saturating_add(rounded(timeout, model)));
-        if timeout != Some(Duration::ZERO) && self.faults.hit(Fault::WaitInterrupted) {
+        let interrupted = self.interruption(timeout);
+        if interrupted.is_some_and(|at| at <= self.now) {
             self.trace_wait(process, "interrupted");
             return Ok(());
         }
@@ -107,12 +111,14 @@ impl State {
                 return Ok(());
             }
             let other = self.others_deadline(process);
-            let bound = earlier(deadline, other);
+            let bound = earlier(earlier(deadline, interrupted), other);
             match (self.next_at(), bound) {
                 (Some(at), bound) if bound.is_none_or(|bound| at <= bound) => self.step(),
                 (_, Some(bound)) => {
                     self.now = self.now.max(bound);
-                    if deadline == Some(bound) {
+                    if interrupted == Some(bound) {
+                        self.trace_wait(process, "interrupted");
+                    } else if deadline == Some(bound) {
                         self.end_late();
                         self.trace_wait(process, "timeout");
                     } else {
@@ -142,6 +148,22 @@ impl State {
         self.run_until(until);
         self.idle.at += LOOK;
         self.idle.moved = moved;
+    }
+
+    /// When a signal interrupts a wait that begins now: at once, as that of a process which is
+    /// continued, or at some time of it, if nothing ends it before.
+    fn interruption(&mut self, timeout: Option<Duration>) -> Option<Duration> {
+        if timeout == Some(Duration::ZERO) || !self.faults.hit(Fault::WaitInterrupted) {
+            return None;
+        }
+        let longest = timeout.map_or(INTERRUPTED_WITHIN, |timeout| {
+            timeout.min(INTERRUPTED_WITHIN)
+        });
+        // The half of them comes at once.
+        let drawn = 2 * longest.as_nanos() as u64;
+        let after = self.faults.below(Fault::WaitInterrupted, drawn);
+        let after = after.saturating_sub(longest.as_nanos() as u64);
+        Some(self.now + Duration::from_nanos(after))
     }
 
     /// A wait that ends by its timeout may end late.

@@ -1,12 +1,15 @@
 //! A reactor over a simulated system: an echo, and its peers in the test's own hands.
 
 use super::*;
-use crate::net::System;
 use crate::net::sim::{Net, Peer, Poller, Random};
+use crate::net::{self, System};
+use crate::nonblocking::Stream as _;
+use crate::options::ConnectOptions;
 
 /// Echoes what comes.
 #[derive(Default)]
 struct Echo {
+    opened: u32,
     closed: Vec<CloseReason>,
 }
 
@@ -16,6 +19,10 @@ impl Handler for Echo {
 
     fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
         Some(())
+    }
+
+    fn on_open(&mut self, _: &mut Connection<'_, ()>) {
+        self.opened += 1;
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_, ()>, data: &[u8]) -> usize {
@@ -144,5 +151,47 @@ fn a_reactor_outlives_every_fault_and_closes_each_connection_once() {
             let told = format!("seed {seed} {poller:?}\n{traced}");
             assert_eq!(stats.accepted, closed, "{told}");
         }
+    }
+}
+
+/// A stream that somebody else has connected, and its peer, which reads nothing.
+fn connected(net: &Net, reactor: &Reactor<Echo>) -> (net::TcpStream, Peer) {
+    let server = net.listen_peer("10.0.0.2:80".parse().unwrap());
+    server.stop_reading();
+    let options = ConnectOptions::new(server.local_addr());
+    let stream = reactor.context.system.dial(&options).unwrap();
+    net.advance(Duration::from_secs(1));
+    assert!(stream.established().unwrap());
+    (stream, server.accept().unwrap())
+}
+
+#[test]
+fn an_adopted_stream_that_has_no_room_is_open_at_once() {
+    for poller in [Poller::Epoll, Poller::Kqueue, Poller::Poll2] {
+        let net = Net::new(7);
+        let (mut reactor, _) = echo(&net, poller);
+        let (mut stream, _peer) = connected(&net, &reactor);
+        while stream.write(&[0; 65_536]).is_ok() {
+            net.advance(Duration::from_secs(1));
+        }
+        assert!(reactor.context().take_over((), |_| Ok(stream)).is_ok());
+        let mut handler = Echo::default();
+        reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();
+        assert_eq!(handler.opened, 1, "{poller:?}");
+    }
+}
+
+#[test]
+fn a_stream_whose_reset_somebody_has_read_before_is_not_adopted() {
+    for poller in [Poller::Epoll, Poller::Kqueue, Poller::Poll2] {
+        let net = Net::new(7);
+        let (mut reactor, _) = echo(&net, poller);
+        let (mut stream, peer) = connected(&net, &reactor);
+        peer.reset();
+        net.advance(Duration::from_secs(1));
+        assert!(stream.take_error().unwrap().is_some());
+        let adopted = reactor.context().take_over((), |_| Ok(stream));
+        let kind = adopted.unwrap_err().error.kind();
+        assert_eq!(kind, std::io::ErrorKind::NotConnected, "{poller:?}");
     }
 }

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use super::*;
+use crate::net::Destination;
 use crate::nonblocking::Stream;
 
 /// Reads what there is.
@@ -226,6 +227,30 @@ fn a_wait_ends_with_its_timeout_in_whole_milliseconds() {
 }
 
 #[test]
+fn a_signal_interrupts_a_wait_at_its_beginning_or_later_and_not_one_that_does_not_wait() {
+    let (mut at_once, mut later) = (0, 0);
+    for seed in 0..50 {
+        let mut host = Machine::new(seed, Poller::Epoll);
+        host.net.fault_at(Fault::WaitInterrupted, 1);
+        host.system
+            .wait(&mut host.events, Some(Duration::ZERO))
+            .unwrap();
+        assert_eq!(host.net.faults_met(), []);
+        let second = Duration::from_secs(1);
+        host.system.wait(&mut host.events, Some(second)).unwrap();
+        assert!(host.events.is_empty());
+        match host.net.elapsed() {
+            Duration::ZERO => at_once += 1,
+            waited => {
+                assert!(waited < second, "{waited:?}");
+                later += 1;
+            }
+        }
+    }
+    assert!(at_once > 10 && later > 10, "{at_once}, {later}");
+}
+
+#[test]
 fn kqueue_tells_reading_and_writing_apart_and_reads_say_a_reset_after_the_end() {
     let mut host = Machine::new(7, Poller::Kqueue);
     let (peer, mut stream) = host.accept(0);
@@ -370,6 +395,29 @@ fn datagrams_keep_their_length_and_are_cut_lost_doubled_and_refused() {
     net.advance(rest);
     let refused = socket.recv(&mut buffer).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_datagram_from_a_link_local_address_needs_an_interface() {
+    let net = Net::new(7);
+    let system = net.process(Poller::Epoll).system().unwrap();
+    let options = crate::options::UdpOptions::new(address("[::]:7"));
+    let mut socket = system.bind_udp(&options).unwrap();
+    let peer = net.udp_peer(address("[fd00::9]:1000"));
+    peer.send_to(address("[fe80::5]:7"), b"hello");
+    net.advance(Duration::from_secs(1));
+    let received = socket.recv(&mut [0; 100]).unwrap();
+    let asked = received.destination.unwrap();
+    assert!(socket.send(b"hello", received.from, Some(asked)).is_ok());
+    let nowhere = Some(Destination {
+        interface: 0,
+        ..asked
+    });
+    let refused = socket.send(b"hello", received.from, nowhere).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(Errno::EINVAL as i32));
+    // The peer's own address may name it.
+    let scoped = std::net::SocketAddrV6::new("fe80::9".parse().unwrap(), 1000, 0, 2);
+    assert!(socket.send(b"hello", scoped.into(), nowhere).is_ok());
 }
 
 #[test]

@@ -1,0 +1,179 @@
+//! What the tests of known faults have in common: a host with a handler that does what each of them
+//! needs, watched.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_debug_implementations
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "watched.rs"]
+mod watched;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use oread::sim::{Host, World};
+use oread::{
+    Accepted, CloseReason, Connection, ConnectionId, Context, Echo, EchoOptions, Handler, Limits,
+    ListenOptions, Pressure,
+};
+
+pub use watched::{Life, Watched, look_at};
+
+pub const SECOND: Duration = Duration::from_secs(1);
+
+pub fn address() -> SocketAddr {
+    ([10, 0, 0, 1], 7).into()
+}
+
+/// A host with a listener.
+pub fn host<H: Handler>(world: &mut World, handler: H, limits: Limits) -> Host<Watched<H>> {
+    let mut host = world.host(Watched::new(handler), limits).unwrap();
+    let listening = host.context().listen(&ListenOptions::new(address()));
+    listening.unwrap();
+    host
+}
+
+pub fn echo(framing: &str) -> Echo {
+    let framing = framing.parse().unwrap();
+    Echo::new(EchoOptions {
+        framing,
+        ..EchoOptions::default()
+    })
+}
+
+pub fn lives<H: Handler>(host: &Host<Watched<H>>) -> Vec<&Life> {
+    host.handler.lives.values().collect()
+}
+
+/// What a handler here does with its input.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Way {
+    /// Takes it, and does nothing.
+    Take,
+    /// Echoes each line, and pauses and resumes for it. The first one is followed by so many bytes.
+    PauseAndResume(usize),
+    /// Answers with so many bytes, and closes.
+    AnswerAndClose(usize),
+    /// Answers the first input with so many bytes, and stays.
+    Answer(usize),
+    /// Answers each line with so many bytes, and leaves what is behind it.
+    AnswerLine(usize),
+    /// Answers the first input with so many pieces of so many bytes, or fewer if it's told to stop.
+    AnswerInPieces(usize, usize),
+    /// Takes it, and doesn't finish when the peer has.
+    Owe,
+}
+
+pub struct Plain {
+    pub way: Way,
+    /// Everybody who was opened, in order.
+    pub opened: Vec<ConnectionId>,
+    pub taken_on: u32,
+    /// Pieces that were written before it was told to stop.
+    pub pieces: usize,
+}
+
+/// What is to be done with a connection, from outside its callbacks.
+pub enum Order {
+    /// Write so many pieces of so many bytes.
+    Write(ConnectionId, usize, usize),
+    Idle(ConnectionId, Duration),
+}
+
+impl Plain {
+    pub fn new(way: Way) -> Plain {
+        Plain {
+            way,
+            opened: Vec::new(),
+            taken_on: 0,
+            pieces: 0,
+        }
+    }
+}
+
+/// The length of the first line of `data`, its newline counted.
+fn line(data: &[u8]) -> Option<usize> {
+    let end = data.iter().position(|&byte| byte == b'\n')?;
+    Some(end + 1)
+}
+
+impl Handler for Plain {
+    type Session = ();
+    type Message = Order;
+
+    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+        self.taken_on += 1;
+        Some(())
+    }
+
+    fn on_open(&mut self, connection: &mut Connection<'_, ()>) {
+        self.opened.push(connection.id());
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+        match self.way {
+            Way::Take | Way::Owe => {}
+            Way::PauseAndResume(more) => {
+                let Some(count) = line(data) else {
+                    return 0;
+                };
+                connection.pause();
+                connection.write(&data[..count]);
+                connection.write(&vec![b'r'; more]);
+                connection.resume();
+                self.way = Way::PauseAndResume(0);
+                return count;
+            }
+            Way::AnswerAndClose(count) => {
+                connection.write(&vec![b'r'; count]);
+                connection.close(CloseReason::Closed);
+            }
+            Way::Answer(count) => {
+                connection.write(&vec![b'r'; count]);
+                self.way = Way::Take;
+            }
+            Way::AnswerLine(size) => {
+                let Some(count) = line(data) else {
+                    return 0;
+                };
+                connection.write(&vec![b'r'; size]);
+                return count;
+            }
+            Way::AnswerInPieces(count, size) => {
+                self.way = Way::Take;
+                while self.pieces < count && connection.pressure() == Pressure::Low {
+                    connection.write(&vec![b'r'; size]);
+                    self.pieces += 1;
+                }
+            }
+        }
+        data.len()
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_, ()>, _: &[u8]) {
+        if self.way != Way::Owe {
+            connection.finish();
+        }
+    }
+
+    fn on_message(&mut self, context: &mut Context<()>, order: Order) {
+        match order {
+            Order::Write(id, pieces, size) => {
+                for _ in 0..pieces {
+                    if let Some(mut connection) = context.connection(id) {
+                        connection.write(&vec![b'm'; size]);
+                    }
+                }
+            }
+            Order::Idle(id, timeout) => {
+                if let Some(mut connection) = context.connection(id) {
+                    connection.idle_timeout(Some(timeout));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! One world for each known fault of writing: of what is pending, of who reads slowly or not at
+//! all. See `simulated_faults.rs`.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/simulated.rs"]
+mod simulated;
+
+use oread::sim::check;
+use oread::{CloseReason, Limits};
+
+use simulated::{Order, Plain, SECOND, Way, address, host, lives};
+
+/// More than any socket here takes: what is behind it is pending.
+const MUCH: usize = 600_000;
+
+#[test]
+fn who_waited_for_its_output_is_read_again_when_that_is_out() {
+    check(0..20, |world| {
+        let mut host = host(world, Plain::new(Way::AnswerLine(MUCH)), Limits::default());
+        let peer = world.connect(address());
+        peer.stop_reading();
+        peer.send(b"one\n");
+        world.advance(&mut [&mut host], SECOND).unwrap();
+        // Its event comes while nothing is read, and none comes later.
+        peer.send(b"two\n");
+        world.advance(&mut [&mut host], SECOND).unwrap();
+        peer.start_reading();
+        world.settle(&mut [&mut host]).unwrap();
+        assert_eq!(peer.received().len(), 2 * MUCH);
+    });
+}
+
+#[test]
+fn input_that_was_left_for_pending_output_is_shown_again_when_that_is_out() {
+    check(0..20, |world| {
+        let mut host = host(world, Plain::new(Way::AnswerLine(MUCH)), Limits::default());
+        let peer = world.connect(address());
+        world.settle(&mut [&mut host]).unwrap();
+        peer.send(b"one\ntwo\n");
+        world.advance(&mut [], SECOND).unwrap();
+        world.settle(&mut [&mut host]).unwrap();
+        assert_eq!(peer.received().len(), 2 * MUCH);
+    });
+}
+
+#[test]
+fn what_is_pending_when_the_peer_finishes_is_sent_before_our_end() {
+    check(0..20, |world| {
+        let mut host = host(world, Plain::new(Way::Answer(MUCH)), Limits::default());
+        let peer = world.connect(address());
+        peer.stop_reading();
+        peer.send(b"question");
+        peer.finish();
+        world.advance(&mut [&mut host], SECOND).unwrap();
+        peer.start_reading();
+        world.settle(&mut [&mut host]).unwrap();
+        assert_eq!(peer.received().len(), MUCH);
+        assert!(peer.has_ended() && !peer.was_reset());
+    });
+}
+
+#[test]
+fn who_reads_nothing_is_closed_in_time_though_more_and_more_is_written() {
+    check(0..20, |world| {
+        let limits = Limits {
+            write_timeout: Some(10 * SECOND),
+            ..Limits::default()
+        };
+        let mut host = host(world, Plain::new(Way::Answer(MUCH)), limits);
+        let peer = world.connect(address());
+        peer.stop_reading();
+        peer.send(b"question");
+        for _ in 0..14 {
+            world.advance(&mut [&mut host], SECOND).unwrap();
+            let order = Order::Write(host.handler.inner.opened[0], 1, 1000);
+            assert!(host.handle().send(order).is_ok());
+        }
+        assert_eq!(lives(&host)[0].closed, Some(CloseReason::WriteTimeout));
+    });
+}
+
+#[test]
+fn a_slow_and_steady_reader_is_not_cut_off() {
+    check(0..20, |world| {
+        let limits = Limits {
+            write_timeout: Some(10 * SECOND),
+            ..Limits::default()
+        };
+        let mut host = host(world, Plain::new(Way::Answer(1 << 20)), limits);
+        let peer = world.connect(address());
+        // Its system tells of what it reads by a sixteenth of its buffer, which is at most 256 KiB.
+        peer.read_slowly(4000, SECOND);
+        peer.send(b"question");
+        world.advance(&mut [&mut host], 200 * SECOND).unwrap();
+        assert_eq!(lives(&host)[0].closed, None);
+    });
+}
+
+#[test]
+fn who_has_finished_is_not_done_before_all_is_acknowledged() {
+    check(0..20, |world| {
+        let mut host = host(world, Plain::new(Way::Answer(100)), Limits::default());
+        let peer = world.connect(address());
+        peer.send(b"question");
+        peer.finish();
+        while lives(&host).is_empty() || !lives(&host)[0].eof {
+            assert!(world.step(&mut [&mut host], None).unwrap());
+        }
+        peer.vanish();
+        world.advance(&mut [&mut host], 120 * SECOND).unwrap();
+        let closed = lives(&host)[0].closed;
+        assert!(closed.is_some(), "it is still open");
+        assert_ne!(closed, Some(CloseReason::Finished));
+    });
+}
+
+/// Limits that the least send buffer of a world is larger than.
+fn tight() -> Limits {
+    Limits {
+        high_water: 1000,
+        low_water: 500,
+        gather: 500,
+        max_output: 2000,
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn output_to_another_connection_is_offered_before_it_is_too_much() {
+    check(0..20, |world| {
+        let mut host = host(world, Plain::new(Way::Take), tight());
+        let peer = world.connect(address());
+        world.settle(&mut [&mut host]).unwrap();
+        // The least send buffer of this world takes all of it.
+        let order = Order::Write(host.handler.inner.opened[0], 40, 100);
+        assert!(host.handle().send(order).is_ok());
+        world.settle(&mut [&mut host]).unwrap();
+        assert_eq!(lives(&host)[0].closed, None);
+        assert_eq!(peer.received().len(), 4000);
+    });
+}
+
+#[test]
+fn output_of_its_own_callback_is_offered_before_it_is_too_much() {
+    check(0..20, |world| {
+        let mut host = host(world, Plain::new(Way::AnswerInPieces(4, 900)), tight());
+        let peer = world.connect(address());
+        peer.send(b"question");
+        world.settle(&mut [&mut host]).unwrap();
+        assert_eq!(lives(&host)[0].closed, None);
+        assert_eq!(peer.received().len(), 3600);
+    });
+}
+
+#[test]
+fn a_callback_is_told_to_stop_though_the_socket_takes_everything() {
+    check(0..20, |world| {
+        let limits = Limits {
+            io_budget: 2,
+            ..tight()
+        };
+        let mut host = host(world, Plain::new(Way::AnswerInPieces(40, 100)), limits);
+        let peer = world.connect(address());
+        peer.send(b"question");
+        world.settle(&mut [&mut host]).unwrap();
+        let pieces = host.handler.inner.pieces;
+        assert!(pieces < 30, "{pieces} pieces without a word");
+        assert_eq!(peer.received().len(), 100 * pieces);
+    });
+}
