@@ -300,7 +300,7 @@ fn a_trace_tells_each_turn_event_call_and_callback_in_this_order() {
     let trace = world.traced();
     let mut rest = trace.as_str();
     for line in [
-        "h0 listens at 10.0.0.1:7 -> l0",
+        "h0 listen 10.0.0.1:7 -> l0",
         "h0 turns and waits up to",
         "h0 event l0 {READABLE}",
         "accept l0 -> c0.1",

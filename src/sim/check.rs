@@ -27,8 +27,8 @@ const SHRINKS: usize = 200;
 /// the_name_of_the_test`. `OREAD_SEEDS=1000000` runs that many seeds, from the first of `seeds` on.
 ///
 /// # Panics
-/// When a run does, with its seed and its own words; when one that has failed doesn't fail again, as
-/// something in the test doesn't come from the seed; or for an `OREAD_SIM` or `OREAD_SEEDS` that
+/// When a run does, with its seed and its own words; when one that has failed doesn't fail again,
+/// as something in the test doesn't come from the seed; or for an `OREAD_SIM` or `OREAD_SEEDS` that
 /// can't be read.
 pub fn check(seeds: Range<u64>, test: impl Fn(&mut World) + Sync) {
     if let Ok(words) = std::env::var(REPLAY) {

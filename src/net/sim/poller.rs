@@ -106,7 +106,6 @@ impl State {
             pending: 0,
         };
         self.poller(process).watched.insert(token, target);
-        self.trace.name(process, token, target);
         if let Some(watch) = self.watch_of(target) {
             *watch = Watch::On(registration);
         }

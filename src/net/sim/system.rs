@@ -87,12 +87,11 @@ impl System {
     pub(crate) fn listen(&self, options: &ListenOptions) -> io::Result<TcpListener> {
         let owner = Owner::Process(self.process);
         let mut state = self.net.state();
-        let id = state.listen(owner, options)?;
-        let at = state.listener(id).map_or(options.address, |one| one.local);
-        state.note(self.process, "listens", None, || {
-            format!(" at {at} -> l{id}")
-        });
+        let answer = state.listen(owner, options);
+        let opened = answer.as_ref().map(|id| Target::Listener(*id));
+        state.trace_open(self.process, "listen", options.address, opened);
         drop(state);
+        let id = answer?;
         Ok(TcpListener {
             net: self.net.clone(),
             id,
@@ -107,12 +106,12 @@ impl System {
     pub(crate) fn dial(&self, options: &ConnectOptions) -> io::Result<TcpStream> {
         let mut state = self.net.state();
         state.begin_call();
-        let side = state.dial_call(self.process, options)?;
-        state.note(self.process, "dials", None, || {
-            format!(" {} -> {}", options.address, Target::Stream(side))
-        });
+        let answer = state.dial_call(self.process, options);
+        let opened = answer.as_ref().map(|side| Target::Stream(*side));
+        state.trace_open(self.process, "dial", options.address, opened);
         state.pump_peers();
         drop(state);
+        let side = answer?;
         Ok(TcpStream::new(self.net.clone(), side, self.process))
     }
 
@@ -122,7 +121,12 @@ impl System {
     /// As bind(2) and socket(2) give them.
     pub(crate) fn bind_udp(&self, options: &UdpOptions) -> io::Result<UdpSocket> {
         let owner = Owner::Process(self.process);
-        let id = self.net.state().bind_udp(owner, options)?;
+        let mut state = self.net.state();
+        let answer = state.bind_udp(owner, options);
+        let opened = answer.as_ref().map(|id| Target::Udp(*id));
+        state.trace_open(self.process, "bind", options.address, opened);
+        drop(state);
+        let id = answer?;
         Ok(UdpSocket {
             net: self.net.clone(),
             id,
@@ -233,11 +237,13 @@ impl System {
     fn register(&self, target: Target, token: usize, interest: u8) -> io::Result<()> {
         let mut state = self.net.state();
         state.begin_call();
+        state.trace.name(self.process, token, target);
         if state.faults.hit(Fault::RegisterFails) {
             let error = match state.faults.below(Fault::RegisterFails, 2) {
                 0 => Errno::ENOMEM,
                 _ => Errno::ENOSPC,
             };
+            state.trace(|| format!("register {target} -> {error}"));
             return Err(error.into());
         }
         if let Some(Watch::On(_)) = state.watch_of(target) {

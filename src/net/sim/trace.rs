@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::State;
@@ -121,6 +123,20 @@ impl State {
         self.trace(|| format!("h{process} {what}{of}{}", more()));
     }
 
+    /// A call of a process that opens something at or to an address.
+    pub(super) fn trace_open(
+        &mut self,
+        process: u32,
+        call: &str,
+        address: SocketAddr,
+        opened: Result<Target, &io::Error>,
+    ) {
+        self.trace(|| match opened {
+            Ok(target) => format!("h{process} {call} {address} -> {target}"),
+            Err(error) => format!("h{process} {call} {address} -> {error}"),
+        });
+    }
+
     /// The events that a wait has brought to a process, a line each.
     pub(super) fn trace_events(&mut self, process: u32, events: &[(usize, Readiness)]) {
         if !self.trace.is_on() {
@@ -138,7 +154,7 @@ impl State {
         match known.or_else(|| poller.watched.get(&token)) {
             Some(target) => target.to_string(),
             None if poller.waker == Some(token) => "waker".to_owned(),
-            // One that could not be registered.
+            // One that was registered before the trace was switched on, and is gone.
             None => "?".to_owned(),
         }
     }
