@@ -48,9 +48,9 @@ pub struct Context<S> {
     /// The connections' deadlines.
     pub(crate) wheel: Wheel,
     pub(crate) timers: Timers,
-    /// Whether a timer is set that ends the pauses of listeners for want of descriptors. One is
-    /// enough for all.
-    pub(crate) retries: bool,
+    /// When the pauses of listeners for want of descriptors end, and by which timer: the earliest
+    /// of them, for all.
+    pub(crate) retry: Option<(Instant, TimerId)>,
     /// Who has more to do in the next turn, although no event will say so.
     pub(crate) ready: VecDeque<(Kind, Key)>,
     /// Connections that somebody else wrote to or changed: to be seen to before the next poll.
@@ -102,7 +102,7 @@ impl<S> Context<S> {
             sources: Table::new(),
             wheel: Wheel::new(clock.tick()),
             timers: Timers::new(&clock),
-            retries: false,
+            retry: None,
             clock,
             ready: VecDeque::new(),
             dirty: Vec::new(),
@@ -332,15 +332,7 @@ impl<S> Context<S> {
     /// consumed.
     pub(crate) fn feed_starved(&mut self) {
         let fed = self.starved.fed.and_then(|key| self.slots.get_mut(key));
-        let fed = fed
-            .map(|slot| &mut slot.link)
-            .filter(|link| link.has(Flags::FED));
-        let mut feeds = fed.is_some_and(|link| {
-            if !link.may_read() {
-                link.untag(Flags::FED);
-            }
-            link.may_read()
-        });
+        let mut feeds = fed.is_some_and(|slot| slot.link.feeds_on());
         for key in self.starved.take(self.shared.memory.held(), feeds) {
             let Some(slot) = self.slots.get_mut(key) else {
                 continue;
@@ -351,7 +343,7 @@ impl<S> Context<S> {
                 continue;
             }
             slot.link.untag(Flags::STARVED);
-            if waits && !slot.link.has_input() {
+            if waits && slot.link.is_answering() {
                 // Its own output keeps it, and reminds of it.
                 continue;
             }

@@ -50,17 +50,18 @@
 //! - [`framing`] cuts a stream into frames, and [`Escaped`] shows a peer's bytes safely.
 //! - [`Echo`] is a whole handler: the one of the program `oread`.
 //!
-//! [`embedding`] leads from here to a proxy in eleven steps, and has the rules, the costs, and what else one might take. How it
-//! works inside is told in `docs/ARCHITECTURE.md`, whose section "The way of one byte" is the place to begin; what goes
-//! wrong with readiness, with the test for each, in `docs/PITFALLS.md`.
+//! [`embedding`] leads from here to a proxy and its test in twelve steps, and has the rules, the costs, and what else one
+//! might take. How it works inside is told in `docs/ARCHITECTURE.md`, whose section "The way of one byte" is the place to
+//! begin; what goes wrong with readiness, with the test for each, in `docs/PITFALLS.md`.
 //!
 //! # Features
 //!
 //! - `cli` (default) adds the program `oread` and its dependencies. It changes nothing in the library: embedders
 //!   switch it off with `default-features = false`, and have nine crates in all (and two more while they build:
 //!   `autocfg` and `cfg_aliases`, of build scripts).
-//! - `sim` adds a network, a poll and a clock in memory that a reactor can run on in place of the system's, for tests. It
-//!   adds no crate, and changes nothing for a reactor that runs on the system.
+//! - `sim` adds the module `sim`: a network, a poll and a clock in memory that a reactor can run on in place of the
+//!   system's, for tests of your own handlers. It adds no crate, and changes nothing for a reactor that runs on the
+//!   system. It's for `[dev-dependencies]`: `oread = { ..., features = ["sim"] }`.
 //!
 //! # Limits
 //!

@@ -237,23 +237,19 @@ impl<S: Stream> Link<S> {
         if !high || self.is_pressed(shared, shared.limits.low_water) {
             return None;
         }
-        if self.has(Flags::WRITE_DEAD) {
-            // The output has not drained, and nobody is told so.
-            self.flags.remove(Flags::HIGH);
-            self.flags.insert(Flags::REDELIVER);
-            if self.has(Flags::PAUSED) {
-                // A handler that paused for the pressure would resume when it ends: it's told the end
-                // at once.
-                self.sever(shared, CloseReason::Reset);
-            }
-            return None;
-        }
-        if !self.has_budget(shared) {
+        // Then the output has not drained, and nobody is told so.
+        let dead = self.has(Flags::WRITE_DEAD);
+        if !dead && !self.has_budget(shared) {
             return Some(Step::Yield);
         }
         self.flags.remove(Flags::HIGH);
         self.flags.insert(Flags::REDELIVER);
-        Some(Step::Drained)
+        if dead && self.has(Flags::PAUSED) {
+            // A handler that paused for the pressure would resume when it ends: it's told the end at
+            // once.
+            self.sever(shared, CloseReason::Reset);
+        }
+        (!dead).then_some(Step::Drained)
     }
 
     /// Whether an open link may read, and what it has for the handler without reading. `None`: it may read.
@@ -336,11 +332,6 @@ impl<S: Stream> Link<S> {
         self.flags.insert(Flags::OPENED | Flags::UNGREETED);
     }
 
-    /// Whether the handler is still to be told that the connection is there; it is from now on.
-    pub(crate) fn greet(&mut self) -> bool {
-        self.untag(Flags::UNGREETED)
-    }
-
     /// Sets a flag; false when it was set already.
     pub(crate) fn tag(&mut self, tag: Flags) -> bool {
         let new = !self.has(tag);
@@ -399,10 +390,8 @@ impl<S: Stream> Link<S> {
 
     /// The owner's number beside pending output ([`Buffers::mark`]); `None` when no output is pending.
     pub(crate) fn mark(&mut self) -> Option<&mut u32> {
-        let buffers = self.buffers.as_mut();
-        buffers
-            .filter(|b| !b.output.is_empty())
-            .map(|b| &mut b.mark)
+        let buffers = self.buffers.as_mut()?;
+        (!buffers.output.is_empty()).then_some(&mut buffers.mark)
     }
 
     /// Changes the link's buffers, and counts what is in them and behind them. They come from the

@@ -61,6 +61,12 @@ pub(crate) trait Stream {
     /// it tells that acknowledgements go on, and not how many bytes they are for. `None`: the
     /// system doesn't say.
     fn in_flight(&mut self) -> Option<u32>;
+
+    /// Whether memory may be asked for, to keep more of this connection. Only a simulated system
+    /// ever says no: there the allocator itself never does.
+    fn may_allocate(&mut self) -> bool {
+        true
+    }
 }
 
 /// What one non-blocking read or write came to.
@@ -152,13 +158,14 @@ fn sort(
 /// Whether `error` only says "not now".
 ///
 /// mio's poll(2) backend answers `NotFound` for a descriptor that it dropped after a hang-up, and
-/// means the same. Elsewhere no call on a socket gives it.
+/// means the same. A `NotFound` of the system's own has an error number.
 #[inline]
 pub(crate) fn is_blocked(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::NotFound
-    )
+    match error.kind() {
+        io::ErrorKind::WouldBlock => true,
+        io::ErrorKind::NotFound => error.raw_os_error().is_none(),
+        _ => false,
+    }
 }
 
 /// An error that says "not now", for what has its own way of saying so.

@@ -6,7 +6,12 @@
 //! and delays what is sent, which system calls fail, when a process stands still. The same seed
 //! gives the same run, byte for byte.
 //!
-//! # A test of one's own handler
+//! ```toml
+//! [dev-dependencies]
+//! oread = { path = "../oread", default-features = false, features = ["sim"] }
+//! ```
+//!
+//! # A test of ten lines
 //!
 //! ```
 //! use oread::sim::World;
@@ -15,9 +20,10 @@
 //! # fn main() -> std::io::Result<()> {
 //! let mut world = World::new(7);
 //! let mut echo = world.host(Echo::new(EchoOptions::default()), Limits::default())?;
-//! echo.context().listen(&ListenOptions::new(([10, 0, 0, 1], 7).into()))?;
+//! let address = ([10, 0, 0, 1], 7).into();
+//! echo.context().listen(&ListenOptions::new(address))?;
 //!
-//! let peer = world.connect(([10, 0, 0, 1], 7).into());
+//! let peer = world.connect(address);
 //! peer.send(b"hello");
 //! peer.finish();
 //! world.settle(&mut [&mut echo])?;
@@ -27,18 +33,63 @@
 //! # }
 //! ```
 //!
-//! A [`Peer`] is a program at the other end that does what the test tells it, in straight lines. It
-//! reads what comes unless it's told not to, and knows what it has sent and got.
-//! [`World::settle`] turns the reactors until nothing moves any more; [`World::advance`] lets time
-//! pass: ten minutes of an idle timeout take microseconds.
+//! A [`Host`] is a reactor with its handler, which the test may look at: `echo.handler`. Time moves
+//! only while hosts wait. [`World::settle`] turns them until nothing moves any more,
+//! [`World::advance`] lets time pass (ten minutes of an idle timeout take microseconds),
+//! [`World::until`] waits for what the test says, and [`World::step`] takes one turn of one host.
+//! Two findings are errors. A host spins that is turned again and again and moves nothing. And a
+//! wait for what never comes, of [`World::until`] or of [`Host::turn`] without a timeout, most
+//! often shows a wake-up that was lost.
+//!
+//! # Peers
+//!
+//! A [`Peer`] is a program at the other end that does what the test tells it, in that order: it
+//! sends, at once or slowly, pauses, finishes, closes, resets, vanishes. It reads what comes unless
+//! it's told not to, and knows what it has sent and got, and when. [`World::connect`] makes one
+//! that dials; [`World::listen`] makes a server for handlers that dial, each of whose connections
+//! is a peer ([`Listener::accept`]); [`World::udp`] makes a [`UdpPeer`].
+//!
+//! # The network and the systems
+//!
+//! [`World::latency`], [`World::bandwidth`] and [`World::loss`] shape the network.
+//! [`World::partition`] parts two hosts until [`World::heal`], and [`World::vanish`] pulls a host's
+//! plug. [`Host::process`] gives the [`Process`] that the reactor runs in: how many descriptors it
+//! may have, its ports, its addresses, and that it stands still for a while.
+//! [`World::poller`] chooses how its poll tells events: as epoll, kqueue or mio's poll(2) do.
+//!
+//! # Faults
+//!
+//! A [`Fault`] is something that a real system may do at a bad moment. [`World::fault`] has one
+//! happen at its n-th chance, which makes a test of one's own for a fault that is known:
+//!
+//! ```
+//! # use oread::sim::{Fault, World};
+//! # use oread::{Echo, EchoOptions, Limits, ListenOptions};
+//! # fn main() -> std::io::Result<()> {
+//! # let mut world = World::new(7);
+//! # let mut echo = world.host(Echo::new(EchoOptions::default()), Limits::default())?;
+//! # let address = ([10, 0, 0, 1], 7).into();
+//! # echo.context().listen(&ListenOptions::new(address))?;
+//! let peer = world.connect(address);
+//! world.settle(&mut [&mut echo])?;
+//! world.fault(Fault::WriteShort, 1);
+//! peer.send(b"hello");
+//! world.settle(&mut [&mut echo])?;
+//! assert_eq!(peer.received(), b"hello"); // in two pieces
+//! # assert_eq!(world.faults_met(), [Fault::WriteShort]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`World::fault_rate`] has it happen now and then, and [`World::calm`] ends all faults, so that a
+//! test can ask that all which can still move does.
 //!
 //! # A search for what nobody thought of
 //!
 //! [`check`] runs a test under many seeds, each in a world of its own. [`World::unleash`] has the
-//! seed draw faults: system calls that answer "not now" or fail, reads of one byte, events that lie
-//! or come late, peers that vanish, a process that stands still ([`Fault`] lists them). A failing
-//! run is made small, and shown with its trace and the one line that replays it. What must hold is
-//! best asked of the peers, who keep their own books:
+//! seed draw faults: about half of all kinds, each at a rate of its own. What a test draws itself
+//! comes from the seed as well: [`World::count`], [`World::size`], [`World::roll`]. What must hold
+//! is best asked of the peers, who keep their own books:
 //!
 //! ```
 //! use oread::sim::{World, check};
@@ -56,24 +107,65 @@
 //!     peer.send(&bytes);
 //!     world.settle(&mut [&mut echo]).unwrap();
 //!     assert!(bytes.starts_with(&peer.received()), "the echo made something up");
+//!     // All faults that don't break a connection only delay.
+//!     let broken = world.faults_met().iter().any(|fault| fault.breaks());
+//!     assert!(broken || peer.received() == bytes, "the echo lost something");
 //! });
 //! ```
 //!
-//! # What can't be simulated
+//! A failing run is made small: faults that aren't needed are left out, and fewer and smaller
+//! things are drawn. Then it is shown with its trace, and with the line that replays it, to be
+//! pasted into a shell:
 //!
-//! Foreign sources ([`Context::register`](crate::Context::register)) and sockets of the real system
-//! ([`Context::adopt`](crate::Context::adopt)) are `Unsupported` errors in a simulated reactor. Its
-//! descriptor is never readable: to nest it in a real loop shows nothing. Messages of a
-//! [`Handle`](crate::Handle) come in as they do otherwise; a thread of its own that sends them is
-//! not part of the seed.
+//! ```text
+//! 0.002450 h0 event c0.1 {READABLE, WRITABLE}
+//! 0.002450 read c0.1 65536 -> 9
+//! 0.002450 h0 on_data c0.1 9 bytes
+//! 0.002450 h0 on_data c0.1 consumes 0 of 9
+//! ...
+//! to replay it: env OREAD_SIM='seed=17 faults=read-short count=1' cargo test tests::an_echo
+//! ```
+//!
+//! `OREAD_SEEDS=1000000` in the environment searches longer. [`World::trace`] shows any other run.
+//!
+//! # What is modelled
+//!
+//! Where systems differ or leave a freedom, the seed takes it; a model that is kinder than the
+//! system finds nothing.
+//!
+//! - TCP: buffers on both sides and windows between them; segments cut anywhere, lost, sent again
+//!   and delayed; half-close; resets, told once to whichever call comes first, also instead of what
+//!   had arrived; urgent data; backlogs, and handshakes that are lost, refused, reset or never
+//!   answered; keepalive, user timeouts, and the system's own patience with silence; a connection
+//!   to oneself.
+//! - epoll by edges, kqueue with its own order and its BSD sockets, and mio's poll(2), which arms
+//!   itself only after "not now"; full batches, late, split and spurious events, signals, timeouts
+//!   in whole milliseconds.
+//! - UDP: loss, doubles, disorder, refusals, full buffers, datagrams that are cut, broadcasts and
+//!   groups, and from which address an answer leaves.
+//! - The process: descriptors, ports, memory, calls that take time, a process that stands still.
+//!
+//! # What is not
+//!
+//! - Sources of one's own ([`Context::register`](crate::Context::register)) and sockets of the real
+//!   system ([`Context::adopt`](crate::Context::adopt), `adopt_listener`, `adopt_udp`): in a
+//!   simulated reactor they are errors of the kind `Unsupported`, which say so. The reactor's own
+//!   descriptor is never readable: to nest it in a real loop shows nothing.
+//! - Threads. Messages of a [`Handle`](crate::Handle) come in as they do otherwise, and those that
+//!   a test sends between turns are part of the run. A thread of its own that sends some is no part
+//!   of the seed.
+//! - Congestion control, IP fragments, routes and names. What is sent is slowed by latency, by
+//!   bandwidth and by the receiver's window alone.
 
 mod check;
 mod host;
 mod plan;
+mod traced;
 mod world;
 
 pub use check::check;
-pub use host::{Host, Turned};
+pub use host::{Host, Hosts, Turned};
+pub use traced::Traced;
 pub use world::World;
 
-pub use crate::net::sim::{Fault, Listener, Peer, Poller, UdpPeer};
+pub use crate::net::sim::{Fault, Listener, Peer, Poller, Process, UdpPeer};

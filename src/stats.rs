@@ -35,7 +35,8 @@ pub struct Stats {
     pub consumed: u64,
     /// Of them, bytes kept until a handler consumes them.
     pub unconsumed: u64,
-    /// Of them, bytes that no handler consumed: after a close, or the rest at the peer's end.
+    /// Of them, bytes that no handler consumed: after a close, or the rest at the peer's end, which
+    /// [`Handler::on_eof`](crate::Handler::on_eof) is shown.
     pub discarded: u64,
     /// Bytes that handlers wrote.
     pub written: u64,

@@ -172,3 +172,70 @@ fn who_is_paused_by_its_handler_does_not_wait_for_memory() {
     let turns = world.turns - before;
     assert!(turns < 10, "{turns} turns for nothing");
 }
+
+/// A connection that keeps `input` as an unfinished line; its end is the test's.
+fn unfinished(world: &mut World, address: std::net::SocketAddr, input: usize) -> TcpStream {
+    let (opened, before) = (world.seen().opened.len(), world.stats().unconsumed);
+    let mut client = connect(address);
+    world.until_opened(opened + 1);
+    client.write_all(&vec![b'x'; input]).unwrap();
+    world.until("it keeps its input", |world| {
+        world.stats().unconsumed == before + input as u64
+    });
+    client
+}
+
+#[test]
+fn who_waits_for_its_own_output_is_not_fed_in_the_place_of_others() {
+    let mut world = lines(Limits {
+        max_pending: 64 << 10,
+        write_timeout: None,
+        ..Limits::default()
+    });
+    let (_, address) = world.listen();
+    // It has output that nobody reads, and some input of a line.
+    let mut first = unfinished(&mut world, address, 100);
+    let id = world.seen().opened[0];
+    while world.context().connection(id).unwrap().pending() < 5000 {
+        world.context().connection(id).unwrap().write(&[1; 10_000]);
+        world.turn_for(Duration::ZERO);
+    }
+    // Others take the rest of the memory, each as little as everybody may keep.
+    let _others: Vec<_> = (0..20)
+        .map(|_| unfinished(&mut world, address, 3000))
+        .collect();
+    first.write_all(b"more").unwrap();
+    world.until("it waits for memory", |world| {
+        world.stats().pending_pauses == 1
+    });
+    world.settle();
+    // Another's line is longer than that.
+    let mut second = connect(address);
+    second.write_all(&[b'y'; 5000]).unwrap();
+    second.write_all(b"\n").unwrap();
+    assert_eq!(world.receive(&mut second, 2), b".\n");
+}
+
+#[test]
+fn who_starves_before_the_wait_is_fed_before_it() {
+    let mut world = lines(Limits {
+        max_pending: 64 << 10,
+        write_timeout: None,
+        ..Limits::default()
+    });
+    let (_, address) = world.listen();
+    let mut clients: Vec<_> = [30_000, 15_000, 10_000]
+        .map(|input| unfinished(&mut world, address, input))
+        .into();
+    for id in world.seen().opened.clone() {
+        world.context().connection(id).unwrap().pause();
+    }
+    clients[1].write_all(b"\n").unwrap();
+    world.settle();
+    let id = world.seen().opened[1];
+    world.context().connection(id).unwrap().resume();
+    // It finds no room when it's driven, and no event will come.
+    world.turn_for(Duration::from_secs(60));
+    assert_eq!(world.stats().pending_pauses, 1);
+    assert_eq!(world.stats().consumed, 15_001);
+}

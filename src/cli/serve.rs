@@ -17,6 +17,7 @@ mod plan;
 mod printer;
 mod report;
 mod server;
+mod socket;
 mod totals;
 
 use std::sync::Arc;

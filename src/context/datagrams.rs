@@ -158,13 +158,11 @@ impl<S> Context<S> {
     #[must_use]
     pub fn is_own_udp(&self, address: SocketAddr) -> bool {
         let wanted = address.ip().to_canonical();
-        self.udp
-            .iter()
-            .filter_map(|(_, slot)| slot.address)
-            .any(|own| {
-                let ip = own.ip().to_canonical();
-                own.port() == address.port() && (ip == wanted || ip.is_unspecified())
-            })
+        let mut own = self.udp.iter().filter_map(|(_, slot)| slot.address);
+        own.any(|own| {
+            let ip = own.ip().to_canonical();
+            own.port() == address.port() && (ip == wanted || ip.is_unspecified())
+        })
     }
 
     /// Closes a UDP socket; false when it was closed already. Datagrams in its buffer are lost.

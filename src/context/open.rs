@@ -100,13 +100,15 @@ impl<S> Context<S> {
         true
     }
 
-    /// Has the listeners that paused tried again after `wait`, or when a timer that is set already
-    /// fires.
+    /// Has the listeners that paused tried again after `wait`, or earlier with one of the others.
     #[cold]
     pub(crate) fn retry_listeners(&mut self, wait: Duration) {
-        if !std::mem::replace(&mut self.retries, true) {
-            let due = self.clock.now() + wait;
-            self.timers.set(&self.clock, due, Alarm::Listeners);
+        let due = self.clock.now() + wait;
+        if self.retry.is_none_or(|(earliest, _)| due < earliest) {
+            let timer = self.timers.set(&self.clock, due, Alarm::Listeners);
+            if let Some((_, later)) = self.retry.replace((due, timer)) {
+                self.timers.cancel(later);
+            }
         }
     }
 
@@ -231,7 +233,8 @@ impl<S> Context<S> {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
         }
         // The room for a connection that is being accepted must not be taken by a dial.
-        let room = self.slots.reserve(1 + self.awaited).then_some(());
+        let has_memory = self.system.may_allocate() && self.slots.reserve(1 + self.awaited);
+        let room = has_memory.then_some(());
         room.ok_or(io::ErrorKind::OutOfMemory.into())
     }
 

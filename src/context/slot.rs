@@ -244,9 +244,11 @@ impl<S> Context<S> {
         let bounded = self.shared.limits.write_timeout.is_some();
         let asked = link.phase() == Phase::Delivering || bounded && link.has_output();
         if asked && link.has_progressed() {
-            *active = now;
-            if let Some(mark) = link.mark() {
-                *mark = now;
+            // Not back to an earlier time by which deadlines may be judged.
+            for tick in [Some(active), link.mark()].into_iter().flatten() {
+                if is_before(*tick, now) {
+                    *tick = now;
+                }
             }
         }
     }

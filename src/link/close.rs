@@ -175,31 +175,24 @@ impl<S: Stream> Link<S> {
     /// Reads and throws away what still arrives on a closed link, until the peer's end or the bound;
     /// while its output is pending, for as long as that moves.
     pub(super) fn discard(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Step {
-        while self.may_discard() && self.is_readable() {
+        while self.phase != Phase::Closed && !self.has(Flags::PEER_EOF) && self.is_readable() {
             if !self.charge(shared) {
                 return Step::Yield;
             }
             let count = self.take_in(shared, scratch).unwrap_or(0);
             shared.stats.discarded += count as u64;
-            if self.phase != Phase::Lingering {
-                continue;
-            }
-            self.count = self
-                .count
-                .saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
-            // The peer's end, orderly or not, is what was waited for.
-            if self.count == 0 || self.has(Flags::PEER_EOF) {
-                self.sever(shared, CloseReason::Closed);
+            if self.phase == Phase::Lingering {
+                let count = u32::try_from(count).unwrap_or(u32::MAX);
+                self.count = self.count.saturating_sub(count);
+                // The peer's end, orderly or not, is what was waited for.
+                if self.count == 0 || self.has(Flags::PEER_EOF) {
+                    self.sever(shared, CloseReason::Closed);
+                }
             }
         }
         match self.phase {
             Phase::Closed => Step::Closed,
             _ => Step::Wait,
         }
-    }
-
-    fn may_discard(&self) -> bool {
-        let closes = matches!(self.phase, Phase::Closing | Phase::Lingering);
-        closes && !self.has(Flags::PEER_EOF)
     }
 }

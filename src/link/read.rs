@@ -125,7 +125,8 @@ impl<S: Stream> Link<S> {
     /// closed.
     fn keep_input(&mut self, shared: &mut Shared, bytes: &[u8]) {
         let room = shared.memory.room();
-        if !self.keep(shared, |buffers| buffers.input.push(bytes, room)) {
+        let may = self.stream.may_allocate();
+        if !(may && self.keep(shared, |buffers| buffers.input.push(bytes, room))) {
             shared.stats.discarded += bytes.len() as u64;
             self.abort(shared, CloseReason::OutOfMemory);
         }
@@ -154,7 +155,7 @@ impl<S: Stream> Link<S> {
         let Some(buffers) = &self.buffers else {
             return false;
         };
-        let answers = !self.has(Flags::READ_ON) && !buffers.output.is_empty();
+        let answers = self.is_answering();
         let excused = !answers && (buffers.input.spare() > 0 || self.has(Flags::FED));
         let mut kept = buffers.input.capacity();
         if answers {
@@ -165,6 +166,18 @@ impl<S: Stream> Link<S> {
             shared.stats.pending_pauses += 1;
         }
         is
+    }
+
+    /// Whether reading waits for pending output as far as memory goes: reading makes more of it.
+    pub(crate) fn is_answering(&self) -> bool {
+        !self.has(Flags::READ_ON) && self.has_output()
+    }
+
+    /// Whether the link, which may read although there is no memory for it, goes on so. One that
+    /// reads nothing now has had its turn: others wait for theirs.
+    pub(crate) fn feeds_on(&mut self) -> bool {
+        let reads = self.may_read() && !self.is_answering();
+        self.untag(Flags::FED) && reads && self.tag(Flags::FED)
     }
 
     /// Whether nothing of the link's own keeps it from reading, when there is something to read:
@@ -188,7 +201,7 @@ impl<S: Stream> Link<S> {
         self.buffers.as_ref().map_or(0, |b| b.input.len())
     }
 
-    pub(crate) fn has_input(&self) -> bool {
+    pub(super) fn has_input(&self) -> bool {
         self.input_len() > 0
     }
 

@@ -70,10 +70,9 @@ impl<S: Stream> Link<S> {
         let in_budget = current && !shared.sent || self.has_budget(shared);
         // What may wait without being offered. A spent budget lets more of it wait, but never so
         // much that it would count.
-        let patient = if in_budget {
-            shared.limits.gather
-        } else {
-            shared.limits.high_water - 1
+        let patient = match in_budget {
+            true => shared.limits.gather,
+            false => shared.limits.high_water - 1,
         };
         let mut rest = bytes;
         let offer = self.pending() + bytes.len() > patient.min(shared.memory.room());
@@ -217,7 +216,8 @@ impl<S: Stream> Link<S> {
         let has_room = !self.has(Flags::HIGH) || shared.memory.has_room_beside(pending);
         let too_much = pending >= shared.limits.max_output || !has_room;
         let dead = self.phase == Phase::Closed || self.has(Flags::WRITE_DEAD);
-        if !dead && !too_much && self.keep(shared, |buffers| buffers.output.push(bytes, room)) {
+        let tries = !dead && !too_much && self.stream.may_allocate();
+        if tries && self.keep(shared, |buffers| buffers.output.push(bytes, room)) {
             if pending == 0 {
                 // Only then: more output behind what nobody reads is no progress.
                 self.flags.insert(Flags::MOVED);

@@ -25,8 +25,6 @@ macro_rules! either {
         #[derive(Debug)]
         pub(crate) enum $name {
             Real(real::$name),
-            // Whoever drives a simulated network makes a system of this kind, and nothing here does.
-            #[allow(dead_code)]
             Sim(sim::$name),
         }
     )*};
@@ -84,6 +82,10 @@ impl System {
 
     pub(crate) fn random(&self) -> u64 {
         both!(self, system => system.random())
+    }
+
+    pub(crate) fn may_allocate(&self) -> bool {
+        both!(self, system => system.may_allocate())
     }
 
     pub(crate) fn wait(
@@ -352,6 +354,10 @@ impl Stream for TcpStream {
 
     fn in_flight(&mut self) -> Option<u32> {
         both!(self, stream => stream.in_flight())
+    }
+
+    fn may_allocate(&mut self) -> bool {
+        both!(self, stream => stream.may_allocate())
     }
 }
 

@@ -53,6 +53,11 @@ impl System {
         RandomState::new().hash_one(0)
     }
 
+    /// Whether memory may be asked for, for a larger table. Only a simulated system ever says no.
+    pub(crate) fn may_allocate(&self) -> bool {
+        true
+    }
+
     /// Listens as `options` say.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Taking callers on.
 
 use crate::acceptor::Accepted as Next;
-use crate::context::{Context, Drain};
+use crate::context::Drain;
 use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
 use crate::link::Phase;
@@ -16,19 +16,15 @@ impl<H: Handler> Reactor<H> {
     /// turn.
     pub(super) fn accept(&mut self, handler: &mut H, key: Key, mut budget: u32) {
         loop {
-            let has_room = self.context.has_room();
-            let Context {
-                listeners,
-                shared,
-                drain,
-                ..
-            } = &mut self.context;
+            let context = &mut self.context;
+            let has_room = context.has_room();
             // A callback may have closed the listener.
-            let Some(slot) = listeners.get_mut(key) else {
+            let Some(slot) = context.listeners.get_mut(key) else {
                 return;
             };
+            let stats = &mut context.shared.stats;
             slot.queued = false;
-            match slot.acceptor.next(&mut budget, has_room, &mut shared.stats) {
+            match slot.acceptor.next(&mut budget, has_room, stats) {
                 Next::Caller(stream, peer) => {
                     let caller = Accepted {
                         listener: ListenerId(key),
@@ -37,20 +33,21 @@ impl<H: Handler> Reactor<H> {
                     self.admit(handler, stream, &caller);
                 }
                 Next::Wait => return,
+                // A listener that is about to be closed lets in whom it can, and comes
+                // back for nobody.
+                _ if context.drain != Drain::No => return,
                 Next::Yield => {
-                    shared.stats.budget_hits += 1;
+                    stats.budget_hits += 1;
                     slot.queued = true;
-                    self.context.ready.push_back((Kind::Listener, key));
+                    context.ready.push_back((Kind::Listener, key));
                     return;
                 }
-                // A listener that is about to be closed lets in whom it can, and pauses for nobody.
-                Next::Full | Next::Starved(..) if *drain != Drain::No => return,
                 Next::Full => {
-                    shared.stats.limit_pauses += 1;
+                    stats.limit_pauses += 1;
                     return;
                 }
                 Next::Starved(wait, error) => {
-                    shared.stats.accept_pauses += 1;
+                    stats.accept_pauses += 1;
                     self.warn_of_pause(key, &error);
                     self.context.retry_listeners(wait);
                     return;
@@ -61,7 +58,7 @@ impl<H: Handler> Reactor<H> {
 
     /// Asks the handler about a connection that is offered, and takes it on.
     pub(super) fn admit(&mut self, handler: &mut H, mut stream: TcpStream, caller: &Accepted) {
-        if !self.context.slots.reserve(1) {
+        if !(self.context.system.may_allocate() && self.context.slots.reserve(1)) {
             self.context.shared.stats.refused += 1;
             self.warn_of_refusal(caller, &std::io::ErrorKind::OutOfMemory.into());
             return;

@@ -126,7 +126,7 @@ impl<H: Handler> Reactor<H> {
         if self.link(index).phase() == Phase::Connecting && !self.establish(index) {
             return;
         }
-        if self.link(index).greet() {
+        if self.link(index).untag(Flags::UNGREETED) {
             self.greet(handler, index);
         }
         self.context.current = index;

@@ -74,7 +74,7 @@ impl<H: Handler> Reactor<H> {
             match alarm {
                 Alarm::Handler(key) => handler.on_timer(&mut self.context, key),
                 Alarm::Listeners => {
-                    self.context.retries = false;
+                    self.context.retry = None;
                     self.resume_listeners();
                 }
                 Alarm::Drain => self.cut(),
@@ -156,7 +156,11 @@ impl<H: Handler> Reactor<H> {
         self.resume_listeners();
     }
 
+    /// Ends the pauses of all listeners, unless they would only pause again.
     fn resume_listeners(&mut self) {
+        if !self.context.has_room() {
+            return;
+        }
         for key in self.context.listeners.keys() {
             let slot = &mut self.context.listeners[key.index];
             if slot.acceptor.resume() && !std::mem::replace(&mut slot.queued, true) {

@@ -267,6 +267,18 @@ fn a_listener_that_pauses_again_and_again_keeps_one_timer() {
 }
 
 #[test]
+fn a_listener_that_pauses_briefly_does_not_wait_for_another_that_pauses_for_long() {
+    let (mut reactor, ..) = start();
+    let (brief, long) = (Duration::from_secs(60), Duration::from_secs(3600));
+    for wait in [long, brief, long] {
+        reactor.context.retry_listeners(wait);
+    }
+    assert_eq!(reactor.context.timers.len(), 1);
+    let next = reactor.next_timeout().unwrap();
+    assert!(next <= brief + Duration::from_millis(1), "in {next:?}");
+}
+
+#[test]
 fn a_deadline_set_after_weeks_without_any_is_waited_for() {
     let (mut reactor, mut handler, _, address) = start();
     let client = TcpStream::connect(address).unwrap();

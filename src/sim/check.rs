@@ -23,11 +23,12 @@ const SHRINKS: usize = 200;
 ///
 /// A run is made smaller by leaving out kinds of faults, and by letting [`World::count`] and
 /// [`World::size`] draw smaller numbers, as long as it still fails. What is left stands in one
-/// line, which replays it: `OREAD_SIM='seed=17 faults=short-read count=2' cargo test ...`.
-/// `OREAD_SEEDS=1000000` runs that many seeds, from the first of `seeds` on.
+/// line, which replays it in a shell: `env OREAD_SIM='seed=17 faults=read-short count=2' cargo test
+/// the_name_of_the_test`. `OREAD_SEEDS=1000000` runs that many seeds, from the first of `seeds` on.
 ///
 /// # Panics
-/// When a run does, with its seed and its own words; or for an `OREAD_SIM` or `OREAD_SEEDS` that
+/// When a run does, with its seed and its own words; when one that has failed doesn't fail again, as
+/// something in the test doesn't come from the seed; or for an `OREAD_SIM` or `OREAD_SEEDS` that
 /// can't be read.
 pub fn check(seeds: Range<u64>, test: impl Fn(&mut World) + Sync) {
     if let Ok(words) = std::env::var(REPLAY) {
@@ -42,8 +43,18 @@ pub fn check(seeds: Range<u64>, test: impl Fn(&mut World) + Sync) {
         Err(_) => seeds,
     };
     if let Some(plan) = first_failure(seeds, &test) {
+        let seed = plan.seed;
         replay(&shrink(plan, &test), &test);
+        wavers(seed);
     }
+}
+
+#[allow(clippy::panic)] // A run has failed: the test must not pass, though the same run now does.
+fn wavers(seed: u64) {
+    panic!(
+        "seed {seed} has failed, and has not when it was run again: something in the test does not \
+         come from the seed (a HashMap's order, the real time, a thread)"
+    )
 }
 
 #[allow(clippy::panic)] // A test's own setting is wrong: the test must not pass.
@@ -124,11 +135,27 @@ fn replay(plan: &Plan, test: &impl Fn(&mut World)) {
     world.trace(true);
     let run = panic::catch_unwind(AssertUnwindSafe(|| test(&mut world)));
     if let Err(panic) = run {
-        let name = thread::current().name().unwrap_or_default().to_owned();
+        let package = std::env::var("CARGO_PKG_NAME").ok();
+        let line = replay_line(plan, package.as_deref(), thread::current().name());
         println!("{}", world.traced());
-        println!("to replay it: {REPLAY}='{plan}' cargo test --features sim {name}");
+        println!("to replay it: {line}");
         panic::resume_unwind(panic);
     }
+}
+
+/// The line that replays `plan`, in the package that is tested, by the name of the test. A test's
+/// thread has that; the thread `main` runs a program, or all tests of one thread.
+fn replay_line(plan: &Plan, package: Option<&str>, test: Option<&str>) -> String {
+    let mut line = format!("env {REPLAY}='{plan}' cargo test");
+    // Whoever depends on this package has the feature in its manifest.
+    if package == Some(env!("CARGO_PKG_NAME")) {
+        line += " --features sim";
+    }
+    if let Some(test) = test.filter(|test| *test != "main") {
+        line += " ";
+        line += test;
+    }
+    line
 }
 
 thread_local! {
@@ -148,4 +175,43 @@ fn silence() {
             }
         }));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_replays_names_the_test_and_the_feature_only_where_it_must() {
+        let plan: Plan = "seed=17 faults=read-short count=2".parse().unwrap();
+        assert_eq!(
+            replay_line(&plan, Some("theirs"), Some("tests::a_line_is_answered")),
+            "env OREAD_SIM='seed=17 faults=read-short count=2' cargo test tests::a_line_is_answered"
+        );
+        assert_eq!(
+            replay_line(&Plan::new(3), Some("oread"), Some("main")),
+            "env OREAD_SIM='seed=3' cargo test --features sim"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "seed 7 has failed, and has not when it was run again")]
+    fn a_run_that_fails_once_and_not_again_fails_the_test() {
+        let first = AtomicU64::new(0);
+        check(7..8, |_| {
+            assert!(first.fetch_add(1, Ordering::Relaxed) > 0, "only once");
+        });
+    }
+
+    #[test]
+    fn a_plan_is_read_back_as_it_was_written_and_a_fault_that_is_none_is_told() {
+        let plan: Plan = "seed=17 faults=read-short+stood-still count=2 size=100"
+            .parse()
+            .unwrap();
+        assert_eq!(plan.to_string().parse(), Ok(plan));
+        let none = "seed=1 faults=".parse::<Plan>().unwrap();
+        assert_eq!(none.faults, Some(Vec::new()));
+        let error = "faults=short-read".parse::<Plan>().unwrap_err();
+        assert!(error.contains("short-read"), "{error}");
+    }
 }

@@ -7,26 +7,31 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::handle::Handle;
 use crate::handler::Handler;
+use crate::limits::Limits;
+use crate::net::System;
 use crate::net::sim::Process;
 use crate::reactor::{Ended, Reactor, Turn};
 
+use super::Traced;
+
 /// A program on a host of its own in a [`World`](super::World): a reactor and its handler.
 pub struct Host<H: Handler> {
-    /// What the reactor calls. A test may look at it and change it between turns.
-    pub handler: H,
-    reactor: Reactor<H>,
+    /// What the reactor calls: the handler itself, between two turns to be looked at and changed as
+    /// such, by way of its `Deref`.
+    pub handler: Traced<H>,
+    reactor: Reactor<Traced<H>>,
     process: Process,
     ended: Option<Ended>,
 }
 
 impl<H: Handler> Host<H> {
-    pub(super) fn new(handler: H, reactor: Reactor<H>, process: Process) -> Host<H> {
-        Host {
-            handler,
-            reactor,
+    pub(super) fn new(handler: H, limits: Limits, process: Process) -> io::Result<Host<H>> {
+        Ok(Host {
+            handler: Traced::new(handler, process.clone()),
+            reactor: Reactor::with_system(System::Sim(process.system()?), limits)?,
             process,
             ended: None,
-        }
+        })
     }
 
     /// How its last turn ended the run, if it did. One that has drained is not turned any more.
@@ -46,8 +51,20 @@ impl<H: Handler> Host<H> {
         self.reactor.handle()
     }
 
-    /// The reactor itself, for a test that turns it by itself.
-    pub fn reactor(&mut self) -> (&mut Reactor<H>, &mut H) {
+    /// Takes one turn, for a test that turns its hosts by itself. It waits at most `timeout` of
+    /// simulated time; `None`: as long as it takes.
+    ///
+    /// # Errors
+    /// As [`Reactor::turn`]. `Other`: it would wait for ever.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
+        self.process.note_turn(timeout);
+        let turn = self.reactor.turn(&mut self.handler, timeout)?;
+        self.ended = turn.ended;
+        Ok(turn)
+    }
+
+    /// The reactor itself, and what it calls.
+    pub fn reactor(&mut self) -> (&mut Reactor<Traced<H>>, &mut Traced<H>) {
         (&mut self.reactor, &mut self.handler)
     }
 
@@ -86,9 +103,7 @@ pub trait Turned: sealed::Sealed {
 
 impl<H: Handler> Turned for Host<H> {
     fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
-        let turn = self.reactor.turn(&mut self.handler, timeout)?;
-        self.ended = turn.ended;
-        Ok(turn)
+        Host::turn(self, timeout)
     }
 
     fn next_timeout(&self) -> Option<Duration> {
@@ -104,7 +119,62 @@ impl<H: Handler> Turned for Host<H> {
     }
 }
 
+/// The hosts that [`World::until`](super::World::until) turns and looks at: one, an array of those
+/// of one type, or a tuple of two or three.
+pub trait Hosts: sealed::Sealed {
+    /// Each of them, whatever its handler is.
+    fn hosts(&mut self) -> Vec<&mut dyn Turned>;
+}
+
+impl<H: Handler> Hosts for Host<H> {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        vec![self]
+    }
+}
+
+impl<T: Hosts> Hosts for &mut T {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        (**self).hosts()
+    }
+}
+
+impl<T: Hosts> Hosts for [T] {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        self.iter_mut().flat_map(Hosts::hosts).collect()
+    }
+}
+
+impl<T: Hosts, const N: usize> Hosts for [T; N] {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        self.as_mut_slice().hosts()
+    }
+}
+
+impl<A: Hosts, B: Hosts> Hosts for (A, B) {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        let mut all = self.0.hosts();
+        all.extend(self.1.hosts());
+        all
+    }
+}
+
+impl<A: Hosts, B: Hosts, C: Hosts> Hosts for (A, B, C) {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        let mut all = self.0.hosts();
+        all.extend(self.1.hosts());
+        all.extend(self.2.hosts());
+        all
+    }
+}
+
 mod sealed {
+    use super::{Handler, Host};
+
     pub trait Sealed {}
-    impl<H: crate::handler::Handler> Sealed for super::Host<H> {}
+    impl<H: Handler> Sealed for Host<H> {}
+    impl<T: Sealed> Sealed for &mut T {}
+    impl<T: Sealed> Sealed for [T] {}
+    impl<T: Sealed, const N: usize> Sealed for [T; N] {}
+    impl<A: Sealed, B: Sealed> Sealed for (A, B) {}
+    impl<A: Sealed, B: Sealed, C: Sealed> Sealed for (A, B, C) {}
 }

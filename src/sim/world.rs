@@ -1,19 +1,18 @@
 //! The world of one run.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::handler::Handler;
 use crate::limits::Limits;
-use crate::net::System;
 use crate::net::sim::{Fault, Listener, Net, Peer, Poller, Random, UdpPeer};
-use crate::reactor::Reactor;
 
 use super::plan::Plan;
-use super::{Host, Turned};
+use super::{Host, Hosts, Turned};
 
-/// Turns that may pass at one instant without anything being moved, before that is called a spin.
+/// Turns in a row that may neither wait nor move anything, before that is called a spin.
 const SPIN: u32 = 1000;
 /// Simulated time that [`World::settle`] may take.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -66,6 +65,11 @@ impl World {
         self.poller = self.pick(&[Poller::Epoll, Poller::Epoll, Poller::Kqueue, Poller::Poll2]);
     }
 
+    /// Has `fault` happen so often in a million chances from now on, by the seed; 0: never.
+    pub fn fault_rate(&mut self, fault: Fault, in_a_million: u32) {
+        self.net.set_fault(fault, in_a_million);
+    }
+
     /// Has `fault` happen at the `nth` chance that it has from now on, counted from 1.
     pub fn fault(&mut self, fault: Fault, nth: u64) {
         self.net.fault_at(fault, nth);
@@ -91,11 +95,9 @@ impl World {
     /// A host that runs `handler` in a reactor with `limits`.
     ///
     /// # Errors
-    /// As [`Reactor::with_limits`], by a fault.
+    /// As [`Reactor::with_limits`](crate::Reactor::with_limits), by a fault.
     pub fn host<H: Handler>(&mut self, handler: H, limits: Limits) -> io::Result<Host<H>> {
-        let process = self.net.process(self.poller);
-        let reactor = Reactor::with_system(System::Sim(process.system()?), limits)?;
-        Ok(Host::new(handler, reactor, process))
+        Host::new(handler, limits, self.net.process(self.poller))
     }
 
     /// A peer, at an address of its own, that connects to `to`. Whether somebody listens there is
@@ -114,6 +116,44 @@ impl World {
         self.net.udp_peer(at)
     }
 
+    /// Has a segment or a datagram take from the least to the most of `time` one way, on
+    /// connections that are there and on those to come. Each connection draws its own within that,
+    /// and each segment takes up to a quarter longer. By default it's 5 microseconds to 2
+    /// milliseconds.
+    pub fn latency(&mut self, time: RangeInclusive<Duration>) {
+        self.net.latency(time);
+    }
+
+    /// Lets each way of a connection carry so many bytes a second; 0: as many as its buffers hold,
+    /// which is the default. Datagrams are not slowed down.
+    pub fn bandwidth(&mut self, bytes_a_second: u64) {
+        self.net.bandwidth(bytes_a_second);
+    }
+
+    /// Loses one in `n` segments and datagrams; 0: none. A lost segment comes again after 200 ms or
+    /// more, a datagram never.
+    pub fn loss(&mut self, n: u32) {
+        self.net.loss(n);
+    }
+
+    /// Has nothing pass between the hosts at two addresses, until [`World::heal`] or
+    /// [`World::calm`]. Both systems try again meanwhile, and give up as they do: after the user
+    /// timeout, or about a quarter of an hour.
+    pub fn partition(&mut self, one: IpAddr, other: IpAddr) {
+        self.net.partition(one, other);
+    }
+
+    /// Ends the partition of two hosts. What is under way arrives when their systems try next.
+    pub fn heal(&mut self, one: IpAddr, other: IpAddr) {
+        self.net.heal(one, other);
+    }
+
+    /// Has the host at an address vanish for good, as by a pulled plug: nothing comes from it, and
+    /// nothing gets there.
+    pub fn vanish(&mut self, host: IpAddr) {
+        self.net.vanish_host(host);
+    }
+
     /// The simulated time since the world began.
     #[must_use]
     pub fn now(&self) -> Duration {
@@ -125,8 +165,8 @@ impl World {
     /// they do; those that are still to come don't make it last longer.
     ///
     /// # Errors
-    /// What a turn gives. `Other`: a host spins (it's turned again and again, and moves nothing), or
-    /// the world doesn't come to rest within a simulated day.
+    /// What a turn gives. `Other`: a host spins (it's turned again and again, and moves nothing),
+    /// or the world doesn't come to rest within a simulated day.
     pub fn settle(&mut self, hosts: &mut [&mut dyn Turned]) -> io::Result<()> {
         let end = self.now() + LONGEST;
         while self.step(hosts, None)? {
@@ -148,30 +188,45 @@ impl World {
         Ok(())
     }
 
-    /// Turns `hosts` until `done` says so.
+    /// Turns `hosts` until `done` says so, which is lent them: a [`Host`], an array of those of one
+    /// type, or a tuple.
+    ///
+    /// ```
+    /// # use oread::sim::World;
+    /// # use oread::{Echo, EchoOptions, Limits, ListenOptions};
+    /// # fn main() -> std::io::Result<()> {
+    /// # let mut world = World::new(7);
+    /// # let mut host = world.host(Echo::new(EchoOptions::default()), Limits::default())?;
+    /// # let address = ([10, 0, 0, 1], 7).into();
+    /// # host.context().listen(&ListenOptions::new(address))?;
+    /// let peer = world.connect(address);
+    /// world.until(&mut host, |host| host.context().stats().open == 1)?;
+    /// peer.send(b"hello");
+    /// world.until(&mut host, |_| peer.received() == b"hello")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`World::settle`]. `TimedOut`: nothing moves any more, and it's not done.
-    pub fn until(
+    /// As [`World::settle`]. `TimedOut`: it's not done after a simulated day.
+    pub fn until<T: Hosts + ?Sized>(
         &mut self,
-        hosts: &mut [&mut dyn Turned],
-        mut done: impl FnMut() -> bool,
+        hosts: &mut T,
+        mut done: impl FnMut(&mut T) -> bool,
     ) -> io::Result<()> {
         let end = self.now() + LONGEST;
-        while !done() {
-            let far = hosts.iter().any(|host| host.next_timeout().is_some());
-            let bound = far.then_some(end);
-            if !self.step(hosts, bound)? || self.now() > end {
-                let why = "what the test waits for does not happen";
+        while !done(hosts) {
+            if !self.step(&mut hosts.hosts(), Some(end))? || self.now() > end {
+                let why = "what the test waits for does not happen within a simulated day";
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
         }
         Ok(())
     }
 
-    /// One turn of one of `hosts`, or a step of the network: for a test that looks at what must hold
-    /// after each. False when nothing is left to do: up to `end` of [`World::now`], or, without
-    /// one, until only deadlines of hosts are left.
+    /// One turn of one of `hosts`, or a step of the network: for a test that looks at what must
+    /// hold after each. False when nothing is left to do: up to `end` of [`World::now`], or,
+    /// without one, until only deadlines of hosts are left.
     ///
     /// # Errors
     /// As [`World::settle`].
@@ -222,6 +277,7 @@ impl World {
         } else {
             let waits = self.live[self.chance.below(self.live.len() as u64) as usize];
             hosts[waits].turn(Some(bound))?;
+            self.net.forget_idle_turns();
         }
         Ok(true)
     }
@@ -231,7 +287,9 @@ impl World {
         if self.net.idle_turns() < SPIN {
             return Ok(());
         }
-        let why = format!("{SPIN} turns at one instant have moved nothing: a host spins");
+        let why = format!(
+            "{SPIN} turns in a row have moved nothing and waited for nothing: a host spins"
+        );
         Err(io::Error::other(why))
     }
 
@@ -275,7 +333,11 @@ impl World {
         drawn.min(most).min(self.plan.size) as usize
     }
 
-    /// Switches the trace on or off: a line for each turn, event, call and callback.
+    /// Switches the trace on or off. It has a line for each turn of a host in which something
+    /// happens, each event that its poll brings, each call that it makes and its answer, each
+    /// callback and what it consumes, and for what the network and the peers do meanwhile. `h0` is
+    /// the first host; `c0.0` and `c0.1` are the ends of the first connection, of which the first
+    /// has dialled; `l0` is a listener, `u0` a UDP socket. The last 100,000 lines are kept.
     pub fn trace(&mut self, on: bool) {
         self.net.trace(on);
     }

@@ -186,9 +186,10 @@ impl Peer {
             let heard = self.hear(missing.min(64 << 10));
             assert!(
                 matches!(heard, Heard::Bytes(_)),
-                "{heard:?} with {} of {} bytes back",
+                "{heard:?} with {} of {} bytes back; {}",
                 self.heard,
-                self.said
+                self.said,
+                whereabouts(&self.stream)
             );
         }
     }
@@ -213,6 +214,38 @@ impl Peer {
     pub fn reset(self) {
         reset(self.stream);
     }
+}
+
+/// Where the system has the bytes of a connection on loopback: the queues of both its ends, and what it has dropped for
+/// want of memory. Output that is queued at one end while nothing is at the other is the system's; input that is queued
+/// is its reader's.
+fn whereabouts(stream: &TcpStream) -> String {
+    let ports =
+        [stream.local_addr(), stream.peer_addr()].map(|end| end.map_or(0, |end| end.port()));
+    let ends = ports.map(|port| format!(":{port:04X} "));
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let (rows, drops) = (read("/proc/self/net/tcp"), read("/proc/self/net/netstat"));
+    let rows: Vec<&str> = rows
+        .lines()
+        .filter(|row| ends.iter().all(|end| row.contains(end)))
+        .collect();
+    let drops: Vec<&str> = drops
+        .lines()
+        .filter(|row| row.starts_with("TcpExt"))
+        .collect();
+    let counts = drops.iter().map(|row| row.split_whitespace());
+    let counts: Vec<Vec<&str>> = counts.map(Iterator::collect).collect();
+    let dropped = match &counts[..] {
+        [names, values] => (names.iter().zip(values))
+            .filter(|(name, _)| name.contains("Drop") || name.contains("Prune"))
+            .map(|(name, value)| format!(" {name}={value}"))
+            .collect(),
+        _ => String::new(),
+    };
+    format!(
+        "its rows (queues are out:in):\n{}\n{dropped}",
+        rows.join("\n")
+    )
 }
 
 /// Makes the close of `stream` a reset.

@@ -1,12 +1,13 @@
 //! `oread load` and `oread doctor` as typed. The doc comments are the help texts.
 
+use std::convert::Infallible;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::gate::Gate;
 use super::sources::SourceRange;
-use super::target::Target;
+use super::target::{Target, udp_target};
 use super::values::{SizeRange, VerifyMode, per_second};
 use crate::cli::args::{UNITS, Verbosity};
 use crate::cli::framing::Framing;
@@ -30,6 +31,10 @@ pub(crate) struct Load {
     /// second thread]
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<Target>,
+
+    /// Only to say what to write in its place: `connect` has it.
+    #[arg(long, value_name = "TARGET", value_parser = udp_target, hide = true)]
+    pub(crate) udp: Option<Infallible>,
 
     /// Connections to open and hold; for UDP, sockets
     #[arg(short, long, value_name = "N", default_value = "100", value_parser = count)]

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod fuzz;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -67,6 +68,14 @@ pub(crate) fn resolve(targets: &[Target]) -> Result<Vec<Resolved>, Failure> {
     Ok(all)
 }
 
+/// Refuses `--udp TARGET`.
+///
+/// # Errors
+/// Always: the target's scheme says its transport.
+pub(super) fn udp_target(text: &str) -> Result<Infallible, String> {
+    Err(format!("write udp://{} as a target", text.escape_debug()))
+}
+
 impl FromStr for Target {
     type Err = String;
 
@@ -109,6 +118,11 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
         }
+    }
+
+    #[test]
+    fn who_asks_for_udp_as_of_connect_is_told_how_load_writes_it() {
+        assert!(udp_target("[::1]:9").unwrap_err().contains("udp://[::1]:9"));
     }
 
     #[test]

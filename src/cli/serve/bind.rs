@@ -4,57 +4,15 @@ use std::io;
 use std::net::SocketAddr;
 
 use nix::errno::Errno;
-use oread::{Context, Echo, EchoSession, ListenOptions, ListenerId, Reactor, UdpId, UdpOptions};
+use oread::{Context, Echo, EchoSession, ListenOptions, Reactor, UdpOptions};
 
 use super::overlap::ours;
 use super::plan::Plan;
 use super::server::{Server, poll_failed};
+use super::socket::{Id, Socket, Transport};
 use crate::cli::check::Serve;
 use crate::cli::endpoints::Binding;
 use crate::cli::failure::Failure;
-
-/// What a socket speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
-    /// A listener.
-    Tcp,
-    /// Datagrams.
-    Udp,
-}
-
-impl Transport {
-    /// As people write it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Transport::Tcp => "TCP",
-            Transport::Udp => "UDP",
-        }
-    }
-}
-
-/// A socket of one reactor.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Socket {
-    /// Where, with the port that port 0 became.
-    pub(super) address: SocketAddr,
-    id: Id,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Id {
-    Tcp(ListenerId),
-    Udp(UdpId),
-}
-
-impl Socket {
-    /// What it speaks.
-    pub(super) fn transport(&self) -> Transport {
-        match self.id {
-            Id::Tcp(_) => Transport::Tcp,
-            Id::Udp(_) => Transport::Udp,
-        }
-    }
-}
 
 /// A reactor with its handler, before it runs.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::bind::{Socket, Transport};
+use super::socket::{Socket, Transport};
 use crate::cli::failure::Failure;
 
 /// The words for an address that this very command has in use already, if it is so.

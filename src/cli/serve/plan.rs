@@ -66,7 +66,9 @@ impl Plan {
     /// hash, not by load: one reactor may be full while another has room.
     pub(super) fn limits(&self, serve: &Serve, index: u32) -> Limits {
         let defaults = Limits::default();
-        let max_input = self.echo_options(serve).input_needed();
+        // A short frame is no reason to read less at a time.
+        let needed = self.echo_options(serve).input_needed();
+        let max_input = needed.max(defaults.read_buffer);
         let pending = usize::try_from(serve.max_pending.get()).unwrap_or(usize::MAX);
         let max_pending = (pending / self.threads.get() as usize).max(1);
         let high_water = (serve.high_water.get() as usize).min(max_pending);
@@ -121,7 +123,25 @@ fn share(all: u32, threads: u32, index: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::args::{Args, Command};
+
+    #[test]
+    fn a_short_maximum_of_frames_makes_no_short_reads() {
+        let typed = "oread serve --framing lines --max-frame 16".split_whitespace();
+        let Command::Serve(typed) = Args::try_parse_from(typed).unwrap().command else {
+            panic!("not serve");
+        };
+        let serve = Serve::try_from(*typed).unwrap();
+        let descriptors = Descriptors {
+            limit: 1024,
+            before: 1024,
+        };
+        let limits = Plan::new(&serve, descriptors, 2).unwrap().limits(&serve, 0);
+        assert!(limits.max_input >= limits.read_buffer);
+    }
 
     #[test]
     fn shares_add_up_and_differ_by_one_at_most() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use oread::Framing;
 
-use super::bind::{Socket, Transport};
 use super::plan::Plan;
+use super::socket::{Socket, Transport};
 use super::totals::Totals;
 use crate::cli::events::JsonLine;
 use crate::cli::units::{Count, Size};

@@ -4,7 +4,7 @@
 use crate::error::CloseReason;
 use crate::limits::Limits;
 use crate::link::script::{Calls, Script};
-use crate::link::{Link, Phase, Pressure, Shared, Step};
+use crate::link::{Flags, Link, Phase, Pressure, Shared, Step};
 use crate::nonblocking::Stream;
 use crate::readiness::Readiness;
 
@@ -170,7 +170,7 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
     ) -> Driver<P, SHORT> {
         let limits = limits.sound();
         let mut link = Link::new(script, phase);
-        link.greet();
+        link.untag(Flags::UNGREETED);
         Driver {
             link,
             scratch: vec![0; limits.read_buffer],
@@ -289,7 +289,7 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
     /// Drives the link, as `Reactor::drive` does.
     pub(super) fn drive(&mut self) {
         self.queued = false;
-        self.link.greet();
+        self.link.untag(Flags::UNGREETED);
         let mut steps = 0;
         loop {
             steps += 1;

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use super::*;
 use crate::error::CloseReason;
-use crate::link::{Link, Step};
+use crate::link::{Flags, Link, Step};
 use crate::readiness::Readiness;
 
 fn data(bytes: &[u8]) -> Seen {
@@ -343,7 +343,7 @@ on_both! {
         let another = |input: &[u8]| {
             let reads = [bytes(input), Read::Blocked, bytes(b"again")];
             let mut link = Link::new(Script::<SHORT>::new(reads, full([])), Phase::Open);
-            link.greet();
+            link.untag(Flags::UNGREETED);
             link
         };
         let read = |driver: &mut Driver<_, SHORT>, other: &mut Link<Script<SHORT>>| {

@@ -181,6 +181,16 @@ faults! {
     PeerVanishes,
     /// For a while nothing passes between two hosts.
     Partition,
+    /// The process has no memory for a larger buffer or a larger table (malloc(3): ENOMEM).
+    NoMemory,
+    /// A reset arrives right before a write, which takes its error away: reads say the end from
+    /// then on (tcp(7): a pending error is told once).
+    ResetBeforeWrite,
+    /// A reset arrives right behind data, before anybody has read that.
+    ResetBehindData,
+    /// A read is filled to its last byte, and what is behind that arrives right after, with its
+    /// event.
+    ReadFull,
 }
 
 /// How often each kind happens, and which were asked for by number.
@@ -352,6 +362,7 @@ impl Fault {
                 | Fault::CallTakesTime
                 | Fault::DatagramDoubled
                 | Fault::DatagramLate
+                | Fault::ReadFull
         )
     }
 
@@ -364,6 +375,8 @@ impl Fault {
                 | Fault::Partition
                 | Fault::ResetOnTheWay
                 | Fault::ResetOneEnd
+                | Fault::ResetBeforeWrite
+                | Fault::ResetBehindData
                 | Fault::SegmentLost
                 | Fault::LatencySpike
         )

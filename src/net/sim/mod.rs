@@ -15,9 +15,6 @@
 //! - `faults.rs`: what may go wrong, by name; `peer.rs`, `pump.rs`: peers that follow a script;
 //! - `system.rs`, `sockets.rs`: the types that the reactor has in place of the real ones.
 
-// What embedders drive it by is built on top of it.
-#![allow(dead_code, unused_imports, unreachable_pub)]
-
 mod dial;
 mod ending;
 mod faults;
@@ -42,7 +39,7 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,7 +47,6 @@ use nix::errno::Errno;
 
 pub use faults::Fault;
 pub(crate) use faults::Faults;
-pub(crate) use peer::Reading;
 pub use peer::{Listener, Peer};
 pub use poller::Poller;
 pub use process::Process;
@@ -60,7 +56,6 @@ pub(crate) use system::{Events, System, Waker, Woken, foreign};
 pub use udp::UdpPeer;
 
 use listener::Listening;
-use poller::Polling;
 use schedule::{Schedule, What};
 use tcp::{Connection, Side};
 use trace::Trace;
@@ -221,10 +216,15 @@ impl Net {
         state.run_until(until);
     }
 
-    /// Waits in a row at one instant between which nothing was moved: no byte, no connection, no
-    /// event. Many of them are a spin.
+    /// Waits in a row at one instant, but for what they take themselves, between which nothing was
+    /// moved: no byte and no connection. Many of them are a spin.
     pub(crate) fn idle_turns(&self) -> u32 {
         self.state().idle.turns
+    }
+
+    /// Counts idle turns anew: one that may wait is no spin, however often it looks before it does.
+    pub(crate) fn forget_idle_turns(&self) {
+        self.state().idle.turns = 0;
     }
 
     /// Has `fault` happen at the `nth` call of its kind from now.
@@ -249,9 +249,21 @@ impl Net {
         state.partitions.clear();
     }
 
-    /// How long a segment or a datagram takes, for connections that are made from now on.
-    pub(crate) fn latency(&self, time: Range<Duration>) {
-        self.state().settings.latency = (time.start, time.end.max(time.start));
+    /// How long a segment or a datagram takes from now on.
+    pub(crate) fn latency(&self, time: RangeInclusive<Duration>) {
+        let (least, most) = time.into_inner();
+        let mut state = self.state();
+        state.settings.latency = (least, most.max(least));
+        state.redraw_latencies();
+    }
+
+    /// Bytes a second on each way of a connection from now on; 0: no limit.
+    pub(crate) fn bandwidth(&self, speed: u64) {
+        let mut state = self.state();
+        state.settings.speed = speed;
+        for connection in state.connections.iter_mut().flatten() {
+            connection.speed = speed;
+        }
     }
 
     /// Has one in `n` segments and datagrams lost; 0: none.
@@ -298,11 +310,6 @@ impl Net {
         self.state().trace.lines()
     }
 
-    /// Adds a line of a layer above.
-    pub(crate) fn note(&self, line: impl FnOnce() -> String) {
-        self.state().trace(line);
-    }
-
     /// A number from the network's own stream.
     pub(crate) fn draw(&self) -> u64 {
         self.state().random.draw()
@@ -310,10 +317,6 @@ impl Net {
 }
 
 impl State {
-    fn trace(&mut self, line: impl FnOnce() -> String) {
-        self.trace.add(self.now, line);
-    }
-
     fn is_bsd(&self, process: u32) -> bool {
         self.processes[process as usize].poller.model == Poller::Kqueue
     }

@@ -32,8 +32,6 @@ pub(super) enum Target {
     Stream(Side),
     Listener(u32),
     Udp(u32),
-    /// The waker of a process.
-    Waker(u32),
 }
 
 /// There is news for reading; for writing; for both.
@@ -108,6 +106,7 @@ impl State {
             pending: 0,
         };
         self.poller(process).watched.insert(token, target);
+        self.trace.name(process, token, target);
         if let Some(watch) = self.watch_of(target) {
             *watch = Watch::On(registration);
         }
@@ -132,7 +131,6 @@ impl State {
             Target::Stream(side) => self.end(side).map(|end| &mut end.watch),
             Target::Listener(id) => self.listener(id).map(|listener| &mut listener.watch),
             Target::Udp(id) => self.udp_socket(id).map(|socket| &mut socket.watch),
-            Target::Waker(_) => None,
         }
     }
 
@@ -367,7 +365,6 @@ impl State {
                     | set(socket.error.is_some(), flag::ERR)
                     | flag::OUT
             }),
-            Target::Waker(_) => 0,
         }
     }
 
@@ -434,7 +431,6 @@ impl State {
                 let ready = flags & (flag::IN | flag::ERR) != 0;
                 (filter == READ && ready).then_some(Readiness::READABLE)
             }
-            Target::Waker(_) => None,
         }
     }
 }

@@ -62,6 +62,17 @@ impl Process {
         System::new(self.net.clone(), self.id)
     }
 
+    /// Adds a line to the trace: what it does or is told, the socket that it's about, by the token
+    /// that this was registered with, and what more there is to say.
+    pub(crate) fn note(&self, what: &str, of: Option<usize>, more: impl FnOnce() -> String) {
+        self.net.state().note(self.id, what, of, more);
+    }
+
+    /// Adds to the trace that it begins a turn.
+    pub(crate) fn note_turn(&self, timeout: Option<Duration>) {
+        self.net.state().trace_turn(self.id, timeout);
+    }
+
     /// Whether its poll would bring an event at once.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -1,6 +1,5 @@
 //! The sockets that a reactor has in place of the real ones, with the same methods.
 
-use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,12 +7,12 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::faults::Fault;
-use super::poller::Poller;
+use super::poller::{Poller, Target};
 use super::tcp::Side;
 use super::{Net, Owner};
 use crate::net::Destination;
 use crate::net::udp::Received;
-use crate::nonblocking::Stream;
+use crate::nonblocking::{Stream, is_blocked};
 use crate::options::Keepalive;
 
 /// A connection's end.
@@ -147,7 +146,13 @@ impl Stream for TcpStream {
         state.begin_call();
         let answer = state.read_call(self.side, buffer);
         state.pump_peers();
-        state.note_answer(self.side, "read", buffer.len(), &answer);
+        state.note_answer(
+            self.side,
+            "read",
+            Some(buffer.len()),
+            &answer,
+            usize::to_string,
+        );
         answer
     }
 
@@ -160,7 +165,8 @@ impl Stream for TcpStream {
         state.begin_call();
         let answer = state.write_call(self.side, first, second);
         state.pump_peers();
-        state.note_answer(self.side, "write", first.len() + second.len(), &answer);
+        let asked = Some(first.len() + second.len());
+        state.note_answer(self.side, "write", asked, &answer, usize::to_string);
         answer
     }
 
@@ -169,14 +175,18 @@ impl Stream for TcpStream {
         state.begin_call();
         let answer = state.shutdown_call(self.side);
         state.pump_peers();
-        state.note_answer(self.side, "shutdown", 0, &answer);
+        state.note_answer(self.side, "shutdown", None, &answer, |()| "done".to_owned());
         answer
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
         let mut state = self.net.state();
         let answer = state.take_error_call(self.side);
-        state.note_answer(self.side, "take_error", 0, &answer);
+        let words = |error: &Option<io::Error>| match error {
+            Some(error) => error.to_string(),
+            None => "none".to_owned(),
+        };
+        state.note_answer(self.side, "take_error", None, &answer, words);
         answer
     }
 
@@ -192,14 +202,17 @@ impl Stream for TcpStream {
     fn in_flight(&mut self) -> Option<u32> {
         self.net.state().in_flight(self.side)
     }
+
+    fn may_allocate(&mut self) -> bool {
+        !self.net.state().faults.hit(Fault::NoMemory)
+    }
 }
 
 /// As close(2).
 impl Drop for TcpStream {
     fn drop(&mut self) {
         let mut state = self.net.state();
-        let Side { connection, end } = self.side;
-        state.trace(|| format!("close c{connection}.{end}"));
+        state.trace(|| format!("close {}", Target::Stream(self.side)));
         state.close(self.side);
         state.give_descriptor(self.process);
         state.pump_peers();
@@ -226,8 +239,8 @@ impl TcpListener {
         state.pump_peers();
         let process = state.listener(self.id).map(|listener| listener.owner);
         state.trace(|| match &answer {
-            Ok((side, from)) => format!("accept l{} -> c{} {from}", self.id, side.connection),
-            Err(error) => format!("accept l{} -> {error}", self.id),
+            Ok((side, _)) => format!("accept l{} -> {}", self.id, Target::Stream(*side)),
+            Err(error) => format!("accept l{} -> {}", self.id, in_words(error)),
         });
         drop(state);
         let (side, from) = answer?;
@@ -303,7 +316,10 @@ impl UdpSocket {
         let mut state = self.net.state();
         state.begin_call();
         let answer = state.recv_call(self.id, buffer);
-        state.trace(|| format!("recv u{} -> {answer:?}", self.id));
+        state.trace(|| match &answer {
+            Ok(Received { len, from, .. }) => format!("recv u{} -> {len} from {from}", self.id),
+            Err(error) => format!("recv u{} -> {}", self.id, in_words(error)),
+        });
         answer
     }
 
@@ -321,7 +337,10 @@ impl UdpSocket {
         let mut state = self.net.state();
         state.begin_call();
         let answer = state.send_call(self.id, bytes, to, from);
-        state.trace(|| format!("send u{} {to} {} -> {answer:?}", self.id, bytes.len()));
+        state.trace(|| {
+            let answer = answer.as_ref().map_or_else(in_words, usize::to_string);
+            format!("send u{} {} to {to} -> {answer}", self.id, bytes.len())
+        });
         answer
     }
 
@@ -342,20 +361,27 @@ impl Drop for UdpSocket {
 }
 
 impl super::State {
-    /// How a call ended, in the trace.
-    fn note_answer<T: Debug>(
+    /// How a call ended, in the trace: `call` and what it asked for, and in words what it came to.
+    fn note_answer<T>(
         &mut self,
         side: Side,
         call: &str,
-        asked: usize,
+        asked: Option<usize>,
         answer: &io::Result<T>,
+        words: impl FnOnce(&T) -> String,
     ) {
         self.trace(|| {
-            let Side { connection, end } = side;
-            match answer {
-                Ok(value) => format!("{call} c{connection}.{end} {asked} -> {value:?}"),
-                Err(error) => format!("{call} c{connection}.{end} {asked} -> {error}"),
-            }
+            let (of, asked) = (Target::Stream(side), asked.map(|count| format!(" {count}")));
+            let answer = answer.as_ref().map_or_else(in_words, words);
+            format!("{call} {of}{} -> {answer}", asked.unwrap_or_default())
         });
+    }
+}
+
+/// An error as the trace has it.
+fn in_words(error: &io::Error) -> String {
+    match is_blocked(error) {
+        true => "not now".to_owned(),
+        false => error.to_string(),
     }
 }

@@ -66,8 +66,13 @@ impl State {
         if self.is_interrupted(side, Fault::ReadInterrupted) {
             return Err(Errno::EINTR.into());
         }
+        let was_full = |end: &mut super::tcp::End| std::mem::take(&mut end.was_full);
+        if self.end(side).is_some_and(was_full) {
+            return Err(self.not_yet(target, poller::READ, Fault::ReadFull));
+        }
         let mut room = buffer.len();
         let available = self.way(side.other()).map_or(0, |way| way.available());
+        let is_full = available > room as u64 && self.faults.hit(Fault::ReadFull);
         if available > 1 && self.faults.hit(Fault::ReadShort) {
             let short = 1 + self.faults.below(Fault::ReadShort, available - 1) as usize;
             if short < room {
@@ -77,7 +82,12 @@ impl State {
         }
         match self.read(side, &mut buffer[..room]) {
             None => Err(self.blocked(target)),
-            Some(Ok(count)) => Ok(count),
+            Some(Ok(count)) => {
+                if let Some(end) = self.end(side) {
+                    end.was_full = is_full && count == buffer.len();
+                }
+                Ok(count)
+            }
             Some(Err(error)) => Err(error.into()),
         }
     }
@@ -129,7 +139,9 @@ impl State {
             .end(side)
             .is_some_and(|end| end.phase == Phase::Established && !end.shut && end.error.is_none());
         let mut most = whole;
-        if is_open && whole > 0 {
+        if is_open && whole > 0 && self.faults.hit(Fault::ResetBeforeWrite) {
+            self.reset_arrives(side);
+        } else if is_open && whole > 0 {
             if self.faults.hit(Fault::WriteBlocked) {
                 return Err(self.not_yet(target, poller::WRITE, Fault::WriteBlocked));
             }

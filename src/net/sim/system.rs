@@ -48,16 +48,6 @@ impl System {
         })
     }
 
-    /// The network that it belongs to.
-    pub(crate) fn net(&self) -> &Net {
-        &self.net
-    }
-
-    /// The number of its process.
-    pub(crate) fn process(&self) -> u32 {
-        self.process
-    }
-
     /// Waits until something is ready or `timeout` is over, without end if it is `None`. It comes
     /// back empty, too, when another process has something to do first.
     ///
@@ -85,13 +75,24 @@ impl System {
         self.net.draw()
     }
 
+    /// Whether memory may be asked for: not when it is short, as a fault.
+    pub(crate) fn may_allocate(&self) -> bool {
+        !self.net.state().faults.hit(Fault::NoMemory)
+    }
+
     /// Listens as `options` say.
     ///
     /// # Errors
     /// As bind(2) and socket(2) give them.
     pub(crate) fn listen(&self, options: &ListenOptions) -> io::Result<TcpListener> {
         let owner = Owner::Process(self.process);
-        let id = self.net.state().listen(owner, options)?;
+        let mut state = self.net.state();
+        let id = state.listen(owner, options)?;
+        let at = state.listener(id).map_or(options.address, |one| one.local);
+        state.note(self.process, "listens", None, || {
+            format!(" at {at} -> l{id}")
+        });
+        drop(state);
         Ok(TcpListener {
             net: self.net.clone(),
             id,
@@ -107,6 +108,9 @@ impl System {
         let mut state = self.net.state();
         state.begin_call();
         let side = state.dial_call(self.process, options)?;
+        state.note(self.process, "dials", None, || {
+            format!(" {} -> {}", options.address, Target::Stream(side))
+        });
         state.pump_peers();
         drop(state);
         Ok(TcpStream::new(self.net.clone(), side, self.process))

@@ -149,6 +149,8 @@ pub(super) struct End {
     pub(super) watch: Watch,
     /// Calls in a row that a signal has interrupted.
     pub(super) interrupted: u8,
+    /// The next read finds nothing yet: the last one was exactly full.
+    pub(super) was_full: bool,
 }
 
 /// A connection. `ways[0]` is what `ends[0]` sends.
@@ -189,6 +191,7 @@ impl End {
             expires: false,
             watch: Watch::None,
             interrupted: 0,
+            was_full: false,
         }
     }
 }
@@ -316,21 +319,17 @@ impl State {
         let mut second = End::new(Owner::Nobody, false, first.remote, first.local);
         second.closed = true;
         second.phase = Phase::Over;
-        let settings = &self.settings;
-        let least = settings.latency.0.as_nanos() as u64;
-        let most = settings.latency.1.as_nanos() as u64;
-        let latency = self.random.magnitude(least, most);
-        let jitter = self.random.below(latency / 4 + 1);
+        let (latency, jitter) = self.draw_latency();
         let speed = match slow {
             true => 1_000 + self.faults.below(Fault::SlowLine, 100_000),
-            false => settings.speed,
+            false => self.settings.speed,
         };
         let ways = [Way::new(self, small), Way::new(self, small)];
         let connection = Connection {
             ends: [first, second],
             ways,
-            latency: Duration::from_nanos(latency),
-            jitter: Duration::from_nanos(jitter),
+            latency,
+            jitter,
             speed,
             dialed: 0,
             retry: Duration::from_secs(1),
@@ -338,6 +337,25 @@ impl State {
         };
         self.connections.push(Some(Box::new(connection)));
         (self.connections.len() - 1) as u32
+    }
+
+    /// How long a segment of one connection takes at least, and by how much more it may.
+    fn draw_latency(&mut self) -> (Duration, Duration) {
+        let (least, most) = self.settings.latency;
+        let (least, most) = (least.as_nanos() as u64, most.as_nanos() as u64);
+        let latency = self.random.magnitude(least, most);
+        let jitter = self.random.below(latency / 4 + 1);
+        (Duration::from_nanos(latency), Duration::from_nanos(jitter))
+    }
+
+    /// Has the connections that are there take as long as the settings say now.
+    pub(super) fn redraw_latencies(&mut self) {
+        for id in 0..self.connections.len() as u32 {
+            let (latency, jitter) = self.draw_latency();
+            if let Some(connection) = self.connection(id) {
+                (connection.latency, connection.jitter) = (latency, jitter);
+            }
+        }
     }
 
     pub(super) fn connection(&mut self, id: u32) -> Option<&mut Connection> {

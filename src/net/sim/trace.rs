@@ -1,7 +1,12 @@
 //! What happened, a line each, for whoever looks at a seed that failed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::Duration;
+
+use super::State;
+use super::poller::Target;
+use crate::readiness::Readiness;
 
 /// The last lines, if they are wanted.
 #[derive(Debug, Default)]
@@ -9,6 +14,10 @@ pub(super) struct Trace {
     lines: VecDeque<String>,
     /// How many lines are kept; 0: none, and none is made.
     limit: usize,
+    /// The beginning of a turn, and its end by a timeout: told only once something happens in it.
+    held: Vec<String>,
+    /// What each process has registered by which token, also what is long closed.
+    names: BTreeMap<(u32, usize), Target>,
 }
 
 impl Trace {
@@ -17,17 +26,38 @@ impl Trace {
         self.limit = limit;
     }
 
+    fn is_on(&self) -> bool {
+        self.limit > 0
+    }
+
+    /// Keeps the name of what `process` registers by `token`.
+    pub(super) fn name(&mut self, process: u32, token: usize, target: Target) {
+        if self.is_on() {
+            self.names.insert((process, token), target);
+        }
+    }
+
     /// Adds a line. Nothing is formatted while none are wanted.
     pub(super) fn add(&mut self, now: Duration, line: impl FnOnce() -> String) {
-        if self.limit == 0 {
+        if !self.is_on() {
             return;
         }
-        if self.lines.len() == self.limit {
-            self.lines.pop_front();
+        self.held.push(timed(now, &line()));
+        self.lines.extend(self.held.drain(..));
+        let over = self.lines.len().saturating_sub(self.limit);
+        self.lines.drain(..over);
+    }
+
+    /// Adds a line that says nothing where nothing follows. One that is `new` takes the place of
+    /// those that are held.
+    fn hold(&mut self, now: Duration, new: bool, line: impl FnOnce() -> String) {
+        if !self.is_on() {
+            return;
         }
-        let (seconds, micros) = (now.as_secs(), now.subsec_micros());
-        self.lines
-            .push_back(format!("{seconds}.{micros:06} {}", line()));
+        if new {
+            self.held.clear();
+        }
+        self.held.push(timed(now, &line()));
     }
 
     /// All lines kept, each with its end.
@@ -36,5 +66,80 @@ impl Trace {
             .iter()
             .flat_map(|line| [line.as_str(), "\n"])
             .collect()
+    }
+}
+
+fn timed(now: Duration, line: &str) -> String {
+    format!("{}.{:06} {line}", now.as_secs(), now.subsec_micros())
+}
+
+/// As the trace calls it.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Stream(side) => write!(f, "c{}.{}", side.connection, side.end),
+            Target::Listener(id) => write!(f, "l{id}"),
+            Target::Udp(id) => write!(f, "u{id}"),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn trace(&mut self, line: impl FnOnce() -> String) {
+        self.trace.add(self.now, line);
+    }
+
+    /// A process begins a turn.
+    pub(super) fn trace_turn(&mut self, process: u32, timeout: Option<Duration>) {
+        self.trace.hold(self.now, true, || match timeout {
+            Some(Duration::ZERO) => format!("h{process} turns"),
+            Some(timeout) => format!("h{process} turns and waits up to {timeout:?}"),
+            None => format!("h{process} turns and waits"),
+        });
+    }
+
+    /// A process' wait has ended without an event.
+    pub(super) fn trace_wait(&mut self, process: u32, end: &str) {
+        self.trace
+            .hold(self.now, false, || format!("h{process} wait -> {end}"));
+    }
+
+    /// A line about a process, and what it has registered by a token.
+    pub(super) fn note(
+        &mut self,
+        process: u32,
+        what: &str,
+        of: Option<usize>,
+        more: impl FnOnce() -> String,
+    ) {
+        if !self.trace.is_on() {
+            return;
+        }
+        let of = of.map_or_else(String::new, |token| {
+            format!(" {}", self.name_of(process, token))
+        });
+        self.trace(|| format!("h{process} {what}{of}{}", more()));
+    }
+
+    /// The events that a wait has brought to a process, a line each.
+    pub(super) fn trace_events(&mut self, process: u32, events: &[(usize, Readiness)]) {
+        if !self.trace.is_on() {
+            return;
+        }
+        for (token, readiness) in events {
+            let name = self.name_of(process, *token);
+            self.trace(|| format!("h{process} event {name} {readiness:?}"));
+        }
+    }
+
+    fn name_of(&self, process: u32, token: usize) -> String {
+        let poller = &self.processes[process as usize].poller;
+        let known = self.trace.names.get(&(process, token));
+        match known.or_else(|| poller.watched.get(&token)) {
+            Some(target) => target.to_string(),
+            None if poller.waker == Some(token) => "waker".to_owned(),
+            // One that could not be registered.
+            None => "?".to_owned(),
+        }
     }
 }

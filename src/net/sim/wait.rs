@@ -18,6 +18,9 @@ pub(super) struct Parked {
     count: u64,
 }
 
+/// What a wait of no time takes that finds nothing: about a system call.
+const LOOK: Duration = Duration::from_nanos(200);
+
 /// How long nothing has been moved.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Idle {
@@ -25,7 +28,7 @@ pub(super) struct Idle {
     at: Duration,
     /// Bytes and connections that were moved since then.
     pub(super) moved: u64,
-    /// Waits in a row at one instant between which that was nothing.
+    /// Waits in a row between which that was nothing, and no time passed but for those waits' own.
     pub(super) turns: u32,
 }
 
@@ -81,17 +84,18 @@ impl State {
         let parked = self.processes[process as usize].parked.take();
         let deadline = timeout.map(|timeout| self.now.saturating_add(rounded(timeout, model)));
         if timeout != Some(Duration::ZERO) && self.faults.hit(Fault::WaitInterrupted) {
-            self.trace(|| format!("p{process} wait -> interrupted"));
+            self.trace_wait(process, "interrupted");
             return Ok(());
         }
         let ready = self.others_ready(process);
         loop {
             self.collect(process, limit, events);
             if !events.is_empty() {
-                self.trace(|| format!("p{process} wait -> {events:?}"));
+                self.trace_events(process, events);
                 return Ok(());
             }
             if timeout == Some(Duration::ZERO) {
+                self.look_in_vain();
                 return Ok(());
             }
             if self
@@ -110,7 +114,7 @@ impl State {
                     self.now = self.now.max(bound);
                     if deadline == Some(bound) {
                         self.end_late();
-                        self.trace(|| format!("p{process} wait -> timeout"));
+                        self.trace_wait(process, "timeout");
                     } else {
                         self.park(process, deadline);
                         self.forget_deadlines(bound);
@@ -128,6 +132,16 @@ impl State {
                 }
             }
         }
+    }
+
+    /// A look that finds nothing takes as long as its call does: whoever looks again and again
+    /// until some time is over would never come to its end. What others move meanwhile is not moved
+    /// by whoever looks, so a spin is still one.
+    fn look_in_vain(&mut self) {
+        let (until, moved) = (self.now + LOOK, self.idle.moved);
+        self.run_until(until);
+        self.idle.at += LOOK;
+        self.idle.moved = moved;
     }
 
     /// A wait that ends by its timeout may end late.
@@ -219,7 +233,7 @@ impl State {
         let each: Vec<String> = watched.iter().map(|one| self.describe(*one)).collect();
         let all = each.join("; ");
         io::Error::other(format!(
-            "nothing will ever happen: process {process} waits without end for {all}"
+            "nothing will ever happen: host {process} waits without end for {all}"
         ))
     }
 
@@ -265,7 +279,6 @@ impl State {
                 let waiting = self.udp_socket(id).map_or(0, |one| one.queue.len());
                 format!("u{id} ({waiting} datagrams)")
             }
-            Target::Waker(_) => "its waker".to_owned(),
         }
     }
 }

@@ -147,9 +147,9 @@ impl State {
             way.fin = Fin::Received;
         }
         self.trace(|| {
-            let arrow = if side.end == 0 { '>' } else { '<' };
-            let fin = if fin { " fin" } else { "" };
-            format!("segment c{}{arrow} {count}{fin}", side.connection)
+            let fin = if fin { " and a FIN" } else { "" };
+            let (from, to) = (Target::Stream(side), Target::Stream(side.other()));
+            format!("from {from} to {to}: {count} bytes{fin}")
         });
         self.acknowledge(side);
         if fin {
@@ -158,6 +158,9 @@ impl State {
         if count > 0 || fin {
             let what = if fin { poller::BOTH } else { poller::READ };
             self.poke(Target::Stream(side.other()), what);
+        }
+        if count > 0 && self.faults.hit(Fault::ResetBehindData) {
+            self.reset_arrives(side.other());
         }
     }
 
