@@ -26,6 +26,9 @@ pub struct World {
     /// changes nothing else.
     chance: Random,
     poller: Poller,
+    /// Hosts that may be turned, by their places: kept, to be filled anew at each step.
+    live: Vec<usize>,
+    due: Vec<usize>,
 }
 
 impl World {
@@ -40,6 +43,8 @@ impl World {
             net: Net::new(plan.seed),
             chance: Random::new(plan.seed ^ 0x7465_7374),
             poller: Poller::Epoll,
+            live: Vec::new(),
+            due: Vec::new(),
             plan,
         }
     }
@@ -231,18 +236,23 @@ impl World {
         end: Option<Duration>,
     ) -> io::Result<bool> {
         let now = self.now();
-        let live: Vec<usize> = (0..hosts.len())
-            .filter(|&n| !hosts[n].has_drained())
-            .collect();
-        let is_due =
-            |host: &dyn Turned| host.is_ready() || host.next_timeout() == Some(Duration::ZERO);
-        let due: Vec<usize> = live
+        self.live.clear();
+        self.due.clear();
+        let mut deadline = None;
+        for (n, host) in hosts
             .iter()
-            .copied()
-            .filter(|&n| is_due(&*hosts[n]))
-            .collect();
-        if !due.is_empty() {
-            let turned = self.pick(&due);
+            .enumerate()
+            .filter(|(_, host)| !host.has_drained())
+        {
+            self.live.push(n);
+            let timeout = host.next_timeout();
+            if timeout == Some(Duration::ZERO) || host.is_ready() {
+                self.due.push(n);
+            }
+            deadline = [deadline, timeout].into_iter().flatten().min();
+        }
+        if !self.due.is_empty() {
+            let turned = self.due[self.chance.below(self.due.len() as u64) as usize];
             hosts[turned].turn(Some(Duration::ZERO))?;
             return self.no_spin().map(|()| true);
         }
@@ -252,8 +262,6 @@ impl World {
             self.net.advance_to(now);
             return Ok(true);
         }
-        let deadlines = live.iter().filter_map(|&n| hosts[n].next_timeout());
-        let deadline = deadlines.min();
         let left = match end {
             Some(end) => Some(end.saturating_sub(now)),
             None => network,
@@ -264,10 +272,10 @@ impl World {
         let bound = [network, deadline].into_iter().flatten().min();
         let bound = bound.map_or(left, |bound| bound.min(left));
         // A turn that waits; the poll itself lets time pass. Without a host the network does.
-        if live.is_empty() {
+        if self.live.is_empty() {
             self.net.advance_to(now + bound);
         } else {
-            let waits = self.pick(&live);
+            let waits = self.live[self.chance.below(self.live.len() as u64) as usize];
             hosts[waits].turn(Some(bound))?;
             self.net.forget_idle_turns();
         }

@@ -134,13 +134,14 @@ impl<H: Handler> Handler for Watched<H> {
         assert!(!life.eof, "input after the peer's end");
         assert!(!data.is_empty(), "no input at all is shown");
         assert!(
-            data.starts_with(&life.left),
+            life.left.is_empty() || data.starts_with(&life.left),
             "what was left unconsumed is not what comes again"
         );
         let count = self.inner.on_data(connection, data);
         let life = self.lives.get_mut(&id).unwrap();
         life.consumed.extend_from_slice(&data[..count]);
-        life.left = data[count..].to_vec();
+        life.left.clear();
+        life.left.extend_from_slice(&data[count..]);
         self.busy = false;
         count
     }

@@ -240,5 +240,5 @@ fn chat(world: &mut World) {
 
 #[test]
 fn in_a_chat_each_line_reaches_every_other_member_once_and_in_order() {
-    check(0..2000, chat);
+    check(0..3000, chat);
 }

@@ -259,5 +259,5 @@ fn resp(world: &mut World) {
 
 #[test]
 fn pipelined_commands_are_answered_as_a_map_answers_them() {
-    check(0..2000, resp);
+    check(0..3000, resp);
 }

@@ -202,10 +202,16 @@ impl State {
                 }
                 return;
             }
+            // It reads right into its ledger.
             let available = self.way(side.other()).map_or(0, |way| way.available());
-            let room = most.min(available as usize).max(1);
-            let mut buffer = vec![0; room];
-            match self.read(side, &mut buffer) {
+            let mut received = std::mem::take(&mut self.peers[id as usize].ledger.received);
+            let before = received.len();
+            received.resize(before + most.min(available as usize).max(1), 0);
+            let answer = self.read(side, &mut received[before..]);
+            let count = answer.and_then(Result::ok).unwrap_or(0);
+            received.truncate(before + count);
+            self.peers[id as usize].ledger.received = received;
+            match answer {
                 None => return,
                 Some(Ok(0)) => {
                     self.peer_saw_end(id, side);
@@ -213,8 +219,7 @@ impl State {
                 }
                 Some(Ok(count)) => {
                     let ledger = &mut self.peers[id as usize].ledger;
-                    ledger.received.extend_from_slice(&buffer[..count]);
-                    ledger.arrivals.push((now, ledger.received.len()));
+                    ledger.arrivals.push((now, before + count));
                 }
                 Some(Err(error)) => {
                     self.peer_failed(id, side, Some(error));

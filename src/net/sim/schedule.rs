@@ -39,23 +39,27 @@ pub(super) enum What {
 /// All that is to happen. Of the same time, what was scheduled first comes first.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    heap: BinaryHeap<Reverse<(Duration, u64, What)>>,
+    /// When, in nanoseconds: one number is compared sooner than a duration's two.
+    heap: BinaryHeap<Reverse<(u64, u64, What)>>,
     count: u64,
 }
 
 impl Schedule {
     pub(super) fn at(&mut self, at: Duration, what: What) {
         self.count += 1;
-        self.heap.push(Reverse((at, self.count, what)));
+        let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        self.heap.push(Reverse((nanos, self.count, what)));
     }
 
     /// When the next thing happens.
     pub(super) fn next_at(&self) -> Option<Duration> {
-        self.heap.peek().map(|Reverse((at, _, _))| *at)
+        let next = self.heap.peek();
+        next.map(|Reverse((at, _, _))| Duration::from_nanos(*at))
     }
 
     pub(super) fn pop(&mut self) -> Option<(Duration, What)> {
-        self.heap.pop().map(|Reverse((at, _, what))| (at, what))
+        let next = self.heap.pop();
+        next.map(|Reverse((at, _, what))| (Duration::from_nanos(at), what))
     }
 
     /// How many things were scheduled so far: unchanged, nothing new has come up.
