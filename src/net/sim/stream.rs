@@ -67,7 +67,7 @@ impl State {
             return Err(Errno::EINTR.into());
         }
         let was_full = |end: &mut super::tcp::End| std::mem::take(&mut end.was_full);
-        if self.end(side).is_some_and(was_full) {
+        if self.end(side).is_some_and(was_full) && !dropped {
             return Err(self.not_yet(target, poller::READ, Fault::ReadFull));
         }
         let mut room = buffer.len();
