@@ -171,7 +171,11 @@ fn a_drain_reads_what_has_arrived_and_was_not_told_of() {
 #[test]
 fn messages_behind_a_drain_are_delivered_before_its_end() {
     let mut world = World::new(1);
-    let mut host = host(&mut world, Plain::new(Way::Take), Limits::default());
+    let limits = Limits {
+        message_budget: 2,
+        ..Limits::default()
+    };
+    let mut host = host(&mut world, Plain::new(Way::Take), limits);
     let peer = world.connect(address());
     world.settle(&mut [&mut host]).unwrap();
     let id = host.handler.inner.opened[0];
@@ -182,7 +186,6 @@ fn messages_behind_a_drain_are_delivered_before_its_end() {
     for _ in 0..5 {
         assert!(handle.send(Order::Write(id, 1, 1)).is_ok());
     }
-    host.context().drain(SECOND);
     world.settle(&mut [&mut host]).unwrap();
     assert!(host.ended().is_some());
     assert_eq!(host.context().stats().messages, 5);
@@ -319,6 +322,9 @@ fn a_turn_moves_a_bounded_number_of_bytes_however_many_send() {
         let most = 100_000 + (64 << 10) + 50 * 2 * (4 << 10);
         let moved = host.context().stats().bytes_in;
         assert!(moved <= most, "{moved} bytes in one turn");
+        // Who has more to do has its turn, though no event tells of it.
+        world.settle(&mut [&mut host]).unwrap();
+        assert_eq!(host.context().stats().bytes_in, 50 * 200_000);
     });
 }
 
@@ -479,6 +485,32 @@ fn unfinished_lines_of_all_are_bounded_and_answered_when_they_are_finished() {
         }
         world.settle(&mut [&mut echo]).unwrap();
         assert!(peers.iter().all(|peer| peer.received().len() == 40_001));
+    });
+}
+
+#[test]
+fn who_starves_when_it_is_resumed_from_outside_is_fed_before_the_wait() {
+    check(0..20, |world| {
+        let limits = Limits {
+            max_pending: 16 << 10,
+            ..Limits::default()
+        };
+        let mut host = host(world, Plain::new(Way::AnswerLine(0)), limits);
+        let peer = world.connect(address());
+        peer.send(&[b'l'; 40_000]);
+        world.settle(&mut [&mut host]).unwrap();
+        let id = host.handler.inner.opened[0];
+        host.context().connection(id).unwrap().pause();
+        peer.send(&[b'l'; 40_000]);
+        world.settle(&mut [&mut host]).unwrap();
+        host.context().connection(id).unwrap().resume();
+        let begin = world.now();
+        while lives(&host)[0].left.len() < 80_000 {
+            let (reactor, handler) = host.reactor();
+            reactor.turn(handler, None).unwrap();
+        }
+        let waited = world.now() - begin;
+        assert!(waited < SECOND, "{waited:?} for what had arrived");
     });
 }
 

@@ -6,13 +6,27 @@
 #[path = "common/simulated.rs"]
 mod simulated;
 
-use oread::sim::check;
+use oread::sim::{Fault, check};
 use oread::{CloseReason, Limits};
 
 use simulated::{Order, Plain, SECOND, Way, address, host, lives};
 
 /// More than any socket here takes: what is behind it is pending.
 const MUCH: usize = 600_000;
+
+#[test]
+fn what_a_write_leaves_over_is_sent_when_there_is_room() {
+    for fault in [Fault::WriteShort, Fault::WriteOneByte, Fault::WriteBlocked] {
+        check(0..20, |world| {
+            world.fault(fault, 1);
+            let mut host = host(world, Plain::new(Way::Answer(1000)), Limits::default());
+            let peer = world.connect(address());
+            peer.send(b"question");
+            world.settle(&mut [&mut host]).unwrap();
+            assert_eq!(peer.received().len(), 1000, "{fault:?}");
+        });
+    }
+}
 
 #[test]
 fn who_waited_for_its_output_is_read_again_when_that_is_out() {
@@ -41,6 +55,21 @@ fn input_that_was_left_for_pending_output_is_shown_again_when_that_is_out() {
         world.advance(&mut [], SECOND).unwrap();
         world.settle(&mut [&mut host]).unwrap();
         assert_eq!(peer.received().len(), 2 * MUCH);
+    });
+}
+
+#[test]
+fn who_paused_for_its_output_is_told_that_the_connection_has_broken() {
+    check(0..20, |world| {
+        let way = Way::AnswerAndPause(MUCH);
+        let mut host = host(world, Plain::new(way), Limits::default());
+        let peer = world.connect(address());
+        peer.stop_reading();
+        peer.send(b"question");
+        world.settle(&mut [&mut host]).unwrap();
+        peer.reset();
+        world.settle(&mut [&mut host]).unwrap();
+        assert_eq!(lives(&host)[0].closed, Some(CloseReason::Reset));
     });
 }
 

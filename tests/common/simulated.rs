@@ -64,6 +64,8 @@ pub enum Way {
     AnswerLine(usize),
     /// Answers the first input with so many pieces of so many bytes, or fewer if it's told to stop.
     AnswerInPieces(usize, usize),
+    /// Answers the first input with so many bytes, and pauses until they are out.
+    AnswerAndPause(usize),
     /// Takes it, and doesn't finish when the peer has.
     Owe,
 }
@@ -136,6 +138,11 @@ impl Handler for Plain {
                 connection.write(&vec![b'r'; count]);
                 self.way = Way::Take;
             }
+            Way::AnswerAndPause(count) => {
+                connection.write(&vec![b'r'; count]);
+                connection.pause();
+                self.way = Way::Take;
+            }
             Way::AnswerLine(size) => {
                 let Some(count) = line(data) else {
                     return 0;
@@ -152,6 +159,10 @@ impl Handler for Plain {
             }
         }
         data.len()
+    }
+
+    fn on_drained(&mut self, connection: &mut Connection<'_, ()>) {
+        connection.resume();
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_, ()>, _: &[u8]) {
