@@ -333,7 +333,7 @@ fn no_function_and_no_file_is_too_long_to_be_read() {
 }
 
 #[test]
-fn an_echo_within_another_handler_hears_all_that_an_echo_hears() {
+fn a_handler_within_another_one_hears_all_that_it_would_hear_by_itself() {
     let sources = sources();
     let callbacks = |path: &str| -> BTreeSet<String> {
         let source = sources.iter().find(|source| source.path == path).unwrap();
@@ -343,10 +343,14 @@ fn an_echo_within_another_handler_hears_all_that_an_echo_hears() {
         });
         names.collect()
     };
-    let echo = callbacks("echo.rs");
-    assert!(echo.len() > 5, "{echo:?}");
-    for outer in ["cli/serve/server.rs", "cli/load/own.rs"] {
-        let deaf: Vec<_> = echo.difference(&callbacks(outer)).cloned().collect();
+    for (inner, outer) in [
+        ("echo.rs", "cli/serve/server.rs"),
+        ("echo.rs", "cli/load/own.rs"),
+        ("handler.rs", "sim/traced.rs"),
+    ] {
+        let inner = callbacks(inner);
+        assert!(inner.len() > 5, "{inner:?}");
+        let deaf: Vec<_> = inner.difference(&callbacks(outer)).cloned().collect();
         assert!(deaf.is_empty(), "src/{outer} does not pass on {deaf:?}");
     }
 }
