@@ -88,9 +88,12 @@ enum Act {
 }
 
 impl Client {
-    /// A peer, with frames to send and a manner of its own.
-    fn draw(world: &mut World, framing: &Framing) -> Client {
+    /// A peer, with frames to send and a manner of its own. Where memory is `tight` nobody stays in the middle of a frame,
+    /// for which others may wait.
+    fn draw(world: &mut World, framing: &Framing, tight: bool) -> Client {
         let peer = world.connect(address());
+        // Once it has stopped reading it never starts again.
+        let stuck = world.one_in(8);
         let mut script = Vec::new();
         let mut at = world.now();
         let mut slow = false;
@@ -112,14 +115,16 @@ impl Client {
                 slow = true;
                 script.push((at, Act::StopReading));
                 at += Duration::from_micros(world.roll(300_000));
-                script.push((at, Act::StartReading));
+                if !stuck {
+                    script.push((at, Act::StartReading));
+                }
             }
         }
         at += Duration::from_micros(world.roll(100_000));
         match world.roll(8) {
             0 => script.push((at, Act::Reset)),
-            1 => script.push((at, Act::Vanish)),
-            2 => {}
+            1 if !tight => script.push((at, Act::Vanish)),
+            2 if !tight => {}
             _ => script.push((at, Act::Finish)),
         }
         script.reverse();
@@ -259,6 +264,7 @@ fn draw_limits(world: &mut World) -> Limits {
     limits.read_buffer = world.pick(&[1, 100, 4096, 65_536]);
     limits.max_input = world.pick(&[MAX_FRAME + 16, 100_000]);
     limits.high_water = world.pick(&[1, 1000, 30_000]);
+    limits.max_pending = world.pick(&[1 << 30, 1 << 30, 100_000, 10_000, 3000]);
     limits.low_water = limits.high_water / 2;
     limits.gather = world.pick(&[0, 100, 16 << 10]);
     limits.io_budget = world.pick(&[1, 2, 8]);
@@ -284,6 +290,7 @@ fn echo(world: &mut World) {
         ..EchoOptions::default()
     };
     let limits = draw_limits(world);
+    let tight = limits.max_pending < 1 << 30;
     let Ok(mut echo) = world.host(Watched::new(Echo::new(options)), limits) else {
         return;
     };
@@ -295,7 +302,7 @@ fn echo(world: &mut World) {
         return;
     }
     let mut clients: Vec<Client> = (0..world.count(6))
-        .map(|_| Client::draw(world, &framing))
+        .map(|_| Client::draw(world, &framing, tight))
         .collect();
     loop {
         let now = world.now();
@@ -307,19 +314,34 @@ fn echo(world: &mut World) {
             .filter_map(|c| c.script.last())
             .map(|(at, _)| *at);
         let next = next.min();
-        while world.step(&mut [&mut echo], next).unwrap() {
-            look_at(&mut echo);
-            clients.iter_mut().for_each(|c| c.look(&echo.handler));
-        }
+        run(world, &mut echo, &mut clients, next);
         if next.is_none() {
             break;
         }
     }
+    // Whoever waits for a listener that pauses.
+    world.calm();
+    let end_of_pauses = world.now() + Duration::from_secs(3);
+    run(world, &mut echo, &mut clients, Some(end_of_pauses));
+    run(world, &mut echo, &mut clients, None);
     let calm = !world.faults_met().iter().any(|fault| fault.breaks());
     for client in &clients {
         client.look_at_end(&echo.handler, calm);
     }
     end(world, &mut echo);
+}
+
+/// Runs up to `until`, or until nothing moves any more but by deadlines.
+fn run(
+    world: &mut World,
+    echo: &mut Host<Watched<Echo>>,
+    clients: &mut [Client],
+    until: Option<Duration>,
+) {
+    while world.step(&mut [&mut *echo], until).unwrap() {
+        look_at(echo);
+        clients.iter_mut().for_each(|c| c.look(&echo.handler));
+    }
 }
 
 /// A drain ends everybody, and nothing is left.
