@@ -320,7 +320,8 @@ impl<S> Context<S> {
     /// Has the connection at `index` come again when there is room for what it may keep.
     pub(crate) fn starve(&mut self, index: u32) {
         if self.slots[index].link.tag(Flags::STARVED) {
-            self.starved.push(self.slots.key(index));
+            let held = self.shared.memory.held();
+            self.starved.push(self.slots.key(index), held);
             // There is something to be read: it has just been heard from.
             self.note_active(index);
         }
@@ -339,7 +340,7 @@ impl<S> Context<S> {
             };
             let waits = slot.link.may_read() && slot.link.is_starved(&mut self.shared);
             if waits && feeds {
-                self.starved.push(key);
+                self.starved.push(key, self.shared.memory.held());
                 continue;
             }
             slot.link.untag(Flags::STARVED);

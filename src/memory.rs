@@ -60,15 +60,18 @@ pub(crate) struct Starved {
     keys: VecDeque<Key>,
     /// How many are still to be looked at, since what all keep has last become less.
     left: usize,
-    /// What all kept when that was last looked at.
+    /// What all kept when that was last looked at, or when the last one came.
     before: usize,
     /// The one that may read on although there is no room, until some of its input is consumed.
     pub(crate) fed: Option<Key>,
 }
 
 impl Starved {
-    pub(crate) fn push(&mut self, key: Key) {
+    /// Has `key` looked at when less is held than the `held` bytes of now.
+    pub(crate) fn push(&mut self, key: Key, held: usize) {
         self.keys.push_back(key);
+        // What has come since the end of the last turn may be gone at the end of this one.
+        self.before = self.before.max(held);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -141,7 +144,7 @@ mod tests {
                 generation: 1,
             })
             .collect();
-        keys.iter().for_each(|&key| starved.push(key));
+        keys.iter().for_each(|&key| starved.push(key, 100));
         assert_eq!(starved.take(100, true).count(), 0);
         let mut seen: Vec<Key> = starved.take(99, true).collect();
         while starved.is_hopeful() {
@@ -150,7 +153,7 @@ mod tests {
             seen.extend(some);
         }
         assert_eq!(seen, keys);
-        keys.iter().for_each(|&key| starved.push(key));
+        keys.iter().for_each(|&key| starved.push(key, 99));
         assert_eq!(starved.take(99, true).count(), 0);
         assert_eq!(starved.take(99, false).count(), A_TURN);
     }

@@ -239,3 +239,43 @@ fn who_starves_before_the_wait_is_fed_before_it() {
     assert_eq!(world.stats().pending_pauses, 1);
     assert_eq!(world.stats().consumed, 15_001);
 }
+
+/// A connection that may read on beyond the memory that there is, whose peer sends nothing more;
+/// what made memory short has left.
+fn fed_and_silent(world: &mut World, address: std::net::SocketAddr) -> TcpStream {
+    let hog = unfinished(world, address, 45_000);
+    let mut fed = unfinished(world, address, 40_000);
+    fed.write_all(&[b'x'; 5000]).unwrap();
+    world.settle();
+    assert_eq!(world.stats().unconsumed, 45_000 + 45_000, "it's not fed");
+    reset(hog);
+    world.settle();
+    fed
+}
+
+#[test]
+fn who_starves_in_a_turn_that_also_frees_memory_goes_on() {
+    let mut world = lines(Limits {
+        max_pending: 100_000,
+        write_timeout: None,
+        ..Limits::default()
+    });
+    let (_, address) = world.listen();
+    let _fed = fed_and_silent(&mut world, address);
+    let (mut passing, mut starved) = (connect(address), connect(address));
+    world.until_opened(4);
+    let id = world.seen().opened[2];
+    world.handler.message = Some(Box::new(move |_, context, _| {
+        context.connection(id).unwrap().abort();
+    }));
+    // One turn: the first takes most of the memory, the second finds none, and the first is gone.
+    passing.write_all(&[b'x'; 40_000]).unwrap();
+    starved.write_all(&[b'y'; 30_000]).unwrap();
+    world.reactor.handle().send(0).unwrap();
+    let before = world.stats().pending_pauses;
+    world.turn();
+    assert_eq!(world.stats().pending_pauses, before + 1);
+    assert_eq!(world.stats().closed.iter().sum::<u64>(), 2);
+    world.settle();
+    assert_eq!(world.stats().unconsumed, 45_000 + 30_000);
+}
