@@ -207,11 +207,11 @@ impl<H: Handler> Reactor<H> {
         if !self.context.ended.is_empty() {
             self.reap(handler);
         }
-        self.context.feed_starved();
         if self.context.stopping {
             // What the last callbacks of all wrote to others goes out too: there may be no next turn.
             self.flush_dirty(handler);
         }
+        self.context.feed_starved();
 
         let ended = self.take_end(handler);
         Ok(Turn {

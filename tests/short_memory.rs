@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::{World, connect, reset};
-use oread::{Limits, Pressure};
+use oread::{Ended, Limits, Pressure};
 
 /// A reactor whose handler answers whole lines.
 fn lines(limits: Limits) -> World {
@@ -278,4 +278,38 @@ fn who_starves_in_a_turn_that_also_frees_memory_goes_on() {
     assert_eq!(world.stats().closed.iter().sum::<u64>(), 2);
     world.settle();
     assert_eq!(world.stats().unconsumed, 45_000 + 30_000);
+}
+
+#[test]
+fn who_starves_at_the_very_end_of_a_run_is_fed_in_the_next() {
+    let mut world = lines(Limits {
+        max_pending: 64 << 10,
+        write_timeout: None,
+        ..Limits::default()
+    });
+    let (_, address) = world.listen();
+    let mut clients: Vec<_> = [30_000, 15_000, 10_000]
+        .map(|input| unfinished(&mut world, address, input))
+        .into();
+    for id in world.seen().opened.clone() {
+        world.context().connection(id).unwrap().pause();
+    }
+    clients[1].write_all(b"\n").unwrap();
+    world.settle();
+    let id = world.seen().opened[1];
+    world.handler.close = Some(Box::new(move |_, context, _| {
+        context.connection(id).unwrap().resume();
+        context.stop();
+    }));
+    let _idle = connect(address);
+    world.until_opened(4);
+    let idle = world.seen().opened[3];
+    world.context().connection(idle).unwrap().abort();
+    // Its end stops the run.
+    let ended = world.turn_for(Duration::ZERO).ended;
+    assert_eq!(ended, Some(Ended::Stopped));
+    // No event will come.
+    assert_eq!(world.reactor.next_timeout(), Some(Duration::ZERO));
+    world.turn();
+    assert_eq!(world.stats().consumed, 15_001);
 }
