@@ -338,7 +338,7 @@ impl<S> Context<S> {
             let Some(slot) = self.slots.get_mut(key) else {
                 continue;
             };
-            let waits = slot.link.may_read() && slot.link.is_starved(&mut self.shared);
+            let waits = slot.link.may_read() && slot.link.is_starved(&self.shared);
             if waits && feeds {
                 self.starved.push(key, self.shared.memory.held());
                 continue;

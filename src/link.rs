@@ -281,10 +281,11 @@ impl<S: Stream> Link<S> {
             // Nothing is read that would tell of a reset, and its memory may be what the others
             // wait for.
             self.look_for_reset(shared);
-            return Some(match self.phase {
-                Phase::Closed => Step::Closed,
-                _ => Step::Starved,
-            });
+            if self.phase == Phase::Closed {
+                return Some(Step::Closed);
+            }
+            shared.stats.pending_pauses += u64::from(!self.has(Flags::STARVED));
+            return Some(Step::Starved);
         }
         None
     }

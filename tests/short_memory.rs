@@ -313,3 +313,18 @@ fn who_starves_at_the_very_end_of_a_run_is_fed_in_the_next() {
     world.turn();
     assert_eq!(world.stats().consumed, 15_001);
 }
+
+#[test]
+fn a_reset_of_one_that_keeps_much_is_no_pause() {
+    let mut world = lines(Limits {
+        max_pending: 100_000,
+        write_timeout: None,
+        ..Limits::default()
+    });
+    let (_, address) = world.listen();
+    let hog = unfinished(&mut world, address, 45_000);
+    let _other = unfinished(&mut world, address, 40_000);
+    reset(hog);
+    world.until_closed(1);
+    assert_eq!(world.stats().pending_pauses, 0);
+}

@@ -159,7 +159,7 @@ impl<S> Context<S> {
     ///   way; and so must one that has got it while others wait, and does nothing with it.
     /// - *Idle*: what waits for its turn or for memory has been heard from.
     fn deadlines(&mut self, index: u32) -> [Option<Deadline>; 3] {
-        let (slot, shared) = (&mut self.slots[index], &mut self.shared);
+        let (slot, shared) = (&mut self.slots[index], &self.shared);
         let (link, active) = (&mut slot.link, slot.active);
         let deadline = |timeout, excused, reason| Deadline {
             since: active,

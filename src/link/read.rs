@@ -151,7 +151,7 @@ impl<S: Stream> Link<S> {
     /// as there is room. Who keeps little is read on, so that peers who keep much can't shut out
     /// those who don't; and so is who has taken memory for more than it keeps. Output counts only
     /// where reading makes it.
-    pub(crate) fn is_starved(&mut self, shared: &mut Shared) -> bool {
+    pub(crate) fn is_starved(&self, shared: &Shared) -> bool {
         let Some(buffers) = &self.buffers else {
             return false;
         };
@@ -161,11 +161,7 @@ impl<S: Stream> Link<S> {
         if answers {
             kept += buffers.output.capacity();
         }
-        let is = !excused && !shared.memory.has_room_beside(kept);
-        if is && !self.has(Flags::STARVED) {
-            shared.stats.pending_pauses += 1;
-        }
-        is
+        !excused && !shared.memory.has_room_beside(kept)
     }
 
     /// Whether reading waits for pending output as far as memory goes: reading makes more of it.
