@@ -303,6 +303,7 @@ impl<S> Context<S> {
     }
 
     /// Has the connection at `index` seen to before the next poll, unless its own callback runs: then that is due anyway.
+    #[cold]
     pub(crate) fn touch(&mut self, index: u32) {
         if !self.is_current(index) && self.slots[index].link.tag(Flags::DIRTY) {
             self.dirty.push(self.slots.key(index));
@@ -382,11 +383,8 @@ impl<S> Context<S> {
             || !self.ended.is_empty()
             || self.starved.is_hopeful()
             || self.stopping
-            || match self.drain {
-                Drain::No => false,
-                Drain::Asked { .. } => true,
-                Drain::Going { .. } => self.slots.is_empty(),
-            }
+            || matches!(self.drain, Drain::Asked { .. })
+            || self.is_draining() && self.slots.is_empty()
     }
 
     /// Whether a deadline or timer has come.

@@ -207,9 +207,6 @@ impl<S: Stream> Link<S> {
     /// Everything but a plain read, in the order in which it's due. Most connections never need it.
     /// `None`: go on and read.
     fn attend(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Option<Step> {
-        if self.phase == Phase::Connecting {
-            return Some(Step::Wait);
-        }
         if self.has_output() && !self.flush(shared) {
             return Some(Step::Yield);
         }

@@ -3,11 +3,11 @@
 
 mod common;
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{IoSlice, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::{World, connect, reset};
+use common::{World, connect, loopback, reset, write_until_blocked};
 use oread::{Ended, Limits, Pressure};
 
 /// A reactor whose handler answers whole lines.
@@ -327,4 +327,42 @@ fn a_reset_of_one_that_keeps_much_is_no_pause() {
     reset(hog);
     world.until_closed(1);
     assert_eq!(world.stats().pending_pauses, 0);
+}
+
+/// What is written in three parts.
+const PART: &[u8] = &[b'x'; 300_000];
+
+#[test]
+fn no_part_of_a_write_is_too_much_for_the_parts_before_it() {
+    type Write = fn(&mut oread::Connection<'_, u64>);
+    let ways: [Write; 3] = [
+        |connection| {
+            connection.write_vectored(&[IoSlice::new(PART); 3]);
+        },
+        |connection| {
+            let part = str::from_utf8(PART).unwrap();
+            write!(connection, "{part}{part}{part}");
+        },
+        |connection| {
+            let parts = [IoSlice::new(PART); 3];
+            let count = connection.split().1.write_vectored(&parts);
+            assert_eq!(count.unwrap(), 3 * PART.len());
+        },
+    ];
+    for way in ways {
+        let mut world = World::with(Limits {
+            max_output: 1,
+            ..Limits::default()
+        });
+        let listener = TcpListener::bind(loopback()).unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut client, _) = listener.accept().unwrap();
+        let before = write_until_blocked(&mut stream);
+        world.handler.open = Some(Box::new(move |_, connection| way(connection)));
+        world.context().adopt(stream, 0).unwrap();
+        world.turn();
+        assert_eq!(world.seen().closed, [], "cut off between two parts");
+        let bytes = world.receive(&mut client, before + 3 * PART.len());
+        assert_eq!(&bytes[before..], PART.repeat(3));
+    }
 }

@@ -43,21 +43,6 @@ impl<'a, S> Connection<'a, S> {
         &mut self.context.slots[self.index]
     }
 
-    /// The link with what it needs beside it.
-    #[inline]
-    fn parts(&mut self) -> (&mut Link<TcpStream>, &mut Shared) {
-        (
-            &mut self.context.slots[self.index].link,
-            &mut self.context.shared,
-        )
-    }
-
-    /// Has the connection seen to, when its own callback is not running.
-    #[cold]
-    fn touch(&mut self) {
-        self.context.touch(self.index);
-    }
-
     /// The connection's id, by which others can reach it as long as it's open.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
@@ -82,7 +67,7 @@ impl<'a, S> Connection<'a, S> {
     pub fn split(&mut self) -> (&mut S, Output<'_>) {
         let current = self.context.is_current(self.index);
         if !current {
-            self.touch();
+            self.context.touch(self.index);
         }
         let slot = &mut self.context.slots[self.index];
         let output = Output {
@@ -113,8 +98,7 @@ impl<'a, S> Connection<'a, S> {
     /// Writes all of `parts`, in their order, as one [`Connection::write`] after the other would: what is small is gathered, so
     /// nothing is saved by joining it first.
     pub fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> Pressure {
-        let pressure = self.pressure();
-        parts.iter().fold(pressure, |_, part| self.write(part))
+        self.split().1.send_all(parts)
     }
 
     /// Writes formatted text: this is what `write!(connection, ...)` and `writeln!` call. Like [`Connection::write`] it never
@@ -161,7 +145,7 @@ impl<'a, S> Connection<'a, S> {
     /// handler may pause and resume for each request of one read.
     pub fn resume(&mut self) {
         self.slot_mut().link.resume();
-        self.touch();
+        self.context.touch(self.index);
     }
 
     /// Whether reading is paused.
@@ -175,14 +159,14 @@ impl<'a, S> Connection<'a, S> {
     /// for each other for good. After [`Connection::close`], what is read on meanwhile is thrown away.
     pub fn read_on(&mut self, on: bool) {
         self.slot_mut().link.read_on(on);
-        self.touch();
+        self.context.touch(self.index);
     }
 
     /// Finishes our side: what is pending is sent, then the end of the stream. The peer may go on sending. Writes after this
     /// are dropped.
     pub fn finish(&mut self) {
         self.slot_mut().link.finish();
-        self.touch();
+        self.context.touch(self.index);
     }
 
     /// In a drain: has the connection stay open, for a handler that still owes it an answer, from another thread or another
@@ -197,16 +181,16 @@ impl<'a, S> Connection<'a, S> {
     /// Closes the connection for `reason`: what is pending is sent, then our side is finished, then what still arrives is thrown
     /// away, within bounds, until the peer has finished too. No callback but `on_close` comes any more.
     pub fn close(&mut self, reason: CloseReason) {
-        let (link, shared) = self.parts();
-        link.close(shared, reason);
-        self.touch();
+        let Context { slots, shared, .. } = &mut *self.context;
+        slots[self.index].link.close(shared, reason);
+        self.context.touch(self.index);
     }
 
     /// Cuts the connection off: what is pending is lost, the peer gets a reset.
     pub fn abort(&mut self) {
-        let (link, shared) = self.parts();
-        link.abort(shared, CloseReason::Aborted);
-        self.touch();
+        let Context { slots, shared, .. } = &mut *self.context;
+        slots[self.index].link.abort(shared, CloseReason::Aborted);
+        self.context.touch(self.index);
     }
 
     /// Gives the connection an idle timeout of its own; `None`: none.
@@ -295,8 +279,20 @@ impl Output<'_> {
 
     /// As [`Connection::write_fmt`]: what `write!` and `writeln!` call, whether or not [`io::Write`] is in scope.
     pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Pressure {
+        self.shared.parts_judged = Some(false);
         // Only a value's own formatting can fail here.
         let _ = fmt::Write::write_fmt(&mut Text(self), text);
+        self.shared.parts_judged = None;
+        self.pressure()
+    }
+
+    /// As [`Connection::write_vectored`].
+    fn send_all(&mut self, parts: &[IoSlice<'_>]) -> Pressure {
+        self.shared.parts_judged = Some(false);
+        for part in parts {
+            self.send(part);
+        }
+        self.shared.parts_judged = None;
         self.pressure()
     }
 
@@ -327,7 +323,10 @@ impl io::Write for Output<'_> {
 
     /// Takes all of all `parts`, where the default would take the first one that isn't empty.
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        parts.iter().map(|part| self.write(part)).sum()
+        match self.send_all(parts) {
+            Pressure::Closed => Err(io::ErrorKind::BrokenPipe.into()),
+            Pressure::Low | Pressure::High => Ok(parts.iter().map(|part| part.len()).sum()),
+        }
     }
 
     /// Does nothing: what is written goes out when the callback returns.

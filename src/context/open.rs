@@ -73,21 +73,22 @@ impl<S> Context<S> {
         })))
     }
 
-    pub(crate) fn listener(&self, id: ListenerId) -> Option<&ListenerSlot> {
-        self.listeners.get(id.0)
-    }
-
     /// The address that a listener has, with the port that port 0 became; `None` once it's closed.
     #[must_use]
     pub fn listener_addr(&self, id: ListenerId) -> Option<SocketAddr> {
-        self.listener(id)?.acceptor.listener().local_addr().ok()
+        self.listeners
+            .get(id.0)?
+            .acceptor
+            .listener()
+            .local_addr()
+            .ok()
     }
 
     /// How many callers may wait for a listener, after the system's own cap; `None` once it's closed or where the system
     /// doesn't say.
     #[must_use]
     pub fn listener_backlog(&self, id: ListenerId) -> Option<u32> {
-        self.listener(id)?.acceptor.listener().backlog()
+        self.listeners.get(id.0)?.acceptor.listener().backlog()
     }
 
     /// Closes a listener; false when it was closed already. Who waits in its backlog is reset by the system.

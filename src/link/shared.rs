@@ -14,6 +14,9 @@ pub(crate) struct Shared {
     pub(super) gathered: Gather,
     /// Whether the current callback has sent something before its end. The first time is free.
     pub(super) sent: bool,
+    /// While the parts of one write come: whether it was held against the bounds of pending output.
+    /// It is once, for nobody could stop between two of them.
+    pub(crate) parts_judged: Option<bool>,
     pub(super) pool: Pool,
     /// What all links keep.
     pub(crate) memory: Memory,
@@ -32,6 +35,7 @@ impl Shared {
         let mut shared = Shared {
             gathered: Gather::new(limits.gather),
             sent: false,
+            parts_judged: None,
             pool: Pool::new(limits.pooled),
             memory: Memory::new(limits.max_pending),
             limits,
@@ -52,6 +56,8 @@ impl Shared {
 
     /// A turn begins: every link has its budget whole, and so has the turn.
     pub(crate) fn begin_turn(&mut self) {
+        // A panic in the middle of a write may have been caught.
+        self.parts_judged = None;
         self.turn = self.turn.wrapping_add(1);
         self.refill();
     }

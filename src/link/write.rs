@@ -214,7 +214,9 @@ impl<S: Stream> Link<S> {
         // Others may have taken the room since this link was last written to: this write tells it
         // to stop, and the next one is too much.
         let has_room = !self.has(Flags::HIGH) || shared.memory.has_room_beside(pending);
-        let too_much = pending >= shared.limits.max_output || !has_room;
+        let judged = shared.parts_judged.as_mut();
+        let judged = judged.is_some_and(|judged| std::mem::replace(judged, true));
+        let too_much = !judged && (pending >= shared.limits.max_output || !has_room);
         let dead = self.phase == Phase::Closed || self.has(Flags::WRITE_DEAD);
         let tries = !dead && !too_much && self.stream.may_allocate();
         if tries && self.keep(shared, |buffers| buffers.output.push(bytes, room)) {
@@ -228,13 +230,11 @@ impl<S: Stream> Link<S> {
         if !dead {
             // These bytes are lost even where nothing older is pending: the peer must not take this for
             // an orderly end.
-            self.abort(
-                shared,
-                match too_much {
-                    true => CloseReason::OutputOverflow,
-                    false => CloseReason::OutOfMemory,
-                },
-            );
+            let reason = match too_much {
+                true => CloseReason::OutputOverflow,
+                false => CloseReason::OutOfMemory,
+            };
+            self.abort(shared, reason);
         }
     }
 

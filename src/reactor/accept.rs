@@ -26,11 +26,8 @@ impl<H: Handler> Reactor<H> {
             slot.queued = false;
             match slot.acceptor.next(&mut budget, has_room, stats) {
                 Next::Caller(stream, peer) => {
-                    let caller = Accepted {
-                        listener: ListenerId(key),
-                        peer,
-                    };
-                    self.admit(handler, stream, &caller);
+                    let listener = ListenerId(key);
+                    self.admit(handler, stream, &Accepted { listener, peer });
                 }
                 Next::Wait => return,
                 // A listener that is about to be closed lets in whom it can, and comes

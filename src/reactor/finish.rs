@@ -185,11 +185,10 @@ impl<H: Handler> Reactor<H> {
             let link = &mut self.context.slots[key.index].link;
             if link.phase() == Phase::Connecting {
                 link.sever(&mut self.context.shared, CloseReason::Cut);
-                self.context.end(key.index);
             } else {
                 link.drain();
-                self.drive(handler, key.index);
             }
+            self.drive(handler, key.index);
         }
         let Context { timers, clock, .. } = &mut self.context;
         timers.set(clock, deadline, Alarm::Drain);
