@@ -76,12 +76,8 @@ impl<S> Context<S> {
     /// The address that a listener has, with the port that port 0 became; `None` once it's closed.
     #[must_use]
     pub fn listener_addr(&self, id: ListenerId) -> Option<SocketAddr> {
-        self.listeners
-            .get(id.0)?
-            .acceptor
-            .listener()
-            .local_addr()
-            .ok()
+        let slot = self.listeners.get(id.0)?;
+        slot.acceptor.listener().local_addr().ok()
     }
 
     /// How many callers may wait for a listener, after the system's own cap; `None` once it's closed or where the system
