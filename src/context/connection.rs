@@ -279,20 +279,21 @@ impl Output<'_> {
 
     /// As [`Connection::write_fmt`]: what `write!` and `writeln!` call, whether or not [`io::Write`] is in scope.
     pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Pressure {
-        self.shared.parts_judged = Some(false);
         // Only a value's own formatting can fail here.
-        let _ = fmt::Write::write_fmt(&mut Text(self), text);
-        self.shared.parts_judged = None;
-        self.pressure()
+        self.as_one(|output| _ = fmt::Write::write_fmt(&mut Text(output), text))
     }
 
     /// As [`Connection::write_vectored`].
     fn send_all(&mut self, parts: &[IoSlice<'_>]) -> Pressure {
-        self.shared.parts_judged = Some(false);
-        for part in parts {
-            self.send(part);
-        }
-        self.shared.parts_judged = None;
+        self.as_one(|output| parts.iter().for_each(|part| _ = output.send(part)))
+    }
+
+    /// Runs `write`, whose writes are the parts of one.
+    fn as_one(&mut self, write: impl FnOnce(&mut Self)) -> Pressure {
+        let before = self.shared.judged;
+        self.shared.judged = before.or(Some(false));
+        write(self);
+        self.shared.judged = before;
         self.pressure()
     }
 

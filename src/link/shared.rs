@@ -15,8 +15,8 @@ pub(crate) struct Shared {
     /// Whether the current callback has sent something before its end. The first time is free.
     pub(super) sent: bool,
     /// While the parts of one write come: whether it was held against the bounds of pending output.
-    /// It is once, for nobody could stop between two of them.
-    pub(crate) parts_judged: Option<bool>,
+    /// It is once, for nobody could stop between two of them; and a handler's last words never are.
+    pub(crate) judged: Option<bool>,
     pub(super) pool: Pool,
     /// What all links keep.
     pub(crate) memory: Memory,
@@ -35,7 +35,7 @@ impl Shared {
         let mut shared = Shared {
             gathered: Gather::new(limits.gather),
             sent: false,
-            parts_judged: None,
+            judged: None,
             pool: Pool::new(limits.pooled),
             memory: Memory::new(limits.max_pending),
             limits,
@@ -51,13 +51,11 @@ impl Shared {
     /// A callback begins.
     #[inline(always)]
     pub(crate) fn begin_callback(&mut self) {
-        self.sent = false;
+        (self.sent, self.judged) = (false, None);
     }
 
     /// A turn begins: every link has its budget whole, and so has the turn.
     pub(crate) fn begin_turn(&mut self) {
-        // A panic in the middle of a write may have been caught.
-        self.parts_judged = None;
         self.turn = self.turn.wrapping_add(1);
         self.refill();
     }

@@ -214,7 +214,7 @@ impl<S: Stream> Link<S> {
         // Others may have taken the room since this link was last written to: this write tells it
         // to stop, and the next one is too much.
         let has_room = !self.has(Flags::HIGH) || shared.memory.has_room_beside(pending);
-        let judged = shared.parts_judged.as_mut();
+        let judged = shared.judged.as_mut();
         let judged = judged.is_some_and(|judged| std::mem::replace(judged, true));
         let too_much = !judged && (pending >= shared.limits.max_output || !has_room);
         let dead = self.phase == Phase::Closed || self.has(Flags::WRITE_DEAD);

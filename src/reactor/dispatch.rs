@@ -153,6 +153,7 @@ impl<H: Handler> Reactor<H> {
                 Step::Drained => handler.on_drained(&mut Connection::new(context, index)),
                 Step::Closing => {
                     let reason = CloseReason::Drained;
+                    context.shared.judged = Some(true);
                     handler.on_closing(&mut Connection::new(context, index), reason);
                     let link = &mut context.slots[index].link;
                     link.close_drained(&mut context.shared);

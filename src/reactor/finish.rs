@@ -88,6 +88,7 @@ impl<H: Handler> Reactor<H> {
         let (context, reason) = (&mut self.context, CloseReason::IdleTimeout);
         if context.slots[index].link.takes_output() {
             context.enter(index);
+            context.shared.judged = Some(true);
             handler.on_closing(&mut Connection::new(context, index), reason);
             context.leave();
         }
