@@ -11,12 +11,20 @@ mod watched;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use oread::sim::{Host, Peer, World, check};
+use oread::sim::{Fault, Host, Peer, World, check};
 use oread::{CloseReason, Echo, EchoOptions, Framing, Limits, ListenOptions};
 
 use watched::{Watched, look_at};
 
 const MAX_FRAME: usize = 9000;
+
+/// Faults that reset one caller, and are nothing to all others.
+const OF_CALLERS: [Fault; 4] = [
+    Fault::AcceptAborted,
+    Fault::AcceptProtocol,
+    Fault::AcceptForbidden,
+    Fault::AcceptNetwork,
+];
 
 fn address() -> SocketAddr {
     ([10, 0, 0, 1], 7).into()
@@ -211,11 +219,16 @@ impl Client {
         }
     }
 
-    /// What must hold when nothing moves any more.
-    fn look_at_end(&self, echo: &Watched<Echo>, calm: bool) {
+    /// What must hold when nothing moves any more, of those whom no fault that was `met` excuses.
+    fn look_at_end(&self, echo: &Watched<Echo>, met: &[Fault]) {
         let (whole, good) = &self.whole;
+        let is_broken = |fault: &Fault| match OF_CALLERS.contains(fault) {
+            true => self.peer.was_reset(),
+            false => fault.breaks(),
+        };
         // After a bad frame the server closes, and a peer that goes on sending is reset for it.
-        if self.gone || !calm || !self.finished || self.slow || !*good {
+        let excused = self.gone || !self.finished || self.slow || !*good;
+        if excused || met.iter().any(is_broken) {
             return;
         }
         let life = self.address.and_then(|address| echo.life_of(address));
@@ -336,9 +349,9 @@ fn play(world: &mut World, limits: Limits) {
     let end_of_pauses = world.now() + Duration::from_secs(3);
     run(world, &mut echo, &mut clients, Some(end_of_pauses));
     run(world, &mut echo, &mut clients, None);
-    let calm = !world.faults_met().iter().any(|fault| fault.breaks());
+    let met = world.faults_met();
     for client in &clients {
-        client.look_at_end(&echo.handler, calm);
+        client.look_at_end(&echo.handler, &met);
     }
     end(world, &mut echo);
 }

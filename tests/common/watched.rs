@@ -81,6 +81,12 @@ impl<H: Handler> Watched<H> {
         self.lives.values().find(|life| life.peer == Some(peer))
     }
 
+    /// Who was taken on is opened next, whatever becomes of it.
+    fn assert_greeted(&self) {
+        let taken = self.accepted;
+        assert_eq!(taken, None, "it was taken on, and nothing was told of it");
+    }
+
     fn enter(&mut self) {
         assert!(!self.busy, "a callback runs inside another");
         self.busy = true;
@@ -106,6 +112,7 @@ impl<H: Handler> Handler for Watched<H> {
         accepted: &Accepted,
     ) -> Option<H::Session> {
         self.enter();
+        self.assert_greeted();
         let session = self.inner.on_accept(context, accepted);
         match session {
             Some(_) => self.accepted = Some(accepted.peer),
@@ -237,6 +244,7 @@ pub fn look_at<H: Handler>(host: &mut Host<Watched<H>>) -> Stats {
 
 /// As [`look_at`], where one write may be so large.
 pub fn look_at_beside<H: Handler>(host: &mut Host<Watched<H>>, write: usize) -> Stats {
+    host.handler.assert_greeted();
     let stats = host.context().stats();
     assert!(adds_up(&stats), "the counters don't add up: {stats:?}");
     let limits = host.context().limits();
