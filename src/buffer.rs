@@ -189,6 +189,18 @@ impl Buffers {
         size_of::<Buffers>() + self.input.capacity() + self.output.capacity() + self.lent
     }
 
+    /// Frees what much memory an empty one has while the other is in use: it would be held, and counted,
+    /// for nothing. Empty both, they are the pool's.
+    pub(crate) fn free_unused(&mut self) {
+        for (one, other) in [(0, 1), (1, 0)] {
+            let pair = [&mut self.input, &mut self.output];
+            let used = !pair[other].is_empty();
+            if used && pair[one].is_empty() && pair[one].capacity() > SMALLEST_SHRUNK {
+                *pair[one] = Buffer::default();
+            }
+        }
+    }
+
     /// What they keep. Empty ones are the pool's, whose memory no connection keeps.
     pub(crate) fn kept(&self) -> Kept {
         if self.is_empty() {

@@ -53,7 +53,8 @@ pub struct Context<S> {
     pub(crate) retry: Option<(Instant, TimerId)>,
     /// Who has more to do in the next turn, although no event will say so.
     pub(crate) ready: VecDeque<(Kind, Key)>,
-    /// Connections that somebody else wrote to or changed: to be seen to before the next poll.
+    /// Connections that somebody else wrote to or changed: to be seen to before the reactor
+    /// sleeps.
     pub(crate) dirty: Vec<Key>,
     /// Connections that are not read because all together keep too much.
     pub(crate) starved: Starved,
@@ -302,7 +303,7 @@ impl<S> Context<S> {
         self.current == index
     }
 
-    /// Has the connection at `index` seen to before the next poll, unless its own callback runs: then that is due anyway.
+    /// Has the connection at `index` seen to before the reactor sleeps, unless its own callback runs: then that is due anyway.
     #[cold]
     pub(crate) fn touch(&mut self, index: u32) {
         if !self.is_current(index) && self.slots[index].link.tag(Flags::DIRTY) {
@@ -353,7 +354,7 @@ impl<S> Context<S> {
             self.enqueue(key.index);
             if waits {
                 feeds = true;
-                self.starved.fed = Some(key);
+                (self.starved.fed, self.starved.fed_at) = (Some(key), self.clock.tick());
                 self.slots[key.index].link.tag(Flags::FED);
                 self.note_active(key.index);
             }

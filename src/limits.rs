@@ -68,8 +68,9 @@ pub struct Limits {
     pub accept_budget: u32,
     /// Datagrams that one UDP socket may receive in one turn, at least 1. Default: 64.
     pub datagram_budget: u32,
-    /// Messages from other threads that one turn may bring, at least 1; the last turn of a drain brings all that are left.
-    /// Default: 256.
+    /// Messages from other threads that one turn may bring, at least 1. One in which a deadline has come brings as many as
+    /// [`mailbox`](Limits::mailbox) says, for they may have been posted before it; the last one of a drain brings all that
+    /// are left. Default: 256.
     pub message_budget: u32,
     /// Messages that may wait for the reactor, at least 1 and at most 2^20. A [`Handle`](crate::Handle) is told when there
     /// are more. Default: 1,024.

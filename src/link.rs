@@ -20,8 +20,7 @@
 //!   ours; when both have, the link is closed, or waits for the peer's acknowledgement first.
 //! - *Delivering*: both sides have finished, and the system still holds output that the peer has not acknowledged. A
 //!   reset may yet show that it never will.
-//! - *Closing*: we close, and the peer has not finished: pending output is flushed. Nothing is read any more, but on a
-//!   link that reads on while it writes: there what comes is thrown away.
+//! - *Closing*: we close, and the peer has not finished: pending output is flushed, and what comes is thrown away.
 //! - *Lingering*: our FIN is out. What still arrives is thrown away, within bounds, until the peer's end: closing
 //!   a socket with unread input would send a reset, and a reset destroys replies that the peer has not read yet.
 //! - *Closed*: nothing moves any more. The owner drops the link.
@@ -220,11 +219,10 @@ impl<S: Stream> Link<S> {
         }
         match self.phase {
             Phase::Closed => Some(Step::Closed),
-            Phase::Lingering => Some(self.discard(shared, scratch)),
             // A peer that reads nothing while it writes would wait for this link as this one for it.
-            Phase::Closing if self.has(Flags::READ_ON) => Some(self.discard(shared, scratch)),
+            Phase::Closing | Phase::Lingering => Some(self.discard(shared, scratch)),
             Phase::Open => self.offer(shared),
-            Phase::Connecting | Phase::Delivering | Phase::Closing => Some(Step::Wait),
+            Phase::Connecting | Phase::Delivering => Some(Step::Wait),
         }
     }
 
@@ -398,6 +396,7 @@ impl<S: Stream> Link<S> {
         let mut buffers = self.buffers.take().unwrap_or_else(|| shared.pool.take());
         let before = buffers.kept();
         let result = change(&mut buffers);
+        buffers.free_unused();
         shared.count(before, buffers.kept());
         if buffers.is_empty() {
             shared.pool.give_back(buffers);

@@ -64,6 +64,8 @@ pub(crate) struct Starved {
     before: usize,
     /// The one that may read on although there is no room, until some of its input is consumed.
     pub(crate) fed: Option<Key>,
+    /// The tick since which it may. Bytes that come meanwhile don't give it longer.
+    pub(crate) fed_at: u32,
 }
 
 impl Starved {

@@ -6,8 +6,8 @@
 //! 3. the time is read;
 //! 4. each event goes to its connection, listener, socket or source (`reactor/dispatch.rs`);
 //! 5. whoever used up its budget in an earlier turn goes on;
-//! 6. timers and deadlines that have come, once all events before them are taken (`reactor/wait.rs`), and messages of
-//!    other threads;
+//! 6. messages of other threads; then timers and deadlines that have come, once all events before them are taken
+//!    (`reactor/wait.rs`);
 //! 7. connections that were written to by others' callbacks are flushed, and closed ones are removed: `on_close`
 //!    comes here, after everything else (`reactor/finish.rs`).
 
@@ -194,13 +194,9 @@ impl<H: Handler> Reactor<H> {
             events += self.fire_due(handler)?;
         } else {
             self.late = None;
+            self.read_mail(handler, self.context.shared.limits.message_budget as usize);
         }
-        if self.mail {
-            self.read_mail(handler);
-        }
-        if !self.context.dirty.is_empty() {
-            self.flush_dirty(handler);
-        }
+        self.flush_dirty(handler);
         if let Drain::Asked { deadline } = self.context.drain {
             self.begin_drain(handler, deadline);
         }

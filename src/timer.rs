@@ -240,8 +240,8 @@ impl Wheel {
     ///
     /// Its work is a few operations for each entry that is due or cascades, none for the ticks in
     /// between. While something is armed, `now` must be told at least once in 2^31 ticks, which
-    /// waking at [`next`](Wheel::next) does; a time before the last is ignored. A wheel that waits
-    /// for nothing takes any time.
+    /// waking at [`next`](Wheel::next) does; a time before the last is ignored, but by a
+    /// wheel that waits for nothing: it takes any.
     #[inline]
     pub(crate) fn advance(&mut self, arena: &mut impl Arena, now: Tick) {
         if self.is_empty() {

@@ -17,7 +17,7 @@ use super::{Context, Slot};
 ///
 /// What is written to the connection whose callback runs is gathered, and leaves in one system call
 /// when the callback returns. What is written to any other connection is queued, and goes out
-/// before the next poll. A large write (more than [`Limits::gather`](crate::Limits::gather)) goes
+/// before the reactor sleeps. A large write (more than [`Limits::gather`](crate::Limits::gather)) goes
 /// out at once in both cases, straight from the caller's slice, and only what the socket doesn't
 /// take is queued. Once the connection's calls of this turn
 /// ([`Limits::io_budget`](crate::Limits::io_budget)) are spent, what is written waits up to
@@ -156,7 +156,7 @@ impl<'a, S> Connection<'a, S> {
 
     /// Sets whether reading goes on while output is pending beyond the high-water mark. It does from the start on an outbound
     /// connection and doesn't on an accepted one: two ends that both stop reading while they write would wait
-    /// for each other for good. After [`Connection::close`], what is read on meanwhile is thrown away.
+    /// for each other for good.
     pub fn read_on(&mut self, on: bool) {
         self.slot_mut().link.read_on(on);
         self.context.touch(self.index);
@@ -178,8 +178,9 @@ impl<'a, S> Connection<'a, S> {
         self.slot_mut().link.stay();
     }
 
-    /// Closes the connection for `reason`: what is pending is sent, then our side is finished, then what still arrives is thrown
-    /// away, within bounds, until the peer has finished too. No callback but `on_close` comes any more.
+    /// Closes the connection for `reason`: what is pending is sent, then our side is finished. What arrives meanwhile is thrown
+    /// away, and within bounds what arrives after that, until the peer has finished too. No callback but `on_close` comes any
+    /// more; of one that was just adopted, `on_open` before it.
     pub fn close(&mut self, reason: CloseReason) {
         let Context { slots, shared, .. } = &mut *self.context;
         slots[self.index].link.close(shared, reason);

@@ -161,8 +161,8 @@ impl<S> Context<S> {
     fn deadlines(&mut self, index: u32) -> [Option<Deadline>; 3] {
         let (slot, shared) = (&mut self.slots[index], &self.shared);
         let (link, active) = (&mut slot.link, slot.active);
-        let deadline = |timeout, excused, reason| Deadline {
-            since: active,
+        let deadline = |since, timeout, excused, reason| Deadline {
+            since,
             timeout,
             looks: 1,
             excused,
@@ -174,17 +174,17 @@ impl<S> Context<S> {
             Phase::Connecting | Phase::Closed => return [None; 3],
             Phase::Lingering => {
                 let timeout = millis(shared.limits.linger_timeout);
-                let end = deadline(timeout, false, CloseReason::Closed);
+                let end = deadline(active, timeout, false, CloseReason::Closed);
                 return [Some(end), None, None];
             }
             Phase::Open | Phase::Closing | Phase::Delivering => {}
         }
         let write_timeout = shared.limits.write_timeout.map(millis);
         let output = write_timeout.filter(|_| delivering || link.has_output());
+        let moved = link.mark().map_or(active, |mark| *mark);
         let output = output.map(|timeout| Deadline {
-            since: link.mark().map_or(active, |mark| *mark),
             looks: PROGRESS_CHECKS,
-            ..deadline(timeout, queued, CloseReason::WriteTimeout)
+            ..deadline(moved, timeout, queued, CloseReason::WriteTimeout)
         });
         let (fed, starved) = (link.has(Flags::FED), link.has(Flags::STARVED));
         let memory = write_timeout.filter(|_| fed || starved).map(|timeout| {
@@ -194,11 +194,13 @@ impl<S> Context<S> {
                     // Who gave way just before may have made the room.
                     false => link.is_starved(shared),
                 };
-            deadline(timeout, !waits, CloseReason::OutOfMemory)
+            let since = if fed { self.starved.fed_at } else { active };
+            deadline(since, timeout, !waits, CloseReason::OutOfMemory)
         });
         let heard = queued || starved && write_timeout.is_some();
         let has_idle = slot.idle_timeout > 0 && !(delivering && write_timeout.is_some());
-        let idle = has_idle.then(|| deadline(slot.idle_timeout, heard, CloseReason::IdleTimeout));
+        let idle =
+            has_idle.then(|| deadline(active, slot.idle_timeout, heard, CloseReason::IdleTimeout));
         [output, memory, idle]
     }
 

@@ -84,10 +84,6 @@ impl<S: Stream> Link<S> {
                 rest = &rest[self.attempt(shared, rest)..];
             }
         }
-        if !current && rest.len() < bytes.len() {
-            // The owner learns of it as of old output: no callback of this link's is running.
-            self.flags.insert(Flags::MOVED);
-        }
         self.queue(shared, rest);
         self.weigh(shared, offer && !in_budget)
     }
@@ -104,7 +100,6 @@ impl<S: Stream> Link<S> {
         let of_queue = of_queue.min(count);
         if of_queue > 0 {
             self.keep(shared, |buffers| buffers.output.take(of_queue));
-            self.flags.insert(Flags::MOVED);
         }
         count - of_queue
     }
@@ -121,6 +116,9 @@ impl<S: Stream> Link<S> {
             }
         };
         shared.stats.bytes_out += count as u64;
+        // The owner learns of it: the link's deadlines count from here.
+        self.flags
+            .set(Flags::MOVED, count > 0 || self.has(Flags::MOVED));
         if count > SMALL {
             shared.spend(count);
         }

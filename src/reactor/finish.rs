@@ -60,16 +60,6 @@ impl<H: Handler> Reactor<H> {
     /// Calls for all deadlines and timers that have come by `clock`. One that is set anew for now
     /// comes in the next turn.
     pub(super) fn fire_timers(&mut self, handler: &mut H, clock: &Clock) {
-        while let Some((index, reason)) = self.context.next_overdue(clock) {
-            let Context { slots, shared, .. } = &mut self.context;
-            let link = &mut slots[index].link;
-            if reason == CloseReason::IdleTimeout && link.phase() == Phase::Open {
-                self.close_idle(handler, index);
-            } else {
-                link.sever(shared, reason);
-            }
-            self.drive(handler, index);
-        }
         while let Some(alarm) = self.context.timers.expire(clock) {
             match alarm {
                 Alarm::Handler(key) => handler.on_timer(&mut self.context, key),
@@ -79,6 +69,18 @@ impl<H: Handler> Reactor<H> {
                 }
                 Alarm::Drain => self.cut(),
             }
+        }
+        // Timers first: what a handler does in one of them may be what a connection waits for.
+        self.flush_dirty(handler);
+        while let Some((index, reason)) = self.context.next_overdue(clock) {
+            let Context { slots, shared, .. } = &mut self.context;
+            let link = &mut slots[index].link;
+            if reason == CloseReason::IdleTimeout && link.phase() == Phase::Open {
+                self.close_idle(handler, index);
+            } else {
+                link.sever(shared, reason);
+            }
+            self.drive(handler, index);
         }
     }
 
@@ -96,12 +98,13 @@ impl<H: Handler> Reactor<H> {
         link.close(&mut context.shared, reason);
     }
 
-    /// Takes what other threads have posted, within the budget of a turn, and no further than a stop.
+    /// Takes what other threads have posted, within `budget`, and no further than a stop.
     #[inline(never)]
-    pub(super) fn read_mail(&mut self, handler: &mut H) {
-        self.mail = false;
+    pub(super) fn read_mail(&mut self, handler: &mut H, mut budget: usize) {
+        if !std::mem::take(&mut self.mail) {
+            return;
+        }
         self.mailbox.heard();
-        let mut budget = self.context.shared.limits.message_budget as usize;
         while budget > 0 {
             let count = self.mailbox.fetch(budget);
             if count == 0 {

@@ -73,7 +73,11 @@ pub(crate) fn resolve(targets: &[Target]) -> Result<Vec<Resolved>, Failure> {
 /// # Errors
 /// Always: the target's scheme says its transport.
 pub(super) fn udp_target(text: &str) -> Result<Infallible, String> {
-    Err(format!("write udp://{} as a target", text.escape_debug()))
+    let address = text.strip_prefix("udp://").unwrap_or(text);
+    Err(format!(
+        "write udp://{} as a target",
+        address.escape_debug()
+    ))
 }
 
 impl FromStr for Target {
