@@ -1,5 +1,6 @@
-//! Handlers that do anything to anybody, under a network and a system that do their worst: what each connection's two ends
-//! know must agree, and when the faults cease and everybody is released, all that can move does.
+//! Handlers that do anything to anybody, under a network and a system that do their worst: what
+//! each connection's two ends know must agree, and when the faults cease and everybody is released,
+//! all that can move does.
 //!
 //! `OREAD_SEEDS=100000 cargo test --release --features sim --test simulated_wild` searches longer.
 #![cfg(feature = "sim")]
@@ -291,7 +292,8 @@ impl Play {
                 connection.resume();
                 connection.idle_timeout(Some(AFTER_ALL));
                 let end = &mut wild.ends[*connection.session()];
-                // As it is from the start. Two ends that both wait for each other's reading would do so for good.
+                // As it is from the start. Two ends that both wait for each other's reading would
+                // do so for good.
                 connection.read_on(end.way.outbound);
                 end.ending = !connection.is_open() && connection.pressure() == Pressure::Closed;
                 end.finished = true;
@@ -489,8 +491,8 @@ impl Play {
 }
 
 fn sent_by(end: &End) -> Sent {
-    // Whatever else closes it does so in good order if all that was written is out. Nothing is lost of a dial that is
-    // given up, either.
+    // Whatever else closes it does so in good order if all that was written is out. Nothing is lost
+    // of a dial that is given up, either.
     let lost = [CloseReason::Aborted, CloseReason::OutputOverflow];
     let closes = end.reason().is_some_and(|reason| !lost.contains(&reason));
     Sent {

@@ -1,5 +1,5 @@
-//! A handler that does whatever the documentation allows, to its own connection and to all others, in every callback; and
-//! keeps books of it. What it writes shows where it belongs (`streams.rs`).
+//! A handler that does whatever the documentation allows, to its own connection and to all others,
+//! in every callback; and keeps books of it. What it writes shows where it belongs (`streams.rs`).
 
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
