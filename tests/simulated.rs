@@ -73,7 +73,8 @@ struct Client {
     sent: Vec<u8>,
     /// What must come back for that, and whether all of it is good.
     whole: (Vec<u8>, bool),
-    /// How much of what came back was found right, of what the server consumed, and of what it left.
+    /// How much of what came back was found right, of what the server consumed, and of what it
+    /// left.
     right: (usize, usize, usize),
     /// What is left to be done, the next first: when, and what.
     script: Vec<(Duration, Act)>,
@@ -96,8 +97,8 @@ enum Act {
 }
 
 impl Client {
-    /// A peer, with frames to send and a manner of its own. Where memory is `tight` nobody stays in the middle of a frame,
-    /// for which others may wait.
+    /// A peer, with frames to send and a manner of its own. Where memory is `tight` nobody stays in
+    /// the middle of a frame, for which others may wait.
     fn draw(world: &mut World, framing: &Framing, tight: bool) -> Client {
         let peer = world.connect(address());
         // Once it has stopped reading it never starts again.

@@ -1,5 +1,5 @@
-//! The examples' own handlers, in a simulated network that does its worst: a chat, a proxy and a small Redis. Their peers keep
-//! books of what was said, and know what must come of it.
+//! The examples' own handlers, in a simulated network that does its worst: a chat, a proxy and a
+//! small Redis. Their peers keep books of what was said, and know what must come of it.
 //!
 //! `OREAD_SEEDS=100000 cargo test --release --features sim --test simulated_relay` searches longer.
 #![cfg(feature = "sim")]
@@ -36,7 +36,8 @@ fn run<H: Handler>(world: &mut World, host: &mut Host<Watched<H>>, time: Duratio
     }
 }
 
-/// Runs until nothing moves any more but by deadlines, with no fault any more; listeners that paused go on, too.
+/// Runs until nothing moves any more but by deadlines, with no fault any more; listeners that
+/// paused go on, too.
 fn settle<H: Handler>(world: &mut World, host: &mut Host<Watched<H>>) {
     world.calm();
     world.settle(&mut [&mut *host]).unwrap();

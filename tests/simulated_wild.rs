@@ -1,5 +1,6 @@
-//! Handlers that do anything to anybody, under a network and a system that do their worst: what each connection's two ends
-//! know must agree, and when the faults cease and everybody is released, all that can move does.
+//! Handlers that do anything to anybody, under a network and a system that do their worst: what
+//! each connection's two ends know must agree, and when the faults cease and everybody is released,
+//! all that can move does.
 //!
 //! `OREAD_SEEDS=100000 cargo test --release --features sim --test simulated_wild` searches longer.
 #![cfg(feature = "sim")]
@@ -122,6 +123,9 @@ struct Play {
     poller: Poller,
     /// Bytes that a peer sends at a time: fewer where they are read in small pieces.
     most: usize,
+    /// Whether all hosts wait for their peers' ends after a close, for as long and as much as by
+    /// default.
+    lingers: bool,
     /// When each host was released, by its clock.
     released: Vec<Instant>,
 }
@@ -152,7 +156,7 @@ fn draw_limits(world: &mut World) -> Limits {
     limits.message_budget = world.pick(&[1, 256]);
     limits.mailbox = world.pick(&[1, 3, 1024]);
     limits.pooled = world.pick(&[0, 10_000, 4 << 20]);
-    limits.linger_bytes = world.pick(&[0, 1, 50_000]);
+    limits.linger_bytes = world.pick(&[0, 1, 50_000, limits.linger_bytes]);
     limits.idle_timeout = world.pick(&[None, None, Some(Duration::from_secs(1))]);
     limits
 }
@@ -179,12 +183,17 @@ impl Play {
             datagrams: 0,
             poller,
             most: 40_000,
+            lingers: true,
             released: Vec::new(),
         };
         for n in 0..count {
             let mut host = open(world, n, targets.clone())?;
             let limits = host.context().limits();
             let piece = limits.read_buffer.min(limits.max_input);
+            let default = Limits::default();
+            play.lingers &= limits.linger_timeout == default.linger_timeout
+                && limits.linger_bytes == default.linger_bytes;
+            play.lingers &= !host.handler.inner.drains;
             play.most = play.most.min(piece.saturating_mul(500));
             play.hosts.push(host);
         }
@@ -291,7 +300,8 @@ impl Play {
                 connection.resume();
                 connection.idle_timeout(Some(AFTER_ALL));
                 let end = &mut wild.ends[*connection.session()];
-                // As it is from the start. Two ends that both wait for each other's reading would do so for good.
+                // As it is from the start. Two ends that both wait for each other's reading would
+                // do so for good.
                 connection.read_on(end.way.outbound);
                 end.ending = !connection.is_open() && connection.pressure() == Pressure::Closed;
                 end.finished = true;
@@ -436,6 +446,19 @@ impl Play {
         }
     }
 
+    /// What was written before a close arrives, though the peer went on sending.
+    fn compare_closed(&self) {
+        let peers: BTreeMap<Way, &Outside> =
+            self.peers.iter().map(|one| (one.way.back(), one)).collect();
+        for end in self.wilds().flat_map(|wild| &wild.ends) {
+            let peer = peers.get(&end.way).filter(|one| !one.gone && !end.cut);
+            if let (Some(CloseReason::Other(_)), Some(one)) = (end.reason(), peer) {
+                let got = one.peer.received().len();
+                assert_eq!(got, end.written, "closed, and not all came: {end:?}");
+            }
+        }
+    }
+
     /// Nobody was ended for what others did: once they are released, no deadline comes.
     fn look_at_reasons(&self) {
         for (wild, &released) in self.wilds().zip(&self.released) {
@@ -489,8 +512,8 @@ impl Play {
 }
 
 fn sent_by(end: &End) -> Sent {
-    // Whatever else closes it does so in good order if all that was written is out. Nothing is lost of a dial that is
-    // given up, either.
+    // Whatever else closes it does so in good order if all that was written is out. Nothing is lost
+    // of a dial that is given up, either.
     let lost = [CloseReason::Aborted, CloseReason::OutputOverflow];
     let closes = end.reason().is_some_and(|reason| !lost.contains(&reason));
     Sent {
@@ -523,6 +546,8 @@ fn wild(world: &mut World) {
     }
     play.release(world);
     play.settle(world);
+    let calm = !world.faults_met().iter().any(|fault| fault.breaks());
+    let lingered = calm && play.lingers && world.now() < Limits::default().linger_timeout;
     // Listeners that paused, and dials whose answer was lost.
     play.run(world, Duration::from_secs(3));
     play.settle(world);
@@ -536,6 +561,9 @@ fn wild(world: &mut World) {
     assert!(left.is_empty(), "they never end: {left:#?}");
     play.compare(world);
     play.compare_finished();
+    if lingered {
+        play.compare_closed();
+    }
     play.look_at_the_rest();
     for host in &mut play.hosts {
         host.context().drain(Duration::from_secs(5));

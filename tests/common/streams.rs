@@ -1,5 +1,5 @@
-//! What is sent on a connection, so that each byte shows where it belongs: to which connection, which of its two ways, and
-//! which place there.
+//! What is sent on a connection, so that each byte shows where it belongs: to which connection,
+//! which of its two ways, and which place there.
 
 #![allow(dead_code, unreachable_pub)]
 

@@ -1,5 +1,5 @@
-//! A handler that does whatever the documentation allows, to its own connection and to all others, in every callback; and
-//! keeps books of it. What it writes shows where it belongs (`streams.rs`).
+//! A handler that does whatever the documentation allows, to its own connection and to all others,
+//! in every callback; and keeps books of it. What it writes shows where it belongs (`streams.rs`).
 
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -44,6 +44,8 @@ pub struct End {
     pub finished: bool,
     /// It was cut off while it still took output.
     pub aborted: bool,
+    /// It was cut off, perhaps when it was closing already.
+    pub cut: bool,
     /// It was about to end when everybody was released.
     pub ending: bool,
     pub opened: bool,
@@ -63,6 +65,7 @@ impl End {
             eof: None,
             finished: false,
             aborted: false,
+            cut: false,
             ending: false,
             opened: false,
             failed: false,
@@ -291,6 +294,7 @@ impl Wild {
             }
             28 => {
                 end.aborted |= takes_output;
+                end.cut = true;
                 connection.abort();
             }
             29 | 30 => connection.read_on(self.dice.once_in(2)),

@@ -1,5 +1,5 @@
-//! The chat: what one member says reaches every other one, once and in order; lines are left out for who is slow, and those
-//! are counted.
+//! The chat: what one member says reaches every other one, once and in order; lines are left out
+//! for who is slow, and those are counted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The proxy: byte-exact both ways; a half-close passes, a reset stays a reset, a failed dial is an end.
+//! The proxy: byte-exact both ways; a half-close passes, a reset stays a reset, a failed dial is an
+//! end.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -89,8 +90,8 @@ impl Far {
         }
     }
 
-    /// What it has got is what `other` has sent, and all of that where an end is told; `given_up`: a dial was, which is an end
-    /// before the first byte.
+    /// What it has got is what `other` has sent, and all of that where an end is told; `given_up`:
+    /// a dial was, which is an end before the first byte.
     fn compare(&self, other: &Far, given_up: bool) {
         let got = self.peer.received();
         assert!(

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::State;
 use super::poller::{self, Target};
 use super::schedule::What;
-use super::tcp::{End, Phase, Side};
+use super::tcp::{End, Phase, RESEND, Side};
 
 impl State {
     /// Ends this end by a reset that goes to the peer. What was not sent is lost; the reset may
@@ -93,9 +93,16 @@ impl State {
         out.acknowledged = out.written;
         out.no_space = false;
         let input = &mut connection.ways[usize::from(1 - side.end)];
+        let waits = input.sent == input.allowed && input.sent < input.written;
         if loses {
             let count = input.available();
             input.skip(count);
+        }
+        if waits {
+            // The other end sends nothing that would be answered, but it asks for the window
+            // (`tcp_write_wakeup`), and that is.
+            let at = self.now + RESEND;
+            self.schedule.at(at, What::Reset(side.other()));
         }
         self.poke(Target::Stream(side), poller::BOTH);
         self.reap(side.connection);
