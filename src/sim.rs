@@ -92,6 +92,8 @@
 //! is best asked of the peers, who keep their own books:
 //!
 //! ```
+//! use std::time::Duration;
+//!
 //! use oread::sim::{World, check};
 //! use oread::{Echo, EchoOptions, Limits, ListenOptions};
 //!
@@ -106,6 +108,10 @@
 //!     let bytes = vec![7; world.size(100_000)];
 //!     peer.send(&bytes);
 //!     world.settle(&mut [&mut echo]).unwrap();
+//!     // A listener that had no descriptor tries again within a second: that's a deadline, for which
+//!     // nothing settles.
+//!     world.calm();
+//!     world.advance(&mut [&mut echo], Duration::from_secs(2)).unwrap();
 //!     assert!(bytes.starts_with(&peer.received()), "the echo made something up");
 //!     // All faults that don't break a connection only delay.
 //!     let broken = world.faults_met().iter().any(|fault| fault.breaks());
@@ -126,7 +132,8 @@
 //! to replay it: env OREAD_SIM='seed=17 faults=read-short count=1' cargo test tests::an_echo
 //! ```
 //!
-//! `OREAD_SEEDS=1000000` in the environment searches longer. [`World::trace`] shows any other run.
+//! `OREAD_SEEDS=100000` in the environment searches longer, `cargo test --release` faster: a seed takes some
+//! milliseconds. [`World::trace`] shows any other run.
 //!
 //! # What is modelled
 //!

@@ -243,6 +243,5 @@ fn a_trickle_does_not_keep_the_memory_that_others_wait_for() {
         }
         let Lines { lines, closed } = &*host.handler;
         assert_eq!(lines, &[8_000], "{closed:?}");
-        assert_eq!(closed, &[CloseReason::OutOfMemory]);
     });
 }

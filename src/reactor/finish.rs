@@ -70,7 +70,7 @@ impl<H: Handler> Reactor<H> {
                 Alarm::Drain => self.cut(),
             }
         }
-        // Timers first: what a handler does in one of them may be what a connection waits for.
+        // What callbacks have begun by now, those of timers too, may be what a connection waits for.
         self.flush_dirty(handler);
         while let Some((index, reason)) = self.context.next_overdue(clock) {
             let Context { slots, shared, .. } = &mut self.context;

@@ -69,10 +69,8 @@ impl<H: Handler> Reactor<H> {
         self.poll(Some(Duration::ZERO))?;
         let count = self.dispatch(handler);
         late.taken += count;
-        // What was posted, and what events have begun, came before the deadlines too. As many as a
-        // mailbox holds are all that were posted by then.
+        // What was posted came before the deadlines too: it's no more than a mailbox holds.
         self.read_mail(handler, self.context.shared.limits.mailbox);
-        self.flush_dirty(handler);
         let waits = self.full_batch && late.taken < self.sources();
         self.late = waits.then_some(late);
         if !waits {
