@@ -364,6 +364,7 @@ impl<S> Context<S> {
     /// Has the closed connection at `index` removed at the end of the turn.
     pub(crate) fn end(&mut self, index: u32) {
         if self.slots[index].link.tag(Flags::ENDED) {
+            self.starved.fed.take_if(|key| key.index == index);
             self.ended.push(self.slots.key(index));
         }
     }

@@ -230,10 +230,10 @@ fn a_trickle_does_not_keep_the_memory_that_others_wait_for() {
         // One that holds and says nothing more, one that is fed and trickles, and one with a line.
         let holds = world.connect(address());
         holds.send(&[b'h'; 8192]);
-        world.advance(&mut [&mut host], MOMENT).unwrap();
+        world.settle(&mut [&mut host]).unwrap();
         let trickles = world.connect(address());
         trickles.send(&[b't'; 12_288]);
-        world.advance(&mut [&mut host], MOMENT).unwrap();
+        world.settle(&mut [&mut host]).unwrap();
         let honest = world.connect(address());
         honest.send(&[b'x'; 7_999]);
         honest.send(b"\n");

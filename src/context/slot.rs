@@ -191,8 +191,8 @@ impl<S> Context<S> {
             let waits = link.may_read()
                 && match fed {
                     true => !self.starved.is_empty(),
-                    // Who gave way just before may have made the room.
-                    false => link.is_starved(shared),
+                    // Who gave way just before may have made the room, or the place to be fed in.
+                    false => self.starved.fed.is_some() && link.is_starved(shared),
                 };
             let since = if fed { self.starved.fed_at } else { active };
             deadline(since, timeout, !waits, CloseReason::OutOfMemory)
