@@ -225,6 +225,10 @@ impl Play {
         let given_up = self.proxy.handler.lives.values().any(|life| life.failed);
         for client in &self.clients {
             let ours = self.pairs.get(&client.dialer);
+            if self.pairs.values().filter(|one| Some(*one) == ours).count() > 1 {
+                // A port was drawn again that a reset had freed: who belongs to whom is not known.
+                continue;
+            }
             let server = self.servers.iter().find(|far| Some(&far.dialer) == ours);
             let Some(server) = server else {
                 let got = client.peer.received();

@@ -28,6 +28,8 @@ pub(super) struct Idle {
     at: Duration,
     /// Bytes and connections that were moved since then.
     pub(super) moved: u64,
+    /// Segments that have arrived anywhere so far.
+    pub(super) arrived: u64,
     /// Waits in a row between which that was nothing, and no time passed but for those waits' own.
     pub(super) turns: u32,
 }
@@ -144,10 +146,12 @@ impl State {
     /// until some time is over would never come to its end. What others move meanwhile is not moved
     /// by whoever looks, so a spin is still one.
     fn look_in_vain(&mut self) {
-        let (until, moved) = (self.now + LOOK, self.idle.moved);
+        let (until, before) = (self.now + LOOK, self.idle);
         self.run_until(until);
         self.idle.at += LOOK;
-        self.idle.moved = moved;
+        // Segments that arrive are news all the same, which a host may have to pass over one by one.
+        let news = self.idle.arrived > before.arrived;
+        self.idle.moved = before.moved + u64::from(news);
     }
 
     /// When a signal interrupts a wait that begins now: at once, as that of a process which is

@@ -124,6 +124,7 @@ impl State {
     /// The receiver's system takes in a segment that `side` has sent.
     fn take_segment(&mut self, side: Side, segment: Segment) {
         let now = self.now;
+        self.idle.arrived += 1;
         let Some(connection) = self.connection(side.connection) else {
             return;
         };
