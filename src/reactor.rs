@@ -196,7 +196,9 @@ impl<H: Handler> Reactor<H> {
             self.late = None;
             self.read_mail(handler, self.context.shared.limits.message_budget as usize);
         }
-        self.flush_dirty(handler);
+        if !self.context.dirty.is_empty() {
+            self.flush_dirty(handler);
+        }
         if let Drain::Asked { deadline } = self.context.drain {
             self.begin_drain(handler, deadline);
         }

@@ -51,7 +51,7 @@ impl Shared {
     /// A callback begins.
     #[inline(always)]
     pub(crate) fn begin_callback(&mut self) {
-        (self.sent, self.judged) = (false, None);
+        self.sent = false;
     }
 
     /// A turn begins: every link has its budget whole, and so has the turn.

@@ -155,6 +155,7 @@ impl<H: Handler> Reactor<H> {
                     let reason = CloseReason::Drained;
                     context.shared.judged = Some(true);
                     handler.on_closing(&mut Connection::new(context, index), reason);
+                    context.shared.judged = None;
                     let link = &mut context.slots[index].link;
                     link.close_drained(&mut context.shared);
                 }

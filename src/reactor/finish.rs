@@ -92,6 +92,7 @@ impl<H: Handler> Reactor<H> {
             context.enter(index);
             context.shared.judged = Some(true);
             handler.on_closing(&mut Connection::new(context, index), reason);
+            context.shared.judged = None;
             context.leave();
         }
         let link = &mut context.slots[index].link;
