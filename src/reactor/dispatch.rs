@@ -156,8 +156,7 @@ impl<H: Handler> Reactor<H> {
                     context.shared.judged = Some(true);
                     handler.on_closing(&mut Connection::new(context, index), reason);
                     context.shared.judged = None;
-                    let link = &mut context.slots[index].link;
-                    link.close_drained(&mut context.shared);
+                    context.slots[index].link.close_drained(&mut context.shared);
                 }
                 Step::Yield => {
                     context.shared.stats.budget_hits += 1;

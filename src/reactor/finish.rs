@@ -95,8 +95,7 @@ impl<H: Handler> Reactor<H> {
             context.shared.judged = None;
             context.leave();
         }
-        let link = &mut context.slots[index].link;
-        link.close(&mut context.shared, reason);
+        context.slots[index].link.close(&mut context.shared, reason);
     }
 
     /// Takes what other threads have posted, within `budget`, and no further than a stop.
