@@ -209,7 +209,9 @@ impl<H: Handler> Reactor<H> {
             // What the last callbacks of all wrote to others goes out too: there may be no next turn.
             self.flush_dirty(handler);
         }
-        self.context.feed_starved();
+        if !self.context.starved.is_empty() {
+            self.context.feed_starved();
+        }
 
         let ended = self.take_end(handler);
         Ok(Turn {

@@ -4,8 +4,7 @@
 use crate::context::{Connection, Context};
 use crate::error::CloseReason;
 use crate::handler::Handler;
-use crate::link::{Flags, Link, Phase, Step};
-use crate::net::TcpStream;
+use crate::link::{Flags, Phase, Step};
 use crate::nonblocking::rarely;
 use crate::readiness::Readiness;
 use crate::token::{Key, Kind, SourceId};
@@ -123,10 +122,10 @@ impl<H: Handler> Reactor<H> {
 
     /// Drives one connection as far as it goes: its link says what is next, and the handler is called for it.
     pub(super) fn drive(&mut self, handler: &mut H, index: u32) {
-        if self.link(index).phase() == Phase::Connecting && !self.establish(index) {
+        if self.context.slots[index].link.phase() == Phase::Connecting && !self.establish(index) {
             return;
         }
-        if self.link(index).untag(Flags::UNGREETED) {
+        if self.context.slots[index].link.untag(Flags::UNGREETED) {
             self.greet(handler, index);
         }
         self.context.current = index;
@@ -168,7 +167,7 @@ impl<H: Handler> Reactor<H> {
             }
         }
         self.context.leave();
-        if !self.link(index).is_plain() {
+        if !self.context.slots[index].link.is_plain() {
             self.context.note_output(index);
         }
     }
@@ -196,10 +195,6 @@ impl<H: Handler> Reactor<H> {
         self.context.enter(index);
         handler.on_open(&mut Connection::new(&mut self.context, index));
         self.context.leave();
-    }
-
-    fn link(&mut self, index: u32) -> &mut Link<TcpStream> {
-        &mut self.context.slots[index].link
     }
 }
 
