@@ -1,5 +1,5 @@
 //! The table of pitfalls in `docs/PITFALLS.md` names tests: each must be there, and each pitfall must have one. So do the
-//! patches of `tests/canaries`, each of which puts a known fault back: what they name must be there, and they must still
+//! promises of `docs/RELIABILITY.md`, and the patches of `tests/canaries`, each of which puts a known fault back: what they name must be there, and they must still
 //! apply. `scripts/canaries.sh` runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -71,6 +71,25 @@ fn every_pitfall_names_tests_that_are_there() {
             );
         }
     }
+}
+
+#[test]
+fn every_promise_names_tests_that_are_there() {
+    let page = read("docs/RELIABILITY.md");
+    let named: Vec<(&str, &str)> = page
+        .split('`')
+        .filter(|part| part.starts_with("tests/") || part.starts_with("src/"))
+        .filter_map(|part| part.split_once("::"))
+        .collect();
+    assert!(named.len() > 50, "{} are named", named.len());
+    for (file, name) in named {
+        assert!(has_test(&read(file), name), "{file} has no test {name}");
+    }
+    let canaries = canaries().len();
+    assert!(
+        page.contains(&format!("has {canaries} patches")),
+        "{canaries}"
+    );
 }
 
 #[test]
