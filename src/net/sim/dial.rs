@@ -7,9 +7,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::faults::Fault;
-use super::poller::{self, Target};
 use super::schedule::What;
-use super::tcp::{End, Phase, Side};
+use super::tcp::{End, Phase};
+use super::watch::{BOTH, READ, Side, Target};
 use super::{Owner, State};
 use crate::options::ConnectOptions;
 
@@ -293,7 +293,7 @@ impl State {
             way.last_arrival = now + delay;
         }
         self.schedule.at(now + delay, What::Established(id));
-        self.poke(Target::Stream(side), poller::BOTH);
+        self.poke(Target::Stream(side), BOTH);
         if self.faults.hit(Fault::ConnectReset) {
             self.schedule.at(now + delay, What::Reset(side));
         }
@@ -337,7 +337,7 @@ impl State {
         self.trace(|| format!("c{id} waits at l{listener}"));
         match owner {
             Owner::Peer(server) => self.take_on(server, listener),
-            _ => self.poke(Target::Listener(listener), poller::READ),
+            _ => self.poke(Target::Listener(listener), READ),
         }
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::State;
-use super::poller::{self, Target};
 use super::schedule::What;
-use super::tcp::{End, Phase, RESEND, Side};
+use super::tcp::{End, Phase, RESEND};
+use super::watch::{BOTH, Side, Target};
 
 impl State {
     /// Ends this end by a reset that goes to the peer. What was not sent is lost; the reset may
@@ -104,7 +104,7 @@ impl State {
             let at = self.now + RESEND;
             self.schedule.at(at, What::Reset(side.other()));
         }
-        self.poke(Target::Stream(side), poller::BOTH);
+        self.poke(Target::Stream(side), BOTH);
         self.reap(side.connection);
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::faults::Fault;
-use super::poller::{self, Target, Watch};
-use super::tcp::{Phase, Side};
+use super::tcp::Phase;
+use super::watch::{READ, Side, Target, Watch};
 use super::{Owner, State};
 use crate::options::{Keepalive, ListenOptions};
 
@@ -174,7 +174,7 @@ impl State {
             return Err(Errno::EINTR.into());
         }
         if self.faults.hit(Fault::AcceptBlocked) {
-            return Err(self.not_yet(target, poller::READ, Fault::AcceptBlocked));
+            return Err(self.not_yet(target, READ, Fault::AcceptBlocked));
         }
         // The descriptor is taken before anybody is looked for.
         self.take_descriptor(process)?;

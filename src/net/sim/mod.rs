@@ -34,6 +34,7 @@ mod tests;
 mod trace;
 mod udp;
 mod wait;
+mod watch;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,9 +58,10 @@ pub use udp::UdpPeer;
 
 use listener::Listening;
 use schedule::{Schedule, What};
-use tcp::{Connection, Side};
+use tcp::Connection;
 use trace::Trace;
 use udp::{Flight, Udp};
+use watch::Side;
 
 /// The ways of the world, from which each connection draws its own.
 #[derive(Clone, Debug)]

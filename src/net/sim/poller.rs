@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::faults::Fault;
 use super::schedule::What;
-use super::tcp::{Phase, Side};
+use super::tcp::Phase;
+use super::watch::{BOTH, READ, Registration, Side, Target, WRITE, Watch, flag};
 use super::{Owner, State};
 use crate::readiness::Readiness;
 
@@ -24,54 +25,6 @@ pub enum Poller {
     Kqueue,
     /// Linux, by mio's poll(2) backend.
     Poll2,
-}
-
-/// What can be registered.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Target {
-    Stream(Side),
-    Listener(u32),
-    Udp(u32),
-}
-
-/// There is news for reading; for writing; for both.
-pub(super) const READ: u8 = 1;
-pub(super) const WRITE: u8 = 2;
-pub(super) const BOTH: u8 = READ | WRITE;
-
-/// poll(2)'s and epoll's flags.
-mod flag {
-    pub(super) const IN: u8 = 1;
-    pub(super) const OUT: u8 = 1 << 1;
-    pub(super) const PRI: u8 = 1 << 2;
-    pub(super) const ERR: u8 = 1 << 3;
-    pub(super) const HUP: u8 = 1 << 4;
-    pub(super) const RDHUP: u8 = 1 << 5;
-}
-
-/// What a stream is registered for, and what a listener and a UDP socket are.
-pub(super) const STREAM: u8 = READER | flag::OUT | flag::PRI;
-pub(super) const READER: u8 = flag::IN | flag::RDHUP;
-
-/// Whether and how a socket is registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Watch {
-    None,
-    /// mio's poll(2) has dropped it after a hang-up or an error.
-    Dropped,
-    On(Registration),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Registration {
-    pub(super) process: u32,
-    pub(super) token: usize,
-    /// What it was registered for.
-    interest: u8,
-    /// poll(2): what is still to be told.
-    armed: u8,
-    /// What news there are; not 0: it's on the process' list.
-    pending: u8,
 }
 
 /// The poller of one process.

@@ -1,4 +1,5 @@
-//! What drives the scripts of peers: whatever happens at their sockets, and their pauses.
+//! What a peer is told to do and what it knows, and what drives it: whatever happens at its socket,
+//! and its pauses.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -8,9 +9,44 @@ use nix::errno::Errno;
 
 use super::Owner;
 use super::State;
-use super::peer::{Ledger, Reading};
 use super::schedule::What;
-use super::tcp::{Fin, Phase, Side};
+use super::tcp::{Fin, Phase};
+use super::watch::Side;
+
+/// How a peer reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Whatever comes, at once.
+    #[default]
+    All,
+    /// Nothing: what comes fills its receive buffer.
+    Nothing,
+    /// At most so many bytes, every so often.
+    Slowly(usize, Duration),
+}
+
+/// What a peer knows of its connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger {
+    /// When the connection was established, as far as the peer could see.
+    pub(crate) connected: Option<Duration>,
+    /// Every byte that its system has taken, in order; urgent ones among them.
+    pub(crate) sent: Vec<u8>,
+    /// How many of those the other system has acknowledged.
+    pub(crate) acknowledged: u64,
+    /// Whether its FIN is acknowledged.
+    pub(crate) finish_acknowledged: bool,
+    /// Every byte that it has read, in order.
+    pub(crate) received: Vec<u8>,
+    /// When it read, and how many bytes it had read by then.
+    pub(crate) arrivals: Vec<(Duration, usize)>,
+    /// When it read the end.
+    pub(crate) ended: Option<Duration>,
+    /// When its connection failed, and how: ECONNRESET is a reset, ECONNREFUSED a dial in vain.
+    pub(crate) failed: Option<(Duration, Errno)>,
+    /// Bytes of its script that it will never send, as the connection was over before.
+    pub(crate) unsent: u64,
+}
 
 /// One thing to do.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use super::tcp::Side;
+use super::watch::{Side, Target};
 
 /// Something that is to happen. What goes with it stands where it happens, in order: a way carries
 /// its own segments.
@@ -27,7 +27,7 @@ pub(super) enum What {
     /// It is time to see whether this end has waited too long for an acknowledgement.
     Expire(Side),
     /// A process' socket has news that were held back.
-    Poke(super::poller::Target, u8),
+    Poke(Target, u8),
     /// A scripted peer goes on.
     Peer(u32),
     /// A datagram arrives.

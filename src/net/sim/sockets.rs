@@ -7,8 +7,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::faults::Fault;
-use super::poller::{Poller, Target};
-use super::tcp::Side;
+use super::poller::Poller;
+use super::watch::{Side, Target};
 use super::{Net, Owner};
 use crate::net::Destination;
 use crate::net::udp::Received;

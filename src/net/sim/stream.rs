@@ -7,9 +7,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::faults::Fault;
-use super::poller::{self, Target, Watch};
 use super::schedule::What;
-use super::tcp::{Fin, Phase, Side};
+use super::tcp::{Fin, Phase};
+use super::watch::{BOTH, READ, Side, Target, WRITE, Watch};
 use super::{Owner, State};
 use crate::nonblocking::not_now;
 
@@ -61,14 +61,14 @@ impl State {
         // What mio's poll(2) has dropped after a hang-up has all there is, and no event will come.
         let dropped = matches!(self.watch_of(target), Some(Watch::Dropped));
         if !dropped && self.faults.hit(Fault::ReadBlocked) {
-            return Err(self.not_yet(target, poller::READ, Fault::ReadBlocked));
+            return Err(self.not_yet(target, READ, Fault::ReadBlocked));
         }
         if self.is_interrupted(side, Fault::ReadInterrupted) {
             return Err(Errno::EINTR.into());
         }
         let was_full = |end: &mut super::tcp::End| std::mem::take(&mut end.was_full);
         if self.end(side).is_some_and(was_full) && !dropped {
-            return Err(self.not_yet(target, poller::READ, Fault::ReadFull));
+            return Err(self.not_yet(target, READ, Fault::ReadFull));
         }
         let mut room = buffer.len();
         let available = self.way(side.other()).map_or(0, |way| way.available());
@@ -77,7 +77,7 @@ impl State {
             let short = 1 + self.faults.below(Fault::ReadShort, available - 1) as usize;
             if short < room {
                 room = short;
-                self.follow(target, poller::READ, Fault::ReadShort);
+                self.follow(target, READ, Fault::ReadShort);
             }
         }
         match self.read(side, &mut buffer[..room]) {
@@ -143,14 +143,14 @@ impl State {
             self.reset_arrives(side);
         } else if is_open && whole > 0 {
             if self.faults.hit(Fault::WriteBlocked) {
-                return Err(self.not_yet(target, poller::WRITE, Fault::WriteBlocked));
+                return Err(self.not_yet(target, WRITE, Fault::WriteBlocked));
             }
             if whole > 1 && self.faults.hit(Fault::WriteOneByte) {
                 most = 1;
-                self.follow(target, poller::WRITE, Fault::WriteOneByte);
+                self.follow(target, WRITE, Fault::WriteOneByte);
             } else if whole > 1 && self.faults.hit(Fault::WriteShort) {
                 most = 1 + self.faults.below(Fault::WriteShort, whole as u64 - 1) as usize;
-                self.follow(target, poller::WRITE, Fault::WriteShort);
+                self.follow(target, WRITE, Fault::WriteShort);
             }
         }
         let of_first = first.len().min(most);
@@ -206,7 +206,7 @@ impl State {
         match self.end(side).map(|end| end.phase) {
             None | Some(Phase::Over) => {
                 // Linux wakes whoever polls it even then (`inet_shutdown`).
-                self.poke(Target::Stream(side), poller::BOTH);
+                self.poke(Target::Stream(side), BOTH);
                 return Err(Errno::ENOTCONN.into());
             }
             Some(Phase::Dialing) => {
@@ -219,7 +219,7 @@ impl State {
         self.idle.moved += 1;
         self.finish(side);
         // Linux wakes whoever polls it, at once.
-        self.poke(Target::Stream(side), poller::BOTH);
+        self.poke(Target::Stream(side), BOTH);
         Ok(())
     }
 

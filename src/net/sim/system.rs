@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::faults::Fault;
-use super::poller::{READER, STREAM, Target, Watch};
 use super::sockets::{TcpListener, TcpStream, UdpSocket};
+use super::watch::{READER, STREAM, Target, Watch};
 use super::{Net, Owner};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;

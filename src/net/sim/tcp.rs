@@ -12,26 +12,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::faults::Fault;
-use super::poller::Watch;
+use super::watch::{Side, Watch};
 use super::{Owner, State};
 use crate::options::Keepalive;
-
-/// One end of a connection.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Side {
-    pub(super) connection: u32,
-    /// 0 dialled, 1 was dialled.
-    pub(super) end: u8,
-}
-
-impl Side {
-    pub(super) fn other(self) -> Side {
-        Side {
-            end: 1 - self.end,
-            ..self
-        }
-    }
-}
 
 /// The first wait before a segment is sent again (`TCP_RTO_MIN`).
 pub(super) const RESEND: Duration = Duration::from_millis(200);

@@ -6,7 +6,7 @@ mod worlds;
 
 use std::time::Duration;
 
-use super::peer::Reading;
+use super::pump::Reading;
 use super::system::Event;
 use super::*;
 use crate::options::{ConnectOptions, ListenOptions};

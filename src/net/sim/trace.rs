@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::State;
-use super::poller::Target;
+use super::watch::Target;
 use crate::readiness::Readiness;
 
 /// The last lines, if they are wanted.

@@ -9,8 +9,8 @@ use nix::errno::Errno;
 
 use super::faults::Fault;
 use super::listener::mapped;
-use super::poller::{self, Target, Watch};
 use super::schedule::What;
+use super::watch::{READ, Target, Watch};
 use super::{Net, Owner, State};
 use crate::net::udp::Received;
 use crate::net::{Destination, canonical};
@@ -147,7 +147,7 @@ impl State {
     pub(super) fn recv_call(&mut self, id: u32, buffer: &mut [u8]) -> io::Result<Received> {
         let target = Target::Udp(id);
         if self.faults.hit(Fault::RecvBlocked) {
-            return Err(self.not_yet(target, poller::READ, Fault::RecvBlocked));
+            return Err(self.not_yet(target, READ, Fault::RecvBlocked));
         }
         if self.faults.hit(Fault::RecvInterrupted) {
             return Err(Errno::EINTR.into());
@@ -305,7 +305,7 @@ impl State {
             }
             socket.waiting += size;
             socket.queue.push_back(flight.datagram.clone());
-            self.poke(Target::Udp(id), poller::READ);
+            self.poke(Target::Udp(id), READ);
         }
     }
 
@@ -351,7 +351,7 @@ impl State {
             && socket.peer.is_some()
         {
             socket.error = Some(Errno::ECONNREFUSED);
-            self.poke(Target::Udp(id), poller::READ);
+            self.poke(Target::Udp(id), READ);
         }
     }
 

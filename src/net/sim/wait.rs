@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::State;
 use super::faults::Fault;
-use super::poller::{Poller, Target, Watch};
+use super::poller::Poller;
 use super::tcp::Phase;
+use super::watch::{BOTH, Target, Watch};
 use crate::readiness::Readiness;
 
 /// A wait that was ended for another process' sake.
@@ -186,7 +187,7 @@ impl State {
             let count = watched.len() as u64;
             let place = self.faults.below(Fault::EventSpurious, count) as usize;
             if let Some(target) = watched.values().nth(place).copied() {
-                self.queue(target, super::poller::BOTH);
+                self.queue(target, BOTH);
             }
         }
         for fault in [Fault::PeerVanishes, Fault::Partition] {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::State;
 use super::faults::Fault;
-use super::poller::{self, Target};
 use super::schedule::What;
-use super::tcp::{Acknowledgement, Fin, Phase, RESEND, Segment, Side};
+use super::tcp::{Acknowledgement, Fin, Phase, RESEND, Segment};
+use super::watch::{BOTH, READ, Side, Target, WRITE};
 
 impl State {
     /// Sends what the window lets go, and the FIN behind it.
@@ -157,7 +157,7 @@ impl State {
             self.end_if_finished(side.other());
         }
         if count > 0 || fin {
-            let what = if fin { poller::BOTH } else { poller::READ };
+            let what = if fin { BOTH } else { READ };
             self.poke(Target::Stream(side.other()), what);
         }
         if count > 0 && self.faults.hit(Fault::ResetBehindData) {
@@ -260,9 +260,9 @@ impl State {
         let bsd = end.bsd && (crossed || progress && self.random.one_in(2));
         if fin {
             self.end_if_finished(side);
-            self.poke(Target::Stream(side), poller::BOTH);
+            self.poke(Target::Stream(side), BOTH);
         } else if room || bsd {
-            self.poke(Target::Stream(side), poller::WRITE);
+            self.poke(Target::Stream(side), WRITE);
         } else if progress {
             self.poke_peer(side);
         }
