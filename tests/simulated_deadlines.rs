@@ -66,6 +66,7 @@ impl Handler for Later {
                 connection.pause();
                 self.asked = Some(connection.id());
             }
+            b"b" => _ = connection.write(&[7; 20_000]),
             b"s" => {
                 self.asked = Some(connection.id());
                 connection.timer(Duration::from_millis(50));
@@ -187,6 +188,19 @@ fn what_is_written_at_the_peers_end_puts_idleness_off() {
         );
         world.advance(&mut [&mut host], 40 * IDLE).unwrap();
         assert_eq!(host.handler.closed, [CloseReason::IdleTimeout]);
+    });
+}
+
+#[test]
+fn a_large_answer_gives_no_more_time_than_a_small_one() {
+    check(0..100, |world| {
+        let mut host = host(world, Later::default(), idle());
+        let peer = world.connect(address());
+        peer.send(b"b");
+        world.settle(&mut [&mut host]).unwrap();
+        assert_eq!(peer.received().len(), 20_000);
+        world.advance(&mut [&mut host], IDLE + 20 * MOMENT).unwrap();
+        assert!(peer.has_ended(), "it's still open");
     });
 }
 

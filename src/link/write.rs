@@ -116,9 +116,10 @@ impl<S: Stream> Link<S> {
             }
         };
         shared.stats.bytes_out += count as u64;
-        // The owner learns of it: the link's deadlines count from here.
-        self.flags
-            .set(Flags::MOVED, count > 0 || self.has(Flags::MOVED));
+        // The link's deadlines count from here. Its owner knows of what a quiet one writes to itself.
+        if count > 0 && (self.has(Flags::DIRTY) || !self.is_quiet()) {
+            self.flags.insert(Flags::MOVED);
+        }
         if count > SMALL {
             shared.spend(count);
         }

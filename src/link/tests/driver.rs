@@ -247,6 +247,7 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
 
     /// The same, with the handler at hand.
     pub(super) fn outside_with<T>(&mut self, act: impl FnOnce(&mut Hands<'_>, &mut P) -> T) -> T {
+        self.link.tag(Flags::DIRTY);
         self.shared.begin_turn();
         let hands = &mut hands(&mut self.link, &mut self.shared, false);
         let result = act(hands, &mut self.play);
@@ -290,6 +291,7 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
     pub(super) fn drive(&mut self) {
         self.queued = false;
         self.link.untag(Flags::UNGREETED);
+        self.link.untag(Flags::DIRTY);
         let mut steps = 0;
         loop {
             steps += 1;
