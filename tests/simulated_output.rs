@@ -6,8 +6,10 @@
 #[path = "common/simulated.rs"]
 mod simulated;
 
-use oread::sim::{Fault, check};
-use oread::{CloseReason, Limits};
+use oread::sim::{Fault, Peer, check};
+use oread::{
+    Accepted, CloseReason, Connection, ConnectionId, Context, Handler, Limits, ListenOptions,
+};
 
 use simulated::{Order, Plain, SECOND, Way, address, host, lives};
 
@@ -196,5 +198,69 @@ fn a_callback_is_told_to_stop_though_the_socket_takes_everything() {
         let pieces = host.handler.inner.pieces;
         assert!(pieces < 30, "{pieces} pieces without a word");
         assert_eq!(peer.received().len(), 100 * pieces);
+    });
+}
+
+/// Tells the first one of each that ends.
+#[derive(Default)]
+struct Obituaries {
+    first: Option<ConnectionId>,
+    closed: Vec<(ConnectionId, CloseReason)>,
+}
+
+impl Handler for Obituaries {
+    type Session = ();
+    type Message = ();
+
+    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+        Some(())
+    }
+
+    fn on_open(&mut self, connection: &mut Connection<'_, ()>) {
+        if *self.first.get_or_insert(connection.id()) == connection.id() {
+            connection.idle_timeout(None);
+        }
+    }
+
+    fn on_data(&mut self, _: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+        data.len()
+    }
+
+    fn on_closing(&mut self, connection: &mut Connection<'_, ()>, _: CloseReason) {
+        let context = connection.context();
+        if let Some(mut first) = context.connection(self.first.unwrap()) {
+            first.write(&[b'x'; 100_000]);
+        }
+    }
+
+    fn on_close(&mut self, _: &mut Context<()>, id: ConnectionId, (): (), reason: CloseReason) {
+        self.closed.push((id, reason));
+    }
+}
+
+#[test]
+fn what_last_words_say_to_another_is_held_against_its_bound() {
+    check(0..20, |world| {
+        let limits = Limits {
+            idle_timeout: Some(SECOND),
+            write_timeout: None,
+            max_output: 200_000,
+            ..Limits::default()
+        };
+        let mut host = world.host(Obituaries::default(), limits).unwrap();
+        let listener = host.context().listen(&ListenOptions::new(address()));
+        listener.unwrap();
+        let reader = world.connect(address());
+        reader.stop_reading();
+        world.settle(&mut [&mut host]).unwrap();
+        let others: Vec<_> = (0..60).map(|_| world.connect(address())).collect();
+        world.advance(&mut [&mut host], 5 * SECOND).unwrap();
+        assert!(others.iter().all(Peer::has_ended));
+        let first = host.handler.first.unwrap();
+        let closed = &host.handler.closed;
+        assert!(
+            closed.contains(&(first, CloseReason::OutputOverflow)),
+            "{closed:?}"
+        );
     });
 }

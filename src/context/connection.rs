@@ -291,10 +291,9 @@ impl Output<'_> {
 
     /// Runs `write`, whose writes are the parts of one.
     fn as_one(&mut self, write: impl FnOnce(&mut Self)) -> Pressure {
-        let before = self.shared.judged;
-        self.shared.judged = before.or(Some(false));
+        self.shared.judged = Some(false);
         write(self);
-        self.shared.judged = before;
+        self.shared.judged = None;
         self.pressure()
     }
 

@@ -70,7 +70,7 @@ impl<S: Stream> Link<S> {
 
     /// Has a drain leave the link open: its owner ends it.
     pub(crate) fn stay(&mut self) {
-        self.flags.remove(Flags::DRAINING);
+        self.flags.remove(Flags::DRAINING | Flags::PARTING);
     }
 
     /// After [`Step::Closing`]: the handler has had its last words. Closes, unless it has had the

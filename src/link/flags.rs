@@ -43,6 +43,8 @@ bitflags! {
 
         /// Its last read was a large one: it waits for its turn where others do.
         const BULK = 1 << 15;
+        /// Its handler has had its last words, or says them now: they are never too much.
+        const PARTING = 1 << 21;
 
         // The owner's: which of its queues the link stands in. They are kept here so that a slot
         // needs no room for them.

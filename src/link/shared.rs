@@ -15,7 +15,7 @@ pub(crate) struct Shared {
     /// Whether the current callback has sent something before its end. The first time is free.
     pub(super) sent: bool,
     /// While the parts of one write come: whether it was held against the bounds of pending output.
-    /// It is once, for nobody could stop between two of them; and a handler's last words never are.
+    /// It is once, for nobody could stop between two of them.
     pub(crate) judged: Option<bool>,
     pub(super) pool: Pool,
     /// What all links keep.

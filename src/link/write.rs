@@ -215,7 +215,8 @@ impl<S: Stream> Link<S> {
         let has_room = !self.has(Flags::HIGH) || shared.memory.has_room_beside(pending);
         let judged = shared.judged.as_mut();
         let judged = judged.is_some_and(|judged| std::mem::replace(judged, true));
-        let too_much = !judged && (pending >= shared.limits.max_output || !has_room);
+        let parting = self.has(Flags::PARTING);
+        let too_much = !(judged || parting) && (pending >= shared.limits.max_output || !has_room);
         let dead = self.phase == Phase::Closed || self.has(Flags::WRITE_DEAD);
         let tries = !dead && !too_much && self.stream.may_allocate();
         if tries && self.keep(shared, |buffers| buffers.output.push(bytes, room)) {

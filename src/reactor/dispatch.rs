@@ -152,9 +152,8 @@ impl<H: Handler> Reactor<H> {
                 Step::Drained => handler.on_drained(&mut Connection::new(context, index)),
                 Step::Closing => {
                     let reason = CloseReason::Drained;
-                    context.shared.judged = Some(true);
+                    link.tag(Flags::PARTING);
                     handler.on_closing(&mut Connection::new(context, index), reason);
-                    context.shared.judged = None;
                     context.slots[index].link.close_drained(&mut context.shared);
                 }
                 Step::Yield => {

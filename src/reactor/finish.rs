@@ -90,9 +90,8 @@ impl<H: Handler> Reactor<H> {
         let (context, reason) = (&mut self.context, CloseReason::IdleTimeout);
         if context.slots[index].link.takes_output() {
             context.enter(index);
-            context.shared.judged = Some(true);
+            context.slots[index].link.tag(Flags::PARTING);
             handler.on_closing(&mut Connection::new(context, index), reason);
-            context.shared.judged = None;
             context.leave();
         }
         context.slots[index].link.close(&mut context.shared, reason);
