@@ -56,6 +56,8 @@ impl Shared {
 
     /// A turn begins: every link has its budget whole, and so has the turn.
     pub(crate) fn begin_turn(&mut self) {
+        // A panic in the middle of a write may have been caught.
+        self.judged = None;
         self.turn = self.turn.wrapping_add(1);
         self.refill();
     }
