@@ -189,16 +189,16 @@ impl Buffers {
         size_of::<Buffers>() + self.input.capacity() + self.output.capacity() + self.lent
     }
 
-    /// Frees what much memory an empty one has while the other is in use: it would be held, and counted,
-    /// for nothing. Empty both, they are the pool's.
+    /// Frees the memory of one that is empty, where that is much, while the other is in use: it
+    /// would be held, and counted, for nothing. When both are empty, they are the pool's.
     pub(crate) fn free_unused(&mut self) {
-        for (one, other) in [(0, 1), (1, 0)] {
-            let pair = [&mut self.input, &mut self.output];
-            let used = !pair[other].is_empty();
-            if used && pair[one].is_empty() && pair[one].capacity() > SMALLEST_SHRUNK {
-                *pair[one] = Buffer::default();
+        let free = |unused: &mut Buffer, used: &Buffer| {
+            if !used.is_empty() && unused.is_empty() && unused.capacity() > SMALLEST_SHRUNK {
+                *unused = Buffer::default();
             }
-        }
+        };
+        free(&mut self.input, &self.output);
+        free(&mut self.output, &self.input);
     }
 
     /// What they keep. Empty ones are the pool's, whose memory no connection keeps.

@@ -303,7 +303,8 @@ impl<S> Context<S> {
         self.current == index
     }
 
-    /// Has the connection at `index` seen to before the reactor sleeps, unless its own callback runs: then that is due anyway.
+    /// Has the connection at `index` seen to before the reactor sleeps, unless its own callback
+    /// runs: then that is due anyway.
     #[cold]
     pub(crate) fn touch(&mut self, index: u32) {
         if !self.is_current(index) && self.slots[index].link.tag(Flags::DIRTY) {

@@ -17,8 +17,8 @@ use super::{Context, Slot};
 ///
 /// What is written to the connection whose callback runs is gathered, and leaves in one system call
 /// when the callback returns. What is written to any other connection is queued, and goes out
-/// before the reactor sleeps. A large write (more than [`Limits::gather`](crate::Limits::gather)) goes
-/// out at once in both cases, straight from the caller's slice, and only what the socket doesn't
+/// before the reactor sleeps. A large write (more than
+/// [`Limits::gather`](crate::Limits::gather)) goes out at once in both cases, straight from the caller's slice, and only what the socket doesn't
 /// take is queued. Once the connection's calls of this turn
 /// ([`Limits::io_budget`](crate::Limits::io_budget)) are spent, what is written waits up to
 /// [`Limits::high_water`](crate::Limits::high_water); then it is offered to the socket, and the

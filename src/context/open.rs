@@ -165,8 +165,8 @@ impl<S> Context<S> {
     }
 
     /// Takes over a stream that is connected already: it's open at once, and `on_open` follows
-    /// before the reactor sleeps. A stream that has no user timeout and no keepalive of its own is given
-    /// the default [`ConnectOptions::user_timeout`](crate::ConnectOptions::user_timeout).
+    /// before the reactor sleeps. A stream that has no user timeout and no keepalive of its own is
+    /// given the default [`ConnectOptions::user_timeout`](crate::ConnectOptions::user_timeout).
     ///
     /// # Errors
     /// With the session: as [`Context::connect`]. `NotConnected`: it's not established, or was reset and somebody has
