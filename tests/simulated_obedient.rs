@@ -451,30 +451,7 @@ fn moody(world: &mut World) {
     for at in [relay_address(), others] {
         host.context().listen(&ListenOptions::new(at)).unwrap();
     }
-    let mut peers: Vec<Peer> = Vec::new();
-    let mut addresses = Vec::new();
-    for number in 0..world.count(8) {
-        let at = world.pick(&[relay_address(), others]);
-        let peer = world.connect(at);
-        if world.one_in(3) {
-            peer.read_slowly(1 + world.size(5000), Duration::from_micros(50));
-        }
-        if world
-            .until(&mut [&mut host], |_| peer.is_connected())
-            .is_err()
-        {
-            // It waits in a backlog behind others who don't leave.
-            continue;
-        }
-        addresses.push(peer.local_addr().unwrap());
-        peer.send(&pattern(number, world.size(5000)));
-        if world.one_in(2) {
-            peer.finish();
-        }
-        peers.push(peer);
-        let time = Duration::from_micros(world.roll(2000));
-        world.advance(&mut [&mut host], time).unwrap();
-    }
+    let peers = peers_of_moody(world, &mut host, &[relay_address(), others]);
     let settled = world.one_in(2);
     if settled {
         world.settle(&mut [&mut host]).unwrap();
@@ -494,26 +471,59 @@ fn moody(world: &mut World) {
         host.handler.lives
     );
     world.settle(&mut [&mut host]).unwrap();
-    for (peer, address) in peers.iter().zip(&addresses) {
-        let told = host
-            .handler
-            .inner
-            .told
-            .get(address)
-            .cloned()
-            .unwrap_or_default();
-        let got = peer.received();
-        let Some(life) = host.handler.life_of(*address) else {
-            assert!(got.is_empty() && (peer.has_ended() || peer.was_reset()));
-            continue;
-        };
-        assert!(told.starts_with(&got));
-        assert!(told == got, "{} of {}: {life:?}", got.len(), told.len());
-        assert!(peer.has_ended() && !peer.was_reset(), "{life:?}");
+    for (peer, address) in &peers {
+        look_at_end(&host.handler, peer, address);
     }
     let stats = host.context().stats();
     assert_eq!((stats.held, stats.open), (0, 0));
     assert_eq!(host.process().sockets(), 0);
+}
+
+/// Peers that connect to one of these listeners, one after another, and say what they have to; with
+/// their addresses, which they lose when they end.
+fn peers_of_moody(
+    world: &mut World,
+    host: &mut Host<Watched<Moody>>,
+    listeners: &[SocketAddr],
+) -> Vec<(Peer, SocketAddr)> {
+    let mut peers = Vec::new();
+    for number in 0..world.count(8) {
+        let at = world.pick(listeners);
+        let peer = world.connect(at);
+        if world.one_in(3) {
+            peer.read_slowly(1 + world.size(5000), Duration::from_micros(50));
+        }
+        let there = world.until(&mut [&mut *host], |_| peer.is_connected());
+        if there.is_err() {
+            // It waits in a backlog behind others who don't leave.
+            continue;
+        }
+        let address = peer.local_addr().unwrap();
+        peer.send(&pattern(number, world.size(5000)));
+        if world.one_in(2) {
+            peer.finish();
+        }
+        peers.push((peer, address));
+        let time = Duration::from_micros(world.roll(2000));
+        world.advance(&mut [&mut *host], time).unwrap();
+    }
+    peers
+}
+
+/// After the drain a peer has all that it was told, and an end in good order; or nobody took it on.
+fn look_at_end(moody: &Watched<Moody>, peer: &Peer, address: &SocketAddr) {
+    let got = peer.received();
+    let Some(life) = moody.life_of(*address) else {
+        assert!(got.is_empty() && (peer.has_ended() || peer.was_reset()));
+        return;
+    };
+    let told = moody
+        .inner
+        .told
+        .get(address)
+        .map_or(&[][..], |told| &told[..]);
+    assert!(told == got, "{} of {}: {life:?}", got.len(), told.len());
+    assert!(peer.has_ended() && !peer.was_reset(), "{life:?}");
 }
 
 #[test]
