@@ -132,8 +132,8 @@
 //! to replay it: env OREAD_SIM='seed=17 faults=read-short count=1' cargo test tests::an_echo
 //! ```
 //!
-//! `OREAD_SEEDS=100000` in the environment searches longer, `cargo test --release` faster: a seed takes some
-//! milliseconds. [`World::trace`] shows any other run.
+//! `OREAD_SEEDS=100000` in the environment searches longer, `OREAD_SEEDS=100000..200000` goes on from there,
+//! and `cargo test --release` is faster: a seed takes some milliseconds. [`World::trace`] shows any other run.
 //!
 //! # What is modelled
 //!

@@ -12,7 +12,7 @@ use super::plan::Plan;
 
 /// The environment variable that replays one run: a [`Plan`] in words.
 pub(super) const REPLAY: &str = "OREAD_SIM";
-/// The environment variable that says how many seeds are run, in place of the range's length.
+/// The environment variable that says which seeds are run, or how many from the first one on.
 const SEEDS: &str = "OREAD_SEEDS";
 /// Runs that may be spent to make a failing one small.
 const SHRINKS: usize = 200;
@@ -24,7 +24,8 @@ const SHRINKS: usize = 200;
 /// A run is made smaller by leaving out kinds of faults, and by letting [`World::count`] and
 /// [`World::size`] draw smaller numbers, as long as it still fails. What is left stands in one
 /// line, which replays it in a shell: `env OREAD_SIM='seed=17 faults=read-short count=2' cargo test
-/// the_name_of_the_test`. `OREAD_SEEDS=1000000` runs that many seeds, from the first of `seeds` on.
+/// the_name_of_the_test`. `OREAD_SEEDS=1000000` runs that many seeds, from the first of `seeds` on;
+/// `OREAD_SEEDS=1000000..2000000` runs those, so that a long search can be made in parts.
 ///
 /// # Panics
 /// When a run does, with its seed and its own words; when one that has failed doesn't fail again,
@@ -36,10 +37,7 @@ pub fn check(seeds: Range<u64>, test: impl Fn(&mut World) + Sync) {
         return replay(&plan, &test);
     }
     let seeds = match std::env::var(SEEDS) {
-        Ok(count) => {
-            let count: u64 = count.parse().unwrap_or_else(|error| refuse(SEEDS, error));
-            seeds.start..seeds.start.saturating_add(count)
-        }
+        Ok(words) => chosen(&words, seeds.start).unwrap_or_else(|error| refuse(SEEDS, error)),
         Err(_) => seeds,
     };
     if let Some(plan) = first_failure(seeds, &test) {
@@ -47,6 +45,19 @@ pub fn check(seeds: Range<u64>, test: impl Fn(&mut World) + Sync) {
         replay(&shrink(plan, &test), &test);
         wavers(seed);
     }
+}
+
+/// The seeds that `words` choose: a number of them from `first` on, or a range.
+fn chosen(words: &str, first: u64) -> Result<Range<u64>, String> {
+    let number = |word: &str| word.parse::<u64>().map_err(|error| error.to_string());
+    let seeds = match words.split_once("..") {
+        Some((start, end)) => number(start)?..number(end)?,
+        None => first..first.saturating_add(number(words)?),
+    };
+    if seeds.is_empty() {
+        return Err(String::from("no seed is in it, so nothing would be tested"));
+    }
+    Ok(seeds)
 }
 
 #[allow(clippy::panic)] // A run has failed: the test must not pass, though the same run now does.
@@ -192,6 +203,16 @@ mod tests {
             replay_line(&Plan::new(3), Some("oread"), Some("main")),
             "env OREAD_SIM='seed=3' cargo test --features sim"
         );
+    }
+
+    #[test]
+    fn seeds_are_chosen_by_their_number_or_by_a_range() {
+        assert_eq!(chosen("1000", 40), Ok(40..1040));
+        assert_eq!(chosen("1000..2000", 40), Ok(1000..2000));
+        assert_eq!(chosen("2", u64::MAX - 1), Ok(u64::MAX - 1..u64::MAX));
+        for words in ["", "many", "..", "5..", "-1", "1..=2", "0", "7..7"] {
+            assert!(chosen(words, 0).is_err(), "{words:?}");
+        }
     }
 
     #[test]
