@@ -28,8 +28,11 @@ import time
 
 import checks
 
-# How much of what a closed loop of as many connections reaches just before the load sends, in percent.
+# How much of what a closed loop of as many connections, in the same company, reaches just before the load sends, in percent.
 LOAD_PERCENT = 70
+# A paced load costs more a message than a closed loop, which always finds full batches. Where it can't keep up with its rate
+# in a trial, it sends this much of that, in percent, and tries again.
+RETREAT_PERCENT = 85
 # How many of the connections are hostile, in percent.
 HOSTILE_PERCENT = 1
 # How old a connection is, in seconds, when the load closes it and dials another one in its place.
@@ -44,8 +47,11 @@ PROBE = ["-c", "50", "-R", "1k", "-s", "64", "--framing", "lines"]
 PROBE_S = 15
 SAMPLE_S = 5
 CALIBRATION_S = 8
+TRIAL_S = 20
+CALIBRATION_MOST_S = 600
 # How long the load waits for an answer, in seconds. A machine that others use stands still now and then.
 PATIENCE_S = 20
+PATIENCE = ["--message-timeout", f"{PATIENCE_S}s", "--connect-timeout", f"{PATIENCE_S}s"]
 # How long a program may take to end once it is time, in seconds: a hostile peer's play and the load's patience are shorter.
 END_S = 120
 
@@ -143,6 +149,13 @@ class Server(Program):
         return sum(int(row[-1]) for row in rows if int(row[1].split(":")[1], 16) == port)
 
 
+def packets_without_room():
+    """Packets that the system dropped on their way to any socket, as a processor's queue of them (net.core.netdev_max_backlog)
+    was full. Loopback's go through it too: TCP sends them again, datagrams are lost."""
+    with open("/proc/net/softnet_stat") as table:
+        return sum(int(line.split()[1], 16) for line in table)
+
+
 def kilobytes(path):
     """The lines `Name: N kB` of a file, in bytes."""
     figures = {}
@@ -210,29 +223,49 @@ class Soak:
         return self.start(name, command), report
 
     def calibrate(self):
-        """The answers a second that a closed loop of as many connections gets: the least of three runs.
+        """The answers a second that a closed loop of as many connections gets, the least of three runs, and the rate to soak
+        at: what a paced load keeps up with. All of it in the company of the soak: churn, hostile peers, datagrams and probes.
 
-        On a machine that is shared they differ by half. A rate that can't be kept up for long only builds a queue.
+        On a machine that is shared the runs differ by half. A rate that can't be kept up for long only builds a queue.
         """
         if self.args.rate:
-            return None
-        server = Server(self.out, self.args.oread, "calibration-server")
-        self.running.append(server)
-        reached = []
-        for n in range(3):
-            options = ["-c", self.args.connections, "-r", "2k", *MESSAGE]
-            program, report = self.load(f"calibration-{n}", server.addresses["tcp"], options, CALIBRATION_S)
-            code = program.wait(CALIBRATION_S + END_S)
-            if code != 0:
-                raise Failed(f"the calibration ended with exit code {code}: {program.last_words()}")
-            reached.append(json.loads(report.read_text())["rate"]["reached"])
-        server.stop()
-        server.wait(END_S)
-        return min(reached)
+            return None, self.args.rate
+        self.server = Server(self.out, self.args.oread, "calibration-server")
+        self.running.append(self.server)
+        company = self.start_company(CALIBRATION_MOST_S)
+        probing = threading.Thread(target=self.probe, args=(CALIBRATION_MOST_S,), daemon=True)
+        probing.start()
+        reached = min(self.trial(f"calibration-{n}", ["-r", "2k"], CALIBRATION_S)["rate"]["reached"] for n in range(3))
+        rate = int(reached * LOAD_PERCENT / 100)
+        while self.falls_behind(rate):
+            say(f"{rate:,} messages a second can't be kept up")
+            rate = rate * RETREAT_PERCENT // 100
+        self.probing = False
+        probing.join(PROBE_S + END_S)
+        for program in company:
+            program.stop()
+            program.wait(END_S)
+            self.running.remove(program)
+        self.server.stop()
+        self.server.wait(END_S)
+        self.running.remove(self.server)
+        self.probes, self.probing = [], True
+        return reached, rate
+
+    def falls_behind(self, rate):
+        """Whether a paced load leaves messages unsent, or is late with them by more than a second."""
+        told = self.trial("trial", ["-R", rate], TRIAL_S)
+        return told["messages"]["unsent"] > 0 or told["rate"]["max_lag_ns"] > 1_000_000_000
+
+    def trial(self, name, options, seconds):
+        """The report of a short load."""
+        program, report = self.load(name, self.server.addresses["tcp"], [*options, *self.options()], seconds)
+        code = program.wait(seconds + END_S)
+        self.running.remove(program)
+        return reported(report, code)
 
     def run(self):
-        calibrated = self.calibrate()
-        rate = self.args.rate or int(calibrated * LOAD_PERCENT / 100)
+        calibrated, rate = self.calibrate()
         self.server = Server(self.out, self.args.oread)
         self.running.append(self.server)
         time.sleep(1.5)
@@ -241,30 +274,33 @@ class Soak:
         self.started_at = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC"
         say(f"{rate:,} messages a second on {self.args.connections:,} connections for {self.args.seconds} s, "
             f"{self.hostile_peers} hostile peers")
-        load, hostile, datagrams = self.start_all(rate)
-        probing = threading.Thread(target=self.probe, daemon=True)
+        dropped = packets_without_room()
+        load, self.load_report = self.load("load", self.server.addresses["tcp"], ["-R", rate, *self.options()], self.args.seconds)
+        hostile, datagrams = self.start_company(self.args.seconds)
+        probing = threading.Thread(target=self.probe, args=(self.args.seconds,), daemon=True)
         probing.start()
         self.watch([load, hostile, datagrams])
-        return self.finish(before, calibrated, rate, probing)
+        return self.finish(before, calibrated, rate, probing, dropped)
 
-    def start_all(self, rate):
-        tcp, udp = self.server.addresses["tcp"], self.server.addresses["udp"]
+    def options(self):
+        """What all loads over the soak's connections have in common."""
         churn = max(1, self.args.connections // LIFETIME_S)
-        patience = ["--message-timeout", f"{PATIENCE_S}s", "--connect-timeout", f"{PATIENCE_S}s"]
-        options = ["-c", self.args.connections, "-R", rate, "--churn", churn, *MESSAGE, *patience]
-        load, self.load_report = self.load("load", tcp, options, self.args.seconds)
-        options = ["-c", DATAGRAM_SOCKETS, "-R", DATAGRAMS_PER_S, "-s", "24-1024", *patience]
-        datagrams, self.datagram_report = self.load("datagrams", f"udp://{udp}", options, self.args.seconds)
+        return ["-c", self.args.connections, "--churn", churn, *MESSAGE, *PATIENCE]
+
+    def start_company(self, seconds):
+        """The hostile peers and the datagrams, which go on for as long as the load."""
+        tcp, udp = self.server.addresses["tcp"], self.server.addresses["udp"]
+        options = ["-c", DATAGRAM_SOCKETS, "-R", DATAGRAMS_PER_S, "-s", "24-1024", *PATIENCE]
+        datagrams, self.datagram_report = self.load("datagrams", f"udp://{udp}", options, seconds)
         command = [sys.executable, "-B", HERE / "hostile.py", "--address", tcp]
         command += ["--peers", self.hostile_peers, "--seed", self.args.seed]
-        return load, self.start("hostile", command), datagrams
+        return self.start("hostile", command), datagrams
 
-    def probe(self):
-        """Measures latencies, one run after the other, until it is told to stop."""
-        while self.probing and self.args.seconds - self.age() > PROBE_S + 2:
+    def probe(self, seconds):
+        """Measures latencies, one run after the other, until it is told to stop or the seconds are over."""
+        while self.probing and seconds - self.age() > PROBE_S + 2:
             at = self.age()
-            patience = ["--message-timeout", f"{PATIENCE_S}s"]
-            program, report = self.load("probe", self.server.addresses["tcp"], [*PROBE, *patience], PROBE_S)
+            program, report = self.load("probe", self.server.addresses["tcp"], [*PROBE, *PATIENCE], PROBE_S)
             code = program.process.wait()
             self.running.remove(program)
             try:
@@ -319,19 +355,20 @@ class Soak:
             raise Failed("the server has read nothing since the last sample")
         self.samples.append(row)
 
-    def finish(self, before, calibrated, rate, probing):
+    def finish(self, before, calibrated, rate, probing, dropped):
         """Ends all programs, one after the other, and gathers what they have counted."""
         self.probing = False
         probing.join(PROBE_S + END_S)
         codes = {}
         for program in list(self.running):
-            if program is self.server or program.name.startswith("calibration"):
+            if program is self.server:
                 continue
             if program.name == "hostile":
                 program.stop()
             codes[program.name] = program.wait(END_S)
         after = self.settle(before)
         lost = self.server.datagrams_lost_by_the_system()
+        dropped = packets_without_room() - dropped
         self.server.stop()
         codes["server"] = self.server.wait(END_S)
         self.write_tables()
@@ -355,6 +392,7 @@ class Soak:
             hostile=reported(self.out / "hostile.out", codes["hostile"]),
             server=self.server.last_event(),
             datagrams_lost_by_the_system=lost,
+            packets_without_room=dropped,
         )
 
     def settle(self, before):

@@ -99,6 +99,18 @@ class Checks(unittest.TestCase):
                 put(run, path, value)
                 self.assertTrue(any(what in found for found in broken(run)), broken(run))
 
+    def test_packets_that_the_system_dropped_excuse_few_datagrams(self):
+        run = whole_run()
+        run.datagrams["udp"]["sent"] += 2000
+        run.server["datagrams_in"] = run.server["datagrams_out"] = 2047
+        run.datagrams["udp"]["lost"] = 3
+        self.assertEqual(len(broken(run)), 2)
+        run.packets_without_room = 2
+        self.assertEqual(broken(run), [])
+        run.server["datagrams_in"] = run.server["datagrams_out"] = 2046
+        run.packets_without_room = 1000
+        self.assertEqual(broken(run), ["every datagram came in, or the system says that it had no room"])
+
     def test_a_slow_leak_of_memory_is_found_and_a_single_peak_is_none(self):
         run = whole_run()
         run.samples[-10]["anonymous"] += 64 << 20
