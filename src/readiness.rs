@@ -22,7 +22,8 @@ impl Readiness {
     pub const WRITE_CLOSED: Readiness = Readiness(1 << 3);
     /// The source has an error stored.
     pub const ERROR: Readiness = Readiness(1 << 4);
-    /// TCP urgent data is there: a short read then shows nothing (Linux).
+    /// TCP urgent data is there, or may be where no event tells of it (kqueue): a short read then
+    /// shows nothing.
     pub const PRIORITY: Readiness = Readiness(1 << 5);
 
     /// Whether every flag of `other` is set.

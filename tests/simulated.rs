@@ -89,6 +89,8 @@ struct Client {
 enum Act {
     Send(Vec<u8>),
     Pieces(Vec<u8>, usize, Duration),
+    /// One byte that is no part of what the server reads.
+    Urgent,
     StopReading,
     StartReading,
     Finish,
@@ -106,6 +108,8 @@ impl Client {
         let mut script = Vec::new();
         let mut at = world.now();
         let mut slow = false;
+        // A second one before the first was read past may or may not become a part of the rest.
+        let mut urgent = world.one_in(4);
         for _ in 0..world.roll(6) {
             at += Duration::from_micros(world.roll(200_000));
             let bytes = frames(world, framing);
@@ -120,6 +124,10 @@ impl Client {
                 }
                 _ => (at, Act::Send(bytes)),
             });
+            if urgent && world.one_in(2) {
+                urgent = false;
+                script.insert(script.len() - world.roll(2) as usize, (at, Act::Urgent));
+            }
             if world.one_in(if stuck { 3 } else { 6 }) {
                 slow = true;
                 script.push((at, Act::StopReading));
@@ -163,6 +171,7 @@ impl Client {
                     self.peer.send_slowly(&bytes, piece, pause);
                     self.sent.extend(bytes);
                 }
+                Act::Urgent => self.peer.send_urgent(b'!'),
                 Act::StopReading => self.peer.stop_reading(),
                 Act::StartReading => self.peer.start_reading(),
                 Act::Finish => {

@@ -54,6 +54,9 @@ struct Outside {
     /// How much it was told to send.
     told: usize,
     finished: bool,
+    /// It has sent its one byte of urgent data. A second one before the first was read past may or
+    /// may not become a part of the rest.
+    urgent: bool,
     /// It has reset, or vanished: only what it has got must be right.
     gone: bool,
     vanished: bool,
@@ -66,6 +69,7 @@ impl Outside {
             way,
             told: 0,
             finished: false,
+            urgent: false,
             gone: false,
             vanished: false,
         }
@@ -95,6 +99,10 @@ impl Outside {
                 self.peer.read_slowly(1 + world.roll(3000) as usize, pause);
             }
             14 if world.one_in(4) => self.finish(),
+            17 if !self.finished && !self.urgent && world.one_in(4) => {
+                self.urgent = true;
+                self.peer.send_urgent(b'!');
+            }
             15 if world.one_in(8) => {
                 self.gone = true;
                 self.peer.reset();

@@ -27,6 +27,9 @@ const STREAM_INTEREST: Interest = Interest::READABLE
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const STREAM_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
+/// Whether urgent data has an event of its own. kqueue has none that mio asks for.
+const TELLS_URGENT_DATA: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// The system as one reactor has it: its selector (epoll, kqueue, or poll(2) in a build that forces
 /// it on mio), its clock, and where its sockets come from. The library takes nothing from the
 /// system but by this and by the sockets that it gives.
@@ -318,7 +321,14 @@ impl Event<'_> {
     pub(crate) fn is_plain_read(self) -> bool {
         let event = self.0;
         // "Write closed" alone is always an error or a hang-up, and those are asked for.
-        event.is_readable() && !event.is_priority() && !event.is_error() && !event.is_read_closed()
+        event.is_readable() && !self.is_urgent() && !event.is_error() && !event.is_read_closed()
+    }
+
+    /// Whether a read may stop short at urgent data. Where no event tells of it, any may: each read
+    /// then goes on until there is nothing, which is a system call more an echo.
+    #[inline]
+    fn is_urgent(self) -> bool {
+        self.0.is_priority() || !TELLS_URGENT_DATA && self.0.is_readable()
     }
 
     /// mio's flags as ours.
@@ -330,6 +340,6 @@ impl Event<'_> {
             | flag(event.is_read_closed(), Readiness::READ_CLOSED)
             | flag(event.is_write_closed(), Readiness::WRITE_CLOSED)
             | flag(event.is_error(), Readiness::ERROR)
-            | flag(event.is_priority(), Readiness::PRIORITY)
+            | flag(self.is_urgent(), Readiness::PRIORITY)
     }
 }

@@ -361,8 +361,10 @@ impl State {
                 if filter == READ {
                     let eof = end.finished || over;
                     let input = &connection.ways[usize::from(1 - side.end)];
+                    // Nothing tells of urgent data: what the library makes of any event to read.
                     (eof || error || input.available() > 0).then_some(
                         Readiness::READABLE
+                            | Readiness::PRIORITY
                             | is(eof, Readiness::READ_CLOSED)
                             | is(eof && error, Readiness::ERROR),
                     )
