@@ -37,10 +37,8 @@ impl Buffer {
     /// taken: every byte is moved at most once for each time it's passed over, so the whole stays linear.
     #[must_use]
     pub(crate) fn push(&mut self, bytes: &[u8], room: usize) -> bool {
-        if self.head > 0
-            && self.storage.len() + bytes.len() > self.storage.capacity()
-            && self.head >= self.len()
-        {
+        let grows = self.storage.len() + bytes.len() > self.storage.capacity();
+        if grows && self.head >= self.len() {
             self.storage.drain(..self.head);
             self.head = 0;
         }
@@ -310,6 +308,93 @@ mod tests {
         assert!(buffer.is_empty());
     }
 
+    /// A buffer with a memory of `capacity`, in which `head` of `len` bytes were taken.
+    fn buffer(capacity: usize, len: usize, head: usize) -> Buffer {
+        let mut storage = Vec::with_capacity(capacity);
+        storage.resize(len, 7);
+        Buffer { storage, head }
+    }
+
+    #[test]
+    fn room_at_the_front_is_used_when_there_is_none_behind_and_moving_is_cheap() {
+        // Capacity, length, head, bytes to add; the head and the capacity after it.
+        let cases = [
+            ((100, 80, 50, 20), (50, 100)),
+            ((100, 80, 50, 21), (0, 100)),
+            ((100, 80, 40, 21), (0, 100)),
+            ((100, 80, 39, 21), (39, 101)),
+            ((100, 80, 0, 20), (0, 100)),
+        ];
+        for ((capacity, len, head, more), after) in cases {
+            let mut buffer = buffer(capacity, len, head);
+            assert!(buffer.push(&vec![8; more], 0));
+            assert_eq!((buffer.head, buffer.capacity()), after);
+            assert_eq!(buffer.len(), len - head + more);
+            assert!(buffer.bytes().starts_with(&vec![7; len - head]));
+        }
+    }
+
+    #[test]
+    fn it_grows_against_the_next_time_only_while_it_has_little_of_the_memory_that_is_left() {
+        for (room, capacity) in [(0, 101), (399, 101), (400, 200), (usize::MAX, 200)] {
+            let mut buffer = buffer(100, 100, 0);
+            assert!(buffer.push(b"x", room));
+            assert_eq!(buffer.capacity(), capacity, "with room for {room}");
+        }
+    }
+
+    #[test]
+    fn a_large_buffer_shrinks_when_less_than_an_eighth_of_it_is_left() {
+        // Capacity, bytes left; the capacity after it.
+        let cases = [
+            ((16 << 10, 1), 16 << 10),
+            ((32 << 10, 4096), 32 << 10),
+            ((32 << 10, 4095), 8190),
+        ];
+        for ((capacity, left), after) in cases {
+            let mut buffer = buffer(capacity, capacity, 0);
+            buffer.take(capacity - left);
+            assert_eq!((buffer.len(), buffer.capacity()), (left, after));
+        }
+    }
+
+    #[test]
+    fn when_memory_is_short_what_was_taken_is_given_back_where_moving_the_rest_is_cheap() {
+        for (head, after) in [(0, 100), (19, 100), (20, 80), (99, 1)] {
+            let mut buffer = buffer(100, 100, head);
+            buffer.fit();
+            assert_eq!((buffer.len(), buffer.capacity()), (100 - head, after));
+        }
+    }
+
+    #[test]
+    fn an_empty_buffer_keeps_128_kib_at_most() {
+        for (capacity, after) in [(128 << 10, 128 << 10), ((128 << 10) + 1, 0)] {
+            let mut buffer = buffer(capacity, 5, 2);
+            assert_eq!(buffer.spare(), capacity - 5);
+            buffer.clear();
+            assert_eq!((buffer.len(), buffer.capacity()), (0, after));
+        }
+    }
+
+    #[test]
+    fn an_empty_half_gives_a_large_memory_back_while_the_other_is_in_use() {
+        for (capacity, after) in [(16 << 10, 16 << 10), ((16 << 10) + 1, 0)] {
+            let mut buffers = Buffers {
+                input: buffer(capacity, 0, 0),
+                output: buffer(50, 10, 0),
+                mark: 0,
+                lent: 7,
+            };
+            assert_eq!(buffers.memory(), size_of::<Buffers>() + capacity + 57);
+            buffers.free_unused();
+            assert_eq!(
+                (buffers.input.capacity(), buffers.output.capacity()),
+                (after, 50)
+            );
+        }
+    }
+
     #[test]
     fn what_is_gathered_is_whole_writes_up_to_the_bound() {
         let mut gather = Gather::new(8);
@@ -329,11 +414,23 @@ mod tests {
             pool.give_back(buffers);
         }
         assert!(pool.held <= 1000);
+        assert_eq!(pool.free.len(), 2);
         assert!(pool.take().is_empty());
+        assert_eq!(pool.held, pool.free[0].memory());
         while !pool.free.is_empty() {
             pool.take();
         }
         assert_eq!(pool.held, 0);
+    }
+
+    #[test]
+    fn buffers_beyond_the_limit_are_not_pooled() {
+        let mut pool = Pool::new(100);
+        pool.give_back(Box::new(Buffers {
+            input: buffer(100, 0, 0),
+            ..Buffers::default()
+        }));
+        assert!(pool.free.is_empty());
     }
 
     #[test]

@@ -492,32 +492,6 @@ fn unfinished_lines_of_all_are_bounded_and_answered_when_they_are_finished() {
 }
 
 #[test]
-fn who_starves_when_it_is_resumed_from_outside_is_fed_before_the_wait() {
-    check(0..20, |world| {
-        let limits = Limits {
-            max_pending: 16 << 10,
-            ..Limits::default()
-        };
-        let mut host = host(world, Plain::new(Way::AnswerLine(0)), limits);
-        let peer = world.connect(address());
-        peer.send(&[b'l'; 40_000]);
-        world.settle(&mut [&mut host]).unwrap();
-        let id = host.handler.inner.opened[0];
-        host.context().connection(id).unwrap().pause();
-        peer.send(&[b'l'; 40_000]);
-        world.settle(&mut [&mut host]).unwrap();
-        host.context().connection(id).unwrap().resume();
-        let begin = world.now();
-        while lives(&host)[0].left.len() < 80_000 {
-            let (reactor, handler) = host.reactor();
-            reactor.turn(handler, None).unwrap();
-        }
-        let waited = world.now() - begin;
-        assert!(waited < SECOND, "{waited:?} for what had arrived");
-    });
-}
-
-#[test]
 fn a_buffer_that_held_a_long_line_is_not_kept_for_the_next_byte() {
     let mut world = World::new(1);
     let mut echo = host(&mut world, echo("lines"), Limits::default());
