@@ -31,6 +31,18 @@ fn partial(scanned: usize, missing: impl Into<Option<usize>>) -> Result<Next, Fr
 }
 
 #[test]
+fn a_frame_declares_no_more_than_its_size_or_its_prefix_can_say() {
+    let declarable = |name: &str| name.parse::<Framing>().unwrap().max_declarable();
+    assert_eq!(declarable("raw"), None);
+    assert_eq!(declarable("lines"), None);
+    assert_eq!(declarable("fixed:7"), Some(7));
+    assert_eq!(declarable("length:u8"), Some(255));
+    assert_eq!(declarable("length:u16"), Some(65_535));
+    assert_eq!(declarable("length:u32le"), Some(4_294_967_295));
+    assert_eq!(declarable("length:u64"), Some(u64::MAX));
+}
+
+#[test]
 fn raw_takes_what_is_there_and_nothing_is_no_frame() {
     assert_eq!(Framing::Raw.next(b"abc", 0, 1), Ok(Next::frame(0..3, 3)));
     assert_eq!(Framing::Raw.next(b"", 0, 1), partial(0, 1));
