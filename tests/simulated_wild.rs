@@ -354,7 +354,8 @@ fn open(world: &mut World, n: usize, targets: Vec<SocketAddr>) -> Option<Host<Wa
     let listener = host.context().listen(&options).ok()?;
     host.handler.inner.listeners.push(listener);
     let udp = host.context().bind_udp(&UdpOptions::new(address(n)));
-    host.handler.inner.udp = udp.ok();
+    host.handler.inner.udp.extend(udp);
+    host.handler.inner.binds = Some(address(n));
     Some(host)
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use oread::{
     Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Datagrams, Handle,
-    Handler, ListenOptions, ListenerId, Pressure, SendOutcome, TimerId, UdpId,
+    Handler, ListenOptions, ListenerId, Pressure, SendOutcome, TimerId, UdpId, UdpOptions,
 };
 
 use crate::dice::Dice;
@@ -106,7 +106,9 @@ pub struct Wild {
     /// By the sessions.
     pub ends: Vec<End>,
     pub listeners: Vec<ListenerId>,
-    pub udp: Option<UdpId>,
+    /// Its UDP sockets, and where it may bind more.
+    pub udp: Vec<UdpId>,
+    pub binds: Option<SocketAddr>,
     pub timers: Vec<Timer>,
     /// How many timers about a connection are to come, by their keys.
     pub about: BTreeMap<u64, (u32, Instant)>,
@@ -133,7 +135,8 @@ impl Wild {
             tame: false,
             ends: Vec::new(),
             listeners: Vec::new(),
-            udp: None,
+            udp: Vec::new(),
+            binds: None,
             timers: Vec::new(),
             about: BTreeMap::new(),
             handles: Vec::new(),
@@ -194,7 +197,35 @@ impl Wild {
                     self.treat(connection);
                 }
             }),
+            12 => self.treat_datagrams(context),
             _ => self.treat_somebody(context),
+        }
+    }
+
+    /// Binds, closes, and answers late.
+    fn treat_datagrams(&mut self, context: &mut Context<usize>) {
+        match self.dice.roll(4) {
+            0 => {
+                if let Some(id) = self.dice.draw(&mut self.udp) {
+                    // A drain closes them all.
+                    assert!(context.close_udp(id) || self.drains);
+                    assert!(context.udp_addr(id).is_none() && !context.close_udp(id));
+                    assert_eq!(
+                        context.send_to(id, self.own, b"late"),
+                        SendOutcome::NoSocket
+                    );
+                }
+            }
+            1 => {
+                let bound = self.binds.map(|at| context.bind_udp(&UdpOptions::new(at)));
+                self.udp.extend(bound.and_then(Result::ok));
+            }
+            _ => {
+                let again = self.replied.last().cloned();
+                if let (Some((to, bytes)), Some(id)) = (again, self.udp.last()) {
+                    context.send_to(*id, to, &bytes);
+                }
+            }
         }
     }
 
@@ -468,7 +499,8 @@ impl Handler for Wild {
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, usize>, data: &[u8]) {
-        let from = datagram.from();
+        let (from, socket) = (datagram.from(), datagram.socket());
+        assert!(self.udp.contains(&socket), "a closed socket's datagram");
         assert!(is_datagram(from, data), "a datagram that {from} never sent");
         let replies = !self.tame && self.dice.once_in(2);
         if replies && datagram.reply(data) == SendOutcome::Sent {
@@ -477,7 +509,8 @@ impl Handler for Wild {
         self.act(datagram.context());
     }
 
-    fn on_datagram_error(&mut self, context: &mut Context<usize>, _: UdpId, _: io::Error) {
+    fn on_datagram_error(&mut self, context: &mut Context<usize>, id: UdpId, _: io::Error) {
+        assert!(self.udp.contains(&id), "a closed socket's error");
         self.act(context);
     }
 
