@@ -19,7 +19,7 @@ pub(crate) enum Subject {
 }
 
 /// Descriptors that an example needs for itself, generously.
-const OTHERS: u64 = 50;
+const OTHERS: usize = 50;
 
 /// A running server, perhaps under a tool.
 pub(crate) struct Server {
@@ -98,7 +98,7 @@ impl Server {
             child,
             output,
             address,
-            max_connections: limit.saturating_sub(OTHERS) as usize,
+            max_connections: (limit as usize).saturating_sub(OTHERS),
             trust: Some(Arc::new(trust)),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 
 use super::failure::{Failure, Reason};
 use super::units::Count;
@@ -11,11 +11,29 @@ use super::units::Count;
 /// (setrlimit(2) there, "COMPATIBILITY").
 const OPEN_MAX: u64 = 10_240;
 
+/// The limit that is none.
+#[allow(clippy::unnecessary_cast)] // As in `limits`.
+pub(crate) const UNLIMITED: u64 = RLIM_INFINITY as u64;
+
 /// Standard input, output and error; the two ends of the signals' pipe; and eleven to spare, for
 /// what the system's resolver and libraries open and for what was inherited.
 const RESERVE_PROGRAM: u64 = 16;
 /// A reactor's poll, its waker, and two to spare.
 const RESERVE_THREAD: u64 = 4;
+
+/// The soft and the hard limit of file descriptors of this process.
+///
+/// # Errors
+/// As the system gives them.
+#[allow(clippy::unnecessary_cast)] // A limit is signed on FreeBSD, though none is negative.
+pub(crate) fn limits() -> nix::Result<(u64, u64)> {
+    getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, hard)| (soft as u64, hard as u64))
+}
+
+/// Raises the soft limit; whether the system let it.
+fn set_soft_limit(soft: u64, hard: u64) -> bool {
+    setrlimit(Resource::RLIMIT_NOFILE, soft as rlim_t, hard as rlim_t).is_ok()
+}
 
 /// The limit of file descriptors of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +52,7 @@ impl Descriptors {
     /// Exit code 1: the limit can't be read.
     pub(crate) fn raise() -> Result<Descriptors, Failure> {
         let read = || {
-            getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| {
+            limits().map_err(|errno| {
                 let reason = Reason(&errno.into()).to_string();
                 Failure::runtime(format!(
                     "can't read the limit of file descriptors: {reason}"
@@ -45,7 +63,7 @@ impl Descriptors {
         // A limit that can't be raised is no failure: fewer connections are served, and how many is
         // said.
         for wanted in [hard, OPEN_MAX.min(hard)] {
-            if wanted > before && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() {
+            if wanted > before && set_soft_limit(wanted, hard) {
                 break;
             }
         }
@@ -67,7 +85,7 @@ impl Descriptors {
         sockets: usize,
     ) -> Result<NonZeroU32, Failure> {
         let reserve = reserve(threads, sockets);
-        let free = if self.limit == RLIM_INFINITY {
+        let free = if self.limit == UNLIMITED {
             u64::MAX
         } else {
             self.limit.saturating_sub(reserve)
@@ -100,12 +118,9 @@ mod tests {
 
     #[test]
     fn the_soft_limit_is_raised_to_the_hard_one() {
-        let hard = getrlimit(Resource::RLIMIT_NOFILE).unwrap().1;
+        let hard = limits().unwrap().1;
         let raised = Descriptors::raise().unwrap();
-        assert_eq!(
-            getrlimit(Resource::RLIMIT_NOFILE).unwrap(),
-            (raised.limit, hard)
-        );
+        assert_eq!(limits().unwrap(), (raised.limit, hard));
         if cfg!(target_os = "linux") {
             assert_eq!(raised.limit, hard);
         }
@@ -128,7 +143,7 @@ mod tests {
             1024 - 16 - 4 * 6
         );
         assert_eq!(
-            of(RLIM_INFINITY)
+            of(UNLIMITED)
                 .connections(ONE, 1)
                 .map(NonZeroU32::get)
                 .unwrap(),

@@ -6,9 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 
-use nix::sys::resource::RLIM_INFINITY;
-
-use crate::cli::descriptors::Descriptors;
+use crate::cli::descriptors::{Descriptors, UNLIMITED};
 use crate::cli::failure::Failure;
 
 /// The machine's limits.
@@ -48,7 +46,7 @@ impl Machine {
         let files = numbers("/proc/sys/fs/file-nr");
         let tracked = number("/proc/sys/net/netfilter/nf_conntrack_count");
         Ok(Machine {
-            descriptors: (limit != RLIM_INFINITY).then_some(limit),
+            descriptors: (limit != UNLIMITED).then_some(limit),
             // Allocated, free (0 since Linux 2.6), and the most.
             files_left: match files.as_deref() {
                 Some([used, _, most]) => Some(most.saturating_sub(*used)),

@@ -45,10 +45,11 @@ const TAKING: [(Fault, Errno); 3] = [
 ];
 
 /// What accept(2) passes on of a new socket's network errors.
-const OF_THE_NETWORK: [Errno; 7] = [
+const OF_THE_NETWORK: &[Errno] = &[
     Errno::ENETDOWN,
     Errno::ENOPROTOOPT,
     Errno::EHOSTDOWN,
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     Errno::ENONET,
     Errno::EHOSTUNREACH,
     Errno::EOPNOTSUPP,

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::utsname::uname;
+
+use crate::cli::descriptors;
 
 /// The machine and the command.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl Environment {
             kernel,
             machine,
             processors: std::thread::available_parallelism().map_or(0, NonZeroUsize::get),
-            descriptors: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
+            descriptors: descriptors::limits().map_or(0, |(soft, _)| soft),
             began: began.map(|began| humantime::format_rfc3339_millis(began).to_string()),
             command: std::env::args_os().map(|word| text(&word)).collect(),
             command_line: std::env::args_os()
