@@ -22,6 +22,8 @@ pub struct Host<H: Handler> {
     reactor: Reactor<Traced<H>>,
     process: Process,
     ended: Option<Ended>,
+    /// Its last turn found no events: it sleeps, until it has some or its next deadline comes.
+    sleeps: bool,
 }
 
 impl<H: Handler> Host<H> {
@@ -31,6 +33,7 @@ impl<H: Handler> Host<H> {
             reactor: Reactor::with_system(System::Sim(process.system()?), limits)?,
             process,
             ended: None,
+            sleeps: false,
         })
     }
 
@@ -60,6 +63,7 @@ impl<H: Handler> Host<H> {
         self.process.note_turn(timeout);
         let turn = self.reactor.turn(&mut self.handler, timeout)?;
         self.ended = turn.ended;
+        self.sleeps = turn.events == 0 && self.process.slept();
         Ok(turn)
     }
 
@@ -94,8 +98,8 @@ pub trait Turned: sealed::Sealed {
     /// How long it would sleep if nothing happened; `None`: for ever.
     fn next_timeout(&self) -> Option<Duration>;
 
-    /// Whether its poll has events for it.
-    fn is_ready(&self) -> bool;
+    /// Whether its last turn found no events, and it has none now.
+    fn sleeps(&self) -> bool;
 
     /// Whether it has drained: it's turned no more.
     fn has_drained(&self) -> bool;
@@ -110,8 +114,8 @@ impl<H: Handler> Turned for Host<H> {
         self.reactor.next_timeout()
     }
 
-    fn is_ready(&self) -> bool {
-        self.process.is_ready()
+    fn sleeps(&self) -> bool {
+        self.sleeps && !self.process.is_ready()
     }
 
     fn has_drained(&self) -> bool {

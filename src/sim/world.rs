@@ -26,8 +26,7 @@ pub struct World {
     /// changes nothing else.
     chance: Random,
     poller: Poller,
-    /// Hosts that may be turned, by their places: kept, to be filled anew at each step.
-    live: Vec<usize>,
+    /// Hosts that don't sleep, by their places: kept, to be filled anew at each step.
     due: Vec<usize>,
 }
 
@@ -43,7 +42,6 @@ impl World {
             net: Net::new(plan.seed),
             chance: Random::new(plan.seed ^ 0x7465_7374),
             poller: Poller::Epoll,
-            live: Vec::new(),
             due: Vec::new(),
             plan,
         }
@@ -224,8 +222,10 @@ impl World {
         Ok(())
     }
 
-    /// One turn of one of `hosts`, or a step of the network: for a test that looks at what must
-    /// hold after each. False when nothing is left to do: up to `end` of [`World::now`], or,
+    /// One turn of one of `hosts`, or, when all of them sleep, a step of the network: for a test
+    /// that looks at what must hold after each. A host is turned as by a loop of its own: it sleeps
+    /// in its poll until that has events, or for as long as
+    /// [`next_timeout`](crate::Reactor::next_timeout) says. False when nothing is left to do: up to `end` of [`World::now`], or,
     /// without one, until only deadlines of hosts are left.
     ///
     /// # Errors
@@ -236,50 +236,39 @@ impl World {
         end: Option<Duration>,
     ) -> io::Result<bool> {
         let now = self.now();
-        self.live.clear();
         self.due.clear();
-        let mut deadline = None;
-        for (n, host) in hosts
-            .iter()
-            .enumerate()
-            .filter(|(_, host)| !host.has_drained())
-        {
-            self.live.push(n);
+        let mut wakes = None;
+        let live = hosts.iter().enumerate();
+        for (n, host) in live.filter(|(_, host)| !host.has_drained()) {
             let timeout = host.next_timeout();
-            if timeout == Some(Duration::ZERO) || host.is_ready() {
-                self.due.push(n);
+            // A host that sleeps is left alone: a turn more could make up for a wake-up that it
+            // has lost.
+            match host.sleeps() && timeout != Some(Duration::ZERO) {
+                true => wakes = [wakes, timeout].into_iter().flatten().min(),
+                false => self.due.push(n),
             }
-            deadline = [deadline, timeout].into_iter().flatten().min();
         }
-        if !self.due.is_empty() {
-            let turned = self.due[self.chance.below(self.due.len() as u64) as usize];
-            hosts[turned].turn(Some(Duration::ZERO))?;
-            return self.no_spin().map(|()| true);
-        }
-        let network = self.net.next_event().map(|event| event.saturating_sub(now));
-        if network == Some(Duration::ZERO) {
-            // What is due at this instant happens before anybody waits for it.
-            self.net.advance_to(now);
-            return Ok(true);
-        }
-        let left = match end {
-            Some(end) => Some(end.saturating_sub(now)),
-            None => network,
+        let (network, end) = (self.net.next_event(), end.map(|end| end.max(now)));
+        let wakes = wakes.map(|timeout| now + timeout);
+        // Without an end, deadlines count only as long as something else is still to come.
+        let bound = match end {
+            Some(_) => [network, wakes, end].into_iter().flatten().min(),
+            None => network.map(|at| wakes.map_or(at, |wakes| wakes.min(at))),
         };
-        let Some(left) = left.filter(|left| !left.is_zero()) else {
-            return Ok(false);
-        };
-        let bound = [network, deadline].into_iter().flatten().min();
-        let bound = bound.map_or(left, |bound| bound.min(left));
-        // A turn that waits; the poll itself lets time pass. Without a host the network does.
-        if self.live.is_empty() {
-            self.net.advance_to(now + bound);
-        } else {
-            let waits = self.live[self.chance.below(self.live.len() as u64) as usize];
-            hosts[waits].turn(Some(bound))?;
+        if self.due.is_empty() {
+            let at = bound.filter(|at| *at > now || network.is_some_and(|at| at <= now));
+            at.inspect(|at| self.net.advance_to((*at).max(now)));
+            return Ok(at.is_some());
+        }
+        let turned = self.due[self.chance.below(self.due.len() as u64) as usize];
+        self.net.rests(end.is_none());
+        let turn = hosts[turned].turn(Some(bound.map_or(LONGEST, |at| at.saturating_sub(now))));
+        self.net.rests(false);
+        turn?;
+        if hosts[turned].sleeps() && hosts[turned].next_timeout() != Some(Duration::ZERO) {
             self.net.forget_idle_turns();
         }
-        Ok(true)
+        self.no_spin().map(|()| true)
     }
 
     /// Looks whether the turns at this instant move anything.

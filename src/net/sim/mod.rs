@@ -106,6 +106,8 @@ struct State {
     /// When ends look whether they have waited too long: often far off, and mostly for nothing.
     guards: Schedule,
     idle: wait::Idle,
+    /// Whether a wait that nothing ends any more but its own deadline is over at once.
+    rests: bool,
     random: Random,
     faults: Faults,
     trace: Trace,
@@ -147,6 +149,7 @@ impl Net {
             schedule: Schedule::default(),
             guards: Schedule::default(),
             idle: wait::Idle::default(),
+            rests: false,
             random: Random::new(seed),
             faults,
             trace: Trace::default(),
@@ -206,12 +209,22 @@ impl Net {
         self.state().schedule.next_at()
     }
 
-    /// Lets everything up to `time` happen, while every process stands still.
+    /// Lets everything up to `time` happen while every process stands still, until one that had no
+    /// event has one.
     pub(crate) fn advance_to(&self, time: Duration) {
-        self.state().run_until(time);
+        let mut state = self.state();
+        let ready = state.others_ready(u32::MAX);
+        while state.next_at().is_some_and(|at| at <= time) {
+            state.step();
+            let news = state.others_ready(u32::MAX);
+            if news.iter().any(|one| !ready.contains(one)) {
+                return;
+            }
+        }
+        state.now = state.now.max(time);
     }
 
-    /// As [`Net::advance_to`], by so much.
+    /// Lets everything happen for `time`, while every process stands still.
     pub(crate) fn advance(&self, time: Duration) {
         let mut state = self.state();
         let until = state.now + time;
@@ -227,6 +240,11 @@ impl Net {
     /// Counts idle turns anew: one that may wait is no spin, however often it looks before it does.
     pub(crate) fn forget_idle_turns(&self) {
         self.state().idle.turns = 0;
+    }
+
+    /// Whether a wait that nothing ends any more but its own deadline is over at once.
+    pub(crate) fn rests(&self, rests: bool) {
+        self.state().rests = rests;
     }
 
     /// Has `fault` happen at the `nth` call of its kind from now.

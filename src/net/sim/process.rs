@@ -21,6 +21,8 @@ pub(super) struct Host {
     pub(super) ports: (u16, u16),
     /// Its wait was ended for another process' sake. It would end by itself then, if at any time.
     pub(super) parked: Option<wait::Parked>,
+    /// Its last wait found nothing, and no signal ended it.
+    pub(super) slept: bool,
     /// It has a system still.
     pub(super) alive: bool,
 }
@@ -44,6 +46,7 @@ impl Net {
             used: 0,
             ports,
             parked: None,
+            slept: false,
             alive: true,
         });
         Process {
@@ -57,7 +60,7 @@ impl Process {
     /// What its reactor takes for the system.
     ///
     /// # Errors
-    /// When there is no /dev/null, whose descriptor stands in for the poller's.
+    /// When no pipe can be had, a descriptor of which stands in for the poller's.
     pub(crate) fn system(&self) -> io::Result<System> {
         System::new(self.net.clone(), self.id)
     }
@@ -77,6 +80,11 @@ impl Process {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.net.state().has_ready(self.id)
+    }
+
+    /// Whether its last wait found nothing, and no signal ended it.
+    pub(crate) fn slept(&self) -> bool {
+        self.net.state().processes[self.id as usize].slept
     }
 
     /// How many sockets it may have open: listeners, connections and UDP sockets together

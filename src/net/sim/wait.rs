@@ -61,6 +61,10 @@ impl State {
             let until = self.now + Duration::from_nanos(nanos);
             self.run_until(until);
         }
+        self.stand_still();
+    }
+
+    fn stand_still(&mut self) {
         if self.faults.hit(Fault::StoodStill) {
             let millis = self.faults.below(Fault::StoodStill, 10);
             // From a millisecond to six minutes, small and large as often.
@@ -86,6 +90,20 @@ impl State {
         self.note_wait();
         self.begin_call();
         self.disturb(process);
+        self.processes[process as usize].slept = false;
+        self.wait_for_events(process, limit, timeout, events)?;
+        // The process may stand still before it reads the clock, too.
+        self.stand_still();
+        Ok(())
+    }
+
+    fn wait_for_events(
+        &mut self,
+        process: u32,
+        limit: usize,
+        timeout: Option<Duration>,
+        events: &mut Vec<(usize, Readiness)>,
+    ) -> io::Result<()> {
         let model = self.processes[process as usize].poller.model;
         let parked = self.processes[process as usize].parked.take();
         let deadline = timeout.map(|timeout| self.now.saturating_add(rounded(timeout, model)));
@@ -102,14 +120,13 @@ impl State {
                 return Ok(());
             }
             if timeout == Some(Duration::ZERO) {
+                self.processes[process as usize].slept = true;
                 self.look_in_vain();
                 return Ok(());
             }
-            if self
-                .others_ready(process)
-                .iter()
-                .any(|one| !ready.contains(one))
-            {
+            let news = self.others_ready(process);
+            let others = news.iter().any(|one| !ready.contains(one));
+            if others || self.rests && self.schedule.next_at().is_none() {
                 self.park(process, deadline);
                 return Ok(());
             }
@@ -122,6 +139,7 @@ impl State {
                     if interrupted == Some(bound) {
                         self.trace_wait(process, "interrupted");
                     } else if deadline == Some(bound) {
+                        self.processes[process as usize].slept = true;
                         self.end_late();
                         self.trace_wait(process, "timeout");
                     } else {
@@ -210,7 +228,7 @@ impl State {
     }
 
     /// The other processes for which an event waits.
-    fn others_ready(&mut self, process: u32) -> Vec<u32> {
+    pub(super) fn others_ready(&mut self, process: u32) -> Vec<u32> {
         // A single process, as most worlds have, costs nothing here.
         let others = 0..self.processes.len() as u32;
         let others = others.filter(|other| *other != process);
@@ -235,7 +253,9 @@ impl State {
 
     fn park(&mut self, process: u32, until: Option<Duration>) {
         let count = self.scheduled();
-        self.processes[process as usize].parked = Some(Parked { until, count });
+        let process = &mut self.processes[process as usize];
+        process.slept = true;
+        process.parked = Some(Parked { until, count });
     }
 
     /// Deadlines that were waited for end one wait, not all: who is not turned stands still.
