@@ -212,6 +212,7 @@ impl<H: Handler> Reactor<H> {
         if !self.context.starved.is_empty() {
             self.context.feed_starved();
         }
+        self.context.keep_activity();
 
         let ended = self.take_end(handler);
         Ok(Turn {

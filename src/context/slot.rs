@@ -77,6 +77,10 @@ fn elapsed(since: Tick, now: Tick) -> u32 {
 /// tick has a meaning for 49 days, and ages are let grow to 24.
 const AGE_EVERY_MS: u64 = 1 << 30;
 
+/// A turn of this length has been interrupted, or has a slow handler. An idle timeout may be short by
+/// less than that; a walk over a million connections takes less.
+const LONG_TURN: Duration = Duration::from_millis(50);
+
 impl<S> Context<S> {
     /// Keeps the silence of every connection within what ticks can tell, so that an idle timeout
     /// set after a month of it is not taken for one set in the future. A walk over all connections,
@@ -98,6 +102,41 @@ impl<S> Context<S> {
             };
             let age = age.min(u64::from(MAX_AHEAD)) as Tick;
             *active = (now_ms as Tick).wrapping_sub(age);
+        }
+    }
+
+    /// After a turn: what was active in it was so by its end at the latest. The turn's own time, by
+    /// which it was noted, is far earlier when a callback took long or the process stood still, and
+    /// whoever was heard from in between would be idle too soon.
+    #[inline]
+    pub(crate) fn keep_activity(&mut self) {
+        if self.wheel.is_empty() {
+            return;
+        }
+        let took = self
+            .system
+            .now()
+            .saturating_duration_since(self.clock.now());
+        if took >= LONG_TURN {
+            self.move_activity(took);
+        }
+    }
+
+    /// Notes what was active in this turn as active at its end: a walk over all connections.
+    #[cold]
+    #[inline(never)]
+    fn move_activity(&mut self, took: Duration) {
+        let (noted, end) = (self.clock.tick(), self.clock.tick_after(took));
+        for key in self.slots.keys() {
+            let Slot { link, active, .. } = &mut self.slots[key.index];
+            for tick in [Some(active), link.mark()].into_iter().flatten() {
+                if *tick == noted {
+                    *tick = end;
+                }
+            }
+        }
+        if self.starved.fed_at == noted {
+            self.starved.fed_at = end;
         }
     }
 

@@ -4,7 +4,8 @@
 //! peers' bytes and their deadlines together; and behind a full batch there are events that it has
 //! not seen. Who was heard from in time must be served, however late we look: so a deadline that
 //! has come is judged after another poll that brings no full batch, by the time that was read
-//! before that poll.
+//! before that poll. And what a turn that took long has read was active at its end, not when it
+//! began (`Context::keep_activity`).
 
 use std::io;
 use std::time::Duration;
