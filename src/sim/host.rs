@@ -101,6 +101,9 @@ pub trait Turned: sealed::Sealed {
     /// Whether its last turn found no events, and it has none now.
     fn sleeps(&self) -> bool;
 
+    /// Whether it went to sleep with work to do, which only the end of that sleep brought up.
+    fn has_overslept(&self) -> bool;
+
     /// Whether it has drained: it's turned no more.
     fn has_drained(&self) -> bool;
 }
@@ -116,6 +119,11 @@ impl<H: Handler> Turned for Host<H> {
 
     fn sleeps(&self) -> bool {
         self.sleeps && !self.process.is_ready()
+    }
+
+    fn has_overslept(&self) -> bool {
+        let works = self.reactor.next_timeout() == Some(Duration::ZERO);
+        self.sleeps && works && self.process.would_wait()
     }
 
     fn has_drained(&self) -> bool {

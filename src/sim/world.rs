@@ -265,6 +265,10 @@ impl World {
         let turn = hosts[turned].turn(Some(bound.map_or(LONGEST, |at| at.saturating_sub(now))));
         self.net.rests(false);
         turn?;
+        if hosts[turned].has_overslept() {
+            let why = "a host went to sleep with work to do: without an event it would sleep on";
+            return Err(io::Error::other(why));
+        }
         if hosts[turned].sleeps() && hosts[turned].next_timeout() != Some(Duration::ZERO) {
             self.net.forget_idle_turns();
         }

@@ -87,6 +87,13 @@ impl Process {
         self.net.state().processes[self.id as usize].slept
     }
 
+    /// Whether its last wait was ended for another's sake, and would last still.
+    pub(crate) fn would_wait(&self) -> bool {
+        let state = self.net.state();
+        let parked = state.processes[self.id as usize].parked;
+        parked.is_some_and(|parked| parked.lasts_beyond(state.now))
+    }
+
     /// How many sockets it may have open: listeners, connections and UDP sockets together
     /// (`RLIMIT_NOFILE`). As many as it likes, by default.
     pub fn descriptors(&self, most: usize) {

@@ -19,6 +19,12 @@ pub(super) struct Parked {
     count: u64,
 }
 
+impl Parked {
+    pub(super) fn lasts_beyond(self, now: Duration) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
+}
+
 /// What a wait of no time takes that finds nothing: about a system call.
 const LOOK: Duration = Duration::from_nanos(200);
 
