@@ -57,6 +57,55 @@
 //! may have, its ports, its addresses, and that it stands still for a while.
 //! [`World::poller`] chooses how its poll tells events: as epoll, kqueue or mio's poll(2) do.
 //!
+//! Several hosts talk to each other in one world. Each dials from the first address that it listens
+//! at; one that doesn't listen is given an address, so that it can be parted from the others:
+//!
+//! ```
+//! use std::net::IpAddr;
+//! use std::time::Duration;
+//!
+//! use oread::sim::World;
+//! use oread::{Accepted, ConnectOptions, Connection, Context, Handler};
+//! # use oread::{Echo, EchoOptions, Limits, ListenOptions};
+//!
+//! #[derive(Default)]
+//! struct Client {
+//!     heard: Vec<u8>,
+//! }
+//!
+//! impl Handler for Client {
+//! #   type Session = ();
+//! #   type Message = ();
+//! #   fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+//! #       None
+//! #   }
+//!     fn on_data(&mut self, _: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+//!         self.heard.extend_from_slice(data);
+//!         data.len()
+//!     }
+//! }
+//!
+//! # fn main() -> std::io::Result<()> {
+//! # let mut world = World::new(7);
+//! let [here, there]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+//! let mut echo = world.host(Echo::new(EchoOptions::default()), Limits::default())?;
+//! echo.context().listen(&ListenOptions::new((there, 7).into()))?;
+//! let mut client = world.host(Client::default(), Limits::default())?;
+//! client.process().addresses(&[here]);
+//! let id = client.context().connect(&ConnectOptions::new((there, 7).into()), ())?;
+//! world.settle(&mut [&mut echo, &mut client])?;
+//!
+//! world.partition(here, there);
+//! client.context().connection(id).unwrap().write(b"hello");
+//! world.advance(&mut [&mut echo, &mut client], Duration::from_secs(10))?;
+//! assert_eq!(client.handler.heard, b"");
+//! world.heal(here, there);
+//! world.settle(&mut [&mut echo, &mut client])?; // the system sends it again
+//! assert_eq!(client.handler.heard, b"hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Faults
 //!
 //! A [`Fault`] is something that a real system may do at a bad moment. [`World::fault`] has one

@@ -173,6 +173,43 @@ fn two_hosts_are_parted_until_they_are_healed_and_a_host_that_vanishes_is_given_
 }
 
 #[test]
+fn a_host_that_listens_dials_from_there_and_is_parted_and_vanishes_by_that_address() {
+    let mut world = World::new(8);
+    let mut echo = echo(&mut world, Limits::default());
+    let mut caller = world.host(Caller::default(), Limits::default()).unwrap();
+    let there = ([10, 0, 0, 2], 7).into();
+    let listen = ListenOptions::new(there);
+    caller.context().listen(&listen).unwrap();
+    let dial = ConnectOptions::new(address());
+    world.partition(there.ip(), address().ip());
+    caller.context().connect(&dial, ()).unwrap();
+    world
+        .advance(&mut [&mut echo, &mut caller], 3 * SECOND)
+        .unwrap();
+    assert_eq!((caller.handler.heard, echo.context().stats().open), (0, 0));
+    world.heal(there.ip(), address().ip());
+    world
+        .advance(&mut [&mut echo, &mut caller], 60 * SECOND)
+        .unwrap();
+    assert_eq!(caller.handler.heard, 3000);
+    let accepted = echo.context().stats().accepted;
+    world.vanish(there.ip());
+    caller.context().connect(&dial, ()).unwrap();
+    world
+        .advance(&mut [&mut echo, &mut caller], 60 * SECOND)
+        .unwrap();
+    assert_eq!(echo.context().stats().accepted, accepted);
+}
+
+#[test]
+#[should_panic(expected = "no host has the address 10.0.0.9 (those that hosts have: 10.0.0.1)")]
+fn a_partition_from_a_host_that_is_not_there_is_told() {
+    let mut world = World::new(8);
+    let _echo = echo(&mut world, Limits::default());
+    world.partition(address().ip(), [10, 0, 0, 9].into());
+}
+
+#[test]
 fn one_in_so_many_datagrams_is_lost() {
     let mut world = World::new(9);
     let (from, to) = (([10, 0, 0, 2], 9).into(), ([10, 0, 0, 3], 9).into());

@@ -136,20 +136,50 @@ impl World {
 
     /// Has nothing pass between the hosts at two addresses, until [`World::heal`] or
     /// [`World::calm`]. Both systems try again meanwhile, and give up as they do: after the user
-    /// timeout, or about a quarter of an hour.
+    /// timeout, or about a quarter of an hour. [`World::settle`] waits until they have, if anything
+    /// is under way: [`World::advance`] looks at what is so before.
+    ///
+    /// A host dials from the first address that it has bound a socket to, or that
+    /// [`Process::addresses`](super::Process::addresses) gave it. What a UDP socket sends that is
+    /// bound to all addresses of its host (`0.0.0.0`) leaves from 10.0.255.1 or fd00::1.
+    ///
+    /// # Panics
+    /// When nobody has had one of these addresses so far: nothing would be parted.
+    #[track_caller]
     pub fn partition(&mut self, one: IpAddr, other: IpAddr) {
+        self.check_hosts(&[one, other]);
         self.net.partition(one, other);
     }
 
     /// Ends the partition of two hosts. What is under way arrives when their systems try next.
+    ///
+    /// # Panics
+    /// As [`World::partition`].
+    #[track_caller]
     pub fn heal(&mut self, one: IpAddr, other: IpAddr) {
+        self.check_hosts(&[one, other]);
         self.net.heal(one, other);
     }
 
     /// Has the host at an address vanish for good, as by a pulled plug: nothing comes from it, and
     /// nothing gets there.
+    ///
+    /// # Panics
+    /// When nobody has had this address so far: nothing would vanish.
+    #[track_caller]
     pub fn vanish(&mut self, host: IpAddr) {
+        self.check_hosts(&[host]);
         self.net.vanish_host(host);
+    }
+
+    #[track_caller]
+    #[allow(clippy::panic)] // The test is wrong about its own world.
+    fn check_hosts(&self, hosts: &[IpAddr]) {
+        for host in hosts {
+            if let Err(why) = self.net.check_host(*host) {
+                panic!("{why}");
+            }
+        }
     }
 
     /// The simulated time since the world began.

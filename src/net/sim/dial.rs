@@ -1,7 +1,7 @@
 //! Dialing, and the handshake.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -31,6 +31,7 @@ impl State {
             _ => false,
         };
         let local = self.choose_source(owner, options)?;
+        self.hosts.add(local.ip());
         let mut end = End::new(owner, bsd, local, options.address);
         end.keepalive = options.keepalive;
         end.user_timeout = options.user_timeout;
@@ -54,22 +55,12 @@ impl State {
     /// Our own address: as asked for, or as the way there leaves from.
     fn choose_source(&mut self, owner: Owner, options: &ConnectOptions) -> io::Result<SocketAddr> {
         let to = options.address;
-        let own = match owner {
-            Owner::Process(process) => self.processes[process as usize].addresses.as_slice(),
-            _ => &[],
-        };
+        let own = self.own_addresses(owner);
         let ip = match options.source.map(|source| source.ip()) {
             Some(ip) if !ip.is_unspecified() => ip,
             _ if to.ip().is_loopback() || own.contains(&to.ip()) => to.ip(),
             _ if matches!(owner, Owner::Peer(_)) => self.address_of_peer(to),
-            _ => {
-                let other = match to {
-                    SocketAddr::V4(_) => Ipv4Addr::new(10, 0, 255, 1).into(),
-                    SocketAddr::V6(_) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).into(),
-                };
-                let same = own.iter().find(|ip| ip.is_ipv4() == to.is_ipv4());
-                same.copied().unwrap_or(other)
-            }
+            _ => self.source_to(owner, to.ip()),
         };
         let port = options.source.map_or(0, |source| source.port());
         if port != 0 {
@@ -201,7 +192,8 @@ impl State {
         if connection.ends[1].phase != Phase::Over {
             return;
         }
-        if lost || cut_off || self.gone.contains(&remote.ip()) {
+        let gone = |ip| self.gone.contains(&ip);
+        if lost || cut_off || gone(local.ip()) || gone(remote.ip()) {
             let given_up = self.end(side).is_some_and(|end| end.phase == Phase::Over);
             match given_up {
                 true => self.reap(id),

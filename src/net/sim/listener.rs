@@ -98,6 +98,7 @@ impl State {
             send_buffer: options.send_buffer,
             watch: Watch::None,
         }));
+        self.note_bound(owner, local.ip());
         let id = (self.listeners.len() - 1) as u32;
         self.listening.entry(local).or_default().push(id);
         Ok(id)

@@ -119,6 +119,7 @@ struct State {
     udp_bound: BTreeMap<SocketAddr, Vec<u32>>,
     flights: BTreeMap<u32, Flight>,
     processes: Vec<process::Host>,
+    hosts: process::Hosts,
     peers: Vec<pump::Script>,
     servers: Vec<pump::Server>,
     /// Peers whose sockets have news.
@@ -161,6 +162,7 @@ impl Net {
             udp_bound: BTreeMap::new(),
             flights: BTreeMap::new(),
             processes: Vec::new(),
+            hosts: process::Hosts::default(),
             peers: Vec::new(),
             servers: Vec::new(),
             pumps: Vec::new(),

@@ -1,12 +1,14 @@
 //! Processes: a reactor runs in each.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::time::Duration;
 
 use super::poller::{Poller, Polling};
-use super::{Net, System, wait};
+use super::udp::is_many;
+use super::{Net, Owner, State, System, wait};
 
 /// A process, inside: a poller, and limits.
 #[derive(Debug)]
@@ -14,6 +16,9 @@ pub(super) struct Host {
     pub(super) poller: Polling,
     /// Its host's addresses; none: whatever it binds to is one of them.
     pub(super) addresses: Vec<IpAddr>,
+    /// Addresses that it has bound sockets to, in that order: its own as well, where it has no
+    /// others.
+    pub(super) bound: Vec<IpAddr>,
     /// How many sockets it may have, and how many it has.
     pub(super) descriptors: usize,
     pub(super) used: usize,
@@ -42,6 +47,7 @@ impl Net {
         state.processes.push(Host {
             poller: Polling::new(poller),
             addresses: Vec::new(),
+            bound: Vec::new(),
             descriptors: usize::MAX,
             used: 0,
             ports,
@@ -53,6 +59,85 @@ impl Net {
             net: self.clone(),
             id: (state.processes.len() - 1) as u32,
         }
+    }
+}
+
+impl State {
+    /// Takes note of an address that a socket is bound to: it is its holder's.
+    pub(super) fn note_bound(&mut self, owner: Owner, ip: IpAddr) {
+        self.hosts.add(ip);
+        let many = ip.is_loopback() || is_many(ip);
+        if let (Owner::Process(process), false) = (owner, many) {
+            let bound = &mut self.processes[process as usize].bound;
+            if !bound.contains(&ip) {
+                bound.push(ip);
+            }
+        }
+    }
+
+    /// The addresses that a process has for its own.
+    pub(super) fn own_addresses(&self, owner: Owner) -> &[IpAddr] {
+        let Owner::Process(process) = owner else {
+            return &[];
+        };
+        let process = &self.processes[process as usize];
+        match process.addresses.is_empty() {
+            true => &process.bound,
+            false => &process.addresses,
+        }
+    }
+
+    /// The address that a process dials `to` from, unless it is told one.
+    pub(super) fn source_to(&self, owner: Owner, to: IpAddr) -> IpAddr {
+        let own = self.own_addresses(owner);
+        let same = own.iter().find(|own| own.is_ipv4() == to.is_ipv4());
+        same.copied().unwrap_or(match to {
+            IpAddr::V4(_) => Ipv4Addr::new(10, 0, 255, 1).into(),
+            IpAddr::V6(_) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).into(),
+        })
+    }
+}
+
+/// The addresses that hosts have had.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    had: BTreeSet<IpAddr>,
+}
+
+impl Hosts {
+    /// Somebody has this address. The unspecified one stands for all.
+    pub(super) fn add(&mut self, ip: IpAddr) {
+        self.had.insert(ip.to_canonical());
+    }
+
+    /// Makes sure that somebody has had `ip`.
+    ///
+    /// # Errors
+    /// Nobody has; the words say who is there.
+    fn check(&self, ip: IpAddr) -> Result<(), String> {
+        let any = self.had.iter().any(IpAddr::is_unspecified);
+        if any || self.had.contains(&ip.to_canonical()) {
+            return Ok(());
+        }
+        let had: Vec<String> = self.had.iter().map(IpAddr::to_string).collect();
+        let had = match had.is_empty() {
+            true => "none so far".to_owned(),
+            false => had.join(", "),
+        };
+        Err(format!(
+            "no host has the address {ip} (those that hosts have: {had}); a host has those that it \
+             listens at or has dialled from, or was given by `Process::addresses`"
+        ))
+    }
+}
+
+impl Net {
+    /// Makes sure that somebody has had `ip`.
+    ///
+    /// # Errors
+    /// Nobody has; the words say who is there.
+    pub(crate) fn check_host(&self, ip: IpAddr) -> Result<(), String> {
+        self.state().hosts.check(ip)
     }
 }
 
@@ -113,9 +198,13 @@ impl Process {
     }
 
     /// Its host's own addresses, from whose first one it dials. It can bind to no others. Until it
-    /// is told some, every address is its own.
+    /// is told some, it can bind to every address, and dials from the first one that it has bound
+    /// a socket to. One that has bound to none, or only to all of its host's (`0.0.0.0`), dials
+    /// from 10.0.255.1 or fd00::1, as all such do.
     pub fn addresses(&self, addresses: &[IpAddr]) {
-        self.net.state().processes[self.id as usize].addresses = addresses.to_vec();
+        let mut state = self.net.state();
+        addresses.iter().for_each(|ip| state.hosts.add(*ip));
+        state.processes[self.id as usize].addresses = addresses.to_vec();
     }
 
     /// It stands still for so long, as after SIGSTOP: all that happens meanwhile it finds when it

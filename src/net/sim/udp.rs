@@ -71,17 +71,10 @@ impl State {
         if let Some(peer) = options.connect_to
             && local.ip().is_unspecified()
         {
-            let ip = match peer.ip() {
+            local.set_ip(match peer.ip() {
                 ip if ip.is_loopback() => ip,
-                IpAddr::V4(_) => Ipv4Addr::new(10, 0, 255, 1).into(),
-                IpAddr::V6(_) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).into(),
-            };
-            let own = match owner {
-                Owner::Process(process) => self.processes[process as usize].addresses.as_slice(),
-                _ => &[],
-            };
-            let same = own.iter().find(|own| own.is_ipv4() == peer.is_ipv4());
-            local.set_ip(same.copied().unwrap_or(ip));
+                ip => self.source_to(owner, ip),
+            });
         }
         if let Owner::Process(process) = owner {
             self.take_descriptor(process)?;
@@ -102,6 +95,7 @@ impl State {
             error: None,
             watch: Watch::None,
         }));
+        self.note_bound(owner, local.ip());
         let id = (self.udp.len() - 1) as u32;
         self.udp_bound.entry(local).or_default().push(id);
         Ok(id)
@@ -248,7 +242,8 @@ impl State {
             }));
         }
         let lost = self.faults.hit(Fault::DatagramLost);
-        if lost || self.gone.contains(&to.ip()) || self.is_parted(local.ip(), to.ip()) {
+        let gone = self.gone.contains(&to.ip()) || self.gone.contains(&local.ip());
+        if lost || gone || self.is_parted(local.ip(), to.ip()) {
             self.trace(|| format!("a datagram to {to} is lost"));
             return;
         }
@@ -362,7 +357,7 @@ impl State {
 }
 
 /// Whether a socket at `ip` has to be told where each datagram was sent to.
-fn is_many(ip: IpAddr) -> bool {
+pub(super) fn is_many(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_unspecified() || ip.is_multicast() || is_broadcast(ip)
 }
