@@ -216,6 +216,8 @@
 mod check;
 mod host;
 mod plan;
+mod run;
+mod shrink;
 mod traced;
 mod world;
 

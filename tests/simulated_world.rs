@@ -495,32 +495,49 @@ fn an_echo_that_nobody_ever_resets() {
 }
 
 /// What the test above prints, run by itself, with this plan to replay.
-fn told_by_the_failing_test(plan: Option<&str>) -> String {
+fn told_by_the_failing_test(plan: Option<&str>) -> (bool, String) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "an_echo_that_nobody_ever_resets"])
+        .args(["--exact", "an_echo_that_nobody_ever_resets", "--nocapture"])
         .env("OREAD_TEST_THAT_FAILS", "1")
         .env("CARGO_PKG_NAME", "theirs")
         .env_remove("OREAD_SEEDS")
+        .env_remove("OREAD_TRACE")
         .env_remove("OREAD_SIM")
         .envs(plan.map(|plan| ("OREAD_SIM", plan)));
     let output = command.output().unwrap();
-    assert!(!output.status.success());
-    String::from_utf8(output.stdout).unwrap()
+    let told = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(told).unwrap())
 }
 
 #[test]
 fn a_run_that_fails_is_made_small_and_told_with_its_trace_and_a_line_that_replays_it() {
-    let told = told_by_the_failing_test(None);
-    assert!(told.contains(" on_accept l0 from 10."), "{told}");
-    assert!(told.contains("a peer was reset"), "{told}");
-    let line = told.split("to replay it: ").nth(1).unwrap();
-    let line = line.lines().next().unwrap();
+    let (passed, told) = told_by_the_failing_test(None);
+    assert!(!passed && told.contains(" on_accept l0 from 10."), "{told}");
+    // The panic stands in the trace, before what is dropped behind it, and at the end of it.
+    let here = "the test failed here: panicked at tests/simulated_world.rs:";
+    let (_, behind) = told.split_once(here).unwrap();
+    let (_, end) = behind.split_once("\npanicked at tests/").unwrap();
+    assert!(behind.contains(" close c0.1\n"), "{told}");
+    let message = end.split_once("a peer was reset\nto replay it: ");
+    let line = message.unwrap().1.lines().next().unwrap();
     let rest = line.strip_prefix("env OREAD_SIM='").unwrap();
     let (plan, command) = rest.split_once("' ").unwrap();
     assert_eq!(command, "cargo test an_echo_that_nobody_ever_resets");
     let faults = plan.split("faults=").nth(1).unwrap();
     assert!(!faults.contains('+'), "more than one fault: {plan}");
-    let again = told_by_the_failing_test(Some(plan));
-    assert!(again.contains(line), "{again}");
+    let (passed, again) = told_by_the_failing_test(Some(plan));
+    assert!(!passed && again.contains(line), "{again}");
+}
+
+#[test]
+fn a_replay_that_passes_says_so_with_its_trace_and_one_without_a_seed_is_refused() {
+    let (passed, told) = told_by_the_failing_test(Some("seed=1 faults="));
+    assert!(passed && told.contains(" on_accept l0 from 10."), "{told}");
+    assert!(
+        told.contains("replayed seed=1 faults=: it passed"),
+        "{told}"
+    );
+    let (passed, told) = told_by_the_failing_test(Some(""));
+    assert!(!passed && told.contains("no seed is in \"\""), "{told}");
 }

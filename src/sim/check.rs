@@ -1,21 +1,24 @@
 //! Running a test under many seeds, and making the one that fails small.
 
-use std::cell::Cell;
 use std::ops::Range;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::World;
 use super::plan::Plan;
+use super::run::{Failure, Run};
+use super::shrink::shrink;
 
 /// The environment variable that replays one run: a [`Plan`] in words.
 pub(super) const REPLAY: &str = "OREAD_SIM";
 /// The environment variable that says which seeds are run, or how many from the first one on.
 const SEEDS: &str = "OREAD_SEEDS";
-/// Runs that may be spent to make a failing one small.
-const SHRINKS: usize = 200;
+/// The environment variable that has the whole of a long trace shown.
+const TRACE: &str = "OREAD_TRACE";
+/// Lines that are shown of a long trace: the first and the last.
+const SHOWN: (usize, usize) = (50, 300);
 
 /// Runs `test` once for each seed of `seeds`, each in a calm world of its own, on as many threads
 /// as there are processors. The first run that panics is made small, shown with its trace, and
@@ -23,27 +26,42 @@ const SHRINKS: usize = 200;
 ///
 /// A run is made smaller by leaving out kinds of faults, and by letting [`World::count`] and
 /// [`World::size`] draw smaller numbers, as long as it still fails. What is left stands in one
-/// line, which replays it in a shell: `env OREAD_SIM='seed=17 faults=read-short count=2' cargo test
-/// the_name_of_the_test`. `OREAD_SEEDS=1000000` runs that many seeds, from the first of `seeds` on;
+/// line, which replays it in a shell: `env OREAD_SIM='seed=17 faults=read-short+stood-still
+/// count=2' cargo test the_name_of_the_test`. Add the flags that the test was run with, such as
+/// `--release`. `seed` must be there; `faults` are the only ones that may happen, with `+` between
+/// them; `count` and `size` are the most that is drawn. A replay shows its trace even if it passes,
+/// which it says (`cargo test ... -- --nocapture` shows what a test prints that passes).
+///
+/// Of a trace of more than 350 lines the first 50 and the last 300 are shown, and all with
+/// `OREAD_TRACE=1`. `OREAD_SEEDS=1000000` runs that many seeds, from the first of `seeds` on;
 /// `OREAD_SEEDS=1000000..2000000` runs those, so that a long search can be made in parts.
 ///
 /// # Panics
-/// When a run does, with its seed and its own words; when one that has failed doesn't fail again,
-/// as something in the test doesn't come from the seed; or for an `OREAD_SIM` or `OREAD_SEEDS` that
-/// can't be read.
+/// When a run does, with its own words; when one that has failed doesn't fail again, as something
+/// in the test doesn't come from the seed, with the words of the first time; or for an `OREAD_SIM`
+/// or `OREAD_SEEDS` that can't be read.
 pub fn check(seeds: Range<u64>, test: impl Fn(&mut World) + Sync) {
     if let Ok(words) = std::env::var(REPLAY) {
         let plan = words.parse().unwrap_or_else(|error| refuse(REPLAY, error));
-        return replay(&plan, &test);
+        let run = Run::traced(&plan, &test);
+        if let Some(failure) = run.failure {
+            fail(&plan, &run.world, failure);
+        }
+        println!("{}\nreplayed {plan}: it passed", shown(&run.world));
+        return;
     }
     let seeds = match std::env::var(SEEDS) {
         Ok(words) => chosen(&words, seeds.start).unwrap_or_else(|error| refuse(SEEDS, error)),
         Err(_) => seeds,
     };
-    if let Some(plan) = first_failure(seeds, &test) {
+    if let Some((plan, failure)) = first_failure(seeds, &test) {
         let seed = plan.seed;
-        replay(&shrink(plan, &test), &test);
-        wavers(seed);
+        let plan = shrink(plan, &test);
+        let run = Run::traced(&plan, &test);
+        match run.failure {
+            Some(failure) => fail(&plan, &run.world, failure),
+            None => wavers(seed, &failure.words),
+        }
     }
 }
 
@@ -61,10 +79,11 @@ fn chosen(words: &str, first: u64) -> Result<Range<u64>, String> {
 }
 
 #[allow(clippy::panic)] // A run has failed: the test must not pass, though the same run now does.
-fn wavers(seed: u64) {
+fn wavers(seed: u64, words: &str) -> ! {
     panic!(
         "seed {seed} has failed, and has not when it was run again: something in the test does not \
-         come from the seed (a HashMap's order, the real time, a thread)"
+         come from the seed (a HashMap's order, the real time, a thread). The first time it \
+         {words}"
     )
 }
 
@@ -73,21 +92,27 @@ fn refuse<T>(variable: &str, error: impl std::fmt::Display) -> T {
     panic!("the environment variable {variable} can't be read: {error}")
 }
 
-/// Runs the seeds on all processors; the plan of one that failed, the lowest of those that were
-/// found before all threads had stopped.
-fn first_failure(seeds: Range<u64>, test: &(impl Fn(&mut World) + Sync)) -> Option<Plan> {
+/// Runs the seeds on all processors; the plan of one that failed, and how: the lowest of those that
+/// were found before all threads had stopped.
+fn first_failure(
+    seeds: Range<u64>,
+    test: &(impl Fn(&mut World) + Sync),
+) -> Option<(Plan, Failure)> {
     let next = AtomicU64::new(seeds.start);
-    let failed = Mutex::new(None::<u64>);
+    let failed = Mutex::new(None::<(u64, Failure)>);
+    let locked = || failed.lock().unwrap_or_else(PoisonError::into_inner);
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            let found = *failed.lock().unwrap_or_else(PoisonError::into_inner);
-            if seed >= seeds.end || found.is_some_and(|found| found < seed) {
+            let lowest = locked().as_ref().map(|(found, _)| *found);
+            if seed >= seeds.end || lowest.is_some_and(|found| found < seed) {
                 return;
             }
-            if fails(&Plan::new(seed), test) {
-                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                *failed = Some(failed.map_or(seed, |other| other.min(seed)));
+            if let Some(failure) = Run::silent(&Plan::new(seed), test).failure {
+                let mut failed = locked();
+                if failed.as_ref().is_none_or(|(other, _)| seed < *other) {
+                    *failed = Some((seed, failure));
+                }
                 return;
             }
         }
@@ -100,58 +125,42 @@ fn first_failure(seeds: Range<u64>, test: &(impl Fn(&mut World) + Sync)) -> Opti
         work();
     });
     let failed = failed.into_inner();
-    failed
-        .unwrap_or_else(PoisonError::into_inner)
-        .map(Plan::new)
+    let failed = failed.unwrap_or_else(PoisonError::into_inner);
+    failed.map(|(seed, failure)| (Plan::new(seed), failure))
 }
 
-/// Whether a run under `plan` panics. Its words are not shown.
-fn fails(plan: &Plan, test: &impl Fn(&mut World)) -> bool {
-    silence();
-    let before = SILENT.replace(true);
-    let run = panic::catch_unwind(AssertUnwindSafe(|| test(&mut World::under(plan.clone()))));
-    SILENT.set(before);
-    run.is_err()
+/// Shows a run that failed, and fails as it did.
+fn fail(plan: &Plan, world: &World, failure: Failure) -> ! {
+    let package = std::env::var("CARGO_PKG_NAME").ok();
+    let line = replay_line(plan, package.as_deref(), thread::current().name());
+    println!("{}\n{}", shown(world), failure.words);
+    println!("to replay it: {line}");
+    println!("(add the flags that the test was run with, such as --release)");
+    panic::resume_unwind(failure.panic)
 }
 
-/// A smaller plan that fails too, as far as that is cheap.
-fn shrink(mut plan: Plan, test: &impl Fn(&mut World)) -> Plan {
-    let mut left = SHRINKS;
-    loop {
-        let met = met_faults(&plan, test);
-        let smaller = plan.smaller(&met).into_iter().find(|smaller| {
-            left = left.saturating_sub(1);
-            left > 0 && fails(smaller, test)
-        });
-        match smaller {
-            Some(smaller) => plan = smaller,
-            None => return plan,
-        }
+/// The trace of a run, as far as it's shown.
+fn shown(world: &World) -> String {
+    let trace = world.traced();
+    match std::env::var_os(TRACE) {
+        Some(_) => trace,
+        None => cut(&trace),
     }
 }
 
-/// The faults that a run under `plan` meets.
-fn met_faults(plan: &Plan, test: &impl Fn(&mut World)) -> Vec<super::Fault> {
-    let mut world = World::under(plan.clone());
-    silence();
-    let before = SILENT.replace(true);
-    let _fails_as_before = panic::catch_unwind(AssertUnwindSafe(|| test(&mut world)));
-    SILENT.set(before);
-    world.faults_met()
-}
-
-/// Runs `plan` with a trace, and shows that when it fails.
-fn replay(plan: &Plan, test: &impl Fn(&mut World)) {
-    let mut world = World::under(plan.clone());
-    world.trace(true);
-    let run = panic::catch_unwind(AssertUnwindSafe(|| test(&mut world)));
-    if let Err(panic) = run {
-        let package = std::env::var("CARGO_PKG_NAME").ok();
-        let line = replay_line(plan, package.as_deref(), thread::current().name());
-        println!("{}", world.traced());
-        println!("to replay it: {line}");
-        panic::resume_unwind(panic);
+/// A long trace without its middle.
+fn cut(trace: &str) -> String {
+    let (first, last) = SHOWN;
+    let lines: Vec<&str> = trace.lines().collect();
+    let left_out = lines.len().saturating_sub(first + last);
+    if left_out == 0 {
+        return trace.to_owned();
     }
+    let middle = format!("... {left_out} lines left out, which {TRACE}=1 shows ...");
+    let kept = lines[..first].iter().copied();
+    let kept = kept.chain([middle.as_str()]);
+    let kept = kept.chain(lines[first + left_out..].iter().copied());
+    kept.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// The line that replays `plan`, in the package that is tested, by the name of the test. A test's
@@ -169,27 +178,10 @@ fn replay_line(plan: &Plan, package: Option<&str>, test: Option<&str>) -> String
     line
 }
 
-thread_local! {
-    /// Whether panics of this thread say nothing: most of them only look for a smaller run.
-    static SILENT: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Has panics of silent threads say nothing, once and for all. Those of other threads say what they
-/// always say.
-fn silence() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !SILENT.get() {
-                before(info);
-            }
-        }));
-    });
-}
-
 #[cfg(test)]
 mod tests {
+    use std::panic::AssertUnwindSafe;
+
     use super::*;
 
     #[test]
@@ -216,12 +208,28 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "seed 7 has failed, and has not when it was run again")]
-    fn a_run_that_fails_once_and_not_again_fails_the_test() {
+    fn a_run_that_fails_once_and_not_again_fails_the_test_with_the_first_words() {
         let first = AtomicU64::new(0);
-        check(7..8, |_| {
-            assert!(first.fetch_add(1, Ordering::Relaxed) > 0, "only once");
-        });
+        let once = || {
+            check(7..8, |_| {
+                assert!(first.fetch_add(1, Ordering::Relaxed) > 0, "only once");
+            });
+        };
+        let told = panic::catch_unwind(AssertUnwindSafe(once)).unwrap_err();
+        let told = told.downcast_ref::<String>().unwrap();
+        let again = "seed 7 has failed, and has not when it was run again";
+        assert!(told.starts_with(again), "{told}");
+        assert!(told.contains("The first time it panicked at src/sim/check.rs:"));
+        assert!(told.ends_with("only once"), "{told}");
+    }
+
+    #[test]
+    fn a_long_trace_is_shown_without_its_middle() {
+        let lines = |range: Range<usize>| range.map(|n| format!("{n}\n")).collect::<String>();
+        let left_out = "... 7 lines left out, which OREAD_TRACE=1 shows ...\n";
+        let told = lines(0..50) + left_out + &lines(57..357);
+        assert_eq!(cut(&lines(0..357)), told);
+        assert_eq!(cut(&lines(0..350)), lines(0..350));
     }
 
     #[test]
@@ -232,7 +240,18 @@ mod tests {
         assert_eq!(plan.to_string().parse(), Ok(plan));
         let none = "seed=1 faults=".parse::<Plan>().unwrap();
         assert_eq!(none.faults, Some(Vec::new()));
-        let error = "faults=short-read".parse::<Plan>().unwrap_err();
-        assert!(error.contains("short-read"), "{error}");
+        for (words, why) in [
+            (
+                "seed=1 faults=short-read",
+                "no fault is called \"short-read\"",
+            ),
+            ("seed=1 faults=read-short,stood-still", "with a `+` between"),
+            ("", "no seed"),
+            ("faults=read-short", "no seed"),
+            ("seed=", "\"seed=\""),
+        ] {
+            let error = words.parse::<Plan>().unwrap_err();
+            assert!(error.contains(why), "{words}: {error}");
+        }
     }
 }

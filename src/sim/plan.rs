@@ -28,41 +28,39 @@ impl Plan {
         }
     }
 
-    /// Smaller plans to try, those that cut most off first. `met` are the faults that the run has
-    /// met.
-    pub(super) fn smaller(&self, met: &[Fault]) -> Vec<Plan> {
-        let mut plans = Vec::new();
-        let mut with = |faults: Vec<Fault>| {
-            if self.faults.as_ref() != Some(&faults) {
-                plans.push(Plan {
-                    faults: Some(faults),
-                    ..self.clone()
-                });
-            }
-        };
-        with(Vec::new());
-        with(met.to_vec());
-        if met.len() > 1 {
-            for left_out in met {
-                with(met.iter().copied().filter(|met| met != left_out).collect());
-            }
+    /// The most that is drawn of a kind.
+    pub(super) fn cap(&self, cap: Cap) -> u64 {
+        match cap {
+            Cap::Count => self.count,
+            Cap::Size => self.size,
         }
-        for count in [1, 2, 4].into_iter().filter(|&count| count < self.count) {
-            plans.push(Plan {
-                count,
-                ..self.clone()
-            });
+    }
+
+    /// The same with another cap.
+    pub(super) fn with_cap(&self, cap: Cap, most: u64) -> Plan {
+        let mut plan = self.clone();
+        match cap {
+            Cap::Count => plan.count = most,
+            Cap::Size => plan.size = most,
         }
-        for size in [1, 100, 10_000]
-            .into_iter()
-            .filter(|&size| size < self.size)
-        {
-            plans.push(Plan {
-                size,
-                ..self.clone()
-            });
+        plan
+    }
+}
+
+/// What can be drawn smaller.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cap {
+    Count,
+    Size,
+}
+
+impl Cap {
+    /// The least that can be drawn.
+    pub(super) fn least(self) -> u64 {
+        match self {
+            Cap::Count => 1,
+            Cap::Size => 0,
         }
-        plans
     }
 }
 
@@ -86,7 +84,7 @@ impl FromStr for Plan {
     type Err = String;
 
     fn from_str(words: &str) -> Result<Plan, String> {
-        let mut plan = Plan::new(0);
+        let (mut plan, mut seed) = (Plan::new(0), None);
         for word in words.split_whitespace() {
             let (name, value) = word.split_once('=').unwrap_or(("seed", word));
             let number = || {
@@ -94,22 +92,29 @@ impl FromStr for Plan {
                 number.map_err(|error| format!("{word:?}: {error}"))
             };
             match name {
-                "seed" => plan.seed = number()?,
+                "seed" => seed = Some(number()?),
                 "count" => plan.count = number()?,
                 "size" => plan.size = number()?,
                 "faults" => {
                     let names = value.split('+').filter(|name| !name.is_empty());
-                    let faults = names.map(|name| {
-                        let fault = Fault::ALL.iter().find(|fault| fault.name() == name);
-                        fault
-                            .copied()
-                            .ok_or_else(|| format!("no fault is called {name:?}"))
-                    });
-                    plan.faults = Some(faults.collect::<Result<_, _>>()?);
+                    plan.faults = Some(names.map(fault_named).collect::<Result<_, _>>()?);
                 }
                 _ => return Err(format!("{word:?} is none of seed, faults, count and size")),
             }
         }
+        let none = || format!("no seed is in {words:?}, as in 'seed=17 faults=read-short'");
+        plan.seed = seed.ok_or_else(none)?;
         Ok(plan)
     }
+}
+
+fn fault_named(name: &str) -> Result<Fault, String> {
+    let mut all = Fault::ALL.iter().copied();
+    all.find(|fault| fault.name() == name).ok_or_else(|| {
+        let hint = match name.contains([',', ';', '|']) {
+            true => " (several are written with a `+` between them)",
+            false => "",
+        };
+        format!("no fault is called {name:?}{hint}")
+    })
 }

@@ -9,7 +9,7 @@ use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::net::sim::{Fault, Listener, Net, Peer, Poller, Random, UdpPeer};
 
-use super::plan::Plan;
+use super::plan::{Cap, Plan};
 use super::{Host, Hosts, Turned};
 
 /// Turns in a row that may neither wait nor move anything, before that is called a spin.
@@ -26,6 +26,8 @@ pub struct World {
     /// changes nothing else.
     chance: Random,
     poller: Poller,
+    /// The most that `count` and `size` would have drawn without a cap.
+    drawn: (u64, u64),
     /// Hosts that don't sleep, by their places: kept, to be filled anew at each step.
     due: Vec<usize>,
 }
@@ -42,8 +44,21 @@ impl World {
             net: Net::new(plan.seed),
             chance: Random::new(plan.seed ^ 0x7465_7374),
             poller: Poller::Epoll,
+            drawn: (0, 0),
             due: Vec::new(),
             plan,
+        }
+    }
+
+    pub(super) fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// The most that was drawn of a kind, or would have been without a cap.
+    pub(super) fn drawn(&self, cap: Cap) -> u64 {
+        match cap {
+            Cap::Count => self.drawn.0,
+            Cap::Size => self.drawn.1,
         }
     }
 
@@ -338,6 +353,7 @@ impl World {
     /// a failing run small.
     pub fn count(&mut self, most: u64) -> u64 {
         let drawn = 1 + self.roll(most.max(1));
+        self.drawn.0 = self.drawn.0.max(drawn);
         drawn.min(self.plan.count)
     }
 
@@ -353,7 +369,9 @@ impl World {
             4 => (1 << self.roll(u64::from(most.max(1).ilog2()) + 1)) + 1,
             _ => self.roll(most + 1),
         };
-        drawn.min(most).min(self.plan.size) as usize
+        let drawn = drawn.min(most);
+        self.drawn.1 = self.drawn.1.max(drawn);
+        drawn.min(self.plan.size) as usize
     }
 
     /// Switches the trace on or off. It has a line for each turn of a host in which something

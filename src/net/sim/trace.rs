@@ -6,8 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::State;
 use super::watch::Target;
+use super::{Net, State};
 use crate::readiness::Readiness;
 
 /// The last lines, if they are wanted.
@@ -82,6 +82,17 @@ impl fmt::Display for Target {
             Target::Stream(side) => write!(f, "c{}.{}", side.connection, side.end),
             Target::Listener(id) => write!(f, "l{id}"),
             Target::Udp(id) => write!(f, "u{id}"),
+        }
+    }
+}
+
+impl Net {
+    /// Adds that the test has panicked, so that what is dropped behind it isn't taken for the
+    /// doing of what it tests. Where the panic came from in here, there is no line.
+    pub(crate) fn trace_failure(&self, words: &str) {
+        if let Ok(mut state) = self.0.try_lock() {
+            let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+            state.trace(|| format!("the test failed here: {words}"));
         }
     }
 }
