@@ -267,6 +267,7 @@ impl Net {
     /// No fault happens from now on: whatever can still move does.
     pub(crate) fn calm(&self) {
         let mut state = self.state();
+        state.trace(|| "all faults and partitions end".to_owned());
         state.faults.calm();
         state.partitions.clear();
     }
@@ -304,6 +305,7 @@ impl Net {
     /// What is sent between two hosts arrives again, when their systems try next.
     pub(crate) fn heal(&self, one: IpAddr, other: IpAddr) {
         let mut state = self.state();
+        state.trace(|| format!("what is sent between {one} and {other} passes again"));
         let same = |a, b| (a, b) == (one, other) || (b, a) == (one, other);
         state.partitions.retain(|(a, b, _)| !same(*a, *b));
     }
@@ -311,6 +313,7 @@ impl Net {
     /// Nothing is ever heard of this host again.
     pub(crate) fn vanish_host(&self, ip: IpAddr) {
         let mut state = self.state();
+        state.trace(|| format!("the host at {ip} vanishes"));
         state.gone.insert(ip);
         for connection in 0..state.connections.len() as u32 {
             for end in 0..2 {
@@ -377,14 +380,17 @@ impl State {
     }
 
     fn partition(&mut self, one: IpAddr, other: IpAddr, until: Duration) {
-        self.trace(|| format!("nothing passes between {one} and {other} for now"));
+        self.trace(|| match until {
+            Duration::MAX => format!("nothing passes between {one} and {other}"),
+            _ => format!("nothing passes between {one} and {other} until {until:?}"),
+        });
         self.partitions.push((one, other, until));
         self.expect_all_expiries();
     }
 
     /// Nothing comes from this end or gets to it any more.
     fn vanish(&mut self, side: Side) {
-        self.trace(|| format!("c{}.{} vanishes", side.connection, side.end));
+        self.trace(|| format!("{side} vanishes"));
         if let Some(end) = self.end(side) {
             end.vanished = true;
         }

@@ -177,7 +177,17 @@ impl Peer {
     /// Changes how it reads.
     pub(crate) fn read(&self, reading: Reading) {
         let mut state = self.net.state();
-        state.peers[self.id as usize].reading = reading;
+        let script = &mut state.peers[self.id as usize];
+        script.reading = reading;
+        if let Some(side) = script.side {
+            state.trace(|| match reading {
+                Reading::All => format!("peer {side} reads all that comes"),
+                Reading::Nothing => format!("peer {side} stops reading"),
+                Reading::Slowly(piece, pause) => {
+                    format!("peer {side} reads {piece} bytes every {pause:?}")
+                }
+            });
+        }
         state.pump_now(self.id);
     }
 
@@ -263,9 +273,11 @@ impl Net {
         match state.dial(Owner::Peer(id), options) {
             Ok(side) => {
                 state.peers[id as usize].side = Some(side);
+                state.trace(|| format!("peer {side} dials {}", options.address));
                 state.send_syn(side.connection);
             }
             Err(error) => {
+                state.trace(|| format!("a peer can't dial {}: {error}", options.address));
                 let error = Errno::from_raw(error.raw_os_error().unwrap_or(0));
                 let now = state.now;
                 state.peers[id as usize].ledger.failed = Some((now, error));

@@ -11,6 +11,7 @@ use super::Owner;
 use super::State;
 use super::schedule::What;
 use super::tcp::{Fin, Phase};
+use super::trace::quoted;
 use super::watch::Side;
 
 /// How a peer reads.
@@ -141,6 +142,7 @@ impl State {
         let reading = self.servers[server as usize].reading;
         self.peers.push(Script::new(Some(side), reading));
         self.servers[server as usize].accepted.push_back(id);
+        self.trace(|| format!("peer {side} is accepted at l{listener}"));
         if let Some(connection) = self.connection(connection) {
             connection.listener = None;
             connection.ends[1].owner = Owner::Peer(id);
@@ -246,6 +248,9 @@ impl State {
             let answer = self.read(side, &mut received[before..]);
             let count = answer.and_then(Result::ok).unwrap_or(0);
             received.truncate(before + count);
+            if count > 0 {
+                self.trace(|| format!("peer {side} reads {count} {}", quoted(&received[before..])));
+            }
             self.peers[id as usize].ledger.received = received;
             match answer {
                 None => return,
@@ -278,7 +283,7 @@ impl State {
         let ledger = &mut self.peers[id as usize].ledger;
         if finished && ledger.ended.is_none() {
             ledger.ended = Some(now);
-            self.trace(|| format!("peer {id} reads the end"));
+            self.trace(|| format!("peer {side} reads the end"));
         }
         let error = self.end(side).and_then(|end| end.error.take());
         if error.is_some() {
@@ -302,7 +307,7 @@ impl State {
             && script.ledger.failed.is_none()
         {
             script.ledger.failed = Some((now, error));
-            self.trace(|| format!("peer {id} fails: {error}"));
+            self.trace(|| format!("peer {side} fails: {error}"));
         }
         self.peers[id as usize].over = true;
         self.peers[id as usize].give_up();
@@ -327,6 +332,7 @@ impl State {
                     return false;
                 }
                 self.peers[id as usize].ledger.sent.push(byte);
+                self.trace(|| format!("peer {side} sends {} urgently", quoted(&[byte])));
                 true
             }
             Act::Pause(time) => {
@@ -334,14 +340,20 @@ impl State {
                 false
             }
             Act::Finish => {
+                self.trace(|| format!("peer {side} finishes"));
                 self.finish(side);
                 true
             }
             Act::Close | Act::Reset => {
+                let reset = matches!(act, Act::Reset);
+                self.trace(|| {
+                    let does = if reset { "resets" } else { "closes" };
+                    format!("peer {side} {does}")
+                });
                 self.peers[id as usize].over = true;
                 self.peers[id as usize].give_up();
                 if let Some(end) = self.end(side) {
-                    end.reset_on_close = matches!(act, Act::Reset);
+                    end.reset_on_close = reset;
                 }
                 self.close(side);
                 false
@@ -386,6 +398,10 @@ impl State {
                 return false;
             }
         };
+        if count > 0 {
+            let sent = &bytes[at..at + count];
+            self.trace(|| format!("peer {side} sends {count} {}", quoted(sent)));
+        }
         let script = &mut self.peers[id as usize];
         script.ledger.sent.extend_from_slice(&bytes[at..at + count]);
         let at = at + count;

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::faults::Fault;
 use super::poller::Poller;
+use super::trace::quoted;
 use super::watch::{Side, Target};
 use super::{Net, Owner};
 use crate::net::Destination;
@@ -88,8 +89,8 @@ impl TcpStream {
     ///
     /// # Errors
     /// As faults.
-    pub(crate) fn set_nodelay(&self, _: bool) -> io::Result<()> {
-        self.set_option()
+    pub(crate) fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.set_option(|| format!("nodelay {on}"))
     }
 
     /// Probes the peer when it falls silent.
@@ -97,7 +98,7 @@ impl TcpStream {
     /// # Errors
     /// As faults.
     pub(crate) fn set_keepalive(&self, keepalive: Keepalive) -> io::Result<()> {
-        self.set_option()?;
+        self.set_option(|| "keepalive".to_owned())?;
         let mut state = self.net.state();
         if let Some(end) = state.end(self.side) {
             end.keepalive = Some(keepalive);
@@ -114,7 +115,7 @@ impl TcpStream {
         if self.model == Poller::Kqueue {
             return Ok(());
         }
-        self.set_option()?;
+        self.set_option(|| format!("user timeout {timeout:?}"))?;
         let mut state = self.net.state();
         if let Some(end) = state.end(self.side) {
             end.user_timeout = timeout;
@@ -123,12 +124,9 @@ impl TcpStream {
         Ok(())
     }
 
-    fn set_option(&self) -> io::Result<()> {
+    fn set_option(&self, option: impl FnOnce() -> String) -> io::Result<()> {
         let mut state = self.net.state();
-        match state.faults.hit(Fault::OptionFails) {
-            true => Err(Errno::ENOBUFS.into()),
-            false => Ok(()),
-        }
+        state.set_option(Target::Stream(self.side), option)
     }
 }
 
@@ -146,13 +144,9 @@ impl Stream for TcpStream {
         state.begin_call();
         let answer = state.read_call(self.side, buffer);
         state.pump_peers();
-        state.note_answer(
-            self.side,
-            "read",
-            Some(buffer.len()),
-            &answer,
-            usize::to_string,
-        );
+        state.note_answer(self.side, "read", Some(buffer.len()), &answer, |count| {
+            counted(&buffer[..*count])
+        });
         answer
     }
 
@@ -165,8 +159,11 @@ impl Stream for TcpStream {
         state.begin_call();
         let answer = state.write_call(self.side, first, second);
         state.pump_peers();
-        let asked = Some(first.len() + second.len());
-        state.note_answer(self.side, "write", asked, &answer, usize::to_string);
+        let (asked, write) = (Some(first.len() + second.len()), (first, second));
+        state.note_answer(self.side, "write", asked, &answer, |&count| {
+            let (first, second) = (count.min(first.len()), count.saturating_sub(first.len()));
+            counted(&[&write.0[..first], &write.1[..second]].concat())
+        });
         answer
     }
 
@@ -191,7 +188,7 @@ impl Stream for TcpStream {
     }
 
     fn reset_on_close(&mut self) -> io::Result<()> {
-        self.set_option()?;
+        self.set_option(|| "linger 0".to_owned())?;
         let mut state = self.net.state();
         if let Some(end) = state.end(self.side) {
             end.reset_on_close = true;
@@ -271,9 +268,9 @@ impl TcpListener {
     /// As faults.
     pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut state = self.net.state();
-        if state.faults.hit(Fault::OptionFails) {
-            return Err(Errno::ENOBUFS.into());
-        }
+        state.set_option(Target::Listener(self.id), || {
+            format!("user timeout {timeout:?}")
+        })?;
         if let Some(listener) = state.listener(self.id) {
             listener.user_timeout = timeout;
         }
@@ -295,6 +292,7 @@ impl TcpListener {
 impl Drop for TcpListener {
     fn drop(&mut self) {
         let mut state = self.net.state();
+        state.trace(|| format!("close l{}", self.id));
         state.close_listener(self.id);
         state.pump_peers();
     }
@@ -317,7 +315,10 @@ impl UdpSocket {
         state.begin_call();
         let answer = state.recv_call(self.id, buffer);
         state.trace(|| match &answer {
-            Ok(Received { len, from, .. }) => format!("recv u{} -> {len} from {from}", self.id),
+            Ok(Received { len, from, .. }) => {
+                let bytes = counted(&buffer[..*len]);
+                format!("recv u{} -> {bytes} from {from}", self.id)
+            }
             Err(error) => format!("recv u{} -> {}", self.id, in_words(error)),
         });
         answer
@@ -338,7 +339,7 @@ impl UdpSocket {
         let answer = state.send_call(self.id, bytes, to, asked);
         state.trace(|| {
             let answer = answer.as_ref().map_or_else(in_words, usize::to_string);
-            format!("send u{} {} to {to} -> {answer}", self.id, bytes.len())
+            format!("send u{} {} to {to} -> {answer}", self.id, counted(bytes))
         });
         answer
     }
@@ -355,11 +356,28 @@ impl UdpSocket {
 /// As close(2).
 impl Drop for UdpSocket {
     fn drop(&mut self) {
-        self.net.state().close_udp(self.id);
+        let mut state = self.net.state();
+        state.trace(|| format!("close u{}", self.id));
+        state.close_udp(self.id);
     }
 }
 
 impl super::State {
+    /// Whether an option can be set, in the trace too.
+    fn set_option(&mut self, of: Target, option: impl FnOnce() -> String) -> io::Result<()> {
+        let answer = match self.faults.hit(Fault::OptionFails) {
+            true => Err(Errno::ENOBUFS.into()),
+            false => Ok(()),
+        };
+        self.trace(|| {
+            let answer = answer
+                .as_ref()
+                .map_or_else(in_words, |()| "done".to_owned());
+            format!("set {of} {} -> {answer}", option())
+        });
+        answer
+    }
+
     /// How a call ended, in the trace: `call` and what it asked for, and in words what it came to.
     fn note_answer<T>(
         &mut self,
@@ -374,6 +392,14 @@ impl super::State {
             let answer = answer.as_ref().map_or_else(in_words, words);
             format!("{call} {of}{} -> {answer}", asked.unwrap_or_default())
         });
+    }
+}
+
+/// Bytes that have passed, as the trace has them: how many, and the first of them.
+fn counted(bytes: &[u8]) -> String {
+    match bytes {
+        [] => "0".to_owned(),
+        _ => format!("{} {}", bytes.len(), quoted(bytes)),
     }
 }
 

@@ -6,8 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::watch::Target;
+use super::watch::{Side, Target};
 use super::{Net, State};
+use crate::escape::Escaped;
 use crate::readiness::Readiness;
 
 /// The last lines, if they are wanted.
@@ -75,11 +76,26 @@ fn timed(now: Duration, line: &str) -> String {
     format!("{}.{:06} {line}", now.as_secs(), now.subsec_micros())
 }
 
+/// Bytes that the trace shows at most of those that pass.
+const SHOWN: usize = 30;
+
+/// The first of some bytes, in quotes.
+pub(super) fn quoted(bytes: &[u8]) -> String {
+    format!("\"{}\"", Escaped::new(bytes).limit(SHOWN))
+}
+
+/// As the trace calls it.
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}.{}", self.connection, self.end)
+    }
+}
+
 /// As the trace calls it.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::Stream(side) => write!(f, "c{}.{}", side.connection, side.end),
+            Target::Stream(side) => side.fmt(f),
             Target::Listener(id) => write!(f, "l{id}"),
             Target::Udp(id) => write!(f, "u{id}"),
         }

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use super::faults::Fault;
 use super::listener::mapped;
 use super::schedule::What;
+use super::trace::quoted;
 use super::watch::{READ, Target, Watch};
 use super::{Net, Owner, State};
 use crate::net::udp::Received;
@@ -282,6 +283,7 @@ impl State {
         };
         let found = self.bound_to(flight.to, flight.datagram.from);
         if found.is_empty() {
+            self.trace(|| format!("a datagram to {} finds no socket there", flight.to));
             let back = self.settings.latency.0;
             self.schedule
                 .at(self.now + back, What::Refused(flight.sender));
@@ -346,6 +348,7 @@ impl State {
             && socket.peer.is_some()
         {
             socket.error = Some(Errno::ECONNREFUSED);
+            self.trace(|| format!("u{id} hears that its datagram was refused"));
             self.poke(Target::Udp(id), READ);
         }
     }
@@ -408,7 +411,10 @@ pub struct UdpPeer {
 impl UdpPeer {
     /// Sends `bytes` to `to`, as one datagram.
     pub fn send_to(&self, to: SocketAddr, bytes: &[u8]) {
-        self.net.state().launch(self.id, bytes, to, None);
+        let mut state = self.net.state();
+        let id = self.id;
+        state.trace(|| format!("peer u{id} sends {} {} to {to}", bytes.len(), quoted(bytes)));
+        state.launch(id, bytes, to, None);
     }
 
     /// All datagrams that have come so far, in that order, and where each is from.
@@ -430,7 +436,9 @@ impl UdpPeer {
 
     /// Goes: whoever sends to it is refused.
     pub fn close(&self) {
-        self.net.state().close_udp(self.id);
+        let mut state = self.net.state();
+        state.trace(|| format!("peer u{} closes", self.id));
+        state.close_udp(self.id);
     }
 }
 
