@@ -80,7 +80,8 @@ fn a_host_that_is_busy_with_nothing_for_good_is_an_error_that_says_so() {
     assert!(handle.send(()).is_ok());
     for _ in 0..2 {
         let error = world.advance(&mut [&mut busy], SECOND).unwrap_err();
-        assert!(error.to_string().contains("spins"), "{error}");
+        let spins = "a host spins; h0 has events of its waker (a message of a Handle)";
+        assert!(error.to_string().contains(spins), "{error}");
     }
 }
 
@@ -103,6 +104,62 @@ fn a_wait_for_hosts_is_lent_one_of_them_or_several() {
         .unwrap();
     let error = world.until(&mut [&mut echo], |_| false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
+    client.handle().send(()).unwrap();
+    let error = world.until(&mut echo, |_| false).unwrap_err().to_string();
+    let busy = "day; h1 has events of its waker (a message of a Handle), and is not among the";
+    assert!(error.contains(busy), "{error}");
+}
+
+#[test]
+fn a_peer_finishes_when_it_is_told_to_also_at_the_others_end() {
+    let mut world = World::new(5);
+    let mut host = world.host(Lines::default(), Limits::default()).unwrap();
+    host.context()
+        .listen(&ListenOptions::new(address()))
+        .unwrap();
+    let (stays, goes) = (world.connect(address()), world.connect(address()));
+    goes.finish_at_end();
+    world.settle(&mut [&mut host]).unwrap();
+    for id in host.context().connections().collect::<Vec<_>>() {
+        host.context().connection(id).unwrap().finish();
+    }
+    world.settle(&mut [&mut host]).unwrap();
+    assert!(stays.has_ended() && goes.has_ended());
+    assert_eq!(host.handler.closed, [CloseReason::Finished]);
+    stays.finish_at_end();
+    world.settle(&mut [&mut host]).unwrap();
+    assert_eq!(host.handler.closed, [CloseReason::Finished; 2]);
+}
+
+#[test]
+fn what_a_test_holds_is_shown_in_a_line() {
+    let mut world = World::new(5);
+    let mut echo = echo(&mut world, Limits::default());
+    let peer = world.connect(address());
+    assert!(format!("{peer:?}").ends_with(" -> 10.0.0.1:7, sent 0, got 0, not connected)"));
+    peer.send(b"hello");
+    world.settle(&mut [&mut echo]).unwrap();
+    let from = peer.local_addr().unwrap();
+    let shown = format!("Peer(c0.0, {from} -> 10.0.0.1:7, sent 5, got 5)");
+    assert_eq!(format!("{peer:?}"), shown);
+    assert_eq!(format!("{echo:?}"), "Host(h0, 2 sockets)");
+    assert_eq!(format!("{:?}", echo.process()), "Process(h0, 2 sockets)");
+    peer.finish();
+    world.settle(&mut [&mut echo]).unwrap();
+    assert_eq!(format!("{peer:?}"), "Peer(c0.0, sent 5, got 5, ended)");
+    let at = ([10, 0, 0, 2], 9).into();
+    let (server, udp) = (world.listen(at), world.udp(at));
+    assert_eq!(format!("{server:?}"), "Listener(10.0.0.2:9, 0 to accept)");
+    assert_eq!(format!("{udp:?}"), "UdpPeer(u0, 10.0.0.2:9, got 0)");
+    let world = format!("{world:?}");
+    assert!(world.starts_with("World(seed=5, Net("), "{world}");
+    assert!(world.ends_with("hosts: 1, connections: 0))"), "{world}");
+}
+
+#[test]
+#[should_panic(expected = "counted from 1")]
+fn a_fault_at_no_chance_is_refused() {
+    World::new(1).fault(Fault::ReadShort, 0);
 }
 
 #[test]
@@ -330,7 +387,7 @@ fn a_trace_tells_each_turn_event_call_and_callback_in_this_order() {
     let mut echo = echo(&mut world, Limits::default());
     let peer = world.connect(address());
     world.settle(&mut [&mut echo]).unwrap();
-    peer.send(b"h");
+    peer.send(b"\n");
     world.settle(&mut [&mut echo]).unwrap();
     peer.finish();
     world.settle(&mut [&mut echo]).unwrap();
@@ -338,15 +395,20 @@ fn a_trace_tells_each_turn_event_call_and_callback_in_this_order() {
     let mut rest = trace.as_str();
     for line in [
         "h0 listen 10.0.0.1:7 -> l0",
+        "set l0 user timeout Some(90s) -> done",
+        "peer c0.0 dials 10.0.0.1:7",
         "h0 turns and waits up to",
         "h0 event l0 {READABLE}",
         "accept l0 -> c0.1",
         "h0 on_accept l0 from 10.",
         "h0 on_open c0.1",
+        "peer c0.0 sends 1 \"\\n\"",
         "h0 event c0.1 {READABLE, WRITABLE}",
-        "read c0.1 65536 -> 1",
+        "read c0.1 65536 -> 1 \"\\n\"",
         "h0 on_data c0.1 1 bytes",
-        "write c0.1 1 -> 1",
+        "write c0.1 1 -> 1 \"\\n\"",
+        "peer c0.0 reads 1 \"\\n\"",
+        "peer c0.0 finishes",
         "read c0.1 65536 -> 0",
         "h0 on_eof c0.1 0 bytes left",
         "take_error c0.1 -> none",

@@ -79,11 +79,15 @@ impl<H: Handler> Host<H> {
     }
 }
 
+/// In a line: `Host(h0, 3 sockets)`.
 impl<H: Handler> fmt::Debug for Host<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host")
-            .field("reactor", &self.reactor)
-            .finish_non_exhaustive()
+        let (id, sockets) = (self.process.number(), self.process.sockets());
+        write!(f, "Host(h{id}, {sockets} sockets")?;
+        match self.ended {
+            Some(ended) => write!(f, ", {ended:?})"),
+            None => f.write_str(")"),
+        }
     }
 }
 
@@ -106,6 +110,9 @@ pub trait Turned: sealed::Sealed {
 
     /// Whether it has drained: it's turned no more.
     fn has_drained(&self) -> bool;
+
+    /// The system that it runs on.
+    fn process(&self) -> &Process;
 }
 
 impl<H: Handler> Turned for Host<H> {
@@ -128,6 +135,10 @@ impl<H: Handler> Turned for Host<H> {
 
     fn has_drained(&self) -> bool {
         matches!(self.ended, Some(Ended::Drained { .. }))
+    }
+
+    fn process(&self) -> &Process {
+        &self.process
     }
 }
 

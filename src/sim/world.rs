@@ -1,5 +1,6 @@
 //! The world of one run.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -18,7 +19,6 @@ const SPIN: u32 = 1000;
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// A simulated network, its clock, and the hosts in it; see the [module](super).
-#[derive(Debug)]
 pub struct World {
     net: Net,
     plan: Plan,
@@ -30,6 +30,13 @@ pub struct World {
     drawn: (u64, u64),
     /// Hosts that don't sleep, by their places: kept, to be filled anew at each step.
     due: Vec<usize>,
+}
+
+/// In a line: `World(seed=7, Net(2.5ms, hosts: 2, connections: 3))`.
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "World({}, {:?})", self.plan, self.net)
+    }
 }
 
 impl World {
@@ -83,8 +90,14 @@ impl World {
         self.net.set_fault(fault, in_a_million);
     }
 
-    /// Has `fault` happen at the `nth` chance that it has from now on, counted from 1.
+    /// Has `fault` happen at the `nth` chance that it has from now on, counted from 1. Whether that
+    /// chance came is seen in [`World::faults_met`].
+    ///
+    /// # Panics
+    /// When `nth` is 0: it would never happen.
+    #[track_caller]
     pub fn fault(&mut self, fault: Fault, nth: u64) {
+        assert!(nth > 0, "the chances of a fault are counted from 1");
         self.net.fault_at(fault, nth);
     }
 
@@ -94,7 +107,9 @@ impl World {
         self.net.calm();
     }
 
-    /// The kinds of faults that have happened so far.
+    /// The kinds of faults that have happened so far. What the test itself breaks is none of them:
+    /// [`World::partition`], [`World::vanish`], or a peer that is told to reset or to vanish. What
+    /// [`World::loss`] loses is.
     #[must_use]
     pub fn faults_met(&self) -> Vec<Fault> {
         self.net.faults_met()
@@ -119,12 +134,20 @@ impl World {
         self.net.connect_peer(to)
     }
 
-    /// A server in the test's own hands.
+    /// A server in the test's own hands. Port 0 has one drawn: [`Listener::local_addr`].
+    ///
+    /// # Panics
+    /// When somebody listens there already.
+    #[track_caller]
     pub fn listen(&mut self, at: SocketAddr) -> Listener {
         self.net.listen_peer(at)
     }
 
-    /// A UDP socket in the test's own hands.
+    /// A UDP socket in the test's own hands. Port 0 has one drawn: [`UdpPeer::local_addr`].
+    ///
+    /// # Panics
+    /// When the address is taken.
+    #[track_caller]
     pub fn udp(&mut self, at: SocketAddr) -> UdpPeer {
         self.net.udp_peer(at)
     }
@@ -215,7 +238,10 @@ impl World {
         while self.step(hosts, None)? {
             if self.now() > end {
                 let why = "the world does not come to rest within a simulated day";
-                return Err(io::Error::other(why));
+                return Err(io::Error::other(format!(
+                    "{why}{}",
+                    self.who_is_busy(hosts)
+                )));
             }
         }
         Ok(())
@@ -261,6 +287,7 @@ impl World {
         while !done(hosts) {
             if !self.step(&mut hosts.hosts(), Some(end))? || self.now() > end {
                 let why = "what the test waits for does not happen within a simulated day";
+                let why = format!("{why}{}", self.who_is_busy(&hosts.hosts()));
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
         }
@@ -317,18 +344,39 @@ impl World {
         if hosts[turned].sleeps() && hosts[turned].next_timeout() != Some(Duration::ZERO) {
             self.net.forget_idle_turns();
         }
-        self.no_spin().map(|()| true)
+        self.no_spin(hosts).map(|()| true)
     }
 
     /// Looks whether the turns at this instant move anything.
-    fn no_spin(&mut self) -> io::Result<()> {
+    fn no_spin(&mut self, hosts: &[&mut dyn Turned]) -> io::Result<()> {
         if self.net.idle_turns() < SPIN {
             return Ok(());
         }
+        let busy = self.who_is_busy(hosts);
         let why = format!(
-            "{SPIN} turns in a row have moved nothing and waited for nothing: a host spins"
+            "{SPIN} turns in a row have moved nothing and waited for nothing: a host spins{busy}"
         );
         Err(io::Error::other(why))
+    }
+
+    /// What an error adds about hosts that have something to do, and what that is; and about those
+    /// that are not turned and would have.
+    fn who_is_busy(&self, hosts: &[&mut dyn Turned]) -> String {
+        let mut busy = String::new();
+        let mut turned = Vec::new();
+        for host in hosts.iter().filter(|host| !host.has_drained()) {
+            let id = host.process().number();
+            turned.push(id);
+            if let Some(with) = host.process().busy_with() {
+                busy += &format!("; h{id} has events of {with}");
+            } else if host.next_timeout() == Some(Duration::ZERO) {
+                busy += &format!("; h{id} wants another turn at once, with no event");
+            }
+        }
+        for (id, with) in self.net.busy_but(&turned) {
+            busy += &format!("; h{id} has events of {with}, and is not among the hosts turned");
+        }
+        busy
     }
 
     /// A number below `sides`, which is at least 1.

@@ -38,6 +38,7 @@ mod watch;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -133,7 +134,7 @@ struct State {
 }
 
 /// A simulated network: a handle, of which there may be many.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Net(Arc<Mutex<State>>);
 
 impl Net {
@@ -338,6 +339,22 @@ impl Net {
     /// A number from the network's own stream.
     pub(crate) fn draw(&self) -> u64 {
         self.state().random.draw()
+    }
+}
+
+/// In a line, as it stands in much that a test may show.
+impl fmt::Debug for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(state) = self.0.try_lock() else {
+            return f.write_str("Net(in use)");
+        };
+        let (hosts, connections) = (state.processes.len(), state.connections.iter().flatten());
+        let connections = connections.count();
+        write!(
+            f,
+            "Net({:?}, hosts: {hosts}, connections: {connections})",
+            state.now
+        )
     }
 }
 

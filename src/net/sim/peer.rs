@@ -4,6 +4,7 @@
 //! of its own for it: `pump.rs` drives it. Its ledger of what it sent and got is apart from what is
 //! tested.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,7 +18,10 @@ use crate::options::{ConnectOptions, ListenOptions};
 ///
 /// What it is told to do it does in that order, as far as its connection lets it: `finish` comes
 /// behind all that was to be sent before. It starts when the world moves.
-#[derive(Clone, Debug)]
+///
+/// A peer never finishes by itself, not even when it has read the other's end: a connection that is
+/// to end in order needs [`Peer::finish`], or [`Peer::finish_at_end`] beforehand.
+#[derive(Clone)]
 pub struct Peer {
     pub(super) net: Net,
     pub(super) id: u32,
@@ -54,6 +58,18 @@ impl Peer {
     /// Finishes behind what is still to be sent (a FIN). It goes on reading.
     pub fn finish(&self) {
         self.act(Act::Finish);
+    }
+
+    /// Has it finish as soon as it has read the other's end, behind what is still to be sent then:
+    /// as most programs do.
+    pub fn finish_at_end(&self) {
+        let mut state = self.net.state();
+        let script = &mut state.peers[self.id as usize];
+        script.finish_at_end = true;
+        if script.ledger.ended.is_some() {
+            script.acts.push_back(Act::Finish);
+            state.pump_now(self.id);
+        }
     }
 
     /// Closes its socket behind what is still to be sent, as close(2) does: with a reset if there
@@ -219,8 +235,37 @@ impl Peer {
     }
 }
 
+/// In a line: `Peer(c3.0, 10.192.0.7:48326 -> 10.0.0.1:80, sent 14, got 5, ended)`.
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses = self.addresses();
+        let state = self.net.state();
+        let script = &state.peers[self.id as usize];
+        match script.side {
+            Some(side) => write!(f, "Peer({side}")?,
+            None => f.write_str("Peer(not dialled")?,
+        }
+        if let Some((local, remote)) = addresses {
+            write!(f, ", {local} -> {remote}")?;
+        }
+        let ledger = &script.ledger;
+        let (sent, got) = (ledger.sent.len(), ledger.received.len());
+        write!(f, ", sent {sent}, got {got}")?;
+        if ledger.connected.is_none() && ledger.failed.is_none() {
+            f.write_str(", not connected")?;
+        }
+        if ledger.ended.is_some() {
+            f.write_str(", ended")?;
+        }
+        match ledger.failed {
+            Some((_, error)) => write!(f, ", {error})"),
+            None => f.write_str(")"),
+        }
+    }
+}
+
 /// A server in the test's own hands: each connection to it is a [`Peer`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Listener {
     net: Net,
     id: u32,
@@ -255,6 +300,21 @@ impl Listener {
         if let Some(listener) = state.servers[self.id as usize].listener.take() {
             state.close_listener(listener);
         }
+    }
+}
+
+/// In a line: `Listener(10.0.0.1:80, 2 to accept)`.
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.net.state();
+        let server = &state.servers[self.id as usize];
+        let (address, waiting) = (server.address, server.accepted.len());
+        let closed = if server.listener.is_none() {
+            ", closed"
+        } else {
+            ""
+        };
+        write!(f, "Listener({address}, {waiting} to accept{closed})")
     }
 }
 
@@ -294,6 +354,7 @@ impl Net {
     /// # Panics
     /// When somebody listens there already: the test is wrong about its own world.
     #[allow(clippy::panic)]
+    #[track_caller]
     pub(crate) fn listen_peer(&self, at: SocketAddr) -> Listener {
         let mut state = self.state();
         let id = state.servers.len() as u32;

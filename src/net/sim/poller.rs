@@ -163,6 +163,18 @@ impl State {
         false
     }
 
+    /// What an event of `process` is about, if there is one.
+    pub(super) fn busy_with(&mut self, process: u32) -> Option<String> {
+        if !self.has_ready(process) {
+            return None;
+        }
+        let poller = self.poller(process);
+        if poller.woken {
+            return Some("its waker (a message of a Handle)".to_owned());
+        }
+        poller.ready.front().map(Target::to_string)
+    }
+
     fn is_worth_telling(&mut self, process: u32, target: Target, model: Poller) -> bool {
         let Some(Watch::On(registration)) = self.watch_of(target).copied() else {
             return false;

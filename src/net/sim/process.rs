@@ -1,6 +1,7 @@
 //! Processes: a reactor runs in each.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -33,7 +34,7 @@ pub(super) struct Host {
 }
 
 /// What the system is like that one reactor runs on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Process {
     net: Net,
     id: u32,
@@ -132,12 +133,32 @@ impl Hosts {
 }
 
 impl Net {
+    /// The processes that have events and are none of `turned`, and what those are.
+    pub(crate) fn busy_but(&self, turned: &[u32]) -> Vec<(u32, String)> {
+        let mut state = self.state();
+        let all = 0..state.processes.len() as u32;
+        let others = all.filter(|process| !turned.contains(process));
+        others
+            .filter(|process| state.processes[*process as usize].alive)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .filter_map(|process| Some((process, state.busy_with(process)?)))
+            .collect()
+    }
+
     /// Makes sure that somebody has had `ip`.
     ///
     /// # Errors
     /// Nobody has; the words say who is there.
     pub(crate) fn check_host(&self, ip: IpAddr) -> Result<(), String> {
         self.state().hosts.check(ip)
+    }
+}
+
+/// In a line: `Process(h0, 3 sockets)`.
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Process(h{}, {} sockets)", self.id, self.sockets())
     }
 }
 
@@ -159,6 +180,16 @@ impl Process {
     /// Adds to the trace that it begins a turn.
     pub(crate) fn note_turn(&self, timeout: Option<Duration>) {
         self.net.state().trace_turn(self.id, timeout);
+    }
+
+    /// As the trace calls it, after an `h`.
+    pub(crate) fn number(&self) -> u32 {
+        self.id
+    }
+
+    /// What it's busy with: the sockets that its poll has events of, or its waker.
+    pub(crate) fn busy_with(&self) -> Option<String> {
+        self.net.state().busy_with(self.id)
     }
 
     /// Whether its poll would bring an event at once.

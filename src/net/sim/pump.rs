@@ -78,6 +78,8 @@ pub(super) struct Script {
     pub(super) pause_until: Duration,
     pub(super) reading: Reading,
     pub(super) next_read: Duration,
+    /// It finishes when it has read the end.
+    pub(super) finish_at_end: bool,
     pub(super) ledger: Ledger,
     /// It has closed, or vanished: it does nothing any more.
     pub(super) over: bool,
@@ -112,6 +114,7 @@ impl Script {
             pause_until: Duration::ZERO,
             reading,
             next_read: Duration::ZERO,
+            finish_at_end: false,
             ledger: Ledger::default(),
             over: false,
         }
@@ -280,9 +283,12 @@ impl State {
     fn peer_saw_end(&mut self, id: u32, side: Side) {
         let now = self.now;
         let finished = self.end(side).is_some_and(|end| end.finished);
-        let ledger = &mut self.peers[id as usize].ledger;
-        if finished && ledger.ended.is_none() {
-            ledger.ended = Some(now);
+        let script = &mut self.peers[id as usize];
+        if finished && script.ledger.ended.is_none() {
+            script.ledger.ended = Some(now);
+            if script.finish_at_end {
+                script.acts.push_back(Act::Finish);
+            }
             self.trace(|| format!("peer {side} reads the end"));
         }
         let error = self.end(side).and_then(|end| end.error.take());

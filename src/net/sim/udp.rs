@@ -1,6 +1,7 @@
 //! Datagrams: lost, doubled, late, cut, refused.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -402,7 +403,7 @@ fn destination(to: IpAddr) -> Destination {
 }
 
 /// A UDP socket in the test's own hands.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct UdpPeer {
     net: Net,
     id: u32,
@@ -442,12 +443,27 @@ impl UdpPeer {
     }
 }
 
+/// In a line: `UdpPeer(u0, 10.0.0.2:9, got 3)`.
+impl fmt::Debug for UdpPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (id, mut state) = (self.id, self.net.state());
+        match state.udp_socket(id) {
+            Some(socket) => {
+                let (at, got) = (socket.local, socket.queue.len());
+                write!(f, "UdpPeer(u{id}, {at}, got {got})")
+            }
+            None => write!(f, "UdpPeer(u{id}, closed)"),
+        }
+    }
+}
+
 impl Net {
     /// A UDP socket at `at`; port 0 has one drawn.
     ///
     /// # Panics
     /// When the address is taken: the test is wrong about its own world.
     #[allow(clippy::panic)]
+    #[track_caller]
     pub(crate) fn udp_peer(&self, at: SocketAddr) -> UdpPeer {
         let bound = self
             .state()
