@@ -9,40 +9,55 @@ use std::io;
 pub enum CloseReason {
     /// Both ends have finished: every byte of either direction was passed on, and on Linux the
     /// peer's system has acknowledged ours.
+    /// Shown as "both ends finished".
     Finished,
     /// The handler closed it, with [`Connection::close`](crate::Connection::close) and this reason.
+    /// Shown as "closed by the handler".
     Closed,
     /// The handler cut it off with [`Connection::abort`](crate::Connection::abort).
+    /// Shown as "cut off by the handler".
     Aborted,
     /// The peer reset it, or was gone when we wrote.
+    /// Shown as "reset by the peer".
     Reset,
     /// Another error of the socket, by its number (`errno`; 0 where the system gave none).
-    /// [`CloseReason::io_error`] makes an `io::Error` of it.
+    /// [`CloseReason::io_error`] makes an `io::Error` of it. Shown in the system's words; 0 as "the
+    /// socket failed".
     Failed(u16),
     /// No byte went either way for the connection's idle timeout.
+    /// Shown as "idle for too long".
     IdleTimeout,
     /// Pending output made no progress for [`Limits::write_timeout`](crate::Limits::write_timeout),
     /// or the peer didn't acknowledge the last of it for so long.
+    /// Shown as "the peer stopped reading".
     WriteTimeout,
     /// The handler went on writing to a peer that didn't read, with
     /// [`Limits::max_output`](crate::Limits::max_output) pending, or as much as
     /// [`Limits::max_pending`](crate::Limits::max_pending) left for one connection.
+    /// Shown as "too much output that the peer did not read".
     OutputOverflow,
     /// The handler left [`Limits::max_input`](crate::Limits::max_input) bytes unconsumed, and no more may be kept.
+    /// Shown as "too much input that was not consumed".
     InputOverflow,
     /// A frame was longer than the maximum.
+    /// Shown as "a frame longer than the maximum".
     FrameTooLong,
     /// The peer finished in the middle of a frame.
+    /// Shown as "the peer finished in the middle of a frame".
     FrameIncomplete,
     /// The reactor drained: what had arrived was answered, then our side was finished.
+    /// Shown as "drained".
     Drained,
     /// The drain's deadline came first: what was pending is lost.
+    /// Shown as "cut at the end of the drain".
     Cut,
     /// There was no memory for what it would have had to keep; or it waited for
     /// [`Limits::write_timeout`](crate::Limits::write_timeout) until all connections together kept
     /// less than [`Limits::max_pending`](crate::Limits::max_pending).
+    /// Shown as "no memory was left for it".
     OutOfMemory,
-    /// A reason of the handler's own, by a number that means something to it.
+    /// A reason of the handler's own, by a number that means something to it. Shown as "the
+    /// handler's reason" and that number.
     Other(u16),
 }
 
@@ -222,6 +237,31 @@ mod tests {
             assert_eq!(reason.kind(), place);
         }
         assert_eq!(kinds.len(), CloseReason::NAMES.len());
+    }
+
+    #[test]
+    fn the_page_of_reasons_says_how_each_is_shown() {
+        let source = include_str!("error.rs").replace("\n    /// ", " ");
+        let shown = [
+            CloseReason::Finished,
+            CloseReason::Closed,
+            CloseReason::Aborted,
+            CloseReason::Reset,
+            CloseReason::Failed(0),
+            CloseReason::IdleTimeout,
+            CloseReason::WriteTimeout,
+            CloseReason::OutputOverflow,
+            CloseReason::InputOverflow,
+            CloseReason::FrameTooLong,
+            CloseReason::FrameIncomplete,
+            CloseReason::Drained,
+            CloseReason::Cut,
+            CloseReason::OutOfMemory,
+        ];
+        for reason in shown {
+            let words = format!("\"{reason}\".\n    {reason:?}").replace("(0)", "(u16)");
+            assert!(source.contains(&words), "{words}");
+        }
     }
 
     #[test]
