@@ -45,7 +45,8 @@
 //!
 //! A [`Peer`] is a program at the other end that does what the test tells it, in that order: it
 //! sends, at once or slowly, pauses, finishes, closes, resets, vanishes. It reads what comes unless
-//! it's told not to, and knows what it has sent and got, and when. [`World::connect`] makes one
+//! it's told not to, and knows what it has sent and got, and when. It never finishes by itself, but
+//! for [`Peer::finish_at_end`]. [`World::connect`] makes one
 //! that dials; [`World::listen`] makes a server for handlers that dial, each of whose connections
 //! is a peer ([`Listener::accept`]); [`World::udp`] makes a [`UdpPeer`].
 //!
@@ -169,20 +170,27 @@
 //! ```
 //!
 //! A failing run is made small: faults that aren't needed are left out, and fewer and smaller
-//! things are drawn. Then it is shown with its trace, and with the line that replays it, to be
-//! pasted into a shell:
+//! things are drawn. Then it is shown with its trace, the panic, and the line that replays it, to
+//! be pasted into a shell:
 //!
 //! ```text
-//! 0.002450 h0 event c0.1 {READABLE, WRITABLE}
-//! 0.002450 read c0.1 65536 -> 9
-//! 0.002450 h0 on_data c0.1 9 bytes
-//! 0.002450 h0 on_data c0.1 consumes 0 of 9
+//! 0.002450 peer c0.0 sends 9 "GET name\n"
+//! 0.002456 from c0.0 to c0.1: 9 bytes
+//! 0.002456 h0 event c0.1 {READABLE, WRITABLE}
+//! 0.002456 read c0.1 65536 -> 5 "GET n"
+//! 0.002456 h0 on_data c0.1 5 bytes
+//! 0.002456 h0 on_data c0.1 consumes 0 of 5
 //! ...
-//! to replay it: env OREAD_SIM='seed=17 faults=read-short count=1' cargo test tests::an_echo
+//! panicked at src/lib.rs:120:9:
+//! the peer has no answer
+//! to replay it: env OREAD_SIM='seed=17 faults=read-short count=1' cargo test tests::an_answer
+//! (add the flags that the test was run with, such as --release)
 //! ```
 //!
 //! `OREAD_SEEDS=100000` in the environment searches longer, `OREAD_SEEDS=100000..200000` goes on from there,
-//! and `cargo test --release` is faster: a seed takes some milliseconds. [`World::trace`] shows any other run.
+//! and `cargo test --release` is faster: a seed takes some milliseconds. A replay that passes says
+//! so, with its trace, which `cargo test ... -- --nocapture` shows. [`World::trace`] shows any other
+//! run.
 //!
 //! # What is modelled
 //!
@@ -221,7 +229,7 @@ mod shrink;
 mod traced;
 mod world;
 
-pub use check::check;
+pub use check::{Outcome, check};
 pub use host::{Host, Hosts, Turned};
 pub use traced::Traced;
 pub use world::World;

@@ -1,5 +1,6 @@
 //! Running a test under many seeds, and making the one that fails small.
 
+use std::fmt;
 use std::ops::Range;
 use std::panic;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,9 +21,36 @@ const TRACE: &str = "OREAD_TRACE";
 /// Lines that are shown of a long trace: the first and the last.
 const SHOWN: (usize, usize) = (50, 300);
 
+/// What a test comes to that [`check`] runs: nothing, or a result, whose error fails it.
+pub trait Outcome: sealed::Outcome {}
+
+impl Outcome for () {}
+impl<E: fmt::Debug> Outcome for Result<(), E> {}
+
+mod sealed {
+    use std::fmt;
+
+    pub trait Outcome {
+        fn into_error(self) -> Option<String>;
+    }
+
+    impl Outcome for () {
+        fn into_error(self) -> Option<String> {
+            None
+        }
+    }
+
+    impl<E: fmt::Debug> Outcome for Result<(), E> {
+        fn into_error(self) -> Option<String> {
+            self.err().map(|error| format!("{error:?}"))
+        }
+    }
+}
+
 /// Runs `test` once for each seed of `seeds`, each in a calm world of its own, on as many threads
-/// as there are processors. The first run that panics is made small, shown with its trace, and
-/// panics again.
+/// as there are processors. The first run that panics, or gives an error, is made small, shown with
+/// its trace, and panics again. A closure that uses `?` names what it gives:
+/// `|world: &mut World| -> io::Result<()> { ... }`.
 ///
 /// A run is made smaller by leaving out kinds of faults, and by letting [`World::count`] and
 /// [`World::size`] draw smaller numbers, as long as it still fails. What is left stands in one
@@ -37,10 +65,16 @@ const SHOWN: (usize, usize) = (50, 300);
 /// `OREAD_SEEDS=1000000..2000000` runs those, so that a long search can be made in parts.
 ///
 /// # Panics
-/// When a run does, with its own words; when one that has failed doesn't fail again, as something
+/// When a run does, with its own words, or gives an error; when one that has failed doesn't fail again, as something
 /// in the test doesn't come from the seed, with the words of the first time; or for an `OREAD_SIM`
 /// or `OREAD_SEEDS` that can't be read.
-pub fn check(seeds: Range<u64>, test: impl Fn(&mut World) + Sync) {
+pub fn check<R: Outcome>(seeds: Range<u64>, test: impl Fn(&mut World) -> R + Sync) {
+    #[allow(clippy::panic)] // An error fails the test as a panic does.
+    let test = |world: &mut World| {
+        if let Some(error) = test(world).into_error() {
+            panic!("the test gave an error: {error}");
+        }
+    };
     if let Ok(words) = std::env::var(REPLAY) {
         let plan = words.parse().unwrap_or_else(|error| refuse(REPLAY, error));
         let run = Run::traced(&plan, &test);
@@ -221,6 +255,19 @@ mod tests {
         assert!(told.starts_with(again), "{told}");
         assert!(told.contains("The first time it panicked at src/sim/check.rs:"));
         assert!(told.ends_with("only once"), "{told}");
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "the test gave an error: Custom { kind: Other, error: \"too many\" }"
+    )]
+    fn a_test_fails_by_its_error_too() {
+        check(0..100, |world: &mut World| -> std::io::Result<()> {
+            match world.count(100) > 50 {
+                true => Err(std::io::Error::other("too many")),
+                false => Ok(()),
+            }
+        });
     }
 
     #[test]

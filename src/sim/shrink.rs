@@ -16,8 +16,8 @@ pub(super) fn shrink(mut plan: Plan, test: &impl Fn(&mut World)) -> Plan {
     loop {
         let before = plan.clone();
         plan = shrink.leave_out_faults(plan);
-        plan = shrink.lower(plan, Cap::Count);
-        plan = shrink.lower(plan, Cap::Size);
+        plan = shrink.lower(&plan, Cap::Count);
+        plan = shrink.lower(&plan, Cap::Size);
         if plan == before || shrink.left == 0 {
             return shrink.without_an_idle_list(plan);
         }
@@ -63,8 +63,8 @@ impl<F: Fn(&mut World)> Shrink<'_, F> {
 
     /// Lowers what is drawn to the least with which it fails: by doubling up to one that does, and
     /// by halving between that and the last one which doesn't.
-    fn lower(&mut self, plan: Plan, cap: Cap) -> Plan {
-        let (drawn, now) = (self.world(&plan).drawn(cap), plan.cap(cap));
+    fn lower(&mut self, plan: &Plan, cap: Cap) -> Plan {
+        let (drawn, now) = (self.world(plan).drawn(cap), plan.cap(cap));
         // More than this changes no draw.
         let top = drawn.min(now);
         let (mut passes, mut fails) = (None, top);
