@@ -603,3 +603,44 @@ fn a_replay_that_passes_says_so_with_its_trace_and_one_without_a_seed_is_refused
     let (passed, told) = told_by_the_failing_test(Some(""));
     assert!(!passed && told.contains("no seed is in \"\""), "{told}");
 }
+
+#[test]
+fn a_trace_tells_what_peers_do_what_options_come_to_and_what_nobody_gets() {
+    let mut world = World::new(14);
+    world.trace(true);
+    let mut echo = echo(&mut world, Limits::default());
+    world.fault(Fault::OptionFails, 1);
+    let second = ListenOptions::new(([10, 0, 0, 1], 8).into());
+    echo.context().listen(&second).unwrap_err();
+    let peer = world.connect(address());
+    world.settle(&mut [&mut echo]).unwrap();
+    let (here, there) = (peer.local_addr().unwrap().ip(), address().ip());
+    world.partition(here, there);
+    world.heal(here, there);
+    peer.stop_reading();
+    peer.send_urgent(b'!');
+    peer.send(&[0x1b; 40]);
+    world.settle(&mut [&mut echo]).unwrap();
+    peer.reset();
+    let (from, to) = (([10, 0, 0, 2], 9).into(), ([10, 0, 0, 3], 9).into());
+    let (udp, gone) = (world.udp(from), world.udp(to));
+    gone.close();
+    udp.send_to(to, b"anybody?");
+    world.settle(&mut [&mut echo]).unwrap();
+    let trace = world.traced();
+    let escapes = "\\x1b".repeat(30);
+    for line in [
+        "set l1 user timeout Some(90s) -> No buffer space available",
+        &format!("nothing passes between {here} and {there}\n"),
+        &format!("what is sent between {here} and {there} passes again\n"),
+        "peer c0.0 stops reading\n",
+        "peer c0.0 sends \"!\" urgently\n",
+        &format!("peer c0.0 sends 40 \"{escapes}… (40 bytes)\"\n"),
+        "peer c0.0 resets\n",
+        "peer u1 closes\n",
+        "peer u0 sends 8 \"anybody?\" to 10.0.0.3:9\n",
+        "a datagram to 10.0.0.3:9 finds no socket there\n",
+    ] {
+        assert!(trace.contains(line), "no {line:?} in\n{trace}");
+    }
+}
