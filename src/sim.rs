@@ -177,6 +177,7 @@
 //! 0.002450 peer c0.0 sends 9 "GET name\n"
 //! 0.002456 from c0.0 to c0.1: 9 bytes
 //! 0.002456 h0 event c0.1 {READABLE, WRITABLE}
+//! 0.002456 fault: read-short
 //! 0.002456 read c0.1 65536 -> 5 "GET n"
 //! 0.002456 h0 on_data c0.1 5 bytes
 //! 0.002456 h0 on_data c0.1 consumes 0 of 5

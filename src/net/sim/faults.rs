@@ -200,6 +200,8 @@ pub(crate) struct Faults {
     kinds: Vec<Kind>,
     /// Whether any can happen at all: where none can, a call costs one comparison.
     any: bool,
+    /// Those that have happened since the trace was last told, if it's on.
+    news: Option<Vec<Fault>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -223,6 +225,7 @@ impl Faults {
             seed,
             kinds: vec![Kind::default(); Fault::ALL.len()],
             any: false,
+            news: None,
         }
     }
 
@@ -277,6 +280,16 @@ impl Faults {
         self.any = true;
     }
 
+    /// Remembers from now on what happens, for the trace; or doesn't.
+    pub(super) fn remember(&mut self, on: bool) {
+        self.news = on.then(Vec::new);
+    }
+
+    /// What has happened since this was last asked.
+    pub(super) fn take_news(&mut self) -> Vec<Fault> {
+        self.news.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// The kinds that have happened.
     pub(crate) fn met(&self) -> Vec<Fault> {
         let all = Fault::ALL.iter().copied();
@@ -291,7 +304,11 @@ impl Faults {
     /// Whether `fault` happens at this call.
     #[inline]
     pub(super) fn hit(&mut self, fault: Fault) -> bool {
-        self.any && self.decide(fault)
+        let hit = self.any && self.decide(fault);
+        if hit && let Some(news) = &mut self.news {
+            news.push(fault);
+        }
+        hit
     }
 
     fn decide(&mut self, fault: Fault) -> bool {

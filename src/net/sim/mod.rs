@@ -184,6 +184,8 @@ impl Net {
         let mut state = self.state();
         let seed = state.random.draw();
         state.faults = Faults::drawn(seed, allowed);
+        let traced = state.trace.is_on();
+        state.faults.remember(traced);
         let mut random = Random::new(!seed);
         let least = random.magnitude(1_000, 1_000_000);
         let most = random.magnitude(least, 200_000_000);
@@ -328,7 +330,9 @@ impl Net {
 
     /// Keeps the last lines of what happens, or none, which costs nothing.
     pub(crate) fn trace(&self, on: bool) {
-        self.state().trace.keep(if on { 100_000 } else { 0 });
+        let mut state = self.state();
+        state.trace.keep(if on { 100_000 } else { 0 });
+        state.faults.remember(on);
     }
 
     /// The lines kept.

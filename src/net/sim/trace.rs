@@ -29,7 +29,7 @@ impl Trace {
         self.limit = limit;
     }
 
-    fn is_on(&self) -> bool {
+    pub(super) fn is_on(&self) -> bool {
         self.limit > 0
     }
 
@@ -115,6 +115,12 @@ impl Net {
 
 impl State {
     pub(super) fn trace(&mut self, line: impl FnOnce() -> String) {
+        if self.trace.is_on() {
+            for fault in self.faults.take_news() {
+                let line = || format!("fault: {}", fault.name());
+                self.trace.add(self.now, line);
+            }
+        }
         self.trace.add(self.now, line);
     }
 
