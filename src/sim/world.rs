@@ -182,7 +182,8 @@ impl World {
     /// bound to all addresses of its host (`0.0.0.0`) leaves from 10.0.255.1 or fd00::1.
     ///
     /// # Panics
-    /// When nobody has had one of these addresses so far: nothing would be parted.
+    /// When nobody has had one of these addresses so far: nothing would be parted. A host that
+    /// listens at `0.0.0.0` has every address.
     #[track_caller]
     pub fn partition(&mut self, one: IpAddr, other: IpAddr) {
         self.check_hosts(&[one, other]);
