@@ -123,7 +123,8 @@ impl World {
     /// A host that runs `handler` in a reactor with `limits`.
     ///
     /// # Errors
-    /// As [`Reactor::with_limits`](crate::Reactor::with_limits), by a fault.
+    /// As [`Reactor::with_limits`](crate::Reactor::with_limits): no fault is drawn for it, but it
+    /// takes a pipe of the real system's.
     pub fn host<H: Handler>(&mut self, handler: H, limits: Limits) -> io::Result<Host<H>> {
         Host::new(handler, limits, self.net.process(self.poller))
     }

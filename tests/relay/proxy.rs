@@ -221,7 +221,7 @@ impl Play {
     fn compare(&self, world: &World) {
         let calm = is_calm(world);
         // Without this option the system can't be told to reset.
-        let orderly = world.faults_met().contains(&Fault::OptionFails);
+        let ends_for_resets = world.faults_met().contains(&Fault::OptionFails);
         let given_up = self.proxy.handler.lives.values().any(|life| life.failed);
         for client in &self.clients {
             let ours = self.pairs.get(&client.dialer);
@@ -235,7 +235,7 @@ impl Play {
                 assert!(got.is_empty(), "{} bytes from nobody", got.len());
                 continue;
             };
-            if !orderly {
+            if !ends_for_resets {
                 client.compare(server, given_up);
                 server.compare(client, given_up);
             }

@@ -90,6 +90,9 @@ impl State {
     pub(super) fn dial_call(&mut self, process: u32, options: &ConnectOptions) -> io::Result<Side> {
         let at_once = [
             (Fault::ConnectNoDescriptors, Errno::EMFILE),
+            (Fault::ConnectNoFiles, Errno::ENFILE),
+            (Fault::ConnectNoBuffers, Errno::ENOBUFS),
+            (Fault::ConnectNoMemory, Errno::ENOMEM),
             (Fault::ConnectNetUnreachable, Errno::ENETUNREACH),
             (Fault::ConnectNoPorts, Errno::EADDRNOTAVAIL),
             (Fault::ConnectForbidden, Errno::EPERM),

@@ -66,7 +66,7 @@ faults! {
     WriteOneByte,
     /// `shutdown` fails with ENOBUFS (BSD's `tcp_usr_shutdown` by way of `tcp_output`).
     ShutdownFails,
-    /// Setting an option fails with ENOBUFS or ENOMEM (setsockopt(2)).
+    /// Setting an option fails with ENOBUFS (setsockopt(2)).
     OptionFails,
     /// SO_ERROR can't be asked: ENOBUFS (getsockopt(2)).
     TakeErrorFails,
@@ -105,7 +105,7 @@ faults! {
     ConnectNoPorts,
     /// The process is out of descriptors (socket(2): EMFILE), at once.
     ConnectNoDescriptors,
-    /// A firewall forbids it (connect(2): EPERM, EACCES), at once.
+    /// A firewall forbids it (connect(2): EPERM), at once.
     ConnectForbidden,
     /// The connection is there before the call returns (loopback).
     ConnectAtOnce,
@@ -161,7 +161,8 @@ faults! {
     WaitInterrupted,
     /// A wait brings one event where there are more.
     BatchSmall,
-    /// A wait ends up to 50 us late (prctl(2): PR_SET_TIMERSLACK), or longer under load.
+    /// A wait ends up to 50 us late (prctl(2): PR_SET_TIMERSLACK), or one time in eight up to 20 ms, as
+    /// on a busy machine.
     WaitLate,
     /// Each call takes up to 2 us.
     CallTakesTime,
@@ -169,7 +170,7 @@ faults! {
     StoodStill,
     /// Registering fails (`epoll_ctl(2)`: ENOMEM, ENOSPC).
     RegisterFails,
-    /// `bind` or `listen` fails with EADDRINUSE (bind(2)).
+    /// A listener's `bind` or `listen` fails with EADDRINUSE (bind(2)).
     ListenInUse,
     /// A datagram is lost.
     DatagramLost,
@@ -191,6 +192,16 @@ faults! {
     /// A read is filled to its last byte, and what is behind that arrives right after, with its
     /// event.
     ReadFull,
+    /// A read gives one byte of what is there: the rest arrives right after, with its event.
+    ReadOneByte,
+    /// The system is out of open files (socket(2): ENFILE), at once.
+    ConnectNoFiles,
+    /// The system has no buffers (socket(2): ENOBUFS), at once.
+    ConnectNoBuffers,
+    /// The system has no memory (socket(2): ENOMEM), at once.
+    ConnectNoMemory,
+    /// A UDP socket's `bind` fails with EADDRINUSE (bind(2)).
+    BindInUse,
 }
 
 /// How often each kind happens, and which were asked for by number.
@@ -350,6 +361,7 @@ impl Fault {
             Fault::ReadBlocked
                 | Fault::ReadInterrupted
                 | Fault::ReadShort
+                | Fault::ReadOneByte
                 | Fault::WriteBlocked
                 | Fault::WriteInterrupted
                 | Fault::WriteShort

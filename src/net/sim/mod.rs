@@ -1,7 +1,7 @@
 //! A network, a poller and a clock in memory, driven by one seed: it takes the place of mio and the
 //! system below a reactor.
 //!
-//! Time moves only while a process waits, by the schedule of what is to happen. The same seed gives
+//! Time moves while a process waits, by the schedule of what is to happen, and as calls take it. The same seed gives
 //! the same run, byte for byte: all chance comes from one stream, faults draw from streams of their
 //! own, and nothing is kept in an order that a run decides.
 //!

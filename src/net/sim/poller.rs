@@ -210,12 +210,10 @@ impl State {
             _ if self.faults.hit(Fault::BatchSmall) => 1,
             _ => limit,
         };
-        let poller = self.poller(process);
-        if poller.woken && limit > 0 {
-            poller.woken = false;
-            if let Some(token) = poller.waker {
-                events.push((token, Readiness::READABLE));
-            }
+        // A waker is a source like the others: its event may be the last, or wait for another batch.
+        let waker_first = self.random.one_in(2);
+        if waker_first {
+            self.tell_waker(process, limit, events);
         }
         // Those that are told in parts come again, but not in this batch.
         let mut left = self.poller(process).ready.len();
@@ -236,6 +234,17 @@ impl State {
             match model {
                 Poller::Kqueue => self.tell_filters(target, registration, limit, events),
                 _ => self.tell_flags(target, registration, model, events),
+            }
+        }
+        self.tell_waker(process, limit, events);
+    }
+
+    fn tell_waker(&mut self, process: u32, limit: usize, events: &mut Vec<(usize, Readiness)>) {
+        let poller = self.poller(process);
+        if poller.woken && events.len() < limit {
+            poller.woken = false;
+            if let Some(token) = poller.waker {
+                events.push((token, Readiness::READABLE));
             }
         }
     }

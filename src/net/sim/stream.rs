@@ -73,7 +73,10 @@ impl State {
         let mut room = buffer.len();
         let available = self.way(side.other()).map_or(0, |way| way.available());
         let is_full = available > room as u64 && self.faults.hit(Fault::ReadFull);
-        if available > 1 && self.faults.hit(Fault::ReadShort) {
+        if available > 1 && room > 1 && self.faults.hit(Fault::ReadOneByte) {
+            room = 1;
+            self.follow(target, READ, Fault::ReadOneByte);
+        } else if available > 1 && self.faults.hit(Fault::ReadShort) {
             let short = 1 + self.faults.below(Fault::ReadShort, available - 1) as usize;
             if short < room {
                 room = short;

@@ -64,6 +64,9 @@ impl State {
 
     pub(super) fn bind_udp(&mut self, owner: Owner, options: &UdpOptions) -> io::Result<u32> {
         self.check_local(owner, options.address.ip())?;
+        if matches!(owner, Owner::Process(_)) && self.faults.hit(Fault::BindInUse) {
+            return Err(Errno::EADDRINUSE.into());
+        }
         let mut local = options.address;
         if local.port() == 0 {
             local.set_port(self.free_udp_port(local.ip())?);

@@ -198,7 +198,13 @@ impl State {
     /// A wait that ends by its timeout may end late.
     fn end_late(&mut self) {
         if self.faults.hit(Fault::WaitLate) {
-            let micros = self.faults.below(Fault::WaitLate, 50);
+            let drawn = self.faults.below(Fault::WaitLate, 8 * 50);
+            // The last eighth of what is drawn stands for a busy machine.
+            let micros = if drawn < 350 {
+                drawn % 50
+            } else {
+                (drawn - 350) * 400
+            };
             let until = self.now + Duration::from_micros(micros);
             self.run_until(until);
         }
