@@ -83,3 +83,21 @@ fn nobody_who_spoke_is_idle_wherever_the_process_stands_still() {
         assert_eq!(counts.collect::<Vec<_>>(), [20; 3]);
     });
 }
+
+#[test]
+fn nobody_wakes_again_and_again_for_connections_that_are_silent() {
+    check(0..20, |world| {
+        let limits = Limits {
+            idle_timeout: Some(1_000_000 * SECOND),
+            ..Limits::default()
+        };
+        let mut host = host(world, echo("raw"), limits);
+        let peers: Vec<Peer> = (0..10).map(|_| world.connect(address())).collect();
+        world.settle(&mut [&mut host]).unwrap();
+        // It's an error if the host wakes a thousand times for nothing.
+        world.advance(&mut [&mut host], 900_000 * SECOND).unwrap();
+        assert!(peers.iter().all(Peer::is_connected));
+        world.advance(&mut [&mut host], 200_000 * SECOND).unwrap();
+        assert!(peers.iter().all(Peer::has_ended));
+    });
+}

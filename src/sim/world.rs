@@ -9,12 +9,16 @@ use std::time::Duration;
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::net::sim::{Fault, Listener, Net, Peer, Poller, Random, UdpPeer};
+use crate::reactor::Turn;
 
 use super::plan::{Cap, Plan};
 use super::{Host, Hosts, Turned};
 
 /// Turns in a row that may neither wait nor move anything, before that is called a spin.
 const SPIN: u32 = 1000;
+/// Turns in a row, over whatever time, that may find no event, move nothing and call nobody. A
+/// deadline that has been put off is looked at in vain, a few times for each connection.
+const NAPS: u32 = 1000;
 /// Simulated time that [`World::settle`] may take.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -30,6 +34,9 @@ pub struct World {
     drawn: (u64, u64),
     /// Hosts that don't sleep, by their places: kept, to be filled anew at each step.
     due: Vec<usize>,
+    /// Turns in a row that did nothing, and what had been done by the last one.
+    naps: u32,
+    activity: u64,
 }
 
 /// In a line: `World(seed=7, Net(2.5ms, hosts: 2, connections: 3))`.
@@ -53,6 +60,8 @@ impl World {
             poller: Poller::Epoll,
             drawn: (0, 0),
             due: Vec::new(),
+            naps: 0,
+            activity: 0,
             plan,
         }
     }
@@ -338,15 +347,35 @@ impl World {
         self.net.rests(end.is_none());
         let turn = hosts[turned].turn(Some(bound.map_or(LONGEST, |at| at.saturating_sub(now))));
         self.net.rests(false);
-        turn?;
-        if hosts[turned].has_overslept() {
-            let why = "a host went to sleep with work to do: without an event it would sleep on";
+        self.note_turn(hosts[turned], &turn?)?;
+        self.no_spin(hosts).map(|()| true)
+    }
+
+    /// Looks whether a host slept when it should not have, or woke for nothing.
+    fn note_turn(&mut self, host: &dyn Turned, turn: &Turn) -> io::Result<()> {
+        if host.has_overslept() {
+            let id = host.process().number();
+            let why = format!("h{id} went to sleep with work to do, and would sleep on");
             return Err(io::Error::other(why));
         }
-        if hosts[turned].sleeps() && hosts[turned].next_timeout() != Some(Duration::ZERO) {
+        if host.sleeps() && host.next_timeout() != Some(Duration::ZERO) {
             self.net.forget_idle_turns();
         }
-        self.no_spin(hosts).map(|()| true)
+        let activity = self.net.activity();
+        self.naps = match turn.events == 0 && activity == self.activity {
+            true => self.naps + 1,
+            false => 0,
+        };
+        self.activity = activity;
+        if self.naps < NAPS {
+            return Ok(());
+        }
+        let why = format!(
+            "{NAPS} turns in a row have found no event, moved nothing and called nobody: h{} wakes \
+             for nothing",
+            host.process().number()
+        );
+        Err(io::Error::other(why))
     }
 
     /// Looks whether the turns at this instant move anything.

@@ -242,6 +242,12 @@ impl Net {
         self.state().idle.turns
     }
 
+    /// How much has been done so far: bytes and connections moved, segments that arrived, callbacks.
+    pub(crate) fn activity(&self) -> u64 {
+        let idle = self.state().idle;
+        idle.before + idle.moved + idle.arrived + idle.callbacks
+    }
+
     /// Counts idle turns anew: one that may wait is no spin, however often it looks before it does.
     pub(crate) fn forget_idle_turns(&self) {
         self.state().idle.turns = 0;

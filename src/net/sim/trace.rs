@@ -139,7 +139,7 @@ impl State {
             .hold(self.now, false, || format!("h{process} wait -> {end}"));
     }
 
-    /// A line about a process, and what it has registered by a token.
+    /// A callback of a process, and what it has registered by a token.
     pub(super) fn note(
         &mut self,
         process: u32,
@@ -147,6 +147,7 @@ impl State {
         of: Option<usize>,
         more: impl FnOnce() -> String,
     ) {
+        self.idle.callbacks += 1;
         if !self.trace.is_on() {
             return;
         }

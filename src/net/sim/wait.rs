@@ -35,8 +35,12 @@ pub(super) struct Idle {
     at: Duration,
     /// Bytes and connections that were moved since then.
     pub(super) moved: u64,
+    /// What was moved before that.
+    pub(super) before: u64,
     /// Segments that have arrived anywhere so far.
     pub(super) arrived: u64,
+    /// Callbacks so far.
+    pub(super) callbacks: u64,
     /// Waits in a row between which that was nothing, and no time passed but for those waits' own.
     pub(super) turns: u32,
 }
@@ -51,6 +55,7 @@ impl State {
         let still = idle.at == self.now && idle.moved == 0;
         idle.turns = if still { idle.turns + 1 } else { 0 };
         idle.at = self.now;
+        idle.before += idle.moved;
         idle.moved = 0;
     }
 
