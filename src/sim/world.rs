@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::handler::Handler;
 use crate::limits::Limits;
-use crate::net::sim::{Fault, Listener, Net, Peer, Poller, Random, UdpPeer};
+use crate::net::sim::{Fault, Listener, Net, Peer, Poller, Random, Sleep, UdpPeer};
 use crate::reactor::Turn;
 
 use super::plan::{Cap, Plan};
@@ -344,9 +344,14 @@ impl World {
             return Ok(at.is_some());
         }
         let turned = self.due[self.chance.below(self.due.len() as u64) as usize];
-        self.net.rests(end.is_none());
+        // Whoever else is due runs at this instant too, before time moves.
+        self.net.sleep(match (self.due.len(), end) {
+            (1, Some(_)) => Sleep::ToItsEnd,
+            (1, None) => Sleep::UntilRest,
+            _ => Sleep::NotAtAll,
+        });
         let turn = hosts[turned].turn(Some(bound.map_or(LONGEST, |at| at.saturating_sub(now))));
-        self.net.rests(false);
+        self.net.sleep(Sleep::ToItsEnd);
         self.note_turn(hosts[turned], &turn?)?;
         self.no_spin(hosts).map(|()| true)
     }

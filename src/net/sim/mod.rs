@@ -56,6 +56,7 @@ pub(crate) use random::Random;
 pub(crate) use sockets::{TcpListener, TcpStream, UdpSocket};
 pub(crate) use system::{Events, System, Waker, Woken, foreign};
 pub use udp::UdpPeer;
+pub(crate) use wait::Sleep;
 
 use listener::Listening;
 use schedule::{Schedule, What};
@@ -107,8 +108,7 @@ struct State {
     /// When ends look whether they have waited too long: often far off, and mostly for nothing.
     guards: Schedule,
     idle: wait::Idle,
-    /// Whether a wait that nothing ends any more but its own deadline is over at once.
-    rests: bool,
+    sleep: Sleep,
     random: Random,
     faults: Faults,
     trace: Trace,
@@ -151,7 +151,7 @@ impl Net {
             schedule: Schedule::default(),
             guards: Schedule::default(),
             idle: wait::Idle::default(),
-            rests: false,
+            sleep: Sleep::ToItsEnd,
             random: Random::new(seed),
             faults,
             trace: Trace::default(),
@@ -253,9 +253,9 @@ impl Net {
         self.state().idle.turns = 0;
     }
 
-    /// Whether a wait that nothing ends any more but its own deadline is over at once.
-    pub(crate) fn rests(&self, rests: bool) {
-        self.state().rests = rests;
+    /// How long the waits from now on may last that find nothing.
+    pub(crate) fn sleep(&self, sleep: Sleep) {
+        self.state().sleep = sleep;
     }
 
     /// Has `fault` happen at the `nth` call of its kind from now.

@@ -27,7 +27,9 @@ pub(super) struct Host {
     pub(super) ports: (u16, u16),
     /// Its wait was ended for another process' sake. It would end by itself then, if at any time.
     pub(super) parked: Option<wait::Parked>,
-    /// Its last wait found nothing, and no signal ended it.
+    /// Until when its turn may wait.
+    pub(super) may_wait_until: Option<Duration>,
+    /// Its last wait found nothing for as long as its turn might wait, and no signal ended it.
     pub(super) slept: bool,
     /// It has a system still.
     pub(super) alive: bool,
@@ -53,6 +55,7 @@ impl Net {
             used: 0,
             ports,
             parked: None,
+            may_wait_until: None,
             slept: false,
             alive: true,
         });
@@ -177,9 +180,12 @@ impl Process {
         self.net.state().note(self.id, what, of, more);
     }
 
-    /// Adds to the trace that it begins a turn.
+    /// Takes note that it begins a turn, which may wait for so long.
     pub(crate) fn note_turn(&self, timeout: Option<Duration>) {
-        self.net.state().trace_turn(self.id, timeout);
+        let mut state = self.net.state();
+        let until = timeout.map(|timeout| state.now.saturating_add(timeout));
+        state.processes[self.id as usize].may_wait_until = until;
+        state.trace_turn(self.id, timeout);
     }
 
     /// As the trace calls it, after an `h`.
@@ -198,7 +204,7 @@ impl Process {
         self.net.state().has_ready(self.id)
     }
 
-    /// Whether its last wait found nothing, and no signal ended it.
+    /// Whether its last wait found nothing for as long as its turn might wait.
     pub(crate) fn slept(&self) -> bool {
         self.net.state().processes[self.id as usize].slept
     }

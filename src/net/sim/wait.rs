@@ -10,6 +10,17 @@ use super::tcp::Phase;
 use super::watch::{BOTH, Target, Watch};
 use crate::readiness::Readiness;
 
+/// How long a wait may last that finds nothing. When it ends early it's parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// As long as it's asked for.
+    ToItsEnd,
+    /// Until nothing happens any more but deadlines.
+    UntilRest,
+    /// Others are to run at this instant.
+    NotAtAll,
+}
+
 /// A wait that was ended for another process' sake.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parked {
@@ -131,13 +142,18 @@ impl State {
                 return Ok(());
             }
             if timeout == Some(Duration::ZERO) {
-                self.processes[process as usize].slept = true;
                 self.look_in_vain();
+                self.note_slept(process);
                 return Ok(());
             }
             let news = self.others_ready(process);
             let others = news.iter().any(|one| !ready.contains(one));
-            if others || self.rests && self.schedule.next_at().is_none() {
+            let is_over = match self.sleep {
+                Sleep::ToItsEnd => false,
+                Sleep::UntilRest => self.schedule.next_at().is_none(),
+                Sleep::NotAtAll => true,
+            };
+            if others || is_over {
                 self.park(process, deadline);
                 return Ok(());
             }
@@ -150,8 +166,8 @@ impl State {
                     if interrupted == Some(bound) {
                         self.trace_wait(process, "interrupted");
                     } else if deadline == Some(bound) {
-                        self.processes[process as usize].slept = true;
                         self.end_late();
+                        self.note_slept(process);
                         self.trace_wait(process, "timeout");
                     } else {
                         self.park(process, deadline);
@@ -170,6 +186,15 @@ impl State {
                 }
             }
         }
+    }
+
+    /// A wait has found nothing. One that was shorter than it might have been is followed by another
+    /// turn in any loop.
+    fn note_slept(&mut self, process: u32) {
+        let process = &mut self.processes[process as usize];
+        process.slept = process
+            .may_wait_until
+            .is_some_and(|until| until <= self.now);
     }
 
     /// A look that finds nothing takes as long as its call does: whoever looks again and again
