@@ -308,8 +308,8 @@ impl World {
     /// One turn of one of `hosts`, or, when all of them sleep, a step of the network: for a test
     /// that looks at what must hold after each. A host is turned as by a loop of its own: it sleeps
     /// in its poll until that has events, or for as long as
-    /// [`next_timeout`](crate::Reactor::next_timeout) says. False when nothing is left to do: up to `end` of [`World::now`], or,
-    /// without one, until only deadlines of hosts are left.
+    /// [`next_timeout`](crate::Reactor::next_timeout) says. False when nothing is left to do: up to
+    /// `end` of [`World::now`], or, without one, until only deadlines of hosts are left.
     ///
     /// # Errors
     /// As [`World::settle`].
@@ -339,9 +339,11 @@ impl World {
             None => network.map(|at| wakes.map_or(at, |wakes| wakes.min(at))),
         };
         if self.due.is_empty() {
-            let at = bound.filter(|at| *at > now || network.is_some_and(|at| at <= now));
-            at.inspect(|at| self.net.advance_to((*at).max(now)));
-            return Ok(at.is_some());
+            let Some(at) = bound.filter(|at| *at > now || network == bound) else {
+                return Ok(false);
+            };
+            self.net.advance_to(at.max(now));
+            return Ok(true);
         }
         let turned = self.due[self.chance.below(self.due.len() as u64) as usize];
         // Whoever else is due runs at this instant too, before time moves.
