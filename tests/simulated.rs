@@ -26,6 +26,14 @@ const OF_CALLERS: [Fault; 4] = [
     Fault::AcceptNetwork,
 ];
 
+/// Faults by which the system doesn't say at once what has arrived.
+const UNTOLD: [Fault; 4] = [
+    Fault::ReadBlocked,
+    Fault::EventLate,
+    Fault::EventSplit,
+    Fault::BatchSmall,
+];
+
 fn address() -> SocketAddr {
     ([10, 0, 0, 1], 7).into()
 }
@@ -83,6 +91,12 @@ struct Client {
     gone: bool,
     /// Whether it ever stopped reading, or read slowly.
     slow: bool,
+    /// Whether it has sent a byte of urgent data, which is not shown.
+    urgent: bool,
+    /// Bytes that the server's system was known to have when its last turn began.
+    arrived: usize,
+    /// How many of those, and how many were shown, when it was told idle.
+    idle: Option<(usize, usize)>,
 }
 
 #[derive(Clone, Debug)]
@@ -155,6 +169,9 @@ impl Client {
             finished: false,
             gone: false,
             slow,
+            urgent: false,
+            arrived: 0,
+            idle: None,
         }
     }
 
@@ -171,7 +188,10 @@ impl Client {
                     self.peer.send_slowly(&bytes, piece, pause);
                     self.sent.extend(bytes);
                 }
-                Act::Urgent => self.peer.send_urgent(b'!'),
+                Act::Urgent => {
+                    self.urgent = true;
+                    self.peer.send_urgent(b'!');
+                }
                 Act::StopReading => self.peer.stop_reading(),
                 Act::StartReading => self.peer.start_reading(),
                 Act::Finish => {
@@ -205,10 +225,15 @@ impl Client {
             assert!(right, "what comes back behind {back} bytes is not the echo");
             *back += new.len();
         }
+        let arrived = std::mem::replace(&mut self.arrived, self.peer.acknowledged());
         let life = self.address.and_then(|address| echo.life_of(address));
         let Some(life) = life else {
             return;
         };
+        if life.closing > 0 && self.idle.is_none() {
+            let shown = life.consumed.len() + life.left.len() + usize::from(self.urgent);
+            self.idle = Some((arrived, shown));
+        }
         let new = &life.consumed[*shown..];
         // What is left may be long, and the same for many steps.
         if !new.is_empty() || *left != life.left.len() {
@@ -229,22 +254,32 @@ impl Client {
         }
     }
 
-    /// What must hold when nothing moves any more, of those whom no fault that was `met` excuses.
-    fn look_at_end(&self, echo: &Watched<Echo>, met: &[Fault]) {
+    /// What must hold when nothing moves any more, of those whom no fault that was `met` excuses. An
+    /// `impatient` server ends those who pause.
+    fn look_at_end(&self, echo: &Watched<Echo>, met: &[Fault], impatient: bool) {
         let (whole, good) = &self.whole;
         let is_broken = |fault: &Fault| match OF_CALLERS.contains(fault) {
             true => self.peer.was_reset(),
             false => fault.breaks(),
         };
+        // Who isn't read for its own output, or of whom the system says too little, may be idle.
+        let untold = met.iter().any(|fault| UNTOLD.contains(fault));
+        if let Some((arrived, shown)) = self.idle.filter(|_| !self.slow && !untold) {
+            assert!(
+                arrived <= shown,
+                "idle, and {arrived} had come, not {shown}"
+            );
+        }
+        let life = self.address.and_then(|address| echo.life_of(address));
+        let reason = life.and_then(|life| life.closed);
+        let ends_idle = impatient && reason == Some(CloseReason::IdleTimeout);
         // After a bad frame the server closes, and a peer that goes on sending is reset for it.
-        let excused = self.gone || !self.finished || self.slow || !*good;
+        let excused = self.gone || !self.finished || self.slow || !*good || ends_idle;
         if excused || met.iter().any(is_broken) {
             return;
         }
-        let life = self.address.and_then(|address| echo.life_of(address));
         assert_eq!(self.right.0, whole.len(), "{life:?}");
         assert!(self.peer.has_ended() && !self.peer.was_reset(), "{life:?}");
-        let reason = life.and_then(|life| life.closed);
         assert_eq!(reason, Some(CloseReason::Finished));
     }
 }
@@ -277,8 +312,12 @@ fn frames(world: &mut World, framing: &Framing) -> Vec<u8> {
 
 /// Limits that are reached soon, or the default ones.
 fn draw_limits(world: &mut World) -> Limits {
+    let idle = match world.one_in(6) {
+        true => Duration::from_millis(50 + world.roll(300)),
+        false => Duration::from_secs(30),
+    };
     let mut limits = Limits {
-        idle_timeout: Some(Duration::from_secs(30)),
+        idle_timeout: Some(idle),
         ..Limits::default()
     };
     if world.one_in(2) {
@@ -326,6 +365,7 @@ fn play(world: &mut World, limits: Limits) {
         ..EchoOptions::default()
     };
     let tight = limits.max_pending < 1 << 30;
+    let impatient = limits.idle_timeout < Some(Duration::from_secs(30));
     let Ok(mut echo) = world.host(Watched::new(Echo::new(options)), limits) else {
         return;
     };
@@ -361,7 +401,7 @@ fn play(world: &mut World, limits: Limits) {
     run(world, &mut echo, &mut clients, None);
     let met = world.faults_met();
     for client in &clients {
-        client.look_at_end(&echo.handler, &met);
+        client.look_at_end(&echo.handler, &met, impatient);
     }
     end(world, &mut echo);
 }

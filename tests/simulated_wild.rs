@@ -29,6 +29,9 @@ use wild::{AFTER_ALL, End, LARGEST, Timer, Wild};
 /// Longer than any idle timeout here, the system's own of a quarter of an hour, and a dial.
 const LONG: Duration = Duration::from_secs(300_000);
 
+/// No timer comes so late: ticks and waits are whole milliseconds, and calls take microseconds.
+const LATE: Duration = Duration::from_millis(5);
+
 /// More connections than there ever are.
 const MANY: usize = 100;
 
@@ -493,7 +496,7 @@ impl Play {
     }
 
     /// What else was begun has come to its end.
-    fn look_at_the_rest(&self) {
+    fn look_at_the_rest(&self, world: &World) {
         let drained = self.hosts.iter().any(Turned::has_drained);
         for wild in self.wilds() {
             for (n, other) in self.wilds().enumerate() {
@@ -507,7 +510,10 @@ impl Play {
             if !drained {
                 let set = |timer: &Timer| matches!(timer, Timer::Set(..));
                 assert!(!wild.timers.iter().any(set), "a timer has not fired");
-                assert!(wild.about.values().all(|(left, _)| *left == 0));
+                assert!(wild.about.values().all(Vec::is_empty));
+            }
+            if !world.faults_met().contains(&Fault::StoodStill) {
+                assert!(wild.latest < LATE, "a timer is {:?} late", wild.latest);
             }
             let from = self.udp.local_addr().unwrap();
             for (_, bytes) in self.udp.received() {
@@ -573,7 +579,7 @@ fn wild(world: &mut World) {
     if lingered {
         play.compare_closed();
     }
-    play.look_at_the_rest();
+    play.look_at_the_rest(world);
     for host in &mut play.hosts {
         host.context().drain(Duration::from_secs(5));
     }

@@ -110,8 +110,10 @@ pub struct Wild {
     pub udp: Vec<UdpId>,
     pub binds: Option<SocketAddr>,
     pub timers: Vec<Timer>,
-    /// How many timers about a connection are to come, by their keys.
-    pub about: BTreeMap<u64, (u32, Instant)>,
+    /// When timers about a connection are to come, by their keys.
+    pub about: BTreeMap<u64, Vec<Instant>>,
+    /// How late the latest of all timers has come.
+    pub latest: Duration,
     pub handles: Vec<Handle<Message>>,
     /// Messages that each handler's mailbox has taken, and that were heard from each.
     pub posted: Vec<u32>,
@@ -139,6 +141,7 @@ impl Wild {
             binds: None,
             timers: Vec::new(),
             about: BTreeMap::new(),
+            latest: Duration::ZERO,
             handles: Vec::new(),
             posted: vec![0; 4],
             heard: vec![0; 4],
@@ -348,9 +351,7 @@ impl Wild {
         let after = Duration::from_micros(self.dice.roll(30_000));
         let due = connection.context().now() + after;
         let about = self.about.entry(connection.id().to_bits());
-        let (count, first) = about.or_insert((0, due));
-        *count += 1;
-        *first = due.min(*first);
+        about.or_default().push(due);
         connection.timer(after);
     }
 
@@ -521,12 +522,14 @@ impl Handler for Wild {
                 other => panic!("a timer fires that is {other:?}"),
             }
         } else {
-            let (count, due) = self.about.get_mut(&key).expect("it was set");
-            assert!(*count > 0, "a timer fires more often than it was set");
-            *count -= 1;
-            *due
+            let about = self.about.get_mut(&key).expect("it was set");
+            // They come in this order, as far as milliseconds tell it.
+            let first = about.iter().enumerate().min_by_key(|(_, due)| **due);
+            let (first, _) = first.expect("a timer fires more often than it was set");
+            about.swap_remove(first)
         };
         assert!(context.now() >= due, "a timer fires early");
+        self.latest = self.latest.max(context.now() - due);
         self.act(context);
     }
 
