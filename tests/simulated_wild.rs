@@ -315,7 +315,7 @@ impl Play {
                 // do so for good.
                 connection.read_on(end.way.outbound);
                 end.ending = !connection.is_open() && connection.pressure() == Pressure::Closed;
-                end.finished = true;
+                (end.finished, end.paused) = (true, false);
                 connection.finish();
             });
         }

@@ -140,6 +140,7 @@ impl<H: Handler> Handler for Watched<H> {
         let life = self.life(id, "on_data");
         assert!(!life.eof, "input after the peer's end");
         assert!(!data.is_empty(), "no input at all is shown");
+        assert!(!connection.is_paused(), "input for one that is paused");
         assert!(
             life.left.is_empty() || data.starts_with(&life.left),
             "what was left unconsumed is not what comes again"
@@ -158,6 +159,7 @@ impl<H: Handler> Handler for Watched<H> {
         let life = self.life(connection.id(), "on_eof");
         assert!(!life.eof, "on_eof comes twice");
         assert!(life.left == rest, "the rest is not what was left");
+        assert!(!connection.is_paused(), "the end for one that is paused");
         life.eof = true;
         self.inner.on_eof(connection, rest);
         self.busy = false;
@@ -172,7 +174,10 @@ impl<H: Handler> Handler for Watched<H> {
 
     fn on_closing(&mut self, connection: &mut Connection<'_, H::Session>, reason: CloseReason) {
         self.enter();
-        self.life(connection.id(), "on_closing").closing += 1;
+        let life = self.life(connection.id(), "on_closing");
+        // Once more for one that has stayed open.
+        assert!(life.closing < 2, "on_closing comes three times");
+        life.closing += 1;
         self.inner.on_closing(connection, reason);
         self.busy = false;
     }

@@ -46,6 +46,12 @@ pub struct End {
     pub aborted: bool,
     /// It was cut off, perhaps when it was closing already.
     pub cut: bool,
+    /// It was asked to pause, and not to resume since.
+    pub paused: bool,
+    /// It was asked to close, or cut off: nothing but its close is told.
+    pub over: bool,
+    /// Times that it was told closing, and that it had itself stay open.
+    pub partings: (u32, u32),
     /// It was about to end when everybody was released.
     pub ending: bool,
     pub opened: bool,
@@ -66,6 +72,9 @@ impl End {
             finished: false,
             aborted: false,
             cut: false,
+            paused: false,
+            over: false,
+            partings: (0, 0),
             ending: false,
             opened: false,
             failed: false,
@@ -312,9 +321,16 @@ impl Wild {
                     self.write(connection);
                 }
             }
-            18..=20 => connection.pause(),
-            21..=24 => connection.resume(),
+            18..=20 => {
+                end.paused = true;
+                connection.pause();
+            }
+            21..=24 => {
+                end.paused = false;
+                connection.resume();
+            }
             25 => {
+                end.paused = false;
                 connection.pause();
                 connection.resume();
             }
@@ -323,12 +339,12 @@ impl Wild {
                 connection.finish();
             }
             27 => {
-                end.finished = true;
+                (end.finished, end.over) = (true, true);
                 connection.close(CloseReason::Other(1));
             }
             28 => {
                 end.aborted |= takes_output;
-                end.cut = true;
+                (end.cut, end.over) = (true, true);
                 connection.abort();
             }
             29 | 30 => connection.read_on(self.dice.once_in(2)),
@@ -337,7 +353,10 @@ impl Wild {
                 connection.idle_timeout((ms > 500).then(|| Duration::from_millis(ms)));
             }
             33 | 34 => self.time(connection),
-            35 => connection.stay_open(),
+            35 => {
+                end.partings.1 += 1;
+                connection.stay_open();
+            }
             36 => {
                 // What may fail by a fault changes nothing else.
                 let _ = connection.set_nodelay(self.dice.once_in(2));
@@ -427,6 +446,7 @@ impl Handler for Wild {
     fn on_data(&mut self, connection: &mut Connection<'_, usize>, data: &[u8]) -> usize {
         let session = *connection.session();
         let end = &self.ends[session];
+        assert!(!end.paused && !end.over, "input all the same: {end:?}");
         assert!(
             end.way.back().is(end.consumed, data),
             "{} bytes that nobody has sent there: {end:?}",
@@ -444,6 +464,7 @@ impl Handler for Wild {
 
     fn on_eof(&mut self, connection: &mut Connection<'_, usize>, rest: &[u8]) {
         let end = &mut self.ends[*connection.session()];
+        assert!(!end.paused && !end.over, "the end all the same: {end:?}");
         assert!(
             end.way.back().is(end.consumed, rest),
             "a rest that nobody sent"
@@ -457,14 +478,19 @@ impl Handler for Wild {
     }
 
     fn on_drained(&mut self, connection: &mut Connection<'_, usize>) {
+        let end = &self.ends[*connection.session()];
+        assert!(!end.over, "drained all the same: {end:?}");
         self.run_wild(connection);
     }
 
     fn on_closing(&mut self, connection: &mut Connection<'_, usize>, reason: CloseReason) {
         let expected = matches!(reason, CloseReason::IdleTimeout | CloseReason::Drained);
         assert!(expected, "on_closing for {reason}");
-        let end = &self.ends[*connection.session()];
+        let end = &mut self.ends[*connection.session()];
         assert!(!end.finished, "last words of one that has finished");
+        let (partings, stays) = &mut end.partings;
+        assert!(!end.over && *partings <= *stays, "last words once more");
+        *partings += 1;
         self.run_wild(connection);
     }
 
