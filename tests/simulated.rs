@@ -254,9 +254,9 @@ impl Client {
         }
     }
 
-    /// What must hold when nothing moves any more, of those whom no fault that was `met` excuses. An
-    /// `impatient` server ends those who pause.
-    fn look_at_end(&self, echo: &Watched<Echo>, met: &[Fault], impatient: bool) {
+    /// What must hold when nothing moves any more, of those whom no fault that was `met` excuses: false
+    /// of others. An `impatient` server ends those who pause.
+    fn look_at_end(&self, echo: &Watched<Echo>, met: &[Fault], impatient: bool) -> bool {
         let (whole, good) = &self.whole;
         let is_broken = |fault: &Fault| match OF_CALLERS.contains(fault) {
             true => self.peer.was_reset(),
@@ -276,11 +276,12 @@ impl Client {
         // After a bad frame the server closes, and a peer that goes on sending is reset for it.
         let excused = self.gone || !self.finished || self.slow || !*good || ends_idle;
         if excused || met.iter().any(is_broken) {
-            return;
+            return false;
         }
         assert_eq!(self.right.0, whole.len(), "{life:?}");
         assert!(self.peer.has_ended() && !self.peer.was_reset(), "{life:?}");
         assert_eq!(reason, Some(CloseReason::Finished));
+        true
     }
 }
 
@@ -400,10 +401,28 @@ fn play(world: &mut World, limits: Limits) {
     run(world, &mut echo, &mut clients, Some(end_of_pauses));
     run(world, &mut echo, &mut clients, None);
     let met = world.faults_met();
+    let mut all = true;
     for client in &clients {
-        client.look_at_end(&echo.handler, &met, impatient);
+        all &= client.look_at_end(&echo.handler, &met, impatient);
+    }
+    let sums = sums(&clients);
+    let stats = look_at(&mut echo);
+    assert!(stats.bytes_in <= sums.0 && sums.1 <= stats.bytes_out);
+    if all {
+        assert_eq!(
+            (stats.bytes_in, stats.bytes_out, stats.dropped),
+            (sums.0, sums.1, 0)
+        );
+        assert_eq!((stats.consumed + stats.discarded, stats.written), sums);
     }
     end(world, &mut echo);
+}
+
+/// What all have sent, and got.
+fn sums(clients: &[Client]) -> (u64, u64) {
+    let sent: usize = clients.iter().map(|client| client.sent.len()).sum();
+    let got: usize = clients.iter().map(|client| client.right.0).sum();
+    (sent as u64, got as u64)
 }
 
 /// Runs up to `until`, or until nothing moves any more but by deadlines.

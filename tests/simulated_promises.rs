@@ -13,7 +13,7 @@ use oread::{
     Accepted, CloseReason, Connection, Context, Ended, Handler, Limits, ListenOptions, Pressure,
 };
 
-use simulated::{Plain, SECOND, Watched, Way, address, host, lives};
+use simulated::{Plain, SECOND, Watched, Way, address, host, lives, look_at};
 
 /// Writes as long as it may, and has a last word for whoever is idle.
 #[derive(Default)]
@@ -238,5 +238,26 @@ fn a_stop_is_told_once_by_the_turn_in_which_it_is_asked_for_and_all_stay_as_they
         world.settle(&mut [&mut host]).unwrap();
         assert_eq!(peer.received().len(), 100);
         assert!(lives(&host)[0].closed.is_none() && !peer.has_ended());
+    });
+}
+
+#[test]
+fn what_a_reset_leaves_unsent_is_told_as_dropped_and_not_as_sent() {
+    check(0..20, |world| {
+        let mut host = host(world, Plain::new(Way::Answer(600_000)), Limits::default());
+        let peer = world.connect(address());
+        peer.stop_reading();
+        peer.send(b"question");
+        world.settle(&mut [&mut host]).unwrap();
+        let before = look_at(&mut host);
+        assert!(before.pending > 0 && before.bytes_out + before.pending == 600_000);
+        peer.reset();
+        world.settle(&mut [&mut host]).unwrap();
+        let after = look_at(&mut host);
+        assert_eq!(after.open, 0);
+        assert_eq!(
+            (after.bytes_out, after.dropped),
+            (before.bytes_out, before.pending)
+        );
     });
 }
