@@ -14,7 +14,7 @@ use std::time::Duration;
 use oread::sim::{Fault, Host, Peer, World, check};
 use oread::{CloseReason, Echo, EchoOptions, Framing, Limits, ListenOptions};
 
-use watched::{Watched, look_at};
+use watched::{Life, Watched, look_at};
 
 const MAX_FRAME: usize = 9000;
 
@@ -81,6 +81,8 @@ struct Client {
     sent: Vec<u8>,
     /// What must come back for that, and whether all of it is good.
     whole: (Vec<u8>, bool),
+    /// How much of that is due before its end: all but a last line without a newline.
+    due: usize,
     /// How much of what came back was found right, of what the server consumed, and of what it
     /// left.
     right: (usize, usize, usize),
@@ -91,6 +93,8 @@ struct Client {
     gone: bool,
     /// Whether it ever stopped reading, or read slowly.
     slow: bool,
+    /// Whether it may not have read all that came.
+    behind: bool,
     /// Whether it has sent a byte of urgent data, which is not shown.
     urgent: bool,
     /// Bytes that the server's system was known to have when its last turn began.
@@ -164,11 +168,13 @@ impl Client {
             peer,
             sent: Vec::new(),
             whole: (Vec::new(), true),
+            due: 0,
             right: (0, 0, 0),
             script,
             finished: false,
             gone: false,
             slow,
+            behind: slow,
             urgent: false,
             arrived: 0,
             idle: None,
@@ -210,6 +216,11 @@ impl Client {
         }
         if self.sent.len() > before {
             self.whole = expected(framing, &self.sent);
+            let newline = self.whole.0.iter().rposition(|&byte| byte == b'\n');
+            self.due = match framing {
+                Framing::Lines => newline.map_or(0, |last| last + 1),
+                _ => self.whole.0.len(),
+            };
         }
     }
 
@@ -217,7 +228,7 @@ impl Client {
     fn look(&mut self, echo: &Watched<Echo>) {
         let (whole, _) = &self.whole;
         let (back, shown, left) = &mut self.right;
-        let new = self.peer.received_after(*back);
+        let (new, before) = (self.peer.received_after(*back), *back);
         // Most steps bring nothing new.
         if !new.is_empty() {
             let right = whole.get(*back..);
@@ -231,8 +242,10 @@ impl Client {
             return;
         };
         if life.closing > 0 && self.idle.is_none() {
-            let shown = life.consumed.len() + life.left.len() + usize::from(self.urgent);
-            self.idle = Some((arrived, shown));
+            let count = life.consumed.len() + life.left.len() + usize::from(self.urgent);
+            // One whose answers are under way is perhaps not read for that.
+            let answered = before >= life.consumed.len();
+            self.idle = Some((if answered { arrived } else { 0 }, count));
         }
         let new = &life.consumed[*shown..];
         // What is left may be long, and the same for many steps.
@@ -244,13 +257,19 @@ impl Client {
             *shown += new.len();
             *left = life.left.len();
         }
+        let (back, whole) = (*back, whole.len());
+        self.look_at_ends(life, back == whole);
+    }
+
+    /// What must hold of its ends, when all has come `back` or not.
+    fn look_at_ends(&self, life: &Life, back: bool) {
         if life.eof {
             assert!(self.finished, "an end is told that the peer didn't send");
             let count = life.consumed.len() + life.left.len();
             assert_eq!(count, self.sent.len(), "the end is told before all input");
         }
         if self.peer.has_ended() && life.closed == Some(CloseReason::Finished) {
-            assert_eq!(*back, whole.len(), "finished, and not all came back");
+            assert!(back, "finished, and not all came back");
         }
     }
 
@@ -272,10 +291,15 @@ impl Client {
         }
         let life = self.address.and_then(|address| echo.life_of(address));
         let reason = life.and_then(|life| life.closed);
-        let ends_idle = impatient && reason == Some(CloseReason::IdleTimeout);
+        let is_idle = self.idle.is_some() || reason == Some(CloseReason::IdleTimeout);
+        let ends_idle = impatient && is_idle;
         // After a bad frame the server closes, and a peer that goes on sending is reset for it.
-        let excused = self.gone || !self.finished || self.slow || !*good || ends_idle;
+        let excused = self.gone || self.behind || !*good || ends_idle;
         if excused || met.iter().any(is_broken) {
+            return false;
+        }
+        if !self.finished {
+            assert_eq!(self.right.0, self.due, "{life:?}");
             return false;
         }
         assert_eq!(self.right.0, whole.len(), "{life:?}");
@@ -366,7 +390,6 @@ fn play(world: &mut World, limits: Limits) {
         ..EchoOptions::default()
     };
     let tight = limits.max_pending < 1 << 30;
-    let impatient = limits.idle_timeout < Some(Duration::from_secs(30));
     let Ok(mut echo) = world.host(Watched::new(Echo::new(options)), limits) else {
         return;
     };
@@ -400,13 +423,31 @@ fn play(world: &mut World, limits: Limits) {
     let end_of_pauses = world.now() + Duration::from_secs(3);
     run(world, &mut echo, &mut clients, Some(end_of_pauses));
     run(world, &mut echo, &mut clients, None);
+    look_at_all(world, &mut echo, &mut clients);
+    end(world, &mut echo);
+}
+
+/// What must hold in the end of all who are not excused: at first of those who read, and then
+/// everybody does.
+fn look_at_all(world: &mut World, echo: &mut Host<Watched<Echo>>, clients: &mut [Client]) {
+    let impatient = echo.context().limits().idle_timeout < Some(Duration::from_secs(30));
     let met = world.faults_met();
+    for client in &*clients {
+        client.look_at_end(&echo.handler, &met, impatient);
+    }
+    let late = world.now() > Duration::from_secs(25);
+    for client in clients.iter_mut().filter(|client| !client.gone) {
+        client.peer.start_reading();
+        client.behind &= late;
+    }
+    run(world, echo, clients, None);
+    clients.iter_mut().for_each(|c| c.look(&echo.handler));
     let mut all = true;
-    for client in &clients {
+    for client in &*clients {
         all &= client.look_at_end(&echo.handler, &met, impatient);
     }
-    let sums = sums(&clients);
-    let stats = look_at(&mut echo);
+    let sums = sums(clients);
+    let stats = look_at(echo);
     assert!(stats.bytes_in <= sums.0 && sums.1 <= stats.bytes_out);
     if all {
         assert_eq!(
@@ -415,7 +456,6 @@ fn play(world: &mut World, limits: Limits) {
         );
         assert_eq!((stats.consumed + stats.discarded, stats.written), sums);
     }
-    end(world, &mut echo);
 }
 
 /// What all have sent, and got.

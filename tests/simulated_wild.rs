@@ -29,6 +29,9 @@ use wild::{AFTER_ALL, End, LARGEST, Timer, Wild};
 /// Longer than any idle timeout here, the system's own of a quarter of an hour, and a dial.
 const LONG: Duration = Duration::from_secs(300_000);
 
+/// The shortest idle timeout that a wild handler gives a connection.
+const SHORTEST_IDLE: Duration = Duration::from_millis(500);
+
 /// No timer comes so late: ticks and waits are whole milliseconds, and calls take microseconds.
 const LATE: Duration = Duration::from_millis(5);
 
@@ -134,9 +137,6 @@ struct Play {
     poller: Poller,
     /// Bytes that a peer sends at a time: fewer where they are read in small pieces.
     most: usize,
-    /// Whether all hosts wait for their peers' ends after a close, for as long and as much as by
-    /// default.
-    lingers: bool,
     /// When each host was released, by its clock.
     released: Vec<Instant>,
 }
@@ -194,17 +194,12 @@ impl Play {
             datagrams: 0,
             poller,
             most: 40_000,
-            lingers: true,
             released: Vec::new(),
         };
         for n in 0..count {
             let mut host = open(world, n, targets.clone())?;
             let limits = host.context().limits();
             let piece = limits.read_buffer.min(limits.max_input);
-            let default = Limits::default();
-            play.lingers &= limits.linger_timeout == default.linger_timeout
-                && limits.linger_bytes == default.linger_bytes;
-            play.lingers &= !host.handler.inner.drains;
             play.most = play.most.min(piece.saturating_mul(500));
             play.hosts.push(host);
         }
@@ -458,23 +453,44 @@ impl Play {
         }
     }
 
-    /// What was written before a close arrives, though the peer went on sending.
-    fn compare_closed(&self) {
+    /// What was written before a close arrives, though the peer went on sending: where the close took
+    /// less time than it might, and the peer sent less than is thrown away.
+    fn compare_closed(&mut self) {
         let peers: BTreeMap<Way, &Outside> =
             self.peers.iter().map(|one| (one.way.back(), one)).collect();
-        for end in self.wilds().flat_map(|wild| &wild.ends) {
-            let peer = peers.get(&end.way).filter(|one| !one.gone && !end.cut);
-            if let (Some(CloseReason::Other(_)), Some(one)) = (end.reason(), peer) {
-                let got = one.peer.received().len();
-                assert_eq!(got, end.written, "closed, and not all came: {end:?}");
+        for host in &mut self.hosts {
+            let limits = host.context().limits().clone();
+            let wild = &host.handler.inner;
+            let within = limits.linger_timeout.min(SHORTEST_IDLE) - LATE;
+            for end in wild.ends.iter().filter(|end| !end.cut && !wild.drains) {
+                let Some((CloseReason::Other(_), closed)) = end.closed else {
+                    continue;
+                };
+                let began = end.closing.expect("it was asked to");
+                let Some(one) = peers.get(&end.way).filter(|one| !one.gone) else {
+                    continue;
+                };
+                if closed - began < within && one.told < limits.linger_bytes as usize {
+                    let got = one.peer.received().len();
+                    assert_eq!(got, end.written, "closed, and not all came: {end:?}");
+                }
             }
         }
     }
 
+    /// What is sent to those who have vanished.
+    fn vanished(&self) -> Vec<Way> {
+        let vanished = self.peers.iter().filter(|one| one.vanished);
+        vanished.map(|one| one.way.back()).collect()
+    }
+
     /// Nobody was ended for what others did: once they are released, no deadline comes.
-    fn look_at_reasons(&self) {
+    fn look_at_reasons(&self, vanished: &[Way]) {
         for (wild, &released) in self.wilds().zip(&self.released) {
             for end in &wild.ends {
+                if vanished.contains(&end.way) {
+                    continue;
+                }
                 let Some((reason, at)) = end.closed else {
                     continue;
                 };
@@ -538,15 +554,22 @@ fn sent_by(end: &End) -> Sent {
     }
 }
 
-/// Whether somebody may be gone of whom nothing tells, or be long in coming.
-fn is_lossy(world: &World, play: &Play) -> bool {
+/// Whether somebody may be gone of whom nothing tells, or be long in coming: any of all, or one
+/// whose memory or whose place others may wait for.
+fn is_lossy(world: &World, play: &mut Play) -> bool {
     let silent = |fault: &Fault| {
         matches!(
             fault,
             Fault::PeerVanishes | Fault::Partition | Fault::ResetOneEnd
         )
     };
-    world.faults_met().iter().any(silent) || play.peers.iter().any(|one| one.vanished)
+    let has_vanished = play.peers.iter().any(|one| one.vanished);
+    let is_tight = |host: &mut Host<Watched<Wild>>| {
+        let limits = host.context().limits();
+        limits.max_pending < 1 << 30 || limits.max_connections < MANY
+    };
+    let waits = has_vanished && play.hosts.iter_mut().any(is_tight);
+    world.faults_met().iter().any(silent) || waits
 }
 
 /// One world of it.
@@ -562,21 +585,22 @@ fn wild(world: &mut World) {
     play.release(world);
     play.settle(world);
     let calm = !world.faults_met().iter().any(|fault| fault.breaks());
-    let lingered = calm && play.lingers && world.now() < Limits::default().linger_timeout;
     // Listeners that paused, and dials whose answer was lost.
     play.run(world, Duration::from_secs(3));
     play.settle(world);
-    if !is_lossy(world, &play) {
-        let left = play.left();
+    if !is_lossy(world, &mut play) {
+        let mut left = play.left();
+        let vanished = play.vanished();
+        left.retain(|end| !vanished.contains(&end.way));
         assert!(left.is_empty(), "stranded: {left:#?}");
-        play.look_at_reasons();
+        play.look_at_reasons(&vanished);
     }
     play.run(world, LONG);
     let left = play.left();
     assert!(left.is_empty(), "they never end: {left:#?}");
     play.compare(world);
     play.compare_finished();
-    if lingered {
+    if calm {
         play.compare_closed();
     }
     play.look_at_the_rest(world);

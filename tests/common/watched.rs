@@ -294,10 +294,10 @@ fn is_bounded(stats: &Stats, limits: &Limits, write: usize) -> bool {
         && stats.open <= limits.max_connections as u64
 }
 
-/// Memory is held for what is kept, and little more than that: a buffer that has held much is not
-/// kept for little.
+/// Memory is held for what is kept, and not much more than that: who keeps little may have got
+/// buffers for it that were used before, of up to 128 KiB each.
 fn is_worth_it(stats: &Stats) -> bool {
     let kept = stats.unconsumed + stats.pending;
     let keepers = kept.min(stats.open + 1);
-    kept <= stats.held && stats.held <= 8 * kept + keepers * (34 << 10)
+    kept <= stats.held && stats.held <= 8 * kept + keepers * (257 << 10)
 }

@@ -50,6 +50,8 @@ pub struct End {
     pub paused: bool,
     /// It was asked to close, or cut off: nothing but its close is told.
     pub over: bool,
+    /// When it was first asked to close.
+    pub closing: Option<Instant>,
     /// Times that it was told closing, and that it had itself stay open.
     pub partings: (u32, u32),
     /// It was about to end when everybody was released.
@@ -74,6 +76,7 @@ impl End {
             cut: false,
             paused: false,
             over: false,
+            closing: None,
             partings: (0, 0),
             ending: false,
             opened: false,
@@ -340,6 +343,9 @@ impl Wild {
             }
             27 => {
                 (end.finished, end.over) = (true, true);
+                let now = connection.context().now();
+                let end = &mut self.ends[session];
+                end.closing.get_or_insert(now);
                 connection.close(CloseReason::Other(1));
             }
             28 => {
