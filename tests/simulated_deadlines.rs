@@ -386,7 +386,6 @@ impl Watch {
         };
         for fault in [
             Fault::WaitInterrupted,
-            Fault::WaitLate,
             Fault::CallTakesTime,
             Fault::EventSpurious,
             Fault::EventLate,
@@ -441,6 +440,7 @@ impl Watch {
     fn dial(&mut self, world: &mut World) {
         let number = self.dials.len() as u16;
         let to = SocketAddr::from(([10, 0, 1, 1], 1000 + number));
+        let _there = world.listen(to);
         world.partition(address().ip(), to.ip());
         let timeout = Duration::from_millis(world.roll(300));
         let options = ConnectOptions {

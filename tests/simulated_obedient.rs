@@ -461,7 +461,10 @@ impl Handler for Moody {
             "{reason}, and it was to stay"
         );
         let late = self.late.contains(&peer);
-        assert_eq!(late, reason == CloseReason::Closed, "{reason}");
+        assert!(
+            late || reason != CloseReason::Closed,
+            "closed, and by whom?"
+        );
     }
 }
 
@@ -563,7 +566,8 @@ fn look_at_end(moody: &Watched<Moody>, peer: &Peer, address: &SocketAddr) {
             .get(*before..)
             .and_then(|rest| rest.strip_prefix(&words[..]));
         let rest = words.unwrap_or_else(|| panic!("its last words didn't come: {life:?}"));
-        assert_eq!(rest.ends_with(b"late"), late, "{life:?}");
+        // Who has finished meanwhile is told nothing any more.
+        assert!(rest.ends_with(b"late") == late || life.eof, "{life:?}");
     }
 }
 
