@@ -462,7 +462,7 @@ impl Watch {
             self.host.process().stand_still(time);
             self.stops.push((before, world.now()));
         }
-        let most = Duration::from_millis(world.pick(&[0, 1, 3]));
+        let most = Duration::from_millis(world.pick(&[0, 1, 3, 50]));
         self.host.turn(Some(most)).unwrap();
         let out = self.host.context().stats().bytes_out;
         if self.moves.last().is_none_or(|(_, before)| *before < out) {
