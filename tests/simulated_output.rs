@@ -6,7 +6,7 @@
 #[path = "common/simulated.rs"]
 mod simulated;
 
-use oread::sim::{Fault, Peer, check};
+use oread::sim::{Fault, Peer, World, check};
 use oread::{
     Accepted, CloseReason, Connection, ConnectionId, Context, Handler, Limits, ListenOptions,
 };
@@ -263,4 +263,35 @@ fn what_last_words_say_to_another_is_held_against_its_bound() {
             "{closed:?}"
         );
     });
+}
+
+/// One whose process is off its processor before the n-th call of its last turn: the peer's end has
+/// come, and its reset comes then.
+fn reset_before_call(nth: u64) {
+    let mut world = World::new(1);
+    let way = Way::Answer(900_000);
+    let mut host = host(&mut world, Plain::new(way), Limits::default());
+    let to = ([10, 0, 0, 1], 8).into();
+    let options = ListenOptions {
+        send_buffer: Some(1_000_000),
+        ..ListenOptions::new(to)
+    };
+    host.context().listen(&options).unwrap();
+    let peer = world.connect(to);
+    world.settle(&mut [&mut host]).unwrap();
+    peer.stop_reading();
+    peer.send(b"question");
+    world.settle(&mut [&mut host]).unwrap();
+    assert_eq!(host.context().stats().pending, 0);
+    peer.finish();
+    peer.reset();
+    world.fault(Fault::StoodStill, nth);
+    world.advance(&mut [&mut host], 400 * SECOND).unwrap();
+    let closed = lives(&host)[0].closed;
+    assert_eq!(closed, Some(CloseReason::Reset), "before call {nth}");
+}
+
+#[test]
+fn a_reset_between_two_questions_is_no_good_end() {
+    (1..40).for_each(reset_before_call);
 }
