@@ -362,6 +362,19 @@ impl<S> Context<S> {
         }
     }
 
+    /// Offers the pending output of those who are to go on in the next turn to their sockets now,
+    /// whatever budgets are spent: there may be no next turn.
+    pub(crate) fn flush_waiting(&mut self) {
+        let queued = self.ready.iter().filter(|of| of.0 == Kind::Connection);
+        for key in queued.map(|of| of.1).chain(self.dirty.iter().copied()) {
+            if let Some(slot) = self.slots.get_mut(key) {
+                while !slot.link.flush(&mut self.shared) {
+                    self.shared.begin_turn();
+                }
+            }
+        }
+    }
+
     /// Has the closed connection at `index` removed at the end of the turn.
     pub(crate) fn end(&mut self, index: u32) {
         if self.slots[index].link.tag(Flags::ENDED) {

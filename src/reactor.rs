@@ -208,6 +208,7 @@ impl<H: Handler> Reactor<H> {
         if self.context.stopping {
             // What the last callbacks of all wrote to others goes out too: there may be no next turn.
             self.flush_dirty(handler);
+            self.context.flush_waiting();
         }
         if !self.context.starved.is_empty() {
             self.context.feed_starved();

@@ -11,7 +11,7 @@ use oread::{
     Accepted, CloseReason, Connection, ConnectionId, Context, Handler, Limits, ListenOptions,
 };
 
-use simulated::{Order, Plain, SECOND, Way, address, host, lives};
+use simulated::{Order, Plain, SECOND, Scripted, Way, address, host, lives, turn_until_stopped};
 
 /// More than any socket here takes: what is behind it is pending.
 const MUCH: usize = 600_000;
@@ -294,4 +294,39 @@ fn reset_before_call(nth: u64) {
 #[test]
 fn a_reset_between_two_questions_is_no_good_end() {
     (1..40).for_each(reset_before_call);
+}
+
+#[test]
+fn what_is_written_before_a_stop_is_sent_though_its_writer_has_spent_its_budget() {
+    let mut world = World::new(1);
+    // So many lines that the last one finds no call left in its turn.
+    let lines = usize::try_from(Limits::default().io_budget).unwrap();
+    let handler = Scripted::on_data(|connection, data| {
+        let Some(end) = data.iter().position(|&byte| byte == b'\n') else {
+            return 0;
+        };
+        connection.pause();
+        if data.starts_with(b"quit") {
+            (0..3).for_each(|_| _ = connection.write(&[7; 20_000]));
+            connection.context().stop();
+        }
+        connection.resume();
+        end + 1
+    });
+    let mut host = host(&mut world, handler, Limits::default());
+    let to = ([10, 0, 0, 1], 8).into();
+    let options = ListenOptions {
+        send_buffer: Some(1_000_000),
+        ..ListenOptions::new(to)
+    };
+    host.context().listen(&options).unwrap();
+    let peer = world.connect(to);
+    world.settle(&mut [&mut host]).unwrap();
+    let mut text = b"line\n".repeat(lines - 1);
+    text.extend(b"quit\n");
+    peer.send(&text);
+    world.advance(&mut [], SECOND).unwrap();
+    turn_until_stopped(&mut host);
+    world.advance(&mut [], SECOND).unwrap();
+    assert_eq!(peer.received().len(), 60_000);
 }
