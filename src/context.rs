@@ -14,6 +14,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
+use crate::error::CloseReason;
 use crate::limits::Limits;
 use crate::link::{Flags, Phase, Shared};
 use crate::memory::Starved;
@@ -267,8 +268,8 @@ impl<S> Context<S> {
 
     /// Has `turn` and `run` return [`Ended::Stopped`](crate::Ended::Stopped), at the end of this turn or, between two turns, of
     /// the next one, which doesn't wait. What was written goes out first, as far as the sockets take it. Connections stay as
-    /// they are: the reactor may be run again, or dropped. That is for a handler that has what it wanted;
-    /// [`Context::drain`] ends everything in good order.
+    /// they are: the reactor may be run again, or dropped, which resets those whose output is pending still. That is for a
+    /// handler that has what it wanted; [`Context::drain`] ends everything in good order.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
@@ -427,6 +428,19 @@ impl<S> Context<S> {
 
 fn no_source() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no such source is registered")
+}
+
+impl<S> Drop for Context<S> {
+    /// Output that is lost makes the end a reset, here as anywhere else: what a panic in a callback
+    /// has cut short, too.
+    fn drop(&mut self) {
+        for key in self.slots.keys() {
+            let link = &mut self.slots[key.index].link;
+            if link.has_output() || key.index == self.current {
+                link.abort(&mut self.shared, CloseReason::Aborted);
+            }
+        }
+    }
 }
 
 impl<S> fmt::Debug for Context<S> {

@@ -6,6 +6,8 @@
 #[path = "common/simulated.rs"]
 mod simulated;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use oread::sim::{Fault, Peer, World, check};
 use oread::{
     Accepted, CloseReason, Connection, ConnectionId, Context, Handler, Limits, ListenOptions,
@@ -329,4 +331,45 @@ fn what_is_written_before_a_stop_is_sent_though_its_writer_has_spent_its_budget(
     turn_until_stopped(&mut host);
     world.advance(&mut [], SECOND).unwrap();
     assert_eq!(peer.received().len(), 60_000);
+}
+
+#[test]
+fn a_dropped_reactor_resets_whose_output_is_pending_and_ends_the_others_in_good_order() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    let [cut, whole] = [(); 2].map(|()| world.connect(address()));
+    world.settle(&mut [&mut host]).unwrap();
+    cut.stop_reading();
+    for id in host.handler.inner.opened.clone() {
+        let mut connection = host.context().connection(id).unwrap();
+        connection.write(&[7; MUCH]);
+    }
+    world.settle(&mut [&mut host]).unwrap();
+    assert!(host.context().stats().pending > 0);
+    drop(host);
+    cut.start_reading();
+    world.advance(&mut [], SECOND).unwrap();
+    assert!(
+        cut.was_reset() && !cut.has_ended(),
+        "a part is taken for the whole"
+    );
+    assert_eq!(whole.received().len(), MUCH);
+    assert!(whole.has_ended() && !whole.was_reset());
+}
+
+#[test]
+fn a_reactor_dropped_after_a_panic_resets_whose_callback_it_was() {
+    let mut world = World::new(1);
+    let handler = Scripted::on_data(|connection, _| {
+        connection.write(b"half of ");
+        panic!("of a handler");
+    });
+    let mut host = host(&mut world, handler, Limits::default());
+    let peer = world.connect(address());
+    peer.send(b"question");
+    let run = AssertUnwindSafe(|| world.settle(&mut [&mut host]));
+    assert!(catch_unwind(run).is_err());
+    drop(host);
+    world.advance(&mut [], SECOND).unwrap();
+    assert!(peer.was_reset() && !peer.has_ended());
 }
