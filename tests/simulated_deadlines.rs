@@ -2,7 +2,9 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::net::SocketAddr;
+#[path = "common/simulated.rs"]
+mod simulated;
+
 use std::time::Duration;
 
 use oread::sim::{Host, World, check};
@@ -10,14 +12,12 @@ use oread::{
     Accepted, CloseReason, Connection, ConnectionId, Context, Handler, Limits, ListenOptions,
 };
 
+use simulated::{SECOND, Scripted, address};
+
 const IDLE: Duration = Duration::from_millis(500);
 /// For how long a process stands still.
 const STALL: Duration = Duration::from_millis(700);
 const MOMENT: Duration = Duration::from_millis(10);
-
-fn address() -> SocketAddr {
-    ([10, 0, 0, 1], 7).into()
-}
 
 fn host<H: Handler>(world: &mut World, handler: H, limits: Limits) -> Host<H> {
     let mut host = world.host(handler, limits).unwrap();
@@ -258,4 +258,20 @@ fn a_trickle_does_not_keep_the_memory_that_others_wait_for() {
         let Lines { lines, closed } = &*host.handler;
         assert_eq!(lines, &[8_000], "{closed:?}");
     });
+}
+
+#[test]
+fn a_timer_for_the_past_or_for_now_fires_in_the_next_turn() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    // Not at the beginning of a millisecond.
+    let moment = Duration::from_micros(10_300);
+    world.advance(&mut [&mut host], moment).unwrap();
+    for ago in [SECOND, SECOND, Duration::from_micros(100), Duration::ZERO] {
+        let context = host.context();
+        context.timer_at(context.now() - ago, 0);
+        let before = host.handler.fired.len();
+        host.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(host.handler.fired.len(), before + 1, "for {ago:?} ago");
+    }
 }
