@@ -373,3 +373,25 @@ fn a_reactor_dropped_after_a_panic_resets_whose_callback_it_was() {
     world.advance(&mut [], SECOND).unwrap();
     assert!(peer.was_reset() && !peer.has_ended());
 }
+
+#[test]
+fn what_the_last_callback_before_a_stop_writes_to_another_is_sent() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    let [leaves, stays] = [(); 2].map(|()| world.connect(address()));
+    world.settle(&mut [&mut host]).unwrap();
+    let opened = host.handler.inner.opened.clone();
+    host.handler.inner.close = Some(Box::new(move |context| {
+        for id in &opened {
+            if let Some(mut connection) = context.connection(*id) {
+                connection.write(b"last words");
+            }
+        }
+        context.stop();
+    }));
+    leaves.reset();
+    world.advance(&mut [], SECOND).unwrap();
+    turn_until_stopped(&mut host);
+    world.advance(&mut [], SECOND).unwrap();
+    assert_eq!(stays.received(), b"last words");
+}
