@@ -5,11 +5,14 @@
 #[path = "common/simulated.rs"]
 mod simulated;
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use oread::sim::{Host, World, check};
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Handler, Limits, ListenOptions,
+    Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Handler, Limits,
+    ListenOptions,
 };
 
 use simulated::{SECOND, Scripted, address};
@@ -274,4 +277,153 @@ fn a_timer_for_the_past_or_for_now_fires_in_the_next_turn() {
         host.turn(Some(Duration::ZERO)).unwrap();
         assert_eq!(host.handler.fired.len(), before + 1, "for {ago:?} ago");
     }
+}
+
+#[test]
+fn a_timer_before_the_ticks_go_round_is_on_time_beside_a_deadline_behind_that() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        idle_timeout: Some(10 * SECOND),
+        ..Limits::default()
+    };
+    let mut host = host(&mut world, Scripted::default(), limits);
+    let round = Duration::from_millis(1 << 32);
+    let start = round - 5 * SECOND;
+    world.advance(&mut [&mut host], start).unwrap();
+    let _peer = world.connect(address());
+    world.advance(&mut [&mut host], 5 * MOMENT).unwrap();
+    assert_eq!(host.handler.opened.len(), 1);
+    let due = host.context().now() + SECOND;
+    host.context().timer_at(due, 0);
+    world.advance(&mut [&mut host], 60 * SECOND).unwrap();
+    let late = host.handler.fired[0] - due;
+    assert!(late < MOMENT, "{late:?} late");
+}
+
+#[test]
+fn a_trickle_does_not_keep_a_closed_connection_lingering() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        linger_timeout: SECOND,
+        ..Limits::default()
+    };
+    let mut host = host(&mut world, Scripted::default(), limits);
+    let peer = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    let id = host.handler.opened[0];
+    let connection = host.context().connection(id);
+    connection.unwrap().close(CloseReason::Closed);
+    peer.send_slowly(&[b'.'; 100], 1, Duration::from_millis(300));
+    world.advance(&mut [&mut host], 2 * SECOND).unwrap();
+    assert_eq!(host.handler.reasons(), [CloseReason::Closed]);
+}
+
+#[test]
+fn what_a_spin_took_is_no_part_of_the_wait_behind_it() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        spin: MOMENT,
+        ..Limits::default()
+    };
+    let mut host = host(&mut world, Scripted::default(), limits);
+    let due = host.context().now() + 5 * MOMENT;
+    host.context().timer_at(due, 0);
+    world.advance(&mut [&mut host], SECOND).unwrap();
+    let late = host.handler.fired[0] - due;
+    assert!(late < MOMENT / 2, "{late:?} late");
+}
+
+#[test]
+fn the_idle_timeout_of_a_dial_counts_from_when_it_is_open() {
+    let mut world = World::new(1);
+    world.latency(2 * SECOND..=2 * SECOND);
+    let server = world.listen(([10, 0, 0, 2], 80).into());
+    let limits = Limits {
+        idle_timeout: Some(3 * SECOND),
+        linger_timeout: MOMENT,
+        ..Limits::default()
+    };
+    let mut host = host(&mut world, Scripted::default(), limits);
+    let options = ConnectOptions {
+        timeout: None,
+        ..ConnectOptions::new(server.local_addr())
+    };
+    let start = host.context().now();
+    host.context().connect(&options, ()).unwrap();
+    world.advance(&mut [&mut host], 60 * SECOND).unwrap();
+    let (reason, at) = host.handler.closed[0];
+    assert_eq!(reason, CloseReason::IdleTimeout);
+    // A round trip of four seconds lies before.
+    assert!(at - start >= 7 * SECOND, "after {:?}", at - start);
+}
+
+#[test]
+fn who_is_idle_and_reads_nothing_of_what_is_pending_is_given_up() {
+    let mut world = World::new(1);
+    let write_timeout = 10 * SECOND;
+    let limits = Limits {
+        idle_timeout: Some(SECOND),
+        write_timeout: Some(write_timeout),
+        ..Limits::default()
+    };
+    let mut host = host(&mut world, Scripted::default(), limits);
+    let peer = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    peer.stop_reading();
+    let (start, id) = (host.context().now(), host.handler.opened[0]);
+    let connection = host.context().connection(id);
+    connection.unwrap().write(&vec![7; 3_000_000]);
+    world.advance(&mut [&mut host], 60 * SECOND).unwrap();
+    assert_eq!(host.handler.reasons(), [CloseReason::IdleTimeout]);
+    // By our own deadlines, and not by the system's, which is half as long again.
+    let took = host.handler.closed[0].1 - start;
+    assert!(took < write_timeout + 4 * SECOND, "after {took:?}");
+}
+
+#[test]
+fn a_callback_before_the_wait_knows_what_time_it_is() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    let told = Rc::new(Cell::new(None));
+    let tell = Rc::clone(&told);
+    host.handler.data = Some(Box::new(move |connection, data| {
+        tell.set(Some(connection.context().now()));
+        // Some is left, to be shown again.
+        data.len() / 2
+    }));
+    let peer = world.connect(address());
+    peer.send(b"data");
+    world.settle(&mut [&mut host]).unwrap();
+    let (id, before) = (host.handler.opened[0], host.context().now());
+    let mut connection = host.context().connection(id).unwrap();
+    connection.pause();
+    connection.resume();
+    world.advance(&mut [], SECOND).unwrap();
+    host.turn(Some(Duration::ZERO)).unwrap();
+    assert!(told.get().unwrap() >= before + SECOND, "the last turn's");
+}
+
+#[test]
+fn who_waits_for_memory_is_not_idle() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        max_pending: 10_000,
+        idle_timeout: Some(5 * SECOND),
+        write_timeout: Some(60 * SECOND),
+        ..Limits::default()
+    };
+    let handler = Scripted::on_data(|_, _| 0);
+    let mut host = host(&mut world, handler, limits);
+    let peers: Vec<_> = (0..6).map(|_| world.connect(address())).collect();
+    for peer in &peers {
+        peer.send(&[b'l'; 900_000]);
+    }
+    world.advance(&mut [&mut host], 30 * SECOND).unwrap();
+    // One after the other is fed, says nothing more, and is idle then: not those who wait.
+    let closed = &host.handler.closed;
+    let apart = |two: &[(CloseReason, Instant)]| two[1].1 - two[0].1 >= 4 * SECOND;
+    assert!(
+        closed.len() >= 3 && closed.windows(2).all(apart),
+        "{closed:?}"
+    );
 }
