@@ -7,6 +7,7 @@
 mod simulated;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use oread::sim::{Fault, Peer, World, check};
 use oread::{
@@ -394,4 +395,48 @@ fn what_the_last_callback_before_a_stop_writes_to_another_is_sent() {
     turn_until_stopped(&mut host);
     world.advance(&mut [], SECOND).unwrap();
     assert_eq!(stays.received(), b"last words");
+}
+
+#[test]
+fn who_stays_open_in_a_drain_may_keep_no_more_output_than_before() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        max_output: 100_000,
+        ..Limits::default()
+    };
+    let mut host = host(&mut world, Scripted::that_stays(), limits);
+    let peer = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    peer.stop_reading();
+    let id = host.handler.inner.opened[0];
+    host.context().drain(100 * SECOND);
+    host.turn(Some(Duration::ZERO)).unwrap();
+    for _ in 0..100 {
+        if let Some(mut connection) = host.context().connection(id) {
+            connection.write(&[7; 100_000]);
+        }
+    }
+    let pending = host.context().stats().pending;
+    assert!(pending <= 200_000, "{pending}");
+}
+
+#[test]
+fn who_is_to_read_on_under_pressure_does_so_at_once() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    let peer = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    peer.stop_reading();
+    let id = host.handler.inner.opened[0];
+    let connection = host.context().connection(id);
+    connection.unwrap().write(&[7; MUCH]);
+    world.settle(&mut [&mut host]).unwrap();
+    // Its event comes while nothing is read.
+    peer.send(b"hello");
+    world.settle(&mut [&mut host]).unwrap();
+    assert_eq!(lives(&host)[0].consumed, b"");
+    let connection = host.context().connection(id);
+    connection.unwrap().read_on(true);
+    world.settle(&mut [&mut host]).unwrap();
+    assert_eq!(lives(&host)[0].consumed, b"hello");
 }
