@@ -8,15 +8,17 @@ mod dice;
 #[path = "common/simulated.rs"]
 mod simulated;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use oread::sim::{Fault, Host, Listener, Peer, Poller, World, check};
 use oread::{
-    Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Handler, Limits,
-    ListenOptions,
+    Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Ended, Handler,
+    Limits, ListenOptions,
 };
 
 use dice::Dice;
@@ -317,4 +319,42 @@ fn of_two_listeners_without_descriptors_the_one_that_pauses_briefly_waits_no_lon
     world.calm();
     world.advance(&mut [&mut host], SECOND / 50).unwrap();
     assert_eq!(host.handler.inner.opened.len(), 2);
+}
+
+#[test]
+fn who_has_left_is_neither_open_nor_holds_a_socket_when_its_handler_is_told() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    let peer = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    let (told, process) = (Rc::new(Cell::new(None)), host.process().clone());
+    let tell = Rc::clone(&told);
+    host.handler.inner.close = Some(Box::new(move |context| {
+        let stats = context.stats();
+        tell.set(Some((process.sockets(), stats.open, stats.peak_open)));
+    }));
+    peer.reset();
+    world.settle(&mut [&mut host]).unwrap();
+    // The listener's own is left.
+    assert_eq!(told.get(), Some((1, 0, 1)));
+}
+
+#[test]
+fn who_is_closed_when_a_drain_s_time_is_over_is_not_counted_as_cut() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Scripted::that_stays(), Limits::default());
+    let _peers = [(); 3].map(|()| world.connect(address()));
+    world.settle(&mut [&mut host]).unwrap();
+    let id = host.handler.inner.opened[0];
+    host.handler.inner.timer = Some(Box::new(move |context| {
+        context.connection(id).unwrap().abort();
+    }));
+    // Both come in one turn, the timer first.
+    host.context().timer(SECOND, 0);
+    host.context().drain(SECOND);
+    world.advance(&mut [&mut host], 2 * SECOND).unwrap();
+    let reasons = host.handler.inner.reasons();
+    let cut = reasons.iter().filter(|&&why| why == CloseReason::Cut);
+    assert_eq!((reasons.len(), cut.count()), (3, 2));
+    assert_eq!(host.ended(), Some(Ended::Drained { cut: 2 }));
 }
