@@ -427,3 +427,87 @@ fn who_waits_for_memory_is_not_idle() {
         "{closed:?}"
     );
 }
+
+/// Refuses all callers but the first one.
+#[derive(Default)]
+struct One {
+    has: bool,
+    closed: Vec<CloseReason>,
+}
+
+impl Handler for One {
+    type Session = ();
+    type Message = ();
+
+    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+        let first = !std::mem::replace(&mut self.has, true);
+        first.then_some(())
+    }
+
+    fn on_data(&mut self, _: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+        data.len()
+    }
+
+    fn on_close(&mut self, _: &mut Context<()>, _: ConnectionId, (): (), reason: CloseReason) {
+        self.closed.push(reason);
+    }
+}
+
+#[test]
+fn nobody_who_spoke_is_idle_when_callers_of_many_listeners_are_told_first() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        events: 1,
+        linger_timeout: MOMENT,
+        ..idle()
+    };
+    let mut host = host(&mut world, One::default(), limits);
+    let ports = 100..120;
+    for port in ports.clone() {
+        let options = ListenOptions::new(([10, 0, 0, 1], port).into());
+        host.context().listen(&options).unwrap();
+    }
+    let speaks = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    let _callers: Vec<_> = ports
+        .map(|port| world.connect(([10, 0, 0, 1], port).into()))
+        .collect();
+    world.advance(&mut [], MOMENT).unwrap();
+    speaks.send(b"word");
+    world.advance(&mut [], STALL).unwrap();
+    world.advance(&mut [&mut host], 10 * MOMENT).unwrap();
+    assert_eq!(host.handler.closed, []);
+}
+
+#[test]
+fn a_dial_that_is_there_in_time_is_open_though_events_without_end_are_told_first() {
+    check(0..100, |world| {
+        world.latency(10 * MOMENT..=10 * MOMENT);
+        let limits = Limits {
+            events: 1,
+            ..Limits::default()
+        };
+        let mut host = host(world, Scripted::default(), limits);
+        let server = world.listen(([10, 0, 0, 2], 80).into());
+        let noise: Vec<_> = (0..12).map(|_| world.connect(address())).collect();
+        world.settle(&mut [&mut host]).unwrap();
+        let before = host.handler.opened.len();
+        let start = 20 + world.roll(20);
+        for n in 0..100 {
+            if n == start {
+                // A round trip takes 200 to 250 milliseconds.
+                let options = ConnectOptions {
+                    timeout: Some(26 * MOMENT),
+                    ..ConnectOptions::new(server.local_addr())
+                };
+                host.context().connect(&options, ()).unwrap();
+            }
+            noise.iter().for_each(|peer| peer.send(b"."));
+            // Something is due in every turn.
+            host.context().timer(Duration::ZERO, 0);
+            world.advance(&mut [], 2 * MOMENT).unwrap();
+            host.turn(Some(Duration::ZERO)).unwrap();
+        }
+        assert_eq!(host.handler.opened.len(), before + 1);
+    });
+}

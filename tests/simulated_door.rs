@@ -358,3 +358,29 @@ fn who_is_closed_when_a_drain_s_time_is_over_is_not_counted_as_cut() {
     assert_eq!((reasons.len(), cut.count()), (3, 2));
     assert_eq!(host.ended(), Some(Ended::Drained { cut: 2 }));
 }
+
+#[test]
+fn callers_who_say_much_do_not_keep_those_waiting_who_are_in() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        io_budget: 1,
+        turn_bytes: 10_000,
+        ..Limits::default()
+    };
+    let mut host = host(&mut world, Scripted::default(), limits);
+    let waits = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    waits.send(&[b'w'; 200_000]);
+    let mut callers = Vec::new();
+    for _ in 0..100 {
+        // Each has the bytes of a turn with it.
+        let caller = world.connect(address());
+        caller.send(&[b'c'; 20_000]);
+        callers.push(caller);
+        world.advance(&mut [], SECOND / 100).unwrap();
+        host.turn(Some(Duration::ZERO)).unwrap();
+    }
+    let address = waits.local_addr().unwrap();
+    let heard = host.handler.life_of(address).unwrap().consumed.len();
+    assert!(heard > 100_000, "{heard} bytes in 100 turns");
+}

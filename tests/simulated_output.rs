@@ -440,3 +440,25 @@ fn who_is_to_read_on_under_pressure_does_so_at_once() {
     world.settle(&mut [&mut host]).unwrap();
     assert_eq!(lives(&host)[0].consumed, b"hello");
 }
+
+#[test]
+fn what_is_written_behind_formatted_text_is_held_against_its_bound() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        max_output: 100_000,
+        ..Limits::default()
+    };
+    let handler = Scripted::on_data(|connection, data| {
+        write!(connection, "{} bytes", data.len());
+        (0..100).for_each(|_| _ = connection.write(&[7; 100_000]));
+        data.len()
+    });
+    let mut host = host(&mut world, handler, limits);
+    let peer = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    peer.stop_reading();
+    peer.send(b"question");
+    world.settle(&mut [&mut host]).unwrap();
+    let overflow = Some(CloseReason::OutputOverflow);
+    assert_eq!(lives(&host)[0].closed, overflow);
+}
