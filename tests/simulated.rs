@@ -14,7 +14,7 @@ use std::time::Duration;
 use oread::sim::{Fault, Host, Peer, World, check};
 use oread::{CloseReason, Echo, EchoOptions, Framing, Limits, ListenOptions};
 
-use watched::{Watched, look_at};
+use watched::{Life, Watched, look_at};
 
 const MAX_FRAME: usize = 9000;
 
@@ -24,6 +24,14 @@ const OF_CALLERS: [Fault; 4] = [
     Fault::AcceptProtocol,
     Fault::AcceptForbidden,
     Fault::AcceptNetwork,
+];
+
+/// Faults by which the system doesn't say at once what has arrived.
+const UNTOLD: [Fault; 4] = [
+    Fault::ReadBlocked,
+    Fault::EventLate,
+    Fault::EventSplit,
+    Fault::BatchSmall,
 ];
 
 fn address() -> SocketAddr {
@@ -73,6 +81,8 @@ struct Client {
     sent: Vec<u8>,
     /// What must come back for that, and whether all of it is good.
     whole: (Vec<u8>, bool),
+    /// How much of that is due before its end: all but a last line without a newline.
+    due: usize,
     /// How much of what came back was found right, of what the server consumed, and of what it
     /// left.
     right: (usize, usize, usize),
@@ -83,6 +93,14 @@ struct Client {
     gone: bool,
     /// Whether it ever stopped reading, or read slowly.
     slow: bool,
+    /// Whether it may not have read all that came.
+    behind: bool,
+    /// Whether it has sent a byte of urgent data, which is not shown.
+    urgent: bool,
+    /// Bytes that the server's system was known to have when its last turn began.
+    arrived: usize,
+    /// How many of those, and how many were shown, when it was told idle.
+    idle: Option<(usize, usize)>,
 }
 
 #[derive(Clone, Debug)]
@@ -150,11 +168,16 @@ impl Client {
             peer,
             sent: Vec::new(),
             whole: (Vec::new(), true),
+            due: 0,
             right: (0, 0, 0),
             script,
             finished: false,
             gone: false,
             slow,
+            behind: slow,
+            urgent: false,
+            arrived: 0,
+            idle: None,
         }
     }
 
@@ -171,7 +194,10 @@ impl Client {
                     self.peer.send_slowly(&bytes, piece, pause);
                     self.sent.extend(bytes);
                 }
-                Act::Urgent => self.peer.send_urgent(b'!'),
+                Act::Urgent => {
+                    self.urgent = true;
+                    self.peer.send_urgent(b'!');
+                }
                 Act::StopReading => self.peer.stop_reading(),
                 Act::StartReading => self.peer.start_reading(),
                 Act::Finish => {
@@ -190,6 +216,11 @@ impl Client {
         }
         if self.sent.len() > before {
             self.whole = expected(framing, &self.sent);
+            let newline = self.whole.0.iter().rposition(|&byte| byte == b'\n');
+            self.due = match framing {
+                Framing::Lines => newline.map_or(0, |last| last + 1),
+                _ => self.whole.0.len(),
+            };
         }
     }
 
@@ -197,7 +228,7 @@ impl Client {
     fn look(&mut self, echo: &Watched<Echo>) {
         let (whole, _) = &self.whole;
         let (back, shown, left) = &mut self.right;
-        let new = self.peer.received_after(*back);
+        let (new, before) = (self.peer.received_after(*back), *back);
         // Most steps bring nothing new.
         if !new.is_empty() {
             let right = whole.get(*back..);
@@ -205,10 +236,17 @@ impl Client {
             assert!(right, "what comes back behind {back} bytes is not the echo");
             *back += new.len();
         }
+        let arrived = std::mem::replace(&mut self.arrived, self.peer.acknowledged());
         let life = self.address.and_then(|address| echo.life_of(address));
         let Some(life) = life else {
             return;
         };
+        if life.closing > 0 && self.idle.is_none() {
+            let count = life.consumed.len() + life.left.len() + usize::from(self.urgent);
+            // One whose answers are under way is perhaps not read for that.
+            let answered = before >= life.consumed.len();
+            self.idle = Some((if answered { arrived } else { 0 }, count));
+        }
         let new = &life.consumed[*shown..];
         // What is left may be long, and the same for many steps.
         if !new.is_empty() || *left != life.left.len() {
@@ -219,33 +257,55 @@ impl Client {
             *shown += new.len();
             *left = life.left.len();
         }
+        let (back, whole) = (*back, whole.len());
+        self.look_at_ends(life, back == whole);
+    }
+
+    /// What must hold of its ends, when all has come `back` or not.
+    fn look_at_ends(&self, life: &Life, back: bool) {
         if life.eof {
             assert!(self.finished, "an end is told that the peer didn't send");
             let count = life.consumed.len() + life.left.len();
             assert_eq!(count, self.sent.len(), "the end is told before all input");
         }
         if self.peer.has_ended() && life.closed == Some(CloseReason::Finished) {
-            assert_eq!(*back, whole.len(), "finished, and not all came back");
+            assert!(back, "finished, and not all came back");
         }
     }
 
-    /// What must hold when nothing moves any more, of those whom no fault that was `met` excuses.
-    fn look_at_end(&self, echo: &Watched<Echo>, met: &[Fault]) {
+    /// What must hold when nothing moves any more, of those whom no fault that was `met` excuses: false
+    /// of others. An `impatient` server ends those who pause.
+    fn look_at_end(&self, echo: &Watched<Echo>, met: &[Fault], impatient: bool) -> bool {
         let (whole, good) = &self.whole;
         let is_broken = |fault: &Fault| match OF_CALLERS.contains(fault) {
             true => self.peer.was_reset(),
             false => fault.breaks(),
         };
-        // After a bad frame the server closes, and a peer that goes on sending is reset for it.
-        let excused = self.gone || !self.finished || self.slow || !*good;
-        if excused || met.iter().any(is_broken) {
-            return;
+        // Who isn't read for its own output, or of whom the system says too little, may be idle.
+        let untold = met.iter().any(|fault| UNTOLD.contains(fault));
+        if let Some((arrived, shown)) = self.idle.filter(|_| !self.slow && !untold) {
+            assert!(
+                arrived <= shown,
+                "idle, and {arrived} had come, not {shown}"
+            );
         }
         let life = self.address.and_then(|address| echo.life_of(address));
+        let reason = life.and_then(|life| life.closed);
+        let is_idle = self.idle.is_some() || reason == Some(CloseReason::IdleTimeout);
+        let ends_idle = impatient && is_idle;
+        // After a bad frame the server closes, and a peer that goes on sending is reset for it.
+        let excused = self.gone || self.behind || !*good || ends_idle;
+        if excused || met.iter().any(is_broken) {
+            return false;
+        }
+        if !self.finished {
+            assert_eq!(self.right.0, self.due, "{life:?}");
+            return false;
+        }
         assert_eq!(self.right.0, whole.len(), "{life:?}");
         assert!(self.peer.has_ended() && !self.peer.was_reset(), "{life:?}");
-        let reason = life.and_then(|life| life.closed);
         assert_eq!(reason, Some(CloseReason::Finished));
+        true
     }
 }
 
@@ -277,8 +337,12 @@ fn frames(world: &mut World, framing: &Framing) -> Vec<u8> {
 
 /// Limits that are reached soon, or the default ones.
 fn draw_limits(world: &mut World) -> Limits {
+    let idle = match world.one_in(6) {
+        true => Duration::from_millis(50 + world.roll(300)),
+        false => Duration::from_secs(30),
+    };
     let mut limits = Limits {
-        idle_timeout: Some(Duration::from_secs(30)),
+        idle_timeout: Some(idle),
         ..Limits::default()
     };
     if world.one_in(2) {
@@ -359,11 +423,46 @@ fn play(world: &mut World, limits: Limits) {
     let end_of_pauses = world.now() + Duration::from_secs(3);
     run(world, &mut echo, &mut clients, Some(end_of_pauses));
     run(world, &mut echo, &mut clients, None);
-    let met = world.faults_met();
-    for client in &clients {
-        client.look_at_end(&echo.handler, &met);
-    }
+    look_at_all(world, &mut echo, &mut clients);
     end(world, &mut echo);
+}
+
+/// What must hold in the end of all who are not excused: at first of those who read, and then
+/// everybody does.
+fn look_at_all(world: &mut World, echo: &mut Host<Watched<Echo>>, clients: &mut [Client]) {
+    let impatient = echo.context().limits().idle_timeout < Some(Duration::from_secs(30));
+    let met = world.faults_met();
+    for client in &*clients {
+        client.look_at_end(&echo.handler, &met, impatient);
+    }
+    let late = world.now() > Duration::from_secs(25);
+    for client in clients.iter_mut().filter(|client| !client.gone) {
+        client.peer.start_reading();
+        client.behind &= late;
+    }
+    run(world, echo, clients, None);
+    clients.iter_mut().for_each(|c| c.look(&echo.handler));
+    let mut all = true;
+    for client in &*clients {
+        all &= client.look_at_end(&echo.handler, &met, impatient);
+    }
+    let sums = sums(clients);
+    let stats = look_at(echo);
+    assert!(stats.bytes_in <= sums.0 && sums.1 <= stats.bytes_out);
+    if all {
+        assert_eq!(
+            (stats.bytes_in, stats.bytes_out, stats.dropped),
+            (sums.0, sums.1, 0)
+        );
+        assert_eq!((stats.consumed + stats.discarded, stats.written), sums);
+    }
+}
+
+/// What all have sent, and got.
+fn sums(clients: &[Client]) -> (u64, u64) {
+    let sent: usize = clients.iter().map(|client| client.sent.len()).sum();
+    let got: usize = clients.iter().map(|client| client.right.0).sum();
+    (sent as u64, got as u64)
 }
 
 /// Runs up to `until`, or until nothing moves any more but by deadlines.

@@ -2,12 +2,15 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use oread::sim::{Host, World, check};
+use oread::sim::{Fault, Host, Peer, Poller, World, check};
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Handler, Limits, ListenOptions,
+    Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Handler, Limits,
+    ListenOptions,
 };
 
 const IDLE: Duration = Duration::from_millis(500);
@@ -258,4 +261,303 @@ fn a_trickle_does_not_keep_the_memory_that_others_wait_for() {
         let Lines { lines, closed } = &*host.handler;
         assert_eq!(lines, &[8_000], "{closed:?}");
     });
+}
+
+/// What becomes of a connection, and by which deadline.
+#[derive(Clone, Copy, Debug)]
+enum Role {
+    /// It speaks so often, with such pauses, and then falls silent.
+    Speaks(u32, Duration),
+    /// It doesn't read what it's answered.
+    ReadsNothing,
+    /// It's answered and closed, and doesn't finish.
+    Stays,
+}
+
+/// Notes when each deadline comes.
+#[derive(Default)]
+struct Keeper {
+    roles: BTreeMap<SocketAddr, Role>,
+    /// When it was told closing, and closed, and why.
+    closing: BTreeMap<SocketAddr, Instant>,
+    closed: BTreeMap<SocketAddr, (CloseReason, Instant)>,
+    /// Timers that are set, and how late each has fired.
+    timers: Vec<Instant>,
+    fired: Vec<(Instant, Instant)>,
+}
+
+impl Keeper {
+    fn time(&mut self, context: &mut Context<SocketAddr>, after: Duration) {
+        self.timers.push(context.now() + after);
+        context.timer(after, self.timers.len() as u64 - 1);
+    }
+}
+
+impl Handler for Keeper {
+    type Session = SocketAddr;
+    type Message = ();
+
+    fn on_accept(&mut self, _: &mut Context<SocketAddr>, caller: &Accepted) -> Option<SocketAddr> {
+        Some(caller.peer)
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_, SocketAddr>, data: &[u8]) -> usize {
+        match self.roles[connection.session()] {
+            Role::Speaks(..) => {}
+            Role::ReadsNothing => {
+                connection.idle_timeout(None);
+                connection.write(&vec![b'w'; 8 << 20]);
+            }
+            Role::Stays => {
+                connection.write(b"good-bye");
+                connection.close(CloseReason::Other(7));
+            }
+        }
+        data.len()
+    }
+
+    fn on_closing(&mut self, connection: &mut Connection<'_, SocketAddr>, _: CloseReason) {
+        let now = connection.context().now();
+        self.closing.insert(*connection.session(), now);
+    }
+
+    fn on_close(
+        &mut self,
+        context: &mut Context<SocketAddr>,
+        _: ConnectionId,
+        peer: SocketAddr,
+        reason: CloseReason,
+    ) {
+        self.closed.insert(peer, (reason, context.now()));
+    }
+
+    fn on_connect_failed(
+        &mut self,
+        context: &mut Context<SocketAddr>,
+        _: ConnectionId,
+        to: SocketAddr,
+        error: io::Error,
+    ) {
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        self.closed.insert(to, (CloseReason::Closed, context.now()));
+    }
+
+    fn on_timer(&mut self, context: &mut Context<SocketAddr>, key: u64) {
+        let now = context.now();
+        self.fired.push((self.timers[key as usize], now));
+    }
+}
+
+/// The system's own timeout: longer than any process here stands still.
+const PATIENT: Duration = Duration::from_secs(3600);
+/// A handshake, a byte, and as much as a peer takes that doesn't read: both ways and back.
+const UNDER_WAY: Duration = Duration::from_millis(30);
+const TICK: Duration = Duration::from_millis(1);
+/// A tick, a wait in whole milliseconds, and what calls take.
+const LATE: Duration = Duration::from_millis(5);
+
+/// Deadlines of all kinds in one world, and how long its process stood still.
+struct Watch {
+    host: Host<Keeper>,
+    start: Instant,
+    /// Callers: where from, and since when.
+    peers: Vec<(Peer, SocketAddr, Role, Duration)>,
+    /// Dials that nobody answers: where to, and until when.
+    dials: Vec<(SocketAddr, Duration)>,
+    /// From when to when.
+    stops: Vec<(Duration, Duration)>,
+    /// When output moved, and how much had by then.
+    moves: Vec<(Duration, u64)>,
+}
+
+impl Watch {
+    fn draw(world: &mut World) -> Watch {
+        let poller = world.pick(&[Poller::Epoll, Poller::Kqueue, Poller::Poll2]);
+        world.poller(poller);
+        let mut time = || Duration::from_millis(40 + world.roll(300));
+        let limits = Limits {
+            idle_timeout: Some(time()),
+            write_timeout: Some(time()),
+            linger_timeout: time(),
+            events: world.pick(&[1, 2, 3, 1024]),
+            accept_budget: world.pick(&[1, 64]),
+            io_budget: world.pick(&[1, 8]),
+            ..Limits::default()
+        };
+        for fault in [
+            Fault::WaitInterrupted,
+            Fault::CallTakesTime,
+            Fault::EventSpurious,
+            Fault::EventLate,
+            Fault::ReadInterrupted,
+            Fault::WriteInterrupted,
+            Fault::AcceptInterrupted,
+        ] {
+            let rate = world.pick(&[0, 500, 5000, 200_000]);
+            world.fault_rate(fault, rate);
+        }
+        let mut host = world.host(Keeper::default(), limits).unwrap();
+        let listener = host.context().listen(&ListenOptions {
+            user_timeout: Some(PATIENT),
+            ..ListenOptions::new(address())
+        });
+        listener.unwrap();
+        let start = host.context().now() - world.now();
+        Watch {
+            host,
+            start,
+            peers: Vec::new(),
+            dials: Vec::new(),
+            stops: Vec::new(),
+            moves: vec![(Duration::ZERO, 0)],
+        }
+    }
+
+    /// Somebody calls, or is called.
+    fn meet(&mut self, world: &mut World) {
+        let idle = self.host.context().limits().idle_timeout.unwrap();
+        let role = match world.roll(6) {
+            0..=2 => Role::Speaks(world.roll(20) as u32, idle / (4 + world.roll(9) as u32)),
+            3 => Role::ReadsNothing,
+            4 => Role::Stays,
+            _ => return self.dial(world),
+        };
+        let peer = world.connect(address());
+        let at = peer.local_addr().unwrap();
+        self.host.handler.roles.insert(at, role);
+        match role {
+            Role::Speaks(count, pause) => peer.send_slowly(&vec![b's'; count as usize], 1, pause),
+            Role::ReadsNothing => {
+                peer.stop_reading();
+                peer.send(b"r");
+            }
+            Role::Stays => peer.send(b"s"),
+        }
+        self.peers.push((peer, at, role, world.now()));
+    }
+
+    /// Dials where nothing gets through.
+    fn dial(&mut self, world: &mut World) {
+        let number = self.dials.len() as u16;
+        let to = SocketAddr::from(([10, 0, 1, 1], 1000 + number));
+        let _there = world.listen(to);
+        world.partition(address().ip(), to.ip());
+        let timeout = Duration::from_millis(world.roll(300));
+        let options = ConnectOptions {
+            source: Some((address().ip(), 20_000 + number).into()),
+            timeout: Some(timeout),
+            user_timeout: Some(PATIENT),
+            ..ConnectOptions::new(to)
+        };
+        self.host.context().connect(&options, to).unwrap();
+        self.dials.push((to, world.now() + timeout));
+    }
+
+    /// One turn, before which the process may stand still: what happens meanwhile is found by a wait
+    /// that is perhaps interrupted at once.
+    fn turn(&mut self, world: &mut World) {
+        if world.one_in(200) {
+            let before = world.now();
+            let time = Duration::from_millis(1 << world.roll(16));
+            self.host.process().stand_still(time);
+            self.stops.push((before, world.now()));
+        }
+        let most = Duration::from_millis(world.pick(&[0, 1, 3, 50]));
+        self.host.turn(Some(most)).unwrap();
+        let out = self.host.context().stats().bytes_out;
+        if self.moves.last().is_none_or(|(_, before)| *before < out) {
+            self.moves.push((world.now(), out));
+        }
+    }
+
+    /// Whether something that was due between two times, and begun at `from`, came in time. Silence
+    /// is counted from the millisecond in which it begins.
+    fn assert_in_time(&self, from: Duration, due: (Duration, Duration), at: Instant, what: &str) {
+        let at = at - self.start;
+        let stops = self.stops.iter().filter(|(_, end)| *end >= from);
+        let stood: Duration = stops.map(|(begin, end)| *end - *begin).sum();
+        let (least, most) = (due.0.saturating_sub(TICK), due.1 + LATE + stood);
+        assert!(
+            least <= at && at <= most,
+            "{what}: at {at:?}, and it was due at {due:?}, and stopped {:?}",
+            self.stops
+        );
+    }
+
+    fn judge(&mut self) {
+        let limits = self.host.context().limits();
+        let idle = limits.idle_timeout.unwrap();
+        let write = limits.write_timeout.unwrap();
+        let linger = limits.linger_timeout;
+        let keeper = &self.host.handler;
+        for (_, at, role, from) in &self.peers {
+            let from = *from;
+            let what = format!("{role:?}");
+            let (reason, closed) = keeper.closed[at];
+            let (expected, least, most) = match role {
+                Role::Speaks(count, pause) => {
+                    let last = from + *pause * count.saturating_sub(1);
+                    let due = (last + idle, last + UNDER_WAY + idle);
+                    let closing = keeper.closing[at];
+                    self.assert_in_time(from, due, closing, &what);
+                    let closing = closing - self.start;
+                    (CloseReason::IdleTimeout, closing + linger, closing + linger)
+                }
+                Role::ReadsNothing => {
+                    let at = closed - self.start;
+                    let moved = self.moves.iter().rev().find(|(moved, _)| *moved < at);
+                    let most = moved.unwrap().0.max(from) + UNDER_WAY + write * 5 / 4;
+                    (CloseReason::WriteTimeout, from + write, most)
+                }
+                Role::Stays => {
+                    let most = from + UNDER_WAY + linger;
+                    (CloseReason::Other(7), from + linger, most)
+                }
+            };
+            assert_eq!(reason, expected, "{what}");
+            self.assert_in_time(from, (least, most), closed, &what);
+        }
+        for (to, due) in &self.dials {
+            let (_, at) = keeper.closed[to];
+            self.assert_in_time(Duration::ZERO, (*due, *due), at, "a dial");
+        }
+        assert_eq!(keeper.fired.len(), keeper.timers.len());
+        for (due, fired) in &keeper.fired {
+            assert!(fired >= due, "a timer fires early");
+            let due = *due - self.start;
+            self.assert_in_time(Duration::ZERO, (due, due), *fired, "a timer");
+        }
+    }
+}
+
+fn deadlines(world: &mut World) {
+    let mut watch = Watch::draw(world);
+    for _ in 0..world.count(8) {
+        watch.meet(world);
+        let (reactor, keeper) = watch.host.reactor();
+        keeper.time(
+            reactor.context(),
+            Duration::from_micros(world.roll(200_000)),
+        );
+        for _ in 0..world.roll(50) {
+            watch.turn(world);
+        }
+    }
+    let all = watch.peers.len() + watch.dials.len();
+    let is_over = |watch: &Watch| {
+        let keeper = &watch.host.handler;
+        keeper.closed.len() == all && keeper.fired.len() == keeper.timers.len()
+    };
+    let mut turns = 0;
+    while !is_over(&watch) {
+        watch.turn(world);
+        turns += 1;
+        assert!(turns < 20_000, "a deadline does not come");
+    }
+    watch.judge();
+}
+
+#[test]
+fn each_deadline_comes_in_its_time_and_not_to_who_spoke_however_long_the_process_stood_still() {
+    check(0..600, deadlines);
 }

@@ -8,6 +8,8 @@
 
 #[path = "common/dice.rs"]
 mod dice;
+#[path = "common/outside.rs"]
+mod outside;
 #[path = "common/streams.rs"]
 mod streams;
 #[path = "common/watched.rs"]
@@ -19,15 +21,22 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use oread::sim::{Fault, Host, Listener, Peer, Poller, Turned, UdpPeer, World, check};
+use oread::sim::{Fault, Host, Listener, Poller, Turned, UdpPeer, World, check};
 use oread::{CloseReason, Limits, ListenOptions, Pressure, UdpOptions};
 
+use outside::Outside;
 use streams::Way;
 use watched::{Watched, look_at_beside};
 use wild::{AFTER_ALL, End, LARGEST, Timer, Wild};
 
 /// Longer than any idle timeout here, the system's own of a quarter of an hour, and a dial.
 const LONG: Duration = Duration::from_secs(300_000);
+
+/// The shortest idle timeout that a wild handler gives a connection.
+const SHORTEST_IDLE: Duration = Duration::from_millis(500);
+
+/// No timer comes so late: ticks and waits are whole milliseconds, and calls take microseconds.
+const LATE: Duration = Duration::from_millis(5);
 
 /// More connections than there ever are.
 const MANY: usize = 100;
@@ -46,81 +55,6 @@ fn nobody() -> SocketAddr {
     ([10, 0, 0, 101], 9).into()
 }
 
-/// A peer in the test's own hands.
-struct Outside {
-    peer: Peer,
-    /// What it sends.
-    way: Way,
-    /// How much it was told to send.
-    told: usize,
-    finished: bool,
-    /// It has sent its one byte of urgent data. A second one before the first was read past may or
-    /// may not become a part of the rest.
-    urgent: bool,
-    /// It has reset, or vanished: only what it has got must be right.
-    gone: bool,
-    vanished: bool,
-}
-
-impl Outside {
-    fn new(peer: Peer, way: Way) -> Outside {
-        Outside {
-            peer,
-            way,
-            told: 0,
-            finished: false,
-            urgent: false,
-            gone: false,
-            vanished: false,
-        }
-    }
-
-    fn act(&mut self, world: &mut World, most: usize) {
-        if self.gone {
-            return;
-        }
-        match world.roll(20) {
-            0..=8 if !self.finished => {
-                let size = world.size(most) >> world.roll(8);
-                let bytes = self.way.text(self.told, size);
-                self.told += size;
-                if world.one_in(4) && size < 500 {
-                    let pause = Duration::from_micros(world.roll(2000));
-                    let piece = 1 + world.roll(50) as usize;
-                    self.peer.send_slowly(bytes, piece, pause);
-                } else {
-                    self.peer.send(bytes);
-                }
-            }
-            9 | 10 => self.peer.stop_reading(),
-            11 | 12 => self.peer.start_reading(),
-            13 => {
-                let pause = Duration::from_micros(world.roll(50_000));
-                self.peer.read_slowly(1 + world.roll(3000) as usize, pause);
-            }
-            14 if world.one_in(4) => self.finish(),
-            17 if !self.finished && !self.urgent && world.one_in(4) => {
-                self.urgent = true;
-                self.peer.send_urgent(b'!');
-            }
-            15 if world.one_in(8) => {
-                self.gone = true;
-                self.peer.reset();
-            }
-            16 if world.one_in(8) => {
-                (self.gone, self.vanished) = (true, true);
-                self.peer.vanish();
-            }
-            _ => {}
-        }
-    }
-
-    fn finish(&mut self) {
-        self.finished = true;
-        self.peer.finish();
-    }
-}
-
 /// Everything in one world.
 struct Play {
     hosts: Vec<Host<Watched<Wild>>>,
@@ -131,9 +65,6 @@ struct Play {
     poller: Poller,
     /// Bytes that a peer sends at a time: fewer where they are read in small pieces.
     most: usize,
-    /// Whether all hosts wait for their peers' ends after a close, for as long and as much as by
-    /// default.
-    lingers: bool,
     /// When each host was released, by its clock.
     released: Vec<Instant>,
 }
@@ -191,17 +122,12 @@ impl Play {
             datagrams: 0,
             poller,
             most: 40_000,
-            lingers: true,
             released: Vec::new(),
         };
         for n in 0..count {
             let mut host = open(world, n, targets.clone())?;
             let limits = host.context().limits();
             let piece = limits.read_buffer.min(limits.max_input);
-            let default = Limits::default();
-            play.lingers &= limits.linger_timeout == default.linger_timeout
-                && limits.linger_bytes == default.linger_bytes;
-            play.lingers &= !host.handler.inner.drains;
             play.most = play.most.min(piece.saturating_mul(500));
             play.hosts.push(host);
         }
@@ -312,7 +238,7 @@ impl Play {
                 // do so for good.
                 connection.read_on(end.way.outbound);
                 end.ending = !connection.is_open() && connection.pressure() == Pressure::Closed;
-                end.finished = true;
+                (end.finished, end.paused) = (true, false);
                 connection.finish();
             });
         }
@@ -455,23 +381,44 @@ impl Play {
         }
     }
 
-    /// What was written before a close arrives, though the peer went on sending.
-    fn compare_closed(&self) {
+    /// What was written before a close arrives, though the peer went on sending: where the close took
+    /// less time than it might, and the peer sent less than is thrown away.
+    fn compare_closed(&mut self) {
         let peers: BTreeMap<Way, &Outside> =
             self.peers.iter().map(|one| (one.way.back(), one)).collect();
-        for end in self.wilds().flat_map(|wild| &wild.ends) {
-            let peer = peers.get(&end.way).filter(|one| !one.gone && !end.cut);
-            if let (Some(CloseReason::Other(_)), Some(one)) = (end.reason(), peer) {
-                let got = one.peer.received().len();
-                assert_eq!(got, end.written, "closed, and not all came: {end:?}");
+        for host in &mut self.hosts {
+            let limits = host.context().limits().clone();
+            let wild = &host.handler.inner;
+            let within = limits.linger_timeout.min(SHORTEST_IDLE) - LATE;
+            for end in wild.ends.iter().filter(|end| !end.cut && !wild.drains) {
+                let Some((CloseReason::Other(_), closed)) = end.closed else {
+                    continue;
+                };
+                let began = end.closing.expect("it was asked to");
+                let Some(one) = peers.get(&end.way).filter(|one| !one.gone) else {
+                    continue;
+                };
+                if closed - began < within && one.told < limits.linger_bytes as usize {
+                    let got = one.peer.received().len();
+                    assert_eq!(got, end.written, "closed, and not all came: {end:?}");
+                }
             }
         }
     }
 
+    /// What is sent to those who have vanished.
+    fn vanished(&self) -> Vec<Way> {
+        let vanished = self.peers.iter().filter(|one| one.vanished);
+        vanished.map(|one| one.way.back()).collect()
+    }
+
     /// Nobody was ended for what others did: once they are released, no deadline comes.
-    fn look_at_reasons(&self) {
+    fn look_at_reasons(&self, vanished: &[Way]) {
         for (wild, &released) in self.wilds().zip(&self.released) {
             for end in &wild.ends {
+                if vanished.contains(&end.way) {
+                    continue;
+                }
                 let Some((reason, at)) = end.closed else {
                     continue;
                 };
@@ -493,7 +440,7 @@ impl Play {
     }
 
     /// What else was begun has come to its end.
-    fn look_at_the_rest(&self) {
+    fn look_at_the_rest(&self, world: &World) {
         let drained = self.hosts.iter().any(Turned::has_drained);
         for wild in self.wilds() {
             for (n, other) in self.wilds().enumerate() {
@@ -507,7 +454,11 @@ impl Play {
             if !drained {
                 let set = |timer: &Timer| matches!(timer, Timer::Set(..));
                 assert!(!wild.timers.iter().any(set), "a timer has not fired");
-                assert!(wild.about.values().all(|(left, _)| *left == 0));
+                assert!(wild.about.values().all(Vec::is_empty));
+            }
+            let late = [Fault::StoodStill, Fault::WaitLate];
+            if !world.faults_met().iter().any(|met| late.contains(met)) {
+                assert!(wild.latest < LATE, "a timer is {:?} late", wild.latest);
             }
             let from = self.udp.local_addr().unwrap();
             for (_, bytes) in self.udp.received() {
@@ -532,15 +483,22 @@ fn sent_by(end: &End) -> Sent {
     }
 }
 
-/// Whether somebody may be gone of whom nothing tells, or be long in coming.
-fn is_lossy(world: &World, play: &Play) -> bool {
+/// Whether somebody may be gone of whom nothing tells, or be long in coming: any of all, or one
+/// whose memory or whose place others may wait for.
+fn is_lossy(world: &World, play: &mut Play) -> bool {
     let silent = |fault: &Fault| {
         matches!(
             fault,
             Fault::PeerVanishes | Fault::Partition | Fault::ResetOneEnd
         )
     };
-    world.faults_met().iter().any(silent) || play.peers.iter().any(|one| one.vanished)
+    let has_vanished = play.peers.iter().any(|one| one.vanished);
+    let is_tight = |host: &mut Host<Watched<Wild>>| {
+        let limits = host.context().limits();
+        limits.max_pending < 1 << 30 || limits.max_connections < MANY
+    };
+    let waits = has_vanished && play.hosts.iter_mut().any(is_tight);
+    world.faults_met().iter().any(silent) || waits
 }
 
 /// One world of it.
@@ -556,24 +514,25 @@ fn wild(world: &mut World) {
     play.release(world);
     play.settle(world);
     let calm = !world.faults_met().iter().any(|fault| fault.breaks());
-    let lingered = calm && play.lingers && world.now() < Limits::default().linger_timeout;
     // Listeners that paused, and dials whose answer was lost.
     play.run(world, Duration::from_secs(3));
     play.settle(world);
-    if !is_lossy(world, &play) {
-        let left = play.left();
+    if !is_lossy(world, &mut play) {
+        let mut left = play.left();
+        let vanished = play.vanished();
+        left.retain(|end| !vanished.contains(&end.way));
         assert!(left.is_empty(), "stranded: {left:#?}");
-        play.look_at_reasons();
+        play.look_at_reasons(&vanished);
     }
     play.run(world, LONG);
     let left = play.left();
     assert!(left.is_empty(), "they never end: {left:#?}");
     play.compare(world);
     play.compare_finished();
-    if lingered {
+    if calm {
         play.compare_closed();
     }
-    play.look_at_the_rest();
+    play.look_at_the_rest(world);
     for host in &mut play.hosts {
         host.context().drain(Duration::from_secs(5));
     }

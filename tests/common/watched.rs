@@ -60,6 +60,9 @@ pub struct Watched<H> {
     /// How many were told open, and how many of them closed.
     opened: u64,
     closed: u64,
+    /// Bytes that were consumed so far, and that are left by all who may be shown them again.
+    consumed: u64,
+    left: u64,
     busy: bool,
 }
 
@@ -72,6 +75,8 @@ impl<H: Handler> Watched<H> {
             refused: 0,
             opened: 0,
             closed: 0,
+            consumed: 0,
+            left: 0,
             busy: false,
         }
     }
@@ -140,12 +145,16 @@ impl<H: Handler> Handler for Watched<H> {
         let life = self.life(id, "on_data");
         assert!(!life.eof, "input after the peer's end");
         assert!(!data.is_empty(), "no input at all is shown");
+        assert!(!connection.is_paused(), "input for one that is paused");
         assert!(
             life.left.is_empty() || data.starts_with(&life.left),
             "what was left unconsumed is not what comes again"
         );
         let count = self.inner.on_data(connection, data);
         let life = self.lives.get_mut(&id).unwrap();
+        self.left -= life.left.len() as u64;
+        self.left += (data.len() - count) as u64;
+        self.consumed += count as u64;
         life.consumed.extend_from_slice(&data[..count]);
         life.left.clear();
         life.left.extend_from_slice(&data[count..]);
@@ -158,7 +167,9 @@ impl<H: Handler> Handler for Watched<H> {
         let life = self.life(connection.id(), "on_eof");
         assert!(!life.eof, "on_eof comes twice");
         assert!(life.left == rest, "the rest is not what was left");
+        assert!(!connection.is_paused(), "the end for one that is paused");
         life.eof = true;
+        self.left -= rest.len() as u64;
         self.inner.on_eof(connection, rest);
         self.busy = false;
     }
@@ -172,7 +183,10 @@ impl<H: Handler> Handler for Watched<H> {
 
     fn on_closing(&mut self, connection: &mut Connection<'_, H::Session>, reason: CloseReason) {
         self.enter();
-        self.life(connection.id(), "on_closing").closing += 1;
+        let life = self.life(connection.id(), "on_closing");
+        // Once more for one that has stayed open.
+        assert!(life.closing < 2, "on_closing comes three times");
+        life.closing += 1;
         self.inner.on_closing(connection, reason);
         self.busy = false;
     }
@@ -186,7 +200,10 @@ impl<H: Handler> Handler for Watched<H> {
     ) {
         self.enter();
         assert!(context.connection(id).is_none(), "its id still finds it");
-        self.life(id, "on_close").closed = Some(reason);
+        let life = self.life(id, "on_close");
+        life.closed = Some(reason);
+        let left = if life.eof { 0 } else { life.left.len() };
+        self.left -= left as u64;
         self.closed += 1;
         self.inner.on_close(context, id, session, reason);
         self.busy = false;
@@ -252,6 +269,11 @@ pub fn look_at_beside<H: Handler>(host: &mut Host<Watched<H>>, write: usize) -> 
         is_bounded(&stats, limits, write),
         "{stats:?} under {limits:?}"
     );
+    assert_eq!(stats.consumed, host.handler.consumed, "{stats:?}");
+    // Of one that closes nothing is kept any more.
+    let left = host.handler.left;
+    assert!(stats.unconsumed <= left, "{stats:?} of {left}");
+    assert!(is_worth_it(&stats), "{stats:?}");
     let (opened, closed) = (host.handler.opened, host.handler.closed);
     // One may have been accepted, or dialed, and not be told open before this turn's end.
     assert!(opened - closed >= stats.open.saturating_sub(1), "{stats:?}");
@@ -270,4 +292,12 @@ fn is_bounded(stats: &Stats, limits: &Limits, write: usize) -> bool {
     let each = (limits.max_input + limits.read_buffer + 2 * write + (8 << 10)) as u64;
     stats.held <= limits.max_pending as u64 * 2 + (stats.open + 1) * each
         && stats.open <= limits.max_connections as u64
+}
+
+/// Memory is held for what is kept, and not much more than that: who keeps little may have got
+/// buffers for it that were used before, of up to 128 KiB each.
+fn is_worth_it(stats: &Stats) -> bool {
+    let kept = stats.unconsumed + stats.pending;
+    let keepers = kept.min(stats.open + 1);
+    kept <= stats.held && stats.held <= 8 * kept + keepers * (257 << 10)
 }

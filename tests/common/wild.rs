@@ -46,6 +46,14 @@ pub struct End {
     pub aborted: bool,
     /// It was cut off, perhaps when it was closing already.
     pub cut: bool,
+    /// It was asked to pause, and not to resume since.
+    pub paused: bool,
+    /// It was asked to close, or cut off: nothing but its close is told.
+    pub over: bool,
+    /// When it was first asked to close.
+    pub closing: Option<Instant>,
+    /// Times that it was told closing, and that it had itself stay open.
+    pub partings: (u32, u32),
     /// It was about to end when everybody was released.
     pub ending: bool,
     pub opened: bool,
@@ -66,6 +74,10 @@ impl End {
             finished: false,
             aborted: false,
             cut: false,
+            paused: false,
+            over: false,
+            closing: None,
+            partings: (0, 0),
             ending: false,
             opened: false,
             failed: false,
@@ -110,8 +122,10 @@ pub struct Wild {
     pub udp: Vec<UdpId>,
     pub binds: Option<SocketAddr>,
     pub timers: Vec<Timer>,
-    /// How many timers about a connection are to come, by their keys.
-    pub about: BTreeMap<u64, (u32, Instant)>,
+    /// When timers about a connection are to come, by their keys.
+    pub about: BTreeMap<u64, Vec<Instant>>,
+    /// How late the latest of all timers has come.
+    pub latest: Duration,
     pub handles: Vec<Handle<Message>>,
     /// Messages that each handler's mailbox has taken, and that were heard from each.
     pub posted: Vec<u32>,
@@ -139,6 +153,7 @@ impl Wild {
             binds: None,
             timers: Vec::new(),
             about: BTreeMap::new(),
+            latest: Duration::ZERO,
             handles: Vec::new(),
             posted: vec![0; 4],
             heard: vec![0; 4],
@@ -309,9 +324,16 @@ impl Wild {
                     self.write(connection);
                 }
             }
-            18..=20 => connection.pause(),
-            21..=24 => connection.resume(),
+            18..=20 => {
+                end.paused = true;
+                connection.pause();
+            }
+            21..=24 => {
+                end.paused = false;
+                connection.resume();
+            }
             25 => {
+                end.paused = false;
                 connection.pause();
                 connection.resume();
             }
@@ -320,12 +342,15 @@ impl Wild {
                 connection.finish();
             }
             27 => {
-                end.finished = true;
+                (end.finished, end.over) = (true, true);
+                let now = connection.context().now();
+                let end = &mut self.ends[session];
+                end.closing.get_or_insert(now);
                 connection.close(CloseReason::Other(1));
             }
             28 => {
                 end.aborted |= takes_output;
-                end.cut = true;
+                (end.cut, end.over) = (true, true);
                 connection.abort();
             }
             29 | 30 => connection.read_on(self.dice.once_in(2)),
@@ -334,7 +359,10 @@ impl Wild {
                 connection.idle_timeout((ms > 500).then(|| Duration::from_millis(ms)));
             }
             33 | 34 => self.time(connection),
-            35 => connection.stay_open(),
+            35 => {
+                end.partings.1 += 1;
+                connection.stay_open();
+            }
             36 => {
                 // What may fail by a fault changes nothing else.
                 let _ = connection.set_nodelay(self.dice.once_in(2));
@@ -348,9 +376,7 @@ impl Wild {
         let after = Duration::from_micros(self.dice.roll(30_000));
         let due = connection.context().now() + after;
         let about = self.about.entry(connection.id().to_bits());
-        let (count, first) = about.or_insert((0, due));
-        *count += 1;
-        *first = due.min(*first);
+        about.or_default().push(due);
         connection.timer(after);
     }
 
@@ -426,6 +452,7 @@ impl Handler for Wild {
     fn on_data(&mut self, connection: &mut Connection<'_, usize>, data: &[u8]) -> usize {
         let session = *connection.session();
         let end = &self.ends[session];
+        assert!(!end.paused && !end.over, "input all the same: {end:?}");
         assert!(
             end.way.back().is(end.consumed, data),
             "{} bytes that nobody has sent there: {end:?}",
@@ -443,6 +470,7 @@ impl Handler for Wild {
 
     fn on_eof(&mut self, connection: &mut Connection<'_, usize>, rest: &[u8]) {
         let end = &mut self.ends[*connection.session()];
+        assert!(!end.paused && !end.over, "the end all the same: {end:?}");
         assert!(
             end.way.back().is(end.consumed, rest),
             "a rest that nobody sent"
@@ -456,14 +484,19 @@ impl Handler for Wild {
     }
 
     fn on_drained(&mut self, connection: &mut Connection<'_, usize>) {
+        let end = &self.ends[*connection.session()];
+        assert!(!end.over, "drained all the same: {end:?}");
         self.run_wild(connection);
     }
 
     fn on_closing(&mut self, connection: &mut Connection<'_, usize>, reason: CloseReason) {
         let expected = matches!(reason, CloseReason::IdleTimeout | CloseReason::Drained);
         assert!(expected, "on_closing for {reason}");
-        let end = &self.ends[*connection.session()];
+        let end = &mut self.ends[*connection.session()];
         assert!(!end.finished, "last words of one that has finished");
+        let (partings, stays) = &mut end.partings;
+        assert!(!end.over && *partings <= *stays, "last words once more");
+        *partings += 1;
         self.run_wild(connection);
     }
 
@@ -521,12 +554,14 @@ impl Handler for Wild {
                 other => panic!("a timer fires that is {other:?}"),
             }
         } else {
-            let (count, due) = self.about.get_mut(&key).expect("it was set");
-            assert!(*count > 0, "a timer fires more often than it was set");
-            *count -= 1;
-            *due
+            let about = self.about.get_mut(&key).expect("it was set");
+            // They come in this order, as far as milliseconds tell it.
+            let first = about.iter().enumerate().min_by_key(|(_, due)| **due);
+            let (first, _) = first.expect("a timer fires more often than it was set");
+            about.swap_remove(first)
         };
         assert!(context.now() >= due, "a timer fires early");
+        self.latest = self.latest.max(context.now() - due);
         self.act(context);
     }
 

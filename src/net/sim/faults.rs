@@ -352,8 +352,9 @@ impl Faults {
 }
 
 impl Fault {
-    /// Whether it may rightly end a connection, or keep one from being made, or lose what is sent:
-    /// all others only delay.
+    /// Whether it may rightly end a connection, or keep one from being made, or lose what is sent on
+    /// one: all others only delay. Of datagrams it says nothing: [`Fault::DatagramLost`] loses them,
+    /// and so do a send that is blocked, finds no buffers, or is refused.
     #[must_use]
     pub fn breaks(self) -> bool {
         !matches!(
@@ -373,8 +374,16 @@ impl Fault {
                 | Fault::AcceptNoBuffers
                 | Fault::AcceptNoMemory
                 | Fault::ConnectAtOnce
+                | Fault::SynLost
                 | Fault::RecvBlocked
                 | Fault::RecvInterrupted
+                | Fault::RecvRefused
+                | Fault::RecvNoMemory
+                | Fault::SendBlocked
+                | Fault::SendInterrupted
+                | Fault::SendNoBuffers
+                | Fault::SendForbidden
+                | Fault::SendNetUnreachable
                 | Fault::OneByteSegments
                 | Fault::FinWithData
                 | Fault::SegmentLost
@@ -389,6 +398,7 @@ impl Fault {
                 | Fault::BatchSmall
                 | Fault::WaitLate
                 | Fault::CallTakesTime
+                | Fault::DatagramLost
                 | Fault::DatagramDoubled
                 | Fault::DatagramLate
                 | Fault::ReadFull
