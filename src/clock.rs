@@ -65,8 +65,12 @@ impl Clock {
         self.tick_at(self.after(ahead))
     }
 
-    /// The first tick that is not before `due`, as far as ticks reach (24 days).
+    /// The first tick that is not before `due`, as far as ticks reach (24 days); the present one
+    /// where `due` has come.
     pub(crate) fn tick_at(&self, due: Instant) -> Tick {
+        if due <= self.now {
+            return self.tick();
+        }
         let nanos = due.saturating_duration_since(self.start).as_nanos();
         let ms = u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX);
         let ahead = ms.saturating_sub(self.elapsed_ms).min(u64::from(MAX_AHEAD));

@@ -14,6 +14,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
+use crate::error::CloseReason;
 use crate::limits::Limits;
 use crate::link::{Flags, Phase, Shared};
 use crate::memory::Starved;
@@ -267,8 +268,8 @@ impl<S> Context<S> {
 
     /// Has `turn` and `run` return [`Ended::Stopped`](crate::Ended::Stopped), at the end of this turn or, between two turns, of
     /// the next one, which doesn't wait. What was written goes out first, as far as the sockets take it. Connections stay as
-    /// they are: the reactor may be run again, or dropped. That is for a handler that has what it wanted;
-    /// [`Context::drain`] ends everything in good order.
+    /// they are: the reactor may be run again, or dropped, which resets those whose output is pending still. That is for a
+    /// handler that has what it wanted; [`Context::drain`] ends everything in good order.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
@@ -362,6 +363,19 @@ impl<S> Context<S> {
         }
     }
 
+    /// Offers the pending output of those who are to go on in the next turn to their sockets now,
+    /// whatever budgets are spent: there may be no next turn.
+    pub(crate) fn flush_waiting(&mut self) {
+        let queued = self.ready.iter().filter(|of| of.0 == Kind::Connection);
+        for key in queued.map(|of| of.1).chain(self.dirty.iter().copied()) {
+            if let Some(slot) = self.slots.get_mut(key) {
+                while !slot.link.flush(&mut self.shared) {
+                    self.shared.begin_turn();
+                }
+            }
+        }
+    }
+
     /// Has the closed connection at `index` removed at the end of the turn.
     pub(crate) fn end(&mut self, index: u32) {
         if self.slots[index].link.tag(Flags::ENDED) {
@@ -414,6 +428,19 @@ impl<S> Context<S> {
 
 fn no_source() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no such source is registered")
+}
+
+impl<S> Drop for Context<S> {
+    /// Output that is lost makes the end a reset, here as anywhere else: what a panic in a callback
+    /// has cut short, too.
+    fn drop(&mut self) {
+        for key in self.slots.keys() {
+            let link = &mut self.slots[key.index].link;
+            if link.has_output() || key.index == self.current {
+                link.abort(&mut self.shared, CloseReason::Aborted);
+            }
+        }
+    }
 }
 
 impl<S> fmt::Debug for Context<S> {

@@ -38,6 +38,9 @@ use wait::Late;
 /// It starts no thread, changes no signal disposition, installs no logger and never exits. It runs the loop
 /// ([`Reactor::run`]), or one turn of it at a time ([`Reactor::turn`]), or inside another loop: by its
 /// descriptor, which is readable when there are events, and [`Reactor::next_timeout`].
+///
+/// Dropping it closes everything, without a callback. A connection whose output is pending is reset: its peer must not take a
+/// part for the whole.
 pub struct Reactor<H: Handler> {
     context: Context<H::Session>,
     events: Events,
@@ -208,6 +211,7 @@ impl<H: Handler> Reactor<H> {
         if self.context.stopping {
             // What the last callbacks of all wrote to others goes out too: there may be no next turn.
             self.flush_dirty(handler);
+            self.context.flush_waiting();
         }
         if !self.context.starved.is_empty() {
             self.context.feed_starved();

@@ -76,9 +76,6 @@ impl Timers {
     /// for the farthest tick, and is set again.
     pub(crate) fn expire(&mut self, clock: &Clock) -> Option<Alarm> {
         loop {
-            if self.table.is_empty() {
-                return None;
-            }
             let index = self.wheel.expire(&mut self.table, clock.tick())?;
             let timer = &self.table[index];
             if timer.due <= clock.now() {

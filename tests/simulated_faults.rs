@@ -12,7 +12,9 @@ use std::time::Duration;
 use oread::sim::{Fault, Peer, Poller, World, check};
 use oread::{CloseReason, ConnectOptions, Limits, ListenOptions};
 
-use simulated::{Order, Plain, SECOND, Way, address, echo, host, lives, look_at};
+use simulated::{
+    Order, Plain, SECOND, Scripted, Way, address, echo, host, lives, look_at, turn_until_stopped,
+};
 
 #[test]
 fn bytes_behind_urgent_data_are_echoed() {
@@ -538,4 +540,28 @@ fn an_idle_timeout_set_after_weeks_of_silence_is_judged_by_them() {
     assert!(host.handle().send(order).is_ok());
     world.advance(&mut [&mut host], 61 * SECOND).unwrap();
     assert_eq!(lives(&host)[0].closed, Some(CloseReason::IdleTimeout));
+}
+
+#[test]
+fn a_second_stop_by_a_handle_stops_again() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    for _ in 0..3 {
+        host.handle().stop();
+        turn_until_stopped(&mut host);
+    }
+}
+
+#[test]
+fn messages_behind_a_stop_wait_for_the_next_run() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    let handle = host.handle();
+    handle.send(1).unwrap();
+    handle.stop();
+    handle.send(2).unwrap();
+    turn_until_stopped(&mut host);
+    assert_eq!(host.handler.inner.messages, [1]);
+    world.settle(&mut [&mut host]).unwrap();
+    assert_eq!(host.handler.inner.messages, [1, 2]);
 }

@@ -6,12 +6,15 @@
 #[path = "common/simulated.rs"]
 mod simulated;
 
-use oread::sim::{Fault, Peer, check};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use oread::sim::{Fault, Peer, World, check};
 use oread::{
     Accepted, CloseReason, Connection, ConnectionId, Context, Handler, Limits, ListenOptions,
 };
 
-use simulated::{Order, Plain, SECOND, Way, address, host, lives};
+use simulated::{Order, Plain, SECOND, Scripted, Way, address, host, lives, turn_until_stopped};
 
 /// More than any socket here takes: what is behind it is pending.
 const MUCH: usize = 600_000;
@@ -263,4 +266,199 @@ fn what_last_words_say_to_another_is_held_against_its_bound() {
             "{closed:?}"
         );
     });
+}
+
+/// One whose process is off its processor before the n-th call of its last turn: the peer's end has
+/// come, and its reset comes then.
+fn reset_before_call(nth: u64) {
+    let mut world = World::new(1);
+    let way = Way::Answer(900_000);
+    let mut host = host(&mut world, Plain::new(way), Limits::default());
+    let to = ([10, 0, 0, 1], 8).into();
+    let options = ListenOptions {
+        send_buffer: Some(1_000_000),
+        ..ListenOptions::new(to)
+    };
+    host.context().listen(&options).unwrap();
+    let peer = world.connect(to);
+    world.settle(&mut [&mut host]).unwrap();
+    peer.stop_reading();
+    peer.send(b"question");
+    world.settle(&mut [&mut host]).unwrap();
+    assert_eq!(host.context().stats().pending, 0);
+    peer.finish();
+    peer.reset();
+    world.fault(Fault::StoodStill, nth);
+    world.advance(&mut [&mut host], 400 * SECOND).unwrap();
+    let closed = lives(&host)[0].closed;
+    assert_eq!(closed, Some(CloseReason::Reset), "before call {nth}");
+}
+
+#[test]
+fn a_reset_between_two_questions_is_no_good_end() {
+    (1..40).for_each(reset_before_call);
+}
+
+#[test]
+fn what_is_written_before_a_stop_is_sent_though_its_writer_has_spent_its_budget() {
+    let mut world = World::new(1);
+    // So many lines that the last one finds no call left in its turn.
+    let lines = usize::try_from(Limits::default().io_budget).unwrap();
+    let handler = Scripted::on_data(|connection, data| {
+        let Some(end) = data.iter().position(|&byte| byte == b'\n') else {
+            return 0;
+        };
+        connection.pause();
+        if data.starts_with(b"quit") {
+            (0..3).for_each(|_| _ = connection.write(&[7; 20_000]));
+            connection.context().stop();
+        }
+        connection.resume();
+        end + 1
+    });
+    let mut host = host(&mut world, handler, Limits::default());
+    let to = ([10, 0, 0, 1], 8).into();
+    let options = ListenOptions {
+        send_buffer: Some(1_000_000),
+        ..ListenOptions::new(to)
+    };
+    host.context().listen(&options).unwrap();
+    let peer = world.connect(to);
+    world.settle(&mut [&mut host]).unwrap();
+    let mut text = b"line\n".repeat(lines - 1);
+    text.extend(b"quit\n");
+    peer.send(&text);
+    world.advance(&mut [], SECOND).unwrap();
+    turn_until_stopped(&mut host);
+    world.advance(&mut [], SECOND).unwrap();
+    assert_eq!(peer.received().len(), 60_000);
+}
+
+#[test]
+fn a_dropped_reactor_resets_whose_output_is_pending_and_ends_the_others_in_good_order() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    let [cut, whole] = [(); 2].map(|()| world.connect(address()));
+    world.settle(&mut [&mut host]).unwrap();
+    cut.stop_reading();
+    for id in host.handler.inner.opened.clone() {
+        let mut connection = host.context().connection(id).unwrap();
+        connection.write(&[7; MUCH]);
+    }
+    world.settle(&mut [&mut host]).unwrap();
+    assert!(host.context().stats().pending > 0);
+    drop(host);
+    cut.start_reading();
+    world.advance(&mut [], SECOND).unwrap();
+    assert!(
+        cut.was_reset() && !cut.has_ended(),
+        "a part is taken for the whole"
+    );
+    assert_eq!(whole.received().len(), MUCH);
+    assert!(whole.has_ended() && !whole.was_reset());
+}
+
+#[test]
+fn a_reactor_dropped_after_a_panic_resets_whose_callback_it_was() {
+    let mut world = World::new(1);
+    let handler = Scripted::on_data(|connection, _| {
+        connection.write(b"half of ");
+        panic!("of a handler");
+    });
+    let mut host = host(&mut world, handler, Limits::default());
+    let peer = world.connect(address());
+    peer.send(b"question");
+    let run = AssertUnwindSafe(|| world.settle(&mut [&mut host]));
+    assert!(catch_unwind(run).is_err());
+    drop(host);
+    world.advance(&mut [], SECOND).unwrap();
+    assert!(peer.was_reset() && !peer.has_ended());
+}
+
+#[test]
+fn what_the_last_callback_before_a_stop_writes_to_another_is_sent() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    let [leaves, stays] = [(); 2].map(|()| world.connect(address()));
+    world.settle(&mut [&mut host]).unwrap();
+    let opened = host.handler.inner.opened.clone();
+    host.handler.inner.close = Some(Box::new(move |context| {
+        for id in &opened {
+            if let Some(mut connection) = context.connection(*id) {
+                connection.write(b"last words");
+            }
+        }
+        context.stop();
+    }));
+    leaves.reset();
+    world.advance(&mut [], SECOND).unwrap();
+    turn_until_stopped(&mut host);
+    world.advance(&mut [], SECOND).unwrap();
+    assert_eq!(stays.received(), b"last words");
+}
+
+#[test]
+fn who_stays_open_in_a_drain_may_keep_no_more_output_than_before() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        max_output: 100_000,
+        ..Limits::default()
+    };
+    let mut host = host(&mut world, Scripted::that_stays(), limits);
+    let peer = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    peer.stop_reading();
+    let id = host.handler.inner.opened[0];
+    host.context().drain(100 * SECOND);
+    host.turn(Some(Duration::ZERO)).unwrap();
+    for _ in 0..100 {
+        if let Some(mut connection) = host.context().connection(id) {
+            connection.write(&[7; 100_000]);
+        }
+    }
+    let pending = host.context().stats().pending;
+    assert!(pending <= 200_000, "{pending}");
+}
+
+#[test]
+fn who_is_to_read_on_under_pressure_does_so_at_once() {
+    let mut world = World::new(1);
+    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    let peer = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    peer.stop_reading();
+    let id = host.handler.inner.opened[0];
+    let connection = host.context().connection(id);
+    connection.unwrap().write(&[7; MUCH]);
+    world.settle(&mut [&mut host]).unwrap();
+    // Its event comes while nothing is read.
+    peer.send(b"hello");
+    world.settle(&mut [&mut host]).unwrap();
+    assert_eq!(lives(&host)[0].consumed, b"");
+    let connection = host.context().connection(id);
+    connection.unwrap().read_on(true);
+    world.settle(&mut [&mut host]).unwrap();
+    assert_eq!(lives(&host)[0].consumed, b"hello");
+}
+
+#[test]
+fn what_is_written_behind_formatted_text_is_held_against_its_bound() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        max_output: 100_000,
+        ..Limits::default()
+    };
+    let handler = Scripted::on_data(|connection, data| {
+        write!(connection, "{} bytes", data.len());
+        (0..100).for_each(|_| _ = connection.write(&[7; 100_000]));
+        data.len()
+    });
+    let mut host = host(&mut world, handler, limits);
+    let peer = world.connect(address());
+    world.settle(&mut [&mut host]).unwrap();
+    peer.stop_reading();
+    peer.send(b"question");
+    world.settle(&mut [&mut host]).unwrap();
+    let overflow = Some(CloseReason::OutputOverflow);
+    assert_eq!(lives(&host)[0].closed, overflow);
 }

@@ -132,10 +132,11 @@ impl<S: Stream> Link<S> {
     /// written. Until then our FIN is on its way, and its acknowledgement is an event: the socket
     /// is closed in both directions with it.
     fn deliver(&mut self, shared: &mut Shared) {
-        // What a reset has thrown away is not in flight either: the error tells.
-        self.ask_for_error(shared);
         let in_flight =
             self.stream.tells_delivery() && self.stream.in_flight().is_some_and(|count| count > 0);
+        // What a reset has thrown away is not in flight either: the error tells. It's asked for
+        // last, for the reset may come between the two questions.
+        self.ask_for_error(shared);
         if in_flight && self.phase == Phase::Open {
             self.send_fin(shared);
         }

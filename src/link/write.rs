@@ -239,7 +239,7 @@ impl<S: Stream> Link<S> {
     }
 
     /// Writes pending output until it's out, the socket says "not now" or the budget is spent; false for the last.
-    pub(super) fn flush(&mut self, shared: &mut Shared) -> bool {
+    pub(crate) fn flush(&mut self, shared: &mut Shared) -> bool {
         while self.has_output() && self.may_write() {
             if !self.charge(shared) {
                 return false;

@@ -13,12 +13,12 @@
 mod watched;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oread::sim::{Host, World};
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Echo, EchoOptions, Handler, Limits,
-    ListenOptions, Pressure,
+    Accepted, CloseReason, Connection, ConnectionId, Context, Echo, EchoOptions, Ended, Handler,
+    Limits, ListenOptions, Pressure,
 };
 
 pub use watched::{Life, Watched, look_at};
@@ -187,4 +187,94 @@ impl Handler for Plain {
             }
         }
     }
+}
+
+type OnData = Box<dyn FnMut(&mut Connection<'_, ()>, &[u8]) -> usize>;
+type OnConnection = Box<dyn FnMut(&mut Connection<'_, ()>)>;
+type OnContext = Box<dyn FnMut(&mut Context<()>)>;
+
+/// A handler that is made up of what one test needs, and keeps what it was told.
+#[derive(Default)]
+pub struct Scripted {
+    /// All input is consumed where there is none.
+    pub data: Option<OnData>,
+    pub closing: Option<OnConnection>,
+    pub close: Option<OnContext>,
+    pub timer: Option<OnContext>,
+    /// Everybody who was opened, in order.
+    pub opened: Vec<ConnectionId>,
+    pub closed: Vec<(CloseReason, Instant)>,
+    /// When timers fired.
+    pub fired: Vec<Instant>,
+    pub messages: Vec<u32>,
+}
+
+impl Scripted {
+    pub fn on_data(data: impl FnMut(&mut Connection<'_, ()>, &[u8]) -> usize + 'static) -> Self {
+        Scripted {
+            data: Some(Box::new(data)),
+            ..Scripted::default()
+        }
+    }
+
+    /// One that puts every drain's end off.
+    pub fn that_stays() -> Self {
+        Scripted {
+            closing: Some(Box::new(|connection| connection.stay_open())),
+            ..Scripted::default()
+        }
+    }
+
+    pub fn reasons(&self) -> Vec<CloseReason> {
+        self.closed.iter().map(|closed| closed.0).collect()
+    }
+}
+
+impl Handler for Scripted {
+    type Session = ();
+    type Message = u32;
+
+    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+        Some(())
+    }
+
+    fn on_open(&mut self, connection: &mut Connection<'_, ()>) {
+        self.opened.push(connection.id());
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+        let act = self.data.as_mut();
+        act.map_or(data.len(), |act| act(connection, data))
+    }
+
+    fn on_closing(&mut self, connection: &mut Connection<'_, ()>, _: CloseReason) {
+        if let Some(act) = &mut self.closing {
+            act(connection);
+        }
+    }
+
+    fn on_close(&mut self, context: &mut Context<()>, _: ConnectionId, (): (), why: CloseReason) {
+        self.closed.push((why, context.now()));
+        if let Some(act) = &mut self.close {
+            act(context);
+        }
+    }
+
+    fn on_timer(&mut self, context: &mut Context<()>, _: u64) {
+        self.fired.push(context.now());
+        if let Some(act) = &mut self.timer {
+            act(context);
+        }
+    }
+
+    fn on_message(&mut self, _: &mut Context<()>, message: u32) {
+        self.messages.push(message);
+    }
+}
+
+/// Turns a host that nobody turns any more when it has stopped.
+pub fn turn_until_stopped<H: Handler>(host: &mut Host<H>) {
+    let mut turn = || host.turn(Some(Duration::ZERO)).unwrap().ended;
+    let ended = (0..10).find_map(|_| turn());
+    assert_eq!(ended, Some(Ended::Stopped));
 }

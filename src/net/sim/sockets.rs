@@ -53,6 +53,7 @@ impl TcpStream {
     /// What it has stored; `NotConnected` when it isn't.
     pub(crate) fn check_connected(&self) -> io::Result<()> {
         let mut state = self.net.state();
+        state.begin_call();
         match state.take_error_call(self.side)? {
             Some(error) => Err(error),
             None => state.peer_addr(self.side).map(|_| ()),
@@ -74,7 +75,9 @@ impl TcpStream {
     /// # Errors
     /// `NotConnected` when there is none, or no longer.
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.net.state().peer_addr(self.side)
+        let mut state = self.net.state();
+        state.begin_call();
+        state.peer_addr(self.side)
     }
 
     /// Our own address.
@@ -178,6 +181,7 @@ impl Stream for TcpStream {
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
         let mut state = self.net.state();
+        state.begin_call();
         let answer = state.take_error_call(self.side);
         let words = |error: &Option<io::Error>| match error {
             Some(error) => error.to_string(),
@@ -197,7 +201,9 @@ impl Stream for TcpStream {
     }
 
     fn in_flight(&mut self) -> Option<u32> {
-        self.net.state().in_flight(self.side)
+        let mut state = self.net.state();
+        state.begin_call();
+        state.in_flight(self.side)
     }
 
     fn may_allocate(&mut self) -> bool {
@@ -365,6 +371,7 @@ impl Drop for UdpSocket {
 impl super::State {
     /// Whether an option can be set, in the trace too.
     fn set_option(&mut self, of: Target, option: impl FnOnce() -> String) -> io::Result<()> {
+        self.begin_call();
         let answer = match self.faults.hit(Fault::OptionFails) {
             true => Err(Errno::ENOBUFS.into()),
             false => Ok(()),
