@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Searches the simulated network for longer than CI does: all searches of tests/simulated*.rs, each in its share of seeds.
+#
+#   scripts/search.sh [FIRST [LAST]]     parts, numbered from 0; a part is about a million seeds; none: the part 0
+#
+# `scripts/search.sh 0 9` is ten million. Parts need not be run at once, nor on one machine: part N has the same seeds
+# anywhere. A search's share is its number of seeds in CI times SEARCH_TIMES (37). It's built optimised and with all
+# assertions. The first search that fails ends it, and shows how its run is replayed.
+set -Eeuo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+first=${1:-0}
+last=${2:-$first}
+times=${SEARCH_TIMES:-37}
+unset OREAD_SIM OREAD_TRACE
+
+options=(--locked --release --no-default-features --features sim
+    --config profile.release.debug-assertions=true --config profile.release.overflow-checks=true
+    --config profile.release.lto=false --config profile.release.codegen-units=16)
+
+# The searches, a line each: the file of tests, the test, its seeds in CI. A test is one if all that it does is to check a
+# function under 200 seeds or more.
+searches() {
+    local path file
+    for path in tests/simulated*.rs tests/relay/*.rs; do
+        file=$(basename "$path" .rs)
+        [[ $path == tests/relay/* ]] && file=simulated_relay
+        awk -v file="$file" '
+            /^ *fn / { name = $2; sub(/\(.*/, "", name) }
+            /^ *check\(0\.\.[0-9]+, [a-z_]+\);$/ {
+                seeds = $0; sub(/.*\.\./, "", seeds); sub(/,.*/, "", seeds)
+                if (seeds + 0 >= 200) print file, name, seeds
+            }' "$path"
+    done
+}
+
+list=$(searches)
+[[ -n $list ]] || { echo "search: no search is found in tests/" >&2; exit 1; }
+# shellcheck disable=SC2046  # a word for each file
+cargo test "${options[@]}" --no-run $(awk '!seen[$1]++ { print "--test", $1 }' <<<"$list")
+all=0
+for ((part = first; part <= last; part++)); do
+    while read -r file name seeds; do
+        from=$((part * seeds * times))
+        to=$((from + seeds * times))
+        began=$SECONDS
+        OREAD_SEEDS=$from..$to cargo test --quiet "${options[@]}" --test "$file" -- "$name" </dev/null
+        all=$((all + to - from))
+        printf 'part %d: %s %s, seeds %d..%d, %d s\n' "$part" "$file" "$name" "$from" "$to" "$((SECONDS - began))"
+    done <<<"$list"
+done
+printf 'all passed: %d seeds in %d s\n' "$all" "$SECONDS"
