@@ -13,7 +13,7 @@
 #
 # A copy of the checkout is patched, below target/canaries, where what is built stays for the next time. The checkout itself
 # stays as it is. It needs cargo, patch and timeout, and no network once the dependencies are there. On two cores a canary takes
-# three seconds, all of them six minutes, and the first run a minute more; with --all a canary takes one or two minutes.
+# three seconds, all of them seven minutes, and the first run a minute more; with --all a canary takes one or two minutes.
 set -Eeuo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 seconds=${CANARY_SECONDS:-120}
@@ -87,7 +87,7 @@ run() {
 }
 
 # The plan of the run that failed, where the test searched for one: it is told behind the name of the test.
-seed_of() { sed -nE "s/^to replay it: env OREAD_SIM='([^']*)' .* ${1##*::}$/\1/p" "$work/run" | head -1; }
+seed_of() { sed -nE "s/^to replay it: env OREAD_SIM='([^']*)' .*[ :]${1##*::}$/\1/p" "$work/run" | head -1; }
 
 # row NAME SECONDS WHAT [PLAN]: a line of the table.
 row() { printf '%-27s %7s  %s%s\n' "$1" "$2" "$3" "${4:+ ($4)}"; }

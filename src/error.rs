@@ -214,51 +214,38 @@ impl<S> std::error::Error for ConnectError<S> {
 mod tests {
     use super::*;
 
+    /// One of each kind, in the order of their numbers.
+    const REASONS: [CloseReason; 15] = [
+        CloseReason::Finished,
+        CloseReason::Closed,
+        CloseReason::Aborted,
+        CloseReason::Reset,
+        CloseReason::Failed(0),
+        CloseReason::IdleTimeout,
+        CloseReason::WriteTimeout,
+        CloseReason::OutputOverflow,
+        CloseReason::InputOverflow,
+        CloseReason::FrameTooLong,
+        CloseReason::FrameIncomplete,
+        CloseReason::Drained,
+        CloseReason::Cut,
+        CloseReason::OutOfMemory,
+        CloseReason::Other(1),
+    ];
+
     #[test]
     fn every_kind_has_its_own_name() {
-        let kinds = [
-            CloseReason::Finished,
-            CloseReason::Closed,
-            CloseReason::Aborted,
-            CloseReason::Reset,
-            CloseReason::Failed(1),
-            CloseReason::IdleTimeout,
-            CloseReason::WriteTimeout,
-            CloseReason::OutputOverflow,
-            CloseReason::InputOverflow,
-            CloseReason::FrameTooLong,
-            CloseReason::FrameIncomplete,
-            CloseReason::Drained,
-            CloseReason::Cut,
-            CloseReason::OutOfMemory,
-            CloseReason::Other(1),
-        ];
-        for (place, reason) in kinds.into_iter().enumerate() {
+        for (place, reason) in REASONS.into_iter().enumerate() {
             assert_eq!(reason.kind(), place);
         }
-        assert_eq!(kinds.len(), CloseReason::NAMES.len());
+        assert_eq!(REASONS.len(), CloseReason::NAMES.len());
     }
 
     #[test]
     fn the_page_of_reasons_says_how_each_is_shown() {
         let source = include_str!("error.rs").replace("\n    /// ", " ");
-        let shown = [
-            CloseReason::Finished,
-            CloseReason::Closed,
-            CloseReason::Aborted,
-            CloseReason::Reset,
-            CloseReason::Failed(0),
-            CloseReason::IdleTimeout,
-            CloseReason::WriteTimeout,
-            CloseReason::OutputOverflow,
-            CloseReason::InputOverflow,
-            CloseReason::FrameTooLong,
-            CloseReason::FrameIncomplete,
-            CloseReason::Drained,
-            CloseReason::Cut,
-            CloseReason::OutOfMemory,
-        ];
-        for reason in shown {
+        // The last one is shown with a number of the handler's.
+        for reason in &REASONS[..REASONS.len() - 1] {
             let words = format!("\"{reason}\".\n    {reason:?}").replace("(0)", "(u16)");
             assert!(source.contains(&words), "{words}");
         }

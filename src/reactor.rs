@@ -39,8 +39,8 @@ use wait::Late;
 /// ([`Reactor::run`]), or one turn of it at a time ([`Reactor::turn`]), or inside another loop: by its
 /// descriptor, which is readable when there are events, and [`Reactor::next_timeout`].
 ///
-/// Dropping it closes everything, without a callback. A connection whose output is pending is reset: its peer must not take a
-/// part for the whole.
+/// Dropping it closes everything, without a callback. A connection whose output is pending is
+/// reset: its peer must not take a part for the whole.
 pub struct Reactor<H: Handler> {
     context: Context<H::Session>,
     events: Events,

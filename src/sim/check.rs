@@ -65,9 +65,9 @@ mod sealed {
 /// `OREAD_SEEDS=1000000..2000000` runs those, so that a long search can be made in parts.
 ///
 /// # Panics
-/// When a run does, with its own words, or gives an error; when one that has failed doesn't fail again, as something
-/// in the test doesn't come from the seed, with the words of the first time; or for an `OREAD_SIM`
-/// or `OREAD_SEEDS` that can't be read.
+/// When a run does, with its own words, or gives an error; when one that has failed doesn't fail
+/// again, as something in the test doesn't come from the seed, with the words of the first time; or
+/// for an `OREAD_SIM` or `OREAD_SEEDS` that can't be read.
 pub fn check<R: Outcome>(seeds: Range<u64>, test: impl Fn(&mut World) -> R + Sync) {
     #[allow(clippy::panic)] // An error fails the test as a panic does.
     let test = |world: &mut World| {

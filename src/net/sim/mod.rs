@@ -1,9 +1,9 @@
 //! A network, a poller and a clock in memory, driven by one seed: it takes the place of mio and the
 //! system below a reactor.
 //!
-//! Time moves while a process waits, by the schedule of what is to happen, and as calls take it. The same seed gives
-//! the same run, byte for byte: all chance comes from one stream, faults draw from streams of their
-//! own, and nothing is kept in an order that a run decides.
+//! Time moves while a process waits, by the schedule of what is to happen, and as calls take it.
+//! The same seed gives the same run, byte for byte: all chance comes from one stream, faults draw
+//! from streams of their own, and nothing is kept in an order that a run decides.
 //!
 //! A model that is kinder than the system finds nothing: where the system leaves a freedom, the
 //! seed takes it. What each part knows of the system stands in its file:
