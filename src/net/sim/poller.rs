@@ -285,7 +285,8 @@ impl State {
         events.push((registration.token, readiness(told, model)));
     }
 
-    /// kqueue: an event for each filter.
+    /// kqueue: an event for each filter. All that are active come in one batch as long as it has room
+    /// (FreeBSD's `kqueue_scan` and Apple's go through their whole list before they return).
     fn tell_filters(
         &mut self,
         target: Target,
@@ -302,8 +303,8 @@ impl State {
             if registration.pending & filter == 0 {
                 continue;
             }
-            // The second may come in another batch, as full as this one is or not.
-            if events.len() >= limit || (told && self.random.one_in(4)) {
+            // With a fault: as if the second had come right after the first was told.
+            if events.len() >= limit || (told && self.faults.hit(Fault::EventSplit)) {
                 later |= filter;
             } else if let Some(readiness) = self.filter(target, filter) {
                 events.push((registration.token, readiness));
