@@ -1,4 +1,5 @@
 //! `oread load` end to end: messages over TCP, how long their answers take, and what it counts of them.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "common/load.rs"]

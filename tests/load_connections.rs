@@ -1,4 +1,5 @@
 //! `oread load` end to end: how its connections come about, end, and are replaced.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "common/load.rs"]

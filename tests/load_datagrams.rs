@@ -1,4 +1,5 @@
 //! `oread load` over UDP, end to end: what it makes of datagrams that are lost, doubled, swapped and late.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "common/load.rs"]

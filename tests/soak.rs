@@ -1,5 +1,6 @@
 //! The soak is a script that runs for as long as it is told: `scripts/soak.sh`. Here its checks are tested, and it runs for
 //! 20 s where that is asked for: `cargo test --test soak -- --ignored`.
+#![cfg(feature = "cli")]
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

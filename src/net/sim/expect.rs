@@ -1,0 +1,129 @@
+//! What a peer expects to read before it goes on.
+
+use std::fmt;
+
+use super::pump::{Act, Script};
+use super::trace::quoted;
+use super::{Net, State};
+
+/// What must come next.
+#[derive(Clone, Debug)]
+pub(super) enum Expected {
+    /// These bytes, from `at` on.
+    Bytes { bytes: Vec<u8>, at: usize },
+    /// So many bytes, whatever they are.
+    Count(usize),
+    /// The other's end, and nothing before it.
+    End,
+}
+
+/// What is still to come, in words.
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expected::Bytes { bytes, at } => f.write_str(&quoted(&bytes[*at..])),
+            Expected::Count(1) => f.write_str("1 more byte"),
+            Expected::Count(count) => write!(f, "{count} more bytes"),
+            Expected::End => f.write_str("the end"),
+        }
+    }
+}
+
+impl Script {
+    /// Takes what has been read as far as it's what is expected. True: all of that was; an error:
+    /// it can't be any more, as the peer did this instead.
+    fn compare(&mut self, expected: &mut Expected) -> Result<bool, String> {
+        let new = &self.ledger.received[self.expected..];
+        let (taken, met) = match expected {
+            Expected::Bytes { bytes, at } => {
+                let rest = &bytes[*at..];
+                let same = rest.iter().zip(new).take_while(|(a, b)| a == b).count();
+                *at += same;
+                (same, same == rest.len())
+            }
+            Expected::Count(count) => {
+                let taken = new.len().min(*count);
+                *count -= taken;
+                (taken, *count == 0)
+            }
+            Expected::End => (0, new.is_empty() && self.ledger.ended.is_some()),
+        };
+        self.expected += taken;
+        let other = &self.ledger.received[self.expected..];
+        match self.ledger.failed {
+            _ if met => Ok(true),
+            _ if !other.is_empty() => Err(format!("has read {}", quoted(other))),
+            Some((_, error)) => Err(format!("has failed: {error}")),
+            None if self.ledger.ended.is_some() => Err("has read the end".to_owned()),
+            None => Ok(false),
+        }
+    }
+}
+
+impl State {
+    /// Whether the peer has read what it expects, and goes on.
+    pub(super) fn is_met(&mut self, id: u32, mut expected: Expected) -> bool {
+        let peer = self.name_of(id);
+        let script = &mut self.peers[id as usize];
+        match script.compare(&mut expected) {
+            Ok(true) => {
+                self.trace(|| format!("{peer} has read what it expects"));
+                return true;
+            }
+            Ok(false) => script.acts.push_front(Act::Expect(expected)),
+            Err(instead) => {
+                script.give_up();
+                let why = format!("{peer} expects {expected} and {instead}");
+                self.trace(|| why.clone());
+                self.mismatch.get_or_insert(why);
+            }
+        }
+        false
+    }
+
+    /// Ends the script of a peer whose connection is over. What it has read may still be what it
+    /// expects.
+    pub(super) fn end_script(&mut self, id: u32) {
+        while let Some(act) = self.peers[id as usize].acts.pop_front() {
+            match act {
+                Act::Expect(expected) => {
+                    if !self.is_met(id, expected) {
+                        return;
+                    }
+                }
+                act => self.peers[id as usize].leave_out(&act),
+            }
+        }
+    }
+
+    fn name_of(&self, id: u32) -> String {
+        match self.peers[id as usize].side {
+            Some(side) => format!("peer {side}"),
+            None => "a peer that could not dial".to_owned(),
+        }
+    }
+}
+
+impl Net {
+    /// The first thing that a peer has read, or not, against what it expects; told once.
+    pub(crate) fn take_mismatch(&self) -> Option<String> {
+        self.state().mismatch.take()
+    }
+
+    /// Who still waits for what it expects, in words.
+    pub(crate) fn unmet(&self) -> Option<String> {
+        let state = self.state();
+        let mut waiting = state.peers.iter().enumerate().filter_map(|(id, script)| {
+            script.acts.iter().find_map(|act| match act {
+                Act::Expect(expected) => Some((id as u32, expected)),
+                _ => None,
+            })
+        });
+        let (id, expected) = waiting.next()?;
+        let first = format!("{} still expects {expected}", state.name_of(id));
+        Some(match waiting.count() {
+            0 => first,
+            others => format!("{first}, and others do: {others}"),
+        })
+    }
+}

@@ -1,0 +1,190 @@
+//! What peers are told to expect: a conversation in a straight line, and an error where it takes
+//! another course.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use oread::sim::{Host, Peer, World, check};
+use oread::{Echo, EchoOptions, Limits, ListenOptions};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn address() -> SocketAddr {
+    ([10, 0, 0, 1], 7).into()
+}
+
+fn echo(world: &mut World, limits: Limits) -> Host<Echo> {
+    let mut host = world
+        .host(Echo::new(EchoOptions::default()), limits)
+        .unwrap();
+    let options = ListenOptions::new(address());
+    host.context().listen(&options).unwrap();
+    host
+}
+
+#[test]
+fn a_peer_goes_on_when_it_has_read_what_it_expects_and_not_before() {
+    check(0..100, |world| {
+        let way = Duration::from_millis(10);
+        world.latency(way..=way);
+        let mut echo = echo(world, Limits::default());
+        let peer = world.connect(address());
+        let long = vec![b'.'; 1 + world.size(20_000)];
+        for round in [&b"one"[..], b"two", &long] {
+            peer.send(round);
+            peer.expect(round);
+        }
+        peer.send(b"three");
+        peer.expect_count(2);
+        peer.expect(b"ree");
+        peer.finish();
+        peer.expect_end();
+        world.settle(&mut echo).unwrap();
+        let arrivals = peer.arrivals();
+        let at = |count| arrivals.iter().find(|(_, read)| *read >= count).unwrap().0;
+        for (before, after) in [(3, 6), (6, 7), (6 + long.len(), 11 + long.len())] {
+            let took = at(after) - at(before);
+            assert!(
+                took >= 2 * way,
+                "{after} bytes came {took:?} after {before}"
+            );
+        }
+        assert!(peer.has_ended());
+    });
+}
+
+#[test]
+fn what_was_read_before_the_peer_was_told_to_expect_it_counts() {
+    let mut world = World::new(1);
+    let mut echo = echo(&mut world, Limits::default());
+    let peer = world.connect(address());
+    peer.send(b"hello");
+    peer.finish();
+    world.settle(&mut echo).unwrap();
+    assert!(peer.has_ended());
+    // The connection is over.
+    peer.expect(b"hel");
+    peer.expect_count(2);
+    peer.expect_end();
+    world.settle(&mut echo).unwrap();
+    peer.expect(b"more");
+    let error = world.settle(&mut echo).unwrap_err().to_string();
+    assert_eq!(error, r#"peer c0.0 expects "more" and has read the end"#);
+    world.settle(&mut echo).unwrap(); // It's told once.
+}
+
+/// What a settled world says of a peer that was told so.
+fn error(limits: Limits, tell: impl FnOnce(&Peer)) -> String {
+    let mut world = World::new(2);
+    let mut echo = echo(&mut world, limits);
+    let peer = world.connect(address());
+    tell(&peer);
+    let error = world.settle(&mut echo).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::Other);
+    error.to_string()
+}
+
+#[test]
+fn another_course_than_the_expected_one_is_an_error_that_says_which() {
+    let told = error(Limits::default(), |peer| {
+        peer.send(b"one");
+        peer.expect(b"one");
+        peer.send(b"two and more");
+        peer.expect(b"two or more");
+        peer.send(b"never");
+    });
+    let why = r#"peer c0.0 expects "or more" and has read "and more""#;
+    assert_eq!(told, why);
+    let told = error(Limits::default(), |peer| {
+        peer.send(b"one");
+        peer.expect(b"one");
+        peer.send(b"two");
+        peer.expect_end();
+    });
+    assert_eq!(told, r#"peer c0.0 expects the end and has read "two""#);
+    let told = error(Limits::default(), |peer| {
+        peer.send(b"one");
+        peer.finish();
+        peer.expect_count(5);
+    });
+    assert_eq!(told, "peer c0.0 expects 2 more bytes and has read the end");
+}
+
+#[test]
+fn a_connection_that_fails_fails_its_expectations() {
+    let mut world = World::new(3);
+    let nobody = world.connect(address());
+    nobody.expect(b"hello");
+    let told = world.settle(&mut ()).unwrap_err().to_string();
+    let why = "peer c0.0 expects \"hello\" and has failed: ECONNREFUSED: Connection refused";
+    assert_eq!(told, why);
+    let mut echo = echo(&mut world, Limits::default());
+    let peer = world.connect(address());
+    peer.send(b"hello");
+    peer.expect(b"hello");
+    world.settle(&mut echo).unwrap();
+    peer.expect_end();
+    world.vanish(address().ip());
+    peer.send(b"hello?");
+    // Its system gives up after a quarter of an hour.
+    let told = world.advance(&mut echo, 3600 * SECOND).unwrap_err();
+    let told = told.to_string();
+    let why = "peer c1.0 expects the end and has failed: ETIMEDOUT";
+    assert!(told.starts_with(why), "{told}");
+}
+
+#[test]
+fn who_waits_for_what_does_not_come_is_told_when_nothing_moves_any_more() {
+    let told = error(Limits::default(), |peer| {
+        peer.send(b"hel");
+        peer.expect(b"hello");
+        peer.send(b"lo");
+    });
+    let why = r#"nothing moves any more, but peer c0.0 still expects "lo""#;
+    assert_eq!(told, why);
+
+    let mut world = World::new(4);
+    let limits = Limits {
+        idle_timeout: Some(60 * SECOND),
+        ..Limits::default()
+    };
+    let mut echo = echo(&mut world, limits);
+    let both = [world.connect(address()), world.connect(address())];
+    both.iter().for_each(Peer::expect_end);
+    let told = world.settle(&mut echo).unwrap_err().to_string();
+    assert!(
+        told.ends_with("still expects the end, and others do: 1"),
+        "{told}"
+    );
+    // A deadline of the host's may bring it: time is to pass.
+    world.advance(&mut echo, 30 * SECOND).unwrap();
+    world.advance(&mut echo, 31 * SECOND).unwrap();
+    world.settle(&mut echo).unwrap();
+
+    let peer = world.connect(address());
+    peer.stop_reading();
+    peer.send(b"hello");
+    peer.expect(b"hello");
+    let told = world.until(&mut echo, |_| false).unwrap_err().to_string();
+    assert!(
+        told.ends_with(r#"peer c2.0 still expects "hello""#),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_peer_that_is_told_to_leave_expects_nothing_more() {
+    let mut world = World::new(5);
+    let mut echo = echo(&mut world, Limits::default());
+    let (one, other) = (world.connect(address()), world.connect(address()));
+    for peer in [&one, &other] {
+        peer.send(b"hello");
+        peer.expect(b"hello, world");
+    }
+    one.reset();
+    other.vanish();
+    world.settle(&mut echo).unwrap();
+    assert_eq!((one.sent(), other.sent()), (0, 0));
+}
