@@ -25,10 +25,10 @@
 //!
 //! let peer = world.connect(address);
 //! peer.send(b"hello");
+//! peer.expect(b"hello");
 //! peer.finish();
-//! world.settle(&mut [&mut echo])?;
-//! assert_eq!(peer.received(), b"hello");
-//! assert!(peer.has_ended());
+//! peer.expect_end();
+//! world.settle(&mut echo)?;
 //! # Ok(())
 //! # }
 //! ```
@@ -37,17 +37,19 @@
 //! only while hosts wait. [`World::settle`] turns them until nothing moves any more,
 //! [`World::advance`] lets time pass (ten minutes of an idle timeout take microseconds),
 //! [`World::until`] waits for what the test says, and [`World::step`] takes one turn of one host.
-//! Two findings are errors. A host spins that is turned again and again and moves nothing. And a
+//! What they turn is a host, several of them in an array or a tuple, or nobody, `&mut ()`: all
+//! processes stand still. Two findings are errors. A host spins that is turned again and again and moves nothing. And a
 //! wait for what never comes, of [`World::until`] or of [`Host::turn`] without a timeout, most
 //! often shows a wake-up that was lost.
 //!
 //! # Peers
 //!
 //! A [`Peer`] is a program at the other end that does what the test tells it, in that order: it
-//! sends, at once or slowly, pauses, finishes, closes, resets, vanishes. It reads what comes unless
-//! it's told not to, and knows what it has sent and got, and when. It never finishes by itself, but
-//! for [`Peer::finish_at_end`]. [`World::connect`] makes one
-//! that dials; [`World::listen`] makes a server for handlers that dial, each of whose connections
+//! sends, at once or slowly, waits for what it expects, pauses, finishes, closes, resets, vanishes.
+//! It reads what comes unless it's told not to, and knows what it has sent and got, and when
+//! ([`Peer::received`], [`Peer::arrivals`]). An expectation that fails is an error of the world's
+//! next step. It never finishes by itself, but for [`Peer::finish_at_end`]. [`World::connect`] makes
+//! one that dials; [`World::listen`] makes a server for handlers that dial, each of whose connections
 //! is a peer ([`Listener::accept`]); [`World::udp`] makes a [`UdpPeer`].
 //!
 //! # The network and the systems
@@ -94,14 +96,14 @@
 //! let mut client = world.host(Client::default(), Limits::default())?;
 //! client.process().addresses(&[here]);
 //! let id = client.context().connect(&ConnectOptions::new((there, 7).into()), ())?;
-//! world.settle(&mut [&mut echo, &mut client])?;
+//! world.settle(&mut (&mut echo, &mut client))?;
 //!
 //! world.partition(here, there);
 //! client.context().connection(id).unwrap().write(b"hello");
-//! world.advance(&mut [&mut echo, &mut client], Duration::from_secs(10))?;
+//! world.advance(&mut (&mut echo, &mut client), Duration::from_secs(10))?;
 //! assert_eq!(client.handler.heard, b"");
 //! world.heal(here, there);
-//! world.settle(&mut [&mut echo, &mut client])?; // the system sends it again
+//! world.settle(&mut (&mut echo, &mut client))?; // the system sends it again
 //! assert_eq!(client.handler.heard, b"hello");
 //! # Ok(())
 //! # }
@@ -121,18 +123,19 @@
 //! # let address = ([10, 0, 0, 1], 7).into();
 //! # echo.context().listen(&ListenOptions::new(address))?;
 //! let peer = world.connect(address);
-//! world.settle(&mut [&mut echo])?;
+//! world.settle(&mut echo)?;
 //! world.fault(Fault::WriteShort, 1);
 //! peer.send(b"hello");
-//! world.settle(&mut [&mut echo])?;
+//! world.settle(&mut echo)?;
 //! assert_eq!(peer.received(), b"hello"); // in two pieces
 //! # assert_eq!(world.faults_met(), [Fault::WriteShort]);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! [`World::fault_rate`] has it happen now and then, and [`World::calm`] ends all faults, so that a
-//! test can ask that all which can still move does.
+//! [`World::fault_rate`] has it happen now and then. [`World::recover`] ends all faults and lets
+//! everything that can still move do so. [`World::has_broken`] tells whether one has happened that
+//! breaks connections: the others only delay, so that without it all that was sent must arrive.
 //!
 //! # A search for what nobody thought of
 //!
@@ -142,8 +145,6 @@
 //! is best asked of the peers, who keep their own books:
 //!
 //! ```
-//! use std::time::Duration;
-//!
 //! use oread::sim::{World, check};
 //! use oread::{Echo, EchoOptions, Limits, ListenOptions};
 //!
@@ -157,15 +158,10 @@
 //!     let peer = world.connect(address);
 //!     let bytes = vec![7; world.size(100_000)];
 //!     peer.send(&bytes);
-//!     world.settle(&mut [&mut echo]).unwrap();
-//!     // A listener that had no descriptor tries again within a second: that's a deadline, for which
-//!     // nothing settles.
-//!     world.calm();
-//!     world.advance(&mut [&mut echo], Duration::from_secs(2)).unwrap();
+//!     world.settle(&mut echo).unwrap();
+//!     world.recover(&mut echo).unwrap();
 //!     assert!(bytes.starts_with(&peer.received()), "the echo made something up");
-//!     // All faults that don't break a connection only delay.
-//!     let broken = world.faults_met().iter().any(|fault| fault.breaks());
-//!     assert!(broken || peer.received() == bytes, "the echo lost something");
+//!     assert!(world.has_broken() || peer.received() == bytes, "the echo lost something");
 //! });
 //! ```
 //!

@@ -5,6 +5,8 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/hosts.rs"]
+mod hosts;
 #[path = "common/watched.rs"]
 mod watched;
 
@@ -14,6 +16,7 @@ use std::time::Duration;
 use oread::sim::{Fault, Host, Peer, World, check};
 use oread::{CloseReason, Echo, EchoOptions, Framing, Limits, ListenOptions};
 
+use hosts::address;
 use watched::{Life, Watched, look_at};
 
 const MAX_FRAME: usize = 9000;
@@ -33,10 +36,6 @@ const UNTOLD: [Fault; 4] = [
     Fault::EventSplit,
     Fault::BatchSmall,
 ];
-
-fn address() -> SocketAddr {
-    ([10, 0, 0, 1], 7).into()
-}
 
 /// What an echo must give back for `sent` by a peer that has finished; `None`: its last frame is
 /// too long or cut off, and what is before it may be answered in full.
@@ -472,7 +471,7 @@ fn run(
     clients: &mut [Client],
     until: Option<Duration>,
 ) {
-    while world.step(&mut [&mut *echo], until).unwrap() {
+    while world.step(echo, until).unwrap() {
         look_at(echo);
         clients.iter_mut().for_each(|c| c.look(&echo.handler));
     }
@@ -481,9 +480,7 @@ fn run(
 /// A drain ends everybody, and nothing is left.
 fn end(world: &mut World, echo: &mut Host<Watched<Echo>>) {
     echo.context().drain(Duration::from_secs(5));
-    world
-        .advance(&mut [&mut *echo], Duration::from_secs(6))
-        .unwrap();
+    world.advance(echo, Duration::from_secs(6)).unwrap();
     let stats = look_at(echo);
     assert_eq!(
         (stats.open, stats.pending, stats.unconsumed, stats.held),
@@ -522,7 +519,7 @@ fn a_calm_world_echoes_a_megabyte_to_each_of_a_hundred_peers() {
         peer.send(&bytes);
         peer.finish();
     }
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     for peer in &peers {
         assert_eq!(peer.received(), bytes);
         assert!(peer.has_ended());
@@ -543,12 +540,8 @@ fn ten_minutes_of_silence_pass_at_once_and_end_the_idle() {
         .listen(&ListenOptions::new(address()))
         .unwrap();
     let peer = world.connect(address());
-    world
-        .advance(&mut [&mut echo], Duration::from_secs(599))
-        .unwrap();
+    world.advance(&mut echo, Duration::from_secs(599)).unwrap();
     assert!(peer.is_connected() && !peer.has_ended());
-    world
-        .advance(&mut [&mut echo], Duration::from_secs(2))
-        .unwrap();
+    world.advance(&mut echo, Duration::from_secs(2)).unwrap();
     assert!(peer.has_ended() && !peer.was_reset());
 }

@@ -2,6 +2,9 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/hosts.rs"]
+mod hosts;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -13,28 +16,12 @@ use oread::{
     ListenOptions,
 };
 
+use hosts::{address, idle, listening};
+
 const IDLE: Duration = Duration::from_millis(500);
 /// For how long a process stands still.
 const STALL: Duration = Duration::from_millis(700);
 const MOMENT: Duration = Duration::from_millis(10);
-
-fn address() -> SocketAddr {
-    ([10, 0, 0, 1], 7).into()
-}
-
-fn host<H: Handler>(world: &mut World, handler: H, limits: Limits) -> Host<H> {
-    let mut host = world.host(handler, limits).unwrap();
-    let listener = host.context().listen(&ListenOptions::new(address()));
-    listener.unwrap();
-    host
-}
-
-fn idle() -> Limits {
-    Limits {
-        idle_timeout: Some(IDLE),
-        ..Limits::default()
-    }
-}
 
 /// Answers later whoever asked first, by a message ("a"), or by a timer ("s"); "r" of another one resumes it.
 #[derive(Default)]
@@ -103,14 +90,14 @@ impl Handler for Later {
 #[test]
 fn a_message_posted_in_time_is_delivered_before_a_deadline_is_judged() {
     check(0..20, |world| {
-        let mut host = host(world, Later::default(), idle());
+        let mut host = listening(world, Later::default(), idle(IDLE));
         let peer = world.connect(address());
         peer.send(b"a");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert!(host.handler.asked.is_some());
         host.handle().send(()).unwrap();
-        world.advance(&mut [], STALL).unwrap();
-        world.settle(&mut [&mut host]).unwrap();
+        world.advance(&mut (), STALL).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(
             (peer.received(), &host.handler.closed[..]),
             (b"answer".to_vec(), &[][..])
@@ -124,17 +111,17 @@ fn messages_without_end_do_not_put_a_deadline_off_for_good() {
         let limits = Limits {
             message_budget: 1,
             mailbox: 4,
-            ..idle()
+            ..idle(IDLE)
         };
-        let mut host = host(world, Later::default(), limits);
+        let mut host = listening(world, Later::default(), limits);
         let peer = world.connect(address());
         peer.send(b"a");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         // It's answered, and silent from then on.
         for _ in 0..100 {
             while host.handle().send(()).is_ok() {}
             host.handler.asked = Some(ConnectionId::from_bits(u64::MAX));
-            world.advance(&mut [], MOMENT).unwrap();
+            world.advance(&mut (), MOMENT).unwrap();
             host.turn(Some(Duration::ZERO)).unwrap();
         }
         assert!(peer.has_ended(), "it's still open");
@@ -144,13 +131,13 @@ fn messages_without_end_do_not_put_a_deadline_off_for_good() {
 #[test]
 fn a_timer_fires_before_a_deadline_that_comes_after_it() {
     check(0..20, |world| {
-        let mut host = host(world, Later::default(), idle());
+        let mut host = listening(world, Later::default(), idle(IDLE));
         let peer = world.connect(address());
         peer.send(b"s");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert!(host.handler.asked.is_some());
-        world.advance(&mut [], STALL).unwrap();
-        world.settle(&mut [&mut host]).unwrap();
+        world.advance(&mut (), STALL).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(
             (peer.received(), &host.handler.closed[..]),
             (b"answer".to_vec(), &[][..])
@@ -161,17 +148,17 @@ fn a_timer_fires_before_a_deadline_that_comes_after_it() {
 #[test]
 fn a_connection_that_was_resumed_in_time_is_read_before_its_deadline_is_judged() {
     check(0..20, |world| {
-        let mut host = host(world, Later::default(), idle());
+        let mut host = listening(world, Later::default(), idle(IDLE));
         let peer = world.connect(address());
         peer.send(b"a");
         let other = world.connect(address());
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         // Its event comes while it is paused.
         peer.send(b"m");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         other.send(b"r");
-        world.advance(&mut [], STALL).unwrap();
-        world.settle(&mut [&mut host]).unwrap();
+        world.advance(&mut (), STALL).unwrap();
+        world.settle(&mut host).unwrap();
         let heard = &host.handler.heard;
         assert!(heard.contains(&b"m".to_vec()), "{heard:?}");
     });
@@ -180,16 +167,16 @@ fn a_connection_that_was_resumed_in_time_is_read_before_its_deadline_is_judged()
 #[test]
 fn what_is_written_at_the_peers_end_puts_idleness_off() {
     check(0..20, |world| {
-        let mut host = host(world, Later::default(), idle());
+        let mut host = listening(world, Later::default(), idle(IDLE));
         let peer = world.connect(address());
-        world.advance(&mut [&mut host], IDLE - 10 * MOMENT).unwrap();
+        world.advance(&mut host, IDLE - 10 * MOMENT).unwrap();
         peer.finish();
-        world.advance(&mut [&mut host], IDLE - 10 * MOMENT).unwrap();
+        world.advance(&mut host, IDLE - 10 * MOMENT).unwrap();
         assert_eq!(
             (peer.received(), &host.handler.closed[..]),
             (b"wait".to_vec(), &[][..])
         );
-        world.advance(&mut [&mut host], 40 * IDLE).unwrap();
+        world.advance(&mut host, 40 * IDLE).unwrap();
         assert_eq!(host.handler.closed, [CloseReason::IdleTimeout]);
     });
 }
@@ -197,12 +184,12 @@ fn what_is_written_at_the_peers_end_puts_idleness_off() {
 #[test]
 fn a_large_answer_gives_no_more_time_than_a_small_one() {
     check(0..100, |world| {
-        let mut host = host(world, Later::default(), idle());
+        let mut host = listening(world, Later::default(), idle(IDLE));
         let peer = world.connect(address());
         peer.send(b"b");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(peer.received().len(), 20_000);
-        world.advance(&mut [&mut host], IDLE + 20 * MOMENT).unwrap();
+        world.advance(&mut host, IDLE + 20 * MOMENT).unwrap();
         assert!(peer.has_ended(), "it's still open");
     });
 }
@@ -243,20 +230,20 @@ fn a_trickle_does_not_keep_the_memory_that_others_wait_for() {
             write_timeout: Some(Duration::from_millis(400)),
             ..Limits::default()
         };
-        let mut host = host(world, Lines::default(), limits);
+        let mut host = listening(world, Lines::default(), limits);
         // One that holds and says nothing more, one that is fed and trickles, and one with a line.
         let holds = world.connect(address());
         holds.send(&[b'h'; 8192]);
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         let trickles = world.connect(address());
         trickles.send(&[b't'; 12_288]);
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         let honest = world.connect(address());
         honest.send(&[b'x'; 7_999]);
         honest.send(b"\n");
         for _ in 0..100 {
             trickles.send(b"t");
-            world.advance(&mut [&mut host], MOMENT).unwrap();
+            world.advance(&mut host, MOMENT).unwrap();
         }
         let Lines { lines, closed } = &*host.handler;
         assert_eq!(lines, &[8_000], "{closed:?}");

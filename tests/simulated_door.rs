@@ -195,7 +195,7 @@ fn door_host(world: &mut World, listeners: u16) -> Host<Watched<Door>> {
     // Ticks go round in some runs.
     let age = world.pick(&[0, 0, 0, (1 << 32) - 20_000]);
     world
-        .advance(&mut [&mut host], Duration::from_millis(age))
+        .advance(&mut host, Duration::from_millis(age))
         .unwrap();
     for n in 0..listeners {
         let options = ListenOptions {
@@ -259,7 +259,7 @@ fn door(world: &mut World) {
         });
         serve(world, &server, &mut served);
         let end = world.now() + Duration::from_micros(world.roll(5000));
-        while world.step(&mut [&mut host], Some(end)).unwrap() {
+        while world.step(&mut host, Some(end)).unwrap() {
             look_at(&mut host);
         }
         let (reactor, door) = host.reactor();
@@ -295,10 +295,10 @@ fn who_waits_at_a_listener_without_descriptors_is_served_by_a_drain() {
     world.fault(Fault::AcceptNoDescriptors, 1);
     // It would try again after ten.
     let moment = Duration::from_millis(5);
-    world.advance(&mut [&mut host], moment).unwrap();
+    world.advance(&mut host, moment).unwrap();
     assert_eq!(host.context().stats().accept_pauses, 1);
     host.context().drain(SECOND);
-    world.advance(&mut [&mut host], SECOND).unwrap();
+    world.advance(&mut host, SECOND).unwrap();
     assert_eq!(peer.received(), b"hello");
 }
 
@@ -310,14 +310,14 @@ fn of_two_listeners_without_descriptors_the_one_that_pauses_briefly_waits_no_lon
     host.context().listen(&ListenOptions::new(other)).unwrap();
     world.fault_rate(Fault::AcceptNoDescriptors, 1_000_000);
     let _long = world.connect(address());
-    world.advance(&mut [&mut host], 5 * SECOND).unwrap();
+    world.advance(&mut host, 5 * SECOND).unwrap();
     // The first one waits for a second by now; the other one begins with ten milliseconds.
     let _brief = world.connect(other);
     let before = host.context().stats().accept_pauses;
     let paused = |host: &mut Host<_>| host.context().stats().accept_pauses > before;
     world.until(&mut host, paused).unwrap();
     world.calm();
-    world.advance(&mut [&mut host], SECOND / 50).unwrap();
+    world.advance(&mut host, SECOND / 50).unwrap();
     assert_eq!(host.handler.inner.opened.len(), 2);
 }
 
@@ -326,7 +326,7 @@ fn who_has_left_is_neither_open_nor_holds_a_socket_when_its_handler_is_told() {
     let mut world = World::new(1);
     let mut host = host(&mut world, Scripted::default(), Limits::default());
     let peer = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let (told, process) = (Rc::new(Cell::new(None)), host.process().clone());
     let tell = Rc::clone(&told);
     host.handler.inner.close = Some(Box::new(move |context| {
@@ -334,7 +334,7 @@ fn who_has_left_is_neither_open_nor_holds_a_socket_when_its_handler_is_told() {
         tell.set(Some((process.sockets(), stats.open, stats.peak_open)));
     }));
     peer.reset();
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     // The listener's own is left.
     assert_eq!(told.get(), Some((1, 0, 1)));
 }
@@ -344,7 +344,7 @@ fn who_is_closed_when_a_drain_s_time_is_over_is_not_counted_as_cut() {
     let mut world = World::new(1);
     let mut host = host(&mut world, Scripted::that_stays(), Limits::default());
     let _peers = [(); 3].map(|()| world.connect(address()));
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let id = host.handler.inner.opened[0];
     host.handler.inner.timer = Some(Box::new(move |context| {
         context.connection(id).unwrap().abort();
@@ -352,7 +352,7 @@ fn who_is_closed_when_a_drain_s_time_is_over_is_not_counted_as_cut() {
     // Both come in one turn, the timer first.
     host.context().timer(SECOND, 0);
     host.context().drain(SECOND);
-    world.advance(&mut [&mut host], 2 * SECOND).unwrap();
+    world.advance(&mut host, 2 * SECOND).unwrap();
     let reasons = host.handler.inner.reasons();
     let cut = reasons.iter().filter(|&&why| why == CloseReason::Cut);
     assert_eq!((reasons.len(), cut.count()), (3, 2));
@@ -369,7 +369,7 @@ fn callers_who_say_much_do_not_keep_those_waiting_who_are_in() {
     };
     let mut host = host(&mut world, Scripted::default(), limits);
     let waits = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     waits.send(&[b'w'; 200_000]);
     let mut callers = Vec::new();
     for _ in 0..100 {
@@ -377,7 +377,7 @@ fn callers_who_say_much_do_not_keep_those_waiting_who_are_in() {
         let caller = world.connect(address());
         caller.send(&[b'c'; 20_000]);
         callers.push(caller);
-        world.advance(&mut [], SECOND / 100).unwrap();
+        world.advance(&mut (), SECOND / 100).unwrap();
         host.turn(Some(Duration::ZERO)).unwrap();
     }
     let address = waits.local_addr().unwrap();

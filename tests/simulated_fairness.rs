@@ -3,6 +3,8 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/hosts.rs"]
+mod hosts;
 #[path = "common/watched.rs"]
 mod watched;
 
@@ -15,11 +17,8 @@ use oread::{
     Accepted, Connection, Context, Datagrams, Handle, Handler, Limits, ListenOptions, UdpOptions,
 };
 
+use hosts::address;
 use watched::{Watched, look_at};
-
-fn address() -> SocketAddr {
-    ([10, 0, 0, 1], 7).into()
-}
 
 /// A timer fires in the millisecond after its time at the latest.
 const TICK: Duration = Duration::from_millis(1);
@@ -231,7 +230,7 @@ fn fairness(world: &mut World) {
     for _ in 0..world.count(3) {
         crowd.crowd(world);
         // It is all there before the first turn.
-        world.advance(&mut [], Duration::from_millis(50)).unwrap();
+        world.advance(&mut (), Duration::from_millis(50)).unwrap();
         while crowd.turn(world) {}
     }
     // What windows have kept back. Turns that wait for nothing take hardly any time.

@@ -24,13 +24,13 @@ fn bytes_behind_urgent_data_are_echoed() {
         world.poller(poller);
         let mut echo = host(world, echo("raw"), Limits::default());
         let peer = world.connect(address());
-        world.settle(&mut [&mut echo]).unwrap();
+        world.settle(&mut echo).unwrap();
         peer.send(b"before");
         peer.send_urgent(b'!');
         peer.send(b"behind");
         // All of it is there in one event.
-        world.advance(&mut [], SECOND).unwrap();
-        world.settle(&mut [&mut echo]).unwrap();
+        world.advance(&mut (), SECOND).unwrap();
+        world.settle(&mut echo).unwrap();
         assert_eq!(peer.received(), b"beforebehind");
     });
 }
@@ -40,11 +40,11 @@ fn data_and_the_end_in_one_event_are_both_told() {
     check(0..20, |world| {
         let mut echo = host(world, echo("raw"), Limits::default());
         let peer = world.connect(address());
-        world.settle(&mut [&mut echo]).unwrap();
+        world.settle(&mut echo).unwrap();
         peer.send(b"all");
         peer.finish();
-        world.advance(&mut [], SECOND).unwrap();
-        world.settle(&mut [&mut echo]).unwrap();
+        world.advance(&mut (), SECOND).unwrap();
+        world.settle(&mut echo).unwrap();
         assert_eq!(peer.received(), b"all");
         assert!(peer.has_ended());
     });
@@ -58,7 +58,7 @@ fn with_poll2_who_speaks_again_is_heard_again() {
         let peer = world.connect(address());
         for round in 1..4 {
             peer.send(b"x");
-            world.settle(&mut [&mut echo]).unwrap();
+            world.settle(&mut echo).unwrap();
             assert_eq!(peer.received().len(), round);
         }
     });
@@ -69,15 +69,15 @@ fn an_old_id_finds_nobody_in_the_slot_that_was_its_own() {
     let mut world = World::new(1);
     let mut host = host(&mut world, Plain::new(Way::Take), Limits::default());
     let first = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let old = host.handler.inner.opened[0];
     first.finish();
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let second = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert_eq!(host.handler.inner.opened.len(), 2);
     assert!(host.handle().send(Order::Write(old, 1, 10)).is_ok());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert_eq!(second.received(), b"", "it got what was the first one's");
 }
 
@@ -88,7 +88,7 @@ fn a_listener_without_descriptors_goes_on_by_itself_though_nobody_leaves() {
     world.fault(Fault::AcceptNoDescriptors, 1);
     let peer = world.connect(address());
     peer.send(b"hello");
-    world.advance(&mut [&mut echo], 2 * SECOND).unwrap();
+    world.advance(&mut echo, 2 * SECOND).unwrap();
     assert_eq!(peer.received(), b"hello");
 }
 
@@ -99,16 +99,16 @@ fn a_listener_without_descriptors_rests_and_goes_on_when_somebody_leaves() {
         // The listener's own, and one.
         echo.process().descriptors(2);
         let first = world.connect(address());
-        world.settle(&mut [&mut echo]).unwrap();
+        world.settle(&mut echo).unwrap();
         let second = world.connect(address());
         second.send(b"hello");
         // Turns that move nothing, at one instant, are an error.
-        world.advance(&mut [&mut echo], 20 * SECOND).unwrap();
+        world.advance(&mut echo, 20 * SECOND).unwrap();
         assert_eq!(second.received(), b"");
         let left = world.now();
         first.finish();
         world
-            .until(&mut [&mut echo], |_| second.received() == b"hello")
+            .until(&mut echo, |_| second.received() == b"hello")
             .unwrap();
         let waited = world.now() - left;
         assert!(waited < SECOND / 10, "{waited:?} after somebody has left");
@@ -124,9 +124,9 @@ fn a_caller_who_is_gone_keeps_nobody_waiting() {
             peer.send(b"hello");
         }
         // All of them wait, and one event tells of them.
-        world.advance(&mut [], SECOND).unwrap();
+        world.advance(&mut (), SECOND).unwrap();
         world.fault(Fault::AcceptAborted, 1);
-        world.settle(&mut [&mut echo]).unwrap();
+        world.settle(&mut echo).unwrap();
         let answered = peers.iter().filter(|peer| peer.received() == b"hello");
         assert_eq!(answered.count(), 2);
     });
@@ -145,9 +145,9 @@ fn who_waits_at_a_listener_is_served_by_a_drain() {
             peer.send(b"hello");
             peer.finish();
         }
-        world.advance(&mut [], SECOND).unwrap();
+        world.advance(&mut (), SECOND).unwrap();
         echo.context().drain(10 * SECOND);
-        world.settle(&mut [&mut echo]).unwrap();
+        world.settle(&mut echo).unwrap();
         assert!(peers.iter().all(|peer| peer.received() == b"hello"));
         assert!(peers.iter().all(|peer| peer.has_ended()));
     });
@@ -162,13 +162,13 @@ fn a_drain_reads_what_has_arrived_and_was_not_told_of() {
         };
         let mut echo = host(world, echo("raw"), limits);
         let peers: Vec<Peer> = (0..5).map(|_| world.connect(address())).collect();
-        world.settle(&mut [&mut echo]).unwrap();
+        world.settle(&mut echo).unwrap();
         for peer in &peers {
             peer.send(b"hello");
         }
-        world.advance(&mut [], SECOND).unwrap();
+        world.advance(&mut (), SECOND).unwrap();
         echo.context().drain(10 * SECOND);
-        world.settle(&mut [&mut echo]).unwrap();
+        world.settle(&mut echo).unwrap();
         assert!(peers.iter().all(|peer| peer.received() == b"hello"));
     });
 }
@@ -182,16 +182,16 @@ fn messages_behind_a_drain_are_delivered_before_its_end() {
     };
     let mut host = host(&mut world, Plain::new(Way::Take), limits);
     let peer = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let id = host.handler.inner.opened[0];
     peer.finish();
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let handle = host.handle();
     handle.drain(SECOND);
     for _ in 0..5 {
         assert!(handle.send(Order::Write(id, 1, 1)).is_ok());
     }
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert!(host.ended().is_some());
     assert_eq!(host.context().stats().messages, 5);
 }
@@ -205,14 +205,14 @@ fn a_drain_ends_who_pauses_and_resumes_for_its_last_line() {
         let peer = world.connect(address());
         peer.stop_reading();
         peer.send(b"one\n");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         // Not read while the answer to the first one is pending.
         peer.send(b"two\n");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         host.context().drain(100 * SECOND);
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         peer.start_reading();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert!(peer.received().ends_with(b"two\n"));
         assert!(peer.has_ended(), "it stays open until the drain's deadline");
     });
@@ -225,7 +225,7 @@ fn who_calls_an_ipv6_listener_over_ipv4_is_told_as_ipv4() {
     let options = ListenOptions::new("[::]:8".parse().unwrap());
     host.context().listen(&options).unwrap();
     let peer = world.connect(([10, 0, 0, 1], 8).into());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert_eq!(lives(&host)[0].peer, peer.local_addr());
 }
 
@@ -239,10 +239,10 @@ fn no_more_input_is_kept_than_may_be_however_much_a_read_brings() {
         let mut host = host(world, Plain::new(Way::AnswerLine(0)), limits);
         let peer = world.connect(address());
         peer.send(&[b'l'; 900]);
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         peer.send(&[b'l'; 5000]);
         // It lingers before it is closed.
-        world.advance(&mut [&mut host], 10 * SECOND).unwrap();
+        world.advance(&mut host, 10 * SECOND).unwrap();
         assert_eq!(lives(&host)[0].left.len(), 1000);
         assert_eq!(lives(&host)[0].closed, Some(CloseReason::InputOverflow));
     });
@@ -261,7 +261,7 @@ fn a_dial_that_was_written_to_is_open_when_it_is_there_and_not_before() {
             let context = host.context();
             context.connection(id).unwrap().write(b"hello");
         }
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(there.accept().unwrap().received(), b"hello");
         let lives = lives(&host);
         assert_eq!(lives.len(), 2);
@@ -277,10 +277,10 @@ fn a_dialed_peer_that_vanishes_with_output_on_its_way_is_given_up() {
     let server = world.listen(([10, 0, 0, 2], 80).into());
     let options = ConnectOptions::new(server.local_addr());
     let id = host.context().connect(&options, ()).unwrap();
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     server.accept().unwrap().vanish();
     assert!(host.handle().send(Order::Write(id, 1, 100)).is_ok());
-    world.advance(&mut [&mut host], 120 * SECOND).unwrap();
+    world.advance(&mut host, 120 * SECOND).unwrap();
     assert!(lives(&host)[0].closed.is_some(), "it is still open");
 }
 
@@ -293,7 +293,7 @@ fn a_wait_that_signals_interrupt_is_no_longer_than_one_that_they_do_not() {
         };
         let mut host = host(world, Plain::new(Way::Take), limits);
         let peer = world.connect(address());
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         let begin = world.now();
         for nth in 1..20 {
             world.fault(Fault::WaitInterrupted, nth);
@@ -316,11 +316,11 @@ fn a_turn_moves_a_bounded_number_of_bytes_however_many_send() {
         };
         let mut host = host(world, Plain::new(Way::Take), limits);
         let peers: Vec<Peer> = (0..50).map(|_| world.connect(address())).collect();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         for peer in &peers {
             peer.send(&[b'.'; 200_000]);
         }
-        world.advance(&mut [], SECOND).unwrap();
+        world.advance(&mut (), SECOND).unwrap();
         let (reactor, handler) = host.reactor();
         reactor.turn(handler, Some(Duration::ZERO)).unwrap();
         // The last large read goes beyond; then each has two small ones.
@@ -328,7 +328,7 @@ fn a_turn_moves_a_bounded_number_of_bytes_however_many_send() {
         let moved = host.context().stats().bytes_in;
         assert!(moved <= most, "{moved} bytes in one turn");
         // Who has more to do has its turn, though no event tells of it.
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(host.context().stats().bytes_in, 50 * 200_000);
     });
 }
@@ -340,7 +340,7 @@ fn who_was_taken_on_and_cannot_be_polled_is_told_closed() {
     world.fault(Fault::RegisterFails, 1);
     let peer = world.connect(address());
     peer.send(b"hello");
-    world.advance(&mut [&mut host], SECOND).unwrap();
+    world.advance(&mut host, SECOND).unwrap();
     assert_eq!(host.handler.inner.taken_on, 1);
     let lives = lives(&host);
     assert_eq!(
@@ -359,7 +359,7 @@ fn a_reply_before_a_close_survives_input_that_nobody_reads() {
         let peer = world.connect(address());
         peer.send_slowly(&[b'q'; 20_000], 500, Duration::from_micros(100));
         peer.finish();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(peer.received().len(), 30_000);
         assert!(peer.has_ended() && !peer.was_reset());
     });
@@ -370,11 +370,11 @@ fn a_reset_that_the_answer_finds_first_is_no_end() {
     check(0..100, |world| {
         let mut host = host(world, Plain::new(Way::Answer(100)), Limits::default());
         let peer = world.connect(address());
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         peer.send(b"question");
         peer.reset_behind();
-        world.advance(&mut [], SECOND).unwrap();
-        world.settle(&mut [&mut host]).unwrap();
+        world.advance(&mut (), SECOND).unwrap();
+        world.settle(&mut host).unwrap();
         let lives = lives(&host);
         assert!(!lives[0].eof, "an end is told that nobody sent");
         assert!(lives[0].closed.is_some());
@@ -387,11 +387,11 @@ fn who_has_finished_and_whose_last_end_fails_is_over_at_once() {
         world.fault(Fault::ShutdownFails, 1);
         let mut host = host(world, Plain::new(Way::Answer(100)), Limits::default());
         let peer = world.connect(address());
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         peer.send(b"question");
         peer.finish();
-        world.advance(&mut [], SECOND).unwrap();
-        world.settle(&mut [&mut host]).unwrap();
+        world.advance(&mut (), SECOND).unwrap();
+        world.settle(&mut host).unwrap();
         assert!(lives(&host)[0].closed.is_some(), "it waits for nothing");
     });
 }
@@ -403,10 +403,10 @@ fn a_reset_after_the_peer_s_end_ends_who_still_owes_an_answer() {
         let peer = world.connect(address());
         peer.send(b"question");
         peer.finish();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert!(lives(&host)[0].eof && lives(&host)[0].closed.is_none());
         peer.reset();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(lives(&host)[0].closed, Some(CloseReason::Reset));
     });
 }
@@ -423,7 +423,7 @@ fn stands_still(world: &mut World, interrupted: bool, events: usize) {
     for peer in &peers {
         peer.send_slowly(&[b'.'; 20], 1, Duration::from_millis(300));
     }
-    world.advance(&mut [&mut host], SECOND).unwrap();
+    world.advance(&mut host, SECOND).unwrap();
     if interrupted {
         // It's stopped while it waits, and continued by a signal.
         world.fault(Fault::StoodStill, 1);
@@ -433,7 +433,7 @@ fn stands_still(world: &mut World, interrupted: bool, events: usize) {
     } else {
         host.process().stand_still(3 * SECOND);
     }
-    while world.step(&mut [&mut host], Some(world.now())).unwrap() {}
+    while world.step(&mut host, Some(world.now())).unwrap() {}
     let lives = lives(&host).into_iter();
     // One that is idle has its last words at once, and lingers then.
     let closed = lives.filter(|life| life.closing > 0 || life.closed.is_some());
@@ -456,10 +456,10 @@ fn lines_of_one_segment_are_all_answered_by_who_pauses_and_resumes_for_each() {
     check(0..20, |world| {
         let mut host = host(world, Plain::new(Way::PauseAndResume(0)), Limits::default());
         let peer = world.connect(address());
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         peer.send(b"one\ntwo\nthree\n");
-        world.advance(&mut [], SECOND).unwrap();
-        world.settle(&mut [&mut host]).unwrap();
+        world.advance(&mut (), SECOND).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(peer.received(), b"one\ntwo\nthree\n");
     });
 }
@@ -476,7 +476,7 @@ fn unfinished_lines_of_all_are_bounded_and_answered_when_they_are_finished() {
         for peer in &peers {
             peer.send(&[b'l'; 40_000]);
         }
-        world.advance(&mut [&mut echo], SECOND).unwrap();
+        world.advance(&mut echo, SECOND).unwrap();
         let kept: usize = lives(&echo).iter().map(|life| life.left.len()).sum();
         // What all may keep, the little that each may, and one that is fed beyond it.
         assert!(
@@ -488,7 +488,7 @@ fn unfinished_lines_of_all_are_bounded_and_answered_when_they_are_finished() {
             peer.send(b"\n");
             peer.finish();
         }
-        world.settle(&mut [&mut echo]).unwrap();
+        world.settle(&mut echo).unwrap();
         assert!(peers.iter().all(|peer| peer.received().len() == 40_001));
     });
 }
@@ -501,7 +501,7 @@ fn a_buffer_that_held_a_long_line_is_not_kept_for_the_next_byte() {
     let mut bytes = vec![b'l'; 500_000];
     bytes.extend(b"\nx");
     peer.send(&bytes);
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     assert_eq!(peer.received().len(), 500_001);
     let held = look_at(&mut echo).held;
     assert!(held < 64 << 10, "{held} bytes are held for one");
@@ -512,13 +512,13 @@ fn a_peer_that_vanishes_with_an_answer_on_its_way_is_given_up() {
     let mut world = World::new(1);
     let mut host = host(&mut world, Plain::new(Way::Answer(100)), Limits::default());
     let peer = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     peer.send(b"question");
     while lives(&host)[0].consumed.is_empty() {
-        assert!(world.step(&mut [&mut host], None).unwrap());
+        assert!(world.step(&mut host, None).unwrap());
     }
     peer.vanish();
-    world.advance(&mut [&mut host], 120 * SECOND).unwrap();
+    world.advance(&mut host, 120 * SECOND).unwrap();
     assert!(lives(&host)[0].closed.is_some(), "it is still open");
 }
 
@@ -527,18 +527,18 @@ fn an_idle_timeout_set_after_weeks_of_silence_is_judged_by_them() {
     let mut world = World::new(1);
     let mut host = host(&mut world, Plain::new(Way::Take), Limits::default());
     let _peer = world.connect(address());
-    world.advance(&mut [&mut host], SECOND).unwrap();
+    world.advance(&mut host, SECOND).unwrap();
     // So far back that a tick of 32 bits could be one that is to come.
     for _ in 0..46 {
         let day = 24 * 3600 * SECOND;
-        world.advance(&mut [&mut host], day).unwrap();
+        world.advance(&mut host, day).unwrap();
         // A program does something now and then; nothing here needs a turn.
         let (reactor, handler) = host.reactor();
         reactor.turn(handler, Some(Duration::ZERO)).unwrap();
     }
     let order = Order::Idle(host.handler.inner.opened[0], 60 * SECOND);
     assert!(host.handle().send(order).is_ok());
-    world.advance(&mut [&mut host], 61 * SECOND).unwrap();
+    world.advance(&mut host, 61 * SECOND).unwrap();
     assert_eq!(lives(&host)[0].closed, Some(CloseReason::IdleTimeout));
 }
 
@@ -562,6 +562,6 @@ fn messages_behind_a_stop_wait_for_the_next_run() {
     handle.send(2).unwrap();
     turn_until_stopped(&mut host);
     assert_eq!(host.handler.inner.messages, [1]);
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert_eq!(host.handler.inner.messages, [1, 2]);
 }

@@ -150,16 +150,16 @@ fn relay(world: &mut World) {
         peer.finish();
         peers.push((peer, bytes, slow));
         world
-            .advance(&mut [&mut relay, &mut echo], Duration::from_micros(300))
+            .advance(&mut (&mut relay, &mut echo), Duration::from_micros(300))
             .unwrap();
     }
-    world.settle(&mut [&mut relay, &mut echo]).unwrap();
+    world.settle(&mut (&mut relay, &mut echo)).unwrap();
     for (peer, _, slow) in &peers {
         if *slow {
             peer.start_reading();
         }
     }
-    world.settle(&mut [&mut relay, &mut echo]).unwrap();
+    world.settle(&mut (&mut relay, &mut echo)).unwrap();
     look_at(&mut relay);
     look_at(&mut echo);
     for (number, (peer, bytes, _)) in peers.iter().enumerate() {
@@ -286,33 +286,29 @@ fn hub(world: &mut World) {
         if world.one_in(3) {
             peer.finish();
         }
-        world
-            .until(&mut [&mut hub], |_| peer.is_connected())
-            .unwrap();
+        world.until(&mut hub, |_| peer.is_connected()).unwrap();
         addresses.push(peer.local_addr().unwrap());
         peers.push(peer);
-        world
-            .advance(&mut [&mut hub], Duration::from_micros(700))
-            .unwrap();
+        world.advance(&mut hub, Duration::from_micros(700)).unwrap();
     }
     let time = Duration::from_millis(world.roll(60));
-    world.advance(&mut [&mut hub], time).unwrap();
+    world.advance(&mut hub, time).unwrap();
     for peer in &peers {
         peer.start_reading();
     }
     if world.one_in(2) {
-        world.settle(&mut [&mut hub]).unwrap();
+        world.settle(&mut hub).unwrap();
     }
     hub.context().drain(Duration::from_secs(3600));
     while hub.ended().is_none() {
         assert!(
             world
-                .step(&mut [&mut hub], Some(Duration::from_secs(7200)))
+                .step(&mut hub, Some(Duration::from_secs(7200)))
                 .unwrap()
         );
     }
     assert_eq!(hub.ended(), Some(Ended::Drained { cut: 0 }));
-    world.settle(&mut [&mut hub]).unwrap();
+    world.settle(&mut hub).unwrap();
     for (peer, address) in peers.iter().zip(&addresses) {
         let Some(id) = hub.handler.inner.addresses.get(address) else {
             // Its handshake's last segment came when the listener was closed.
@@ -487,13 +483,13 @@ fn moody(world: &mut World) {
     let peers = peers_of_moody(world, &mut host, &[relay_address(), others]);
     let settled = world.one_in(2);
     if settled {
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
     }
     host.context().drain(Duration::from_secs(3600));
     while host.ended().is_none() {
         assert!(
             world
-                .step(&mut [&mut host], Some(Duration::from_secs(7200)))
+                .step(&mut host, Some(Duration::from_secs(7200)))
                 .unwrap()
         );
     }
@@ -503,7 +499,7 @@ fn moody(world: &mut World) {
         "{:?}",
         host.handler.lives
     );
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     for (peer, address) in &peers {
         look_at_end(&host.handler, peer, address);
     }
@@ -526,7 +522,7 @@ fn peers_of_moody(
         if world.one_in(3) {
             peer.read_slowly(1 + world.size(5000), Duration::from_micros(50));
         }
-        let there = world.until(&mut [&mut *host], |_| peer.is_connected());
+        let there = world.until(host, |_| peer.is_connected());
         if there.is_err() {
             // It waits in a backlog behind others who don't leave.
             continue;
@@ -538,7 +534,7 @@ fn peers_of_moody(
         }
         peers.push((peer, address));
         let time = Duration::from_micros(world.roll(2000));
-        world.advance(&mut [&mut *host], time).unwrap();
+        world.advance(host, time).unwrap();
     }
     peers
 }

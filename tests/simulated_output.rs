@@ -27,7 +27,7 @@ fn what_a_write_leaves_over_is_sent_when_there_is_room() {
             let mut host = host(world, Plain::new(Way::Answer(1000)), Limits::default());
             let peer = world.connect(address());
             peer.send(b"question");
-            world.settle(&mut [&mut host]).unwrap();
+            world.settle(&mut host).unwrap();
             assert_eq!(peer.received().len(), 1000, "{fault:?}");
         });
     }
@@ -40,12 +40,12 @@ fn who_waited_for_its_output_is_read_again_when_that_is_out() {
         let peer = world.connect(address());
         peer.stop_reading();
         peer.send(b"one\n");
-        world.advance(&mut [&mut host], SECOND).unwrap();
+        world.advance(&mut host, SECOND).unwrap();
         // Its event comes while nothing is read, and none comes later.
         peer.send(b"two\n");
-        world.advance(&mut [&mut host], SECOND).unwrap();
+        world.advance(&mut host, SECOND).unwrap();
         peer.start_reading();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(peer.received().len(), 2 * MUCH);
     });
 }
@@ -55,10 +55,10 @@ fn input_that_was_left_for_pending_output_is_shown_again_when_that_is_out() {
     check(0..20, |world| {
         let mut host = host(world, Plain::new(Way::AnswerLine(MUCH)), Limits::default());
         let peer = world.connect(address());
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         peer.send(b"one\ntwo\n");
-        world.advance(&mut [], SECOND).unwrap();
-        world.settle(&mut [&mut host]).unwrap();
+        world.advance(&mut (), SECOND).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(peer.received().len(), 2 * MUCH);
     });
 }
@@ -71,9 +71,9 @@ fn who_paused_for_its_output_is_told_that_the_connection_has_broken() {
         let peer = world.connect(address());
         peer.stop_reading();
         peer.send(b"question");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         peer.reset();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(lives(&host)[0].closed, Some(CloseReason::Reset));
     });
 }
@@ -86,9 +86,9 @@ fn what_is_pending_when_the_peer_finishes_is_sent_before_our_end() {
         peer.stop_reading();
         peer.send(b"question");
         peer.finish();
-        world.advance(&mut [&mut host], SECOND).unwrap();
+        world.advance(&mut host, SECOND).unwrap();
         peer.start_reading();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(peer.received().len(), MUCH);
         assert!(peer.has_ended() && !peer.was_reset());
     });
@@ -106,7 +106,7 @@ fn who_reads_nothing_is_closed_in_time_though_more_and_more_is_written() {
         peer.stop_reading();
         peer.send(b"question");
         for _ in 0..14 {
-            world.advance(&mut [&mut host], SECOND).unwrap();
+            world.advance(&mut host, SECOND).unwrap();
             let order = Order::Write(host.handler.inner.opened[0], 1, 1000);
             assert!(host.handle().send(order).is_ok());
         }
@@ -126,7 +126,7 @@ fn a_slow_and_steady_reader_is_not_cut_off() {
         // Its system tells of what it reads by a sixteenth of its buffer, which is at most 256 KiB.
         peer.read_slowly(4000, SECOND);
         peer.send(b"question");
-        world.advance(&mut [&mut host], 200 * SECOND).unwrap();
+        world.advance(&mut host, 200 * SECOND).unwrap();
         assert_eq!(lives(&host)[0].closed, None);
     });
 }
@@ -139,10 +139,10 @@ fn who_has_finished_is_not_done_before_all_is_acknowledged() {
         peer.send(b"question");
         peer.finish();
         while lives(&host).is_empty() || !lives(&host)[0].eof {
-            assert!(world.step(&mut [&mut host], None).unwrap());
+            assert!(world.step(&mut host, None).unwrap());
         }
         peer.vanish();
-        world.advance(&mut [&mut host], 120 * SECOND).unwrap();
+        world.advance(&mut host, 120 * SECOND).unwrap();
         let closed = lives(&host)[0].closed;
         assert!(closed.is_some(), "it is still open");
         assert_ne!(closed, Some(CloseReason::Finished));
@@ -165,11 +165,11 @@ fn output_to_another_connection_is_offered_before_it_is_too_much() {
     check(0..20, |world| {
         let mut host = host(world, Plain::new(Way::Take), tight());
         let peer = world.connect(address());
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         // The least send buffer of this world takes all of it.
         let order = Order::Write(host.handler.inner.opened[0], 40, 100);
         assert!(host.handle().send(order).is_ok());
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(lives(&host)[0].closed, None);
         assert_eq!(peer.received().len(), 4000);
     });
@@ -181,7 +181,7 @@ fn output_of_its_own_callback_is_offered_before_it_is_too_much() {
         let mut host = host(world, Plain::new(Way::AnswerInPieces(4, 900)), tight());
         let peer = world.connect(address());
         peer.send(b"question");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(lives(&host)[0].closed, None);
         assert_eq!(peer.received().len(), 3600);
     });
@@ -197,7 +197,7 @@ fn a_callback_is_told_to_stop_though_the_socket_takes_everything() {
         let mut host = host(world, Plain::new(Way::AnswerInPieces(40, 100)), limits);
         let peer = world.connect(address());
         peer.send(b"question");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         let pieces = host.handler.inner.pieces;
         assert!(pieces < 30, "{pieces} pieces without a word");
         assert_eq!(peer.received().len(), 100 * pieces);
@@ -255,9 +255,9 @@ fn what_last_words_say_to_another_is_held_against_its_bound() {
         listener.unwrap();
         let reader = world.connect(address());
         reader.stop_reading();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         let others: Vec<_> = (0..60).map(|_| world.connect(address())).collect();
-        world.advance(&mut [&mut host], 5 * SECOND).unwrap();
+        world.advance(&mut host, 5 * SECOND).unwrap();
         assert!(others.iter().all(Peer::has_ended));
         let first = host.handler.first.unwrap();
         let closed = &host.handler.closed;
@@ -281,15 +281,15 @@ fn reset_before_call(nth: u64) {
     };
     host.context().listen(&options).unwrap();
     let peer = world.connect(to);
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     peer.stop_reading();
     peer.send(b"question");
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert_eq!(host.context().stats().pending, 0);
     peer.finish();
     peer.reset();
     world.fault(Fault::StoodStill, nth);
-    world.advance(&mut [&mut host], 400 * SECOND).unwrap();
+    world.advance(&mut host, 400 * SECOND).unwrap();
     let closed = lives(&host)[0].closed;
     assert_eq!(closed, Some(CloseReason::Reset), "before call {nth}");
 }
@@ -324,13 +324,13 @@ fn what_is_written_before_a_stop_is_sent_though_its_writer_has_spent_its_budget(
     };
     host.context().listen(&options).unwrap();
     let peer = world.connect(to);
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let mut text = b"line\n".repeat(lines - 1);
     text.extend(b"quit\n");
     peer.send(&text);
-    world.advance(&mut [], SECOND).unwrap();
+    world.advance(&mut (), SECOND).unwrap();
     turn_until_stopped(&mut host);
-    world.advance(&mut [], SECOND).unwrap();
+    world.advance(&mut (), SECOND).unwrap();
     assert_eq!(peer.received().len(), 60_000);
 }
 
@@ -339,17 +339,17 @@ fn a_dropped_reactor_resets_whose_output_is_pending_and_ends_the_others_in_good_
     let mut world = World::new(1);
     let mut host = host(&mut world, Scripted::default(), Limits::default());
     let [cut, whole] = [(); 2].map(|()| world.connect(address()));
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     cut.stop_reading();
     for id in host.handler.inner.opened.clone() {
         let mut connection = host.context().connection(id).unwrap();
         connection.write(&[7; MUCH]);
     }
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert!(host.context().stats().pending > 0);
     drop(host);
     cut.start_reading();
-    world.advance(&mut [], SECOND).unwrap();
+    world.advance(&mut (), SECOND).unwrap();
     assert!(
         cut.was_reset() && !cut.has_ended(),
         "a part is taken for the whole"
@@ -368,10 +368,10 @@ fn a_reactor_dropped_after_a_panic_resets_whose_callback_it_was() {
     let mut host = host(&mut world, handler, Limits::default());
     let peer = world.connect(address());
     peer.send(b"question");
-    let run = AssertUnwindSafe(|| world.settle(&mut [&mut host]));
+    let run = AssertUnwindSafe(|| world.settle(&mut host));
     assert!(catch_unwind(run).is_err());
     drop(host);
-    world.advance(&mut [], SECOND).unwrap();
+    world.advance(&mut (), SECOND).unwrap();
     assert!(peer.was_reset() && !peer.has_ended());
 }
 
@@ -380,7 +380,7 @@ fn what_the_last_callback_before_a_stop_writes_to_another_is_sent() {
     let mut world = World::new(1);
     let mut host = host(&mut world, Scripted::default(), Limits::default());
     let [leaves, stays] = [(); 2].map(|()| world.connect(address()));
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let opened = host.handler.inner.opened.clone();
     host.handler.inner.close = Some(Box::new(move |context| {
         for id in &opened {
@@ -391,9 +391,9 @@ fn what_the_last_callback_before_a_stop_writes_to_another_is_sent() {
         context.stop();
     }));
     leaves.reset();
-    world.advance(&mut [], SECOND).unwrap();
+    world.advance(&mut (), SECOND).unwrap();
     turn_until_stopped(&mut host);
-    world.advance(&mut [], SECOND).unwrap();
+    world.advance(&mut (), SECOND).unwrap();
     assert_eq!(stays.received(), b"last words");
 }
 
@@ -406,7 +406,7 @@ fn who_stays_open_in_a_drain_may_keep_no_more_output_than_before() {
     };
     let mut host = host(&mut world, Scripted::that_stays(), limits);
     let peer = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     peer.stop_reading();
     let id = host.handler.inner.opened[0];
     host.context().drain(100 * SECOND);
@@ -425,19 +425,19 @@ fn who_is_to_read_on_under_pressure_does_so_at_once() {
     let mut world = World::new(1);
     let mut host = host(&mut world, Scripted::default(), Limits::default());
     let peer = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     peer.stop_reading();
     let id = host.handler.inner.opened[0];
     let connection = host.context().connection(id);
     connection.unwrap().write(&[7; MUCH]);
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     // Its event comes while nothing is read.
     peer.send(b"hello");
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert_eq!(lives(&host)[0].consumed, b"");
     let connection = host.context().connection(id);
     connection.unwrap().read_on(true);
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert_eq!(lives(&host)[0].consumed, b"hello");
 }
 
@@ -455,10 +455,10 @@ fn what_is_written_behind_formatted_text_is_held_against_its_bound() {
     });
     let mut host = host(&mut world, handler, limits);
     let peer = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     peer.stop_reading();
     peer.send(b"question");
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let overflow = Some(CloseReason::OutputOverflow);
     assert_eq!(lives(&host)[0].closed, overflow);
 }

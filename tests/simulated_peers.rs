@@ -3,26 +3,16 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/hosts.rs"]
+mod hosts;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use oread::sim::{Host, Peer, World, check};
 use oread::{Echo, EchoOptions, Limits, ListenOptions};
 
-const SECOND: Duration = Duration::from_secs(1);
-
-fn address() -> SocketAddr {
-    ([10, 0, 0, 1], 7).into()
-}
-
-fn echo(world: &mut World, limits: Limits) -> Host<Echo> {
-    let mut host = world
-        .host(Echo::new(EchoOptions::default()), limits)
-        .unwrap();
-    let options = ListenOptions::new(address());
-    host.context().listen(&options).unwrap();
-    host
-}
+use hosts::{SECOND, address, echo, idle};
 
 #[test]
 fn a_peer_goes_on_when_it_has_read_what_it_expects_and_not_before() {
@@ -146,11 +136,7 @@ fn who_waits_for_what_does_not_come_is_told_when_nothing_moves_any_more() {
     assert_eq!(told, why);
 
     let mut world = World::new(4);
-    let limits = Limits {
-        idle_timeout: Some(60 * SECOND),
-        ..Limits::default()
-    };
-    let mut echo = echo(&mut world, limits);
+    let mut echo = echo(&mut world, idle(60 * SECOND));
     let both = [world.connect(address()), world.connect(address())];
     both.iter().for_each(Peer::expect_end);
     let told = world.settle(&mut echo).unwrap_err().to_string();

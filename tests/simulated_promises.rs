@@ -92,11 +92,11 @@ fn the_last_words_to_an_idle_peer_go_out_behind_output_that_is_under_pressure() 
         };
         while !is_closing(&host) {
             let time = Duration::from_millis(10);
-            world.advance(&mut [&mut host], time).unwrap();
+            world.advance(&mut host, time).unwrap();
         }
         peer.start_reading();
         world
-            .advance(&mut [&mut host], Duration::from_millis(10_000))
+            .advance(&mut host, Duration::from_millis(10_000))
             .unwrap();
         let life = host.handler.lives.values().next().unwrap();
         assert!(!peer.was_reset(), "{life:?}");
@@ -178,24 +178,24 @@ fn who_is_paused_is_told_neither_input_nor_the_end_until_it_is_resumed() {
         let peer = world.connect(address());
         peer.stop_reading();
         if world.one_in(2) {
-            world.settle(&mut [&mut host]).unwrap();
+            world.settle(&mut host).unwrap();
         }
         peer.send(b"all!");
         peer.finish();
         if world.one_in(2) {
             // In one event.
-            world.advance(&mut [], SECOND).unwrap();
+            world.advance(&mut (), SECOND).unwrap();
         }
-        world.advance(&mut [&mut host], SECOND).unwrap();
+        world.advance(&mut host, SECOND).unwrap();
         peer.start_reading();
-        world.advance(&mut [&mut host], SECOND).unwrap();
+        world.advance(&mut host, SECOND).unwrap();
         let pausing = &host.handler.inner;
         assert_eq!(pausing.heard > 0, pauses != Pause::Open);
         assert!(pausing.heard <= 1 || pauses == Pause::Drained);
         assert_eq!(pausing.drained, pauses == Pause::Drained);
         assert!(!pausing.ended && !peer.has_ended());
         host.handle().send(()).unwrap();
-        world.advance(&mut [&mut host], SECOND).unwrap();
+        world.advance(&mut host, SECOND).unwrap();
         assert!(host.handler.inner.ended && peer.has_ended());
     });
 }
@@ -205,15 +205,15 @@ fn a_deadline_that_is_set_between_turns_counts_from_then() {
     let mut world = World::new(1);
     let mut host = host(&mut world, Plain::new(Way::Take), Limits::default());
     let peer = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let (before, began) = (host.context().now(), world.now());
     // Nobody turns the reactor for an hour.
-    world.advance(&mut [], 3600 * SECOND).unwrap();
+    world.advance(&mut (), 3600 * SECOND).unwrap();
     host.context().drain(10 * SECOND);
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert_eq!(host.ended(), None, "its time was over before it began");
     peer.finish();
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert_eq!(host.ended(), Some(Ended::Drained { cut: 0 }));
     assert_eq!(host.context().now(), before + world.now() - began);
 }
@@ -223,7 +223,7 @@ fn a_stop_is_told_once_by_the_turn_in_which_it_is_asked_for_and_all_stay_as_they
     check(0..20, |world| {
         let mut host = host(world, Plain::new(Way::Answer(100)), Limits::default());
         let peer = world.connect(address());
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         peer.send(b"question");
         if world.one_in(2) {
             host.handle().stop();
@@ -235,7 +235,7 @@ fn a_stop_is_told_once_by_the_turn_in_which_it_is_asked_for_and_all_stay_as_they
         assert_eq!((turn.ended, turn.more), (Some(Ended::Stopped), false));
         let turn = host.turn(Some(Duration::ZERO)).unwrap();
         assert_eq!(turn.ended, None, "it's told twice");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(peer.received().len(), 100);
         assert!(lives(&host)[0].closed.is_none() && !peer.has_ended());
     });
@@ -248,11 +248,11 @@ fn what_a_reset_leaves_unsent_is_told_as_dropped_and_not_as_sent() {
         let peer = world.connect(address());
         peer.stop_reading();
         peer.send(b"question");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         let before = look_at(&mut host);
         assert!(before.pending > 0 && before.bytes_out + before.pending == 600_000);
         peer.reset();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         let after = look_at(&mut host);
         assert_eq!(after.open, 0);
         assert_eq!(

@@ -7,6 +7,8 @@
 
 #[path = "relay/chat.rs"]
 mod chat;
+#[path = "common/hosts.rs"]
+mod hosts;
 #[path = "relay/proxy.rs"]
 mod proxy;
 #[path = "relay/resp.rs"]
@@ -16,22 +18,18 @@ mod streams;
 #[path = "common/watched.rs"]
 mod watched;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use oread::Handler;
 use oread::sim::{Host, World};
 
+use hosts::address;
 use watched::{Watched, look_at};
-
-fn address() -> SocketAddr {
-    ([10, 0, 0, 1], 7).into()
-}
 
 /// Lets so much time pass, and looks at the host after each step.
 fn run<H: Handler>(world: &mut World, host: &mut Host<Watched<H>>, time: Duration) {
     let end = world.now() + time;
-    while world.step(&mut [&mut *host], Some(end)).unwrap() {
+    while world.step(host, Some(end)).unwrap() {
         look_at(host);
     }
 }
@@ -40,15 +38,15 @@ fn run<H: Handler>(world: &mut World, host: &mut Host<Watched<H>>, time: Duratio
 /// paused go on, too.
 fn settle<H: Handler>(world: &mut World, host: &mut Host<Watched<H>>) {
     world.calm();
-    world.settle(&mut [&mut *host]).unwrap();
+    world.settle(host).unwrap();
     run(world, host, Duration::from_secs(3));
-    world.settle(&mut [&mut *host]).unwrap();
+    world.settle(host).unwrap();
     look_at(host);
 }
 
 /// Whether a fault has ended a connection, or kept one from being made.
 fn is_calm(world: &World) -> bool {
-    !world.faults_met().iter().any(|fault| fault.breaks())
+    !world.has_broken()
 }
 
 /// A drain ends everybody, and nothing is left.

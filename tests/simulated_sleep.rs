@@ -27,7 +27,7 @@ fn who_starves_when_it_is_resumed_from_outside_is_fed_before_the_sleep() {
         let peers = [30_000, 15_000, 10_000].map(|count| {
             let peer = world.connect(address());
             peer.send(&vec![b'x'; count]);
-            world.settle(&mut [&mut host]).unwrap();
+            world.settle(&mut host).unwrap();
             peer
         });
         let opened = host.handler.inner.opened.clone();
@@ -35,9 +35,9 @@ fn who_starves_when_it_is_resumed_from_outside_is_fed_before_the_sleep() {
             host.context().connection(id).unwrap().pause();
         }
         peers[1].send(b"\n");
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         host.context().connection(opened[1]).unwrap().resume();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         let stats = host.context().stats();
         assert_eq!((stats.pending_pauses, stats.consumed), (1, 15_001));
     });
@@ -52,12 +52,12 @@ fn messages_beyond_the_budget_of_a_turn_are_delivered_without_a_sleep() {
         };
         let mut host = host(world, Plain::new(Way::Take), limits);
         let _peer = world.connect(address());
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         let id = host.handler.inner.opened[0];
         for _ in 0..3 {
             host.handle().send(Order::Idle(id, 100 * SECOND)).unwrap();
         }
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         assert_eq!(host.context().stats().messages, 3);
     });
 }
@@ -71,7 +71,7 @@ fn nobody_who_spoke_is_idle_wherever_the_process_stands_still() {
         };
         let mut host = host(world, echo("raw"), limits);
         let peers: Vec<Peer> = (0..3).map(|_| world.connect(address())).collect();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         for peer in &peers {
             let pause = Duration::from_millis(300 + world.roll(300));
             peer.send_slowly(&[b'.'; 20], 1, pause);
@@ -79,7 +79,7 @@ fn nobody_who_spoke_is_idle_wherever_the_process_stands_still() {
         // Between any two of its calls, or before it reads the clock.
         let chance = 1 + world.roll(200);
         world.fault(Fault::StoodStill, chance);
-        world.advance(&mut [&mut host], 20 * SECOND).unwrap();
+        world.advance(&mut host, 20 * SECOND).unwrap();
         let counts = lives(&host).into_iter().map(|life| life.consumed.len());
         assert_eq!(counts.collect::<Vec<_>>(), [20; 3]);
     });
@@ -94,11 +94,11 @@ fn nobody_wakes_again_and_again_for_connections_that_are_silent() {
         };
         let mut host = host(world, echo("raw"), limits);
         let peers: Vec<Peer> = (0..10).map(|_| world.connect(address())).collect();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         // It's an error if the host wakes a thousand times for nothing.
-        world.advance(&mut [&mut host], 900_000 * SECOND).unwrap();
+        world.advance(&mut host, 900_000 * SECOND).unwrap();
         assert!(peers.iter().all(Peer::is_connected));
-        world.advance(&mut [&mut host], 200_000 * SECOND).unwrap();
+        world.advance(&mut host, 200_000 * SECOND).unwrap();
         assert!(peers.iter().all(Peer::has_ended));
     });
 }

@@ -16,34 +16,20 @@ use oread::{
     ListenOptions,
 };
 
-use simulated::{SECOND, Scripted, address};
+use simulated::{SECOND, Scripted, address, idle, listening};
 
 const IDLE: Duration = Duration::from_millis(500);
 /// For how long a process stands still.
 const STALL: Duration = Duration::from_millis(700);
 const MOMENT: Duration = Duration::from_millis(10);
 
-fn host<H: Handler>(world: &mut World, handler: H, limits: Limits) -> Host<H> {
-    let mut host = world.host(handler, limits).unwrap();
-    let listener = host.context().listen(&ListenOptions::new(address()));
-    listener.unwrap();
-    host
-}
-
-fn idle() -> Limits {
-    Limits {
-        idle_timeout: Some(IDLE),
-        ..Limits::default()
-    }
-}
-
 #[test]
 fn a_timer_for_the_past_or_for_now_fires_in_the_next_turn() {
     let mut world = World::new(1);
-    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    let mut host = listening(&mut world, Scripted::default(), Limits::default());
     // Not at the beginning of a millisecond.
     let moment = Duration::from_micros(10_300);
-    world.advance(&mut [&mut host], moment).unwrap();
+    world.advance(&mut host, moment).unwrap();
     for ago in [SECOND, SECOND, Duration::from_micros(100), Duration::ZERO] {
         let context = host.context();
         context.timer_at(context.now() - ago, 0);
@@ -60,16 +46,16 @@ fn a_timer_before_the_ticks_go_round_is_on_time_beside_a_deadline_behind_that() 
         idle_timeout: Some(10 * SECOND),
         ..Limits::default()
     };
-    let mut host = host(&mut world, Scripted::default(), limits);
+    let mut host = listening(&mut world, Scripted::default(), limits);
     let round = Duration::from_millis(1 << 32);
     let start = round - 5 * SECOND;
-    world.advance(&mut [&mut host], start).unwrap();
+    world.advance(&mut host, start).unwrap();
     let _peer = world.connect(address());
-    world.advance(&mut [&mut host], 5 * MOMENT).unwrap();
+    world.advance(&mut host, 5 * MOMENT).unwrap();
     assert_eq!(host.handler.opened.len(), 1);
     let due = host.context().now() + SECOND;
     host.context().timer_at(due, 0);
-    world.advance(&mut [&mut host], 60 * SECOND).unwrap();
+    world.advance(&mut host, 60 * SECOND).unwrap();
     let late = host.handler.fired[0] - due;
     assert!(late < MOMENT, "{late:?} late");
 }
@@ -81,14 +67,14 @@ fn a_trickle_does_not_keep_a_closed_connection_lingering() {
         linger_timeout: SECOND,
         ..Limits::default()
     };
-    let mut host = host(&mut world, Scripted::default(), limits);
+    let mut host = listening(&mut world, Scripted::default(), limits);
     let peer = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let id = host.handler.opened[0];
     let connection = host.context().connection(id);
     connection.unwrap().close(CloseReason::Closed);
     peer.send_slowly(&[b'.'; 100], 1, Duration::from_millis(300));
-    world.advance(&mut [&mut host], 2 * SECOND).unwrap();
+    world.advance(&mut host, 2 * SECOND).unwrap();
     assert_eq!(host.handler.reasons(), [CloseReason::Closed]);
 }
 
@@ -99,10 +85,10 @@ fn what_a_spin_took_is_no_part_of_the_wait_behind_it() {
         spin: MOMENT,
         ..Limits::default()
     };
-    let mut host = host(&mut world, Scripted::default(), limits);
+    let mut host = listening(&mut world, Scripted::default(), limits);
     let due = host.context().now() + 5 * MOMENT;
     host.context().timer_at(due, 0);
-    world.advance(&mut [&mut host], SECOND).unwrap();
+    world.advance(&mut host, SECOND).unwrap();
     let late = host.handler.fired[0] - due;
     assert!(late < MOMENT / 2, "{late:?} late");
 }
@@ -117,14 +103,14 @@ fn the_idle_timeout_of_a_dial_counts_from_when_it_is_open() {
         linger_timeout: MOMENT,
         ..Limits::default()
     };
-    let mut host = host(&mut world, Scripted::default(), limits);
+    let mut host = listening(&mut world, Scripted::default(), limits);
     let options = ConnectOptions {
         timeout: None,
         ..ConnectOptions::new(server.local_addr())
     };
     let start = host.context().now();
     host.context().connect(&options, ()).unwrap();
-    world.advance(&mut [&mut host], 60 * SECOND).unwrap();
+    world.advance(&mut host, 60 * SECOND).unwrap();
     let (reason, at) = host.handler.closed[0];
     assert_eq!(reason, CloseReason::IdleTimeout);
     // A round trip of four seconds lies before.
@@ -140,14 +126,14 @@ fn who_is_idle_and_reads_nothing_of_what_is_pending_is_given_up() {
         write_timeout: Some(write_timeout),
         ..Limits::default()
     };
-    let mut host = host(&mut world, Scripted::default(), limits);
+    let mut host = listening(&mut world, Scripted::default(), limits);
     let peer = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     peer.stop_reading();
     let (start, id) = (host.context().now(), host.handler.opened[0]);
     let connection = host.context().connection(id);
     connection.unwrap().write(&vec![7; 3_000_000]);
-    world.advance(&mut [&mut host], 60 * SECOND).unwrap();
+    world.advance(&mut host, 60 * SECOND).unwrap();
     assert_eq!(host.handler.reasons(), [CloseReason::IdleTimeout]);
     // By our own deadlines, and not by the system's, which is half as long again.
     let took = host.handler.closed[0].1 - start;
@@ -157,7 +143,7 @@ fn who_is_idle_and_reads_nothing_of_what_is_pending_is_given_up() {
 #[test]
 fn a_callback_before_the_wait_knows_what_time_it_is() {
     let mut world = World::new(1);
-    let mut host = host(&mut world, Scripted::default(), Limits::default());
+    let mut host = listening(&mut world, Scripted::default(), Limits::default());
     let told = Rc::new(Cell::new(None));
     let tell = Rc::clone(&told);
     host.handler.data = Some(Box::new(move |connection, data| {
@@ -167,12 +153,12 @@ fn a_callback_before_the_wait_knows_what_time_it_is() {
     }));
     let peer = world.connect(address());
     peer.send(b"data");
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let (id, before) = (host.handler.opened[0], host.context().now());
     let mut connection = host.context().connection(id).unwrap();
     connection.pause();
     connection.resume();
-    world.advance(&mut [], SECOND).unwrap();
+    world.advance(&mut (), SECOND).unwrap();
     host.turn(Some(Duration::ZERO)).unwrap();
     assert!(told.get().unwrap() >= before + SECOND, "the last turn's");
 }
@@ -187,12 +173,12 @@ fn who_waits_for_memory_is_not_idle() {
         ..Limits::default()
     };
     let handler = Scripted::on_data(|_, _| 0);
-    let mut host = host(&mut world, handler, limits);
+    let mut host = listening(&mut world, handler, limits);
     let peers: Vec<_> = (0..6).map(|_| world.connect(address())).collect();
     for peer in &peers {
         peer.send(&[b'l'; 900_000]);
     }
-    world.advance(&mut [&mut host], 30 * SECOND).unwrap();
+    world.advance(&mut host, 30 * SECOND).unwrap();
     // One after the other is fed, says nothing more, and is idle then: not those who wait.
     let closed = &host.handler.closed;
     let apart = |two: &[(CloseReason, Instant)]| two[1].1 - two[0].1 >= 4 * SECOND;
@@ -233,23 +219,23 @@ fn nobody_who_spoke_is_idle_when_callers_of_many_listeners_are_told_first() {
     let limits = Limits {
         events: 1,
         linger_timeout: MOMENT,
-        ..idle()
+        ..idle(IDLE)
     };
-    let mut host = host(&mut world, One::default(), limits);
+    let mut host = listening(&mut world, One::default(), limits);
     let ports = 100..120;
     for port in ports.clone() {
         let options = ListenOptions::new(([10, 0, 0, 1], port).into());
         host.context().listen(&options).unwrap();
     }
     let speaks = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     let _callers: Vec<_> = ports
         .map(|port| world.connect(([10, 0, 0, 1], port).into()))
         .collect();
-    world.advance(&mut [], MOMENT).unwrap();
+    world.advance(&mut (), MOMENT).unwrap();
     speaks.send(b"word");
-    world.advance(&mut [], STALL).unwrap();
-    world.advance(&mut [&mut host], 10 * MOMENT).unwrap();
+    world.advance(&mut (), STALL).unwrap();
+    world.advance(&mut host, 10 * MOMENT).unwrap();
     assert_eq!(host.handler.closed, []);
 }
 
@@ -261,10 +247,10 @@ fn a_dial_that_is_there_in_time_is_open_though_events_without_end_are_told_first
             events: 1,
             ..Limits::default()
         };
-        let mut host = host(world, Scripted::default(), limits);
+        let mut host = listening(world, Scripted::default(), limits);
         let server = world.listen(([10, 0, 0, 2], 80).into());
         let noise: Vec<_> = (0..12).map(|_| world.connect(address())).collect();
-        world.settle(&mut [&mut host]).unwrap();
+        world.settle(&mut host).unwrap();
         let before = host.handler.opened.len();
         let start = 20 + world.roll(20);
         for n in 0..100 {
@@ -279,7 +265,7 @@ fn a_dial_that_is_there_in_time_is_open_though_events_without_end_are_told_first
             noise.iter().for_each(|peer| peer.send(b"."));
             // Something is due in every turn.
             host.context().timer(Duration::ZERO, 0);
-            world.advance(&mut [], 2 * MOMENT).unwrap();
+            world.advance(&mut (), 2 * MOMENT).unwrap();
             host.turn(Some(Duration::ZERO)).unwrap();
         }
         assert_eq!(host.handler.opened.len(), before + 1);

@@ -2,24 +2,16 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/hosts.rs"]
+mod hosts;
+
 use std::net::SocketAddr;
 use std::process::Command;
 
 use oread::sim::{Fault, Host, Peer, World, check};
 use oread::{Echo, EchoOptions, Limits, ListenOptions};
 
-fn address() -> SocketAddr {
-    ([10, 0, 0, 1], 7).into()
-}
-
-/// An echo that listens.
-fn echo(world: &mut World, limits: Limits) -> Host<Echo> {
-    let echo = Echo::new(EchoOptions::default());
-    let mut echo = world.host(echo, limits).unwrap();
-    let listen = ListenOptions::new(address());
-    echo.context().listen(&listen).unwrap();
-    echo
-}
+use hosts::{address, echo};
 
 /// Fails for some seeds, when it is told to.
 #[test]
@@ -41,7 +33,7 @@ fn an_echo_that_nobody_ever_resets() {
         let count = world.count(5);
         let peers: Vec<Peer> = (0..count).map(|_| world.connect(address())).collect();
         peers.iter().for_each(|peer| peer.send(b"hello"));
-        world.settle(&mut [&mut echo]).unwrap();
+        world.settle(&mut echo).unwrap();
         assert!(!peers.iter().any(Peer::was_reset), "a peer was reset");
     });
 }
@@ -103,20 +95,20 @@ fn a_trace_tells_what_peers_do_what_options_come_to_and_what_nobody_gets() {
     let second = ListenOptions::new(([10, 0, 0, 1], 8).into());
     echo.context().listen(&second).unwrap_err();
     let peer = world.connect(address());
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     let (here, there) = (peer.local_addr().unwrap().ip(), address().ip());
     world.partition(here, there);
     world.heal(here, there);
     peer.stop_reading();
     peer.send_urgent(b'!');
     peer.send(&[0x1b; 40]);
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     peer.reset();
     let (from, to) = (([10, 0, 0, 2], 9).into(), ([10, 0, 0, 3], 9).into());
     let (udp, gone) = (world.udp(from), world.udp(to));
     gone.close();
     udp.send_to(to, b"anybody?");
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     let trace = world.traced();
     let escapes = "\\x1b".repeat(30);
     for line in [

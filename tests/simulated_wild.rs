@@ -196,9 +196,7 @@ impl Play {
     }
 
     fn step(&mut self, world: &mut World, end: Option<Duration>) -> bool {
-        let mut turned: Vec<&mut dyn Turned> = Vec::new();
-        turned.extend(self.hosts.iter_mut().map(|host| host as &mut dyn Turned));
-        let more = world.step(&mut turned, end).unwrap();
+        let more = world.step(&mut self.hosts, end).unwrap();
         for host in &mut self.hosts {
             look_at_beside(host, LARGEST);
         }
@@ -513,7 +511,7 @@ fn wild(world: &mut World) {
     }
     play.release(world);
     play.settle(world);
-    let calm = !world.faults_met().iter().any(|fault| fault.breaks());
+    let calm = !world.has_broken();
     // Listeners that paused, and dials whose answer was lost.
     play.run(world, Duration::from_secs(3));
     play.settle(world);

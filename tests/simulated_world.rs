@@ -2,6 +2,9 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/hosts.rs"]
+mod hosts;
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,20 +16,7 @@ use oread::{
     Handle, Handler, Limits, ListenOptions,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
-
-fn address() -> SocketAddr {
-    ([10, 0, 0, 1], 7).into()
-}
-
-/// An echo that listens.
-fn echo(world: &mut World, limits: Limits) -> Host<Echo> {
-    let echo = Echo::new(EchoOptions::default());
-    let mut echo = world.host(echo, limits).unwrap();
-    let listen = ListenOptions::new(address());
-    echo.context().listen(&listen).unwrap();
-    echo
-}
+use hosts::{SECOND, address, echo};
 
 #[test]
 fn a_reactor_that_looks_before_it_sleeps_comes_to_an_end_and_answers() {
@@ -40,9 +30,9 @@ fn a_reactor_that_looks_before_it_sleeps_comes_to_an_end_and_answers() {
     let peer = world.connect(address());
     for round in 1..20 {
         peer.send(b"hello");
-        world.settle(&mut [&mut echo]).unwrap();
+        world.settle(&mut echo).unwrap();
         assert_eq!(peer.received().len(), 5 * round);
-        world.advance(&mut [&mut echo], 5 * spin).unwrap();
+        world.advance(&mut echo, 5 * spin).unwrap();
     }
 }
 
@@ -74,11 +64,11 @@ fn a_host_that_is_busy_with_nothing_for_good_is_an_error_that_says_so() {
     let mut busy = world.host(Busy(None), Limits::default()).unwrap();
     let handle = busy.handle();
     assert!(handle.send(()).is_ok());
-    world.settle(&mut [&mut busy]).unwrap();
+    world.settle(&mut busy).unwrap();
     busy.handler.0 = Some(handle.clone());
     assert!(handle.send(()).is_ok());
     for _ in 0..2 {
-        let error = world.advance(&mut [&mut busy], SECOND).unwrap_err();
+        let error = world.advance(&mut busy, SECOND).unwrap_err();
         let spins = "a host spins; h0 has events of its waker (a message of a Handle)";
         assert!(error.to_string().contains(spins), "{error}");
     }
@@ -101,7 +91,7 @@ fn a_wait_for_hosts_is_lent_one_of_them_or_several() {
             client.context().stats().open == 1 && echo.context().stats().bytes_in == 5
         })
         .unwrap();
-    let error = world.until(&mut [&mut echo], |_| false).unwrap_err();
+    let error = world.until(&mut echo, |_| false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     client.handle().send(()).unwrap();
     let error = world.until(&mut echo, |_| false).unwrap_err().to_string();
@@ -118,15 +108,15 @@ fn a_peer_finishes_when_it_is_told_to_also_at_the_others_end() {
         .unwrap();
     let (stays, goes) = (world.connect(address()), world.connect(address()));
     goes.finish_at_end();
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     for id in host.context().connections().collect::<Vec<_>>() {
         host.context().connection(id).unwrap().finish();
     }
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert!(stays.has_ended() && goes.has_ended());
     assert_eq!(host.handler.closed, [CloseReason::Finished]);
     stays.finish_at_end();
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert_eq!(host.handler.closed, [CloseReason::Finished; 2]);
 }
 
@@ -137,14 +127,14 @@ fn what_a_test_holds_is_shown_in_a_line() {
     let peer = world.connect(address());
     assert!(format!("{peer:?}").ends_with(" -> 10.0.0.1:7, sent 0, got 0, not connected)"));
     peer.send(b"hello");
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     let from = peer.local_addr().unwrap();
     let shown = format!("Peer(c0.0, {from} -> 10.0.0.1:7, sent 5, got 5)");
     assert_eq!(format!("{peer:?}"), shown);
     assert_eq!(format!("{echo:?}"), "Host(h0, 2 sockets)");
     assert_eq!(format!("{:?}", echo.process()), "Process(h0, 2 sockets)");
     peer.finish();
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     assert_eq!(format!("{peer:?}"), "Peer(c0.0, sent 5, got 5, ended)");
     let at = ([10, 0, 0, 2], 9).into();
     let (server, udp) = (world.listen(at), world.udp(at));
@@ -169,10 +159,10 @@ fn a_world_that_is_calmed_moves_whatever_can_still_move() {
     let mut echo = echo(&mut world, Limits::default());
     let peer = world.connect(address());
     peer.send(b"hello");
-    world.advance(&mut [&mut echo], 10 * SECOND).unwrap();
+    world.advance(&mut echo, 10 * SECOND).unwrap();
     assert_eq!(peer.received(), b"");
     world.calm();
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     assert_eq!(peer.received(), b"hello");
     assert_eq!(world.faults_met(), [Fault::SegmentLost]);
 }
@@ -195,7 +185,7 @@ fn latency_and_bandwidth_hold_for_connections_that_are_there() {
     let slow = took(&mut world, &mut echo, 1);
     assert!((2 * SECOND..3 * SECOND).contains(&slow), "{slow:?}");
     world.latency(Duration::ZERO..=SECOND / 1000);
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     let quick = took(&mut world, &mut echo, 1);
     assert!(quick < SECOND / 100, "{quick:?}");
     world.bandwidth(1000);
@@ -208,11 +198,11 @@ fn two_hosts_are_parted_until_they_are_healed_and_a_host_that_vanishes_is_given_
     let mut world = World::new(8);
     let mut echo = echo(&mut world, Limits::default());
     let peer = world.connect(address());
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     let other = peer.local_addr().unwrap().ip();
     world.partition(address().ip(), other);
     peer.send(b"hello");
-    world.advance(&mut [&mut echo], SECOND).unwrap();
+    world.advance(&mut echo, SECOND).unwrap();
     assert_eq!(echo.context().stats().bytes_in, 0);
     world.heal(other, address().ip());
     world
@@ -240,19 +230,19 @@ fn a_host_that_listens_dials_from_there_and_is_parted_and_vanishes_by_that_addre
     world.partition(there.ip(), address().ip());
     caller.context().connect(&dial, ()).unwrap();
     world
-        .advance(&mut [&mut echo, &mut caller], 3 * SECOND)
+        .advance(&mut (&mut echo, &mut caller), 3 * SECOND)
         .unwrap();
     assert_eq!((caller.handler.heard, echo.context().stats().open), (0, 0));
     world.heal(there.ip(), address().ip());
     world
-        .advance(&mut [&mut echo, &mut caller], 60 * SECOND)
+        .advance(&mut (&mut echo, &mut caller), 60 * SECOND)
         .unwrap();
     assert_eq!(caller.handler.heard, 3000);
     let accepted = echo.context().stats().accepted;
     world.vanish(there.ip());
     caller.context().connect(&dial, ()).unwrap();
     world
-        .advance(&mut [&mut echo, &mut caller], 60 * SECOND)
+        .advance(&mut (&mut echo, &mut caller), 60 * SECOND)
         .unwrap();
     assert_eq!(echo.context().stats().accepted, accepted);
 }
@@ -272,7 +262,7 @@ fn one_in_so_many_datagrams_is_lost() {
     let (sender, receiver) = (world.udp(from), world.udp(to));
     world.loss(4);
     (0..1000).for_each(|_| sender.send_to(to, b"x"));
-    world.settle(&mut []).unwrap();
+    world.settle(&mut ()).unwrap();
     let came = receiver.received().len();
     assert!((650..850).contains(&came), "{came}");
 }
@@ -363,8 +353,9 @@ fn traced(seed: u64, poller: Poller) -> String {
         peer.send_slowly(&[b'.'; 500], 100, SECOND / 100);
         peer.finish();
     }
-    let hosts: &mut [&mut dyn Turned] = &mut [&mut echo, &mut caller];
-    world.advance(hosts, 30 * SECOND).unwrap();
+    world
+        .advance(&mut (&mut echo, &mut caller), 30 * SECOND)
+        .unwrap();
     world.traced()
 }
 
@@ -385,11 +376,11 @@ fn a_trace_tells_each_turn_event_call_and_callback_in_this_order() {
     world.trace(true);
     let mut echo = echo(&mut world, Limits::default());
     let peer = world.connect(address());
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     peer.send(b"\n");
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     peer.finish();
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     let trace = world.traced();
     let mut rest = trace.as_str();
     for line in [
@@ -460,10 +451,10 @@ fn meets(fault: Fault, limits: Limits, bytes: &[u8]) -> (Lines, Peer, String) {
     let listen = ListenOptions::new(address());
     host.context().listen(&listen).unwrap();
     let peer = world.connect(address());
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     world.fault(fault, 1);
     peer.send(bytes);
-    world.settle(&mut [&mut host]).unwrap();
+    world.settle(&mut host).unwrap();
     assert_eq!(world.faults_met(), [fault]);
     let lines = std::mem::take(&mut *host.handler);
     (lines, peer, world.traced())
@@ -482,7 +473,7 @@ fn a_table_that_cannot_grow_refuses_a_caller_and_a_dial() {
     let mut echo = echo(&mut world, Limits::default());
     world.fault(Fault::NoMemory, 1);
     let peer = world.connect(address());
-    world.settle(&mut [&mut echo]).unwrap();
+    world.settle(&mut echo).unwrap();
     assert!(peer.was_reset() || peer.has_ended());
     assert_eq!(echo.context().stats().refused, 1);
     let mut caller = world.host(Caller::default(), Limits::default()).unwrap();

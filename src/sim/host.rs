@@ -142,8 +142,9 @@ impl<H: Handler> Turned for Host<H> {
     }
 }
 
-/// The hosts that [`World::until`](super::World::until) turns and looks at: one, an array of those
-/// of one type, or a tuple of two or three.
+/// The hosts that a [`World`](super::World) turns: a [`Host`]; an array, slice or `Vec` of hosts; a
+/// tuple of up to four, whatever their handlers are; or `()`, nobody: the time passes while all
+/// processes stand still.
 pub trait Hosts: sealed::Sealed {
     /// Each of them, whatever its handler is.
     fn hosts(&mut self) -> Vec<&mut dyn Turned>;
@@ -155,7 +156,13 @@ impl<H: Handler> Hosts for Host<H> {
     }
 }
 
-impl<T: Hosts> Hosts for &mut T {
+impl Hosts for dyn Turned + '_ {
+    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+        vec![self]
+    }
+}
+
+impl<T: Hosts + ?Sized> Hosts for &mut T {
     fn hosts(&mut self) -> Vec<&mut dyn Turned> {
         (**self).hosts()
     }
@@ -173,31 +180,40 @@ impl<T: Hosts, const N: usize> Hosts for [T; N] {
     }
 }
 
-impl<A: Hosts, B: Hosts> Hosts for (A, B) {
+impl<T: Hosts> Hosts for Vec<T> {
     fn hosts(&mut self) -> Vec<&mut dyn Turned> {
-        let mut all = self.0.hosts();
-        all.extend(self.1.hosts());
-        all
+        self.as_mut_slice().hosts()
     }
 }
 
-impl<A: Hosts, B: Hosts, C: Hosts> Hosts for (A, B, C) {
-    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
-        let mut all = self.0.hosts();
-        all.extend(self.1.hosts());
-        all.extend(self.2.hosts());
-        all
-    }
+macro_rules! hosts_of_a_tuple {
+    ($($kind:ident $place:tt),*) => {
+        impl<$($kind: Hosts),*> Hosts for ($($kind,)*) {
+            fn hosts(&mut self) -> Vec<&mut dyn Turned> {
+                #[allow(unused_mut)] // Nobody is a host of `()`.
+                let mut all = Vec::new();
+                $(all.extend(self.$place.hosts());)*
+                all
+            }
+        }
+
+        impl<$($kind: sealed::Sealed),*> sealed::Sealed for ($($kind,)*) {}
+    };
 }
+
+hosts_of_a_tuple!();
+hosts_of_a_tuple!(A 0, B 1);
+hosts_of_a_tuple!(A 0, B 1, C 2);
+hosts_of_a_tuple!(A 0, B 1, C 2, D 3);
 
 mod sealed {
-    use super::{Handler, Host};
+    use super::{Handler, Host, Turned};
 
     pub trait Sealed {}
     impl<H: Handler> Sealed for Host<H> {}
-    impl<T: Sealed> Sealed for &mut T {}
+    impl Sealed for dyn Turned + '_ {}
+    impl<T: Sealed + ?Sized> Sealed for &mut T {}
     impl<T: Sealed> Sealed for [T] {}
     impl<T: Sealed, const N: usize> Sealed for [T; N] {}
-    impl<A: Sealed, B: Sealed> Sealed for (A, B) {}
-    impl<A: Sealed, B: Sealed, C: Sealed> Sealed for (A, B, C) {}
+    impl<T: Sealed> Sealed for Vec<T> {}
 }

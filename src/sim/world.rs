@@ -19,6 +19,8 @@ const SPIN: u32 = 1000;
 /// Turns in a row, over whatever time, that may find no event, move nothing and call nobody. A
 /// deadline that has been put off is looked at in vain, a few times for each connection.
 const NAPS: u32 = 1000;
+/// Longer than any pause that the library makes by itself.
+const PAUSES: Duration = Duration::from_secs(2);
 /// Simulated time that [`World::settle`] may take.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -122,6 +124,13 @@ impl World {
     #[must_use]
     pub fn faults_met(&self) -> Vec<Fault> {
         self.net.faults_met()
+    }
+
+    /// Whether a fault has happened that breaks connections ([`Fault::breaks`]): all others only
+    /// delay, so that without one all that was sent must arrive.
+    #[must_use]
+    pub fn has_broken(&self) -> bool {
+        self.faults_met().iter().any(|fault| fault.breaks())
     }
 
     /// Has the hosts that are made from now on wait by `poller`; epoll by default.
@@ -242,34 +251,51 @@ impl World {
     /// they do; those that are still to come don't make it last longer.
     ///
     /// # Errors
-    /// What a turn gives. `Other`: a host spins (it's turned again and again, and moves nothing),
-    /// or the world doesn't come to rest within a simulated day.
-    pub fn settle(&mut self, hosts: &mut [&mut dyn Turned]) -> io::Result<()> {
-        let end = self.now() + LONGEST;
-        while self.step(hosts, None)? {
+    /// What a turn gives. `Other`: a host spins (it's turned again and again, and moves nothing), a
+    /// peer has read something else than it expects ([`Peer::expect`]) or still waits for it when
+    /// nothing moves any more, or the world doesn't come to rest within a simulated day.
+    pub fn settle<T: Hosts + ?Sized>(&mut self, hosts: &mut T) -> io::Result<()> {
+        let (hosts, end) = (&mut hosts.hosts(), self.now() + LONGEST);
+        while self.step_of(hosts, None)? {
             if self.now() > end {
                 let why = "the world does not come to rest within a simulated day";
-                return Err(io::Error::other(format!(
-                    "{why}{}",
-                    self.who_is_busy(hosts)
-                )));
+                let why = format!("{why}{}", self.who_is_busy(hosts));
+                return Err(io::Error::other(why));
             }
         }
-        Ok(())
+        match self.net.unmet() {
+            Some(unmet) => Err(io::Error::other(format!(
+                "nothing moves any more, but {unmet}"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Turns `hosts` for `time`, whatever moves, and until nothing is left to be done at its end.
     ///
     /// # Errors
-    /// As [`World::settle`].
-    pub fn advance(&mut self, hosts: &mut [&mut dyn Turned], time: Duration) -> io::Result<()> {
-        let end = self.now() + time;
-        while self.step(hosts, Some(end))? {}
+    /// As [`World::settle`], but a peer may still wait for what it expects.
+    pub fn advance<T: Hosts + ?Sized>(&mut self, hosts: &mut T, time: Duration) -> io::Result<()> {
+        let (hosts, end) = (&mut hosts.hosts(), self.now() + time);
+        while self.step_of(hosts, Some(end))? {}
         Ok(())
     }
 
-    /// Turns `hosts` until `done` says so, which is lent them: a [`Host`], an array of those of one
-    /// type, or a tuple.
+    /// Ends all faults and partitions ([`World::calm`]) and turns `hosts` until they have got over
+    /// them: until nothing moves, for two seconds more, and until nothing moves again. A listener
+    /// that had no descriptor, or no memory, tries again within a second. Shorter deadlines of the
+    /// test's own come meanwhile.
+    ///
+    /// # Errors
+    /// As [`World::settle`].
+    pub fn recover<T: Hosts + ?Sized>(&mut self, hosts: &mut T) -> io::Result<()> {
+        self.calm();
+        self.settle(hosts)?;
+        self.advance(hosts, PAUSES)?;
+        self.settle(hosts)
+    }
+
+    /// Turns `hosts` until `done` says so, which is lent them.
     ///
     /// ```
     /// # use oread::sim::World;
@@ -296,9 +322,12 @@ impl World {
     ) -> io::Result<()> {
         let end = self.now() + LONGEST;
         while !done(hosts) {
-            if !self.step(&mut hosts.hosts(), Some(end))? || self.now() > end {
+            if !self.step(hosts, Some(end))? || self.now() > end {
                 let why = "what the test waits for does not happen within a simulated day";
-                let why = format!("{why}{}", self.who_is_busy(&hosts.hosts()));
+                let mut why = format!("{why}{}", self.who_is_busy(&hosts.hosts()));
+                if let Some(unmet) = self.net.unmet() {
+                    why += &format!("; {unmet}");
+                }
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
         }
@@ -313,7 +342,28 @@ impl World {
     ///
     /// # Errors
     /// As [`World::settle`].
-    pub fn step(
+    pub fn step<T: Hosts + ?Sized>(
+        &mut self,
+        hosts: &mut T,
+        end: Option<Duration>,
+    ) -> io::Result<bool> {
+        self.step_of(&mut hosts.hosts(), end)
+    }
+
+    /// A step, in which every peer reads what it expects.
+    fn step_of(
+        &mut self,
+        hosts: &mut [&mut dyn Turned],
+        end: Option<Duration>,
+    ) -> io::Result<bool> {
+        let more = self.turn_or_move(hosts, end)?;
+        match self.net.take_mismatch() {
+            Some(why) => Err(io::Error::other(why)),
+            None => Ok(more),
+        }
+    }
+
+    fn turn_or_move(
         &mut self,
         hosts: &mut [&mut dyn Turned],
         end: Option<Duration>,

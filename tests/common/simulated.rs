@@ -9,6 +9,8 @@
 )]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "hosts.rs"]
+mod hosts;
 #[path = "watched.rs"]
 mod watched;
 
@@ -21,20 +23,12 @@ use oread::{
     Limits, ListenOptions, Pressure,
 };
 
+pub use hosts::{SECOND, address, idle, listening};
 pub use watched::{Life, Watched, look_at};
-
-pub const SECOND: Duration = Duration::from_secs(1);
-
-pub fn address() -> SocketAddr {
-    ([10, 0, 0, 1], 7).into()
-}
 
 /// A host with a listener.
 pub fn host<H: Handler>(world: &mut World, handler: H, limits: Limits) -> Host<Watched<H>> {
-    let mut host = world.host(Watched::new(handler), limits).unwrap();
-    let listening = host.context().listen(&ListenOptions::new(address()));
-    listening.unwrap();
-    host
+    hosts::listening(world, Watched::new(handler), limits)
 }
 
 pub fn echo(framing: &str) -> Echo {

@@ -183,7 +183,7 @@ impl Play {
     /// Lets so much time pass; without one, until nothing moves any more but by deadlines.
     fn run(&mut self, world: &mut World, time: Option<Duration>) {
         let until = time.map(|time| world.now() + time);
-        while world.step(&mut [&mut self.proxy], until).unwrap() {
+        while world.step(&mut self.proxy, until).unwrap() {
             look_at(&mut self.proxy);
             self.meet();
         }

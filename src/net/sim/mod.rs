@@ -12,11 +12,13 @@
 //!   `ending.rs`: resets and timeouts;
 //! - `stream.rs`: the calls on a stream; `listener.rs`: accepting; `dial.rs`: the handshake;
 //! - `udp.rs`: datagrams; `poller.rs`: epoll, kqueue and mio's poll(2); `wait.rs`: time;
-//! - `faults.rs`: what may go wrong, by name; `peer.rs`, `pump.rs`: peers that follow a script;
+//! - `faults.rs`: what may go wrong, by name; `peer.rs`, `pump.rs`, `expect.rs`: peers that follow
+//!   a script;
 //! - `system.rs`, `sockets.rs`: the types that the reactor has in place of the real ones.
 
 mod dial;
 mod ending;
+mod expect;
 mod faults;
 mod listener;
 mod peer;
@@ -125,6 +127,8 @@ struct State {
     servers: Vec<pump::Server>,
     /// Peers whose sockets have news.
     pumps: Vec<u32>,
+    /// The first that has read something else than it expects, until it's told.
+    mismatch: Option<String>,
     /// Dialled pairs of addresses, each of which takes a port.
     ports: BTreeSet<(SocketAddr, SocketAddr)>,
     /// Hosts that nothing is heard of any more.
@@ -167,6 +171,7 @@ impl Net {
             peers: Vec::new(),
             servers: Vec::new(),
             pumps: Vec::new(),
+            mismatch: None,
             ports: BTreeSet::new(),
             gone: BTreeSet::new(),
             partitions: Vec::new(),

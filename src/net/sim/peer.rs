@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::expect::Expected;
 use super::pump::{Act, Ledger, Reading, Script, Server};
 use super::{Net, Owner, State};
 use crate::options::{ConnectOptions, ListenOptions};
@@ -53,6 +54,42 @@ impl Peer {
     /// Waits before it does what it is told after this. It goes on reading.
     pub fn pause(&self, time: Duration) {
         self.act(Act::Pause(time));
+    }
+
+    /// Has it go on only when it has read `bytes`, right behind what it was to expect before. If it
+    /// reads something else instead, or the end, or its connection fails, the world's next step is
+    /// an error that says so, and it does nothing of what it was told after this. In a world that
+    /// breaks connections, [`Peer::received`] is to be looked at instead.
+    ///
+    /// ```
+    /// # use oread::sim::World;
+    /// # use oread::{Echo, EchoOptions, Limits, ListenOptions};
+    /// # let mut world = World::new(7);
+    /// # let mut host = world.host(Echo::new(EchoOptions::default()), Limits::default()).unwrap();
+    /// # let address = ([10, 0, 0, 1], 7).into();
+    /// # host.context().listen(&ListenOptions::new(address)).unwrap();
+    /// let peer = world.connect(address);
+    /// peer.expect(b"220 ready\r\n");
+    /// peer.send(b"HELO example.org\r\n");
+    /// let error = world.settle(&mut host).unwrap_err().to_string();
+    /// let why = r#"nothing moves any more, but peer c0.0 still expects "220 ready\r\n""#;
+    /// assert_eq!(error, why); // the host is an echo, and waits as well
+    /// ```
+    pub fn expect(&self, bytes: &[u8]) {
+        self.act(Act::Expect(Expected::Bytes {
+            bytes: bytes.to_vec(),
+            at: 0,
+        }));
+    }
+
+    /// As [`Peer::expect`], for `count` bytes, whatever they are.
+    pub fn expect_count(&self, count: usize) {
+        self.act(Act::Expect(Expected::Count(count)));
+    }
+
+    /// As [`Peer::expect`], for the other's end, and no byte before it.
+    pub fn expect_end(&self) {
+        self.act(Act::Expect(Expected::End));
     }
 
     /// Finishes behind what is still to be sent (a FIN). It goes on reading.

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 
 use super::Owner;
 use super::State;
+use super::expect::Expected;
 use super::schedule::What;
 use super::tcp::{Fin, Phase};
 use super::trace::quoted;
@@ -61,6 +62,8 @@ pub(super) enum Act {
     },
     Urgent(u8),
     Pause(Duration),
+    /// Waits until this has been read.
+    Expect(Expected),
     /// Half-closes.
     Finish,
     /// Closes, as `close` does: with a reset if something is unread.
@@ -80,6 +83,8 @@ pub(super) struct Script {
     pub(super) next_read: Duration,
     /// It finishes when it has read the end.
     pub(super) finish_at_end: bool,
+    /// Bytes of what it has read that it was to expect.
+    pub(super) expected: usize,
     pub(super) ledger: Ledger,
     /// It has closed, or vanished: it does nothing any more.
     pub(super) over: bool,
@@ -115,22 +120,29 @@ impl Script {
             reading,
             next_read: Duration::ZERO,
             finish_at_end: false,
+            expected: 0,
             ledger: Ledger::default(),
             over: false,
         }
     }
 
     /// Nothing of the rest of the script will be done.
-    fn give_up(&mut self) {
-        for act in self.acts.drain(..) {
-            match act {
-                Act::Send { bytes, at, .. } => self.ledger.unsent += (bytes.len() - at) as u64,
-                Act::Urgent(_) => self.ledger.unsent += 1,
-                _ => {}
-            }
+    pub(super) fn give_up(&mut self) {
+        for act in std::mem::take(&mut self.acts) {
+            self.leave_out(&act);
         }
     }
+
+    /// This will not be done.
+    pub(super) fn leave_out(&mut self, act: &Act) {
+        self.ledger.unsent += match act {
+            Act::Send { bytes, at, .. } => (bytes.len() - at) as u64,
+            Act::Urgent(_) => 1,
+            _ => 0,
+        };
+    }
 }
+
 impl State {
     /// A peer's listener has a connection: it is a new peer's.
     pub(super) fn take_on(&mut self, server: u32, listener: u32) {
@@ -175,6 +187,7 @@ impl State {
     fn pump(&mut self, id: u32) {
         let script = &self.peers[id as usize];
         let Some(side) = script.side.filter(|_| !script.over) else {
+            self.end_script(id);
             return;
         };
         let Some(end) = self.end(side) else {
@@ -301,7 +314,7 @@ impl State {
         if over {
             self.note_progress(id, side);
             self.peers[id as usize].over = true;
-            self.peers[id as usize].give_up();
+            self.end_script(id);
             self.close(side);
         }
     }
@@ -316,7 +329,7 @@ impl State {
             self.trace(|| format!("peer {side} fails: {error}"));
         }
         self.peers[id as usize].over = true;
-        self.peers[id as usize].give_up();
+        self.end_script(id);
         self.close(side);
     }
 
@@ -345,6 +358,7 @@ impl State {
                 self.pause_peer(id, time);
                 false
             }
+            Act::Expect(expected) => self.is_met(id, expected),
             Act::Finish => {
                 self.trace(|| format!("peer {side} finishes"));
                 self.finish(side);
