@@ -1,15 +1,17 @@
-//! What an echo and an idle connection cost, in figures that don't move with the machine's mood: system calls, user-space
-//! instructions, bytes.
+//! What an echo and an idle connection cost, in figures that don't move with the machine's mood:
+//! system calls, user-space instructions, bytes.
 //!
-//! `cargo bench --bench cost` runs all three; `-- syscalls`, `-- instructions` or `-- memory` runs one. It needs
-//! `strace` for the first and `valgrind` for the second, and says so where one is missing. `-- tls` measures the example
-//! `tls_echo` in place of `oread serve`; `cargo build --release --example tls_echo` must have been run before.
-//! `-- load-syscalls`, `-- load-instructions` and `-- load-memory` measure the load generator.
+//! `cargo bench --bench cost` runs all three; `-- syscalls`, `-- instructions` or `-- memory` runs
+//! one. It needs `strace` for the first and `valgrind` for the second, and says so where one is
+//! missing. `-- tls` measures the example `tls_echo` in place of `oread serve`;
+//! `cargo build --release --example tls_echo` must have been run before. `-- load-syscalls`,
+//! `-- load-instructions` and `-- load-memory` measure the load generator.
 //!
-//! How: the server runs under the tool, a client on 50 connections sends 64 bytes on each and reads all the answers,
-//! round after round. Each figure is the difference between a run of 3N echoes and one of N, divided by 2N: what it takes to
-//! start and to stop cancels. For memory it's the server's anonymous pages with 9,000 idle connections less those with
-//! 1,000, divided by 8,000 (fewer where the descriptor limit says so).
+//! How: the server runs under the tool, a client on 50 connections sends 64 bytes on each and reads
+//! all the answers, round after round. Each figure is the difference between a run of 3N echoes and
+//! one of N, divided by 2N: what it takes to start and to stop cancels. For memory it's the
+//! server's anonymous pages with 9,000 idle connections less those with 1,000, divided by 8,000
+//! (fewer where the descriptor limit says so).
 
 #[path = "cost/load.rs"]
 mod load;

@@ -1,15 +1,21 @@
 //! A chat room: what one member says, all the others read. One thread, and nothing shared.
 //!
-//! Run it with `cargo run --example chat`, and join it from several terminals with `oread connect 127.0.0.1:7777`, `nc` or
-//! `telnet`. The first line is your nick; after it there are `/who`, `/quit`, and whatever you have to say.
+//! Run it with `cargo run --example chat`, and join it from several terminals with
+//! `oread connect 127.0.0.1:7777`, `nc` or `telnet`. The first line is your nick; after it there
+//! are `/who`, `/quit`, and whatever you have to say.
 //!
-//! - The room keeps the **ids** of connections. `Context::connection` finds those who are still there, from any callback.
-//! - **A slow reader waits alone.** `write` never blocks. While 64 KiB wait for a member (`Pressure::High`), lines are
-//!   left out for that one, who is told how many in `on_drained`. Such a member isn't read either, for what it asks
-//!   makes more output; so it counts as silent. One who takes no byte for the idle time is cut off.
-//! - **The silent are asked, then dropped**, by one timer for all. A line moves no timer, it only leaves its time.
-//! - **Nothing that a member sends acts on another's terminal**: lines are escaped, nicks are letters and digits.
-//! - **Whoever has finished sending has left**, once the last line is heard, newline or not, and all output is out.
+//! - The room keeps the **ids** of connections. `Context::connection` finds those who are still
+//!   there, from any callback.
+//! - **A slow reader waits alone.** `write` never blocks. While 64 KiB wait for a member
+//!   (`Pressure::High`), lines are left out for that one, who is told how many in `on_drained`.
+//!   Such a member isn't read either, for what it asks makes more output; so it counts as silent.
+//!   One who takes no byte for the idle time is cut off.
+//! - **The silent are asked, then dropped**, by one timer for all. A line moves no timer, it only
+//!   leaves its time.
+//! - **Nothing that a member sends acts on another's terminal**: lines are escaped, nicks are
+//!   letters and digits.
+//! - **Whoever has finished sending has left**, once the last line is heard, newline or not, and
+//!   all output is out.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -40,7 +46,8 @@ pub(crate) struct Member {
 pub(crate) struct Room {
     /// By their nicks.
     members: BTreeMap<String, ConnectionId>,
-    /// How often it's looked for those who have been silent for so long, or have no nick for so long.
+    /// How often it's looked for those who have been silent for so long, or have no nick for so
+    /// long.
     idle: Duration,
 }
 
@@ -56,12 +63,13 @@ impl Room {
     /// What a room is run with.
     pub(crate) fn limits(idle: Duration) -> Limits {
         Limits {
-            // In a full room where nobody reads, 1,000 times 128 KiB of output wait at most: 131 MB, in buffers that may
-            // have twice the room.
+            // In a full room where nobody reads, 1,000 times 128 KiB of output wait at most: 131
+            // MB, in buffers that may have twice the room.
             max_connections: 1000,
             max_output: 128 << 10,
-            // So little of one is read before the others' output is flushed that pasted text doesn't put them under
-            // `High`, though the nick makes a line of one letter ten times as long.
+            // So little of one is read before the others' output is flushed that pasted text
+            // doesn't put them under `High`, though the nick makes a line of one letter ten times
+            // as long.
             read_buffer: 2 << 10,
             io_budget: 1,
             write_timeout: Some(idle),
@@ -122,7 +130,8 @@ impl Room {
         }
     }
 
-    /// Closes a connection. `on_close` may be long in coming, for what is pending is sent first; the nick is free at once.
+    /// Closes a connection. `on_close` may be long in coming, for what is pending is sent first;
+    /// the nick is free at once.
     fn dismiss(&mut self, caller: &mut Caller, why: &str) {
         writeln!(caller, "* good-bye: {why}");
         caller.close(CloseReason::Closed);
@@ -158,7 +167,8 @@ impl Handler for Room {
     fn on_data(&mut self, from: &mut Caller, data: &[u8]) -> usize {
         // 0: the start of so short a line may as well be searched again each time.
         let mut lines = Framing::Lines.frames(data, 0, MAX_LINE);
-        // Under `High` the rest is left: it comes again when the answers so far are out. `Closed`: the member was dismissed.
+        // Under `High` the rest is left: it comes again when the answers so far are out. `Closed`:
+        // the member was dismissed.
         while from.pressure() == Pressure::Low {
             match lines.next() {
                 Some(Ok(line)) => self.hear(from, line.payload),
@@ -185,7 +195,8 @@ impl Handler for Room {
         }
     }
 
-    /// Looks at everybody, once in an idle time: so whoever is asked at one look has as long until the next.
+    /// Looks at everybody, once in an idle time: so whoever is asked at one look has as long until
+    /// the next.
     fn on_timer(&mut self, context: &mut Context, _: u64) {
         let now = context.now();
         context.for_each(|caller| {
@@ -205,7 +216,8 @@ impl Handler for Room {
         context.timer(self.idle, 0);
     }
 
-    /// Comes once for every connection, dismissed or broken; one who was dismissed has no nick any more.
+    /// Comes once for every connection, dismissed or broken; one who was dismissed has no nick any
+    /// more.
     fn on_close(&mut self, context: &mut Context, _: ConnectionId, gone: Member, why: CloseReason) {
         self.leave(context, gone.nick, &why.to_string());
     }
@@ -215,7 +227,8 @@ fn serve(address: SocketAddr, idle: Duration) -> io::Result<()> {
     let mut reactor = Reactor::with_limits(Room::limits(idle))?;
     let context = reactor.context();
     let listener = context.listen(&ListenOptions {
-        // By itself the system takes megabytes for one who doesn't read, before anything has to wait here.
+        // By itself the system takes megabytes for one who doesn't read, before anything has to
+        // wait here.
         send_buffer: Some(64 << 10),
         ..ListenOptions::new(address)
     })?;

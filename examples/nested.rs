@@ -1,18 +1,21 @@
 //! A reactor inside somebody else's loop, three ways; and somebody else's source inside a reactor.
 //!
-//! Run it with `cargo run --example nested -- tokio 127.0.0.1:7777`, or `mio`, `calloop`, `foreign`; talk to it with
-//! `nc 127.0.0.1 7777`. It echoes, greets newcomers by a timer, tells everybody what comes on its standard input (those who
-//! read too slowly miss some of that), and drains and ends at the end of that input.
+//! Run it with `cargo run --example nested -- tokio 127.0.0.1:7777`, or `mio`, `calloop`,
+//! `foreign`; talk to it with `nc 127.0.0.1 7777`. It echoes, greets newcomers by a timer, tells
+//! everybody what comes on its standard input (those who read too slowly miss some of that), and
+//! drains and ends at the end of that input.
 //!
 //! To nest a reactor takes three things, the same in every loop:
 //!
 //! 1. The outer loop polls the reactor's descriptor, which is readable when the reactor has events.
-//! 2. It sleeps no longer than `next_timeout()`: until the next timer or deadline, and not at all while there is work of
-//!    which no event will tell: a connection that has used up its budget, a batch of events that was full.
-//! 3. When it wakes, for whatever reason, it calls `turn` with a timeout of zero, which never waits.
+//! 2. It sleeps no longer than `next_timeout()`: until the next timer or deadline, and not at all
+//!    while there is work of which no event will tell: a connection that has used up its budget, a
+//!    batch of events that was full.
+//! 3. When it wakes, for whatever reason, it calls `turn` with a timeout of zero, which never
+//!    waits.
 //!
-//! The reactor has no thread. The one here reads standard input: such a read may block, because a file can't be polled, and a
-//! terminal that is made non-blocking is so for the shell too.
+//! The reactor has no thread. The one here reads standard input: such a read may block, because a
+//! file can't be polled, and a terminal that is made non-blocking is so for the shell too.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -62,8 +65,9 @@ impl Handler for Server {
         tell_everybody(context, &words);
     }
 
-    /// Reads once, so that a writer who never pauses doesn't keep the clients waiting. By itself the next event would come
-    /// only after a read that says `WouldBlock`: whoever stops before that asks to be told anew.
+    /// Reads once, so that a writer who never pauses doesn't keep the clients waiting. By itself
+    /// the next event would come only after a read that says `WouldBlock`: whoever stops before
+    /// that asks to be told anew.
     fn on_ready(&mut self, context: &mut Context<()>, id: SourceId, _: Readiness) {
         let Some(pipe) = &mut self.pipe else { return };
         let mut buffer = [0; 4096];
@@ -89,15 +93,16 @@ impl Handler for Server {
 
 fn tell_everybody(context: &mut Context<()>, words: &[u8]) {
     context.for_each(|connection| {
-        // Whoever doesn't read misses it. Written all the same, it would be kept, up to `Limits::max_output`.
+        // Whoever doesn't read misses it. Written all the same, it would be kept, up to
+        // `Limits::max_output`.
         if connection.pressure() == Pressure::Low {
             connection.write(words);
         }
     });
 }
 
-/// Posts standard input to the reactor, from a thread. The handle wakes the reactor, and the reactor's descriptor wakes the
-/// loop around it.
+/// Posts standard input to the reactor, from a thread. The handle wakes the reactor, and the
+/// reactor's descriptor wakes the loop around it.
 fn post_input(handle: &Handle<Vec<u8>>) {
     let mut buffer = [0; 4096];
     loop {
@@ -106,7 +111,8 @@ fn post_input(handle: &Handle<Vec<u8>>) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Ok(0) | Err(_) => return handle.drain(DRAIN),
         };
-        // Here a thread may wait for room in the mailbox. When the reactor has ended, so does the program.
+        // Here a thread may wait for room in the mailbox. When the reactor has ended, so does the
+        // program.
         if handle.send_wait(words).is_err() {
             return;
         }
@@ -144,8 +150,9 @@ mod outer {
         }
     }
 
-    /// calloop's sources own what they poll, so it gets a duplicate of the descriptor. The source only wakes the loop: the
-    /// turn comes after every dispatch, for the end of a timeout calls no source.
+    /// calloop's sources own what they poll, so it gets a duplicate of the descriptor. The source
+    /// only wakes the loop: the turn comes after every dispatch, for the end of a timeout calls no
+    /// source.
     pub(super) fn calloop(mut reactor: Reactor<Server>, mut server: Server) -> io::Result<Ended> {
         let mut event_loop = EventLoop::try_new()?;
         let descriptor = reactor.as_fd().try_clone_to_owned()?;
@@ -167,8 +174,8 @@ mod outer {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let descriptor = reactor.as_fd().try_clone_to_owned()?;
-            // Newer versions of tokio deprecate this in favour of an unsafe function, because a type may lie about its
-            // descriptor. `OwnedFd` does not.
+            // Newer versions of tokio deprecate this in favour of an unsafe function, because a
+            // type may lie about its descriptor. `OwnedFd` does not.
             #[allow(deprecated)]
             let descriptor = AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE)?;
             loop {
@@ -191,8 +198,8 @@ mod outer {
     }
 }
 
-/// The other way round: a thread copies standard input into a pipe, and waits when that is full; the reactor polls the
-/// pipe beside its own sockets, and calls `on_ready`.
+/// The other way round: a thread copies standard input into a pipe, and waits when that is full;
+/// the reactor polls the pipe beside its own sockets, and calls `on_ready`.
 fn foreign(mut reactor: Reactor<Server>, mut server: Server) -> io::Result<Ended> {
     let (mut sender, mut receiver) = pipe::new()?;
     sender.set_nonblocking(false)?;
@@ -218,7 +225,8 @@ fn serve(outer: &str, address: SocketAddr) -> io::Result<Ended> {
     }
     let handle = reactor.handle();
     thread::spawn(move || post_input(&handle));
-    // mio can be built to use poll(2). Then there is no descriptor that could be polled in its turn.
+    // mio can be built to use poll(2). Then there is no descriptor that could be polled in its
+    // turn.
     #[cfg(mio_unsupported_force_poll_poll)]
     return Err(io::Error::other(
         "with mio's poll(2) backend no reactor can be nested",

@@ -1,7 +1,8 @@
-//! Two jobs on one thread: an echo server, and a count of primes that never keeps it waiting for long.
+//! Two jobs on one thread: an echo server, and a count of primes that never keeps it waiting for
+//! long.
 //!
-//! Run it with `cargo run --example own_loop`, and while it counts talk to it with `nc 127.0.0.1 7777`. It ends
-//! by itself when it has counted.
+//! Run it with `cargo run --example own_loop`, and while it counts talk to it with
+//! `nc 127.0.0.1 7777`. It ends by itself when it has counted.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use oread::{Accepted, Connection, Context, Handler, ListenOptions, Reactor};
 const LAST: u64 = 3_000_000;
 const SLICE: u64 = 1_000;
 
-/// An echo that knows how often it has answered. The loop below owns it: the reactor is only lent it.
+/// An echo that knows how often it has answered. The loop below owns it: the reactor is only lent
+/// it.
 struct Echo {
     answers: u64,
 }

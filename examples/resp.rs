@@ -1,23 +1,27 @@
-//! A small Redis: PING, ECHO, GET, SET, DEL, INCR, INFO, COMMAND and QUIT, answered in Redis's own words.
+//! A small Redis: PING, ECHO, GET, SET, DEL, INCR, INFO, COMMAND and QUIT, answered in Redis's own
+//! words.
 //!
-//! `cargo run --release --example resp`, then `redis-cli -p 7779`, or `nc 127.0.0.1 7779`. [`cut`] finds a command in
-//! bytes, [`Database`] keeps the entries and answers. There is no password: keep it on loopback. `benches/resp.sh`
-//! measures it beside the real one.
+//! `cargo run --release --example resp`, then `redis-cli -p 7779`, or `nc 127.0.0.1 7779`. [`cut`]
+//! finds a command in bytes, [`Database`] keeps the entries and answers. There is no password: keep
+//! it on loopback. `benches/resp.sh` measures it beside the real one.
 //!
-//! What bounds its memory: the entries take `MAXMEMORY`, which is 1 GiB unless told otherwise. Each of [`MAX_CLIENTS`] may
-//! leave one command unfinished, 1 GiB all together, and one reply unread, half of that; and a buffer may be twice as large
-//! as what is in it.
+//! What bounds its memory: the entries take `MAXMEMORY`, which is 1 GiB unless told otherwise. Each
+//! of [`MAX_CLIENTS`] may leave one command unfinished, 1 GiB all together, and one reply unread,
+//! half of that; and a buffer may be twice as large as what is in it.
 //!
 //! Where it differs from Redis, beside what it lacks (types, expiry, databases, eviction, RESP3):
 //!
-//! - A bulk is at most 1 MiB, not 512 MB; a command that grows over 2 MiB ends the connection without a word. The line
-//!   of a count is refused at 32 bytes, not at 64 KiB. All of SET's options are a syntax error.
+//! - A bulk is at most 1 MiB, not 512 MB; a command that grows over 2 MiB ends the connection
+//!   without a word. The line of a count is refused at 32 bytes, not at 64 KiB. All of SET's
+//!   options are a syntax error.
 //! - An inline command is split at blanks: quotes mean nothing.
-//! - In an error that quotes the client, what isn't UTF-8 becomes U+FFFD, and a zero byte doesn't end the quote.
-//! - Replies that a client doesn't read stop its commands, and after 60 s in which it took no byte it's cut off. Redis keeps
-//!   them without a bound.
+//! - In an error that quotes the client, what isn't UTF-8 becomes U+FFFD, and a zero byte doesn't
+//!   end the quote.
+//! - Replies that a client doesn't read stop its commands, and after 60 s in which it took no byte
+//!   it's cut off. Redis keeps them without a bound.
 //! - Clients over the limit wait until one has left; Redis tells them so, and closes.
-//! - The table of entries grows and shrinks in one go, while all clients wait. Redis moves it bit by bit.
+//! - The table of entries grows and shrinks in one go, while all clients wait. Redis moves it bit
+//!   by bit.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -32,28 +36,31 @@ use oread::{
 const MAX_ARGS: i64 = i32::MAX as i64;
 /// Bytes of the longest one. A reply of so many must fit into `Limits::max_output`.
 const MAX_BULK: i64 = 1 << 20;
-/// Bytes of the longest command, the most that one connection can make us keep: past them it's closed.
+/// Bytes of the longest command, the most that one connection can make us keep: past them it's
+/// closed.
 const MAX_COMMAND: usize = 2 << 20;
 const MAX_CLIENTS: usize = 512;
 /// Bytes of the longest inline command, as in Redis; and of a count, whose digits are 19 at most.
 const MAX_LINE: usize = 64 << 10;
 const MAX_COUNT: usize = 32;
-/// Bytes of an entry beside its key and value: its place in a table of which two thirds may be vacant (see
-/// `Database::remove`), and what the allocator adds.
+/// Bytes of an entry beside its key and value: its place in a table of which two thirds may be
+/// vacant (see `Database::remove`), and what the allocator adds.
 const ENTRY: usize = 176;
 
-/// How much of a command is understood that has not come whole. It's read on from there, so a thousand arguments that come
-/// byte by byte are read twice, not a thousand times.
+/// How much of a command is understood that has not come whole. It's read on from there, so a
+/// thousand arguments that come byte by byte are read twice, not a thousand times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// Arguments still to be found.
     pub(crate) left: usize,
-    /// Where the next one begins, 0 before the first line is there; or how many bytes don't end an inline command.
+    /// Where the next one begins, 0 before the first line is there; or how many bytes don't end an
+    /// inline command.
     pub(crate) at: usize,
 }
 
-/// Finds the first command in `input`, which is not empty: its length, and in `args` its arguments, borrowed. `None`: it has
-/// not come whole. An error: it makes no sense, and nobody knows where the next one begins.
+/// Finds the first command in `input`, which is not empty: its length, and in `args` its arguments,
+/// borrowed. `None`: it has not come whole. An error: it makes no sense, and nobody knows where the
+/// next one begins.
 pub(crate) fn cut<'a>(
     input: &'a [u8],
     known: &mut Progress,
@@ -108,8 +115,8 @@ pub(crate) fn cut<'a>(
     Some(Ok(length))
 }
 
-/// The number in a line behind its mark, and the line's length; too large a number if it's none. `None`: the line has not
-/// come whole.
+/// The number in a line behind its mark, and the line's length; too large a number if it's none.
+/// `None`: the line has not come whole.
 fn count(line: &[u8]) -> Option<(i64, usize)> {
     let end = line.iter().take(MAX_COUNT).position(|&b| b == b'\r');
     let end = end.unwrap_or(MAX_COUNT);
@@ -123,7 +130,8 @@ fn integer(text: &[u8]) -> Option<i64> {
     if !matches!(digits, [b'1'..=b'9', ..]) && text != b"0" {
         return None;
     }
-    // By hand, for there is one in each line: std's way by `str` is an eighth more instructions a command.
+    // By hand, for there is one in each line: std's way by `str` is an eighth more instructions a
+    // command.
     let sign = if digits.len() < text.len() { -1 } else { 1 };
     digits.iter().try_fold(0_i64, |sum, &digit| {
         let digit = char::from(digit).to_digit(10)?;
@@ -131,7 +139,8 @@ fn integer(text: &[u8]) -> Option<i64> {
     })
 }
 
-/// The handler. The reactor lends it to one callback at a time, so it owns the entries, and needs no lock.
+/// The handler. The reactor lends it to one callback at a time, so it owns the entries, and needs
+/// no lock.
 #[derive(Default)]
 pub(crate) struct Database {
     entries: HashMap<Box<[u8]>, Box<[u8]>>,
@@ -150,8 +159,9 @@ impl Handler for Database {
         Some(Progress::default())
     }
 
-    /// Answers all commands that have come whole; the answers leave in one write. A client that doesn't read them is not
-    /// served on: the rest of the input comes again when the pressure is low.
+    /// Answers all commands that have come whole; the answers leave in one write. A client that
+    /// doesn't read them is not served on: the rest of the input comes again when the pressure is
+    /// low.
     fn on_data(&mut self, client: &mut Client<'_>, data: &[u8]) -> usize {
         let (mut done, mut args, mut known) = (0, Vec::new(), *client.session());
         while done < data.len() && client.pressure() == Pressure::Low {
@@ -216,7 +226,8 @@ impl Database {
                 client.write(b"+OK\r\n");
                 client.close(CloseReason::Closed);
             }
-            // HTTP: any web page can have its browser send commands to loopback, in the body of a request.
+            // HTTP: any web page can have its browser send commands to loopback, in the body of a
+            // request.
             (b"post" | b"host:", _) => client.close(CloseReason::Closed),
             (b"ping" | b"echo" | b"get" | b"set" | b"del" | b"incr", _) => {
                 let name = quote(&name, 128);
@@ -258,8 +269,8 @@ impl Database {
             return false;
         };
         self.used -= key.len() + old.len() + ENTRY;
-        // By itself a table never shrinks. At a third it's halved, and not at a half, or one entry that comes and goes could have
-        // it moved each time.
+        // By itself a table never shrinks. At a third it's halved, and not at a half, or one entry
+        // that comes and goes could have it moved each time.
         let room = self.entries.capacity();
         if room > 64 && self.entries.len() < room / 3 {
             self.entries.shrink_to(room / 2);
@@ -295,7 +306,8 @@ fn serve(listen: SocketAddr, limit: usize) -> io::Result<()> {
     let mut reactor = Reactor::with_limits(Limits {
         max_connections: MAX_CLIENTS,
         max_input: MAX_COMMAND,
-        // Clients on this machine pay for waking us: better to look again for a moment before we sleep.
+        // Clients on this machine pay for waking us: better to look again for a moment before we
+        // sleep.
         spin: Duration::from_micros(20),
         ..Limits::default()
     })?;

@@ -1,5 +1,5 @@
-//! A handler of one's own, and its tests without a socket, a thread or a pause: a greeter that wants
-//! a name, a line long, every ten seconds. The real reactor runs it, in a simulated network.
+//! A handler of one's own, and its tests without a socket, a thread or a pause: a greeter that
+//! wants a name, a line long, every ten seconds. The real reactor runs it, in a simulated network.
 //!
 //! ```text
 //! cargo run --example simulated --features sim     # a session with it, call by call

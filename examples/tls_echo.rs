@@ -1,12 +1,17 @@
-//! The echo over TLS 1.3: each session is a `rustls` connection, which writes its records into the connection that it's on.
+//! The echo over TLS 1.3: each session is a `rustls` connection, which writes its records into the
+//! connection that it's on.
 //!
-//! `cargo run --example tls_echo -- [LISTEN [CERT KEY]]`: LISTEN is 127.0.0.1:7743 unless said otherwise. CERT and KEY are
-//! PEM files; without them a certificate for `localhost` is made at each start, which no client trusts by itself. It says
-//! how to talk to it (s_client takes a line that begins with Q for the end). A client that knows only TLS 1.2 is refused with an alert: rustls has it behind its feature `tls12`.
+//! `cargo run --example tls_echo -- [LISTEN [CERT KEY]]`: LISTEN is 127.0.0.1:7743 unless said
+//! otherwise. CERT and KEY are PEM files; without them a certificate for `localhost` is made at
+//! each start, which no client trusts by itself. It says how to talk to it (s_client takes a line
+//! that begins with Q for the end). A client that knows only TLS 1.2 is refused with an alert:
+//! rustls has it behind its feature `tls12`.
 //!
-//! What TLS costs: a message of 64 bytes takes 4,520 instructions where the plain echo takes some 190, and 2.02 system calls
-//! like that one; an idle connection takes 7.7 kB where that takes 80 bytes. (On x86-64, with AES-256-GCM by AES-NI and AVX:
-//! `cargo build --release --example tls_echo`, then `cargo bench --bench cost -- tls`, and without `-- tls` for the other.)
+//! What TLS costs: a message of 64 bytes takes 4,520 instructions where the plain echo takes some
+//! 190, and 2.02 system calls like that one; an idle connection takes 7.7 kB where that takes 80
+//! bytes. (On x86-64, with AES-256-GCM by AES-NI and AVX:
+//! `cargo build --release --example tls_echo`, then `cargo bench --bench cost -- tls`, and without
+//! `-- tls` for the other.)
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -24,14 +29,16 @@ use rustls::{Error, ServerConfig, ServerConnection};
 const DEFAULT: &str = "127.0.0.1:7743";
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Lines of the log in a second: every peer may cause some. The next line tells how many were left out.
+/// Lines of the log in a second: every peer may cause some. The next line tells how many were left
+/// out.
 const LINES: u32 = 10;
 /// Why we close on a peer that went against TLS; how it did is logged.
 const NOT_TLS: CloseReason = CloseReason::Other(1);
 
 struct TlsEcho {
     config: Arc<ServerConfig>,
-    /// Where bytes lie between rustls's reader and its writer: one for all, because no callback runs inside another.
+    /// Where bytes lie between rustls's reader and its writer: one for all, because no callback
+    /// runs inside another.
     plain: Box<[u8]>,
     /// When the second of the last log line began, and how many lines it has had.
     second: Instant,
@@ -44,18 +51,21 @@ struct Caller {
     peer: SocketAddr,
 }
 
-/// Boxed: rustls's part is over a kilobyte, and the table of connections moves its slots when it grows.
+/// Boxed: rustls's part is over a kilobyte, and the table of connections moves its slots when it
+/// grows.
 type Session = Box<Caller>;
 
 impl Caller {
-    /// Takes in as much of `data` as may be answered now, and answers it; how much, or `None` when the peer has said
-    /// goodbye (`close_notify`).
+    /// Takes in as much of `data` as may be answered now, and answers it; how much, or `None` when
+    /// the peer has said goodbye (`close_notify`).
     ///
-    /// What is left under pressure comes again when the output has drained. rustls itself holds no more than a record that
-    /// isn't whole yet: each round takes in a few kilobytes, and puts all that follows from them into the output.
+    /// What is left under pressure comes again when the output has drained. rustls itself holds no
+    /// more than a record that isn't whole yet: each round takes in a few kilobytes, and puts all
+    /// that follows from them into the output.
     ///
-    /// rustls has an unbuffered interface too. That one decrypts in place, and of a handshake message in several records
-    /// it wants to see again what it has decrypted; `on_data` lends its input to be read only.
+    /// rustls has an unbuffered interface too. That one decrypts in place, and of a handshake
+    /// message in several records it wants to see again what it has decrypted; `on_data` lends its
+    /// input to be read only.
     fn answer(
         &mut self,
         mut data: &[u8],
@@ -82,13 +92,15 @@ impl Caller {
         Ok(Some(all - data.len()))
     }
 
-    /// Puts the records that rustls has ready into the output, which takes all, or fails when the connection is broken.
+    /// Puts the records that rustls has ready into the output, which takes all, or fails when the
+    /// connection is broken.
     fn send(&mut self, output: &mut Output<'_>) {
         while self.tls.wants_write() && self.tls.write_tls(output).is_ok() {}
     }
 }
 
-/// Says goodbye, unless rustls has prepared an alert that says more: an end without either looks like an attack.
+/// Says goodbye, unless rustls has prepared an alert that says more: an end without either looks
+/// like an attack.
 fn goodbye(connection: &mut Connection<'_, Session>) {
     let (caller, mut output) = connection.split();
     caller.tls.send_close_notify();
@@ -96,15 +108,16 @@ fn goodbye(connection: &mut Connection<'_, Session>) {
 }
 
 impl TlsEcho {
-    /// Closes on a peer that went against TLS. A close lingers, where a reset would destroy the alert.
+    /// Closes on a peer that went against TLS. A close lingers, where a reset would destroy the
+    /// alert.
     fn give_up(&mut self, connection: &mut Connection<'_, Session>, why: &str) {
         self.log(connection.session().peer, why);
         goodbye(connection);
         connection.close(NOT_TLS);
     }
 
-    /// A line on standard error. It blocks once that is full because nobody reads it, and with it the server: one that must
-    /// go on has a thread for its log, as `oread serve` has.
+    /// A line on standard error. It blocks once that is full because nobody reads it, and with it
+    /// the server: one that must go on has a thread for its log, as `oread serve` has.
     fn log(&mut self, peer: SocketAddr, what: &str) {
         // Not `eprintln!`, which panics when standard error is gone.
         if self.second.elapsed() >= Duration::from_secs(1) {
@@ -140,7 +153,8 @@ impl Handler for TlsEcho {
 
     /// An idle timeout would not do for a handshake: a byte now and then would put it off for ever.
     fn on_timer(&mut self, context: &mut Context<Session>, key: u64) {
-        // It may have closed long ago: then its id finds nobody, and this timer was all that was left of it.
+        // It may have closed long ago: then its id finds nobody, and this timer was all that was
+        // left of it.
         if let Some(mut connection) = context.connection(Id::from_bits(key))
             && connection.is_open()
             && connection.session().tls.is_handshaking()

@@ -1,8 +1,9 @@
 //! A listener: its budget, and its pauses.
 //!
-//! An edge-triggered listener doesn't spin when the system is out of descriptors, it *stalls*: the callers wait in the
-//! backlog, and no event comes when a descriptor is free again. So a listener that can't accept is paused here, and
-//! tried again when a connection closes and when its timer fires, at growing intervals.
+//! An edge-triggered listener doesn't spin when the system is out of descriptors, it *stalls*: the
+//! callers wait in the backlog, and no event comes when a descriptor is free again. So a listener
+//! that can't accept is paused here, and tried again when a connection closes and when its timer
+//! fires, at growing intervals.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,8 +23,8 @@ pub(crate) trait Accept {
     fn accept(&self) -> io::Result<(Self::Stream, SocketAddr)>;
 }
 
-/// The first wait after the system said that it has no descriptor left, and the longest: short enough to serve
-/// callers soon, long enough to cost nothing.
+/// The first wait after the system said that it has no descriptor left, and the longest: short
+/// enough to serve callers soon, long enough to cost nothing.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -50,7 +51,8 @@ pub(crate) enum Accepted<T> {
     /// There is no room for another connection, and it pauses: call [`Acceptor::resume`] when one
     /// closes.
     Full,
-    /// Accepting failed with this error: call [`Acceptor::resume`] after so long, or when a connection closes.
+    /// Accepting failed with this error: call [`Acceptor::resume`] after so long, or when a
+    /// connection closes.
     Starved(Duration, io::Error),
 }
 
@@ -95,8 +97,8 @@ impl<L: Accept> Acceptor<L> {
         paused
     }
 
-    /// Takes the next caller, if there's room for one. Errors that concern only the caller, who was gone before we came, are
-    /// counted and passed over, each at the cost of the budget.
+    /// Takes the next caller, if there's room for one. Errors that concern only the caller, who was
+    /// gone before we came, are counted and passed over, each at the cost of the budget.
     pub(crate) fn next(
         &mut self,
         budget: &mut u32,
@@ -132,9 +134,10 @@ impl<L: Accept> Acceptor<L> {
     }
 }
 
-/// Whether an error of `accept` concerns only the connection that was to be accepted. Linux passes on here whatever
-/// network error is already pending on the new socket; accept(2) lists them and says to go on. Anything else (no
-/// descriptors, no memory, or something unheard of) would only come again at once, so it pauses the listener.
+/// Whether an error of `accept` concerns only the connection that was to be accepted. Linux passes
+/// on here whatever network error is already pending on the new socket; accept(2) lists them and
+/// says to go on. Anything else (no descriptors, no memory, or something unheard of) would only
+/// come again at once, so it pauses the listener.
 fn is_callers(error: &io::Error) -> bool {
     use nix::errno::Errno;
     let Some(errno) = error.raw_os_error() else {

@@ -1,14 +1,14 @@
 //! The buffers of a connection that has something to keep, and the pool they come from.
 //!
-//! An idle connection has none. What a handler leaves unconsumed and what a socket doesn't take is copied into a
-//! [`Buffers`], which goes back to the [`Pool`] when both halves are empty.
+//! An idle connection has none. What a handler leaves unconsumed and what a socket doesn't take is
+//! copied into a [`Buffers`], which goes back to the [`Pool`] when both halves are empty.
 
 /// Bytes in order: added at the end, taken from the front.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
     storage: Vec<u8>,
-    /// Bytes at the front of `storage` that were taken. Invariant: `head <= storage.len()`, and both are 0 when
-    /// the buffer is empty.
+    /// Bytes at the front of `storage` that were taken. Invariant: `head <= storage.len()`, and
+    /// both are 0 when the buffer is empty.
     head: usize,
 }
 
@@ -33,8 +33,9 @@ impl Buffer {
     /// `room` bytes of memory left for all, it takes more than it needs, against the next time,
     /// only while that is little of it.
     ///
-    /// Room that was taken from the front is used first where moving what is left costs no more than what was
-    /// taken: every byte is moved at most once for each time it's passed over, so the whole stays linear.
+    /// Room that was taken from the front is used first where moving what is left costs no more
+    /// than what was taken: every byte is moved at most once for each time it's passed over, so the
+    /// whole stays linear.
     #[must_use]
     pub(crate) fn push(&mut self, bytes: &[u8], room: usize) -> bool {
         let grows = self.storage.len() + bytes.len() > self.storage.capacity();
@@ -76,8 +77,8 @@ impl Buffer {
         }
     }
 
-    /// Gives back what was taken from the front, where moving what is left costs little more than that:
-    /// for when memory is short.
+    /// Gives back what was taken from the front, where moving what is left costs little more than
+    /// that: for when memory is short.
     pub(crate) fn fit(&mut self) {
         if 4 * self.head >= self.len() {
             self.shrink_to(self.len());
@@ -110,8 +111,8 @@ const LARGEST_KEPT: usize = 128 << 10;
 
 /// What the running callback writes to its own connection, until it returns: bytes up to a bound.
 ///
-/// Its size is fixed, so that adding to it is one comparison and one copy; a `Vec` would ask every time whether it must
-/// grow, out of line.
+/// Its size is fixed, so that adding to it is one comparison and one copy; a `Vec` would ask every
+/// time whether it must grow, out of line.
 #[derive(Debug, Default)]
 pub(crate) struct Gather {
     storage: Box<[u8]>,
@@ -170,8 +171,8 @@ pub(crate) struct Buffers {
     pub(crate) input: Buffer,
     /// Written by the handler, not taken by the socket.
     pub(crate) output: Buffer,
-    /// A number that the connection's owner keeps here while output is pending: the reactor's tick when some of it last
-    /// moved. It stands here so that an idle connection needs no room for it.
+    /// A number that the connection's owner keeps here while output is pending: the reactor's tick
+    /// when some of it last moved. It stands here so that an idle connection needs no room for it.
     pub(crate) mark: u32,
     /// Bytes of memory behind the input while that is lent to the handler, and is not here.
     pub(crate) lent: usize,

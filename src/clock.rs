@@ -6,8 +6,8 @@ use crate::timer::{MAX_AHEAD, Tick};
 
 /// The time as it was last told.
 ///
-/// Ticks are whole milliseconds since the start, modulo 2^32. The system's poll counts in milliseconds too, so nothing
-/// finer could be kept.
+/// Ticks are whole milliseconds since the start, modulo 2^32. The system's poll counts in
+/// milliseconds too, so nothing finer could be kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     start: Instant,
@@ -49,7 +49,8 @@ impl Clock {
         self.now
     }
 
-    /// The time `ahead` from now; one that can't be said is beyond every wait, and 100 years stand for it.
+    /// The time `ahead` from now; one that can't be said is beyond every wait, and 100 years stand
+    /// for it.
     pub(crate) fn after(&self, ahead: Duration) -> Instant {
         self.now.checked_add(ahead).unwrap_or(self.now + FAR)
     }

@@ -1,7 +1,9 @@
-//! What a callback may do: [`Context`] is the whole of a reactor but for its handler, its events and its read buffer.
+//! What a callback may do: [`Context`] is the whole of a reactor but for its handler, its events
+//! and its read buffer.
 //!
-//! The parts: [`Connection`] and its [`Output`] in `context/connection.rs`, UDP in `context/datagrams.rs`, listeners and dials
-//! in `context/open.rs`, a connection's slot and its deadlines in `context/slot.rs`.
+//! The parts: [`Connection`] and its [`Output`] in `context/connection.rs`, UDP in
+//! `context/datagrams.rs`, listeners and dials in `context/open.rs`, a connection's slot and its
+//! deadlines in `context/slot.rs`.
 
 mod connection;
 mod datagrams;
@@ -33,10 +35,11 @@ pub use datagrams::{Datagrams, SendOutcome};
 pub(crate) use open::ListenerSlot;
 pub(crate) use slot::Slot;
 
-/// What every callback is lent: the reactor's connections, listeners, sockets and timers, to be used by their ids.
+/// What every callback is lent: the reactor's connections, listeners, sockets and timers, to be
+/// used by their ids.
 ///
-/// No callback runs inside another. What one starts here (a close, a connect, a write to another connection) calls back
-/// later, in the same turn or the next one.
+/// No callback runs inside another. What one starts here (a close, a connect, a write to another
+/// connection) calls back later, in the same turn or the next one.
 pub struct Context<S> {
     pub(crate) system: System,
     pub(crate) clock: Clock,
@@ -63,8 +66,8 @@ pub struct Context<S> {
     pub(crate) ended: Vec<Key>,
     /// The connection whose callback runs; [`NOBODY`] when none does.
     pub(crate) current: u32,
-    /// Connections that are not in their slots yet and yet count towards the limit: a caller, while the handler is asked
-    /// about it, for the handler may dial meanwhile.
+    /// Connections that are not in their slots yet and yet count towards the limit: a caller, while
+    /// the handler is asked about it, for the handler may dial meanwhile.
     pub(crate) awaited: usize,
     pub(crate) drain: Drain,
     /// Whether the turn is to end with [`Ended::Stopped`](crate::Ended::Stopped).
@@ -125,8 +128,9 @@ impl<S> Context<S> {
         (slot.link.phase() != Phase::Closed).then(|| Connection::new(self, id.0.index))
     }
 
-    /// The ids of all connections that are open, connecting or about to be over, in no order. Walking them costs as much
-    /// as there ever were at once. To do something with each of them there's [`Context::for_each`].
+    /// The ids of all connections that are open, connecting or about to be over, in no order.
+    /// Walking them costs as much as there ever were at once. To do something with each of them
+    /// there's [`Context::for_each`].
     pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
         let present = self
             .slots
@@ -135,8 +139,9 @@ impl<S> Context<S> {
         present.map(|(key, _)| ConnectionId(key))
     }
 
-    /// Calls `visit` with each connection that is open, connecting or about to be over ([`Connection::is_open`] tells),
-    /// in no order: to tell all of them something. It costs as much as there ever were at once. Those that `visit` dials are visited too, or not.
+    /// Calls `visit` with each connection that is open, connecting or about to be over
+    /// ([`Connection::is_open`] tells), in no order: to tell all of them something. It costs as
+    /// much as there ever were at once. Those that `visit` dials are visited too, or not.
     ///
     /// ```
     /// # fn tell(context: &mut oread::Context<()>) {
@@ -174,20 +179,23 @@ impl<S> Context<S> {
         self.shared.stats()
     }
 
-    /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with `key`, once, when `after` has passed: never early, and as
-    /// much later as the turn takes. Any duration will do. O(1), like [`Context::cancel`]. A timer that is about one
-    /// connection has that one's [`ConnectionId::to_bits`] for its key: the connection may be gone when it fires, and then
+    /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with `key`, once, when `after` has
+    /// passed: never early, and as much later as the turn takes. Any duration will do. O(1), like
+    /// [`Context::cancel`]. A timer that is about one connection has that one's
+    /// [`ConnectionId::to_bits`] for its key: the connection may be gone when it fires, and then
     /// the id finds nothing.
     ///
-    /// `after` counts from [`Context::now`]. For something that comes again and again, [`Context::timer_at`] doesn't add up what each
-    /// turn was late. A drain waits for connections, not for timers; they fire until it's over.
+    /// `after` counts from [`Context::now`]. For something that comes again and again,
+    /// [`Context::timer_at`] doesn't add up what each turn was late. A drain waits for connections,
+    /// not for timers; they fire until it's over.
     pub fn timer(&mut self, after: Duration, key: u64) -> TimerId {
         let due = self.clock.after(after);
         self.timer_at(due, key)
     }
 
-    /// As [`Context::timer`], at `due`; in this turn or the next when that is past. One that is set for the next of many
-    /// periods that were missed catches up turn by turn; who doesn't want that skips them.
+    /// As [`Context::timer`], at `due`; in this turn or the next when that is past. One that is set
+    /// for the next of many periods that were missed catches up turn by turn; who doesn't want that
+    /// skips them.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -209,10 +217,11 @@ impl<S> Context<S> {
         self.timers.cancel(timer)
     }
 
-    /// Lets the reactor poll a source of yours too: [`Handler::on_ready`](crate::Handler::on_ready) is called with what its
-    /// events say. You keep the source, and read or write it to `WouldBlock` each time: edges are told once. Who stops
-    /// before that, in fairness to the others, calls [`Context::reregister`].
-    /// It must stay alive and registered only here until [`Context::deregister`].
+    /// Lets the reactor poll a source of yours too: [`Handler::on_ready`](crate::Handler::on_ready)
+    /// is called with what its events say. You keep the source, and read or write it to
+    /// `WouldBlock` each time: edges are told once. Who stops before that, in fairness to the
+    /// others, calls [`Context::reregister`]. It must stay alive and registered only here until
+    /// [`Context::deregister`].
     ///
     /// # Errors
     /// As the system gives them; `EPERM` for a regular file on epoll: it can't be polled.
@@ -254,11 +263,12 @@ impl<S> Context<S> {
         self.system.deregister_source(source)
     }
 
-    /// Ends everything in good order, within `within`: listeners and UDP sockets are closed at the end of the turn, what has
-    /// arrived on each connection is shown to the handler, and what that writes is sent (an answer that it owes from elsewhere
-    /// takes [`Connection::stay_open`]), then our side of it is finished and the peer's end waited for. When nobody is
-    /// left, or at the deadline, `turn` and `run` return [`Ended::Drained`](crate::Ended::Drained), which says how many were
-    /// cut. A second call changes nothing.
+    /// Ends everything in good order, within `within`: listeners and UDP sockets are closed at the
+    /// end of the turn, what has arrived on each connection is shown to the handler, and what that
+    /// writes is sent (an answer that it owes from elsewhere takes [`Connection::stay_open`]), then
+    /// our side of it is finished and the peer's end waited for. When nobody is left, or at the
+    /// deadline, `turn` and `run` return [`Ended::Drained`](crate::Ended::Drained), which says how
+    /// many were cut. A second call changes nothing.
     pub fn drain(&mut self, within: Duration) {
         if self.drain == Drain::No {
             let deadline = self.clock.after(within);
@@ -266,10 +276,11 @@ impl<S> Context<S> {
         }
     }
 
-    /// Has `turn` and `run` return [`Ended::Stopped`](crate::Ended::Stopped), at the end of this turn or, between two turns, of
-    /// the next one, which doesn't wait. What was written goes out first, as far as the sockets take it. Connections stay as
-    /// they are: the reactor may be run again, or dropped, which resets those whose output is pending still. That is for a
-    /// handler that has what it wanted; [`Context::drain`] ends everything in good order.
+    /// Has `turn` and `run` return [`Ended::Stopped`](crate::Ended::Stopped), at the end of this
+    /// turn or, between two turns, of the next one, which doesn't wait. What was written goes out
+    /// first, as far as the sockets take it. Connections stay as they are: the reactor may be run
+    /// again, or dropped, which resets those whose output is pending still. That is for a handler
+    /// that has what it wanted; [`Context::drain`] ends everything in good order.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
@@ -384,8 +395,9 @@ impl<S> Context<S> {
         }
     }
 
-    /// Reads the time, and tells it to the wheels before anything is armed, those that wait for nothing too: to a wheel
-    /// that was last told the time 25 days ago, what is to come looks like the past.
+    /// Reads the time, and tells it to the wheels before anything is armed, those that wait for
+    /// nothing too: to a wheel that was last told the time 25 days ago, what is to come looks like
+    /// the past.
     pub(crate) fn update_clock(&mut self) {
         self.clock.update(self.system.now());
         self.keep_ages();

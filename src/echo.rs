@@ -24,8 +24,9 @@ use datagrams::Bounds;
 pub struct EchoOptions {
     /// Where a frame ends. Default: raw, bytes as they come.
     pub framing: Framing,
-    /// The longest payload of a frame, in bytes; raw has none. [`Limits::max_input`](crate::Limits::max_input) must
-    /// have room for it, its delimiter or prefix, and one byte: see [`EchoOptions::input_needed`]. Default: 1 MiB.
+    /// The longest payload of a frame, in bytes; raw has none.
+    /// [`Limits::max_input`](crate::Limits::max_input) must have room for it, its delimiter or
+    /// prefix, and one byte: see [`EchoOptions::input_needed`]. Default: 1 MiB.
     pub max_frame: usize,
     /// The longest datagram that is answered, in bytes. Default: none but UDP's own.
     pub max_datagram: Option<usize>,
@@ -75,8 +76,8 @@ impl Default for EchoOptions {
 }
 
 impl EchoOptions {
-    /// What [`Limits::max_input`](crate::Limits::max_input) must be at least, in bytes, for the longest frame to fit with its
-    /// prefix or delimiter.
+    /// What [`Limits::max_input`](crate::Limits::max_input) must be at least, in bytes, for the
+    /// longest frame to fit with its prefix or delimiter.
     #[must_use]
     pub fn input_needed(&self) -> usize {
         // 8: the longest prefix. 1: the limit itself already closes the connection.
@@ -94,7 +95,8 @@ pub struct EchoStats {
     pub frames_out: u64,
     /// Frames that were too long, or broken off by the peer's end.
     pub frames_bad: u64,
-    /// Datagrams not answered because they came from a port below 1,024: from a service, not a client.
+    /// Datagrams not answered because they came from a port below 1,024: from a service, not a
+    /// client.
     pub datagrams_low_port: u64,
     /// Datagrams not answered because they came from a socket of this reactor.
     pub datagrams_own: u64,
@@ -128,7 +130,8 @@ impl EchoStats {
 pub struct EchoSession {
     /// Bytes of the frame that is under way that were looked at already.
     scanned: usize,
-    /// The peer's address, kept only where somebody will print it: the socket forgets it when it's reset.
+    /// The peer's address, kept only where somebody will print it: the socket forgets it when it's
+    /// reset.
     peer: Option<Box<SocketAddr>>,
 }
 
@@ -178,7 +181,8 @@ impl Echo {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Echoes the whole frames at the start of `data`: they lie side by side, so they are one write. Raw bytes are one frame.
+    /// Echoes the whole frames at the start of `data`: they lie side by side, so they are one
+    /// write. Raw bytes are one frame.
     #[inline(never)]
     fn echo_frames(&mut self, connection: &mut Connection<'_, EchoSession>, data: &[u8]) -> usize {
         let scanned = connection.session().scanned;
@@ -209,7 +213,8 @@ impl Echo {
         consumed
     }
 
-    /// Closes a connection because of a bad frame, and says so. What was answered before still goes out.
+    /// Closes a connection because of a bad frame, and says so. What was answered before still goes
+    /// out.
     #[cold]
     fn refuse(
         &mut self,

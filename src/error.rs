@@ -36,8 +36,8 @@ pub enum CloseReason {
     /// [`Limits::max_pending`](crate::Limits::max_pending) left for one connection.
     /// Shown as "too much output that the peer did not read".
     OutputOverflow,
-    /// The handler left [`Limits::max_input`](crate::Limits::max_input) bytes unconsumed, and no more may be kept.
-    /// Shown as "too much input that was not consumed".
+    /// The handler left [`Limits::max_input`](crate::Limits::max_input) bytes unconsumed, and no
+    /// more may be kept. Shown as "too much input that was not consumed".
     InputOverflow,
     /// A frame was longer than the maximum.
     /// Shown as "a frame longer than the maximum".
@@ -62,7 +62,8 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// Every kind of reason by the name that counters and logs use, in the order of [`CloseReason::kind`].
+    /// Every kind of reason by the name that counters and logs use, in the order of
+    /// [`CloseReason::kind`].
     pub const NAMES: [&'static str; 15] = [
         "finished",
         "closed",
@@ -174,12 +175,13 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// Why a connection could not be begun, with the session that it was to have. `?` makes an [`io::Error`] of it, and drops the
-/// session.
+/// Why a connection could not be begun, with the session that it was to have. `?` makes an
+/// [`io::Error`] of it, and drops the session.
 pub struct ConnectError<S> {
     /// The session, given back.
     pub session: S,
-    /// What [`Context::connect`](crate::Context::connect) and [`Context::adopt`](crate::Context::adopt) name.
+    /// What [`Context::connect`](crate::Context::connect) and
+    /// [`Context::adopt`](crate::Context::adopt) name.
     pub error: io::Error,
 }
 

@@ -22,10 +22,11 @@ use std::fmt;
 /// | what cannot be seen or turns the text around | `\u{202e}` |
 /// | the ellipsis | `\u{2026}`, so that nobody can feign a cut |
 ///
-/// `\xNN` always means a byte and `\u{N}` a character, so the text tells what the bytes were, and it
-/// may stand between double quotes; [`prose`](Escaped::prose) gives that up. "What cannot be seen or turns the text around" is Unicode's
-/// property `Default_Ignorable_Code_Point` (bidirectional controls, zero-width characters, variation
-/// selectors, tags), the line and paragraph separators, and the annotation marks U+FFF9 to U+FFFB.
+/// `\xNN` always means a byte and `\u{N}` a character, so the text tells what the bytes were, and
+/// it may stand between double quotes; [`prose`](Escaped::prose) gives that up. "What cannot be
+/// seen or turns the text around" is Unicode's property `Default_Ignorable_Code_Point`
+/// (bidirectional controls, zero-width characters, variation selectors, tags), the line and
+/// paragraph separators, and the annotation marks U+FFF9 to U+FFFB.
 ///
 /// Nothing is looked at before it is displayed, and nothing is allocated. What a formatter asks for
 /// by width or precision is not heeded.
@@ -46,7 +47,8 @@ pub struct Escaped<'a> {
 }
 
 impl<'a> Escaped<'a> {
-    /// All of these bytes. For what a peer may make as long as it likes, set a [`limit`](Self::limit).
+    /// All of these bytes. For what a peer may make as long as it likes, set a
+    /// [`limit`](Self::limit).
     #[must_use]
     pub fn new<T: AsRef<[u8]> + ?Sized>(bytes: &'a T) -> Escaped<'a> {
         Escaped {
@@ -67,8 +69,9 @@ impl<'a> Escaped<'a> {
 
     /// Leaves `\`, `"` and the ellipsis as they are, for prose that people write to each other.
     ///
-    /// Nothing in it acts on a terminal either. But the text doesn't tell any more what the bytes were, may not stand
-    /// between double quotes, and can feign a cut: in a log it would be misleading.
+    /// Nothing in it acts on a terminal either. But the text doesn't tell any more what the bytes
+    /// were, may not stand between double quotes, and can feign a cut: in a log it would be
+    /// misleading.
     ///
     /// ```
     /// use oread::escape::Escaped;
@@ -154,7 +157,8 @@ fn write_text(f: &mut fmt::Formatter<'_>, text: &str, exact: bool) -> fmt::Resul
     f.write_str(&text[written..])
 }
 
-/// Whether `c` is harmless, but would be taken for the start of an escape, the end of the text, or the mark of a cut.
+/// Whether `c` is harmless, but would be taken for the start of an escape, the end of the text, or
+/// the mark of a cut.
 fn confuses(c: char) -> bool {
     matches!(c, '\\' | '"' | '\u{2026}')
 }

@@ -29,7 +29,8 @@ pub use text::{EncodeError, FrameError, FramingParseError};
 
 /// How a stream of bytes is cut into frames.
 ///
-/// Written as `raw`, `lines`, `fixed:N`, or `length:` and a [`Prefix`], for instance `length:u16le`.
+/// Written as `raw`, `lines`, `fixed:N`, or `length:` and a [`Prefix`], for instance
+/// `length:u16le`.
 ///
 /// ```
 /// use oread::framing::{Framing, Prefix};
@@ -191,8 +192,8 @@ impl Framing {
         Ok(())
     }
 
-    /// The largest payload in bytes that a frame can declare: the fixed size, or what the prefix can
-    /// say. `None` where a frame declares nothing.
+    /// The largest payload in bytes that a frame can declare: the fixed size, or what the prefix
+    /// can say. `None` where a frame declares nothing.
     #[must_use]
     pub const fn max_declarable(&self) -> Option<u64> {
         match self {
@@ -213,8 +214,8 @@ impl Framing {
         }
     }
 
-    /// Whether the end of the stream ends a frame too: an unterminated last line is a line, while the
-    /// start of a fixed or length-prefixed frame is a loss.
+    /// Whether the end of the stream ends a frame too: an unterminated last line is a line, while
+    /// the start of a fixed or length-prefixed frame is a loss.
     #[must_use]
     pub const fn ends_with_stream(&self) -> bool {
         matches!(self, Framing::Raw | Framing::Lines)

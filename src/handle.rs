@@ -1,8 +1,10 @@
-//! The other threads' way into a reactor: a bounded mailbox for messages, and for the wishes that it drain or stop.
+//! The other threads' way into a reactor: a bounded mailbox for messages, and for the wishes that
+//! it drain or stop.
 //!
-//! One queue under a lock holds all three, so they're taken in the order in which they were asked for; and whether the
-//! mailbox is closed is settled together with what is in it, so no message is accepted that nobody will take. The lock is
-//! held for a push, and once for all that a turn takes out; never while a message is dropped or the system is called.
+//! One queue under a lock holds all three, so they're taken in the order in which they were asked
+//! for; and whether the mailbox is closed is settled together with what is in it, so no message is
+//! accepted that nobody will take. The lock is held for a push, and once for all that a turn takes
+//! out; never while a message is dropped or the system is called.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,14 +13,15 @@ use std::time::Duration;
 
 use crate::net::{Waker, Woken};
 
-/// Speaks to a reactor from any thread: posts messages, asks it to drain or to stop. Clone it freely; it keeps nothing of
-/// the reactor alive.
+/// Speaks to a reactor from any thread: posts messages, asks it to drain or to stop. Clone it
+/// freely; it keeps nothing of the reactor alive.
 ///
 /// What one thread asks for is done in the order in which it was asked: messages arrive at
-/// [`Handler::on_message`](crate::Handler::on_message) each exactly once, and a drain or a stop waits for the
-/// messages that were accepted before it, from whomever. An accepted message is delivered as long as the reactor is
-/// turned: all of them before it says [`Ended::Drained`](crate::Ended::Drained), and after a stop in its next run.
-/// What a reactor that's given up has not delivered is dropped with it, or given back by
+/// [`Handler::on_message`](crate::Handler::on_message) each exactly once, and a drain or a stop
+/// waits for the messages that were accepted before it, from whomever. An accepted message is
+/// delivered as long as the reactor is turned: all of them before it says
+/// [`Ended::Drained`](crate::Ended::Drained), and after a stop in its next run. What a reactor
+/// that's given up has not delivered is dropped with it, or given back by
 /// [`Reactor::into_messages`](crate::Reactor::into_messages).
 pub struct Handle<M> {
     shared: Arc<Shared<M>>,
@@ -38,13 +41,15 @@ struct Shared<M> {
 /// What waits for the reactor, in the order in which it came.
 struct Queue<M> {
     mail: VecDeque<Mail<M>>,
-    /// How many of it are messages: at most `Shared::size`. Of each other kind there is at most one.
+    /// How many of it are messages: at most `Shared::size`. Of each other kind there is at most
+    /// one.
     messages: usize,
     /// Whether a drain waits among them.
     drain: bool,
     /// Whether a stop does.
     stop: bool,
-    /// Whether a wake-up is under way that the reactor has not answered: so a thousand messages cost one system call.
+    /// Whether a wake-up is under way that the reactor has not answered: so a thousand messages
+    /// cost one system call.
     awake: bool,
     /// Senders that wait for room.
     waiting: usize,
@@ -62,7 +67,8 @@ pub(crate) enum Mail<M> {
 /// Why a message was not taken; it holds the message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendError<M> {
-    /// As many messages wait as [`Limits::mailbox`](crate::Limits::mailbox) allows. Try later, or drop it.
+    /// As many messages wait as [`Limits::mailbox`](crate::Limits::mailbox) allows. Try later, or
+    /// drop it.
     Full(M),
     /// The reactor has drained, or is gone.
     Gone(M),
@@ -72,8 +78,8 @@ impl<M> Handle<M> {
     /// Posts a message.
     ///
     /// # Errors
-    /// [`SendError::Full`] when too many wait already, [`SendError::Gone`] when the reactor has drained or was dropped.
-    /// Both give the message back.
+    /// [`SendError::Full`] when too many wait already, [`SendError::Gone`] when the reactor has
+    /// drained or was dropped. Both give the message back.
     pub fn send(&self, message: M) -> Result<(), SendError<M>> {
         let mut queue = self.shared.lock();
         if queue.closed {
@@ -87,13 +93,14 @@ impl<M> Handle<M> {
         Ok(())
     }
 
-    /// Posts a message, and waits for room as long as it takes: for a thread with nothing better to do, such as a worker that
-    /// brings its results. On the reactor's own thread it would wait for itself, for good. So does who waits for a reactor that
-    /// nobody turns any more: drop it, after a stop or a handler's panic, before you join those threads.
+    /// Posts a message, and waits for room as long as it takes: for a thread with nothing better to
+    /// do, such as a worker that brings its results. On the reactor's own thread it would wait for
+    /// itself, for good. So does who waits for a reactor that nobody turns any more: drop it, after
+    /// a stop or a handler's panic, before you join those threads.
     ///
     /// # Errors
-    /// The message, when the reactor has drained or was dropped, before or meanwhile. A reactor that was only stopped makes
-    /// room when it's run again.
+    /// The message, when the reactor has drained or was dropped, before or meanwhile. A reactor
+    /// that was only stopped makes room when it's run again.
     pub fn send_wait(&self, message: M) -> Result<(), M> {
         let mut queue = self.shared.lock();
         queue.waiting += 1;
@@ -110,8 +117,9 @@ impl<M> Handle<M> {
         Ok(())
     }
 
-    /// Asks the reactor to drain, as [`Context::drain`](crate::Context::drain) does, when the messages before this are
-    /// delivered: `within` counts from then. A second call changes nothing.
+    /// Asks the reactor to drain, as [`Context::drain`](crate::Context::drain) does, when the
+    /// messages before this are delivered: `within` counts from then. A second call changes
+    /// nothing.
     pub fn drain(&self, within: Duration) {
         let mut queue = self.shared.lock();
         if !queue.closed && !std::mem::replace(&mut queue.drain, true) {
@@ -119,9 +127,10 @@ impl<M> Handle<M> {
         }
     }
 
-    /// Asks the reactor's `run` or `turn` to return [`Ended::Stopped`](crate::Ended::Stopped), at the end of the turn that
-    /// delivers the last message before this. Connections stay as they are: the reactor may be run again, or
-    /// dropped. A second call before that one is seen is the same stop.
+    /// Asks the reactor's `run` or `turn` to return [`Ended::Stopped`](crate::Ended::Stopped), at
+    /// the end of the turn that delivers the last message before this. Connections stay as they
+    /// are: the reactor may be run again, or dropped. A second call before that one is seen is the
+    /// same stop.
     pub fn stop(&self) {
         let mut queue = self.shared.lock();
         if !queue.closed && !std::mem::replace(&mut queue.stop, true) {
@@ -198,7 +207,8 @@ impl<M> std::error::Error for SendError<M> {}
 /// The reactor's end of it. Dropped, it's closed, and what waited in it is dropped.
 pub(crate) struct Mailbox<M> {
     shared: Arc<Shared<M>>,
-    /// What was taken out and not looked at yet. Between two turns it's empty, unless a panic came between.
+    /// What was taken out and not looked at yet. Between two turns it's empty, unless a panic came
+    /// between.
     batch: VecDeque<Mail<M>>,
     waker: Arc<Waker>,
     woken: Woken,
@@ -235,15 +245,16 @@ impl<M> Mailbox<M> {
         }
     }
 
-    /// Says that the wake-up was heard. To be called before anything is taken: whoever posts something afterwards wakes
-    /// the reactor anew, so nothing is left lying.
+    /// Says that the wake-up was heard. To be called before anything is taken: whoever posts
+    /// something afterwards wakes the reactor anew, so nothing is left lying.
     pub(crate) fn heard(&mut self) {
         self.woken.hear();
         self.shared.lock().awake = false;
     }
 
-    /// Takes what came first, at most `limit` pieces at a time, so that the lock is taken once for many of them; how many
-    /// there are. They come from [`Mailbox::next`]. Nothing behind a stop or a drain is taken with it.
+    /// Takes what came first, at most `limit` pieces at a time, so that the lock is taken once for
+    /// many of them; how many there are. They come from [`Mailbox::next`]. Nothing behind a stop or
+    /// a drain is taken with it.
     pub(crate) fn fetch(&mut self, limit: usize) -> usize {
         let mut queue = self.shared.lock();
         while self.batch.len() < limit
@@ -281,7 +292,8 @@ impl<M> Mailbox<M> {
         None
     }
 
-    /// Takes nothing in any more: who sends is told that the reactor is gone. What waits may still be taken.
+    /// Takes nothing in any more: who sends is told that the reactor is gone. What waits may still
+    /// be taken.
     pub(crate) fn close(&self) {
         self.shared.lock().closed = true;
         self.shared.room.notify_all();

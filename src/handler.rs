@@ -17,14 +17,16 @@ pub struct Accepted {
     pub peer: SocketAddr,
 }
 
-/// What happens on a reactor's connections, sockets and timers, one method for each; all but two do nothing by default.
+/// What happens on a reactor's connections, sockets and timers, one method for each; all but two do
+/// nothing by default.
 ///
-/// The reactor lends the handler to its turns, so you keep it, and have it back between two of them. No method is
-/// called while another one runs.
+/// The reactor lends the handler to its turns, so you keep it, and have it back between two of
+/// them. No method is called while another one runs.
 ///
-/// A panic in one is yours: it goes through [`Reactor::turn`](crate::Reactor::turn) to its caller. Whoever catches it
-/// there can only drop the reactor: that closes all its descriptors and drops all sessions, without `on_close`; any
-/// further turn is an error. To lose no more than one connection to a panic, catch it inside the method.
+/// A panic in one is yours: it goes through [`Reactor::turn`](crate::Reactor::turn) to its caller.
+/// Whoever catches it there can only drop the reactor: that closes all its descriptors and drops
+/// all sessions, without `on_close`; any further turn is an error. To lose no more than one
+/// connection to a panic, catch it inside the method.
 ///
 /// For one connection the order is: `on_accept` (or [`Context::connect`] or [`Context::adopt`]),
 /// `on_open`, any number of `on_data` and `on_drained`, at most one `on_eof` and one `on_closing`
@@ -101,8 +103,9 @@ pub trait Handler: Sized {
     /// its last words later: other callbacks may follow then, and an idle timeout brings this one a
     /// second time.
     ///
-    /// It's not called where there is nothing to say or nobody to say it to: after [`Connection::finish`], for a close that
-    /// the handler itself asked for, and for a connection that breaks or is cut off.
+    /// It's not called where there is nothing to say or nobody to say it to: after
+    /// [`Connection::finish`], for a close that the handler itself asked for, and for a connection
+    /// that breaks or is cut off.
     fn on_closing(
         &mut self,
         _connection: &mut Connection<'_, Self::Session>,
@@ -120,7 +123,8 @@ pub trait Handler: Sized {
     ) {
     }
 
-    /// A dial has failed, or was given up, before it was established. `TimedOut` is its own timeout or the system's.
+    /// A dial has failed, or was given up, before it was established. `TimedOut` is its own timeout
+    /// or the system's.
     fn on_connect_failed(
         &mut self,
         _context: &mut Context<Self::Session>,
@@ -130,11 +134,12 @@ pub trait Handler: Sized {
     ) {
     }
 
-    /// A datagram, whole; it may be empty. Those that the read buffer cut don't come here: they are counted.
+    /// A datagram, whole; it may be empty. Those that the read buffer cut don't come here: they are
+    /// counted.
     fn on_datagram(&mut self, _datagram: &mut Datagrams<'_, Self::Session>, _data: &[u8]) {}
 
-    /// An error has come in place of a datagram; the socket goes on. On a connected one it's most often what became of an
-    /// earlier send: `ConnectionRefused` when nobody listens there.
+    /// An error has come in place of a datagram; the socket goes on. On a connected one it's most
+    /// often what became of an earlier send: `ConnectionRefused` when nobody listens there.
     fn on_datagram_error(
         &mut self,
         _context: &mut Context<Self::Session>,

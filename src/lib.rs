@@ -1,10 +1,10 @@
-//! A single-threaded readiness reactor on [`mio`]: many TCP connections and UDP sockets, one thread, and a
-//! [`Handler`] of yours that is told what happens.
+//! A single-threaded readiness reactor on [`mio`]: many TCP connections and UDP sockets, one
+//! thread, and a [`Handler`] of yours that is told what happens.
 //!
-//! The library takes care of what non-blocking IO is hard about: short writes, backpressure, half-close, fairness, running
-//! out of descriptors, ids that outlive their connection, deadlines, and an end in good order. It starts no
-//! thread, changes no signal, installs no logger, has no global state and never exits; it is for Unix, with
-//! pointers of 64 bits.
+//! The library takes care of what non-blocking IO is hard about: short writes, backpressure,
+//! half-close, fairness, running out of descriptors, ids that outlive their connection, deadlines,
+//! and an end in good order. It starts no thread, changes no signal, installs no logger, has no
+//! global state and never exits; it is for Unix, with pointers of 64 bits.
 //!
 //! # The least program
 //!
@@ -38,40 +38,42 @@
 //!
 //! # Where everything is
 //!
-//! - [`Reactor`] runs the loop: whole ([`Reactor::run`]), one turn at a time ([`Reactor::turn`]), or inside another loop,
-//!   by its descriptor and [`Reactor::next_timeout`]. [`Limits`] bound it.
+//! - [`Reactor`] runs the loop: whole ([`Reactor::run`]), one turn at a time ([`Reactor::turn`]),
+//!   or inside another loop, by its descriptor and [`Reactor::next_timeout`]. [`Limits`] bound it.
 //! - [`Handler`] is what you write. Two methods are required, the others do nothing by default.
-//! - [`Context`] is what every callback is lent: listeners, dials, UDP sockets, timers, foreign sources, any
-//!   connection by its [`ConnectionId`], the drain, the counters ([`Stats`]).
-//! - [`Connection`] is the one that a callback is about: write, pause, finish, close. [`Pressure`] says when to stop
-//!   writing, [`CloseReason`] how it ended. [`Datagrams`] is the same for UDP.
+//! - [`Context`] is what every callback is lent: listeners, dials, UDP sockets, timers, foreign
+//!   sources, any connection by its [`ConnectionId`], the drain, the counters ([`Stats`]).
+//! - [`Connection`] is the one that a callback is about: write, pause, finish, close. [`Pressure`]
+//!   says when to stop writing, [`CloseReason`] how it ended. [`Datagrams`] is the same for UDP.
 //! - [`Handle`] is for other threads: messages, a drain, a stop.
 //! - [`ListenOptions`], [`ConnectOptions`] and [`UdpOptions`] say what a socket is to be like.
 //! - [`framing`] cuts a stream into frames, and [`Escaped`] shows a peer's bytes safely.
 //! - [`Echo`] is a whole handler: the one of the program `oread`.
 //!
-//! [`embedding`] leads from here to a proxy and its test in twelve steps, and has the rules, the costs, and what else one
-//! might take. How it works inside is told in `docs/ARCHITECTURE.md`, whose section "The way of one byte" is the place to
-//! begin; what goes wrong with readiness, with the test for each, in `docs/PITFALLS.md`.
+//! [`embedding`] leads from here to a proxy and its test in twelve steps, and has the rules, the
+//! costs, and what else one might take. How it works inside is told in `docs/ARCHITECTURE.md`,
+//! whose section "The way of one byte" is the place to begin; what goes wrong with readiness, with
+//! the test for each, in `docs/PITFALLS.md`.
 //!
 //! # Features
 //!
-//! - `cli` (default) adds the program `oread` and its dependencies. It changes nothing in the library: embedders
-//!   switch it off with `default-features = false`, and have nine crates in all (and two more while they build:
-//!   `autocfg` and `cfg_aliases`, of build scripts).
-//! - `sim` adds the module `sim`: a network, a poll and a clock in memory that a reactor can run on in place of the
-//!   system's, for tests of your own handlers. It adds no crate, and changes nothing for a reactor that runs on the
-//!   system. It's for `[dev-dependencies]`: `oread = { ..., features = ["sim"] }`.
+//! - `cli` (default) adds the program `oread` and its dependencies. It changes nothing in the
+//!   library: embedders switch it off with `default-features = false`, and have nine crates in all
+//!   (and two more while they build: `autocfg` and `cfg_aliases`, of build scripts).
+//! - `sim` adds the module `sim`: a network, a poll and a clock in memory that a reactor can run on
+//!   in place of the system's, for tests of your own handlers. It adds no crate, and changes
+//!   nothing for a reactor that runs on the system. It's for `[dev-dependencies]`:
+//!   `oread = { ..., features = ["sim"] }`.
 //!
 //! # Limits
 //!
 //! - One reactor is one thread. For more, run several, each with its own listener on the same port
 //!   ([`ListenOptions::reuse_port`]).
-//! - A callback that blocks, blocks everybody. Long work belongs in another thread, which answers by a [`Handle`], or in
-//!   slices between turns.
+//! - A callback that blocks, blocks everybody. Long work belongs in another thread, which answers
+//!   by a [`Handle`], or in slices between turns.
 //! - Timers and timeouts count whole milliseconds, as the system's poll does.
-//! - Tested on Linux, with epoll and with mio's poll(2) backend. With the latter a [`Reactor`] has no
-//!   descriptor, so it can't be nested. kqueue is mio's, and untested here.
+//! - Tested on Linux, with epoll and with mio's poll(2) backend. With the latter a [`Reactor`] has
+//!   no descriptor, so it can't be nested. kqueue is mio's, and untested here.
 #![forbid(unsafe_code)]
 
 mod acceptor;
@@ -121,5 +123,6 @@ pub use readiness::Readiness;
 pub use stats::{Closed, Stats};
 pub use token::{ConnectionId, ListenerId, SourceId, TimerId, UdpId};
 
-/// The event library below: its `Interest` and `Source` are what foreign sources are registered with.
+/// The event library below: its `Interest` and `Source` are what foreign sources are registered
+/// with.
 pub use mio;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The bounds of one reactor. Every field is plain and may be set; [`Limits::default`] is what a server on the
-/// open internet can live with.
+/// The bounds of one reactor. Every field is plain and may be set; [`Limits::default`] is what a
+/// server on the open internet can live with.
 ///
 /// ```
 /// use oread::Limits;
@@ -14,20 +14,21 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most connections open at once, accepted and outbound ones together. At the limit nothing more is
-    /// accepted: callers wait in the listener's backlog until somebody leaves. Default: no limit but the table's,
-    /// 2^29; the system's limit on descriptors is met by a pause as well.
+    /// The most connections open at once, accepted and outbound ones together. At the limit nothing
+    /// more is accepted: callers wait in the listener's backlog until somebody leaves. Default: no
+    /// limit but the table's, 2^29; the system's limit on descriptors is met by a pause as well.
     pub max_connections: usize,
-    /// The bytes of the one buffer that all reads land in, at least 1 and at most 1 GiB. Default: 64 KiB; a UDP datagram can be that
-    /// long, and a shorter buffer would cut it.
+    /// The bytes of the one buffer that all reads land in, at least 1 and at most 1 GiB. Default:
+    /// 64 KiB; a UDP datagram can be that long, and a shorter buffer would cut it.
     pub read_buffer: usize,
-    /// The most bytes of input that a connection may keep unconsumed; one that keeps so many is closed with
-    /// [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), unless its reading is paused or waits for its
-    /// output. No read brings more. Default: 1 MiB and 16 bytes: a frame of 1 MiB with its prefix or
-    /// newline, which [`EchoOptions`](crate::EchoOptions) allows, and a byte that isn't its own.
+    /// The most bytes of input that a connection may keep unconsumed; one that keeps so many is
+    /// closed with [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), unless its
+    /// reading is paused or waits for its output. No read brings more. Default: 1 MiB and 16 bytes:
+    /// a frame of 1 MiB with its prefix or newline, which [`EchoOptions`](crate::EchoOptions)
+    /// allows, and a byte that isn't its own.
     pub max_input: usize,
-    /// Pending output, in bytes, at which a connection is under [`Pressure::High`](crate::Pressure::High). Default:
-    /// 64 KiB.
+    /// Pending output, in bytes, at which a connection is under
+    /// [`Pressure::High`](crate::Pressure::High). Default: 64 KiB.
     pub high_water: usize,
     /// Pending output, in bytes, at which that ends; never above `high_water`. Default: 32 KiB.
     pub low_water: usize,
@@ -50,8 +51,9 @@ pub struct Limits {
     /// [`Limits::write_timeout`], and still finds none, is closed with
     /// [`CloseReason::OutOfMemory`](crate::CloseReason::OutOfMemory).
     pub max_pending: usize,
-    /// Bytes that one callback may write before they go out without waiting for its end; always below `high_water`, and
-    /// at most 1 GiB. A write to another connection that is larger doesn't wait either. Default: 16 KiB.
+    /// Bytes that one callback may write before they go out without waiting for its end; always
+    /// below `high_water`, and at most 1 GiB. A write to another connection that is larger doesn't
+    /// wait either. Default: 16 KiB.
     pub gather: usize,
     /// Read and write calls that one connection may take in one turn, at least 1. The first write
     /// of each callback is free. Past them, what is written waits for the next turn; when
@@ -68,22 +70,24 @@ pub struct Limits {
     pub accept_budget: u32,
     /// Datagrams that one UDP socket may receive in one turn, at least 1. Default: 64.
     pub datagram_budget: u32,
-    /// Messages from other threads that one turn may bring, at least 1. One in which a deadline has come brings as many as
-    /// [`mailbox`](Limits::mailbox) says, for they may have been posted before it; the last one of a drain brings all that
-    /// are left. Default: 256.
+    /// Messages from other threads that one turn may bring, at least 1. One in which a deadline has
+    /// come brings as many as [`mailbox`](Limits::mailbox) says, for they may have been posted
+    /// before it; the last one of a drain brings all that are left. Default: 256.
     pub message_budget: u32,
-    /// Messages that may wait for the reactor, at least 1 and at most 2^20. A [`Handle`](crate::Handle) is told when there
-    /// are more. Default: 1,024.
+    /// Messages that may wait for the reactor, at least 1 and at most 2^20. A
+    /// [`Handle`](crate::Handle) is told when there are more. Default: 1,024.
     pub mailbox: usize,
     /// Events that one poll may bring, at least 1 and at most 2^20. Default: 1,024.
     pub events: usize,
-    /// How long a turn that finds no event asks again before it sleeps. A reactor that is quicker than its peers sleeps between
-    /// any two messages, and each time somebody pays for waking it (a peer on the same machine does, inside its own
-    /// write) and for the time it takes to get up. With this, each sleep costs so much of the processor more, which is
-    /// lost when nothing comes: some 20 µs pay where messages are frequent and delay matters. Default: none.
+    /// How long a turn that finds no event asks again before it sleeps. A reactor that is quicker
+    /// than its peers sleeps between any two messages, and each time somebody pays for waking it (a
+    /// peer on the same machine does, inside its own write) and for the time it takes to get up.
+    /// With this, each sleep costs so much of the processor more, which is lost when nothing comes:
+    /// some 20 µs pay where messages are frequent and delay matters. Default: none.
     pub spin: Duration,
-    /// How long a connection may be without a byte either way; `None`: for ever. A connection can have its own. Lies
-    /// between 1 ms and 24 days; what is outside is brought to the nearer end. Default: none.
+    /// How long a connection may be without a byte either way; `None`: for ever. A connection can
+    /// have its own. Lies between 1 ms and 24 days; what is outside is brought to the nearer end.
+    /// Default: none.
     pub idle_timeout: Option<Duration>,
     /// How long pending output may wait without any progress; `None`: for ever. Default: 60 s.
     ///
@@ -97,8 +101,8 @@ pub struct Limits {
     /// connection that stays open, is bounded by
     /// [`ListenOptions::user_timeout`](crate::ListenOptions::user_timeout).
     pub write_timeout: Option<Duration>,
-    /// How long a connection that we closed first waits for the peer's end, so that the last reply is not destroyed by a
-    /// reset. Default: 5 s.
+    /// How long a connection that we closed first waits for the peer's end, so that the last reply
+    /// is not destroyed by a reset. Default: 5 s.
     pub linger_timeout: Duration,
     /// Bytes that are read and thrown away meanwhile; 0 closes at once. Default: 16 MiB.
     pub linger_bytes: u32,
@@ -134,8 +138,9 @@ impl Default for Limits {
     }
 }
 
-/// The most that memory is set aside for at the start, in bytes and in places. Somebody who wants "no limit" must not be
-/// answered by a panic about a capacity, and no read or write takes more than 2 GiB (read(2), on Linux).
+/// The most that memory is set aside for at the start, in bytes and in places. Somebody who wants
+/// "no limit" must not be answered by a panic about a capacity, and no read or write takes more
+/// than 2 GiB (read(2), on Linux).
 const MOST_BYTES: usize = 1 << 30;
 const MOST_PLACES: usize = 1 << 20;
 
@@ -148,8 +153,9 @@ impl Limits {
             .map(|timeout| timeout.saturating_add(timeout / 2))
     }
 
-    /// These limits with what can't be meant put right, so that no later code has to ask: nothing that must be at
-    /// least 1 is 0, nothing that memory is set aside for is beyond all memory, and the marks are in order.
+    /// These limits with what can't be meant put right, so that no later code has to ask: nothing
+    /// that must be at least 1 is 0, nothing that memory is set aside for is beyond all memory, and
+    /// the marks are in order.
     pub(crate) fn sound(mut self) -> Limits {
         self.max_input = self.max_input.max(1);
         self.read_buffer = self.read_buffer.clamp(1, MOST_BYTES);

@@ -1,9 +1,9 @@
 //! One connection's state machine, over any stream: it knows neither mio nor time.
 //!
-//! A [`Link`] is driven by [`Link::next`]: each call does what input and output is due and says in a [`Step`] what the
-//! owner must do before the next call; the reactor does it by calling the handler. So the order of everything
-//! that can happen on a connection stands in this one place, and a test can play any script of reads and writes
-//! to it without a socket.
+//! A [`Link`] is driven by [`Link::next`]: each call does what input and output is due and says in
+//! a [`Step`] what the owner must do before the next call; the reactor does it by calling the
+//! handler. So the order of everything that can happen on a connection stands in this one place,
+//! and a test can play any script of reads and writes to it without a socket.
 //!
 //! The states:
 //!
@@ -16,16 +16,20 @@
 //! ```
 //!
 //! - *Connecting*: the handshake is under way. What is written waits.
-//! - *Open*: reads are delivered, writes go out. Each direction ends for itself: `PEER_EOF` for theirs, `FIN_SENT` for
-//!   ours; when both have, the link is closed, or waits for the peer's acknowledgement first.
-//! - *Delivering*: both sides have finished, and the system still holds output that the peer has not acknowledged. A
-//!   reset may yet show that it never will.
-//! - *Closing*: we close, and the peer has not finished: pending output is flushed, and what comes is thrown away.
-//! - *Lingering*: our FIN is out. What still arrives is thrown away, within bounds, until the peer's end: closing
-//!   a socket with unread input would send a reset, and a reset destroys replies that the peer has not read yet.
+//! - *Open*: reads are delivered, writes go out. Each direction ends for itself: `PEER_EOF` for
+//!   theirs, `FIN_SENT` for ours; when both have, the link is closed, or waits for the peer's
+//!   acknowledgement first.
+//! - *Delivering*: both sides have finished, and the system still holds output that the peer has
+//!   not acknowledged. A reset may yet show that it never will.
+//! - *Closing*: we close, and the peer has not finished: pending output is flushed, and what comes
+//!   is thrown away.
+//! - *Lingering*: our FIN is out. What still arrives is thrown away, within bounds, until the
+//!   peer's end: closing a socket with unread input would send a reset, and a reset destroys
+//!   replies that the peer has not read yet.
 //! - *Closed*: nothing moves any more. The owner drops the link.
 //!
-//! Reading is in `link/read.rs`, writing in `link/write.rs`, the ends of a connection are in `link/close.rs`.
+//! Reading is in `link/read.rs`, writing in `link/write.rs`, the ends of a connection are in
+//! `link/close.rs`.
 
 mod close;
 mod flags;
@@ -57,8 +61,9 @@ pub(crate) enum Phase {
     Closed,
 }
 
-/// Readiness that forbids to take a short read for an empty socket until a read has said "not now" (pitfalls of
-/// edge-triggered polls: data and FIN in one event are one edge; urgent data stops a read at the mark).
+/// Readiness that forbids to take a short read for an empty socket until a read has said "not now"
+/// (pitfalls of edge-triggered polls: data and FIN in one event are one edge; urgent data stops a
+/// read at the mark).
 const STICKY: Readiness = Readiness::READ_CLOSED
     .union(Readiness::ERROR)
     .union(Readiness::PRIORITY);
@@ -81,27 +86,31 @@ pub(crate) struct Link<S> {
     /// Read and write calls in that turn.
     spent: u16,
     phase: Phase,
-    /// What the stream may be ready for, as far as events and attempts have told. A bit is set by an event and
-    /// cleared by "not now" from the call itself.
+    /// What the stream may be ready for, as far as events and attempts have told. A bit is set by
+    /// an event and cleared by "not now" from the call itself.
     readiness: Readiness,
-    /// Unconsumed input and pending output. Invariant: `None` when both are empty, between two steps.
+    /// Unconsumed input and pending output. Invariant: `None` when both are empty, between two
+    /// steps.
     buffers: Option<Box<Buffers>>,
 }
 
 /// What the owner of a link must do before it calls [`Link::next`] again.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// The first so many bytes of the read buffer are new: show them to the handler, then [`Link::consumed`].
+    /// The first so many bytes of the read buffer are new: show them to the handler, then
+    /// [`Link::consumed`].
     Fresh(usize),
     /// Input that was kept, with what was added: show it to the handler, then [`Link::give_back`].
     Stored(Buffer),
-    /// The peer has finished; what was never consumed. Tell the handler, then [`Link::give_back`] with nothing consumed.
+    /// The peer has finished; what was never consumed. Tell the handler, then [`Link::give_back`]
+    /// with nothing consumed.
     Eof(Buffer),
     /// Output has fallen to the low-water mark: tell the handler.
     Drained,
     /// A drain is to close it: let the handler have its last words, then [`Link::close_drained`].
     Closing,
-    /// The budget is spent and there is more to do: come again next turn. No event will remind of it.
+    /// The budget is spent and there is more to do: come again next turn. No event will remind of
+    /// it.
     Yield,
     /// All links together keep too much, and this one as much as there is room: come again when
     /// there is more. No event will remind of it.
@@ -113,8 +122,8 @@ pub(crate) enum Step {
 }
 
 impl<S: Stream> Link<S> {
-    /// A link over `stream` that is open, or still connecting. Writing is tried before any event says that it's possible:
-    /// a new socket's buffer is empty.
+    /// A link over `stream` that is open, or still connecting. Writing is tried before any event
+    /// says that it's possible: a new socket's buffer is empty.
     pub(crate) fn new(stream: S, phase: Phase) -> Link<S> {
         let mut link = Link {
             stream,
@@ -149,9 +158,9 @@ impl<S: Stream> Link<S> {
     #[inline]
     pub(crate) fn ready(&mut self, readiness: Readiness) {
         self.readiness |= readiness;
-        // An end or an error is found by trying, and may come without "readable" or "writable". Where
-        // only the peer has finished a write is not tried: with poll(2) below, one that blocks would
-        // bring the same event again at once.
+        // An end or an error is found by trying, and may come without "readable" or "writable".
+        // Where only the peer has finished a write is not tried: with poll(2) below, one that
+        // blocks would bring the same event again at once.
         if readiness.intersects(STICKY.union(Readiness::WRITE_CLOSED)) {
             self.readiness |= Readiness::READABLE;
         }
@@ -185,7 +194,8 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Whether the link is open, keeps nothing, and nothing but reading is to be done: as most are most of the time.
+    /// Whether the link is open, keeps nothing, and nothing but reading is to be done: as most are
+    /// most of the time.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         let engaged = self.phase != Phase::Open || self.buffers.is_some();
@@ -219,7 +229,8 @@ impl<S: Stream> Link<S> {
         }
         match self.phase {
             Phase::Closed => Some(Step::Closed),
-            // A peer that reads nothing while it writes would wait for this link as this one for it.
+            // A peer that reads nothing while it writes would wait for this link as this one for
+            // it.
             Phase::Closing | Phase::Lingering => Some(self.discard(shared, scratch)),
             Phase::Open => self.offer(shared),
             Phase::Connecting | Phase::Delivering => Some(Step::Wait),
@@ -240,14 +251,15 @@ impl<S: Stream> Link<S> {
         self.flags.remove(Flags::HIGH);
         self.flags.insert(Flags::REDELIVER);
         if dead && self.has(Flags::PAUSED) {
-            // A handler that paused for the pressure would resume when it ends: it's told the end at
-            // once.
+            // A handler that paused for the pressure would resume when it ends: it's told the end
+            // at once.
             self.sever(shared, CloseReason::Reset);
         }
         (!dead).then_some(Step::Drained)
     }
 
-    /// Whether an open link may read, and what it has for the handler without reading. `None`: it may read.
+    /// Whether an open link may read, and what it has for the handler without reading. `None`: it
+    /// may read.
     fn offer(&mut self, shared: &mut Shared) -> Option<Step> {
         if !self.may_read() {
             return Some(Step::Wait);
@@ -262,7 +274,8 @@ impl<S: Stream> Link<S> {
             }
         }
         if self.has(Flags::PEER_EOF) {
-            // What the handler left because of its own pending output is offered again before the end.
+            // What the handler left because of its own pending output is offered again before the
+            // end.
             if self.has(Flags::HIGH) && self.has_input() {
                 return Some(Step::Wait);
             }
@@ -315,8 +328,9 @@ impl<S: Stream> Link<S> {
 
     /// Sets whether reading goes on while output is pending beyond the high-water mark.
     ///
-    /// An accepted connection stops reading then: its input is what makes its output. On an outbound one it need not be, and
-    /// two ends that both stop reading while they write would wait for each other for good.
+    /// An accepted connection stops reading then: its input is what makes its output. On an
+    /// outbound one it need not be, and two ends that both stop reading while they write would wait
+    /// for each other for good.
     pub(crate) fn read_on(&mut self, on: bool) {
         self.flags.set(Flags::READ_ON, on);
     }
@@ -357,8 +371,8 @@ impl<S: Stream> Link<S> {
         self.reason
     }
 
-    /// Whether nothing is kept, no old output has just gone out, and nothing but reading is going on: then no
-    /// deadline but the idle one applies, and that one knows all there is to know.
+    /// Whether nothing is kept, no old output has just gone out, and nothing but reading is going
+    /// on: then no deadline but the idle one applies, and that one knows all there is to know.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         !self.flags.intersects(Flags::ENGAGED.union(Flags::MOVED))
@@ -384,7 +398,8 @@ impl<S: Stream> Link<S> {
         })
     }
 
-    /// The owner's number beside pending output ([`Buffers::mark`]); `None` when no output is pending.
+    /// The owner's number beside pending output ([`Buffers::mark`]); `None` when no output is
+    /// pending.
     pub(crate) fn mark(&mut self) -> Option<&mut u32> {
         let buffers = self.buffers.as_mut()?;
         (!buffers.output.is_empty()).then_some(&mut buffers.mark)

@@ -1,15 +1,16 @@
 //! The only place that reads `WouldBlock` and `Interrupted`.
 //!
-//! Non-blocking calls answer in four ways: some bytes, "not now", "never again" and "broken". `std` says the second
-//! as an error and the third as `Ok(0)`, which is easy to mistake for each other's opposite. [`Outcome`] gives each
-//! its name, and what is left in `io::Error` is an error indeed.
+//! Non-blocking calls answer in four ways: some bytes, "not now", "never again" and "broken". `std`
+//! says the second as an error and the third as `Ok(0)`, which is easy to mistake for each other's
+//! opposite. [`Outcome`] gives each its name, and what is left in `io::Error` is an error indeed.
 
 use std::io;
 
-/// What a non-blocking stream must be able to do: the connection's state machine knows no more of its socket.
+/// What a non-blocking stream must be able to do: the connection's state machine knows no more of
+/// its socket.
 ///
-/// Every method is one attempt. `WouldBlock` and `Interrupted` are passed on as they come; [`read`], [`write`] and
-/// [`write_two`] deal with them.
+/// Every method is one attempt. `WouldBlock` and `Interrupted` are passed on as they come;
+/// [`read`], [`write`] and [`write_two`] deal with them.
 pub(crate) trait Stream {
     /// Whether a short read or write shows that the socket's buffer is empty or full, so that the
     /// call that would only say `WouldBlock` can be saved: as with epoll and kqueue, whose edges
@@ -43,8 +44,8 @@ pub(crate) trait Stream {
     /// As the socket gives them; `NotConnected` when the peer has reset the connection.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// Takes the error that the socket has stored, if any: the only one to tell of a reset that comes after the peer's end,
-    /// for reads only say the end again.
+    /// Takes the error that the socket has stored, if any: the only one to tell of a reset that
+    /// comes after the peer's end, for reads only say the end again.
     ///
     /// # Errors
     /// When the socket can't be asked.
@@ -80,7 +81,8 @@ pub(crate) enum Outcome {
     Eof,
 }
 
-/// Says that where this is called is rarely come to, so that the compiler takes the other way for the one to inline on.
+/// Says that where this is called is rarely come to, so that the compiler takes the other way for
+/// the one to inline on.
 #[cold]
 pub(crate) fn rarely() {}
 
@@ -108,8 +110,8 @@ pub(crate) fn write<S: Stream>(stream: &mut S, bytes: &[u8]) -> io::Result<Outco
     }
 }
 
-/// Writes `bytes`, which must not be empty, once. `None`: all of them are out, as nearly always; otherwise what
-/// [`write`] says.
+/// Writes `bytes`, which must not be empty, once. `None`: all of them are out, as nearly always;
+/// otherwise what [`write`] says.
 #[inline(always)]
 pub(crate) fn write_whole<S: Stream>(stream: &mut S, bytes: &[u8]) -> Option<io::Result<Outcome>> {
     match stream.write(bytes) {
@@ -134,9 +136,10 @@ pub(crate) fn write_two<S: Stream>(
     )
 }
 
-/// Sorts the answer of a call, and calls again while a signal interrupts. `zero` is what no bytes at all mean: the end
-/// for a read; for a write of something POSIX knows no such answer, and waiting for the next edge is the harmless
-/// reading of it. Out of line: the answer that most calls give is seen to before.
+/// Sorts the answer of a call, and calls again while a signal interrupts. `zero` is what no bytes
+/// at all mean: the end for a read; for a write of something POSIX knows no such answer, and
+/// waiting for the next edge is the harmless reading of it. Out of line: the answer that most calls
+/// give is seen to before.
 #[cold]
 #[inline(never)]
 fn sort(

@@ -155,8 +155,9 @@ impl ListenOptions {
 /// A UDP socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UdpOptions {
-    /// Where to receive; port 0 lets the system choose one. Bound to a wildcard (`0.0.0.0` or `[::]`), replies leave
-    /// from the address that was asked, on Linux, Android and Apple's systems.
+    /// Where to receive; port 0 lets the system choose one. Bound to a wildcard (`0.0.0.0` or
+    /// `[::]`), replies leave from the address that was asked, on Linux, Android and Apple's
+    /// systems.
     pub address: SocketAddr,
     /// Talks to this peer only: datagrams of others don't arrive, and a peer that isn't there is an
     /// error of the next receive or send (`ConnectionRefused`).

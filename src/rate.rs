@@ -105,8 +105,8 @@ impl Bucket {
     }
 }
 
-/// Makes hashers that begin with a key: who doesn't know it can't choose what collides. Whoever does
-/// finds the same places each time, which a simulation needs.
+/// Makes hashers that begin with a key: who doesn't know it can't choose what collides. Whoever
+/// does finds the same places each time, which a simulation needs.
 #[derive(Clone, Copy, Debug)]
 struct Keyed(u64);
 

@@ -2,14 +2,15 @@
 //!
 //! One turn, in order:
 //! 1. connections that were written to from outside are flushed;
-//! 2. the poll waits, no longer than the next deadline, and not at all while there is queued work (`reactor/wait.rs`);
+//! 2. the poll waits, no longer than the next deadline, and not at all while there is queued work
+//!    (`reactor/wait.rs`);
 //! 3. the time is read;
 //! 4. each event goes to its connection, listener, socket or source (`reactor/dispatch.rs`);
 //! 5. whoever used up its budget in an earlier turn goes on;
-//! 6. messages of other threads; then timers and deadlines that have come, once all events before them are taken
-//!    (`reactor/wait.rs`);
-//! 7. connections that were written to by others' callbacks are flushed, and closed ones are removed: `on_close`
-//!    comes here, after everything else (`reactor/finish.rs`).
+//! 6. messages of other threads; then timers and deadlines that have come, once all events before
+//!    them are taken (`reactor/wait.rs`);
+//! 7. connections that were written to by others' callbacks are flushed, and closed ones are
+//!    removed: `on_close` comes here, after everything else (`reactor/finish.rs`).
 
 mod accept;
 mod dispatch;
@@ -35,16 +36,17 @@ use wait::Late;
 
 /// A single-threaded reactor: it polls many connections and sockets, and calls a [`Handler`].
 ///
-/// It starts no thread, changes no signal disposition, installs no logger and never exits. It runs the loop
-/// ([`Reactor::run`]), or one turn of it at a time ([`Reactor::turn`]), or inside another loop: by its
-/// descriptor, which is readable when there are events, and [`Reactor::next_timeout`].
+/// It starts no thread, changes no signal disposition, installs no logger and never exits. It runs
+/// the loop ([`Reactor::run`]), or one turn of it at a time ([`Reactor::turn`]), or inside another
+/// loop: by its descriptor, which is readable when there are events, and [`Reactor::next_timeout`].
 ///
 /// Dropping it closes everything, without a callback. A connection whose output is pending is
 /// reset: its peer must not take a part for the whole.
 pub struct Reactor<H: Handler> {
     context: Context<H::Session>,
     events: Events,
-    /// Where all reads land. It lies outside the context, so that it can be lent to a callback beside it.
+    /// Where all reads land. It lies outside the context, so that it can be lent to a callback
+    /// beside it.
     scratch: Box<[u8]>,
     mailbox: Mailbox<H::Message>,
     /// Whether the mailbox may hold messages.
@@ -65,8 +67,8 @@ pub struct Reactor<H: Handler> {
 pub struct Turn {
     /// Events that the poll brought.
     pub events: usize,
-    /// Whether there is more to do at once, of which no event will tell: the next turn won't wait. A loop around this one must
-    /// not sleep either.
+    /// Whether there is more to do at once, of which no event will tell: the next turn won't wait.
+    /// A loop around this one must not sleep either.
     pub more: bool,
     /// Whether the reactor was stopped or has drained.
     pub ended: Option<Ended>,
@@ -77,8 +79,9 @@ pub struct Turn {
 pub enum Ended {
     /// Somebody asked it to stop. Everything is as it was; it can be run again.
     Stopped,
-    /// It has drained: listeners, sockets and connections are closed, none can be opened any more, and the mailbox is closed
-    /// too, when what was in it has been delivered. Every further turn says the same.
+    /// It has drained: listeners, sockets and connections are closed, none can be opened any more,
+    /// and the mailbox is closed too, when what was in it has been delivered. Every further turn
+    /// says the same.
     Drained {
         /// Connections that were cut off at the deadline.
         cut: usize,
@@ -94,7 +97,8 @@ impl<H: Handler> Reactor<H> {
         Reactor::with_limits(Limits::default())
     }
 
-    /// A reactor with these limits. What can't be meant is put right: a buffer or a budget of nothing becomes 1.
+    /// A reactor with these limits. What can't be meant is put right: a buffer or a budget of
+    /// nothing becomes 1.
     ///
     /// # Errors
     /// As [`Reactor::new`].
@@ -120,8 +124,9 @@ impl<H: Handler> Reactor<H> {
         })
     }
 
-    /// What callbacks are lent, for use between the turns: to listen, to connect, to write. The time is read anew: the last
-    /// turn may be long ago, and a deadline that's given now counts from now.
+    /// What callbacks are lent, for use between the turns: to listen, to connect, to write. The
+    /// time is read anew: the last turn may be long ago, and a deadline that's given now counts
+    /// from now.
     pub fn context(&mut self) -> &mut Context<H::Session> {
         self.context.update_clock();
         &mut self.context
@@ -133,16 +138,17 @@ impl<H: Handler> Reactor<H> {
         self.mailbox.handle()
     }
 
-    /// Ends the reactor, as dropping it does, and gives back the messages that were accepted and not delivered, in their
-    /// order: those behind a stop, and those that wait after a panic or an error. After
-    /// [`Ended::Drained`] there are none.
+    /// Ends the reactor, as dropping it does, and gives back the messages that were accepted and
+    /// not delivered, in their order: those behind a stop, and those that wait after a panic or an
+    /// error. After [`Ended::Drained`] there are none.
     #[must_use]
     pub fn into_messages(mut self) -> Vec<H::Message> {
         self.mailbox.close();
         std::iter::from_fn(|| self.mailbox.next_message()).collect()
     }
 
-    /// Runs until somebody asks the reactor to stop or to drain, by its [`Handle`] or its [`Context`].
+    /// Runs until somebody asks the reactor to stop or to drain, by its [`Handle`] or its
+    /// [`Context`].
     ///
     /// # Errors
     /// As [`Reactor::turn`].
@@ -154,12 +160,13 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Takes one turn, and waits for events at most `timeout` (`None`: as long as it takes). It comes back earlier when a deadline
-    /// or a signal does, or when there's queued work.
+    /// Takes one turn, and waits for events at most `timeout` (`None`: as long as it takes). It
+    /// comes back earlier when a deadline or a signal does, or when there's queued work.
     ///
     /// # Errors
-    /// Only what the system's poll gives; nothing that a peer does. And always, with `Other`, after a panic in
-    /// one of the handler's methods: what that turn had begun is half done, and can't be gone on with.
+    /// Only what the system's poll gives; nothing that a peer does. And always, with `Other`, after
+    /// a panic in one of the handler's methods: what that turn had begun is half done, and can't be
+    /// gone on with.
     pub fn turn(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<Turn> {
         if self.turning {
             return Err(io::Error::other(
@@ -209,7 +216,8 @@ impl<H: Handler> Reactor<H> {
             self.reap(handler);
         }
         if self.context.stopping {
-            // What the last callbacks of all wrote to others goes out too: there may be no next turn.
+            // What the last callbacks of all wrote to others goes out too: there may be no next
+            // turn.
             self.flush_dirty(handler);
             self.context.flush_waiting();
         }
@@ -226,12 +234,14 @@ impl<H: Handler> Reactor<H> {
         })
     }
 
-    /// How long a loop around this one may sleep before it calls [`Reactor::turn`], if the descriptor does not become readable
-    /// before: zero when there's queued work, `None` when nothing but an event matters. Zero too when the next turn is going to
-    /// fail for an earlier panic, so that the loop hears of it.
+    /// How long a loop around this one may sleep before it calls [`Reactor::turn`], if the
+    /// descriptor does not become readable before: zero when there's queued work, `None` when
+    /// nothing but an event matters. Zero too when the next turn is going to fail for an earlier
+    /// panic, so that the loop hears of it.
     ///
-    /// Such a loop asks for this anew before each sleep, polls the descriptor by edges or by levels, and calls `turn` with a
-    /// timeout of zero whenever it wakes. `examples/nested.rs` has three of them.
+    /// Such a loop asks for this anew before each sleep, polls the descriptor by edges or by
+    /// levels, and calls `turn` with a timeout of zero whenever it wakes. `examples/nested.rs` has
+    /// three of them.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
         if self.turning {
@@ -246,7 +256,8 @@ impl<H: Handler> Reactor<H> {
         }
         let tick = self.context.next_tick()?;
         let Context { clock, system, .. } = &self.context;
-        // The time of the last turn is stale by what its callbacks took, and by what the embedder did since.
+        // The time of the last turn is stale by what its callbacks took, and by what the embedder
+        // did since.
         let since = system.now().saturating_duration_since(clock.now());
         Some(clock.until(tick).saturating_sub(since))
     }
@@ -259,11 +270,13 @@ impl<H: Handler> Reactor<H> {
 where_nestable! {
     use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-    /// The poll's own descriptor: readable when there are events. It's there to be polled, and for nothing else.
+    /// The poll's own descriptor: readable when there are events. It's there to be polled, and for
+    /// nothing else.
     ///
-    /// A loop that must own what it polls is given a duplicate, `reactor.as_fd().try_clone_to_owned()`: the reactor itself
-    /// stays yours, to be turned. Take either out of the loop before you drop the reactor; a duplicate says nothing
-    /// of use after that.
+    /// A loop that must own what it polls is given a duplicate,
+    /// `reactor.as_fd().try_clone_to_owned()`: the reactor itself stays yours, to be turned. Take
+    /// either out of the loop before you drop the reactor; a duplicate says nothing of use after
+    /// that.
     impl<H: Handler> AsFd for Reactor<H> {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.context.system.as_fd()

@@ -5,7 +5,8 @@ use std::ops::{BitOr, BitOrAssign};
 
 /// What an event says a source is ready for: a set of flags.
 ///
-/// Events lie: a flag is a hint that an operation may get somewhere, and the operation itself says whether it does.
+/// Events lie: a flag is a hint that an operation may get somewhere, and the operation itself says
+/// whether it does.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Readiness(u8);
 
@@ -16,7 +17,8 @@ impl Readiness {
     pub const READABLE: Readiness = Readiness(1);
     /// A write may take bytes.
     pub const WRITABLE: Readiness = Readiness(1 << 1);
-    /// The peer has finished sending: a half-close, not a close. There may still be bytes to read before it.
+    /// The peer has finished sending: a half-close, not a close. There may still be bytes to read
+    /// before it.
     pub const READ_CLOSED: Readiness = Readiness(1 << 2);
     /// Nothing written will arrive any more.
     pub const WRITE_CLOSED: Readiness = Readiness(1 << 3);

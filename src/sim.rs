@@ -38,9 +38,9 @@
 //! [`World::advance`] lets time pass (ten minutes of an idle timeout take microseconds),
 //! [`World::until`] waits for what the test says, and [`World::step`] takes one turn of one host.
 //! What they turn is a host, several of them in an array or a tuple, or nobody, `&mut ()`: all
-//! processes stand still. Two findings are errors. A host spins that is turned again and again and moves nothing. And a
-//! wait for what never comes, of [`World::until`] or of [`Host::turn`] without a timeout, most
-//! often shows a wake-up that was lost.
+//! processes stand still. Two findings are errors. A host spins that is turned again and again and
+//! moves nothing. And a wait for what never comes, of [`World::until`] or of [`Host::turn`] without
+//! a timeout, most often shows a wake-up that was lost.
 //!
 //! # Peers
 //!
@@ -48,9 +48,9 @@
 //! sends, at once or slowly, waits for what it expects, pauses, finishes, closes, resets, vanishes.
 //! It reads what comes unless it's told not to, and knows what it has sent and got, and when
 //! ([`Peer::received`], [`Peer::arrivals`]). An expectation that fails is an error of the world's
-//! next step. It never finishes by itself, but for [`Peer::finish_at_end`]. [`World::connect`] makes
-//! one that dials; [`World::listen`] makes a server for handlers that dial, each of whose connections
-//! is a peer ([`Listener::accept`]); [`World::udp`] makes a [`UdpPeer`].
+//! next step. It never finishes by itself, but for [`Peer::finish_at_end`]. [`World::connect`]
+//! makes one that dials; [`World::listen`] makes a server for handlers that dial, each of whose
+//! connections is a peer ([`Listener::accept`]); [`World::udp`] makes a [`UdpPeer`].
 //!
 //! # The network and the systems
 //!
@@ -184,10 +184,10 @@
 //! (add the flags that the test was run with, such as --release)
 //! ```
 //!
-//! `OREAD_SEEDS=100000` in the environment searches longer, `OREAD_SEEDS=100000..200000` goes on from there,
-//! and `cargo test --release` is faster: a seed takes some milliseconds. A replay that passes says
-//! so, with its trace, which `cargo test ... -- --nocapture` shows. [`World::trace`] shows any other
-//! run.
+//! `OREAD_SEEDS=100000` in the environment searches longer, `OREAD_SEEDS=100000..200000` goes on
+//! from there, and `cargo test --release` is faster: a seed takes some milliseconds. A replay that
+//! passes says so, with its trace, which `cargo test ... -- --nocapture` shows. [`World::trace`]
+//! shows any other run.
 //!
 //! # What is modelled
 //!

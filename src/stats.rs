@@ -5,7 +5,8 @@ use std::ops::{Deref, DerefMut};
 
 use crate::error::CloseReason;
 
-/// What a reactor has done so far: a plain copy of its counters, from [`Context::stats`](crate::Context::stats).
+/// What a reactor has done so far: a plain copy of its counters, from
+/// [`Context::stats`](crate::Context::stats).
 ///
 /// They add up, at any time between two callbacks:
 /// - `bytes_in` = `consumed` + `unconsumed` + `discarded`
@@ -44,7 +45,8 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Of them, bytes waiting for a socket to take them.
     pub pending: u64,
-    /// Of them, bytes that no socket will take: written after the end, or pending when a connection broke.
+    /// Of them, bytes that no socket will take: written after the end, or pending when a connection
+    /// broke.
     pub dropped: u64,
     /// Bytes of memory behind `unconsumed` and `pending` now: what they take, and not what they
     /// are.
@@ -73,7 +75,8 @@ pub struct Stats {
     pub pending_pauses: u64,
     /// Times that a connection, a listener or a UDP socket used up its budget of a turn.
     pub budget_hits: u64,
-    /// Times that a listener paused because the system had no descriptor or memory for another connection.
+    /// Times that a listener paused because the system had no descriptor or memory for another
+    /// connection.
     pub accept_pauses: u64,
     /// Times that a listener paused because as many connections as allowed were open.
     pub limit_pauses: u64,

@@ -31,7 +31,8 @@ impl Arena for Table<Timer> {
     }
 }
 
-/// All timers of a reactor but the connections' deadlines, which live in the connections' own slots.
+/// All timers of a reactor but the connections' deadlines, which live in the connections' own
+/// slots.
 #[derive(Debug)]
 pub(crate) struct Timers {
     wheel: Wheel,

@@ -1,9 +1,10 @@
 //! Generation-tagged ids, and how they travel through the poll as a token.
 //!
-//! A slot of the connections' table is used again; the descriptor number is too. An id therefore carries, beside the
-//! slot's index, a generation drawn from its table's counter: an event or an id that is older than
-//! the slot's tenant doesn't match, and reaches nobody. The counter repeats after 2^32 draws, and then only an id kept through all of them, for the same slot,
-//! could be taken for another.
+//! A slot of the connections' table is used again; the descriptor number is too. An id therefore
+//! carries, beside the slot's index, a generation drawn from its table's counter: an event or an id
+//! that is older than the slot's tenant doesn't match, and reaches nobody. The counter repeats
+//! after 2^32 draws, and then only an id kept through all of them, for the same slot, could be
+//! taken for another.
 
 /// What a token stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,8 @@ compile_error!(
     "oread packs a slot's index and its generation into one token, which takes 64-bit pointers"
 );
 
-/// Bits of a slot's index in a token; three bits for the kind are above them, the generation above those.
+/// Bits of a slot's index in a token; three bits for the kind are above them, the generation above
+/// those.
 const INDEX_BITS: u32 = 29;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 
@@ -85,7 +87,8 @@ pub(crate) struct Generations(u32);
 
 impl Generations {
     pub(crate) fn draw(&mut self) -> u32 {
-        // That none is 0 leaves the small numbers to those who mix keys of their own with ids: see `ConnectionId::to_bits`.
+        // That none is 0 leaves the small numbers to those who mix keys of their own with ids: see
+        // `ConnectionId::to_bits`.
         self.0 = self.0.checked_add(1).unwrap_or(1);
         self.0
     }
@@ -106,15 +109,16 @@ id! {
 }
 impl ConnectionId {
     /// The id as a number, for where only a number fits: the key of a timer
-    /// ([`Context::timer`](crate::Context::timer)), a log line. It says nothing but which connection it is. No id
-    /// is below 2^32: keys of timers that are about no connection are best chosen there.
+    /// ([`Context::timer`](crate::Context::timer)), a log line. It says nothing but which
+    /// connection it is. No id is below 2^32: keys of timers that are about no connection are best
+    /// chosen there.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         (self.0.generation as u64) << 32 | self.0.index as u64
     }
 
-    /// The id that [`ConnectionId::to_bits`] of the same reactor gave. Any other number is an id too, one that most
-    /// likely finds nothing.
+    /// The id that [`ConnectionId::to_bits`] of the same reactor gave. Any other number is an id
+    /// too, one that most likely finds nothing.
     ///
     /// ```
     /// # fn of(id: oread::ConnectionId) {

@@ -208,7 +208,8 @@ fn an_idle_connection_takes_at_most_128_bytes_of_heap() {
     let info = measure(|| {
         for _ in 0..CONNECTIONS {
             let mut client = server.connect();
-            // Each has said something, with a pause in the middle of it: what was kept meanwhile is given back.
+            // Each has said something, with a pause in the middle of it: what was kept meanwhile is
+            // given back.
             client.write_all(b"hel").unwrap();
             server.turn();
             client.write_all(b"lo\n").unwrap();

@@ -1,4 +1,5 @@
-//! The example `chat`, as three `oread connect` use it, and as everybody who means it ill or knows no better does.
+//! The example `chat`, as three `oread connect` use it, and as everybody who means it ill or knows
+//! no better does.
 #![cfg(feature = "cli")]
 // Clippy knows functions with #[test] as tests, not those that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -142,7 +143,8 @@ fn a_nick_is_short_plain_and_nobody_elses() {
     other.hears("* welcome, A-nick_that-is16; there are /who and /quit");
     ann.hears("* A-nick_that-is16 has joined");
 
-    // The nick is free as soon as its owner is dismissed, though that one's connection is still there.
+    // The nick is free as soon as its owner is dismissed, though that one's connection is still
+    // there.
     ann.say(b"/quit\n");
     ann.hears("* good-bye: quit");
     other.hears("* ann has left: quit");
@@ -294,8 +296,8 @@ fn memory(room: &Example) -> usize {
 #[cfg(target_os = "linux")]
 const AT_ONCE: usize = 32;
 
-/// Lines of 1,000 bytes that `from` says, [`AT_ONCE`], and `to` reads, before the next few are said: so nothing is lost
-/// to a reader that the machine is only slow to run.
+/// Lines of 1,000 bytes that `from` says, [`AT_ONCE`], and `to` reads, before the next few are
+/// said: so nothing is lost to a reader that the machine is only slow to run.
 #[cfg(target_os = "linux")]
 fn talk(from: &mut Raw, nick: &str, to: &mut Raw, rounds: usize) {
     for round in 0..rounds {
@@ -327,8 +329,8 @@ fn a_slow_reader_costs_bounded_memory_holds_nobody_up_and_is_told_what_it_missed
     let grown = memory(&room).saturating_sub(before);
     assert!(grown < 1 << 20, "{grown} bytes for one who doesn't read");
 
-    // It gets them in order and whole, and where some are missing it's told exactly how many. (How often that is the
-    // case depends on what the system takes for it meanwhile.)
+    // It gets them in order and whole, and where some are missing it's told exactly how many. (How
+    // often that is the case depends on what the system takes for it meanwhile.)
     let (mut at, mut missing) = (0, 0);
     while at < 2 * 250 * AT_ONCE {
         let line = slow.line().unwrap();
@@ -409,7 +411,8 @@ fn one_who_asks_and_asks_and_reads_no_answer_gets_all_of_them_later() {
     ann.say(b"/who\n");
     ann.hears(&format!("* here: ann, {}", nicks.join(", ")));
     ann.say(b"/quit\n");
-    // Among the first or the last of them are the answers from when ann was there, and the news of her.
+    // Among the first or the last of them are the answers from when ann was there, and the news of
+    // her.
     let mut answers = 0;
     while answers < QUESTIONS {
         let line = last.line().unwrap();

@@ -228,7 +228,8 @@ fn a_reader_that_leaves_ends_it_in_silence() {
 /// A server that does not read: standard input is not read on either, and everything arrives later.
 #[test]
 fn a_server_that_does_not_read_holds_the_input_back_and_loses_nothing() {
-    // More than the sockets take (tcp(7): tcp_wmem and tcp_rmem, 4 and 6 MiB) and connect may have pending.
+    // More than the sockets take (tcp(7): tcp_wmem and tcp_rmem, 4 and 6 MiB) and connect may have
+    // pending.
     const SIZE: usize = 64 << 20;
     let (told, blocked) = mpsc::channel::<()>();
     let (address, server) = serve_one(move |mut stream| {
@@ -262,7 +263,8 @@ fn a_server_that_does_not_read_holds_the_input_back_and_loses_nothing() {
     server.join().unwrap();
 }
 
-/// The answer and the end come together, so nothing is left but the last write to tell of a full disk.
+/// The answer and the end come together, so nothing is left but the last write to tell of a full
+/// disk.
 #[cfg(target_os = "linux")]
 #[test]
 fn output_that_can_not_be_written_is_exit_code_1_at_the_very_end_too() {

@@ -29,7 +29,8 @@ fn start(outer: &str) -> Example {
     )
 }
 
-/// A client that has been greeted: nothing else comes but what it asks for, and what standard input says.
+/// A client that has been greeted: nothing else comes but what it asks for, and what standard input
+/// says.
 fn greeted(example: &Example) -> BufReader<TcpStream> {
     let mut client = BufReader::new(connect(example.address));
     assert_eq!(line(&mut client), "hello\n");

@@ -62,8 +62,8 @@ fn pingers_and_timers_are_served_within_a_few_turns_beside_an_endless_source() {
         let before = world.turns;
         let mut answered = 0;
         while answered < PINGERS {
-            // All pings are there before the first turn, and each connection is driven once a turn; one turn more for
-            // those that the system hands over late.
+            // All pings are there before the first turn, and each connection is driven once a turn;
+            // one turn more for those that the system hands over late.
             assert!(world.turns - before < 5, "{answered} answers in five turns");
             world.turn();
             for pinger in &mut pingers {

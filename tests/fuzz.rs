@@ -1,5 +1,6 @@
-//! The library's parsers against plain ones, on inputs that lie at the edges: framings, the envelope, escapes, and framings
-//! as text. The plain ones follow the documentation, and not the code.
+//! The library's parsers against plain ones, on inputs that lie at the edges: framings, the
+//! envelope, escapes, and framings as text. The plain ones follow the documentation, and not the
+//! code.
 //!
 //! Here they make a few thousand inputs each; 50 million each:
 //!
@@ -7,7 +8,8 @@
 //! OREAD_FUZZ=50000000 cargo test --release --test fuzz -- --nocapture
 //! ```
 //!
-//! `common/fuzz.rs` tells how to replay an input that failed. The program's parsers are fuzzed beside their sources.
+//! `common/fuzz.rs` tells how to replay an input that failed. The program's parsers are fuzzed
+//! beside their sources.
 // Clippy knows functions with #[test] as tests, not those that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -112,7 +114,8 @@ struct PlainFrame {
     payload: std::ops::Range<usize>,
 }
 
-/// Cuts a stream byte by byte. What each of its starts is, from none of its bytes to all of them, and the frames.
+/// Cuts a stream byte by byte. What each of its starts is, from none of its bytes to all of them,
+/// and the frames.
 struct Cutter {
     framing: Framing,
     max: usize,
@@ -278,7 +281,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The stream is there up to `len`: takes the frames, and panics where they are not the plain ones.
+    /// The stream is there up to `len`: takes the frames, and panics where they are not the plain
+    /// ones.
     fn read(&mut self, len: usize) {
         if self.failed {
             return;
@@ -323,7 +327,8 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// What `next` says of the rest of each start of the stream, whatever stands in bytes that it has looked at before.
+/// What `next` says of the rest of each start of the stream, whatever stands in bytes that it has
+/// looked at before.
 fn is_told_of_the_rest(plain: &Cutter, stream: &[u8], len: usize) {
     let start = &plain.starts[len];
     let rest = &stream[start.end..len.max(start.end)];
@@ -340,7 +345,8 @@ fn is_told_of_the_rest(plain: &Cutter, stream: &[u8], len: usize) {
         Rest::TooLong(declared, max) => Err(FrameError::TooLong { declared, max }),
     };
     assert_eq!(framing.next(rest, 0, max), expected);
-    // A line's newline, or anything of a payload, would change what is said if it were looked at. A prefix is read anew.
+    // A line's newline, or anything of a payload, would change what is said if it were looked at. A
+    // prefix is read anew.
     for scanned in [rest.len(), rest.len() / 2] {
         if scanned <= width || scanned > max {
             continue;
@@ -494,8 +500,8 @@ fn an_encoded_payload_is_read_back_and_what_cannot_be_encoded_leaves_no_trace() 
     });
 }
 
-/// What is drawn as nothing or turns text around: `Default_Ignorable_Code_Point` of Unicode 14, the separators of lines and
-/// paragraphs, and the annotation marks.
+/// What is drawn as nothing or turns text around: `Default_Ignorable_Code_Point` of Unicode 14, the
+/// separators of lines and paragraphs, and the annotation marks.
 const UNSEEN: [(u32, u32); 20] = [
     (0xad, 0xad),
     (0x34f, 0x34f),
@@ -526,9 +532,11 @@ fn is_unseen(c: char) -> bool {
         .any(|&(first, last)| (first..=last).contains(&c))
 }
 
-/// How the first character of `bytes`, or their first byte where they begin with none, is shown, and how many bytes it has.
+/// How the first character of `bytes`, or their first byte where they begin with none, is shown,
+/// and how many bytes it has.
 fn show_first(bytes: &[u8], exact: bool, out: &mut String) -> usize {
-    // The shortest start that is a character, as UTF-8 has no character that is the start of another one.
+    // The shortest start that is a character, as UTF-8 has no character that is the start of
+    // another one.
     let first = (1..=bytes.len().min(4)).find_map(|len| {
         let text = std::str::from_utf8(&bytes[..len]).ok()?;
         text.chars().next()
@@ -580,7 +588,8 @@ fn show(bytes: &[u8], limit: usize, exact: bool, out: &mut String) {
     }
 }
 
-/// Text, and what is none: whole characters at the edges of their classes, and characters that are torn.
+/// Text, and what is none: whole characters at the edges of their classes, and characters that are
+/// torn.
 fn any_text(dice: &mut Dice, bytes: &mut Vec<u8>) {
     bytes.clear();
     for _ in 0..dice.roll(9) {

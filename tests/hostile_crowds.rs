@@ -1,8 +1,9 @@
-//! Crowds of hostile peers against the program: callers without end at a low limit of descriptors, readers that don't
-//! read, lines that never end, storms of connections, resets one after another. Whoever is honest is served meanwhile,
-//! byte for byte, and nothing is left over.
+//! Crowds of hostile peers against the program: callers without end at a low limit of descriptors,
+//! readers that don't read, lines that never end, storms of connections, resets one after another.
+//! Whoever is honest is served meanwhile, byte for byte, and nothing is left over.
 //!
-//! The sizes are those for every run; `OREAD_HOSTILE=large` has them as large as they were tried by hand.
+//! The sizes are those for every run; `OREAD_HOSTILE=large` has them as large as they were tried by
+//! hand.
 #![cfg(not(mio_unsupported_force_poll_poll))]
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -26,7 +27,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 const MIB: u64 = 1 << 20;
 
-/// Held by the one test that runs: they share this process's descriptors, and measure how long peers wait.
+/// Held by the one test that runs: they share this process's descriptors, and measure how long
+/// peers wait.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -159,8 +161,8 @@ fn a_flood_of_callers_at_a_low_descriptor_limit_is_served_to_the_last() {
     assert_eq!(ended.code, Some(0));
 }
 
-/// Peers that send all they can and hardly read. Of what they send their own system holds little, so it's soon the
-/// server's.
+/// Peers that send all they can and hardly read. Of what they send their own system holds little,
+/// so it's soon the server's.
 fn gluttons(server: &Server, count: usize) -> Vec<Peer> {
     let glutton = |seed| {
         let peer = Peer::connect(server.tcp(), seed).hurried();
@@ -191,17 +193,18 @@ fn fill_up(gluttons: &mut [Peer]) {
     }
 }
 
-/// How many readers that don't read the system can hold, each with a full buffer to be sent: beyond its memory for TCP it
-/// drops what arrives, honest peers' bytes too, and what it sends again comes after seconds (tcp(7): `tcp_mem`,
-/// `tcp_wmem`). 1,000 of them fit where buffers are small: in a network namespace of one's own, with
-/// `sysctl -w net.ipv4.tcp_wmem="4096 16384 262144"`.
+/// How many readers that don't read the system can hold, each with a full buffer to be sent: beyond
+/// its memory for TCP it drops what arrives, honest peers' bytes too, and what it sends again comes
+/// after seconds (tcp(7): `tcp_mem`, `tcp_wmem`). 1,000 of them fit where buffers are small: in a
+/// network namespace of one's own, with `sysctl -w net.ipv4.tcp_wmem="4096 16384 262144"`.
 fn holdable() -> usize {
     let nth = |name: &str, nth: usize| {
         let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}"));
         let number = text.ok()?.split_whitespace().nth(nth)?.parse::<usize>();
         number.ok()
     };
-    // In pages, when the system begins to hold back; and in bytes, the largest buffer, whose memory is a multiple of it.
+    // In pages, when the system begins to hold back; and in bytes, the largest buffer, whose memory
+    // is a multiple of it.
     let (pages, buffer) = (nth("tcp_mem", 1), nth("tcp_wmem", 2));
     pages
         .zip(buffer)
@@ -212,7 +215,8 @@ fn holdable() -> usize {
 fn honest_peers_are_answered_as_before_beside_slow_readers_at_their_caps() {
     let _alone = alone();
     let (slow, others) = (size(60, 1_000).min(holdable()), size(20, 100));
-    // The last of them reads again when all others have: who doesn't for so long is not to be cut off.
+    // The last of them reads again when all others have: who doesn't for so long is not to be cut
+    // off.
     let server = Server::start(&["--write-timeout", "10m"]);
     let mut honest = honest(&server, others);
     Latencies::of(&mut honest, 5);
@@ -322,7 +326,8 @@ fn lines_that_come_a_byte_at_a_time_cost_a_poll_each_and_little_memory_and_are_a
     lorises.into_iter().for_each(Loris::end);
     drop(honest);
     let ended = server.stop();
-    // Each byte is an event at most, and what else wakes it comes by the connection or by the second.
+    // Each byte is an event at most, and what else wakes it comes by the connection or by the
+    // second.
     let most = ended.count("bytes_in") + 4 * (slow as u64 + 1) + 1_000;
     assert!(ended.count("events") <= most, "{:?}", ended.summary());
     assert_eq!(ended.count("frames_bad"), 0);

@@ -1,7 +1,9 @@
-//! Two hosts with a line between them that loses packets, breaks, and is cut; senders whose addresses are forged. The hosts
-//! are network namespaces, the line is a pair of veth interfaces. All of it goes with the processes in it, however they end.
+//! Two hosts with a line between them that loses packets, breaks, and is cut; senders whose
+//! addresses are forged. The hosts are network namespaces, the line is a pair of veth interfaces.
+//! All of it goes with the processes in it, however they end.
 //!
-//! Where no namespaces are to be had, the tests say so and pass. Packets are lost by netem or, in a kernel without it, by nft.
+//! Where no namespaces are to be had, the tests say so and pass. Packets are lost by netem or, in a
+//! kernel without it, by nft.
 #![cfg(not(mio_unsupported_force_poll_poll))]
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -134,7 +136,8 @@ impl Host {
         Server::run(command)
     }
 
-    /// A counter of its system, from /proc/net/netstat: a line of names, and one of numbers below it.
+    /// A counter of its system, from /proc/net/netstat: a line of names, and one of numbers below
+    /// it.
     fn counter(&self, group: &str, name: &str) -> u64 {
         let output = self
             .enter()
@@ -165,8 +168,9 @@ impl Host {
         shell(&nft("oread0")) && self.shell(&nft("oread1"))
     }
 
-    /// Breaks the line, so that neither host hears of the other; or mends it. Neither has an interface go down, as
-    /// neither would if a switch between them failed: each one's packets go to an address that nobody has.
+    /// Breaks the line, so that neither host hears of the other; or mends it. Neither has an
+    /// interface go down, as neither would if a switch between them failed: each one's packets go
+    /// to an address that nobody has.
     fn break_line(&self, broken: bool) {
         let change = |interface: &str, peer: Ipv4Addr| match broken {
             true => {
@@ -195,7 +199,8 @@ impl Drop for Host {
     }
 }
 
-/// Says and takes, both at once, until `count` bytes are back; `at` is called with how many are, again and again.
+/// Says and takes, both at once, until `count` bytes are back; `at` is called with how many are,
+/// again and again.
 fn transfer(peer: &mut Peer, count: u64, mut at: impl FnMut(u64)) {
     let start = Instant::now();
     while peer.heard < count {
@@ -303,7 +308,8 @@ fn until_told(server: &mut Server, what: &str, is_so: impl Fn(&serde_json::Value
     }
 }
 
-/// How many connections were closed for want of an answer, by the reactor's clock or by the system's.
+/// How many connections were closed for want of an answer, by the reactor's clock or by the
+/// system's.
 fn given_up(counters: &serde_json::Value) -> u64 {
     let closed = &counters["closed"];
     closed["write_timeout"].as_u64().unwrap() + closed["failed"].as_u64().unwrap()
@@ -318,7 +324,8 @@ fn inside_peers_behind_a_partition_are_given_up() {
     let mut peers: Vec<_> = (0..PEERS)
         .map(|seed| Peer::connect(server.tcp(), seed).hurried())
         .collect();
-    // Half of them have much to take, the others little: it's in the system's hands, not in the reactor's.
+    // Half of them have much to take, the others little: it's in the system's hands, not in the
+    // reactor's.
     for (number, peer) in peers.iter_mut().enumerate() {
         let most = if number % 2 == 0 { 8 << 20 } else { 1000 };
         let start = Instant::now();
@@ -410,8 +417,8 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     (!((folded & 0xffff) + (folded >> 16)) as u16).to_be_bytes()
 }
 
-/// A packet from an address that is not the sender's: an IPv4 header (RFC 791) and what follows it, whose checksum
-/// stands at `at`.
+/// A packet from an address that is not the sender's: an IPv4 header (RFC 791) and what follows it,
+/// whose checksum stands at `at`.
 fn forged(protocol: u8, from: [u8; 4], to: [u8; 4], mut body: Vec<u8>, at: usize) -> Vec<u8> {
     let len = u16::try_from(body.len()).unwrap().to_be_bytes();
     let sum = checksum(&[&from, &to, &[0, protocol], &len, &body]);

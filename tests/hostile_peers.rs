@@ -1,8 +1,9 @@
-//! Hostile peers against a reactor of this process, so that what they cost can be counted to the byte and to the turn: all
-//! orders in which two ends leave each other, resets one after another, segments of one byte, urgent data without end,
-//! deadlines that come all at once.
+//! Hostile peers against a reactor of this process, so that what they cost can be counted to the
+//! byte and to the turn: all orders in which two ends leave each other, resets one after another,
+//! segments of one byte, urgent data without end, deadlines that come all at once.
 //!
-//! The sizes are those for every run; `OREAD_HOSTILE=large` has them as large as they were tried by hand.
+//! The sizes are those for every run; `OREAD_HOSTILE=large` has them as large as they were tried by
+//! hand.
 #![cfg(not(mio_unsupported_force_poll_poll))]
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -120,7 +121,8 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Turns until there's nothing to do now. What one end of loopback sends has arrived when the call is back.
+    /// Turns until there's nothing to do now. What one end of loopback sends has arrived when the
+    /// call is back.
     fn turn(&mut self) {
         while {
             let turn = self.world.turn_for(Duration::ZERO);
@@ -419,7 +421,8 @@ fn urgent_data_without_end_costs_no_other_byte_and_leaves_no_one_spinning() {
     let (rest, end) = world.receive_to_end(&mut storm);
     end.unwrap();
     back.extend(rest);
-    // An urgent byte that another overtakes becomes one of the stream: how many do is the system's matter.
+    // An urgent byte that another overtakes becomes one of the stream: how many do is the system's
+    // matter.
     back.retain(|&byte| byte != b'!');
     let sent: Vec<u8> = (0..count)
         .map(|number| b'a' + (number % 23) as u8)

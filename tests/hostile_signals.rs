@@ -1,7 +1,9 @@
-//! The program in trouble from two sides at once: a signal in the middle of everything, a stop for longer than its drain,
-//! a log that nobody reads, a log of what is wrong with thousands of peers, a disk that is full.
+//! The program in trouble from two sides at once: a signal in the middle of everything, a stop for
+//! longer than its drain, a log that nobody reads, a log of what is wrong with thousands of peers,
+//! a disk that is full.
 //!
-//! The sizes are those for every run; `OREAD_HOSTILE=large` has them as large as they were tried by hand.
+//! The sizes are those for every run; `OREAD_HOSTILE=large` has them as large as they were tried by
+//! hand.
 #![cfg(not(mio_unsupported_force_poll_poll))]
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -378,7 +380,8 @@ fn chat(address: SocketAddr, count: u64) {
 
 /// Bytes of a frame: as many as a line of log shows.
 const FRAME: usize = 256;
-/// Bytes of log for each: one line as it comes and one as it goes, four bytes for each that is no character.
+/// Bytes of log for each: one line as it comes and one as it goes, four bytes for each that is no
+/// character.
 const LOGGED: u64 = 2 * 4 * (FRAME as u64 - 8);
 
 #[test]
@@ -407,7 +410,8 @@ fn a_log_of_every_message_that_nobody_reads_takes_no_memory_and_stalls_nobody() 
     drop(errors);
 }
 
-/// The words of a test's log on a disk of its own, which is full after 64 KiB. Skipped where none can be had.
+/// The words of a test's log on a disk of its own, which is full after 64 KiB. Skipped where none
+/// can be had.
 #[test]
 fn a_log_on_a_disk_without_room_stalls_nobody_and_goes_on_when_there_is_some() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));

@@ -22,7 +22,8 @@ fn wildcard() -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
 }
 
-/// A link-local address of this machine, which is none without its scope; `None` where there is none.
+/// A link-local address of this machine, which is none without its scope; `None` where there is
+/// none.
 fn link_local() -> Option<SocketAddrV6> {
     let addresses = getifaddrs().unwrap().filter_map(|interface| {
         let address = interface.address?;

@@ -1,5 +1,5 @@
-//! The architecture, read from the sources: who may import whom, where the system's names may stand, and how long things
-//! may be. A test, so that it stays true.
+//! The architecture, read from the sources: who may import whom, where the system's names may
+//! stand, and how long things may be. A test, so that it stays true.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,7 +207,8 @@ fn only_net_names_the_sockets_and_the_poll() {
             ],
             "another network could not stand in for mio's",
         );
-        // What a foreign source is, and what it is polled for, is mio's own word on it. lib.rs exports mio whole.
+        // What a foreign source is, and what it is polled for, is mio's own word on it. lib.rs
+        // exports mio whole.
         let may = ["context.rs", "lib.rs"].contains(&source.path.as_str());
         if !may {
             source.assert_without(&["mio::"], "only net.rs and context.rs may");

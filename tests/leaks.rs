@@ -1,4 +1,5 @@
-//! Nothing stays behind: descriptors, sessions and messages, whether a reactor is dropped or a panic goes through it.
+//! Nothing stays behind: descriptors, sessions and messages, whether a reactor is dropped or a
+//! panic goes through it.
 //!
 //! A process of its own, and one test at a time: they count the descriptors of the whole process.
 #![cfg(target_os = "linux")]
@@ -79,8 +80,8 @@ impl Handler for Fragile {
         self.enter("on_open");
     }
 
-    /// "big" is answered by as much as puts the connection under pressure, "close" by a close that lingers, "rest" is
-    /// left unconsumed.
+    /// "big" is answered by as much as puts the connection under pressure, "close" by a close that
+    /// lingers, "rest" is left unconsumed.
     fn on_data(&mut self, connection: &mut Connection<'_, Rc<()>>, data: &[u8]) -> usize {
         self.enter("on_data");
         match data {
@@ -174,7 +175,8 @@ impl World {
         self.reactor.turn(&mut self.handler, wait).unwrap();
     }
 
-    /// Makes every method of the handler be called, and turns until each has been, or one has panicked.
+    /// Makes every method of the handler be called, and turns until each has been, or one has
+    /// panicked.
     fn do_everything(&mut self) {
         let closed = refusing();
         let session = Rc::clone(&self.handler.sessions);
@@ -279,7 +281,8 @@ fn a_reactor_dropped_with_everything_open_leaves_no_descriptor_no_session_and_no
     let mut world = World::new("none");
     let sessions = Rc::clone(&world.handler.sessions);
     let handle = world.reactor.handle();
-    // Idle, with pending output, paused, with input that's kept, lingering, half closed, and gone but not yet told of.
+    // Idle, with pending output, paused, with input that's kept, lingering, half closed, and gone
+    // but not yet told of.
     let mut clients: Vec<_> = (0..7).map(|_| connect(world.address)).collect();
     let words = [
         None,
@@ -314,7 +317,8 @@ fn a_reactor_dropped_with_everything_open_leaves_no_descriptor_no_session_and_no
     drop(world);
     assert_eq!(Rc::strong_count(&sessions), 1);
     assert_eq!(Arc::strong_count(&message), 1);
-    // Ours: the clients and the listener that was dialed. The handle, which is still there, holds none.
+    // Ours: the clients and the listener that was dialed. The handle, which is still there, holds
+    // none.
     assert_eq!(descriptors(), before + clients.len() + 1);
     handle.send(message).unwrap_err();
     drop((clients, dialed));

@@ -1,5 +1,5 @@
-//! Bounds: on connections, on pending output, on time, on descriptors. What is beyond a bound ends or waits; everybody
-//! else is served.
+//! Bounds: on connections, on pending output, on time, on descriptors. What is beyond a bound ends
+//! or waits; everybody else is served.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, World, connect, loopback, pattern, read_some, write_until_blocked};
 use oread::{CloseReason, ConnectOptions, Limits, ListenOptions, Pressure};
 
-/// A listener whose connections' send buffers are small, so that a client that doesn't read is soon noticed.
+/// A listener whose connections' send buffers are small, so that a client that doesn't read is soon
+/// noticed.
 fn narrow() -> ListenOptions {
     ListenOptions {
         send_buffer: Some(4 << 10),
@@ -192,7 +193,8 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 fn a_connection_that_was_idle_for_too_long_has_the_last_word_and_nobody_else_gets_it() {
     let mut world = World::new();
     let mut clients: Vec<_> = (0..4).map(|_| world.client()).collect();
-    // The second one breaks its goodbye off: neither the one before nor the one behind may get what it had said of it.
+    // The second one breaks its goodbye off: neither the one before nor the one behind may get what
+    // it had said of it.
     world.handler.closing = Some(Box::new(|seen, connection| {
         connection.write(b"goodbye");
         if connection.id() == seen.opened[1] {
@@ -354,8 +356,9 @@ fn output_that_comes_in_the_turn_in_which_a_deadline_is_looked_at_is_new() {
     let id = world.seen().opened[1];
     let mut connection = world.context().connection(id).unwrap();
     connection.idle_timeout(Some(Duration::from_millis(100)));
-    // Past the other's idle timeout, and far past the write timeout of a connection that has written nothing yet. The
-    // reactor sees both at once: the time, and the words that one has for the other.
+    // Past the other's idle timeout, and far past the write timeout of a connection that has
+    // written nothing yet. The reactor sees both at once: the time, and the words that one has for
+    // the other.
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(120) {
         std::hint::spin_loop();
@@ -492,7 +495,8 @@ fn a_deadline_given_between_two_turns_counts_from_when_it_is_given() {
 const DESCRIPTORS: usize = 60;
 const STARVED: &str = "OREAD_TEST_STARVED";
 
-/// Not a test by itself: the server of the next one, in a process of its own because its limit on descriptors is.
+/// Not a test by itself: the server of the next one, in a process of its own because its limit on
+/// descriptors is.
 #[test]
 fn starved_server() {
     if std::env::var_os(STARVED).is_none() {
@@ -565,7 +569,8 @@ impl Starved {
         (next() as usize, next(), next())
     }
 
-    /// Asserts that being full costs it nothing: it polls a few times in a second, not all the time.
+    /// Asserts that being full costs it nothing: it polls a few times in a second, not all the
+    /// time.
     fn assert_at_rest(&mut self) {
         let before = self.ask().2;
         // A measure, not a condition: how often it wakes in this time.
@@ -644,7 +649,8 @@ fn a_server_out_of_descriptors_answers_all_who_got_in_rests_and_lets_the_others_
                 server.assert_at_rest();
                 rested = true;
             } else if waiting.len() == 20 {
-                // A hundred have come and gone meanwhile, and none of those changes has left a wake-up behind.
+                // A hundred have come and gone meanwhile, and none of those changes has left a
+                // wake-up behind.
                 server.assert_at_rest();
             }
             left += 1;

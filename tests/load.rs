@@ -1,4 +1,5 @@
-//! `oread load` end to end: messages over TCP, how long their answers take, and what it counts of them.
+//! `oread load` end to end: messages over TCP, how long their answers take, and what it counts of
+//! them.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -114,8 +115,8 @@ fn an_open_loop_goes_on_counting_while_the_server_stalls() {
     assert_eq!(report.messages("sent") + report.messages("unsent"), 10_000);
     assert_eq!(report.messages("unsent"), 0, "{}", report.value);
     assert_eq!(report.value["latency"]["response"]["count"], 10_000);
-    // 4,000 of 10,000 were due in that second, one each quarter of a millisecond: the slowest hundredth of all waited for
-    // 975 ms and more.
+    // 4,000 of 10,000 were due in that second, one each quarter of a millisecond: the slowest
+    // hundredth of all waited for 975 ms and more.
     assert!(report.ms("response", "p99_ns") >= 950.0, "{}", report.value);
     assert!(
         report.ms("response", "p99_9_ns") >= 990.0,
@@ -127,7 +128,8 @@ fn an_open_loop_goes_on_counting_while_the_server_stalls() {
 #[test]
 fn what_a_stall_to_the_end_has_kept_from_being_sent_is_sent_late_and_counted() {
     const SIZE: usize = 256 << 10;
-    // It confirms the connection, then does not read for longer than is measured: 15 MB are more than the buffers take.
+    // It confirms the connection, then does not read for longer than is measured: 15 MB are more
+    // than the buffers take.
     let address = tcp(|mut stream, _| {
         let mut first = vec![0; SIZE];
         stream.read_exact(&mut first).unwrap();

@@ -228,7 +228,8 @@ fn a_server_that_never_closes_its_side_has_its_connections_replaced_all_the_same
     for turnover in [["--churn", "100"], ["--lifetime", "40ms"]] {
         let traffic = ["-c", "4", "-R", "200", "-d", "2s"];
         let arguments = [&[&*address], &traffic[..], &turnover[..]].concat();
-        // Some two hundred are replaced, of which a busy machine has fewer; none keeps its descriptor.
+        // Some two hundred are replaced, of which a busy machine has fewer; none keeps its
+        // descriptor.
         let report = with_descriptors(64, &arguments);
         assert_eq!(report.exit_code(), 0, "{}", report.value);
         assert!(report.connections("replaced") > 20, "{}", report.value);
@@ -310,7 +311,8 @@ fn replacing_connections_keeps_to_the_connect_rate() {
     let begun = Instant::now();
     let pace = ["--connect-rate", "50", "--lifetime", "10ms"];
     let report = Report::of(&[&["-c", "10", "-d", "1s"], &pace[..]].concat());
-    // Without a pace it would be a thousand. What a stall of 10 ms has kept may be made up for, and one is due at once.
+    // Without a pace it would be a thousand. What a stall of 10 ms has kept may be made up for, and
+    // one is due at once.
     let most = begun.elapsed().as_secs_f64() * 50.0 + 2.0;
     assert!(report.connections("redialed") > 0, "{}", report.value);
     assert!(

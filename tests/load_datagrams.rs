@@ -1,4 +1,5 @@
-//! `oread load` over UDP, end to end: what it makes of datagrams that are lost, doubled, swapped and late.
+//! `oread load` over UDP, end to end: what it makes of datagrams that are lost, doubled, swapped
+//! and late.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -99,7 +100,8 @@ fn mangle(socket: &UdpSocket, stop: &AtomicBool) -> Mangled {
 #[test]
 fn datagrams_that_are_dropped_doubled_swapped_and_flipped_are_told_by_their_number() {
     let server = Mangler::start();
-    // 203 datagrams with the one that confirms, numbered from 0: the last ones are answered in order.
+    // 203 datagrams with the one that confirms, numbered from 0: the last ones are answered in
+    // order.
     let arguments = [&*server.address, "-c", "1", "-n", "202", "-R", "1k"];
     let report = Report::of(&[&arguments[..], &["--message-timeout", "500ms"]].concat());
     let did = server.end();
@@ -171,8 +173,8 @@ fn an_answer_after_the_message_timeout_is_late_and_received() {
     assert_eq!(report.messages("timed_out"), 3);
 }
 
-/// Answers each datagram by what `answer` makes of it, which gets its place in the order of all; in a thread that ends with the
-/// test program.
+/// Answers each datagram by what `answer` makes of it, which gets its place in the order of all; in
+/// a thread that ends with the test program.
 fn udp(mut answer: impl FnMut(usize, &mut [u8]) -> bool + Send + 'static) -> String {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = format!("udp://{}", socket.local_addr().unwrap());

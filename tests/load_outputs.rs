@@ -1,5 +1,5 @@
-//! What `oread load` says and where: outputs that fail or take nothing, signals, the preflight, the log; and that words,
-//! JSON and histograms of one run say the same.
+//! What `oread load` says and where: outputs that fail or take nothing, signals, the preflight, the
+//! log; and that words, JSON and histograms of one run say the same.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

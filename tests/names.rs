@@ -1,5 +1,5 @@
-//! Names that stand for several addresses. Each test has a table of names of its own, `/etc/hosts` of a mount
-//! namespace; where there is none to be had the tests say so. The real binary is run.
+//! Names that stand for several addresses. Each test has a table of names of its own, `/etc/hosts`
+//! of a mount namespace; where there is none to be had the tests say so. The real binary is run.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 // Clippy knows functions with #[test] as tests, not those that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -58,7 +58,8 @@ impl Drop for Names {
     }
 }
 
-/// The server is on one of the two, and then on the other one: whichever is tried first, once it refuses.
+/// The server is on one of the two, and then on the other one: whichever is tried first, once it
+/// refuses.
 #[test]
 fn each_address_of_a_name_is_tried_and_a_refusal_is_one_line() {
     let Some(names) = Names::new("two", "127.0.0.1 two\n127.0.0.2 two\n") else {

@@ -30,8 +30,8 @@ mod outer {
 
     type Done<'a> = &'a dyn Fn(&World) -> bool;
 
-    /// A loop around a reactor, which turns it as such loops do: when its descriptor is ready, or its timeout has passed.
-    /// It goes on until the reactor ends, or what it's given is true.
+    /// A loop around a reactor, which turns it as such loops do: when its descriptor is ready, or
+    /// its timeout has passed. It goes on until the reactor ends, or what it's given is true.
     type Outer = fn(&mut World, Done<'_>) -> Option<Ended>;
 
     const LOOPS: [Outer; 4] = [in_mio, in_mio_by_a_duplicate, in_calloop, in_tokio];
@@ -229,7 +229,8 @@ mod outer {
                     handle.send(message).unwrap();
                 }
             });
-            // Each is asked for when the one before it is there: there's nothing else to wake the loop.
+            // Each is asked for when the one before it is there: there's nothing else to wake the
+            // loop.
             for message in 0..20 {
                 ask.send(message).unwrap();
                 until(outer, &mut world, &|world| {

@@ -1,5 +1,6 @@
-//! That each option of `oread serve` does what it says, from outside: an option that is parsed and checked, and
-//! then lost on its way to the reactor, looks well from inside. The real binary is run.
+//! That each option of `oread serve` does what it says, from outside: an option that is parsed and
+//! checked, and then lost on its way to the reactor, looks well from inside. The real binary is
+//! run.
 #![cfg(feature = "cli")]
 // Clippy knows functions with #[test] as tests, not those that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -28,8 +29,8 @@ fn fill(stream: &mut TcpStream) -> usize {
     }
 }
 
-/// Has these clients send without reading, until the server has so many bytes of answers pending; then the most
-/// it had in the next half a second.
+/// Has these clients send without reading, until the server has so many bytes of answers pending;
+/// then the most it had in the next half a second.
 fn pending(server: &mut Server, clients: &mut [TcpStream], at_least: u64) -> u64 {
     let mut most = 0;
     let mut after = 0;

@@ -1,5 +1,5 @@
-//! A server whose standard output or standard error takes nothing, or has nobody behind it any more: it serves on,
-//! and comes to its end.
+//! A server whose standard output or standard error takes nothing, or has nobody behind it any
+//! more: it serves on, and comes to its end.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

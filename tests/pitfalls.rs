@@ -1,6 +1,7 @@
-//! The table of pitfalls in `docs/PITFALLS.md` names tests: each must be there, and each pitfall must have one. So do the
-//! promises of `docs/RELIABILITY.md`, and the patches of `tests/canaries`, each of which puts a known fault back: what they name must be there, and they must still
-//! apply. `scripts/canaries.sh` runs them.
+//! The table of pitfalls in `docs/PITFALLS.md` names tests: each must be there, and each pitfall
+//! must have one. So do the promises of `docs/RELIABILITY.md`, and the patches of `tests/canaries`,
+//! each of which puts a known fault back: what they name must be there, and they must still apply.
+//! `scripts/canaries.sh` runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -16,7 +17,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Whether a file has this test: a function with `#[test]` above it, or made one by a macro that says so.
+/// Whether a file has this test: a function with `#[test]` above it, or made one by a macro that
+/// says so.
 fn has_test(text: &str, name: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let heads = [format!("fn {name}("), format!("fn {name}<SHORT>(")];

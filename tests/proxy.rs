@@ -1,5 +1,5 @@
-//! The example `proxy` from outside: what must go through it unchanged, and what it must hold back. The example itself is
-//! run, between sockets of std.
+//! The example `proxy` from outside: what must go through it unchanged, and what it must hold back.
+//! The example itself is run, between sockets of std.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -23,9 +23,10 @@ use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt,
 };
 
-/// By how much the proxy's memory may grow for one client: each direction keeps the high-water mark and a read, 128 KiB, in a
-/// buffer with up to twice the room, and some are kept for use again. What a proxy without backpressure would hold is of
-/// another order, the megabytes that these tests send.
+/// By how much the proxy's memory may grow for one client: each direction keeps the high-water mark
+/// and a read, 128 KiB, in a buffer with up to twice the room, and some are kept for use again.
+/// What a proxy without backpressure would hold is of another order, the megabytes that these tests
+/// send.
 const MEMORY: u64 = 1 << 20;
 
 /// A running proxy.
@@ -50,8 +51,8 @@ impl Proxy {
         connect(self.example.address)
     }
 
-    /// A client that is reset as soon as it's accepted, and its name. Where the reset comes before `connect` looks, that
-    /// gives it.
+    /// A client that is reset as soon as it's accepted, and its name. Where the reset comes before
+    /// `connect` looks, that gives it.
     fn call_in_vain(&self) -> (String, io::Result<TcpStream>) {
         let inet = AddressFamily::Inet;
         let socket = socket::socket(inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
@@ -141,7 +142,8 @@ fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// An address that refuses: its port is taken, and nobody listens. It stays so while the descriptor is open.
+/// An address that refuses: its port is taken, and nobody listens. It stays so while the descriptor
+/// is open.
 fn refusing() -> (OwnedFd, SocketAddr) {
     let none = None::<socket::SockProtocol>;
     let flags = SockFlag::SOCK_CLOEXEC;
@@ -152,7 +154,8 @@ fn refusing() -> (OwnedFd, SocketAddr) {
     (fd, ([127, 0, 0, 1], port).into())
 }
 
-/// A listener whose backlog is full, so that a handshake with it goes on until somebody is accepted; and who fills it.
+/// A listener whose backlog is full, so that a handshake with it goes on until somebody is
+/// accepted; and who fills it.
 fn silent() -> (TcpListener, TcpStream) {
     let listener = listen();
     // To listen once more changes the backlog. Linux takes one more than that.
@@ -172,7 +175,8 @@ fn is_dialed(address: SocketAddr) -> bool {
     })
 }
 
-/// Bytes without a pattern. Their number is a prime, so that no piece of a stream that repeats them looks like another.
+/// Bytes without a pattern. Their number is a prime, so that no piece of a stream that repeats them
+/// looks like another.
 fn noise(mut seed: u64) -> Vec<u8> {
     (0..999_983)
         .map(|_| {
@@ -207,7 +211,8 @@ fn try_send(
     stream.shutdown(Shutdown::Write)
 }
 
-/// Receives what [`send`] sends, byte for byte, to the end; `progress` is told after each piece how much has come.
+/// Receives what [`send`] sends, byte for byte, to the end; `progress` is told after each piece how
+/// much has come.
 fn receive(mut stream: &TcpStream, block: &[u8], total: usize, mut progress: impl FnMut(usize)) {
     let mut buffer = vec![0; 64 << 10];
     let mut count = 0;
@@ -283,7 +288,8 @@ fn a_hundred_megabytes_each_way_at_once_arrive_whole_while_one_side_is_slow_and_
     let before = memory(id);
     let (up, down) = (noise(1), noise(2));
 
-    // The upstream takes half a megabyte for each megabyte that it has got rid of: nobody's clock says how slow it is.
+    // The upstream takes half a megabyte for each megabyte that it has got rid of: nobody's clock
+    // says how slow it is.
     let (permit, permitted) = mpsc::channel();
     let most = thread::scope(|scope| {
         scope.spawn(|| send(&client, &up, TOTAL));
@@ -488,7 +494,8 @@ fn an_answer_that_is_whole_is_not_lost_by_a_reset_behind_it() {
     let answer = noise(8);
     send(&upstream, &answer, ANSWER);
     reset(upstream);
-    // The client has hardly read anything yet: most of the answer is still in the proxy, or its system.
+    // The client has hardly read anything yet: most of the answer is still in the proxy, or its
+    // system.
     until("the upstream's connection is closed", || {
         (proxy.descriptors() < open).then_some(())
     });
@@ -560,7 +567,8 @@ fn exchange(mut client: &TcpStream, words: &[u8]) {
     }
 }
 
-/// It has descriptors for five clients, and one more: the sixth is accepted, but there's none for its upstream.
+/// It has descriptors for five clients, and one more: the sixth is accepted, but there's none for
+/// its upstream.
 #[test]
 fn out_of_descriptors_it_cuts_clients_off_and_goes_on() {
     let listener = listen();
@@ -594,8 +602,8 @@ fn out_of_descriptors_it_cuts_clients_off_and_goes_on() {
     upstream.join().unwrap();
 }
 
-/// How many descriptors a proxy has that has just started, as this one has, and the limit with which it can open so many more.
-/// Whoever runs the tests may have left it some of his own.
+/// How many descriptors a proxy has that has just started, as this one has, and the limit with
+/// which it can open so many more. Whoever runs the tests may have left it some of his own.
 fn descriptors_and_limit(proxy: &Proxy, more: usize) -> (usize, usize) {
     let path = format!("/proc/{}/fd", proxy.example.child.id());
     let entries = fs::read_dir(path).unwrap();

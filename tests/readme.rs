@@ -1,5 +1,5 @@
-//! What the README says is so: its code is the examples' text, its files are there, its options exist, and its errors
-//! are those that the program gives.
+//! What the README says is so: its code is the examples' text, its files are there, its options
+//! exist, and its errors are those that the program gives.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -208,7 +208,8 @@ mod program {
         assert!(commands >= 20, "{commands} commands are shown");
     }
 
-    /// Every field of an object and of the objects in it; not those that are named by what they count.
+    /// Every field of an object and of the objects in it; not those that are named by what they
+    /// count.
     fn fields(value: &serde_json::Value, into: &mut Vec<String>) {
         if let Some(object) = value.as_object() {
             for (name, inner) in object {

@@ -1,5 +1,5 @@
-//! The example `resp`: its parser by itself, the whole server over sockets, and beside the real Redis where that is
-//! installed.
+//! The example `resp`: its parser by itself, the whole server over sockets, and beside the real
+//! Redis where that is installed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "common/example.rs"]
@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 use example::{Example, command};
 use resp::{Progress, cut};
 
-/// How long anything may take before a test gives up: much more than it does on the slowest machine.
+/// How long anything may take before a test gives up: much more than it does on the slowest
+/// machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is said to a server in one piece, and what it answers before it has nothing more to say. All of it is Redis's
-/// own behaviour: a test says the same to both.
+/// What is said to a server in one piece, and what it answers before it has nothing more to say.
+/// All of it is Redis's own behaviour: a test says the same to both.
 const CONVERSATIONS: &[(&[u8], &[u8])] = &[
     // Every command, in an array and inline, in any case.
     (b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"),
@@ -148,9 +149,11 @@ fn what_comes_in_two_pieces_is_answered_like_what_comes_in_one() {
             let mut client = connect(server.address);
             ping(&mut client);
             client.write_all(&request[..at]).unwrap();
-            // Who is ready first is read first: when this one is answered, the first piece has been read alone.
+            // Who is ready first is read first: when this one is answered, the first piece has been
+            // read alone.
             ping(&mut other);
-            // Where that was enough to end the connection, the second piece is thrown away, and destroys nothing.
+            // Where that was enough to end the connection, the second piece is thrown away, and
+            // destroys nothing.
             client.write_all(&request[at..]).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
             let mut got = Vec::new();
@@ -168,7 +171,8 @@ fn what_comes_in_two_pieces_is_answered_like_what_comes_in_one() {
 #[test]
 fn what_was_understood_of_a_command_is_not_read_again_before_it_is_whole() {
     let line = [b"PING ".repeat(1000), b"\r\n".to_vec()].concat();
-    // And how much of each is not understood when one byte is missing: an argument with its line, or one byte.
+    // And how much of each is not understood when one byte is missing: an argument with its line,
+    // or one byte.
     let cases = [
         (array(&[b"key".as_slice(); 1000]), b"$3\r\nkey\r\n".len()),
         (
@@ -378,8 +382,8 @@ fn a_client_that_asks_and_never_reads_is_not_answered_without_a_bound() {
     }
 }
 
-/// A figure of a process's memory, in bytes, where the system tells it (Linux: `VmHWM:`, the most it has had; `RssAnon:`,
-/// what it has of its own).
+/// A figure of a process's memory, in bytes, where the system tells it (Linux: `VmHWM:`, the most
+/// it has had; `RssAnon:`, what it has of its own).
 fn memory(id: u32, field: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
@@ -559,7 +563,8 @@ impl Redis {
         std::fs::create_dir_all(&folder).unwrap();
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            // It knows no port 0. Should somebody take this one before it does, it ends, and another one is tried.
+            // It knows no port 0. Should somebody take this one before it does, it ends, and
+            // another one is tried.
             let free = TcpListener::bind("127.0.0.1:0")
                 .unwrap()
                 .local_addr()

@@ -1,10 +1,11 @@
 //! The nine small systems that oread grew out of, each by name, and their programs against ours.
 //!
 //! They come from two pages that teach sockets with small Go programs. The tests named `system_...`
-//! have doubles that read and write exactly as those programs do, on free ports; they always run. The
-//! programs themselves, unchanged, are run by `the_programs_of_the_pages_talk_to_ours_unchanged`, where
-//! the pages are found (`../shared/seeds` beside the package, or where `OREAD_TEST_PAGES` says), and
-//! there is Go to build them and a network namespace to run them in, for their ports are fixed.
+//! have doubles that read and write exactly as those programs do, on free ports; they always run.
+//! The programs themselves, unchanged, are run by
+//! `the_programs_of_the_pages_talk_to_ours_unchanged`, where the pages are found (`../shared/seeds`
+//! beside the package, or where `OREAD_TEST_PAGES` says), and there is Go to build them and a
+//! network namespace to run them in, for their ports are fixed.
 #![cfg(feature = "cli")]
 // Clippy knows functions with #[test] as tests, not those that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -88,8 +89,8 @@ fn system_1_tcp_echo_of_whatever_comes_to_many_clients_at_once() {
     server.join().unwrap();
 }
 
-/// The client reads a line, sends it without its end, and reads once; `q` or `Q` ends it. The line `q`
-/// on a terminal of ours is in the tests of `oread connect`.
+/// The client reads a line, sends it without its end, and reads once; `q` or `Q` ends it. The line
+/// `q` on a terminal of ours is in the tests of `oread connect`.
 #[test]
 fn system_2_the_interactive_client_asks_and_reads_in_turn_until_q() {
     let server = Server::start(&[]);
@@ -412,14 +413,15 @@ fn their_clients_talk_to_our_server(program: impl Fn(&str) -> Command) {
     assert_eq!(server.stop().count("datagrams_out"), 1);
 }
 
-/// Waits until somebody has bound this port, by the system's tables (proc_net_tcp): those servers say
-/// nothing when they are ready, and a connection to find out would be a client to them.
+/// Waits until somebody has bound this port, by the system's tables (proc_net_tcp): those servers
+/// say nothing when they are ready, and a connection to find out would be a client to them.
 fn wait_for_port(transport: &str, port: u16) {
     let deadline = Instant::now() + LONG;
     let bound = || {
         ["", "6"].iter().any(|family| {
             let table = std::fs::read_to_string(format!("/proc/self/net/{transport}{family}"));
-            // Columns: number, local address, remote address, state; 0A listens, 07 is any UDP socket.
+            // Columns: number, local address, remote address, state; 0A listens, 07 is any UDP
+            // socket.
             table.unwrap_or_default().lines().any(|line| {
                 let columns: Vec<&str> = line.split_whitespace().collect();
                 columns.len() > 3

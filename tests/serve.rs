@@ -1,5 +1,5 @@
-//! `oread serve` from outside: what it says, how it ends, and that its limits hold. The real binary is
-//! run.
+//! `oread serve` from outside: what it says, how it ends, and that its limits hold. The real binary
+//! is run.
 #![cfg(feature = "cli")]
 // Clippy knows functions with #[test] as tests, not those that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -193,8 +193,9 @@ fn thread_of(pid: u32, name: &str) -> Option<String> {
     })
 }
 
-/// One reactor's poll fails, by strace: all drain, the counters of all are told, and the exit code is 1. (mio's poll(2) backend
-/// waits by another call, which the same thread makes for other things too.)
+/// One reactor's poll fails, by strace: all drain, the counters of all are told, and the exit code
+/// is 1. (mio's poll(2) backend waits by another call, which the same thread makes for other things
+/// too.)
 #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
 #[test]
 fn a_reactor_that_fails_ends_all_of_them_in_good_order() {
@@ -239,7 +240,8 @@ fn a_reactor_that_fails_ends_all_of_them_in_good_order() {
     }
 }
 
-/// Whether this process has a handler for SIGTERM, by the system's mask of those (proc_pid_status(5)).
+/// Whether this process has a handler for SIGTERM, by the system's mask of those
+/// (proc_pid_status(5)).
 #[cfg(target_os = "linux")]
 fn catches_sigterm(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -573,8 +575,8 @@ fn a_reader_who_leaves_later_does_not_end_it() {
     assert_eq!(wait(&mut child).code(), Some(0));
 }
 
-/// A standard output that takes nothing more: a socket that is full, which another program that has it too
-/// has made non-blocking.
+/// A standard output that takes nothing more: a socket that is full, which another program that has
+/// it too has made non-blocking.
 struct Full {
     child: Child,
     /// Where the server listens.

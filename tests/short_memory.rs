@@ -325,7 +325,8 @@ fn a_reset_of_one_that_keeps_much_is_no_pause() {
     let hog = unfinished(&mut world, address, 45_000);
     let _other = unfinished(&mut world, address, 40_000);
     world.settle();
-    // With poll(2) one may have been paused already: there a short read doesn't say that nothing is left.
+    // With poll(2) one may have been paused already: there a short read doesn't say that nothing is
+    // left.
     let before = world.stats().pending_pauses;
     reset(hog);
     world.until_closed(1);

@@ -1,5 +1,6 @@
-//! A library may not rely on its program ignoring SIGPIPE, which Rust's own start does and others don't. A handler
-//! of this test's stands in for such a program: it takes note of the signal, which would else have killed.
+//! A library may not rely on its program ignoring SIGPIPE, which Rust's own start does and others
+//! don't. A handler of this test's stands in for such a program: it takes note of the signal, which
+//! would else have killed.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{World, loopback};
 
-/// Goes away so that the next write to it fails with EPIPE: first its end, then, because it leaves a greeting unread,
-/// a reset.
+/// Goes away so that the next write to it fails with EPIPE: first its end, then, because it leaves
+/// a greeting unread, a reset.
 fn leave(mut stream: TcpStream) {
     stream.write_all(b"x").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
@@ -40,7 +41,8 @@ fn a_write_to_a_peer_that_is_gone_raises_no_signal() {
         "std has learned to ask: this test shows nothing any more"
     );
 
-    // A small write that is gathered, and a large one behind it, are two slices; a large one alone is one.
+    // A small write that is gathered, and a large one behind it, are two slices; a large one alone
+    // is one.
     for parts in [&[1_usize, 100_000][..], &[100_000], &[1]] {
         let mut world = World::new();
         world.handler.open = Some(Box::new(|_, connection| {

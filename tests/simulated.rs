@@ -272,8 +272,8 @@ impl Client {
         }
     }
 
-    /// What must hold when nothing moves any more, of those whom no fault that was `met` excuses: false
-    /// of others. An `impatient` server ends those who pause.
+    /// What must hold when nothing moves any more, of those whom no fault that was `met` excuses:
+    /// false of others. An `impatient` server ends those who pause.
     fn look_at_end(&self, echo: &Watched<Echo>, met: &[Fault], impatient: bool) -> bool {
         let (whole, good) = &self.whole;
         let is_broken = |fault: &Fault| match OF_CALLERS.contains(fault) {

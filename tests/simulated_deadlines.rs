@@ -1,4 +1,5 @@
-//! What was there in time and is looked at late, and who holds a place for too long: deadlines, in simulated time.
+//! What was there in time and is looked at late, and who holds a place for too long: deadlines, in
+//! simulated time.
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -23,7 +24,8 @@ const IDLE: Duration = Duration::from_millis(500);
 const STALL: Duration = Duration::from_millis(700);
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// Answers later whoever asked first, by a message ("a"), or by a timer ("s"); "r" of another one resumes it.
+/// Answers later whoever asked first, by a message ("a"), or by a timer ("s"); "r" of another one
+/// resumes it.
 #[derive(Default)]
 struct Later {
     asked: Option<ConnectionId>,
@@ -440,8 +442,8 @@ impl Watch {
         self.dials.push((to, world.now() + timeout));
     }
 
-    /// One turn, before which the process may stand still: what happens meanwhile is found by a wait
-    /// that is perhaps interrupted at once.
+    /// One turn, before which the process may stand still: what happens meanwhile is found by a
+    /// wait that is perhaps interrupted at once.
     fn turn(&mut self, world: &mut World) {
         if world.one_in(200) {
             let before = world.now();

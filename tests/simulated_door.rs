@@ -1,5 +1,5 @@
-//! Who is let in, who has to wait for it, and who counts as present: callers at several listeners of a
-//! reactor that has few places, and whose handler dials and refuses.
+//! Who is let in, who has to wait for it, and who counts as present: callers at several listeners
+//! of a reactor that has few places, and whose handler dials and refuses.
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -57,8 +57,8 @@ fn server_address() -> SocketAddr {
     ([10, 0, 0, 3], 7).into()
 }
 
-/// Echoes to its callers, some of whom it refuses, and dials in any callback. A dial has a number for
-/// its session, a caller 0.
+/// Echoes to its callers, some of whom it refuses, and dials in any callback. A dial has a number
+/// for its session, a caller 0.
 struct Door {
     dice: Dice,
     refuses: bool,

@@ -1,5 +1,5 @@
-//! How many turns somebody waits who has something to be served, beside others who have more than one
-//! turn brings: connections, callers, a UDP socket, timers and messages.
+//! How many turns somebody waits who has something to be served, beside others who have more than
+//! one turn brings: connections, callers, a UDP socket, timers and messages.
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -149,7 +149,8 @@ impl Crowd {
         for _ in 0..world.count(200) {
             self.messages += u32::from(self.handle.send(()).is_ok());
         }
-        // Sources that may have an event each, and as many places in the queue of those who have more.
+        // Sources that may have an event each, and as many places in the queue of those who have
+        // more.
         let sources = self.peers.len() as u32 + 3;
         self.most = 2 * sources + 3;
     }

@@ -1,6 +1,6 @@
-//! What a reactor must have done before it sleeps, and what it must look at once it wakes: a host is
-//! turned only when its poll has something or its next deadline comes, so work that it forgets stays
-//! undone.
+//! What a reactor must have done before it sleeps, and what it must look at once it wakes: a host
+//! is turned only when its poll has something or its next deadline comes, so work that it forgets
+//! stays undone.
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

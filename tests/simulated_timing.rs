@@ -1,5 +1,5 @@
-//! Deadlines and timers where time itself is odd: past, in between two ticks, around them, or long ago;
-//! and whose deadline it is. See `simulated_deadlines.rs`.
+//! Deadlines and timers where time itself is odd: past, in between two ticks, around them, or long
+//! ago; and whose deadline it is. See `simulated_deadlines.rs`.
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -379,8 +379,8 @@ impl Play {
         }
     }
 
-    /// What was written before a close arrives, though the peer went on sending: where the close took
-    /// less time than it might, and the peer sent less than is thrown away.
+    /// What was written before a close arrives, though the peer went on sending: where the close
+    /// took less time than it might, and the peer sent less than is thrown away.
     fn compare_closed(&mut self) {
         let peers: BTreeMap<Way, &Outside> =
             self.peers.iter().map(|one| (one.way.back(), one)).collect();

@@ -1,5 +1,5 @@
-//! The soak is a script that runs for as long as it is told: `scripts/soak.sh`. Here its checks are tested, and it runs for
-//! 20 s where that is asked for: `cargo test --test soak -- --ignored`.
+//! The soak is a script that runs for as long as it is told: `scripts/soak.sh`. Here its checks are
+//! tested, and it runs for 20 s where that is asked for: `cargo test --test soak -- --ignored`.
 #![cfg(feature = "cli")]
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -7,7 +7,8 @@
 use std::path::Path;
 use std::process::Command;
 
-/// The interpreter, if it is there and new enough for the scripts (`asyncio.timeout` came with 3.11).
+/// The interpreter, if it is there and new enough for the scripts (`asyncio.timeout` came with
+/// 3.11).
 fn python() -> Option<Command> {
     let new_enough = "import sys; sys.exit(sys.version_info < (3, 11))";
     let tried = Command::new("python3").args(["-c", new_enough]).status();

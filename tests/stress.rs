@@ -1,5 +1,5 @@
-//! Handles under stress: eight threads, a mailbox that is nearly always full, stops and a drain in the middle of it; and
-//! two reactors that talk to each other.
+//! Handles under stress: eight threads, a mailbox that is nearly always full, stops and a drain in
+//! the middle of it; and two reactors that talk to each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -60,8 +60,9 @@ impl Tally {
     }
 }
 
-/// Sends until the reactor is gone; how many messages were accepted. Each says who sends it, and how many of his were
-/// accepted before it: a refused one has not been sent, so its number goes to the next try.
+/// Sends until the reactor is gone; how many messages were accepted. Each says who sends it, and
+/// how many of his were accepted before it: a refused one has not been sent, so its number goes to
+/// the next try.
 fn send_until_gone(handle: &Handle<u64>, sender: u64, plan: Plan, tally: &Tally) -> u64 {
     let mut accepted = 0;
     loop {
@@ -103,7 +104,8 @@ fn join<T>(threads: Vec<JoinHandle<T>>) -> Vec<T> {
     threads.into_iter().map(|t| t.join().unwrap()).collect()
 }
 
-/// How many messages of each sender there are; panics unless they are numbered without a gap, a double or a swap.
+/// How many messages of each sender there are; panics unless they are numbered without a gap, a
+/// double or a swap.
 fn count_each(messages: &[u64]) -> Vec<u64> {
     let mut next = vec![0; SENDERS as usize];
     for message in messages {
@@ -125,7 +127,8 @@ fn run_out<H: Handler>(world: &mut World<H>) -> Ended {
     }
 }
 
-/// Connects and sends a ping, then sends another for each that comes back, until the end; how many came back.
+/// Connects and sends a ping, then sends another for each that comes back, until the end; how many
+/// came back.
 fn ping_until_the_end(address: SocketAddr) -> JoinHandle<u64> {
     let mut client = connect(address);
     client.write_all(b"ping").unwrap();

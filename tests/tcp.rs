@@ -30,7 +30,8 @@ fn bytes_around_an_urgent_one_are_all_echoed() {
         }
         client.write_all(b"abcdefghij").unwrap();
         assert_eq!(world.receive(&mut client, 20), b"0123456789abcdefghij");
-        // The readiness that urgent data left behind must not stick: the connection goes on as any other.
+        // The readiness that urgent data left behind must not stick: the connection goes on as any
+        // other.
         assert_eq!(world.exchange(&mut client, b"and on"), b"and on");
     }
 }
@@ -212,7 +213,8 @@ fn an_abort_reaches_the_client_as_a_reset() {
     assert_eq!(world.until_closed(1), CloseReason::Aborted);
 }
 
-/// One way for a connection to end: what the handler does with its first data, what the client does, and the reason.
+/// One way for a connection to end: what the handler does with its first data, what the client
+/// does, and the reason.
 type Way = (
     fn(&mut oread::Connection<'_, u64>),
     fn(TcpStream),
@@ -390,7 +392,8 @@ fn a_connection_may_be_dialed_when_another_one_closes() {
         }
     }));
     drop(connect(address));
-    // The client's connection, and then a pair for each dial. Each close of a pair may dial the next one.
+    // The client's connection, and then a pair for each dial. Each close of a pair may dial the
+    // next one.
     world.until_closed(7);
     world.settle();
     assert_eq!(world.seen().closed.len(), 7);

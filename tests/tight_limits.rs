@@ -1,4 +1,5 @@
-//! Echoes under limits as tight as they come: every byte comes back, in order, to everybody, and nobody waits for good.
+//! Echoes under limits as tight as they come: every byte comes back, in order, to everybody, and
+//! nobody waits for good.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -88,7 +89,8 @@ fn tight(dice: &mut Dice, max_line: usize) -> Limits {
     }
 }
 
-/// An echo of lines, or of bytes as they come; at times one that pauses, and resumes at once or by a timer.
+/// An echo of lines, or of bytes as they come; at times one that pauses, and resumes at once or by
+/// a timer.
 fn echo(world: &mut World, raw: bool, resumes: bool, mut coins: Dice) {
     world.handler.forgetful = true;
     world.handler.data = Some(Box::new(move |_, connection, data| {

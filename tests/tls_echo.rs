@@ -1,5 +1,5 @@
-//! The example `tls_echo` from outside: over rustls, over bare TCP, and over `openssl s_client` where there is one.
-//! The example's own program is run.
+//! The example `tls_echo` from outside: over rustls, over bare TCP, and over `openssl s_client`
+//! where there is one. The example's own program is run.
 // Clippy knows functions with #[test] as tests, not those that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -100,8 +100,8 @@ fn echoed(client: &mut Client, bytes: &[u8]) {
     assert!(back == bytes, "{} bytes come back changed", bytes.len());
 }
 
-/// Sends a close_notify, and expects nothing back but the server's and then its FIN. Without a close_notify rustls gives
-/// `UnexpectedEof`.
+/// Sends a close_notify, and expects nothing back but the server's and then its FIN. Without a
+/// close_notify rustls gives `UnexpectedEof`.
 fn part(mut client: Client) {
     client.conn.send_close_notify();
     client.flush().unwrap();
@@ -111,12 +111,14 @@ fn part(mut client: Client) {
     assert_eq!(client.sock.read(&mut [0]).unwrap(), 0, "no FIN");
 }
 
-/// Byte `at` of a stream in whose pattern no lost or doubled piece could hide: its period is a prime.
+/// Byte `at` of a stream in whose pattern no lost or doubled piece could hide: its period is a
+/// prime.
 fn pattern(at: usize) -> u8 {
     (at % 251) as u8
 }
 
-/// A client's two directions at once: another thread reads the records, so that neither side waits for the other.
+/// A client's two directions at once: another thread reads the records, so that neither side waits
+/// for the other.
 struct Duplex {
     tls: ClientConnection,
     socket: TcpStream,
@@ -374,7 +376,8 @@ fn a_handshake_that_drips_in_is_cut_off_by_its_deadline() {
         let _ = stream.write(&[0]);
         match stream.read(&mut said) {
             Ok(count) => break count,
-            // That nothing comes for a moment; a process that was stopped for a while is interrupted in it.
+            // That nothing comes for a moment; a process that was stopped for a while is
+            // interrupted in it.
             Err(error) if PASSES.contains(&error.kind()) => {}
             Err(error) => panic!("{error}; the server says {:?}", server.end()),
         }
@@ -393,8 +396,8 @@ fn a_reader_who_does_not_read_takes_no_more_memory_than_the_marks_allow() {
     let client = identity.client(&server);
     let before = anonymous_bytes(server.pid());
     let (mut tls, mut socket) = client.into_parts();
-    // Until nothing moves for a while: the buffers of the system between here and there are full then, both ways. If it was only
-    // slow, less is asked of the server than could be.
+    // Until nothing moves for a while: the buffers of the system between here and there are full
+    // then, both ways. If it was only slow, less is asked of the server than could be.
     socket
         .set_write_timeout(Some(Duration::from_secs(2)))
         .unwrap();
@@ -428,7 +431,8 @@ fn a_reader_who_does_not_read_takes_no_more_memory_than_the_marks_allow() {
     assert_eq!(duplex.received, sent);
 }
 
-/// The private, anonymous memory of a process in bytes (Linux: `RssAnon`); 0 where the system doesn't tell.
+/// The private, anonymous memory of a process in bytes (Linux: `RssAnon`); 0 where the system
+/// doesn't tell.
 fn anonymous_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status
@@ -480,8 +484,9 @@ fn openssl_shakes_hands_is_echoed_and_parts_in_order() {
 fn a_client_of_an_older_tls_is_told_so_by_an_alert() {
     let identity = Identity::new();
     let server = identity.start();
-    // A ClientHello of TLS 1.2: the version, 32 random bytes, no session, one cipher suite, no compression, and two
-    // extensions, a group and a signature, without which there would be other things to find fault with.
+    // A ClientHello of TLS 1.2: the version, 32 random bytes, no session, one cipher suite, no
+    // compression, and two extensions, a group and a signature, without which there would be other
+    // things to find fault with.
     let extensions = [&[0, 10, 0, 4, 0, 2, 0, 29][..], &[0, 13, 0, 4, 0, 2, 4, 3]].concat();
     let mut hello = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0xC0, 0x2B, 1, 0]].concat();
     hello.extend([0, extensions.len() as u8]);

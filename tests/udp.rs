@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use common::{World, loopback, pattern};
 use oread::{Echo, EchoOptions, Handler, Limits, SendOutcome, UdpOptions};
 
-/// Sends and turns until the answer is there. Loopback loses nothing as long as the buffers have room.
+/// Sends and turns until the answer is there. Loopback loses nothing as long as the buffers have
+/// room.
 fn ask<H: Handler>(
     world: &mut World<H>,
     client: &UdpSocket,
@@ -279,7 +280,8 @@ fn a_datagram_behind_a_refusal_is_not_left_behind() {
     let id = world.context().bind_udp(&options).unwrap();
     let address = world.context().udp_addr(id).unwrap();
     world.settle();
-    // Both are there before the poll: one event tells of them, and the first receive has the refusal.
+    // Both are there before the poll: one event tells of them, and the first receive has the
+    // refusal.
     let sent = world.context().send_to(id, peer, b"anybody?");
     assert_eq!(sent, SendOutcome::Sent);
     let peer = UdpSocket::bind(peer).unwrap();

@@ -1,8 +1,10 @@
-//! A handler that does anything to anybody, in every callback, over real sockets: nothing panics, no bound is
-//! overstepped, the counters add up after every turn, everybody is closed exactly once, and a drain ends it.
+//! A handler that does anything to anybody, in every callback, over real sockets: nothing panics,
+//! no bound is overstepped, the counters add up after every turn, everybody is closed exactly once,
+//! and a drain ends it.
 //!
-//! What the state machine does under such a handler is tested without sockets (`src/link/tests/properties.rs`); this is
-//! about all that is around it: slots, queues, deadlines, dials, listeners.
+//! What the state machine does under such a handler is tested without sockets
+//! (`src/link/tests/properties.rs`); this is about all that is around it: slots, queues, deadlines,
+//! dials, listeners.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

@@ -1,5 +1,5 @@
-//! The same figures for `oread load`: what a message and a held connection cost the generator. The server is another process
-//! and not counted.
+//! The same figures for `oread load`: what a message and a held connection cost the generator. The
+//! server is another process and not counted.
 
 use std::io;
 use std::process::{Child, Command, Stdio};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::subject::{Server, Subject, anonymous_bytes};
 use super::{CONNECTIONS, counted_instructions, counted_syscalls};
 
-/// Messages of the shorter run. More than echoes in the other figures: once a second the generator tells how it goes, and
-/// under a tool seconds are short of messages.
+/// Messages of the shorter run. More than echoes in the other figures: once a second the generator
+/// tells how it goes, and under a tool seconds are short of messages.
 const MESSAGES: usize = 50_000;
 
 /// System calls a message, its share of the polls among them.
@@ -60,7 +60,8 @@ fn load(tool: &[&str], server: &Server, arguments: &[&str]) -> io::Result<Child>
         .map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))
 }
 
-/// Bytes of the generator's memory for a connection that is held and idle, the reactor's own among them.
+/// Bytes of the generator's memory for a connection that is held and idle, the reactor's own among
+/// them.
 pub(super) fn memory() -> io::Result<String> {
     let mut server = Server::start(Subject::Serve, &[])?;
     let (few, many) = (1_000, server.max_connections.min(9_000));
@@ -89,7 +90,8 @@ fn held(server: &Server, connections: usize) -> io::Result<u64> {
     bytes
 }
 
-/// Waits until a load has its descriptors and its memory has not changed for two seconds; how much it is.
+/// Waits until a load has its descriptors and its memory has not changed for two seconds; how much
+/// it is.
 fn settled(id: u32, connections: usize) -> io::Result<u64> {
     let begun = Instant::now();
     let (mut bytes, mut since) = (0, begun);

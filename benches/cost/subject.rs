@@ -120,7 +120,8 @@ impl Server {
         anonymous_bytes(self.child.id())
     }
 
-    /// Ends it, in good order if it can, and waits. The signal goes to the server itself: a tool between passes none on.
+    /// Ends it, in good order if it can, and waits. The signal goes to the server itself: a tool
+    /// between passes none on.
     pub(crate) fn stop(&mut self) -> io::Result<()> {
         let server = server_of(self.child.id());
         Command::new("kill")
@@ -195,7 +196,8 @@ pub(crate) fn temporary(name: &str) -> String {
         .into_owned()
 }
 
-/// Private, anonymous memory of a process in bytes (Linux: `RssAnon`): the heap, without the program's text.
+/// Private, anonymous memory of a process in bytes (Linux: `RssAnon`): the heap, without the
+/// program's text.
 pub(crate) fn anonymous_bytes(id: u32) -> io::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
     let line = status

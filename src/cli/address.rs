@@ -103,7 +103,8 @@ impl FromStr for HostPort {
 }
 
 impl HostPort {
-    /// An address to connect from: where the port is missing, 0 is proposed, which is any that is free.
+    /// An address to connect from: where the port is missing, 0 is proposed, which is any that is
+    /// free.
     ///
     /// # Errors
     /// As [`HostPort::from_str`].
@@ -120,8 +121,8 @@ impl HostPort {
     }
 
     /// # Errors
-    /// Words on what is wrong with the text, and how to write it, with the port `example` where there is none, and ports from
-    /// `least` on.
+    /// Words on what is wrong with the text, and how to write it, with the port `example` where
+    /// there is none, and ports from `least` on.
     fn parse(text: &str, example: u16, least: u16) -> Result<HostPort, String> {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(HostPort::Numeric(address));
@@ -245,8 +246,9 @@ fn port_number(text: &str) -> Option<u16> {
     }
 }
 
-/// Whether `text` may be a host's name: labels of 1 to 63 characters with dots between them (RFC 1035, 2.3.4), and
-/// perhaps one behind; what RFC 1123 allows in them, and the underscore that is in use all the same.
+/// Whether `text` may be a host's name: labels of 1 to 63 characters with dots between them (RFC
+/// 1035, 2.3.4), and perhaps one behind; what RFC 1123 allows in them, and the underscore that is
+/// in use all the same.
 fn is_name(text: &str) -> bool {
     let whole = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {

@@ -178,9 +178,9 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", help_heading = "UDP")]
     pub(crate) udp_rate_per_source: Option<Rate>,
 
-    /// Datagrams answered a second that repeat an earlier one of the same source, or off; ten seconds'
-    /// worth at once. It ends what goes on between two servers that answer each other [default: 1k,
-    /// and off with --udp-rate-per-source]
+    /// Datagrams answered a second that repeat an earlier one of the same source, or off; ten
+    /// seconds' worth at once. It ends what goes on between two servers that answer each other
+    /// [default: 1k, and off with --udp-rate-per-source]
     #[arg(long, value_name = "N", help_heading = "UDP")]
     pub(crate) udp_repeat_rate: Option<Rate>,
 

@@ -91,8 +91,8 @@ pub(crate) struct Serve {
     pub(crate) framing: Framing,
     /// The longest frame in bytes, its prefix not counted; never over what the prefix can say.
     pub(crate) max_frame: NonZeroU32,
-    /// Connections at a time, over all threads, at least one for each; `None`: what the descriptor limit
-    /// allows.
+    /// Connections at a time, over all threads, at least one for each; `None`: what the descriptor
+    /// limit allows.
     pub(crate) max_connections: Option<NonZeroU32>,
     /// Silence after which a connection is closed; `None`: never.
     pub(crate) idle_timeout: Option<Duration>,
@@ -102,7 +102,8 @@ pub(crate) struct Serve {
     pub(crate) high_water: NonZeroU32,
     /// The backlog to ask for; the system may cap it. At most `i32::MAX`.
     pub(crate) backlog: NonZeroU32,
-    /// Pending output in bytes on all connections of all threads, past which none that has some is read.
+    /// Pending output in bytes on all connections of all threads, past which none that has some is
+    /// read.
     pub(crate) max_pending: NonZeroU64,
     /// Threads, each with a whole reactor.
     pub(crate) threads: NonZeroU32,

@@ -1,14 +1,14 @@
 //! `oread connect`: standard input to a server, what it sends to standard output.
 //!
-//! From a terminal it is a conversation: a line goes out when it is typed, what comes is shown when it
-//! comes, and a line that is only `q` or `Q` ends it. From a file or a pipe `q` is a line like any
-//! other, and in raw framing there are no lines: the bytes are sent and printed as they are, both ways
-//! at once.
+//! From a terminal it is a conversation: a line goes out when it is typed, what comes is shown when
+//! it comes, and a line that is only `q` or `Q` ends it. From a file or a pipe `q` is a line like
+//! any other, and in raw framing there are no lines: the bytes are sent and printed as they are,
+//! both ways at once.
 //!
-//! With another framing, and over UDP, each line of input is a message, without its newline, and each
-//! message that comes is printed with a newline behind it, whatever standard output is. A line that is
-//! no such message (`fixed:4` takes only lines of 4 bytes) is told and left out when it was typed; in a
-//! file or a pipe it is the end of the input, and the exit code is 1.
+//! With another framing, and over UDP, each line of input is a message, without its newline, and
+//! each message that comes is printed with a newline behind it, whatever standard output is. A line
+//! that is no such message (`fixed:4` takes only lines of 4 bytes) is told and left out when it was
+//! typed; in a file or a pipe it is the end of the input, and the exit code is 1.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -57,8 +57,8 @@ enum Message {
     OutputFailed,
 }
 
-/// Messages there can be at a time: the buffers of input and its end, room, a failure. With room for
-/// more than that, the mailbox is never full.
+/// Messages there can be at a time: the buffers of input and its end, room, a failure. With room
+/// for more than that, the mailbox is never full.
 const MAILBOX: usize = 2 * (input::BUFFERS + 3);
 
 /// Bytes of a message that a log line shows, as in a server's.
@@ -172,7 +172,8 @@ fn stream_limits(connect: &Connect) -> Limits {
         max_input: max_frame.saturating_add(connect.framing.overhead() + 1),
         high_water: HIGH_WATER,
         low_water: HIGH_WATER / 2,
-        // Never reached: input stops at the high-water mark. Lines of no byte become 8 with a prefix.
+        // Never reached: input stops at the high-water mark. Lines of no byte become 8 with a
+        // prefix.
         max_output: max_frame.saturating_add(defaults.max_output),
         // A server may take as long as it likes: who waits for it can stop.
         write_timeout: None,

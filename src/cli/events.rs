@@ -31,8 +31,8 @@ pub(crate) fn write(text: &str) -> io::Result<()> {
     until_taken(|| output.flush())
 }
 
-/// Writes all of `bytes` to an output that is shared with other programs, one of which may have made it
-/// non-blocking: it is then tried again and again.
+/// Writes all of `bytes` to an output that is shared with other programs, one of which may have
+/// made it non-blocking: it is then tried again and again.
 ///
 /// # Errors
 /// Any other.

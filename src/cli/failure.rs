@@ -111,7 +111,8 @@ impl Failure {
         }
     }
 
-    /// What failed and why, on one line, without what to try: for a log line, where the program goes on.
+    /// What failed and why, on one line, without what to try: for a log line, where the program
+    /// goes on.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -132,8 +133,8 @@ impl Failure {
     }
 }
 
-/// Words that may quote what was typed, such as the name of a file, and that don't act on a terminal: it may come out of a
-/// file or from another program.
+/// Words that may quote what was typed, such as the name of a file, and that don't act on a
+/// terminal: it may come out of a file or from another program.
 fn harmless(words: &str) -> String {
     let lines = words
         .lines()

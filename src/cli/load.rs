@@ -1,5 +1,5 @@
-//! `oread load`: very many connections and their messages, and a report that can be believed. `oread doctor` is its
-//! preflight alone.
+//! `oread load`: very many connections and their messages, and a report that can be believed.
+//! `oread doctor` is its preflight alone.
 //!
 //! | file | what it is |
 //! |---|---|

@@ -21,8 +21,8 @@ pub(crate) enum Audience {
 }
 
 /// Starts the logger. `RUST_LOG`, where it is set and not empty, decides alone; else `verbosity`
-/// does, for what the program and the library say, and nothing else speaks. `RUST_LOG_STYLE` is heeded
-/// either way.
+/// does, for what the program and the library say, and nothing else speaks. `RUST_LOG_STYLE` is
+/// heeded either way.
 ///
 /// What it gives is the end of the log's way, to be waited for at the program's end.
 pub(crate) fn init(verbosity: Verbosity, audience: Audience) -> Stderr {
@@ -62,8 +62,8 @@ pub(crate) fn init(verbosity: Verbosity, audience: Audience) -> Stderr {
     stderr
 }
 
-/// Whether there are colours: as `RUST_LOG_STYLE` says, and else as standard error and `NO_COLOR` and its kin do.
-/// The logger can't find out by itself what is behind a pipe.
+/// Whether there are colours: as `RUST_LOG_STYLE` says, and else as standard error and `NO_COLOR`
+/// and its kin do. The logger can't find out by itself what is behind a pipe.
 fn style() -> WriteStyle {
     match std::env::var("RUST_LOG_STYLE").as_deref() {
         Ok("always") => WriteStyle::Always,

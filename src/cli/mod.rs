@@ -47,7 +47,8 @@ use stderr::Stderr;
 /// How long the program's end waits for a standard error that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Runs the program with `arguments`, the first of which is the program's own name; gives the exit code.
+/// Runs the program with `arguments`, the first of which is the program's own name; gives the exit
+/// code.
 ///
 /// # Errors
 /// The one error that ended it, with its exit code.

@@ -8,8 +8,8 @@
 //! | `serve/totals`, `serve/report` | counters of all reactors, and how they are told |
 //! | `serve/printer` | the thread of standard output |
 //!
-//! With `--threads N` there are N whole reactors, which share nothing but their ports. The first one
-//! runs on the main thread and hears the signals; it drains the others by their handles.
+//! With `--threads N` there are N whole reactors, which share nothing but their ports. The first
+//! one runs on the main thread and hears the signals; it drains the others by their handles.
 
 mod bind;
 mod overlap;
@@ -67,7 +67,8 @@ pub(crate) fn run(serve: &Serve, stderr: &Stderr) -> Result<(), Failure> {
         .sum();
     let plan = Plan::new(serve, Descriptors::raise()?, sockets)?;
     let (mut units, sockets) = bind::open(serve, &plan, &bindings)?;
-    // Without counters to print its thread is wanted for the summary alone: see `stderr` for what an early one would cost.
+    // Without counters to print its thread is wanted for the summary alone: see `stderr` for what
+    // an early one would cost.
     let mut printer = None;
     if let Some(every) = serve.stats {
         let early = Printer::start()?;
@@ -110,7 +111,8 @@ pub(crate) fn run(serve: &Serve, stderr: &Stderr) -> Result<(), Failure> {
     }
 }
 
-/// Has the counters told: each reactor puts its own on a board, and the first one has the sum printed.
+/// Has the counters told: each reactor puts its own on a board, and the first one has the sum
+/// printed.
 fn report_stats(
     every: Duration,
     report: Report,

@@ -58,8 +58,8 @@ impl Signals {
     /// Exit code 1: the system refuses a handler or a pipe.
     pub(crate) fn install() -> Result<Signals, Failure> {
         let install = || -> io::Result<Pipe> {
-            // First of all, so that no signal finds a handler that tells nobody: it would be lost, and
-            // the next one would count as the second.
+            // First of all, so that no signal finds a handler that tells nobody: it would be lost,
+            // and the next one would count as the second.
             let pipe = Pipe::new([SIGINT, SIGTERM])?;
             // Actions run in the order in which they were registered: the exit sees the flag of an
             // earlier signal, of either kind, and not yet that of this one. 128 + number is what

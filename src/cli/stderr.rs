@@ -2,11 +2,12 @@
 //! terminal) must not stall the loop, which logs from its callbacks. One that fails, as on a full
 //! disk, is tried again with the next lines, and told how many it missed; see [`Outlet`].
 //!
-//! On a terminal a line may stand below all others, drawn anew again and again: see [`Stderr::show`].
+//! On a terminal a line may stand below all others, drawn anew again and again: see
+//! [`Stderr::show`].
 //!
-//! The thread starts with the first line. A process that has ever had a second thread pays for it in each system call that
-//! glibc makes a cancellation point (some 60 instructions for a `send` and a `recv` each): a server that has nothing to say
-//! echoes at two thirds of the cost.
+//! The thread starts with the first line. A process that has ever had a second thread pays for it
+//! in each system call that glibc makes a cancellation point (some 60 instructions for a `send` and
+//! a `recv` each): a server that has nothing to say echoes at two thirds of the cost.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -17,11 +18,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::outlet::{CHUNK, Outlet};
 
-/// Bytes that may wait to be written; lines beyond them are lost, and counted. Room for what a busy server says
-/// with `-vv` while the thread waits a tenth of a second for its turn.
+/// Bytes that may wait to be written; lines beyond them are lost, and counted. Room for what a busy
+/// server says with `-vv` while the thread waits a tenth of a second for its turn.
 const WAITING: usize = 4 << 20;
 
-/// Takes away the line that stands, with the cursor at its end (ECMA-48: to its beginning, erase to its end).
+/// Takes away the line that stands, with the cursor at its end (ECMA-48: to its beginning, erase to
+/// its end).
 const ERASE: &[u8] = b"\r\x1b[K";
 
 /// What the loop's side and the thread share.
@@ -42,7 +44,8 @@ struct Queue {
     lines: Vec<u8>,
     /// Lines for which there was no room, since `lines` was last taken.
     lost: u64,
-    /// The line that is to stand below them; the one before it, if it was never drawn, is nobody's loss.
+    /// The line that is to stand below them; the one before it, if it was never drawn, is nobody's
+    /// loss.
     shown: Vec<u8>,
     /// It's another one than the thread has drawn.
     anew: bool,
@@ -102,8 +105,9 @@ impl Stderr {
         }))
     }
 
-    /// Has `line` stand below all that is written, in place of the one before; an empty one takes it away. It's for a
-    /// terminal, and narrower than that. However slow the terminal is, no more than the latest line waits for it.
+    /// Has `line` stand below all that is written, in place of the one before; an empty one takes
+    /// it away. It's for a terminal, and narrower than that. However slow the terminal is, no more
+    /// than the latest line waits for it.
     pub(crate) fn show(&self, line: &str) {
         let mut queue = self.0.lock();
         queue.shown.clear();
@@ -123,7 +127,8 @@ impl Stderr {
         }
     }
 
-    /// Starts the thread, if it isn't there. Where none can be started, what waits is written here and now: slow, not lost.
+    /// Starts the thread, if it isn't there. Where none can be started, what waits is written here
+    /// and now: slow, not lost.
     fn start_thread(&self) {
         if !mem::replace(&mut self.0.lock().started, true) {
             let its = Arc::clone(&self.0);
@@ -178,7 +183,8 @@ impl Stderr {
         self.wait(queue, patience, |queue| queue.done)
     }
 
-    /// Waits until all lines are written that have been put here; false when nothing was for as long as `patience`.
+    /// Waits until all lines are written that have been put here; false when nothing was for as
+    /// long as `patience`.
     pub(crate) fn settle(&self, patience: Duration) -> bool {
         self.wait(self.0.lock(), patience, |queue| {
             queue.is_empty() && !queue.writing

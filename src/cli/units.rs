@@ -10,8 +10,8 @@ use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-/// The longest duration that is taken: the reactor's timers reach no further than 2^31 milliseconds, and
-/// what is longer would silently be cut to that.
+/// The longest duration that is taken: the reactor's timers reach no further than 2^31
+/// milliseconds, and what is longer would silently be cut to that.
 const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
 /// A number that is typed, as what it comes to with its unit.
@@ -43,8 +43,9 @@ impl Wrong {
     }
 }
 
-/// Reads digits with a point and an exponent, as in `1.5e3`, and a unit behind them: `k`, `m`, `g`, `t`, `p` or `e`, with
-/// an `i` for powers of 1024. Spaces and underscores in the number group its digits.
+/// Reads digits with a point and an exponent, as in `1.5e3`, and a unit behind them: `k`, `m`, `g`,
+/// `t`, `p` or `e`, with an `i` for powers of 1024. Spaces and underscores in the number group its
+/// digits.
 fn number(text: &str) -> Result<Number, Wrong> {
     let (text, unit) = split_unit(text);
     let (text, exponent) = match text.split_once(['e', 'E']) {
@@ -132,7 +133,8 @@ fn read_exponent(text: &str) -> Result<i64, Wrong> {
     })
 }
 
-/// A size in bytes: `4096`, `10k` (10,000), `64KiB` (65,536), `1MiB`. A fraction of a byte is rounded.
+/// A size in bytes: `4096`, `10k` (10,000), `64KiB` (65,536), `1MiB`. A fraction of a byte is
+/// rounded.
 ///
 /// # Errors
 /// Words on what is wrong: no size, 0, or 2^64 and more.
@@ -203,7 +205,8 @@ fn without_commas(text: &str) -> Option<String> {
 /// A duration that may be 0: `250ms`, `5s`, `1m 30s`. 0 alone may go without a unit.
 ///
 /// # Errors
-/// Words on what is wrong: no duration, one with more digits than are counted, or more than 24 days.
+/// Words on what is wrong: no duration, one with more digits than are counted, or more than 24
+/// days.
 pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     let mut sum = Duration::ZERO;
     // humantime adds the parts without a check, and panics where they come to 2^64 seconds.
@@ -228,7 +231,8 @@ pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     Ok(sum)
 }
 
-/// The parts of a duration, each a number and its unit: a number begins where a digit follows a letter. At least one.
+/// The parts of a duration, each a number and its unit: a number begins where a digit follows a
+/// letter. At least one.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {

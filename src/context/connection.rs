@@ -17,9 +17,9 @@ use super::{Context, Slot};
 ///
 /// What is written to the connection whose callback runs is gathered, and leaves in one system call
 /// when the callback returns. What is written to any other connection is queued, and goes out
-/// before the reactor sleeps. A large write (more than
-/// [`Limits::gather`](crate::Limits::gather)) goes out at once in both cases, straight from the caller's slice, and only what the socket doesn't
-/// take is queued. Once the connection's calls of this turn
+/// before the reactor sleeps. A large write (more than [`Limits::gather`](crate::Limits::gather))
+/// goes out at once in both cases, straight from the caller's slice, and only what the socket
+/// doesn't take is queued. Once the connection's calls of this turn
 /// ([`Limits::io_budget`](crate::Limits::io_budget)) are spent, what is written waits up to
 /// [`Limits::high_water`](crate::Limits::high_water); then it is offered to the socket, and the
 /// connection is under [`Pressure::High`] whatever the socket takes.
@@ -62,7 +62,8 @@ impl<'a, S> Connection<'a, S> {
         &mut self.slot_mut().session
     }
 
-    /// The session and the connection's output at once, so that a session can write into its own connection.
+    /// The session and the connection's output at once, so that a session can write into its own
+    /// connection.
     #[inline(always)]
     pub fn split(&mut self) -> (&mut S, Output<'_>) {
         let current = self.context.is_current(self.index);
@@ -78,8 +79,9 @@ impl<'a, S> Connection<'a, S> {
         (&mut slot.session, output)
     }
 
-    /// Writes all of `bytes`; what the socket doesn't take is queued. Says how the pending output stands afterwards. It
-    /// never fails: a connection that breaks says so by [`Handler::on_close`](crate::Handler::on_close).
+    /// Writes all of `bytes`; what the socket doesn't take is queued. Says how the pending output
+    /// stands afterwards. It never fails: a connection that breaks says so by
+    /// [`Handler::on_close`](crate::Handler::on_close).
     #[inline(always)]
     pub fn write(&mut self, bytes: &[u8]) -> Pressure {
         if self.context.is_current(self.index) {
@@ -95,15 +97,15 @@ impl<'a, S> Connection<'a, S> {
         self.split().1.send(bytes)
     }
 
-    /// Writes all of `parts`, in their order, as one [`Connection::write`] after the other would: what is small is gathered, so
-    /// nothing is saved by joining it first.
+    /// Writes all of `parts`, in their order, as one [`Connection::write`] after the other would:
+    /// what is small is gathered, so nothing is saved by joining it first.
     pub fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> Pressure {
         self.split().1.send_all(parts)
     }
 
-    /// Writes formatted text: this is what `write!(connection, ...)` and `writeln!` call. Like [`Connection::write`] it never
-    /// fails, and nothing is allocated on the way. The text ends early where a value's own formatting fails, as std's never
-    /// do.
+    /// Writes formatted text: this is what `write!(connection, ...)` and `writeln!` call. Like
+    /// [`Connection::write`] it never fails, and nothing is allocated on the way. The text ends
+    /// early where a value's own formatting fails, as std's never do.
     ///
     /// ```
     /// # fn reply(connection: &mut oread::Connection<'_, ()>, value: &str) {
@@ -120,13 +122,15 @@ impl<'a, S> Connection<'a, S> {
         self.slot().link.pressure()
     }
 
-    /// Bytes of output that no socket has taken yet, those gathered by the running callback not counted.
+    /// Bytes of output that no socket has taken yet, those gathered by the running callback not
+    /// counted.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.slot().link.pending()
     }
 
-    /// Reads no more, and gives the handler neither data nor the peer's end, until [`Connection::resume`].
+    /// Reads no more, and gives the handler neither data nor the peer's end, until
+    /// [`Connection::resume`].
     ///
     /// A connection that breaks while it's paused is closed when it's resumed, or by its timeouts:
     /// what the peer sent before may still be wanted. One that breaks while it's paused and under
@@ -154,33 +158,36 @@ impl<'a, S> Connection<'a, S> {
         self.slot().link.has(Flags::PAUSED)
     }
 
-    /// Sets whether reading goes on while output is pending beyond the high-water mark. It does from the start on an outbound
-    /// connection and doesn't on an accepted one: two ends that both stop reading while they write would wait
-    /// for each other for good.
+    /// Sets whether reading goes on while output is pending beyond the high-water mark. It does
+    /// from the start on an outbound connection and doesn't on an accepted one: two ends that both
+    /// stop reading while they write would wait for each other for good.
     pub fn read_on(&mut self, on: bool) {
         self.slot_mut().link.read_on(on);
         self.context.touch(self.index);
     }
 
-    /// Finishes our side: what is pending is sent, then the end of the stream. The peer may go on sending. Writes after this
-    /// are dropped.
+    /// Finishes our side: what is pending is sent, then the end of the stream. The peer may go on
+    /// sending. Writes after this are dropped.
     pub fn finish(&mut self) {
         self.slot_mut().link.finish();
         self.context.touch(self.index);
     }
 
-    /// In a drain: has the connection stay open, for a handler that still owes it an answer, from another thread or another
-    /// connection. It's for [`Handler::on_closing`](crate::Handler::on_closing): the reactor has then shown all that had
-    /// arrived. From there on the handler ends the connection itself, by [`Connection::finish`] or [`Connection::close`];
-    /// meanwhile it's as open as ever, and at the drain's deadline it's cut off like all others. Elsewhere it does
-    /// nothing before the drain has got to this connection; nor does it keep one that was idle for too long.
+    /// In a drain: has the connection stay open, for a handler that still owes it an answer, from
+    /// another thread or another connection. It's for
+    /// [`Handler::on_closing`](crate::Handler::on_closing): the reactor has then shown all that had
+    /// arrived. From there on the handler ends the connection itself, by [`Connection::finish`] or
+    /// [`Connection::close`]; meanwhile it's as open as ever, and at the drain's deadline it's cut
+    /// off like all others. Elsewhere it does nothing before the drain has got to this connection;
+    /// nor does it keep one that was idle for too long.
     pub fn stay_open(&mut self) {
         self.slot_mut().link.stay();
     }
 
-    /// Closes the connection for `reason`: what is pending is sent, then our side is finished. What arrives meanwhile is thrown
-    /// away, and within bounds what arrives after that, until the peer has finished too. No callback but `on_close` comes any
-    /// more; of one that was just adopted, `on_open` before it.
+    /// Closes the connection for `reason`: what is pending is sent, then our side is finished. What
+    /// arrives meanwhile is thrown away, and within bounds what arrives after that, until the peer
+    /// has finished too. No callback but `on_close` comes any more; of one that was just adopted,
+    /// `on_open` before it.
     pub fn close(&mut self, reason: CloseReason) {
         let Context { slots, shared, .. } = &mut *self.context;
         slots[self.index].link.close(shared, reason);
@@ -199,9 +206,9 @@ impl<'a, S> Connection<'a, S> {
         self.context.set_idle_timeout(self.index, timeout);
     }
 
-    /// Sets a timer about this connection: [`Handler::on_timer`](crate::Handler::on_timer) gets its id as the key, by
-    /// [`ConnectionId::to_bits`]. As [`Context::timer`] otherwise: it's kept, and fires, though the connection may be gone by
-    /// then, unless it's cancelled.
+    /// Sets a timer about this connection: [`Handler::on_timer`](crate::Handler::on_timer) gets its
+    /// id as the key, by [`ConnectionId::to_bits`]. As [`Context::timer`] otherwise: it's kept, and
+    /// fires, though the connection may be gone by then, unless it's cancelled.
     pub fn timer(&mut self, after: Duration) -> TimerId {
         let key = self.id().to_bits();
         self.context.timer(after, key)
@@ -216,8 +223,9 @@ impl<'a, S> Connection<'a, S> {
     /// The peer's address, asked of the system; a v4-mapped one as IPv4, as everywhere.
     ///
     /// # Errors
-    /// `NotConnected` after a reset, and while the connection is not established. Who wants to print the address at the
-    /// end keeps it in the session, from [`Handler::on_accept`](crate::Handler::on_accept).
+    /// `NotConnected` after a reset, and while the connection is not established. Who wants to
+    /// print the address at the end keeps it in the session, from
+    /// [`Handler::on_accept`](crate::Handler::on_accept).
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.slot().link.stream.peer_addr().map(net::canonical)
     }
@@ -260,7 +268,8 @@ impl<S> fmt::Debug for Connection<'_, S> {
 
 /// The output of one connection, apart from its session; see [`Connection::split`].
 ///
-/// As [`io::Write`] it takes all it's given, and fails with `BrokenPipe` on a connection that takes no more.
+/// As [`io::Write`] it takes all it's given, and fails with `BrokenPipe` on a connection that takes
+/// no more.
 pub struct Output<'a> {
     link: &'a mut Link<TcpStream>,
     shared: &'a mut Shared,
@@ -278,7 +287,8 @@ impl Output<'_> {
         }
     }
 
-    /// As [`Connection::write_fmt`]: what `write!` and `writeln!` call, whether or not [`io::Write`] is in scope.
+    /// As [`Connection::write_fmt`]: what `write!` and `writeln!` call, whether or not
+    /// [`io::Write`] is in scope.
     pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Pressure {
         // Only a value's own formatting can fail here.
         self.as_one(|output| _ = fmt::Write::write_fmt(&mut Text(output), text))

@@ -21,8 +21,8 @@ pub(crate) struct UdpSlot {
     pub(crate) queued: bool,
 }
 
-/// What became of a datagram that was to be sent. Whatever it is, it's counted, and nothing waits: UDP promises nothing, and
-/// a queue would only make what is late later.
+/// What became of a datagram that was to be sent. Whatever it is, it's counted, and nothing waits:
+/// UDP promises nothing, and a queue would only make what is late later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
     /// The system took it.
@@ -147,14 +147,16 @@ impl<S> Context<S> {
         }
     }
 
-    /// The address that a UDP socket has, with the port that port 0 became; `None` once it's closed.
+    /// The address that a UDP socket has, with the port that port 0 became; `None` once it's
+    /// closed.
     #[must_use]
     pub fn udp_addr(&self, id: UdpId) -> Option<SocketAddr> {
         self.udp.get(id.0)?.address
     }
 
-    /// Whether `address` is that of one of this reactor's own UDP sockets, as far as can be told: the port must be the same, and
-    /// the address too, or the socket must be bound to all of this machine's.
+    /// Whether `address` is that of one of this reactor's own UDP sockets, as far as can be told:
+    /// the port must be the same, and the address too, or the socket must be bound to all of this
+    /// machine's.
     #[must_use]
     pub fn is_own_udp(&self, address: SocketAddr) -> bool {
         let wanted = address.ip().to_canonical();
@@ -175,7 +177,8 @@ impl<S> Context<S> {
     }
 }
 
-/// Whether the system had no room for a datagram: BSDs say so with `ENOBUFS`, Linux for a full device queue.
+/// Whether the system had no room for a datagram: BSDs say so with `ENOBUFS`, Linux for a full
+/// device queue.
 fn is_full(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32)
 }

@@ -40,8 +40,8 @@ impl<S> Context<S> {
     /// Listens for connections.
     ///
     /// # Errors
-    /// `AddrInUse`, `AddrNotAvailable` (not an address of this machine), `PermissionDenied` (a port below 1024), and what else
-    /// the system gives. `NotConnected`: the reactor drains.
+    /// `AddrInUse`, `AddrNotAvailable` (not an address of this machine), `PermissionDenied` (a port
+    /// below 1024), and what else the system gives. `NotConnected`: the reactor drains.
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
         self.may_begin()?;
         let listener = self.system.listen(options)?;
@@ -54,7 +54,8 @@ impl<S> Context<S> {
     /// the default [`ListenOptions::user_timeout`].
     ///
     /// # Errors
-    /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the reactor drains.
+    /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the
+    /// reactor drains.
     pub fn adopt_listener(&mut self, listener: std::net::TcpListener) -> io::Result<ListenerId> {
         self.may_begin()?;
         let listener = self.system.adopt_listener(listener)?;
@@ -80,14 +81,15 @@ impl<S> Context<S> {
         slot.acceptor.listener().local_addr().ok()
     }
 
-    /// How many callers may wait for a listener, after the system's own cap; `None` once it's closed or where the system
-    /// doesn't say.
+    /// How many callers may wait for a listener, after the system's own cap; `None` once it's
+    /// closed or where the system doesn't say.
     #[must_use]
     pub fn listener_backlog(&self, id: ListenerId) -> Option<u32> {
         self.listeners.get(id.0)?.acceptor.listener().backlog()
     }
 
-    /// Closes a listener; false when it was closed already. Who waits in its backlog is reset by the system.
+    /// Closes a listener; false when it was closed already. Who waits in its backlog is reset by
+    /// the system.
     pub fn close_listener(&mut self, id: ListenerId) -> bool {
         let Some(mut slot) = self.listeners.remove(id.0) else {
             return false;
@@ -109,7 +111,8 @@ impl<S> Context<S> {
         }
     }
 
-    /// Opens a UDP socket. Its datagrams come to [`Handler::on_datagram`](crate::Handler::on_datagram).
+    /// Opens a UDP socket. Its datagrams come to
+    /// [`Handler::on_datagram`](crate::Handler::on_datagram).
     ///
     /// # Errors
     /// As [`Context::listen`].
@@ -122,7 +125,8 @@ impl<S> Context<S> {
     /// Takes over a UDP socket that is bound, and perhaps connected, already.
     ///
     /// # Errors
-    /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the reactor drains.
+    /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the
+    /// reactor drains.
     pub fn adopt_udp(&mut self, socket: std::net::UdpSocket) -> io::Result<UdpId> {
         self.may_begin()?;
         let socket = self.system.adopt_udp(socket)?;
@@ -139,14 +143,15 @@ impl<S> Context<S> {
         })))
     }
 
-    /// Connects to another program. The id counts from now on: what is written is sent when the connection is
-    /// established, and [`Handler::on_open`](crate::Handler::on_open) tells of that; or
-    /// [`Handler::on_connect_failed`](crate::Handler::on_connect_failed) gives the session back.
+    /// Connects to another program. The id counts from now on: what is written is sent when the
+    /// connection is established, and [`Handler::on_open`](crate::Handler::on_open) tells of that;
+    /// or [`Handler::on_connect_failed`](crate::Handler::on_connect_failed) gives the session back.
     ///
     /// # Errors
-    /// With the session: what the system says at once. `AddrNotAvailable`: all ports of this source address
-    /// towards that destination are taken (28,232 of them by default on Linux), or the source address is not ours. `QuotaExceeded`: as
-    /// many connections as [`Limits::max_connections`](crate::Limits::max_connections) are open. `NotConnected`: the
+    /// With the session: what the system says at once. `AddrNotAvailable`: all ports of this source
+    /// address towards that destination are taken (28,232 of them by default on Linux), or the
+    /// source address is not ours. `QuotaExceeded`: as many connections as
+    /// [`Limits::max_connections`](crate::Limits::max_connections) are open. `NotConnected`: the
     /// reactor drains.
     pub fn connect(
         &mut self,
@@ -169,8 +174,8 @@ impl<S> Context<S> {
     /// given the default [`ConnectOptions::user_timeout`](crate::ConnectOptions::user_timeout).
     ///
     /// # Errors
-    /// With the session: as [`Context::connect`]. `NotConnected`: it's not established, or was reset and somebody has
-    /// read the error; any other error that the stream has stored.
+    /// With the session: as [`Context::connect`]. `NotConnected`: it's not established, or was
+    /// reset and somebody has read the error; any other error that the stream has stored.
     pub fn adopt(
         &mut self,
         stream: std::net::TcpStream,

@@ -17,8 +17,8 @@ use super::Context;
 pub(crate) struct Slot<S> {
     pub(crate) link: Link<TcpStream>,
     pub(crate) session: S,
-    /// The connection's one place in the wheel: for the earliest of its deadlines, or earlier. Activity doesn't move
-    /// it; what is really due is worked out when it fires.
+    /// The connection's one place in the wheel: for the earliest of its deadlines, or earlier.
+    /// Activity doesn't move it; what is really due is worked out when it fires.
     pub(super) links: Links,
     /// In milliseconds; 0: none.
     pub(super) idle_timeout: u32,
@@ -77,8 +77,8 @@ fn elapsed(since: Tick, now: Tick) -> u32 {
 /// tick has a meaning for 49 days, and ages are let grow to 24.
 const AGE_EVERY_MS: u64 = 1 << 30;
 
-/// A turn of this length has been interrupted, or has a slow handler. An idle timeout may be short by
-/// less than that; a walk over a million connections takes less.
+/// A turn of this length has been interrupted, or has a slow handler. An idle timeout may be short
+/// by less than that; a walk over a million connections takes less.
 const LONG_TURN: Duration = Duration::from_millis(50);
 
 impl<S> Context<S> {

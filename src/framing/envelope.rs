@@ -2,7 +2,8 @@
 
 use super::{EncodeError, Framing};
 
-/// The bytes of a frame before and behind its payload; made by [`Framing::envelope`]. It holds them itself.
+/// The bytes of a frame before and behind its payload; made by [`Framing::envelope`]. It holds them
+/// itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
     prefix: [u8; 8],
@@ -25,8 +26,9 @@ impl Envelope {
 }
 
 impl Framing {
-    /// What stands around a payload of `len` bytes, so that a large one can be written without being copied into a frame
-    /// first, as [`encode`](Self::encode) does. That a line's payload has no newline in it is the caller's to see to.
+    /// What stands around a payload of `len` bytes, so that a large one can be written without
+    /// being copied into a frame first, as [`encode`](Self::encode) does. That a line's payload has
+    /// no newline in it is the caller's to see to.
     ///
     /// # Errors
     ///

@@ -12,7 +12,8 @@ use super::{Framing, Prefix};
 pub enum FrameError {
     /// The peer sends a longer frame than it may, or speaks another framing.
     TooLong {
-        /// The payload that the frame declares, in bytes; `None` for a line, which declares nothing.
+        /// The payload that the frame declares, in bytes; `None` for a line, which declares
+        /// nothing.
         declared: Option<u64>,
         /// The longest payload that was allowed, in bytes.
         max: usize,

@@ -12,7 +12,8 @@ impl<S: Stream> Link<S> {
         self.flags.insert(Flags::FIN_WANTED);
     }
 
-    /// Closes for `reason`: the pending output is flushed, our side is finished, and input is no longer wanted.
+    /// Closes for `reason`: the pending output is flushed, our side is finished, and input is no
+    /// longer wanted.
     pub(crate) fn close(&mut self, shared: &mut Shared, reason: CloseReason) {
         match self.phase {
             Phase::Open => {
@@ -26,8 +27,8 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Ends the link at once. Output that is lost by it makes the end a reset: a peer must not take a stream that was cut for
-    /// a whole one.
+    /// Ends the link at once. Output that is lost by it makes the end a reset: a peer must not take
+    /// a stream that was cut for a whole one.
     pub(crate) fn sever(&mut self, shared: &mut Shared, reason: CloseReason) {
         self.end(shared, reason, false);
     }
@@ -119,8 +120,8 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Whether nothing that has arrived is still to be answered, as far as the handler lets itself be
-    /// asked, and all answers are out.
+    /// Whether nothing that has arrived is still to be answered, as far as the handler lets itself
+    /// be asked, and all answers are out.
     fn has_answered(&self) -> bool {
         let again = self.has(Flags::REDELIVER) && self.has_input();
         let more = again || self.is_readable() || self.has(Flags::PEER_EOF);
@@ -173,8 +174,8 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Reads and throws away what still arrives on a closed link, until the peer's end or the bound;
-    /// while its output is pending, for as long as that moves.
+    /// Reads and throws away what still arrives on a closed link, until the peer's end or the
+    /// bound; while its output is pending, for as long as that moves.
     pub(super) fn discard(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Step {
         while self.phase != Phase::Closed && !self.has(Flags::PEER_EOF) && self.is_readable() {
             if !self.charge(shared) {

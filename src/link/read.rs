@@ -9,7 +9,8 @@ use crate::readiness::Readiness;
 use super::{Flags, Link, Phase, READ_SIDE, STICKY, Shared, Step};
 
 impl<S: Stream> Link<S> {
-    /// Reads once into `scratch`, and takes note of what came of it; the count of bytes that came, if any did.
+    /// Reads once into `scratch`, and takes note of what came of it; the count of bytes that came,
+    /// if any did.
     #[inline(always)]
     pub(crate) fn take_in(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Option<usize> {
         let room = self.read_room(shared).min(scratch.len());
@@ -60,7 +61,8 @@ impl<S: Stream> Link<S> {
         self.readiness = self.readiness.without(READ_SIDE);
     }
 
-    /// New bytes: alone they are lent from the read buffer, behind kept ones they are added to those.
+    /// New bytes: alone they are lent from the read buffer, behind kept ones they are added to
+    /// those.
     #[inline]
     pub(super) fn arrived(&mut self, shared: &mut Shared, bytes: &[u8]) -> Step {
         if !self.has_input() {
@@ -71,7 +73,8 @@ impl<S: Stream> Link<S> {
         self.lend_input(shared).map_or(Step::Closed, Step::Stored)
     }
 
-    /// After [`Step::Fresh`]: the handler has consumed the first `count` of `bytes`. The rest is kept.
+    /// After [`Step::Fresh`]: the handler has consumed the first `count` of `bytes`. The rest is
+    /// kept.
     ///
     /// # Panics
     /// When `count` is more than there was: the handler is wrong about its own input.
@@ -96,8 +99,8 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// After [`Step::Stored`] and [`Step::Eof`]: takes back what was lent, of which the handler has consumed the first
-    /// `count` bytes.
+    /// After [`Step::Stored`] and [`Step::Eof`]: takes back what was lent, of which the handler has
+    /// consumed the first `count` bytes.
     ///
     /// # Panics
     /// When `count` is more than there was.
@@ -133,8 +136,9 @@ impl<S: Stream> Link<S> {
     }
 
     /// After a callback that has seen all input and consumed `count` bytes: what it left is not
-    /// shown again for a wish of its own when it took nothing, or it would spin. What nobody will be shown is
-    /// dropped. Closes a link whose handler may keep no more, and does not wait for anything either.
+    /// shown again for a wish of its own when it took nothing, or it would spin. What nobody will
+    /// be shown is dropped. Closes a link whose handler may keep no more, and does not wait for
+    /// anything either.
     fn settle_input(&mut self, shared: &mut Shared, count: usize) {
         if count == 0 {
             self.flags.remove(Flags::REDELIVER);

@@ -9,8 +9,8 @@ use crate::stats::Stats;
 /// What all links of one reactor share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// What the current callback has written to its own connection, and what has not gone out yet. Invariant: empty
-    /// whenever no callback runs.
+    /// What the current callback has written to its own connection, and what has not gone out yet.
+    /// Invariant: empty whenever no callback runs.
     pub(super) gathered: Gather,
     /// Whether the current callback has sent something before its end. The first time is free.
     pub(super) sent: bool,

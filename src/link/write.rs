@@ -1,13 +1,13 @@
 //! How a link writes.
 //!
-//! Output waits in one of two places, and never in both. What is small is gathered until the link's own
-//! callback returns ([`Link::settle`]). Everything else is queued, and the queue is offered to the
-//! socket together with what is new ([`Link::attempt`]): a large write goes out from where the
-//! handler has it, and what the socket doesn't take is queued. What another's callback writes and is
-//! small is queued at once, until the next poll.
+//! Output waits in one of two places, and never in both. What is small is gathered until the link's
+//! own callback returns ([`Link::settle`]). Everything else is queued, and the queue is offered to
+//! the socket together with what is new ([`Link::attempt`]): a large write goes out from where the
+//! handler has it, and what the socket doesn't take is queued. What another's callback writes and
+//! is small is queued at once, until the next poll.
 //!
-//! The socket is asked before output counts as pressure or as too much, whatever budget is spent: no
-//! peer is called slow that was offered nothing.
+//! The socket is asked before output counts as pressure or as too much, whatever budget is spent:
+//! no peer is called slow that was offered nothing.
 
 use std::io::{Error, ErrorKind, Result};
 
@@ -28,14 +28,14 @@ pub enum Pressure {
     /// spent; or there is no more memory for what all connections keep
     /// ([`Limits::max_pending`](crate::Limits::max_pending)). The bytes were taken all the same.
     High,
-    /// The connection takes no more output: it's finished, closed or broken. The bytes are lost, and counted as
-    /// dropped.
+    /// The connection takes no more output: it's finished, closed or broken. The bytes are lost,
+    /// and counted as dropped.
     Closed,
 }
 
 impl<S: Stream> Link<S> {
-    /// Writes `bytes` to the connection whose callback runs: they are gathered until it returns, or go out at once where
-    /// they are many.
+    /// Writes `bytes` to the connection whose callback runs: they are gathered until it returns, or
+    /// go out at once where they are many.
     #[inline(always)]
     pub(crate) fn write(&mut self, shared: &mut Shared, bytes: &[u8]) -> Pressure {
         if self.is_quiet() && shared.gathered.push(bytes) {
@@ -46,8 +46,8 @@ impl<S: Stream> Link<S> {
         self.write_slow(shared, bytes, true)
     }
 
-    /// Writes `bytes` to a connection from outside its callback: they are queued until its owner calls [`Link::next`], which
-    /// it must soon, or go out at once where they are many.
+    /// Writes `bytes` to a connection from outside its callback: they are queued until its owner
+    /// calls [`Link::next`], which it must soon, or go out at once where they are many.
     pub(crate) fn write_later(&mut self, shared: &mut Shared, bytes: &[u8]) -> Pressure {
         self.write_slow(shared, bytes, false)
     }
@@ -116,7 +116,8 @@ impl<S: Stream> Link<S> {
             }
         };
         shared.stats.bytes_out += count as u64;
-        // The link's deadlines count from here. Its owner knows of what a quiet one writes to itself.
+        // The link's deadlines count from here. Its owner knows of what a quiet one writes to
+        // itself.
         if count > 0 && (self.has(Flags::DIRTY) || !self.is_quiet()) {
             self.flags.insert(Flags::MOVED);
         }
@@ -228,8 +229,8 @@ impl<S: Stream> Link<S> {
         }
         shared.stats.dropped += bytes.len() as u64;
         if !dead {
-            // These bytes are lost even where nothing older is pending: the peer must not take this for
-            // an orderly end.
+            // These bytes are lost even where nothing older is pending: the peer must not take this
+            // for an orderly end.
             let reason = match too_much {
                 true => CloseReason::OutputOverflow,
                 false => CloseReason::OutOfMemory,
@@ -238,7 +239,8 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Writes pending output until it's out, the socket says "not now" or the budget is spent; false for the last.
+    /// Writes pending output until it's out, the socket says "not now" or the budget is spent;
+    /// false for the last.
     pub(crate) fn flush(&mut self, shared: &mut Shared) -> bool {
         while self.has_output() && self.may_write() {
             if !self.charge(shared) {
@@ -249,8 +251,8 @@ impl<S: Stream> Link<S> {
         true
     }
 
-    /// After output was added: whether it's too much now, of which the handler is told. `spent`: the
-    /// turn's budget was, before the socket took what it did.
+    /// After output was added: whether it's too much now, of which the handler is told. `spent`:
+    /// the turn's budget was, before the socket took what it did.
     fn weigh(&mut self, shared: &mut Shared, spent: bool) -> Pressure {
         let high = shared.limits.high_water;
         let begins = (spent || self.is_pressed(shared, high - 1)) && self.takes_output();
@@ -273,8 +275,8 @@ impl<S: Stream> Link<S> {
         pending > mark || pending > 0 && pending >= shared.memory.room()
     }
 
-    /// Notes that nothing written will arrive, and drops what was pending. Reading goes on to the end of what the peer
-    /// sent before it went away.
+    /// Notes that nothing written will arrive, and drops what was pending. Reading goes on to the
+    /// end of what the peer sent before it went away.
     pub(super) fn writing_failed(&mut self, shared: &mut Shared, error: &Error) {
         self.flags.insert(Flags::WRITE_DEAD);
         // These two say only that writing is over; every other error was the socket's own, and is

@@ -1,8 +1,8 @@
 //! The network: the only place that names mio's poll and socket types.
 //!
 //! Everything here is non-blocking and close-on-exec, and is one attempt: nothing waits but
-//! [`System::wait`]. What a `WouldBlock` means is for `nonblocking` to say. Errors keep the system's
-//! code.
+//! [`System::wait`]. What a `WouldBlock` means is for `nonblocking` to say. Errors keep the
+//! system's code.
 //!
 //! All IO goes through mio's own methods or its `try_io`, never through a bare descriptor: with
 //! poll(2) below, mio arms the next event only when it sees the `WouldBlock`.
@@ -37,8 +37,8 @@ mod real {
     pub(crate) use super::udp::UdpSocket;
 }
 
-/// `address` with a v4-mapped one as the IPv4 address that it is. Any other keeps all it has: without its scope nobody
-/// can be reached at a link-local address.
+/// `address` with a v4-mapped one as the IPv4 address that it is. Any other keeps all it has:
+/// without its scope nobody can be reached at a link-local address.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     let v4 = match address {
         SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped(),

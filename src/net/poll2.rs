@@ -1,6 +1,6 @@
 //! What differs between mio's backends: poll(2), which a build with
-//! `--cfg mio_unsupported_force_poll_poll` has for tests of "other platforms" on Linux, and all others.
-//! Nothing else in the library asks which of them it runs on.
+//! `--cfg mio_unsupported_force_poll_poll` has for tests of "other platforms" on Linux, and all
+//! others. Nothing else in the library asks which of them it runs on.
 //!
 //! The events of mio's poll(2) come from levels and look like edges: what an event has told is not
 //! asked for again until a call through mio has said `WouldBlock`. So:
@@ -9,9 +9,9 @@
 //! - a call that says "not yet" in words of its own must say `WouldBlock` to mio
 //!   (`TcpStream::established`), and a call on the bare descriptor arms nothing;
 //! - a hang-up or an error drops the descriptor. Calls on it then say `NotFound` in place of
-//!   `WouldBlock` (`nonblocking::is_blocked`), and so does deregistering it; a UDP socket is registered
-//!   anew after an error (`System::revive_udp`); no event comes with the last acknowledgement of a
-//!   connection that both sides have finished ([`HAS_EDGES`]);
+//!   `WouldBlock` (`nonblocking::is_blocked`), and so does deregistering it; a UDP socket is
+//!   registered anew after an error (`System::revive_udp`); no event comes with the last
+//!   acknowledgement of a connection that both sides have finished ([`HAS_EDGES`]);
 //! - an end may come without "readable": an end or an error alone starts a read;
 //! - a batch may bring more events than it was made for;
 //! - mio's own waker can be lost: while the poll's own thread arms a descriptor anew, mio wakes
@@ -43,8 +43,8 @@ mod imp {
     pub(crate) struct Woken;
 
     impl Waker {
-        /// A waker of the poll behind `registry`, with events for `token`, and the poll's own end of
-        /// it. A poll may have only one.
+        /// A waker of the poll behind `registry`, with events for `token`, and the poll's own end
+        /// of it. A poll may have only one.
         ///
         /// # Errors
         /// When there are no descriptors left.

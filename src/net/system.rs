@@ -187,7 +187,8 @@ impl System {
     ///
     /// mio's poll(2) backend drops a descriptor that had an error, such as a refused datagram, and
     /// no event would come any more. On the others nothing is done: a socket with an error queue
-    /// (`IP_RECVERR`) keeps its error until that is read, and each registration tells of it at once.
+    /// (`IP_RECVERR`) keeps its error until that is read, and each registration tells of it at
+    /// once.
     ///
     /// # Errors
     /// As [`System::register_stream`].

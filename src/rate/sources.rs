@@ -115,8 +115,8 @@ impl Ring {
 pub(super) struct SourceBuckets {
     rate: Rate,
     max: usize,
-    /// Where each source is in `places`. Invariant: one key a place. Nobody walks it: its order is the
-    /// key's.
+    /// Where each source is in `places`. Invariant: one key a place. Nobody walks it: its order is
+    /// the key's.
     index: HashMap<Source, u32, Keyed>,
     /// Invariant: each is in the ring of its standing.
     places: Vec<Place>,

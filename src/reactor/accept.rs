@@ -80,8 +80,8 @@ impl<H: Handler> Reactor<H> {
         self.drive(handler, key.index);
     }
 
-    /// The system takes no more registrations, or has no memory for one (epoll_ctl(2): ENOSPC, ENOMEM). Rare, and as often as
-    /// somebody calls.
+    /// The system takes no more registrations, or has no memory for one (epoll_ctl(2): ENOSPC,
+    /// ENOMEM). Rare, and as often as somebody calls.
     #[cold]
     fn warn_of_refusal(&mut self, caller: &Accepted, error: &std::io::Error) {
         if let Some(suppressed) = self.accept_warnings.permit(self.context.clock.elapsed_ms()) {
@@ -95,7 +95,8 @@ impl<H: Handler> Reactor<H> {
             let address = self.context.listener_addr(ListenerId(key));
             let address = address.map_or_else(|| "a listener".to_owned(), |a| a.to_string());
             let open = self.context.slots.len();
-            // EMFILE is this process's own limit; what else there is to run out of is the machine's.
+            // EMFILE is this process's own limit; what else there is to run out of is the
+            // machine's.
             let tip = match error.raw_os_error() == Some(nix::errno::Errno::EMFILE as i32) {
                 true => "; raise the limit with `ulimit -n`, or allow fewer connections",
                 false => "",

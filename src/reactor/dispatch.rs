@@ -1,5 +1,5 @@
-//! From an event to a callback: the way of a byte through the reactor. Listeners are in `accept.rs`, UDP is in
-//! `receive.rs`.
+//! From an event to a callback: the way of a byte through the reactor. Listeners are in
+//! `accept.rs`, UDP is in `receive.rs`.
 
 use crate::context::{Connection, Context};
 use crate::error::CloseReason;
@@ -16,7 +16,8 @@ impl<H: Handler> Reactor<H> {
     #[inline(never)]
     pub(super) fn dispatch(&mut self, handler: &mut H) -> usize {
         let mut count = 0;
-        // The batch is taken out while it's handed out: callbacks have the reactor's whole context in their hands.
+        // The batch is taken out while it's handed out: callbacks have the reactor's whole context
+        // in their hands.
         let events = std::mem::take(&mut self.events);
         for event in events.iter() {
             count += 1;
@@ -72,7 +73,8 @@ impl<H: Handler> Reactor<H> {
         self.drive(handler, index);
     }
 
-    /// Hands out one event. One for a slot's earlier tenant finds another generation there, and reaches nobody.
+    /// Hands out one event. One for a slot's earlier tenant finds another generation there, and
+    /// reaches nobody.
     #[inline(never)]
     pub(super) fn dispatch_one(&mut self, handler: &mut H, token: usize, readiness: Readiness) {
         let Some((kind, key)) = Key::from_token(token) else {
@@ -120,7 +122,8 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Drives one connection as far as it goes: its link says what is next, and the handler is called for it.
+    /// Drives one connection as far as it goes: its link says what is next, and the handler is
+    /// called for it.
     pub(super) fn drive(&mut self, handler: &mut H, index: u32) {
         if self.context.slots[index].link.phase() == Phase::Connecting && !self.establish(index) {
             return;
@@ -197,8 +200,8 @@ impl<H: Handler> Reactor<H> {
     }
 }
 
-/// Shows input to the handler. Out of line, so that the handler's code is inlined in one place only: the one that most
-/// input takes.
+/// Shows input to the handler. Out of line, so that the handler's code is inlined in one place
+/// only: the one that most input takes.
 #[inline(never)]
 fn offer<H: Handler>(
     handler: &mut H,

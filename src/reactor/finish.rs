@@ -43,7 +43,8 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Drives the connections that somebody else has written to or changed. Who is touched meanwhile is queued work.
+    /// Drives the connections that somebody else has written to or changed. Who is touched
+    /// meanwhile is queued work.
     pub(super) fn flush_dirty(&mut self, handler: &mut H) {
         let mut dirty = std::mem::take(&mut self.context.dirty);
         for key in dirty.drain(..) {
@@ -70,7 +71,8 @@ impl<H: Handler> Reactor<H> {
                 Alarm::Drain => self.cut(),
             }
         }
-        // What callbacks have begun by now, those of timers too, may be what a connection waits for.
+        // What callbacks have begun by now, those of timers too, may be what a connection waits
+        // for.
         self.flush_dirty(handler);
         while let Some((index, reason)) = self.context.next_overdue(clock) {
             let Context { slots, shared, .. } = &mut self.context;
@@ -130,7 +132,8 @@ impl<H: Handler> Reactor<H> {
         handler.on_message(&mut self.context, message);
     }
 
-    /// Removes what is closed, and tells the handler. What its callbacks close comes in the next turn.
+    /// Removes what is closed, and tells the handler. What its callbacks close comes in the next
+    /// turn.
     #[inline(never)]
     pub(super) fn reap(&mut self, handler: &mut H) {
         let mut ended = std::mem::take(&mut self.context.ended);
@@ -172,8 +175,9 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Begins the drain that was asked for: who waits in a backlog is let in, for closing the listener would reset them; then
-    /// nothing is accepted or received any more, and every connection is to end.
+    /// Begins the drain that was asked for: who waits in a backlog is let in, for closing the
+    /// listener would reset them; then nothing is accepted or received any more, and every
+    /// connection is to end.
     #[inline(never)]
     pub(super) fn begin_drain(&mut self, handler: &mut H, deadline: Instant) {
         self.context.drain = Drain::Going { cut: 0 };
@@ -242,6 +246,6 @@ impl<H: Handler> Reactor<H> {
     }
 }
 
-/// How many callers may wait for a listener that somebody else has opened: the system's cap on them, as Linux sets it
-/// (`net.core.somaxconn`, since 5.4).
+/// How many callers may wait for a listener that somebody else has opened: the system's cap on
+/// them, as Linux sets it (`net.core.somaxconn`, since 5.4).
 const UNKNOWN_BACKLOG: u32 = 4096;

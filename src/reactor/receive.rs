@@ -46,7 +46,8 @@ impl<H: Handler> Reactor<H> {
                 Err(error) if nonblocking::is_blocked(&error) => return,
                 Err(error) if nonblocking::is_interrupted(&error) => {}
                 Err(error) => {
-                    // A refusal by a peer's system, most often: it concerns a datagram that was sent, not the socket.
+                    // A refusal by a peer's system, most often: it concerns a datagram that was
+                    // sent, not the socket.
                     shared.stats.datagram_errors += 1;
                     log::debug!("an error in place of a datagram: {error}");
                     handler.on_datagram_error(&mut self.context, id, error);
@@ -55,7 +56,8 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// After an event that told of an error: has the socket polled again, where the poll dropped it for that.
+    /// After an event that told of an error: has the socket polled again, where the poll dropped it
+    /// for that.
     pub(super) fn revive(&mut self, key: Key) {
         let Context { udp, system, .. } = &mut self.context;
         if let Some(slot) = udp.get_mut(key)

@@ -36,8 +36,8 @@ impl<H: Handler> Reactor<H> {
         Ok(())
     }
 
-    /// Asks the poll for events for as long as [`Limits::spin`](crate::Limits::spin) says, and only then waits for them: at
-    /// most `timeout` in all.
+    /// Asks the poll for events for as long as [`Limits::spin`](crate::Limits::spin) says, and only
+    /// then waits for them: at most `timeout` in all.
     ///
     /// # Errors
     /// Only what the system's poll gives.

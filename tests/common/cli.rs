@@ -1,5 +1,5 @@
-//! Runs the program for tests: a server that says where it listens, a client with its pipes in hand.
-//! Whatever is started here is ended here.
+//! Runs the program for tests: a server that says where it listens, a client with its pipes in
+//! hand. Whatever is started here is ended here.
 #![allow(dead_code, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 // Children are waited for, or killed by their owner's `Drop`; a test that panics before that fails.
@@ -17,8 +17,8 @@ use serde_json::Value;
 /// How long anything may take: far more than it does, on a machine that has other things to do.
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// How long a program may live that a test has started: it is killed then, so that whoever reads its output
-/// comes to the end of that, and fails.
+/// How long a program may live that a test has started: it is killed then, so that whoever reads
+/// its output comes to the end of that, and fails.
 const LIFE: Duration = Duration::from_secs(300);
 
 /// Kills a process that lives too long; dropped, it leaves the process alone.
@@ -47,7 +47,8 @@ pub fn oread(subcommand: &str) -> Command {
     command
 }
 
-/// Starts a program with nothing to read, whose output is read here; it's watched over for as long as the other half is held.
+/// Starts a program with nothing to read, whose output is read here; it's watched over for as long
+/// as the other half is held.
 pub fn piped(command: &mut Command) -> (Child, Watchdog) {
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -349,7 +350,8 @@ impl Client {
         &mut self.stdout
     }
 
-    /// Ends its standard input, and waits for its end: exit code, the rest of its output, its errors.
+    /// Ends its standard input, and waits for its end: exit code, the rest of its output, its
+    /// errors.
     pub fn finish(mut self) -> (Option<i32>, Vec<u8>, String) {
         self.stdin = None;
         self.end()
@@ -372,8 +374,8 @@ impl Drop for Client {
     }
 }
 
-/// Bytes that repeat in no pattern that a lost or doubled piece could hide in (xorshift64, Marsaglia
-/// 2003).
+/// Bytes that repeat in no pattern that a lost or doubled piece could hide in (xorshift64,
+/// Marsaglia 2003).
 pub struct Noise(u64);
 
 impl Noise {

@@ -1,7 +1,8 @@
-// The other end of the programs in docs/EMBEDDING.md, which include this file: it makes a test of each.
+// The other end of the programs in docs/EMBEDDING.md, which include this file: it makes a test of
+// each.
 
-/// Serves `handler` on a listener of its own while `clients` runs in a thread, then stops; what `clients` came to. A client
-/// that panics fails the test, and doesn't leave the reactor running.
+/// Serves `handler` on a listener of its own while `clients` runs in a thread, then stops; what
+/// `clients` came to. A client that panics fails the test, and doesn't leave the reactor running.
 #[allow(dead_code)]
 fn serve<H: oread::Handler, T: Send>(
     handler: &mut H,

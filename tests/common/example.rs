@@ -95,7 +95,8 @@ impl Drop for Example {
     }
 }
 
-/// The program of an example, up to date: `cargo test` builds the examples, but `cargo test --test NAME` doesn't.
+/// The program of an example, up to date: `cargo test` builds the examples, but
+/// `cargo test --test NAME` doesn't.
 pub fn command(name: &str) -> Command {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {

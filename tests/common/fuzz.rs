@@ -49,8 +49,8 @@ fn variable(name: &str) -> Option<u64> {
 
 /// Plays `one` with the dice of each seed, `usual` times where nobody says how often.
 ///
-/// `one` tells whether its input was a good one. Of a thousand inputs and more, some must be good and
-/// some must not: where all are alike, the test doesn't look at what it is for.
+/// `one` tells whether its input was a good one. Of a thousand inputs and more, some must be good
+/// and some must not: where all are alike, the test doesn't look at what it is for.
 pub fn fuzz<F: FnMut(&mut Dice) -> bool>(usual: u64, mut one: F) {
     let count = variable("OREAD_FUZZ").unwrap_or(usual);
     let first = variable("OREAD_FUZZ_SEED").unwrap_or(0);
@@ -71,8 +71,8 @@ pub fn fuzz<F: FnMut(&mut Dice) -> bool>(usual: u64, mut one: F) {
     assert!(count < 1000 || (good > 0 && good < count), "all are alike");
 }
 
-/// Pieces of text that parsers stumble over: signs, points, units, controls, what turns text around, characters of
-/// several bytes, digits that are none of ours.
+/// Pieces of text that parsers stumble over: signs, points, units, controls, what turns text
+/// around, characters of several bytes, digits that are none of ours.
 const ODD: [&str; 40] = [
     "", " ", "\t", "\n", "\0", "\x1b[2J", "\u{85}", "\u{202e}", "\u{200b}", "\u{a0}", "é", "µ",
     "世", "🦀", "٣", "²", "+", "-", ".", ",", "_", ":", "/", "%", "<", ">", "=", "[", "]", "@",

@@ -1,5 +1,5 @@
-//! Peers for tests in which most of them mean no good. Each keeps a truth of its own: it knows what it said, up to where,
-//! and checks every byte that comes back against it.
+//! Peers for tests in which most of them mean no good. Each keeps a truth of its own: it knows what
+//! it said, up to where, and checks every byte that comes back against it.
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -19,14 +19,15 @@ pub fn is_large() -> bool {
     std::env::var(SIZE).is_ok_and(|size| size == "large")
 }
 
-/// How many of something there are: `small` in every run, `large` where that is asked for. The small sizes fit into
-/// 1,024 descriptors.
+/// How many of something there are: `small` in every run, `large` where that is asked for. The
+/// small sizes fit into 1,024 descriptors.
 pub fn size(small: usize, large: usize) -> usize {
     if is_large() { large } else { small }
 }
 
-/// What a peer has to say: bytes without end, in pages. Each begins with its own number in disguise, so that no page
-/// can stand for another one or another peer's; the rest is the same in all of them, and no part of that looks like another.
+/// What a peer has to say: bytes without end, in pages. Each begins with its own number in
+/// disguise, so that no page can stand for another one or another peer's; the rest is the same in
+/// all of them, and no part of that looks like another.
 #[derive(Clone, Copy)]
 pub struct Words(pub u64);
 
@@ -129,7 +130,8 @@ impl Peer {
         self.stream.set_nonblocking(false).unwrap();
     }
 
-    /// Says up to `count` of its next bytes in one call; how many the system took, 0 also where the other side is gone.
+    /// Says up to `count` of its next bytes in one call; how many the system took, 0 also where the
+    /// other side is gone.
     pub fn say(&mut self, count: usize) -> usize {
         let mut bytes = vec![0; count];
         self.words.fill(self.said, &mut bytes);
@@ -216,9 +218,9 @@ impl Peer {
     }
 }
 
-/// Where the system has the bytes of a connection on loopback: the queues of both its ends, and what it has dropped for
-/// want of memory. Output that is queued at one end while nothing is at the other is the system's; input that is queued
-/// is its reader's.
+/// Where the system has the bytes of a connection on loopback: the queues of both its ends, and
+/// what it has dropped for want of memory. Output that is queued at one end while nothing is at the
+/// other is the system's; input that is queued is its reader's.
 fn whereabouts(stream: &TcpStream) -> String {
     let ports =
         [stream.local_addr(), stream.peer_addr()].map(|end| end.map_or(0, |end| end.port()));
@@ -302,8 +304,8 @@ impl Latencies {
         self.percentile(100)
     }
 
-    /// Nine of ten answers under attack come within `FACTOR` times what nine of ten took before, or within `FLOOR`
-    /// where that is more: a busy machine is slow in either.
+    /// Nine of ten answers under attack come within `FACTOR` times what nine of ten took before, or
+    /// within `FLOOR` where that is more: a busy machine is slow in either.
     pub fn assert_as_good_as(&self, before: &Latencies) {
         let (calm, attacked) = (before.percentile(90), self.percentile(90));
         println!(

@@ -1,4 +1,5 @@
-//! What the tests of `oread load` share: a run and what it came to, and servers of which it's known what they do.
+//! What the tests of `oread load` share: a run and what it came to, and servers of which it's known
+//! what they do.
 #![allow(dead_code, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -114,8 +115,9 @@ impl Report {
     }
 }
 
-/// Serves each connection by `serve`, in a thread of its own; `serve` gets the connection's place in the order of all.
-/// The threads end with their connections, and the listener with the test program.
+/// Serves each connection by `serve`, in a thread of its own; `serve` gets the connection's place
+/// in the order of all. The threads end with their connections, and the listener with the test
+/// program.
 pub fn tcp(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -138,7 +140,8 @@ pub enum Next {
     Close,
 }
 
-/// Reads messages of 64 bytes to the end of the stream, and has `answer` see to each by its place in the order of them.
+/// Reads messages of 64 bytes to the end of the stream, and has `answer` see to each by its place
+/// in the order of them.
 pub fn each_message(
     mut stream: TcpStream,
     mut answer: impl FnMut(&mut TcpStream, usize, &mut [u8; 64]) -> Next,

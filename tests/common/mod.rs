@@ -1,7 +1,9 @@
-//! What the tests over real sockets share: a handler that writes down what happens and does what each test
-//! tells it to, and a reactor that is turned by the test itself, so that nothing depends on how threads are scheduled.
+//! What the tests over real sockets share: a handler that writes down what happens and does what
+//! each test tells it to, and a reactor that is turned by the test itself, so that nothing depends
+//! on how threads are scheduled.
 //!
-//! After every turn the counters are checked to add up, and every callback checks that no other one is running.
+//! After every turn the counters are checked to add up, and every callback checks that no other one
+//! is running.
 
 // Each test program is compiled with this page of its own and needs another part of it.
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)]
@@ -22,7 +24,8 @@ use oread::{
 #[allow(unused_imports)] // Not every test throws them.
 pub use dice::Dice;
 
-/// How long anything may take before a test gives up: much more than it does on the slowest machine.
+/// How long anything may take before a test gives up: much more than it does on the slowest
+/// machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a session is here: a number that the test chooses, to see that it comes back.
@@ -67,7 +70,8 @@ type OnClose = dyn FnMut(&mut Seen, &mut Context<Session>, ConnectionId);
 type OnDatagram = dyn FnMut(&mut Seen, &mut Datagrams<'_, Session>, &[u8]);
 type OnReady = dyn FnMut(&mut Seen, &mut Context<Session>, SourceId);
 
-/// A handler that echoes, finishes at the peer's end, and writes everything down; each hook replaces a part of it.
+/// A handler that echoes, finishes at the peer's end, and writes everything down; each hook
+/// replaces a part of it.
 #[derive(Default)]
 pub struct Probe {
     pub seen: Seen,
@@ -408,7 +412,8 @@ impl<H: Handler> World<H> {
     }
 }
 
-/// Connects, with a bound on every blocking call. The system answers for the listener, so no turn is needed.
+/// Connects, with a bound on every blocking call. The system answers for the listener, so no turn
+/// is needed.
 pub fn connect(address: SocketAddr) -> TcpStream {
     let client = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -476,7 +481,8 @@ pub fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-/// Reads what is there from a non-blocking stream, up to `count` bytes in all; true at the end of the stream.
+/// Reads what is there from a non-blocking stream, up to `count` bytes in all; true at the end of
+/// the stream.
 pub fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>, count: usize) -> io::Result<bool> {
     let mut buffer = [0; 16 << 10];
     while bytes.len() < count {
@@ -491,7 +497,8 @@ pub fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>, count: usize) -> i
     Ok(false)
 }
 
-/// Writes to a stream until it takes no more; how much that was. The stream is non-blocking afterwards.
+/// Writes to a stream until it takes no more; how much that was. The stream is non-blocking
+/// afterwards.
 pub fn write_until_blocked(stream: &mut TcpStream) -> usize {
     let mut count = 0;
     stream.set_nonblocking(true).unwrap();
@@ -524,7 +531,8 @@ pub fn assert_adds_up(stats: &Stats) {
     assert!(stats.peak_open >= stats.open);
 }
 
-/// A pattern whose every place can be told from its neighbours: 251 is prime, so no block size hides a shift.
+/// A pattern whose every place can be told from its neighbours: 251 is prime, so no block size
+/// hides a shift.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8).collect()
 }

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds all programs into one folder, and gives it; says why, and gives `None`, where that can't be.
+/// Builds all programs into one folder, and gives it; says why, and gives `None`, where that can't
+/// be.
 pub(crate) fn build() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/seeds");
     let pages = std::env::var_os("OREAD_TEST_PAGES").map_or_else(beside, PathBuf::from);

@@ -1,5 +1,5 @@
-//! Addresses as typed against a plain reading of them. `tests/common/fuzz.rs` tells how to have more inputs, and how to
-//! replay one.
+//! Addresses as typed against a plain reading of them. `tests/common/fuzz.rs` tells how to have
+//! more inputs, and how to replay one.
 
 use std::fmt::Write as _;
 use std::net::SocketAddrV6;

@@ -1,5 +1,6 @@
-//! Whole command lines: what is good is taken, and one bad value among good ones is told by its option, with exit code 2.
-//! `tests/common/fuzz.rs` tells how to have more inputs, and how to replay one.
+//! Whole command lines: what is good is taken, and one bad value among good ones is told by its
+//! option, with exit code 2. `tests/common/fuzz.rs` tells how to have more inputs, and how to
+//! replay one.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;

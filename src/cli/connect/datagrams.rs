@@ -17,14 +17,14 @@ use super::{Message, log_message};
 use crate::cli::failure::Failure;
 use crate::cli::units::Count;
 
-/// The longest payload of a datagram over IPv4: 65,535 bytes less a header of 20 (RFC 791) and one of
-/// 8 (RFC 768).
+/// The longest payload of a datagram over IPv4: 65,535 bytes less a header of 20 (RFC 791) and one
+/// of 8 (RFC 768).
 const LONGEST: usize = 65_507;
 
-/// Lines that are sent at a time, and their bytes. The next ones follow when all of these are answered, or
-/// after a while: not every server answers each. Who sends everything at once loses lines in the server's
-/// receive buffer and answers in its own: on Linux each has room for 277 small ones
-/// (`net.core.rmem_default`, 208 KiB).
+/// Lines that are sent at a time, and their bytes. The next ones follow when all of these are
+/// answered, or after a while: not every server answers each. Who sends everything at once loses
+/// lines in the server's receive buffer and answers in its own: on Linux each has room for 277
+/// small ones (`net.core.rmem_default`, 208 KiB).
 const BURST: usize = 32;
 const BURST_BYTES: usize = 32 << 10;
 /// How long that is, to a server from which nothing has come.
@@ -232,8 +232,8 @@ impl Talker {
         }
     }
 
-    /// Sends a line. The refusal of an earlier datagram may come in place of that: it waits then, behind
-    /// those that have to be sent again.
+    /// Sends a line. The refusal of an earlier datagram may come in place of that: it waits then,
+    /// behind those that have to be sent again.
     fn send(&mut self, context: &mut Context<()>, line: Vec<u8>) {
         let Some((socket, peer)) = self.socket else {
             return;

@@ -89,7 +89,8 @@ fn read_all(mut file: File, empty: &Receiver<Vec<u8>>, handle: &Handle<Message>)
             Err(error) => Message::InputEnd(Some(error)),
         };
         let last = matches!(message, Message::InputEnd(_));
-        // The mailbox has room for all messages there can be: a refusal means that the loop is gone.
+        // The mailbox has room for all messages there can be: a refusal means that the loop is
+        // gone.
         if handle.send(message).is_err() || last {
             return;
         }

@@ -1,5 +1,5 @@
-//! Lines on their way to a server over UDP: cut off the input as they are asked for, and kept once they
-//! are sent as long as another address may have to be sent them again.
+//! Lines on their way to a server over UDP: cut off the input as they are asked for, and kept once
+//! they are sent as long as another address may have to be sent them again.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 use super::lines::{Line, Lines, quits};
 use crate::cli::failure::Failure;
 
-/// How much of what was sent is kept at most, in bytes: each line counts with what it costs to keep it.
+/// How much of what was sent is kept at most, in bytes: each line counts with what it costs to keep
+/// it.
 const KEPT: usize = 1 << 20;
 
 /// What a line costs beside its bytes, about: its place in the queue, its allocation.
@@ -102,8 +103,8 @@ impl Outbox {
         self.waiting.pop_front()
     }
 
-    /// How it ends, when all lines before the end are sent: a `q` that was typed, or a line of a file or a
-    /// pipe that can't be sent.
+    /// How it ends, when all lines before the end are sent: a `q` that was typed, or a line of a
+    /// file or a pipe that can't be sent.
     pub(super) fn ending(&mut self) -> Option<Result<(), Failure>> {
         if self.waiting.is_empty() {
             self.ending.take()

@@ -70,8 +70,8 @@ impl Output {
             // What can't be written any more is not kept either: the failure is on its way.
             return Ok(());
         };
-        // Said first and tried once more afterwards: the queue may have become empty in between, and
-        // then there would be no piece left after which the thread could tell.
+        // Said first and tried once more afterwards: the queue may have become empty in between,
+        // and then there would be no piece left after which the thread could tell.
         self.waiting.store(true, Ordering::SeqCst);
         match self.sender.try_send(bytes) {
             Err(TrySendError::Full(bytes)) => Err(bytes),

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-/// Shows text, newlines and tabs as they are; other control characters, and what is no UTF-8, as escapes, so
-/// that a peer can't move the cursor or set the window's title.
+/// Shows text, newlines and tabs as they are; other control characters, and what is no UTF-8, as
+/// escapes, so that a peer can't move the cursor or set the window's title.
 ///
-/// A stream is cut anywhere, in the middle of a character too. The start of one waits for the rest of it, and
-/// a carriage return for the newline that may come.
+/// A stream is cut anywhere, in the middle of a character too. The start of one waits for the rest
+/// of it, and a carriage return for the newline that may come.
 #[derive(Debug, Default)]
 pub(super) struct Screen {
     /// The start of a character, or a carriage return. Invariant: at most 3 bytes.

@@ -1,6 +1,6 @@
-//! The client over TCP: standard input to the server, what the server sends to standard output, both
-//! at once. How it dials is in `connect/dial.rs`, how it prints messages in `stream/frames.rs`, and
-//! what it says at the end in `stream/end.rs`.
+//! The client over TCP: standard input to the server, what the server sends to standard output,
+//! both at once. How it dials is in `connect/dial.rs`, how it prints messages in
+//! `stream/frames.rs`, and what it says at the end in `stream/end.rs`.
 
 mod end;
 mod frames;
@@ -106,8 +106,8 @@ impl Client {
         connection.map_or(Pressure::Closed, |mut connection| connection.write(bytes))
     }
 
-    /// A piece of input goes to the connection. Its buffer is given back at once or, under pressure,
-    /// when the pressure is over: so no more is read than the peer takes.
+    /// A piece of input goes to the connection. Its buffer is given back at once or, under
+    /// pressure, when the pressure is over: so no more is read than the peer takes.
     fn forward(&mut self, context: &mut Context<()>, buffer: Vec<u8>) {
         if self.input_done {
             return;
@@ -142,8 +142,8 @@ impl Client {
         pressure
     }
 
-    /// Turns lines into messages, in `encoded`. It breaks off at a `q` that was typed, and at a line of
-    /// a file or a pipe that can't be sent: what comes after it was not to come without it.
+    /// Turns lines into messages, in `encoded`. It breaks off at a `q` that was typed, and at a
+    /// line of a file or a pipe that can't be sent: what comes after it was not to come without it.
     fn encode(
         &mut self,
         feed: impl FnOnce(&mut Lines, &mut dyn FnMut(Line<'_>) -> ControlFlow<()>) -> ControlFlow<()>,

@@ -44,7 +44,8 @@ impl Failure {
         if error.kind() != io::ErrorKind::AddrInUse {
             return Failure::bind(what, source, error);
         }
-        // TIME_WAIT (RFC 9293, section 3.6.1): who closed first keeps the pair of addresses for a while, a minute on Linux.
+        // TIME_WAIT (RFC 9293, section 3.6.1): who closed first keeps the pair of addresses for a
+        // while, a minute on Linux.
         let why = match what {
             "TCP" => "in use, or was until a minute ago by a connection to the same server",
             _ => "in use",

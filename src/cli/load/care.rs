@@ -1,5 +1,5 @@
-//! Looks after what is under way for too long. A little of it often, not all of it at once: a load of a million connections
-//! must not stand still meanwhile.
+//! Looks after what is under way for too long. A little of it often, not all of it at once: a load
+//! of a million connections must not stand still meanwhile.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use super::tally::nanos;
 const SWEEPS_A_ROUND: u32 = 16;
 
 impl Generator {
-    /// A whole round takes at most half the message timeout; a sweep comes no more often than each 5 ms, and at least ten
-    /// times a second.
+    /// A whole round takes at most half the message timeout; a sweep comes no more often than each
+    /// 5 ms, and at least ten times a second.
     pub(super) fn sweep_interval(&self) -> Duration {
         let ns = nanos(self.plan.message_timeout) / (2 * u64::from(SWEEPS_A_ROUND));
         Duration::from_nanos(ns.clamp(SECOND / 200, SECOND / 10))

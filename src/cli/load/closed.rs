@@ -1,5 +1,5 @@
-//! The closed loop: flows begin, one after the other, and then send as their answers come. What one of them writes is in
-//! `load/stream` and `load/datagrams`, pauses are in `load/think`.
+//! The closed loop: flows begin, one after the other, and then send as their answers come. What one
+//! of them writes is in `load/stream` and `load/datagrams`, pauses are in `load/think`.
 
 use oread::{Context, Pressure, UdpId};
 
@@ -9,8 +9,9 @@ use super::traffic::Mode;
 
 /// Connections that one turn has begin at most, in a closed loop.
 const KICKS: u32 = 64;
-/// Datagrams that one call sends on a flow at most, in a closed loop. Where the system takes whatever it's given, it would go on
-/// for as long as the depth has it, and nobody would be heard meanwhile.
+/// Datagrams that one call sends on a flow at most, in a closed loop. Where the system takes
+/// whatever it's given, it would go on for as long as the depth has it, and nobody would be heard
+/// meanwhile.
 const MOST_A_CALL: u32 = 16;
 /// Flows with more to send that one turn goes on with.
 const MOST_A_TURN: usize = 16;
@@ -26,8 +27,8 @@ pub(super) enum Then {
 }
 
 impl Generator {
-    /// Has flows begin, in a closed loop: some in each turn, so that each one's time of sending is right; those that think when
-    /// their turn has come.
+    /// Has flows begin, in a closed loop: some in each turn, so that each one's time of sending is
+    /// right; those that think when their turn has come.
     pub(super) fn kick(&mut self, context: &mut Context<u32>) {
         let Some(mut at) = self.flowing.kick else {
             return;
@@ -111,7 +112,8 @@ impl Generator {
         self.flowing.kick.is_some_and(|kick| index >= kick)
     }
 
-    /// In a closed loop: sends as many datagrams as a flow may have under way, or as it owes; some now, the others in later turns.
+    /// In a closed loop: sends as many datagrams as a flow may have under way, or as it owes; some
+    /// now, the others in later turns.
     pub(super) fn fill_datagrams(
         &mut self,
         context: &mut Context<u32>,
@@ -132,7 +134,8 @@ impl Generator {
                 return;
             }
             self.pay(index);
-            // What is dropped now is tried again by the sweep, or after another while: the socket has no room.
+            // What is dropped now is tried again by the sweep, or after another while: the socket
+            // has no room.
             if !self.send_datagram(context, id, index, now, now) {
                 if let Some(think) = think {
                     self.think(context, index, think);

@@ -1,5 +1,5 @@
-//! Messages over UDP: sent, and what of them comes back, how often, in which order and how late. What a datagram consists
-//! of is in `load/label`.
+//! Messages over UDP: sent, and what of them comes back, how often, in which order and how late.
+//! What a datagram consists of is in `load/label`.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -22,7 +22,8 @@ const LEAST_WINDOW: u64 = 1024;
 const MOST_WINDOW: u64 = 1 << 20;
 /// The most of all flows together, in a closed loop; a flow has twice its depth all the same.
 const WINDOWS: u64 = 1 << 22;
-/// The first datagram is sent again after so long without an answer, then after twice that, and so on.
+/// The first datagram is sent again after so long without an answer, then after twice that, and so
+/// on.
 const RETRY: u64 = SECOND / 4;
 
 /// What a generator has for UDP beside its flows.
@@ -40,8 +41,9 @@ pub(super) struct Sockets {
     scratch: Vec<u8>,
 }
 
-/// A hash of the two small numbers that an id is. The map is asked for every datagram, and std's hash, whose collisions
-/// nobody can bring about, is a seventh of all that one costs: nobody outside chooses these.
+/// A hash of the two small numbers that an id is. The map is asked for every datagram, and std's
+/// hash, whose collisions nobody can bring about, is a seventh of all that one costs: nobody
+/// outside chooses these.
 #[derive(Debug, Default)]
 struct Mixed(u64);
 
@@ -72,7 +74,8 @@ impl Sockets {
                 let all = u128::from(rate.get()) * plan.message_timeout.as_millis() / 500;
                 u64::try_from(all).unwrap_or(u64::MAX) / flows
             }
-            // One that is lost is remembered until as many behind it as may be under way were answered.
+            // One that is lost is remembered until as many behind it as may be under way were
+            // answered.
             Traffic::Closed { depth, .. } => {
                 let shared = (WINDOWS / flows).min(1 << 16);
                 shared.max(2 * u64::from(depth))
@@ -289,7 +292,8 @@ impl Generator {
         self.end_if_answered(context, now);
     }
 
-    /// Gives up datagrams that are under way for too long, and sends the first one again while nobody has answered it.
+    /// Gives up datagrams that are under way for too long, and sends the first one again while
+    /// nobody has answered it.
     pub(super) fn look_after_datagrams(
         &mut self,
         context: &mut Context<u32>,
@@ -355,7 +359,8 @@ impl Generator {
         let tally = &mut self.record.tally;
         tally.flows = std::mem::take(&mut self.sockets.counts);
         for flow in &mut tally.flows {
-            // What was not sent was not received either: if it were, the counts would not add up, and that is told.
+            // What was not sent was not received either: if it were, the counts would not add up,
+            // and that is told.
             flow.lost = flow.sent.saturating_sub(flow.received + flow.outstanding);
             tally.messages.lost += flow.lost;
             tally.datagrams.merge(flow);
@@ -363,7 +368,8 @@ impl Generator {
     }
 }
 
-/// Takes the oldest datagram out of what is under way if `done` says so of it, and of whether it was answered.
+/// Takes the oldest datagram out of what is under way if `done` says so of it, and of whether it
+/// was answered.
 fn settle_oldest(flow: &mut Flow, done: impl Fn(Sent, bool) -> bool) -> Option<(Sent, bool)> {
     let number = flow.next.wrapping_sub(flow.outstanding.len());
     let sent = flow.outstanding.oldest()?;

@@ -1,4 +1,5 @@
-//! Opens connections: those that were asked for in the ramp, and later others in place of those that ended; all at one pace.
+//! Opens connections: those that were asked for in the ramp, and later others in place of those
+//! that ended; all at one pace.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,16 +18,20 @@ use super::since::{SECOND, after, until};
 use super::tally::record;
 use super::target::{Resolved, Transport};
 
-/// Dials under way at a time on one thread that any pace allows: with less, a slow one would wait for each of its dials.
+/// Dials under way at a time on one thread that any pace allows: with less, a slow one would wait
+/// for each of its dials.
 const LEAST_UNDER_WAY: u64 = 512;
 /// Dials made in one turn: what has been opened wants to be served as well.
 const MOST_A_TURN: u32 = 64;
-/// How far dialing may be behind its pace and still catch up: 10 ms. A stall must not end in a burst.
+/// How far dialing may be behind its pace and still catch up: 10 ms. A stall must not end in a
+/// burst.
 const SLACK: u64 = SECOND / 100;
-/// How much earlier than its time the reactor's timeout may come, at the most: the reactor counts from the time that it read
-/// before the dial, which is old where its thread has waited for a processor since. The system's own comes after minutes.
+/// How much earlier than its time the reactor's timeout may come, at the most: the reactor counts
+/// from the time that it read before the dial, which is old where its thread has waited for a
+/// processor since. The system's own comes after minutes.
 const STALE: Duration = Duration::from_secs(1);
-/// How long no dial is made after one has failed that was to replace a connection; it doubles with each.
+/// How long no dial is made after one has failed that was to replace a connection; it doubles with
+/// each.
 const BACKOFF: Duration = Duration::from_millis(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
@@ -56,7 +61,8 @@ pub(super) struct Dialer {
     pace: Schedule,
     /// Dials of the ramp that are yet to be made.
     left: u64,
-    /// Places to be filled that the load itself has vacated, and those of connections that were lost or not to be had.
+    /// Places to be filled that the load itself has vacated, and those of connections that were
+    /// lost or not to be had.
     vacated: u64,
     empty: u64,
     /// Places that the load has vacated and whose next connection has neither come nor failed.
@@ -178,9 +184,9 @@ impl Dialer {
     }
 }
 
-/// How many dials may be under way on a thread: as many as its pace makes while one waits for its timeout. A server that is
-/// slow to let callers in, or far away, does not set the pace. They are some of the connections that were asked for, so they
-/// take no more descriptors.
+/// How many dials may be under way on a thread: as many as its pace makes while one waits for its
+/// timeout. A server that is slow to let callers in, or far away, does not set the pace. They are
+/// some of the connections that were asked for, so they take no more descriptors.
 fn most_under_way(plan: &Load, index: u32) -> u32 {
     let a_second = plan.share(plan.connect_rate.get().into(), index) as f64;
     let most = (a_second * plan.connect_timeout.as_secs_f64()).ceil() as u64;

@@ -15,7 +15,8 @@ use crate::cli::units::Count;
 /// Prints the table; gives the exit code: 4 where the connections can't be reached.
 ///
 /// # Errors
-/// Exit code 1: a target does not resolve, or a source is not this machine's. Exit code 2: sources of another family.
+/// Exit code 1: a target does not resolve, or a source is not this machine's. Exit code 2: sources
+/// of another family.
 pub(crate) fn run(typed: &args::Doctor) -> Result<u8, Failure> {
     let own_server = typed.targets.is_empty();
     let mut targets = target::resolve(&typed.targets)?;

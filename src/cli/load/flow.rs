@@ -9,16 +9,16 @@ use super::window::Window;
 /// No place in the list of those who can take a message.
 pub(super) const NOWHERE: u32 = u32::MAX;
 
-/// A message under way: when it should have been sent, and when it was. Messages outside of the measured time need no other
-/// mark than `due`: it lies before.
+/// A message under way: when it should have been sent, and when it was. Messages outside of the
+/// measured time need no other mark than `due`: it lies before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
     pub(super) due: u64,
     pub(super) at: u64,
 }
 
-/// What is under way on one flow, oldest first. One message is kept inline; memory is taken when there are more, and
-/// then kept: who had many under way will have them again.
+/// What is under way on one flow, oldest first. One message is kept inline; memory is taken when
+/// there are more, and then kept: who had many under way will have them again.
 #[derive(Debug)]
 pub(super) struct Outstanding {
     first: Sent,
@@ -146,7 +146,8 @@ pub(super) struct Flow {
     pub(super) next: u32,
     /// Bytes of the oldest message's answer that have come.
     pub(super) got: u32,
-    /// How many of the oldest messages were given up because their time was over. Their answers may come yet.
+    /// How many of the oldest messages were given up because their time was over. Their answers may
+    /// come yet.
     pub(super) given_up: u32,
     /// Messages that it has to send and that nobody could take yet, where flows think between them.
     pub(super) owed: u32,

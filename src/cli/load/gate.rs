@@ -1,11 +1,13 @@
 //! Gates: what must hold of a run, as in `p99<5ms`, `errors<0.1%` or `rate>49k`.
 //!
-//! A gate is a figure, a comparison and a bound. A figure that the run doesn't have (a percentile that too few samples
-//! carry, the loss of datagrams where none were sent) breaks its gate: what can't be shown does not hold. Where that is plain
-//! before the run, the gate is refused (`gate/never`). `gate/parse` reads a gate as typed.
+//! A gate is a figure, a comparison and a bound. A figure that the run doesn't have (a percentile
+//! that too few samples carry, the loss of datagrams where none were sent) breaks its gate: what
+//! can't be shown does not hold. Where that is plain before the run, the gate is refused
+//! (`gate/never`). `gate/parse` reads a gate as typed.
 //!
-//! Latencies are of all that was due, and not of the survivors alone: what was never answered counts as later than every
-//! answer. With 2% of it, `p99` is not known, and `p90` is what 91.8% of the answers kept.
+//! Latencies are of all that was due, and not of the survivors alone: what was never answered
+//! counts as later than every answer. With 2% of it, `p99` is not known, and `p90` is what 91.8% of
+//! the answers kept.
 
 #[cfg(test)]
 mod fuzz;
@@ -36,7 +38,8 @@ pub(crate) struct Gate {
 enum Figure {
     /// Nanoseconds of one of the histograms.
     Latency(Timing, Statistic),
-    /// Of the messages that were due and the connections that were dialed, those that came to no good; a share.
+    /// Of the messages that were due and the connections that were dialed, those that came to no
+    /// good; a share.
     ErrorShare,
     /// Errors, counted.
     Errors,
@@ -81,16 +84,19 @@ pub(crate) struct Verdict {
     pub(crate) gate: String,
     /// Whether it holds.
     pub(crate) met: bool,
-    /// The figure: nanoseconds, a share from 0 to 1, a count or a rate; `None` where the run has no such figure.
+    /// The figure: nanoseconds, a share from 0 to 1, a count or a rate; `None` where the run has no
+    /// such figure.
     pub(crate) value: Option<f64>,
     /// The figure as people read it.
     pub(crate) shown: String,
 }
 
-/// A percentile stands on at least so many samples beyond it: one alone would be the maximum under another name.
+/// A percentile stands on at least so many samples beyond it: one alone would be the maximum under
+/// another name.
 const SAMPLES_BEYOND: f64 = 10.0;
 
-/// The value at `percentile` (0 to 100), where enough samples lie beyond it to carry it; else `None`.
+/// The value at `percentile` (0 to 100), where enough samples lie beyond it to carry it; else
+/// `None`.
 pub(crate) fn percentile(histogram: &Histogram<u64>, percentile: f64) -> Option<u64> {
     carries(histogram.len(), percentile).then(|| histogram.value_at_quantile(percentile / 100.0))
 }
@@ -105,7 +111,8 @@ fn carries(samples: u64, percentile: f64) -> bool {
 /// How many samples carry a percentile, at the least.
 fn samples_for(percentile: f64) -> u64 {
     let samples = SAMPLES_BEYOND * 100.0 / (100.0 - percentile);
-    // The same hair, as a share: what is left of a subtraction from 100 is less exact the smaller it is.
+    // The same hair, as a share: what is left of a subtraction from 100 is less exact the smaller
+    // it is.
     (samples * (1.0 - 1e-9)).ceil() as u64
 }
 
@@ -189,7 +196,8 @@ impl Figure {
 }
 
 impl Statistic {
-    /// The statistic of what is in `histogram`, and of `without` more that took longer than all of it.
+    /// The statistic of what is in `histogram`, and of `without` more that took longer than all of
+    /// it.
     fn of(self, histogram: &Histogram<u64>, without: u64) -> Result<f64, String> {
         let some = histogram.len();
         let all = some + without;
@@ -211,7 +219,8 @@ impl Statistic {
                 Err(format!("too few samples: {all}, it takes {least}"))
             }
             Statistic::Percentile(p) => {
-                // In this order, so that it's the report's own percentile to the last digit where all are answered.
+                // In this order, so that it's the report's own percentile to the last digit where
+                // all are answered.
                 let rank = p / 100.0 * (all as f64 / some as f64);
                 if rank > 1.0 {
                     return Err(unknown());

@@ -12,8 +12,8 @@
 //! | `load/pace`, `load/since`, `load/record`, `load/quick` | when they are due, the run's time, and what is counted |
 //! | `load/names`, `load/logs` | what errors are called, and what is logged |
 //!
-//! The time is read once a callback, and every message is counted by when it was *due*: what lies before the measured time
-//! is not in its figures, whenever its answer comes.
+//! The time is read once a callback, and every message is counted by when it was *due*: what lies
+//! before the measured time is not in its figures, whenever its answer comes.
 
 use std::io;
 use std::sync::Arc;
@@ -60,8 +60,9 @@ pub(super) mod alarm {
     pub(in crate::cli::load) const KIND: u64 = 0xF << 60;
 }
 
-/// Flows that have room from the beginning: 1.5 GiB of addresses, of which memory is taken as they are used. With `--force`
-/// more can be asked for than any system gives, and that must not be the program's end.
+/// Flows that have room from the beginning: 1.5 GiB of addresses, of which memory is taken as they
+/// are used. With `--force` more can be asked for than any system gives, and that must not be the
+/// program's end.
 const MOST_AT_ONCE: u64 = 1 << 24;
 
 /// What a generator is told before it begins.
@@ -85,7 +86,8 @@ pub(super) struct Generator {
     pub(super) epoch: Epoch,
     pub(super) payload: Payload,
     pub(super) line: Line,
-    /// All flows that there are, from their dial until they are closed; their index is the session of their connection.
+    /// All flows that there are, from their dial until they are closed; their index is the session
+    /// of their connection.
     pub(super) flows: Slab<Flow>,
     pub(super) record: Record,
     pub(super) run: Run,
@@ -105,10 +107,12 @@ pub(super) type Generating = Reactor<Generator>;
 /// As the system gives them: out of descriptors.
 pub(super) fn reactor() -> io::Result<Generating> {
     Reactor::with_limits(Limits {
-        // A server that does not read shows in the latency and in the time-outs; cutting it off would hide it.
+        // A server that does not read shows in the latency and in the time-outs; cutting it off
+        // would hide it.
         write_timeout: None,
-        // A connection is closed when its answers have come or were given up: there is nothing to wait for, and a server that
-        // never closes its side must not keep the descriptors of those that are to be replaced.
+        // A connection is closed when its answers have come or were given up: there is nothing to
+        // wait for, and a server that never closes its side must not keep the descriptors of those
+        // that are to be replaced.
         linger_bytes: 0,
         ..Limits::default()
     })
@@ -184,8 +188,8 @@ impl Generator {
         self.after_turn(context)
     }
 
-    /// What no event leads to: dials and messages that are due. Before the next poll, so that what is written here goes out
-    /// at once.
+    /// What no event leads to: dials and messages that are due. Before the next poll, so that what
+    /// is written here goes out at once.
     fn after_turn(&mut self, context: &mut Context<u32>) -> io::Result<()> {
         if self.run.over {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Hears SIGINT and SIGTERM, in a thread of its own: it outlives all generators, and what they do, or the lead, keeps nobody
-//! waiting who wants a load to end.
+//! Hears SIGINT and SIGTERM, in a thread of its own: it outlives all generators, and what they do,
+//! or the lead, keeps nobody waiting who wants a load to end.
 
 use std::fmt;
 use std::io;

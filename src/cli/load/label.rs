@@ -1,5 +1,5 @@
-//! What a datagram consists of. It says which flow it's of, its number and its time, so that what is lost, late, doubled or
-//! swapped on its way can be told.
+//! What a datagram consists of. It says which flow it's of, its number and its time, so that what
+//! is lost, late, doubled or swapped on its way can be told.
 //!
 //! | bytes | |
 //! |---|---|
@@ -77,7 +77,8 @@ impl Label {
         let (flow, number, lateness) = (word(0), word(4), word(16));
         let due = u64::from(word(8)) << 32 | u64::from(word(12));
         let digest = digest(flow, number, due, lateness);
-        // Whatever is to be looked at: a header that is wrong would be counted as another datagram's.
+        // Whatever is to be looked at: a header that is wrong would be counted as another
+        // datagram's.
         if word(20) != (digest >> 32) as u32 {
             return None;
         }

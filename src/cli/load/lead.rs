@@ -1,4 +1,5 @@
-//! The lead: the main thread, which starts the generators, says when a phase begins, prints, and adds up.
+//! The lead: the main thread, which starts the generators, says when a phase begins, prints, and
+//! adds up.
 
 use std::io::Write as _;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -22,7 +23,8 @@ use crate::cli::units::Count;
 
 /// How often the live view is drawn.
 const DRAW: Duration = Duration::from_secs(1);
-/// How much later than the generators tell how they go, at the least and at the most: what is drawn shall be no older.
+/// How much later than the generators tell how they go, at the least and at the most: what is drawn
+/// shall be no older.
 const BEHIND: Duration = Duration::from_millis(10);
 const FAR_BEHIND: Duration = Duration::from_millis(500);
 /// From the word to the start: all threads shall have heard it.
@@ -75,7 +77,8 @@ fn attack(plan: &Load, own: Option<&Own>, stderr: &Stderr) -> Result<Attack, Fai
             });
         }
     }
-    // Not before: until there is something to report, a signal ends the program as it ends any other.
+    // Not before: until there is something to report, a signal ends the program as it ends any
+    // other.
     let signals = Signals::install()?;
     let (sender, events) = mpsc::channel();
     let team = Team::start(plan, &targets, &preflight, &sender, signals)?;
@@ -198,7 +201,8 @@ impl Lead<'_> {
         next.saturating_duration_since(Instant::now())
     }
 
-    /// When what was to be drawn at `draw_at` is drawn: later, if a thread has not told yet how it goes.
+    /// When what was to be drawn at `draw_at` is drawn: later, if a thread has not told yet how it
+    /// goes.
     fn draws_from(&self, draw_at: Instant) -> Instant {
         let told = self.rates.told(&self.latest) + self.heard.ended;
         match told < self.team.handles.len() {

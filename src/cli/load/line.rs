@@ -1,4 +1,5 @@
-//! A generator's line to the lead. It never waits, and what a slow lead has not read does not pile up.
+//! A generator's line to the lead. It never waits, and what a slow lead has not read does not pile
+//! up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

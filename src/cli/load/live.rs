@@ -1,6 +1,6 @@
-//! How a load goes, while it does: on a terminal a line that is drawn anew, elsewhere a plain line a second. It goes to
-//! standard error, so that standard output has the report alone; and by the thread that writes that, so that one which takes
-//! nothing stalls nobody.
+//! How a load goes, while it does: on a terminal a line that is drawn anew, elsewhere a plain line
+//! a second. It goes to standard error, so that standard output has the report alone; and by the
+//! thread that writes that, so that one which takes nothing stalls nobody.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -21,8 +21,8 @@ use crate::cli::units::Count;
 const USUAL_WIDTH: usize = 80;
 /// Characters between the brackets of the bar.
 const BAR: u64 = 20;
-/// How long the report waits for the last line to be written: it's to stand behind it, but it waits for no standard
-/// error that takes nothing.
+/// How long the report waits for the last line to be written: it's to stand behind it, but it waits
+/// for no standard error that takes nothing.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Where it's told.
@@ -67,8 +67,8 @@ impl Live {
         }
     }
 
-    /// Shows how all threads go together; about once a second. `speed`: what they do, if they have told it. `from`: when the
-    /// measured time begins, if that is known.
+    /// Shows how all threads go together; about once a second. `speed`: what they do, if they have
+    /// told it. `from`: when the measured time begins, if that is known.
     pub(crate) fn progress(
         &mut self,
         merged: &Progress,
@@ -200,8 +200,8 @@ fn trouble(sums: &Progress) -> impl Iterator<Item = String> {
         .map(|(count, what)| format!("{} {what}", Count(count)))
 }
 
-/// A line that fits into a terminal of `width`: without the bar where there is no room for it and all words, and then without
-/// the last words.
+/// A line that fits into a terminal of `width`: without the bar where there is no room for it and
+/// all words, and then without the last words.
 fn fit(phase: &str, way: &Way, parts: &[String], width: usize) -> String {
     // The last column stays free: some terminals wrap when it's written.
     let room = width.saturating_sub(1);

@@ -1,5 +1,5 @@
-//! What is logged of single connections (`-v`) and messages (`-vv`); and always, though not of each, of answers that are not
-//! what was sent. Nothing is formatted that nobody reads.
+//! What is logged of single connections (`-v`) and messages (`-vv`); and always, though not of
+//! each, of answers that are not what was sent. Nothing is formatted that nobody reads.
 
 use std::fmt;
 use std::time::Duration;

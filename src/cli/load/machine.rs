@@ -16,14 +16,16 @@ pub(crate) struct Machine {
     pub(crate) descriptors: Option<u64>,
     /// Files that all processes together may still open (`fs.file-max`, less those in use).
     pub(crate) files_left: Option<u64>,
-    /// The ports that the system gives to those who ask for none (`net.ipv4.ip_local_port_range`, for IPv6 as well).
+    /// The ports that the system gives to those who ask for none (`net.ipv4.ip_local_port_range`,
+    /// for IPv6 as well).
     pub(crate) ports: Option<RangeInclusive<u16>>,
-    /// Whether a pair of addresses in TIME_WAIT may be used again after a second (`net.ipv4.tcp_tw_reuse`): 0 no, 1 yes, 2 on
-    /// loopback.
+    /// Whether a pair of addresses in TIME_WAIT may be used again after a second
+    /// (`net.ipv4.tcp_tw_reuse`): 0 no, 1 yes, 2 on loopback.
     pub(crate) time_wait_reuse: Option<u64>,
     /// The most that a listener's backlog may be (`net.core.somaxconn`).
     pub(crate) somaxconn: Option<u64>,
-    /// Connections that the firewall's tracking may still take on (`nf_conntrack_max`, less those it has).
+    /// Connections that the firewall's tracking may still take on (`nf_conntrack_max`, less those
+    /// it has).
     pub(crate) conntrack_left: Option<u64>,
     /// Bytes that all TCP sockets' buffers may take in all (`net.ipv4.tcp_mem`).
     pub(crate) tcp_buffers: Option<u64>,
@@ -33,7 +35,8 @@ pub(crate) struct Machine {
     pub(crate) memory: Option<u64>,
 }
 
-/// The unit of `tcp_mem`. It's the machine's page; 4 KiB on all but few, and on those we only ask for too little.
+/// The unit of `tcp_mem`. It's the machine's page; 4 KiB on all but few, and on those we only ask
+/// for too little.
 const PAGE: u64 = 4096;
 
 impl Machine {
@@ -57,7 +60,8 @@ impl Machine {
             somaxconn: number("/proc/sys/net/core/somaxconn"),
             conntrack_left: number("/proc/sys/net/netfilter/nf_conntrack_max")
                 .map(|most| most.saturating_sub(tracked.unwrap_or(0))),
-            // Below the first nobody cares, above the second it's under pressure, the third is the limit.
+            // Below the first nobody cares, above the second it's under pressure, the third is the
+            // limit.
             tcp_buffers: numbers("/proc/sys/net/ipv4/tcp_mem")
                 .and_then(|limits| limits.get(2).copied())
                 .map(|pages| pages.saturating_mul(PAGE)),
@@ -66,7 +70,8 @@ impl Machine {
         })
     }
 
-    /// How many ports there are for one pair of a source and a target; the system's usual 28,232 where it doesn't say.
+    /// How many ports there are for one pair of a source and a target; the system's usual 28,232
+    /// where it doesn't say.
     pub(crate) fn ports_a_pair(&self) -> u64 {
         match &self.ports {
             Some(range) => range.len() as u64,
@@ -77,11 +82,12 @@ impl Machine {
 
 /// Whether an address is this machine's own, so that both ends of a connection to it are here.
 ///
-/// A datagram socket is connected to it, which sends nothing: who talks to itself has one address at both ends. Where that
-/// can't be found out the address counts as another machine's.
+/// A datagram socket is connected to it, which sends nothing: who talks to itself has one address
+/// at both ends. Where that can't be found out the address counts as another machine's.
 pub(crate) fn is_own(address: SocketAddr) -> bool {
     let ip = address.ip().to_canonical();
-    // All of 127.0.0.0/8 is ours, but talked to from 127.0.0.1; and to connect to no address is to connect to oneself.
+    // All of 127.0.0.0/8 is ours, but talked to from 127.0.0.1; and to connect to no address is to
+    // connect to oneself.
     ip.is_loopback() || ip.is_unspecified() || own_end(address) == Some(address.ip())
 }
 

@@ -34,8 +34,8 @@ fn of_number(number: i32) -> String {
     }
 }
 
-/// Why a connection ended that the load had not ended. `finished`: its peer had said so; `midway`: in the middle of
-/// an answer.
+/// Why a connection ended that the load had not ended. `finished`: its peer had said so; `midway`:
+/// in the middle of an answer.
 pub(super) fn of_loss(reason: CloseReason, finished: bool, midway: bool) -> String {
     match reason {
         _ if finished && midway => "closed by peer in mid-answer".to_owned(),

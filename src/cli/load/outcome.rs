@@ -39,7 +39,8 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Messages answered within the measured time for each second of it, datagrams among them; `None` where nothing was measured.
+    /// Messages answered within the measured time for each second of it, datagrams among them;
+    /// `None` where nothing was measured.
     pub(crate) fn rate_reached(&self) -> Option<f64> {
         let seconds = self.measured.as_secs_f64();
         (seconds > 0.0).then(|| self.tally.messages.in_time as f64 / seconds)
@@ -53,7 +54,8 @@ impl Outcome {
         }
     }
 
-    /// Connections closed and replaced a second of the measured time; `None` where they are kept, or nothing was measured.
+    /// Connections closed and replaced a second of the measured time; `None` where they are kept,
+    /// or nothing was measured.
     pub(crate) fn churn_reached(&self) -> Option<f64> {
         let seconds = self.measured.as_secs_f64();
         (seconds > 0.0 && self.plan.turnover != Turnover::Keep)

@@ -1,7 +1,9 @@
-//! Schedules: when the next message, dial or close is due, exactly, and how a thread is woken for it.
+//! Schedules: when the next message, dial or close is due, exactly, and how a thread is woken for
+//! it.
 //!
-//! The poll waits in whole milliseconds. At 50,000 messages a second that is fifty messages at a time, and what was measured
-//! would be the generator. So the wake-up is a timer descriptor, where the system has one.
+//! The poll waits in whole milliseconds. At 50,000 messages a second that is fifty messages at a
+//! time, and what was measured would be the generator. So the wake-up is a timer descriptor, where
+//! the system has one.
 
 use std::io;
 use std::time::Duration;
@@ -10,8 +12,8 @@ use oread::{Context, SourceId};
 
 use super::since::{NEVER, SECOND};
 
-/// Moments at equal distances: the `k`-th is `start + k * num / den`, rounded down, and no error adds up. A thread takes every
-/// N-th of them.
+/// Moments at equal distances: the `k`-th is `start + k * num / den`, rounded down, and no error
+/// adds up. A thread takes every N-th of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
     /// When the next one is due.
@@ -40,7 +42,8 @@ impl Schedule {
         }
     }
 
-    /// `count` in each `interval`, from `start` on, for thread `index` of `threads`: each has its own count, and they take turns.
+    /// `count` in each `interval`, from `start` on, for thread `index` of `threads`: each has its
+    /// own count, and they take turns.
     pub(super) fn every(
         start: u64,
         interval: Duration,
@@ -89,7 +92,8 @@ impl Schedule {
         let Some(span) = end.checked_sub(self.due).filter(|&span| span > 0) else {
             return 0;
         };
-        // The k-th from now is before the end if left_out + k * step < span, all in 1/den of a nanosecond.
+        // The k-th from now is before the end if left_out + k * step < span, all in 1/den of a
+        // nanosecond.
         let den = u128::from(self.den);
         let span = u128::from(span) * den - u128::from(self.left_out);
         let step = u128::from(self.step) * den + u128::from(self.step_left_out);
@@ -102,8 +106,8 @@ impl Schedule {
     }
 }
 
-/// The shortest wait, in nanoseconds, where messages are closer to each other. At 50,000 a second it's two or three messages
-/// at a time, and a system call for them.
+/// The shortest wait, in nanoseconds, where messages are closer to each other. At 50,000 a second
+/// it's two or three messages at a time, and a system call for them.
 const TICK: u64 = 50_000;
 
 /// What wakes a thread at a time finer than a millisecond.
@@ -126,7 +130,8 @@ impl Ticker {
         })
     }
 
-    /// Sees to it that the thread is awake at `due`, or somewhat later where the schedule's moments lie closer than [`TICK`].
+    /// Sees to it that the thread is awake at `due`, or somewhat later where the schedule's moments
+    /// lie closer than [`TICK`].
     ///
     /// # Errors
     /// As the system gives them.
@@ -135,7 +140,8 @@ impl Ticker {
             true => schedule.due.max(now.saturating_add(TICK)),
             false => schedule.due,
         };
-        // One that fires too early is set again then; most of the time an answer has come before it, and sent what was due.
+        // One that fires too early is set again then; most of the time an answer has come before
+        // it, and sent what was due.
         if self.set_for > due {
             // Nothing is waited for that is over: 1 ns, for 0 would switch it off.
             self.inner.once(due.saturating_sub(now).max(1))?;
@@ -160,8 +166,9 @@ impl Ticker {
     }
 }
 
-/// A timer descriptor, set for one moment after the other. It need not be read: each firing is an edge, and edges are what the
-/// poll tells. One that is set to fire periodically would have to be: the next period begins with the read.
+/// A timer descriptor, set for one moment after the other. It need not be read: each firing is an
+/// edge, and edges are what the poll tells. One that is set to fire periodically would have to be:
+/// the next period begins with the read.
 #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
 mod timer {
     use std::io;
@@ -204,8 +211,8 @@ mod timer {
     }
 }
 
-/// Without one: the poll waits while a millisecond or more is left, and then not at all. It takes a whole processor, and is as
-/// exact.
+/// Without one: the poll waits while a millisecond or more is left, and then not at all. It takes a
+/// whole processor, and is as exact.
 #[cfg(not(all(target_os = "linux", not(mio_unsupported_force_poll_poll))))]
 mod timer {
     use std::io;

@@ -1,9 +1,10 @@
 //! What messages consist of, and whether what comes back is what was sent.
 //!
-//! A message follows from the number of its flow and its own number in it, so nothing of it has to be kept until its answer
-//! comes: both are made anew and compared. Its first bytes spell the two numbers, six bits a byte; the rest is a piece of one
-//! block of pseudo-random bytes, from a place that follows from the numbers too. All bytes are printable, none is
-//! a newline: they pass through any framing.
+//! A message follows from the number of its flow and its own number in it, so nothing of it has to
+//! be kept until its answer comes: both are made anew and compared. Its first bytes spell the two
+//! numbers, six bits a byte; the rest is a piece of one block of pseudo-random bytes, from a place
+//! that follows from the numbers too. All bytes are printable, none is a newline: they pass through
+//! any framing.
 
 use std::sync::Arc;
 
@@ -31,13 +32,14 @@ pub(super) struct Payload {
     framing: Framing,
     /// What stands around each message, where all have one size.
     envelope: Option<Envelope>,
-    /// Bytes of the body of the commonest kind of message, where all are of that kind: made up, of one size that has room for
-    /// the header, with nothing around them.
+    /// Bytes of the body of the commonest kind of message, where all are of that kind: made up, of
+    /// one size that has room for the header, with nothing around them.
     plain: Option<usize>,
     verify: VerifyMode,
 }
 
-/// A message of the commonest kind: its bytes are those of [`Message`], at a quarter of the instructions.
+/// A message of the commonest kind: its bytes are those of [`Message`], at a quarter of the
+/// instructions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plain<'a> {
     pub(super) header: [u8; HEADER],
@@ -124,7 +126,8 @@ impl Payload {
             .map_or(self.block.len(), |range| size(range, flow, number))
     }
 
-    /// `len` bytes of the block, from `place` on, or as many places on as there are more than [`PLACES`].
+    /// `len` bytes of the block, from `place` on, or as many places on as there are more than
+    /// [`PLACES`].
     #[inline(always)]
     pub(super) fn piece(&self, place: u64, len: usize) -> &[u8] {
         // The block is made for the longest message at the last place.
@@ -164,7 +167,8 @@ impl<'a> Message<'a> {
         self.head_len + self.body.len() + usize::from(self.tail.is_some())
     }
 
-    /// Whether `bytes` are what the message has from byte `at` on, as far as `verify` looks; they are not more than it has there.
+    /// Whether `bytes` are what the message has from byte `at` on, as far as `verify` looks; they
+    /// are not more than it has there.
     pub(super) fn matches(&self, verify: VerifyMode, at: usize, bytes: &[u8]) -> bool {
         if verify == VerifyMode::Off {
             return true;
@@ -219,15 +223,16 @@ fn size(range: SizeRange, flow: u32, number: u32) -> usize {
     (u64::from(range.least) + (((mix(flow, number) >> 32) * spread) >> 32)) as usize
 }
 
-/// Where in the block the body of a message begins: the upper bits of a product with 2^64 over the golden ratio, which
-/// spreads neighbours widely (Knuth, The Art of Computer Programming 3, 6.4).
+/// Where in the block the body of a message begins: the upper bits of a product with 2^64 over the
+/// golden ratio, which spreads neighbours widely (Knuth, The Art of Computer Programming 3, 6.4).
 #[inline(always)]
 fn place(flow: u32, number: u32) -> u64 {
     let both = u64::from(flow) << 32 | u64::from(number);
     both.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 52
 }
 
-/// Two numbers as one that shows no pattern (the last steps of SplitMix64; Steele, Lea and Flood 2014).
+/// Two numbers as one that shows no pattern (the last steps of SplitMix64; Steele, Lea and Flood
+/// 2014).
 pub(super) fn mix(flow: u32, number: u32) -> u64 {
     let mut mixed = (u64::from(flow) << 32 | u64::from(number)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -235,7 +240,8 @@ pub(super) fn mix(flow: u32, number: u32) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// The numbers in printable bytes: `number`'s lowest 24 bits first, so that short messages differ from their neighbours.
+/// The numbers in printable bytes: `number`'s lowest 24 bits first, so that short messages differ
+/// from their neighbours.
 #[inline(always)]
 fn spell(flow: u32, number: u32) -> [u8; HEADER] {
     let high = match (flow | number) >> 24 {

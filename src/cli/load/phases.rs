@@ -43,7 +43,8 @@ pub(super) struct Run {
     /// Dials of the ramp that have come to something, and whether the lead knows that all have.
     settled: u64,
     told: bool,
-    /// When it's told next how it goes: each second from the beginning of the run, so that all threads do at one time.
+    /// When it's told next how it goes: each second from the beginning of the run, so that all
+    /// threads do at one time.
     tell_at: u64,
 }
 
@@ -67,7 +68,8 @@ impl Run {
         }
     }
 
-    /// What the calling thread has used of processors since the measured time began, which took `wall`.
+    /// What the calling thread has used of processors since the measured time began, which took
+    /// `wall`.
     fn used(&self, wall: Duration) -> ThreadUse {
         ThreadUse {
             cpu: thread_cpu().saturating_sub(self.cpu),
@@ -169,8 +171,8 @@ impl Generator {
         }
     }
 
-    /// Goes on to the next phase when its time has come. Called wherever the time is read: no message is counted to the
-    /// wrong phase because a timer is late.
+    /// Goes on to the next phase when its time has come. Called wherever the time is read: no
+    /// message is counted to the wrong phase because a timer is late.
     #[inline]
     pub(super) fn look_at_clock(&mut self, context: &mut Context<u32>, now: u64) {
         if now >= self.run.boundary {
@@ -205,8 +207,8 @@ impl Generator {
         self.wake_at_boundary(context, now);
     }
 
-    /// Whether nothing is there to send on, and nothing will be: every dial has failed, or its connection has ended or was not
-    /// answered in time.
+    /// Whether nothing is there to send on, and nothing will be: every dial has failed, or its
+    /// connection has ended or was not answered in time.
     fn is_stranded(&self) -> bool {
         self.ages.open() == 0
             && self.dialer.under_way == 0
@@ -214,8 +216,8 @@ impl Generator {
             && self.run.settled >= self.record.tally.connections.asked
     }
 
-    /// With a number of messages to send: whether it will never come to them, because for longer than anything may take
-    /// nothing has happened.
+    /// With a number of messages to send: whether it will never come to them, because for longer
+    /// than anything may take nothing has happened.
     pub(super) fn is_stuck(&self, now: u64) -> bool {
         let Volume::Messages(_) = self.plan.volume else {
             return false;
@@ -223,8 +225,8 @@ impl Generator {
         let patience = nanos(self.plan.connect_timeout)
             .saturating_add(nanos(self.plan.message_timeout).saturating_mul(2))
             .saturating_add(self.flowing.think().map_or(0, nanos));
-        // A slow schedule has nothing to send or to hear for most of the time. In a closed loop it's answers that count: it sends
-        // again in place of each that it has given up.
+        // A slow schedule has nothing to send or to hear for most of the time. In a closed loop
+        // it's answers that count: it sends again in place of each that it has given up.
         let due = self.flowing.next_due().unwrap_or(0);
         let last = self.record.last_answer.max(self.run.from).max(due);
         self.is_sending() && (self.is_stranded() || now > last.saturating_add(patience))
@@ -238,8 +240,9 @@ impl Generator {
         }
     }
 
-    /// The measured time is over. What is under way is waited for; what was due in it and not sent, because nobody could take
-    /// it, is sent as soon as somebody can: it would flatter the server to leave it out.
+    /// The measured time is over. What is under way is waited for; what was due in it and not sent,
+    /// because nobody could take it, is sent as soon as somebody can: it would flatter the server
+    /// to leave it out.
     pub(super) fn finish(&mut self, context: &mut Context<u32>, now: u64) {
         if self.run.phase == Phase::Measure {
             self.record.end_measured(now.min(self.run.until));
@@ -270,7 +273,8 @@ impl Generator {
         (flowing.due_before(end) - unmeasured).min(self.run.left)
     }
 
-    /// Whether messages of the measured time are yet to be sent, and somebody is there to take them.
+    /// Whether messages of the measured time are yet to be sent, and somebody is there to take
+    /// them.
     fn is_behind(&self) -> bool {
         self.run.catches_up && self.ages.open() > 0 && self.unsent(self.run.until) > 0
     }
@@ -321,7 +325,8 @@ impl Generator {
         }
         let measured = !self.record.tally.threads.is_empty();
         let unsent = match (self.plan.volume, self.run.stopped) {
-            // All of them were asked for, by a schedule or not; who interrupts it has asked for no more.
+            // All of them were asked for, by a schedule or not; who interrupts it has asked for no
+            // more.
             (Volume::Messages(_), None) if self.run.left != u64::MAX => self.run.left,
             (_, stopped) => self.unsent(stopped.unwrap_or(NEVER).min(self.run.until)),
         };
@@ -341,8 +346,8 @@ impl Generator {
         }
     }
 
-    /// With a number of messages, the measured time lasts until the last answer; if not all of them were sent, until it was given
-    /// up.
+    /// With a number of messages, the measured time lasts until the last answer; if not all of them
+    /// were sent, until it was given up.
     fn note_use(&mut self, now: u64) {
         let measured = match self.plan.volume {
             Volume::Messages(_) if !self.record.tally.threads.is_empty() => {

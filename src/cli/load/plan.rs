@@ -1,5 +1,5 @@
-//! A load as checked: what is meant, with defaults filled in and nothing in it that does not go together. `plan/content`
-//! checks what messages consist of.
+//! A load as checked: what is meant, with defaults filled in and nothing in it that does not go
+//! together. `plan/content` checks what messages consist of.
 
 mod content;
 
@@ -25,7 +25,8 @@ const DEFAULT_CONNECT_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 /// No machine has so many cores; as for `oread serve`.
 const MAX_THREADS: u32 = 1024;
-/// The most messages that a connection may have under way: their times of sending are kept, 16 bytes each.
+/// The most messages that a connection may have under way: their times of sending are kept, 16
+/// bytes each.
 pub(crate) const MAX_DEPTH: u32 = 1 << 16;
 /// When the measured part ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,8 @@ pub(crate) struct Load {
     pub(crate) targets: Vec<Target>,
     /// Connections and UDP sockets, over all threads and targets.
     pub(crate) connections: NonZeroU32,
-    /// Dials a second, over all threads, in the ramp and behind it; no fewer than are to be replaced a second.
+    /// Dials a second, over all threads, in the ramp and behind it; no fewer than are to be
+    /// replaced a second.
     pub(crate) connect_rate: NonZeroU32,
     /// How long opening them may take before the rest is given up.
     pub(crate) ramp_timeout: Duration,
@@ -253,7 +255,8 @@ fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
     }
 }
 
-/// The rate of dials: what was typed, where it is enough for the churn, or the default, where that is.
+/// The rate of dials: what was typed, where it is enough for the churn, or the default, where that
+/// is.
 fn connect_rate(typed: Option<NonZeroU32>, turnover: Turnover) -> Result<NonZeroU32, Failure> {
     let churn = match turnover {
         Turnover::Churn(rate) => rate,

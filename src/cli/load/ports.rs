@@ -1,8 +1,8 @@
 //! Local ports: how many a load needs, and how many there are.
 //!
-//! Over TCP a port is one for a pair of a source and a target: the system gives the same port again to another target, as
-//! it's chosen when the target is known. Over UDP it's chosen before, by the bind, so that all flows from a source share its
-//! ports, whatever they go to.
+//! Over TCP a port is one for a pair of a source and a target: the system gives the same port again
+//! to another target, as it's chosen when the target is known. Over UDP it's chosen before, by the
+//! bind, so that all flows from a source share its ports, whatever they go to.
 
 use std::net::IpAddr;
 
@@ -19,8 +19,8 @@ const WIDE: u64 = 64_512;
 /// Connections that no thread of any machine replaces in a second, whatever rate is asked for.
 const MOST_A_SECOND: u64 = 50_000;
 
-/// How many ports the connections to each target need, of all its sources together. Connections are dealt out to the targets
-/// in turn; a target that is given twice has twice as many.
+/// How many ports the connections to each target need, of all its sources together. Connections are
+/// dealt out to the targets in turn; a target that is given twice has twice as many.
 pub(super) fn needed(wish: &Wish<'_>, machine: &Machine) -> Vec<u64> {
     let targets = wish.targets.len().max(1) as u64;
     let each = u64::from(wish.connections.get()).div_ceil(targets);
@@ -40,7 +40,8 @@ fn shares(one: &Resolved, other: &Resolved) -> bool {
         }
 }
 
-/// Ports of connections that the load has closed and that the system keeps for a while, at the most at a time.
+/// Ports of connections that the load has closed and that the system keeps for a while, at the most
+/// at a time.
 fn kept(wish: &Wish<'_>, machine: &Machine, target: &Resolved) -> u64 {
     let Some(reuse) = machine.time_wait_reuse else {
         return 0;
@@ -57,7 +58,8 @@ fn kept(wish: &Wish<'_>, machine: &Machine, target: &Resolved) -> u64 {
     }
 }
 
-/// The lines of the table: the target that has the fewest for what it needs, over TCP, and over UDP.
+/// The lines of the table: the target that has the fewest for what it needs, over TCP, and over
+/// UDP.
 pub(super) fn checks(
     wish: &Wish<'_>,
     needed: &[u64],

@@ -1,7 +1,8 @@
 //! Whether so many connections can be reached, found out before the first is dialed.
 //!
-//! Each check is a line of a table: what is needed, what there is, and where that is too little, the command that mends
-//! it. Nothing is changed, but that the soft limit of descriptors is raised to the hard one.
+//! Each check is a line of a table: what is needed, what there is, and where that is too little,
+//! the command that mends it. Nothing is changed, but that the soft limit of descriptors is raised
+//! to the hard one.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -16,18 +17,21 @@ use crate::cli::descriptors::reserve;
 use crate::cli::failure::Failure;
 use crate::cli::units::{Count, Size};
 
-/// Kernel memory of one end of an idle TCP connection on Linux 6 (socket, file, inode, epoll item): about 3.8 KB.
+/// Kernel memory of one end of an idle TCP connection on Linux 6 (socket, file, inode, epoll item):
+/// about 3.8 KB.
 const KERNEL_BYTES_AN_END: u64 = 3_800;
-/// Our own memory for a connection, of a server and of a load, with room for what the allocator wastes.
+/// Our own memory for a connection, of a server and of a load, with room for what the allocator
+/// wastes.
 const OUR_BYTES_AN_END: u64 = 300;
 
-/// Our own memory for each message under way beyond the first of its connection: when it was due, and when it was sent.
+/// Our own memory for each message under way beyond the first of its connection: when it was due,
+/// and when it was sent.
 const OUR_BYTES_A_MESSAGE: u64 = 16;
-/// What the buffers of one end of a connection take at the most, as most systems are set (`tcp_wmem`); what does not go in there
-/// waits in the load until it does.
+/// What the buffers of one end of a connection take at the most, as most systems are set
+/// (`tcp_wmem`); what does not go in there waits in the load until it does.
 const MOST_BUFFERED: u64 = 4 << 20;
-/// Connections a thread that may be on their way from an old one to its successor; see `load/turnover`. The old one may still
-/// have its descriptor in the server.
+/// Connections a thread that may be on their way from an old one to its successor; see
+/// `load/turnover`. The old one may still have its descriptor in the server.
 const REPLACING: u64 = 512;
 
 /// What is wished for.
@@ -49,7 +53,8 @@ pub(crate) struct Wish<'a> {
 }
 
 impl<'a> Wish<'a> {
-    /// One connection on one thread, kept, with a message of 64 bytes under way: what a load does when nothing is said.
+    /// One connection on one thread, kept, with a message of 64 bytes under way: what a load does
+    /// when nothing is said.
     pub(crate) fn of_one(targets: &'a [Resolved]) -> Wish<'a> {
         Wish {
             connections: NonZeroU32::MIN,
@@ -234,7 +239,8 @@ fn ends(wish: &Wish<'_>, connections: u64) -> u64 {
 }
 
 fn descriptors(wish: &Wish<'_>, machine: &Machine, connections: u64) -> Check {
-    // The server of its own is one more thread. That has its listener, the others have their timers.
+    // The server of its own is one more thread. That has its listener, the others have their
+    // timers.
     let replacing = match wish.turnover {
         Some(_) => connections.min(u64::from(wish.threads.get()) * REPLACING),
         None => 0,

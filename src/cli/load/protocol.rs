@@ -1,8 +1,8 @@
 //! What the threads of a run say to each other.
 //!
-//! The lead is the main thread: it prints, and it decides when a phase begins. Each generator is a reactor in a thread of
-//! its own. Commands go to generators by their handles, events come to the lead by a channel, which a generator never
-//! waits for.
+//! The lead is the main thread: it prints, and it decides when a phase begins. Each generator is a
+//! reactor in a thread of its own. Commands go to generators by their handles, events come to the
+//! lead by a channel, which a generator never waits for.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use super::tally::Tally;
 /// From the lead to a generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// All are there, or the ramp's time is over: dial no more (but what `--churn` and `--lifetime` want), and send from this
-    /// moment on, in the run's time: who hears it late begins with what was due until then. The warm-up comes first, if
-    /// there is one.
+    /// All are there, or the ramp's time is over: dial no more (but what `--churn` and `--lifetime`
+    /// want), and send from this moment on, in the run's time: who hears it late begins with what
+    /// was due until then. The warm-up comes first, if there is one.
     Start(u64),
     /// Send no more, close everything, and report.
     Stop,
@@ -26,7 +26,8 @@ pub(crate) enum Command {
 pub(crate) enum Event {
     /// Every dial of this thread has come to something: an echo, or a failure.
     Ramped,
-    /// A signal came, of this number; from the thread that hears them. All generators have been told to stop.
+    /// A signal came, of this number; from the thread that hears them. All generators have been
+    /// told to stop.
     Signal(i32),
     /// How it goes; once a second or so, while it runs.
     Progress(Box<Progress>),
@@ -93,7 +94,8 @@ impl Progress {
         }
     }
 
-    /// Adds another thread's. The phase is that of the one that is behind, the time that of the latest.
+    /// Adds another thread's. The phase is that of the one that is behind, the time that of the
+    /// latest.
     pub(crate) fn merge(&mut self, other: &Progress) {
         self.at = self.at.max(other.at);
         self.phase = Phase::min(self.phase, other.phase);

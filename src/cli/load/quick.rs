@@ -4,17 +4,19 @@ use hdrhistogram::Histogram;
 
 use super::tally::{coarse, histogram};
 
-/// What three significant digits take: 2,048 steps of the smallest size, then 1,024 of twice that, and so on, as
-/// HdrHistogram lays them out.
+/// What three significant digits take: 2,048 steps of the smallest size, then 1,024 of twice that,
+/// and so on, as HdrHistogram lays them out.
 const HALF_BITS: u32 = 10;
 const STEPS: u64 = 2 << HALF_BITS;
-/// The highest value that counts as itself: 2^42 ns are 73 minutes, and histograms here go to an hour.
+/// The highest value that counts as itself: 2^42 ns are 73 minutes, and histograms here go to an
+/// hour.
 const HIGHEST: u64 = (1 << 42) - 1;
 /// A multiple of eight: magnitudes begin at one.
 const PLACES: usize = place(HIGHEST) + 1;
 
-/// Counts values at the precision of an HdrHistogram with three significant digits. That one counts the most, the least and the
-/// sum as well, checks its bounds and can't be inlined: it takes four times the instructions.
+/// Counts values at the precision of an HdrHistogram with three significant digits. That one counts
+/// the most, the least and the sum as well, checks its bounds and can't be inlined: it takes four
+/// times the instructions.
 #[derive(Debug)]
 pub(super) struct Quick {
     counts: Box<[u64]>,
@@ -40,7 +42,8 @@ impl Quick {
     /// Moves what was counted over to `whole`; gives it as a histogram with two significant digits.
     pub(super) fn move_to(&mut self, whole: &mut Quick) -> Histogram<u64> {
         let mut told = coarse();
-        // Eight steps of the finer one are a step of the coarser one, from 256 ns on: they are recorded as one.
+        // Eight steps of the finer one are a step of the coarser one, from 256 ns on: they are
+        // recorded as one.
         let (from, _) = self.counts.as_chunks_mut::<8>();
         let (to, _) = whole.counts.as_chunks_mut::<8>();
         for (step, (from, to)) in from.iter_mut().zip(to).enumerate() {
@@ -72,7 +75,8 @@ impl Quick {
 #[inline(always)]
 const fn place(value: u64) -> usize {
     let magnitude = (STEPS - 1).leading_zeros() - (value | (STEPS - 1)).leading_zeros();
-    // In all magnitudes but the first, steps begin at half of them: the lower half is the magnitude before.
+    // In all magnitudes but the first, steps begin at half of them: the lower half is the magnitude
+    // before.
     ((magnitude as usize) << HALF_BITS) + (value >> magnitude) as usize
 }
 

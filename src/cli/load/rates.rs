@@ -1,5 +1,6 @@
-//! How fast a load goes while it does: what a thread has counted between two of its samples, by the time between them, and not
-//! by the time between two looks at it. A sample that comes late is then no slow second with a quick one behind it.
+//! How fast a load goes while it does: what a thread has counted between two of its samples, by the
+//! time between them, and not by the time between two looks at it. A sample that comes late is then
+//! no slow second with a quick one behind it.
 
 use std::time::Duration;
 
@@ -53,7 +54,8 @@ impl Rates {
         told.count()
     }
 
-    /// The speed since the last call. A thread that has told nothing adds nothing; `None` where none has told anything.
+    /// The speed since the last call. A thread that has told nothing adds nothing; `None` where
+    /// none has told anything.
     pub(super) fn take(&mut self, latest: &[Option<Box<Progress>>]) -> Option<Speed> {
         let mut all = None;
         for (now, last) in latest.iter().zip(&mut self.last) {

@@ -28,10 +28,12 @@ pub(super) struct Record {
     /// Responses since the last progress, and those before.
     recent: Quick,
     response: Quick,
-    /// Only where messages may be sent later than they are due: what the server took, and how late they were sent.
+    /// Only where messages may be sent later than they are due: what the server took, and how late
+    /// they were sent.
     service: Quick,
     late: Quick,
-    /// Of that lateness, what was the generator's own: counted from when somebody could take the message.
+    /// Of that lateness, what was the generator's own: counted from when somebody could take the
+    /// message.
     lag: Quick,
     /// Since when somebody can take a message of the schedule.
     takers_since: u64,
@@ -233,8 +235,9 @@ pub(super) fn thread_cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// How long the calling thread has been ready to run so far, while others had the processors; zero where the system doesn't
-/// tell. Linux does, as the second number of this file (proc(5) calls it the time spent waiting on a run queue).
+/// How long the calling thread has been ready to run so far, while others had the processors; zero
+/// where the system doesn't tell. Linux does, as the second number of this file (proc(5) calls it
+/// the time spent waiting on a run queue).
 pub(super) fn thread_waited() -> Duration {
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let waited = told.split_whitespace().nth(1);

@@ -1,4 +1,5 @@
-//! The report of a run: words, JSON and histograms, all made of one [`Outcome`], so that they agree.
+//! The report of a run: words, JSON and histograms, all made of one [`Outcome`], so that they
+//! agree.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -60,7 +61,8 @@ pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Fail
     outputs.finish(judgement.exit_code)
 }
 
-/// Tells programs of a run that was not begun, because the preflight said no. People have been told before.
+/// Tells programs of a run that was not begun, because the preflight said no. People have been told
+/// before.
 ///
 /// # Errors
 /// As [`report`].

@@ -1,4 +1,5 @@
-//! The run's time: nanoseconds since it began, in one word, so that a message under way costs two of them and no more.
+//! The run's time: nanoseconds since it began, in one word, so that a message under way costs two
+//! of them and no more.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,8 @@ pub(super) const SECOND: u64 = 1_000_000_000;
 
 /// When the run began. All threads have the same one, so that their times can be compared.
 ///
-/// The clock is `CLOCK_MONOTONIC`, asked without the checks and conversions of `Instant`: it's read for every message.
+/// The clock is `CLOCK_MONOTONIC`, asked without the checks and conversions of `Instant`: it's read
+/// for every message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Epoch {
     /// Whole seconds of the clock.
@@ -36,7 +38,8 @@ impl Epoch {
         (second - self.second) as u64 * SECOND + nanosecond as u64
     }
 
-    /// A moment to come as the run counts it. To be asked once for all threads: one that has passed counts as now.
+    /// A moment to come as the run counts it. To be asked once for all threads: one that has passed
+    /// counts as now.
     pub(super) fn of(self, moment: Instant) -> u64 {
         let ahead = moment.saturating_duration_since(Instant::now());
         self.now().saturating_add(nanos(ahead))

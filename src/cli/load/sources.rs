@@ -1,7 +1,8 @@
 //! Local addresses to connect from.
 //!
-//! A connection is a source and a target, each an address and a port: with the target given, an address has as many
-//! connections as the system has ports to give, 28,232 by default. More take more addresses.
+//! A connection is a source and a target, each an address and a port: with the target given, an
+//! address has as many connections as the system has ports to give, 28,232 by default. More take
+//! more addresses.
 
 #[cfg(test)]
 mod fuzz;
@@ -13,7 +14,8 @@ use ipnet::IpNet;
 
 use crate::cli::failure::{Failure, Reason};
 
-/// The most addresses that are used: with one port each they are as many connections as one descriptor limit ever was.
+/// The most addresses that are used: with one port each they are as many connections as one
+/// descriptor limit ever was.
 const MOST: usize = 1 << 20;
 
 /// An address, or all usable addresses of a network.
@@ -21,8 +23,8 @@ const MOST: usize = 1 << 20;
 pub(crate) struct SourceRange(IpNet);
 
 impl SourceRange {
-    /// Whether an address is among the usable ones of the network: not its first and last, which stand for the network and for
-    /// all in it (RFC 919), unless there are only two (RFC 3021).
+    /// Whether an address is among the usable ones of the network: not its first and last, which
+    /// stand for the network and for all in it (RFC 919), unless there are only two (RFC 3021).
     fn has(&self, address: IpAddr) -> bool {
         let ends = match self.0 {
             IpNet::V4(network) => network.prefix_len() < 31,
@@ -48,8 +50,8 @@ impl FromStr for SourceRange {
     }
 }
 
-/// An address, alone or with a network's length behind it. ipnet's own reader takes a zero before an octet, which some
-/// take for octal.
+/// An address, alone or with a network's length behind it. ipnet's own reader takes a zero before
+/// an octet, which some take for octal.
 fn network(text: &str) -> Option<IpNet> {
     let Some((address, length)) = text.split_once('/') else {
         return text.parse::<IpAddr>().ok().map(IpNet::from);
@@ -67,7 +69,8 @@ fn needs_scope(address: Ipv6Addr) -> String {
     )
 }
 
-/// Refuses an address with a network's length behind it, which may be meant as either, and what no machine has.
+/// Refuses an address with a network's length behind it, which may be meant as either, and what no
+/// machine has.
 fn check_network(network: IpNet) -> Result<(), String> {
     let (address, whole) = (network.addr(), network.trunc());
     match address {
@@ -92,15 +95,18 @@ fn check_network(network: IpNet) -> Result<(), String> {
     }
 }
 
-/// The addresses to connect from to `target`, in turn, for `wanted` connections with `ports` each; empty: the system
-/// chooses, and has one. `wanted` bounds their number: no more are given than connections.
+/// The addresses to connect from to `target`, in turn, for `wanted` connections with `ports` each;
+/// empty: the system chooses, and has one. `wanted` bounds their number: no more are given than
+/// connections.
 ///
-/// For a target on IPv4's loopback, where nothing is said and one address has too few ports, they are 127.0.0.1 and those
-/// behind it: on Linux all of 127.0.0.0/8 is the machine's own. An address counts for half its ports: Linux gives
-/// connections every second one first, and looks longer and longer for the others.
+/// For a target on IPv4's loopback, where nothing is said and one address has too few ports, they
+/// are 127.0.0.1 and those behind it: on Linux all of 127.0.0.0/8 is the machine's own. An address
+/// counts for half its ports: Linux gives connections every second one first, and looks longer and
+/// longer for the others.
 ///
 /// # Errors
-/// Exit code 2: sources are given, and none is of the target's family. Exit code 1: one is not an address of this machine.
+/// Exit code 2: sources are given, and none is of the target's family. Exit code 1: one is not an
+/// address of this machine.
 pub(crate) fn sources(
     ranges: &[SourceRange],
     target: SocketAddr,

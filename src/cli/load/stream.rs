@@ -50,7 +50,8 @@ impl Generator {
         self.send(connection, index, 0, now);
     }
 
-    /// Sends a message; how the connection stands then. With [`Pressure::Closed`] it was not sent, and is not counted.
+    /// Sends a message; how the connection stands then. With [`Pressure::Closed`] it was not sent,
+    /// and is not counted.
     #[inline(always)]
     pub(super) fn send(
         &mut self,
@@ -86,7 +87,8 @@ impl Generator {
         pressure
     }
 
-    /// In a closed loop: sends as many messages as the connection may have under way, or as it owes.
+    /// In a closed loop: sends as many messages as the connection may have under way, or as it
+    /// owes.
     #[inline(always)]
     pub(super) fn fill(&mut self, connection: &mut Connection<'_, u32>, index: usize, now: u64) {
         let Some(flow) = self.flows.get(index) else {
@@ -119,9 +121,10 @@ impl Generator {
         }
     }
 
-    /// The way of most input in a closed loop: one whole answer on a connection that has as many messages under way as it may
-    /// have, after which one is sent in its place. False when it's anything else: then nothing was done. It takes the steps of
-    /// [`Generator::take_in`] and [`Generator::send`], at half the instructions.
+    /// The way of most input in a closed loop: one whole answer on a connection that has as many
+    /// messages under way as it may have, after which one is sent in its place. False when it's
+    /// anything else: then nothing was done. It takes the steps of [`Generator::take_in`] and
+    /// [`Generator::send`], at half the instructions.
     #[inline(always)]
     fn pass(&mut self, connection: &mut Connection<'_, u32>, data: &[u8], now: u64) -> bool {
         let (session, mut output) = connection.split();
@@ -321,13 +324,15 @@ impl Generator {
             self.end_flow(context, index, &name);
         }
         self.flows.try_remove(index);
-        // The place of one that the load has closed is owed since then. One that is lost in the ramp is dialed again after it.
+        // The place of one that the load has closed is owed since then. One that is lost in the
+        // ramp is dialed again after it.
         if lost && self.plan.turnover != Turnover::Keep && !self.is_finishing() {
             self.dialer.owe(true);
         }
     }
 
-    /// A flow has ended though the load had not ended it. Its slot stays until the connection is gone.
+    /// A flow has ended though the load had not ended it. Its slot stays until the connection is
+    /// gone.
     fn end_flow(&mut self, context: &mut Context<u32>, index: usize, name: &str) {
         self.untake(index);
         self.lose_outstanding(index);

@@ -1,8 +1,8 @@
 //! What a run counts: one [`Tally`] a thread, added up at the end.
 //!
-//! Everything that the report says is computed from a tally, so text, JSON and the histogram log can't disagree.
-//! Counters only grow; what is counted twice is counted so that it must add up, and [`Tally::imbalance`] says where it
-//! doesn't.
+//! Everything that the report says is computed from a tally, so text, JSON and the histogram log
+//! can't disagree. Counters only grow; what is counted twice is counted so that it must add up, and
+//! [`Tally::imbalance`] says where it doesn't.
 
 mod counts;
 
@@ -13,13 +13,15 @@ use hdrhistogram::Histogram;
 
 pub(crate) use counts::{Bytes, Datagrams, Ledger, Messages, Second};
 
-/// Nanoseconds, from 1 to an hour, with three significant digits: 0.1 % is less than any clock here is worth.
+/// Nanoseconds, from 1 to an hour, with three significant digits: 0.1 % is less than any clock here
+/// is worth.
 const LONGEST_NS: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 3;
 
 /// An empty histogram of nanoseconds.
 pub(crate) fn histogram() -> Histogram<u64> {
-    // The bounds are constants that the crate takes; were they not, one that grows would do the same.
+    // The bounds are constants that the crate takes; were they not, one that grows would do the
+    // same.
     Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).unwrap_or_else(|_| unbounded())
 }
 
@@ -38,7 +40,8 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How many of a histogram's values are over an hour: how long they were is then known to some minutes at best.
+/// How many of a histogram's values are over an hour: how long they were is then known to some
+/// minutes at best.
 pub(crate) fn over_an_hour(histogram: &Histogram<u64>) -> u64 {
     if histogram.max() <= LONGEST_NS {
         return 0;
@@ -58,8 +61,8 @@ pub(crate) struct Latency {
     pub(crate) connect: Histogram<u64>,
     /// From the dial to the first answer.
     pub(crate) first_echo: Histogram<u64>,
-    /// From when a message should have been sent to its answer: what a user of the server feels. In a closed loop that is
-    /// when it was sent.
+    /// From when a message should have been sent to its answer: what a user of the server feels. In
+    /// a closed loop that is when it was sent.
     pub(crate) response: Histogram<u64>,
     /// From when a message was sent to its answer: what the server took.
     pub(crate) service: Histogram<u64>,
@@ -70,7 +73,8 @@ pub(crate) struct Latency {
 pub(crate) struct Pacing {
     /// How late messages were sent, in nanoseconds; empty in a closed loop.
     pub(crate) error: Histogram<u64>,
-    /// How late they were sent by the generator's own doing: the time in which no connection could take them is left out.
+    /// How late they were sent by the generator's own doing: the time in which no connection could
+    /// take them is left out.
     pub(crate) lag: Histogram<u64>,
 }
 
@@ -89,7 +93,8 @@ pub(crate) struct ThreadUse {
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
     pub(crate) connections: Ledger,
-    /// Every error by its name (`ECONNREFUSED`, `connect timeout`, `message timeout`, `closed by peer`, ...) and its count.
+    /// Every error by its name (`ECONNREFUSED`, `connect timeout`, `message timeout`,
+    /// `closed by peer`, ...) and its count.
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) messages: Messages,
     pub(crate) bytes: Bytes,

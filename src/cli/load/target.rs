@@ -29,7 +29,8 @@ impl fmt::Display for Transport {
     }
 }
 
-/// What is loaded: `HOST:PORT`, `tcp://HOST:PORT` or `udp://HOST:PORT`. Port 0 is none to connect to, and refused.
+/// What is loaded: `HOST:PORT`, `tcp://HOST:PORT` or `udp://HOST:PORT`. Port 0 is none to connect
+/// to, and refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     /// TCP where nothing is said.

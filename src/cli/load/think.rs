@@ -1,7 +1,8 @@
 //! Pauses: in a closed loop that thinks, so long lies between an answer and the next message.
 //!
-//! As many messages as a flow may have under way go round on it, each in a chain of its own: message, answer, pause. A message
-//! whose pause is over is owed until somebody can take it, or its chain would come to an end.
+//! As many messages as a flow may have under way go round on it, each in a chain of its own:
+//! message, answer, pause. A message whose pause is over is owed until somebody can take it, or its
+//! chain would come to an end.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use super::generator::{Generator, alarm};
 use super::traffic::Mode;
 
 impl Generator {
-    /// A flow begins: where flows think between their messages, it owes as many as it may have under way.
+    /// A flow begins: where flows think between their messages, it owes as many as it may have
+    /// under way.
     pub(super) fn owe_depth(&mut self, index: usize) {
         if let Mode::Closed { depth, .. } = self.flowing.mode {
             self.owe(index, depth);

@@ -1,6 +1,6 @@
-//! Which connection sends a message when: as answers come (closed loop), or as a schedule says (open loop, heartbeats).
-//! The closed loop is in `load/closed`, pauses between its messages in `load/think`, what is under way for too long in
-//! `load/care`.
+//! Which connection sends a message when: as answers come (closed loop), or as a schedule says
+//! (open loop, heartbeats). The closed loop is in `load/closed`, pauses between its messages in
+//! `load/think`, what is under way for too long in `load/care`.
 
 use std::io;
 use std::time::Duration;
@@ -14,16 +14,20 @@ use super::plan::{Load, Traffic};
 use super::protocol::Phase;
 use super::since::until;
 
-/// Messages of a schedule that one turn sends at most: answers want to be read as well, or they are counted late.
+/// Messages of a schedule that one turn sends at most: answers want to be read as well, or they are
+/// counted late.
 ///
-/// They are stamped as sent when they are queued, and written when the next turn begins: the last of so many writes comes a
-/// fifth of a millisecond after its stamp (measured; docs/LOAD.md says it too).
+/// They are stamped as sent when they are queued, and written when the next turn begins: the last
+/// of so many writes comes a fifth of a millisecond after its stamp (measured; docs/LOAD.md says it
+/// too).
 const BURST: u32 = 16;
-/// And where the schedule is behind by more than this, in nanoseconds: then several go out by one write, which takes a third of
-/// the time, and a stamp that is early by less than a millisecond is little beside how late they are.
+/// And where the schedule is behind by more than this, in nanoseconds: then several go out by one
+/// write, which takes a third of the time, and a stamp that is early by less than a millisecond is
+/// little beside how late they are.
 const CATCHING_UP: u32 = 256;
 const FAR_BEHIND: u64 = 1_000_000;
-/// Messages of a schedule that a connection may have under way. One that has so many is passed over until answers come.
+/// Messages of a schedule that a connection may have under way. One that has so many is passed over
+/// until answers come.
 pub(super) const MOST_SCHEDULED: u32 = 4096;
 
 /// When messages are sent.
@@ -41,13 +45,15 @@ pub(super) enum Mode {
 #[derive(Debug)]
 pub(super) struct Flowing {
     pub(super) mode: Mode,
-    /// In a closed loop that doesn't think: messages that a flow may have under way; 0 in any other.
+    /// In a closed loop that doesn't think: messages that a flow may have under way; 0 in any
+    /// other.
     pub(super) depth: u32,
     /// Until when messages may be sent; 0 in the ramp and when it's over.
     pub(super) send_until: u64,
     /// Messages under way on all flows that are not given up.
     pub(super) under_way: u64,
-    /// Who can take a message of the schedule, and whose turn it is. A flow knows its place in here.
+    /// Who can take a message of the schedule, and whose turn it is. A flow knows its place in
+    /// here.
     takers: Vec<u32>,
     turn: usize,
     schedule: Option<Schedule>,
@@ -56,7 +62,8 @@ pub(super) struct Flowing {
     behind: bool,
     /// How far the closed loop has begun; `None`: whole.
     pub(super) kick: Option<usize>,
-    /// When flows begin that think between their messages: one after the other, so that they don't all send at one time.
+    /// When flows begin that think between their messages: one after the other, so that they don't
+    /// all send at one time.
     pub(super) stagger: Option<Schedule>,
     /// How far the sweep is.
     pub(super) sweep_at: usize,
@@ -196,7 +203,8 @@ impl Generator {
         }
     }
 
-    /// There are more or fewer flows than before: each shall have its heartbeat at the same interval as before.
+    /// There are more or fewer flows than before: each shall have its heartbeat at the same
+    /// interval as before.
     pub(super) fn respace(&mut self) {
         if let Traffic::Idle {
             heartbeat: Some(interval),
@@ -335,7 +343,8 @@ impl Generator {
     #[cold]
     fn all_sent(&mut self, context: &mut Context<u32>) {
         let now = self.epoch.now();
-        // A message may have been sent in the measured time before anybody has noticed that it has begun.
+        // A message may have been sent in the measured time before anybody has noticed that it has
+        // begun.
         self.look_at_clock(context, now);
         if self.run.phase == Phase::Measure {
             self.finish(context, now);

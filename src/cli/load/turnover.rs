@@ -1,4 +1,5 @@
-//! Closes connections while the load goes on, so that others take their places: at a rate, or after a lifetime.
+//! Closes connections while the load goes on, so that others take their places: at a rate, or after
+//! a lifetime.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,11 +13,12 @@ use super::plan::Turnover;
 use super::protocol::Phase;
 use super::since::{SECOND, after, until};
 
-/// How many places may be vacant before one more is vacated: closing must not outrun dialing, or a load with a server that
-/// is slow to let callers in would melt away.
+/// How many places may be vacant before one more is vacated: closing must not outrun dialing, or a
+/// load with a server that is slow to let callers in would melt away.
 const MOST_REPLACING: u64 = 512;
 
-/// How many entries of flows that have gone may stand in the list of ages, beside as many as flows are open.
+/// How many entries of flows that have gone may stand in the list of ages, beside as many as flows
+/// are open.
 const MOST_STALE: usize = 1024;
 
 /// How far closing at a rate may be behind and still catch up: 10 ms.
@@ -25,8 +27,8 @@ const SLACK: u64 = SECOND / 100;
 /// Who is open, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Ages {
-    /// Where a flow is, its number, and since when it carries the load. One that has gone since is passed over: its place
-    /// has another number, or none. Empty where connections are kept.
+    /// Where a flow is, its number, and since when it carries the load. One that has gone since is
+    /// passed over: its place has another number, or none. Empty where connections are kept.
     queue: VecDeque<(u32, u32, u64)>,
     /// When the next one is to be closed.
     churn: Option<Schedule>,
@@ -85,8 +87,8 @@ impl Generator {
         }
     }
 
-    /// Takes out of the list of ages who has gone: with a long lifetime, and a server that hangs up on everybody, it would grow
-    /// for as long as that.
+    /// Takes out of the list of ages who has gone: with a long lifetime, and a server that hangs up
+    /// on everybody, it would grow for as long as that.
     fn forget_gone(&mut self) {
         let flows = &self.flows;
         self.ages.queue.retain(|&(index, number, _)| {
@@ -140,8 +142,8 @@ impl Generator {
         }
     }
 
-    /// Closes as many as the rate says, the oldest first; when the next one is due, if that is known. With nobody to close, or
-    /// too many on their way, the moment passes.
+    /// Closes as many as the rate says, the oldest first; when the next one is due, if that is
+    /// known. With nobody to close, or too many on their way, the moment passes.
     fn churn(&mut self, context: &mut Context<u32>, now: u64) -> Option<u64> {
         while let Some(churn) = &mut self.ages.churn
             && churn.due() <= now
@@ -162,7 +164,8 @@ impl Generator {
         self.ages.churn.map(|churn| churn.due())
     }
 
-    /// Has a connection closed when what is under way on it has been answered; false when it has gone already.
+    /// Has a connection closed when what is under way on it has been answered; false when it has
+    /// gone already.
     fn retire(&mut self, context: &mut Context<u32>, index: u32, number: u32) -> bool {
         let index = index as usize;
         let flow = self.flows.get_mut(index);
@@ -198,7 +201,8 @@ impl Generator {
                 if let Some(mut connection) = context.connection(id) {
                     match connection.pending() {
                         0 => connection.close(CloseReason::Closed),
-                        // Messages that were given up, and that the peer does not read: it might never.
+                        // Messages that were given up, and that the peer does not read: it might
+                        // never.
                         _ => connection.abort(),
                     }
                 }

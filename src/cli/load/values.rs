@@ -9,11 +9,12 @@ use std::str::FromStr;
 
 use crate::cli::units::{count, size_under_4gib};
 
-/// The largest message, in bytes: what the library's echo takes as one frame by default. A made-up message is built in
-/// memory whole, once for each that is checked.
+/// The largest message, in bytes: what the library's echo takes as one frame by default. A made-up
+/// message is built in memory whole, once for each that is checked.
 pub(crate) const MAX_MESSAGE: u32 = 1 << 20;
 
-/// A rate: a count, with or without `/s` behind it: `500`, `10k`, `50k/s`. A fraction of one a second is none.
+/// A rate: a count, with or without `/s` behind it: `500`, `10k`, `50k/s`. A fraction of one a
+/// second is none.
 ///
 /// # Errors
 /// As [`count`].

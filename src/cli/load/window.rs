@@ -3,7 +3,8 @@
 /// What a flow over UDP has beside the rest.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// One bit for each of the last datagrams, by number modulo the window: whether it was answered.
+    /// One bit for each of the last datagrams, by number modulo the window: whether it was
+    /// answered.
     answered: Box<[u64]>,
     /// The highest number that was answered.
     highest: Option<u32>,
@@ -57,7 +58,8 @@ impl Window {
         (place / 64, 1 << (place % 64))
     }
 
-    /// Datagram `number` is sent: what was remembered of the one before it in its place is forgotten.
+    /// Datagram `number` is sent: what was remembered of the one before it in its place is
+    /// forgotten.
     pub(super) fn sent(&mut self, number: u32, measured: bool) {
         let (word, bit) = self.bit(number);
         self.answered[word] &= !bit;
@@ -67,8 +69,9 @@ impl Window {
         };
     }
 
-    /// Whether datagram `number` is measured, when `next` is the number of the next to be sent. It's known here, and not taken
-    /// from what came back: what is counted as received was counted as sent.
+    /// Whether datagram `number` is measured, when `next` is the number of the next to be sent.
+    /// It's known here, and not taken from what came back: what is counted as received was counted
+    /// as sent.
     pub(super) fn is_measured(&self, number: u32, next: u32) -> bool {
         next.wrapping_sub(number) <= self.measured
     }

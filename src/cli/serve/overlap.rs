@@ -29,8 +29,8 @@ pub(super) fn ours(
     )
 }
 
-/// Whether two addresses can't be bound both: one is all addresses, those of the other's family among them. `[::]` takes
-/// IPv4 too.
+/// Whether two addresses can't be bound both: one is all addresses, those of the other's family
+/// among them. `[::]` takes IPv4 too.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let holds = |all: SocketAddr, one: SocketAddr| {
         all.ip().is_unspecified() && (all.is_ipv6() || one.ip().to_canonical().is_ipv4())

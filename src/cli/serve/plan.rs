@@ -15,8 +15,8 @@ use crate::cli::units::Count;
 pub(super) struct Plan {
     /// Reactors, each in a thread of its own.
     pub(super) threads: NonZeroU32,
-    /// Connections at a time, over all threads. At least one for each: a reactor that may have none would
-    /// leave its callers waiting for good.
+    /// Connections at a time, over all threads. At least one for each: a reactor that may have none
+    /// would leave its callers waiting for good.
     pub(super) max_connections: NonZeroU32,
     /// What the limit of descriptors allows.
     pub(super) possible: NonZeroU32,
@@ -72,8 +72,8 @@ impl Plan {
         let pending = usize::try_from(serve.max_pending.get()).unwrap_or(usize::MAX);
         let max_pending = (pending / self.threads.get() as usize).max(1);
         let high_water = (serve.high_water.get() as usize).min(max_pending);
-        // What one callback may add to output that is just below the high-water mark: all the frames
-        // of a full input buffer. It must never be taken for a peer that doesn't read.
+        // What one callback may add to output that is just below the high-water mark: all the
+        // frames of a full input buffer. It must never be taken for a peer that doesn't read.
         let burst = max_input.saturating_add(defaults.read_buffer);
         Limits {
             max_connections: share(self.max_connections.get(), self.threads.get(), index) as usize,
@@ -101,8 +101,8 @@ impl Plan {
     }
 
     /// How datagrams on a socket bound to `ip` are to be echoed by one reactor; `None` where no cap
-    /// applies. Which reactor a datagram comes to depends on its source's port as well, so the cap for
-    /// a source address is shared out too: else it could have each reactor's.
+    /// applies. Which reactor a datagram comes to depends on its source's port as well, so the cap
+    /// for a source address is shared out too: else it could have each reactor's.
     pub(super) fn datagram_options(&self, serve: &Serve, ip: IpAddr) -> Option<EchoOptions> {
         let rates = serve.udp_rates(ip);
         let share = |rate: NonZeroU32| (rate.get() / self.threads.get()).max(1);

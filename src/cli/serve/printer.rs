@@ -1,5 +1,5 @@
-//! What a running server prints: by a thread of its own, because a standard output that is blocked (a full pipe, a
-//! terminal that is stopped) must stall neither the loop nor the end.
+//! What a running server prints: by a thread of its own, because a standard output that is blocked
+//! (a full pipe, a terminal that is stopped) must stall neither the loop nor the end.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};

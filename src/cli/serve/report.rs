@@ -16,8 +16,8 @@ use crate::cli::units::{Count, Size};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Report {
     pub(super) json: bool,
-    /// Whether streams are cut into frames. In raw framing those that are counted are pieces as they were read, of
-    /// which people need not know.
+    /// Whether streams are cut into frames. In raw framing those that are counted are pieces as
+    /// they were read, of which people need not know.
     pub(super) frames: bool,
 }
 

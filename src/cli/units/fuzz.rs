@@ -1,5 +1,5 @@
-//! Sizes, counts and durations against plain readings of their digits. `tests/common/fuzz.rs` tells how to have more inputs,
-//! and how to replay one:
+//! Sizes, counts and durations against plain readings of their digits. `tests/common/fuzz.rs` tells
+//! how to have more inputs, and how to replay one:
 //!
 //! ```text
 //! OREAD_FUZZ=50000000 cargo test --release --bin oread fuzz -- --nocapture
@@ -302,8 +302,8 @@ const UNITS: [(&str, u128, bool); 17] = [
     ("y", 31_557_600_000_000_000, true),
 ];
 
-/// A duration as it should be typed, what it comes to in nanoseconds, if that's a whole number, and whether it has no more
-/// digits than are counted for sure.
+/// A duration as it should be typed, what it comes to in nanoseconds, if that's a whole number, and
+/// whether it has no more digits than are counted for sure.
 fn any_duration(dice: &mut Dice, text: &mut String) -> (Option<u128>, bool) {
     let (mut all, mut is_promised) = (Some(0_u128), true);
     for place in 0..dice.between(1, 3) {
@@ -319,7 +319,8 @@ fn any_duration(dice: &mut Dice, text: &mut String) -> (Option<u128>, bool) {
         };
         write!(text, "{number}").unwrap();
         let mut part = u128::from(number) * nanos;
-        // Under a second it's counted in 64 bits of nanoseconds, from there on in as many of seconds.
+        // Under a second it's counted in 64 bits of nanoseconds, from there on in as many of
+        // seconds.
         let counted = if nanos < 1_000_000_000 {
             part
         } else {

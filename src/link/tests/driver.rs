@@ -202,7 +202,8 @@ impl<P: Play, const SHORT: bool> Driver<P, SHORT> {
         }
     }
 
-    /// The short way of a plain event, as `Reactor::pass` has it; false when the link is to be driven on.
+    /// The short way of a plain event, as `Reactor::pass` has it; false when the link is to be
+    /// driven on.
     fn pass(&mut self) -> bool {
         self.link.ready(Readiness::READABLE | Readiness::WRITABLE);
         let Some(count) = self.link.take_in(&mut self.shared, &mut self.scratch) else {

@@ -1,4 +1,5 @@
-//! What holds for any script. Here is how scripts are made; what is played through them is in the modules below.
+//! What holds for any script. Here is how scripts are made; what is played through them is in the
+//! modules below.
 
 mod framed;
 mod wild;

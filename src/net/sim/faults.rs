@@ -161,8 +161,8 @@ faults! {
     WaitInterrupted,
     /// A wait brings one event where there are more.
     BatchSmall,
-    /// A wait ends up to 50 us late (prctl(2): PR_SET_TIMERSLACK), or one time in eight up to 20 ms, as
-    /// on a busy machine.
+    /// A wait ends up to 50 us late (prctl(2): PR_SET_TIMERSLACK), or one time in eight up to 20
+    /// ms, as on a busy machine.
     WaitLate,
     /// Each call takes up to 2 us.
     CallTakesTime,
@@ -352,9 +352,9 @@ impl Faults {
 }
 
 impl Fault {
-    /// Whether it may rightly end a connection, or keep one from being made, or lose what is sent on
-    /// one: all others only delay. Of datagrams it says nothing: [`Fault::DatagramLost`] loses them,
-    /// and so do a send that is blocked, finds no buffers, or is refused.
+    /// Whether it may rightly end a connection, or keep one from being made, or lose what is sent
+    /// on one: all others only delay. Of datagrams it says nothing: [`Fault::DatagramLost`] loses
+    /// them, and so do a send that is blocked, finds no buffers, or is refused.
     #[must_use]
     pub fn breaks(self) -> bool {
         !matches!(

@@ -247,7 +247,8 @@ impl Net {
         self.state().idle.turns
     }
 
-    /// How much has been done so far: bytes and connections moved, segments that arrived, callbacks.
+    /// How much has been done so far: bytes and connections moved, segments that arrived,
+    /// callbacks.
     pub(crate) fn activity(&self) -> u64 {
         let idle = self.state().idle;
         idle.before + idle.moved + idle.arrived + idle.callbacks

@@ -210,7 +210,8 @@ impl State {
             _ if self.faults.hit(Fault::BatchSmall) => 1,
             _ => limit,
         };
-        // A waker is a source like the others: its event may be the last, or wait for another batch.
+        // A waker is a source like the others: its event may be the last, or wait for another
+        // batch.
         let waker_first = self.random.one_in(2);
         if waker_first {
             self.tell_waker(process, limit, events);
@@ -285,8 +286,8 @@ impl State {
         events.push((registration.token, readiness(told, model)));
     }
 
-    /// kqueue: an event for each filter. All that are active come in one batch as long as it has room
-    /// (FreeBSD's `kqueue_scan` and Apple's go through their whole list before they return).
+    /// kqueue: an event for each filter. All that are active come in one batch as long as it has
+    /// room (FreeBSD's `kqueue_scan` and Apple's go through their whole list before they return).
     fn tell_filters(
         &mut self,
         target: Target,

@@ -188,8 +188,8 @@ impl State {
         }
     }
 
-    /// A wait has found nothing. One that was shorter than it might have been is followed by another
-    /// turn in any loop.
+    /// A wait has found nothing. One that was shorter than it might have been is followed by
+    /// another turn in any loop.
     fn note_slept(&mut self, process: u32) {
         let process = &mut self.processes[process as usize];
         process.slept = process
@@ -204,7 +204,8 @@ impl State {
         let (until, before) = (self.now + LOOK, self.idle);
         self.run_until(until);
         self.idle.at += LOOK;
-        // Segments that arrive are news all the same, which a host may have to pass over one by one.
+        // Segments that arrive are news all the same, which a host may have to pass over one by
+        // one.
         let news = self.idle.arrived > before.arrived;
         self.idle.moved = before.moved + u64::from(news);
     }

@@ -47,7 +47,8 @@ impl Client {
         consumed
     }
 
-    /// Prints the start of a message that the server's end broke off. Of a prefix there is nothing to show.
+    /// Prints the start of a message that the server's end broke off. Of a prefix there is nothing
+    /// to show.
     pub(super) fn print_start(&mut self, rest: &[u8]) {
         let payload = match self.framing {
             Framing::Length(_) => rest.get(self.framing.overhead()..).unwrap_or_default(),
@@ -60,7 +61,8 @@ impl Client {
     }
 }
 
-/// What helps where a message is longer than `max` bytes; nothing does when the framing has no longer ones.
+/// What helps where a message is longer than `max` bytes; nothing does when the framing has no
+/// longer ones.
 pub(super) fn longer(framing: Framing, max: usize) -> Option<&'static str> {
     let all = framing.max_declarable() == Some(max as u64);
     (!all).then_some("allow longer ones with --max-frame")

@@ -1,5 +1,5 @@
-//! Gates as typed against a plain reading of them, and what is refused of them beforehand against what is plain.
-//! `tests/common/fuzz.rs` tells how to have more inputs, and how to replay one.
+//! Gates as typed against a plain reading of them, and what is refused of them beforehand against
+//! what is plain. `tests/common/fuzz.rs` tells how to have more inputs, and how to replay one.
 
 use std::fmt::Write as _;
 
@@ -77,7 +77,8 @@ fn plain_latency(figure: &str) -> Option<Figure> {
     Some(Figure::Latency(timing, statistic))
 }
 
-/// Digits with a point among them or at an end, and maybe an exponent; no sign in front, and no other number.
+/// Digits with a point among them or at an end, and maybe an exponent; no sign in front, and no
+/// other number.
 fn plain_decimal(text: &str) -> Option<f64> {
     let lower = text.to_ascii_lowercase();
     let (digits, exponent) = lower.split_once('e').unwrap_or((&lower, "0"));
@@ -142,7 +143,8 @@ fn any_bound(dice: &mut Dice, text: &mut String) {
 /// A gate as people type it, and as they shouldn't.
 fn any_gate(dice: &mut Dice, text: &mut String) {
     if dice.once_in(4) {
-        // Beside what the plans have: connections, messages, messages a second, samples of a percentile.
+        // Beside what the plans have: connections, messages, messages a second, samples of a
+        // percentile.
         let figure = dice.pick(&["connections", "connections", "rate", "errors", "lost"]);
         let comparison = dice.pick(&["<", "<=", ">", ">="]);
         let bound = dice.pick(&["0", "1", "9", "10", "11", "999", "1000", "1001", "0%"]);
@@ -226,8 +228,8 @@ fn a_gate_is_read_as_documented_and_told_as_it_is_typed() {
     });
 }
 
-/// What is plain before a run: no loss without datagrams, no more connections than there are, nothing below 0, and fewer
-/// samples than a percentile takes.
+/// What is plain before a run: no loss without datagrams, no more connections than there are,
+/// nothing below 0, and fewer samples than a percentile takes.
 fn is_refused_where_that_is_plain(gate: &Gate, plan: &Load) {
     let why = gate.why_never(plan);
     if let Some(why) = &why {

@@ -1,6 +1,8 @@
-//! Gates that no run of a plan can meet: to refuse them beforehand is better than to say so after an hour.
+//! Gates that no run of a plan can meet: to refuse them beforehand is better than to say so after
+//! an hour.
 //!
-//! Only what is plain is found out. What depends on the server or the machine is for the run to show.
+//! Only what is plain is found out. What depends on the server or the machine is for the run to
+//! show.
 
 use super::{Comparison, Figure, Gate, Statistic, Timing, samples_for};
 use crate::cli::load::plan::{Load, Traffic, Turnover, Volume};
@@ -39,8 +41,9 @@ impl Gate {
         }
     }
 
-    /// Whether the figure must be more than `most`, the most that it can be. A rate that is the very one that is sent
-    /// at may be passed by a hair, so `rate>4k` at 4,000 a second is left to the run.
+    /// Whether the figure must be more than `most`, the most that it can be. A rate that is the
+    /// very one that is sent at may be passed by a hair, so `rate>4k` at 4,000 a second is left to
+    /// the run.
     fn is_over(&self, most: f64) -> bool {
         match self.comparison {
             Comparison::More if self.figure == Figure::Connections => self.bound >= most,
@@ -50,8 +53,9 @@ impl Gate {
     }
 }
 
-/// The most that a schedule sends a second of the measured time, the first message at its very beginning. That's more than the
-/// rate where the time is short; and with a number of messages it ends with the last answer, so there's no bound.
+/// The most that a schedule sends a second of the measured time, the first message at its very
+/// beginning. That's more than the rate where the time is short; and with a number of messages it
+/// ends with the last answer, so there's no bound.
 fn most_a_second(rate: u32, volume: Volume) -> f64 {
     match volume {
         Volume::For(duration) => {

@@ -98,8 +98,8 @@ fn percentage(text: &str) -> Result<f64, String> {
     Ok(percent)
 }
 
-/// A number that is not negative. A sign in front, which `f64::from_str` takes, is none of ours, and the minus of -0 is lost
-/// on all comparisons.
+/// A number that is not negative. A sign in front, which `f64::from_str` takes, is none of ours,
+/// and the minus of -0 is lost on all comparisons.
 fn decimal(text: &str) -> Option<f64> {
     let is_signed = text.starts_with(['+', '-']);
     text.parse().ok().filter(|_| !is_signed)

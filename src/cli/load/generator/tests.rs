@@ -31,7 +31,8 @@ impl Bench {
         let mut bench = Bench::ready(target, arguments);
         let (now, context) = (bench.generator.epoch.now(), bench.reactor.context());
         bench.generator.start(context, now);
-        // What comes once a second is not a message's: a list of seconds that grows, and a progress, of which two may wait.
+        // What comes once a second is not a message's: a list of seconds that grows, and a
+        // progress, of which two may wait.
         bench.generator.record.tally.seconds.reserve(1000);
         bench.generator.tell();
         bench.generator.tell();
@@ -79,15 +80,17 @@ impl Bench {
         let deadline = Instant::now() + PATIENCE;
         while !done(&self.generator) {
             assert!(Instant::now() < deadline, "it does not come to that");
-            // A signal, a command or a timer of its own ends it; nothing is waited for that does not come.
+            // A signal, a command or a timer of its own ends it; nothing is waited for that does
+            // not come.
             let wait = self.generator.wait().unwrap_or(Duration::from_millis(100));
             self.reactor.turn(&mut self.generator, Some(wait)).unwrap();
             self.generator.after_turn(self.reactor.context()).unwrap();
         }
     }
 
-    /// The fewest allocations that so many messages took, in any of some rounds. On a busy machine one round or the other has more
-    /// messages under way than any before it, and the room for that is asked for once.
+    /// The fewest allocations that so many messages took, in any of some rounds. On a busy machine
+    /// one round or the other has more messages under way than any before it, and the room for that
+    /// is asked for once.
     fn allocations_of(&mut self, messages: u64) -> u64 {
         let mut fewest = u64::MAX;
         for _ in 0..20 {

@@ -53,7 +53,8 @@ fn refuse_for_datagrams(typed: &args::Load) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A file's bytes, but for the newline at its end where the framing puts one there itself: editors do too.
+/// A file's bytes, but for the newline at its end where the framing puts one there itself: editors
+/// do too.
 fn from_file(path: &Path, framing: Framing) -> Result<Content, Failure> {
     let shown = path.display();
     // One byte, and a newline, more than there may be: what has no end is not read to it.

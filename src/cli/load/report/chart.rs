@@ -9,13 +9,13 @@ use super::text::short;
 /// Characters of the longest bar.
 const WIDTH: u64 = 40;
 
-/// The chart, a line for each range of times that has a response or lies between two that have; empty for an empty
-/// histogram.
+/// The chart, a line for each range of times that has a response or lies between two that have;
+/// empty for an empty histogram.
 pub(super) fn chart(histogram: &Histogram<u64>) -> String {
     let mut rows: Vec<(u64, u64)> = bounds().map(|to| (to, 0)).collect();
     let mut row = 0;
-    // Step by step of the histogram, for a bound may lie in the midst of a step: asked by bounds, it would count that step
-    // on both sides.
+    // Step by step of the histogram, for a bound may lie in the midst of a step: asked by bounds,
+    // it would count that step on both sides.
     for step in histogram.iter_recorded() {
         let value = histogram.lowest_equivalent(step.value_iterated_to());
         while row + 1 < rows.len() && rows[row].0 < value {

@@ -60,8 +60,9 @@ impl Environment {
     }
 }
 
-/// A word as a shell takes it: as it is, between quotes, or, where a terminal would do something else than show it, in the
-/// form that takes escapes (`$'...'`: POSIX 2024, and bash, zsh and ksh for long).
+/// A word as a shell takes it: as it is, between quotes, or, where a terminal would do something
+/// else than show it, in the form that takes escapes (`$'...'`: POSIX 2024, and bash, zsh and ksh
+/// for long).
 fn quoted(word: &[u8]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,%@+".contains(c);
     match str::from_utf8(word) {
@@ -94,7 +95,8 @@ fn escaped(word: &[u8]) -> String {
     text
 }
 
-/// Whether a character is shown as itself: no control character, and nothing that can't be seen or turns the text around.
+/// Whether a character is shown as itself: no control character, and nothing that can't be seen or
+/// turns the text around.
 fn is_shown(c: char) -> bool {
     matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1
 }

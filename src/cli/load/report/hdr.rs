@@ -1,5 +1,5 @@
-//! The histograms as an HdrHistogram log, version 1.3, each line a histogram of nanoseconds in the compressed V2 encoding:
-//! what HdrHistogram's own log processor, its plotter and other tools read.
+//! The histograms as an HdrHistogram log, version 1.3, each line a histogram of nanoseconds in the
+//! compressed V2 encoding: what HdrHistogram's own log processor, its plotter and other tools read.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,8 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use crate::cli::failure::Failure;
 use crate::cli::load::outcome::Outcome;
 
-/// The times in the log are seconds, and its largest values are told in them too: nanoseconds for each.
+/// The times in the log are seconds, and its largest values are told in them too: nanoseconds for
+/// each.
 const NANOS_PER_SECOND: f64 = 1e9;
 
 /// The whole log.

@@ -7,7 +7,8 @@ use crate::cli::load::outcome::{Ending, Outcome};
 use crate::cli::load::plan::Volume;
 use crate::cli::units::Count;
 
-/// Whether the connections asked for were there, and stayed; how the run ended; whether its counts add up; what was loaded.
+/// Whether the connections asked for were there, and stayed; how the run ended; whether its counts
+/// add up; what was loaded.
 pub(super) fn headline(text: &mut String, outcome: &Outcome) {
     // Writing to a string does not fail.
     if let Some(words) = fewer(outcome) {
@@ -75,7 +76,8 @@ fn less(outcome: &Outcome) -> Option<String> {
     (m.unsent > 0).then(|| format!("ONLY {sent} of {due} messages were sent: {why}"))
 }
 
-/// Where messages over streams were sent and never answered. Datagrams get lost, and have lines of their own.
+/// Where messages over streams were sent and never answered. Datagrams get lost, and have lines of
+/// their own.
 fn unanswered(outcome: &Outcome) -> Option<String> {
     let (m, d) = (&outcome.tally.messages, &outcome.tally.datagrams);
     let without = (m.lost + m.outstanding).saturating_sub(d.lost + d.outstanding);

@@ -10,10 +10,12 @@ use crate::cli::load::tally::ThreadUse;
 
 /// A thread that is busy for more of the time than this has no time left to be on time.
 const BUSY: f64 = 0.95;
-/// A thread that is kept from its processor for more of the time than this times the machine, not the server.
+/// A thread that is kept from its processor for more of the time than this times the machine, not
+/// the server.
 const KEPT_WAITING: f64 = 0.1;
-/// Lateness of the open loop by the generator's own doing, at its 99th percentile, that is too much: far over what a timer and
-/// a turn of the reactor take, far below what one would call a response.
+/// Lateness of the open loop by the generator's own doing, at its 99th percentile, that is too
+/// much: far over what a timer and a turn of the reactor take, far below what one would call a
+/// response.
 const LATE_NS: u64 = 1_000_000;
 
 /// The run, judged.
@@ -27,7 +29,8 @@ pub(super) struct Judgement {
     pub(super) bottleneck: Vec<String>,
     /// Processors that the generator's threads used in the measured time: 0.5 is half of one.
     pub(super) cpu: f64,
-    /// The largest share of the measured time that one of them was ready to run, and others had the processors.
+    /// The largest share of the measured time that one of them was ready to run, and others had the
+    /// processors.
     pub(super) waited: f64,
 }
 
@@ -53,8 +56,8 @@ impl Judgement {
     }
 }
 
-/// The share of the measured time that a thread was busy, or waited. It has one processor at most: more comes of a time so short
-/// that reading the clocks is most of it.
+/// The share of the measured time that a thread was busy, or waited. It has one processor at most:
+/// more comes of a time so short that reading the clocks is most of it.
 fn share(of: Duration, thread: &ThreadUse) -> f64 {
     let wall = thread.wall.as_secs_f64();
     if wall > 0.0 {
@@ -64,9 +67,10 @@ fn share(of: Duration, thread: &ThreadUse) -> f64 {
     }
 }
 
-/// The exit code: 130 or 143 interrupted, 1 failed (its own counts among it, where they don't add up), 5 an answer was wrong, 4
-/// fewer connections or messages than asked for, or connections that were not there to the end, 3 a gate is not met; the
-/// first that applies. (2, a usage error, never comes to a report.)
+/// The exit code: 130 or 143 interrupted, 1 failed (its own counts among it, where they don't add
+/// up), 5 an answer was wrong, 4 fewer connections or messages than asked for, or connections that
+/// were not there to the end, 3 a gate is not met; the first that applies. (2, a usage error, never
+/// comes to a report.)
 fn exit_code(outcome: &Outcome, gates: &[Verdict]) -> u8 {
     let tally = &outcome.tally;
     match outcome.ending {

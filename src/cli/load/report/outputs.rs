@@ -1,5 +1,5 @@
-//! Where a report goes: files, and standard output. Each is tried, whatever becomes of the others: a full disk shall not
-//! cost the words, nor a histogram the JSON.
+//! Where a report goes: files, and standard output. Each is tried, whatever becomes of the others:
+//! a full disk shall not cost the words, nor a histogram the JSON.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -9,7 +9,8 @@ use crate::cli::events;
 use crate::cli::failure::{Failure, Reason};
 use crate::cli::load::plan::Load;
 
-/// The outputs that a plan wants. Dropped, it takes away what it has made and nothing was written to.
+/// The outputs that a plan wants. Dropped, it takes away what it has made and nothing was written
+/// to.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     created: Vec<PathBuf>,
@@ -17,7 +18,8 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// Finds out before a run whether its files can be written: afterwards it would be lost. An old one stays as it is until then.
+    /// Finds out before a run whether its files can be written: afterwards it would be lost. An old
+    /// one stays as it is until then.
     ///
     /// # Errors
     /// Exit code 1: one can't.
@@ -61,8 +63,8 @@ impl Outputs {
         self.failures.push(failure);
     }
 
-    /// The exit code of a run that is worth `code`: 1 where an output has failed, but that an interruption (128 and the
-    /// signal) comes first.
+    /// The exit code of a run that is worth `code`: 1 where an output has failed, but that an
+    /// interruption (128 and the signal) comes first.
     pub(super) fn exit_code(&self, code: u8) -> u8 {
         if self.failures.is_empty() || code >= 128 {
             code

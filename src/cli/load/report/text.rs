@@ -14,7 +14,8 @@ use crate::cli::load::plan::{Traffic, Turnover};
 use crate::cli::load::tally::over_an_hour;
 use crate::cli::units::{Count, Size};
 
-/// The whole report. Its first line says what matters most: whether the connections asked for were there.
+/// The whole report. Its first line says what matters most: whether the connections asked for were
+/// there.
 pub(super) fn report(
     outcome: &Outcome,
     environment: &Environment,

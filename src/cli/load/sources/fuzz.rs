@@ -1,5 +1,5 @@
-//! Source addresses and networks as typed against a plain reading of them. `tests/common/fuzz.rs` tells how to have more
-//! inputs, and how to replay one.
+//! Source addresses and networks as typed against a plain reading of them. `tests/common/fuzz.rs`
+//! tells how to have more inputs, and how to replay one.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,8 @@ fn bits(ip: IpAddr) -> (u128, u32) {
     }
 }
 
-/// The network that `text` is: its first address and how many bits of it all have, as the help has it.
+/// The network that `text` is: its first address and how many bits of it all have, as the help has
+/// it.
 fn plain_source(text: &str) -> Option<(IpAddr, u32)> {
     let (ip, len) = match text.split_once('/') {
         Some((ip, len)) => (ip, Some(len)),

@@ -1,19 +1,23 @@
 //! The counters of a run: of connections, messages, bytes and datagrams. They only grow.
 
-/// The ledger of connections (for UDP: of sockets, which are established as soon as they are bound).
+/// The ledger of connections (for UDP: of sockets, which are established as soon as they are
+/// bound).
 ///
-/// Each dial ends as established, refused, timed out, failed otherwise, or is still dialing when the run ends. With
-/// `--churn` or `--lifetime` there are more dials than were asked for; `redialed` says how many. Without them nobody is dialed
-/// in place of a connection that was lost: it's missing to the end.
+/// Each dial ends as established, refused, timed out, failed otherwise, or is still dialing when
+/// the run ends. With `--churn` or `--lifetime` there are more dials than were asked for;
+/// `redialed` says how many. Without them nobody is dialed in place of a connection that was lost:
+/// it's missing to the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     /// What `--connections` says.
     pub(crate) asked: u64,
     /// Dials begun.
     pub(crate) dialed: u64,
-    /// Of these, to replace a connection that had ended, or a dial that had failed; only with `--churn` or `--lifetime`.
+    /// Of these, to replace a connection that had ended, or a dial that had failed; only with
+    /// `--churn` or `--lifetime`.
     pub(crate) redialed: u64,
-    /// Connections that the load closed and whose next one was confirmed, within the measured time: the churn that was reached.
+    /// Connections that the load closed and whose next one was confirmed, within the measured time:
+    /// the churn that was reached.
     pub(crate) replaced: u64,
     /// Dials that came to a connection.
     pub(crate) established: u64,
@@ -21,7 +25,8 @@ pub(crate) struct Ledger {
     pub(crate) confirmed: u64,
     /// The most that were confirmed and open at one time.
     pub(crate) peak_confirmed: u64,
-    /// Connections that ended though the load had not ended them, or that it cut off because of a corrupt answer.
+    /// Connections that ended though the load had not ended them, or that it cut off because of a
+    /// corrupt answer.
     pub(crate) lost: u64,
     /// Connections that the load itself ended.
     pub(crate) closed: u64,
@@ -37,26 +42,27 @@ pub(crate) struct Ledger {
     pub(crate) open: u64,
     /// Of these, the ones that no echo ever came back on.
     pub(crate) silent: u64,
-    /// Of those asked for, how many were not there when the run ended: never had, or lost and not replaced. Those that the load
-    /// itself had closed, and was about to replace, are not among them.
+    /// Of those asked for, how many were not there when the run ended: never had, or lost and not
+    /// replaced. Those that the load itself had closed, and was about to replace, are not among
+    /// them.
     pub(crate) missing: u64,
 }
 
-/// The messages of the measured time (not of the ramp and the warm-up, and not those that confirm a connection: these are
-/// [`Messages::unmeasured`]); datagrams are messages too.
+/// The messages of the measured time (not of the ramp and the warm-up, and not those that confirm a
+/// connection: these are [`Messages::unmeasured`]); datagrams are messages too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Messages {
     /// Handed to the socket's connection.
     pub(crate) sent: u64,
     /// Answered in full, within the message timeout or not.
     pub(crate) echoed: u64,
-    /// Of these, answered before the measured time was over: what the rate is made of. What was due in it and is answered behind
-    /// it would make a server that falls behind look as if it did not.
+    /// Of these, answered before the measured time was over: what the rate is made of. What was due
+    /// in it and is answered behind it would make a server that falls behind look as if it did not.
     pub(crate) in_time: u64,
     /// Answered with what was sent, as far as `--verify` looks.
     pub(crate) verified: u64,
-    /// Answers that were something else, those to messages that are not measured among them: one is one too many. A message
-    /// that was answered so is not `echoed`.
+    /// Answers that were something else, those to messages that are not measured among them: one is
+    /// one too many. A message that was answered so is not `echoed`.
     pub(crate) corrupt: u64,
     /// Not answered within the message timeout. Those that were answered later are `echoed` too.
     pub(crate) timed_out: u64,
@@ -82,13 +88,13 @@ pub(crate) struct Bytes {
     /// Of these, before the measured time was over.
     pub(crate) sent_in_time: u64,
     pub(crate) received_in_time: u64,
-    /// Of the whole run: came when nothing was asked for. Only with `--verify off`, which tells answers apart by their length;
-    /// with any other they are corrupt.
+    /// Of the whole run: came when nothing was asked for. Only with `--verify off`, which tells
+    /// answers apart by their length; with any other they are corrupt.
     pub(crate) surplus: u64,
 }
 
-/// Datagrams of the measured time, over all flows. `sent = received + lost + outstanding` once all is counted, where `received`
-/// counts each datagram once however often it came.
+/// Datagrams of the measured time, over all flows. `sent = received + lost + outstanding` once all
+/// is counted, where `received` counts each datagram once however often it came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Datagrams {
     /// Sent.
@@ -111,7 +117,8 @@ pub(crate) struct Datagrams {
     pub(crate) dropped: u64,
 }
 
-/// One second of the measured time. Seconds behind it hold the answers that came while they were waited for.
+/// One second of the measured time. Seconds behind it hold the answers that came while they were
+/// waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Second {
     /// Messages sent.
@@ -130,8 +137,8 @@ macro_rules! add {
 }
 
 impl Ledger {
-    /// Adds another thread's. The peaks of threads need not be at one time: their sum is a bound, and exact where connections
-    /// are held.
+    /// Adds another thread's. The peaks of threads need not be at one time: their sum is a bound,
+    /// and exact where connections are held.
     pub(super) fn merge(&mut self, other: &Ledger) {
         add!(
             self,

@@ -1,5 +1,5 @@
-//! Targets as typed against the addresses that they are made of. `tests/common/fuzz.rs` tells how to have more inputs, and how
-//! to replay one.
+//! Targets as typed against the addresses that they are made of. `tests/common/fuzz.rs` tells how
+//! to have more inputs, and how to replay one.
 
 use super::*;
 use crate::cli::address::fuzz::{any_address, assert_helps, plain_address};

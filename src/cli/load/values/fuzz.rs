@@ -1,5 +1,5 @@
-//! Ranges of sizes and rates against the sizes and counts that they are made of. `tests/common/fuzz.rs` tells how to have more
-//! inputs, and how to replay one.
+//! Ranges of sizes and rates against the sizes and counts that they are made of.
+//! `tests/common/fuzz.rs` tells how to have more inputs, and how to replay one.
 
 use std::fmt::Write as _;
 
