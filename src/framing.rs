@@ -122,7 +122,8 @@ impl Framing {
     /// let length = Framing::Length(Prefix::U8);
     /// let whole = Next::Frame(Boundary { len: 3, payload: 1..3 });
     /// assert_eq!(length.next(b"\x02hi and more", 0, 16), Ok(whole));
-    /// assert_eq!(length.next(b"\x02h", 0, 16), Ok(Next::Partial { scanned: 2, missing: Some(1) }));
+    /// let partial = Next::Partial { scanned: 2, missing: Some(1) };
+    /// assert_eq!(length.next(b"\x02h", 0, 16), Ok(partial));
     /// assert!(length.next(b"\xff", 0, 16).is_err());
     /// ```
     #[inline]
