@@ -233,10 +233,10 @@ fn empty(world: &mut World, host: &mut Host<Watched<Door>>, server: &Listener, p
                 connection.close(CloseReason::Other(9));
             }
         });
-        world.advance(&mut [host], 30 * SECOND).unwrap();
+        world.advance(host, 30 * SECOND).unwrap();
         look_at(host);
     }
-    world.advance(&mut [host], 1000 * SECOND).unwrap();
+    world.advance(host, 1000 * SECOND).unwrap();
 }
 
 fn door(world: &mut World) {

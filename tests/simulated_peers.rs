@@ -6,11 +6,10 @@
 #[path = "common/hosts.rs"]
 mod hosts;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use oread::sim::{Host, Peer, World, check};
-use oread::{Echo, EchoOptions, Limits, ListenOptions};
+use oread::Limits;
+use oread::sim::{Peer, World, check};
 
 use hosts::{SECOND, address, echo, idle};
 
@@ -93,7 +92,9 @@ fn another_course_than_the_expected_one_is_an_error_that_says_which() {
         peer.send(b"two");
         peer.expect_end();
     });
-    assert_eq!(told, r#"peer c0.0 expects the end and has read "two""#);
+    // The network may cut it anywhere.
+    let why = r#"peer c0.0 expects the end and has read "t"#;
+    assert!(told.starts_with(why), "{told}");
     let told = error(Limits::default(), |peer| {
         peer.send(b"one");
         peer.finish();
@@ -115,9 +116,9 @@ fn a_connection_that_fails_fails_its_expectations() {
     peer.send(b"hello");
     peer.expect(b"hello");
     world.settle(&mut echo).unwrap();
-    peer.expect_end();
     world.vanish(address().ip());
     peer.send(b"hello?");
+    peer.expect_end();
     // Its system gives up after a quarter of an hour.
     let told = world.advance(&mut echo, 3600 * SECOND).unwrap_err();
     let told = told.to_string();

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use oread::sim::{Host, World, check};
+use oread::sim::{World, check};
 use oread::{
     Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Handler, Limits,
     ListenOptions,

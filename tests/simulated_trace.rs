@@ -5,10 +5,9 @@
 #[path = "common/hosts.rs"]
 mod hosts;
 
-use std::net::SocketAddr;
 use std::process::Command;
 
-use oread::sim::{Fault, Host, Peer, World, check};
+use oread::sim::{Fault, Peer, World, check};
 use oread::{Echo, EchoOptions, Limits, ListenOptions};
 
 use hosts::{address, echo};

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use oread::mio;
-use oread::sim::{Fault, Host, Peer, Poller, Turned, World};
+use oread::sim::{Fault, Host, Peer, Poller, World};
 use oread::{
     Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Echo, EchoOptions,
     Handle, Handler, Limits, ListenOptions,

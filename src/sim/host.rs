@@ -207,11 +207,10 @@ hosts_of_a_tuple!(A 0, B 1, C 2);
 hosts_of_a_tuple!(A 0, B 1, C 2, D 3);
 
 mod sealed {
-    use super::{Handler, Host, Turned};
+    use super::{Handler, Host};
 
     pub trait Sealed {}
     impl<H: Handler> Sealed for Host<H> {}
-    impl Sealed for dyn Turned + '_ {}
     impl<T: Sealed + ?Sized> Sealed for &mut T {}
     impl<T: Sealed> Sealed for [T] {}
     impl<T: Sealed, const N: usize> Sealed for [T; N] {}

@@ -63,7 +63,7 @@ impl Script {
 impl State {
     /// Whether the peer has read what it expects, and goes on.
     pub(super) fn is_met(&mut self, id: u32, mut expected: Expected) -> bool {
-        let peer = self.name_of(id);
+        let peer = self.name_of_peer(id);
         let script = &mut self.peers[id as usize];
         match script.compare(&mut expected) {
             Ok(true) => {
@@ -96,7 +96,7 @@ impl State {
         }
     }
 
-    fn name_of(&self, id: u32) -> String {
+    fn name_of_peer(&self, id: u32) -> String {
         match self.peers[id as usize].side {
             Some(side) => format!("peer {side}"),
             None => "a peer that could not dial".to_owned(),
@@ -120,7 +120,7 @@ impl Net {
             })
         });
         let (id, expected) = waiting.next()?;
-        let first = format!("{} still expects {expected}", state.name_of(id));
+        let first = format!("{} still expects {expected}", state.name_of_peer(id));
         Some(match waiting.count() {
             0 => first,
             others => format!("{first}, and others do: {others}"),
