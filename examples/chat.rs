@@ -51,7 +51,7 @@ pub(crate) struct Room {
     idle: Duration,
 }
 
-type Context = oread::Context<Member>;
+type Context<'a> = oread::Context<'a, Member>;
 type Caller<'a> = oread::Connection<'a, Member>;
 
 impl Room {
@@ -78,7 +78,7 @@ impl Room {
     }
 
     /// A line for all members but `except`. Nobody waits for those who are slow.
-    fn tell(&self, context: &mut Context, except: Option<ConnectionId>, line: &str) {
+    fn tell(&self, context: &mut Context<'_>, except: Option<ConnectionId>, line: &str) {
         for &id in self.members.values().filter(|&&id| Some(id) != except) {
             match context.connection(id) {
                 Some(mut slow) if slow.pressure() == Pressure::High => {
@@ -139,7 +139,7 @@ impl Room {
         self.leave(caller.context(), nick, why);
     }
 
-    fn leave(&mut self, context: &mut Context, nick: Option<String>, why: &str) {
+    fn leave(&mut self, context: &mut Context<'_>, nick: Option<String>, why: &str) {
         if let Some(nick) = nick {
             self.members.remove(&nick);
             self.tell(context, None, &format!("* {nick} has left: {why}"));
@@ -151,7 +151,7 @@ impl Handler for Room {
     type Session = Member;
     type Message = ();
 
-    fn on_accept(&mut self, context: &mut Context, _: &Accepted) -> Option<Member> {
+    fn on_accept(&mut self, context: &mut Context<'_>, _: &Accepted) -> Option<Member> {
         Some(Member {
             nick: None,
             heard: context.now(),
@@ -197,7 +197,7 @@ impl Handler for Room {
 
     /// Looks at everybody, once in an idle time: so whoever is asked at one look has as long until
     /// the next.
-    fn on_timer(&mut self, context: &mut Context, _: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_>, _: u64) {
         let now = context.now();
         context.for_each(|caller| {
             // One who was dismissed may still be there, until all output is out.
@@ -218,14 +218,20 @@ impl Handler for Room {
 
     /// Comes once for every connection, dismissed or broken; one who was dismissed has no nick any
     /// more.
-    fn on_close(&mut self, context: &mut Context, _: ConnectionId, gone: Member, why: CloseReason) {
+    fn on_close(
+        &mut self,
+        context: &mut Context<'_>,
+        _: ConnectionId,
+        gone: Member,
+        why: CloseReason,
+    ) {
         self.leave(context, gone.nick, &why.to_string());
     }
 }
 
 fn serve(address: SocketAddr, idle: Duration) -> io::Result<()> {
     let mut reactor = Reactor::with_limits(Room::limits(idle))?;
-    let context = reactor.context();
+    let mut context = reactor.context();
     let listener = context.listen(&ListenOptions {
         // By itself the system takes megabytes for one who doesn't read, before anything has to
         // wait here.

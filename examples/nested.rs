@@ -42,7 +42,7 @@ impl Handler for Server {
     type Session = ();
     type Message = Vec<u8>;
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -50,7 +50,7 @@ impl Handler for Server {
         connection.timer(Duration::from_millis(50)); // its key is the connection's id
     }
 
-    fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, ()>, key: u64) {
         if let Some(mut connection) = context.connection(ConnectionId::from_bits(key)) {
             connection.write(b"hello\n");
         }
@@ -61,14 +61,14 @@ impl Handler for Server {
         data.len()
     }
 
-    fn on_message(&mut self, context: &mut Context<()>, words: Vec<u8>) {
+    fn on_message(&mut self, context: &mut Context<'_, ()>, words: Vec<u8>) {
         tell_everybody(context, &words);
     }
 
     /// Reads once, so that a writer who never pauses doesn't keep the clients waiting. By itself
     /// the next event would come only after a read that says `WouldBlock`: whoever stops before
     /// that asks to be told anew.
-    fn on_ready(&mut self, context: &mut Context<()>, id: SourceId, _: Readiness) {
+    fn on_ready(&mut self, context: &mut Context<'_, ()>, id: SourceId, _: Readiness) {
         let Some(pipe) = &mut self.pipe else { return };
         let mut buffer = [0; 4096];
         match pipe.read(&mut buffer) {
@@ -91,7 +91,7 @@ impl Handler for Server {
     }
 }
 
-fn tell_everybody(context: &mut Context<()>, words: &[u8]) {
+fn tell_everybody(context: &mut Context<'_, ()>, words: &[u8]) {
     context.for_each(|connection| {
         // Whoever doesn't read misses it. Written all the same, it would be kept, up to
         // `Limits::max_output`.
@@ -204,7 +204,7 @@ fn foreign(mut reactor: Reactor<Server>, mut server: Server) -> io::Result<Ended
     let (mut sender, mut receiver) = pipe::new()?;
     sender.set_nonblocking(false)?;
     thread::spawn(move || io::copy(&mut io::stdin(), &mut sender));
-    let context = reactor.context();
+    let mut context = reactor.context();
     context.register(&mut receiver, Interest::READABLE)?;
     server.pipe = Some(receiver);
     reactor.run(&mut server)
@@ -216,7 +216,7 @@ fn serve(outer: &str, address: SocketAddr) -> io::Result<Ended> {
         events: 4,
         ..Limits::default()
     })?;
-    let context = reactor.context();
+    let mut context = reactor.context();
     let listener = context.listen(&ListenOptions::new(address))?;
     let address = context.listener_addr(listener).unwrap_or(address);
     writeln!(io::stdout(), "listening on {address}")?;

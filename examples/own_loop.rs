@@ -23,7 +23,7 @@ impl Handler for Echo {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -37,7 +37,7 @@ impl Handler for Echo {
 fn main() -> std::io::Result<()> {
     let mut echo = Echo { answers: 0 };
     let mut reactor = Reactor::new()?;
-    let context = reactor.context();
+    let mut context = reactor.context();
     context.listen(&ListenOptions::new(([127, 0, 0, 1], 7777).into()))?;
 
     let (mut next, mut primes) = (0, 0);

@@ -39,7 +39,7 @@ const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(5);
 /// out.
 const LINES: u64 = 10;
 
-type Context = oread::Context<Side>;
+type Context<'a> = oread::Context<'a, Side>;
 type Connection<'a> = oread::Connection<'a, Side>;
 
 pub(crate) struct Proxy {
@@ -87,7 +87,7 @@ impl Handler for Proxy {
     type Session = Side;
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context, caller: &Accepted) -> Option<Side> {
+    fn on_accept(&mut self, _: &mut Context<'_>, caller: &Accepted) -> Option<Side> {
         Some(Side::new(caller.peer, None))
     }
 
@@ -133,7 +133,7 @@ impl Handler for Proxy {
         }
     }
 
-    fn on_close(&mut self, context: &mut Context, _: Id, side: Side, why: CloseReason) {
+    fn on_close(&mut self, context: &mut Context<'_>, _: Id, side: Side, why: CloseReason) {
         match side.other.and_then(|id| context.connection(id)) {
             // Both directions are at their end: the other connection was told by `on_eof`, and
             // closes by itself.
@@ -150,7 +150,13 @@ impl Handler for Proxy {
         }
     }
 
-    fn on_connect_failed(&mut self, context: &mut Context, _: Id, side: Side, error: io::Error) {
+    fn on_connect_failed(
+        &mut self,
+        context: &mut Context<'_>,
+        _: Id,
+        side: Side,
+        error: io::Error,
+    ) {
         // Without a client nothing has failed: it left before the upstream was there, and
         // `on_close` gave that up.
         if let Some(mut client) = side.other.and_then(|id| context.connection(id)) {
@@ -161,7 +167,7 @@ impl Handler for Proxy {
 
 fn serve(listen: SocketAddr, upstream: SocketAddr) -> io::Result<()> {
     let mut reactor = Reactor::new()?;
-    let context = reactor.context();
+    let mut context = reactor.context();
     let mut options = ListenOptions::new(listen);
     let mut upstream = ConnectOptions::new(upstream);
     upstream.timeout = Some(UPSTREAM_TIMEOUT);

@@ -155,7 +155,7 @@ impl Handler for Database {
     type Session = Progress;
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<Progress>, _: &Accepted) -> Option<Progress> {
+    fn on_accept(&mut self, _: &mut Context<'_, Progress>, _: &Accepted) -> Option<Progress> {
         Some(Progress::default())
     }
 

@@ -27,7 +27,11 @@ impl Handler for Greeter {
     type Session = Option<TimerId>; // the deadline of the next name
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<Self::Session>, _: &Accepted) -> Option<Self::Session> {
+    fn on_accept(
+        &mut self,
+        _: &mut Context<'_, Self::Session>,
+        _: &Accepted,
+    ) -> Option<Self::Session> {
         Some(None)
     }
 
@@ -53,7 +57,7 @@ impl Handler for Greeter {
         lines.consumed()
     }
 
-    fn on_timer(&mut self, context: &mut Context<Self::Session>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, Self::Session>, key: u64) {
         if let Some(mut connection) = context.connection(ConnectionId::from_bits(key)) {
             connection.write(b"too slow\n");
             connection.close(CloseReason::IdleTimeout);

@@ -138,7 +138,7 @@ impl Handler for TlsEcho {
     type Session = Session;
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<Session>, from: &Accepted) -> Option<Session> {
+    fn on_accept(&mut self, _: &mut Context<'_, Session>, from: &Accepted) -> Option<Session> {
         let (tls, peer) = (ServerConnection::new(self.config.clone()), from.peer);
         let tls = tls.map_err(|error| self.log(peer, &error.to_string()));
         Some(Box::new(Caller {
@@ -152,7 +152,7 @@ impl Handler for TlsEcho {
     }
 
     /// An idle timeout would not do for a handshake: a byte now and then would put it off for ever.
-    fn on_timer(&mut self, context: &mut Context<Session>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, Session>, key: u64) {
         // It may have closed long ago: then its id finds nobody, and this timer was all that was
         // left of it.
         if let Some(mut connection) = context.connection(Id::from_bits(key))
@@ -188,7 +188,7 @@ impl Handler for TlsEcho {
         self.give_up(connection, why);
     }
 
-    fn on_close(&mut self, _: &mut Context<Session>, _: Id, caller: Session, why: CloseReason) {
+    fn on_close(&mut self, _: &mut Context<'_, Session>, _: Id, caller: Session, why: CloseReason) {
         // Otherwise there is nothing to tell, or it has been told.
         if !matches!(why, CloseReason::Finished | NOT_TLS) {
             self.log(caller.peer, &why.to_string());
@@ -226,7 +226,7 @@ fn serve(listen: SocketAddr, config: ServerConfig) -> io::Result<()> {
     let mut options = ListenOptions::new(listen);
     // A peer that has vanished is noticed; one that is only silent may stay.
     options.keepalive = Some(Keepalive::default());
-    let context = reactor.context();
+    let mut context = reactor.context();
     let listener = context.listen(&options)?;
     let address = context.listener_addr(listener).unwrap_or(listen);
     writeln!(io::stdout(), "listening on {address}")?;

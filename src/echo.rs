@@ -175,7 +175,7 @@ impl Echo {
     }
 
     /// Milliseconds since this was first asked.
-    fn millis<S>(&mut self, context: &Context<S>) -> u64 {
+    fn millis<S>(&mut self, context: &Context<'_, S>) -> u64 {
         let now = context.now();
         let since = now.saturating_duration_since(*self.started.get_or_insert(now));
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -254,7 +254,7 @@ impl Handler for Echo {
 
     fn on_accept(
         &mut self,
-        _: &mut Context<EchoSession>,
+        _: &mut Context<'_, EchoSession>,
         caller: &Accepted,
     ) -> Option<EchoSession> {
         let peer = log_enabled!(Debug).then(|| Box::new(caller.peer));
@@ -304,7 +304,7 @@ impl Handler for Echo {
 
     fn on_close(
         &mut self,
-        _: &mut Context<EchoSession>,
+        _: &mut Context<'_, EchoSession>,
         _: ConnectionId,
         session: EchoSession,
         reason: CloseReason,

@@ -42,7 +42,7 @@ pub struct Accepted {
 ///     type Session = ();
 ///     type Message = ();
 ///
-///     fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+///     fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
 ///         Some(())
 ///     }
 ///
@@ -62,7 +62,7 @@ pub trait Handler: Sized {
     /// After `Some` there always is an `on_open` and an `on_close`.
     fn on_accept(
         &mut self,
-        context: &mut Context<Self::Session>,
+        context: &mut Context<'_, Self::Session>,
         caller: &Accepted,
     ) -> Option<Self::Session>;
 
@@ -116,7 +116,7 @@ pub trait Handler: Sized {
     /// A connection is over. Its id finds nothing any more; its session comes back.
     fn on_close(
         &mut self,
-        _context: &mut Context<Self::Session>,
+        _context: &mut Context<'_, Self::Session>,
         _id: ConnectionId,
         _session: Self::Session,
         _reason: CloseReason,
@@ -127,7 +127,7 @@ pub trait Handler: Sized {
     /// or the system's.
     fn on_connect_failed(
         &mut self,
-        _context: &mut Context<Self::Session>,
+        _context: &mut Context<'_, Self::Session>,
         _id: ConnectionId,
         _session: Self::Session,
         _error: io::Error,
@@ -142,22 +142,22 @@ pub trait Handler: Sized {
     /// often what became of an earlier send: `ConnectionRefused` when nobody listens there.
     fn on_datagram_error(
         &mut self,
-        _context: &mut Context<Self::Session>,
+        _context: &mut Context<'_, Self::Session>,
         _socket: UdpId,
         _error: io::Error,
     ) {
     }
 
     /// A timer has fired; `key` is what it was set with.
-    fn on_timer(&mut self, _context: &mut Context<Self::Session>, _key: u64) {}
+    fn on_timer(&mut self, _context: &mut Context<'_, Self::Session>, _key: u64) {}
 
     /// A message from another thread.
-    fn on_message(&mut self, _context: &mut Context<Self::Session>, _message: Self::Message) {}
+    fn on_message(&mut self, _context: &mut Context<'_, Self::Session>, _message: Self::Message) {}
 
     /// A foreign source is ready; see [`Context::register`].
     fn on_ready(
         &mut self,
-        _context: &mut Context<Self::Session>,
+        _context: &mut Context<'_, Self::Session>,
         _source: SourceId,
         _readiness: Readiness,
     ) {

@@ -17,7 +17,7 @@
 //!     type Session = (); // kept for each connection
 //!     type Message = (); // what other threads may post
 //!
-//!     fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+//!     fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
 //!         Some(())
 //!     }
 //!

@@ -24,13 +24,13 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::context::{Context, Drain};
+use crate::context::{Connection, Context, Core, Drain, Store};
 use crate::handle::{Handle, Mailbox};
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::net::{Events, System, where_nestable};
 use crate::rate::{LogLimiter, Rate};
-use crate::token::{Key, Kind};
+use crate::token::{ConnectionId, Key, Kind};
 
 use wait::Late;
 
@@ -43,10 +43,11 @@ use wait::Late;
 /// Dropping it closes everything, without a callback. A connection whose output is pending is
 /// reset: its peer must not take a part for the whole.
 pub struct Reactor<H: Handler> {
-    context: Context<H::Session>,
+    core: Core,
+    sessions: Store<H::Session>,
     events: Events,
-    /// Where all reads land. It lies outside the context, so that it can be lent to a callback
-    /// beside it.
+    /// Where all reads land. It lies outside the core, so that it can be lent to a callback beside
+    /// it.
     scratch: Box<[u8]>,
     mailbox: Mailbox<H::Message>,
     /// Whether the mailbox may hold messages.
@@ -120,16 +121,28 @@ impl<H: Handler> Reactor<H> {
             turning: false,
             // Enough to see what goes on, too few to fill a disk.
             accept_warnings: LogLimiter::new(Rate::even(1), 0),
-            context: Context::new(system, limits),
+            core: Core::new(system, limits),
+            sessions: Store::new(),
         })
     }
 
     /// What callbacks are lent, for use between the turns: to listen, to connect, to write. The
     /// time is read anew: the last turn may be long ago, and a deadline that's given now counts
     /// from now.
-    pub fn context(&mut self) -> &mut Context<H::Session> {
-        self.context.update_clock();
-        &mut self.context
+    pub fn context(&mut self) -> Context<'_, H::Session> {
+        self.core.update_clock();
+        self.lend()
+    }
+
+    /// The connection of this id, for use between the turns; `None` once it's closed. It is what
+    /// [`Context::connection`] gives, where no context is kept.
+    pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_, H::Session>> {
+        self.context().into_connection(id)
+    }
+
+    /// What a callback is lent.
+    fn lend(&mut self) -> Context<'_, H::Session> {
+        Context::new(&mut self.core, &mut self.sessions)
     }
 
     /// A handle for other threads.
@@ -180,56 +193,56 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn turn_once(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<Turn> {
-        self.context.shared.begin_turn();
-        if !self.context.dirty.is_empty() {
+        self.core.shared.begin_turn();
+        if !self.core.dirty.is_empty() {
             // The last turn may be long ago, and callbacks set their deadlines by the time.
-            self.context.update_clock();
+            self.core.update_clock();
             self.flush_dirty(handler);
             // One that starves in it is fed before the wait, not at the end of it.
-            self.context.feed_starved();
+            self.core.feed_starved();
         }
         let timeouts = [timeout, self.until_next()];
         let timeout = timeouts.into_iter().flatten().min();
-        if self.context.shared.limits.spin.is_zero() {
+        if self.core.shared.limits.spin.is_zero() {
             self.poll(timeout)?;
         } else {
             self.spin(timeout)?;
         }
-        self.context.update_clock();
-        let earlier = self.context.ready.len();
+        self.core.update_clock();
+        let earlier = self.core.ready.len();
 
         let mut events = self.dispatch(handler);
         self.serve_ready(handler, earlier);
-        if self.context.is_due() {
+        if self.core.is_due() {
             events += self.fire_due(handler)?;
         } else {
             self.late = None;
-            self.read_mail(handler, self.context.shared.limits.message_budget as usize);
+            self.read_mail(handler, self.core.shared.limits.message_budget as usize);
         }
-        if !self.context.dirty.is_empty() {
+        if !self.core.dirty.is_empty() {
             self.flush_dirty(handler);
         }
-        if let Drain::Asked { deadline } = self.context.drain {
+        if let Drain::Asked { deadline } = self.core.drain {
             self.begin_drain(handler, deadline);
         }
-        if !self.context.ended.is_empty() {
+        if !self.core.ended.is_empty() {
             self.reap(handler);
         }
-        if self.context.stopping {
+        if self.core.stopping {
             // What the last callbacks of all wrote to others goes out too: there may be no next
             // turn.
             self.flush_dirty(handler);
-            self.context.flush_waiting();
+            self.core.flush_waiting();
         }
-        if !self.context.starved.is_empty() {
-            self.context.feed_starved();
+        if !self.core.starved.is_empty() {
+            self.core.feed_starved();
         }
-        self.context.keep_activity();
+        self.core.keep_activity();
 
         let ended = self.take_end(handler);
         Ok(Turn {
             events,
-            more: ended.is_none() && (self.has_work() || self.context.is_due()),
+            more: ended.is_none() && (self.has_work() || self.core.is_due()),
             ended,
         })
     }
@@ -254,8 +267,8 @@ impl<H: Handler> Reactor<H> {
         if self.has_work() {
             return Some(Duration::ZERO);
         }
-        let tick = self.context.next_tick()?;
-        let Context { clock, system, .. } = &self.context;
+        let tick = self.core.next_tick()?;
+        let Core { clock, system, .. } = &self.core;
         // The time of the last turn is stale by what its callbacks took, and by what the embedder
         // did since.
         let since = system.now().saturating_duration_since(clock.now());
@@ -263,7 +276,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn has_work(&self) -> bool {
-        self.full_batch || self.mail || self.context.has_work()
+        self.full_batch || self.mail || self.core.has_work()
     }
 }
 
@@ -279,20 +292,22 @@ where_nestable! {
     /// that.
     impl<H: Handler> AsFd for Reactor<H> {
         fn as_fd(&self) -> BorrowedFd<'_> {
-            self.context.system.as_fd()
+            self.core.system.as_fd()
         }
     }
 
     /// The same descriptor, by its number.
     impl<H: Handler> AsRawFd for Reactor<H> {
         fn as_raw_fd(&self) -> RawFd {
-            self.context.system.as_raw_fd()
+            self.core.system.as_raw_fd()
         }
     }
 }
 
 impl<H: Handler> fmt::Debug for Reactor<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Reactor").field(&self.context).finish()
+        f.debug_tuple("Reactor")
+            .field(&self.core.shared.stats())
+            .finish()
     }
 }

@@ -79,7 +79,7 @@
 //! impl Handler for Client {
 //! #   type Session = ();
 //! #   type Message = ();
-//! #   fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+//! #   fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
 //! #       None
 //! #   }
 //!     fn on_data(&mut self, _: &mut Connection<'_, ()>, data: &[u8]) -> usize {

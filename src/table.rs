@@ -2,8 +2,8 @@
 //!
 //! A slot of a table is used again, so whatever names one from outside, an id or an event, carries
 //! a generation beside the slot's index ([`Key`]): what is older than the slot's tenant finds
-//! nothing. The table keeps it beside the tenant,
-//! and is the only place that compares the two.
+//! nothing. The tenant bears its own, where it needs no room, and the table is the only place that
+//! compares the two.
 
 use std::ops::{Index, IndexMut};
 
@@ -11,15 +11,32 @@ use slab::Slab;
 
 use crate::token::{Generations, Key};
 
+/// What may be in a table: it bears the generation that it was put in with.
+pub(crate) trait Tenant {
+    fn generation(&self) -> u32;
+}
+
+/// Makes types tenants by their field `generation`.
+macro_rules! tenant {
+    ($tenant:ty) => {
+        impl crate::table::Tenant for $tenant {
+            #[inline]
+            fn generation(&self) -> u32 {
+                self.generation
+            }
+        }
+    };
+}
+pub(crate) use tenant;
+
 /// A table of `T`, each found by its key as long as it's there.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    /// Each beside its generation.
-    slab: Slab<(u32, T)>,
+    slab: Slab<T>,
     generations: Generations,
 }
 
-impl<T> Table<T> {
+impl<T: Tenant> Table<T> {
     pub(crate) fn new() -> Table<T> {
         Table {
             slab: Slab::new(),
@@ -36,12 +53,13 @@ impl<T> Table<T> {
         }
     }
 
-    /// Puts in `tenant`, under [`Table::next_key`]. Without memory the process aborts: of what
-    /// there may be many, room is made by [`Table::reserve`] first.
-    pub(crate) fn insert(&mut self, tenant: T) -> Key {
+    /// Puts in the tenant that `make` makes of its generation, under [`Table::next_key`]. Without
+    /// memory the process aborts: of what there may be many, room is made by [`Table::reserve`]
+    /// first.
+    pub(crate) fn insert(&mut self, make: impl FnOnce(u32) -> T) -> Key {
         let generation = self.generations.draw();
         Key {
-            index: self.slab.insert((generation, tenant)) as u32,
+            index: self.slab.insert(make(generation)) as u32,
             generation,
         }
     }
@@ -54,7 +72,7 @@ impl<T> Table<T> {
             return true;
         }
         let more = self.slab.capacity().max(count).max(4);
-        let mut asked: Vec<Option<(u32, T)>> = Vec::new();
+        let mut asked: Vec<Option<T>> = Vec::new();
         if asked.try_reserve_exact(2 * more).is_err() {
             return false;
         }
@@ -65,27 +83,27 @@ impl<T> Table<T> {
 
     #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        let (generation, tenant) = self.slab.get(key.index as usize)?;
-        (*generation == key.generation).then_some(tenant)
+        let tenant = self.slab.get(key.index as usize)?;
+        (tenant.generation() == key.generation).then_some(tenant)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let (generation, tenant) = self.slab.get_mut(key.index as usize)?;
-        (*generation == key.generation).then_some(tenant)
+        let tenant = self.slab.get_mut(key.index as usize)?;
+        (tenant.generation() == key.generation).then_some(tenant)
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
-        Some(self.slab.remove(key.index as usize).1)
+        Some(self.slab.remove(key.index as usize))
     }
 
     /// Each with its key, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        self.slab.iter().map(|(index, (generation, tenant))| {
+        self.slab.iter().map(|(index, tenant)| {
             let key = Key {
                 index: index as u32,
-                generation: *generation,
+                generation: tenant.generation(),
             };
             (key, tenant)
         })
@@ -96,7 +114,7 @@ impl<T> Table<T> {
     /// # Panics
     /// When there is none.
     pub(crate) fn key(&self, index: u32) -> Key {
-        let generation = self.slab[index as usize].0;
+        let generation = self.slab[index as usize].generation();
         Key { index, generation }
     }
 
@@ -134,7 +152,7 @@ impl<T> Index<u32> for Table<T> {
 
     #[inline]
     fn index(&self, index: u32) -> &T {
-        &self.slab[index as usize].1
+        &self.slab[index as usize]
     }
 }
 
@@ -142,7 +160,7 @@ impl<T> Index<u32> for Table<T> {
 impl<T> IndexMut<u32> for Table<T> {
     #[inline]
     fn index_mut(&mut self, index: u32) -> &mut T {
-        &mut self.slab[index as usize].1
+        &mut self.slab[index as usize]
     }
 }
 
@@ -150,14 +168,28 @@ impl<T> IndexMut<u32> for Table<T> {
 mod tests {
     use super::*;
 
+    /// A generation, and what is in the table.
+    #[derive(Debug, PartialEq)]
+    struct Named(u32, &'static str);
+
+    impl Tenant for Named {
+        fn generation(&self) -> u32 {
+            self.0
+        }
+    }
+
+    fn insert(table: &mut Table<Named>, name: &'static str) -> Key {
+        table.insert(|generation| Named(generation, name))
+    }
+
     #[test]
     fn an_old_key_does_not_find_the_new_tenant_of_its_slot() {
         let mut table = Table::new();
-        let old = table.insert("old");
-        assert_eq!(table.get(old), Some(&"old"));
-        assert_eq!(table.remove(old), Some("old"));
+        let old = insert(&mut table, "old");
+        assert_eq!(table.get(old).map(|named| named.1), Some("old"));
+        assert_eq!(table.remove(old).map(|named| named.1), Some("old"));
         assert_eq!(table.remove(old), None);
-        let new = table.insert("new");
+        let new = insert(&mut table, "new");
         assert_eq!((new.index, table.keys()), (old.index, vec![new]));
         assert_ne!(new, old);
         assert!(table.get(old).is_none() && table.get_mut(old).is_none());
@@ -167,12 +199,12 @@ mod tests {
     #[test]
     fn a_key_is_known_before_its_tenant_is_there() {
         let mut table = Table::new();
-        for tenant in 0..10 {
+        for count in 0..10 {
             let next = table.next_key();
             assert_eq!(table.get(next), None);
-            assert_eq!(table.insert(tenant), next);
+            assert_eq!(insert(&mut table, "tenant"), next);
             assert_eq!(table.key(next.index), next);
-            if tenant % 3 == 0 {
+            if count % 3 == 0 {
                 table.remove(next);
             }
         }
@@ -183,7 +215,7 @@ mod tests {
         let mut table = Table::new();
         for count in 1..=1000 {
             assert!(table.reserve(1));
-            table.insert(count);
+            insert(&mut table, "tenant");
             assert_eq!(table.len(), count);
         }
         assert_eq!(table.keys().len(), 1000);

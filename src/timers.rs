@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::table::Table;
+use crate::table::{Table, tenant};
 use crate::timer::{Arena, Links, Wheel};
 use crate::token::TimerId;
 
@@ -20,10 +20,13 @@ pub(crate) enum Alarm {
 
 #[derive(Debug)]
 struct Timer {
+    generation: u32,
     links: Links,
     due: Instant,
     alarm: Alarm,
 }
+
+tenant!(Timer);
 
 impl Arena for Table<Timer> {
     fn links(&mut self, index: u32) -> &mut Links {
@@ -49,7 +52,8 @@ impl Timers {
 
     /// Sets a timer for `due`.
     pub(crate) fn set(&mut self, clock: &Clock, due: Instant, alarm: Alarm) -> TimerId {
-        let key = self.table.insert(Timer {
+        let key = self.table.insert(|generation| Timer {
+            generation,
             links: Links::default(),
             due,
             alarm,

@@ -171,7 +171,7 @@ fn a_datagram_s_echo_from_a_wildcard_allocates_once() {
 fn timers_that_are_set_and_fire_and_are_cancelled_allocate_nothing() {
     let mut server = Server::start(Framing::Raw, &loopback());
     let count = allocations_of(50, || {
-        let context = server.reactor.context();
+        let mut context = server.reactor.context();
         context.timer(Duration::ZERO, 1);
         let never = context.timer(Duration::from_secs(3600), 2);
         assert!(context.cancel(never));

@@ -332,7 +332,7 @@ fn a_server_that_does_not_answer_is_given_up() {
     impl oread::Handler for Nothing {
         type Session = ();
         type Message = ();
-        fn on_accept(&mut self, _: &mut oread::Context<()>, _: &oread::Accepted) -> Option<()> {
+        fn on_accept(&mut self, _: &mut oread::Context<'_, ()>, _: &oread::Accepted) -> Option<()> {
             None
         }
         fn on_data(&mut self, _: &mut oread::Connection<'_, ()>, data: &[u8]) -> usize {
@@ -340,7 +340,7 @@ fn a_server_that_does_not_answer_is_given_up() {
         }
     }
     let mut reactor: oread::Reactor<Nothing> = oread::Reactor::new().unwrap();
-    let context = reactor.context();
+    let mut context = reactor.context();
     let options = oread::ListenOptions {
         backlog: 1,
         ..oread::ListenOptions::new(LOOPBACK.into())

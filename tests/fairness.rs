@@ -276,7 +276,7 @@ fn a_timer_set_before_the_poll_is_not_early_by_the_time_since_the_last_turn() {
     let mut world = World::new();
     let mut client = world.client();
     let id = world.seen().opened[0];
-    let mut connection = world.context().connection(id).unwrap();
+    let mut connection = world.connection(id).unwrap();
     connection.pause();
     client.write_all(b"x").unwrap();
     world.settle();

@@ -236,7 +236,7 @@ impl Handler for Deaf {
     type Session = ();
     type Message = Clingy;
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         None
     }
 
@@ -417,7 +417,7 @@ fn everybody_is_reached_by_one_call() {
     let mut clients = [connect(address), connect(address), connect(address)];
     world.until_opened(3);
     let gone = world.seen().opened[1];
-    let context = world.context();
+    let mut context = world.context();
     context.connection(gone).unwrap().abort();
     let mut count = 0;
     context.for_each(|connection| {

@@ -74,7 +74,7 @@ fn a_connection_over_ipv6_is_echoed_and_dialed_as_any_other() {
     let id = world.context().connect(&options, 2).unwrap();
     let (mut peer, from) = server.accept().unwrap();
     assert_eq!(world.exchange(&mut peer, b"and back"), b"and back");
-    let connection = world.context().connection(id).unwrap();
+    let connection = world.connection(id).unwrap();
     assert_eq!(connection.local_addr().unwrap(), from);
     assert_eq!(
         connection.peer_addr().unwrap(),
@@ -98,7 +98,7 @@ fn a_caller_over_ipv4_is_told_as_such_by_a_listener_for_both() {
         let mut client = connect(asked);
         assert_eq!(world.exchange(&mut client, b"hello"), b"hello");
         let id = *world.seen().opened.last().unwrap();
-        let connection = world.context().connection(id).unwrap();
+        let connection = world.connection(id).unwrap();
         let from = client.local_addr().unwrap();
         assert_eq!(connection.peer_addr().unwrap(), from);
         assert_eq!(connection.local_addr().unwrap(), asked);

@@ -71,7 +71,7 @@ impl Handler for Fragile {
     type Session = Rc<()>;
     type Message = Arc<()>;
 
-    fn on_accept(&mut self, _: &mut Context<Rc<()>>, _: &Accepted) -> Option<Rc<()>> {
+    fn on_accept(&mut self, _: &mut Context<'_, Rc<()>>, _: &Accepted) -> Option<Rc<()>> {
         self.enter("on_accept");
         Some(Rc::clone(&self.sessions))
     }
@@ -103,13 +103,19 @@ impl Handler for Fragile {
         self.enter("on_drained");
     }
 
-    fn on_close(&mut self, _: &mut Context<Rc<()>>, _: ConnectionId, _: Rc<()>, _: CloseReason) {
+    fn on_close(
+        &mut self,
+        _: &mut Context<'_, Rc<()>>,
+        _: ConnectionId,
+        _: Rc<()>,
+        _: CloseReason,
+    ) {
         self.enter("on_close");
     }
 
     fn on_connect_failed(
         &mut self,
-        _: &mut Context<Rc<()>>,
+        _: &mut Context<'_, Rc<()>>,
         _: ConnectionId,
         _: Rc<()>,
         _: io::Error,
@@ -121,15 +127,15 @@ impl Handler for Fragile {
         self.enter("on_datagram");
     }
 
-    fn on_timer(&mut self, _: &mut Context<Rc<()>>, _: u64) {
+    fn on_timer(&mut self, _: &mut Context<'_, Rc<()>>, _: u64) {
         self.enter("on_timer");
     }
 
-    fn on_message(&mut self, _: &mut Context<Rc<()>>, _: Arc<()>) {
+    fn on_message(&mut self, _: &mut Context<'_, Rc<()>>, _: Arc<()>) {
         self.enter("on_message");
     }
 
-    fn on_ready(&mut self, _: &mut Context<Rc<()>>, _: SourceId, _: Readiness) {
+    fn on_ready(&mut self, _: &mut Context<'_, Rc<()>>, _: SourceId, _: Readiness) {
         self.enter("on_ready");
     }
 }
@@ -151,7 +157,7 @@ impl World {
             ..Limits::default()
         })
         .unwrap();
-        let context = reactor.context();
+        let mut context = reactor.context();
         let listener = context.listen(&ListenOptions::new(loopback())).unwrap();
         let address = context.listener_addr(listener).unwrap();
         let udp = context.bind_udp(&UdpOptions::new(loopback())).unwrap();
@@ -180,7 +186,7 @@ impl World {
     fn do_everything(&mut self) {
         let closed = refusing();
         let session = Rc::clone(&self.handler.sessions);
-        let context = self.reactor.context();
+        let mut context = self.reactor.context();
         context.timer(Duration::from_millis(1), 0);
         context
             .connect(&ConnectOptions::new(closed), session)
@@ -253,7 +259,7 @@ fn after_a_panic_a_turn_is_an_error_that_says_so_and_no_loop_sleeps_on_it() {
             world.reactor.run(&mut world.handler).unwrap_err();
         }
         // The rest may be looked at, and even written to: nothing comes of it.
-        let context = world.reactor.context();
+        let mut context = world.reactor.context();
         let ids: Vec<_> = context.connections().collect();
         for id in ids {
             let mut connection = context.connection(id).unwrap();
@@ -299,7 +305,7 @@ fn a_reactor_dropped_with_everything_open_leaves_no_descriptor_no_session_and_no
     settle(&mut world);
     clients[2].write_all(b"unread").unwrap();
     clients[5].shutdown(Shutdown::Write).unwrap();
-    let context = world.reactor.context();
+    let mut context = world.reactor.context();
     let last = context.connections().last().unwrap();
     context.connection(last).unwrap().abort();
     // A dial of which nothing is heard yet, a timer, and messages.

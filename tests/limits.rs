@@ -166,7 +166,7 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     let mut busy = world.client();
     let mut patient = world.client();
     let ids = world.seen().opened.clone();
-    let mut connection = world.context().connection(ids[2]).unwrap();
+    let mut connection = world.connection(ids[2]).unwrap();
     connection.idle_timeout(None);
     let start = Instant::now();
     while world.seen().closed.is_empty() {
@@ -203,7 +203,7 @@ fn a_connection_that_was_idle_for_too_long_has_the_last_word_and_nobody_else_get
     }));
     let opened = world.seen().opened.clone();
     for &id in &opened {
-        let mut connection = world.context().connection(id).unwrap();
+        let mut connection = world.connection(id).unwrap();
         connection.idle_timeout(Some(Duration::from_millis(10)));
     }
     // The last one has finished before, with nothing left to say.
@@ -354,7 +354,7 @@ fn output_that_comes_in_the_turn_in_which_a_deadline_is_looked_at_is_new() {
     }));
     let (mut one, mut other) = (world.client(), world.client());
     let id = world.seen().opened[1];
-    let mut connection = world.context().connection(id).unwrap();
+    let mut connection = world.connection(id).unwrap();
     connection.idle_timeout(Some(Duration::from_millis(100)));
     // Past the other's idle timeout, and far past the write timeout of a connection that has
     // written nothing yet. The reactor sees both at once: the time, and the words that one has for

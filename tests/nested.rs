@@ -173,7 +173,7 @@ mod outer {
             let mut client = world.client();
             world.settle();
             let id = world.seen().opened[0];
-            let mut connection = world.context().connection(id).unwrap();
+            let mut connection = world.connection(id).unwrap();
             connection.write(b"from outside");
             until(outer, &mut world, &|world| !queued(world));
             let mut bytes = [0; 12];
@@ -284,7 +284,7 @@ fn queued_work_leaves_no_time_to_sleep() {
     world.settle();
     assert_eq!(world.reactor.next_timeout(), None);
     let id = world.seen().opened[0];
-    let mut connection = world.context().connection(id).unwrap();
+    let mut connection = world.connection(id).unwrap();
     connection.write(b"x");
     assert_eq!(
         world.reactor.next_timeout(),
@@ -365,7 +365,7 @@ fn a_source_that_is_left_before_it_blocks_is_told_again_to_whoever_asks() {
 fn the_id_of_a_source_that_is_gone_finds_nothing() {
     let mut world = World::new();
     let (_sender, mut receiver) = pipe::new().unwrap();
-    let context = world.context();
+    let mut context = world.context();
     let old = context.register(&mut receiver, Interest::READABLE).unwrap();
     context.deregister(&mut receiver, old).unwrap();
     let new = context.register(&mut receiver, Interest::READABLE).unwrap();

@@ -101,11 +101,11 @@ fn nobody_is_cut_off_for_want_of_memory_who_was_not_told_to_stop() {
     world.until_opened(1);
     let id = world.seen().opened[0];
     while world.context().connection(id).unwrap().pending() == 0 {
-        let pressure = world.context().connection(id).unwrap().write(&[1; 10_000]);
+        let pressure = world.connection(id).unwrap().write(&[1; 10_000]);
         assert_eq!(pressure, Pressure::Low);
         world.turn_for(Duration::ZERO);
     }
-    let pending = world.context().connection(id).unwrap().pending();
+    let pending = world.connection(id).unwrap().pending();
     println!("{pending} pending");
     let mut hogs = Vec::new();
     for _ in 0..40 {
@@ -115,7 +115,7 @@ fn nobody_is_cut_off_for_want_of_memory_who_was_not_told_to_stop() {
         world.turn();
     }
     world.settle();
-    let mut reader_of = world.context().connection(id).expect("it's open");
+    let mut reader_of = world.connection(id).expect("it's open");
     assert_eq!(reader_of.pending(), pending);
     if reader_of.pressure() == Pressure::Low {
         reader_of.write(&[2; 100]);

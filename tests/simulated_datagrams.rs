@@ -201,7 +201,7 @@ impl Mirror {
     }
 
     /// Tells some peer something, from a socket that is connected to nobody.
-    fn tell(&mut self, context: &mut Context<()>) {
+    fn tell(&mut self, context: &mut Context<'_, ()>) {
         let (socket, port) = self.sockets[0];
         let to = self.dice.pick(&self.peers);
         let bytes = vec![b't'; self.dice.pick(&[0, 1, 500])];
@@ -216,7 +216,7 @@ impl Handler for Mirror {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -235,11 +235,11 @@ impl Handler for Mirror {
         }
     }
 
-    fn on_datagram_error(&mut self, _: &mut Context<()>, _: UdpId, _: io::Error) {
+    fn on_datagram_error(&mut self, _: &mut Context<'_, ()>, _: UdpId, _: io::Error) {
         self.errors += 1;
     }
 
-    fn on_timer(&mut self, context: &mut Context<()>, _: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, ()>, _: u64) {
         self.ticks += 1;
         self.tell(context);
         if self.ticks < 20 {
@@ -247,7 +247,7 @@ impl Handler for Mirror {
         }
     }
 
-    fn on_message(&mut self, context: &mut Context<()>, (): ()) {
+    fn on_message(&mut self, context: &mut Context<'_, ()>, (): ()) {
         self.messages += 1;
         self.tell(context);
     }

@@ -34,7 +34,7 @@ struct Later {
 }
 
 impl Later {
-    fn answer(&mut self, context: &mut Context<()>) {
+    fn answer(&mut self, context: &mut Context<'_, ()>) {
         let id = self.asked.unwrap();
         if let Some(mut connection) = context.connection(id) {
             connection.write(b"answer");
@@ -47,7 +47,7 @@ impl Handler for Later {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -76,15 +76,15 @@ impl Handler for Later {
         connection.write(b"wait");
     }
 
-    fn on_message(&mut self, context: &mut Context<()>, (): ()) {
+    fn on_message(&mut self, context: &mut Context<'_, ()>, (): ()) {
         self.answer(context);
     }
 
-    fn on_timer(&mut self, context: &mut Context<()>, _: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, ()>, _: u64) {
         self.answer(context);
     }
 
-    fn on_close(&mut self, _: &mut Context<()>, _: ConnectionId, (): (), reason: CloseReason) {
+    fn on_close(&mut self, _: &mut Context<'_, ()>, _: ConnectionId, (): (), reason: CloseReason) {
         self.closed.push(reason);
     }
 }
@@ -207,7 +207,7 @@ impl Handler for Lines {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -219,7 +219,7 @@ impl Handler for Lines {
         data.len()
     }
 
-    fn on_close(&mut self, _: &mut Context<()>, _: ConnectionId, (): (), reason: CloseReason) {
+    fn on_close(&mut self, _: &mut Context<'_, ()>, _: ConnectionId, (): (), reason: CloseReason) {
         self.closed.push(reason);
     }
 }
@@ -276,7 +276,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn time(&mut self, context: &mut Context<SocketAddr>, after: Duration) {
+    fn time(&mut self, context: &mut Context<'_, SocketAddr>, after: Duration) {
         self.timers.push(context.now() + after);
         context.timer(after, self.timers.len() as u64 - 1);
     }
@@ -286,7 +286,11 @@ impl Handler for Keeper {
     type Session = SocketAddr;
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<SocketAddr>, caller: &Accepted) -> Option<SocketAddr> {
+    fn on_accept(
+        &mut self,
+        _: &mut Context<'_, SocketAddr>,
+        caller: &Accepted,
+    ) -> Option<SocketAddr> {
         Some(caller.peer)
     }
 
@@ -312,7 +316,7 @@ impl Handler for Keeper {
 
     fn on_close(
         &mut self,
-        context: &mut Context<SocketAddr>,
+        context: &mut Context<'_, SocketAddr>,
         _: ConnectionId,
         peer: SocketAddr,
         reason: CloseReason,
@@ -322,7 +326,7 @@ impl Handler for Keeper {
 
     fn on_connect_failed(
         &mut self,
-        context: &mut Context<SocketAddr>,
+        context: &mut Context<'_, SocketAddr>,
         _: ConnectionId,
         to: SocketAddr,
         error: io::Error,
@@ -331,7 +335,7 @@ impl Handler for Keeper {
         self.closed.insert(to, (CloseReason::Closed, context.now()));
     }
 
-    fn on_timer(&mut self, context: &mut Context<SocketAddr>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, SocketAddr>, key: u64) {
         let now = context.now();
         self.fired.push((self.timers[key as usize], now));
     }
@@ -474,7 +478,8 @@ impl Watch {
     }
 
     fn judge(&mut self) {
-        let limits = self.host.context().limits();
+        let context = self.host.context();
+        let limits = context.limits();
         let idle = limits.idle_timeout.unwrap();
         let write = limits.write_timeout.unwrap();
         let linger = limits.linger_timeout;
@@ -525,7 +530,7 @@ fn deadlines(world: &mut World) {
         watch.meet(world);
         let (reactor, keeper) = watch.host.reactor();
         keeper.time(
-            reactor.context(),
+            &mut reactor.context(),
             Duration::from_micros(world.roll(200_000)),
         );
         for _ in 0..world.roll(50) {

@@ -72,7 +72,7 @@ struct Door {
 }
 
 impl Door {
-    fn dial(&mut self, context: &mut Context<u32>) {
+    fn dial(&mut self, context: &mut Context<'_, u32>) {
         if self.dials == 0 || self.dice.once_in(2) {
             return;
         }
@@ -101,7 +101,7 @@ impl Door {
     }
 
     /// Whoever was told open and not closed is open, in a callback too.
-    fn count(&self, context: &Context<u32>) {
+    fn count(&self, context: &Context<'_, u32>) {
         let stats = context.stats();
         assert_eq!(stats.open, self.open.len() as u64, "{stats:?}");
         let places = context.limits().max_connections;
@@ -113,7 +113,7 @@ impl Handler for Door {
     type Session = u32;
     type Message = ();
 
-    fn on_accept(&mut self, context: &mut Context<u32>, _: &Accepted) -> Option<u32> {
+    fn on_accept(&mut self, context: &mut Context<'_, u32>, _: &Accepted) -> Option<u32> {
         self.dial(context);
         self.count(context);
         let refused = self.refuses && self.dice.once_in(3);
@@ -136,7 +136,13 @@ impl Handler for Door {
         data.len()
     }
 
-    fn on_close(&mut self, context: &mut Context<u32>, id: ConnectionId, _: u32, _: CloseReason) {
+    fn on_close(
+        &mut self,
+        context: &mut Context<'_, u32>,
+        id: ConnectionId,
+        _: u32,
+        _: CloseReason,
+    ) {
         assert!(self.open.remove(&id));
         self.count(context);
         self.dial(context);
@@ -144,7 +150,7 @@ impl Handler for Door {
 
     fn on_connect_failed(
         &mut self,
-        context: &mut Context<u32>,
+        context: &mut Context<'_, u32>,
         _: ConnectionId,
         number: u32,
         _: io::Error,
@@ -263,7 +269,7 @@ fn door(world: &mut World) {
             look_at(&mut host);
         }
         let (reactor, door) = host.reactor();
-        door.inner.dial(reactor.context());
+        door.inner.dial(&mut reactor.context());
     }
     world.calm();
     served.iter().for_each(Peer::finish);

@@ -46,7 +46,11 @@ impl Handler for Taker {
     type Session = SocketAddr;
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<SocketAddr>, caller: &Accepted) -> Option<SocketAddr> {
+    fn on_accept(
+        &mut self,
+        _: &mut Context<'_, SocketAddr>,
+        caller: &Accepted,
+    ) -> Option<SocketAddr> {
         self.callers += 1;
         self.bytes.insert(caller.peer, 0);
         Some(caller.peer)
@@ -63,7 +67,7 @@ impl Handler for Taker {
         self.datagrams += 1;
     }
 
-    fn on_timer(&mut self, context: &mut Context<SocketAddr>, _: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, SocketAddr>, _: u64) {
         self.timers += 1;
         self.due = self.rearms.then(|| context.now());
         if self.rearms {
@@ -71,7 +75,7 @@ impl Handler for Taker {
         }
     }
 
-    fn on_message(&mut self, _: &mut Context<SocketAddr>, (): ()) {
+    fn on_message(&mut self, _: &mut Context<'_, SocketAddr>, (): ()) {
         self.messages += 1;
     }
 }
@@ -108,7 +112,7 @@ impl Crowd {
         };
         let host = Watched::new(Taker::default());
         let mut host = world.host(host, limits.clone()).unwrap();
-        let context = host.context();
+        let mut context = host.context();
         context.listen(&ListenOptions::new(address())).unwrap();
         context.bind_udp(&UdpOptions::new(address())).unwrap();
         let timer = world.one_in(2);

@@ -258,7 +258,7 @@ fn a_dial_that_was_written_to_is_open_when_it_is_there_and_not_before() {
             let options = ConnectOptions::new(to);
             let id = host.context().connect(&options, ()).unwrap();
             // Whoever is written to is looked at before the next event.
-            let context = host.context();
+            let mut context = host.context();
             context.connection(id).unwrap().write(b"hello");
         }
         world.settle(&mut host).unwrap();

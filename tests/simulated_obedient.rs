@@ -60,7 +60,7 @@ impl Handler for Relay {
     type Session = Half;
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<Half>, _: &Accepted) -> Option<Half> {
+    fn on_accept(&mut self, _: &mut Context<'_, Half>, _: &Accepted) -> Option<Half> {
         Some(None)
     }
 
@@ -104,7 +104,7 @@ impl Handler for Relay {
 
     fn on_close(
         &mut self,
-        context: &mut Context<Half>,
+        context: &mut Context<'_, Half>,
         _: ConnectionId,
         other: Half,
         reason: CloseReason,
@@ -190,7 +190,7 @@ struct Hub {
 }
 
 impl Hub {
-    fn tell_all(&mut self, context: &mut Context<SocketAddr>, data: &[u8]) {
+    fn tell_all(&mut self, context: &mut Context<'_, SocketAddr>, data: &[u8]) {
         let told = &mut self.told;
         context.for_each(|connection| {
             if connection.pressure() != Pressure::Low {
@@ -216,7 +216,7 @@ impl Handler for Hub {
 
     fn on_accept(
         &mut self,
-        _: &mut Context<SocketAddr>,
+        _: &mut Context<'_, SocketAddr>,
         accepted: &Accepted,
     ) -> Option<SocketAddr> {
         Some(accepted.peer)
@@ -244,7 +244,7 @@ impl Handler for Hub {
         }
     }
 
-    fn on_timer(&mut self, context: &mut Context<SocketAddr>, _: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, SocketAddr>, _: u64) {
         self.ticks += 1;
         let bytes = pattern(u64::from(self.ticks), 1 << (self.ticks % 17));
         self.tell_all(context, &bytes);
@@ -369,7 +369,7 @@ impl Handler for Moody {
 
     fn on_accept(
         &mut self,
-        _: &mut Context<SocketAddr>,
+        _: &mut Context<'_, SocketAddr>,
         accepted: &Accepted,
     ) -> Option<SocketAddr> {
         Some(accepted.peer)
@@ -408,7 +408,7 @@ impl Handler for Moody {
         count
     }
 
-    fn on_timer(&mut self, context: &mut Context<SocketAddr>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, SocketAddr>, key: u64) {
         let id = ConnectionId::from_bits(key);
         let Some(mut connection) = context.connection(id) else {
             return;
@@ -445,7 +445,7 @@ impl Handler for Moody {
 
     fn on_close(
         &mut self,
-        _: &mut Context<SocketAddr>,
+        _: &mut Context<'_, SocketAddr>,
         id: ConnectionId,
         peer: SocketAddr,
         reason: CloseReason,

@@ -215,7 +215,7 @@ impl Handler for Obituaries {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -236,7 +236,7 @@ impl Handler for Obituaries {
         }
     }
 
-    fn on_close(&mut self, _: &mut Context<()>, id: ConnectionId, (): (), reason: CloseReason) {
+    fn on_close(&mut self, _: &mut Context<'_, ()>, id: ConnectionId, (): (), reason: CloseReason) {
         self.closed.push((id, reason));
     }
 }
@@ -342,7 +342,7 @@ fn a_dropped_reactor_resets_whose_output_is_pending_and_ends_the_others_in_good_
     world.settle(&mut host).unwrap();
     cut.stop_reading();
     for id in host.handler.inner.opened.clone() {
-        let mut connection = host.context().connection(id).unwrap();
+        let mut connection = host.connection(id).unwrap();
         connection.write(&[7; MUCH]);
     }
     world.settle(&mut host).unwrap();
@@ -428,14 +428,14 @@ fn who_is_to_read_on_under_pressure_does_so_at_once() {
     world.settle(&mut host).unwrap();
     peer.stop_reading();
     let id = host.handler.inner.opened[0];
-    let connection = host.context().connection(id);
+    let connection = host.connection(id);
     connection.unwrap().write(&[7; MUCH]);
     world.settle(&mut host).unwrap();
     // Its event comes while nothing is read.
     peer.send(b"hello");
     world.settle(&mut host).unwrap();
     assert_eq!(lives(&host)[0].consumed, b"");
-    let connection = host.context().connection(id);
+    let connection = host.connection(id);
     connection.unwrap().read_on(true);
     world.settle(&mut host).unwrap();
     assert_eq!(lives(&host)[0].consumed, b"hello");

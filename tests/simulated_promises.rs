@@ -38,7 +38,7 @@ impl Handler for Talker {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -126,7 +126,7 @@ impl Handler for Pausing {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -159,7 +159,7 @@ impl Handler for Pausing {
         connection.finish();
     }
 
-    fn on_message(&mut self, context: &mut Context<()>, (): ()) {
+    fn on_message(&mut self, context: &mut Context<'_, ()>, (): ()) {
         context.for_each(|connection| connection.resume());
     }
 }

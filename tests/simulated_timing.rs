@@ -31,7 +31,7 @@ fn a_timer_for_the_past_or_for_now_fires_in_the_next_turn() {
     let moment = Duration::from_micros(10_300);
     world.advance(&mut host, moment).unwrap();
     for ago in [SECOND, SECOND, Duration::from_micros(100), Duration::ZERO] {
-        let context = host.context();
+        let mut context = host.context();
         context.timer_at(context.now() - ago, 0);
         let before = host.handler.fired.len();
         host.turn(Some(Duration::ZERO)).unwrap();
@@ -71,7 +71,7 @@ fn a_trickle_does_not_keep_a_closed_connection_lingering() {
     let peer = world.connect(address());
     world.settle(&mut host).unwrap();
     let id = host.handler.opened[0];
-    let connection = host.context().connection(id);
+    let connection = host.connection(id);
     connection.unwrap().close(CloseReason::Closed);
     peer.send_slowly(&[b'.'; 100], 1, Duration::from_millis(300));
     world.advance(&mut host, 2 * SECOND).unwrap();
@@ -131,7 +131,7 @@ fn who_is_idle_and_reads_nothing_of_what_is_pending_is_given_up() {
     world.settle(&mut host).unwrap();
     peer.stop_reading();
     let (start, id) = (host.context().now(), host.handler.opened[0]);
-    let connection = host.context().connection(id);
+    let connection = host.connection(id);
     connection.unwrap().write(&vec![7; 3_000_000]);
     world.advance(&mut host, 60 * SECOND).unwrap();
     assert_eq!(host.handler.reasons(), [CloseReason::IdleTimeout]);
@@ -155,7 +155,7 @@ fn a_callback_before_the_wait_knows_what_time_it_is() {
     peer.send(b"data");
     world.settle(&mut host).unwrap();
     let (id, before) = (host.handler.opened[0], host.context().now());
-    let mut connection = host.context().connection(id).unwrap();
+    let mut connection = host.connection(id).unwrap();
     connection.pause();
     connection.resume();
     world.advance(&mut (), SECOND).unwrap();
@@ -199,7 +199,7 @@ impl Handler for One {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         let first = !std::mem::replace(&mut self.has, true);
         first.then_some(())
     }
@@ -208,7 +208,7 @@ impl Handler for One {
         data.len()
     }
 
-    fn on_close(&mut self, _: &mut Context<()>, _: ConnectionId, (): (), reason: CloseReason) {
+    fn on_close(&mut self, _: &mut Context<'_, ()>, _: ConnectionId, (): (), reason: CloseReason) {
         self.closed.push(reason);
     }
 }

@@ -126,7 +126,8 @@ impl Play {
         };
         for n in 0..count {
             let mut host = open(world, n, targets.clone())?;
-            let limits = host.context().limits();
+            let context = host.context();
+            let limits = context.limits();
             let piece = limits.read_buffer.min(limits.max_input);
             play.most = play.most.min(piece.saturating_mul(500));
             play.hosts.push(host);
@@ -172,7 +173,7 @@ impl Play {
         for host in &mut self.hosts {
             if world.one_in(4) && !host.has_drained() {
                 let (reactor, wild) = host.reactor();
-                wild.inner.act(reactor.context());
+                wild.inner.act(&mut reactor.context());
             }
         }
     }
@@ -224,7 +225,7 @@ impl Play {
         }
         for host in &mut self.hosts {
             let (reactor, wild) = host.reactor();
-            let (wild, context) = (&mut wild.inner, reactor.context());
+            let (wild, context) = (&mut wild.inner, &mut reactor.context());
             wild.tame = true;
             self.released.push(context.now());
             context.for_each(|connection| {
@@ -492,7 +493,8 @@ fn is_lossy(world: &World, play: &mut Play) -> bool {
     };
     let has_vanished = play.peers.iter().any(|one| one.vanished);
     let is_tight = |host: &mut Host<Watched<Wild>>| {
-        let limits = host.context().limits();
+        let context = host.context();
+        let limits = context.limits();
         limits.max_pending < 1 << 30 || limits.max_connections < MANY
     };
     let waits = has_vanished && play.hosts.iter_mut().any(is_tight);

@@ -43,7 +43,7 @@ impl Handler for Busy {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -51,7 +51,7 @@ impl Handler for Busy {
         data.len()
     }
 
-    fn on_message(&mut self, _: &mut Context<()>, (): ()) {
+    fn on_message(&mut self, _: &mut Context<'_, ()>, (): ()) {
         if let Some(handle) = &self.0 {
             let _full = handle.send(());
         }
@@ -275,7 +275,7 @@ fn what_cannot_be_simulated_says_so() {
     let stream = std::net::TcpStream::connect(real.local_addr().unwrap()).unwrap();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut source = mio::net::UdpSocket::bind(address_of_nobody()).unwrap();
-    let context = echo.context();
+    let mut context = echo.context();
     let session = oread::EchoSession::default;
     let errors = [
         context
@@ -310,7 +310,7 @@ impl Handler for Caller {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         None
     }
 
@@ -324,7 +324,7 @@ impl Handler for Caller {
         data.len()
     }
 
-    fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, ()>, key: u64) {
         if let Some(mut connection) = context.connection(ConnectionId::from_bits(key)) {
             connection.finish();
         }
@@ -422,7 +422,7 @@ impl Handler for Lines {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -438,7 +438,7 @@ impl Handler for Lines {
         connection.finish();
     }
 
-    fn on_close(&mut self, _: &mut Context<()>, _: ConnectionId, (): (), reason: CloseReason) {
+    fn on_close(&mut self, _: &mut Context<'_, ()>, _: ConnectionId, (): (), reason: CloseReason) {
         self.closed.push(reason);
     }
 }

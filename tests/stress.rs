@@ -233,7 +233,7 @@ impl Handler for Caller {
     type Session = Progress;
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<Progress>, _: &Accepted) -> Option<Progress> {
+    fn on_accept(&mut self, _: &mut Context<'_, Progress>, _: &Accepted) -> Option<Progress> {
         None
     }
 
@@ -254,7 +254,7 @@ impl Handler for Caller {
 
     fn on_close(
         &mut self,
-        context: &mut Context<Progress>,
+        context: &mut Context<'_, Progress>,
         _: ConnectionId,
         session: Progress,
         reason: CloseReason,
@@ -319,7 +319,7 @@ impl Handler for Relay {
     type Session = ();
     type Message = u64;
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         None
     }
 
@@ -327,7 +327,7 @@ impl Handler for Relay {
         data.len()
     }
 
-    fn on_message(&mut self, context: &mut Context<()>, number: u64) {
+    fn on_message(&mut self, context: &mut Context<'_, ()>, number: u64) {
         self.heard.push(number);
         if number < LAST {
             self.other.send(number + 1).unwrap();

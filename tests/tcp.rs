@@ -437,7 +437,7 @@ fn writes_from_outside_a_callback_go_out_before_the_next_poll() {
     let mut world = World::new();
     let mut client = world.client();
     let id = world.seen().opened[0];
-    let mut connection = world.context().connection(id).unwrap();
+    let mut connection = world.connection(id).unwrap();
     connection.write(b"one ");
     connection.write_vectored(&[IoSlice::new(b"two "), IoSlice::new(b"three")]);
     assert_eq!(world.receive(&mut client, 13), b"one two three");
@@ -487,7 +487,7 @@ fn a_session_writes_into_its_own_connection() {
     client.write_all(b"b").unwrap();
     assert_eq!(world.receive(&mut client, 4), b"2: b");
     let id = world.seen().opened[0];
-    let mut connection = world.context().connection(id).unwrap();
+    let mut connection = world.connection(id).unwrap();
     let (_, mut output) = connection.split();
     output.write_all(b" outside").unwrap();
     connection.finish();
@@ -523,7 +523,7 @@ fn formatted_text_is_written_in_its_place_and_says_how_the_output_stands() {
     client.write_all(b"abc").unwrap();
     assert_eq!(world.receive(&mut client, 17), b"got 3 bytes, Low.");
     let id = world.seen().opened[0];
-    let mut connection = world.context().connection(id).unwrap();
+    let mut connection = world.connection(id).unwrap();
     assert_eq!(writeln!(connection, "{:1000}|", ""), Pressure::Low);
     write!(connection, "a {Half} is the end");
     assert_eq!(write!(connection, "{:65535}", ""), Pressure::Low);
@@ -587,7 +587,7 @@ fn what_is_written_to_a_dial_before_it_is_established_arrives_first() {
     }));
     let options = ConnectOptions::new(listener.local_addr().unwrap());
     let id = world.context().connect(&options, 5).unwrap();
-    let mut connection = world.context().connection(id).unwrap();
+    let mut connection = world.connection(id).unwrap();
     assert!(!connection.is_open());
     assert_eq!(connection.write(b"first "), Pressure::Low);
     let (mut peer, _) = listener.accept().unwrap();
@@ -684,7 +684,7 @@ fn a_stream_that_was_connected_elsewhere_is_adopted() {
     let id = world.context().adopt(stream, 6).unwrap();
     assert_eq!(world.receive(&mut peer, 5), b"hello");
     assert_eq!(world.seen().opened, [id]);
-    let connection = world.context().connection(id).unwrap();
+    let connection = world.connection(id).unwrap();
     assert_eq!(connection.local_addr().unwrap(), from);
     assert_eq!(
         connection.peer_addr().unwrap(),

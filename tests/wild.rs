@@ -70,7 +70,7 @@ impl Wild {
     }
 
     /// Anything, to anybody.
-    fn act(&mut self, context: &mut Context<u64>) {
+    fn act(&mut self, context: &mut Context<'_, u64>) {
         assert!(context.connections().count() <= MAX_CONNECTIONS);
         if self.tame {
             return;
@@ -99,7 +99,7 @@ impl Wild {
         }
     }
 
-    fn dial(&mut self, context: &mut Context<u64>) {
+    fn dial(&mut self, context: &mut Context<'_, u64>) {
         if self.dials == MAX_DIALS {
             return;
         }
@@ -131,7 +131,7 @@ impl Wild {
     }
 
     /// Somebody of the latest, who may be gone.
-    fn treat_somebody(&mut self, context: &mut Context<u64>) {
+    fn treat_somebody(&mut self, context: &mut Context<'_, u64>) {
         let latest = self.ids.len().min(80) as u64;
         if latest == 0 {
             return;
@@ -178,7 +178,7 @@ impl Handler for Wild {
     type Session = u64;
     type Message = ();
 
-    fn on_accept(&mut self, context: &mut Context<u64>, _: &Accepted) -> Option<u64> {
+    fn on_accept(&mut self, context: &mut Context<'_, u64>, _: &Accepted) -> Option<u64> {
         self.enter();
         self.act(context);
         self.busy = false;
@@ -227,7 +227,13 @@ impl Handler for Wild {
         self.busy = false;
     }
 
-    fn on_close(&mut self, context: &mut Context<u64>, id: ConnectionId, _: u64, _: CloseReason) {
+    fn on_close(
+        &mut self,
+        context: &mut Context<'_, u64>,
+        id: ConnectionId,
+        _: u64,
+        _: CloseReason,
+    ) {
         self.enter();
         let before = self.note(id, Life::Over);
         assert!(matches!(before, Some(Life::Open | Life::PeerDone)));
@@ -237,7 +243,7 @@ impl Handler for Wild {
 
     fn on_connect_failed(
         &mut self,
-        context: &mut Context<u64>,
+        context: &mut Context<'_, u64>,
         id: ConnectionId,
         _: u64,
         _: io::Error,
@@ -248,7 +254,7 @@ impl Handler for Wild {
         self.busy = false;
     }
 
-    fn on_timer(&mut self, context: &mut Context<u64>, _: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, u64>, _: u64) {
         self.enter();
         self.act(context);
         self.busy = false;

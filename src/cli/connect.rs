@@ -106,7 +106,7 @@ fn stream(connect: &Connect, dialer: Dialer) -> Result<(), Failure> {
     let output = Output::start(reactor.handle())?;
     let typed = io::stdin().is_terminal();
     let mut client = Client::new(dialer, connect.framing, max_frame, typed, input, output);
-    client.dial(reactor.context());
+    client.dial(&mut reactor.context());
     let result = loop {
         if let Some(result) = client.result.take() {
             break result;
@@ -130,13 +130,13 @@ fn talk(
     let output = Output::start(reactor.handle())?;
     let typed = io::stdin().is_terminal();
     let mut talker = Talker::new(addresses, sources, connect.wait, typed, input, output);
-    talker.start(reactor.context());
+    talker.start(&mut reactor.context());
     let result = loop {
         if let Some(result) = talker.result.take() {
             break result;
         }
         turn(&mut reactor, &mut talker)?;
-        talker.look_for_errors(reactor.context());
+        talker.look_for_errors(&mut reactor.context());
     };
     talker.finish(result)
 }

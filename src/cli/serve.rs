@@ -89,7 +89,7 @@ pub(crate) fn run(serve: &Serve, stderr: &Stderr) -> Result<(), Failure> {
         lost: None,
     });
     let ended = {
-        let context = first.reactor.context();
+        let context = &mut first.reactor.context();
         first
             .server
             .start(context)
@@ -208,7 +208,7 @@ fn run_all(mut first: Unit, threads: Vec<JoinHandle<Outcome>>) -> AllEnded {
 fn run_one(unit: &mut Unit) -> Outcome {
     let ended = unit.reactor.run(&mut unit.server);
     Outcome {
-        totals: unit.server.totals(unit.reactor.context()),
+        totals: unit.server.totals(&mut unit.reactor.context()),
         cut: match ended {
             Ok(Ended::Drained { cut }) => cut,
             Ok(Ended::Stopped) | Err(_) => 0,
@@ -219,7 +219,7 @@ fn run_one(unit: &mut Unit) -> Outcome {
 
 /// Runs a reactor that is not the first one.
 fn run_other(mut unit: Unit, mut alarm: Alarm) -> Outcome {
-    let outcome = match unit.server.start(unit.reactor.context()) {
+    let outcome = match unit.server.start(&mut unit.reactor.context()) {
         Ok(()) => run_one(&mut unit),
         Err(error) => Outcome::failed(poll_failed(&error)),
     };

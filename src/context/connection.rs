@@ -11,7 +11,7 @@ use crate::net::{self, TcpStream};
 use crate::options::Keepalive;
 use crate::token::{ConnectionId, TimerId};
 
-use super::{Context, Slot};
+use super::{Context, Core};
 
 /// A connection, lent to a callback: its session, its output, its end.
 ///
@@ -24,59 +24,63 @@ use super::{Context, Slot};
 /// [`Limits::high_water`](crate::Limits::high_water); then it is offered to the socket, and the
 /// connection is under [`Pressure::High`] whatever the socket takes.
 pub struct Connection<'a, S> {
-    context: &'a mut Context<S>,
+    context: Context<'a, S>,
     index: u32,
 }
 
 impl<'a, S> Connection<'a, S> {
-    pub(crate) fn new(context: &'a mut Context<S>, index: u32) -> Connection<'a, S> {
+    #[inline(always)]
+    pub(crate) fn new(context: Context<'a, S>, index: u32) -> Connection<'a, S> {
         Connection { context, index }
     }
 
     #[inline]
-    fn slot(&self) -> &Slot<S> {
-        &self.context.slots[self.index]
+    fn link(&self) -> &Link<TcpStream> {
+        &self.context.core.slots[self.index].link
     }
 
     #[inline]
-    fn slot_mut(&mut self) -> &mut Slot<S> {
-        &mut self.context.slots[self.index]
+    fn link_mut(&mut self) -> &mut Link<TcpStream> {
+        &mut self.context.core.slots[self.index].link
     }
 
     /// The connection's id, by which others can reach it as long as it's open.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
-        ConnectionId(self.context.slots.key(self.index))
+        ConnectionId(self.context.core.slots.key(self.index))
     }
 
     /// The session.
     #[must_use]
     #[inline]
     pub fn session(&self) -> &S {
-        &self.slot().session
+        let session = self.context.sessions.get(self.index);
+        session.unwrap_or_else(|| absent())
     }
 
     /// The session, to be changed.
     #[inline]
     pub fn session_mut(&mut self) -> &mut S {
-        &mut self.slot_mut().session
+        let session = self.context.sessions.get_mut(self.index);
+        session.unwrap_or_else(|| absent())
     }
 
     /// The session and the connection's output at once, so that a session can write into its own
     /// connection.
     #[inline(always)]
     pub fn split(&mut self) -> (&mut S, Output<'_>) {
-        let current = self.context.is_current(self.index);
+        let Context { core, sessions } = &mut self.context;
+        let current = core.is_current(self.index);
         if !current {
-            self.context.touch(self.index);
+            core.touch(self.index);
         }
-        let slot = &mut self.context.slots[self.index];
+        let session = sessions.get_mut(self.index);
         let output = Output {
-            link: &mut slot.link,
-            shared: &mut self.context.shared,
+            link: &mut core.slots[self.index].link,
+            shared: &mut core.shared,
             current,
         };
-        (&mut slot.session, output)
+        (session.unwrap_or_else(|| absent()), output)
     }
 
     /// Writes all of `bytes`; what the socket doesn't take is queued. Says how the pending output
@@ -84,8 +88,13 @@ impl<'a, S> Connection<'a, S> {
     /// [`Handler::on_close`](crate::Handler::on_close).
     #[inline(always)]
     pub fn write(&mut self, bytes: &[u8]) -> Pressure {
-        if self.context.is_current(self.index) {
-            let Context { slots, shared, .. } = &mut *self.context;
+        let Core {
+            slots,
+            shared,
+            current,
+            ..
+        } = &mut *self.context.core;
+        if *current == self.index {
             return slots[self.index].link.write(shared, bytes);
         }
         self.write_from_outside(bytes)
@@ -119,14 +128,14 @@ impl<'a, S> Connection<'a, S> {
     /// How the pending output stands.
     #[must_use]
     pub fn pressure(&self) -> Pressure {
-        self.slot().link.pressure()
+        self.link().pressure()
     }
 
     /// Bytes of output that no socket has taken yet, those gathered by the running callback not
     /// counted.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.slot().link.pending()
+        self.link().pending()
     }
 
     /// Reads no more, and gives the handler neither data nor the peer's end, until
@@ -141,36 +150,36 @@ impl<'a, S> Connection<'a, S> {
     /// connection: [`Handler::on_closing`](crate::Handler::on_closing) comes at once, where
     /// [`Connection::stay_open`] puts the end off.
     pub fn pause(&mut self) {
-        self.slot_mut().link.pause();
+        self.link_mut().pause();
     }
 
     /// Reads again. Input that was left unconsumed comes again first. So does what the running
     /// [`Handler::on_data`](crate::Handler::on_data) leaves, if it consumes some of its input: a
     /// handler may pause and resume for each request of one read.
     pub fn resume(&mut self) {
-        self.slot_mut().link.resume();
-        self.context.touch(self.index);
+        self.link_mut().resume();
+        self.context.core.touch(self.index);
     }
 
     /// Whether reading is paused.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.slot().link.has(Flags::PAUSED)
+        self.link().has(Flags::PAUSED)
     }
 
     /// Sets whether reading goes on while output is pending beyond the high-water mark. It does
     /// from the start on an outbound connection and doesn't on an accepted one: two ends that both
     /// stop reading while they write would wait for each other for good.
     pub fn read_on(&mut self, on: bool) {
-        self.slot_mut().link.read_on(on);
-        self.context.touch(self.index);
+        self.link_mut().read_on(on);
+        self.context.core.touch(self.index);
     }
 
     /// Finishes our side: what is pending is sent, then the end of the stream. The peer may go on
     /// sending. Writes after this are dropped.
     pub fn finish(&mut self) {
-        self.slot_mut().link.finish();
-        self.context.touch(self.index);
+        self.link_mut().finish();
+        self.context.core.touch(self.index);
     }
 
     /// In a drain: has the connection stay open, for a handler that still owes it an answer, from
@@ -181,7 +190,7 @@ impl<'a, S> Connection<'a, S> {
     /// off like all others. Elsewhere it does nothing before the drain has got to this connection;
     /// nor does it keep one that was idle for too long.
     pub fn stay_open(&mut self) {
-        self.slot_mut().link.stay();
+        self.link_mut().stay();
     }
 
     /// Closes the connection for `reason`: what is pending is sent, then our side is finished. What
@@ -189,21 +198,21 @@ impl<'a, S> Connection<'a, S> {
     /// has finished too. No callback but `on_close` comes any more; of one that was just adopted,
     /// `on_open` before it.
     pub fn close(&mut self, reason: CloseReason) {
-        let Context { slots, shared, .. } = &mut *self.context;
+        let Core { slots, shared, .. } = &mut *self.context.core;
         slots[self.index].link.close(shared, reason);
-        self.context.touch(self.index);
+        self.context.core.touch(self.index);
     }
 
     /// Cuts the connection off: what is pending is lost, the peer gets a reset.
     pub fn abort(&mut self) {
-        let Context { slots, shared, .. } = &mut *self.context;
+        let Core { slots, shared, .. } = &mut *self.context.core;
         slots[self.index].link.abort(shared, CloseReason::Aborted);
-        self.context.touch(self.index);
+        self.context.core.touch(self.index);
     }
 
     /// Gives the connection an idle timeout of its own; `None`: none.
     pub fn idle_timeout(&mut self, timeout: Option<Duration>) {
-        self.context.set_idle_timeout(self.index, timeout);
+        self.context.core.set_idle_timeout(self.index, timeout);
     }
 
     /// Sets a timer about this connection: [`Handler::on_timer`](crate::Handler::on_timer) gets its
@@ -217,7 +226,7 @@ impl<'a, S> Connection<'a, S> {
     /// Whether the connection is established and not closing.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.slot().link.phase() == Phase::Open
+        self.link().phase() == Phase::Open
     }
 
     /// The peer's address, asked of the system; a v4-mapped one as IPv4, as everywhere.
@@ -227,7 +236,7 @@ impl<'a, S> Connection<'a, S> {
     /// print the address at the end keeps it in the session, from
     /// [`Handler::on_accept`](crate::Handler::on_accept).
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.slot().link.stream.peer_addr().map(net::canonical)
+        self.link().stream.peer_addr().map(net::canonical)
     }
 
     /// Our own address on this connection, asked of the system.
@@ -235,7 +244,7 @@ impl<'a, S> Connection<'a, S> {
     /// # Errors
     /// As the system gives them.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.slot().link.stream.local_addr().map(net::canonical)
+        self.link().stream.local_addr().map(net::canonical)
     }
 
     /// Sends small writes at once, or lets the system gather them (`TCP_NODELAY`).
@@ -243,7 +252,7 @@ impl<'a, S> Connection<'a, S> {
     /// # Errors
     /// As the system gives them.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        self.slot().link.stream.set_nodelay(on)
+        self.link().stream.set_nodelay(on)
     }
 
     /// Has the system probe the peer when it falls silent.
@@ -251,12 +260,12 @@ impl<'a, S> Connection<'a, S> {
     /// # Errors
     /// `InvalidInput` for numbers that the system doesn't take.
     pub fn set_keepalive(&self, keepalive: Keepalive) -> io::Result<()> {
-        self.slot().link.stream.set_keepalive(keepalive)
+        self.link().stream.set_keepalive(keepalive)
     }
 
     /// Everything else in the reactor: this is the way to other connections.
-    pub fn context(&mut self) -> &mut Context<S> {
-        self.context
+    pub fn context(&mut self) -> &mut Context<'a, S> {
+        &mut self.context
     }
 }
 
@@ -264,6 +273,12 @@ impl<S> fmt::Debug for Connection<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Connection").field(&self.id()).finish()
     }
+}
+
+/// A connection is lent only with its session, which is there until it's removed.
+#[cold]
+fn absent() -> ! {
+    unreachable!("a connection without a session")
 }
 
 /// The output of one connection, apart from its session; see [`Connection::split`].

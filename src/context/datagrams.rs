@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::net::{Destination, UdpSocket};
 use crate::nonblocking;
+use crate::table::tenant;
 use crate::token::UdpId;
 
 use super::Context;
@@ -14,12 +15,15 @@ use super::open::note_deregistered;
 /// A UDP socket in its table.
 #[derive(Debug)]
 pub(crate) struct UdpSlot {
+    pub(super) generation: u32,
     pub(crate) socket: UdpSocket,
     /// Its own address, kept because every datagram's source is compared with it.
     pub(super) address: Option<SocketAddr>,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
 }
+
+tenant!(UdpSlot);
 
 /// What became of a datagram that was to be sent. Whatever it is, it's counted, and nothing waits:
 /// UDP promises nothing, and a queue would only make what is late later.
@@ -37,13 +41,13 @@ pub enum SendOutcome {
 
 /// A datagram that has arrived, beside its bytes: where from, where to, and how to answer it.
 pub struct Datagrams<'a, S> {
-    pub(crate) context: &'a mut Context<S>,
+    pub(crate) context: Context<'a, S>,
     pub(crate) socket: UdpId,
     pub(crate) from: SocketAddr,
     pub(crate) destination: Option<Destination>,
 }
 
-impl<S> Datagrams<'_, S> {
+impl<'a, S> Datagrams<'a, S> {
     /// The socket that it came to.
     #[must_use]
     pub fn socket(&self) -> UdpId {
@@ -95,8 +99,8 @@ impl<S> Datagrams<'_, S> {
     }
 
     /// Everything else in the reactor.
-    pub fn context(&mut self) -> &mut Context<S> {
-        self.context
+    pub fn context(&mut self) -> &mut Context<'a, S> {
+        &mut self.context
     }
 }
 
@@ -106,7 +110,7 @@ impl<S> fmt::Debug for Datagrams<'_, S> {
     }
 }
 
-impl<S> Context<S> {
+impl<S> Context<'_, S> {
     /// Sends a datagram to `to`; on a connected socket, to its peer.
     pub fn send_to(&mut self, socket: UdpId, to: SocketAddr, bytes: &[u8]) -> SendOutcome {
         self.send_from(socket, None, to, bytes)
@@ -120,8 +124,8 @@ impl<S> Context<S> {
         to: SocketAddr,
         bytes: &[u8],
     ) -> SendOutcome {
-        let stats = &mut self.shared.stats;
-        let Some(slot) = self.udp.get_mut(id.0) else {
+        let stats = &mut self.core.shared.stats;
+        let Some(slot) = self.core.udp.get_mut(id.0) else {
             return SendOutcome::NoSocket;
         };
         let outcome = loop {
@@ -151,7 +155,7 @@ impl<S> Context<S> {
     /// closed.
     #[must_use]
     pub fn udp_addr(&self, id: UdpId) -> Option<SocketAddr> {
-        self.udp.get(id.0)?.address
+        self.core.udp.get(id.0)?.address
     }
 
     /// Whether `address` is that of one of this reactor's own UDP sockets, as far as can be told:
@@ -160,7 +164,7 @@ impl<S> Context<S> {
     #[must_use]
     pub fn is_own_udp(&self, address: SocketAddr) -> bool {
         let wanted = address.ip().to_canonical();
-        let mut own = self.udp.iter().filter_map(|(_, slot)| slot.address);
+        let mut own = self.core.udp.iter().filter_map(|(_, slot)| slot.address);
         own.any(|own| {
             let ip = own.ip().to_canonical();
             own.port() == address.port() && (ip == wanted || ip.is_unspecified())
@@ -169,10 +173,10 @@ impl<S> Context<S> {
 
     /// Closes a UDP socket; false when it was closed already. Datagrams in its buffer are lost.
     pub fn close_udp(&mut self, id: UdpId) -> bool {
-        let Some(mut slot) = self.udp.remove(id.0) else {
+        let Some(mut slot) = self.core.udp.remove(id.0) else {
             return false;
         };
-        note_deregistered(self.system.deregister_udp(&mut slot.socket));
+        note_deregistered(self.core.system.deregister_udp(&mut slot.socket));
         true
     }
 }

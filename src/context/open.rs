@@ -12,19 +12,23 @@ use crate::link::{Link, Phase};
 use crate::net::{self, System, TcpListener, TcpStream, UdpSocket};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;
+use crate::table::tenant;
 use crate::timer::Links;
 use crate::timers::Alarm;
 use crate::token::{ConnectionId, Key, Kind, ListenerId, UdpId};
 
-use super::{Context, Drain, Slot, UdpSlot};
+use super::{Context, Core, Drain, Slot, UdpSlot};
 
 /// A listener in its table.
 #[derive(Debug)]
 pub(crate) struct ListenerSlot {
+    generation: u32,
     pub(crate) acceptor: Acceptor<TcpListener>,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
 }
+
+tenant!(ListenerSlot);
 
 impl Accept for TcpListener {
     type Stream = TcpStream;
@@ -36,17 +40,18 @@ impl Accept for TcpListener {
     }
 }
 
-impl<S> Context<S> {
+impl<S> Context<'_, S> {
     /// Listens for connections.
     ///
     /// # Errors
     /// `AddrInUse`, `AddrNotAvailable` (not an address of this machine), `PermissionDenied` (a port
     /// below 1024), and what else the system gives. `NotConnected`: the reactor drains.
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
-        self.may_begin()?;
-        let listener = self.system.listen(options)?;
-        listener.set_user_timeout(options.user_timeout_or(self.shared.limits.user_timeout()))?;
-        self.add_listener(listener)
+        self.core.may_begin()?;
+        let listener = self.core.system.listen(options)?;
+        listener
+            .set_user_timeout(options.user_timeout_or(self.core.shared.limits.user_timeout()))?;
+        self.core.add_listener(listener)
     }
 
     /// Takes over a listener that is bound and listening already: from a supervisor, or from
@@ -57,27 +62,18 @@ impl<S> Context<S> {
     /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the
     /// reactor drains.
     pub fn adopt_listener(&mut self, listener: std::net::TcpListener) -> io::Result<ListenerId> {
-        self.may_begin()?;
-        let listener = self.system.adopt_listener(listener)?;
+        self.core.may_begin()?;
+        let listener = self.core.system.adopt_listener(listener)?;
         if !listener.has_user_timeout()? {
-            listener.set_user_timeout(self.shared.limits.user_timeout())?;
+            listener.set_user_timeout(self.core.shared.limits.user_timeout())?;
         }
-        self.add_listener(listener)
-    }
-
-    fn add_listener(&mut self, mut listener: TcpListener) -> io::Result<ListenerId> {
-        let token = self.listeners.next_key().token(Kind::Listener);
-        self.system.register_listener(&mut listener, token)?;
-        Ok(ListenerId(self.listeners.insert(ListenerSlot {
-            acceptor: Acceptor::new(listener),
-            queued: false,
-        })))
+        self.core.add_listener(listener)
     }
 
     /// The address that a listener has, with the port that port 0 became; `None` once it's closed.
     #[must_use]
     pub fn listener_addr(&self, id: ListenerId) -> Option<SocketAddr> {
-        let slot = self.listeners.get(id.0)?;
+        let slot = self.core.listeners.get(id.0)?;
         slot.acceptor.listener().local_addr().ok()
     }
 
@@ -85,30 +81,19 @@ impl<S> Context<S> {
     /// closed or where the system doesn't say.
     #[must_use]
     pub fn listener_backlog(&self, id: ListenerId) -> Option<u32> {
-        self.listeners.get(id.0)?.acceptor.listener().backlog()
+        let slot = self.core.listeners.get(id.0)?;
+        slot.acceptor.listener().backlog()
     }
 
     /// Closes a listener; false when it was closed already. Who waits in its backlog is reset by
     /// the system.
     pub fn close_listener(&mut self, id: ListenerId) -> bool {
-        let Some(mut slot) = self.listeners.remove(id.0) else {
+        let Some(mut slot) = self.core.listeners.remove(id.0) else {
             return false;
         };
         let listener = slot.acceptor.listener_mut();
-        note_deregistered(self.system.deregister_listener(listener));
+        note_deregistered(self.core.system.deregister_listener(listener));
         true
-    }
-
-    /// Has the listeners that paused tried again after `wait`, or earlier with one of the others.
-    #[cold]
-    pub(crate) fn retry_listeners(&mut self, wait: Duration) {
-        let due = self.clock.now() + wait;
-        if self.retry.is_none_or(|(earliest, _)| due < earliest) {
-            let timer = self.timers.set(&self.clock, due, Alarm::Listeners);
-            if let Some((_, later)) = self.retry.replace((due, timer)) {
-                self.timers.cancel(later);
-            }
-        }
     }
 
     /// Opens a UDP socket. Its datagrams come to
@@ -117,9 +102,9 @@ impl<S> Context<S> {
     /// # Errors
     /// As [`Context::listen`].
     pub fn bind_udp(&mut self, options: &UdpOptions) -> io::Result<UdpId> {
-        self.may_begin()?;
-        let socket = self.system.bind_udp(options)?;
-        self.add_udp(socket)
+        self.core.may_begin()?;
+        let socket = self.core.system.bind_udp(options)?;
+        self.core.add_udp(socket)
     }
 
     /// Takes over a UDP socket that is bound, and perhaps connected, already.
@@ -128,19 +113,9 @@ impl<S> Context<S> {
     /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the
     /// reactor drains.
     pub fn adopt_udp(&mut self, socket: std::net::UdpSocket) -> io::Result<UdpId> {
-        self.may_begin()?;
-        let socket = self.system.adopt_udp(socket)?;
-        self.add_udp(socket)
-    }
-
-    fn add_udp(&mut self, mut socket: UdpSocket) -> io::Result<UdpId> {
-        let token = self.udp.next_key().token(Kind::Udp);
-        self.system.register_udp(&mut socket, token)?;
-        Ok(UdpId(self.udp.insert(UdpSlot {
-            address: socket.local_addr().ok(),
-            socket,
-            queued: false,
-        })))
+        self.core.may_begin()?;
+        let socket = self.core.system.adopt_udp(socket)?;
+        self.core.add_udp(socket)
     }
 
     /// Connects to another program. The id counts from now on: what is written is sent when the
@@ -164,7 +139,7 @@ impl<S> Context<S> {
             Ok(stream)
         })?;
         if let Some(timeout) = options.timeout {
-            self.limit_handshake(key.index, timeout);
+            self.core.limit_handshake(key.index, timeout);
         }
         Ok(ConnectionId(key))
     }
@@ -198,13 +173,13 @@ impl<S> Context<S> {
             }
             Ok(stream)
         })?;
-        let link = &mut self.slots[key.index].link;
+        let link = &mut self.core.slots[key.index].link;
         // It has a past: no edge comes for what was true before it was registered.
         link.ready(Readiness::READABLE);
         link.read_on(true);
-        self.shared.stats.connected += 1;
-        self.count_open();
-        self.touch(key.index);
+        self.core.shared.stats.connected += 1;
+        self.core.count_open();
+        self.core.touch(key.index);
         Ok(ConnectionId(key))
     }
 
@@ -215,15 +190,71 @@ impl<S> Context<S> {
         phase: Phase,
         make: impl FnOnce(&System, &Limits) -> io::Result<TcpStream>,
     ) -> Result<Key, ConnectError<S>> {
-        let polled = self.may_open().and_then(|()| {
-            let mut stream = make(&self.system, &self.shared.limits)?;
-            self.register_stream(&mut stream)?;
-            Ok(stream)
-        });
-        match polled {
-            Ok(stream) => Ok(self.place(stream, session, phase)),
+        match self.open(phase, make) {
+            Ok(key) => {
+                self.sessions.put(key.index, session);
+                Ok(key)
+            }
             Err(error) => Err(ConnectError { session, error }),
         }
+    }
+
+    fn open(
+        &mut self,
+        phase: Phase,
+        make: impl FnOnce(&System, &Limits) -> io::Result<TcpStream>,
+    ) -> io::Result<Key> {
+        self.core.may_open()?;
+        // The room for a connection that is being accepted must not be taken by a dial.
+        if !self.reserve(1 + self.core.awaited) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let mut stream = make(&self.core.system, &self.core.shared.limits)?;
+        self.core.register_stream(&mut stream)?;
+        Ok(self.core.place(stream, phase))
+    }
+
+    /// Makes sure that there is room for `count` more connections; false when there is no memory.
+    pub(crate) fn reserve(&mut self, count: usize) -> bool {
+        let Core { system, slots, .. } = &mut *self.core;
+        system.may_allocate() && slots.reserve(count) && self.sessions.reach(slots.bound())
+    }
+}
+
+impl Core {
+    fn add_listener(&mut self, mut listener: TcpListener) -> io::Result<ListenerId> {
+        let token = self.listeners.next_key().token(Kind::Listener);
+        self.system.register_listener(&mut listener, token)?;
+        Ok(ListenerId(self.listeners.insert(|generation| {
+            ListenerSlot {
+                generation,
+                acceptor: Acceptor::new(listener),
+                queued: false,
+            }
+        })))
+    }
+
+    /// Has the listeners that paused tried again after `wait`, or earlier with one of the others.
+    #[cold]
+    pub(crate) fn retry_listeners(&mut self, wait: Duration) {
+        let due = self.clock.now() + wait;
+        if self.retry.is_none_or(|(earliest, _)| due < earliest) {
+            let timer = self.timers.set(&self.clock, due, Alarm::Listeners);
+            if let Some((_, later)) = self.retry.replace((due, timer)) {
+                self.timers.cancel(later);
+            }
+        }
+    }
+
+    fn add_udp(&mut self, mut socket: UdpSocket) -> io::Result<UdpId> {
+        let token = self.udp.next_key().token(Kind::Udp);
+        self.system.register_udp(&mut socket, token)?;
+        Ok(UdpId(self.udp.insert(|generation| UdpSlot {
+            generation,
+            address: socket.local_addr().ok(),
+            socket,
+            queued: false,
+        })))
     }
 
     /// Whether anything new may come into this reactor: a drain would wait for it, or never end.
@@ -236,17 +267,14 @@ impl<S> Context<S> {
     }
 
     /// Whether there's room for another connection in this reactor's life.
-    fn may_open(&mut self) -> io::Result<()> {
+    fn may_open(&self) -> io::Result<()> {
         self.may_begin()?;
         if !self.has_room() {
             let open = self.slots.len() + self.awaited;
             let why = format!("{open} connections are open, as many as allowed");
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
         }
-        // The room for a connection that is being accepted must not be taken by a dial.
-        let has_memory = self.system.may_allocate() && self.slots.reserve(1 + self.awaited);
-        let room = has_memory.then_some(());
-        room.ok_or(io::ErrorKind::OutOfMemory.into())
+        Ok(())
     }
 
     /// Whether another connection may be opened.
@@ -254,17 +282,19 @@ impl<S> Context<S> {
         self.slots.len() + self.awaited < self.shared.limits.max_connections
     }
 
-    /// Gives a stream its slot, which [`Table::reserve`](crate::table::Table::reserve) has made
-    /// room for.
-    pub(crate) fn place(&mut self, stream: TcpStream, session: S, phase: Phase) -> Key {
+    /// Gives a stream its slot, which [`Context::reserve`] has made room for; its session is to
+    /// follow.
+    pub(crate) fn place(&mut self, stream: TcpStream, phase: Phase) -> Key {
         let mut link = Link::new(stream, phase);
         link.read_on(phase == Phase::Connecting);
-        self.slots.insert(Slot {
+        let idle_timeout = self.shared.limits.idle_timeout.map_or(0, millis);
+        let active = self.clock.tick();
+        self.slots.insert(|generation| Slot {
+            generation,
             link,
-            session,
             links: Links::default(),
-            idle_timeout: self.shared.limits.idle_timeout.map_or(0, millis),
-            active: self.clock.tick(),
+            idle_timeout,
+            active,
         })
     }
 
@@ -275,7 +305,7 @@ impl<S> Context<S> {
     }
 
     /// Takes a closed connection out, which closes its socket. `None` when `key` is gone.
-    pub(crate) fn remove(&mut self, key: Key) -> Option<Slot<S>> {
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Slot> {
         self.slots.get(key)?;
         self.wheel.remove(&mut self.slots, key.index);
         let mut slot = self.slots.remove(key)?;

@@ -1,4 +1,4 @@
-//! A connection's slot: its link, its session, its deadlines.
+//! A connection's slot: its link and its deadlines.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use crate::clock::{Clock, millis};
 use crate::error::CloseReason;
 use crate::link::{Flags, Link, Phase};
 use crate::net::TcpStream;
-use crate::table::Table;
+use crate::table::{Table, tenant};
 use crate::timer::{Arena, Links, MAX_AHEAD, Tick, is_before};
 
-use super::Context;
+use super::Core;
 
-/// Everything that the reactor keeps of one connection. With a session of up to 16 bytes it takes
-/// 80 bytes of the table, and an idle connection has nothing beside it.
+/// Everything that the reactor keeps of one connection beside its session. It takes 56 bytes of the
+/// table, and an idle connection has nothing beside it.
 #[derive(Debug)]
-pub(crate) struct Slot<S> {
+pub(crate) struct Slot {
+    pub(super) generation: u32,
     pub(crate) link: Link<TcpStream>,
-    pub(crate) session: S,
     /// The connection's one place in the wheel: for the earliest of its deadlines, or earlier.
     /// Activity doesn't move it; what is really due is worked out when it fires.
     pub(super) links: Links,
@@ -55,7 +55,9 @@ impl Deadline {
     }
 }
 
-impl<S> Arena for Table<Slot<S>> {
+tenant!(Slot);
+
+impl Arena for Table<Slot> {
     fn links(&mut self, index: u32) -> &mut Links {
         &mut self[index].links
     }
@@ -63,7 +65,7 @@ impl<S> Arena for Table<Slot<S>> {
 
 /// The milliseconds from `since` to `now`: 0 where `since` is the later one, by up to 6 days, as it
 /// may be while deadlines are judged by an earlier time than the present one. `since` lies at most
-/// 37 days back: see [`Context::keep_ages`].
+/// 37 days back: see [`Core::keep_ages`].
 fn elapsed(since: Tick, now: Tick) -> u32 {
     let elapsed = now.wrapping_sub(since);
     if elapsed > u32::MAX - (1 << 29) {
@@ -81,7 +83,7 @@ const AGE_EVERY_MS: u64 = 1 << 30;
 /// by less than that; a walk over a million connections takes less.
 const LONG_TURN: Duration = Duration::from_millis(50);
 
-impl<S> Context<S> {
+impl Core {
     /// Keeps the silence of every connection within what ticks can tell, so that an idle timeout
     /// set after a month of it is not taken for one set in the future. A walk over all connections,
     /// every 12 days.
@@ -309,10 +311,17 @@ mod tests {
         not(feature = "sim")
     ))]
     #[test]
-    fn a_connection_with_a_session_of_sixteen_bytes_is_a_slot_of_eighty() {
-        // With its generation; and the slab's own tag must fit in: whether a slot is vacant.
-        struct SlabEntry<T>(#[allow(dead_code)] Option<(u32, T)>);
-        assert_eq!(size_of::<SlabEntry<Slot<[u64; 2]>>>(), 80);
+    fn a_connection_s_slot_is_56_bytes_and_its_session_16_or_24() {
+        // The slab's own tag must fit in: whether a slot is vacant.
+        #[allow(dead_code)]
+        enum Entry {
+            Vacant(usize),
+            Occupied(Slot),
+        }
+        assert_eq!(size_of::<Entry>(), 56);
+        // One of any bytes; one whose type has a value to spare, which tells that none is there.
+        assert_eq!(size_of::<Option<[u64; 2]>>(), 24);
+        assert_eq!(size_of::<Option<(u64, Box<u64>)>>(), 16);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Taking callers on.
 
 use crate::acceptor::Accepted as Next;
-use crate::context::Drain;
+use crate::context::{Drain, Sessions};
 use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
 use crate::link::Phase;
@@ -16,13 +16,13 @@ impl<H: Handler> Reactor<H> {
     /// turn.
     pub(super) fn accept(&mut self, handler: &mut H, key: Key, mut budget: u32) {
         loop {
-            let context = &mut self.context;
-            let has_room = context.has_room();
+            let core = &mut self.core;
+            let has_room = core.has_room();
             // A callback may have closed the listener.
-            let Some(slot) = context.listeners.get_mut(key) else {
+            let Some(slot) = core.listeners.get_mut(key) else {
                 return;
             };
-            let stats = &mut context.shared.stats;
+            let stats = &mut core.shared.stats;
             slot.queued = false;
             match slot.acceptor.next(&mut budget, has_room, stats) {
                 Next::Caller(stream, peer) => {
@@ -32,11 +32,11 @@ impl<H: Handler> Reactor<H> {
                 Next::Wait => return,
                 // A listener that is about to be closed lets in whom it can, and comes
                 // back for nobody.
-                _ if context.drain != Drain::No => return,
+                _ if core.drain != Drain::No => return,
                 Next::Yield => {
                     stats.budget_hits += 1;
                     slot.queued = true;
-                    context.ready.push_back((Kind::Listener, key));
+                    core.ready.push_back((Kind::Listener, key));
                     return;
                 }
                 Next::Full => {
@@ -46,7 +46,7 @@ impl<H: Handler> Reactor<H> {
                 Next::Starved(wait, error) => {
                     stats.accept_pauses += 1;
                     self.warn_of_pause(key, &error);
-                    self.context.retry_listeners(wait);
+                    self.core.retry_listeners(wait);
                     return;
                 }
             }
@@ -55,27 +55,29 @@ impl<H: Handler> Reactor<H> {
 
     /// Asks the handler about a connection that is offered, and takes it on.
     pub(super) fn admit(&mut self, handler: &mut H, mut stream: TcpStream, caller: &Accepted) {
-        if !(self.context.system.may_allocate() && self.context.slots.reserve(1)) {
-            self.context.shared.stats.refused += 1;
+        let mut context = self.lend();
+        if !context.reserve(1) {
+            self.core.shared.stats.refused += 1;
             self.warn_of_refusal(caller, &std::io::ErrorKind::OutOfMemory.into());
             return;
         }
-        self.context.awaited = 1;
-        let session = handler.on_accept(&mut self.context, caller);
-        self.context.awaited = 0;
+        context.core.awaited = 1;
+        let session = handler.on_accept(&mut context, caller);
+        context.core.awaited = 0;
         let Some(session) = session else {
-            self.context.shared.stats.refused += 1;
+            self.core.shared.stats.refused += 1;
             return;
         };
-        let registered = self.context.register_stream(&mut stream);
-        let key = self.context.place(stream, session, Phase::Open);
-        self.context.shared.stats.accepted += 1;
-        self.context.count_open();
+        let registered = self.core.register_stream(&mut stream);
+        let key = self.core.place(stream, Phase::Open);
+        self.sessions.put(key.index, session);
+        self.core.shared.stats.accepted += 1;
+        self.core.count_open();
         if let Err(error) = registered {
             // The handler has taken it on, so it hears of its end: at once.
             self.warn_of_refusal(caller, &error);
-            let link = &mut self.context.slots[key.index].link;
-            link.sever(&mut self.context.shared, CloseReason::failed(&error));
+            let link = &mut self.core.slots[key.index].link;
+            link.sever(&mut self.core.shared, CloseReason::failed(&error));
         }
         self.drive(handler, key.index);
     }
@@ -84,17 +86,17 @@ impl<H: Handler> Reactor<H> {
     /// ENOMEM). Rare, and as often as somebody calls.
     #[cold]
     fn warn_of_refusal(&mut self, caller: &Accepted, error: &std::io::Error) {
-        if let Some(suppressed) = self.accept_warnings.permit(self.context.clock.elapsed_ms()) {
+        if let Some(suppressed) = self.accept_warnings.permit(self.core.clock.elapsed_ms()) {
             log::warn!("refused {}: {error}{}", caller.peer, Suppressed(suppressed));
         }
     }
 
     #[cold]
     fn warn_of_pause(&mut self, key: Key, error: &std::io::Error) {
-        if let Some(suppressed) = self.accept_warnings.permit(self.context.clock.elapsed_ms()) {
-            let address = self.context.listener_addr(ListenerId(key));
+        if let Some(suppressed) = self.accept_warnings.permit(self.core.clock.elapsed_ms()) {
+            let address = self.lend().listener_addr(ListenerId(key));
             let address = address.map_or_else(|| "a listener".to_owned(), |a| a.to_string());
-            let open = self.context.slots.len();
+            let open = self.core.slots.len();
             // EMFILE is this process's own limit; what else there is to run out of is the
             // machine's.
             let tip = match error.raw_os_error() == Some(nix::errno::Errno::EMFILE as i32) {

@@ -1,7 +1,7 @@
 //! From an event to a callback: the way of a byte through the reactor. Listeners are in
 //! `accept.rs`, UDP is in `receive.rs`.
 
-use crate::context::{Connection, Context};
+use crate::context::{Connection, Context, Core, Store};
 use crate::error::CloseReason;
 use crate::handler::Handler;
 use crate::link::{Flags, Phase, Step};
@@ -28,7 +28,7 @@ impl<H: Handler> Reactor<H> {
             }
         }
         self.events = events;
-        let stats = &mut self.context.shared.stats;
+        let stats = &mut self.core.shared.stats;
         stats.polls += 1;
         stats.events += count as u64;
         count
@@ -39,27 +39,28 @@ impl<H: Handler> Reactor<H> {
     /// instructions. False: the event is not for this way.
     #[inline(always)]
     pub(super) fn pass(&mut self, handler: &mut H, token: usize) -> bool {
-        let context = &mut self.context;
+        let core = &mut self.core;
         let Some(key) = Key::of_connection(token) else {
             return false;
         };
-        let (index, slot) = (key.index, context.slots.get_mut(key));
+        let (index, slot) = (key.index, core.slots.get_mut(key));
         let Some(slot) = slot.filter(|slot| slot.link.is_quiet()) else {
             return false;
         };
         slot.link.ready(Readiness::READABLE | Readiness::WRITABLE);
-        let Some(count) = slot.link.take_in(&mut context.shared, &mut self.scratch) else {
+        let Some(count) = slot.link.take_in(&mut core.shared, &mut self.scratch) else {
             self.drive_on(handler, index);
             return true;
         };
-        slot.active = context.clock.tick();
-        context.enter(index);
+        slot.active = core.clock.tick();
+        core.enter(index);
         let data = &self.scratch[..count];
-        let consumed = handler.on_data(&mut Connection::new(context, index), data);
-        context.leave();
-        let link = &mut context.slots[index].link;
-        link.consumed(&mut context.shared, data, consumed);
-        if !link.settle(&mut context.shared) {
+        let mut connection = lent(core, &mut self.sessions, index);
+        let consumed = handler.on_data(&mut connection, data);
+        core.leave();
+        let link = &mut core.slots[index].link;
+        link.consumed(&mut core.shared, data, consumed);
+        if !link.settle(&mut core.shared) {
             self.drive_on(handler, index);
         }
         true
@@ -68,8 +69,8 @@ impl<H: Handler> Reactor<H> {
     /// Drives a connection whose event has cost it a read already.
     #[cold]
     fn drive_on(&mut self, handler: &mut H, index: u32) {
-        let context = &mut self.context;
-        context.slots[index].link.charge(&context.shared);
+        let core = &mut self.core;
+        core.slots[index].link.charge(&core.shared);
         self.drive(handler, index);
     }
 
@@ -82,29 +83,29 @@ impl<H: Handler> Reactor<H> {
         };
         match kind {
             Kind::Connection => {
-                let Some(slot) = self.context.slots.get_mut(key) else {
+                let Some(slot) = self.core.slots.get_mut(key) else {
                     return;
                 };
                 slot.link.ready(readiness);
                 // Who is in the ready queue has its turn there, and one budget a turn. Those who
                 // move much go behind whoever is there already.
-                let crowded = !self.context.ready.is_empty() || self.context.shared.is_turn_spent();
+                let crowded = !self.core.ready.is_empty() || self.core.shared.is_turn_spent();
                 if crowded && slot.link.has(Flags::BULK) {
-                    self.context.enqueue(key.index);
+                    self.core.enqueue(key.index);
                 } else if !slot.link.has(Flags::QUEUED) {
                     self.drive(handler, key.index);
                 }
             }
             Kind::Listener => {
-                if let Some(slot) = self.context.listeners.get_mut(key) {
+                if let Some(slot) = self.core.listeners.get_mut(key) {
                     slot.acceptor.ready();
                     if !slot.queued {
-                        self.accept(handler, key, self.context.shared.limits.accept_budget);
+                        self.accept(handler, key, self.core.shared.limits.accept_budget);
                     }
                 }
             }
             Kind::Udp => {
-                let slot = self.context.udp.get(key);
+                let slot = self.core.udp.get(key);
                 if slot.is_some_and(|slot| !slot.queued) {
                     self.receive(handler, key);
                 }
@@ -114,8 +115,8 @@ impl<H: Handler> Reactor<H> {
             }
             Kind::Source => {
                 let id = SourceId(key);
-                if self.context.sources.get(key).is_some() {
-                    handler.on_ready(&mut self.context, id, readiness);
+                if self.core.sources.get(key).is_some() {
+                    handler.on_ready(&mut self.lend(), id, readiness);
                 }
             }
             Kind::Mailbox => self.mail = true,
@@ -125,78 +126,82 @@ impl<H: Handler> Reactor<H> {
     /// Drives one connection as far as it goes: its link says what is next, and the handler is
     /// called for it.
     pub(super) fn drive(&mut self, handler: &mut H, index: u32) {
-        if self.context.slots[index].link.phase() == Phase::Connecting && !self.establish(index) {
+        if self.core.slots[index].link.phase() == Phase::Connecting && !self.establish(index) {
             return;
         }
-        if self.context.slots[index].link.untag(Flags::UNGREETED) {
+        if self.core.slots[index].link.untag(Flags::UNGREETED) {
             self.greet(handler, index);
         }
-        self.context.current = index;
+        self.core.current = index;
         loop {
-            let context = &mut self.context;
-            let link = &mut context.slots[index].link;
-            match link.next(&mut context.shared, &mut self.scratch) {
+            let core = &mut self.core;
+            let link = &mut core.slots[index].link;
+            match link.next(&mut core.shared, &mut self.scratch) {
                 Step::Fresh(count) => {
                     let data = &self.scratch[..count];
-                    let consumed = offer(handler, context, index, data);
-                    let link = &mut context.slots[index].link;
-                    link.consumed(&mut context.shared, data, consumed);
+                    let consumed = offer(handler, core, &mut self.sessions, index, data);
+                    let link = &mut core.slots[index].link;
+                    link.consumed(&mut core.shared, data, consumed);
                 }
                 Step::Stored(input) => {
-                    let consumed = offer(handler, context, index, input.bytes());
-                    let link = &mut context.slots[index].link;
-                    link.give_back(&mut context.shared, input, consumed);
+                    let consumed = offer(handler, core, &mut self.sessions, index, input.bytes());
+                    let link = &mut core.slots[index].link;
+                    link.give_back(&mut core.shared, input, consumed);
                 }
                 Step::Eof(rest) => {
-                    handler.on_eof(&mut Connection::new(context, index), rest.bytes());
-                    let link = &mut context.slots[index].link;
-                    link.give_back(&mut context.shared, rest, 0);
+                    let mut connection = lent(core, &mut self.sessions, index);
+                    handler.on_eof(&mut connection, rest.bytes());
+                    let link = &mut core.slots[index].link;
+                    link.give_back(&mut core.shared, rest, 0);
                 }
-                Step::Drained => handler.on_drained(&mut Connection::new(context, index)),
+                Step::Drained => {
+                    handler.on_drained(&mut lent(core, &mut self.sessions, index));
+                }
                 Step::Closing => {
                     let reason = CloseReason::Drained;
                     link.tag(Flags::PARTING);
-                    handler.on_closing(&mut Connection::new(context, index), reason);
-                    context.slots[index].link.close_drained(&mut context.shared);
+                    let mut connection = lent(core, &mut self.sessions, index);
+                    handler.on_closing(&mut connection, reason);
+                    core.slots[index].link.close_drained(&mut core.shared);
                 }
                 Step::Yield => {
-                    context.shared.stats.budget_hits += 1;
-                    break context.enqueue(index);
+                    core.shared.stats.budget_hits += 1;
+                    break core.enqueue(index);
                 }
-                Step::Starved => break context.starve(index),
+                Step::Starved => break core.starve(index),
                 Step::Wait => break,
-                Step::Closed => break context.end(index),
+                Step::Closed => break core.end(index),
             }
         }
-        self.context.leave();
-        if !self.context.slots[index].link.is_plain() {
-            self.context.note_output(index);
+        self.core.leave();
+        if !self.core.slots[index].link.is_plain() {
+            self.core.note_output(index);
         }
     }
 
     /// Asks a connecting socket how its handshake went; whether there is more to do for it now.
     #[cold]
     fn establish(&mut self, index: u32) -> bool {
-        let context = &mut self.context;
-        let link = &mut context.slots[index].link;
+        let core = &mut self.core;
+        let link = &mut core.slots[index].link;
         match link.stream.established() {
             Ok(false) => return false,
             Ok(true) => {
                 link.connected();
-                context.shared.stats.connected += 1;
-                context.count_open();
+                core.shared.stats.connected += 1;
+                core.count_open();
             }
-            Err(error) => link.sever(&mut context.shared, CloseReason::failed(&error)),
+            Err(error) => link.sever(&mut core.shared, CloseReason::failed(&error)),
         }
         true
     }
 
     /// Tells the handler of a connection that is there now.
     fn greet(&mut self, handler: &mut H, index: u32) {
-        self.context.note_opened(index);
-        self.context.enter(index);
-        handler.on_open(&mut Connection::new(&mut self.context, index));
-        self.context.leave();
+        self.core.note_opened(index);
+        self.core.enter(index);
+        handler.on_open(&mut lent(&mut self.core, &mut self.sessions, index));
+        self.core.leave();
     }
 }
 
@@ -205,10 +210,21 @@ impl<H: Handler> Reactor<H> {
 #[inline(never)]
 fn offer<H: Handler>(
     handler: &mut H,
-    context: &mut Context<H::Session>,
+    core: &mut Core,
+    sessions: &mut Store<H::Session>,
     index: u32,
     data: &[u8],
 ) -> usize {
-    context.slots[index].active = context.clock.tick();
-    handler.on_data(&mut Connection::new(context, index), data)
+    core.slots[index].active = core.clock.tick();
+    handler.on_data(&mut lent(core, sessions, index), data)
+}
+
+/// A connection, as its callbacks are lent it.
+#[inline(always)]
+pub(super) fn lent<'a, S>(
+    core: &'a mut Core,
+    sessions: &'a mut Store<S>,
+    index: u32,
+) -> Connection<'a, S> {
+    Connection::new(Context::new(core, sessions), index)
 }

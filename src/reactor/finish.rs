@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::context::{Connection, Context, Drain, Slot};
+use crate::context::{Core, Drain, Slot};
 use crate::error::CloseReason;
 use crate::handle::Mail;
 use crate::handler::Handler;
@@ -11,6 +11,7 @@ use crate::link::{Flags, Phase};
 use crate::timers::Alarm;
 use crate::token::{ConnectionId, Kind, ListenerId, UdpId};
 
+use super::dispatch::lent;
 use super::{Ended, Reactor};
 
 impl<H: Handler> Reactor<H> {
@@ -19,23 +20,23 @@ impl<H: Handler> Reactor<H> {
     /// who come later.
     pub(super) fn serve_ready(&mut self, handler: &mut H, count: usize) {
         // Who waits here must not go without for those who were heard from in this turn.
-        self.context.shared.refill();
+        self.core.shared.refill();
         for _ in 0..count {
-            if self.context.shared.is_turn_spent() {
+            if self.core.shared.is_turn_spent() {
                 return;
             }
-            let Some((kind, key)) = self.context.ready.pop_front() else {
+            let Some((kind, key)) = self.core.ready.pop_front() else {
                 return;
             };
             match kind {
                 Kind::Connection => {
-                    if let Some(slot) = self.context.slots.get_mut(key) {
+                    if let Some(slot) = self.core.slots.get_mut(key) {
                         slot.link.untag(Flags::QUEUED);
                         self.drive(handler, key.index);
                     }
                 }
                 Kind::Listener => {
-                    self.accept(handler, key, self.context.shared.limits.accept_budget);
+                    self.accept(handler, key, self.core.shared.limits.accept_budget);
                 }
                 Kind::Udp => self.receive(handler, key),
                 Kind::Source | Kind::Mailbox => {}
@@ -46,26 +47,26 @@ impl<H: Handler> Reactor<H> {
     /// Drives the connections that somebody else has written to or changed. Who is touched
     /// meanwhile is queued work.
     pub(super) fn flush_dirty(&mut self, handler: &mut H) {
-        let mut dirty = std::mem::take(&mut self.context.dirty);
+        let mut dirty = std::mem::take(&mut self.core.dirty);
         for key in dirty.drain(..) {
-            if let Some(slot) = self.context.slots.get_mut(key) {
+            if let Some(slot) = self.core.slots.get_mut(key) {
                 slot.link.untag(Flags::DIRTY);
                 self.drive(handler, key.index);
             }
         }
-        if self.context.dirty.is_empty() {
-            self.context.dirty = dirty;
+        if self.core.dirty.is_empty() {
+            self.core.dirty = dirty;
         }
     }
 
     /// Calls for all deadlines and timers that have come by `clock`. One that is set anew for now
     /// comes in the next turn.
     pub(super) fn fire_timers(&mut self, handler: &mut H, clock: &Clock) {
-        while let Some(alarm) = self.context.timers.expire(clock) {
+        while let Some(alarm) = self.core.timers.expire(clock) {
             match alarm {
-                Alarm::Handler(key) => handler.on_timer(&mut self.context, key),
+                Alarm::Handler(key) => handler.on_timer(&mut self.lend(), key),
                 Alarm::Listeners => {
-                    self.context.retry = None;
+                    self.core.retry = None;
                     self.resume_listeners();
                 }
                 Alarm::Drain => self.cut(),
@@ -74,8 +75,8 @@ impl<H: Handler> Reactor<H> {
         // What callbacks have begun by now, those of timers too, may be what a connection waits
         // for.
         self.flush_dirty(handler);
-        while let Some((index, reason)) = self.context.next_overdue(clock) {
-            let Context { slots, shared, .. } = &mut self.context;
+        while let Some((index, reason)) = self.core.next_overdue(clock) {
+            let Core { slots, shared, .. } = &mut self.core;
             let link = &mut slots[index].link;
             if reason == CloseReason::IdleTimeout && link.phase() == Phase::Open {
                 self.close_idle(handler, index);
@@ -89,14 +90,14 @@ impl<H: Handler> Reactor<H> {
     /// Closes a connection that is idle, after the handler's last words. They go out when it's
     /// driven next.
     fn close_idle(&mut self, handler: &mut H, index: u32) {
-        let (context, reason) = (&mut self.context, CloseReason::IdleTimeout);
-        if context.slots[index].link.takes_output() {
-            context.enter(index);
-            context.slots[index].link.tag(Flags::PARTING);
-            handler.on_closing(&mut Connection::new(context, index), reason);
-            context.leave();
+        let (core, reason) = (&mut self.core, CloseReason::IdleTimeout);
+        if core.slots[index].link.takes_output() {
+            core.enter(index);
+            core.slots[index].link.tag(Flags::PARTING);
+            handler.on_closing(&mut lent(core, &mut self.sessions, index), reason);
+            core.leave();
         }
-        context.slots[index].link.close(&mut context.shared, reason);
+        core.slots[index].link.close(&mut core.shared, reason);
     }
 
     /// Takes what other threads have posted, within `budget`, and no further than a stop.
@@ -115,9 +116,9 @@ impl<H: Handler> Reactor<H> {
             while let Some(mail) = self.mailbox.next() {
                 match mail {
                     Mail::Message(message) => self.deliver(handler, message),
-                    Mail::Drain(within) => self.context.drain(within),
+                    Mail::Drain(within) => self.lend().drain(within),
                     Mail::Stop => {
-                        self.context.stop();
+                        self.lend().stop();
                         budget = 0;
                     }
                 }
@@ -128,35 +129,36 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn deliver(&mut self, handler: &mut H, message: H::Message) {
-        self.context.shared.stats.messages += 1;
-        handler.on_message(&mut self.context, message);
+        self.core.shared.stats.messages += 1;
+        handler.on_message(&mut self.lend(), message);
     }
 
     /// Removes what is closed, and tells the handler. What its callbacks close comes in the next
     /// turn.
     #[inline(never)]
     pub(super) fn reap(&mut self, handler: &mut H) {
-        let mut ended = std::mem::take(&mut self.context.ended);
+        let mut ended = std::mem::take(&mut self.core.ended);
         for key in ended.drain(..) {
-            let Some(Slot { link, session, .. }) = self.context.remove(key) else {
+            let removed = self.core.remove(key).zip(self.sessions.take(key.index));
+            let Some((Slot { link, .. }, session)) = removed else {
                 continue;
             };
-            let (context, id) = (&mut self.context, ConnectionId(key));
+            let (mut context, id) = (self.lend(), ConnectionId(key));
             let reason = link.reason().unwrap_or(CloseReason::Closed);
             // Its socket is closed before the handler hears of it.
             let opened = link.has(Flags::OPENED);
             drop(link);
             if opened {
-                context.shared.stats.open -= 1;
-                context.shared.stats.closed[reason.kind()] += 1;
-                handler.on_close(context, id, session, reason);
+                context.core.shared.stats.open -= 1;
+                context.core.shared.stats.closed[reason.kind()] += 1;
+                handler.on_close(&mut context, id, session, reason);
             } else {
-                context.shared.stats.connect_failed += 1;
-                handler.on_connect_failed(context, id, session, reason.into_connect_error());
+                context.core.shared.stats.connect_failed += 1;
+                handler.on_connect_failed(&mut context, id, session, reason.into_connect_error());
             }
         }
-        if self.context.ended.is_empty() {
-            self.context.ended = ended;
+        if self.core.ended.is_empty() {
+            self.core.ended = ended;
         }
         // Who left has made room, and given descriptors back.
         self.resume_listeners();
@@ -164,13 +166,13 @@ impl<H: Handler> Reactor<H> {
 
     /// Ends the pauses of all listeners, unless they would only pause again.
     fn resume_listeners(&mut self) {
-        if !self.context.has_room() {
+        if !self.core.has_room() {
             return;
         }
-        for key in self.context.listeners.keys() {
-            let slot = &mut self.context.listeners[key.index];
+        for key in self.core.listeners.keys() {
+            let slot = &mut self.core.listeners[key.index];
             if slot.acceptor.resume() && !std::mem::replace(&mut slot.queued, true) {
-                self.context.ready.push_back((Kind::Listener, key));
+                self.core.ready.push_back((Kind::Listener, key));
             }
         }
     }
@@ -180,38 +182,38 @@ impl<H: Handler> Reactor<H> {
     /// connection is to end.
     #[inline(never)]
     pub(super) fn begin_drain(&mut self, handler: &mut H, deadline: Instant) {
-        self.context.drain = Drain::Going { cut: 0 };
-        for key in self.context.listeners.keys() {
+        self.core.drain = Drain::Going { cut: 0 };
+        for key in self.core.listeners.keys() {
             self.empty_backlog(handler, ListenerId(key));
-            self.context.close_listener(ListenerId(key));
+            self.lend().close_listener(ListenerId(key));
         }
-        for key in self.context.udp.keys() {
-            self.context.close_udp(UdpId(key));
+        for key in self.core.udp.keys() {
+            self.lend().close_udp(UdpId(key));
         }
-        for key in self.context.slots.keys() {
-            let link = &mut self.context.slots[key.index].link;
+        for key in self.core.slots.keys() {
+            let link = &mut self.core.slots[key.index].link;
             if link.phase() == Phase::Connecting {
-                link.sever(&mut self.context.shared, CloseReason::Cut);
+                link.sever(&mut self.core.shared, CloseReason::Cut);
             } else {
                 link.drain();
             }
             self.drive(handler, key.index);
         }
-        let Context { timers, clock, .. } = &mut self.context;
+        let Core { timers, clock, .. } = &mut self.core;
         timers.set(clock, deadline, Alarm::Drain);
     }
 
     /// Lets in who waits in a listener's backlog, as far as there is room for them; at most as many
     /// as it holds, for others may come meanwhile.
     fn empty_backlog(&mut self, handler: &mut H, id: ListenerId) {
-        let waiting = self.context.listener_backlog(id);
-        if let Some(slot) = self.context.listeners.get_mut(id.0) {
+        let waiting = self.lend().listener_backlog(id);
+        if let Some(slot) = self.core.listeners.get_mut(id.0) {
             // Descriptors, or room, may be back since it paused.
             slot.acceptor.resume();
             slot.acceptor.ready();
         }
         // Callers that are gone already cost some of the budget too.
-        let spare = self.context.shared.limits.accept_budget;
+        let spare = self.core.shared.limits.accept_budget;
         let budget = waiting.unwrap_or(UNKNOWN_BACKLOG).saturating_add(spare);
         self.accept(handler, id.0, budget);
     }
@@ -219,21 +221,21 @@ impl<H: Handler> Reactor<H> {
     /// Cuts what is left at the drain's deadline.
     fn cut(&mut self) {
         let mut cut = 0;
-        for key in self.context.slots.keys() {
-            let link = &mut self.context.slots[key.index].link;
+        for key in self.core.slots.keys() {
+            let link = &mut self.core.slots[key.index].link;
             if link.phase() != Phase::Closed {
                 cut += 1;
-                link.cut(&mut self.context.shared);
-                self.context.end(key.index);
+                link.cut(&mut self.core.shared);
+                self.core.end(key.index);
             }
         }
-        self.context.drain = Drain::Going { cut };
+        self.core.drain = Drain::Going { cut };
     }
 
     /// How the run ends, if it does with this turn.
     pub(super) fn take_end(&mut self, handler: &mut H) -> Option<Ended> {
-        if let Drain::Going { cut } = self.context.drain
-            && self.context.slots.is_empty()
+        if let Drain::Going { cut } = self.core.drain
+            && self.core.slots.is_empty()
         {
             // What had been accepted is delivered: a mailbox full of it at most.
             self.mailbox.close();
@@ -242,7 +244,7 @@ impl<H: Handler> Reactor<H> {
             }
             return Some(Ended::Drained { cut });
         }
-        std::mem::take(&mut self.context.stopping).then_some(Ended::Stopped)
+        std::mem::take(&mut self.core.stopping).then_some(Ended::Stopped)
     }
 }
 

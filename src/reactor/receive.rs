@@ -1,6 +1,6 @@
 //! Receiving datagrams.
 
-use crate::context::{Context, Datagrams};
+use crate::context::{Context, Core, Datagrams};
 use crate::handler::Handler;
 use crate::net;
 use crate::nonblocking;
@@ -11,10 +11,10 @@ use super::Reactor;
 impl<H: Handler> Reactor<H> {
     /// Receives datagrams, within the budget of a turn.
     pub(super) fn receive(&mut self, handler: &mut H, key: Key) {
-        let mut budget = self.context.shared.limits.datagram_budget;
+        let mut budget = self.core.shared.limits.datagram_budget;
         let id = UdpId(key);
         loop {
-            let Context { udp, shared, .. } = &mut self.context;
+            let Core { udp, shared, .. } = &mut self.core;
             // A callback may have closed the socket.
             let Some(slot) = udp.get_mut(key) else {
                 return;
@@ -22,7 +22,7 @@ impl<H: Handler> Reactor<H> {
             slot.queued = budget == 0;
             if slot.queued {
                 shared.stats.budget_hits += 1;
-                self.context.ready.push_back((Kind::Udp, key));
+                self.core.ready.push_back((Kind::Udp, key));
                 return;
             }
             budget -= 1;
@@ -35,7 +35,7 @@ impl<H: Handler> Reactor<H> {
                         continue;
                     }
                     let mut datagram = Datagrams {
-                        context: &mut self.context,
+                        context: Context::new(&mut self.core, &mut self.sessions),
                         socket: id,
                         // A v4 sender to a dual-stack socket is a v4 sender.
                         from: net::canonical(received.from),
@@ -50,7 +50,7 @@ impl<H: Handler> Reactor<H> {
                     // sent, not the socket.
                     shared.stats.datagram_errors += 1;
                     log::debug!("an error in place of a datagram: {error}");
-                    handler.on_datagram_error(&mut self.context, id, error);
+                    handler.on_datagram_error(&mut self.lend(), id, error);
                 }
             }
         }
@@ -59,7 +59,7 @@ impl<H: Handler> Reactor<H> {
     /// After an event that told of an error: has the socket polled again, where the poll dropped it
     /// for that.
     pub(super) fn revive(&mut self, key: Key) {
-        let Context { udp, system, .. } = &mut self.context;
+        let Core { udp, system, .. } = &mut self.core;
         if let Some(slot) = udp.get_mut(key)
             && let Err(error) = system.revive_udp(&mut slot.socket, key.token(Kind::Udp))
         {

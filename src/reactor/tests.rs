@@ -29,7 +29,7 @@ impl Handler for Listening {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -49,7 +49,7 @@ impl Handler for Listening {
         self.ends.push(connection.id());
     }
 
-    fn on_close(&mut self, _: &mut Context<()>, id: ConnectionId, (): (), reason: CloseReason) {
+    fn on_close(&mut self, _: &mut Context<'_, ()>, id: ConnectionId, (): (), reason: CloseReason) {
         self.closed.push(id);
         self.reasons.push(reason);
     }
@@ -141,9 +141,9 @@ fn an_old_event_and_an_old_id_do_not_reach_the_new_tenant_of_a_slot() {
     assert_eq!(handler.heard.len(), 1);
     assert!(reactor.context().connection(old).is_none());
     // The same for what waits in the reactor's own queues.
-    reactor.context.ready.push_back((Kind::Connection, old.0));
-    reactor.context.dirty.push(old.0);
-    reactor.context.ended.push(old.0);
+    reactor.core.ready.push_back((Kind::Connection, old.0));
+    reactor.core.dirty.push(old.0);
+    reactor.core.ended.push(old.0);
     reactor.serve_ready(&mut handler, 1);
     reactor.flush_dirty(&mut handler);
     reactor.reap(&mut handler);
@@ -193,13 +193,9 @@ fn a_connection_that_cannot_be_polled_is_opened_and_closed_and_its_session_comes
     let (mut reactor, mut handler, listener, address) = start();
     let client = TcpStream::connect(address).unwrap();
     let stream = TcpStream::connect(address).unwrap();
-    let mut stream = reactor.context.system.adopt_stream(stream).unwrap();
+    let mut stream = reactor.core.system.adopt_stream(stream).unwrap();
     // Registered already, it can't be registered again.
-    reactor
-        .context
-        .system
-        .register_stream(&mut stream, 7)
-        .unwrap();
+    reactor.core.system.register_stream(&mut stream, 7).unwrap();
     let offered = Accepted {
         listener,
         peer: client.local_addr().unwrap(),
@@ -209,7 +205,7 @@ fn a_connection_that_cannot_be_polled_is_opened_and_closed_and_its_session_comes
     assert!(reactor.context().connection(handler.opened[0]).is_none());
     reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();
     assert_eq!(handler.closed, handler.opened[..1]);
-    let stats = reactor.context.stats();
+    let stats = reactor.core.shared.stats();
     assert_eq!(
         stats.accepted,
         stats.open + stats.closed.iter().sum::<u64>()
@@ -223,17 +219,14 @@ fn an_idle_timeout_set_after_a_month_of_silence_is_judged_by_that_silence() {
         let (mut reactor, mut handler, _, address) = start();
         let client = TcpStream::connect(address).unwrap();
         turn_until(&mut reactor, &mut handler, |h| h.opened.len() == 1);
-        reactor
-            .context
-            .clock
-            .age(Duration::from_secs(days * 86_400));
+        reactor.core.clock.age(Duration::from_secs(days * 86_400));
         let id = handler.opened[0];
-        let mut connection = reactor.context().connection(id).unwrap();
+        let mut connection = reactor.connection(id).unwrap();
         connection.idle_timeout(Some(Duration::from_secs(3600)));
         for _ in 0..3 {
             reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();
         }
-        let connection = reactor.context().connection(id).unwrap();
+        let connection = reactor.connection(id).unwrap();
         assert!(!connection.is_open(), "after {days} days");
         drop(client);
     }
@@ -241,13 +234,13 @@ fn an_idle_timeout_set_after_a_month_of_silence_is_judged_by_that_silence() {
     let (mut reactor, mut handler, _, address) = start();
     let mut client = TcpStream::connect(address).unwrap();
     turn_until(&mut reactor, &mut handler, |h| h.opened.len() == 1);
-    let clock = &mut reactor.context.clock;
+    let clock = &mut reactor.core.clock;
     clock.age(Duration::from_secs(25 * 86_400));
     client.write_all(b"here").unwrap();
     turn_until(&mut reactor, &mut handler, |h| h.heard.len() == 1);
-    reactor.context.clock.age(Duration::from_secs(3600));
+    reactor.core.clock.age(Duration::from_secs(3600));
     let id = handler.opened[0];
-    let mut connection = reactor.context().connection(id).unwrap();
+    let mut connection = reactor.connection(id).unwrap();
     connection.idle_timeout(Some(Duration::from_secs(7200)));
     for _ in 0..3 {
         reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();
@@ -260,9 +253,9 @@ fn a_listener_that_pauses_again_and_again_keeps_one_timer() {
     let (mut reactor, mut handler, ..) = start();
     for _ in 0..100 {
         let wait = Duration::from_secs(3600);
-        reactor.context.retry_listeners(wait);
+        reactor.core.retry_listeners(wait);
     }
-    assert_eq!(reactor.context.timers.len(), 1);
+    assert_eq!(reactor.core.timers.len(), 1);
     reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();
 }
 
@@ -271,9 +264,9 @@ fn a_listener_that_pauses_briefly_does_not_wait_for_another_that_pauses_for_long
     let (mut reactor, ..) = start();
     let (brief, long) = (Duration::from_secs(60), Duration::from_secs(3600));
     for wait in [long, brief, long] {
-        reactor.context.retry_listeners(wait);
+        reactor.core.retry_listeners(wait);
     }
-    assert_eq!(reactor.context.timers.len(), 1);
+    assert_eq!(reactor.core.timers.len(), 1);
     let next = reactor.next_timeout().unwrap();
     assert!(next <= brief + Duration::from_millis(1), "in {next:?}");
 }
@@ -283,10 +276,10 @@ fn a_deadline_set_after_weeks_without_any_is_waited_for() {
     let (mut reactor, mut handler, _, address) = start();
     let client = TcpStream::connect(address).unwrap();
     turn_until(&mut reactor, &mut handler, |h| h.opened.len() == 1);
-    reactor.context.clock.age(Duration::from_secs(25 * 86_400));
+    reactor.core.clock.age(Duration::from_secs(25 * 86_400));
     // It lingers now, for five seconds: long enough for the client to read its last.
     let id = handler.opened[0];
-    let mut connection = reactor.context().connection(id).unwrap();
+    let mut connection = reactor.connection(id).unwrap();
     connection.close(CloseReason::Closed);
     for _ in 0..3 {
         reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();

@@ -5,7 +5,7 @@
 //! not seen. Who was heard from in time must be served, however late we look: so a deadline that
 //! has come is judged after another poll that brings no full batch, by the time that was read
 //! before that poll. And what a turn that took long has read was active at its end, not when it
-//! began (`Context::keep_activity`).
+//! began (`Core::keep_activity`).
 
 use std::io;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl<H: Handler> Reactor<H> {
     /// # Errors
     /// Only what the system's poll gives.
     pub(super) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.context.system.wait(&mut self.events, timeout)?;
+        self.core.system.wait(&mut self.events, timeout)?;
         self.full_batch = self.events.is_full();
         Ok(())
     }
@@ -43,11 +43,11 @@ impl<H: Handler> Reactor<H> {
     /// Only what the system's poll gives.
     #[cold]
     pub(super) fn spin(&mut self, mut timeout: Option<Duration>) -> io::Result<()> {
-        let spin = self.context.shared.limits.spin;
-        let start = self.context.system.now();
+        let spin = self.core.shared.limits.spin;
+        let start = self.core.system.now();
         loop {
             self.poll(Some(Duration::ZERO))?;
-            let spent = self.context.system.now() - start;
+            let spent = self.core.system.now() - start;
             if !self.events.is_empty() || timeout.is_some_and(|timeout| spent >= timeout) {
                 return Ok(());
             }
@@ -65,13 +65,13 @@ impl<H: Handler> Reactor<H> {
     /// Only what the system's poll gives.
     #[inline(never)]
     pub(super) fn fire_due(&mut self, handler: &mut H) -> io::Result<usize> {
-        let clock = self.context.clock;
+        let clock = self.core.clock;
         let mut late = self.late.unwrap_or(Late { clock, taken: 0 });
         self.poll(Some(Duration::ZERO))?;
         let count = self.dispatch(handler);
         late.taken += count;
         // What was posted came before the deadlines too: it's no more than a mailbox holds.
-        self.read_mail(handler, self.context.shared.limits.mailbox);
+        self.read_mail(handler, self.core.shared.limits.mailbox);
         let waits = self.full_batch && late.taken < self.sources();
         self.late = waits.then_some(late);
         if !waits {
@@ -83,9 +83,9 @@ impl<H: Handler> Reactor<H> {
 
     /// How many sources the poll may have events of.
     fn sources(&self) -> usize {
-        let context = &self.context;
-        let sources = context.listeners.len() + context.udp.len() + context.sources.len();
+        let core = &self.core;
+        let sources = core.listeners.len() + core.udp.len() + core.sources.len();
         // One more: the mailbox.
-        context.slots.len() + sources + 1
+        core.slots.len() + sources + 1
     }
 }

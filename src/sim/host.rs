@@ -4,13 +4,14 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::context::Context;
+use crate::context::{Connection, Context};
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::net::System;
 use crate::net::sim::Process;
 use crate::reactor::{Ended, Reactor, Turn};
+use crate::token::ConnectionId;
 
 use super::Traced;
 
@@ -44,8 +45,13 @@ impl<H: Handler> Host<H> {
     }
 
     /// What callbacks are lent, for use between the turns: to listen, to connect, to write.
-    pub fn context(&mut self) -> &mut Context<H::Session> {
+    pub fn context(&mut self) -> Context<'_, H::Session> {
         self.reactor.context()
+    }
+
+    /// A connection, for use between the turns; `None` once it's closed.
+    pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_, H::Session>> {
+        self.reactor.connection(id)
     }
 
     /// A handle, to post messages by.

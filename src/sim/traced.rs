@@ -44,7 +44,7 @@ impl<H: Handler> Handler for Traced<H> {
 
     fn on_accept(
         &mut self,
-        context: &mut Context<H::Session>,
+        context: &mut Context<'_, H::Session>,
         caller: &Accepted,
     ) -> Option<H::Session> {
         let Accepted { listener, peer } = caller;
@@ -91,7 +91,7 @@ impl<H: Handler> Handler for Traced<H> {
 
     fn on_close(
         &mut self,
-        context: &mut Context<H::Session>,
+        context: &mut Context<'_, H::Session>,
         id: ConnectionId,
         session: H::Session,
         reason: CloseReason,
@@ -102,7 +102,7 @@ impl<H: Handler> Handler for Traced<H> {
 
     fn on_connect_failed(
         &mut self,
-        context: &mut Context<H::Session>,
+        context: &mut Context<'_, H::Session>,
         id: ConnectionId,
         session: H::Session,
         error: io::Error,
@@ -120,7 +120,7 @@ impl<H: Handler> Handler for Traced<H> {
 
     fn on_datagram_error(
         &mut self,
-        context: &mut Context<H::Session>,
+        context: &mut Context<'_, H::Session>,
         socket: UdpId,
         error: io::Error,
     ) {
@@ -129,7 +129,7 @@ impl<H: Handler> Handler for Traced<H> {
         self.inner.on_datagram_error(context, socket, error);
     }
 
-    fn on_timer(&mut self, context: &mut Context<H::Session>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, H::Session>, key: u64) {
         // A timer about a connection has its id for a key, and small keys are nobody's id.
         match key >> 32 {
             0 => self.process.note("on_timer", None, || format!(" {key}")),
@@ -138,14 +138,14 @@ impl<H: Handler> Handler for Traced<H> {
         self.inner.on_timer(context, key);
     }
 
-    fn on_message(&mut self, context: &mut Context<H::Session>, message: H::Message) {
+    fn on_message(&mut self, context: &mut Context<'_, H::Session>, message: H::Message) {
         self.process.note("on_message", None, nothing);
         self.inner.on_message(context, message);
     }
 
     fn on_ready(
         &mut self,
-        context: &mut Context<H::Session>,
+        context: &mut Context<'_, H::Session>,
         source: SourceId,
         readiness: Readiness,
     ) {

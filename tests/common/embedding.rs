@@ -39,7 +39,7 @@ fn beside<M: Send + 'static, T: Send, R>(
 /// A listener on loopback; its address.
 #[allow(dead_code)]
 fn listen<H: oread::Handler>(reactor: &mut oread::Reactor<H>) -> std::net::SocketAddr {
-    let context = reactor.context();
+    let mut context = reactor.context();
     let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = context
         .listen(&oread::ListenOptions::new(loopback))

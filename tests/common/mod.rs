@@ -62,13 +62,13 @@ pub struct Seen {
     pub count: u64,
 }
 
-type OnAccept = dyn FnMut(&mut Seen, &mut Context<Session>, &Accepted) -> Option<Session>;
+type OnAccept = dyn FnMut(&mut Seen, &mut Context<'_, Session>, &Accepted) -> Option<Session>;
 type OnConnection = dyn FnMut(&mut Seen, &mut Connection<'_, Session>);
 type OnData = dyn FnMut(&mut Seen, &mut Connection<'_, Session>, &[u8]) -> usize;
-type OnContext = dyn FnMut(&mut Seen, &mut Context<Session>, u64);
-type OnClose = dyn FnMut(&mut Seen, &mut Context<Session>, ConnectionId);
+type OnContext = dyn FnMut(&mut Seen, &mut Context<'_, Session>, u64);
+type OnClose = dyn FnMut(&mut Seen, &mut Context<'_, Session>, ConnectionId);
 type OnDatagram = dyn FnMut(&mut Seen, &mut Datagrams<'_, Session>, &[u8]);
-type OnReady = dyn FnMut(&mut Seen, &mut Context<Session>, SourceId);
+type OnReady = dyn FnMut(&mut Seen, &mut Context<'_, Session>, SourceId);
 
 /// A handler that echoes, finishes at the peer's end, and writes everything down; each hook
 /// replaces a part of it.
@@ -104,7 +104,11 @@ impl Handler for Probe {
     type Session = Session;
     type Message = u64;
 
-    fn on_accept(&mut self, context: &mut Context<Session>, caller: &Accepted) -> Option<Session> {
+    fn on_accept(
+        &mut self,
+        context: &mut Context<'_, Session>,
+        caller: &Accepted,
+    ) -> Option<Session> {
         self.enter();
         let session = match &mut self.accept {
             Some(hook) => hook(&mut self.seen, context, caller),
@@ -170,7 +174,7 @@ impl Handler for Probe {
 
     fn on_close(
         &mut self,
-        context: &mut Context<Session>,
+        context: &mut Context<'_, Session>,
         id: ConnectionId,
         session: Session,
         reason: CloseReason,
@@ -189,7 +193,7 @@ impl Handler for Probe {
 
     fn on_connect_failed(
         &mut self,
-        context: &mut Context<Session>,
+        context: &mut Context<'_, Session>,
         id: ConnectionId,
         session: Session,
         error: io::Error,
@@ -214,13 +218,13 @@ impl Handler for Probe {
         self.busy = false;
     }
 
-    fn on_datagram_error(&mut self, _: &mut Context<Session>, socket: UdpId, error: io::Error) {
+    fn on_datagram_error(&mut self, _: &mut Context<'_, Session>, socket: UdpId, error: io::Error) {
         self.enter();
         self.seen.datagram_errors.push((socket, error.kind()));
         self.busy = false;
     }
 
-    fn on_timer(&mut self, context: &mut Context<Session>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, Session>, key: u64) {
         self.enter();
         self.seen.timers.push(key);
         if let Some(hook) = &mut self.timer {
@@ -229,7 +233,7 @@ impl Handler for Probe {
         self.busy = false;
     }
 
-    fn on_message(&mut self, context: &mut Context<Session>, message: u64) {
+    fn on_message(&mut self, context: &mut Context<'_, Session>, message: u64) {
         self.enter();
         self.seen.messages.push(message);
         if let Some(hook) = &mut self.message {
@@ -238,7 +242,12 @@ impl Handler for Probe {
         self.busy = false;
     }
 
-    fn on_ready(&mut self, context: &mut Context<Session>, source: SourceId, readiness: Readiness) {
+    fn on_ready(
+        &mut self,
+        context: &mut Context<'_, Session>,
+        source: SourceId,
+        readiness: Readiness,
+    ) {
         self.enter();
         self.seen.ready.push((source, readiness));
         if let Some(hook) = &mut self.ready {
@@ -313,8 +322,13 @@ impl<H: Handler> World<H> {
     }
 
     /// What callbacks are lent.
-    pub fn context(&mut self) -> &mut Context<H::Session> {
+    pub fn context(&mut self) -> Context<'_, H::Session> {
         self.reactor.context()
+    }
+
+    /// A connection.
+    pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_, H::Session>> {
+        self.reactor.connection(id)
     }
 
     /// The counters.

@@ -101,7 +101,7 @@ impl Handler for Plain {
     type Session = ();
     type Message = Order;
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         self.taken_on += 1;
         Some(())
     }
@@ -165,7 +165,7 @@ impl Handler for Plain {
         }
     }
 
-    fn on_message(&mut self, context: &mut Context<()>, order: Order) {
+    fn on_message(&mut self, context: &mut Context<'_, ()>, order: Order) {
         match order {
             Order::Write(id, pieces, size) => {
                 for _ in 0..pieces {
@@ -185,7 +185,7 @@ impl Handler for Plain {
 
 type OnData = Box<dyn FnMut(&mut Connection<'_, ()>, &[u8]) -> usize>;
 type OnConnection = Box<dyn FnMut(&mut Connection<'_, ()>)>;
-type OnContext = Box<dyn FnMut(&mut Context<()>)>;
+type OnContext = Box<dyn FnMut(&mut Context<'_, ()>)>;
 
 /// A handler that is made up of what one test needs, and keeps what it was told.
 #[derive(Default)]
@@ -228,7 +228,7 @@ impl Handler for Scripted {
     type Session = ();
     type Message = u32;
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -247,21 +247,27 @@ impl Handler for Scripted {
         }
     }
 
-    fn on_close(&mut self, context: &mut Context<()>, _: ConnectionId, (): (), why: CloseReason) {
+    fn on_close(
+        &mut self,
+        context: &mut Context<'_, ()>,
+        _: ConnectionId,
+        (): (),
+        why: CloseReason,
+    ) {
         self.closed.push((why, context.now()));
         if let Some(act) = &mut self.close {
             act(context);
         }
     }
 
-    fn on_timer(&mut self, context: &mut Context<()>, _: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, ()>, _: u64) {
         self.fired.push(context.now());
         if let Some(act) = &mut self.timer {
             act(context);
         }
     }
 
-    fn on_message(&mut self, _: &mut Context<()>, message: u32) {
+    fn on_message(&mut self, _: &mut Context<'_, ()>, message: u32) {
         self.messages.push(message);
     }
 }

@@ -113,7 +113,7 @@ impl<H: Handler> Handler for Watched<H> {
 
     fn on_accept(
         &mut self,
-        context: &mut Context<H::Session>,
+        context: &mut Context<'_, H::Session>,
         accepted: &Accepted,
     ) -> Option<H::Session> {
         self.enter();
@@ -193,7 +193,7 @@ impl<H: Handler> Handler for Watched<H> {
 
     fn on_close(
         &mut self,
-        context: &mut Context<H::Session>,
+        context: &mut Context<'_, H::Session>,
         id: ConnectionId,
         session: H::Session,
         reason: CloseReason,
@@ -211,7 +211,7 @@ impl<H: Handler> Handler for Watched<H> {
 
     fn on_connect_failed(
         &mut self,
-        context: &mut Context<H::Session>,
+        context: &mut Context<'_, H::Session>,
         id: ConnectionId,
         session: H::Session,
         error: io::Error,
@@ -232,7 +232,7 @@ impl<H: Handler> Handler for Watched<H> {
 
     fn on_datagram_error(
         &mut self,
-        context: &mut Context<H::Session>,
+        context: &mut Context<'_, H::Session>,
         socket: UdpId,
         error: io::Error,
     ) {
@@ -241,13 +241,13 @@ impl<H: Handler> Handler for Watched<H> {
         self.busy = false;
     }
 
-    fn on_timer(&mut self, context: &mut Context<H::Session>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, H::Session>, key: u64) {
         self.enter();
         self.inner.on_timer(context, key);
         self.busy = false;
     }
 
-    fn on_message(&mut self, context: &mut Context<H::Session>, message: H::Message) {
+    fn on_message(&mut self, context: &mut Context<'_, H::Session>, message: H::Message) {
         self.enter();
         self.inner.on_message(context, message);
         self.busy = false;
@@ -264,7 +264,8 @@ pub fn look_at_beside<H: Handler>(host: &mut Host<Watched<H>>, write: usize) -> 
     host.handler.assert_greeted();
     let stats = host.context().stats();
     assert!(adds_up(&stats), "the counters don't add up: {stats:?}");
-    let limits = host.context().limits();
+    let context = host.context();
+    let limits = context.limits();
     assert!(
         is_bounded(&stats, limits, write),
         "{stats:?} under {limits:?}"

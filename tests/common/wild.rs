@@ -180,7 +180,7 @@ impl Wild {
     }
 
     /// Anything, to anybody.
-    pub fn act(&mut self, context: &mut Context<usize>) {
+    pub fn act(&mut self, context: &mut Context<'_, usize>) {
         if !self.acts() {
             return;
         }
@@ -218,7 +218,7 @@ impl Wild {
     }
 
     /// Binds, closes, and answers late.
-    fn treat_datagrams(&mut self, context: &mut Context<usize>) {
+    fn treat_datagrams(&mut self, context: &mut Context<'_, usize>) {
         match self.dice.roll(4) {
             0 => {
                 if let Some(id) = self.dice.draw(&mut self.udp) {
@@ -244,7 +244,7 @@ impl Wild {
         }
     }
 
-    fn cancel(&mut self, context: &mut Context<usize>) {
+    fn cancel(&mut self, context: &mut Context<'_, usize>) {
         let count = self.timers.len() as u64;
         if count == 0 {
             return;
@@ -265,7 +265,7 @@ impl Wild {
         }
     }
 
-    fn dial(&mut self, context: &mut Context<usize>) {
+    fn dial(&mut self, context: &mut Context<'_, usize>) {
         if self.dials == 0 {
             return;
         }
@@ -296,7 +296,7 @@ impl Wild {
     }
 
     /// Somebody of the latest, who may be gone.
-    fn treat_somebody(&mut self, context: &mut Context<usize>) {
+    fn treat_somebody(&mut self, context: &mut Context<'_, usize>) {
         let latest = self.ends.len().min(12) as u64;
         if latest == 0 {
             return;
@@ -422,7 +422,7 @@ impl Handler for Wild {
     type Session = usize;
     type Message = Message;
 
-    fn on_accept(&mut self, context: &mut Context<usize>, caller: &Accepted) -> Option<usize> {
+    fn on_accept(&mut self, context: &mut Context<'_, usize>, caller: &Accepted) -> Option<usize> {
         self.act(context);
         let taken = self.tame || !self.dice.once_in(20);
         taken.then(|| {
@@ -502,7 +502,7 @@ impl Handler for Wild {
 
     fn on_close(
         &mut self,
-        context: &mut Context<usize>,
+        context: &mut Context<'_, usize>,
         id: ConnectionId,
         session: usize,
         reason: CloseReason,
@@ -516,7 +516,7 @@ impl Handler for Wild {
 
     fn on_connect_failed(
         &mut self,
-        context: &mut Context<usize>,
+        context: &mut Context<'_, usize>,
         id: ConnectionId,
         session: usize,
         _: io::Error,
@@ -542,12 +542,12 @@ impl Handler for Wild {
         self.act(datagram.context());
     }
 
-    fn on_datagram_error(&mut self, context: &mut Context<usize>, id: UdpId, _: io::Error) {
+    fn on_datagram_error(&mut self, context: &mut Context<'_, usize>, id: UdpId, _: io::Error) {
         assert!(self.udp.contains(&id), "a closed socket's error");
         self.act(context);
     }
 
-    fn on_timer(&mut self, context: &mut Context<usize>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, usize>, key: u64) {
         let due = if key < OWN_KEYS {
             match std::mem::replace(&mut self.timers[key as usize], Timer::Fired) {
                 Timer::Set(_, due) => due,
@@ -565,7 +565,7 @@ impl Handler for Wild {
         self.act(context);
     }
 
-    fn on_message(&mut self, context: &mut Context<usize>, (from, number): Message) {
+    fn on_message(&mut self, context: &mut Context<'_, usize>, (from, number): Message) {
         assert_eq!(number, self.heard[from], "a message is lost, or came twice");
         self.heard[from] += 1;
         self.act(context);

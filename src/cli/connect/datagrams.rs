@@ -107,7 +107,7 @@ impl Talker {
     }
 
     /// Opens the socket and begins to read the input.
-    pub(super) fn start(&mut self, context: &mut Context<()>) {
+    pub(super) fn start(&mut self, context: &mut Context<'_, ()>) {
         let started = self.next_address(context).and_then(|()| self.input.start());
         if let Err(failure) = started {
             self.result = Some(Err(failure));
@@ -119,7 +119,7 @@ impl Talker {
     }
 
     /// Opens a socket to the next address to which there can be one.
-    fn next_address(&mut self, context: &mut Context<()>) -> Result<(), Failure> {
+    fn next_address(&mut self, context: &mut Context<'_, ()>) -> Result<(), Failure> {
         if let Some((socket, _)) = self.socket.take() {
             context.close_udp(socket);
         }
@@ -157,7 +157,7 @@ impl Talker {
     }
 
     /// To be called after each turn: a refusal comes in place of a datagram, and is counted.
-    pub(super) fn look_for_errors(&mut self, context: &mut Context<()>) {
+    pub(super) fn look_for_errors(&mut self, context: &mut Context<'_, ()>) {
         let errors = context.stats().datagram_errors;
         if errors > std::mem::replace(&mut self.errors, errors) {
             self.refused(context);
@@ -166,7 +166,7 @@ impl Talker {
     }
 
     /// Nothing listens there: the name's next address is to get the lines, or it is told.
-    fn refused(&mut self, context: &mut Context<()>) {
+    fn refused(&mut self, context: &mut Context<'_, ()>) {
         let Some((_, peer)) = self.socket else {
             return;
         };
@@ -190,7 +190,7 @@ impl Talker {
     }
 
     /// Sends what has waited for its turn, and sees to the end.
-    fn go_on(&mut self, context: &mut Context<()>) {
+    fn go_on(&mut self, context: &mut Context<'_, ()>) {
         if let Some(timer) = self.pacing.take() {
             context.cancel(timer);
         }
@@ -205,7 +205,7 @@ impl Talker {
     }
 
     /// Sends the next lines, as many as may be sent at a time.
-    fn send_burst(&mut self, context: &mut Context<()>) {
+    fn send_burst(&mut self, context: &mut Context<'_, ()>) {
         self.open = 0;
         let mut bytes = BURST_BYTES;
         for _ in 0..BURST {
@@ -234,7 +234,7 @@ impl Talker {
 
     /// Sends a line. The refusal of an earlier datagram may come in place of that: it waits then,
     /// behind those that have to be sent again.
-    fn send(&mut self, context: &mut Context<()>, line: Vec<u8>) {
+    fn send(&mut self, context: &mut Context<'_, ()>, line: Vec<u8>) {
         let Some((socket, peer)) = self.socket else {
             return;
         };
@@ -324,7 +324,7 @@ impl Handler for Talker {
     type Message = Message;
 
     /// Nobody calls: there is no listener.
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         None
     }
 
@@ -351,7 +351,7 @@ impl Handler for Talker {
         }
     }
 
-    fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, ()>, key: u64) {
         if key == WAITED {
             let answered = self.all_answered();
             self.result.get_or_insert(answered);
@@ -360,7 +360,7 @@ impl Handler for Talker {
         self.go_on(context);
     }
 
-    fn on_message(&mut self, context: &mut Context<()>, message: Message) {
+    fn on_message(&mut self, context: &mut Context<'_, ()>, message: Message) {
         if self.result.is_some() {
             return;
         }

@@ -43,7 +43,7 @@ impl Dialer {
     ///
     /// # Errors
     /// There is none left: why the last one failed.
-    pub(super) fn dial(&mut self, context: &mut Context<()>) -> Result<ConnectionId, Failure> {
+    pub(super) fn dial(&mut self, context: &mut Context<'_, ()>) -> Result<ConnectionId, Failure> {
         while let Some(address) = self.addresses.pop_front() {
             let Some(source) = source_for(&self.sources, address) else {
                 self.failure = Some(other_family(address));

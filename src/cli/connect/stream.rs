@@ -89,7 +89,7 @@ impl Client {
     }
 
     /// Tries the next address; without one, it has all ended.
-    pub(super) fn dial(&mut self, context: &mut Context<()>) {
+    pub(super) fn dial(&mut self, context: &mut Context<'_, ()>) {
         match self.dialer.dial(context) {
             Ok(id) => self.connection = Some(id),
             Err(failure) => self.result = Some(Err(failure)),
@@ -97,18 +97,18 @@ impl Client {
     }
 
     /// The connection, as long as there is one.
-    fn connection<'a>(&self, context: &'a mut Context<()>) -> Option<Connection<'a, ()>> {
+    fn connection<'a>(&self, context: &'a mut Context<'_, ()>) -> Option<Connection<'a, ()>> {
         self.connection.and_then(|id| context.connection(id))
     }
 
-    fn send(&self, context: &mut Context<()>, bytes: &[u8]) -> Pressure {
+    fn send(&self, context: &mut Context<'_, ()>, bytes: &[u8]) -> Pressure {
         let connection = self.connection(context);
         connection.map_or(Pressure::Closed, |mut connection| connection.write(bytes))
     }
 
     /// A piece of input goes to the connection. Its buffer is given back at once or, under
     /// pressure, when the pressure is over: so no more is read than the peer takes.
-    fn forward(&mut self, context: &mut Context<()>, buffer: Vec<u8>) {
+    fn forward(&mut self, context: &mut Context<'_, ()>, buffer: Vec<u8>) {
         if self.input_done {
             return;
         }
@@ -134,7 +134,7 @@ impl Client {
         }
     }
 
-    fn send_encoded(&mut self, context: &mut Context<()>) -> Pressure {
+    fn send_encoded(&mut self, context: &mut Context<'_, ()>) -> Pressure {
         let mut encoded = std::mem::take(&mut self.encoded);
         let pressure = self.send(context, &encoded);
         encoded.clear();
@@ -186,14 +186,14 @@ impl Client {
     }
 
     /// Our side is finished when all is sent; no more input is taken.
-    fn stop_input(&mut self, context: &mut Context<()>) {
+    fn stop_input(&mut self, context: &mut Context<'_, ()>) {
         self.input_done = true;
         if let Some(mut connection) = self.connection(context) {
             connection.finish();
         }
     }
 
-    fn input_ended(&mut self, context: &mut Context<()>, error: Option<io::Error>) {
+    fn input_ended(&mut self, context: &mut Context<'_, ()>, error: Option<io::Error>) {
         if self.input_done {
             return;
         }
@@ -235,7 +235,7 @@ impl Handler for Client {
     type Message = Message;
 
     /// Nobody calls: there is no listener.
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         None
     }
 
@@ -254,7 +254,7 @@ impl Handler for Client {
 
     fn on_connect_failed(
         &mut self,
-        context: &mut Context<()>,
+        context: &mut Context<'_, ()>,
         _: ConnectionId,
         (): (),
         error: io::Error,
@@ -309,7 +309,7 @@ impl Handler for Client {
 
     fn on_close(
         &mut self,
-        context: &mut Context<()>,
+        context: &mut Context<'_, ()>,
         _: ConnectionId,
         (): (),
         reason: CloseReason,
@@ -319,7 +319,7 @@ impl Handler for Client {
         self.result.get_or_insert(outcome);
     }
 
-    fn on_timer(&mut self, context: &mut Context<()>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, ()>, key: u64) {
         if key == INPUT_OPEN {
             if !self.input_done {
                 log::info!("the server has finished; what the input still brings is sent to it");
@@ -338,7 +338,7 @@ impl Handler for Client {
         });
     }
 
-    fn on_message(&mut self, context: &mut Context<()>, message: Message) {
+    fn on_message(&mut self, context: &mut Context<'_, ()>, message: Message) {
         match message {
             Message::Input(buffer) => self.forward(context, buffer),
             Message::InputEnd(error) => self.input_ended(context, error),

@@ -22,7 +22,7 @@ impl Generator {
     }
 
     /// Looks at a part of the flows: gives up messages that are under way for too long.
-    pub(super) fn sweep(&mut self, context: &mut Context<u32>, now: u64) {
+    pub(super) fn sweep(&mut self, context: &mut Context<'_, u32>, now: u64) {
         let count = self.flows.capacity();
         for _ in 0..count.div_ceil(SWEEPS_A_ROUND as usize) {
             let index = self.flowing.sweep_at;
@@ -36,7 +36,7 @@ impl Generator {
         self.end_if_answered(context, now);
     }
 
-    fn look_after(&mut self, context: &mut Context<u32>, index: usize, now: u64) {
+    fn look_after(&mut self, context: &mut Context<'_, u32>, index: usize, now: u64) {
         let limit = now.saturating_sub(nanos(self.plan.message_timeout));
         let Some(flow) = self.flows.get_mut(index) else {
             return;

@@ -29,7 +29,7 @@ pub(super) enum Then {
 impl Generator {
     /// Has flows begin, in a closed loop: some in each turn, so that each one's time of sending is
     /// right; those that think when their turn has come.
-    pub(super) fn kick(&mut self, context: &mut Context<u32>) {
+    pub(super) fn kick(&mut self, context: &mut Context<'_, u32>) {
         let Some(mut at) = self.flowing.kick else {
             return;
         };
@@ -54,7 +54,7 @@ impl Generator {
     }
 
     /// In a closed loop: has a flow send what it may, from outside of its callback.
-    pub(super) fn feed(&mut self, context: &mut Context<u32>, index: usize, now: u64) {
+    pub(super) fn feed(&mut self, context: &mut Context<'_, u32>, index: usize, now: u64) {
         match self.flows.get(index).map(|flow| flow.socket) {
             Some(Socket::Stream(id)) => {
                 // Past the high-water mark `drained` goes on.
@@ -72,7 +72,7 @@ impl Generator {
     /// Messages of a flow were answered, so many of them `in_time`: what comes next on it.
     pub(super) fn after_answers(
         &mut self,
-        context: &mut Context<u32>,
+        context: &mut Context<'_, u32>,
         index: usize,
         in_time: u32,
         now: u64,
@@ -116,7 +116,7 @@ impl Generator {
     /// now, the others in later turns.
     pub(super) fn fill_datagrams(
         &mut self,
-        context: &mut Context<u32>,
+        context: &mut Context<'_, u32>,
         id: UdpId,
         index: usize,
         mut now: u64,
@@ -157,7 +157,7 @@ impl Generator {
     }
 
     /// Goes on with flows that have more to send than one call has sent.
-    pub(super) fn fill_on(&mut self, context: &mut Context<u32>) {
+    pub(super) fn fill_on(&mut self, context: &mut Context<'_, u32>) {
         for _ in 0..self.sockets.unfilled.len().min(MOST_A_TURN) {
             let Some(index) = self.sockets.unfilled.pop_front() else {
                 return;

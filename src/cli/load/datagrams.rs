@@ -102,7 +102,7 @@ impl Generator {
     /// Opens a flow's socket.
     pub(super) fn bind(
         &mut self,
-        context: &mut Context<u32>,
+        context: &mut Context<'_, u32>,
         index: usize,
         to: SocketAddr,
         source: Option<SocketAddr>,
@@ -151,7 +151,7 @@ impl Generator {
     /// Sends a datagram; what the system does not take is dropped, and counted.
     pub(super) fn send_datagram(
         &mut self,
-        context: &mut Context<u32>,
+        context: &mut Context<'_, u32>,
         id: UdpId,
         index: usize,
         due: u64,
@@ -208,7 +208,12 @@ impl Generator {
     }
 
     /// A datagram has come.
-    pub(super) fn heard_datagram(&mut self, context: &mut Context<u32>, id: UdpId, data: &[u8]) {
+    pub(super) fn heard_datagram(
+        &mut self,
+        context: &mut Context<'_, u32>,
+        id: UdpId,
+        data: &[u8],
+    ) {
         let now = self.epoch.now();
         self.look_at_clock(context, now);
         let Some(&index) = self.sockets.by_id.get(&id) else {
@@ -261,7 +266,7 @@ impl Generator {
     /// The first answer to a datagram has come.
     fn answered_datagram(
         &mut self,
-        context: &mut Context<u32>,
+        context: &mut Context<'_, u32>,
         index: usize,
         label: Label,
         bytes: usize,
@@ -296,7 +301,7 @@ impl Generator {
     /// nobody has answered it.
     pub(super) fn look_after_datagrams(
         &mut self,
-        context: &mut Context<u32>,
+        context: &mut Context<'_, u32>,
         id: UdpId,
         index: usize,
         now: u64,

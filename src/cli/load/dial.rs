@@ -195,7 +195,7 @@ fn most_under_way(plan: &Load, index: u32) -> u32 {
 
 impl Generator {
     /// Makes the dials that are due, within the bounds of a turn.
-    pub(super) fn dial_due(&mut self, context: &mut Context<u32>) {
+    pub(super) fn dial_due(&mut self, context: &mut Context<'_, u32>) {
         self.dialer.more = false;
         let replaces = self.is_sending();
         if self.dialer.next_due(replaces).is_none() {
@@ -222,7 +222,7 @@ impl Generator {
         }
     }
 
-    fn dial(&mut self, context: &mut Context<u32>, now: u64, cause: Cause) {
+    fn dial(&mut self, context: &mut Context<'_, u32>, now: u64, cause: Cause) {
         let ordinal = self.dialer.ordinal;
         self.dialer.ordinal += u64::from(self.dialer.threads);
         let endpoints = Arc::clone(&self.dialer.endpoints);

@@ -126,7 +126,7 @@ pub(super) fn run(mut reactor: Generating, setup: Setup) -> Result<Tally, String
     let failed = |error: &io::Error| format!("a generator failed: {}", Reason(error));
     let mut generator = Generator::new(setup);
     generator
-        .set_out(reactor.context())
+        .set_out(&mut reactor.context())
         .map_err(|error| failed(&error))?;
     loop {
         let wait = generator.wait();
@@ -137,7 +137,7 @@ pub(super) fn run(mut reactor: Generating, setup: Setup) -> Result<Tally, String
             return Ok(generator.record.tally);
         }
         generator
-            .after_turn(reactor.context())
+            .after_turn(&mut reactor.context())
             .map_err(|error| failed(&error))?;
     }
 }
@@ -182,7 +182,7 @@ impl Generator {
         }
     }
 
-    fn set_out(&mut self, context: &mut Context<u32>) -> io::Result<()> {
+    fn set_out(&mut self, context: &mut Context<'_, u32>) -> io::Result<()> {
         self.begin_timers(context);
         self.flowing.begin(context)?;
         self.after_turn(context)
@@ -190,7 +190,7 @@ impl Generator {
 
     /// What no event leads to: dials and messages that are due. Before the next poll, so that what
     /// is written here goes out at once.
-    fn after_turn(&mut self, context: &mut Context<u32>) -> io::Result<()> {
+    fn after_turn(&mut self, context: &mut Context<'_, u32>) -> io::Result<()> {
         if self.run.over {
             return Ok(());
         }
@@ -222,7 +222,7 @@ impl Handler for Generator {
     type Session = u32;
     type Message = Command;
 
-    fn on_accept(&mut self, _: &mut Context<u32>, _: &Accepted) -> Option<u32> {
+    fn on_accept(&mut self, _: &mut Context<'_, u32>, _: &Accepted) -> Option<u32> {
         None
     }
 
@@ -246,7 +246,7 @@ impl Handler for Generator {
 
     fn on_close(
         &mut self,
-        context: &mut Context<u32>,
+        context: &mut Context<'_, u32>,
         _: ConnectionId,
         session: u32,
         reason: CloseReason,
@@ -256,7 +256,7 @@ impl Handler for Generator {
 
     fn on_connect_failed(
         &mut self,
-        _: &mut Context<u32>,
+        _: &mut Context<'_, u32>,
         _: ConnectionId,
         session: u32,
         error: io::Error,
@@ -269,24 +269,24 @@ impl Handler for Generator {
         self.heard_datagram(datagram.context(), socket, data);
     }
 
-    fn on_datagram_error(&mut self, _: &mut Context<u32>, _: UdpId, error: io::Error) {
+    fn on_datagram_error(&mut self, _: &mut Context<'_, u32>, _: UdpId, error: io::Error) {
         if !self.run.over {
             self.record.tally.error(&names::of_error(&error));
         }
     }
 
-    fn on_timer(&mut self, context: &mut Context<u32>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, u32>, key: u64) {
         self.alarm(context, key);
     }
 
-    fn on_message(&mut self, context: &mut Context<u32>, command: Command) {
+    fn on_message(&mut self, context: &mut Context<'_, u32>, command: Command) {
         match command {
             Command::Start(at) => self.start(context, at),
             Command::Stop => self.stop(context),
         }
     }
 
-    fn on_ready(&mut self, _: &mut Context<u32>, source: SourceId, _: Readiness) {
+    fn on_ready(&mut self, _: &mut Context<'_, u32>, source: SourceId, _: Readiness) {
         // The ticker has done its work by ending the poll's wait; there is no other source.
         self.flowing.has_ticked(source);
     }

@@ -37,7 +37,7 @@ impl Interrupt {
             Failure::runtime(format!("signals can't be heard: {reason}"))
         };
         let mut reactor = Reactor::with_limits(Limits::default()).map_err(failed)?;
-        let context = reactor.context();
+        let mut context = reactor.context();
         let registered = context.register(signals.source(), Interest::READABLE);
         registered.map_err(failed)?;
         let handle = reactor.handle();
@@ -86,7 +86,7 @@ impl Handler for Hearer {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         None
     }
 
@@ -94,7 +94,7 @@ impl Handler for Hearer {
         data.len()
     }
 
-    fn on_ready(&mut self, _: &mut Context<()>, _: SourceId, _: Readiness) {
+    fn on_ready(&mut self, _: &mut Context<'_, ()>, _: SourceId, _: Readiness) {
         let Some(signal) = self.signals.pending() else {
             return;
         };

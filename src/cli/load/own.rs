@@ -44,7 +44,7 @@ impl Own {
         };
         let mut reactor = Reactor::new().map_err(|e| failed("no poll can be had", &e))?;
         let options = ListenOptions::new((Ipv4Addr::LOCALHOST, 0).into());
-        let context = reactor.context();
+        let mut context = reactor.context();
         let listening = context.listen(&options);
         let listener = listening.map_err(|e| failed("it can't listen on 127.0.0.1", &e))?;
         let address = context.listener_addr(listener).unwrap_or(options.address);
@@ -99,7 +99,7 @@ impl Handler for Server {
 
     fn on_accept(
         &mut self,
-        context: &mut Context<EchoSession>,
+        context: &mut Context<'_, EchoSession>,
         caller: &Accepted,
     ) -> Option<EchoSession> {
         self.echo.on_accept(context, caller)
@@ -124,7 +124,7 @@ impl Handler for Server {
 
     fn on_close(
         &mut self,
-        context: &mut Context<EchoSession>,
+        context: &mut Context<'_, EchoSession>,
         id: ConnectionId,
         session: EchoSession,
         reason: CloseReason,
@@ -136,7 +136,7 @@ impl Handler for Server {
         self.echo.on_datagram(datagram, data);
     }
 
-    fn on_message(&mut self, _: &mut Context<EchoSession>, HowMuch: HowMuch) {
+    fn on_message(&mut self, _: &mut Context<'_, EchoSession>, HowMuch: HowMuch) {
         if self.used.send(thread_cpu()).is_err() {
             log::debug!("nobody wants to know what the echo server uses any more");
         }

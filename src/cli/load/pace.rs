@@ -123,7 +123,7 @@ impl Ticker {
     ///
     /// # Errors
     /// As the system gives them: out of descriptors.
-    pub(super) fn new<S>(context: &mut Context<S>) -> io::Result<Ticker> {
+    pub(super) fn new<S>(context: &mut Context<'_, S>) -> io::Result<Ticker> {
         Ok(Ticker {
             inner: timer::Timer::new(context)?,
             set_for: NEVER,
@@ -187,7 +187,7 @@ mod timer {
     }
 
     impl Timer {
-        pub(super) fn new<S>(context: &mut Context<S>) -> io::Result<Timer> {
+        pub(super) fn new<S>(context: &mut Context<'_, S>) -> io::Result<Timer> {
             let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
             let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
             let fd = timer.as_fd().as_raw_fd();
@@ -225,7 +225,7 @@ mod timer {
 
     impl Timer {
         #[allow(clippy::unnecessary_wraps)] // As where there is one.
-        pub(super) fn new<S>(_: &mut Context<S>) -> io::Result<Timer> {
+        pub(super) fn new<S>(_: &mut Context<'_, S>) -> io::Result<Timer> {
             Ok(Timer)
         }
 
@@ -293,7 +293,7 @@ mod tests {
         type Session = ();
         type Message = ();
 
-        fn on_accept(&mut self, _: &mut Context<()>, _: &oread::Accepted) -> Option<()> {
+        fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &oread::Accepted) -> Option<()> {
             None
         }
 
@@ -301,7 +301,7 @@ mod tests {
             data.len()
         }
 
-        fn on_ready(&mut self, _: &mut Context<()>, source: SourceId, _: oread::Readiness) {
+        fn on_ready(&mut self, _: &mut Context<'_, ()>, source: SourceId, _: oread::Readiness) {
             let ticker = self.0.as_mut().unwrap();
             assert!(ticker.is(source));
             ticker.fired();
@@ -315,7 +315,7 @@ mod tests {
         let epoch = super::super::since::Epoch::begin();
         for rate in [500, 100_000] {
             let mut reactor = oread::Reactor::new().unwrap();
-            let ticker = Ticker::new(reactor.context()).unwrap();
+            let ticker = Ticker::new(&mut reactor.context()).unwrap();
             let mut woken = Woken(Some(ticker), 0);
             let mut schedule = Schedule::shared(epoch.now(), rate, 0, 1);
             while woken.1 < 20 {

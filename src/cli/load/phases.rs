@@ -85,13 +85,13 @@ impl Run {
 }
 
 impl Generator {
-    pub(super) fn begin_timers(&mut self, context: &mut Context<u32>) {
+    pub(super) fn begin_timers(&mut self, context: &mut Context<'_, u32>) {
         context.timer(self.sweep_interval(), alarm::SWEEP);
         context.timer(until(self.epoch.now(), self.run.tell_at), alarm::PROGRESS);
     }
 
     /// A timer has fired.
-    pub(super) fn alarm(&mut self, context: &mut Context<u32>, key: u64) {
+    pub(super) fn alarm(&mut self, context: &mut Context<'_, u32>, key: u64) {
         if self.run.over {
             return;
         }
@@ -129,7 +129,7 @@ impl Generator {
     }
 
     /// The lead says when traffic begins.
-    pub(super) fn start(&mut self, context: &mut Context<u32>, at: u64) {
+    pub(super) fn start(&mut self, context: &mut Context<'_, u32>, at: u64) {
         if self.run.phase != Phase::Ramp || self.run.over {
             return;
         }
@@ -150,7 +150,7 @@ impl Generator {
     }
 
     /// The lead, or a signal, says that it's enough.
-    pub(super) fn stop(&mut self, context: &mut Context<u32>) {
+    pub(super) fn stop(&mut self, context: &mut Context<'_, u32>) {
         if self.run.over || self.run.stopped.is_some() {
             return;
         }
@@ -165,7 +165,7 @@ impl Generator {
         }
     }
 
-    fn wake_at_boundary(&self, context: &mut Context<u32>, now: u64) {
+    fn wake_at_boundary(&self, context: &mut Context<'_, u32>, now: u64) {
         if self.run.boundary != NEVER {
             context.timer(until(now, self.run.boundary), alarm::PHASE);
         }
@@ -174,14 +174,14 @@ impl Generator {
     /// Goes on to the next phase when its time has come. Called wherever the time is read: no
     /// message is counted to the wrong phase because a timer is late.
     #[inline]
-    pub(super) fn look_at_clock(&mut self, context: &mut Context<u32>, now: u64) {
+    pub(super) fn look_at_clock(&mut self, context: &mut Context<'_, u32>, now: u64) {
         if now >= self.run.boundary {
             self.cross(context, now);
         }
     }
 
     #[cold]
-    fn cross(&mut self, context: &mut Context<u32>, now: u64) {
+    fn cross(&mut self, context: &mut Context<'_, u32>, now: u64) {
         while now >= self.run.boundary {
             match self.run.phase {
                 Phase::Ramp => {
@@ -233,7 +233,7 @@ impl Generator {
     }
 
     /// With a number of messages that will not be sent any more: ends all the same.
-    pub(super) fn finish_if_stuck(&mut self, context: &mut Context<u32>, now: u64) {
+    pub(super) fn finish_if_stuck(&mut self, context: &mut Context<'_, u32>, now: u64) {
         if self.is_stuck(now) {
             self.run.catches_up = false;
             self.finish(context, now);
@@ -243,7 +243,7 @@ impl Generator {
     /// The measured time is over. What is under way is waited for; what was due in it and not sent,
     /// because nobody could take it, is sent as soon as somebody can: it would flatter the server
     /// to leave it out.
-    pub(super) fn finish(&mut self, context: &mut Context<u32>, now: u64) {
+    pub(super) fn finish(&mut self, context: &mut Context<'_, u32>, now: u64) {
         if self.run.phase == Phase::Measure {
             self.record.end_measured(now.min(self.run.until));
             let wall = until(self.run.from, now.min(self.run.until));
@@ -281,7 +281,7 @@ impl Generator {
 
     /// Ends when nothing is waited for any more.
     #[inline]
-    pub(super) fn end_if_answered(&mut self, context: &mut Context<u32>, now: u64) {
+    pub(super) fn end_if_answered(&mut self, context: &mut Context<'_, u32>, now: u64) {
         let waits = self.run.phase != Phase::Finish || self.flowing.under_way > 0 || self.run.over;
         if !waits && !self.is_behind() {
             self.end(context, now);
@@ -289,7 +289,7 @@ impl Generator {
     }
 
     /// Counts what there is, and closes everything.
-    fn end(&mut self, context: &mut Context<u32>, now: u64) {
+    fn end(&mut self, context: &mut Context<'_, u32>, now: u64) {
         self.run.over = true;
         self.run.boundary = NEVER;
         self.run.phase = Phase::Finish;

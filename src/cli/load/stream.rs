@@ -313,7 +313,12 @@ impl Generator {
     }
 
     /// A connection is gone.
-    pub(super) fn closed(&mut self, context: &mut Context<u32>, session: u32, reason: CloseReason) {
+    pub(super) fn closed(
+        &mut self,
+        context: &mut Context<'_, u32>,
+        session: u32,
+        reason: CloseReason,
+    ) {
         let index = session as usize;
         let Some(flow) = self.flows.get(index) else {
             return;
@@ -333,7 +338,7 @@ impl Generator {
 
     /// A flow has ended though the load had not ended it. Its slot stays until the connection is
     /// gone.
-    fn end_flow(&mut self, context: &mut Context<u32>, index: usize, name: &str) {
+    fn end_flow(&mut self, context: &mut Context<'_, u32>, index: usize, name: &str) {
         self.untake(index);
         self.lose_outstanding(index);
         let Some(flow) = self.flows.get_mut(index) else {

@@ -41,7 +41,7 @@ impl Generator {
     }
 
     /// An answer has come, and the flow is to think before it sends the next message.
-    pub(super) fn think(&self, context: &mut Context<u32>, index: usize, think: Duration) {
+    pub(super) fn think(&self, context: &mut Context<'_, u32>, index: usize, think: Duration) {
         if let Some(flow) = self.flows.get(index) {
             // 28 bits of place: more flows than any system has descriptors for.
             let key = alarm::THINK | u64::from(flow.number) << 28 | (index as u64 & 0xFFF_FFFF);
@@ -50,7 +50,7 @@ impl Generator {
     }
 
     /// A flow has thought.
-    pub(super) fn thought(&mut self, context: &mut Context<u32>, key: u64, now: u64) {
+    pub(super) fn thought(&mut self, context: &mut Context<'_, u32>, key: u64, now: u64) {
         let index = (key & 0xFFF_FFFF) as usize;
         let number = (key >> 28) as u32;
         let flow = self.flows.get(index);

@@ -98,7 +98,7 @@ impl Flowing {
     ///
     /// # Errors
     /// As the system gives them: out of descriptors.
-    pub(super) fn begin(&mut self, context: &mut Context<u32>) -> io::Result<()> {
+    pub(super) fn begin(&mut self, context: &mut Context<'_, u32>) -> io::Result<()> {
         if self.mode == Mode::Scheduled {
             self.ticker = Some(Ticker::new(context)?);
         }
@@ -252,7 +252,7 @@ impl Generator {
     ///
     /// # Errors
     /// As the system gives them when the timer can't be set.
-    pub(super) fn pump(&mut self, context: &mut Context<u32>) -> io::Result<()> {
+    pub(super) fn pump(&mut self, context: &mut Context<'_, u32>) -> io::Result<()> {
         if self.flowing.schedule.is_none() {
             return Ok(());
         }
@@ -268,7 +268,7 @@ impl Generator {
     }
 
     /// Sends what is due and lies before `end`; whether some is left that could be sent.
-    fn send_due(&mut self, context: &mut Context<u32>, end: u64) -> bool {
+    fn send_due(&mut self, context: &mut Context<'_, u32>, end: u64) -> bool {
         let mut most = BURST;
         let mut sent = 0;
         while sent < most {
@@ -299,7 +299,7 @@ impl Generator {
     /// Sends one message; false when the flow could not take it, and another is to.
     fn send_scheduled(
         &mut self,
-        context: &mut Context<u32>,
+        context: &mut Context<'_, u32>,
         index: usize,
         due: u64,
         now: u64,
@@ -334,14 +334,14 @@ impl Generator {
 
     /// With a number of messages: when the last one is sent, answers are waited for.
     #[inline(always)]
-    pub(super) fn finish_if_all_sent(&mut self, context: &mut Context<u32>) {
+    pub(super) fn finish_if_all_sent(&mut self, context: &mut Context<'_, u32>) {
         if self.run.left == 0 && self.is_sending() {
             self.all_sent(context);
         }
     }
 
     #[cold]
-    fn all_sent(&mut self, context: &mut Context<u32>) {
+    fn all_sent(&mut self, context: &mut Context<'_, u32>) {
         let now = self.epoch.now();
         // A message may have been sent in the measured time before anybody has noticed that it has
         // begun.

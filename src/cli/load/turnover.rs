@@ -112,7 +112,7 @@ impl Generator {
     }
 
     /// Closes those whose time has come.
-    pub(super) fn turn_over(&mut self, context: &mut Context<u32>) {
+    pub(super) fn turn_over(&mut self, context: &mut Context<'_, u32>) {
         if self.ages.queue.is_empty() {
             return;
         }
@@ -144,7 +144,7 @@ impl Generator {
 
     /// Closes as many as the rate says, the oldest first; when the next one is due, if that is
     /// known. With nobody to close, or too many on their way, the moment passes.
-    fn churn(&mut self, context: &mut Context<u32>, now: u64) -> Option<u64> {
+    fn churn(&mut self, context: &mut Context<'_, u32>, now: u64) -> Option<u64> {
         while let Some(churn) = &mut self.ages.churn
             && churn.due() <= now
         {
@@ -166,7 +166,7 @@ impl Generator {
 
     /// Has a connection closed when what is under way on it has been answered; false when it has
     /// gone already.
-    fn retire(&mut self, context: &mut Context<u32>, index: u32, number: u32) -> bool {
+    fn retire(&mut self, context: &mut Context<'_, u32>, index: u32, number: u32) -> bool {
         let index = index as usize;
         let flow = self.flows.get_mut(index);
         let Some(flow) = flow.filter(|f| f.number == number && f.stage == Stage::Live) else {
@@ -179,7 +179,7 @@ impl Generator {
     }
 
     /// Closes a connection that is to be closed, when nothing is awaited on it any more.
-    pub(super) fn close_if_answered(&mut self, context: &mut Context<u32>, index: usize) {
+    pub(super) fn close_if_answered(&mut self, context: &mut Context<'_, u32>, index: usize) {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };

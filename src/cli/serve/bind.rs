@@ -46,7 +46,7 @@ pub(super) fn open(
         reactor.map_err(|error| Failure::runtime(poll_failed(&error)))
     };
     let mut reactors = vec![new(0)?];
-    let first = reactors[0].context();
+    let first = &mut reactors[0].context();
     let claimed = claim_all(&Opener::new(serve, false), first, bindings)?;
     if plan.threads.get() == 1 {
         tell_backlogs(first, &claimed, serve.backlog.get());
@@ -67,14 +67,14 @@ pub(super) fn open(
         let mut sockets = Vec::new();
         for socket in &claimed {
             let transport = socket.transport();
-            let opened = opener.open(reactor.context(), transport, socket.address);
+            let opened = opener.open(&mut reactor.context(), transport, socket.address);
             sockets.push(
                 opened.map_err(|error| Failure::bind(transport.name(), socket.address, &error))?,
             );
         }
         if units.is_empty() {
             // Those of the others are like them.
-            tell_backlogs(reactor.context(), &sockets, serve.backlog.get());
+            tell_backlogs(&mut reactor.context(), &sockets, serve.backlog.get());
         }
         units.push(unit(serve, plan, reactor, &sockets));
     }
@@ -97,7 +97,7 @@ fn unit(serve: &Serve, plan: &Plan, reactor: Reactor<Server>, sockets: &[Socket]
 /// Opens what is wanted on each address, as far as it has to be there.
 fn claim_all(
     opener: &Opener,
-    context: &mut Context<EchoSession>,
+    context: &mut Context<'_, EchoSession>,
     bindings: &[Binding],
 ) -> Result<Vec<Socket>, Failure> {
     let mut sockets = Vec::new();
@@ -130,7 +130,7 @@ fn is_not_here(error: &io::Error) -> bool {
 
 /// Says so where fewer may wait to be accepted than was asked for. The system cuts it silently
 /// (listen(2); on Linux it is `net.core.somaxconn`).
-fn tell_backlogs(context: &Context<EchoSession>, sockets: &[Socket], asked: u32) {
+fn tell_backlogs(context: &Context<'_, EchoSession>, sockets: &[Socket], asked: u32) {
     for socket in sockets {
         if let Id::Tcp(id) = socket.id
             && let Some(effective) = context.listener_backlog(id)
@@ -144,7 +144,7 @@ fn tell_backlogs(context: &Context<EchoSession>, sockets: &[Socket], asked: u32)
     }
 }
 
-fn close(context: &mut Context<EchoSession>, id: Id) {
+fn close(context: &mut Context<'_, EchoSession>, id: Id) {
     match id {
         Id::Tcp(id) => context.close_listener(id),
         Id::Udp(id) => context.close_udp(id),
@@ -168,7 +168,7 @@ impl Opener {
     /// Opens one socket.
     fn open(
         &self,
-        context: &mut Context<EchoSession>,
+        context: &mut Context<'_, EchoSession>,
         transport: Transport,
         address: SocketAddr,
     ) -> io::Result<Socket> {
@@ -196,7 +196,7 @@ impl Opener {
     /// Opens what is wanted on one address. With port 0, TCP and UDP get the same one.
     fn claim(
         &self,
-        context: &mut Context<EchoSession>,
+        context: &mut Context<'_, EchoSession>,
         binding: &Binding,
     ) -> Result<Vec<Socket>, Refused> {
         let tcp = |error| (Transport::Tcp, error);

@@ -85,7 +85,7 @@ impl Server {
     }
 
     /// The counters of this reactor and its echoes.
-    pub(super) fn totals(&self, context: &Context<EchoSession>) -> Totals {
+    pub(super) fn totals(&self, context: &Context<'_, EchoSession>) -> Totals {
         let mut totals = Totals {
             stats: context.stats(),
             echo: self.echo.stats(),
@@ -100,7 +100,7 @@ impl Server {
     ///
     /// # Errors
     /// As the system gives them when the signals' pipe can't be polled.
-    pub(super) fn start(&mut self, context: &mut Context<EchoSession>) -> io::Result<()> {
+    pub(super) fn start(&mut self, context: &mut Context<'_, EchoSession>) -> io::Result<()> {
         if let Some(lead) = &mut self.lead {
             context.register(lead.signals.source(), oread::mio::Interest::READABLE)?;
         }
@@ -111,7 +111,7 @@ impl Server {
     }
 
     /// Begins the end of all reactors.
-    fn drain(&mut self, context: &mut Context<EchoSession>) {
+    fn drain(&mut self, context: &mut Context<'_, EchoSession>) {
         if let Some(lead) = &mut self.lead {
             let deadline = context.now().checked_add(lead.drain_timeout);
             lead.drained_by = lead.drained_by.or(deadline);
@@ -127,7 +127,7 @@ impl Handler for Server {
 
     fn on_accept(
         &mut self,
-        context: &mut Context<EchoSession>,
+        context: &mut Context<'_, EchoSession>,
         caller: &Accepted,
     ) -> Option<EchoSession> {
         self.echo.on_accept(context, caller)
@@ -152,7 +152,7 @@ impl Handler for Server {
 
     fn on_close(
         &mut self,
-        context: &mut Context<EchoSession>,
+        context: &mut Context<'_, EchoSession>,
         id: ConnectionId,
         session: EchoSession,
         reason: CloseReason,
@@ -167,7 +167,7 @@ impl Handler for Server {
         echo.on_datagram(datagram, data);
     }
 
-    fn on_timer(&mut self, context: &mut Context<EchoSession>, _key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, EchoSession>, _key: u64) {
         let totals = self.totals(context);
         let Some(stats) = &self.stats else {
             return;
@@ -184,7 +184,7 @@ impl Handler for Server {
         context.timer(stats.every, STATS);
     }
 
-    fn on_message(&mut self, context: &mut Context<EchoSession>, lost: Lost) {
+    fn on_message(&mut self, context: &mut Context<'_, EchoSession>, lost: Lost) {
         log::error!("thread {} failed, so all end: {}", lost.index, lost.why);
         if let Some(lead) = &mut self.lead {
             lead.lost.get_or_insert(lost);
@@ -192,7 +192,7 @@ impl Handler for Server {
         self.drain(context);
     }
 
-    fn on_ready(&mut self, context: &mut Context<EchoSession>, _: SourceId, _: Readiness) {
+    fn on_ready(&mut self, context: &mut Context<'_, EchoSession>, _: SourceId, _: Readiness) {
         let Some(lead) = &mut self.lead else {
             return;
         };

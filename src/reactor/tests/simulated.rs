@@ -17,7 +17,7 @@ impl Handler for Echo {
     type Session = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Context<()>, _: &Accepted) -> Option<()> {
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
         Some(())
     }
 
@@ -30,7 +30,7 @@ impl Handler for Echo {
         data.len()
     }
 
-    fn on_close(&mut self, _: &mut Context<()>, _: ConnectionId, (): (), reason: CloseReason) {
+    fn on_close(&mut self, _: &mut Context<'_, ()>, _: ConnectionId, (): (), reason: CloseReason) {
         self.closed.push(reason);
     }
 }
@@ -159,7 +159,7 @@ fn connected(net: &Net, reactor: &Reactor<Echo>) -> (net::TcpStream, Peer) {
     let server = net.listen_peer("10.0.0.2:80".parse().unwrap());
     server.stop_reading();
     let options = ConnectOptions::new(server.local_addr());
-    let stream = reactor.context.system.dial(&options).unwrap();
+    let stream = reactor.core.system.dial(&options).unwrap();
     net.advance(Duration::from_secs(1));
     assert!(stream.established().unwrap());
     (stream, server.accept().unwrap())

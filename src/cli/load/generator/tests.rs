@@ -29,7 +29,7 @@ impl Bench {
     /// A load of `target` with these arguments, in its measured time.
     fn start(target: &Resolved, arguments: &str) -> Bench {
         let mut bench = Bench::ready(target, arguments);
-        let (now, context) = (bench.generator.epoch.now(), bench.reactor.context());
+        let (now, context) = (bench.generator.epoch.now(), &mut bench.reactor.context());
         bench.generator.start(context, now);
         // What comes once a second is not a message's: a list of seconds that grows, and a
         // progress, of which two may wait.
@@ -65,7 +65,7 @@ impl Bench {
             begun: epoch.now(),
             line: Line::new(&sender),
         });
-        generator.set_out(reactor.context()).unwrap();
+        generator.set_out(&mut reactor.context()).unwrap();
         let mut bench = Bench {
             reactor,
             generator,
@@ -84,7 +84,9 @@ impl Bench {
             // not come.
             let wait = self.generator.wait().unwrap_or(Duration::from_millis(100));
             self.reactor.turn(&mut self.generator, Some(wait)).unwrap();
-            self.generator.after_turn(self.reactor.context()).unwrap();
+            self.generator
+                .after_turn(&mut self.reactor.context())
+                .unwrap();
         }
     }
 
@@ -162,7 +164,7 @@ fn a_thread_that_hears_the_start_late_begins_with_what_was_due_until_then() {
     let generator = &mut bench.generator;
     // The run's time began a second ago at least.
     let at = generator.epoch.now() - SECOND / 2;
-    generator.on_message(bench.reactor.context(), Command::Start(at));
+    generator.on_message(&mut bench.reactor.context(), Command::Start(at));
     assert_eq!(generator.flowing.due_before(at + SECOND), 1000);
     assert!(generator.record.is_measured(at) && !generator.record.is_measured(at - 1));
     bench.turn_until(|generator| generator.record.tally.messages.echoed >= 500);
