@@ -7,8 +7,6 @@
 
 use std::ops::{Index, IndexMut};
 
-use slab::Slab;
-
 use crate::token::{Generations, Key};
 
 /// What may be in a table: it bears the generation that it was put in with.
@@ -32,14 +30,45 @@ pub(crate) use tenant;
 /// A table of `T`, each found by its key as long as it's there.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    slab: Slab<T>,
+    entries: Vec<Entry<T>>,
+    /// The entry that is taken next: the last that was vacated, or one more than there are.
+    next: u32,
+    count: usize,
     generations: Generations,
+}
+
+/// One place of a table.
+#[derive(Debug)]
+pub(crate) enum Entry<T> {
+    /// With the one that is taken after it.
+    Vacant(u32),
+    Occupied(T),
+}
+
+impl<T> Entry<T> {
+    #[inline]
+    fn tenant(&self) -> Option<&T> {
+        match self {
+            Entry::Occupied(tenant) => Some(tenant),
+            Entry::Vacant(_) => None,
+        }
+    }
+
+    #[inline]
+    fn tenant_mut(&mut self) -> Option<&mut T> {
+        match self {
+            Entry::Occupied(tenant) => Some(tenant),
+            Entry::Vacant(_) => None,
+        }
+    }
 }
 
 impl<T: Tenant> Table<T> {
     pub(crate) fn new() -> Table<T> {
         Table {
-            slab: Slab::new(),
+            entries: Vec::new(),
+            next: 0,
+            count: 0,
             generations: Generations::default(),
         }
     }
@@ -48,7 +77,7 @@ impl<T: Tenant> Table<T> {
     pub(crate) fn next_key(&self) -> Key {
         let mut generations = self.generations;
         Key {
-            index: self.slab.vacant_key() as u32,
+            index: self.next,
             generation: generations.draw(),
         }
     }
@@ -57,55 +86,61 @@ impl<T: Tenant> Table<T> {
     /// memory the process aborts: of what there may be many, room is made by [`Table::reserve`]
     /// first.
     pub(crate) fn insert(&mut self, make: impl FnOnce(u32) -> T) -> Key {
-        let generation = self.generations.draw();
-        Key {
-            index: self.slab.insert(make(generation)) as u32,
-            generation,
-        }
+        let (index, generation) = (self.next, self.generations.draw());
+        let entry = Entry::Occupied(make(generation));
+        self.next = match self.entries.get_mut(index as usize) {
+            Some(place) => match std::mem::replace(place, entry) {
+                Entry::Vacant(next) => next,
+                Entry::Occupied(_) => unreachable!("a tenant where the next one was to be"),
+            },
+            None => {
+                self.entries.push(entry);
+                index + 1
+            }
+        };
+        self.count += 1;
+        Key { index, generation }
     }
 
     /// Makes sure that there is room for `count` more; false when there is no memory for a larger
-    /// table. The slab would abort the process: so as much is asked for first where that may be
-    /// refused, and given back.
+    /// table.
     pub(crate) fn reserve(&mut self, count: usize) -> bool {
-        if self.slab.len() + count <= self.slab.capacity() {
-            return true;
-        }
-        let more = self.slab.capacity().max(count).max(4);
-        let mut asked: Vec<Option<T>> = Vec::new();
-        if asked.try_reserve_exact(2 * more).is_err() {
-            return false;
-        }
-        drop(asked);
-        self.slab.reserve(more);
-        true
+        let vacant = self.entries.len() - self.count;
+        reserve(&mut self.entries, count.saturating_sub(vacant))
     }
 
     #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        let tenant = self.slab.get(key.index as usize)?;
+        let tenant = self.entries.get(key.index as usize)?.tenant()?;
         (tenant.generation() == key.generation).then_some(tenant)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let tenant = self.slab.get_mut(key.index as usize)?;
+        let tenant = self.entries.get_mut(key.index as usize)?.tenant_mut()?;
         (tenant.generation() == key.generation).then_some(tenant)
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
-        Some(self.slab.remove(key.index as usize))
+        let place = self.entries.get_mut(key.index as usize)?;
+        match std::mem::replace(place, Entry::Vacant(self.next)) {
+            Entry::Occupied(tenant) => {
+                self.next = key.index;
+                self.count -= 1;
+                Some(tenant)
+            }
+            Entry::Vacant(_) => None,
+        }
     }
 
     /// Each with its key, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        self.slab.iter().map(|(index, tenant)| {
-            let key = Key {
-                index: index as u32,
-                generation: tenant.generation(),
-            };
-            (key, tenant)
+        let entries = (0..).zip(&self.entries);
+        entries.filter_map(|(index, entry)| {
+            let tenant = entry.tenant()?;
+            let generation = tenant.generation();
+            Some((Key { index, generation }, tenant))
         })
     }
 
@@ -114,19 +149,21 @@ impl<T: Tenant> Table<T> {
     /// # Panics
     /// When there is none.
     pub(crate) fn key(&self, index: u32) -> Key {
-        let generation = self.slab[index as usize].generation();
+        let generation = self[index].generation();
         Key { index, generation }
     }
 
     /// The key of the one at `index`, if there is one; a walk that allocates nothing asks for those
     /// below [`Table::bound`].
     pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
-        self.slab.contains(index as usize).then(|| self.key(index))
+        let tenant = self.entries.get(index as usize)?.tenant()?;
+        let generation = tenant.generation();
+        Some(Key { index, generation })
     }
 
     /// All indexes are below this.
     pub(crate) fn bound(&self) -> u32 {
-        self.slab.capacity() as u32
+        self.entries.len() as u32
     }
 
     /// All keys, so that the table may change while they are walked.
@@ -135,11 +172,11 @@ impl<T: Tenant> Table<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slab.len()
+        self.count
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.slab.is_empty()
+        self.count == 0
     }
 }
 
@@ -152,7 +189,8 @@ impl<T> Index<u32> for Table<T> {
 
     #[inline]
     fn index(&self, index: u32) -> &T {
-        &self.slab[index as usize]
+        let tenant = self.entries.get(index as usize).and_then(Entry::tenant);
+        tenant.unwrap_or_else(|| vacant())
     }
 }
 
@@ -160,8 +198,32 @@ impl<T> Index<u32> for Table<T> {
 impl<T> IndexMut<u32> for Table<T> {
     #[inline]
     fn index_mut(&mut self, index: u32) -> &mut T {
-        &mut self.slab[index as usize]
+        let entry = self.entries.get_mut(index as usize);
+        entry
+            .and_then(Entry::tenant_mut)
+            .unwrap_or_else(|| vacant())
     }
+}
+
+#[cold]
+fn vacant() -> ! {
+    unreachable!("nobody is there")
+}
+
+/// What a list that may grow long takes at first, in bytes. Allocators (glibc's, musl's) map as
+/// much apart from everything else, and then let it grow where it is; what is smaller is copied
+/// each time, and leaves a hole that others may not fill.
+const FIRST: usize = 128 << 10;
+
+/// Makes sure that there is room for `count` more in a list that may grow long; false when there is
+/// no memory for it.
+pub(crate) fn reserve<T>(list: &mut Vec<T>, count: usize) -> bool {
+    if list.capacity() - list.len() >= count {
+        return true;
+    }
+    let first = FIRST.div_ceil(size_of::<T>().max(1));
+    let more = list.capacity().max(first).max(count);
+    list.try_reserve_exact(more).is_ok()
 }
 
 #[cfg(test)]

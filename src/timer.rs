@@ -108,7 +108,7 @@ impl Links {
     }
 }
 
-/// Where timed things live: a slab of connections, a slab of timers.
+/// Where timed things live: a table of connections, a table of timers.
 pub(crate) trait Arena {
     /// The links of the thing at `index`. The wheel asks only for indexes that it was given and
     /// that are still armed.

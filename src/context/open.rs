@@ -217,7 +217,7 @@ impl<S> Context<'_, S> {
     /// Makes sure that there is room for `count` more connections; false when there is no memory.
     pub(crate) fn reserve(&mut self, count: usize) -> bool {
         let Core { system, slots, .. } = &mut *self.core;
-        system.may_allocate() && slots.reserve(count) && self.sessions.reach(slots.bound())
+        system.may_allocate() && slots.reserve(count) && self.sessions.reserve(count)
     }
 }
 

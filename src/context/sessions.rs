@@ -1,6 +1,8 @@
 //! The sessions of a reactor's connections, beside their slots: the only part of a reactor whose
 //! type is the handler's choice.
 
+use crate::table::reserve;
+
 /// Sessions of type `S`, each found by its connection's index.
 pub(crate) trait Sessions<S> {
     /// The session at `index`.
@@ -12,9 +14,8 @@ pub(crate) trait Sessions<S> {
     /// Puts in the session of a new connection.
     fn put(&mut self, index: u32, session: S);
 
-    /// Makes sure that there is room at all indexes below `bound`; false when there is no memory
-    /// for so many.
-    fn reach(&mut self, bound: u32) -> bool;
+    /// Makes sure that there is room for `count` more; false when there is no memory for so many.
+    fn reserve(&mut self, count: usize) -> bool;
 }
 
 /// Where all sessions of a reactor are.
@@ -56,8 +57,7 @@ impl<S> Sessions<S> for Store<S> {
         self.sessions[index] = Some(session);
     }
 
-    fn reach(&mut self, bound: u32) -> bool {
-        let more = (bound as usize).saturating_sub(self.sessions.len());
-        self.sessions.try_reserve_exact(more).is_ok()
+    fn reserve(&mut self, count: usize) -> bool {
+        reserve(&mut self.sessions, count)
     }
 }
