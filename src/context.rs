@@ -2,7 +2,7 @@
 //! and its read buffer.
 //!
 //! The parts: [`Core`], which knows no session, in `context/core.rs`; the sessions in
-//! `context/sessions.rs`; [`Connection`] and its [`Output`] in `context/connection.rs`, UDP in
+//! `context/sessions.rs`, and those of a part of a handler in `context/part.rs`; [`Connection`] and its [`Output`] in `context/connection.rs`, UDP in
 //! `context/datagrams.rs`, listeners and dials in `context/open.rs`, a connection's slot and its
 //! deadlines in `context/slot.rs`.
 
@@ -10,6 +10,7 @@ mod connection;
 mod core;
 mod datagrams;
 mod open;
+mod part;
 mod sessions;
 mod slot;
 
@@ -21,7 +22,7 @@ use crate::limits::Limits;
 use crate::link::Phase;
 use crate::stats::Stats;
 use crate::timers::Alarm;
-use crate::token::{ConnectionId, Kind, SourceId, TimerId};
+use crate::token::{ConnectionId, Kind, Owner, SourceId, TimerId};
 use mio::Interest;
 use mio::event::Source;
 
@@ -32,6 +33,7 @@ pub use connection::{Connection, Output};
 pub(crate) use datagrams::UdpSlot;
 pub use datagrams::{Datagrams, SendOutcome};
 pub(crate) use open::ListenerSlot;
+pub use part::Part;
 pub(crate) use sessions::{Sessions, Store};
 pub(crate) use slot::Slot;
 
@@ -43,18 +45,36 @@ pub(crate) use slot::Slot;
 pub struct Context<'c, S> {
     pub(crate) core: &'c mut Core,
     sessions: &'c mut dyn Sessions<S>,
+    /// Whose whatever is begun here will be.
+    place: Owner,
+    /// Whose that is which the running callback is about, as seen from `place`.
+    about: Owner,
 }
 
 impl<'c, S> Context<'c, S> {
     #[inline(always)]
-    pub(crate) fn new(core: &'c mut Core, sessions: &'c mut dyn Sessions<S>) -> Context<'c, S> {
-        Context { core, sessions }
+    pub(crate) fn new(
+        core: &'c mut Core,
+        sessions: &'c mut dyn Sessions<S>,
+        about: Owner,
+    ) -> Context<'c, S> {
+        Context {
+            core,
+            sessions,
+            place: Owner::default(),
+            about,
+        }
     }
 
     /// The same for a shorter time.
     #[inline(always)]
     fn lend(&mut self) -> Context<'_, S> {
-        Context::new(self.core, self.sessions)
+        Context {
+            core: self.core,
+            sessions: self.sessions,
+            place: self.place,
+            about: self.about,
+        }
     }
 
     /// The connection of this id; `None` once it's closed.
@@ -155,7 +175,7 @@ impl<'c, S> Context<'c, S> {
     /// ```
     pub fn timer_at(&mut self, due: Instant, key: u64) -> TimerId {
         let Core { timers, clock, .. } = &mut *self.core;
-        timers.set(clock, due, Alarm::Handler(key))
+        timers.set(clock, due, Alarm::Handler(key, self.place))
     }
 
     /// Takes a timer back; false when it has fired or was cancelled already.
@@ -176,13 +196,14 @@ impl<'c, S> Context<'c, S> {
         source: &mut (impl Source + ?Sized),
         interest: Interest,
     ) -> io::Result<SourceId> {
+        let owner = self.place;
         let Core {
             sources, system, ..
         } = &mut *self.core;
         let token = sources.next_key().token(Kind::Source);
         system.register_source(source, token, interest)?;
         Ok(SourceId(
-            sources.insert(|generation| Foreign { generation }),
+            sources.insert(|generation| Foreign { generation, owner }),
         ))
     }
 

@@ -79,6 +79,7 @@
 mod acceptor;
 mod buffer;
 mod clock;
+mod compose;
 mod context;
 mod echo;
 mod error;
@@ -108,7 +109,8 @@ mod token;
 #[doc = include_str!("../docs/EMBEDDING.md")]
 pub mod embedding {}
 
-pub use context::{Connection, Context, Datagrams, Output, SendOutcome};
+pub use compose::{Both, Either, FromFn, from_fn};
+pub use context::{Connection, Context, Datagrams, Output, Part, SendOutcome};
 pub use echo::{Echo, EchoOptions, EchoSession, EchoStats};
 pub use error::{CloseReason, ConnectError};
 pub use escape::Escaped;

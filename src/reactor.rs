@@ -30,7 +30,7 @@ use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::net::{Events, System, where_nestable};
 use crate::rate::{LogLimiter, Rate};
-use crate::token::{ConnectionId, Key, Kind};
+use crate::token::{ConnectionId, Key, Kind, Owner};
 
 use wait::Late;
 
@@ -142,7 +142,12 @@ impl<H: Handler> Reactor<H> {
 
     /// What a callback is lent.
     fn lend(&mut self) -> Context<'_, H::Session> {
-        Context::new(&mut self.core, &mut self.sessions)
+        self.lend_about(Owner::default())
+    }
+
+    /// What a callback is lent that is about something of this owner's.
+    fn lend_about(&mut self, owner: Owner) -> Context<'_, H::Session> {
+        Context::new(&mut self.core, &mut self.sessions, owner)
     }
 
     /// A handle for other threads.

@@ -5,13 +5,13 @@ use std::time::Instant;
 use crate::clock::Clock;
 use crate::table::{Table, tenant};
 use crate::timer::{Arena, Links, Wheel};
-use crate::token::TimerId;
+use crate::token::{Owner, TimerId};
 
 /// Whom a timer calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
-    /// The handler, with its key.
-    Handler(u64),
+    /// The handler, with its key; whose timer it is.
+    Handler(u64, Owner),
     /// The listeners that paused.
     Listeners,
     /// The drain's deadline.

@@ -94,6 +94,40 @@ impl Generations {
     }
 }
 
+/// Whose something is, in a handler that is made of others: the way to that part from the whole
+/// one, in steps of four bits, the first of them lowest. 0: the whole handler's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Owner(u32);
+
+/// Bits of a step.
+const STEP: u32 = 4;
+
+impl Owner {
+    /// The part of this owner's that has this number, from 1 to 15.
+    ///
+    /// # Panics
+    /// When that is one step more than there is room for.
+    pub(crate) fn part(self, number: u8) -> Owner {
+        let steps = (u32::BITS - self.0.leading_zeros()).div_ceil(STEP);
+        assert!(steps < u32::BITS / STEP, "a part is more than eight deep");
+        Owner(self.0 | u32::from(number) << (steps * STEP))
+    }
+
+    /// The number of the next part on the way; 0 at its end.
+    pub(crate) fn next(self) -> u8 {
+        (self.0 % (1 << STEP)) as u8
+    }
+
+    /// What is left of the way, as seen by the part with this number: nothing, if it doesn't lead
+    /// there.
+    pub(crate) fn seen_by(self, number: u8) -> Owner {
+        match self.next() == number {
+            true => Owner(self.0 >> STEP),
+            false => Owner::default(),
+        }
+    }
+}
+
 /// Makes a public id around a [`Key`].
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -188,6 +222,28 @@ mod tests {
                 assert_eq!(ConnectionId::from_bits(id.to_bits()), id);
             }
         }
+    }
+
+    #[test]
+    fn an_owner_is_found_again_part_by_part() {
+        let numbers = [3, 15, 1, 2, 3, 4, 5, 6];
+        let whole = Owner::default();
+        let owner = numbers
+            .iter()
+            .fold(whole, |owner, number| owner.part(*number));
+        let mut way = owner;
+        for number in numbers {
+            assert_eq!(way.next(), number);
+            assert_eq!(way.seen_by(number % 15 + 1), whole, "not on the way");
+            way = way.seen_by(number);
+        }
+        assert_eq!((way, way.next()), (whole, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "more than eight deep")]
+    fn an_owner_is_eight_deep_at_most() {
+        (1..=9).fold(Owner::default(), |owner, number| owner.part(number));
     }
 
     #[test]

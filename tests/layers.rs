@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floor that each part of the library is on. Imports go down, or sideways without a circle.
-const FLOORS: [(&str, u8); 28] = [
+const FLOORS: [(&str, u8); 29] = [
+    ("compose", 30),
     ("echo", 30),
     ("reactor", 30),
     ("sim", 31),

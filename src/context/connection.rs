@@ -24,8 +24,8 @@ use super::{Context, Core};
 /// [`Limits::high_water`](crate::Limits::high_water); then it is offered to the socket, and the
 /// connection is under [`Pressure::High`] whatever the socket takes.
 pub struct Connection<'a, S> {
-    context: Context<'a, S>,
-    index: u32,
+    pub(super) context: Context<'a, S>,
+    pub(super) index: u32,
 }
 
 impl<'a, S> Connection<'a, S> {
@@ -69,7 +69,7 @@ impl<'a, S> Connection<'a, S> {
     /// connection.
     #[inline(always)]
     pub fn split(&mut self) -> (&mut S, Output<'_>) {
-        let Context { core, sessions } = &mut self.context;
+        let Context { core, sessions, .. } = &mut self.context;
         let current = core.is_current(self.index);
         if !current {
             core.touch(self.index);

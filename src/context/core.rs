@@ -13,7 +13,7 @@ use crate::net::System;
 use crate::table::{Table, tenant};
 use crate::timer::Wheel;
 use crate::timers::Timers;
-use crate::token::{Key, Kind, TimerId};
+use crate::token::{Key, Kind, Owner, TimerId};
 
 use super::{ListenerSlot, Slot, UdpSlot};
 
@@ -58,6 +58,7 @@ pub(crate) struct Core {
 /// A foreign source in its table.
 pub(crate) struct Foreign {
     pub(super) generation: u32,
+    pub(crate) owner: Owner,
 }
 
 tenant!(Foreign);

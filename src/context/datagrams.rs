@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::net::{Destination, UdpSocket};
 use crate::nonblocking;
 use crate::table::tenant;
-use crate::token::UdpId;
+use crate::token::{Owner, UdpId};
 
 use super::Context;
 use super::open::note_deregistered;
@@ -16,6 +16,7 @@ use super::open::note_deregistered;
 #[derive(Debug)]
 pub(crate) struct UdpSlot {
     pub(super) generation: u32,
+    pub(crate) owner: Owner,
     pub(crate) socket: UdpSocket,
     /// Its own address, kept because every datagram's source is compared with it.
     pub(super) address: Option<SocketAddr>,

@@ -15,7 +15,7 @@ use crate::readiness::Readiness;
 use crate::table::tenant;
 use crate::timer::Links;
 use crate::timers::Alarm;
-use crate::token::{ConnectionId, Key, Kind, ListenerId, UdpId};
+use crate::token::{ConnectionId, Key, Kind, ListenerId, Owner, UdpId};
 
 use super::{Context, Core, Drain, Slot, UdpSlot};
 
@@ -23,6 +23,7 @@ use super::{Context, Core, Drain, Slot, UdpSlot};
 #[derive(Debug)]
 pub(crate) struct ListenerSlot {
     generation: u32,
+    pub(crate) owner: Owner,
     pub(crate) acceptor: Acceptor<TcpListener>,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
@@ -51,7 +52,7 @@ impl<S> Context<'_, S> {
         let listener = self.core.system.listen(options)?;
         listener
             .set_user_timeout(options.user_timeout_or(self.core.shared.limits.user_timeout()))?;
-        self.core.add_listener(listener)
+        self.core.add_listener(listener, self.place)
     }
 
     /// Takes over a listener that is bound and listening already: from a supervisor, or from
@@ -67,7 +68,7 @@ impl<S> Context<'_, S> {
         if !listener.has_user_timeout()? {
             listener.set_user_timeout(self.core.shared.limits.user_timeout())?;
         }
-        self.core.add_listener(listener)
+        self.core.add_listener(listener, self.place)
     }
 
     /// The address that a listener has, with the port that port 0 became; `None` once it's closed.
@@ -104,7 +105,7 @@ impl<S> Context<'_, S> {
     pub fn bind_udp(&mut self, options: &UdpOptions) -> io::Result<UdpId> {
         self.core.may_begin()?;
         let socket = self.core.system.bind_udp(options)?;
-        self.core.add_udp(socket)
+        self.core.add_udp(socket, self.place)
     }
 
     /// Takes over a UDP socket that is bound, and perhaps connected, already.
@@ -115,7 +116,7 @@ impl<S> Context<'_, S> {
     pub fn adopt_udp(&mut self, socket: std::net::UdpSocket) -> io::Result<UdpId> {
         self.core.may_begin()?;
         let socket = self.core.system.adopt_udp(socket)?;
-        self.core.add_udp(socket)
+        self.core.add_udp(socket, self.place)
     }
 
     /// Connects to another program. The id counts from now on: what is written is sent when the
@@ -222,12 +223,13 @@ impl<S> Context<'_, S> {
 }
 
 impl Core {
-    fn add_listener(&mut self, mut listener: TcpListener) -> io::Result<ListenerId> {
+    fn add_listener(&mut self, mut listener: TcpListener, owner: Owner) -> io::Result<ListenerId> {
         let token = self.listeners.next_key().token(Kind::Listener);
         self.system.register_listener(&mut listener, token)?;
         Ok(ListenerId(self.listeners.insert(|generation| {
             ListenerSlot {
                 generation,
+                owner,
                 acceptor: Acceptor::new(listener),
                 queued: false,
             }
@@ -246,11 +248,12 @@ impl Core {
         }
     }
 
-    fn add_udp(&mut self, mut socket: UdpSocket) -> io::Result<UdpId> {
+    fn add_udp(&mut self, mut socket: UdpSocket, owner: Owner) -> io::Result<UdpId> {
         let token = self.udp.next_key().token(Kind::Udp);
         self.system.register_udp(&mut socket, token)?;
         Ok(UdpId(self.udp.insert(|generation| UdpSlot {
             generation,
+            owner,
             address: socket.local_addr().ok(),
             socket,
             queued: false,

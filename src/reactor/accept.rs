@@ -7,7 +7,7 @@ use crate::handler::{Accepted, Handler};
 use crate::link::Phase;
 use crate::net::TcpStream;
 use crate::rate::Suppressed;
-use crate::token::{Key, Kind, ListenerId};
+use crate::token::{Key, Kind, ListenerId, Owner};
 
 use super::Reactor;
 
@@ -26,8 +26,8 @@ impl<H: Handler> Reactor<H> {
             slot.queued = false;
             match slot.acceptor.next(&mut budget, has_room, stats) {
                 Next::Caller(stream, peer) => {
-                    let listener = ListenerId(key);
-                    self.admit(handler, stream, &Accepted { listener, peer });
+                    let (listener, owner) = (ListenerId(key), slot.owner);
+                    self.admit(handler, stream, &Accepted { listener, peer }, owner);
                 }
                 Next::Wait => return,
                 // A listener that is about to be closed lets in whom it can, and comes
@@ -54,8 +54,14 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Asks the handler about a connection that is offered, and takes it on.
-    pub(super) fn admit(&mut self, handler: &mut H, mut stream: TcpStream, caller: &Accepted) {
-        let mut context = self.lend();
+    pub(super) fn admit(
+        &mut self,
+        handler: &mut H,
+        mut stream: TcpStream,
+        caller: &Accepted,
+        owner: Owner,
+    ) {
+        let mut context = self.lend_about(owner);
         if !context.reserve(1) {
             self.core.shared.stats.refused += 1;
             self.warn_of_refusal(caller, &std::io::ErrorKind::OutOfMemory.into());

@@ -7,7 +7,7 @@ use crate::handler::Handler;
 use crate::link::{Flags, Phase, Step};
 use crate::nonblocking::rarely;
 use crate::readiness::Readiness;
-use crate::token::{Key, Kind, SourceId};
+use crate::token::{Key, Kind, Owner, SourceId};
 
 use super::Reactor;
 
@@ -115,8 +115,8 @@ impl<H: Handler> Reactor<H> {
             }
             Kind::Source => {
                 let id = SourceId(key);
-                if self.core.sources.get(key).is_some() {
-                    handler.on_ready(&mut self.lend(), id, readiness);
+                if let Some(owner) = self.core.sources.get(key).map(|source| source.owner) {
+                    handler.on_ready(&mut self.lend_about(owner), id, readiness);
                 }
             }
             Kind::Mailbox => self.mail = true,
@@ -226,5 +226,5 @@ pub(super) fn lent<'a, S>(
     sessions: &'a mut Store<S>,
     index: u32,
 ) -> Connection<'a, S> {
-    Connection::new(Context::new(core, sessions), index)
+    Connection::new(Context::new(core, sessions, Owner::default()), index)
 }

@@ -64,7 +64,7 @@ impl<H: Handler> Reactor<H> {
     pub(super) fn fire_timers(&mut self, handler: &mut H, clock: &Clock) {
         while let Some(alarm) = self.core.timers.expire(clock) {
             match alarm {
-                Alarm::Handler(key) => handler.on_timer(&mut self.lend(), key),
+                Alarm::Handler(key, owner) => handler.on_timer(&mut self.lend_about(owner), key),
                 Alarm::Listeners => {
                     self.core.retry = None;
                     self.resume_listeners();

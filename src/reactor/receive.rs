@@ -26,6 +26,7 @@ impl<H: Handler> Reactor<H> {
                 return;
             }
             budget -= 1;
+            let owner = slot.owner;
             match slot.socket.recv(&mut self.scratch) {
                 Ok(received) => {
                     shared.stats.datagrams_in += 1;
@@ -35,7 +36,7 @@ impl<H: Handler> Reactor<H> {
                         continue;
                     }
                     let mut datagram = Datagrams {
-                        context: Context::new(&mut self.core, &mut self.sessions),
+                        context: Context::new(&mut self.core, &mut self.sessions, owner),
                         socket: id,
                         // A v4 sender to a dual-stack socket is a v4 sender.
                         from: net::canonical(received.from),
@@ -50,7 +51,7 @@ impl<H: Handler> Reactor<H> {
                     // sent, not the socket.
                     shared.stats.datagram_errors += 1;
                     log::debug!("an error in place of a datagram: {error}");
-                    handler.on_datagram_error(&mut self.lend(), id, error);
+                    handler.on_datagram_error(&mut self.lend_about(owner), id, error);
                 }
             }
         }

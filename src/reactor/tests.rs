@@ -200,7 +200,7 @@ fn a_connection_that_cannot_be_polled_is_opened_and_closed_and_its_session_comes
         listener,
         peer: client.local_addr().unwrap(),
     };
-    reactor.admit(&mut handler, stream, &offered);
+    reactor.admit(&mut handler, stream, &offered, Owner::default());
     assert_eq!(handler.opened.len(), 1);
     assert!(reactor.context().connection(handler.opened[0]).is_none());
     reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();

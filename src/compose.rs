@@ -1,0 +1,369 @@
+//! Handlers made of others: two in one, and one of a function.
+
+use std::fmt;
+use std::io;
+
+use crate::context::{Connection, Context, Datagrams, Part};
+use crate::error::CloseReason;
+use crate::handler::{Accepted, Handler};
+use crate::readiness::Readiness;
+use crate::token::{ConnectionId, SourceId, UdpId};
+
+/// One of two: a session or a message of [`Both`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Either<A, B> {
+    /// The first handler's.
+    First(A),
+    /// The second handler's.
+    Second(B),
+}
+
+impl<A, B> Either<A, B> {
+    /// What is in it, if it's the first handler's.
+    pub fn first(&self) -> Option<&A> {
+        match self {
+            Either::First(first) => Some(first),
+            Either::Second(_) => None,
+        }
+    }
+
+    /// What is in it, to be changed, if it's the first handler's.
+    pub fn first_mut(&mut self) -> Option<&mut A> {
+        match self {
+            Either::First(first) => Some(first),
+            Either::Second(_) => None,
+        }
+    }
+
+    /// What is in it, if it's the second handler's.
+    pub fn second(&self) -> Option<&B> {
+        match self {
+            Either::First(_) => None,
+            Either::Second(second) => Some(second),
+        }
+    }
+
+    /// What is in it, to be changed, if it's the second handler's.
+    pub fn second_mut(&mut self) -> Option<&mut B> {
+        match self {
+            Either::First(_) => None,
+            Either::Second(second) => Some(second),
+        }
+    }
+}
+
+/// Two handlers in one reactor, neither of which knows of the other.
+///
+/// What a handler opens belongs to it: callers of its listeners, datagrams to its UDP sockets, its
+/// timers, its dials. It's opened in its callbacks, or by [`Both::with_first`] and
+/// [`Both::with_second`]. A listener that was opened otherwise is nobody's, and its callers are
+/// refused. Either one finds only its own connections ([`Context::connection`],
+/// [`Context::for_each`]); the counters, the limits and a drain are of the whole reactor.
+///
+/// Three are two, one of which is `Both`: up to eight times over.
+///
+/// ```
+/// use oread::{Accepted, Both, Connection, Context, Echo, EchoOptions, Handler};
+/// use oread::{ListenOptions, Reactor};
+///
+/// struct Greeter;
+///
+/// impl Handler for Greeter {
+///     type Session = ();
+///     type Message = ();
+///
+///     fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
+///         Some(())
+///     }
+///
+///     fn on_open(&mut self, connection: &mut Connection<'_, ()>) {
+///         connection.write(b"hello, and good bye\n");
+///         connection.finish();
+///     }
+///
+///     fn on_data(&mut self, _: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+///         data.len()
+///     }
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut both = Both::new(Echo::new(EchoOptions::default()), Greeter);
+/// let mut reactor = Reactor::new()?;
+/// let options = ListenOptions::new(([127, 0, 0, 1], 0).into());
+/// both.with_first(&mut reactor.context(), |_, context| context.listen(&options))?;
+/// both.with_second(&mut reactor.context(), |_, context| context.listen(&options))?;
+/// # reactor.handle().stop();
+/// reactor.run(&mut both)?;
+/// println!("{} frames echoed", both.first.stats().frames_out);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Both<A, B> {
+    /// The first of the two.
+    pub first: A,
+    /// The second of the two.
+    pub second: B,
+}
+
+const FIRST: u8 = 1;
+const SECOND: u8 = 2;
+
+/// The sessions of two handlers.
+type Sessions<A, B> = Either<<A as Handler>::Session, <B as Handler>::Session>;
+
+impl<A: Handler, B: Handler> Both<A, B> {
+    const FIRST: Part<Sessions<A, B>, A::Session> =
+        Part::new(FIRST, Either::First, Either::first, Either::first_mut);
+    const SECOND: Part<Sessions<A, B>, B::Session> =
+        Part::new(SECOND, Either::Second, Either::second, Either::second_mut);
+
+    /// The two of them.
+    pub const fn new(first: A, second: B) -> Both<A, B> {
+        Both { first, second }
+    }
+
+    /// Lends the first handler and its view of the reactor to `call`: what is opened there is its
+    /// own. A method of its own that starts it is a `call`, such as `Echo::start`.
+    pub fn with_first<R>(
+        &mut self,
+        context: &mut Context<'_, Sessions<A, B>>,
+        call: impl FnOnce(&mut A, &mut Context<'_, A::Session>) -> R,
+    ) -> R {
+        context.part(&Self::FIRST, |context| call(&mut self.first, context))
+    }
+
+    /// As [`Both::with_first`], for the second handler.
+    pub fn with_second<R>(
+        &mut self,
+        context: &mut Context<'_, Sessions<A, B>>,
+        call: impl FnOnce(&mut B, &mut Context<'_, B::Session>) -> R,
+    ) -> R {
+        context.part(&Self::SECOND, |context| call(&mut self.second, context))
+    }
+
+    /// Shows a connection to the handler whose it is.
+    fn show<R: Default>(
+        &mut self,
+        connection: &mut Connection<'_, Sessions<A, B>>,
+        first: impl FnOnce(&mut A, &mut Connection<'_, A::Session>) -> R,
+        second: impl FnOnce(&mut B, &mut Connection<'_, B::Session>) -> R,
+    ) -> R {
+        let shown = match connection.session() {
+            Either::First(_) => connection.part(&Self::FIRST, |part| first(&mut self.first, part)),
+            Either::Second(_) => {
+                connection.part(&Self::SECOND, |part| second(&mut self.second, part))
+            }
+        };
+        shown.unwrap_or_default()
+    }
+}
+
+impl<A: Handler, B: Handler> Handler for Both<A, B> {
+    type Session = Sessions<A, B>;
+    type Message = Either<A::Message, B::Message>;
+
+    fn on_accept(
+        &mut self,
+        context: &mut Context<'_, Self::Session>,
+        caller: &Accepted,
+    ) -> Option<Self::Session> {
+        match context.owner() {
+            FIRST => {
+                let session = self.with_first(context, |a, context| a.on_accept(context, caller));
+                session.map(Either::First)
+            }
+            SECOND => {
+                let session = self.with_second(context, |b, context| b.on_accept(context, caller));
+                session.map(Either::Second)
+            }
+            _ => None,
+        }
+    }
+
+    fn on_open(&mut self, connection: &mut Connection<'_, Self::Session>) {
+        self.show(connection, A::on_open, B::on_open);
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize {
+        self.show(
+            connection,
+            |a, connection| a.on_data(connection, data),
+            |b, connection| b.on_data(connection, data),
+        )
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_, Self::Session>, rest: &[u8]) {
+        self.show(
+            connection,
+            |a, connection| a.on_eof(connection, rest),
+            |b, connection| b.on_eof(connection, rest),
+        );
+    }
+
+    fn on_drained(&mut self, connection: &mut Connection<'_, Self::Session>) {
+        self.show(connection, A::on_drained, B::on_drained);
+    }
+
+    fn on_closing(&mut self, connection: &mut Connection<'_, Self::Session>, reason: CloseReason) {
+        self.show(
+            connection,
+            |a, connection| a.on_closing(connection, reason),
+            |b, connection| b.on_closing(connection, reason),
+        );
+    }
+
+    fn on_close(
+        &mut self,
+        context: &mut Context<'_, Self::Session>,
+        id: ConnectionId,
+        session: Self::Session,
+        reason: CloseReason,
+    ) {
+        match session {
+            Either::First(session) => {
+                self.with_first(context, |a, context| {
+                    a.on_close(context, id, session, reason)
+                });
+            }
+            Either::Second(session) => {
+                self.with_second(context, |b, context| {
+                    b.on_close(context, id, session, reason)
+                });
+            }
+        }
+    }
+
+    fn on_connect_failed(
+        &mut self,
+        context: &mut Context<'_, Self::Session>,
+        id: ConnectionId,
+        session: Self::Session,
+        error: io::Error,
+    ) {
+        match session {
+            Either::First(session) => self.with_first(context, |a, context| {
+                a.on_connect_failed(context, id, session, error);
+            }),
+            Either::Second(session) => self.with_second(context, |b, context| {
+                b.on_connect_failed(context, id, session, error);
+            }),
+        }
+    }
+
+    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, Self::Session>, data: &[u8]) {
+        match datagram.context().owner() {
+            FIRST => datagram.part(&Self::FIRST, |part| self.first.on_datagram(part, data)),
+            SECOND => datagram.part(&Self::SECOND, |part| self.second.on_datagram(part, data)),
+            _ => {}
+        }
+    }
+
+    fn on_datagram_error(
+        &mut self,
+        context: &mut Context<'_, Self::Session>,
+        socket: UdpId,
+        error: io::Error,
+    ) {
+        match context.owner() {
+            FIRST => self.with_first(context, |a, context| {
+                a.on_datagram_error(context, socket, error);
+            }),
+            SECOND => self.with_second(context, |b, context| {
+                b.on_datagram_error(context, socket, error);
+            }),
+            _ => {}
+        }
+    }
+
+    fn on_timer(&mut self, context: &mut Context<'_, Self::Session>, key: u64) {
+        match context.owner() {
+            FIRST => self.with_first(context, |a, context| a.on_timer(context, key)),
+            SECOND => self.with_second(context, |b, context| b.on_timer(context, key)),
+            _ => {}
+        }
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_, Self::Session>, message: Self::Message) {
+        match message {
+            Either::First(message) => {
+                self.with_first(context, |a, context| a.on_message(context, message));
+            }
+            Either::Second(message) => {
+                self.with_second(context, |b, context| b.on_message(context, message));
+            }
+        }
+    }
+
+    fn on_ready(
+        &mut self,
+        context: &mut Context<'_, Self::Session>,
+        source: SourceId,
+        readiness: Readiness,
+    ) {
+        match context.owner() {
+            FIRST => {
+                self.with_first(context, |a, context| a.on_ready(context, source, readiness));
+            }
+            SECOND => {
+                self.with_second(context, |b, context| b.on_ready(context, source, readiness));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A handler for the smallest programs, of no more than its
+/// [`on_data`](Handler::on_data): see [`from_fn`].
+pub struct FromFn<F> {
+    on_data: F,
+}
+
+/// Makes a handler of its [`on_data`](Handler::on_data): it takes on whoever calls, keeps nothing
+/// of a connection, and finishes when the peer has. What the function captures is for all
+/// connections together.
+///
+/// ```
+/// use oread::{ListenOptions, Reactor};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = Reactor::new()?;
+/// reactor.context().listen(&ListenOptions::new(([127, 0, 0, 1], 0).into()))?;
+/// # reactor.handle().stop();
+/// let mut total = 0;
+/// reactor.run(&mut oread::from_fn(|connection, data| {
+///     total += data.len();
+///     write!(connection, "{total} bytes so far\n");
+///     data.len()
+/// }))?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn from_fn<F>(on_data: F) -> FromFn<F>
+where
+    F: FnMut(&mut Connection<'_, ()>, &[u8]) -> usize,
+{
+    FromFn { on_data }
+}
+
+impl<F> Handler for FromFn<F>
+where
+    F: FnMut(&mut Connection<'_, ()>, &[u8]) -> usize,
+{
+    type Session = ();
+    type Message = std::convert::Infallible;
+
+    fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
+        Some(())
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+        (self.on_data)(connection, data)
+    }
+}
+
+impl<F> fmt::Debug for FromFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromFn").finish_non_exhaustive()
+    }
+}
