@@ -17,8 +17,8 @@ pub struct Accepted {
     pub peer: SocketAddr,
 }
 
-/// What happens on a reactor's connections, sockets and timers, one method for each; all but two do
-/// nothing by default.
+/// What happens on a reactor's connections, sockets and timers, one method for each. Only
+/// [`on_data`](Handler::on_data) must be written.
 ///
 /// The reactor lends the handler to its turns, so you keep it, and have it back between two of
 /// them. No method is called while another one runs.
@@ -53,18 +53,22 @@ pub struct Accepted {
 /// }
 /// ```
 pub trait Handler: Sized {
-    /// What is kept for each connection, inline in its slot: up to 16 bytes cost nothing.
+    /// What is kept for each connection, beside its slot of 56 bytes: its own size, and a word more
+    /// where its type has no value to spare (an enum has, and so has what holds a `Box`).
     type Session;
     /// What other threads may post, through a [`Handle`](crate::Handle).
     type Message: Send + 'static;
 
     /// A connection is offered. `None` refuses it: it's closed, and no other callback comes for it.
-    /// After `Some` there always is an `on_open` and an `on_close`.
+    /// After `Some` there always is an `on_open` and an `on_close`. By default all are refused: a
+    /// handler that only dials has no use for it.
     fn on_accept(
         &mut self,
-        context: &mut Context<'_, Self::Session>,
-        caller: &Accepted,
-    ) -> Option<Self::Session>;
+        _context: &mut Context<'_, Self::Session>,
+        _caller: &Accepted,
+    ) -> Option<Self::Session> {
+        None
+    }
 
     /// A connection is there, accepted, dialed or adopted: the first chance to write. It may have
     /// ended by now ([`Connection::is_open`]), and `on_close` follows then: the system refused to

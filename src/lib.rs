@@ -40,7 +40,9 @@
 //!
 //! - [`Reactor`] runs the loop: whole ([`Reactor::run`]), one turn at a time ([`Reactor::turn`]),
 //!   or inside another loop, by its descriptor and [`Reactor::next_timeout`]. [`Limits`] bound it.
-//! - [`Handler`] is what you write. Two methods are required, the others do nothing by default.
+//! - [`Handler`] is what you write. One method is required, and a server writes `on_accept` too; the
+//!   others do nothing by default. [`from_fn`] makes one of a closure, [`Both`] one of two, and with
+//!   [`Part`] a handler has others inside.
 //! - [`Context`] is what every callback is lent: listeners, dials, UDP sockets, timers, foreign
 //!   sources, any connection by its [`ConnectionId`], the drain, the counters ([`Stats`]).
 //! - [`Connection`] is the one that a callback is about: write, pause, finish, close. [`Pressure`]
@@ -58,7 +60,7 @@
 //! # Features
 //!
 //! - `cli` (default) adds the program `oread` and its dependencies. It changes nothing in the
-//!   library: embedders switch it off with `default-features = false`, and have nine crates in all
+//!   library: embedders switch it off with `default-features = false`, and have eight crates in all
 //!   (and two more while they build: `autocfg` and `cfg_aliases`, of build scripts).
 //! - `sim` adds the module `sim`: a network, a poll and a clock in memory that a reactor can run on
 //!   in place of the system's, for tests of your own handlers. It adds no crate, and changes

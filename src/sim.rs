@@ -68,7 +68,7 @@
 //! use std::time::Duration;
 //!
 //! use oread::sim::World;
-//! use oread::{Accepted, ConnectOptions, Connection, Context, Handler};
+//! use oread::{ConnectOptions, Connection, Handler};
 //! # use oread::{Echo, EchoOptions, Limits, ListenOptions};
 //!
 //! #[derive(Default)]
@@ -79,9 +79,6 @@
 //! impl Handler for Client {
 //! #   type Session = ();
 //! #   type Message = ();
-//! #   fn on_accept(&mut self, _: &mut Context<'_, ()>, _: &Accepted) -> Option<()> {
-//! #       None
-//! #   }
 //!     fn on_data(&mut self, _: &mut Connection<'_, ()>, data: &[u8]) -> usize {
 //!         self.heard.extend_from_slice(data);
 //!         data.len()
