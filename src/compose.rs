@@ -141,22 +141,47 @@ impl<A: Handler, B: Handler> Both<A, B> {
     ) -> R {
         context.part(&Self::SECOND, |context| call(&mut self.second, context))
     }
+}
 
-    /// Shows a connection to the handler whose it is.
-    fn show<R: Default>(
-        &mut self,
-        connection: &mut Connection<'_, Sessions<A, B>>,
-        first: impl FnOnce(&mut A, &mut Connection<'_, A::Session>) -> R,
-        second: impl FnOnce(&mut B, &mut Connection<'_, B::Session>) -> R,
-    ) -> R {
-        let shown = match connection.session() {
-            Either::First(_) => connection.part(&Self::FIRST, |part| first(&mut self.first, part)),
+/// Calls a method of the handler whose session it is that the connection has.
+macro_rules! show {
+    ($both:ident, $connection:ident, $call:ident $(, $more:expr)*) => {{
+        let Both { first, second } = $both;
+        let shown = match $connection.session() {
+            Either::First(_) => {
+                $connection.part(&Self::FIRST, |part| first.$call(part $(, $more)*))
+            }
             Either::Second(_) => {
-                connection.part(&Self::SECOND, |part| second(&mut self.second, part))
+                $connection.part(&Self::SECOND, |part| second.$call(part $(, $more)*))
             }
         };
         shown.unwrap_or_default()
-    }
+    }};
+}
+
+/// Calls a method of the handler whose this session or message is.
+macro_rules! give {
+    ($both:ident, $context:ident, $whose:ident, $call:ident $(, $more:expr)*) => {
+        match $whose {
+            Either::First($whose) => {
+                $both.with_first($context, |first, part| first.$call(part $(, $more)*))
+            }
+            Either::Second($whose) => {
+                $both.with_second($context, |second, part| second.$call(part $(, $more)*))
+            }
+        }
+    };
+}
+
+/// Calls a method of the handler that has opened, set or registered what the callback is about.
+macro_rules! tell {
+    ($both:ident, $context:ident, $call:ident, $($more:expr),*) => {
+        match $context.owner() {
+            FIRST => $both.with_first($context, |first, part| first.$call(part, $($more),*)),
+            SECOND => $both.with_second($context, |second, part| second.$call(part, $($more),*)),
+            _ => {}
+        }
+    };
 }
 
 impl<A: Handler, B: Handler> Handler for Both<A, B> {
@@ -169,48 +194,34 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         caller: &Accepted,
     ) -> Option<Self::Session> {
         match context.owner() {
-            FIRST => {
-                let session = self.with_first(context, |a, context| a.on_accept(context, caller));
-                session.map(Either::First)
-            }
-            SECOND => {
-                let session = self.with_second(context, |b, context| b.on_accept(context, caller));
-                session.map(Either::Second)
-            }
+            FIRST => self
+                .with_first(context, |first, part| first.on_accept(part, caller))
+                .map(Either::First),
+            SECOND => self
+                .with_second(context, |second, part| second.on_accept(part, caller))
+                .map(Either::Second),
             _ => None,
         }
     }
 
     fn on_open(&mut self, connection: &mut Connection<'_, Self::Session>) {
-        self.show(connection, A::on_open, B::on_open);
+        show!(self, connection, on_open)
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize {
-        self.show(
-            connection,
-            |a, connection| a.on_data(connection, data),
-            |b, connection| b.on_data(connection, data),
-        )
+        show!(self, connection, on_data, data)
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_, Self::Session>, rest: &[u8]) {
-        self.show(
-            connection,
-            |a, connection| a.on_eof(connection, rest),
-            |b, connection| b.on_eof(connection, rest),
-        );
+        show!(self, connection, on_eof, rest)
     }
 
     fn on_drained(&mut self, connection: &mut Connection<'_, Self::Session>) {
-        self.show(connection, A::on_drained, B::on_drained);
+        show!(self, connection, on_drained)
     }
 
     fn on_closing(&mut self, connection: &mut Connection<'_, Self::Session>, reason: CloseReason) {
-        self.show(
-            connection,
-            |a, connection| a.on_closing(connection, reason),
-            |b, connection| b.on_closing(connection, reason),
-        );
+        show!(self, connection, on_closing, reason)
     }
 
     fn on_close(
@@ -220,18 +231,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         session: Self::Session,
         reason: CloseReason,
     ) {
-        match session {
-            Either::First(session) => {
-                self.with_first(context, |a, context| {
-                    a.on_close(context, id, session, reason)
-                });
-            }
-            Either::Second(session) => {
-                self.with_second(context, |b, context| {
-                    b.on_close(context, id, session, reason)
-                });
-            }
-        }
+        give!(self, context, session, on_close, id, session, reason)
     }
 
     fn on_connect_failed(
@@ -241,14 +241,15 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         session: Self::Session,
         error: io::Error,
     ) {
-        match session {
-            Either::First(session) => self.with_first(context, |a, context| {
-                a.on_connect_failed(context, id, session, error);
-            }),
-            Either::Second(session) => self.with_second(context, |b, context| {
-                b.on_connect_failed(context, id, session, error);
-            }),
-        }
+        give!(
+            self,
+            context,
+            session,
+            on_connect_failed,
+            id,
+            session,
+            error
+        )
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, Self::Session>, data: &[u8]) {
@@ -265,34 +266,15 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         socket: UdpId,
         error: io::Error,
     ) {
-        match context.owner() {
-            FIRST => self.with_first(context, |a, context| {
-                a.on_datagram_error(context, socket, error);
-            }),
-            SECOND => self.with_second(context, |b, context| {
-                b.on_datagram_error(context, socket, error);
-            }),
-            _ => {}
-        }
+        tell!(self, context, on_datagram_error, socket, error)
     }
 
     fn on_timer(&mut self, context: &mut Context<'_, Self::Session>, key: u64) {
-        match context.owner() {
-            FIRST => self.with_first(context, |a, context| a.on_timer(context, key)),
-            SECOND => self.with_second(context, |b, context| b.on_timer(context, key)),
-            _ => {}
-        }
+        tell!(self, context, on_timer, key)
     }
 
     fn on_message(&mut self, context: &mut Context<'_, Self::Session>, message: Self::Message) {
-        match message {
-            Either::First(message) => {
-                self.with_first(context, |a, context| a.on_message(context, message));
-            }
-            Either::Second(message) => {
-                self.with_second(context, |b, context| b.on_message(context, message));
-            }
-        }
+        give!(self, context, message, on_message, message)
     }
 
     fn on_ready(
@@ -301,15 +283,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         source: SourceId,
         readiness: Readiness,
     ) {
-        match context.owner() {
-            FIRST => {
-                self.with_first(context, |a, context| a.on_ready(context, source, readiness));
-            }
-            SECOND => {
-                self.with_second(context, |b, context| b.on_ready(context, source, readiness));
-            }
-            _ => {}
-        }
+        tell!(self, context, on_ready, source, readiness)
     }
 }
 

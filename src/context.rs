@@ -196,15 +196,11 @@ impl<'c, S> Context<'c, S> {
         source: &mut (impl Source + ?Sized),
         interest: Interest,
     ) -> io::Result<SourceId> {
-        let owner = self.place;
-        let Core {
-            sources, system, ..
-        } = &mut *self.core;
-        let token = sources.next_key().token(Kind::Source);
-        system.register_source(source, token, interest)?;
-        Ok(SourceId(
-            sources.insert(|generation| Foreign { generation, owner }),
-        ))
+        let (core, owner) = (&mut *self.core, self.place);
+        let token = core.sources.next_key().token(Kind::Source);
+        core.system.register_source(source, token, interest)?;
+        let foreign = |generation| Foreign { generation, owner };
+        Ok(SourceId(core.sources.insert(foreign)))
     }
 
     /// Changes what a source is polled for, and tells its present readiness anew.

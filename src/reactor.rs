@@ -122,7 +122,7 @@ impl<H: Handler> Reactor<H> {
             // Enough to see what goes on, too few to fill a disk.
             accept_warnings: LogLimiter::new(Rate::even(1), 0),
             core: Core::new(system, limits),
-            sessions: Store::new(),
+            sessions: Vec::new(),
         })
     }
 

@@ -30,45 +30,17 @@ pub(crate) use tenant;
 /// A table of `T`, each found by its key as long as it's there.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    entries: Vec<Entry<T>>,
-    /// The entry that is taken next: the last that was vacated, or one more than there are.
-    next: u32,
-    count: usize,
+    places: Vec<Option<T>>,
+    /// The places that were vacated: the last of them is taken next.
+    vacant: Vec<u32>,
     generations: Generations,
-}
-
-/// One place of a table.
-#[derive(Debug)]
-pub(crate) enum Entry<T> {
-    /// With the one that is taken after it.
-    Vacant(u32),
-    Occupied(T),
-}
-
-impl<T> Entry<T> {
-    #[inline]
-    fn tenant(&self) -> Option<&T> {
-        match self {
-            Entry::Occupied(tenant) => Some(tenant),
-            Entry::Vacant(_) => None,
-        }
-    }
-
-    #[inline]
-    fn tenant_mut(&mut self) -> Option<&mut T> {
-        match self {
-            Entry::Occupied(tenant) => Some(tenant),
-            Entry::Vacant(_) => None,
-        }
-    }
 }
 
 impl<T: Tenant> Table<T> {
     pub(crate) fn new() -> Table<T> {
         Table {
-            entries: Vec::new(),
-            next: 0,
-            count: 0,
+            places: Vec::new(),
+            vacant: Vec::new(),
             generations: Generations::default(),
         }
     }
@@ -77,7 +49,7 @@ impl<T: Tenant> Table<T> {
     pub(crate) fn next_key(&self) -> Key {
         let mut generations = self.generations;
         Key {
-            index: self.next,
+            index: self.vacant.last().copied().unwrap_or(self.bound()),
             generation: generations.draw(),
         }
     }
@@ -86,62 +58,43 @@ impl<T: Tenant> Table<T> {
     /// memory the process aborts: of what there may be many, room is made by [`Table::reserve`]
     /// first.
     pub(crate) fn insert(&mut self, make: impl FnOnce(u32) -> T) -> Key {
-        let (index, generation) = (self.next, self.generations.draw());
-        let entry = Entry::Occupied(make(generation));
-        self.next = match self.entries.get_mut(index as usize) {
-            Some(place) => match std::mem::replace(place, entry) {
-                Entry::Vacant(next) => next,
-                Entry::Occupied(_) => unreachable!("a tenant where the next one was to be"),
-            },
-            None => {
-                self.entries.push(entry);
-                index + 1
-            }
-        };
-        self.count += 1;
-        Key { index, generation }
+        let key = self.next_key();
+        let tenant = Some(make(self.generations.draw()));
+        match self.vacant.pop() {
+            Some(index) => self.places[index as usize] = tenant,
+            None => self.places.push(tenant),
+        }
+        key
     }
 
     /// Makes sure that there is room for `count` more; false when there is no memory for a larger
     /// table.
     pub(crate) fn reserve(&mut self, count: usize) -> bool {
-        let vacant = self.entries.len() - self.count;
-        reserve(&mut self.entries, count.saturating_sub(vacant))
+        reserve(&mut self.places, count.saturating_sub(self.vacant.len()))
     }
 
     #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        let tenant = self.entries.get(key.index as usize)?.tenant()?;
-        (tenant.generation() == key.generation).then_some(tenant)
+        let tenant = self.places.get(key.index as usize)?.as_ref();
+        tenant.filter(|tenant| tenant.generation() == key.generation)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let tenant = self.entries.get_mut(key.index as usize)?.tenant_mut()?;
-        (tenant.generation() == key.generation).then_some(tenant)
+        let tenant = self.places.get_mut(key.index as usize)?.as_mut();
+        tenant.filter(|tenant| tenant.generation() == key.generation)
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
-        let place = self.entries.get_mut(key.index as usize)?;
-        match std::mem::replace(place, Entry::Vacant(self.next)) {
-            Entry::Occupied(tenant) => {
-                self.next = key.index;
-                self.count -= 1;
-                Some(tenant)
-            }
-            Entry::Vacant(_) => None,
-        }
+        self.vacant.push(key.index);
+        self.places[key.index as usize].take()
     }
 
     /// Each with its key, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        let entries = (0..).zip(&self.entries);
-        entries.filter_map(|(index, entry)| {
-            let tenant = entry.tenant()?;
-            let generation = tenant.generation();
-            Some((Key { index, generation }, tenant))
-        })
+        let keys = (0..self.bound()).filter_map(|index| self.key_at(index));
+        keys.map(|key| (key, &self[key.index]))
     }
 
     /// The key of the one at `index`.
@@ -156,14 +109,13 @@ impl<T: Tenant> Table<T> {
     /// The key of the one at `index`, if there is one; a walk that allocates nothing asks for those
     /// below [`Table::bound`].
     pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
-        let tenant = self.entries.get(index as usize)?.tenant()?;
-        let generation = tenant.generation();
+        let generation = self.places.get(index as usize)?.as_ref()?.generation();
         Some(Key { index, generation })
     }
 
     /// All indexes are below this.
     pub(crate) fn bound(&self) -> u32 {
-        self.entries.len() as u32
+        self.places.len() as u32
     }
 
     /// All keys, so that the table may change while they are walked.
@@ -172,11 +124,11 @@ impl<T: Tenant> Table<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.count
+        self.places.len() - self.vacant.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
+        self.len() == 0
     }
 }
 
@@ -189,7 +141,7 @@ impl<T> Index<u32> for Table<T> {
 
     #[inline]
     fn index(&self, index: u32) -> &T {
-        let tenant = self.entries.get(index as usize).and_then(Entry::tenant);
+        let tenant = self.places[index as usize].as_ref();
         tenant.unwrap_or_else(|| vacant())
     }
 }
@@ -198,15 +150,14 @@ impl<T> Index<u32> for Table<T> {
 impl<T> IndexMut<u32> for Table<T> {
     #[inline]
     fn index_mut(&mut self, index: u32) -> &mut T {
-        let entry = self.entries.get_mut(index as usize);
-        entry
-            .and_then(Entry::tenant_mut)
-            .unwrap_or_else(|| vacant())
+        let tenant = self.places[index as usize].as_mut();
+        tenant.unwrap_or_else(|| vacant())
     }
 }
 
+/// What is asked for by its index alone is there: whoever keeps indexes sees to that.
 #[cold]
-fn vacant() -> ! {
+pub(crate) fn vacant() -> ! {
     unreachable!("nobody is there")
 }
 

@@ -9,6 +9,7 @@ use crate::error::CloseReason;
 use crate::link::{Flags, Link, Phase, Pressure, Shared};
 use crate::net::{self, TcpStream};
 use crate::options::Keepalive;
+use crate::table::vacant;
 use crate::token::{ConnectionId, TimerId};
 
 use super::{Context, Core};
@@ -55,14 +56,14 @@ impl<'a, S> Connection<'a, S> {
     #[inline]
     pub fn session(&self) -> &S {
         let session = self.context.sessions.get(self.index);
-        session.unwrap_or_else(|| absent())
+        session.unwrap_or_else(|| vacant())
     }
 
     /// The session, to be changed.
     #[inline]
     pub fn session_mut(&mut self) -> &mut S {
         let session = self.context.sessions.get_mut(self.index);
-        session.unwrap_or_else(|| absent())
+        session.unwrap_or_else(|| vacant())
     }
 
     /// The session and the connection's output at once, so that a session can write into its own
@@ -80,7 +81,7 @@ impl<'a, S> Connection<'a, S> {
             shared: &mut core.shared,
             current,
         };
-        (session.unwrap_or_else(|| absent()), output)
+        (session.unwrap_or_else(|| vacant()), output)
     }
 
     /// Writes all of `bytes`; what the socket doesn't take is queued. Says how the pending output
@@ -88,14 +89,9 @@ impl<'a, S> Connection<'a, S> {
     /// [`Handler::on_close`](crate::Handler::on_close).
     #[inline(always)]
     pub fn write(&mut self, bytes: &[u8]) -> Pressure {
-        let Core {
-            slots,
-            shared,
-            current,
-            ..
-        } = &mut *self.context.core;
-        if *current == self.index {
-            return slots[self.index].link.write(shared, bytes);
+        let core = &mut *self.context.core;
+        if core.is_current(self.index) {
+            return core.slots[self.index].link.write(&mut core.shared, bytes);
         }
         self.write_from_outside(bytes)
     }
@@ -273,12 +269,6 @@ impl<S> fmt::Debug for Connection<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Connection").field(&self.id()).finish()
     }
-}
-
-/// A connection is lent only with its session, which is there until it's removed.
-#[cold]
-fn absent() -> ! {
-    unreachable!("a connection without a session")
 }
 
 /// The output of one connection, apart from its session; see [`Connection::split`].

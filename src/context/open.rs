@@ -50,8 +50,8 @@ impl<S> Context<'_, S> {
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
         self.core.may_begin()?;
         let listener = self.core.system.listen(options)?;
-        listener
-            .set_user_timeout(options.user_timeout_or(self.core.shared.limits.user_timeout()))?;
+        let timeout = options.user_timeout_or(self.core.shared.limits.user_timeout());
+        listener.set_user_timeout(timeout)?;
         self.core.add_listener(listener, self.place)
     }
 

@@ -18,46 +18,29 @@ pub(crate) trait Sessions<S> {
     fn reserve(&mut self, count: usize) -> bool;
 }
 
-/// Where all sessions of a reactor are.
-#[derive(Debug)]
-pub(crate) struct Store<S> {
-    /// By the index of the connection's slot.
-    sessions: Vec<Option<S>>,
-}
-
-impl<S> Store<S> {
-    pub(crate) fn new() -> Store<S> {
-        Store {
-            sessions: Vec::new(),
-        }
-    }
-
-    /// Takes out the session at `index`.
-    pub(crate) fn take(&mut self, index: u32) -> Option<S> {
-        self.sessions.get_mut(index as usize)?.take()
-    }
-}
+/// Where all sessions of a reactor are, each at its connection's index.
+pub(crate) type Store<S> = Vec<Option<S>>;
 
 impl<S> Sessions<S> for Store<S> {
     #[inline]
     fn get(&self, index: u32) -> Option<&S> {
-        self.sessions.get(index as usize)?.as_ref()
+        self.as_slice().get(index as usize)?.as_ref()
     }
 
     #[inline]
     fn get_mut(&mut self, index: u32) -> Option<&mut S> {
-        self.sessions.get_mut(index as usize)?.as_mut()
+        self.as_mut_slice().get_mut(index as usize)?.as_mut()
     }
 
     fn put(&mut self, index: u32, session: S) {
         let index = index as usize;
-        if index >= self.sessions.len() {
-            self.sessions.resize_with(index + 1, || None);
+        if index >= self.len() {
+            self.resize_with(index + 1, || None);
         }
-        self.sessions[index] = Some(session);
+        self[index] = Some(session);
     }
 
     fn reserve(&mut self, count: usize) -> bool {
-        reserve(&mut self.sessions, count)
+        reserve(self, count)
     }
 }

@@ -312,8 +312,8 @@ mod tests {
     ))]
     #[test]
     fn a_connection_s_slot_is_56_bytes_and_its_session_16_or_24() {
-        // Whether it's vacant, and which one is next, must fit in.
-        assert_eq!(size_of::<crate::table::Entry<Slot>>(), 56);
+        // Whether there is one must fit in.
+        assert_eq!(size_of::<Option<Slot>>(), 56);
         // One of any bytes; one whose type has a value to spare, which tells that none is there.
         assert_eq!(size_of::<Option<[u64; 2]>>(), 24);
         assert_eq!(size_of::<Option<(u64, Box<u64>)>>(), 16);

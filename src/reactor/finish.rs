@@ -8,6 +8,7 @@ use crate::error::CloseReason;
 use crate::handle::Mail;
 use crate::handler::Handler;
 use crate::link::{Flags, Phase};
+use crate::table::vacant;
 use crate::timers::Alarm;
 use crate::token::{ConnectionId, Kind, ListenerId, UdpId};
 
@@ -139,10 +140,11 @@ impl<H: Handler> Reactor<H> {
     pub(super) fn reap(&mut self, handler: &mut H) {
         let mut ended = std::mem::take(&mut self.core.ended);
         for key in ended.drain(..) {
-            let removed = self.core.remove(key).zip(self.sessions.take(key.index));
-            let Some((Slot { link, .. }, session)) = removed else {
+            let Some(Slot { link, .. }) = self.core.remove(key) else {
                 continue;
             };
+            let session = self.sessions[key.index as usize].take();
+            let session = session.unwrap_or_else(|| vacant());
             let (mut context, id) = (self.lend(), ConnectionId(key));
             let reason = link.reason().unwrap_or(CloseReason::Closed);
             // Its socket is closed before the handler hears of it.
