@@ -161,10 +161,11 @@ pub(crate) fn vacant() -> ! {
     unreachable!("nobody is there")
 }
 
-/// What a list that may grow long takes at first, in bytes. Allocators (glibc's, musl's) map as
-/// much apart from everything else, and then let it grow where it is; what is smaller is copied
-/// each time, and leaves a hole that others may not fill.
-const FIRST: usize = 128 << 10;
+/// What a list that may grow long takes at first, in bytes: of it only what is used is memory.
+/// Allocators (glibc's, musl's) map as much apart from everything else, and then let it grow where
+/// it is. What fits beside other things (glibc: in the 256 KiB that it may have spare) is copied
+/// each time, and leaves a hole.
+const FIRST: usize = 512 << 10;
 
 /// Makes sure that there is room for `count` more in a list that may grow long; false when there is
 /// no memory for it.

@@ -205,7 +205,7 @@ fn an_idle_connection_takes_at_most_128_bytes_of_heap() {
     const CONNECTIONS: usize = 400;
     let mut server = Server::start(Framing::Lines, &loopback());
     let mut clients = Vec::with_capacity(CONNECTIONS);
-    // The first one has lists of 128 KiB mapped, of which only what is used is memory: the sizes of
+    // The first one has lists of 512 KiB mapped, of which only what is used is memory: the sizes of
     // what is in them are asserted beside the types.
     let _first = server.connect();
     server.turn();
