@@ -183,6 +183,7 @@ fn each_of_two_handlers_has_its_own_callers_timers_dials_and_datagrams() {
     );
     echoed.send(b"who?\n");
     named.send(b"ann\n");
+    nameless.finish_at_end();
     let asker = world.udp(([10, 0, 0, 9], 5000).into());
     asker.send_to(at(7), b"bob");
     asker.send_to(at(1000), b"bob");
