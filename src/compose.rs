@@ -205,7 +205,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
     }
 
     fn on_open(&mut self, connection: &mut Connection<'_, Self::Session>) {
-        show!(self, connection, on_open)
+        show!(self, connection, on_open);
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize {
@@ -213,15 +213,15 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_, Self::Session>, rest: &[u8]) {
-        show!(self, connection, on_eof, rest)
+        show!(self, connection, on_eof, rest);
     }
 
     fn on_drained(&mut self, connection: &mut Connection<'_, Self::Session>) {
-        show!(self, connection, on_drained)
+        show!(self, connection, on_drained);
     }
 
     fn on_closing(&mut self, connection: &mut Connection<'_, Self::Session>, reason: CloseReason) {
-        show!(self, connection, on_closing, reason)
+        show!(self, connection, on_closing, reason);
     }
 
     fn on_close(
@@ -231,7 +231,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         session: Self::Session,
         reason: CloseReason,
     ) {
-        give!(self, context, session, on_close, id, session, reason)
+        give!(self, context, session, on_close, id, session, reason);
     }
 
     fn on_connect_failed(
@@ -249,7 +249,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
             id,
             session,
             error
-        )
+        );
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, Self::Session>, data: &[u8]) {
@@ -266,15 +266,15 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         socket: UdpId,
         error: io::Error,
     ) {
-        tell!(self, context, on_datagram_error, socket, error)
+        tell!(self, context, on_datagram_error, socket, error);
     }
 
     fn on_timer(&mut self, context: &mut Context<'_, Self::Session>, key: u64) {
-        tell!(self, context, on_timer, key)
+        tell!(self, context, on_timer, key);
     }
 
     fn on_message(&mut self, context: &mut Context<'_, Self::Session>, message: Self::Message) {
-        give!(self, context, message, on_message, message)
+        give!(self, context, message, on_message, message);
     }
 
     fn on_ready(
@@ -283,7 +283,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         source: SourceId,
         readiness: Readiness,
     ) {
-        tell!(self, context, on_ready, source, readiness)
+        tell!(self, context, on_ready, source, readiness);
     }
 }
 
@@ -307,7 +307,7 @@ pub struct FromFn<F> {
 /// let mut total = 0;
 /// reactor.run(&mut oread::from_fn(|connection, data| {
 ///     total += data.len();
-///     write!(connection, "{total} bytes so far\n");
+///     writeln!(connection, "{total} bytes so far");
 ///     data.len()
 /// }))?;
 /// # Ok(())

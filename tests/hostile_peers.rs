@@ -166,7 +166,7 @@ impl<'a> Play<'a> {
     }
 
     fn handler_acts(&mut self, step: Step) {
-        let Some(mut connection) = self.world.context().connection(self.id) else {
+        let Some(mut connection) = self.world.connection(self.id) else {
             return;
         };
         match step {

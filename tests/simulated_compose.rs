@@ -75,7 +75,7 @@ impl Handler for Greeter {
         self.opened.push(connection.id());
         let (session, mut output) = connection.split();
         if let Guest::Report(name) = session {
-            write!(output, "{name}\n");
+            writeln!(output, "{name}");
             return connection.finish();
         }
         output.send(b"who?\n");
@@ -88,7 +88,7 @@ impl Handler for Greeter {
         };
         if *connection.session() == Guest::Nameless {
             let name = String::from_utf8(data[..end].to_vec()).unwrap();
-            write!(connection, "hello {name}\n");
+            writeln!(connection, "hello {name}");
             *connection.session_mut() = Guest::Named(name.clone());
             let report = Guest::Report(name);
             let dial = ConnectOptions::new(registry());

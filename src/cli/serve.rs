@@ -208,7 +208,7 @@ fn run_all(mut first: Unit, threads: Vec<JoinHandle<Outcome>>) -> AllEnded {
 fn run_one(unit: &mut Unit) -> Outcome {
     let ended = unit.reactor.run(&mut unit.server);
     Outcome {
-        totals: unit.server.totals(&mut unit.reactor.context()),
+        totals: unit.server.totals(&unit.reactor.context()),
         cut: match ended {
             Ok(Ended::Drained { cut }) => cut,
             Ok(Ended::Stopped) | Err(_) => 0,

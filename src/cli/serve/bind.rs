@@ -74,7 +74,7 @@ pub(super) fn open(
         }
         if units.is_empty() {
             // Those of the others are like them.
-            tell_backlogs(&mut reactor.context(), &sockets, serve.backlog.get());
+            tell_backlogs(&reactor.context(), &sockets, serve.backlog.get());
         }
         units.push(unit(serve, plan, reactor, &sockets));
     }
