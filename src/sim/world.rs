@@ -90,15 +90,15 @@ impl World {
     /// happens; which poller hosts have; and how fast, how wide and how even the network is. It is
     /// to be called first of all.
     pub fn unleash(&mut self) {
-        let allowed = self.plan.faults.as_deref();
-        self.net
-            .unleash(|fault| allowed.is_none_or(|allowed| allowed.contains(&fault)));
+        self.net.unleash(|fault| self.plan.allows(fault));
         self.poller = self.pick(&[Poller::Epoll, Poller::Epoll, Poller::Kqueue, Poller::Poll2]);
     }
 
     /// Has `fault` happen so often in a million chances from now on, by the seed; 0: never.
     pub fn fault_rate(&mut self, fault: Fault, in_a_million: u32) {
-        self.net.set_fault(fault, in_a_million);
+        if self.plan.allows(fault) {
+            self.net.set_fault(fault, in_a_million);
+        }
     }
 
     /// Has `fault` happen at the `nth` chance that it has from now on, counted from 1. Whether that
@@ -109,7 +109,9 @@ impl World {
     #[track_caller]
     pub fn fault(&mut self, fault: Fault, nth: u64) {
         assert!(nth > 0, "the chances of a fault are counted from 1");
-        self.net.fault_at(fault, nth);
+        if self.plan.allows(fault) {
+            self.net.fault_at(fault, nth);
+        }
     }
 
     /// Ends all faults, and all partitions: from now on whatever can still move does. What has
@@ -188,7 +190,9 @@ impl World {
     /// Loses one in `n` segments and datagrams; 0: none. A lost segment comes again after 200 ms or
     /// more, a datagram never.
     pub fn loss(&mut self, n: u32) {
-        self.net.loss(n);
+        let rate = 1_000_000_u32.checked_div(n).unwrap_or(0);
+        self.fault_rate(Fault::SegmentLost, rate);
+        self.fault_rate(Fault::DatagramLost, rate);
     }
 
     /// Has nothing pass between the hosts at two addresses, until [`World::heal`] or

@@ -304,14 +304,6 @@ impl Net {
         }
     }
 
-    /// Has one in `n` segments and datagrams lost; 0: none.
-    pub(crate) fn loss(&self, n: u32) {
-        let rate = 1_000_000_u32.checked_div(n).unwrap_or(0);
-        let mut state = self.state();
-        state.faults.set(Fault::SegmentLost, rate);
-        state.faults.set(Fault::DatagramLost, rate);
-    }
-
     /// Nothing passes between two hosts, until [`Net::heal`]. Both systems try again meanwhile.
     pub(crate) fn partition(&self, one: IpAddr, other: IpAddr) {
         self.state().partition(one, other, Duration::MAX);
@@ -375,7 +367,11 @@ impl fmt::Debug for Net {
 }
 
 impl State {
-    fn is_bsd(&self, process: u32) -> bool {
+    /// Whether the owner's sockets are a BSD's. Peers are on Linux.
+    fn is_bsd(&self, owner: Owner) -> bool {
+        let Owner::Process(process) = owner else {
+            return false;
+        };
         self.processes[process as usize].poller.model == Poller::Kqueue
     }
 
