@@ -207,7 +207,6 @@ impl State {
         let model = self.poller(process).model;
         let limit = match model {
             Poller::Poll2 => usize::MAX,
-            _ if self.faults.hit(Fault::BatchSmall) => 1,
             _ => limit,
         };
         // A waker is a source like the others: its event may be the last, or wait for another

@@ -35,8 +35,6 @@ pub(super) struct Udp {
     buffer: usize,
     waiting: usize,
     pub(super) queue: VecDeque<Datagram>,
-    /// Datagrams that found no room.
-    overflowed: u64,
     pub(super) error: Option<Errno>,
     pub(super) watch: Watch,
 }
@@ -96,7 +94,6 @@ impl State {
                 .map_or(212_992, |bytes| bytes.max(1_152) * 2),
             waiting: 0,
             queue: VecDeque::new(),
-            overflowed: 0,
             error: None,
             watch: Watch::None,
         }));
@@ -300,7 +297,6 @@ impl State {
             // A peer reads at once, and keeps all.
             let is_peer = matches!(socket.owner, Owner::Peer(_));
             if socket.waiting + size > socket.buffer && !is_peer {
-                socket.overflowed += 1;
                 self.trace(|| format!("u{id} has no room for a datagram"));
                 continue;
             }

@@ -114,6 +114,7 @@ impl State {
         self.disturb(process);
         self.processes[process as usize].slept = false;
         self.wait_for_events(process, limit, timeout, events)?;
+        self.tell_of_nothing(process, limit, events);
         // The process may stand still before it reads the clock, too.
         self.stand_still();
         Ok(())
@@ -238,6 +239,31 @@ impl State {
             };
             let until = self.now + Duration::from_micros(micros);
             self.run_until(until);
+        }
+    }
+
+    /// Adds an event of a socket that may be ready for nothing.
+    fn tell_of_nothing(
+        &mut self,
+        process: u32,
+        limit: usize,
+        events: &mut Vec<(usize, Readiness)>,
+    ) {
+        if events.len() >= limit || !self.faults.hit(Fault::EventSpurious) {
+            return;
+        }
+        let watched = &self.processes[process as usize].poller.watched;
+        let drawn = self
+            .faults
+            .below(Fault::EventSpurious, 3 * watched.len() as u64) as usize;
+        if let Some((token, target)) = watched.iter().nth(drawn / 3) {
+            let told = match (target, drawn % 3) {
+                (Target::Stream(_), 0) => Readiness::WRITABLE,
+                (Target::Stream(_), 1) => Readiness::READABLE | Readiness::WRITABLE,
+                _ => Readiness::READABLE,
+            };
+            events.push((*token, told));
+            self.processes[process as usize].slept = false;
         }
     }
 
