@@ -212,9 +212,44 @@ impl Play {
         }
     }
 
-    /// No more faults, and everybody does what lets the others go on.
-    fn release(&mut self, world: &mut World) {
-        world.calm();
+    /// Looks for connections that stand still though nothing holds them back: what has arrived at
+    /// one must have been shown to its handler. Where all memory is spent, or the host drains,
+    /// somebody may rightly wait.
+    fn look_for_stalled(&mut self) {
+        let peers: BTreeMap<Way, &Outside> = self.peers.iter().map(|one| (one.way, one)).collect();
+        for host in &mut self.hosts {
+            let limits = host.context().limits();
+            let (scarce, most) = (limits.max_pending < 1 << 30, limits.max_input);
+            if scarce || host.has_drained() {
+                continue;
+            }
+            let mut free = Vec::new();
+            host.context().for_each(|connection| {
+                let quiet = connection.is_open() && connection.pressure() == Pressure::Low;
+                if quiet && !connection.is_paused() {
+                    free.push((connection.id(), *connection.session()));
+                }
+            });
+            for (id, session) in free {
+                let life = &host.handler.lives[&id];
+                let end = &host.handler.inner.ends[session];
+                if life.eof || end.over || life.left.len() >= most {
+                    continue;
+                }
+                if let Some(one) = peers.get(&end.way.back()) {
+                    let shown = life.consumed.len() + life.left.len() + usize::from(one.urgent);
+                    let there = one.peer.acknowledged();
+                    assert!(
+                        there <= shown,
+                        "{there} bytes are there, {shown} shown: {end:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Everybody does what lets the others go on.
+    fn release(&mut self) {
         self.meet();
         for outside in &mut self.peers {
             outside.peer.start_reading();
@@ -509,7 +544,11 @@ fn wild(world: &mut World) {
         let time = Duration::from_micros(world.roll(30_000));
         play.run(world, time);
     }
-    play.release(world);
+    world.calm();
+    // It need not come to rest: somebody may call again and again at a full backlog.
+    play.run(world, Duration::from_secs(3));
+    play.look_for_stalled();
+    play.release();
     play.settle(world);
     let calm = !world.has_broken();
     // Listeners that paused, and dials whose answer was lost.
