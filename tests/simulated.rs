@@ -204,7 +204,7 @@ impl Client {
             address: peer.local_addr(),
             peer,
             sent: Vec::new(),
-            framing: framing.clone(),
+            framing: *framing,
             whole: (Vec::new(), true),
             due: 0,
             right: (0, 0, 0),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use oread::sim::{Fault, Peer, World, check};
 use oread::{
     Accepted, CloseReason, Connection, ConnectionId, Context, Handler, Limits, ListenOptions,
+    Pressure,
 };
 
 use simulated::{Order, Plain, SECOND, Scripted, Way, address, host, lives, turn_until_stopped};
@@ -91,6 +92,46 @@ fn what_is_pending_when_the_peer_finishes_is_sent_before_our_end() {
         world.settle(&mut host).unwrap();
         assert_eq!(peer.received().len(), MUCH);
         assert!(peer.has_ended() && !peer.was_reset());
+    });
+}
+
+#[test]
+fn one_write_may_be_larger_than_all_that_may_be_pending() {
+    check(0..20, |world| {
+        let limits = Limits {
+            max_output: 1000,
+            ..Limits::default()
+        };
+        let mut host = host(world, Plain::new(Way::Answer(MUCH)), limits);
+        let peer = world.connect(address());
+        peer.stop_reading();
+        peer.send(b"question");
+        world.advance(&mut host, SECOND).unwrap();
+        assert!(host.context().stats().pending > 1000);
+        peer.start_reading();
+        peer.expect_count(MUCH);
+        world.settle(&mut host).unwrap();
+        assert_eq!(host.context().stats().open, 1);
+    });
+}
+
+#[test]
+fn output_that_a_break_has_dropped_is_not_told_as_drained() {
+    check(0..20, |world| {
+        let mut host = host(world, Plain::new(Way::AnswerLine(MUCH)), Limits::default());
+        let peer = world.connect(address());
+        peer.stop_reading();
+        peer.send(b"one\n");
+        world.advance(&mut host, SECOND).unwrap();
+        let id = host.handler.inner.opened[0];
+        let pressure = host.context().connection(id).unwrap().pressure();
+        assert_eq!(pressure, Pressure::High);
+        // Room comes, and with it the reset that the next write meets.
+        world.fault(Fault::ResetBeforeWrite, 1);
+        peer.start_reading();
+        world.settle(&mut host).unwrap();
+        assert_eq!(world.faults_met(), [Fault::ResetBeforeWrite]);
+        assert_eq!(lives(&host)[0].closed, Some(CloseReason::Reset));
     });
 }
 
