@@ -175,3 +175,34 @@ fn a_peer_that_is_told_to_leave_expects_nothing_more() {
     world.settle(&mut echo).unwrap();
     assert_eq!((one.sent(), other.sent()), (0, 0));
 }
+
+#[test]
+fn a_peer_reads_as_much_as_it_is_told_and_knows_when_what_happened() {
+    check(0..100, |world| {
+        let way = Duration::from_millis(10);
+        world.latency(way..=way);
+        let mut echo = echo(world, Limits::default());
+        let peer = world.connect(address());
+        let count = 1 + world.size(2000);
+        peer.read_only(count);
+        peer.send(&[b'.'; 3000]);
+        peer.finish();
+        world.settle(&mut echo).unwrap();
+        assert_eq!(peer.received().len(), count);
+        assert!(peer.connected_at() >= Some(way) && peer.ended_at().is_none());
+        peer.read_only(0);
+        world.advance(&mut echo, SECOND).unwrap();
+        assert_eq!(peer.received().len(), count);
+        let before = world.now();
+        peer.start_reading();
+        peer.expect_count(3000);
+        peer.expect_end();
+        world.settle(&mut echo).unwrap();
+        assert!(peer.ended_at() >= Some(before) && peer.failed_at().is_none());
+        world.vanish(address().ip());
+        let late = world.connect(address());
+        world.settle(&mut echo).unwrap();
+        assert!(late.has_timed_out() && late.failed_at() > peer.ended_at());
+        assert!(late.connected_at().is_none());
+    });
+}

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use oread::sim::{Fault, Host, Listener, Poller, Turned, UdpPeer, World, check};
+use oread::sim::{Fault, Host, Listener, Poller, UdpPeer, World, check};
 use oread::{CloseReason, Limits, ListenOptions, Pressure, UdpOptions};
 
 use outside::Outside;
@@ -163,7 +163,7 @@ impl Play {
         }
         if world.one_in(5) {
             let to = address(world.roll(self.hosts.len() as u64) as usize);
-            let from = self.udp.local_addr().unwrap();
+            let from = self.udp.local_addr();
             let size = world.size(3000);
             self.udp
                 .send_to(to, &wild::datagram(from, self.datagrams, size));
@@ -474,7 +474,7 @@ impl Play {
 
     /// What else was begun has come to its end.
     fn look_at_the_rest(&self, world: &World) {
-        let drained = self.hosts.iter().any(Turned::has_drained);
+        let drained = self.hosts.iter().any(Host::has_drained);
         for wild in self.wilds() {
             for (n, other) in self.wilds().enumerate() {
                 let (posted, heard) = (other.posted.clone(), &wild.heard);
@@ -493,7 +493,7 @@ impl Play {
             if !world.faults_met().iter().any(|met| late.contains(met)) {
                 assert!(wild.latest < LATE, "a timer is {:?} late", wild.latest);
             }
-            let from = self.udp.local_addr().unwrap();
+            let from = self.udp.local_addr();
             for (_, bytes) in self.udp.received() {
                 assert!(
                     self.wilds()

@@ -11,8 +11,9 @@ use crate::limits::Limits;
 use crate::net::sim::{Fault, Listener, Net, Peer, Poller, Random, Sleep, UdpPeer};
 use crate::reactor::Turn;
 
+use super::host::Turned;
 use super::plan::{Cap, Plan};
-use super::{Host, Hosts, Turned};
+use super::{Host, Hosts};
 
 /// Turns in a row that may neither wait nor move anything, before that is called a spin.
 const SPIN: u32 = 1000;
@@ -255,9 +256,10 @@ impl World {
     /// they do; those that are still to come don't make it last longer.
     ///
     /// # Errors
-    /// What a turn gives. `Other`: a host spins (it's turned again and again, and moves nothing), a
-    /// peer has read something else than it expects ([`Peer::expect`]) or still waits for it when
-    /// nothing moves any more, or the world doesn't come to rest within a simulated day.
+    /// What a turn gives. `Other`: a host spins (it's turned again and again, and moves nothing),
+    /// has gone to sleep with work to do, or wakes again and again for nothing; a peer has read
+    /// something else than it expects ([`Peer::expect`]), or still waits for it when nothing moves
+    /// any more; or the world doesn't come to rest within a simulated day.
     pub fn settle<T: Hosts + ?Sized>(&mut self, hosts: &mut T) -> io::Result<()> {
         let (hosts, end) = (&mut hosts.hosts(), self.now() + LONGEST);
         while self.step_of(hosts, None)? {
@@ -515,8 +517,8 @@ impl World {
     }
 
     /// Switches the trace on or off. It has a line for each turn of a host in which something
-    /// happens, each event that its poll brings, each call that it makes and its answer, each
-    /// callback and what it consumes, each fault before the line that it shows in, and for what the
+    /// happens, each event that its poll brings, each call that opens, moves or ends something and
+    /// its answer, each callback and what it consumes, each fault before the line that it shows in, and for what the
     /// network and the peers do meanwhile. Of what is read and written it shows the first 30 bytes.
     /// `h0` is the first host; `c0.0` and `c0.1` are the ends of the first connection, of which the
     /// first has dialled; `l0` is a listener, `u0` a UDP socket. The last 100,000 lines are kept.

@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 
 use oread::sim::Host;
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler, Limits, Pressure,
-    Stats, UdpId,
+    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler, Limits, Stats,
+    UdpId,
 };
 
 /// What a handler was told of one connection.
@@ -177,12 +177,6 @@ impl<H: Handler> Handler for Watched<H> {
     fn on_drained(&mut self, connection: &mut Connection<'_, H::Session>) {
         self.enter();
         self.life(connection.id(), "on_drained");
-        let pressure = connection.pressure();
-        assert_ne!(
-            pressure,
-            Pressure::Closed,
-            "what was dropped has not drained"
-        );
         self.inner.on_drained(connection);
         self.busy = false;
     }

@@ -17,6 +17,7 @@ use crate::readiness::Readiness;
 
 /// Which poller a process has, and with it which system: kqueue's sockets are BSD's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Poller {
     /// Linux' epoll, by edges.
     #[default]

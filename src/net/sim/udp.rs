@@ -406,6 +406,7 @@ fn destination(to: IpAddr) -> Destination {
 pub struct UdpPeer {
     net: Net,
     id: u32,
+    address: SocketAddr,
 }
 
 impl UdpPeer {
@@ -428,10 +429,10 @@ impl UdpPeer {
         all.map(|one| (one.from, one.bytes.clone())).collect()
     }
 
-    /// Its address; `None` when it is closed.
+    /// Its address, with the port that was drawn for it.
     #[must_use]
-    pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.net.state().udp_local(self.id).ok()
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
     }
 
     /// Goes: whoever sends to it is refused.
@@ -464,13 +465,12 @@ impl Net {
     #[allow(clippy::panic)]
     #[track_caller]
     pub(crate) fn udp_peer(&self, at: SocketAddr) -> UdpPeer {
-        let bound = self
-            .state()
-            .bind_udp(Owner::Peer(u32::MAX), &UdpOptions::new(at));
-        match bound {
+        let mut state = self.state();
+        match state.bind_udp(Owner::Peer(u32::MAX), &UdpOptions::new(at)) {
             Ok(id) => UdpPeer {
                 net: self.clone(),
                 id,
+                address: state.udp_local(id).unwrap_or(at),
             },
             Err(error) => panic!("a peer can't bind {at}: {error}"),
         }
