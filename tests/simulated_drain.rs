@@ -7,7 +7,6 @@ mod acting;
 #[path = "common/hosts.rs"]
 mod hosts;
 
-
 use oread::sim::{Peer, Poller, World};
 use oread::{
     CloseReason, ConnectOptions, Echo, EchoOptions, Ended, Limits, ListenOptions, SendError,
