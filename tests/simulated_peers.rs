@@ -9,7 +9,7 @@ mod hosts;
 use std::time::Duration;
 
 use oread::Limits;
-use oread::sim::{Peer, World, check};
+use oread::sim::{Fault, Peer, World, check};
 
 use hosts::{SECOND, address, echo, idle};
 
@@ -205,4 +205,59 @@ fn a_peer_reads_as_much_as_it_is_told_and_knows_when_what_happened() {
         assert!(late.has_timed_out() && late.failed_at() > peer.ended_at());
         assert!(late.connected_at().is_none());
     });
+}
+
+#[test]
+fn a_caller_that_waits_for_a_pause_is_served_when_the_world_recovers_and_may_expect_it() {
+    let mut world = World::new(6);
+    let mut echo = echo(&mut world, Limits::default());
+    world.fault_rate(Fault::AcceptNoDescriptors, 1_000_000);
+    let peer = world.connect(address());
+    peer.send(b"hello");
+    peer.expect(b"hello");
+    world.advance(&mut echo, SECOND).unwrap();
+    assert!(peer.received().is_empty());
+    world.recover(&mut echo).unwrap();
+    assert_eq!(peer.received(), b"hello");
+}
+
+#[test]
+fn each_of_two_expectations_that_fail_in_one_step_is_told() {
+    let mut world = World::new(7);
+    let mut echo = echo(&mut world, Limits::default());
+    let peers = [(); 2].map(|()| world.connect(address()));
+    peers.iter().for_each(|peer| peer.send(b"hello"));
+    world.settle(&mut echo).unwrap();
+    peers.iter().for_each(|peer| peer.expect(b"HELLO"));
+    for peer in ["c0.0", "c1.0"] {
+        let told = world.settle(&mut echo).unwrap_err().to_string();
+        assert_eq!(
+            told,
+            format!(r#"peer {peer} expects "HELLO" and has read "hello""#)
+        );
+    }
+    world.settle(&mut echo).unwrap();
+}
+
+/// A test in which nobody looks at the world after its peer was told to expect something.
+fn forgetful(world: &mut World, expected: &[u8]) {
+    let mut echo = echo(world, Limits::default());
+    let peer = world.connect(address());
+    peer.send(b"hello");
+    world.advance(&mut echo, SECOND).unwrap();
+    peer.expect(expected);
+}
+
+#[test]
+#[should_panic(
+    expected = r#"peer c0.0 expects "HELLO" and has read "hello", and the test was over"#
+)]
+fn an_expectation_that_has_failed_behind_the_last_step_is_told_by_the_end_of_its_world() {
+    forgetful(&mut World::new(8), b"HELLO");
+}
+
+#[test]
+#[should_panic(expected = r#"peer c0.0 expects ", world" to the end, and the test was over"#)]
+fn an_expectation_that_is_unmet_fails_a_test_under_seeds() {
+    check(0..3, |world| forgetful(world, b"hello, world"));
 }

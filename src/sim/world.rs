@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::thread;
 use std::time::Duration;
 
 use crate::handler::Handler;
@@ -17,9 +18,11 @@ use super::{Host, Hosts};
 
 /// Turns in a row that may neither wait nor move anything, before that is called a spin.
 const SPIN: u32 = 1000;
-/// Turns in a row, over whatever time, that may find no event, move nothing and call nobody. A
-/// deadline that has been put off is looked at in vain, a few times for each connection.
+/// Turns in a row, over whatever time, that may find no event, move nothing and call nobody.
 const NAPS: u32 = 1000;
+/// As many more for each connection: a deadline that has been put off is looked at in vain a few
+/// times.
+const LOOKS: u32 = 8;
 /// Longer than any pause that the library makes by itself.
 const PAUSES: Duration = Duration::from_secs(2);
 /// Simulated time that [`World::settle`] may take.
@@ -40,6 +43,19 @@ pub struct World {
     /// Turns in a row that did nothing, and what had been done by the last one.
     naps: u32,
     activity: u64,
+}
+
+/// Fails the test for what nobody was told: expectations that are unmet, or have failed. A world
+/// that was settled in the end has none.
+impl Drop for World {
+    #[allow(clippy::panic)] // A test must not pass that has expected something else.
+    fn drop(&mut self) {
+        if !thread::panicking()
+            && let Some(why) = self.net.untold()
+        {
+            panic!("{why}, and the test was over");
+        }
+    }
 }
 
 /// In a line: `World(seed=7, Net(2.5ms, hosts: 2, connections: 3))`.
@@ -261,7 +277,18 @@ impl World {
     /// something else than it expects ([`Peer::expect`]), or still waits for it when nothing moves
     /// any more; or the world doesn't come to rest within a simulated day.
     pub fn settle<T: Hosts + ?Sized>(&mut self, hosts: &mut T) -> io::Result<()> {
-        let (hosts, end) = (&mut hosts.hosts(), self.now() + LONGEST);
+        self.rest(&mut hosts.hosts())?;
+        match self.net.unmet() {
+            Some(unmet) => Err(io::Error::other(format!(
+                "nothing moves any more, but {unmet}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Turns `hosts` until nothing moves any more, whatever peers wait for.
+    fn rest(&mut self, hosts: &mut [&mut dyn Turned]) -> io::Result<()> {
+        let end = self.now() + LONGEST;
         while self.step_of(hosts, None)? {
             if self.now() > end {
                 let why = "the world does not come to rest within a simulated day";
@@ -269,12 +296,7 @@ impl World {
                 return Err(io::Error::other(why));
             }
         }
-        match self.net.unmet() {
-            Some(unmet) => Err(io::Error::other(format!(
-                "nothing moves any more, but {unmet}"
-            ))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Turns `hosts` for `time`, whatever moves, and until nothing is left to be done at its end.
@@ -296,7 +318,7 @@ impl World {
     /// As [`World::settle`].
     pub fn recover<T: Hosts + ?Sized>(&mut self, hosts: &mut T) -> io::Result<()> {
         self.calm();
-        self.settle(hosts)?;
+        self.rest(&mut hosts.hosts())?;
         self.advance(hosts, PAUSES)?;
         self.settle(hosts)
     }
@@ -430,12 +452,13 @@ impl World {
             false => 0,
         };
         self.activity = activity;
-        if self.naps < NAPS {
+        if self.naps < NAPS || self.naps < NAPS + LOOKS * self.net.connections() as u32 {
             return Ok(());
         }
         let why = format!(
-            "{NAPS} turns in a row have found no event, moved nothing and called nobody: h{} wakes \
+            "{} turns in a row have found no event, moved nothing and called nobody: h{} wakes \
              for nothing",
+            self.naps,
             host.process().number()
         );
         Err(io::Error::other(why))

@@ -39,7 +39,7 @@ mod wait;
 mod watch;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -127,8 +127,8 @@ struct State {
     servers: Vec<pump::Server>,
     /// Peers whose sockets have news.
     pumps: Vec<u32>,
-    /// The first that has read something else than it expects, until it's told.
-    mismatch: Option<String>,
+    /// What peers have read instead of what they expect, until it's told.
+    mismatches: VecDeque<String>,
     /// Dialled pairs of addresses, each of which takes a port.
     ports: BTreeSet<(SocketAddr, SocketAddr)>,
     /// Hosts that nothing is heard of any more.
@@ -171,7 +171,7 @@ impl Net {
             peers: Vec::new(),
             servers: Vec::new(),
             pumps: Vec::new(),
-            mismatch: None,
+            mismatches: VecDeque::new(),
             ports: BTreeSet::new(),
             gone: BTreeSet::new(),
             partitions: Vec::new(),
@@ -241,10 +241,17 @@ impl Net {
         state.run_until(until);
     }
 
-    /// Waits in a row at one instant, but for what they take themselves, between which nothing was
-    /// moved: no byte and no connection. Many of them are a spin.
+    /// Turns in a row at one instant, but for what their waits take, between which nothing was
+    /// moved: no byte and no connection. Many of them are a spin. Those that have called somebody
+    /// count for a hundredth: a thousand messages may come one by one.
     pub(crate) fn idle_turns(&self) -> u32 {
-        self.state().idle.turns
+        let idle = self.state().idle;
+        idle.turns + idle.talks / 100
+    }
+
+    /// Connections that are there.
+    pub(crate) fn connections(&self) -> usize {
+        self.state().connections.iter().flatten().count()
     }
 
     /// How much has been done so far: bytes and connections moved, segments that arrived,
@@ -256,7 +263,8 @@ impl Net {
 
     /// Counts idle turns anew: one that may wait is no spin, however often it looks before it does.
     pub(crate) fn forget_idle_turns(&self) {
-        self.state().idle.turns = 0;
+        let mut state = self.state();
+        (state.idle.turns, state.idle.talks) = (0, 0);
     }
 
     /// How long the waits from now on may last that find nothing.

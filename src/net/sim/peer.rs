@@ -58,7 +58,8 @@ impl Peer {
 
     /// Has it go on only when it has read `bytes`, right behind what it was to expect before. If it
     /// reads something else instead, or the end, or its connection fails, the world's next step is
-    /// an error that says so, and it does nothing of what it was told after this. In a world that
+    /// an error that says so, and it does nothing of what it was told after this. A world that is
+    /// dropped before anybody was told of an unmet expectation panics. In a world that
     /// breaks connections, [`Peer::received`] is to be looked at instead.
     ///
     /// ```
@@ -285,7 +286,9 @@ impl Peer {
 
     fn act(&self, act: Act) {
         let mut state = self.net.state();
-        state.peers[self.id as usize].acts.push_back(act);
+        let script = &mut state.peers[self.id as usize];
+        script.told_unmet &= !matches!(act, Act::Expect(_));
+        script.acts.push_back(act);
         state.pump_now(self.id);
     }
 

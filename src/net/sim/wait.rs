@@ -52,8 +52,15 @@ pub(super) struct Idle {
     pub(super) arrived: u64,
     /// Callbacks so far.
     pub(super) callbacks: u64,
-    /// Waits in a row between which that was nothing, and no time passed but for those waits' own.
+    /// Callbacks before the last turn.
+    called: u64,
+    /// Turns in a row between which nothing was moved and nobody called, and no time passed but for
+    /// what their waits took.
     pub(super) turns: u32,
+    /// Such turns that have called somebody.
+    pub(super) talks: u32,
+    /// A turn has begun, and has not waited yet. It may look more than once before it sleeps.
+    pub(super) begun: bool,
 }
 
 /// A signal that interrupts a longer wait comes within this.
@@ -64,7 +71,14 @@ impl State {
     fn note_wait(&mut self) {
         let idle = &mut self.idle;
         let still = idle.at == self.now && idle.moved == 0;
-        idle.turns = if still { idle.turns + 1 } else { 0 };
+        let first = std::mem::take(&mut idle.begun);
+        let called = std::mem::replace(&mut idle.called, idle.callbacks);
+        match still {
+            false => (idle.turns, idle.talks) = (0, 0),
+            true if first && idle.callbacks > called => idle.talks += 1,
+            true if first => idle.turns += 1,
+            true => {}
+        }
         idle.at = self.now;
         idle.before += idle.moved;
         idle.moved = 0;
