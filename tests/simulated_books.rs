@@ -221,3 +221,16 @@ fn input_that_is_shown_again_costs_its_budget() {
     let calls = host.handler.log.len() - before;
     assert!(calls <= 3, "{calls} calls");
 }
+
+#[test]
+fn each_look_of_a_reactor_that_looks_again_before_it_sleeps_is_a_poll() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        spin: Duration::from_micros(20),
+        ..Limits::default()
+    };
+    let mut host = listening(&mut world, Acting::default(), limits);
+    host.turn(Some(Duration::from_millis(1))).unwrap();
+    let polls = host.context().stats().polls;
+    assert!(polls > 50, "{polls} polls");
+}

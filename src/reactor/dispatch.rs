@@ -28,9 +28,7 @@ impl<H: Handler> Reactor<H> {
             }
         }
         self.events = events;
-        let stats = &mut self.context.shared.stats;
-        stats.polls += 1;
-        stats.events += count as u64;
+        self.context.shared.stats.events += count as u64;
         count
     }
 
