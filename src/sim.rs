@@ -50,11 +50,12 @@
 //!
 //! A [`Peer`] is a program at the other end that does what the test tells it, in that order: it
 //! sends, at once or slowly, waits for what it expects, pauses, finishes, closes, resets, vanishes.
-//! It reads what comes unless it's told to read less or nothing, and knows what it has sent and got,
-//! and when ([`Peer::received`], [`Peer::arrivals`]). An expectation that fails is an error of the world's
-//! next step. It never finishes by itself, but for [`Peer::finish_at_end`]. [`World::connect`]
-//! makes one that dials; [`World::listen`] makes a server for handlers that dial, each of whose
-//! connections is a peer ([`Listener::accept`]); [`World::udp`] makes a [`UdpPeer`].
+//! It reads what comes unless it's told to read less or nothing, and knows what it has sent and
+//! got, and when ([`Peer::received`], [`Peer::arrivals`]). An expectation that fails is an error of
+//! the world's next step. It never finishes by itself, but for [`Peer::finish_at_end`].
+//! [`World::connect`] makes one that dials; [`World::listen`] makes a server for handlers that
+//! dial, each of whose connections is a peer ([`Listener::accept`]); [`World::udp`] makes a
+//! [`UdpPeer`].
 //!
 //! # The network and the systems
 //!
@@ -217,10 +218,10 @@
 //!   simulated reactor they are errors of the kind `Unsupported`, which say so. The reactor's own
 //!   descriptor is never readable: to nest it in a real loop shows nothing.
 //! - Threads. Messages of a [`Handle`](crate::Handle) come in as they do otherwise, and those that
-//!   a test sends between turns are part of the run. None comes in the middle of a turn. A thread of
-//!   its own that sends some is no part of the seed.
-//! - TIME_WAIT, acknowledgements that are lost, and the end of a caller's patience: at a backlog that
-//!   stays full it tries again every second for good, so that such a world doesn't settle.
+//!   a test sends between turns are part of the run. None comes in the middle of a turn. A thread
+//!   of its own that sends some is no part of the seed.
+//! - TIME_WAIT, acknowledgements that are lost, and the end of a caller's patience: at a backlog
+//!   that stays full it tries again every second for good, so that such a world doesn't settle.
 //! - Congestion control, IP fragments, routes and names. What is sent is slowed by latency, by
 //!   bandwidth and by the receiver's window alone.
 

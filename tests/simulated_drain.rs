@@ -16,8 +16,8 @@ use oread::{
 use acting::Acting;
 use hosts::{SECOND, address, listening};
 
-/// What three get whose `parting` has arrived when a drain begins, and of whom a poll tells of one at
-/// a time.
+/// What three get whose `parting` has arrived when a drain begins, and of whom a poll tells of one
+/// at a time.
 fn echoed_by_a_drain(framing: &str, poller: Poller, parting: impl Fn(&Peer)) -> [Vec<u8>; 3] {
     let mut world = World::new(1);
     world.poller(poller);
@@ -220,4 +220,30 @@ fn last_words_at_a_drain_are_never_too_much() {
     world.advance(&mut host, 40 * SECOND).unwrap();
     assert_eq!(host.handler.reasons(), [CloseReason::Drained]);
     assert_eq!(peer.received().len(), 1_200_000);
+}
+
+#[test]
+fn who_pauses_and_resumes_when_its_output_is_out_is_drained() {
+    let mut world = World::new(1);
+    let mut handler = Acting::default();
+    handler.data = Some(Box::new(|connection, data| {
+        connection.write(&[7; 600_000]);
+        data.len()
+    }));
+    handler.drained = Some(Box::new(|connection| {
+        connection.pause();
+        connection.resume();
+    }));
+    let mut host = listening(&mut world, handler, Limits::default());
+    let peer = world.connect(address());
+    peer.stop_reading();
+    peer.finish_at_end();
+    peer.send(b"ask");
+    world.settle(&mut host).unwrap();
+    host.context().drain(100 * SECOND);
+    world.settle(&mut host).unwrap();
+    peer.start_reading();
+    world.advance(&mut host, 10 * SECOND).unwrap();
+    assert_eq!(host.ended(), Some(Ended::Drained { cut: 0 }));
+    assert_eq!(peer.received().len(), 600_000);
 }

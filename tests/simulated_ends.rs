@@ -314,3 +314,30 @@ fn to_resume_who_is_not_paused_shows_nothing_again() {
     world.settle(&mut host).unwrap();
     assert_eq!(host.handler.log, ["open", "data 1 of 3"]);
 }
+
+#[test]
+fn output_that_a_break_has_dropped_is_not_told_as_drained() {
+    let mut world = World::new(1);
+    let mut handler = Acting::default();
+    handler.data = Some(Box::new(|connection, data| {
+        connection.write(&[7; 600_000]);
+        data.len()
+    }));
+    let mut host = listening(&mut world, handler, Limits::default());
+    let peer = world.connect(address());
+    peer.stop_reading();
+    peer.send(b"ask");
+    world.advance(&mut host, SECOND).unwrap();
+    let id = host.handler.opened[0];
+    let pressure = host.context().connection(id).unwrap().pressure();
+    assert_eq!(pressure, Pressure::High);
+    // Room comes, and with it the reset that the next write meets.
+    world.fault(Fault::ResetBeforeWrite, 1);
+    peer.start_reading();
+    world.settle(&mut host).unwrap();
+    assert_eq!(world.faults_met(), [Fault::ResetBeforeWrite]);
+    assert_eq!(
+        host.handler.log.join(", "),
+        "open, data 3 of 3, close Reset"
+    );
+}

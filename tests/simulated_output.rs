@@ -12,7 +12,6 @@ use std::time::Duration;
 use oread::sim::{Fault, Peer, World, check};
 use oread::{
     Accepted, CloseReason, Connection, ConnectionId, Context, Handler, Limits, ListenOptions,
-    Pressure,
 };
 
 use simulated::{Order, Plain, SECOND, Scripted, Way, address, host, lives, turn_until_stopped};
@@ -112,26 +111,6 @@ fn one_write_may_be_larger_than_all_that_may_be_pending() {
         peer.expect_count(MUCH);
         world.settle(&mut host).unwrap();
         assert_eq!(host.context().stats().open, 1);
-    });
-}
-
-#[test]
-fn output_that_a_break_has_dropped_is_not_told_as_drained() {
-    check(0..20, |world| {
-        let mut host = host(world, Plain::new(Way::AnswerLine(MUCH)), Limits::default());
-        let peer = world.connect(address());
-        peer.stop_reading();
-        peer.send(b"one\n");
-        world.advance(&mut host, SECOND).unwrap();
-        let id = host.handler.inner.opened[0];
-        let pressure = host.context().connection(id).unwrap().pressure();
-        assert_eq!(pressure, Pressure::High);
-        // Room comes, and with it the reset that the next write meets.
-        world.fault(Fault::ResetBeforeWrite, 1);
-        peer.start_reading();
-        world.settle(&mut host).unwrap();
-        assert_eq!(world.faults_met(), [Fault::ResetBeforeWrite]);
-        assert_eq!(lives(&host)[0].closed, Some(CloseReason::Reset));
     });
 }
 

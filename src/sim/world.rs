@@ -541,10 +541,11 @@ impl World {
 
     /// Switches the trace on or off. It has a line for each turn of a host in which something
     /// happens, each event that its poll brings, each call that opens, moves or ends something and
-    /// its answer, each callback and what it consumes, each fault before the line that it shows in, and for what the
-    /// network and the peers do meanwhile. Of what is read and written it shows the first 30 bytes.
-    /// `h0` is the first host; `c0.0` and `c0.1` are the ends of the first connection, of which the
-    /// first has dialled; `l0` is a listener, `u0` a UDP socket. The last 100,000 lines are kept.
+    /// its answer, each callback and what it consumes, each fault before the line that it shows in,
+    /// and for what the network and the peers do meanwhile. Of what is read and written it shows
+    /// the first 30 bytes. `h0` is the first host; `c0.0` and `c0.1` are the ends of the first
+    /// connection, of which the first has dialled; `l0` is a listener, `u0` a UDP socket. The last
+    /// 100,000 lines are kept.
     pub fn trace(&mut self, on: bool) {
         self.net.trace(on);
     }
