@@ -89,10 +89,10 @@ fn pauses_and_spent_budgets_are_counted() {
 #[test]
 fn the_counters_add_up_in_a_callback_and_behind_the_end() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
+    let handler = Acting::default();
     let seen = Rc::new(RefCell::new(Vec::new()));
     let tell = Rc::clone(&seen);
-    handler.data = Some(Box::new(move |connection, data| {
+    let handler = handler.on_data(move |connection, data| {
         connection.write(b"12345");
         let stats = connection.context().stats();
         tell.borrow_mut()
@@ -103,7 +103,7 @@ fn the_counters_add_up_in_a_callback_and_behind_the_end() {
         tell.borrow_mut()
             .push((stats.written, stats.bytes_out, stats.pending, stats.dropped));
         data.len()
-    }));
+    });
     let mut host = listening(&mut world, handler, Limits::default());
     let peer = world.connect(address());
     peer.send(b"x");
@@ -144,8 +144,7 @@ fn a_mailbox_holds_as_many_as_it_may() {
 #[test]
 fn a_turn_says_that_a_timer_is_due() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
-    handler.timer = Some(Box::new(|context| _ = context.timer(Duration::ZERO, 1)));
+    let handler = Acting::default().on_timer(|context| _ = context.timer(Duration::ZERO, 1));
     let mut host = listening(&mut world, handler, Limits::default());
     host.context().timer(Duration::ZERO, 1);
     for _ in 0..5 {
@@ -161,8 +160,7 @@ fn reads_of_one_turn_bring_no_more_than_memory_has_room_for() {
         max_pending: 20_000,
         ..Limits::default()
     };
-    let mut handler = Acting::default();
-    handler.data = Some(Box::new(|_, _| 0));
+    let handler = Acting::default().on_data(|_, _| 0);
     let mut host = listening(&mut world, handler, limits);
     let peers = [(); 4].map(|()| world.connect(address()));
     world.settle(&mut host).unwrap();
@@ -176,14 +174,13 @@ fn reads_of_one_turn_bring_no_more_than_memory_has_room_for() {
 #[test]
 fn an_empty_half_gives_its_memory_back_while_the_other_is_in_use() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
-    handler.data = Some(Box::new(|connection, data| match data.ends_with(b"\n") {
+    let handler = Acting::default().on_data(|connection, data| match data.ends_with(b"\n") {
         true => {
             connection.write(&[7; 1 << 20]);
             data.len()
         }
         false => 0,
-    }));
+    });
     let mut host = listening(&mut world, handler, Limits::default());
     let peer = world.connect(address());
     peer.stop_reading();
@@ -205,12 +202,11 @@ fn input_that_is_shown_again_costs_its_budget() {
         io_budget: 2,
         ..Limits::default()
     };
-    let mut handler = Acting::default();
-    handler.data = Some(Box::new(|connection, _| {
+    let handler = Acting::default().on_data(|connection, _| {
         connection.pause();
         connection.resume();
         1
-    }));
+    });
     let mut host = listening(&mut world, handler, limits);
     let peer = world.connect(address());
     world.settle(&mut host).unwrap();

@@ -104,8 +104,7 @@ fn who_sends_to_a_reactor_that_has_drained_is_told_so() {
 #[test]
 fn who_is_cut_while_it_drains_is_told_cut() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
-    handler.closing = Some(Box::new(|connection| _ = connection.write(&[7; 1 << 20])));
+    let handler = Acting::default().on_closing(|connection| _ = connection.write(&[7; 1 << 20]));
     let mut host = listening(&mut world, handler, Limits::default());
     let peer = world.connect(address());
     peer.stop_reading();
@@ -168,8 +167,7 @@ fn who_is_let_in_by_a_drain_is_drained_too() {
 #[test]
 fn a_second_call_of_drain_changes_nothing() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
-    handler.closing = Some(Box::new(|connection| connection.stay_open()));
+    let handler = Acting::default().on_closing(|connection| connection.stay_open());
     let mut host = listening(&mut world, handler, Limits::default());
     let _peer = world.connect(address());
     world.settle(&mut host).unwrap();
@@ -182,8 +180,7 @@ fn a_second_call_of_drain_changes_nothing() {
 #[test]
 fn a_drain_does_not_wait_for_the_input_of_who_is_paused() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
-    handler.open = Some(Box::new(|connection| connection.pause()));
+    let handler = Acting::default().on_open(|connection| connection.pause());
     let mut host = listening(&mut world, handler, Limits::default());
     let peer = world.connect(address());
     peer.send(b"hello");
@@ -206,12 +203,11 @@ fn last_words_at_a_drain_are_never_too_much() {
         max_output: 1000,
         ..Limits::default()
     };
-    let mut handler = Acting::default();
-    handler.closing = Some(Box::new(|connection| {
+    let handler = Acting::default().on_closing(|connection| {
         for _ in 0..3 {
             connection.write(&[7; 400_000]);
         }
-    }));
+    });
     let mut host = listening(&mut world, handler, limits);
     let peer = world.connect(address());
     peer.finish_at_end();
@@ -225,15 +221,14 @@ fn last_words_at_a_drain_are_never_too_much() {
 #[test]
 fn who_pauses_and_resumes_when_its_output_is_out_is_drained() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
-    handler.data = Some(Box::new(|connection, data| {
+    let handler = Acting::default().on_data(|connection, data| {
         connection.write(&[7; 600_000]);
         data.len()
-    }));
-    handler.drained = Some(Box::new(|connection| {
+    });
+    let handler = handler.on_drained(|connection| {
         connection.pause();
         connection.resume();
-    }));
+    });
     let mut host = listening(&mut world, handler, Limits::default());
     let peer = world.connect(address());
     peer.stop_reading();

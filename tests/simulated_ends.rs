@@ -28,14 +28,16 @@ fn what_was_left_for_pressure_is_shown_again_before_the_end() {
     let at: SocketAddr = ([10, 0, 0, 2], 9).into();
     let server = world.listen(at);
     server.stop_reading();
-    let mut handler = Acting::default();
-    handler.open = Some(Box::new(|connection| {
-        while connection.write(&[7; 10_000]) == Pressure::Low {}
-    }));
-    handler.data = Some(Box::new(|connection, data| match connection.pressure() {
+    let handler =
+        Acting::default().on_open(
+            |connection| {
+                while connection.write(&[7; 10_000]) == Pressure::Low {}
+            },
+        );
+    let handler = handler.on_data(|connection, data| match connection.pressure() {
         Pressure::Low => data.len(),
         _ => 0,
-    }));
+    });
     let mut host = world.host(handler, Limits::default()).unwrap();
     host.context()
         .connect(&ConnectOptions::new(at), ())
@@ -76,10 +78,10 @@ fn a_closed_connection_whose_fin_fails_is_over_at_once() {
 #[test]
 fn who_was_cut_off_is_found_by_nobody() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
+    let handler = Acting::default();
     let seen = Rc::new(Cell::new(None));
     let told = Rc::clone(&seen);
-    handler.data = Some(Box::new(move |connection, data| {
+    let handler = handler.on_data(move |connection, data| {
         let id = connection.id();
         connection.abort();
         let context = connection.context();
@@ -88,7 +90,7 @@ fn who_was_cut_off_is_found_by_nobody() {
         context.for_each(|_| visited += 1);
         told.set(Some((context.connection(id).is_none(), count, visited)));
         data.len()
-    }));
+    });
     let mut host = listening(&mut world, handler, Limits::default());
     let peer = world.connect(address());
     peer.send(b"hello");
@@ -99,12 +101,11 @@ fn who_was_cut_off_is_found_by_nobody() {
 #[test]
 fn the_reason_of_a_broken_connection_is_the_break() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
-    handler.data = Some(Box::new(|connection, data| {
+    let handler = Acting::default().on_data(|connection, data| {
         connection.write(&[7; 20_000]);
         connection.close(CloseReason::Other(1));
         data.len()
-    }));
+    });
     let mut host = listening(&mut world, handler, Limits::default());
     let peer = world.connect(address());
     world.settle(&mut host).unwrap();
@@ -118,12 +119,11 @@ fn the_reason_of_a_broken_connection_is_the_break() {
 #[test]
 fn a_broken_connection_that_is_finished_has_no_end() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
-    handler.data = Some(Box::new(|connection, data| {
+    let handler = Acting::default().on_data(|connection, data| {
         connection.write(&[7; 20_000]);
         connection.finish();
         data.len()
-    }));
+    });
     let mut host = listening(&mut world, handler, Limits::default());
     let peer = world.connect(address());
     world.settle(&mut host).unwrap();
@@ -151,8 +151,7 @@ fn who_is_cut_off_between_turns_is_told_closed_at_once() {
 #[test]
 fn who_knows_of_the_end_and_whose_write_fails_is_over() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
-    handler.eof = Some(Box::new(|connection| _ = connection.timer(SECOND)));
+    let handler = Acting::default().on_eof(|connection| _ = connection.timer(SECOND));
     let mut host = listening(&mut world, handler, Limits::default());
     let peer = world.connect(address());
     world.settle(&mut host).unwrap();
@@ -175,11 +174,10 @@ fn who_is_given_up_by_the_system_is_not_told_reset() {
         write_timeout: Some(10 * SECOND),
         ..Limits::default()
     };
-    let mut handler = Acting::default();
-    handler.data = Some(Box::new(|connection, data| {
+    let handler = Acting::default().on_data(|connection, data| {
         connection.write(b"answer");
         data.len()
-    }));
+    });
     let mut host = listening(&mut world, handler, limits);
     let peer = world.connect(address());
     world.settle(&mut host).unwrap();
@@ -195,11 +193,10 @@ fn who_is_given_up_by_the_system_is_not_told_reset() {
 #[test]
 fn who_has_finished_is_not_idle_while_its_output_is_under_way() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
-    handler.eof = Some(Box::new(|connection| {
+    let handler = Acting::default().on_eof(|connection| {
         connection.write(b"answer");
         connection.finish();
-    }));
+    });
     let mut host = listening(&mut world, handler, idle(5 * SECOND));
     let peer = world.connect(address());
     world.settle(&mut host).unwrap();
@@ -224,20 +221,18 @@ fn what_the_last_words_of_one_say_to_another_is_no_old_output() {
         write_timeout: Some(SECOND),
         ..Limits::default()
     };
-    let mut handler = Acting::default();
+    let handler = Acting::default();
     let ids = Rc::new(RefCell::new(Vec::new()));
     let all = Rc::clone(&ids);
-    handler.open = Some(Box::new(move |connection| {
-        all.borrow_mut().push(connection.id())
-    }));
-    handler.closing = Some(Box::new(move |connection| {
+    let handler = handler.on_open(move |connection| all.borrow_mut().push(connection.id()));
+    let handler = handler.on_closing(move |connection| {
         let own = connection.id();
         for &id in ids.borrow().iter().filter(|&&id| id != own) {
             if let Some(mut other) = connection.context().connection(id) {
                 other.write(b"one leaves");
             }
         }
-    }));
+    });
     let mut host = listening(&mut world, handler, limits);
     let peers = [(); 2].map(|()| world.connect(address()));
     world.advance(&mut (), SECOND).unwrap();
@@ -303,11 +298,10 @@ fn a_timer_is_on_time_though_its_callback_took_long() {
 #[test]
 fn to_resume_who_is_not_paused_shows_nothing_again() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
-    handler.data = Some(Box::new(|connection, _| {
+    let handler = Acting::default().on_data(|connection, _| {
         connection.resume();
         1
-    }));
+    });
     let mut host = listening(&mut world, handler, Limits::default());
     let peer = world.connect(address());
     peer.send(b"abc");
@@ -318,11 +312,10 @@ fn to_resume_who_is_not_paused_shows_nothing_again() {
 #[test]
 fn output_that_a_break_has_dropped_is_not_told_as_drained() {
     let mut world = World::new(1);
-    let mut handler = Acting::default();
-    handler.data = Some(Box::new(|connection, data| {
+    let handler = Acting::default().on_data(|connection, data| {
         connection.write(&[7; 600_000]);
         data.len()
-    }));
+    });
     let mut host = listening(&mut world, handler, Limits::default());
     let peer = world.connect(address());
     peer.stop_reading();

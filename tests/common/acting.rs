@@ -33,6 +33,44 @@ pub struct Acting {
 }
 
 impl Acting {
+    pub fn on_accept(mut self, act: impl FnMut(&mut Context<()>) + 'static) -> Self {
+        self.accept = Some(Box::new(act));
+        self
+    }
+
+    pub fn on_open(mut self, act: impl FnMut(&mut Connection<'_, ()>) + 'static) -> Self {
+        self.open = Some(Box::new(act));
+        self
+    }
+
+    pub fn on_data(
+        mut self,
+        act: impl FnMut(&mut Connection<'_, ()>, &[u8]) -> usize + 'static,
+    ) -> Self {
+        self.data = Some(Box::new(act));
+        self
+    }
+
+    pub fn on_eof(mut self, act: impl FnMut(&mut Connection<'_, ()>) + 'static) -> Self {
+        self.eof = Some(Box::new(act));
+        self
+    }
+
+    pub fn on_drained(mut self, act: impl FnMut(&mut Connection<'_, ()>) + 'static) -> Self {
+        self.drained = Some(Box::new(act));
+        self
+    }
+
+    pub fn on_closing(mut self, act: impl FnMut(&mut Connection<'_, ()>) + 'static) -> Self {
+        self.closing = Some(Box::new(act));
+        self
+    }
+
+    pub fn on_timer(mut self, act: impl FnMut(&mut Context<()>) + 'static) -> Self {
+        self.timer = Some(Box::new(act));
+        self
+    }
+
     pub fn reasons(&self) -> Vec<CloseReason> {
         self.closed.iter().map(|one| one.1).collect()
     }
