@@ -242,3 +242,46 @@ fn who_pauses_and_resumes_when_its_output_is_out_is_drained() {
     assert_eq!(host.ended(), Some(Ended::Drained { cut: 0 }));
     assert_eq!(peer.received().len(), 600_000);
 }
+
+#[test]
+fn who_pauses_and_resumes_for_its_last_line_in_a_drain_is_drained() {
+    let mut world = World::new(1);
+    let handler = Acting::default().on_data(|connection, data| {
+        match data {
+            b"ask" => _ = connection.write(&[7; 100_000]),
+            _ => {
+                connection.pause();
+                connection.resume();
+            }
+        }
+        data.len()
+    });
+    let limits = Limits {
+        high_water: 1 << 20,
+        ..Limits::default()
+    };
+    let mut host = world.host(handler, limits).unwrap();
+    let options = ListenOptions {
+        send_buffer: Some(4096),
+        ..ListenOptions::new(address())
+    };
+    host.context().listen(&options).unwrap();
+    let peer = world.connect(address());
+    peer.stop_reading();
+    peer.finish_at_end();
+    peer.send(b"ask");
+    world.settle(&mut host).unwrap();
+    host.context().drain(1000 * SECOND);
+    while host.context().stats().pending > 6000 {
+        peer.read_only(1000);
+        world.settle(&mut host).unwrap();
+    }
+    assert!(host.context().stats().pending > 0);
+    // There is room for the last of its output, and its last line, in one event.
+    peer.send(b"more");
+    peer.start_reading();
+    world.advance(&mut (), SECOND).unwrap();
+    world.advance(&mut host, 10 * SECOND).unwrap();
+    assert_eq!(host.ended(), Some(Ended::Drained { cut: 0 }));
+    assert_eq!(peer.received().len(), 100_000);
+}
