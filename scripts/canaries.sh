@@ -13,7 +13,7 @@
 #
 # A copy of the checkout is patched, below target/canaries, where what is built stays for the next time. The checkout itself
 # stays as it is. It needs cargo, patch and timeout, and no network once the dependencies are there. On two cores a canary takes
-# three seconds, all of them seven minutes, and the first run a minute more; with --all a canary takes one or two minutes.
+# three seconds, all of them nine minutes, and the first run a minute more; with --all a canary takes one or two minutes.
 set -Eeuo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 seconds=${CANARY_SECONDS:-120}
