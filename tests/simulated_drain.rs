@@ -219,31 +219,6 @@ fn last_words_at_a_drain_are_never_too_much() {
 }
 
 #[test]
-fn who_pauses_and_resumes_when_its_output_is_out_is_drained() {
-    let mut world = World::new(1);
-    let handler = Acting::default().on_data(|connection, data| {
-        connection.write(&[7; 600_000]);
-        data.len()
-    });
-    let handler = handler.on_drained(|connection| {
-        connection.pause();
-        connection.resume();
-    });
-    let mut host = listening(&mut world, handler, Limits::default());
-    let peer = world.connect(address());
-    peer.stop_reading();
-    peer.finish_at_end();
-    peer.send(b"ask");
-    world.settle(&mut host).unwrap();
-    host.context().drain(100 * SECOND);
-    world.settle(&mut host).unwrap();
-    peer.start_reading();
-    world.advance(&mut host, 10 * SECOND).unwrap();
-    assert_eq!(host.ended(), Some(Ended::Drained { cut: 0 }));
-    assert_eq!(peer.received().len(), 600_000);
-}
-
-#[test]
 fn who_pauses_and_resumes_for_its_last_line_in_a_drain_is_drained() {
     let mut world = World::new(1);
     let handler = Acting::default().on_data(|connection, data| {
