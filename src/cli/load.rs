@@ -4,7 +4,8 @@
 //! | file | what it is |
 //! |---|---|
 //! | `load/args`, `load/plan` | the load as typed and as checked |
-//! | `load/target`, `load/values`, `load/gate`, `load/sources` | targets, rates, sizes, gates, own addresses |
+//! | `load/target`, `load/values` | targets, rates and sizes |
+//! | `load/gate`, `load/sources` | gates, local addresses |
 //! | `load/tally`, `load/outcome` | what is counted, and how the run went |
 //! | `load/protocol`, `load/line` | what the threads say to each other |
 //! | `load/preflight` over `load/ports`, `load/machine` | whether it can be done |
