@@ -38,19 +38,24 @@
 //! [`World::advance`] lets time pass (ten minutes of an idle timeout take microseconds),
 //! [`World::until`] waits for what the test says, and [`World::step`] takes one turn of one host.
 //! What they turn is a host, several of them in an array or a tuple, or nobody, `&mut ()`: all
-//! processes stand still. Two findings are errors. A host spins that is turned again and again and
-//! moves nothing. And a wait for what never comes, of [`World::until`] or of [`Host::turn`] without
-//! a timeout, most often shows a wake-up that was lost.
+//! processes stand still.
+//!
+//! What a world finds is an error: a host that spins (it's turned again and again and moves
+//! nothing), that goes to sleep with work to do, or that wakes again and again for nothing; a peer
+//! that has read something else than it expects, or still waits for that when nothing moves any
+//! more; and a wait for what never comes, of [`World::until`] or of [`Host::turn`] without a
+//! timeout, which most often shows a wake-up that was lost.
 //!
 //! # Peers
 //!
 //! A [`Peer`] is a program at the other end that does what the test tells it, in that order: it
 //! sends, at once or slowly, waits for what it expects, pauses, finishes, closes, resets, vanishes.
-//! It reads what comes unless it's told not to, and knows what it has sent and got, and when
-//! ([`Peer::received`], [`Peer::arrivals`]). An expectation that fails is an error of the world's
-//! next step. It never finishes by itself, but for [`Peer::finish_at_end`]. [`World::connect`]
-//! makes one that dials; [`World::listen`] makes a server for handlers that dial, each of whose
-//! connections is a peer ([`Listener::accept`]); [`World::udp`] makes a [`UdpPeer`].
+//! It reads what comes unless it's told to read less or nothing, and knows what it has sent and
+//! got, and when ([`Peer::received`], [`Peer::arrivals`]). An expectation that fails is an error of
+//! the world's next step. It never finishes by itself, but for [`Peer::finish_at_end`].
+//! [`World::connect`] makes one that dials; [`World::listen`] makes a server for handlers that
+//! dial, each of whose connections is a peer ([`Listener::accept`]); [`World::udp`] makes a
+//! [`UdpPeer`].
 //!
 //! # The network and the systems
 //!
@@ -210,8 +215,10 @@
 //!   simulated reactor they are errors of the kind `Unsupported`, which say so. The reactor's own
 //!   descriptor is never readable: to nest it in a real loop shows nothing.
 //! - Threads. Messages of a [`Handle`](crate::Handle) come in as they do otherwise, and those that
-//!   a test sends between turns are part of the run. A thread of its own that sends some is no part
-//!   of the seed.
+//!   a test sends between turns are part of the run. None comes in the middle of a turn. A thread
+//!   of its own that sends some is no part of the seed.
+//! - TIME_WAIT, acknowledgements that are lost, and the end of a caller's patience: at a backlog
+//!   that stays full it tries again every second for good, so that such a world doesn't settle.
 //! - Congestion control, IP fragments, routes and names. What is sent is slowed by latency, by
 //!   bandwidth and by the receiver's window alone.
 
@@ -224,7 +231,7 @@ mod traced;
 mod world;
 
 pub use check::{Outcome, check};
-pub use host::{Host, Hosts, Turned};
+pub use host::{Host, Hosts};
 pub use traced::Traced;
 pub use world::World;
 

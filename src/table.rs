@@ -5,7 +5,10 @@
 //! nothing. The tenant bears its own, where it needs no room, and the table is the only place that
 //! compares the two.
 
+use std::hint::black_box;
 use std::ops::{Index, IndexMut};
+
+use slab::Slab;
 
 use crate::token::{Generations, Key};
 
@@ -30,17 +33,17 @@ pub(crate) use tenant;
 /// A table of `T`, each found by its key as long as it's there.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    places: Vec<Option<T>>,
-    /// The places that were vacated: the last of them is taken next.
-    vacant: Vec<u32>,
+    slab: Slab<T>,
+    /// All indexes are below this.
+    bound: u32,
     generations: Generations,
 }
 
 impl<T: Tenant> Table<T> {
     pub(crate) fn new() -> Table<T> {
         Table {
-            places: Vec::new(),
-            vacant: Vec::new(),
+            slab: Slab::new(),
+            bound: 0,
             generations: Generations::default(),
         }
     }
@@ -49,7 +52,7 @@ impl<T: Tenant> Table<T> {
     pub(crate) fn next_key(&self) -> Key {
         let mut generations = self.generations;
         Key {
-            index: self.vacant.last().copied().unwrap_or(self.bound()),
+            index: self.slab.vacant_key() as u32,
             generation: generations.draw(),
         }
     }
@@ -58,43 +61,50 @@ impl<T: Tenant> Table<T> {
     /// memory the process aborts: of what there may be many, room is made by [`Table::reserve`]
     /// first.
     pub(crate) fn insert(&mut self, make: impl FnOnce(u32) -> T) -> Key {
-        let key = self.next_key();
-        let tenant = Some(make(self.generations.draw()));
-        match self.vacant.pop() {
-            Some(index) => self.places[index as usize] = tenant,
-            None => self.places.push(tenant),
-        }
-        key
+        let generation = self.generations.draw();
+        let index = self.slab.insert(make(generation)) as u32;
+        self.bound = self.bound.max(index + 1);
+        Key { index, generation }
     }
 
     /// Makes sure that there is room for `count` more; false when there is no memory for a larger
     /// table.
     pub(crate) fn reserve(&mut self, count: usize) -> bool {
-        reserve(&mut self.places, count.saturating_sub(self.vacant.len()))
+        let (used, room) = (self.slab.len(), self.slab.capacity());
+        if room - used >= count {
+            return true;
+        }
+        let more = growth::<T>(room, count);
+        let granted = may_have((room + more).saturating_mul(size_of::<T>()));
+        if granted {
+            self.slab.reserve_exact(room + more - used);
+        }
+        granted
     }
 
     #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        let tenant = self.places.get(key.index as usize)?.as_ref();
-        tenant.filter(|tenant| tenant.generation() == key.generation)
+        let tenant = self.slab.get(key.index as usize)?;
+        (tenant.generation() == key.generation).then_some(tenant)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let tenant = self.places.get_mut(key.index as usize)?.as_mut();
-        tenant.filter(|tenant| tenant.generation() == key.generation)
+        let tenant = self.slab.get_mut(key.index as usize)?;
+        (tenant.generation() == key.generation).then_some(tenant)
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
-        self.vacant.push(key.index);
-        self.places[key.index as usize].take()
+        self.slab.try_remove(key.index as usize)
     }
 
     /// Each with its key, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        let keys = (0..self.bound()).filter_map(|index| self.key_at(index));
-        keys.map(|key| (key, &self[key.index]))
+        self.slab.iter().map(|(index, tenant)| {
+            let (index, generation) = (index as u32, tenant.generation());
+            (Key { index, generation }, tenant)
+        })
     }
 
     /// The key of the one at `index`.
@@ -109,13 +119,13 @@ impl<T: Tenant> Table<T> {
     /// The key of the one at `index`, if there is one; a walk that allocates nothing asks for those
     /// below [`Table::bound`].
     pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
-        let generation = self.places.get(index as usize)?.as_ref()?.generation();
+        let generation = self.slab.get(index as usize)?.generation();
         Some(Key { index, generation })
     }
 
     /// All indexes are below this.
     pub(crate) fn bound(&self) -> u32 {
-        self.places.len() as u32
+        self.bound
     }
 
     /// All keys, so that the table may change while they are walked.
@@ -124,11 +134,11 @@ impl<T: Tenant> Table<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.vacant.len()
+        self.slab.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.slab.is_empty()
     }
 }
 
@@ -141,8 +151,7 @@ impl<T> Index<u32> for Table<T> {
 
     #[inline]
     fn index(&self, index: u32) -> &T {
-        let tenant = self.places[index as usize].as_ref();
-        tenant.unwrap_or_else(|| vacant())
+        self.slab.get(index as usize).unwrap_or_else(|| vacant())
     }
 }
 
@@ -150,8 +159,7 @@ impl<T> Index<u32> for Table<T> {
 impl<T> IndexMut<u32> for Table<T> {
     #[inline]
     fn index_mut(&mut self, index: u32) -> &mut T {
-        let tenant = self.places[index as usize].as_mut();
-        tenant.unwrap_or_else(|| vacant())
+        self.slab.get_mut(index as usize).unwrap_or_else(|| vacant())
     }
 }
 
@@ -167,15 +175,30 @@ pub(crate) fn vacant() -> ! {
 /// each time, and leaves a hole.
 const FIRST: usize = 512 << 10;
 
+/// How many more `T` a list takes that has room for `room` of them, and needs `count` more.
+fn growth<T>(room: usize, count: usize) -> usize {
+    room.max(FIRST.div_ceil(size_of::<T>().max(1))).max(count)
+}
+
+/// Whether there is memory for so many bytes: a slab would abort the process, so they are asked for
+/// first and given back. In two halves, as glibc takes what is given back for the size of what
+/// comes and goes, and maps nothing up to that size apart any more.
+fn may_have(bytes: usize) -> bool {
+    let half = || {
+        let mut half: Vec<u8> = Vec::new();
+        let granted = half.try_reserve_exact(bytes.div_ceil(2)).is_ok();
+        // The compiler may leave out what nobody looks at.
+        granted.then(|| black_box(half))
+    };
+    let (first, second) = (half(), half());
+    first.is_some() && second.is_some()
+}
+
 /// Makes sure that there is room for `count` more in a list that may grow long; false when there is
 /// no memory for it.
 pub(crate) fn reserve<T>(list: &mut Vec<T>, count: usize) -> bool {
-    if list.capacity() - list.len() >= count {
-        return true;
-    }
-    let first = FIRST.div_ceil(size_of::<T>().max(1));
-    let more = list.capacity().max(first).max(count);
-    list.try_reserve_exact(more).is_ok()
+    let more = growth::<T>(list.capacity(), count);
+    list.capacity() - list.len() >= count || list.try_reserve_exact(more).is_ok()
 }
 
 #[cfg(test)]

@@ -131,10 +131,7 @@ fn every_canary_names_its_pitfall_and_the_tests_that_catch_it() {
         for test in tests.lines() {
             let named = test.strip_prefix("Caught by: ").unwrap();
             let (file, test) = named.split_once(' ').unwrap();
-            let (file, test) = match test.strip_prefix("reactor::tests::simulated::") {
-                Some(test) if file == "lib" => ("src/reactor/tests/simulated.rs".into(), test),
-                _ => (format!("tests/{file}.rs"), test),
-            };
+            let (file, test) = source_of(file, test);
             assert!(has_test(&read(&file), test), "{name}: {named}");
         }
     }
@@ -143,6 +140,57 @@ fn every_canary_names_its_pitfall_and_the_tests_that_catch_it() {
     let (said, _) = said.split_once('.').unwrap();
     let said: BTreeSet<usize> = said.split(", ").map(|n| n.parse().unwrap()).collect();
     assert_eq!(without, said);
+}
+
+/// The source file of a test that a canary names, and the test's own name.
+fn source_of<'a>(file: &str, test: &'a str) -> (String, &'a str) {
+    match (file, test.rsplit_once("::")) {
+        ("lib", Some(("reactor::tests::simulated", test))) => {
+            ("src/reactor/tests/simulated.rs".to_owned(), test)
+        }
+        ("simulated_relay", Some((module, test))) => (format!("tests/relay/{module}.rs"), test),
+        _ => (format!("tests/{file}.rs"), test),
+    }
+}
+
+/// The tests that do nothing but run a function under a range of seeds.
+fn searches(file: &str) -> Vec<String> {
+    let text = read(file);
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let calls = lines.windows(2).filter(|two| {
+        let call = two[1].strip_prefix("check(0..");
+        call.is_some_and(|call| call.ends_with(");") && !call.contains('|'))
+            && two[0].starts_with("fn ")
+    });
+    let name = |two: &[&str]| two[0][3..].split('(').next().unwrap().to_owned();
+    calls.map(name).collect()
+}
+
+#[test]
+fn every_search_is_named_by_a_canary() {
+    let heads: String = canaries().into_iter().map(|(_, patch)| patch).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut found = 0;
+    for below in ["", "relay"] {
+        for entry in fs::read_dir(folder.join(below)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if below.is_empty() && !name.starts_with("simulated") {
+                continue;
+            }
+            for search in searches(&format!("tests/{below}/{name}")) {
+                found += 1;
+                let named = heads.lines().any(|line| {
+                    let caught = line.starts_with("Caught by: ");
+                    caught && line.rsplit([' ', ':']).next() == Some(&search)
+                });
+                assert!(
+                    named,
+                    "nothing shows that {search} of {name} finds anything"
+                );
+            }
+        }
+    }
+    assert!(found > 10, "{found} are found");
 }
 
 /// What a hunk takes for granted: lines of the file as it is, but for the two at either end that

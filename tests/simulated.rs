@@ -13,6 +13,7 @@ mod watched;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use oread::framing::Prefix;
 use oread::sim::{Fault, Host, Peer, World, check};
 use oread::{CloseReason, Echo, EchoOptions, Framing, Limits, ListenOptions};
 
@@ -30,12 +31,33 @@ const OF_CALLERS: [Fault; 4] = [
 ];
 
 /// Faults by which the system doesn't say at once what has arrived.
-const UNTOLD: [Fault; 4] = [
-    Fault::ReadBlocked,
-    Fault::EventLate,
-    Fault::EventSplit,
-    Fault::BatchSmall,
-];
+const UNTOLD: [Fault; 3] = [Fault::ReadBlocked, Fault::EventLate, Fault::EventSplit];
+
+/// Faults that may part a peer from the echo without a word to either of them.
+const SILENT: [Fault; 3] = [Fault::PeerVanishes, Fault::Partition, Fault::ResetOneEnd];
+
+/// The bytes of a length's prefix, and whether the least comes first.
+fn width(prefix: Prefix) -> (usize, bool) {
+    match prefix {
+        Prefix::U8 => (1, false),
+        Prefix::U16 => (2, false),
+        Prefix::U32 => (4, false),
+        Prefix::U64 => (8, false),
+        Prefix::U16Le => (2, true),
+        Prefix::U32Le => (4, true),
+        Prefix::U64Le => (8, true),
+    }
+}
+
+/// The prefix of a frame with so many bytes behind it.
+fn prefixed(prefix: Prefix, payload: usize) -> Vec<u8> {
+    let (width, least_first) = width(prefix);
+    let mut bytes = (payload as u64).to_be_bytes()[8 - width..].to_vec();
+    if least_first {
+        bytes.reverse();
+    }
+    bytes
+}
 
 /// What an echo must give back for `sent` by a peer that has finished; `None`: its last frame is
 /// too long or cut off, and what is before it may be answered in full.
@@ -53,13 +75,20 @@ fn expected(framing: &Framing, sent: &[u8]) -> (Vec<u8>, bool) {
                 None => return (sent.to_vec(), true),
             },
             Framing::Fixed(size) => size.get() as usize,
-            Framing::Length(_) if rest.len() < 2 => return (sent[..at].to_vec(), rest.is_empty()),
-            Framing::Length(_) => {
-                let payload = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
-                if payload > MAX_FRAME {
+            Framing::Length(prefix) => {
+                let (width, least_first) = width(*prefix);
+                let Some(bytes) = rest.get(..width) else {
+                    return (sent[..at].to_vec(), rest.is_empty());
+                };
+                let digits = bytes.iter().map(|byte| u64::from(*byte));
+                let payload = match least_first {
+                    true => digits.rev().fold(0, |sum, digit| sum << 8 | digit),
+                    false => digits.fold(0, |sum, digit| sum << 8 | digit),
+                };
+                if payload > MAX_FRAME as u64 {
                     return (sent[..at].to_vec(), false);
                 }
-                2 + payload
+                width + payload as usize
             }
             _ => unreachable!("not drawn here"),
         };
@@ -73,11 +102,20 @@ fn expected(framing: &Framing, sent: &[u8]) -> (Vec<u8>, bool) {
     }
 }
 
+/// Whether `consumed` ends where a frame does. The last line may have no newline, which is known
+/// when the peer has `finished`.
+fn ends_a_frame(framing: &Framing, consumed: &[u8], finished: bool) -> bool {
+    let may_be_cut = finished || *framing != Framing::Lines || consumed.is_empty();
+    expected(framing, consumed).0.len() == consumed.len()
+        && (may_be_cut || consumed.ends_with(b"\n"))
+}
+
 /// What one peer is going to do, and has done.
 struct Client {
     peer: Peer,
     address: Option<SocketAddr>,
     sent: Vec<u8>,
+    framing: Framing,
     /// What must come back for that, and whether all of it is good.
     whole: (Vec<u8>, bool),
     /// How much of that is due before its end: all but a last line without a newline.
@@ -166,6 +204,7 @@ impl Client {
             address: peer.local_addr(),
             peer,
             sent: Vec::new(),
+            framing: *framing,
             whole: (Vec::new(), true),
             due: 0,
             right: (0, 0, 0),
@@ -181,7 +220,7 @@ impl Client {
     }
 
     /// Does what is due.
-    fn act(&mut self, framing: &Framing, now: Duration) {
+    fn act(&mut self, now: Duration) {
         let before = self.sent.len();
         while let Some((_, act)) = self.script.pop_if(|(at, _)| *at <= now) {
             match act {
@@ -214,9 +253,9 @@ impl Client {
             }
         }
         if self.sent.len() > before {
-            self.whole = expected(framing, &self.sent);
+            self.whole = expected(&self.framing, &self.sent);
             let newline = self.whole.0.iter().rposition(|&byte| byte == b'\n');
-            self.due = match framing {
+            self.due = match self.framing {
                 Framing::Lines => newline.map_or(0, |last| last + 1),
                 _ => self.whole.0.len(),
             };
@@ -256,6 +295,8 @@ impl Client {
             *shown += new.len();
             *left = life.left.len();
         }
+        let ends = ends_a_frame(&self.framing, new, self.finished);
+        assert!(ends, "the end of {new:?} is no frame's");
         let (back, whole) = (*back, whole.len());
         self.look_at_ends(life, back == whole);
     }
@@ -294,7 +335,15 @@ impl Client {
         let ends_idle = impatient && is_idle;
         // After a bad frame the server closes, and a peer that goes on sending is reset for it.
         let excused = self.gone || self.behind || !*good || ends_idle;
-        if excused || met.iter().any(is_broken) {
+        // A fault that breaks a connection shows there, on one side or the other.
+        let is_parted = self.peer.was_reset()
+            || self.peer.has_timed_out()
+            || !self.peer.is_connected()
+            || life.is_none()
+            || is_idle
+            || reason.is_some_and(|reason| reason != CloseReason::Finished)
+            || met.iter().any(|fault| SILENT.contains(fault));
+        if excused || is_parted && met.iter().any(is_broken) {
             return false;
         }
         if !self.finished {
@@ -320,11 +369,17 @@ fn frames(world: &mut World, framing: &Framing) -> Vec<u8> {
                 bytes.push(b'\n');
             }
             Framing::Fixed(size) => bytes.extend(vec![fill; size.get() as usize]),
-            _ => {
-                let payload = world.size(MAX_FRAME);
-                bytes.extend((payload as u16).to_be_bytes());
+            Framing::Length(prefix) => {
+                let most = if *prefix == Prefix::U8 {
+                    255
+                } else {
+                    MAX_FRAME
+                };
+                let payload = world.size(most);
+                bytes.extend(prefixed(*prefix, payload));
                 bytes.extend(vec![fill; payload]);
             }
+            _ => unreachable!("not drawn here"),
         }
     }
     if world.one_in(12) {
@@ -362,8 +417,11 @@ fn draw_limits(world: &mut World) -> Limits {
     limits
 }
 
-fn framings() -> [Framing; 5] {
-    ["raw", "lines", "fixed:1", "fixed:100", "length:u16"].map(|name| name.parse().unwrap())
+fn draw_framing(world: &mut World) -> Framing {
+    let lengths = ["u8", "u16", "u32", "u64", "u16le", "u32le", "u64le"];
+    let length = format!("length:{}", world.pick(&lengths));
+    let name = world.pick(&["raw", "lines", "fixed:1", "fixed:100", &length]);
+    name.parse().unwrap()
 }
 
 /// One world with an echo and a few peers.
@@ -382,7 +440,7 @@ fn hungry(world: &mut World) {
 }
 
 fn play(world: &mut World, limits: Limits) {
-    let framing = world.pick(&framings());
+    let framing = draw_framing(world);
     let options = EchoOptions {
         framing,
         max_frame: MAX_FRAME,
@@ -404,9 +462,7 @@ fn play(world: &mut World, limits: Limits) {
         .collect();
     loop {
         let now = world.now();
-        clients
-            .iter_mut()
-            .for_each(|client| client.act(&framing, now));
+        clients.iter_mut().for_each(|client| client.act(now));
         let next = clients
             .iter()
             .filter_map(|c| c.script.last())

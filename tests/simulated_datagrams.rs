@@ -3,6 +3,8 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/acting.rs"]
+mod acting;
 #[path = "common/dice.rs"]
 mod dice;
 #[path = "common/simulated.rs"]
@@ -20,6 +22,7 @@ use oread::{
     UdpId, UdpOptions,
 };
 
+use acting::Acting;
 use dice::Dice;
 use simulated::{SECOND, Watched, address, echo, look_at};
 
@@ -465,4 +468,33 @@ fn datagrams(world: &mut World) {
 #[test]
 fn each_datagram_arrives_once_and_is_told_as_what_became_of_it() {
     check(0..3000, datagrams);
+}
+
+#[test]
+fn an_echo_does_not_answer_its_own_wildcard_socket() {
+    let mut world = World::new(1);
+    let mut host = world.host(echo("raw"), Limits::default()).unwrap();
+    let here = [10, 0, 0, 1].into();
+    host.process().addresses(&[here]);
+    let any = ([0, 0, 0, 0], 7000).into();
+    let socket = host.context().bind_udp(&UdpOptions::new(any)).unwrap();
+    host.context()
+        .send_to(socket, (here, 7000).into(), b"hello");
+    world.advance(&mut host, SECOND).unwrap();
+    assert_eq!(host.context().stats().datagrams_in, 1);
+    assert_eq!(host.handler.stats().datagrams_own, 1);
+}
+
+#[test]
+fn a_sender_over_ipv4_to_an_ipv6_socket_is_told_as_ipv4() {
+    let mut world = World::new(1);
+    let mut host = world.host(Acting::default(), Limits::default()).unwrap();
+    let at: SocketAddr = "[::]:7".parse().unwrap();
+    host.context().bind_udp(&UdpOptions::new(at)).unwrap();
+    let from: SocketAddr = ([10, 0, 0, 9], 5000).into();
+    let peer = world.udp(from);
+    peer.send_to(address(), b"hello");
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.handler.from, [from]);
+    assert_eq!(peer.received().len(), 1);
 }

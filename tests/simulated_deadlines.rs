@@ -467,7 +467,8 @@ impl Watch {
     /// is counted from the millisecond in which it begins.
     fn assert_in_time(&self, from: Duration, due: (Duration, Duration), at: Instant, what: &str) {
         let at = at - self.start;
-        let stops = self.stops.iter().filter(|(_, end)| *end >= from);
+        let stops = self.stops.iter();
+        let stops = stops.filter(|(begin, end)| *end >= from && *begin <= at);
         let stood: Duration = stops.map(|(begin, end)| *end - *begin).sum();
         let (least, most) = (due.0.saturating_sub(TICK), due.1 + LATE + stood);
         assert!(

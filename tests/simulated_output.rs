@@ -95,6 +95,26 @@ fn what_is_pending_when_the_peer_finishes_is_sent_before_our_end() {
 }
 
 #[test]
+fn one_write_may_be_larger_than_all_that_may_be_pending() {
+    check(0..20, |world| {
+        let limits = Limits {
+            max_output: 1000,
+            ..Limits::default()
+        };
+        let mut host = host(world, Plain::new(Way::Answer(MUCH)), limits);
+        let peer = world.connect(address());
+        peer.stop_reading();
+        peer.send(b"question");
+        world.advance(&mut host, SECOND).unwrap();
+        assert!(host.context().stats().pending > 1000);
+        peer.start_reading();
+        peer.expect_count(MUCH);
+        world.settle(&mut host).unwrap();
+        assert_eq!(host.context().stats().open, 1);
+    });
+}
+
+#[test]
 fn who_reads_nothing_is_closed_in_time_though_more_and_more_is_written() {
     check(0..20, |world| {
         let limits = Limits {

@@ -9,7 +9,7 @@ mod hosts;
 use std::time::Duration;
 
 use oread::Limits;
-use oread::sim::{Peer, World, check};
+use oread::sim::{Fault, Peer, World, check};
 
 use hosts::{SECOND, address, echo, idle};
 
@@ -174,4 +174,90 @@ fn a_peer_that_is_told_to_leave_expects_nothing_more() {
     other.vanish();
     world.settle(&mut echo).unwrap();
     assert_eq!((one.sent(), other.sent()), (0, 0));
+}
+
+#[test]
+fn a_peer_reads_as_much_as_it_is_told_and_knows_when_what_happened() {
+    check(0..100, |world| {
+        let way = Duration::from_millis(10);
+        world.latency(way..=way);
+        let mut echo = echo(world, Limits::default());
+        let peer = world.connect(address());
+        let count = 1 + world.size(2000);
+        peer.read_only(count);
+        peer.send(&[b'.'; 3000]);
+        peer.finish();
+        world.settle(&mut echo).unwrap();
+        assert_eq!(peer.received().len(), count);
+        assert!(peer.connected_at() >= Some(way) && peer.ended_at().is_none());
+        peer.read_only(0);
+        world.advance(&mut echo, SECOND).unwrap();
+        assert_eq!(peer.received().len(), count);
+        let before = world.now();
+        peer.start_reading();
+        peer.expect_count(3000);
+        peer.expect_end();
+        world.settle(&mut echo).unwrap();
+        assert!(peer.ended_at() >= Some(before) && peer.failed_at().is_none());
+        world.vanish(address().ip());
+        let late = world.connect(address());
+        world.settle(&mut echo).unwrap();
+        assert!(late.has_timed_out() && late.failed_at() > peer.ended_at());
+        assert!(late.connected_at().is_none());
+    });
+}
+
+#[test]
+fn a_caller_that_waits_for_a_pause_is_served_when_the_world_recovers_and_may_expect_it() {
+    let mut world = World::new(6);
+    let mut echo = echo(&mut world, Limits::default());
+    world.fault_rate(Fault::AcceptNoDescriptors, 1_000_000);
+    let peer = world.connect(address());
+    peer.send(b"hello");
+    peer.expect(b"hello");
+    world.advance(&mut echo, SECOND).unwrap();
+    assert!(peer.received().is_empty());
+    world.recover(&mut echo).unwrap();
+    assert_eq!(peer.received(), b"hello");
+}
+
+#[test]
+fn each_of_two_expectations_that_fail_in_one_step_is_told() {
+    let mut world = World::new(7);
+    let mut echo = echo(&mut world, Limits::default());
+    let peers = [(); 2].map(|()| world.connect(address()));
+    peers.iter().for_each(|peer| peer.send(b"hello"));
+    world.settle(&mut echo).unwrap();
+    peers.iter().for_each(|peer| peer.expect(b"HELLO"));
+    for peer in ["c0.0", "c1.0"] {
+        let told = world.settle(&mut echo).unwrap_err().to_string();
+        assert_eq!(
+            told,
+            format!(r#"peer {peer} expects "HELLO" and has read "hello""#)
+        );
+    }
+    world.settle(&mut echo).unwrap();
+}
+
+/// A test in which nobody looks at the world after its peer was told to expect something.
+fn forgetful(world: &mut World, expected: &[u8]) {
+    let mut echo = echo(world, Limits::default());
+    let peer = world.connect(address());
+    peer.send(b"hello");
+    world.advance(&mut echo, SECOND).unwrap();
+    peer.expect(expected);
+}
+
+#[test]
+#[should_panic(
+    expected = r#"peer c0.0 expects "HELLO" and has read "hello", and the test was over"#
+)]
+fn an_expectation_that_has_failed_behind_the_last_step_is_told_by_the_end_of_its_world() {
+    forgetful(&mut World::new(8), b"HELLO");
+}
+
+#[test]
+#[should_panic(expected = r#"peer c0.0 expects ", world" to the end, and the test was over"#)]
+fn an_expectation_that_is_unmet_fails_a_test_under_seeds() {
+    check(0..3, |world| forgetful(world, b"hello, world"));
 }

@@ -4,15 +4,22 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/acting.rs"]
+mod acting;
 #[path = "common/simulated.rs"]
 mod simulated;
 
 use std::time::Duration;
 
-use oread::Limits;
-use oread::sim::{Fault, Peer, check};
+use oread::sim::{Fault, Host, Peer, World, check};
+use oread::{Echo, Limits};
 
-use simulated::{Order, Plain, SECOND, Way, address, echo, host, lives};
+use acting::Acting;
+use simulated::{Order, Plain, SECOND, Way, address, echo, host, idle, listening, lives};
+
+fn plain_echo(world: &mut World, limits: Limits) -> Host<Echo> {
+    listening(world, echo("raw"), limits)
+}
 
 #[test]
 fn who_starves_when_it_is_resumed_from_outside_is_fed_before_the_sleep() {
@@ -101,4 +108,55 @@ fn nobody_wakes_again_and_again_for_connections_that_are_silent() {
         world.advance(&mut host, 200_000 * SECOND).unwrap();
         assert!(peers.iter().all(Peer::has_ended));
     });
+}
+
+#[test]
+fn many_connections_that_were_heard_late_are_no_wakes_for_nothing() {
+    let mut world = World::new(1);
+    let mut echo = plain_echo(&mut world, idle(60 * SECOND));
+    let mut peers = Vec::new();
+    for _ in 0..1500 {
+        peers.push(world.connect(address()));
+        world.advance(&mut echo, SECOND / 300).unwrap();
+    }
+    world.advance(&mut echo, 50 * SECOND).unwrap();
+    peers.iter().for_each(|peer| peer.send(b"x"));
+    world.advance(&mut echo, 30 * SECOND).unwrap();
+    assert_eq!(echo.context().stats().open, 1500);
+}
+
+#[test]
+fn messages_that_are_delivered_one_a_turn_are_no_spin() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        message_budget: 1,
+        mailbox: 2000,
+        ..Limits::default()
+    };
+    let mut host = listening(&mut world, Acting::default(), limits);
+    for number in 0..1500 {
+        host.handle().send(number).unwrap();
+    }
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.handler.log.len(), 1500);
+}
+
+#[test]
+fn a_reactor_that_looks_again_before_it_sleeps_is_no_spin() {
+    for spin in [20, 100, 300, 1000] {
+        let mut world = World::new(1);
+        let limits = Limits {
+            spin: Duration::from_micros(spin),
+            ..Limits::default()
+        };
+        let mut echo = plain_echo(&mut world, limits);
+        let peer = world.connect(address());
+        world.settle(&mut echo).unwrap();
+        world.fault_rate(Fault::EventSpurious, 100_000);
+        for count in 1..20 {
+            peer.send(b"x");
+            world.advance(&mut echo, SECOND / 300).unwrap();
+            assert_eq!(peer.received().len(), count);
+        }
+    }
 }

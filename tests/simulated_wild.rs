@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use oread::sim::{Fault, Host, Listener, Poller, Turned, UdpPeer, World, check};
+use oread::sim::{Fault, Host, Listener, Poller, UdpPeer, World, check};
 use oread::{CloseReason, Limits, ListenOptions, Pressure, UdpOptions};
 
 use outside::Outside;
@@ -164,7 +164,7 @@ impl Play {
         }
         if world.one_in(5) {
             let to = address(world.roll(self.hosts.len() as u64) as usize);
-            let from = self.udp.local_addr().unwrap();
+            let from = self.udp.local_addr();
             let size = world.size(3000);
             self.udp
                 .send_to(to, &wild::datagram(from, self.datagrams, size));
@@ -213,9 +213,45 @@ impl Play {
         }
     }
 
-    /// No more faults, and everybody does what lets the others go on.
-    fn release(&mut self, world: &mut World) {
-        world.calm();
+    /// Looks for connections that stand still though nothing holds them back: what has arrived at
+    /// one must have been shown to its handler. Where all memory is spent, or the host drains,
+    /// somebody may rightly wait.
+    fn look_for_stalled(&mut self) {
+        let peers: BTreeMap<Way, &Outside> = self.peers.iter().map(|one| (one.way, one)).collect();
+        for host in &mut self.hosts {
+            let context = host.context();
+            let limits = context.limits();
+            let (scarce, most) = (limits.max_pending < 1 << 30, limits.max_input);
+            if scarce || host.has_drained() {
+                continue;
+            }
+            let mut free = Vec::new();
+            host.context().for_each(|connection| {
+                let quiet = connection.is_open() && connection.pressure() == Pressure::Low;
+                if quiet && !connection.is_paused() {
+                    free.push((connection.id(), *connection.session()));
+                }
+            });
+            for (id, session) in free {
+                let life = &host.handler.lives[&id];
+                let end = &host.handler.inner.ends[session];
+                if life.eof || end.over || life.left.len() >= most {
+                    continue;
+                }
+                if let Some(one) = peers.get(&end.way.back()) {
+                    let shown = life.consumed.len() + life.left.len() + usize::from(one.urgent);
+                    let there = one.peer.acknowledged();
+                    assert!(
+                        there <= shown,
+                        "{there} bytes are there, {shown} shown: {end:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Everybody does what lets the others go on.
+    fn release(&mut self) {
         self.meet();
         for outside in &mut self.peers {
             outside.peer.start_reading();
@@ -440,7 +476,7 @@ impl Play {
 
     /// What else was begun has come to its end.
     fn look_at_the_rest(&self, world: &World) {
-        let drained = self.hosts.iter().any(Turned::has_drained);
+        let drained = self.hosts.iter().any(Host::has_drained);
         for wild in self.wilds() {
             for (n, other) in self.wilds().enumerate() {
                 let (posted, heard) = (other.posted.clone(), &wild.heard);
@@ -459,7 +495,7 @@ impl Play {
             if !world.faults_met().iter().any(|met| late.contains(met)) {
                 assert!(wild.latest < LATE, "a timer is {:?} late", wild.latest);
             }
-            let from = self.udp.local_addr().unwrap();
+            let from = self.udp.local_addr();
             for (_, bytes) in self.udp.received() {
                 assert!(
                     self.wilds()
@@ -511,7 +547,11 @@ fn wild(world: &mut World) {
         let time = Duration::from_micros(world.roll(30_000));
         play.run(world, time);
     }
-    play.release(world);
+    world.calm();
+    // It need not come to rest: somebody may call again and again at a full backlog.
+    play.run(world, Duration::from_secs(3));
+    play.look_for_stalled();
+    play.release();
     play.settle(world);
     let calm = !world.has_broken();
     // Listeners that paused, and dials whose answer was lost.

@@ -14,7 +14,7 @@
 //! |---|---|
 //! | `connect/stream`, `connect/datagrams` | the client over TCP and over UDP, each a handler |
 //! | `connect/dial` | each address of a name in its turn |
-//! | `connect/input`, `connect/output` | the threads of standard input and output, with their bounds |
+//! | `connect/input`, `connect/output` | the threads of standard input and output, bounded |
 //! | `connect/lines` | input as lines |
 //! | `connect/screen` | output as a terminal may be shown it |
 //! | `connect/outbox` | lines on their way out as datagrams |

@@ -4,11 +4,15 @@
 //! | file | what it is |
 //! |---|---|
 //! | `load/args`, `load/plan` | the load as typed and as checked |
-//! | `load/target`, `load/values`, `load/gate`, `load/sources` | values: targets, rates, sizes, gates, local addresses |
+//! | `load/target`, `load/values` | targets, rates and sizes |
+//! | `load/gate`, `load/sources` | gates, local addresses |
 //! | `load/tally`, `load/outcome` | what is counted, and how the run went |
 //! | `load/protocol`, `load/line` | what the threads say to each other |
-//! | `load/preflight` over `load/ports`, `load/machine`; `load/doctor` | whether it can be done; the same as a table |
-//! | `load/lead`, `load/team`, `load/own`, `load/interrupt` | the main thread; the threads that it starts: generators, an echo server of its own, who hears signals |
+//! | `load/preflight` over `load/ports`, `load/machine` | whether it can be done |
+//! | `load/doctor` | the same as a table |
+//! | `load/lead` | the main thread |
+//! | `load/team` | the generators that it starts |
+//! | `load/own`, `load/interrupt` | its threads of an echo server of its own, and for signals |
 //! | `load/generator` | the other threads; a table of their parts stands there |
 //! | `load/live` over `load/rates`, `load/report` | what is told while it runs and at the end |
 

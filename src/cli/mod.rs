@@ -11,7 +11,7 @@
 //! | `units`, `address`, `framing` | values: sizes, counts, durations, `host:port`, framings |
 //! | `endpoints` | what a server binds: which transports on which addresses |
 //! | `failure` | the one error, with its words and exit code |
-//! | `logging`, `stderr`, `outlet`, `signals`, `descriptors` | what a program owns, and a library must leave alone |
+//! | `logging`, `stderr`, `outlet`, `signals`, `descriptors` | what only a program owns |
 //! | `events` | what a serving program says on standard output |
 //! | `serve`, `connect` | the commands |
 

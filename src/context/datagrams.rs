@@ -26,7 +26,7 @@ pub(crate) struct UdpSlot {
 
 tenant!(UdpSlot);
 
-/// What became of a datagram that was to be sent. Whatever it is, it's counted, and nothing waits:
+/// What became of a datagram that was to be sent. All but the last is counted, and nothing waits:
 /// UDP promises nothing, and a queue would only make what is late later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {

@@ -65,8 +65,9 @@ impl<S: Stream> Link<S> {
     /// Closes the link as soon as what has arrived is answered; the owner must call [`Link::next`].
     pub(crate) fn drain(&mut self) {
         self.flags.insert(Flags::DRAINING);
-        // What arrived after the last poll has no event yet: only a read can tell.
-        self.readiness |= Readiness::READABLE;
+        // What arrived after the last poll has no event yet: only a read can tell, and no short
+        // one. The end or urgent data may be part of it.
+        self.ready(Readiness::READ_CLOSED);
     }
 
     /// Has a drain leave the link open: its owner ends it.

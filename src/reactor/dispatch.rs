@@ -28,9 +28,7 @@ impl<H: Handler> Reactor<H> {
             }
         }
         self.events = events;
-        let stats = &mut self.core.shared.stats;
-        stats.polls += 1;
-        stats.events += count as u64;
+        self.core.shared.stats.events += count as u64;
         count
     }
 

@@ -31,6 +31,7 @@ impl<H: Handler> Reactor<H> {
     /// # Errors
     /// Only what the system's poll gives.
     pub(super) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.core.shared.stats.polls += 1;
         self.core.system.wait(&mut self.events, timeout)?;
         self.full_batch = self.events.is_full();
         Ok(())

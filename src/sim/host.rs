@@ -15,6 +15,9 @@ use crate::token::ConnectionId;
 
 use super::Traced;
 
+use sealed::Each;
+pub(super) use sealed::Turned;
+
 /// A program on a host of its own in a [`World`](super::World): a reactor and its handler.
 pub struct Host<H: Handler> {
     /// What the reactor calls: the handler itself, between two turns to be looked at and changed as
@@ -42,6 +45,12 @@ impl<H: Handler> Host<H> {
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
         self.ended
+    }
+
+    /// Whether it has drained: it's turned no more.
+    #[must_use]
+    pub fn has_drained(&self) -> bool {
+        matches!(self.ended, Some(Ended::Drained { .. }))
     }
 
     /// What callbacks are lent, for use between the turns: to listen, to connect, to write.
@@ -97,30 +106,6 @@ impl<H: Handler> fmt::Debug for Host<H> {
     }
 }
 
-/// What a [`World`](super::World) turns: a [`Host`], whatever its handler is.
-pub trait Turned: sealed::Sealed {
-    /// Takes one turn, and waits at most `timeout` of simulated time.
-    ///
-    /// # Errors
-    /// As [`Reactor::turn`].
-    fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn>;
-
-    /// How long it would sleep if nothing happened; `None`: for ever.
-    fn next_timeout(&self) -> Option<Duration>;
-
-    /// Whether its last turn found no events, and it has none now.
-    fn sleeps(&self) -> bool;
-
-    /// Whether it went to sleep with work to do, which only the end of that sleep brought up.
-    fn has_overslept(&self) -> bool;
-
-    /// Whether it has drained: it's turned no more.
-    fn has_drained(&self) -> bool;
-
-    /// The system that it runs on.
-    fn process(&self) -> &Process;
-}
-
 impl<H: Handler> Turned for Host<H> {
     fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         Host::turn(self, timeout)
@@ -140,7 +125,7 @@ impl<H: Handler> Turned for Host<H> {
     }
 
     fn has_drained(&self) -> bool {
-        matches!(self.ended, Some(Ended::Drained { .. }))
+        Host::has_drained(self)
     }
 
     fn process(&self) -> &Process {
@@ -151,42 +136,35 @@ impl<H: Handler> Turned for Host<H> {
 /// The hosts that a [`World`](super::World) turns: a [`Host`]; an array, slice or `Vec` of hosts; a
 /// tuple of up to four, whatever their handlers are; or `()`, nobody: the time passes while all
 /// processes stand still.
-pub trait Hosts: sealed::Sealed {
-    /// Each of them, whatever its handler is.
-    fn hosts(&mut self) -> Vec<&mut dyn Turned>;
-}
+pub trait Hosts: Each {}
 
-impl<H: Handler> Hosts for Host<H> {
+impl<T: Each + ?Sized> Hosts for T {}
+
+impl<H: Handler> Each for Host<H> {
     fn hosts(&mut self) -> Vec<&mut dyn Turned> {
         vec![self]
     }
 }
 
-impl Hosts for dyn Turned + '_ {
-    fn hosts(&mut self) -> Vec<&mut dyn Turned> {
-        vec![self]
-    }
-}
-
-impl<T: Hosts + ?Sized> Hosts for &mut T {
+impl<T: Each + ?Sized> Each for &mut T {
     fn hosts(&mut self) -> Vec<&mut dyn Turned> {
         (**self).hosts()
     }
 }
 
-impl<T: Hosts> Hosts for [T] {
+impl<T: Each> Each for [T] {
     fn hosts(&mut self) -> Vec<&mut dyn Turned> {
-        self.iter_mut().flat_map(Hosts::hosts).collect()
+        self.iter_mut().flat_map(Each::hosts).collect()
     }
 }
 
-impl<T: Hosts, const N: usize> Hosts for [T; N] {
+impl<T: Each, const N: usize> Each for [T; N] {
     fn hosts(&mut self) -> Vec<&mut dyn Turned> {
         self.as_mut_slice().hosts()
     }
 }
 
-impl<T: Hosts> Hosts for Vec<T> {
+impl<T: Each> Each for Vec<T> {
     fn hosts(&mut self) -> Vec<&mut dyn Turned> {
         self.as_mut_slice().hosts()
     }
@@ -194,7 +172,7 @@ impl<T: Hosts> Hosts for Vec<T> {
 
 macro_rules! hosts_of_a_tuple {
     ($($kind:ident $place:tt),*) => {
-        impl<$($kind: Hosts),*> Hosts for ($($kind,)*) {
+        impl<$($kind: Each),*> Each for ($($kind,)*) {
             fn hosts(&mut self) -> Vec<&mut dyn Turned> {
                 #[allow(unused_mut)] // Nobody is a host of `()`.
                 let mut all = Vec::new();
@@ -202,8 +180,6 @@ macro_rules! hosts_of_a_tuple {
                 all
             }
         }
-
-        impl<$($kind: sealed::Sealed),*> sealed::Sealed for ($($kind,)*) {}
     };
 }
 
@@ -213,12 +189,38 @@ hosts_of_a_tuple!(A 0, B 1, C 2);
 hosts_of_a_tuple!(A 0, B 1, C 2, D 3);
 
 mod sealed {
-    use super::{Handler, Host};
+    use std::io;
+    use std::time::Duration;
 
-    pub trait Sealed {}
-    impl<H: Handler> Sealed for Host<H> {}
-    impl<T: Sealed + ?Sized> Sealed for &mut T {}
-    impl<T: Sealed> Sealed for [T] {}
-    impl<T: Sealed, const N: usize> Sealed for [T; N] {}
-    impl<T: Sealed> Sealed for Vec<T> {}
+    use crate::net::sim::Process;
+    use crate::reactor::Turn;
+
+    /// What a world needs of a host, whatever its handler is.
+    pub trait Turned {
+        /// Takes one turn, and waits at most `timeout` of simulated time.
+        ///
+        /// # Errors
+        /// As [`Reactor::turn`](crate::Reactor::turn).
+        fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn>;
+
+        /// How long it would sleep if nothing happened; `None`: for ever.
+        fn next_timeout(&self) -> Option<Duration>;
+
+        /// Whether its last turn found no events, and it has none now.
+        fn sleeps(&self) -> bool;
+
+        /// Whether it went to sleep with work to do, which only the end of that sleep brought up.
+        fn has_overslept(&self) -> bool;
+
+        /// Whether it has drained: it's turned no more.
+        fn has_drained(&self) -> bool;
+
+        /// The system that it runs on.
+        fn process(&self) -> &Process;
+    }
+
+    /// Each of some hosts.
+    pub trait Each {
+        fn hosts(&mut self) -> Vec<&mut dyn Turned>;
+    }
 }

@@ -28,6 +28,12 @@ impl Plan {
         }
     }
 
+    /// Whether this fault may happen.
+    pub(super) fn allows(&self, fault: Fault) -> bool {
+        let faults = self.faults.as_deref();
+        faults.is_none_or(|faults| faults.contains(&fault))
+    }
+
     /// The most that is drawn of a kind.
     pub(super) fn cap(&self, cap: Cap) -> u64 {
         match cap {

@@ -47,7 +47,15 @@ impl Run {
             words: None,
         };
         let before = WATCHED.replace(Some(watched));
-        let run = panic::catch_unwind(AssertUnwindSafe(|| test(&mut world)));
+        #[allow(clippy::panic)] // The test has expected something else.
+        let run = panic::catch_unwind(AssertUnwindSafe(|| {
+            test(&mut world);
+            if let Some(why) = world.net().untold() {
+                panic!("{why}, and the test was over");
+            }
+        }));
+        // It's told.
+        world.net().forgive();
         let watched = WATCHED.replace(before);
         let words = watched.and_then(|watched| watched.words);
         let failure = run.err().map(|panic| Failure {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::thread;
 use std::time::Duration;
 
 use crate::handler::Handler;
@@ -11,14 +12,17 @@ use crate::limits::Limits;
 use crate::net::sim::{Fault, Listener, Net, Peer, Poller, Random, Sleep, UdpPeer};
 use crate::reactor::Turn;
 
+use super::host::Turned;
 use super::plan::{Cap, Plan};
-use super::{Host, Hosts, Turned};
+use super::{Host, Hosts};
 
 /// Turns in a row that may neither wait nor move anything, before that is called a spin.
 const SPIN: u32 = 1000;
-/// Turns in a row, over whatever time, that may find no event, move nothing and call nobody. A
-/// deadline that has been put off is looked at in vain, a few times for each connection.
+/// Turns in a row, over whatever time, that may find no event, move nothing and call nobody.
 const NAPS: u32 = 1000;
+/// As many more for each connection: a deadline that has been put off is looked at in vain a few
+/// times.
+const LOOKS: u32 = 8;
 /// Longer than any pause that the library makes by itself.
 const PAUSES: Duration = Duration::from_secs(2);
 /// Simulated time that [`World::settle`] may take.
@@ -39,6 +43,19 @@ pub struct World {
     /// Turns in a row that did nothing, and what had been done by the last one.
     naps: u32,
     activity: u64,
+}
+
+/// Fails the test for what nobody was told: expectations that are unmet, or have failed. A world
+/// that was settled in the end has none.
+impl Drop for World {
+    #[allow(clippy::panic)] // A test must not pass that has expected something else.
+    fn drop(&mut self) {
+        if !thread::panicking()
+            && let Some(why) = self.net.untold()
+        {
+            panic!("{why}, and the test was over");
+        }
+    }
 }
 
 /// In a line: `World(seed=7, Net(2.5ms, hosts: 2, connections: 3))`.
@@ -90,15 +107,15 @@ impl World {
     /// happens; which poller hosts have; and how fast, how wide and how even the network is. It is
     /// to be called first of all.
     pub fn unleash(&mut self) {
-        let allowed = self.plan.faults.as_deref();
-        self.net
-            .unleash(|fault| allowed.is_none_or(|allowed| allowed.contains(&fault)));
+        self.net.unleash(|fault| self.plan.allows(fault));
         self.poller = self.pick(&[Poller::Epoll, Poller::Epoll, Poller::Kqueue, Poller::Poll2]);
     }
 
     /// Has `fault` happen so often in a million chances from now on, by the seed; 0: never.
     pub fn fault_rate(&mut self, fault: Fault, in_a_million: u32) {
-        self.net.set_fault(fault, in_a_million);
+        if self.plan.allows(fault) {
+            self.net.set_fault(fault, in_a_million);
+        }
     }
 
     /// Has `fault` happen at the `nth` chance that it has from now on, counted from 1. Whether that
@@ -109,7 +126,9 @@ impl World {
     #[track_caller]
     pub fn fault(&mut self, fault: Fault, nth: u64) {
         assert!(nth > 0, "the chances of a fault are counted from 1");
-        self.net.fault_at(fault, nth);
+        if self.plan.allows(fault) {
+            self.net.fault_at(fault, nth);
+        }
     }
 
     /// Ends all faults, and all partitions: from now on whatever can still move does. What has
@@ -188,7 +207,9 @@ impl World {
     /// Loses one in `n` segments and datagrams; 0: none. A lost segment comes again after 200 ms or
     /// more, a datagram never.
     pub fn loss(&mut self, n: u32) {
-        self.net.loss(n);
+        let rate = 1_000_000_u32.checked_div(n).unwrap_or(0);
+        self.fault_rate(Fault::SegmentLost, rate);
+        self.fault_rate(Fault::DatagramLost, rate);
     }
 
     /// Has nothing pass between the hosts at two addresses, until [`World::heal`] or
@@ -251,11 +272,23 @@ impl World {
     /// they do; those that are still to come don't make it last longer.
     ///
     /// # Errors
-    /// What a turn gives. `Other`: a host spins (it's turned again and again, and moves nothing), a
-    /// peer has read something else than it expects ([`Peer::expect`]) or still waits for it when
-    /// nothing moves any more, or the world doesn't come to rest within a simulated day.
+    /// What a turn gives. `Other`: a host spins (it's turned again and again, and moves nothing),
+    /// has gone to sleep with work to do, or wakes again and again for nothing; a peer has read
+    /// something else than it expects ([`Peer::expect`]), or still waits for it when nothing moves
+    /// any more; or the world doesn't come to rest within a simulated day.
     pub fn settle<T: Hosts + ?Sized>(&mut self, hosts: &mut T) -> io::Result<()> {
-        let (hosts, end) = (&mut hosts.hosts(), self.now() + LONGEST);
+        self.rest(&mut hosts.hosts())?;
+        match self.net.unmet() {
+            Some(unmet) => Err(io::Error::other(format!(
+                "nothing moves any more, but {unmet}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Turns `hosts` until nothing moves any more, whatever peers wait for.
+    fn rest(&mut self, hosts: &mut [&mut dyn Turned]) -> io::Result<()> {
+        let end = self.now() + LONGEST;
         while self.step_of(hosts, None)? {
             if self.now() > end {
                 let why = "the world does not come to rest within a simulated day";
@@ -263,12 +296,7 @@ impl World {
                 return Err(io::Error::other(why));
             }
         }
-        match self.net.unmet() {
-            Some(unmet) => Err(io::Error::other(format!(
-                "nothing moves any more, but {unmet}"
-            ))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Turns `hosts` for `time`, whatever moves, and until nothing is left to be done at its end.
@@ -290,7 +318,7 @@ impl World {
     /// As [`World::settle`].
     pub fn recover<T: Hosts + ?Sized>(&mut self, hosts: &mut T) -> io::Result<()> {
         self.calm();
-        self.settle(hosts)?;
+        self.rest(&mut hosts.hosts())?;
         self.advance(hosts, PAUSES)?;
         self.settle(hosts)
     }
@@ -424,12 +452,13 @@ impl World {
             false => 0,
         };
         self.activity = activity;
-        if self.naps < NAPS {
+        if self.naps < NAPS || self.naps < NAPS + LOOKS * self.net.connections() as u32 {
             return Ok(());
         }
         let why = format!(
-            "{NAPS} turns in a row have found no event, moved nothing and called nobody: h{} wakes \
+            "{} turns in a row have found no event, moved nothing and called nobody: h{} wakes \
              for nothing",
+            self.naps,
             host.process().number()
         );
         Err(io::Error::other(why))
@@ -511,11 +540,12 @@ impl World {
     }
 
     /// Switches the trace on or off. It has a line for each turn of a host in which something
-    /// happens, each event that its poll brings, each call that it makes and its answer, each
-    /// callback and what it consumes, each fault before the line that it shows in, and for what the
-    /// network and the peers do meanwhile. Of what is read and written it shows the first 30 bytes.
-    /// `h0` is the first host; `c0.0` and `c0.1` are the ends of the first connection, of which the
-    /// first has dialled; `l0` is a listener, `u0` a UDP socket. The last 100,000 lines are kept.
+    /// happens, each event that its poll brings, each call that opens, moves or ends something and
+    /// its answer, each callback and what it consumes, each fault before the line that it shows in,
+    /// and for what the network and the peers do meanwhile. Of what is read and written it shows
+    /// the first 30 bytes. `h0` is the first host; `c0.0` and `c0.1` are the ends of the first
+    /// connection, of which the first has dialled; `l0` is a listener, `u0` a UDP socket. The last
+    /// 100,000 lines are kept.
     pub fn trace(&mut self, on: bool) {
         self.net.trace(on);
     }

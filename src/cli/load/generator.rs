@@ -5,11 +5,13 @@
 //! | `load/generator` | what it consists of, and what each callback leads to |
 //! | `load/phases` | ramp, warm-up, measured time, finish, end |
 //! | `load/dial`, `load/turnover` | opens connections at a pace; closes them and opens others |
-//! | `load/traffic`, `load/closed`, `load/think`, `load/care` | which connection sends when: open loop, closed loop; pauses; time-outs |
+//! | `load/traffic`, `load/closed` | which connection sends when: open loop, closed loop |
+//! | `load/think`, `load/care` | pauses; time-outs |
 //! | `load/stream`, `load/datagrams` | messages over TCP and over UDP |
 //! | `load/flow`, `load/window` | what is kept of a connection |
 //! | `load/payload`, `load/label` | what messages and datagrams consist of |
-//! | `load/pace`, `load/since`, `load/record`, `load/quick` | when they are due, the run's time, and what is counted |
+//! | `load/pace`, `load/since` | when they are due, and the run's time |
+//! | `load/record`, `load/quick` | what is counted |
 //! | `load/names`, `load/logs` | what errors are called, and what is logged |
 //!
 //! The time is read once a callback, and every message is counted by when it was *due*: what lies

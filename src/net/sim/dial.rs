@@ -26,15 +26,13 @@ impl State {
             }
             self.check_local(owner, source.ip())?;
         }
-        let bsd = match owner {
-            Owner::Process(process) => self.is_bsd(process),
-            _ => false,
-        };
+        let bsd = self.is_bsd(owner);
         let local = self.choose_source(owner, options)?;
         self.hosts.add(local.ip());
         let mut end = End::new(owner, bsd, local, options.address);
         end.keepalive = options.keepalive;
-        end.user_timeout = options.user_timeout;
+        // Where there is no such option, nothing is set.
+        end.user_timeout = options.user_timeout.filter(|_| !bsd);
         let id = self.new_connection(end);
         self.idle.moved += 1;
         self.ports.insert((local, options.address));
@@ -233,10 +231,7 @@ impl State {
         };
         let (keepalive, user_timeout) = (at.keepalive, at.user_timeout);
         let (receive, send) = (at.receive_buffer, at.send_buffer);
-        let bsd = match at.owner {
-            Owner::Process(process) => self.is_bsd(process),
-            _ => false,
-        };
+        let bsd = self.is_bsd(at.owner);
         let Some(connection) = self.connection(id) else {
             return;
         };

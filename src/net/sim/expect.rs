@@ -30,6 +30,14 @@ impl fmt::Display for Expected {
 }
 
 impl Script {
+    /// What it waits for, or will when it has done what is before that.
+    fn expects(&self) -> Option<&Expected> {
+        self.acts.iter().find_map(|act| match act {
+            Act::Expect(expected) => Some(expected),
+            _ => None,
+        })
+    }
+
     /// Takes what has been read as far as it's what is expected. True: all of that was; an error:
     /// it can't be any more, as the peer did this instead.
     fn compare(&mut self, expected: &mut Expected) -> Result<bool, String> {
@@ -75,7 +83,7 @@ impl State {
                 script.give_up();
                 let why = format!("{peer} expects {expected} and {instead}");
                 self.trace(|| why.clone());
-                self.mismatch.get_or_insert(why);
+                self.mismatches.push_back(why);
             }
         }
         false
@@ -105,25 +113,50 @@ impl State {
 }
 
 impl Net {
-    /// The first thing that a peer has read, or not, against what it expects; told once.
+    /// What a peer has read, or not, against what it expects; told once, and one at a time.
     pub(crate) fn take_mismatch(&self) -> Option<String> {
-        self.state().mismatch.take()
+        self.state().mismatches.pop_front()
     }
 
     /// Who still waits for what it expects, in words.
     pub(crate) fn unmet(&self) -> Option<String> {
-        let state = self.state();
-        let mut waiting = state.peers.iter().enumerate().filter_map(|(id, script)| {
-            script.acts.iter().find_map(|act| match act {
-                Act::Expect(expected) => Some((id as u32, expected)),
-                _ => None,
-            })
-        });
-        let (id, expected) = waiting.next()?;
-        let first = format!("{} still expects {expected}", state.name_of_peer(id));
-        Some(match waiting.count() {
+        let mut state = self.state();
+        let waiting = |script: &Script| script.expects().is_some();
+        let count = state.peers.iter().filter(|script| waiting(script)).count();
+        let id = state.peers.iter().position(waiting)?;
+        let expected = state.peers[id].expects()?;
+        let first = format!("{} still expects {expected}", state.name_of_peer(id as u32));
+        for script in &mut state.peers {
+            script.told_unmet = script.expects().is_some();
+        }
+        Some(match count - 1 {
             0 => first,
             others => format!("{first}, and others do: {others}"),
         })
+    }
+
+    /// Forgets what is expected: the run has failed, or has looked.
+    pub(crate) fn forgive(&self) {
+        let mut state = self.state();
+        state.mismatches.clear();
+        for script in &mut state.peers {
+            script.told_unmet = true;
+        }
+    }
+
+    /// What nobody was told of expectations: one that has failed, or that is unmet.
+    pub(crate) fn untold(&self) -> Option<String> {
+        let mismatch = self.take_mismatch();
+        let state = self.state();
+        let untold = |script: &Script| script.expects().is_some() && !script.told_unmet;
+        let unmet = || {
+            let id = state.peers.iter().position(untold)?;
+            let expected = state.peers[id].expects()?;
+            Some(format!(
+                "{} expects {expected} to the end",
+                state.name_of_peer(id as u32)
+            ))
+        };
+        mismatch.or_else(unmet)
     }
 }

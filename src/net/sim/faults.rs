@@ -20,7 +20,7 @@ fn hyphenated(name: &str) -> String {
 }
 
 macro_rules! faults {
-    ($($(#[$doc:meta])* $name:ident,)+) => {
+    ($($(#[$doc:meta])* $name:ident($effect:ident),)+) => {
         /// A kind of fault. Each is one that the real system can show; its documentation says
         /// where.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,6 +39,15 @@ macro_rules! faults {
                     hyphenated(name)
                 })
             }
+
+            /// Whether it may rightly end a connection, or keep one from being made, or lose what
+            /// is sent on one: all others only delay. Of datagrams it says nothing:
+            /// [`Fault::DatagramLost`] loses them, and so do a send that is blocked, finds no
+            /// buffers, or is refused.
+            #[must_use]
+            pub fn breaks(self) -> bool {
+                match self { $(Fault::$name => breaks!($effect),)+ }
+            }
         }
 
         /// Each name is made once.
@@ -47,161 +56,169 @@ macro_rules! faults {
     };
 }
 
+/// Whether a kind of fault breaks connections.
+macro_rules! breaks {
+    (breaks) => {
+        true
+    };
+    (delays) => {
+        false
+    };
+}
+
 faults! {
     /// A read finds nothing, and what is there arrives right after, with its event (tcp(7): the
     /// interrupt that queues a segment runs beside the call).
-    ReadBlocked,
+    ReadBlocked(delays),
     /// A signal interrupts a read (recv(2): EINTR), up to three times in a row.
-    ReadInterrupted,
+    ReadInterrupted(delays),
     /// A read gives a part of what is there: the rest arrives right after, with its event.
-    ReadShort,
+    ReadShort(delays),
     /// A write finds no room, and room comes right after, with its event (send(2): EAGAIN).
-    WriteBlocked,
+    WriteBlocked(delays),
     /// A signal interrupts a write (send(2): EINTR), up to three times in a row.
-    WriteInterrupted,
+    WriteInterrupted(delays),
     /// A write takes a part, as where memory for the socket is short (`sk_stream_alloc_skb`). Room
     /// comes right after, with its event.
-    WriteShort,
+    WriteShort(delays),
     /// A write takes one byte, and else is as `WriteShort`.
-    WriteOneByte,
+    WriteOneByte(delays),
     /// `shutdown` fails with ENOBUFS (BSD's `tcp_usr_shutdown` by way of `tcp_output`).
-    ShutdownFails,
+    ShutdownFails(breaks),
     /// Setting an option fails with ENOBUFS (setsockopt(2)).
-    OptionFails,
+    OptionFails(breaks),
     /// SO_ERROR can't be asked: ENOBUFS (getsockopt(2)).
-    TakeErrorFails,
+    TakeErrorFails(breaks),
     /// `accept` finds nobody, and who waits arrives right after, with its event.
-    AcceptBlocked,
+    AcceptBlocked(delays),
     /// A signal interrupts an accept (accept(2): EINTR).
-    AcceptInterrupted,
+    AcceptInterrupted(delays),
     /// The process is out of descriptors (accept(2): EMFILE).
-    AcceptNoDescriptors,
+    AcceptNoDescriptors(delays),
     /// The system is out of files (accept(2): ENFILE).
-    AcceptNoFiles,
+    AcceptNoFiles(delays),
     /// The system is out of socket buffers (accept(2): ENOBUFS).
-    AcceptNoBuffers,
+    AcceptNoBuffers(delays),
     /// The system is out of memory (accept(2): ENOMEM).
-    AcceptNoMemory,
+    AcceptNoMemory(delays),
     /// The waiting connection was aborted (accept(2): ECONNABORTED). It is gone.
-    AcceptAborted,
+    AcceptAborted(breaks),
     /// A protocol error (accept(2): EPROTO). The connection is gone.
-    AcceptProtocol,
+    AcceptProtocol(breaks),
     /// A firewall forbids it (accept(2): EPERM). The connection is gone.
-    AcceptForbidden,
+    AcceptForbidden(breaks),
     /// A network error of the new socket that accept passes on (accept(2): ENETDOWN, EHOSTDOWN,
     /// ENETUNREACH and others). The connection is gone.
-    AcceptNetwork,
+    AcceptNetwork(breaks),
     /// Nobody listens (connect(2): ECONNREFUSED).
-    ConnectRefused,
+    ConnectRefused(breaks),
     /// The peer resets the connection as soon as it is made (tcp(7): ECONNRESET).
-    ConnectReset,
+    ConnectReset(breaks),
     /// No answer ever comes (connect(2): ETIMEDOUT).
-    ConnectTimesOut,
+    ConnectTimesOut(breaks),
     /// A router says that the host is not there (ip(7): EHOSTUNREACH), later.
-    ConnectHostUnreachable,
+    ConnectHostUnreachable(breaks),
     /// There is no route (connect(2): ENETUNREACH), at once.
-    ConnectNetUnreachable,
+    ConnectNetUnreachable(breaks),
     /// No port is left (connect(2): EADDRNOTAVAIL), at once.
-    ConnectNoPorts,
+    ConnectNoPorts(breaks),
     /// The process is out of descriptors (socket(2): EMFILE), at once.
-    ConnectNoDescriptors,
+    ConnectNoDescriptors(breaks),
     /// A firewall forbids it (connect(2): EPERM), at once.
-    ConnectForbidden,
+    ConnectForbidden(breaks),
     /// The connection is there before the call returns (loopback).
-    ConnectAtOnce,
+    ConnectAtOnce(delays),
     /// The first SYN is lost: the connection is there a second later (`TCP_TIMEOUT_INIT`).
-    SynLost,
+    SynLost(delays),
     /// `recvmsg` finds nothing, and what is there arrives right after, with its event.
-    RecvBlocked,
+    RecvBlocked(delays),
     /// A signal interrupts it (recv(2): EINTR).
-    RecvInterrupted,
+    RecvInterrupted(delays),
     /// It tells of a send that was refused (udp(7): ECONNREFUSED), on a connected socket.
-    RecvRefused,
+    RecvRefused(delays),
     /// It fails with ENOMEM (recv(2)); the datagrams are still there.
-    RecvNoMemory,
+    RecvNoMemory(delays),
     /// The send buffer is full (send(2): EAGAIN).
-    SendBlocked,
+    SendBlocked(delays),
     /// A signal interrupts it (send(2): EINTR).
-    SendInterrupted,
+    SendInterrupted(delays),
     /// The interface's queue is full (send(2): ENOBUFS).
-    SendNoBuffers,
+    SendNoBuffers(delays),
     /// A firewall forbids it (send(2): EPERM).
-    SendForbidden,
+    SendForbidden(delays),
     /// There is no route to that one (send(2): ENETUNREACH).
-    SendNetUnreachable,
+    SendNetUnreachable(delays),
     /// A run of segments of one byte each (RFC 9293, 3.8.6.2: what senders are to avoid).
-    OneByteSegments,
+    OneByteSegments(delays),
     /// A FIN and the data before it arrive as one segment.
-    FinWithData,
+    FinWithData(delays),
     /// A machine on the way resets the connection, at both ends.
-    ResetOnTheWay,
+    ResetOnTheWay(breaks),
     /// A machine on the way resets the connection at one end. The other end learns of it when it
     /// sends.
-    ResetOneEnd,
+    ResetOneEnd(breaks),
     /// The caller has reset the connection before it is accepted.
-    ResetBeforeAccept,
+    ResetBeforeAccept(breaks),
     /// A segment is lost and comes 200 ms later (`TCP_RTO_MIN`), all behind it as well.
-    SegmentLost,
+    SegmentLost(delays),
     /// A segment takes far longer than others.
-    LatencySpike,
+    LatencySpike(delays),
     /// An acknowledgement waits 40 ms (`TCP_DELACK_MIN`).
-    AckDelayed,
+    AckDelayed(delays),
     /// A connection over a slow line, some kilobytes a second.
-    SlowLine,
+    SlowLine(delays),
     /// A connection with socket buffers of a few hundred bytes.
-    SmallBuffers,
+    SmallBuffers(delays),
     /// An event comes later than what it tells of.
-    EventLate,
+    EventLate(delays),
     /// An event tells a part, and another one the rest.
-    EventSplit,
+    EventSplit(delays),
     /// An event tells of a socket that is ready for nothing, or what was told before (epoll(7):
     /// several events may come of one arrival).
-    EventSpurious,
+    EventSpurious(delays),
     /// A signal interrupts the wait (`epoll_wait(2)`: EINTR), at its beginning or later.
-    WaitInterrupted,
-    /// A wait brings one event where there are more.
-    BatchSmall,
+    WaitInterrupted(delays),
     /// A wait ends up to 50 us late (prctl(2): PR_SET_TIMERSLACK), or one time in eight up to 20
     /// ms, as on a busy machine.
-    WaitLate,
+    WaitLate(delays),
     /// Each call takes up to 2 us.
-    CallTakesTime,
+    CallTakesTime(delays),
     /// The process stands still for 1 ms to minutes (SIGSTOP, a suspended machine).
-    StoodStill,
+    StoodStill(breaks),
     /// Registering fails (`epoll_ctl(2)`: ENOMEM, ENOSPC).
-    RegisterFails,
+    RegisterFails(breaks),
     /// A listener's `bind` or `listen` fails with EADDRINUSE (bind(2)).
-    ListenInUse,
+    ListenInUse(breaks),
     /// A datagram is lost.
-    DatagramLost,
+    DatagramLost(delays),
     /// A datagram comes twice.
-    DatagramDoubled,
+    DatagramDoubled(delays),
     /// A datagram is late, so that later ones overtake it.
-    DatagramLate,
+    DatagramLate(delays),
     /// The peer of a connection vanishes: nothing comes from it any more.
-    PeerVanishes,
+    PeerVanishes(breaks),
     /// For a while nothing passes between two hosts.
-    Partition,
+    Partition(breaks),
     /// The process has no memory for a larger buffer or a larger table (malloc(3): ENOMEM).
-    NoMemory,
+    NoMemory(breaks),
     /// A reset arrives right before a write, which takes its error away: reads say the end from
     /// then on (tcp(7): a pending error is told once).
-    ResetBeforeWrite,
+    ResetBeforeWrite(breaks),
     /// A reset arrives right behind data, before anybody has read that.
-    ResetBehindData,
+    ResetBehindData(breaks),
     /// A read is filled to its last byte, and what is behind that arrives right after, with its
     /// event.
-    ReadFull,
+    ReadFull(delays),
     /// A read gives one byte of what is there: the rest arrives right after, with its event.
-    ReadOneByte,
+    ReadOneByte(delays),
     /// The system is out of open files (socket(2): ENFILE), at once.
-    ConnectNoFiles,
+    ConnectNoFiles(breaks),
     /// The system has no buffers (socket(2): ENOBUFS), at once.
-    ConnectNoBuffers,
+    ConnectNoBuffers(breaks),
     /// The system has no memory (socket(2): ENOMEM), at once.
-    ConnectNoMemory,
+    ConnectNoMemory(breaks),
     /// A UDP socket's `bind` fails with EADDRINUSE (bind(2)).
-    BindInUse,
+    BindInUse(breaks),
 }
 
 /// How often each kind happens, and which were asked for by number.
@@ -352,59 +369,6 @@ impl Faults {
 }
 
 impl Fault {
-    /// Whether it may rightly end a connection, or keep one from being made, or lose what is sent
-    /// on one: all others only delay. Of datagrams it says nothing: [`Fault::DatagramLost`] loses
-    /// them, and so do a send that is blocked, finds no buffers, or is refused.
-    #[must_use]
-    pub fn breaks(self) -> bool {
-        !matches!(
-            self,
-            Fault::ReadBlocked
-                | Fault::ReadInterrupted
-                | Fault::ReadShort
-                | Fault::ReadOneByte
-                | Fault::WriteBlocked
-                | Fault::WriteInterrupted
-                | Fault::WriteShort
-                | Fault::WriteOneByte
-                | Fault::AcceptBlocked
-                | Fault::AcceptInterrupted
-                | Fault::AcceptNoDescriptors
-                | Fault::AcceptNoFiles
-                | Fault::AcceptNoBuffers
-                | Fault::AcceptNoMemory
-                | Fault::ConnectAtOnce
-                | Fault::SynLost
-                | Fault::RecvBlocked
-                | Fault::RecvInterrupted
-                | Fault::RecvRefused
-                | Fault::RecvNoMemory
-                | Fault::SendBlocked
-                | Fault::SendInterrupted
-                | Fault::SendNoBuffers
-                | Fault::SendForbidden
-                | Fault::SendNetUnreachable
-                | Fault::OneByteSegments
-                | Fault::FinWithData
-                | Fault::SegmentLost
-                | Fault::LatencySpike
-                | Fault::AckDelayed
-                | Fault::SlowLine
-                | Fault::SmallBuffers
-                | Fault::EventLate
-                | Fault::EventSplit
-                | Fault::EventSpurious
-                | Fault::WaitInterrupted
-                | Fault::BatchSmall
-                | Fault::WaitLate
-                | Fault::CallTakesTime
-                | Fault::DatagramLost
-                | Fault::DatagramDoubled
-                | Fault::DatagramLate
-                | Fault::ReadFull
-        )
-    }
-
     /// Whether it changes a whole world: such a fault is drawn more rarely.
     fn is_heavy(self) -> bool {
         matches!(

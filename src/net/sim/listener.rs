@@ -93,7 +93,7 @@ impl State {
             reuse_port: options.reuse_port,
             only_v6: options.only_v6.unwrap_or(by_default),
             keepalive: options.keepalive,
-            user_timeout: options.user_timeout,
+            user_timeout: options.user_timeout.filter(|_| !self.is_bsd(owner)),
             receive_buffer: options.recv_buffer,
             send_buffer: options.send_buffer,
             watch: Watch::None,
@@ -218,7 +218,7 @@ impl State {
             }
             self.fail(side, Errno::ECONNRESET);
         }
-        let bsd = self.is_bsd(process);
+        let bsd = self.is_bsd(Owner::Process(process));
         let v6 = self.listener(id).is_some_and(|one| one.local.is_ipv6());
         let Some(connection) = self.connection(connection) else {
             return Err(Some(Errno::ECONNABORTED));

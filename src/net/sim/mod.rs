@@ -39,7 +39,7 @@ mod wait;
 mod watch;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -127,8 +127,8 @@ struct State {
     servers: Vec<pump::Server>,
     /// Peers whose sockets have news.
     pumps: Vec<u32>,
-    /// The first that has read something else than it expects, until it's told.
-    mismatch: Option<String>,
+    /// What peers have read instead of what they expect, until it's told.
+    mismatches: VecDeque<String>,
     /// Dialled pairs of addresses, each of which takes a port.
     ports: BTreeSet<(SocketAddr, SocketAddr)>,
     /// Hosts that nothing is heard of any more.
@@ -171,7 +171,7 @@ impl Net {
             peers: Vec::new(),
             servers: Vec::new(),
             pumps: Vec::new(),
-            mismatch: None,
+            mismatches: VecDeque::new(),
             ports: BTreeSet::new(),
             gone: BTreeSet::new(),
             partitions: Vec::new(),
@@ -241,10 +241,17 @@ impl Net {
         state.run_until(until);
     }
 
-    /// Waits in a row at one instant, but for what they take themselves, between which nothing was
-    /// moved: no byte and no connection. Many of them are a spin.
+    /// Turns in a row at one instant, but for what their waits take, between which nothing was
+    /// moved: no byte and no connection. Many of them are a spin. Those that have called somebody
+    /// count for a hundredth: a thousand messages may come one by one.
     pub(crate) fn idle_turns(&self) -> u32 {
-        self.state().idle.turns
+        let idle = self.state().idle;
+        idle.turns + idle.talks / 100
+    }
+
+    /// Connections that are there.
+    pub(crate) fn connections(&self) -> usize {
+        self.state().connections.iter().flatten().count()
     }
 
     /// How much has been done so far: bytes and connections moved, segments that arrived,
@@ -256,7 +263,8 @@ impl Net {
 
     /// Counts idle turns anew: one that may wait is no spin, however often it looks before it does.
     pub(crate) fn forget_idle_turns(&self) {
-        self.state().idle.turns = 0;
+        let mut state = self.state();
+        (state.idle.turns, state.idle.talks) = (0, 0);
     }
 
     /// How long the waits from now on may last that find nothing.
@@ -302,14 +310,6 @@ impl Net {
         for connection in state.connections.iter_mut().flatten() {
             connection.speed = speed;
         }
-    }
-
-    /// Has one in `n` segments and datagrams lost; 0: none.
-    pub(crate) fn loss(&self, n: u32) {
-        let rate = 1_000_000_u32.checked_div(n).unwrap_or(0);
-        let mut state = self.state();
-        state.faults.set(Fault::SegmentLost, rate);
-        state.faults.set(Fault::DatagramLost, rate);
     }
 
     /// Nothing passes between two hosts, until [`Net::heal`]. Both systems try again meanwhile.
@@ -375,7 +375,11 @@ impl fmt::Debug for Net {
 }
 
 impl State {
-    fn is_bsd(&self, process: u32) -> bool {
+    /// Whether the owner's sockets are a BSD's. Peers are on Linux.
+    fn is_bsd(&self, owner: Owner) -> bool {
+        let Owner::Process(process) = owner else {
+            return false;
+        };
         self.processes[process as usize].poller.model == Poller::Kqueue
     }
 

@@ -58,7 +58,8 @@ impl Peer {
 
     /// Has it go on only when it has read `bytes`, right behind what it was to expect before. If it
     /// reads something else instead, or the end, or its connection fails, the world's next step is
-    /// an error that says so, and it does nothing of what it was told after this. In a world that
+    /// an error that says so, and it does nothing of what it was told after this. A world that is
+    /// dropped before anybody was told of an unmet expectation panics. In a world that
     /// breaks connections, [`Peer::received`] is to be looked at instead.
     ///
     /// ```
@@ -142,6 +143,14 @@ impl Peer {
         self.read(Reading::All);
     }
 
+    /// Reads `count` bytes more, at once or as they come, and then nothing.
+    pub fn read_only(&self, count: usize) {
+        self.read(match count {
+            0 => Reading::Nothing,
+            _ => Reading::Only(count),
+        });
+    }
+
     /// Reads at most `piece` bytes at a time, with a pause after each.
     pub fn read_slowly(&self, piece: usize, pause: Duration) {
         self.read(Reading::Slowly(piece, pause));
@@ -158,6 +167,24 @@ impl Peer {
     #[must_use]
     pub fn received(&self) -> Vec<u8> {
         self.ledger(|ledger| ledger.received.clone())
+    }
+
+    /// When its connection was established, since the world began.
+    #[must_use]
+    pub fn connected_at(&self) -> Option<Duration> {
+        self.ledger(|ledger| ledger.connected)
+    }
+
+    /// When it read the other's end, since the world began.
+    #[must_use]
+    pub fn ended_at(&self) -> Option<Duration> {
+        self.ledger(|ledger| ledger.ended)
+    }
+
+    /// When it was told that its connection, or its dial, has failed, since the world began.
+    #[must_use]
+    pub fn failed_at(&self) -> Option<Duration> {
+        self.ledger(|ledger| ledger.failed.map(|(at, _)| at))
     }
 
     /// When it read, since the world began, and how many bytes it had read by then.
@@ -236,6 +263,7 @@ impl Peer {
             state.trace(|| match reading {
                 Reading::All => format!("peer {side} reads all that comes"),
                 Reading::Nothing => format!("peer {side} stops reading"),
+                Reading::Only(count) => format!("peer {side} reads {count} bytes more"),
                 Reading::Slowly(piece, pause) => {
                     format!("peer {side} reads {piece} bytes every {pause:?}")
                 }
@@ -258,7 +286,9 @@ impl Peer {
 
     fn act(&self, act: Act) {
         let mut state = self.net.state();
-        state.peers[self.id as usize].acts.push_back(act);
+        let script = &mut state.peers[self.id as usize];
+        script.told_unmet &= !matches!(act, Act::Expect(_));
+        script.acts.push_back(act);
         state.pump_now(self.id);
     }
 

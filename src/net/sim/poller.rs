@@ -17,6 +17,7 @@ use crate::readiness::Readiness;
 
 /// Which poller a process has, and with it which system: kqueue's sockets are BSD's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Poller {
     /// Linux' epoll, by edges.
     #[default]
@@ -207,7 +208,6 @@ impl State {
         let model = self.poller(process).model;
         let limit = match model {
             Poller::Poll2 => usize::MAX,
-            _ if self.faults.hit(Fault::BatchSmall) => 1,
             _ => limit,
         };
         // A waker is a source like the others: its event may be the last, or wait for another

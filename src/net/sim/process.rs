@@ -185,6 +185,7 @@ impl Process {
         let mut state = self.net.state();
         let until = timeout.map(|timeout| state.now.saturating_add(timeout));
         state.processes[self.id as usize].may_wait_until = until;
+        state.idle.begun = true;
         state.trace_turn(self.id, timeout);
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum Reading {
     All,
     /// Nothing: what comes fills its receive buffer.
     Nothing,
+    /// So many bytes more, and then nothing.
+    Only(usize),
     /// At most so many bytes, every so often.
     Slowly(usize, Duration),
 }
@@ -85,6 +87,8 @@ pub(super) struct Script {
     pub(super) finish_at_end: bool,
     /// Bytes of what it has read that it was to expect.
     pub(super) expected: usize,
+    /// Somebody was told that it still expects something.
+    pub(super) told_unmet: bool,
     pub(super) ledger: Ledger,
     /// It has closed, or vanished: it does nothing any more.
     pub(super) over: bool,
@@ -121,6 +125,7 @@ impl Script {
             next_read: Duration::ZERO,
             finish_at_end: false,
             expected: 0,
+            told_unmet: false,
             ledger: Ledger::default(),
             over: false,
         }
@@ -245,6 +250,7 @@ impl State {
             let most = match script.reading {
                 Reading::All => 65_536,
                 Reading::Nothing => 0,
+                Reading::Only(left) => left.min(65_536),
                 Reading::Slowly(_, _) if now < script.next_read => 0,
                 Reading::Slowly(most, _) => most.max(1),
             };
@@ -283,11 +289,16 @@ impl State {
                     return;
                 }
             }
-            if let Reading::Slowly(_, every) = self.peers[id as usize].reading {
-                let at = now + every;
-                self.peers[id as usize].next_read = at;
-                self.schedule.at(at, What::Peer(id));
-                return;
+            let script = &mut self.peers[id as usize];
+            match &mut script.reading {
+                Reading::All | Reading::Nothing => {}
+                Reading::Only(left) if *left > count => *left -= count,
+                Reading::Only(_) => script.reading = Reading::Nothing,
+                Reading::Slowly(_, every) => {
+                    script.next_read = now + *every;
+                    self.schedule.at(script.next_read, What::Peer(id));
+                    return;
+                }
             }
         }
     }

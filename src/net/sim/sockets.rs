@@ -274,6 +274,10 @@ impl TcpListener {
     /// As faults.
     pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut state = self.net.state();
+        let owner = state.listener(self.id).map(|listener| listener.owner);
+        if owner.is_some_and(|owner| state.is_bsd(owner)) {
+            return Ok(());
+        }
         state.set_option(Target::Listener(self.id), || {
             format!("user timeout {timeout:?}")
         })?;

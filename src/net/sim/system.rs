@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::faults::Fault;
 use super::sockets::{TcpListener, TcpStream, UdpSocket};
 use super::watch::{READER, STREAM, Target, Watch};
-use super::{Net, Owner};
+use super::{Net, Owner, Poller};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;
 
@@ -203,6 +203,13 @@ impl System {
     /// # Errors
     /// As [`System::register_stream`].
     pub(crate) fn revive_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
+        if self.net.state().processes[self.process as usize]
+            .poller
+            .model
+            != Poller::Poll2
+        {
+            return Ok(());
+        }
         self.deregister_udp(socket)?;
         self.register_udp(socket, token)
     }

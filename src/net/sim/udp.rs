@@ -35,8 +35,6 @@ pub(super) struct Udp {
     buffer: usize,
     waiting: usize,
     pub(super) queue: VecDeque<Datagram>,
-    /// Datagrams that found no room.
-    overflowed: u64,
     pub(super) error: Option<Errno>,
     pub(super) watch: Watch,
 }
@@ -96,7 +94,6 @@ impl State {
                 .map_or(212_992, |bytes| bytes.max(1_152) * 2),
             waiting: 0,
             queue: VecDeque::new(),
-            overflowed: 0,
             error: None,
             watch: Watch::None,
         }));
@@ -300,7 +297,6 @@ impl State {
             // A peer reads at once, and keeps all.
             let is_peer = matches!(socket.owner, Owner::Peer(_));
             if socket.waiting + size > socket.buffer && !is_peer {
-                socket.overflowed += 1;
                 self.trace(|| format!("u{id} has no room for a datagram"));
                 continue;
             }
@@ -410,6 +406,7 @@ fn destination(to: IpAddr) -> Destination {
 pub struct UdpPeer {
     net: Net,
     id: u32,
+    address: SocketAddr,
 }
 
 impl UdpPeer {
@@ -432,10 +429,10 @@ impl UdpPeer {
         all.map(|one| (one.from, one.bytes.clone())).collect()
     }
 
-    /// Its address; `None` when it is closed.
+    /// Its address, with the port that was drawn for it.
     #[must_use]
-    pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.net.state().udp_local(self.id).ok()
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
     }
 
     /// Goes: whoever sends to it is refused.
@@ -468,13 +465,12 @@ impl Net {
     #[allow(clippy::panic)]
     #[track_caller]
     pub(crate) fn udp_peer(&self, at: SocketAddr) -> UdpPeer {
-        let bound = self
-            .state()
-            .bind_udp(Owner::Peer(u32::MAX), &UdpOptions::new(at));
-        match bound {
+        let mut state = self.state();
+        match state.bind_udp(Owner::Peer(u32::MAX), &UdpOptions::new(at)) {
             Ok(id) => UdpPeer {
                 net: self.clone(),
                 id,
+                address: state.udp_local(id).unwrap_or(at),
             },
             Err(error) => panic!("a peer can't bind {at}: {error}"),
         }

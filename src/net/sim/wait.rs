@@ -52,8 +52,15 @@ pub(super) struct Idle {
     pub(super) arrived: u64,
     /// Callbacks so far.
     pub(super) callbacks: u64,
-    /// Waits in a row between which that was nothing, and no time passed but for those waits' own.
+    /// Callbacks before the last turn.
+    called: u64,
+    /// Turns in a row between which nothing was moved and nobody called, and no time passed but for
+    /// what their waits took.
     pub(super) turns: u32,
+    /// Such turns that have called somebody.
+    pub(super) talks: u32,
+    /// A turn has begun, and has not waited yet. It may look more than once before it sleeps.
+    pub(super) begun: bool,
 }
 
 /// A signal that interrupts a longer wait comes within this.
@@ -64,7 +71,14 @@ impl State {
     fn note_wait(&mut self) {
         let idle = &mut self.idle;
         let still = idle.at == self.now && idle.moved == 0;
-        idle.turns = if still { idle.turns + 1 } else { 0 };
+        let first = std::mem::take(&mut idle.begun);
+        let called = std::mem::replace(&mut idle.called, idle.callbacks);
+        match still {
+            false => (idle.turns, idle.talks) = (0, 0),
+            true if first && idle.callbacks > called => idle.talks += 1,
+            true if first => idle.turns += 1,
+            true => {}
+        }
         idle.at = self.now;
         idle.before += idle.moved;
         idle.moved = 0;
@@ -114,6 +128,7 @@ impl State {
         self.disturb(process);
         self.processes[process as usize].slept = false;
         self.wait_for_events(process, limit, timeout, events)?;
+        self.tell_of_nothing(process, limit, events);
         // The process may stand still before it reads the clock, too.
         self.stand_still();
         Ok(())
@@ -238,6 +253,31 @@ impl State {
             };
             let until = self.now + Duration::from_micros(micros);
             self.run_until(until);
+        }
+    }
+
+    /// Adds an event of a socket that may be ready for nothing.
+    fn tell_of_nothing(
+        &mut self,
+        process: u32,
+        limit: usize,
+        events: &mut Vec<(usize, Readiness)>,
+    ) {
+        if events.len() >= limit || !self.faults.hit(Fault::EventSpurious) {
+            return;
+        }
+        let watched = &self.processes[process as usize].poller.watched;
+        let drawn = self
+            .faults
+            .below(Fault::EventSpurious, 3 * watched.len() as u64) as usize;
+        if let Some((token, target)) = watched.iter().nth(drawn / 3) {
+            let told = match (target, drawn % 3) {
+                (Target::Stream(_), 0) => Readiness::WRITABLE,
+                (Target::Stream(_), 1) => Readiness::READABLE | Readiness::WRITABLE,
+                _ => Readiness::READABLE,
+            };
+            events.push((*token, told));
+            self.processes[process as usize].slept = false;
         }
     }
 
