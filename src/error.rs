@@ -61,30 +61,34 @@ pub enum CloseReason {
     Other(u16),
 }
 
-impl CloseReason {
-    /// Every kind of reason by the name that counters and logs use, in the order of
-    /// [`CloseReason::kind`].
-    pub const NAMES: [&'static str; 15] = [
-        "finished",
-        "closed",
-        "aborted",
-        "reset",
-        "failed",
-        "idle_timeout",
-        "write_timeout",
+/// Each kind of reason: its name, and how it's shown.
+pub(crate) const KINDS: [(&str, &str); 15] = [
+    ("finished", "both ends finished"),
+    ("closed", "closed by the handler"),
+    ("aborted", "cut off by the handler"),
+    ("reset", "reset by the peer"),
+    ("failed", "the socket failed"),
+    ("idle_timeout", "idle for too long"),
+    ("write_timeout", "the peer stopped reading"),
+    (
         "output_overflow",
-        "input_overflow",
-        "frame_too_long",
+        "too much output that the peer did not read",
+    ),
+    ("input_overflow", "too much input that was not consumed"),
+    ("frame_too_long", "a frame longer than the maximum"),
+    (
         "frame_incomplete",
-        "drained",
-        "cut",
-        "out_of_memory",
-        "other",
-    ];
+        "the peer finished in the middle of a frame",
+    ),
+    ("drained", "drained"),
+    ("cut", "cut at the end of the drain"),
+    ("out_of_memory", "no memory was left for it"),
+    ("other", "the handler's reason"),
+];
 
-    /// The reason's place in [`CloseReason::NAMES`] and in [`Stats::closed`](crate::Stats::closed).
-    #[must_use]
-    pub const fn kind(self) -> usize {
+impl CloseReason {
+    /// Its place in [`KINDS`].
+    pub(crate) const fn kind(self) -> usize {
         match self {
             CloseReason::Finished => 0,
             CloseReason::Closed => 1,
@@ -102,6 +106,13 @@ impl CloseReason {
             CloseReason::OutOfMemory => 13,
             CloseReason::Other(_) => 14,
         }
+    }
+
+    /// The name of its kind, as counters and logs have it: `"idle_timeout"`, say. The number of a
+    /// [`CloseReason::Failed`] or [`CloseReason::Other`] is no part of it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        KINDS[self.kind()].0
     }
 
     /// The system's error behind [`CloseReason::Failed`]; `None` for every other reason.
@@ -148,29 +159,11 @@ impl CloseReason {
 
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = KINDS[self.kind()].1;
         match self {
-            CloseReason::Finished => f.write_str("both ends finished"),
-            CloseReason::Closed => f.write_str("closed by the handler"),
-            CloseReason::Aborted => f.write_str("cut off by the handler"),
-            CloseReason::Reset => f.write_str("reset by the peer"),
-            CloseReason::Failed(0) => f.write_str("the socket failed"),
-            CloseReason::Failed(errno) => {
-                write!(f, "{}", io::Error::from_raw_os_error(i32::from(*errno)))
-            }
-            CloseReason::IdleTimeout => f.write_str("idle for too long"),
-            CloseReason::WriteTimeout => f.write_str("the peer stopped reading"),
-            CloseReason::OutputOverflow => {
-                f.write_str("too much output that the peer did not read")
-            }
-            CloseReason::InputOverflow => f.write_str("too much input that was not consumed"),
-            CloseReason::FrameTooLong => f.write_str("a frame longer than the maximum"),
-            CloseReason::FrameIncomplete => {
-                f.write_str("the peer finished in the middle of a frame")
-            }
-            CloseReason::Drained => f.write_str("drained"),
-            CloseReason::Cut => f.write_str("cut at the end of the drain"),
-            CloseReason::OutOfMemory => f.write_str("no memory was left for it"),
-            CloseReason::Other(number) => write!(f, "the handler's reason {number}"),
+            CloseReason::Other(number) => write!(f, "{words} {number}"),
+            CloseReason::Failed(1..) => self.io_error().map_or(Ok(()), |error| error.fmt(f)),
+            _ => f.write_str(words),
         }
     }
 }
@@ -217,7 +210,7 @@ mod tests {
     use super::*;
 
     /// One of each kind, in the order of their numbers.
-    const REASONS: [CloseReason; 15] = [
+    const REASONS: [CloseReason; KINDS.len()] = [
         CloseReason::Finished,
         CloseReason::Closed,
         CloseReason::Aborted,
@@ -240,7 +233,6 @@ mod tests {
         for (place, reason) in REASONS.into_iter().enumerate() {
             assert_eq!(reason.kind(), place);
         }
-        assert_eq!(REASONS.len(), CloseReason::NAMES.len());
     }
 
     #[test]

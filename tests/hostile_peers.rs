@@ -514,6 +514,6 @@ fn connections_that_are_idle_all_at_once_end_in_good_order_and_keep_nobody_waiti
     }
     drop(idle);
     world.until_closed(count);
-    let all = world.stats().closed[CloseReason::IdleTimeout.kind()];
+    let all = world.stats().closed.of(CloseReason::IdleTimeout);
     assert_eq!(all, count as u64);
 }

@@ -275,7 +275,7 @@ fn who_starves_in_a_turn_that_also_frees_memory_goes_on() {
     let before = world.stats().pending_pauses;
     world.turn();
     assert_eq!(world.stats().pending_pauses, before + 1);
-    assert_eq!(world.stats().closed.iter().sum::<u64>(), 2);
+    assert_eq!(world.stats().closed.total(), 2);
     world.settle();
     assert_eq!(world.stats().unconsumed, 45_000 + 30_000);
 }

@@ -295,7 +295,7 @@ fn on_close_comes_exactly_once_and_with_the_reason_whatever_ends_a_connection() 
         let id = world.seen().opened[0];
         assert_eq!(world.seen().closed, [(id, number as u64, reason)]);
         let stats = world.stats();
-        assert_eq!(stats.closed[reason.kind()], 1, "way {number}");
+        assert_eq!(stats.closed.of(reason), 1, "way {number}");
         assert_eq!((stats.open, stats.pending, stats.unconsumed), (0, 0, 0));
     }
 }
@@ -721,7 +721,7 @@ fn the_counters_add_up_after_a_mixed_run() {
     }
     world.until("all have been heard", |world| {
         world.stats().bytes_in >= 12 * 15 - 3 * 14
-            && world.stats().closed[CloseReason::Aborted.kind()] == 3
+            && world.stats().closed.of(CloseReason::Aborted) == 3
     });
     for (number, client) in clients.into_iter().enumerate() {
         if number % 8 < 4 {
