@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::{World, connect, loopback, reset, write_until_blocked};
-use oread::{Ended, Limits, Pressure};
+use oread::{CloseReason, Ended, Limits, Pressure};
 
 /// A reactor whose handler answers whole lines.
 fn lines(limits: Limits) -> World {
@@ -266,7 +266,7 @@ fn who_starves_in_a_turn_that_also_frees_memory_goes_on() {
     world.until_opened(4);
     let id = world.seen().opened[2];
     world.handler.message = Some(Box::new(move |_, context, _| {
-        context.connection(id).unwrap().abort();
+        context.connection(id).unwrap().abort(CloseReason::Aborted);
     }));
     // One turn: the first takes most of the memory, the second finds none, and the first is gone.
     passing.write_all(&[b'x'; 40_000]).unwrap();
@@ -304,7 +304,11 @@ fn who_starves_at_the_very_end_of_a_run_is_fed_in_the_next() {
     let _idle = connect(address);
     world.until_opened(4);
     let idle = world.seen().opened[3];
-    world.context().connection(idle).unwrap().abort();
+    world
+        .context()
+        .connection(idle)
+        .unwrap()
+        .abort(CloseReason::Aborted);
     // Its end stops the run.
     let ended = world.turn_for(Duration::ZERO).ended;
     assert_eq!(ended, Some(Ended::Stopped));

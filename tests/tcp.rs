@@ -202,7 +202,7 @@ fn an_abort_reaches_the_client_as_a_reset() {
     let mut world = World::new();
     world.handler.data = Some(Box::new(|_, connection, data| {
         connection.write(b"never to be read");
-        connection.abort();
+        connection.abort(CloseReason::Aborted);
         assert_eq!(connection.write(b"nor this"), Pressure::Closed);
         data.len()
     }));
@@ -240,14 +240,18 @@ fn ways() -> [Way; 10] {
             |c| {
                 c.close(CloseReason::Other(1));
                 c.close(CloseReason::Other(2));
-                c.abort();
+                c.abort(CloseReason::Aborted);
             },
             |_| {},
             CloseReason::Other(1),
         ),
-        (|c| c.abort(), |_| {}, CloseReason::Aborted),
         (
-            |c| c.idle_timeout(Some(Duration::from_millis(1))),
+            |c| c.abort(CloseReason::Aborted),
+            |_| {},
+            CloseReason::Aborted,
+        ),
+        (
+            |c| c.set_idle_timeout(Some(Duration::from_millis(1))),
             std::mem::forget,
             CloseReason::IdleTimeout,
         ),
@@ -704,7 +708,7 @@ fn the_counters_add_up_after_a_mixed_run() {
         }
         b'a' => {
             connection.write(data);
-            connection.abort();
+            connection.abort(CloseReason::Aborted);
             data.len()
         }
         b'k' => 0,

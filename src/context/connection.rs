@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::error::CloseReason;
+use crate::limits::ConnectionLimits;
 use crate::link::{Flags, Link, Phase, Pressure, Shared};
 use crate::net::{self, TcpStream};
 use crate::options::Keepalive;
@@ -199,15 +200,35 @@ impl<'a, S> Connection<'a, S> {
         self.context.core.touch(self.index);
     }
 
-    /// Cuts the connection off: what is pending is lost, the peer gets a reset.
-    pub fn abort(&mut self) {
+    /// Cuts the connection off for `reason`: what is pending is lost, the peer gets a reset.
+    pub fn abort(&mut self, reason: CloseReason) {
         let Core { slots, shared, .. } = &mut *self.context.core;
-        slots[self.index].link.abort(shared, CloseReason::Aborted);
+        slots[self.index].link.abort(shared, reason);
         self.context.core.touch(self.index);
     }
 
+    /// The limits of the connection: the reactor's, its listener's, or its own.
+    #[must_use]
+    pub fn limits(&self) -> ConnectionLimits {
+        *self.link().limits(&self.context.core.shared)
+    }
+
+    /// Gives the connection limits of its own, from now on. They are kept once for all connections
+    /// that have the same, and for good: so they are for a few kinds of connections, and not for
+    /// each its own numbers.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` when 256 other limits were set before.
+    pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
+        let class = self.context.core.shared.class_of(limits)?;
+        self.link_mut().set_class(class);
+        self.set_idle_timeout(limits.idle_timeout);
+        self.context.core.touch(self.index);
+        Ok(())
+    }
+
     /// Gives the connection an idle timeout of its own; `None`: none.
-    pub fn idle_timeout(&mut self, timeout: Option<Duration>) {
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
         self.context.core.set_idle_timeout(self.index, timeout);
     }
 

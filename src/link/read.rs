@@ -41,7 +41,10 @@ impl<S: Stream> Link<S> {
         if !self.has(Flags::ENGAGED) {
             return shared.read_limit;
         }
-        let left = shared.limits.max_input.saturating_sub(self.input_len());
+        let left = self
+            .limits(shared)
+            .max_input
+            .saturating_sub(self.input_len());
         shared.read_limit.min(left).max(1)
     }
 
@@ -146,7 +149,7 @@ impl<S: Stream> Link<S> {
         let waits = self.flags.intersects(Flags::PAUSED | Flags::HIGH);
         if self.phase != Phase::Open || self.has(Flags::EOF_TOLD) {
             self.drop_input(shared);
-        } else if self.input_len() >= shared.limits.max_input && !waits {
+        } else if self.input_len() >= self.limits(shared).max_input && !waits {
             self.close(shared, CloseReason::InputOverflow);
         }
     }

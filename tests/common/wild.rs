@@ -351,12 +351,12 @@ impl Wild {
             28 => {
                 end.aborted |= takes_output;
                 (end.cut, end.over) = (true, true);
-                connection.abort();
+                connection.abort(CloseReason::Aborted);
             }
             29 | 30 => connection.read_on(self.dice.once_in(2)),
             31 | 32 => {
                 let ms = self.dice.roll(3000);
-                connection.idle_timeout((ms > 500).then(|| Duration::from_millis(ms)));
+                connection.set_idle_timeout((ms > 500).then(|| Duration::from_millis(ms)));
             }
             33 | 34 => self.time(connection),
             35 => {
@@ -444,7 +444,7 @@ impl Handler for Wild {
             // Its peer may have vanished, or have been reset: what is sent to it tells of that.
             end.finished = true;
             connection.finish();
-            connection.idle_timeout(Some(AFTER_ALL));
+            connection.set_idle_timeout(Some(AFTER_ALL));
         }
         self.run_wild(connection);
     }

@@ -283,7 +283,7 @@ impl Generator {
     fn is_corrupt(&mut self, connection: &mut Connection<'_, u32>, index: usize) {
         self.record.tally.messages.corrupt += 1;
         self.end_flow(connection.context(), index, names::CORRUPT);
-        connection.abort();
+        connection.abort(CloseReason::Aborted);
     }
 
     /// Output has fallen to the low-water mark.
