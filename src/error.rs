@@ -56,13 +56,16 @@ pub enum CloseReason {
     /// less than [`Limits::max_pending`](crate::Limits::max_pending).
     /// Shown as "no memory was left for it".
     OutOfMemory,
+    /// The handler took its socket away, with [`Connection::detach`](crate::Connection::detach).
+    /// Shown as "detached".
+    Detached,
     /// A reason of the handler's own, by a number that means something to it. Shown as "the
     /// handler's reason" and that number.
     Other(u16),
 }
 
 /// Each kind of reason: its name, and how it's shown.
-pub(crate) const KINDS: [(&str, &str); 15] = [
+pub(crate) const KINDS: [(&str, &str); 16] = [
     ("finished", "both ends finished"),
     ("closed", "closed by the handler"),
     ("aborted", "cut off by the handler"),
@@ -83,6 +86,7 @@ pub(crate) const KINDS: [(&str, &str); 15] = [
     ("drained", "drained"),
     ("cut", "cut at the end of the drain"),
     ("out_of_memory", "no memory was left for it"),
+    ("detached", "detached"),
     ("other", "the handler's reason"),
 ];
 
@@ -104,7 +108,8 @@ impl CloseReason {
             CloseReason::Drained => 11,
             CloseReason::Cut => 12,
             CloseReason::OutOfMemory => 13,
-            CloseReason::Other(_) => 14,
+            CloseReason::Detached => 14,
+            CloseReason::Other(_) => 15,
         }
     }
 
@@ -225,6 +230,7 @@ mod tests {
         CloseReason::Drained,
         CloseReason::Cut,
         CloseReason::OutOfMemory,
+        CloseReason::Detached,
         CloseReason::Other(1),
     ];
 

@@ -251,10 +251,12 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// With output down at the low-water mark: ends the pressure that the handler was told of.
+    /// With output down at the low-water mark: ends the pressure that the handler was told of. With
+    /// none left: tells so, where that was asked for.
     fn end_pressure(&mut self, shared: &mut Shared) -> Option<Step> {
-        let high = self.phase == Phase::Open && self.has(Flags::HIGH);
-        if !high || self.is_pressed(shared, self.limits(shared).low_water) {
+        let high = self.has(Flags::HIGH) && !self.is_pressed(shared, self.limits(shared).low_water);
+        let empty = self.has(Flags::TELL) && !self.has_output();
+        if self.phase != Phase::Open || !(high || empty) {
             return None;
         }
         // Then the output has not drained, and nobody is told so.
@@ -262,8 +264,10 @@ impl<S: Stream> Link<S> {
         if !dead && !self.has_budget(shared) {
             return Some(Step::Yield);
         }
+        self.flags
+            .set(Flags::REDELIVER, high || self.has(Flags::REDELIVER));
         self.flags.remove(Flags::HIGH);
-        self.flags.insert(Flags::REDELIVER);
+        self.flags.set(Flags::TELL, !empty && self.has(Flags::TELL));
         if dead && self.has(Flags::PAUSED) {
             // A handler that paused for the pressure would resume when it ends: it's told the end
             // at once.

@@ -763,3 +763,59 @@ fn several_listeners_live_in_one_reactor_and_each_caller_is_told_apart() {
     assert!(!world.context().close_listener(first));
     assert!(TcpStream::connect(first_address).is_err());
 }
+
+#[test]
+fn a_connection_is_taken_out_as_a_plain_stream_with_the_input_that_was_kept() {
+    let mut world = World::new();
+    world.handler.data = Some(Box::new(|_, _, _| 0));
+    let mut client = world.client();
+    client.write_all(b"unread").unwrap();
+    world.settle();
+    let id = world.seen().opened[0];
+    let (socket, input) = world.connection(id).unwrap().detach().unwrap();
+    assert!(world.connection(id).is_none());
+    assert_eq!(input, b"unread");
+    assert_eq!(world.until_closed(1), CloseReason::Detached);
+    let mut stream = TcpStream::from(socket);
+    stream.set_nonblocking(false).unwrap();
+    stream.write_all(b"from outside").unwrap();
+    let mut heard = [0; 12];
+    client.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"from outside");
+    client.write_all(b"!").unwrap();
+    drop(client);
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"!");
+    let stats = world.stats();
+    assert_eq!((stats.open, stats.bytes_in, stats.consumed), (0, 6, 6));
+}
+
+#[test]
+fn a_callback_takes_its_own_connection_out_when_what_it_wrote_is_sent() {
+    let mut world = World::new();
+    let (sender, receiver) = mpsc::channel();
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        connection.write(b"switching");
+        let busy = connection.detach().unwrap_err();
+        assert_eq!(busy.kind(), ErrorKind::ResourceBusy);
+        connection.tell_when_sent();
+        data.len()
+    }));
+    world.handler.drained = Some(Box::new(move |_, connection| {
+        sender.send(connection.detach().unwrap()).unwrap();
+        let gone = connection.detach().unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotConnected);
+    }));
+    let mut client = world.client();
+    assert_eq!(world.exchange(&mut client, b"upgrade!!"), b"switching");
+    assert_eq!(world.until_closed(1), CloseReason::Detached);
+    let (socket, input) = receiver.try_recv().unwrap();
+    assert_eq!(input, b"");
+    client.write_all(b"more").unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_nonblocking(false).unwrap();
+    let mut heard = [0; 4];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"more");
+}

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::error::CloseReason;
@@ -188,6 +189,39 @@ impl<'a, S> Connection<'a, S> {
     /// nor does it keep one that was idle for too long.
     pub fn stay_open(&mut self) {
         self.link_mut().stay();
+    }
+
+    /// Has [`Handler::on_drained`](crate::Handler::on_drained) come, once, when all output is out:
+    /// at once if it is. Not for output that is dropped because the connection breaks or is closed.
+    pub fn tell_when_sent(&mut self) {
+        self.link_mut().tag(Flags::TELL);
+        self.context.core.touch(self.index);
+    }
+
+    /// Takes the connection's socket out of the reactor: the descriptor, which
+    /// [`std::net::TcpStream`] is made from and which is non-blocking still, and the input that was
+    /// kept for the handler. What the running [`Handler::on_data`](crate::Handler::on_data) is
+    /// shown is none of that. [`Handler::on_close`](crate::Handler::on_close) follows, with
+    /// [`CloseReason::Detached`].
+    ///
+    /// # Errors
+    /// `ResourceBusy`: output is pending, that of the running callback counted; see
+    /// [`Connection::tell_when_sent`]. `NotConnected`: it's not open. Others as the system gives
+    /// them when it has no descriptor left for the duplicate. `Unsupported`: in a simulation.
+    pub fn detach(&mut self) -> io::Result<(OwnedFd, Vec<u8>)> {
+        let current = self.context.core.is_current(self.index);
+        let Core { slots, shared, .. } = &mut *self.context.core;
+        let link = &mut slots[self.index].link;
+        if link.phase() != Phase::Open {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        if link.has_output() || current && shared.has_gathered() {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        let descriptor = link.stream.duplicate()?;
+        let input = link.leave(shared);
+        self.context.core.touch(self.index);
+        Ok((descriptor, input))
     }
 
     /// Closes the connection for `reason`: what is pending is sent, then our side is finished. What

@@ -46,6 +46,9 @@ bitflags! {
         /// Its handler has had its last words, or says them now: they are never too much.
         const PARTING = 1 << 21;
 
+        /// The handler is to be told when all output is out.
+        const TELL = 1 << 22;
+
         // The owner's: which of its queues the link stands in. They are kept here so that a slot
         // needs no room for them.
 
@@ -64,6 +67,6 @@ bitflags! {
         const ATTEND = Self::PAUSED.bits() | Self::HIGH.bits() | Self::PEER_EOF.bits()
             | Self::FIN_WANTED.bits() | Self::REDELIVER.bits() | Self::WRITE_DEAD.bits()
             | Self::DRAINING.bits() | Self::UNGREETED.bits() | Self::ENGAGED.bits()
-            | Self::BULK.bits() | Self::QUEUED.bits();
+            | Self::BULK.bits() | Self::QUEUED.bits() | Self::TELL.bits();
     }
 }

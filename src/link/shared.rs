@@ -77,6 +77,11 @@ impl Shared {
         self.sent = false;
     }
 
+    /// Whether the running callback has written what has not gone out.
+    pub(crate) fn has_gathered(&self) -> bool {
+        !self.gathered.is_empty()
+    }
+
     /// A turn begins: every link has its budget whole, and so has the turn.
     pub(crate) fn begin_turn(&mut self) {
         // A panic in the middle of a write may have been caught.
