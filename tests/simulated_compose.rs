@@ -78,7 +78,7 @@ impl Handler for Greeter {
             writeln!(output, "{name}");
             return connection.finish();
         }
-        output.send(b"who?\n");
+        output.write(b"who?\n");
         connection.timer(PATIENCE);
     }
 

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -544,10 +544,10 @@ fn an_output_takes_all_parts_of_a_vectored_write_at_once() {
     world.handler.data = Some(Box::new(|_, connection, data| {
         let parts = [b"".as_slice(), b"one ", b"", data, b" three"].map(IoSlice::new);
         let (_, mut output) = connection.split();
-        assert_eq!(output.write_vectored(&parts).unwrap(), 13);
+        assert_eq!(io::Write::write_vectored(&mut output, &parts).unwrap(), 13);
         connection.finish();
         let (_, mut output) = connection.split();
-        let error = output.write_vectored(&parts).unwrap_err();
+        let error = io::Write::write_vectored(&mut output, &parts).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
         data.len()
     }));

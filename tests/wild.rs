@@ -167,7 +167,7 @@ impl Wild {
                 connection.set_idle_timeout((ms > 10).then(|| Duration::from_millis(ms)));
             }
             29 => {
-                connection.split().1.send(b"apart");
+                connection.split().1.write(b"apart");
             }
             _ => {}
         }

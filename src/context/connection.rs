@@ -101,13 +101,13 @@ impl<'a, S> Connection<'a, S> {
     #[cold]
     #[inline(never)]
     fn write_from_outside(&mut self, bytes: &[u8]) -> Pressure {
-        self.split().1.send(bytes)
+        self.split().1.write(bytes)
     }
 
     /// Writes all of `parts`, in their order, as one [`Connection::write`] after the other would:
     /// what is small is gathered, so nothing is saved by joining it first.
     pub fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> Pressure {
-        self.split().1.send_all(parts)
+        self.split().1.write_vectored(parts)
     }
 
     /// Writes formatted text: this is what `write!(connection, ...)` and `writeln!` call. Like
@@ -339,7 +339,7 @@ pub struct Output<'a> {
 impl Output<'_> {
     /// As [`Connection::write`].
     #[inline(always)]
-    pub fn send(&mut self, bytes: &[u8]) -> Pressure {
+    pub fn write(&mut self, bytes: &[u8]) -> Pressure {
         if self.current {
             self.link.write(self.shared, bytes)
         } else {
@@ -355,8 +355,8 @@ impl Output<'_> {
     }
 
     /// As [`Connection::write_vectored`].
-    fn send_all(&mut self, parts: &[IoSlice<'_>]) -> Pressure {
-        self.as_one(|output| parts.iter().for_each(|part| _ = output.send(part)))
+    pub fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> Pressure {
+        self.as_one(|output| parts.iter().for_each(|part| _ = output.write(part)))
     }
 
     /// Runs `write`, whose writes are the parts of one.
@@ -379,14 +379,14 @@ struct Text<'o, 'a>(&'o mut Output<'a>);
 
 impl fmt::Write for Text<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.send(text.as_bytes());
+        self.0.write(text.as_bytes());
         Ok(())
     }
 }
 
 impl io::Write for Output<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.send(bytes) {
+        match Output::write(self, bytes) {
             Pressure::Closed => Err(io::ErrorKind::BrokenPipe.into()),
             Pressure::Low | Pressure::High => Ok(bytes.len()),
         }
@@ -394,13 +394,29 @@ impl io::Write for Output<'_> {
 
     /// Takes all of all `parts`, where the default would take the first one that isn't empty.
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self.send_all(parts) {
+        match Output::write_vectored(self, parts) {
             Pressure::Closed => Err(io::ErrorKind::BrokenPipe.into()),
             Pressure::Low | Pressure::High => Ok(parts.iter().map(|part| part.len()).sum()),
         }
     }
 
     /// Does nothing: what is written goes out when the callback returns.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As that of its [`Output`]; [`Connection::write`] and its like, which can't fail, come first in a
+/// call by name.
+impl<S> io::Write for Connection<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut self.split().1, bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        io::Write::write_vectored(&mut self.split().1, parts)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

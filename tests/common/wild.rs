@@ -398,7 +398,7 @@ impl Wild {
                 let (one, other) = text.split_at(self.dice.between(0, size));
                 connection.write_vectored(&[IoSlice::new(one), IoSlice::new(other)])
             }
-            1 => connection.split().1.send(text),
+            1 => connection.split().1.write(text),
             2 => {
                 let text = std::str::from_utf8(text).expect("it is text");
                 write!(connection, "{text}")

@@ -148,8 +148,8 @@ impl Generator {
             return false;
         }
         self.record.answered(oldest, now, data.len(), false);
-        output.send(&message.header);
-        if output.send(message.body) == Pressure::Closed {
+        output.write(&message.header);
+        if output.write(message.body) == Pressure::Closed {
             flow.outstanding.pop();
             self.flowing.under_way -= 1;
             return true;
