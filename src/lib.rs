@@ -124,7 +124,7 @@ pub use link::Pressure;
 pub use options::*;
 pub use reactor::{Ended, Reactor, Turn};
 pub use readiness::Readiness;
-pub use stats::{Closed, Stats};
+pub use stats::{Closed, Stats, Traffic};
 pub use token::{ConnectionId, ListenerId, SourceId, TimerId, UdpId};
 
 /// The event library below: its `Interest` and `Source` are what foreign sources are registered

@@ -247,7 +247,7 @@ fn a_handler_finds_and_walks_its_own_connections_only() {
     for id in all {
         let is_guest = guests.contains(&id);
         let session = context.connection(id).unwrap();
-        assert_eq!(session.session().second().is_some(), is_guest);
+        assert_eq!(matches!(session.session(), Either::Second(_)), is_guest);
         let echoes = |_: &mut Echo, context: &mut Context<'_, _>| context.connection(id).is_some();
         assert_eq!(both.with_first(&mut context, echoes), !is_guest);
         let greets = |_: &mut Greeter, context: &mut Guests<'_>| context.connection(id).is_some();

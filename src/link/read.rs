@@ -68,6 +68,9 @@ impl<S: Stream> Link<S> {
     /// those.
     #[inline]
     pub(super) fn arrived(&mut self, shared: &mut Shared, bytes: &[u8]) -> Step {
+        if let Some(traffic) = self.traffic() {
+            traffic.bytes_in += bytes.len() as u64;
+        }
         if !self.has_input() {
             return Step::Fresh(bytes.len());
         }

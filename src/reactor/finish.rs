@@ -63,7 +63,9 @@ impl<H: Handler> Reactor<H> {
     /// Calls for all deadlines and timers that have come by `clock`. One that is set anew for now
     /// comes in the next turn.
     pub(super) fn fire_timers(&mut self, handler: &mut H, clock: &Clock) {
-        while let Some(alarm) = self.core.timers.expire(clock) {
+        while let Some((alarm, due)) = self.core.timers.expire(clock) {
+            let late = self.core.clock.now().saturating_duration_since(due);
+            self.core.shared.stats.note_timer(late);
             match alarm {
                 Alarm::Handler(key, owner) => handler.on_timer(&mut self.lend_about(owner), key),
                 Alarm::Listeners => {
