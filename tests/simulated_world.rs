@@ -13,7 +13,7 @@ use oread::mio;
 use oread::sim::{Fault, Host, Peer, Poller, World};
 use oread::{
     Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Echo, EchoOptions,
-    Handle, Handler, Limits, ListenOptions,
+    Handle, Handler, Limits, ListenOptions, UdpOptions,
 };
 
 use hosts::{SECOND, address, echo};
@@ -223,7 +223,7 @@ fn a_host_that_listens_dials_from_there_and_is_parted_and_vanishes_by_that_addre
     let mut world = World::new(8);
     let mut echo = echo(&mut world, Limits::default());
     let mut caller = world.host(Caller::default(), Limits::default()).unwrap();
-    let there = ([10, 0, 0, 2], 7).into();
+    let there = SocketAddr::from(([10, 0, 0, 2], 7));
     let listen = ListenOptions::new(there);
     caller.context().listen(&listen).unwrap();
     let dial = ConnectOptions::new(address());
@@ -283,8 +283,14 @@ fn what_cannot_be_simulated_says_so() {
             .map(drop)
             .unwrap_err()
             .into(),
-        context.adopt_listener(real).map(drop).unwrap_err(),
-        context.adopt_udp(socket).map(drop).unwrap_err(),
+        context
+            .adopt_listener(real, &ListenOptions::default())
+            .map(drop)
+            .unwrap_err(),
+        context
+            .adopt_udp(socket, &UdpOptions::new(address()))
+            .map(drop)
+            .unwrap_err(),
         context
             .register(&mut source, mio::Interest::READABLE)
             .map(drop)

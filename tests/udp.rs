@@ -252,7 +252,10 @@ fn an_error_that_stays_in_the_error_queue_of_an_adopted_socket_is_told_once() {
     let socket = UdpSocket::bind(loopback()).unwrap();
     setsockopt(&socket, sockopt::Ipv4RecvErr, &true).unwrap();
     socket.connect(peer).unwrap();
-    let id = world.context().adopt_udp(socket).unwrap();
+    let id = world
+        .context()
+        .adopt_udp(socket, &UdpOptions::new(loopback()))
+        .unwrap();
     let sent = world.context().send_to(id, peer, b"anybody?");
     assert_eq!(sent, SendOutcome::Sent);
     world.until("the refusal is there", |world| {

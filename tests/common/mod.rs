@@ -344,7 +344,8 @@ impl<H: Handler> World<H> {
     /// Listens as `options` say.
     pub fn listen_with(&mut self, options: &ListenOptions) -> (ListenerId, SocketAddr) {
         let id = self.context().listen(options).unwrap();
-        (id, self.context().listener_addr(id).unwrap())
+        let address = self.context().listener_addr(id).unwrap();
+        (id, address.socket_addr().unwrap())
     }
 
     /// Opens a UDP socket on a free port of 127.0.0.1.

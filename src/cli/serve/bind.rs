@@ -179,7 +179,8 @@ impl Opener {
                     reuse_port: self.reuse_port,
                     ..ListenOptions::new(address)
                 })?;
-                (Id::Tcp(id), context.listener_addr(id))
+                let address = context.listener_addr(id);
+                (Id::Tcp(id), address.and_then(|at| at.socket_addr()))
             }
             Transport::Udp => {
                 let id = context.bind_udp(&UdpOptions {
