@@ -7,14 +7,15 @@ mod common;
 use std::fs::{self, File};
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::{PATIENCE, Probe, World, loopback, pattern, write_until_blocked};
+use common::{
+    PATIENCE, Probe, World, connect_to as connect, loopback, pattern, write_until_blocked,
+};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
 use oread::{
@@ -49,24 +50,6 @@ fn listen(world: &mut World) -> (ListenerId, Address) {
     let options = ListenOptions::new(Address::unix(""));
     let id = world.context().listen(&options).unwrap();
     (id, world.context().listener_addr(id).unwrap())
-}
-
-/// A client there, as the tests' helpers take it: they read and write it as any stream.
-fn connect(address: &Address) -> TcpStream {
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::SocketAddr;
-
-    let Address::Unix(name) = address else {
-        panic!("{address} is no Unix socket")
-    };
-    let at = match name.as_bytes() {
-        [0, name @ ..] => SocketAddr::from_abstract_name(name),
-        _ => SocketAddr::from_pathname(&**name),
-    };
-    let client = UnixStream::connect_addr(&at.unwrap()).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
-    client.set_write_timeout(Some(PATIENCE)).unwrap();
-    OwnedFd::from(client).into()
 }
 
 /// Listens, connects one client, and waits until it's open.
