@@ -111,6 +111,11 @@ fn hand_over(address: Address) {
         });
         let enough = load.after(1000);
         old.until("both have served", |_| load.after(0) > enough);
+        // Not by a drain alone: that lets in who waits, and ends them if they have yet to speak.
+        old.context().close_listener(id);
+        old.until("all whom the old one has let in are served", |old| {
+            old.stats().open == 0
+        });
         old.context().drain(PATIENCE);
         let mut ended = None;
         old.until("the old one has drained", |old| {
