@@ -18,7 +18,7 @@ use super::{Connection, Context, Datagrams};
 /// know the word:
 ///
 /// ```
-/// use oread::{Accepted, Address, Connection, Context, Handler, ListenerId, Part};
+/// use oread::{Accepted, Address, CloseReason, Connection, Context, Handler, ListenerId, Part};
 ///
 /// struct Guard<H> {
 ///     handler: H,
