@@ -71,8 +71,8 @@ impl<S> Context<'_, S> {
         listener: impl Into<OwnedFd>,
         options: &ListenOptions,
     ) -> io::Result<ListenerId> {
-        let adopted = Some(listener.into());
-        self.core.add_listener(options, adopted, self.place)
+        self.core
+            .add_listener(options, Some(listener.into()), self.place)
     }
 
     /// The address that a listener has, with the port that port 0 became; `None` once it's closed.
@@ -185,8 +185,7 @@ impl<S> Context<'_, S> {
         stream: impl Into<OwnedFd>,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        let fd = stream.into();
-        self.take_over(session, |system| system.adopt_stream(fd))
+        self.take_over(session, |system| system.adopt_stream(stream.into()))
     }
 
     /// Takes over the stream that `make` gives: see [`Context::adopt`].
@@ -218,28 +217,23 @@ impl<S> Context<'_, S> {
         phase: Phase,
         make: impl FnOnce(&System, &Limits) -> io::Result<(TcpStream, Address)>,
     ) -> Result<Key, ConnectError<S>> {
-        match self.open(phase, make) {
+        let open = || -> io::Result<Key> {
+            self.core.may_open()?;
+            // The room for a connection that is being accepted must not be taken by a dial.
+            if !self.reserve(1 + self.core.awaited) {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            let (mut stream, peer) = make(&self.core.system, &self.core.shared.limits)?;
+            self.core.register_stream(&mut stream)?;
+            Ok(self.core.place(stream, phase, 0, &peer))
+        };
+        match open() {
             Ok(key) => {
                 self.sessions.put(key.index, session);
                 Ok(key)
             }
             Err(error) => Err(ConnectError { session, error }),
         }
-    }
-
-    fn open(
-        &mut self,
-        phase: Phase,
-        make: impl FnOnce(&System, &Limits) -> io::Result<(TcpStream, Address)>,
-    ) -> io::Result<Key> {
-        self.core.may_open()?;
-        // The room for a connection that is being accepted must not be taken by a dial.
-        if !self.reserve(1 + self.core.awaited) {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
-        let (mut stream, peer) = make(&self.core.system, &self.core.shared.limits)?;
-        self.core.register_stream(&mut stream)?;
-        Ok(self.core.place(stream, phase, 0, &peer))
     }
 
     /// Makes sure that there is room for `count` more connections; false when there is no memory.

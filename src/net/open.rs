@@ -16,8 +16,8 @@ use super::{pktinfo, unix};
 use crate::address::Address;
 use crate::options::{ConnectOptions, Keepalive, ListenOptions, UdpOptions, UserTimeout};
 
-/// Opens a listener as `options` say, which is to [`listen`], or takes one over; with the file that
-/// is to be removed behind it: after it, so it stands first.
+/// Opens a listener as `options` say, which is to listen yet, or takes one over; with the file that is
+/// to be removed behind it: after it, so it stands first.
 ///
 /// # Errors
 /// As the system gives them: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, no descriptors
@@ -55,16 +55,6 @@ pub(super) fn prepare(fd: &impl AsFd, options: &ListenOptions) -> io::Result<()>
     set_nodelay(fd, options.nodelay)?;
     set_keepalive(fd, options.keepalive)?;
     set_buffers(fd, options.recv_buffer, options.send_buffer)
-}
-
-/// Has a listener listen, or changes its backlog, and tells the backlog that it has got.
-///
-/// # Errors
-/// As the system gives them: `AddrInUse`.
-pub(super) fn listen(fd: &OwnedFd, backlog: u32) -> io::Result<u32> {
-    let (asked, effective) = cap_backlog(backlog)?;
-    socket::listen(fd, asked)?;
-    Ok(effective)
 }
 
 /// Takes over a socket that somebody else has opened, and makes it non-blocking.
@@ -350,7 +340,7 @@ fn choose_port_on_connect(_: &OwnedFd) -> io::Result<()> {
 }
 
 /// The backlog to ask the system for when `wish` is wished, and the one that it will give.
-fn cap_backlog(wish: u32) -> io::Result<(Backlog, u32)> {
+pub(super) fn backlog(wish: u32) -> io::Result<(Backlog, u32)> {
     // nix takes no number above the C library's constant.
     let known = i32::from(Backlog::MAXCONN);
     let (asked, wish) = match i32::try_from(wish) {

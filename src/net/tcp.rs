@@ -280,7 +280,8 @@ impl TcpListener {
         adopted: Option<OwnedFd>,
     ) -> io::Result<TcpListener> {
         let (file, fd) = open::listener(options, adopted)?;
-        let backlog = open::listen(&fd, options.backlog)?;
+        let (asked, backlog) = open::backlog(options.backlog)?;
+        socket::listen(&fd, asked)?;
         let (socket, inherits) = match unix::local_addr(&fd)? {
             Address::Unix(_) => (Socket::Unix(fd.into()), false),
             Address::Ip(_) => (Socket::Tcp(fd.into()), INHERITS),
