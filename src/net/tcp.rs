@@ -264,7 +264,7 @@ pub(crate) struct TcpListener {
     /// As [`TcpListener::backlog`] tells it.
     backlog: u32,
     /// What accepted streams are to be like, where the system doesn't have them inherit that.
-    accepted: Option<ListenOptions>,
+    accepted: Option<Box<ListenOptions>>,
     /// Removed with the listener, and after its socket is closed: so it stands behind that.
     _file: Option<unix::File>,
 }
@@ -289,7 +289,7 @@ impl TcpListener {
         Ok(TcpListener {
             socket,
             backlog,
-            accepted: (!inherits).then(|| options.clone()),
+            accepted: (!inherits).then(|| options.clone().into()),
             _file: file,
         })
     }

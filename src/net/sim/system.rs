@@ -99,7 +99,8 @@ impl System {
         options: &ListenOptions,
         adopted: Option<OwnedFd>,
     ) -> io::Result<TcpListener> {
-        if adopted.is_some() {
+        if let Some(fd) = adopted {
+            drop(fd);
             return Err(foreign());
         }
         let (owner, at) = (Owner::Process(self.process), inet(&options.address)?);
