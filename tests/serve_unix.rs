@@ -61,6 +61,26 @@ fn several_threads_share_a_unix_socket_beside_tcp() {
 }
 
 #[test]
+fn a_unix_socket_is_loaded_and_needs_no_ports() {
+    let path = path("load");
+    let server = serve(&["--unix", &path]);
+    let address = format!("unix:{path}");
+    let output = oread("load")
+        .args([&address, "-c", "10", "-d", "1s", "--json", "-", "--warmup", "0s"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report.to_string().contains(&address), "{report}");
+    assert!(!said.contains("local ports"), "{said}");
+    let output = oread("doctor").args([&*address, "-c", "10"]).output();
+    let table = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(!table.contains("local ports"), "{table}");
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
 fn what_does_not_work_at_a_unix_socket_is_one_line() {
     let path = path("nobody");
     let address = format!("unix:{path}");
