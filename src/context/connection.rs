@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::error::CloseReason;
 use crate::limits::ConnectionLimits;
 use crate::link::{Flags, Link, Phase, Pressure, Shared};
-use crate::net::{self, TcpStream};
+use crate::net::TcpStream;
 use crate::options::Keepalive;
 use crate::stats::Traffic;
 use crate::table::vacant;
@@ -235,7 +235,9 @@ impl<'a, S> Connection<'a, S> {
         self.context.core.touch(self.index);
     }
 
-    /// Cuts the connection off for `reason`: what is pending is lost, the peer gets a reset.
+    /// Cuts the connection off for `reason`: what is pending is lost, the peer gets a reset. A Unix
+    /// socket has none to give: its peer reads what had been sent, and then an end like any other,
+    /// unless something was there that we had not read.
     pub fn abort(&mut self, reason: CloseReason) {
         let Core { slots, shared, .. } = &mut *self.context.core;
         slots[self.index].link.abort(shared, reason);
@@ -303,19 +305,20 @@ impl<'a, S> Connection<'a, S> {
     /// `NotConnected` after a reset, and while the connection is not established. Who wants to
     /// print the address at the end keeps it in the session, from
     /// [`Handler::on_accept`](crate::Handler::on_accept).
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.link().stream.peer_addr().map(net::canonical)
+    pub fn peer_addr(&self) -> io::Result<Address> {
+        self.link().stream.peer_addr()
     }
 
     /// Our own address on this connection, asked of the system.
     ///
     /// # Errors
     /// As the system gives them.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.link().stream.local_addr().map(net::canonical)
+    pub fn local_addr(&self) -> io::Result<Address> {
+        self.link().stream.local_addr()
     }
 
-    /// Sends small writes at once, or lets the system gather them (`TCP_NODELAY`).
+    /// Sends small writes at once, or lets the system gather them (`TCP_NODELAY`). To a Unix socket
+    /// it's all the same.
     ///
     /// # Errors
     /// As the system gives them.
@@ -323,7 +326,7 @@ impl<'a, S> Connection<'a, S> {
         self.link().stream.set_nodelay(on)
     }
 
-    /// Has the system probe the peer when it falls silent.
+    /// Has the system probe the peer when it falls silent; no matter for a Unix socket.
     ///
     /// # Errors
     /// `InvalidInput` for numbers that the system doesn't take.
@@ -334,6 +337,16 @@ impl<'a, S> Connection<'a, S> {
     /// Everything else in the reactor: this is the way to other connections.
     pub fn context(&mut self) -> &mut Context<'a, S> {
         &mut self.context
+    }
+}
+
+/// The descriptor, lent to ask or set what the system offers: `TCP_INFO`, `SO_MARK`,
+/// `SO_ORIGINAL_DST`, or a duplicate for somebody else. The reactor knows what it has done with its
+/// socket and not what others do: so don't read or write by it, don't shut it down, leave it
+/// non-blocking. In a simulation it's no socket, and options say `ENOTSOCK`.
+impl<S> AsFd for Connection<'_, S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link().stream.as_fd()
     }
 }
 

@@ -22,7 +22,7 @@ impl<S: Stream> Link<S> {
                     self.flags.insert(Flags::BULK);
                 }
                 let short = count < room && self.stream.short_is_blocked();
-                if short && !self.readiness.intersects(STICKY) {
+                if short && !self.readiness.intersects(STICKY.union(Readiness::PIECES)) {
                     self.readiness = self.readiness.without(Readiness::READABLE);
                 }
                 Some(count)

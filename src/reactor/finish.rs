@@ -210,15 +210,15 @@ impl<H: Handler> Reactor<H> {
     /// Lets in who waits in a listener's backlog, as far as there is room for them; at most as many
     /// as it holds, for others may come meanwhile.
     fn empty_backlog(&mut self, handler: &mut H, id: ListenerId) {
-        let waiting = self.lend().listener_backlog(id);
-        if let Some(slot) = self.core.listeners.get_mut(id.0) {
-            // Descriptors, or room, may be back since it paused.
-            slot.acceptor.resume();
-            slot.acceptor.ready();
-        }
+        let Some(slot) = self.core.listeners.get_mut(id.0) else {
+            return;
+        };
+        // Descriptors, or room, may be back since it paused.
+        slot.acceptor.resume();
+        slot.acceptor.ready();
         // Callers that are gone already cost some of the budget too.
         let spare = self.core.shared.limits.accept_budget;
-        let budget = waiting.unwrap_or(UNKNOWN_BACKLOG).saturating_add(spare);
+        let budget = slot.acceptor.listener().backlog().saturating_add(spare);
         self.accept(handler, id.0, budget);
     }
 
@@ -251,7 +251,3 @@ impl<H: Handler> Reactor<H> {
         std::mem::take(&mut self.core.stopping).then_some(Ended::Stopped)
     }
 }
-
-/// How many callers may wait for a listener that somebody else has opened: the system's cap on
-/// them, as Linux sets it (`net.core.somaxconn`, since 5.4).
-const UNKNOWN_BACKLOG: u32 = 4096;
