@@ -37,6 +37,8 @@ enum State {
     Full,
     /// The system has no descriptor or memory: until a connection closes or the timer fires.
     Starved,
+    /// The handler wants no callers, until it says so.
+    Paused,
 }
 
 /// What [`Acceptor::next`] came to.
@@ -90,11 +92,18 @@ impl<L: Accept> Acceptor<L> {
         self.readable = true;
     }
 
-    /// Ends a pause, whatever it was for; whether there was one.
+    /// Ends a pause that was for want of room or descriptors; whether there was one.
     pub(crate) fn resume(&mut self) -> bool {
-        let paused = self.state != State::Going;
-        self.state = State::Going;
+        let paused = matches!(self.state, State::Full | State::Starved);
+        if paused {
+            self.state = State::Going;
+        }
         paused
+    }
+
+    /// Has it take no callers, or take them again: they wait in the backlog meanwhile.
+    pub(crate) fn pause(&mut self, on: bool) {
+        self.state = if on { State::Paused } else { State::Going };
     }
 
     /// Takes the next caller, if there's room for one. Errors that concern only the caller, who was

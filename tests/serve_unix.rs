@@ -66,7 +66,9 @@ fn a_unix_socket_is_loaded_and_needs_no_ports() {
     let server = serve(&["--unix", &path]);
     let address = format!("unix:{path}");
     let output = oread("load")
-        .args([&address, "-c", "10", "-d", "1s", "--json", "-", "--warmup", "0s"])
+        .args([
+            &address, "-c", "10", "-d", "1s", "--json", "-", "--warmup", "0s",
+        ])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

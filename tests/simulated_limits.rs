@@ -1,5 +1,6 @@
 //! Limits that a listener's connections, or a single one, have for themselves; and what a handler
-//! asks of one connection: to be told when all is sent, to be given its socket.
+//! asks of one connection or listener: to be told when all is sent, to be given its socket, to be
+//! counted, to pause, to close without a reset.
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,8 +13,8 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use oread::sim::{Host, World};
-use oread::{CloseReason, ConnectionLimits, Limits, ListenOptions, Pressure};
+use oread::sim::{Host, World, check};
+use oread::{CloseReason, ConnectionLimits, Limits, ListenOptions, ListenerId, Pressure};
 
 use acting::Acting;
 use hosts::{SECOND, address, idle, listening};
@@ -303,4 +304,81 @@ fn turns_are_counted_and_the_longest_queue_and_the_latest_timer_are_known() {
     assert_eq!(host.handler.fired.len(), 1);
     assert_eq!(stats.latest_timer_us, 2_000_000);
     assert!(stats.turns >= 10 && stats.turns <= stats.polls);
+}
+
+/// Has the host listen at the other address, too.
+fn listen_there(host: &mut Host<Acting>) -> ListenerId {
+    let options = ListenOptions::new(other_address());
+    host.context().listen(&options).unwrap()
+}
+
+#[test]
+fn a_listener_that_is_paused_lets_nobody_in_until_it_is_resumed() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let id = listen_there(&mut host);
+    assert!(host.context().pause_listener(id));
+    let waiting = world.connect(other_address());
+    let usual = world.connect(address());
+    waiting.send(b"let me in");
+    world.advance(&mut host, 10 * SECOND).unwrap();
+    assert!(usual.is_connected());
+    assert_eq!(host.context().stats().accepted, 1);
+    // What ends pauses for want of room is none of this one's business.
+    usual.reset();
+    world.advance(&mut host, 10 * SECOND).unwrap();
+    assert_eq!(host.context().stats().accepted, 1);
+    assert!(host.context().resume_listener(id));
+    world.settle(&mut host).unwrap();
+    let stats = host.context().stats();
+    assert_eq!((stats.accepted, stats.consumed), (2, 9));
+}
+
+#[test]
+fn who_waits_in_the_backlog_of_a_listener_that_is_closed_is_let_in_and_nobody_after_that() {
+    check(0..20, |world| {
+        let limits = Limits {
+            accept_budget: 2,
+            ..Limits::default()
+        };
+        let mut host = listening(world, Acting::default(), limits);
+        let id = listen_there(&mut host);
+        let waiting: Vec<_> = (0..5).map(|_| world.connect(other_address())).collect();
+        waiting.iter().for_each(|peer| peer.send(b"waits"));
+        world.advance(&mut (), SECOND).unwrap();
+        assert!(host.context().close_listener(id));
+        assert!(!host.context().close_listener(id));
+        assert!(!host.context().pause_listener(id));
+        assert_eq!(host.context().listener_addr(id), None);
+        world.settle(&mut host).unwrap();
+        let stats = host.context().stats();
+        assert_eq!((stats.accepted, stats.consumed), (5, 25));
+        let late = world.connect(other_address());
+        world.settle(&mut host).unwrap();
+        assert!(!late.is_connected());
+        assert_eq!(host.context().stats().accepted, 5);
+        // Its address is free again.
+        listen_there(&mut host);
+    });
+}
+
+#[test]
+fn a_listener_that_is_closed_at_the_limit_lets_the_others_in_as_there_is_room() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        max_connections: 1,
+        ..Limits::default()
+    };
+    let mut host = listening(&mut world, Acting::default(), limits);
+    let id = listen_there(&mut host);
+    let peers: Vec<_> = (0..3).map(|_| world.connect(other_address())).collect();
+    world.advance(&mut (), SECOND).unwrap();
+    assert!(host.context().close_listener(id));
+    for (count, peer) in peers.iter().enumerate() {
+        world.settle(&mut host).unwrap();
+        assert_eq!(host.context().stats().accepted, count as u64 + 1);
+        peer.finish();
+    }
+    world.settle(&mut host).unwrap();
+    assert!(peers.iter().all(|peer| !peer.was_reset()));
 }

@@ -30,6 +30,8 @@ pub(crate) struct ListenerSlot {
     pub(crate) class: u8,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
+    /// Once it's to be closed: how many callers may be let in before that.
+    pub(crate) closing: Option<u32>,
 }
 
 tenant!(ListenerSlot);
@@ -96,17 +98,39 @@ impl<S> Context<'_, S> {
     }
 
     fn listener(&self, id: ListenerId) -> Option<&TcpListener> {
-        Some(self.core.listeners.get(id.0)?.acceptor.listener())
+        let slot = self.core.listeners.get(id.0)?;
+        slot.closing.is_none().then(|| slot.acceptor.listener())
     }
 
-    /// Closes a listener; false when it was closed already. Who waits in its backlog is reset by
-    /// the system.
+    /// Has a listener take no callers until [`Context::resume_listener`]: they wait in its backlog,
+    /// and the system refuses more when that is full. False once it's closed.
+    pub fn pause_listener(&mut self, id: ListenerId) -> bool {
+        let slot = self.core.listeners.get_mut(id.0);
+        let slot = slot.filter(|slot| slot.closing.is_none());
+        slot.map(|slot| slot.acceptor.pause(true)).is_some()
+    }
+
+    /// Has a listener that was paused take callers again. False once it's closed.
+    pub fn resume_listener(&mut self, id: ListenerId) -> bool {
+        let slot = self.core.listeners.get_mut(id.0);
+        let there = slot.map(|slot| slot.acceptor.pause(false)).is_some();
+        self.core.enqueue_listener(id.0);
+        there
+    }
+
+    /// Closes a listener; false when that was asked for already. Who waits in its backlog is let in
+    /// first, in this turn and the next ones, as many as it holds: closing it would reset them. At
+    /// [`Limits::max_connections`](crate::Limits::max_connections) that waits for room.
     pub fn close_listener(&mut self, id: ListenerId) -> bool {
-        let Some(mut slot) = self.core.listeners.remove(id.0) else {
+        let waiting = self.listener_backlog(id);
+        let slot = self.core.listeners.get_mut(id.0);
+        let Some(slot) = slot.filter(|slot| slot.closing.is_none()) else {
             return false;
         };
-        let listener = slot.acceptor.listener_mut();
-        note_deregistered(self.core.system.deregister_listener(listener));
+        slot.closing = waiting;
+        slot.acceptor.pause(false);
+        slot.acceptor.ready();
+        self.core.enqueue_listener(id.0);
         true
     }
 
@@ -264,8 +288,25 @@ impl Core {
                 acceptor: Acceptor::new(listener),
                 class,
                 queued: false,
+                closing: None,
             }
         })))
+    }
+
+    /// Has a listener asked for callers in the next turn.
+    pub(crate) fn enqueue_listener(&mut self, key: Key) {
+        let slot = self.listeners.get_mut(key);
+        if slot.is_some_and(|slot| !std::mem::replace(&mut slot.queued, true)) {
+            self.ready.push_back((Kind::Listener, key));
+        }
+    }
+
+    /// Closes a listener.
+    pub(crate) fn drop_listener(&mut self, key: Key) {
+        if let Some(mut slot) = self.listeners.remove(key) {
+            let listener = slot.acceptor.listener_mut();
+            note_deregistered(self.system.deregister_listener(listener));
+        }
     }
 
     /// Has the listeners that paused tried again after `wait`, or earlier with one of the others.

@@ -23,22 +23,25 @@ impl<H: Handler> Reactor<H> {
             let Some(slot) = core.listeners.get_mut(key) else {
                 return;
             };
+            if slot.closing == Some(0) {
+                return core.drop_listener(key);
+            }
             let stats = &mut core.shared.stats;
             slot.queued = false;
             match slot.acceptor.next(&mut budget, has_room, stats) {
                 Next::Caller(stream, peer) => {
+                    slot.closing = slot.closing.map(|left| left - 1);
                     let of = (ListenerId(key), slot.owner, slot.class);
                     self.admit(handler, stream, peer, of);
                 }
+                Next::Wait if slot.closing.is_some() => return core.drop_listener(key),
                 Next::Wait => return,
                 // A listener that is about to be closed lets in whom it can, and comes
                 // back for nobody.
                 _ if core.drain != Drain::No => return,
                 Next::Yield => {
                     stats.budget_hits += 1;
-                    slot.queued = true;
-                    core.ready.push_back((Kind::Listener, key));
-                    return;
+                    return core.enqueue_listener(key);
                 }
                 Next::Full => {
                     stats.limit_pauses += 1;

@@ -174,9 +174,8 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         for key in self.core.listeners.keys() {
-            let slot = &mut self.core.listeners[key.index];
-            if slot.acceptor.resume() && !std::mem::replace(&mut slot.queued, true) {
-                self.core.ready.push_back((Kind::Listener, key));
+            if self.core.listeners[key.index].acceptor.resume() {
+                self.core.enqueue_listener(key);
             }
         }
     }
@@ -189,7 +188,7 @@ impl<H: Handler> Reactor<H> {
         self.core.drain = Drain::Going { cut: 0 };
         for key in self.core.listeners.keys() {
             self.empty_backlog(handler, ListenerId(key));
-            self.lend().close_listener(ListenerId(key));
+            self.core.drop_listener(key);
         }
         for key in self.core.udp.keys() {
             self.lend().close_udp(UdpId(key));
@@ -213,8 +212,8 @@ impl<H: Handler> Reactor<H> {
         let Some(slot) = self.core.listeners.get_mut(id.0) else {
             return;
         };
-        // Descriptors, or room, may be back since it paused.
-        slot.acceptor.resume();
+        // Descriptors, or room, may be back since it paused, and nobody will take callers later.
+        slot.acceptor.pause(false);
         slot.acceptor.ready();
         // Callers that are gone already cost some of the budget too.
         let spare = self.core.shared.limits.accept_budget;
