@@ -79,8 +79,9 @@ pub trait Handler: Sized {
     ///
     /// What is left is kept, up to [`Limits::max_input`](crate::Limits::max_input), and comes again
     /// in front of new input; after [`Connection::resume`], also one in this very call if it
-    /// consumes something; and when output that was under [`Pressure::High`](crate::Pressure::High)
-    /// has drained, even with nothing new: so a handler may stop early.
+    /// consumes something; after [`Connection::again`], in the next turn; and when output that was
+    /// under [`Pressure::High`](crate::Pressure::High) has drained, even with nothing new: so a
+    /// handler may stop early.
     ///
     /// # Panics
     /// The reactor panics when more is said to be consumed than there was.

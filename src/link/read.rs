@@ -143,10 +143,10 @@ impl<S: Stream> Link<S> {
         if count == 0 {
             self.flags.remove(Flags::REDELIVER);
         }
-        let waits = self.flags.intersects(Flags::PAUSED | Flags::HIGH);
+        let waits = Flags::PAUSED | Flags::HIGH | Flags::AGAIN;
         if self.phase != Phase::Open || self.has(Flags::EOF_TOLD) {
             self.drop_input(shared);
-        } else if self.input_len() >= shared.limits.max_input && !waits {
+        } else if self.input_len() >= shared.limits.max_input && !self.flags.intersects(waits) {
             self.close(shared, CloseReason::InputOverflow);
         }
     }

@@ -368,6 +368,7 @@ impl Wild {
                 let _ = connection.set_nodelay(self.dice.once_in(2));
             }
             _ => {}
+            37 => connection.again(),
         }
     }
 
