@@ -357,7 +357,8 @@ impl Play {
         while world.step(&mut self.host, Some(end)).unwrap() {
             let count = look_at(&mut self.host).datagrams_in;
             let new = count - std::mem::replace(&mut self.before, count);
-            assert!(new <= self.most, "{new} datagrams in one turn");
+            let excused = self.host.context().is_draining();
+            assert!(excused || new <= self.most, "{new} datagrams in one turn");
         }
     }
 

@@ -114,6 +114,26 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
     assert_eq!(ask(&mut world, &client(), asked, b""), b"127.0.0.9");
 }
 
+#[test]
+fn a_drain_answers_what_has_arrived_before_it_closes_the_socket() {
+    let mut world = World::with(Limits {
+        datagram_budget: 1,
+        ..Limits::default()
+    });
+    let (id, address) = world.bind_udp();
+    let client = client();
+    for number in 0..20 {
+        client.send_to(&[number], address).unwrap();
+    }
+    world.context().drain(Duration::ZERO);
+    world.until("it has drained", |world| {
+        world.context().udp_addr(id).is_none()
+    });
+    for number in 0..20 {
+        assert_eq!(answer(&mut world, &client), [number]);
+    }
+}
+
 /// Addresses of more than one host that a datagram reaches on this machine's loopback: a broadcast,
 /// a group.
 #[cfg(target_os = "linux")]

@@ -105,7 +105,7 @@ impl<H: Handler> Reactor<H> {
             Kind::Udp => {
                 let slot = self.core.udp.get(key);
                 if slot.is_some_and(|slot| !slot.queued) {
-                    self.receive(handler, key);
+                    self.receive(handler, key, 0);
                 }
                 if readiness.contains(Readiness::ERROR) {
                     self.revive(key);

@@ -9,9 +9,10 @@ use crate::token::{Key, Kind, UdpId};
 use super::Reactor;
 
 impl<H: Handler> Reactor<H> {
-    /// Receives datagrams, within the budget of a turn.
-    pub(super) fn receive(&mut self, handler: &mut H, key: Key) {
-        let mut budget = self.core.shared.limits.datagram_budget;
+    /// Receives datagrams, within the budget of a turn and so many more.
+    pub(super) fn receive(&mut self, handler: &mut H, key: Key, more: u32) {
+        let budget = self.core.shared.limits.datagram_budget;
+        let mut budget = budget.saturating_add(more);
         let id = UdpId(key);
         loop {
             let Core { udp, shared, .. } = &mut self.core;
