@@ -9,7 +9,7 @@ mod hosts;
 
 use std::time::Duration;
 
-use oread::sim::{Peer, Poller, World};
+use oread::sim::{Host, Peer, Poller, World};
 use oread::{
     CloseReason, ConnectOptions, Echo, EchoOptions, Ended, Limits, ListenOptions, SendError,
     UdpOptions,
@@ -137,6 +137,28 @@ fn a_drain_shows_no_more_than_some_thousand_datagrams_of_one_socket() {
     world.settle(&mut host).unwrap();
     let shown = host.context().stats().datagrams_in;
     assert!((4096..4300).contains(&shown), "{shown}");
+}
+
+#[test]
+fn a_reactor_that_has_drained_waits_for_nothing_whatever_its_timers_say() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let _peer = world.connect(address());
+    world.settle(&mut host).unwrap();
+    host.context().timer(SECOND / 2, 0);
+    host.context().drain(SECOND);
+    let wait = |host: &mut Host<Acting>| host.reactor().0.next_timeout();
+    assert_eq!(wait(&mut host), Some(Duration::ZERO), "it's to be begun");
+    world.settle(&mut host).unwrap();
+    assert!(wait(&mut host) > Some(Duration::ZERO), "nobody has left");
+    world.advance(&mut host, 2 * SECOND).unwrap();
+    assert_eq!(host.ended(), Some(Ended::Drained { cut: 1 }));
+    assert_eq!(wait(&mut host), None);
+    world.advance(&mut (), SECOND).unwrap();
+    assert_eq!(wait(&mut host), None);
+    // Whoever turns it all the same is told the same, at once.
+    let turn = host.turn(None).unwrap();
+    assert_eq!((turn.ended, turn.more), (host.ended(), false));
 }
 
 #[test]
