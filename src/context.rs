@@ -145,10 +145,10 @@ impl<'c, S> Context<'c, S> {
     }
 
     /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with `key`, once, when `after` has
-    /// passed: never early, and as much later as the turn takes. Any duration will do. O(1), like
-    /// [`Context::cancel`]. A timer that is about one connection has that one's
-    /// [`ConnectionId::to_bits`] for its key: the connection may be gone when it fires, and then
-    /// the id finds nothing.
+    /// passed: never early, and as much later as the turn takes. Any duration will do; none at all
+    /// is over in this turn or the next, which doesn't wait. O(1), like [`Context::cancel`]. A timer
+    /// that is about one connection has that one's [`ConnectionId::to_bits`] for its key: the
+    /// connection may be gone when it fires, and then the id finds nothing.
     ///
     /// `after` counts from [`Context::now`]. For something that comes again and again,
     /// [`Context::timer_at`] doesn't add up what each turn was late. A drain waits for connections,
