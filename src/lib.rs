@@ -112,7 +112,7 @@ mod token;
 pub mod embedding {}
 
 pub use compose::{Both, Either, FromFn, from_fn};
-pub use context::{Connection, Context, Datagrams, Output, Part, SendOutcome};
+pub use context::{Connection, Context, Datagrams, Output, Part, ReplyTo, SendOutcome};
 pub use echo::{Echo, EchoOptions, EchoSession, EchoStats};
 pub use error::{CloseReason, ConnectError};
 pub use escape::Escaped;

@@ -159,6 +159,10 @@ pub struct UdpOptions {
     /// `[::]`), replies leave from the address that was asked, on Linux, Android and Apple's
     /// systems.
     pub address: SocketAddr,
+    /// A number of your own that tells this socket from your others:
+    /// [`Datagrams::key`](crate::Datagrams::key) and [`Context::udp_key`](crate::Context::udp_key)
+    /// show it. 0 by default.
+    pub key: u64,
     /// Talks to this peer only: datagrams of others don't arrive, and a peer that isn't there is an
     /// error of the next receive or send (`ConnectionRefused`).
     ///
@@ -187,6 +191,7 @@ impl UdpOptions {
     pub fn new(address: SocketAddr) -> Self {
         UdpOptions {
             address,
+            key: 0,
             connect_to: None,
             reuse_port: false,
             only_v6: None,

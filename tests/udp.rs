@@ -3,12 +3,14 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use common::{World, loopback, pattern};
-use oread::{Echo, EchoOptions, Handler, Limits, SendOutcome, UdpOptions};
+use oread::{Echo, EchoOptions, Handler, Limits, ReplyTo, SendOutcome, UdpOptions};
 
 /// Sends and turns until the answer is there. Loopback loses nothing as long as the buffers have
 /// room.
@@ -112,6 +114,41 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
     }));
     let asked = SocketAddr::from(([127, 0, 0, 9], port));
     assert_eq!(ask(&mut world, &client(), asked, b""), b"127.0.0.9");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_late_answer_leaves_from_the_address_that_was_asked() {
+    for wildcard in ["0.0.0.0:0", "[::]:0"] {
+        let mut world = World::new();
+        let options = UdpOptions::new(wildcard.parse().unwrap());
+        let id = world.context().bind_udp(&options).unwrap();
+        let port = world.context().udp_addr(id).unwrap().port();
+        let asked = Rc::new(Cell::new(None));
+        let asks = Rc::clone(&asked);
+        world.handler.datagram = Some(Box::new(move |_, datagram, _| {
+            asks.set(Some(datagram.reply_to()));
+            datagram.context().timer(Duration::from_millis(5), 0);
+        }));
+        world.handler.timer = Some(Box::new(move |_, context, _| {
+            let outcome = context.reply(asked.take().unwrap(), b"late");
+            assert_eq!(outcome, SendOutcome::Sent);
+        }));
+        for host in [2, 1, 3] {
+            let client = UdpSocket::bind(loopback()).unwrap();
+            // A connected socket hears nobody else.
+            client
+                .connect((Ipv4Addr::new(127, 0, 0, host), port))
+                .unwrap();
+            client.send(b"who are you?").unwrap();
+            assert_eq!(answer(&mut world, &client), b"late", "{wildcard}");
+        }
+    }
+}
+
+#[test]
+fn what_a_late_answer_takes_is_small() {
+    assert_eq!(size_of::<ReplyTo>(), 64);
 }
 
 #[test]

@@ -5,16 +5,16 @@
 //! the other kind of system than it's used with is refused.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::Interest;
 use mio::event::Source;
 
 use super::poll2::where_nestable;
+use super::real;
 use super::sim;
 use super::udp::Received;
-use super::{Destination, real};
 use crate::nonblocking::Stream;
 use crate::options::{ConnectOptions, Keepalive, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;
@@ -163,8 +163,12 @@ impl System {
         same!(self, socket, UdpSocket, (system, socket) => system.register_udp(socket, token))
     }
 
-    pub(crate) fn revive_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
-        same!(self, socket, UdpSocket, (system, socket) => system.revive_udp(socket, token))
+    pub(crate) fn drops_failed_udp(&self) -> bool {
+        both!(self, system => system.drops_failed_udp())
+    }
+
+    pub(crate) fn repoll(&self, udp: &mut UdpSocket, token: usize, writes: bool) -> io::Result<()> {
+        same!(self, udp, UdpSocket, (system, udp) => system.repoll(udp, token, writes))
     }
 
     pub(crate) fn deregister_stream(&self, stream: &mut TcpStream) -> io::Result<()> {
@@ -401,9 +405,10 @@ impl UdpSocket {
         &mut self,
         bytes: &[u8],
         to: SocketAddr,
-        asked: Option<Destination>,
+        local: Option<IpAddr>,
+        interface: u32,
     ) -> io::Result<usize> {
-        both!(self, socket => socket.send(bytes, to, asked))
+        both!(self, socket => socket.send(bytes, to, local, interface))
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -34,7 +34,7 @@ pub(crate) struct Received {
     /// Who sent it; v4-mapped for IPv4 on an IPv6 socket.
     pub(crate) from: SocketAddr,
     /// Where it was sent to. Known only where it is asked: see [`open::asks_destination`].
-    pub(crate) destination: Option<Destination>,
+    pub(crate) destination: Destination,
     /// Whether the buffer was too small: the rest is lost.
     pub(crate) truncated: bool,
 }
@@ -91,19 +91,16 @@ impl UdpSocket {
     #[inline]
     pub(crate) fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let fd = self.socket.as_raw_fd();
-        let control = &mut self.control;
-        if self.v6 {
-            self.socket
-                .try_io(|| receive::<SockaddrIn6>(fd, buffer, control))
-        } else {
-            self.socket
-                .try_io(|| receive::<SockaddrIn>(fd, buffer, control))
-        }
+        let (v6, control) = (self.v6, &mut self.control);
+        self.socket.try_io(|| match v6 {
+            true => receive::<SockaddrIn6>(fd, buffer, control),
+            false => receive::<SockaddrIn>(fd, buffer, control),
+        })
     }
 
     /// Sends `bytes` as one datagram to `to`. As an answer it leaves from the address that was
-    /// asked: `asked` is then [`Received::destination`]. A connected socket sends to its peer,
-    /// whatever `to` is.
+    /// asked: `local` and `interface` are then those of [`Received::destination`]. A connected
+    /// socket sends to its peer, whatever `to` is.
     ///
     /// Large datagrams may be fragmented.
     ///
@@ -114,14 +111,14 @@ impl UdpSocket {
         &mut self,
         bytes: &[u8],
         to: SocketAddr,
-        asked: Option<Destination>,
+        local: Option<IpAddr>,
+        interface: u32,
     ) -> io::Result<usize> {
         if self.peer.is_some() {
             return self.socket.send(bytes);
         }
         let to = if self.v6 { mapped(to) } else { to };
-        let interface = asked.map_or(0, |asked| asked.interface);
-        match asked.and_then(|asked| asked.local) {
+        match local {
             Some(from) if !self.control.is_empty() => {
                 let from = if self.v6 { mapped_ip(from) } else { from };
                 let fd = self.socket.as_raw_fd();
@@ -163,15 +160,11 @@ where
     let control = (!control.is_empty()).then_some(control);
     let told = control.is_some();
     let message = socket::recvmsg::<A>(fd, &mut slices, control, MsgFlags::empty())?;
-    let Some(from) = message.address else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a datagram without a sender",
-        ));
-    };
+    let nobody = || io::Error::new(io::ErrorKind::InvalidData, "a datagram without a sender");
+    let from = message.address.ok_or_else(nobody)?;
     // What is told may be cut short; the datagram is whole all the same.
     let told = if told { message.cmsgs().ok() } else { None };
-    let destination = told.and_then(pktinfo::destination);
+    let destination = told.and_then(pktinfo::destination).unwrap_or_default();
     Ok(Received {
         len: message.bytes,
         from: from.into(),

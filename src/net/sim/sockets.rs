@@ -1,7 +1,7 @@
 //! The sockets that a reactor has in place of the real ones, with the same methods.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -11,7 +11,6 @@ use super::poller::Poller;
 use super::trace::quoted;
 use super::watch::{Side, Target};
 use super::{Net, Owner};
-use crate::net::Destination;
 use crate::net::udp::Received;
 use crate::nonblocking::{Stream, is_blocked};
 use crate::options::Keepalive;
@@ -334,7 +333,7 @@ impl UdpSocket {
         answer
     }
 
-    /// Sends `bytes` as one datagram to `to`, from the address that was asked.
+    /// Sends `bytes` as one datagram to `to`, from the address `local`.
     ///
     /// # Errors
     /// As sendmsg(2) gives them.
@@ -342,11 +341,12 @@ impl UdpSocket {
         &mut self,
         bytes: &[u8],
         to: SocketAddr,
-        asked: Option<Destination>,
+        local: Option<IpAddr>,
+        interface: u32,
     ) -> io::Result<usize> {
         let mut state = self.net.state();
         state.begin_call();
-        let answer = state.send_call(self.id, bytes, to, asked);
+        let answer = state.send_call(self.id, bytes, to, local, interface);
         state.trace(|| {
             let answer = answer.as_ref().map_or_else(in_words, usize::to_string);
             format!("send u{} {} to {to} -> {answer}", self.id, counted(bytes))
