@@ -3,7 +3,7 @@
 //! These are plain values: making one opens nothing and can't fail. What the system refuses, it
 //! refuses when the socket is opened, with its own error code.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// How many connections may wait to be accepted, unless told otherwise. It is Linux' own cap since
@@ -199,6 +199,17 @@ impl UdpOptions {
             send_buffer: None,
         }
     }
+}
+
+/// A multicast group, and the interface by which what is sent to it is received. See
+/// [`Context::join_multicast`](crate::Context::join_multicast).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Multicast {
+    /// An IPv4 group (224.0.0.0 to 239.255.255.255), and an address of the interface;
+    /// [`Ipv4Addr::UNSPECIFIED`] leaves that to the system.
+    V4(Ipv4Addr, Ipv4Addr),
+    /// An IPv6 group (ff00::/8), and the index of the interface; 0 leaves that to the system.
+    V6(Ipv6Addr, u32),
 }
 
 /// An outbound TCP connection.

@@ -6,12 +6,13 @@
 #[path = "common/hosts.rs"]
 mod hosts;
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use oread::sim::{Fault, Host, Poller, UdpPeer, World};
 use oread::{
-    Both, Connection, Context, Datagrams, Handler, Limits, ReplyTo, SendOutcome, UdpId, UdpOptions,
+    Both, Connection, Context, Datagrams, Handler, Limits, Multicast, ReplyTo, SendOutcome, UdpId,
+    UdpOptions,
 };
 
 use hosts::{SECOND, address};
@@ -217,4 +218,24 @@ fn room_is_told_to_the_part_of_a_handler_whose_socket_it_is() {
     world.advance(&mut host, SECOND).unwrap();
     assert_eq!(host.handler.first.writable, []);
     assert_eq!(host.handler.second.writable, [Some(0)]);
+}
+
+#[test]
+fn a_simulated_network_has_no_groups_to_join_and_says_so() {
+    let mut world = World::new(1);
+    let (mut host, socket) = later(&mut world, "0.0.0.0:7");
+    let groups = [
+        Multicast::V4([239, 1, 2, 3].into(), Ipv4Addr::UNSPECIFIED),
+        Multicast::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 9), 0),
+    ];
+    for group in groups {
+        let mut context = host.context();
+        let joined = context.join_multicast(socket, group).unwrap_err();
+        assert_eq!(joined.kind(), ErrorKind::Unsupported);
+        let left = context.leave_multicast(socket, group).unwrap_err();
+        assert_eq!(left.kind(), ErrorKind::Unsupported);
+    }
+    host.context().close_udp(socket);
+    let gone = host.context().join_multicast(socket, groups[0]);
+    assert_eq!(gone.unwrap_err().kind(), ErrorKind::NotFound);
 }

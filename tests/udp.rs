@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use common::{World, loopback, pattern};
-use oread::{Echo, EchoOptions, Handler, Limits, ReplyTo, SendOutcome, UdpOptions};
+use oread::{Echo, EchoOptions, Handler, Limits, Multicast, ReplyTo, SendOutcome, UdpOptions};
 
 /// Sends and turns until the answer is there. Loopback loses nothing as long as the buffers have
 /// room.
@@ -149,6 +149,53 @@ fn a_late_answer_leaves_from_the_address_that_was_asked() {
 #[test]
 fn what_a_late_answer_takes_is_small() {
     assert_eq!(size_of::<ReplyTo>(), 64);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_group_is_heard_from_when_it_is_joined_until_it_is_left() {
+    // An IPv6 socket may join an IPv4 group, too.
+    for wildcard in ["0.0.0.0:0", "[::]:0"] {
+        hears_a_group(wildcard.parse().unwrap());
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn hears_a_group(wildcard: SocketAddr) {
+    let mut world = World::new();
+    let mut context = world.context();
+    let id = context.bind_udp(&UdpOptions::new(wildcard)).unwrap();
+    let port = context.udp_addr(id).unwrap().port();
+    // One that nobody else on this machine has joined.
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let (group, at) = (Ipv4Addr::new(239, 255, high, low), Ipv4Addr::LOCALHOST);
+    let multicast = Multicast::V4(group, at);
+    world.handler.datagram = Some(Box::new(|_, datagram, _| {
+        let said = format!("{} {}", datagram.to().unwrap(), datagram.is_unicast());
+        datagram.reply(said.as_bytes());
+    }));
+    let client = client();
+    let hears = |world: &mut World| {
+        client.send_to(b"group?", (group, port)).unwrap();
+        // One socket answers in order: when this has its answer, nothing else is on its way.
+        let mut answers = vec![ask(world, &client, (at, port).into(), b"you?")];
+        if answers[0].starts_with(b"239.") {
+            answers.push(answer(world, &client));
+        }
+        assert_no_answer(&client);
+        let answers: Vec<_> = answers.concat().escape_ascii().map(char::from).collect();
+        String::from_iter(answers)
+    };
+    assert_eq!(hears(&mut world), "127.0.0.1 true");
+    world.context().join_multicast(id, multicast).unwrap();
+    let both = format!("{group} false127.0.0.1 true");
+    assert_eq!(hears(&mut world), both);
+    let twice = world.context().join_multicast(id, multicast).unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::AddrInUse);
+    world.context().leave_multicast(id, multicast).unwrap();
+    assert_eq!(hears(&mut world), "127.0.0.1 true");
+    let left = world.context().leave_multicast(id, multicast).unwrap_err();
+    assert_eq!(left.kind(), ErrorKind::AddrNotAvailable);
 }
 
 #[test]

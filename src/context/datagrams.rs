@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::net::UdpSocket;
 use crate::nonblocking;
+use crate::options::Multicast;
 use crate::table::tenant;
 use crate::token::{Owner, UdpId};
 
@@ -233,6 +234,30 @@ impl<S> Context<'_, S> {
     #[must_use]
     pub fn udp_key(&self, id: UdpId) -> Option<u64> {
         Some(self.core.udp.get(id.0)?.key)
+    }
+
+    /// Has a UDP socket receive what is sent to a multicast group, as long as it's open. It must be
+    /// bound to the group's port, at a wildcard or at the group's own address. [`Datagrams::to`] is
+    /// the group then, [`Datagrams::is_unicast`] false.
+    ///
+    /// On Linux an IPv6 socket that takes IPv4 may join an IPv4 group, and one that is bound to a
+    /// wildcard also receives what is sent to groups that others on this machine have joined.
+    ///
+    /// # Errors
+    /// As the system gives them: no such interface, no multicast address, joined already, too many
+    /// groups. `NotFound` when there is no such socket (any more), `Unsupported` in a simulation.
+    pub fn join_multicast(&mut self, id: UdpId, group: Multicast) -> io::Result<()> {
+        let slot = self.core.udp.get(id.0).ok_or(io::ErrorKind::NotFound)?;
+        slot.socket.set_membership(group, true)
+    }
+
+    /// Takes a UDP socket out of a group that it has joined.
+    ///
+    /// # Errors
+    /// As [`Context::join_multicast`]; `AddrNotAvailable` when it isn't in that group.
+    pub fn leave_multicast(&mut self, id: UdpId, group: Multicast) -> io::Result<()> {
+        let slot = self.core.udp.get(id.0).ok_or(io::ErrorKind::NotFound)?;
+        slot.socket.set_membership(group, false)
     }
 
     /// Closes a UDP socket; false when it was closed already. Datagrams in its buffer are lost; a

@@ -16,7 +16,7 @@ use super::real;
 use super::sim;
 use super::udp::Received;
 use crate::nonblocking::Stream;
-use crate::options::{ConnectOptions, Keepalive, ListenOptions, UdpOptions};
+use crate::options::{ConnectOptions, Keepalive, ListenOptions, Multicast, UdpOptions};
 use crate::readiness::Readiness;
 
 /// Makes an enum of the real and the simulated type of one name.
@@ -409,6 +409,10 @@ impl UdpSocket {
         interface: u32,
     ) -> io::Result<usize> {
         both!(self, socket => socket.send(bytes, to, local, interface))
+    }
+
+    pub(crate) fn set_membership(&self, group: Multicast, joins: bool) -> io::Result<()> {
+        both!(self, socket => socket.set_membership(group, joins))
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -11,7 +11,7 @@ use nix::sys::socket::{self, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike};
 
 use super::open;
 use super::pktinfo::{self, Destination};
-use crate::options::UdpOptions;
+use crate::options::{Multicast, UdpOptions};
 
 /// A UDP socket, connected to one peer or not.
 #[derive(Debug)]
@@ -136,6 +136,20 @@ impl UdpSocket {
     /// As the system gives them.
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+
+    /// Joins a group, or leaves it.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub(crate) fn set_membership(&self, group: Multicast, joins: bool) -> io::Result<()> {
+        let socket = &self.socket;
+        match (group, joins) {
+            (Multicast::V4(group, at), true) => socket.join_multicast_v4(&group, &at),
+            (Multicast::V4(group, at), false) => socket.leave_multicast_v4(&group, &at),
+            (Multicast::V6(group, at), true) => socket.join_multicast_v6(&group, at),
+            (Multicast::V6(group, at), false) => socket.leave_multicast_v6(&group, at),
+        }
     }
 
     /// The only peer, for a connected socket.

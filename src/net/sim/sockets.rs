@@ -13,7 +13,7 @@ use super::watch::{Side, Target};
 use super::{Net, Owner};
 use crate::net::udp::Received;
 use crate::nonblocking::{Stream, is_blocked};
-use crate::options::Keepalive;
+use crate::options::{Keepalive, Multicast};
 
 /// A connection's end.
 #[derive(Debug)]
@@ -352,6 +352,15 @@ impl UdpSocket {
             format!("send u{} {} to {to} -> {answer}", self.id, counted(bytes))
         });
         answer
+    }
+
+    /// A datagram to a group reaches whoever is bound to its port here: there is nothing to join.
+    ///
+    /// # Errors
+    /// Always.
+    pub(crate) fn set_membership(&self, _: Multicast, _: bool) -> io::Result<()> {
+        let reason = "a simulated network has no multicast groups to join";
+        Err(io::Error::new(io::ErrorKind::Unsupported, reason))
     }
 
     /// Its own address.
