@@ -128,6 +128,38 @@ fn a_drain_waits_for_what_is_to_be_shown_again() {
 }
 
 #[test]
+fn a_drain_waits_for_what_is_to_be_shown_again_though_all_that_was_pending_is_out() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        io_budget: 1000,
+        ..Limits::default()
+    };
+    let mut looks = 0;
+    let (mut host, peer) = asked(&mut world, b"question", limits, move |it, data| {
+        looks += 1;
+        if looks == 1 {
+            // As much as the socket takes, and a little that waits for it.
+            while it.pending() == 0 {
+                it.write(&[b'a'; 20_000]);
+            }
+            return 0;
+        }
+        it.write(b"the end");
+        data.len()
+    });
+    peer.stop_reading();
+    host.context().drain(30 * SECOND);
+    world.advance(&mut host, SECOND).unwrap();
+    peer.start_reading();
+    world.advance(&mut (), SECOND).unwrap();
+    let id = host.handler.opened[0];
+    host.connection(id).unwrap().again();
+    world.advance(&mut host, 30 * SECOND).unwrap();
+    assert!(peer.received().ends_with(b"the end"));
+    assert_eq!(host.handler.reasons(), [CloseReason::Drained]);
+}
+
+#[test]
 fn who_has_all_that_it_may_keep_and_wants_it_again_is_not_closed_for_that() {
     let mut world = World::new(1);
     let limits = Limits {
