@@ -79,7 +79,7 @@ impl Proxy {
     fn turn_away(&self, client: &mut Connection, error: &io::Error) {
         let (peer, upstream) = (client.session().peer, self.upstream.address);
         log::warn!("{peer} is turned away: can't connect to {upstream}: {error}");
-        client.abort();
+        client.abort(CloseReason::Aborted);
     }
 }
 
@@ -143,7 +143,7 @@ impl Handler for Proxy {
             Some(mut other) if side.ended => other.close(why),
             Some(mut other) => {
                 log::info!("{}: {why}; {} is reset", side.peer, other.session().peer);
-                other.abort();
+                other.abort(CloseReason::Aborted);
             }
             // The other one went first, and this one was ended for it.
             None => {}

@@ -18,40 +18,6 @@ pub enum Either<A, B> {
     Second(B),
 }
 
-impl<A, B> Either<A, B> {
-    /// What is in it, if it's the first handler's.
-    pub fn first(&self) -> Option<&A> {
-        match self {
-            Either::First(first) => Some(first),
-            Either::Second(_) => None,
-        }
-    }
-
-    /// What is in it, to be changed, if it's the first handler's.
-    pub fn first_mut(&mut self) -> Option<&mut A> {
-        match self {
-            Either::First(first) => Some(first),
-            Either::Second(_) => None,
-        }
-    }
-
-    /// What is in it, if it's the second handler's.
-    pub fn second(&self) -> Option<&B> {
-        match self {
-            Either::First(_) => None,
-            Either::Second(second) => Some(second),
-        }
-    }
-
-    /// What is in it, to be changed, if it's the second handler's.
-    pub fn second_mut(&mut self) -> Option<&mut B> {
-        match self {
-            Either::First(_) => None,
-            Either::Second(second) => Some(second),
-        }
-    }
-}
-
 /// Two handlers in one reactor, neither of which knows of the other.
 ///
 /// What a handler opens belongs to it: callers of its listeners, datagrams to its UDP sockets, its
@@ -109,14 +75,30 @@ pub struct Both<A, B> {
 const FIRST: u8 = 1;
 const SECOND: u8 = 2;
 
+/// The part whose sessions are in this variant.
+macro_rules! either {
+    ($number:expr, $variant:ident) => {
+        Part::new(
+            $number,
+            Either::$variant,
+            |session| match session {
+                Either::$variant(part) => Some(part),
+                _ => None,
+            },
+            |session| match session {
+                Either::$variant(part) => Some(part),
+                _ => None,
+            },
+        )
+    };
+}
+
 /// The sessions of two handlers.
 type Sessions<A, B> = Either<<A as Handler>::Session, <B as Handler>::Session>;
 
 impl<A: Handler, B: Handler> Both<A, B> {
-    const FIRST: Part<Sessions<A, B>, A::Session> =
-        Part::new(FIRST, Either::First, Either::first, Either::first_mut);
-    const SECOND: Part<Sessions<A, B>, B::Session> =
-        Part::new(SECOND, Either::Second, Either::second, Either::second_mut);
+    const FIRST: Part<Sessions<A, B>, A::Session> = either!(FIRST, First);
+    const SECOND: Part<Sessions<A, B>, B::Session> = either!(SECOND, Second);
 
     /// The two of them.
     pub const fn new(first: A, second: B) -> Both<A, B> {

@@ -14,7 +14,7 @@ pub enum CloseReason {
     /// The handler closed it, with [`Connection::close`](crate::Connection::close) and this reason.
     /// Shown as "closed by the handler".
     Closed,
-    /// The handler cut it off with [`Connection::abort`](crate::Connection::abort).
+    /// The handler cut it off, with [`Connection::abort`](crate::Connection::abort) and this reason.
     /// Shown as "cut off by the handler".
     Aborted,
     /// The peer reset it, or was gone when we wrote.
@@ -56,35 +56,43 @@ pub enum CloseReason {
     /// less than [`Limits::max_pending`](crate::Limits::max_pending).
     /// Shown as "no memory was left for it".
     OutOfMemory,
+    /// The handler took its socket away, with [`Connection::detach`](crate::Connection::detach).
+    /// Shown as "detached".
+    Detached,
     /// A reason of the handler's own, by a number that means something to it. Shown as "the
     /// handler's reason" and that number.
     Other(u16),
 }
 
-impl CloseReason {
-    /// Every kind of reason by the name that counters and logs use, in the order of
-    /// [`CloseReason::kind`].
-    pub const NAMES: [&'static str; 15] = [
-        "finished",
-        "closed",
-        "aborted",
-        "reset",
-        "failed",
-        "idle_timeout",
-        "write_timeout",
+/// Each kind of reason: its name, and how it's shown.
+pub(crate) const KINDS: [(&str, &str); 16] = [
+    ("finished", "both ends finished"),
+    ("closed", "closed by the handler"),
+    ("aborted", "cut off by the handler"),
+    ("reset", "reset by the peer"),
+    ("failed", "the socket failed"),
+    ("idle_timeout", "idle for too long"),
+    ("write_timeout", "the peer stopped reading"),
+    (
         "output_overflow",
-        "input_overflow",
-        "frame_too_long",
+        "too much output that the peer did not read",
+    ),
+    ("input_overflow", "too much input that was not consumed"),
+    ("frame_too_long", "a frame longer than the maximum"),
+    (
         "frame_incomplete",
-        "drained",
-        "cut",
-        "out_of_memory",
-        "other",
-    ];
+        "the peer finished in the middle of a frame",
+    ),
+    ("drained", "drained"),
+    ("cut", "cut at the end of the drain"),
+    ("out_of_memory", "no memory was left for it"),
+    ("detached", "detached"),
+    ("other", "the handler's reason"),
+];
 
-    /// The reason's place in [`CloseReason::NAMES`] and in [`Stats::closed`](crate::Stats::closed).
-    #[must_use]
-    pub const fn kind(self) -> usize {
+impl CloseReason {
+    /// Its place in [`KINDS`].
+    pub(crate) const fn kind(self) -> usize {
         match self {
             CloseReason::Finished => 0,
             CloseReason::Closed => 1,
@@ -100,8 +108,16 @@ impl CloseReason {
             CloseReason::Drained => 11,
             CloseReason::Cut => 12,
             CloseReason::OutOfMemory => 13,
-            CloseReason::Other(_) => 14,
+            CloseReason::Detached => 14,
+            CloseReason::Other(_) => 15,
         }
+    }
+
+    /// The name of its kind, as counters and logs have it: `"idle_timeout"`, say. The number of a
+    /// [`CloseReason::Failed`] or [`CloseReason::Other`] is no part of it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        KINDS[self.kind()].0
     }
 
     /// The system's error behind [`CloseReason::Failed`]; `None` for every other reason.
@@ -148,29 +164,11 @@ impl CloseReason {
 
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = KINDS[self.kind()].1;
         match self {
-            CloseReason::Finished => f.write_str("both ends finished"),
-            CloseReason::Closed => f.write_str("closed by the handler"),
-            CloseReason::Aborted => f.write_str("cut off by the handler"),
-            CloseReason::Reset => f.write_str("reset by the peer"),
-            CloseReason::Failed(0) => f.write_str("the socket failed"),
-            CloseReason::Failed(errno) => {
-                write!(f, "{}", io::Error::from_raw_os_error(i32::from(*errno)))
-            }
-            CloseReason::IdleTimeout => f.write_str("idle for too long"),
-            CloseReason::WriteTimeout => f.write_str("the peer stopped reading"),
-            CloseReason::OutputOverflow => {
-                f.write_str("too much output that the peer did not read")
-            }
-            CloseReason::InputOverflow => f.write_str("too much input that was not consumed"),
-            CloseReason::FrameTooLong => f.write_str("a frame longer than the maximum"),
-            CloseReason::FrameIncomplete => {
-                f.write_str("the peer finished in the middle of a frame")
-            }
-            CloseReason::Drained => f.write_str("drained"),
-            CloseReason::Cut => f.write_str("cut at the end of the drain"),
-            CloseReason::OutOfMemory => f.write_str("no memory was left for it"),
-            CloseReason::Other(number) => write!(f, "the handler's reason {number}"),
+            CloseReason::Other(number) => write!(f, "{words} {number}"),
+            CloseReason::Failed(1..) => self.io_error().map_or(Ok(()), |error| error.fmt(f)),
+            _ => f.write_str(words),
         }
     }
 }
@@ -217,7 +215,7 @@ mod tests {
     use super::*;
 
     /// One of each kind, in the order of their numbers.
-    const REASONS: [CloseReason; 15] = [
+    const REASONS: [CloseReason; KINDS.len()] = [
         CloseReason::Finished,
         CloseReason::Closed,
         CloseReason::Aborted,
@@ -232,6 +230,7 @@ mod tests {
         CloseReason::Drained,
         CloseReason::Cut,
         CloseReason::OutOfMemory,
+        CloseReason::Detached,
         CloseReason::Other(1),
     ];
 
@@ -240,7 +239,6 @@ mod tests {
         for (place, reason) in REASONS.into_iter().enumerate() {
             assert_eq!(reason.kind(), place);
         }
-        assert_eq!(REASONS.len(), CloseReason::NAMES.len());
     }
 
     #[test]

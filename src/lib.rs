@@ -119,7 +119,7 @@ pub use escape::Escaped;
 pub use framing::Framing;
 pub use handle::{Handle, SendError};
 pub use handler::{Accepted, Handler};
-pub use limits::Limits;
+pub use limits::{ConnectionLimits, Limits};
 pub use link::Pressure;
 pub use options::*;
 pub use reactor::{Ended, Reactor, Turn};

@@ -139,6 +139,46 @@ impl Default for Limits {
     }
 }
 
+/// Of the [`Limits`], those that a listener's connections
+/// ([`ListenOptions::limits`](crate::ListenOptions::limits)) or a single one
+/// ([`Connection::set_limits`](crate::Connection::set_limits)) may have for themselves. Each field
+/// is as the one of the same name there.
+///
+/// ```
+/// use oread::{ConnectionLimits, Limits};
+///
+/// let upload = ConnectionLimits { max_input: 64 << 20, ..Limits::default().of_connection() };
+/// assert_eq!(upload.high_water, 64 << 10);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// [`Limits::max_input`]. A single read may bring as much as the reactor's own says.
+    pub max_input: usize,
+    /// [`Limits::high_water`]. It's above [`Limits::gather`] in any case.
+    pub high_water: usize,
+    /// [`Limits::low_water`].
+    pub low_water: usize,
+    /// [`Limits::max_output`].
+    pub max_output: usize,
+    /// [`Limits::idle_timeout`].
+    pub idle_timeout: Option<Duration>,
+    /// [`Limits::write_timeout`].
+    pub write_timeout: Option<Duration>,
+}
+
+impl ConnectionLimits {
+    /// As [`Limits::sound`], in a reactor that gathers up to `gather` bytes: what is only gathered
+    /// must never be as much as to put a connection under pressure.
+    pub(crate) fn sound(mut self, gather: usize) -> ConnectionLimits {
+        self.max_input = self.max_input.max(1);
+        // Who is cut off was told to stop before.
+        self.max_output = self.max_output.max(gather + 1);
+        self.high_water = self.high_water.clamp(gather + 1, self.max_output);
+        self.low_water = self.low_water.min(self.high_water - 1);
+        self
+    }
+}
+
 /// The most that memory is set aside for at the start, in bytes and in places. Somebody who wants
 /// "no limit" must not be answered by a panic about a capacity, and no read or write takes more
 /// than 2 GiB (read(2), on Linux).
@@ -152,6 +192,19 @@ impl Limits {
     pub(crate) fn user_timeout(&self) -> Option<Duration> {
         self.write_timeout
             .map(|timeout| timeout.saturating_add(timeout / 2))
+    }
+
+    /// The limits of a connection that has none of its own.
+    #[must_use]
+    pub fn of_connection(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            max_input: self.max_input,
+            high_water: self.high_water,
+            low_water: self.low_water,
+            max_output: self.max_output,
+            idle_timeout: self.idle_timeout,
+            write_timeout: self.write_timeout,
+        }
     }
 
     /// These limits with what can't be meant put right, so that no later code has to ask: nothing

@@ -43,6 +43,7 @@ mod write;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::error::CloseReason;
+use crate::limits::ConnectionLimits;
 use crate::nonblocking::Stream;
 use crate::readiness::Readiness;
 
@@ -86,6 +87,8 @@ pub(crate) struct Link<S> {
     /// Read and write calls in that turn.
     spent: u16,
     phase: Phase,
+    /// Which of the limits that [`Shared`] keeps are its own.
+    class: u8,
     /// What the stream may be ready for, as far as events and attempts have told. A bit is set by
     /// an event and cleared by "not now" from the call itself.
     readiness: Readiness,
@@ -133,6 +136,7 @@ impl<S: Stream> Link<S> {
             turn: 0,
             spent: 0,
             phase: Phase::Connecting,
+            class: 0,
             readiness: Readiness::WRITABLE,
             buffers: None,
         };
@@ -140,6 +144,16 @@ impl<S: Stream> Link<S> {
             link.connected();
         }
         link
+    }
+
+    /// The limits of its own, or the reactor's.
+    pub(crate) fn limits<'s>(&self, shared: &'s Shared) -> &'s ConnectionLimits {
+        &shared.classes[usize::from(self.class)]
+    }
+
+    /// Gives it the limits of a class: see [`Shared::class_of`].
+    pub(crate) fn set_class(&mut self, class: u8) {
+        self.class = class;
     }
 
     /// Changes the phase; nothing else does.
@@ -237,10 +251,12 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// With output down at the low-water mark: ends the pressure that the handler was told of.
+    /// With output down at the low-water mark: ends the pressure that the handler was told of. With
+    /// none left: tells so, where that was asked for.
     fn end_pressure(&mut self, shared: &mut Shared) -> Option<Step> {
-        let high = self.phase == Phase::Open && self.has(Flags::HIGH);
-        if !high || self.is_pressed(shared, shared.limits.low_water) {
+        let high = self.has(Flags::HIGH) && !self.is_pressed(shared, self.limits(shared).low_water);
+        let empty = self.has(Flags::TELL) && !self.has_output();
+        if self.phase != Phase::Open || !(high || empty) {
             return None;
         }
         // Then the output has not drained, and nobody is told so.
@@ -248,8 +264,10 @@ impl<S: Stream> Link<S> {
         if !dead && !self.has_budget(shared) {
             return Some(Step::Yield);
         }
+        self.flags
+            .set(Flags::REDELIVER, high || self.has(Flags::REDELIVER));
         self.flags.remove(Flags::HIGH);
-        self.flags.insert(Flags::REDELIVER);
+        self.flags.set(Flags::TELL, !empty && self.has(Flags::TELL));
         if dead && self.has(Flags::PAUSED) {
             // A handler that paused for the pressure would resume when it ends: it's told the end
             // at once.
@@ -282,7 +300,7 @@ impl<S: Stream> Link<S> {
             self.flags.insert(Flags::EOF_TOLD);
             return Some(Step::Eof(self.lend_input(shared).unwrap_or_default()));
         }
-        if self.input_len() >= shared.limits.max_input {
+        if self.input_len() >= self.limits(shared).max_input {
             return Some(Step::Wait);
         }
         if self.is_readable() && self.is_starved(shared) {

@@ -6,6 +6,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::limits::ConnectionLimits;
+
 /// How many connections may wait to be accepted, unless told otherwise. It is Linux' own cap since
 /// 5.4 (`net.core.somaxconn`); the 128 that `std` and `mio` ask for overflows in a burst of
 /// connects.
@@ -127,6 +129,8 @@ pub struct ListenOptions {
     /// itself, by default. Linux doubles the number for its own bookkeeping and caps it at
     /// `net.core.wmem_max`.
     pub send_buffer: Option<usize>,
+    /// The limits of accepted connections; the reactor's by default.
+    pub limits: Option<ConnectionLimits>,
 }
 
 impl ListenOptions {
@@ -143,6 +147,7 @@ impl ListenOptions {
             user_timeout: None,
             recv_buffer: None,
             send_buffer: None,
+            limits: None,
         }
     }
 

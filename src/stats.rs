@@ -1,9 +1,9 @@
 //! Counters.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::AddAssign;
 
-use crate::error::CloseReason;
+use crate::error::{CloseReason, KINDS};
 
 /// What a reactor has done so far: a plain copy of its counters, from
 /// [`Context::stats`](crate::Context::stats).
@@ -28,7 +28,7 @@ pub struct Stats {
     pub open: u64,
     /// The most connections that were open at once.
     pub peak_open: u64,
-    /// Connections closed, by [`CloseReason::kind`].
+    /// Connections closed, by their [`CloseReason`].
     pub closed: Closed,
     /// Bytes read from connections.
     pub bytes_in: u64,
@@ -90,28 +90,44 @@ pub struct Stats {
     pub messages: u64,
 }
 
-/// Counts of connections by [`CloseReason::kind`]: an array, which prints with the reasons' names.
+/// Counts of closed connections, one for each kind of [`CloseReason`]. More kinds may come.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Closed([u64; CloseReason::NAMES.len()]);
+pub struct Closed([u64; KINDS.len()]);
 
-impl Deref for Closed {
-    type Target = [u64; CloseReason::NAMES.len()];
+impl Closed {
+    /// How many were closed for a reason of this kind: with whatever number, if it has one.
+    #[must_use]
+    pub fn of(&self, reason: CloseReason) -> u64 {
+        self.0[reason.kind()]
+    }
 
-    fn deref(&self) -> &Self::Target {
-        &self.0
+    /// How many were closed in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Each kind of reason by its name, with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        KINDS.iter().map(|kind| kind.0).zip(self.0)
+    }
+
+    /// Counts one more.
+    pub fn count(&mut self, reason: CloseReason) {
+        self.0[reason.kind()] += 1;
     }
 }
 
-impl DerefMut for Closed {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
+/// Adds the counts of another reactor.
+impl AddAssign for Closed {
+    fn add_assign(&mut self, more: Closed) {
+        self.0.iter_mut().zip(more.0).for_each(|(sum, n)| *sum += n);
     }
 }
 
 impl fmt::Debug for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = CloseReason::NAMES.into_iter().zip(self.0);
-        f.debug_map().entries(counts).finish()
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 
@@ -120,14 +136,6 @@ impl Stats {
     #[must_use]
     pub fn datagrams_dropped(&self) -> u64 {
         self.datagrams_truncated + self.datagrams_blocked + self.datagrams_failed
-    }
-
-    /// The connections closed for each reason, by its name, those with none left out.
-    pub fn closed_by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        CloseReason::NAMES
-            .into_iter()
-            .zip(*self.closed)
-            .filter(|&(_, count)| count > 0)
     }
 }
 
@@ -138,11 +146,13 @@ mod tests {
     #[test]
     fn closed_connections_are_printed_with_their_reasons() {
         let mut stats = Stats::default();
-        stats.closed[CloseReason::IdleTimeout.kind()] = 7;
+        stats.closed.count(CloseReason::IdleTimeout);
         let printed = format!("{stats:?}");
         assert!(printed.contains(r#"closed: {"finished": 0, "#), "{printed}");
-        assert!(printed.contains(r#""idle_timeout": 7, "#), "{printed}");
-        let named: Vec<_> = stats.closed_by_name().collect();
-        assert_eq!(named, [("idle_timeout", 7)]);
+        assert!(printed.contains(r#""idle_timeout": 1, "#), "{printed}");
+        assert_eq!(stats.closed.of(CloseReason::IdleTimeout), 1);
+        let other = stats.closed;
+        stats.closed += other;
+        assert_eq!(stats.closed.total(), 2);
     }
 }

@@ -159,7 +159,9 @@ impl<T> Index<u32> for Table<T> {
 impl<T> IndexMut<u32> for Table<T> {
     #[inline]
     fn index_mut(&mut self, index: u32) -> &mut T {
-        self.slab.get_mut(index as usize).unwrap_or_else(|| vacant())
+        self.slab
+            .get_mut(index as usize)
+            .unwrap_or_else(|| vacant())
     }
 }
 

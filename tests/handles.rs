@@ -418,7 +418,10 @@ fn everybody_is_reached_by_one_call() {
     world.until_opened(3);
     let gone = world.seen().opened[1];
     let mut context = world.context();
-    context.connection(gone).unwrap().abort();
+    context
+        .connection(gone)
+        .unwrap()
+        .abort(CloseReason::Aborted);
     let mut count = 0;
     context.for_each(|connection| {
         assert_ne!(connection.id(), gone);

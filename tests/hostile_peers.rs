@@ -186,7 +186,7 @@ impl<'a> Play<'a> {
                 self.closed |= !self.aborted;
             }
             _ => {
-                connection.abort();
+                connection.abort(CloseReason::Aborted);
                 self.aborted = true;
             }
         }
@@ -488,7 +488,7 @@ fn connections_that_are_idle_all_at_once_end_in_good_order_and_keep_nobody_waiti
     let timeout = Some(Duration::from_millis(500));
     world
         .context()
-        .for_each(|connection| connection.idle_timeout(timeout));
+        .for_each(|connection| connection.set_idle_timeout(timeout));
     let (mut most_turns, mut worst, mut told) = (0, Duration::ZERO, 0);
     let start = Instant::now();
     while told < count {
@@ -514,6 +514,6 @@ fn connections_that_are_idle_all_at_once_end_in_good_order_and_keep_nobody_waiti
     }
     drop(idle);
     world.until_closed(count);
-    let all = world.stats().closed[CloseReason::IdleTimeout.kind()];
+    let all = world.stats().closed.of(CloseReason::IdleTimeout);
     assert_eq!(all, count as u64);
 }

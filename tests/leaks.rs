@@ -307,7 +307,10 @@ fn a_reactor_dropped_with_everything_open_leaves_no_descriptor_no_session_and_no
     clients[5].shutdown(Shutdown::Write).unwrap();
     let mut context = world.reactor.context();
     let last = context.connections().last().unwrap();
-    context.connection(last).unwrap().abort();
+    context
+        .connection(last)
+        .unwrap()
+        .abort(CloseReason::Aborted);
     // A dial of which nothing is heard yet, a timer, and messages.
     let dialed = TcpListener::bind(loopback()).unwrap();
     let options = ConnectOptions::new(dialed.local_addr().unwrap());

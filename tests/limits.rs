@@ -167,7 +167,7 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     let mut patient = world.client();
     let ids = world.seen().opened.clone();
     let mut connection = world.connection(ids[2]).unwrap();
-    connection.idle_timeout(None);
+    connection.set_idle_timeout(None);
     let start = Instant::now();
     while world.seen().closed.is_empty() {
         assert!(start.elapsed() < PATIENCE);
@@ -198,13 +198,13 @@ fn a_connection_that_was_idle_for_too_long_has_the_last_word_and_nobody_else_get
     world.handler.closing = Some(Box::new(|seen, connection| {
         connection.write(b"goodbye");
         if connection.id() == seen.opened[1] {
-            connection.abort();
+            connection.abort(CloseReason::Aborted);
         }
     }));
     let opened = world.seen().opened.clone();
     for &id in &opened {
         let mut connection = world.connection(id).unwrap();
-        connection.idle_timeout(Some(Duration::from_millis(10)));
+        connection.set_idle_timeout(Some(Duration::from_millis(10)));
     }
     // The last one has finished before, with nothing left to say.
     world.context().connection(opened[3]).unwrap().finish();
@@ -355,7 +355,7 @@ fn output_that_comes_in_the_turn_in_which_a_deadline_is_looked_at_is_new() {
     let (mut one, mut other) = (world.client(), world.client());
     let id = world.seen().opened[1];
     let mut connection = world.connection(id).unwrap();
-    connection.idle_timeout(Some(Duration::from_millis(100)));
+    connection.set_idle_timeout(Some(Duration::from_millis(100)));
     // Past the other's idle timeout, and far past the write timeout of a connection that has
     // written nothing yet. The reactor sees both at once: the time, and the words that one has for
     // the other.

@@ -3,12 +3,12 @@
 
 mod common;
 
-use std::io::{IoSlice, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::{World, connect, loopback, reset, write_until_blocked};
-use oread::{Ended, Limits, Pressure};
+use oread::{CloseReason, Ended, Limits, Pressure};
 
 /// A reactor whose handler answers whole lines.
 fn lines(limits: Limits) -> World {
@@ -266,7 +266,7 @@ fn who_starves_in_a_turn_that_also_frees_memory_goes_on() {
     world.until_opened(4);
     let id = world.seen().opened[2];
     world.handler.message = Some(Box::new(move |_, context, _| {
-        context.connection(id).unwrap().abort();
+        context.connection(id).unwrap().abort(CloseReason::Aborted);
     }));
     // One turn: the first takes most of the memory, the second finds none, and the first is gone.
     passing.write_all(&[b'x'; 40_000]).unwrap();
@@ -275,7 +275,7 @@ fn who_starves_in_a_turn_that_also_frees_memory_goes_on() {
     let before = world.stats().pending_pauses;
     world.turn();
     assert_eq!(world.stats().pending_pauses, before + 1);
-    assert_eq!(world.stats().closed.iter().sum::<u64>(), 2);
+    assert_eq!(world.stats().closed.total(), 2);
     world.settle();
     assert_eq!(world.stats().unconsumed, 45_000 + 30_000);
 }
@@ -304,7 +304,11 @@ fn who_starves_at_the_very_end_of_a_run_is_fed_in_the_next() {
     let _idle = connect(address);
     world.until_opened(4);
     let idle = world.seen().opened[3];
-    world.context().connection(idle).unwrap().abort();
+    world
+        .context()
+        .connection(idle)
+        .unwrap()
+        .abort(CloseReason::Aborted);
     // Its end stops the run.
     let ended = world.turn_for(Duration::ZERO).ended;
     assert_eq!(ended, Some(Ended::Stopped));
@@ -349,7 +353,7 @@ fn no_part_of_a_write_is_too_much_for_the_parts_before_it() {
         },
         |connection| {
             let parts = [IoSlice::new(PART); 3];
-            let count = connection.split().1.write_vectored(&parts);
+            let count = io::Write::write_vectored(connection, &parts);
             assert_eq!(count.unwrap(), 3 * PART.len());
         },
     ];

@@ -78,7 +78,7 @@ impl Handler for Greeter {
             writeln!(output, "{name}");
             return connection.finish();
         }
-        output.send(b"who?\n");
+        output.write(b"who?\n");
         connection.timer(PATIENCE);
     }
 
@@ -507,7 +507,7 @@ impl<H: Handler> Handler for Guard<H> {
         };
         assert!(connection.part(&Self::INNER, |_| ()).is_none());
         let Some(rest) = data.strip_prefix(b"sesame\n") else {
-            connection.abort();
+            connection.abort(CloseReason::Aborted);
             return data.len();
         };
         let context = connection.context();

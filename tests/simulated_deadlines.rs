@@ -298,7 +298,7 @@ impl Handler for Keeper {
         match self.roles[connection.session()] {
             Role::Speaks(..) => {}
             Role::ReadsNothing => {
-                connection.idle_timeout(None);
+                connection.set_idle_timeout(None);
                 connection.write(&vec![b'w'; 8 << 20]);
             }
             Role::Stays => {

@@ -92,7 +92,7 @@ impl Door {
         let mut connection = context.connection(id).unwrap();
         match self.dice.roll(6) {
             0 => connection.close(CloseReason::Other(3)),
-            1 => connection.abort(),
+            1 => connection.abort(CloseReason::Aborted),
             2 => _ = connection.write(b"early"),
             3 => connection.finish(),
             _ => {}
@@ -353,7 +353,7 @@ fn who_is_closed_when_a_drain_s_time_is_over_is_not_counted_as_cut() {
     world.settle(&mut host).unwrap();
     let id = host.handler.inner.opened[0];
     host.handler.inner.timer = Some(Box::new(move |context| {
-        context.connection(id).unwrap().abort();
+        context.connection(id).unwrap().abort(CloseReason::Aborted);
     }));
     // Both come in one turn, the timer first.
     host.context().timer(SECOND, 0);

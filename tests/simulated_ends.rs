@@ -83,7 +83,7 @@ fn who_was_cut_off_is_found_by_nobody() {
     let told = Rc::clone(&seen);
     let handler = handler.on_data(move |connection, data| {
         let id = connection.id();
-        connection.abort();
+        connection.abort(CloseReason::Aborted);
         let context = connection.context();
         let count = context.connections().count();
         let mut visited = 0;
@@ -141,7 +141,10 @@ fn who_is_cut_off_between_turns_is_told_closed_at_once() {
     let _peer = world.connect(address());
     world.settle(&mut host).unwrap();
     let (id, start) = (host.handler.opened[0], host.context().now());
-    host.context().connection(id).unwrap().abort();
+    host.context()
+        .connection(id)
+        .unwrap()
+        .abort(CloseReason::Aborted);
     world.advance(&mut host, 10 * SECOND).unwrap();
     let (_, why, at) = host.handler.closed[0];
     assert_eq!(why, CloseReason::Aborted);

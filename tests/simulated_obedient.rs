@@ -82,7 +82,7 @@ impl Handler for Relay {
         match pressure {
             Pressure::Low => {}
             Pressure::High => connection.pause(),
-            Pressure::Closed => connection.abort(),
+            Pressure::Closed => connection.abort(CloseReason::Aborted),
         }
         data.len()
     }
@@ -113,7 +113,7 @@ impl Handler for Relay {
         if let Some(mut other) = other
             && reason != CloseReason::Finished
         {
-            other.abort();
+            other.abort(CloseReason::Aborted);
         }
     }
 }

@@ -241,7 +241,7 @@ impl Handler for Obituaries {
 
     fn on_open(&mut self, connection: &mut Connection<'_, ()>) {
         if *self.first.get_or_insert(connection.id()) == connection.id() {
-            connection.idle_timeout(None);
+            connection.set_idle_timeout(None);
         }
     }
 

@@ -267,7 +267,7 @@ impl Play {
             context.for_each(|connection| {
                 connection.pause();
                 connection.resume();
-                connection.idle_timeout(Some(AFTER_ALL));
+                connection.set_idle_timeout(Some(AFTER_ALL));
                 let end = &mut wild.ends[*connection.session()];
                 // As it is from the start. Two ends that both wait for each other's reading would
                 // do so for good.

@@ -39,7 +39,7 @@ fn clients(world: &mut World, address: SocketAddr) -> Vec<TcpStream> {
 fn hasten(world: &mut World) {
     world
         .context()
-        .for_each(|connection| connection.idle_timeout(Some(TIMEOUT)));
+        .for_each(|connection| connection.set_idle_timeout(Some(TIMEOUT)));
 }
 
 /// All clients say something at once.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -202,7 +202,7 @@ fn an_abort_reaches_the_client_as_a_reset() {
     let mut world = World::new();
     world.handler.data = Some(Box::new(|_, connection, data| {
         connection.write(b"never to be read");
-        connection.abort();
+        connection.abort(CloseReason::Aborted);
         assert_eq!(connection.write(b"nor this"), Pressure::Closed);
         data.len()
     }));
@@ -240,14 +240,18 @@ fn ways() -> [Way; 10] {
             |c| {
                 c.close(CloseReason::Other(1));
                 c.close(CloseReason::Other(2));
-                c.abort();
+                c.abort(CloseReason::Aborted);
             },
             |_| {},
             CloseReason::Other(1),
         ),
-        (|c| c.abort(), |_| {}, CloseReason::Aborted),
         (
-            |c| c.idle_timeout(Some(Duration::from_millis(1))),
+            |c| c.abort(CloseReason::Aborted),
+            |_| {},
+            CloseReason::Aborted,
+        ),
+        (
+            |c| c.set_idle_timeout(Some(Duration::from_millis(1))),
             std::mem::forget,
             CloseReason::IdleTimeout,
         ),
@@ -295,7 +299,7 @@ fn on_close_comes_exactly_once_and_with_the_reason_whatever_ends_a_connection() 
         let id = world.seen().opened[0];
         assert_eq!(world.seen().closed, [(id, number as u64, reason)]);
         let stats = world.stats();
-        assert_eq!(stats.closed[reason.kind()], 1, "way {number}");
+        assert_eq!(stats.closed.of(reason), 1, "way {number}");
         assert_eq!((stats.open, stats.pending, stats.unconsumed), (0, 0, 0));
     }
 }
@@ -540,10 +544,10 @@ fn an_output_takes_all_parts_of_a_vectored_write_at_once() {
     world.handler.data = Some(Box::new(|_, connection, data| {
         let parts = [b"".as_slice(), b"one ", b"", data, b" three"].map(IoSlice::new);
         let (_, mut output) = connection.split();
-        assert_eq!(output.write_vectored(&parts).unwrap(), 13);
+        assert_eq!(io::Write::write_vectored(&mut output, &parts).unwrap(), 13);
         connection.finish();
         let (_, mut output) = connection.split();
-        let error = output.write_vectored(&parts).unwrap_err();
+        let error = io::Write::write_vectored(&mut output, &parts).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
         data.len()
     }));
@@ -704,7 +708,7 @@ fn the_counters_add_up_after_a_mixed_run() {
         }
         b'a' => {
             connection.write(data);
-            connection.abort();
+            connection.abort(CloseReason::Aborted);
             data.len()
         }
         b'k' => 0,
@@ -721,7 +725,7 @@ fn the_counters_add_up_after_a_mixed_run() {
     }
     world.until("all have been heard", |world| {
         world.stats().bytes_in >= 12 * 15 - 3 * 14
-            && world.stats().closed[CloseReason::Aborted.kind()] == 3
+            && world.stats().closed.of(CloseReason::Aborted) == 3
     });
     for (number, client) in clients.into_iter().enumerate() {
         if number % 8 < 4 {
@@ -758,4 +762,60 @@ fn several_listeners_live_in_one_reactor_and_each_caller_is_told_apart() {
     assert!(world.context().close_listener(first));
     assert!(!world.context().close_listener(first));
     assert!(TcpStream::connect(first_address).is_err());
+}
+
+#[test]
+fn a_connection_is_taken_out_as_a_plain_stream_with_the_input_that_was_kept() {
+    let mut world = World::new();
+    world.handler.data = Some(Box::new(|_, _, _| 0));
+    let mut client = world.client();
+    client.write_all(b"unread").unwrap();
+    world.settle();
+    let id = world.seen().opened[0];
+    let (socket, input) = world.connection(id).unwrap().detach().unwrap();
+    assert!(world.connection(id).is_none());
+    assert_eq!(input, b"unread");
+    assert_eq!(world.until_closed(1), CloseReason::Detached);
+    let mut stream = TcpStream::from(socket);
+    stream.set_nonblocking(false).unwrap();
+    stream.write_all(b"from outside").unwrap();
+    let mut heard = [0; 12];
+    client.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"from outside");
+    client.write_all(b"!").unwrap();
+    drop(client);
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"!");
+    let stats = world.stats();
+    assert_eq!((stats.open, stats.bytes_in, stats.consumed), (0, 6, 6));
+}
+
+#[test]
+fn a_callback_takes_its_own_connection_out_when_what_it_wrote_is_sent() {
+    let mut world = World::new();
+    let (sender, receiver) = mpsc::channel();
+    world.handler.data = Some(Box::new(|_, connection, data| {
+        connection.write(b"switching");
+        let busy = connection.detach().unwrap_err();
+        assert_eq!(busy.kind(), ErrorKind::ResourceBusy);
+        connection.tell_when_sent();
+        data.len()
+    }));
+    world.handler.drained = Some(Box::new(move |_, connection| {
+        sender.send(connection.detach().unwrap()).unwrap();
+        let gone = connection.detach().unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotConnected);
+    }));
+    let mut client = world.client();
+    assert_eq!(world.exchange(&mut client, b"upgrade!!"), b"switching");
+    assert_eq!(world.until_closed(1), CloseReason::Detached);
+    let (socket, input) = receiver.try_recv().unwrap();
+    assert_eq!(input, b"");
+    client.write_all(b"more").unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_nonblocking(false).unwrap();
+    let mut heard = [0; 4];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"more");
 }

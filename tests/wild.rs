@@ -160,14 +160,14 @@ impl Wild {
             14..=19 => connection.resume(),
             20 => connection.finish(),
             21 => connection.close(CloseReason::Other(1)),
-            22 => connection.abort(),
+            22 => connection.abort(CloseReason::Aborted),
             23..=25 => connection.read_on(self.dice.roll(2) == 0),
             26..=28 => {
                 let ms = self.dice.roll(30);
-                connection.idle_timeout((ms > 10).then(|| Duration::from_millis(ms)));
+                connection.set_idle_timeout((ms > 10).then(|| Duration::from_millis(ms)));
             }
             29 => {
-                connection.split().1.send(b"apart");
+                connection.split().1.write(b"apart");
             }
             _ => {}
         }

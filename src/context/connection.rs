@@ -3,9 +3,11 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::error::CloseReason;
+use crate::limits::ConnectionLimits;
 use crate::link::{Flags, Link, Phase, Pressure, Shared};
 use crate::net::{self, TcpStream};
 use crate::options::Keepalive;
@@ -99,13 +101,13 @@ impl<'a, S> Connection<'a, S> {
     #[cold]
     #[inline(never)]
     fn write_from_outside(&mut self, bytes: &[u8]) -> Pressure {
-        self.split().1.send(bytes)
+        self.split().1.write(bytes)
     }
 
     /// Writes all of `parts`, in their order, as one [`Connection::write`] after the other would:
     /// what is small is gathered, so nothing is saved by joining it first.
     pub fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> Pressure {
-        self.split().1.send_all(parts)
+        self.split().1.write_vectored(parts)
     }
 
     /// Writes formatted text: this is what `write!(connection, ...)` and `writeln!` call. Like
@@ -201,6 +203,39 @@ impl<'a, S> Connection<'a, S> {
         self.link_mut().stay();
     }
 
+    /// Has [`Handler::on_drained`](crate::Handler::on_drained) come, once, when all output is out:
+    /// at once if it is. Not for output that is dropped because the connection breaks or is closed.
+    pub fn tell_when_sent(&mut self) {
+        self.link_mut().tag(Flags::TELL);
+        self.context.core.touch(self.index);
+    }
+
+    /// Takes the connection's socket out of the reactor: the descriptor, which
+    /// [`std::net::TcpStream`] is made from and which is non-blocking still, and the input that was
+    /// kept for the handler. What the running [`Handler::on_data`](crate::Handler::on_data) is
+    /// shown is none of that. [`Handler::on_close`](crate::Handler::on_close) follows, with
+    /// [`CloseReason::Detached`].
+    ///
+    /// # Errors
+    /// `ResourceBusy`: output is pending, that of the running callback counted; see
+    /// [`Connection::tell_when_sent`]. `NotConnected`: it's not open. Others as the system gives
+    /// them when it has no descriptor left for the duplicate. `Unsupported`: in a simulation.
+    pub fn detach(&mut self) -> io::Result<(OwnedFd, Vec<u8>)> {
+        let current = self.context.core.is_current(self.index);
+        let Core { slots, shared, .. } = &mut *self.context.core;
+        let link = &mut slots[self.index].link;
+        if link.phase() != Phase::Open {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        if link.has_output() || current && shared.has_gathered() {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        let descriptor = link.stream.duplicate()?;
+        let input = link.leave(shared);
+        self.context.core.touch(self.index);
+        Ok((descriptor, input))
+    }
+
     /// Closes the connection for `reason`: what is pending is sent, then our side is finished. What
     /// arrives meanwhile is thrown away, and within bounds what arrives after that, until the peer
     /// has finished too. No callback but `on_close` comes any more; of one that was just adopted,
@@ -211,15 +246,35 @@ impl<'a, S> Connection<'a, S> {
         self.context.core.touch(self.index);
     }
 
-    /// Cuts the connection off: what is pending is lost, the peer gets a reset.
-    pub fn abort(&mut self) {
+    /// Cuts the connection off for `reason`: what is pending is lost, the peer gets a reset.
+    pub fn abort(&mut self, reason: CloseReason) {
         let Core { slots, shared, .. } = &mut *self.context.core;
-        slots[self.index].link.abort(shared, CloseReason::Aborted);
+        slots[self.index].link.abort(shared, reason);
         self.context.core.touch(self.index);
     }
 
+    /// The limits of the connection: the reactor's, its listener's, or its own.
+    #[must_use]
+    pub fn limits(&self) -> ConnectionLimits {
+        *self.link().limits(&self.context.core.shared)
+    }
+
+    /// Gives the connection limits of its own, from now on. They are kept once for all connections
+    /// that have the same, and for good: so they are for a few kinds of connections, and not for
+    /// each its own numbers.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` when 256 other limits were set before.
+    pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
+        let class = self.context.core.shared.class_of(limits)?;
+        self.link_mut().set_class(class);
+        self.set_idle_timeout(limits.idle_timeout);
+        self.context.core.touch(self.index);
+        Ok(())
+    }
+
     /// Gives the connection an idle timeout of its own; `None`: none.
-    pub fn idle_timeout(&mut self, timeout: Option<Duration>) {
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
         self.context.core.set_idle_timeout(self.index, timeout);
     }
 
@@ -296,7 +351,7 @@ pub struct Output<'a> {
 impl Output<'_> {
     /// As [`Connection::write`].
     #[inline(always)]
-    pub fn send(&mut self, bytes: &[u8]) -> Pressure {
+    pub fn write(&mut self, bytes: &[u8]) -> Pressure {
         if self.current {
             self.link.write(self.shared, bytes)
         } else {
@@ -312,8 +367,8 @@ impl Output<'_> {
     }
 
     /// As [`Connection::write_vectored`].
-    fn send_all(&mut self, parts: &[IoSlice<'_>]) -> Pressure {
-        self.as_one(|output| parts.iter().for_each(|part| _ = output.send(part)))
+    pub fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> Pressure {
+        self.as_one(|output| parts.iter().for_each(|part| _ = output.write(part)))
     }
 
     /// Runs `write`, whose writes are the parts of one.
@@ -336,14 +391,14 @@ struct Text<'o, 'a>(&'o mut Output<'a>);
 
 impl fmt::Write for Text<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.send(text.as_bytes());
+        self.0.write(text.as_bytes());
         Ok(())
     }
 }
 
 impl io::Write for Output<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.send(bytes) {
+        match Output::write(self, bytes) {
             Pressure::Closed => Err(io::ErrorKind::BrokenPipe.into()),
             Pressure::Low | Pressure::High => Ok(bytes.len()),
         }
@@ -351,13 +406,29 @@ impl io::Write for Output<'_> {
 
     /// Takes all of all `parts`, where the default would take the first one that isn't empty.
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self.send_all(parts) {
+        match Output::write_vectored(self, parts) {
             Pressure::Closed => Err(io::ErrorKind::BrokenPipe.into()),
             Pressure::Low | Pressure::High => Ok(parts.iter().map(|part| part.len()).sum()),
         }
     }
 
     /// Does nothing: what is written goes out when the callback returns.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As that of its [`Output`]; [`Connection::write`] and its like, which can't fail, come first in a
+/// call by name.
+impl<S> io::Write for Connection<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut self.split().1, bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        io::Write::write_vectored(&mut self.split().1, parts)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

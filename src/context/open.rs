@@ -25,6 +25,8 @@ pub(crate) struct ListenerSlot {
     generation: u32,
     pub(crate) owner: Owner,
     pub(crate) acceptor: Acceptor<TcpListener>,
+    /// The limits of its connections: their class.
+    pub(crate) class: u8,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
 }
@@ -47,12 +49,15 @@ impl<S> Context<'_, S> {
     /// # Errors
     /// `AddrInUse`, `AddrNotAvailable` (not an address of this machine), `PermissionDenied` (a port
     /// below 1024), and what else the system gives. `NotConnected`: the reactor drains.
+    /// `QuotaExceeded`: as [`Connection::set_limits`](crate::Connection::set_limits).
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
         self.core.may_begin()?;
+        let class = options.limits;
+        let class = class.map_or(Ok(0), |limits| self.core.shared.class_of(limits))?;
         let listener = self.core.system.listen(options)?;
         let timeout = options.user_timeout_or(self.core.shared.limits.user_timeout());
         listener.set_user_timeout(timeout)?;
-        self.core.add_listener(listener, self.place)
+        self.core.add_listener(listener, class, self.place)
     }
 
     /// Takes over a listener that is bound and listening already: from a supervisor, or from
@@ -68,7 +73,7 @@ impl<S> Context<'_, S> {
         if !listener.has_user_timeout()? {
             listener.set_user_timeout(self.core.shared.limits.user_timeout())?;
         }
-        self.core.add_listener(listener, self.place)
+        self.core.add_listener(listener, 0, self.place)
     }
 
     /// The address that a listener has, with the port that port 0 became; `None` once it's closed.
@@ -212,7 +217,7 @@ impl<S> Context<'_, S> {
         }
         let mut stream = make(&self.core.system, &self.core.shared.limits)?;
         self.core.register_stream(&mut stream)?;
-        Ok(self.core.place(stream, phase))
+        Ok(self.core.place(stream, phase, 0))
     }
 
     /// Makes sure that there is room for `count` more connections; false when there is no memory.
@@ -223,7 +228,12 @@ impl<S> Context<'_, S> {
 }
 
 impl Core {
-    fn add_listener(&mut self, mut listener: TcpListener, owner: Owner) -> io::Result<ListenerId> {
+    fn add_listener(
+        &mut self,
+        mut listener: TcpListener,
+        class: u8,
+        owner: Owner,
+    ) -> io::Result<ListenerId> {
         let token = self.listeners.next_key().token(Kind::Listener);
         self.system.register_listener(&mut listener, token)?;
         Ok(ListenerId(self.listeners.insert(|generation| {
@@ -231,6 +241,7 @@ impl Core {
                 generation,
                 owner,
                 acceptor: Acceptor::new(listener),
+                class,
                 queued: false,
             }
         })))
@@ -300,12 +311,13 @@ impl Core {
         self.slots.len() + self.awaited < self.shared.limits.max_connections
     }
 
-    /// Gives a stream its slot, which [`Context::reserve`] has made room for; its session is to
-    /// follow.
-    pub(crate) fn place(&mut self, stream: TcpStream, phase: Phase) -> Key {
+    /// Gives a stream its slot, which [`Context::reserve`] has made room for, and the limits of its
+    /// class; its session is to follow.
+    pub(crate) fn place(&mut self, stream: TcpStream, phase: Phase, class: u8) -> Key {
         let mut link = Link::new(stream, phase);
         link.read_on(phase == Phase::Connecting);
-        let idle_timeout = self.shared.limits.idle_timeout.map_or(0, millis);
+        link.set_class(class);
+        let idle_timeout = link.limits(&self.shared).idle_timeout.map_or(0, millis);
         let active = self.clock.tick();
         self.slots.insert(|generation| Slot {
             generation,

@@ -67,7 +67,7 @@ use super::{Connection, Context, Datagrams};
 ///             return shown.unwrap_or(0);
 ///         };
 ///         if data != b"sesame\n" {
-///             connection.abort();
+///             connection.abort(CloseReason::Aborted);
 ///             return data.len();
 ///         }
 ///         let context = connection.context();
@@ -76,7 +76,7 @@ use super::{Connection, Context, Datagrams};
 ///                 *connection.session_mut() = Session::Known(session);
 ///                 connection.part(&Self::INNER, |part| inner.on_open(part));
 ///             }
-///             None => connection.abort(),
+///             None => connection.abort(CloseReason::Aborted),
 ///         }
 ///         data.len()
 ///     }

@@ -220,7 +220,7 @@ impl Core {
             }
             Phase::Open | Phase::Closing | Phase::Delivering => {}
         }
-        let write_timeout = shared.limits.write_timeout.map(millis);
+        let write_timeout = link.limits(shared).write_timeout.map(millis);
         let output = write_timeout.filter(|_| delivering || link.has_output());
         let moved = link.mark().map_or(active, |mark| *mark);
         let output = output.map(|timeout| Deadline {
@@ -284,7 +284,7 @@ impl Core {
     /// Where output has a deadline, asks the system whether the peer has acknowledged some since.
     fn ask_progress(&mut self, index: u32, now: Tick) {
         let Slot { link, active, .. } = &mut self.slots[index];
-        let bounded = self.shared.limits.write_timeout.is_some();
+        let bounded = link.limits(&self.shared).write_timeout.is_some();
         let asked = link.phase() == Phase::Delivering || bounded && link.has_output();
         if asked && link.has_progressed() {
             // Not back to an earlier time by which deadlines may be judged.

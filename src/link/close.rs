@@ -62,6 +62,15 @@ impl<S: Stream> Link<S> {
         self.sever(shared, CloseReason::Cut);
     }
 
+    /// Ends the link at once, for somebody else has its stream now; what was kept of the input.
+    pub(crate) fn leave(&mut self, shared: &mut Shared) -> Vec<u8> {
+        let input = self.keep(shared, |buffers| std::mem::take(&mut buffers.input));
+        shared.stats.consumed += input.len() as u64;
+        self.reason.get_or_insert(CloseReason::Detached);
+        self.enter(Phase::Closed);
+        input.bytes().to_vec()
+    }
+
     /// Closes the link as soon as what has arrived is answered; the owner must call [`Link::next`].
     pub(crate) fn drain(&mut self) {
         self.flags.insert(Flags::DRAINING);

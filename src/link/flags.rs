@@ -47,10 +47,13 @@ bitflags! {
         const PARTING = 1 << 21;
         /// As `REDELIVER`, even if the handler consumes nothing; but while the link is queued it
         /// waits for its turn, and reads nothing.
-        const AGAIN = 1 << 22;
+        const AGAIN = 1 << 23;
 
         /// The handler is to see its unconsumed input again.
         const SHOW = Self::REDELIVER.bits() | Self::AGAIN.bits();
+
+        /// The handler is to be told when all output is out.
+        const TELL = 1 << 22;
 
         // The owner's: which of its queues the link stands in. They are kept here so that a slot
         // needs no room for them.
@@ -70,6 +73,6 @@ bitflags! {
         const ATTEND = Self::PAUSED.bits() | Self::HIGH.bits() | Self::PEER_EOF.bits()
             | Self::FIN_WANTED.bits() | Self::SHOW.bits() | Self::WRITE_DEAD.bits()
             | Self::DRAINING.bits() | Self::UNGREETED.bits() | Self::ENGAGED.bits()
-            | Self::BULK.bits() | Self::QUEUED.bits();
+            | Self::BULK.bits() | Self::QUEUED.bits() | Self::TELL.bits();
     }
 }

@@ -41,7 +41,10 @@ impl<S: Stream> Link<S> {
         if !self.has(Flags::ENGAGED) {
             return shared.read_limit;
         }
-        let left = shared.limits.max_input.saturating_sub(self.input_len());
+        let left = self
+            .limits(shared)
+            .max_input
+            .saturating_sub(self.input_len());
         shared.read_limit.min(left).max(1)
     }
 
@@ -144,9 +147,10 @@ impl<S: Stream> Link<S> {
             self.flags.remove(Flags::REDELIVER);
         }
         let waits = Flags::PAUSED | Flags::HIGH | Flags::AGAIN;
+        let waits = self.flags.intersects(waits);
         if self.phase != Phase::Open || self.has(Flags::EOF_TOLD) {
             self.drop_input(shared);
-        } else if self.input_len() >= shared.limits.max_input && !self.flags.intersects(waits) {
+        } else if self.input_len() >= self.limits(shared).max_input && !waits {
             self.close(shared, CloseReason::InputOverflow);
         }
     }

@@ -1,8 +1,10 @@
 //! What all links of one reactor share: the gather buffer, the pool, the limits, the counters, and
 //! the budgets of a turn.
 
+use std::io;
+
 use crate::buffer::{Gather, Kept, Pool};
-use crate::limits::Limits;
+use crate::limits::{ConnectionLimits, Limits};
 use crate::memory::{Memory, SMALL};
 use crate::stats::Stats;
 
@@ -21,6 +23,8 @@ pub(crate) struct Shared {
     /// What all links keep.
     pub(crate) memory: Memory,
     pub(crate) limits: Limits,
+    /// The limits of connections, each once: those of the reactor, and of whoever has its own.
+    pub(super) classes: Vec<ConnectionLimits>,
     pub(crate) stats: Stats,
     /// Which turn it is, modulo 2^16: a link whose number is another one has its budget whole.
     pub(super) turn: u16,
@@ -38,6 +42,7 @@ impl Shared {
             judged: None,
             pool: Pool::new(limits.pooled),
             memory: Memory::new(limits.max_pending),
+            classes: vec![limits.of_connection()],
             limits,
             stats: Stats::default(),
             turn: 0,
@@ -48,10 +53,33 @@ impl Shared {
         shared
     }
 
+    /// The class of connections with these limits.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` when there are 256 others.
+    pub(crate) fn class_of(&mut self, limits: ConnectionLimits) -> io::Result<u8> {
+        let limits = limits.sound(self.limits.gather);
+        let known = self.classes.iter().position(|class| *class == limits);
+        let place = known.unwrap_or(self.classes.len());
+        let class = u8::try_from(place).map_err(|_| {
+            let why = "connections have 256 different limits already";
+            io::Error::new(io::ErrorKind::QuotaExceeded, why)
+        })?;
+        if known.is_none() {
+            self.classes.push(limits);
+        }
+        Ok(class)
+    }
+
     /// A callback begins.
     #[inline(always)]
     pub(crate) fn begin_callback(&mut self) {
         self.sent = false;
+    }
+
+    /// Whether the running callback has written what has not gone out.
+    pub(crate) fn has_gathered(&self) -> bool {
+        !self.gathered.is_empty()
     }
 
     /// A turn begins: every link has its budget whole, and so has the turn.

@@ -72,7 +72,7 @@ impl<S: Stream> Link<S> {
         // much that it would count.
         let patient = match in_budget {
             true => shared.limits.gather,
-            false => shared.limits.high_water - 1,
+            false => self.limits(shared).high_water - 1,
         };
         let mut rest = bytes;
         let offer = self.pending() + bytes.len() > patient.min(shared.memory.room());
@@ -217,7 +217,8 @@ impl<S: Stream> Link<S> {
         let judged = shared.judged.as_mut();
         let judged = judged.is_some_and(|judged| std::mem::replace(judged, true));
         let parting = self.has(Flags::PARTING);
-        let too_much = !(judged || parting) && (pending >= shared.limits.max_output || !has_room);
+        let too_much =
+            !(judged || parting) && (pending >= self.limits(shared).max_output || !has_room);
         let dead = self.phase == Phase::Closed || self.has(Flags::WRITE_DEAD);
         let tries = !dead && !too_much && self.stream.may_allocate();
         if tries && self.keep(shared, |buffers| buffers.output.push(bytes, room)) {
@@ -254,7 +255,7 @@ impl<S: Stream> Link<S> {
     /// After output was added: whether it's too much now, of which the handler is told. `spent`:
     /// the turn's budget was, before the socket took what it did.
     fn weigh(&mut self, shared: &mut Shared, spent: bool) -> Pressure {
-        let high = shared.limits.high_water;
+        let high = self.limits(shared).high_water;
         let begins = (spent || self.is_pressed(shared, high - 1)) && self.takes_output();
         if begins && !self.has(Flags::HIGH) {
             self.flags.insert(Flags::HIGH);

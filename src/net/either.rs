@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use mio::Interest;
@@ -300,6 +301,13 @@ impl TcpStream {
 
     pub(crate) fn has_user_timeout(&self) -> io::Result<bool> {
         both!(self, stream => stream.has_user_timeout())
+    }
+
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        match self {
+            TcpStream::Real(stream) => stream.duplicate(),
+            TcpStream::Sim(_) => Err(sim::foreign()),
+        }
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {

@@ -5,7 +5,7 @@ mod tests;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -120,6 +120,14 @@ impl TcpStream {
     /// As the system gives them.
     pub(crate) fn has_user_timeout(&self) -> io::Result<bool> {
         open::has_user_timeout(self)
+    }
+
+    /// Another descriptor of the same connection.
+    ///
+    /// # Errors
+    /// As the system gives them when it has none left.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.0.as_fd().try_clone_to_owned()
     }
 
     /// The peer's address.

@@ -26,8 +26,8 @@ impl<H: Handler> Reactor<H> {
             slot.queued = false;
             match slot.acceptor.next(&mut budget, has_room, stats) {
                 Next::Caller(stream, peer) => {
-                    let (listener, owner) = (ListenerId(key), slot.owner);
-                    self.admit(handler, stream, &Accepted { listener, peer }, owner);
+                    let (listener, of) = (ListenerId(key), (slot.owner, slot.class));
+                    self.admit(handler, stream, &Accepted { listener, peer }, of);
                 }
                 Next::Wait => return,
                 // A listener that is about to be closed lets in whom it can, and comes
@@ -53,13 +53,14 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Asks the handler about a connection that is offered, and takes it on.
+    /// Asks the handler about a connection that is offered, and takes it on; whose its listener is,
+    /// and the class of its limits.
     pub(super) fn admit(
         &mut self,
         handler: &mut H,
         mut stream: TcpStream,
         caller: &Accepted,
-        owner: Owner,
+        (owner, class): (Owner, u8),
     ) {
         let mut context = self.lend_about(owner);
         if !context.reserve(1) {
@@ -75,7 +76,7 @@ impl<H: Handler> Reactor<H> {
             return;
         };
         let registered = self.core.register_stream(&mut stream);
-        let key = self.core.place(stream, Phase::Open);
+        let key = self.core.place(stream, Phase::Open, class);
         self.sessions.put(key.index, session);
         self.core.shared.stats.accepted += 1;
         self.core.count_open();

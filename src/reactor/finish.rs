@@ -152,7 +152,7 @@ impl<H: Handler> Reactor<H> {
             drop(link);
             if opened {
                 context.core.shared.stats.open -= 1;
-                context.core.shared.stats.closed[reason.kind()] += 1;
+                context.core.shared.stats.closed.count(reason);
                 handler.on_close(&mut context, id, session, reason);
             } else {
                 context.core.shared.stats.connect_failed += 1;

@@ -546,7 +546,7 @@ pub fn assert_adds_up(stats: &Stats) {
     );
     assert_eq!(
         stats.accepted + stats.connected,
-        stats.open + stats.closed.iter().sum::<u64>(),
+        stats.open + stats.closed.total(),
         "connections: {stats:?}"
     );
     assert!(stats.peak_open >= stats.open);

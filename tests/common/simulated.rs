@@ -176,7 +176,7 @@ impl Handler for Plain {
             }
             Order::Idle(id, timeout) => {
                 if let Some(mut connection) = context.connection(id) {
-                    connection.idle_timeout(Some(timeout));
+                    connection.set_idle_timeout(Some(timeout));
                 }
             }
         }

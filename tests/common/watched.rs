@@ -284,14 +284,14 @@ pub fn look_at_beside<H: Handler>(host: &mut Host<Watched<H>>, write: usize) -> 
     let (opened, closed) = (host.handler.opened, host.handler.closed);
     // One may have been accepted, or dialed, and not be told open before this turn's end.
     assert!(opened - closed >= stats.open.saturating_sub(1), "{stats:?}");
-    assert_eq!(closed, stats.closed.iter().sum::<u64>(), "{stats:?}");
+    assert_eq!(closed, stats.closed.total(), "{stats:?}");
     stats
 }
 
 fn adds_up(stats: &Stats) -> bool {
     stats.bytes_in == stats.consumed + stats.unconsumed + stats.discarded
         && stats.written == stats.bytes_out + stats.pending + stats.dropped
-        && stats.accepted + stats.connected == stats.open + stats.closed.iter().sum::<u64>()
+        && stats.accepted + stats.connected == stats.open + stats.closed.total()
 }
 
 /// All that connections keep: what they may keep in all, and what each may have beyond that.

@@ -356,12 +356,12 @@ impl Wild {
             28 => {
                 end.aborted |= takes_output;
                 (end.cut, end.over) = (true, true);
-                connection.abort();
+                connection.abort(CloseReason::Aborted);
             }
             29 | 30 => connection.read_on(self.dice.once_in(2)),
             31 | 32 => {
                 let ms = self.dice.roll(3000);
-                connection.idle_timeout((ms > 500).then(|| Duration::from_millis(ms)));
+                connection.set_idle_timeout((ms > 500).then(|| Duration::from_millis(ms)));
             }
             33 | 34 => self.time(connection),
             35 => {
@@ -404,7 +404,7 @@ impl Wild {
                 let (one, other) = text.split_at(self.dice.between(0, size));
                 connection.write_vectored(&[IoSlice::new(one), IoSlice::new(other)])
             }
-            1 => connection.split().1.send(text),
+            1 => connection.split().1.write(text),
             2 => {
                 let text = std::str::from_utf8(text).expect("it is text");
                 write!(connection, "{text}")
@@ -450,7 +450,7 @@ impl Handler for Wild {
             // Its peer may have vanished, or have been reset: what is sent to it tells of that.
             end.finished = true;
             connection.finish();
-            connection.idle_timeout(Some(AFTER_ALL));
+            connection.set_idle_timeout(Some(AFTER_ALL));
         }
         self.run_wild(connection);
     }

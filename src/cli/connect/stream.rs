@@ -248,7 +248,7 @@ impl Handler for Client {
         }
         if let Err(failure) = self.input.start() {
             self.failure = Some(failure);
-            connection.abort();
+            connection.abort(CloseReason::Aborted);
         }
     }
 

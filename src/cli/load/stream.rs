@@ -148,8 +148,8 @@ impl Generator {
             return false;
         }
         self.record.answered(oldest, now, data.len(), false);
-        output.send(&message.header);
-        if output.send(message.body) == Pressure::Closed {
+        output.write(&message.header);
+        if output.write(message.body) == Pressure::Closed {
             flow.outstanding.pop();
             self.flowing.under_way -= 1;
             return true;
@@ -283,7 +283,7 @@ impl Generator {
     fn is_corrupt(&mut self, connection: &mut Connection<'_, u32>, index: usize) {
         self.record.tally.messages.corrupt += 1;
         self.end_flow(connection.context(), index, names::CORRUPT);
-        connection.abort();
+        connection.abort(CloseReason::Aborted);
     }
 
     /// Output has fallen to the low-water mark.

@@ -203,7 +203,7 @@ impl Generator {
                         0 => connection.close(CloseReason::Closed),
                         // Messages that were given up, and that the peer does not read: it might
                         // never.
-                        _ => connection.abort(),
+                        _ => connection.abort(CloseReason::Aborted),
                     }
                 }
             }

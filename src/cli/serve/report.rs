@@ -79,7 +79,9 @@ impl Report {
         }
         let Totals { stats, echo } = totals;
         let closed = stats
-            .closed_by_name()
+            .closed
+            .iter()
+            .filter(|&(_, count)| count > 0)
             .map(|(name, count)| format!("{} {name}", Count(count)))
             .collect::<Vec<_>>();
         let closed = match closed.is_empty() {
@@ -213,6 +215,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oread::CloseReason;
 
     #[test]
     fn a_wildcard_is_tried_on_loopback() {
@@ -235,7 +238,7 @@ mod tests {
     #[test]
     fn the_summary_in_words_names_the_reasons_of_closes() {
         let mut totals = Totals::default();
-        totals.stats.closed[0] = 1234;
+        (0..1234).for_each(|_| totals.stats.closed.count(CloseReason::Finished));
         let report = Report {
             json: false,
             frames: false,

@@ -1,0 +1,239 @@
+//! Limits that a listener's connections, or a single one, have for themselves; and what a handler
+//! asks of one connection: to be told when all is sent, to be given its socket.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/acting.rs"]
+mod acting;
+#[path = "common/hosts.rs"]
+mod hosts;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use oread::sim::{Host, World};
+use oread::{CloseReason, ConnectionLimits, Limits, ListenOptions, Pressure};
+
+use acting::Acting;
+use hosts::{SECOND, address, idle, listening};
+
+/// More than any socket here takes.
+const MUCH: usize = 600_000;
+
+fn other_address() -> SocketAddr {
+    ([10, 0, 0, 1], 8).into()
+}
+
+/// A second listener, whose connections have these limits.
+fn listen_beside(host: &mut Host<Acting>, limits: ConnectionLimits) {
+    let options = ListenOptions {
+        limits: Some(limits),
+        ..ListenOptions::new(other_address())
+    };
+    host.context().listen(&options).unwrap();
+}
+
+#[test]
+fn connections_of_a_listener_have_its_idle_timeout_and_the_others_that_of_the_reactor() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), idle(60 * SECOND));
+    let short = ConnectionLimits {
+        idle_timeout: Some(SECOND),
+        ..Limits::default().of_connection()
+    };
+    listen_beside(&mut host, short);
+    let usual = world.connect(address());
+    let brief = world.connect(other_address());
+    world.advance(&mut host, 30 * SECOND).unwrap();
+    assert!(brief.has_ended() && !usual.has_ended());
+    world.advance(&mut host, 40 * SECOND).unwrap();
+    assert!(usual.has_ended());
+    assert_eq!(host.handler.reasons(), [CloseReason::IdleTimeout; 2]);
+}
+
+#[test]
+fn input_is_bounded_by_the_limits_of_the_listener() {
+    let mut world = World::new(1);
+    let keeps = Acting::default().on_data(|_, _| 0);
+    let mut host = listening(&mut world, keeps, Limits::default());
+    let small = ConnectionLimits {
+        max_input: 1000,
+        ..Limits::default().of_connection()
+    };
+    listen_beside(&mut host, small);
+    let (large, small) = (world.connect(address()), world.connect(other_address()));
+    large.send(&[b'x'; 1000]);
+    small.send(&[b'x'; 999]);
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.context().stats().unconsumed, 1999);
+    small.send(b"x");
+    world.advance(&mut host, 10 * SECOND).unwrap();
+    assert_eq!(host.handler.reasons(), [CloseReason::InputOverflow]);
+    assert_eq!(host.context().stats().unconsumed, 1000);
+    assert!(!large.has_ended());
+}
+
+#[test]
+fn a_connection_that_may_keep_no_more_is_read_on_when_its_limits_are_raised() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        max_input: 10,
+        ..Limits::default()
+    };
+    // It waits for a line, paused, so that too much is no reason to close it.
+    let keeps = Acting::default().on_data(|connection, data| {
+        if data.len() == connection.limits().max_input {
+            connection.pause();
+        }
+        data.ends_with(b"\n").then_some(data.len()).unwrap_or(0)
+    });
+    let mut host = listening(&mut world, keeps, limits);
+    let peer = world.connect(address());
+    peer.send(b"a line of more than ten bytes\n");
+    world.settle(&mut host).unwrap();
+    let id = host.handler.opened[0];
+    let mut context = host.context();
+    let mut connection = context.connection(id).unwrap();
+    let raised = ConnectionLimits {
+        max_input: 100,
+        ..connection.limits()
+    };
+    connection.set_limits(raised).unwrap();
+    assert_eq!(connection.limits(), raised);
+    connection.resume();
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.context().stats().consumed, 30);
+    assert_eq!(host.handler.closed, []);
+}
+
+#[test]
+fn pressure_and_overflow_are_by_the_limits_of_the_connection() {
+    let mut world = World::new(1);
+    let writes = Acting::default()
+        .on_open(|connection| {
+            let limits = ConnectionLimits {
+                high_water: 2 << 20,
+                low_water: 0,
+                max_output: 4 << 20,
+                ..connection.limits()
+            };
+            connection.set_limits(limits).unwrap();
+        })
+        .on_data(|connection, data| {
+            connection.write(&[b'x'; MUCH]);
+            data.len()
+        });
+    let mut host = listening(&mut world, writes, Limits::default());
+    let peer = world.connect(address());
+    peer.stop_reading();
+    for count in 1..=8 {
+        peer.send(b"more");
+        world.advance(&mut host, SECOND / 10).unwrap();
+        let mut context = host.context();
+        let Some(connection) = context.connections().next() else {
+            assert!(count > 6, "cut off after {count}");
+            break;
+        };
+        let connection = context.connection(connection).unwrap();
+        // Reading pauses under pressure, so that no more is written.
+        let high = connection.pending() >= 2 << 20;
+        assert_eq!(
+            connection.pressure() == Pressure::High,
+            high,
+            "after {count}"
+        );
+    }
+}
+
+#[test]
+fn a_write_timeout_of_its_own_counts_for_what_is_pending_already() {
+    let mut world = World::new(1);
+    let writes = Acting::default().on_open(|connection| {
+        connection.write(&[b'x'; MUCH]);
+    });
+    let mut host = listening(&mut world, writes, Limits::default());
+    let peer = world.connect(address());
+    peer.stop_reading();
+    world.advance(&mut host, 3 * SECOND).unwrap();
+    let id = host.handler.opened[0];
+    let mut context = host.context();
+    let mut connection = context.connection(id).unwrap();
+    let limits = ConnectionLimits {
+        write_timeout: Some(5 * SECOND),
+        ..connection.limits()
+    };
+    connection.set_limits(limits).unwrap();
+    // The first question of what is acknowledged says nothing yet.
+    world.advance(&mut host, 12 * SECOND).unwrap();
+    assert_eq!(host.handler.reasons(), [CloseReason::WriteTimeout]);
+}
+
+#[test]
+fn connections_may_have_256_kinds_of_limits_and_the_next_is_refused() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let _peer = world.connect(address());
+    world.settle(&mut host).unwrap();
+    let id = host.handler.opened[0];
+    let mut context = host.context();
+    let mut connection = context.connection(id).unwrap();
+    let usual = connection.limits();
+    let with = |max_input| ConnectionLimits { max_input, ..usual };
+    for kind in 1..256 {
+        connection.set_limits(with(kind)).unwrap();
+        connection.set_limits(usual).unwrap();
+    }
+    let refused = connection.set_limits(with(256)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::QuotaExceeded);
+    assert_eq!(connection.limits(), usual);
+    connection.set_limits(with(255)).unwrap();
+}
+
+#[test]
+fn who_asks_is_told_once_when_all_output_is_out_and_not_before() {
+    let mut world = World::new(1);
+    let writes = Acting::default().on_data(|connection, data| {
+        connection.write(&vec![b'x'; data.len()]);
+        connection.tell_when_sent();
+        data.len()
+    });
+    let mut host = listening(&mut world, writes, Limits::default());
+    let peer = world.connect(address());
+    world.settle(&mut host).unwrap();
+    peer.send(b"little");
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.handler.log, ["open", "data 6 of 6", "drained"]);
+    // Below the high-water mark, so that nobody is under pressure.
+    peer.stop_reading();
+    while host.context().stats().pending == 0 {
+        peer.send(&[b'.'; 20_000]);
+        world.advance(&mut host, SECOND / 10).unwrap();
+    }
+    let told = |host: &Host<Acting>| host.handler.log.iter().filter(|l| *l == "drained").count();
+    let before = told(&host);
+    world.advance(&mut host, SECOND).unwrap();
+    assert_eq!(told(&host), before, "though some is pending");
+    peer.start_reading();
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.context().stats().pending, 0);
+    assert_eq!(told(&host), before + 1);
+    world.advance(&mut host, SECOND).unwrap();
+    assert_eq!(told(&host), before + 1);
+}
+
+#[test]
+fn a_simulated_socket_is_not_to_be_had() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let peer = world.connect(address());
+    world.settle(&mut host).unwrap();
+    let id = host.handler.opened[0];
+    let refused = host.context().connection(id).unwrap().detach().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    peer.send(b"still here");
+    world
+        .advance(&mut host, Duration::from_millis(100))
+        .unwrap();
+    assert_eq!(host.context().stats().consumed, 10);
+}
