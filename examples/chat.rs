@@ -238,7 +238,7 @@ fn serve(address: SocketAddr, idle: Duration) -> io::Result<()> {
         send_buffer: Some(64 << 10),
         ..ListenOptions::new(address)
     })?;
-    let bound = context.listener_addr(listener).unwrap_or(address);
+    let bound = context.listener_addr(listener).unwrap_or(address.into());
     writeln!(io::stdout(), "listening on {bound}")?;
     context.timer(idle, 0);
     reactor.run(&mut Room::new(idle)).map(|_| ())

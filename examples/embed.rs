@@ -24,6 +24,6 @@ fn main() -> std::io::Result<()> {
     let mut reactor = Reactor::new()?;
     reactor
         .context()
-        .listen(&ListenOptions::new(([127, 0, 0, 1], 7777).into()))?;
+        .listen(&ListenOptions::new(([127, 0, 0, 1], 7777)))?;
     reactor.run(&mut Echo).map(|_| ())
 }

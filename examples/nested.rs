@@ -218,7 +218,7 @@ fn serve(outer: &str, address: SocketAddr) -> io::Result<Ended> {
     })?;
     let mut context = reactor.context();
     let listener = context.listen(&ListenOptions::new(address))?;
-    let address = context.listener_addr(listener).unwrap_or(address);
+    let address = context.listener_addr(listener).unwrap_or(address.into());
     writeln!(io::stdout(), "listening on {address}")?;
     if outer == "foreign" {
         return foreign(reactor, Server::default());

@@ -38,7 +38,7 @@ fn main() -> std::io::Result<()> {
     let mut echo = Echo { answers: 0 };
     let mut reactor = Reactor::new()?;
     let mut context = reactor.context();
-    context.listen(&ListenOptions::new(([127, 0, 0, 1], 7777).into()))?;
+    context.listen(&ListenOptions::new(([127, 0, 0, 1], 7777)))?;
 
     let (mut next, mut primes) = (0, 0);
     while next < LAST {

@@ -29,8 +29,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, UNIX_EPOCH};
 
 use oread::{
-    Accepted, CloseReason, ConnectOptions, ConnectionId as Id, Handler, Keepalive, ListenOptions,
-    Pressure, Reactor,
+    Accepted, Address, CloseReason, ConnectOptions, ConnectionId as Id, Handler, Keepalive,
+    ListenOptions, Pressure, Reactor,
 };
 
 /// How long the upstream may take to answer a dial.
@@ -52,13 +52,13 @@ pub(crate) struct Side {
     /// is gone, it finds nothing, whoever has its place by then.
     pub(crate) other: Option<Id>,
     /// Who is at the far end, for the log: the system forgets it when a connection is reset.
-    peer: SocketAddr,
+    peer: Address,
     /// Whether the far end has finished, so that what it sent is whole.
     ended: bool,
 }
 
 impl Side {
-    fn new(peer: SocketAddr, other: Option<Id>) -> Side {
+    fn new(peer: Address, other: Option<Id>) -> Side {
         Side {
             other,
             peer,
@@ -77,7 +77,7 @@ impl Proxy {
     /// Cuts off a client for which there is no upstream: what it has sent went nowhere, and an
     /// orderly end would look as if it had been answered with nothing.
     fn turn_away(&self, client: &mut Connection, error: &io::Error) {
-        let (peer, upstream) = (client.session().peer, self.upstream.address);
+        let (peer, upstream) = (&client.session().peer, &self.upstream.address);
         log::warn!("{peer} is turned away: can't connect to {upstream}: {error}");
         client.abort(CloseReason::Aborted);
     }
@@ -88,7 +88,7 @@ impl Handler for Proxy {
     type Message = ();
 
     fn on_accept(&mut self, _: &mut Context<'_>, caller: &Accepted) -> Option<Side> {
-        Some(Side::new(caller.peer, None))
+        Some(Side::new(caller.peer.clone(), None))
     }
 
     fn on_open(&mut self, client: &mut Connection) {
@@ -101,7 +101,7 @@ impl Handler for Proxy {
         client.read_on(true);
         // The id counts from now on: what the client sends first waits in the output of the
         // connection that is being made, and at the high-water mark the client is paused, as ever.
-        let side = Side::new(self.upstream.address, Some(client.id()));
+        let side = Side::new(self.upstream.address.clone(), Some(client.id()));
         match client.context().connect(&self.upstream, side) {
             Ok(upstream) => client.session_mut().other = Some(upstream),
             // Most likely the client has taken the last descriptor.
@@ -176,7 +176,7 @@ fn serve(listen: SocketAddr, upstream: SocketAddr) -> io::Result<()> {
     options.keepalive = Some(Keepalive::default());
     upstream.keepalive = options.keepalive;
     let listener = context.listen(&options)?;
-    let address = context.listener_addr(listener).unwrap_or(listen);
+    let address = context.listener_addr(listener).unwrap_or(listen.into());
     writeln!(io::stdout(), "listening on {address}")?;
     reactor.run(&mut Proxy { upstream }).map(|_| ())
 }

@@ -315,7 +315,10 @@ fn serve(listen: SocketAddr, limit: usize) -> io::Result<()> {
     // A client that has vanished gives its place up, as in Redis.
     options.keepalive = Some(Keepalive::default());
     let listener = reactor.context().listen(&options)?;
-    let address = reactor.context().listener_addr(listener).unwrap_or(listen);
+    let address = reactor
+        .context()
+        .listener_addr(listener)
+        .unwrap_or(listen.into());
     writeln!(io::stdout(), "listening on {address}")?;
     let mut database = Database {
         limit,

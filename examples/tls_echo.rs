@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId as Id, Context, Handler, Keepalive,
+    Accepted, Address, CloseReason, Connection, ConnectionId as Id, Context, Handler, Keepalive,
     ListenOptions, Output, Pressure, Reactor,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -48,7 +48,7 @@ struct TlsEcho {
 struct Caller {
     tls: ServerConnection,
     /// Kept, because a socket forgets it at a reset, just when it's wanted for the log.
-    peer: SocketAddr,
+    peer: Address,
 }
 
 /// Boxed: rustls's part is over a kilobyte, and the table of connections moves its slots when it
@@ -111,14 +111,14 @@ impl TlsEcho {
     /// Closes on a peer that went against TLS. A close lingers, where a reset would destroy the
     /// alert.
     fn give_up(&mut self, connection: &mut Connection<'_, Session>, why: &str) {
-        self.log(connection.session().peer, why);
+        self.log(&connection.session().peer, why);
         goodbye(connection);
         connection.close(NOT_TLS);
     }
 
     /// A line on standard error. It blocks once that is full because nobody reads it, and with it
     /// the server: one that must go on has a thread for its log, as `oread serve` has.
-    fn log(&mut self, peer: SocketAddr, what: &str) {
+    fn log(&mut self, peer: &Address, what: &str) {
         // Not `eprintln!`, which panics when standard error is gone.
         if self.second.elapsed() >= Duration::from_secs(1) {
             let left_out = self.lines.saturating_sub(LINES);
@@ -139,8 +139,11 @@ impl Handler for TlsEcho {
     type Message = ();
 
     fn on_accept(&mut self, _: &mut Context<'_, Session>, from: &Accepted) -> Option<Session> {
-        let (tls, peer) = (ServerConnection::new(self.config.clone()), from.peer);
-        let tls = tls.map_err(|error| self.log(peer, &error.to_string()));
+        let (tls, peer) = (
+            ServerConnection::new(self.config.clone()),
+            from.peer.clone(),
+        );
+        let tls = tls.map_err(|error| self.log(&peer, &error.to_string()));
         Some(Box::new(Caller {
             tls: tls.ok()?,
             peer,
@@ -191,7 +194,7 @@ impl Handler for TlsEcho {
     fn on_close(&mut self, _: &mut Context<'_, Session>, _: Id, caller: Session, why: CloseReason) {
         // Otherwise there is nothing to tell, or it has been told.
         if !matches!(why, CloseReason::Finished | NOT_TLS) {
-            self.log(caller.peer, &why.to_string());
+            self.log(&caller.peer, &why.to_string());
         }
     }
 }
@@ -228,7 +231,7 @@ fn serve(listen: SocketAddr, config: ServerConfig) -> io::Result<()> {
     options.keepalive = Some(Keepalive::default());
     let mut context = reactor.context();
     let listener = context.listen(&options)?;
-    let address = context.listener_addr(listener).unwrap_or(listen);
+    let address = context.listener_addr(listener).unwrap_or(listen.into());
     writeln!(io::stdout(), "listening on {address}")?;
     let hint = "try: openssl s_client -quiet -no_ign_eof -connect";
     let _ = writeln!(io::stderr(), "{hint} {address}");

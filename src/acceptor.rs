@@ -6,9 +6,9 @@
 //! fires, at growing intervals.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::nonblocking;
 use crate::stats::Stats;
 
@@ -20,7 +20,7 @@ pub(crate) trait Accept {
     ///
     /// # Errors
     /// As the socket gives them.
-    fn accept(&self) -> io::Result<(Self::Stream, SocketAddr)>;
+    fn accept(&self) -> io::Result<(Self::Stream, Address)>;
 }
 
 /// The first wait after the system said that it has no descriptor left, and the longest: short
@@ -43,7 +43,7 @@ enum State {
 #[derive(Debug)]
 pub(crate) enum Accepted<T> {
     /// A caller.
-    Caller(T, SocketAddr),
+    Caller(T, Address),
     /// The budget is spent; come again next turn.
     Yield,
     /// Nobody is there, or it's paused; an event will tell, or [`Acceptor::resume`] end that.
@@ -179,9 +179,9 @@ mod tests {
     impl Accept for Script {
         type Stream = ();
 
-        fn accept(&self) -> io::Result<((), SocketAddr)> {
+        fn accept(&self) -> io::Result<((), Address)> {
             match self.0.borrow_mut().pop_front() {
-                Some(None) => Ok(((), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)))),
+                Some(None) => Ok(((), (Ipv4Addr::LOCALHOST, 1).into())),
                 Some(Some(errno)) => Err(errno.into()),
                 None => Err(Errno::EAGAIN.into()),
             }

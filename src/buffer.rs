@@ -3,6 +3,8 @@
 //! An idle connection has none. What a handler leaves unconsumed and what a socket doesn't take is
 //! copied into a [`Buffers`], which goes back to the [`Pool`] when both halves are empty.
 
+use crate::stats::Traffic;
+
 /// Bytes in order: added at the end, taken from the front.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
@@ -176,11 +178,13 @@ pub(crate) struct Buffers {
     pub(crate) mark: u32,
     /// Bytes of memory behind the input while that is lent to the handler, and is not here.
     pub(crate) lent: usize,
+    /// The connection's counters, where it has any: then the buffers are its own to its end.
+    pub(crate) traffic: Option<Traffic>,
 }
 
 impl Buffers {
     pub(crate) fn is_empty(&self) -> bool {
-        self.input.is_empty() && self.output.is_empty() && self.lent == 0
+        self.input.is_empty() && self.output.is_empty() && self.lent == 0 && self.traffic.is_none()
     }
 
     /// The bytes of memory that they take.
@@ -259,6 +263,7 @@ impl Pool {
     pub(crate) fn give_back(&mut self, mut buffers: Box<Buffers>) {
         buffers.input.clear();
         buffers.output.clear();
+        buffers.traffic = None;
         let cost = buffers.memory();
         if self.held + cost <= self.limit {
             self.held += cost;
@@ -386,6 +391,7 @@ mod tests {
                 output: buffer(50, 10, 0),
                 mark: 0,
                 lent: 7,
+                traffic: None,
             };
             assert_eq!(buffers.memory(), size_of::<Buffers>() + capacity + 57);
             buffers.free_unused();

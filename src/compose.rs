@@ -55,7 +55,7 @@ pub enum Either<A, B> {
 /// # fn main() -> std::io::Result<()> {
 /// let mut both = Both::new(Echo::new(EchoOptions::default()), Greeter);
 /// let mut reactor = Reactor::new()?;
-/// let options = ListenOptions::new(([127, 0, 0, 1], 0).into());
+/// let options = ListenOptions::new(([127, 0, 0, 1], 0));
 /// both.with_first(&mut reactor.context(), |_, context| context.listen(&options))?;
 /// both.with_second(&mut reactor.context(), |_, context| context.listen(&options))?;
 /// # reactor.handle().stop();
@@ -288,7 +288,7 @@ pub struct FromFn<F> {
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let mut reactor = Reactor::new()?;
-/// reactor.context().listen(&ListenOptions::new(([127, 0, 0, 1], 0).into()))?;
+/// reactor.context().listen(&ListenOptions::new(([127, 0, 0, 1], 0)))?;
 /// # reactor.handle().stop();
 /// let mut total = 0;
 /// reactor.run(&mut oread::from_fn(|connection, data| {

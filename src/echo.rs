@@ -3,12 +3,12 @@
 mod datagrams;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use log::Level::{Debug, Trace};
 use log::{debug, log_enabled, trace, warn};
 
+use crate::address::Address;
 use crate::context::{Connection, Context, Datagrams, SendOutcome};
 use crate::error::CloseReason;
 use crate::escape::Escaped;
@@ -132,7 +132,7 @@ pub struct EchoSession {
     scanned: usize,
     /// The peer's address, kept only where somebody will print it: the socket forgets it when it's
     /// reset.
-    peer: Option<Box<SocketAddr>>,
+    peer: Option<Box<Address>>,
 }
 
 /// Bytes of a message that a log line shows.
@@ -257,7 +257,7 @@ impl Handler for Echo {
         _: &mut Context<'_, EchoSession>,
         caller: &Accepted,
     ) -> Option<EchoSession> {
-        let peer = log_enabled!(Debug).then(|| Box::new(caller.peer));
+        let peer = log_enabled!(Debug).then(|| Box::new(caller.peer.clone()));
         Some(EchoSession { scanned: 0, peer })
     }
 
@@ -345,18 +345,18 @@ fn show(what: &str, peer: &dyn fmt::Display, payload: &[u8]) {
 }
 
 /// A peer's address for a log line.
-struct Peer(Option<SocketAddr>);
+struct Peer(Option<Address>);
 
 impl Peer {
     fn of(connection: &Connection<'_, EchoSession>) -> Peer {
-        let kept = connection.session().peer.as_deref().copied();
+        let kept = connection.session().peer.as_deref().cloned();
         Peer(kept.or_else(|| connection.peer_addr().ok()))
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
+        match &self.0 {
             Some(address) => address.fmt(f),
             None => f.write_str("a peer that is gone"),
         }

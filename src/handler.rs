@@ -1,20 +1,56 @@
 //! What an embedder writes: the [`Handler`].
 
 use std::io;
-use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::address::Address;
 use crate::context::{Connection, Context, Datagrams};
 use crate::error::CloseReason;
+use crate::net::TcpStream;
 use crate::readiness::Readiness;
 use crate::token::{ConnectionId, ListenerId, SourceId, UdpId};
 
-/// A caller, before the handler has decided about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accepted {
+/// A connection that is offered, before the handler has decided about it. It's lent; what is to be
+/// known of it later goes into the session.
+#[derive(Clone, Debug)]
+pub struct Accepted<'a> {
     /// The listener that it came to.
     pub listener: ListenerId,
-    /// Where it calls from.
-    pub peer: SocketAddr,
+    /// Where it comes from.
+    pub peer: Address,
+    pub(crate) stream: Option<&'a TcpStream>,
+}
+
+impl<'a> Accepted<'a> {
+    /// One to show to a handler within another, which has taken the connection already and perhaps
+    /// knows better where it comes from; or to a handler in its test. It has nothing to ask: the
+    /// methods say `NotConnected`.
+    #[must_use]
+    pub fn new(listener: ListenerId, peer: impl Into<Address>) -> Accepted<'a> {
+        Accepted {
+            listener,
+            peer: peer.into(),
+            stream: None,
+        }
+    }
+
+    /// The address of ours that it came to, asked of the system.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub fn local_addr(&self) -> io::Result<Address> {
+        let stream = self.stream.ok_or(io::ErrorKind::NotConnected)?;
+        stream.local_addr()
+    }
+
+    /// The descriptor, lent as [`Connection::as_fd`] lends it.
+    ///
+    /// # Errors
+    /// None but `NotConnected`.
+    pub fn fd(&self) -> io::Result<BorrowedFd<'a>> {
+        let fd = self.stream.map(AsFd::as_fd);
+        fd.ok_or(io::ErrorKind::NotConnected.into())
+    }
 }
 
 /// What happens on a reactor's connections, sockets and timers, one method for each. Only

@@ -29,7 +29,7 @@
 //!
 //! fn main() -> std::io::Result<()> {
 //!     let mut reactor = Reactor::new()?;
-//!     reactor.context().listen(&ListenOptions::new(([127, 0, 0, 1], 0).into()))?;
+//!     reactor.context().listen(&ListenOptions::new(([127, 0, 0, 1], 0)))?;
 //!     # reactor.handle().stop();
 //!     reactor.run(&mut Echo)?;
 //!     Ok(())
@@ -79,6 +79,7 @@
 #![forbid(unsafe_code)]
 
 mod acceptor;
+mod address;
 mod buffer;
 mod clock;
 mod compose;
@@ -111,6 +112,7 @@ mod token;
 #[doc = include_str!("../docs/EMBEDDING.md")]
 pub mod embedding {}
 
+pub use address::Address;
 pub use compose::{Both, Either, FromFn, from_fn};
 pub use context::{Connection, Context, Datagrams, Output, Part, ReplyTo, SendOutcome};
 pub use echo::{Echo, EchoOptions, EchoSession, EchoStats};
@@ -121,10 +123,11 @@ pub use handle::{Handle, SendError};
 pub use handler::{Accepted, Handler};
 pub use limits::{ConnectionLimits, Limits};
 pub use link::Pressure;
+pub use net::Credentials;
 pub use options::*;
 pub use reactor::{Ended, Reactor, Turn};
 pub use readiness::Readiness;
-pub use stats::{Closed, Stats};
+pub use stats::{Closed, Stats, Traffic};
 pub use token::{ConnectionId, ListenerId, SourceId, TimerId, UdpId};
 
 /// The event library below: its `Interest` and `Source` are what foreign sources are registered

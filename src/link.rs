@@ -46,6 +46,7 @@ use crate::error::CloseReason;
 use crate::limits::ConnectionLimits;
 use crate::nonblocking::Stream;
 use crate::readiness::Readiness;
+use crate::stats::Traffic;
 
 pub(crate) use flags::Flags;
 pub(crate) use shared::Shared;
@@ -421,6 +422,18 @@ impl<S: Stream> Link<S> {
     pub(crate) fn mark(&mut self) -> Option<&mut u32> {
         let buffers = self.buffers.as_mut()?;
         (!buffers.output.is_empty()).then_some(&mut buffers.mark)
+    }
+
+    /// The link's own counters, if it's counted.
+    pub(crate) fn traffic(&mut self) -> Option<&mut Traffic> {
+        self.buffers.as_mut()?.traffic.as_mut()
+    }
+
+    /// Has the link counted from now on, in `traffic`; or no longer.
+    pub(crate) fn count(&mut self, shared: &mut Shared, traffic: Option<Traffic>) {
+        if traffic.is_some() || self.traffic().is_some() {
+            self.keep(shared, |buffers| buffers.traffic = traffic);
+        }
     }
 
     /// Changes the link's buffers, and counts what is in them and behind them. They come from the

@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::limits::ConnectionLimits;
 
 /// How many connections may wait to be accepted, unless told otherwise. It is Linux' own cap since
@@ -38,24 +39,14 @@ pub struct Keepalive {
     pub count: u32,
 }
 
-impl Keepalive {
-    /// How long a peer is silent before the connection fails.
-    fn total(&self) -> Duration {
-        let probes = self.interval.saturating_mul(self.count);
-        self.idle.saturating_add(probes)
-    }
-}
+/// How long output may stay unacknowledged: as asked, and what else it is by default.
+pub(crate) type UserTimeout = (Option<Duration>, Option<Duration>);
 
 /// What a connection's user timeout is when `asked` says nothing of it: as long as keepalive takes
-/// to give up, because the kernel asks the user timeout instead of counting probes (tcp(7)), and
-/// without keepalive `by_default`.
-fn user_timeout(
-    asked: Option<Duration>,
-    keepalive: Option<Keepalive>,
-    by_default: Option<Duration>,
-) -> Option<Duration> {
-    let silent = keepalive.map(|keepalive| keepalive.total());
-    asked.or(silent).or(by_default)
+/// to give up, because the kernel asks the user timeout instead of counting probes (tcp(7)).
+fn user_timeout(asked: Option<Duration>, keepalive: Option<Keepalive>) -> Option<Duration> {
+    let silent = |of: Keepalive| of.idle.saturating_add(of.interval.saturating_mul(of.count));
+    asked.or(keepalive.map(silent))
 }
 
 impl Default for Keepalive {
@@ -70,22 +61,28 @@ impl Default for Keepalive {
     }
 }
 
-/// A TCP listener, and what the connections that it accepts are like.
+/// A listener of TCP or at a Unix socket, and what the connections that it accepts are like. What
+/// means nothing to its kind is left out, without an error.
 ///
 /// `SO_REUSEADDR` is always set, so that a restarted server need not wait for old connections to
 /// leave TIME_WAIT.
 ///
 /// ```
-/// use oread::ListenOptions;
+/// use oread::{Address, ListenOptions};
 ///
-/// let options = ListenOptions { backlog: 128, ..ListenOptions::new(([127, 0, 0, 1], 0).into()) };
+/// let options = ListenOptions { backlog: 128, ..ListenOptions::new(([127, 0, 0, 1], 0)) };
 /// assert!(options.nodelay);
+/// let at = Address::unix("/run/mine.sock");
+/// let options = ListenOptions { mode: Some(0o660), ..ListenOptions::new(at) };
+/// assert!(options.unlink);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenOptions {
-    /// Where to listen; port 0 lets the system choose one.
-    pub address: SocketAddr,
+    /// Where to listen. Port 0 lets the system choose one, and on Linux a Unix socket without a
+    /// name lets it choose an abstract one.
+    pub address: Address,
     /// How many established connections may wait to be accepted; 4,096 by default.
+    /// Beyond that a dial of TCP waits, and one to a Unix socket fails at once (`WouldBlock`).
     ///
     /// The system caps it: Linux at `net.core.somaxconn`, others at their `SOMAXCONN`. Above the C
     /// library's `SOMAXCONN` (4,096 with glibc, 128 with musl) Linux and FreeBSD are asked for the
@@ -131,14 +128,33 @@ pub struct ListenOptions {
     pub send_buffer: Option<usize>,
     /// The limits of accepted connections; the reactor's by default.
     pub limits: Option<ConnectionLimits>,
+    /// The permissions of a Unix socket's file, such as `0o660`; as the umask leaves them by
+    /// default. Who may write to it may connect. Nobody can before they are set.
+    pub mode: Option<u32>,
+    /// The user that a Unix socket's file belongs to; who runs the process, by default.
+    pub user: Option<u32>,
+    /// The group that a Unix socket's file belongs to; the process' own, by default.
+    pub group: Option<u32>,
+    /// Removes the file of a Unix socket that nobody listens at any more: one that was left
+    /// behind, where it's in the way, and our own when the listener is closed. A file that another
+    /// process has a socket at stays, such as one that was handed our listener. On by default; the
+    /// file of a listener that was adopted is never removed.
+    pub unlink: bool,
+}
+
+impl Default for ListenOptions {
+    /// A port of 127.0.0.1 that the system chooses. A listener that is adopted has its own address.
+    fn default() -> Self {
+        ListenOptions::new((Ipv4Addr::LOCALHOST, 0))
+    }
 }
 
 impl ListenOptions {
     /// A listener at `address`, all else by default.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: impl Into<Address>) -> Self {
         ListenOptions {
-            address,
+            address: address.into(),
             backlog: DEFAULT_BACKLOG,
             reuse_port: false,
             only_v6: None,
@@ -148,12 +164,16 @@ impl ListenOptions {
             recv_buffer: None,
             send_buffer: None,
             limits: None,
+            mode: None,
+            user: None,
+            group: None,
+            unlink: true,
         }
     }
 
-    /// The user timeout that accepted connections have in a reactor with this default.
-    pub(crate) fn user_timeout_or(&self, by_default: Option<Duration>) -> Option<Duration> {
-        user_timeout(self.user_timeout, self.keepalive, by_default)
+    /// The user timeout that accepted connections have, where it's said.
+    pub(crate) fn bound(&self) -> Option<Duration> {
+        user_timeout(self.user_timeout, self.keepalive)
     }
 }
 
@@ -217,13 +237,14 @@ pub enum Multicast {
     V6(Ipv6Addr, u32),
 }
 
-/// An outbound TCP connection.
+/// An outbound connection, of TCP or to a Unix socket. What means nothing to its kind is left out,
+/// without an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectOptions {
     /// Where to.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Our own address; the system's choice by default. It must be of the same family as the one
-    /// connected to.
+    /// connected to: none for a Unix socket.
     ///
     /// With port 0 the system chooses the port. Linux does so as it connects and not as it binds,
     /// so that every source address has all the ephemeral ports for every destination (28,232 of
@@ -248,9 +269,9 @@ pub struct ConnectOptions {
 impl ConnectOptions {
     /// A connection to `address`, all else by default.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: impl Into<Address>) -> Self {
         ConnectOptions {
-            address,
+            address: address.into(),
             source: None,
             timeout: Some(DEFAULT_CONNECT_TIMEOUT),
             nodelay: true,
@@ -261,9 +282,9 @@ impl ConnectOptions {
         }
     }
 
-    /// The user timeout that the connection has in a reactor with this default.
-    pub(crate) fn user_timeout_or(&self, by_default: Option<Duration>) -> Option<Duration> {
-        user_timeout(self.user_timeout, self.keepalive, by_default)
+    /// The user timeout that the connection has, where it's said.
+    pub(crate) fn bound(&self) -> Option<Duration> {
+        user_timeout(self.user_timeout, self.keepalive)
     }
 }
 
@@ -272,17 +293,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_user_timeout_keepalive_says_how_long_a_peer_may_be_silent_and_else_the_limits() {
+    fn without_a_user_timeout_keepalive_says_how_long_a_peer_may_be_silent() {
         let second = Duration::from_secs(1);
         let keepalive = Keepalive {
             idle: 5 * second,
             interval: 2 * second,
             count: 3,
         };
-        let given = |asked, keepalive| user_timeout(asked, keepalive, Some(60 * second));
-        assert_eq!(given(Some(second), Some(keepalive)), Some(second));
-        assert_eq!(given(None, Some(keepalive)), Some(11 * second));
-        assert_eq!(given(None, None), Some(60 * second));
-        assert_eq!(user_timeout(None, None, None), None);
+        assert_eq!(user_timeout(Some(second), Some(keepalive)), Some(second));
+        assert_eq!(user_timeout(None, Some(keepalive)), Some(11 * second));
+        assert_eq!(user_timeout(None, None), None);
     }
 }

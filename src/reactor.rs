@@ -242,7 +242,7 @@ impl<H: Handler> Reactor<H> {
         if !self.core.starved.is_empty() {
             self.core.feed_starved();
         }
-        self.core.keep_activity();
+        self.core.end_turn();
 
         let ended = self.take_end(handler);
         Ok(Turn {

@@ -27,6 +27,10 @@ impl Readiness {
     /// TCP urgent data is there, or may be where no event tells of it (kqueue): a short read then
     /// shows nothing.
     pub const PRIORITY: Readiness = Readiness(1 << 5);
+    /// A short read never shows anything on this stream, a Unix socket: it stops behind descriptors
+    /// that came along (`SCM_RIGHTS`), whether or not they are wanted, and no edge comes for what
+    /// follows. No event says it, and it stays.
+    pub(crate) const PIECES: Readiness = Readiness(1 << 6);
 
     /// Whether every flag of `other` is set.
     #[must_use]

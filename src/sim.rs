@@ -94,10 +94,10 @@
 //! # let mut world = World::new(7);
 //! let [here, there]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
 //! let mut echo = world.host(Echo::new(EchoOptions::default()), Limits::default())?;
-//! echo.context().listen(&ListenOptions::new((there, 7).into()))?;
+//! echo.context().listen(&ListenOptions::new((there, 7)))?;
 //! let mut client = world.host(Client::default(), Limits::default())?;
 //! client.process().addresses(&[here]);
-//! let id = client.context().connect(&ConnectOptions::new((there, 7).into()), ())?;
+//! let id = client.context().connect(&ConnectOptions::new((there, 7)), ())?;
 //! world.settle(&mut (&mut echo, &mut client))?;
 //!
 //! world.partition(here, there);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::AddAssign;
+use std::time::{Duration, Instant};
 
 use crate::error::{CloseReason, KINDS};
 
@@ -82,12 +83,46 @@ pub struct Stats {
     pub limit_pauses: u64,
     /// Connections that were gone before they could be accepted.
     pub accept_aborted: u64,
+    /// Turns of the reactor.
+    pub turns: u64,
+    /// The longest of them, in microseconds: from when its events were there to its end.
+    pub longest_turn_us: u64,
+    /// The most that a timer has fired late, in microseconds.
+    pub latest_timer_us: u64,
+    /// The most connections, listeners and UDP sockets that waited for the next turn with more to
+    /// do, at the end of one.
+    pub longest_queue: u64,
     /// Polls of the system.
     pub polls: u64,
     /// Events that they brought.
     pub events: u64,
     /// Messages that other threads posted.
     pub messages: u64,
+}
+
+/// What one connection has moved since [`Connection::count`](crate::Connection::count).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Since when it's counted.
+    pub since: Instant,
+    /// Bytes read from it, but for those thrown away at its end.
+    pub bytes_in: u64,
+    /// Bytes that its socket has taken.
+    pub bytes_out: u64,
+    /// Times that it came under [`Pressure::High`](crate::Pressure::High).
+    pub pauses: u64,
+}
+
+impl Traffic {
+    pub(crate) fn new(since: Instant) -> Traffic {
+        Traffic {
+            since,
+            bytes_in: 0,
+            bytes_out: 0,
+            pauses: 0,
+        }
+    }
 }
 
 /// Counts of closed connections, one for each kind of [`CloseReason`]. More kinds may come.
@@ -132,6 +167,18 @@ impl fmt::Debug for Closed {
 }
 
 impl Stats {
+    /// Counts a turn that took so long, and left so many with more to do.
+    pub(crate) fn note_turn(&mut self, took: Duration, queued: usize) {
+        self.turns += 1;
+        self.longest_turn_us = self.longest_turn_us.max(took.as_micros() as u64);
+        self.longest_queue = self.longest_queue.max(queued as u64);
+    }
+
+    /// Notes that a timer was so late.
+    pub(crate) fn note_timer(&mut self, late: Duration) {
+        self.latest_timer_us = self.latest_timer_us.max(late.as_micros() as u64);
+    }
+
     /// Datagrams that were received or to be sent and went nowhere, whatever the cause.
     #[must_use]
     pub fn datagrams_dropped(&self) -> u64 {

@@ -77,16 +77,16 @@ impl Timers {
         self.wheel.advance(&mut self.table, clock.tick());
     }
 
-    /// The next timer that is due at `clock`. One that lies further ahead than ticks reach was set
+    /// The next timer that is due at `clock`, and when it was due. One that lies further ahead than ticks reach was set
     /// for the farthest tick, and is set again.
-    pub(crate) fn expire(&mut self, clock: &Clock) -> Option<Alarm> {
+    pub(crate) fn expire(&mut self, clock: &Clock) -> Option<(Alarm, Instant)> {
         loop {
             let index = self.wheel.expire(&mut self.table, clock.tick())?;
             let timer = &self.table[index];
             if timer.due <= clock.now() {
-                let alarm = timer.alarm;
+                let fired = (timer.alarm, timer.due);
                 self.table.remove(self.table.key(index));
-                return Some(alarm);
+                return Some(fired);
             }
             let tick = clock.tick_at(timer.due);
             self.wheel.insert(&mut self.table, index, tick);

@@ -21,7 +21,8 @@ impl Server {
     fn start(framing: Framing, options: &ListenOptions) -> Server {
         let mut reactor = Reactor::with_limits(Limits::default()).unwrap();
         let listener = reactor.context().listen(options).unwrap();
-        let address = reactor.context().listener_addr(listener).unwrap();
+        let address = reactor.context().listener_addr(listener);
+        let address = address.unwrap().socket_addr().unwrap();
         let echo = Echo::new(EchoOptions {
             framing,
             ..EchoOptions::default()
@@ -68,7 +69,7 @@ impl Server {
 }
 
 fn loopback() -> ListenOptions {
-    ListenOptions::new(([127, 0, 0, 1], 0).into())
+    ListenOptions::new(([127, 0, 0, 1], 0))
 }
 
 /// Allocations of `rounds` rounds, after some to warm up.

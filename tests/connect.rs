@@ -343,10 +343,11 @@ fn a_server_that_does_not_answer_is_given_up() {
     let mut context = reactor.context();
     let options = oread::ListenOptions {
         backlog: 1,
-        ..oread::ListenOptions::new(LOOPBACK.into())
+        ..oread::ListenOptions::new(LOOPBACK)
     };
     let listener = context.listen(&options).unwrap();
     let address = context.listener_addr(listener).unwrap();
+    let address = address.socket_addr().unwrap();
     let mut waiting = Vec::new();
     while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
         waiting.push(stream);

@@ -395,7 +395,8 @@ fn a_connection_that_stays_open_is_cut_at_the_drain_s_deadline() {
 fn a_reactor_may_be_built_in_one_thread_and_run_in_another() {
     let mut reactor = Reactor::new().unwrap();
     let listener = reactor.context().listen(&ListenOptions::new(loopback()));
-    let address = reactor.context().listener_addr(listener.unwrap()).unwrap();
+    let address = reactor.context().listener_addr(listener.unwrap());
+    let address = address.unwrap().socket_addr().unwrap();
     let handle = reactor.handle();
     let runs = thread::spawn(move || {
         let mut echo = Echo::new(EchoOptions::default());
@@ -528,7 +529,8 @@ fn a_drain_serves_the_callers_in_the_backlog() {
         let address = if adopted {
             let socket = TcpListener::bind(loopback()).unwrap();
             let address = socket.local_addr().unwrap();
-            world.context().adopt_listener(socket).unwrap();
+            let options = ListenOptions::default();
+            world.context().adopt_listener(socket, &options).unwrap();
             address
         } else {
             world.listen_with(&ListenOptions::new(loopback())).1
@@ -601,9 +603,15 @@ fn a_draining_reactor_opens_nothing_new() {
     let error = world.context().bind_udp(&UdpOptions::new(loopback()));
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NotConnected);
     let listening = TcpListener::bind(loopback()).unwrap();
-    assert!(world.context().adopt_listener(listening).is_err());
+    let options = ListenOptions::default();
+    let mut context = world.context();
+    assert!(context.adopt_listener(listening, &options).is_err());
     let bound = UdpSocket::bind(loopback()).unwrap();
-    assert!(world.context().adopt_udp(bound).is_err());
+    assert!(
+        context
+            .adopt_udp(bound, &UdpOptions::new(loopback()))
+            .is_err()
+    );
     world.turn();
     assert_eq!(world.context().listener_addr(listener), None);
     assert_eq!(run_out(&mut world), Ended::Drained { cut: 1 });

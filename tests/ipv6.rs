@@ -56,7 +56,8 @@ fn answer(world: &mut World, client: &UdpSocket) -> Vec<u8> {
 fn a_connection_over_ipv6_is_echoed_and_dialed_as_any_other() {
     let mut world = World::new();
     world.handler.accept = Some(Box::new(|seen, _, caller| {
-        assert_eq!(caller.peer.ip(), Ipv6Addr::LOCALHOST);
+        let peer = caller.peer.socket_addr().unwrap();
+        assert_eq!(peer.ip(), Ipv6Addr::LOCALHOST);
         seen.count += 1;
         Some(1)
     }));
@@ -75,10 +76,10 @@ fn a_connection_over_ipv6_is_echoed_and_dialed_as_any_other() {
     let (mut peer, from) = server.accept().unwrap();
     assert_eq!(world.exchange(&mut peer, b"and back"), b"and back");
     let connection = world.connection(id).unwrap();
-    assert_eq!(connection.local_addr().unwrap(), from);
+    assert_eq!(connection.local_addr().unwrap(), from.into());
     assert_eq!(
         connection.peer_addr().unwrap(),
-        server.local_addr().unwrap()
+        server.local_addr().unwrap().into()
     );
 }
 
@@ -91,7 +92,7 @@ fn a_caller_over_ipv4_is_told_as_such_by_a_listener_for_both() {
         IpAddr::from(Ipv6Addr::LOCALHOST),
     ] {
         world.handler.accept = Some(Box::new(move |_, _, caller| {
-            assert_eq!(caller.peer.ip(), host);
+            assert_eq!(caller.peer.socket_addr().unwrap().ip(), host);
             Some(0)
         }));
         let asked = SocketAddr::new(host, address.port());
@@ -100,8 +101,8 @@ fn a_caller_over_ipv4_is_told_as_such_by_a_listener_for_both() {
         let id = *world.seen().opened.last().unwrap();
         let connection = world.connection(id).unwrap();
         let from = client.local_addr().unwrap();
-        assert_eq!(connection.peer_addr().unwrap(), from);
-        assert_eq!(connection.local_addr().unwrap(), asked);
+        assert_eq!(connection.peer_addr().unwrap(), from.into());
+        assert_eq!(connection.local_addr().unwrap(), asked.into());
     }
 }
 
@@ -148,13 +149,13 @@ fn a_peer_at_a_link_local_address_keeps_its_scope_and_can_be_answered() {
     assert_eq!(answer(&mut world, &client), b"hello");
 
     world.handler.accept = Some(Box::new(move |_, _, caller| {
-        let SocketAddr::V6(peer) = caller.peer else {
+        let Some(SocketAddr::V6(peer)) = caller.peer.socket_addr() else {
             panic!("{} is not of IPv6", caller.peer)
         };
         assert_eq!((peer.ip(), peer.scope_id()), (local.ip(), local.scope_id()));
         Some(0)
     }));
-    let (_, address) = world.listen_with(&ListenOptions::new(at(0).into()));
+    let (_, address) = world.listen_with(&ListenOptions::new(at(0)));
     let mut client = connect(address);
     assert_eq!(world.exchange(&mut client, b"hello"), b"hello");
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floor that each part of the library is on. Imports go down, or sideways without a circle.
-const FLOORS: [(&str, u8); 29] = [
+const FLOORS: [(&str, u8); 30] = [
     ("compose", 30),
     ("echo", 30),
     ("reactor", 30),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, u8); 29] = [
     ("handle", 20),
     ("timers", 20),
     ("link", 10),
+    ("address", 0),
     ("buffer", 0),
     ("clock", 0),
     ("error", 0),

@@ -160,6 +160,7 @@ impl World {
         let mut context = reactor.context();
         let listener = context.listen(&ListenOptions::new(loopback())).unwrap();
         let address = context.listener_addr(listener).unwrap();
+        let address = address.socket_addr().unwrap();
         let udp = context.bind_udp(&UdpOptions::new(loopback())).unwrap();
         let udp = context.udp_addr(udp).unwrap();
         let (sender, mut receiver) = pipe::new().unwrap();

@@ -5,12 +5,14 @@
 mod common;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, World, connect, loopback, pattern, read_some, write_until_blocked};
-use oread::{CloseReason, ConnectOptions, Limits, ListenOptions, Pressure};
+use common::{
+    PATIENCE, World, connect, connect_to, loopback, pattern, read_some, write_until_blocked,
+};
+use oread::{Address, CloseReason, ConnectOptions, Limits, ListenOptions, Pressure};
 
 /// A listener whose connections' send buffers are small, so that a client that doesn't read is soon
 /// noticed.
@@ -79,7 +81,7 @@ fn a_dial_as_a_caller_is_let_in_does_not_take_the_caller_s_place() {
 fn a_handler_refuses_whom_it_does_not_want() {
     let mut world = World::new();
     world.handler.accept = Some(Box::new(|seen, _, caller| {
-        assert!(caller.peer.ip().is_loopback());
+        assert!(caller.peer.socket_addr().unwrap().ip().is_loopback());
         seen.count += 1;
         (seen.count != 2).then_some(0)
     }));
@@ -462,7 +464,7 @@ fn who_does_not_read_to_the_end_is_idle_in_the_end_where_no_write_timeout_bounds
     }));
     let (_, address) = world.listen_with(&ListenOptions {
         send_buffer: Some(4 << 20),
-        ..ListenOptions::new(([127, 0, 0, 1], 0).into())
+        ..ListenOptions::new(([127, 0, 0, 1], 0))
     });
     let client = connect(address);
     (&client).write_all(b"go").unwrap();
@@ -520,7 +522,9 @@ fn starved_server() {
         }
         data.len()
     }));
-    let (_, address) = world.listen();
+    let at: Address = std::env::var(STARVED).unwrap().parse().unwrap();
+    let id = world.context().listen(&ListenOptions::new(at)).unwrap();
+    let address = world.context().listener_addr(id).unwrap();
     println!("LISTENING {address}");
     world.reactor.run(&mut world.handler).unwrap();
 }
@@ -528,18 +532,18 @@ fn starved_server() {
 /// A server with few descriptors, and a connection to ask it how it is.
 struct Starved {
     child: Child,
-    address: SocketAddr,
+    address: Address,
     control: BufReader<TcpStream>,
 }
 
 impl Starved {
-    fn start() -> Starved {
+    fn start(at: &str) -> Starved {
         let mut child = Command::new("sh")
             .arg("-c")
             .arg(format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\""))
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "starved_server", "--nocapture"])
-            .env(STARVED, "1")
+            .env(STARVED, at)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -554,8 +558,8 @@ impl Starved {
         };
         Starved {
             child,
+            control: BufReader::new(connect_to(&address)),
             address,
-            control: BufReader::new(connect(address)),
         }
     }
 
@@ -589,8 +593,8 @@ impl Drop for Starved {
 
 #[test]
 fn a_server_out_of_descriptors_finds_out_by_itself_when_there_are_some() {
-    let mut server = Starved::start();
-    let callers = (0..DESCRIPTORS).map(|_| connect(server.address));
+    let mut server = Starved::start("127.0.0.1:0");
+    let callers = (0..DESCRIPTORS).map(|_| connect_to(&server.address));
     let mut callers: Vec<_> = callers.collect();
     let deadline = Instant::now() + PATIENCE;
     let full = loop {
@@ -612,11 +616,22 @@ fn a_server_out_of_descriptors_finds_out_by_itself_when_there_are_some() {
 
 #[test]
 fn a_server_out_of_descriptors_answers_all_who_got_in_rests_and_lets_the_others_in_as_they_leave() {
+    come_and_go("127.0.0.1:0");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_at_a_unix_socket_that_is_out_of_descriptors_does_so_too() {
+    come_and_go("unix:");
+}
+
+/// More callers than a server at this address has descriptors for.
+fn come_and_go(at: &str) {
     const CALLERS: usize = 150;
-    let mut server = Starved::start();
+    let mut server = Starved::start(at);
     let mut waiting: Vec<(TcpStream, Vec<u8>)> = Vec::new();
     for _ in 0..CALLERS {
-        let mut client = connect(server.address);
+        let mut client = connect_to(&server.address);
         client.write_all(b"hello").unwrap();
         client.set_nonblocking(true).unwrap();
         waiting.push((client, Vec::new()));
@@ -659,7 +674,7 @@ fn a_server_out_of_descriptors_answers_all_who_got_in_rests_and_lets_the_others_
     }
     assert!(rested, "it was never full");
     drop(served);
-    let mut late = connect(server.address);
+    let mut late = connect_to(&server.address);
     late.write_all(&pattern(100)).unwrap();
     let mut bytes = [0; 100];
     late.read_exact(&mut bytes).unwrap();

@@ -44,7 +44,7 @@ fn a_listener_that_never_accepts_times_dials_and_messages_out() {
     let mut reactor: oread::Reactor<oread::Echo> = oread::Reactor::new().unwrap();
     let options = oread::ListenOptions {
         backlog: 1,
-        ..oread::ListenOptions::new(([127, 0, 0, 1], 0).into())
+        ..oread::ListenOptions::new(([127, 0, 0, 1], 0))
     };
     let listener = reactor.context().listen(&options).unwrap();
     let address = reactor

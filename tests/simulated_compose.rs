@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use oread::sim::{Host, Listener, Peer, World, check};
 use oread::{
-    Accepted, Both, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Datagrams,
-    Echo, EchoOptions, Either, Handler, Limits, ListenOptions, ListenerId, Part, UdpOptions,
+    Accepted, Address, Both, CloseReason, ConnectOptions, Connection, ConnectionId, Context,
+    Datagrams, Echo, EchoOptions, Either, Handler, Limits, ListenOptions, ListenerId, Part,
+    UdpOptions,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -247,7 +248,7 @@ fn a_handler_finds_and_walks_its_own_connections_only() {
     for id in all {
         let is_guest = guests.contains(&id);
         let session = context.connection(id).unwrap();
-        assert_eq!(session.session().second().is_some(), is_guest);
+        assert_eq!(matches!(session.session(), Either::Second(_)), is_guest);
         let echoes = |_: &mut Echo, context: &mut Context<'_, _>| context.connection(id).is_some();
         assert_eq!(both.with_first(&mut context, echoes), !is_guest);
         let greets = |_: &mut Greeter, context: &mut Guests<'_>| context.connection(id).is_some();
@@ -462,21 +463,21 @@ struct Guard<H> {
 }
 
 enum Known<P> {
-    Asked(Accepted),
+    Asked(ListenerId, Address),
     Yes(P),
 }
 
 impl<P> Known<P> {
     fn part(&self) -> Option<&P> {
         match self {
-            Known::Asked(_) => None,
+            Known::Asked(..) => None,
             Known::Yes(part) => Some(part),
         }
     }
 
     fn part_mut(&mut self) -> Option<&mut P> {
         match self {
-            Known::Asked(_) => None,
+            Known::Asked(..) => None,
             Known::Yes(part) => Some(part),
         }
     }
@@ -496,15 +497,16 @@ impl<H: Handler> Handler for Guard<H> {
         _: &mut Context<'_, Self::Session>,
         caller: &Accepted,
     ) -> Option<Self::Session> {
-        Some(Known::Asked(*caller))
+        Some(Known::Asked(caller.listener, caller.peer.clone()))
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize {
         let inner = &mut self.inner;
-        let Known::Asked(caller) = *connection.session() else {
+        let Known::Asked(listener, peer) = connection.session() else {
             let shown = connection.part(&Self::INNER, |part| inner.on_data(part, data));
             return shown.unwrap();
         };
+        let caller = Accepted::new(*listener, peer.clone());
         assert!(connection.part(&Self::INNER, |_| ()).is_none());
         let Some(rest) = data.strip_prefix(b"sesame\n") else {
             connection.abort(CloseReason::Aborted);

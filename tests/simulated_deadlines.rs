@@ -291,7 +291,7 @@ impl Handler for Keeper {
         _: &mut Context<'_, SocketAddr>,
         caller: &Accepted,
     ) -> Option<SocketAddr> {
-        Some(caller.peer)
+        caller.peer.socket_addr()
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_, SocketAddr>, data: &[u8]) -> usize {

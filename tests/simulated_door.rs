@@ -204,7 +204,7 @@ fn door_host(world: &mut World, listeners: u16) -> Host<Watched<Door>> {
     for n in 0..listeners {
         let options = ListenOptions {
             backlog: 100,
-            ..ListenOptions::new(([10, 0, 0, 1], 7 + n).into())
+            ..ListenOptions::new(([10, 0, 0, 1], 7 + n))
         };
         host.context().listen(&options).unwrap();
     }

@@ -162,6 +162,20 @@ fn a_reactor_that_has_drained_waits_for_nothing_whatever_its_timers_say() {
 }
 
 #[test]
+fn a_drain_asks_an_empty_backlog_once() {
+    let mut world = World::new(1);
+    world.trace(true);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    world.advance(&mut host, SECOND).unwrap();
+    assert!(!world.traced().contains("accept l0"), "nobody called");
+    host.context().drain(SECOND);
+    world.advance(&mut host, 2 * SECOND).unwrap();
+    assert!(matches!(host.ended(), Some(Ended::Drained { cut: 0 })));
+    let trace = world.traced();
+    assert_eq!(trace.matches("accept l0 -> not now").count(), 1, "{trace}");
+}
+
+#[test]
 fn who_sends_to_a_reactor_that_has_drained_is_told_so() {
     let mut world = World::new(1);
     let mut host = listening(&mut world, Acting::default(), Limits::default());

@@ -52,8 +52,9 @@ impl Handler for Taker {
         caller: &Accepted,
     ) -> Option<SocketAddr> {
         self.callers += 1;
-        self.bytes.insert(caller.peer, 0);
-        Some(caller.peer)
+        self.bytes
+            .extend(caller.peer.socket_addr().map(|peer| (peer, 0)));
+        caller.peer.socket_addr()
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_, SocketAddr>, data: &[u8]) -> usize {

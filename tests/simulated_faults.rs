@@ -222,7 +222,7 @@ fn a_drain_ends_who_pauses_and_resumes_for_its_last_line() {
 fn who_calls_an_ipv6_listener_over_ipv4_is_told_as_ipv4() {
     let mut world = World::new(1);
     let mut host = host(&mut world, Plain::new(Way::Take), Limits::default());
-    let options = ListenOptions::new("[::]:8".parse().unwrap());
+    let options = ListenOptions::new("[::]:8".parse::<SocketAddr>().unwrap());
     host.context().listen(&options).unwrap();
     let peer = world.connect(([10, 0, 0, 1], 8).into());
     world.settle(&mut host).unwrap();

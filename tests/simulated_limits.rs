@@ -86,7 +86,7 @@ fn a_connection_that_may_keep_no_more_is_read_on_when_its_limits_are_raised() {
         if data.len() == connection.limits().max_input {
             connection.pause();
         }
-        data.ends_with(b"\n").then_some(data.len()).unwrap_or(0)
+        if data.ends_with(b"\n") { data.len() } else { 0 }
     });
     let mut host = listening(&mut world, keeps, limits);
     let peer = world.connect(address());
@@ -236,4 +236,71 @@ fn a_simulated_socket_is_not_to_be_had() {
         .advance(&mut host, Duration::from_millis(100))
         .unwrap();
     assert_eq!(host.context().stats().consumed, 10);
+}
+
+#[test]
+fn a_connection_that_is_counted_knows_what_it_has_moved_and_gives_its_memory_back() {
+    let mut world = World::new(1);
+    let echoes = Acting::default()
+        .on_open(|connection| connection.count())
+        .on_data(|connection, data| {
+            connection.write(&[b'x'; 100]);
+            data.len()
+        });
+    let mut host = listening(&mut world, echoes, Limits::default());
+    let peer = world.connect(address());
+    let began = host.context().now();
+    world.settle(&mut host).unwrap();
+    for _ in 0..3 {
+        peer.send(b"seven..");
+        world.advance(&mut host, SECOND).unwrap();
+    }
+    let id = host.handler.opened[0];
+    let traffic = host.context().connection(id).unwrap().traffic().unwrap();
+    assert_eq!((traffic.bytes_in, traffic.bytes_out), (21, 300));
+    assert!(traffic.since >= began && traffic.since < began + SECOND);
+    peer.stop_reading();
+    let pauses = |host: &mut Host<Acting>| {
+        let mut context = host.context();
+        context.connection(id).unwrap().traffic().unwrap().pauses
+    };
+    while pauses(&mut host) == 0 {
+        peer.send(&[b'.'; 5000]);
+        let mut context = host.context();
+        context.connection(id).unwrap().write(&[b'x'; 50_000]);
+        world.advance(&mut host, SECOND / 10).unwrap();
+    }
+    assert_eq!(host.context().stats().reads_paused, 1);
+    host.context()
+        .connection(id)
+        .unwrap()
+        .abort(CloseReason::Aborted);
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.context().stats().held, 0);
+}
+
+#[test]
+fn turns_are_counted_and_the_longest_queue_and_the_latest_timer_are_known() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        io_budget: 1,
+        read_buffer: 10,
+        ..Limits::default()
+    };
+    let mut host = listening(&mut world, Acting::default(), limits);
+    let peers: Vec<_> = (0..3).map(|_| world.connect(address())).collect();
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.context().stats().longest_queue, 0);
+    peers.iter().for_each(|peer| peer.send(&[b'.'; 100]));
+    world.advance(&mut (), SECOND).unwrap();
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.context().stats().longest_queue, 3);
+    host.context().timer(SECOND, 1);
+    // Nobody turns the host for so long.
+    world.advance(&mut (), 3 * SECOND).unwrap();
+    world.settle(&mut host).unwrap();
+    let stats = host.context().stats();
+    assert_eq!(host.handler.fired.len(), 1);
+    assert_eq!(stats.latest_timer_us, 2_000_000);
+    assert!(stats.turns >= 10 && stats.turns <= stats.polls);
 }

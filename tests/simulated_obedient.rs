@@ -219,7 +219,7 @@ impl Handler for Hub {
         _: &mut Context<'_, SocketAddr>,
         accepted: &Accepted,
     ) -> Option<SocketAddr> {
-        Some(accepted.peer)
+        accepted.peer.socket_addr()
     }
 
     fn on_open(&mut self, connection: &mut Connection<'_, SocketAddr>) {
@@ -372,7 +372,7 @@ impl Handler for Moody {
         _: &mut Context<'_, SocketAddr>,
         accepted: &Accepted,
     ) -> Option<SocketAddr> {
-        Some(accepted.peer)
+        accepted.peer.socket_addr()
     }
 
     fn on_open(&mut self, connection: &mut Connection<'_, SocketAddr>) {

@@ -250,7 +250,7 @@ fn nobody_who_spoke_is_idle_when_callers_of_many_listeners_are_told_first() {
     let mut host = listening(&mut world, One::default(), limits);
     let ports = 100..120;
     for port in ports.clone() {
-        let options = ListenOptions::new(([10, 0, 0, 1], port).into());
+        let options = ListenOptions::new(([10, 0, 0, 1], port));
         host.context().listen(&options).unwrap();
     }
     let speaks = world.connect(address());

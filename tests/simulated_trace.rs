@@ -91,7 +91,7 @@ fn a_trace_tells_what_peers_do_what_options_come_to_and_what_nobody_gets() {
     world.trace(true);
     let mut echo = echo(&mut world, Limits::default());
     world.fault(Fault::OptionFails, 1);
-    let second = ListenOptions::new(([10, 0, 0, 1], 8).into());
+    let second = ListenOptions::new(([10, 0, 0, 1], 8));
     echo.context().listen(&second).unwrap_err();
     let peer = world.connect(address());
     world.settle(&mut echo).unwrap();

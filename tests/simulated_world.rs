@@ -12,8 +12,8 @@ use std::time::Duration;
 use oread::mio;
 use oread::sim::{Fault, Host, Peer, Poller, World};
 use oread::{
-    Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Echo, EchoOptions,
-    Handle, Handler, Limits, ListenOptions,
+    Accepted, Address, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Echo,
+    EchoOptions, Handle, Handler, Limits, ListenOptions, UdpOptions,
 };
 
 use hosts::{SECOND, address, echo};
@@ -223,7 +223,7 @@ fn a_host_that_listens_dials_from_there_and_is_parted_and_vanishes_by_that_addre
     let mut world = World::new(8);
     let mut echo = echo(&mut world, Limits::default());
     let mut caller = world.host(Caller::default(), Limits::default()).unwrap();
-    let there = ([10, 0, 0, 2], 7).into();
+    let there = SocketAddr::from(([10, 0, 0, 2], 7));
     let listen = ListenOptions::new(there);
     caller.context().listen(&listen).unwrap();
     let dial = ConnectOptions::new(address());
@@ -267,6 +267,29 @@ fn one_in_so_many_datagrams_is_lost() {
     assert!((650..850).contains(&came), "{came}");
 }
 
+/// What is lent is a descriptor, so that a handler runs as it is, and no socket.
+#[test]
+fn options_of_a_simulated_descriptor_say_that_it_is_no_socket() {
+    use nix::sys::socket::{getsockopt, sockopt::RcvBuf};
+
+    let none = Err(nix::errno::Errno::ENOTSOCK);
+    let mut world = World::new(10);
+    let mut caller = world.host(Caller::default(), Limits::default()).unwrap();
+    let mut context = caller.context();
+    let listener = context.listen(&ListenOptions::new(address())).unwrap();
+    let udp = context.bind_udp(&UdpOptions::new(address())).unwrap();
+    assert_eq!(
+        getsockopt(&context.listener_fd(listener).unwrap(), RcvBuf),
+        none
+    );
+    assert_eq!(getsockopt(&context.udp_fd(udp).unwrap(), RcvBuf), none);
+    let id = context
+        .connect(&ConnectOptions::new(address()), ())
+        .unwrap();
+    let connection = context.connection(id).unwrap();
+    assert_eq!(getsockopt(&connection, RcvBuf), none);
+}
+
 #[test]
 fn what_cannot_be_simulated_says_so() {
     let mut world = World::new(10);
@@ -283,12 +306,27 @@ fn what_cannot_be_simulated_says_so() {
             .map(drop)
             .unwrap_err()
             .into(),
-        context.adopt_listener(real).map(drop).unwrap_err(),
-        context.adopt_udp(socket).map(drop).unwrap_err(),
+        context
+            .adopt_listener(real, &ListenOptions::default())
+            .map(drop)
+            .unwrap_err(),
+        context
+            .adopt_udp(socket, &UdpOptions::new(address()))
+            .map(drop)
+            .unwrap_err(),
         context
             .register(&mut source, mio::Interest::READABLE)
             .map(drop)
             .unwrap_err(),
+        context
+            .listen(&ListenOptions::new(Address::unix("x.sock")))
+            .map(drop)
+            .unwrap_err(),
+        context
+            .connect(&ConnectOptions::new(Address::unix("x.sock")), session())
+            .map(drop)
+            .unwrap_err()
+            .into(),
     ];
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::Unsupported);

@@ -689,10 +689,10 @@ fn a_stream_that_was_connected_elsewhere_is_adopted() {
     assert_eq!(world.receive(&mut peer, 5), b"hello");
     assert_eq!(world.seen().opened, [id]);
     let connection = world.connection(id).unwrap();
-    assert_eq!(connection.local_addr().unwrap(), from);
+    assert_eq!(connection.local_addr().unwrap(), from.into());
     assert_eq!(
         connection.peer_addr().unwrap(),
-        listener.local_addr().unwrap()
+        listener.local_addr().unwrap().into()
     );
 }
 

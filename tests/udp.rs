@@ -356,7 +356,10 @@ fn an_error_that_stays_in_the_error_queue_of_an_adopted_socket_is_told_once() {
     let socket = UdpSocket::bind(loopback()).unwrap();
     setsockopt(&socket, sockopt::Ipv4RecvErr, &true).unwrap();
     socket.connect(peer).unwrap();
-    let id = world.context().adopt_udp(socket).unwrap();
+    let id = world
+        .context()
+        .adopt_udp(socket, &UdpOptions::new(loopback()))
+        .unwrap();
     let sent = world.context().send_to(id, peer, b"anybody?");
     assert_eq!(sent, SendOutcome::Sent);
     world.until("the refusal is there", |world| {
@@ -605,4 +608,38 @@ fn a_datagram_from_our_own_socket_and_one_too_long_are_not_answered() {
     assert_eq!((stats.datagrams_own, stats.datagrams_too_long), (2, 1));
     assert_eq!(stats.datagrams_refused(), 3);
     assert_eq!(world.stats().datagrams_out, 3);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_adopted_socket_has_of_its_options_what_can_be_set_now_and_lends_its_descriptor() {
+    use nix::sys::socket::{getsockopt, sockopt};
+
+    let (peer, stranger) = (UdpSocket::bind(loopback()), UdpSocket::bind(loopback()));
+    let (peer, stranger) = (peer.unwrap(), stranger.unwrap());
+    let socket = UdpSocket::bind(loopback()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let options = UdpOptions {
+        connect_to: Some(peer.local_addr().unwrap()),
+        recv_buffer: Some(20_000),
+        key: 7,
+        ..UdpOptions::new(loopback())
+    };
+    let mut world = World::new();
+    let id = world.context().adopt_udp(socket, &options).unwrap();
+    let context = world.context();
+    assert_eq!(context.udp_addr(id), Some(address));
+    assert_eq!(context.udp_key(id), Some(7));
+    let fd = context.udp_fd(id).unwrap();
+    assert_eq!(getsockopt(&fd, sockopt::RcvBuf).unwrap(), 40_000);
+    // It's connected: others are not heard.
+    stranger.send_to(b"not me", address).unwrap();
+    peer.send_to(b"me", address).unwrap();
+    world.until("the peer is heard", |world| {
+        !world.handler.seen.datagrams.is_empty()
+    });
+    world.settle();
+    assert_eq!(world.seen().datagrams, [b"me"]);
+    world.context().close_udp(id);
+    assert!(world.context().udp_fd(id).is_none());
 }

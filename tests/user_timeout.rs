@@ -99,7 +99,8 @@ fn by_default_output_that_the_socket_took_has_the_write_timeout_too() {
         let address = if adopted {
             let listener = TcpListener::bind(loopback()).unwrap();
             let address = listener.local_addr().unwrap();
-            world.context().adopt_listener(listener).unwrap();
+            let options = ListenOptions::default();
+            world.context().adopt_listener(listener, &options).unwrap();
             address
         } else {
             world.listen().1

@@ -12,6 +12,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::str::FromStr;
 
+use oread::Address;
+
 use super::failure::{Failure, Reason};
 
 /// A host and a port: a numeric address, or a name that is yet to be resolved.
@@ -75,6 +77,49 @@ impl HostPort {
         }
         Ok(addresses)
     }
+}
+
+/// Where to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Remote {
+    /// A host and a port.
+    Inet(HostPort),
+    /// `unix:/run/x.sock`, or `unix:@name`.
+    Unix(Address),
+}
+
+impl Remote {
+    /// # Errors
+    /// As [`HostPort::remote`].
+    pub(crate) fn parse(text: &str) -> Result<Remote, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) => unix(path).map(Remote::Unix),
+            None => HostPort::remote(text).map(Remote::Inet),
+        }
+    }
+
+    /// All addresses that it stands for: see [`HostPort::resolve`].
+    ///
+    /// # Errors
+    /// As [`HostPort::resolve`].
+    pub(crate) fn resolve(&self) -> Result<Vec<Address>, Failure> {
+        match self {
+            Remote::Inet(typed) => Ok(typed.resolve()?.into_iter().map(Address::from).collect()),
+            Remote::Unix(address) => Ok(vec![address.clone()]),
+        }
+    }
+}
+
+/// A Unix socket by its path, or by an abstract name behind `@`.
+///
+/// # Errors
+/// Words on what is wrong with it.
+pub(crate) fn unix(path: &str) -> Result<Address, String> {
+    if path.is_empty() || path == "@" {
+        return Err("a Unix socket has a path, as in /run/x.sock, or a name, as in @x".to_owned());
+    }
+    let address = format!("unix:{path}").parse();
+    address.map_err(|_| format!("{path:?} is no path"))
 }
 
 /// The failure to resolve `host`.

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use super::address::HostPort;
+use oread::Address;
+
+use super::address::{HostPort, Remote, unix};
 use super::check::Rate;
 use super::endpoints::{BARE, DEFAULT_ADDRESS, Place};
 use super::framing::Framing;
@@ -80,6 +82,22 @@ pub(crate) struct Serve {
         help_heading = "Sockets"
     )]
     pub(crate) udp: Vec<Place>,
+
+    /// Unix socket by its path, or by a name behind @; may be repeated. Without any other address
+    /// there is no TCP and no UDP
+    #[arg(long, value_name = "PATH", value_parser = unix, help_heading = "Sockets")]
+    pub(crate) unix: Vec<Address>,
+
+    /// Permissions of Unix sockets' files, in octal, as in 660: who may write may connect
+    /// [default: what the umask leaves]
+    #[arg(
+        long,
+        value_name = "MODE",
+        value_parser = mode,
+        requires = "unix",
+        help_heading = "Sockets"
+    )]
+    pub(crate) unix_mode: Option<u32>,
 
     /// Connections that may wait to be accepted; the system may allow fewer
     #[arg(
@@ -202,6 +220,13 @@ pub(crate) struct Serve {
     pub(crate) verbosity: Verbosity,
 }
 
+/// Permissions as chmod(1) takes them in octal.
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    let mode = mode.filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "permissions are up to three octal digits, as in 660".to_owned())
+}
+
 const CONNECT_NOTES: &str = "\
 When the server has finished, input from a file or a pipe is still sent, until it ends or the server
 is gone; at a terminal it is the end of the conversation.
@@ -212,9 +237,9 @@ were fewer answers than datagrams.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{CONNECT_NOTES}\n\n{UNITS}"))]
 pub(crate) struct Connect {
-    /// Where to connect to
-    #[arg(value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = HostPort::remote)]
-    pub(crate) address: HostPort,
+    /// Where to connect to: HOST:PORT, or unix:PATH
+    #[arg(value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = Remote::parse)]
+    pub(crate) address: Remote,
 
     /// Send datagrams, not a stream
     #[arg(long)]

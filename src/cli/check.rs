@@ -8,7 +8,9 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::address::HostPort;
+use oread::Address;
+
+use super::address::{HostPort, Remote};
 use super::args;
 use super::endpoints::{self, Endpoint};
 use super::failure::Failure;
@@ -83,8 +85,12 @@ pub(crate) struct UdpRates {
 /// `oread serve`, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Serve {
-    /// What to bind; at least one. See [`Serve::resolve`].
+    /// What to bind; at least one, or of `unix`. See [`Serve::resolve`].
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Unix sockets to listen at; without any of `endpoints` too.
+    pub(crate) unix: Vec<Address>,
+    /// The permissions of their files.
+    pub(crate) unix_mode: Option<u32>,
     /// Whether UDP may be bound where other machines reach it.
     pub(crate) allow_public_udp: bool,
     /// How a stream is cut into frames.
@@ -161,7 +167,11 @@ impl TryFrom<args::Serve> for Serve {
     /// # Errors
     /// Exit code 2: what does not go together.
     fn try_from(typed: args::Serve) -> Result<Serve, Failure> {
-        let endpoints = endpoints::endpoints(&typed.addresses, &typed.tcp, &typed.udp)?;
+        let mut endpoints = Vec::new();
+        let none = typed.addresses.is_empty() && typed.tcp.is_empty() && typed.udp.is_empty();
+        if !none || typed.unix.is_empty() {
+            endpoints = endpoints::endpoints(&typed.addresses, &typed.tcp, &typed.udp)?;
+        }
         if !typed.allow_public_udp {
             endpoints::refuse_public_udp(&endpoints)?;
         }
@@ -189,6 +199,8 @@ impl TryFrom<args::Serve> for Serve {
         }
         Ok(Serve {
             endpoints,
+            unix: typed.unix,
+            unix_mode: typed.unix_mode,
             allow_public_udp: typed.allow_public_udp,
             framing: typed.framing,
             max_frame: max_frame(typed.framing, typed.max_frame)?,
@@ -214,7 +226,7 @@ impl TryFrom<args::Serve> for Serve {
 #[derive(Clone, Debug)]
 pub(crate) struct Connect {
     /// Where to; its addresses are tried in turn.
-    pub(crate) address: HostPort,
+    pub(crate) address: Remote,
     /// Datagrams, not a stream.
     pub(crate) udp: bool,
     /// How what comes back is cut into frames.
@@ -237,15 +249,23 @@ impl TryFrom<args::Connect> for Connect {
     /// # Errors
     /// Exit code 2: what does not go together.
     fn try_from(typed: args::Connect) -> Result<Connect, Failure> {
-        if typed.address.port() == 0 {
-            return Err(Failure::usage(format!(
-                "can't connect to {}: nothing listens on port 0",
-                typed.address
-            ))
-            .hint("write the port that the server printed when it started"));
-        }
+        let to = match &typed.address {
+            Remote::Inet(address) if address.port() == 0 => {
+                return Err(Failure::usage(format!(
+                    "can't connect to {address}: nothing listens on port 0"
+                ))
+                .hint("write the port that the server printed when it started"));
+            }
+            Remote::Inet(address) => address.numeric(),
+            Remote::Unix(address) if typed.udp || typed.bind.is_some() => {
+                return Err(Failure::usage(format!(
+                    "can't connect to {address} with --udp or --bind: a Unix socket has no ports"
+                )));
+            }
+            Remote::Unix(_) => None,
+        };
         let from = typed.bind.as_ref().and_then(HostPort::numeric);
-        if let (Some(to), Some(from)) = (typed.address.numeric(), from)
+        if let (Some(to), Some(from)) = (to, from)
             && to.is_ipv4() != from.is_ipv4()
         {
             return Err(Failure::usage(format!(

@@ -33,7 +33,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use oread::escape::Escaped;
-use oread::{Handler, Limits, Reactor};
+use oread::{Address, Handler, Limits, Reactor};
 
 use self::datagrams::Talker;
 use self::dial::Dialer;
@@ -92,7 +92,8 @@ pub(crate) fn run(connect: &Connect) -> Result<(), Failure> {
         None => Vec::new(),
     };
     if connect.udp {
-        talk(connect, addresses, sources)
+        let addresses = addresses.iter().filter_map(Address::socket_addr);
+        talk(connect, addresses.collect(), sources)
     } else {
         stream(connect, Dialer::new(addresses, sources, deadline))
     }
@@ -142,7 +143,7 @@ fn talk(
 }
 
 /// Logs a message, or in raw framing a piece of the stream, if anybody asked for that.
-fn log_message(what: &str, peer: Option<SocketAddr>, bytes: &[u8]) {
+fn log_message(what: &str, peer: Option<&Address>, bytes: &[u8]) {
     if let Some(peer) = peer
         && log::log_enabled!(log::Level::Trace)
     {

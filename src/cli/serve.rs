@@ -64,7 +64,8 @@ pub(crate) fn run(serve: &Serve, stderr: &Stderr) -> Result<(), Failure> {
     let wanted = bindings.iter().map(|binding| binding.transports);
     let sockets = wanted
         .map(|transports| usize::from(transports.tcp) + usize::from(transports.udp))
-        .sum();
+        .sum::<usize>()
+        + serve.unix.len();
     let plan = Plan::new(serve, Descriptors::raise()?, sockets)?;
     let (mut units, sockets) = bind::open(serve, &plan, &bindings)?;
     // Without counters to print its thread is wanted for the summary alone: see `stderr` for what
@@ -96,7 +97,7 @@ pub(crate) fn run(serve: &Serve, stderr: &Stderr) -> Result<(), Failure> {
             .map_err(|error| poll_failure(&error))?;
         // It is ready when all threads are there.
         let threads = start_others(&first, others)?;
-        events::say(&report.start(&plan, &sockets))?;
+        events::say(&report.start(&plan, &sockets, &serve.unix))?;
         run_all(first, threads)
     };
     let summary = report.summary(&ended.totals, started.elapsed(), ended.cut);

@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::error::CloseReason;
 use crate::limits::ConnectionLimits;
 use crate::link::{Flags, Link, Phase, Pressure, Shared};
-use crate::net::{self, TcpStream};
+use crate::net::TcpStream;
 use crate::options::Keepalive;
+use crate::stats::Traffic;
 use crate::table::vacant;
 use crate::token::{ConnectionId, TimerId};
 
@@ -246,7 +247,9 @@ impl<'a, S> Connection<'a, S> {
         self.context.core.touch(self.index);
     }
 
-    /// Cuts the connection off for `reason`: what is pending is lost, the peer gets a reset.
+    /// Cuts the connection off for `reason`: what is pending is lost, the peer gets a reset. A Unix
+    /// socket has none to give: its peer reads what had been sent, and then an end like any other,
+    /// unless something was there that we had not read.
     pub fn abort(&mut self, reason: CloseReason) {
         let Core { slots, shared, .. } = &mut *self.context.core;
         slots[self.index].link.abort(shared, reason);
@@ -286,6 +289,22 @@ impl<'a, S> Connection<'a, S> {
         self.context.timer(after, key)
     }
 
+    /// Counts what the connection moves, from now on. It costs some 150 bytes for as long as the
+    /// connection lives, and a part of its speed: nobody counts it otherwise.
+    pub fn count(&mut self) {
+        let traffic = Some(Traffic::new(self.context.now()));
+        let Core { slots, shared, .. } = &mut *self.context.core;
+        let link = &mut slots[self.index].link;
+        if link.phase() != Phase::Closed {
+            link.count(shared, traffic);
+        }
+    }
+
+    /// What it has moved; `None` unless it's counted.
+    pub fn traffic(&mut self) -> Option<Traffic> {
+        self.link_mut().traffic().copied()
+    }
+
     /// Whether the connection is established and not closing.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -298,19 +317,20 @@ impl<'a, S> Connection<'a, S> {
     /// `NotConnected` after a reset, and while the connection is not established. Who wants to
     /// print the address at the end keeps it in the session, from
     /// [`Handler::on_accept`](crate::Handler::on_accept).
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.link().stream.peer_addr().map(net::canonical)
+    pub fn peer_addr(&self) -> io::Result<Address> {
+        self.link().stream.peer_addr()
     }
 
     /// Our own address on this connection, asked of the system.
     ///
     /// # Errors
     /// As the system gives them.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.link().stream.local_addr().map(net::canonical)
+    pub fn local_addr(&self) -> io::Result<Address> {
+        self.link().stream.local_addr()
     }
 
-    /// Sends small writes at once, or lets the system gather them (`TCP_NODELAY`).
+    /// Sends small writes at once, or lets the system gather them (`TCP_NODELAY`). To a Unix socket
+    /// it's all the same.
     ///
     /// # Errors
     /// As the system gives them.
@@ -318,7 +338,7 @@ impl<'a, S> Connection<'a, S> {
         self.link().stream.set_nodelay(on)
     }
 
-    /// Has the system probe the peer when it falls silent.
+    /// Has the system probe the peer when it falls silent; no matter for a Unix socket.
     ///
     /// # Errors
     /// `InvalidInput` for numbers that the system doesn't take.
@@ -329,6 +349,16 @@ impl<'a, S> Connection<'a, S> {
     /// Everything else in the reactor: this is the way to other connections.
     pub fn context(&mut self) -> &mut Context<'a, S> {
         &mut self.context
+    }
+}
+
+/// The descriptor, lent to ask or set what the system offers: `TCP_INFO`, `SO_MARK`,
+/// `SO_ORIGINAL_DST`, or a duplicate for somebody else. The reactor knows what it has done with its
+/// socket and not what others do: so don't read or write by it, don't shut it down, leave it
+/// non-blocking. In a simulation it's no socket, and options say `ENOTSOCK`.
+impl<S> AsFd for Connection<'_, S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link().stream.as_fd()
     }
 }
 

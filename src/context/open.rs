@@ -1,15 +1,16 @@
 //! How sockets come into a reactor: listeners, dials, and sockets that the embedder prepared.
 
 use std::io;
-use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::acceptor::{Accept, Acceptor};
+use crate::address::Address;
 use crate::clock::millis;
 use crate::error::ConnectError;
 use crate::limits::Limits;
 use crate::link::{Link, Phase};
-use crate::net::{self, System, TcpListener, TcpStream, UdpSocket};
+use crate::net::{System, TcpListener, TcpStream, UdpSocket};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;
 use crate::table::tenant;
@@ -36,10 +37,8 @@ tenant!(ListenerSlot);
 impl Accept for TcpListener {
     type Stream = TcpStream;
 
-    fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = TcpListener::accept(self)?;
-        // A v4 caller on a dual-stack listener is a v4 caller, in limits and in logs.
-        Ok((stream, net::canonical(peer)))
+    fn accept(&self) -> io::Result<(TcpStream, Address)> {
+        TcpListener::accept(self)
     }
 }
 
@@ -48,47 +47,56 @@ impl<S> Context<'_, S> {
     ///
     /// # Errors
     /// `AddrInUse`, `AddrNotAvailable` (not an address of this machine), `PermissionDenied` (a port
-    /// below 1024), and what else the system gives. `NotConnected`: the reactor drains.
-    /// `QuotaExceeded`: as [`Connection::set_limits`](crate::Connection::set_limits).
+    /// below 1024; a folder that is not ours to write to), and what else the system gives.
+    /// `NotConnected`: the reactor drains. `QuotaExceeded`: as
+    /// [`Connection::set_limits`](crate::Connection::set_limits).
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
-        self.core.may_begin()?;
-        let class = options.limits;
-        let class = class.map_or(Ok(0), |limits| self.core.shared.class_of(limits))?;
-        let listener = self.core.system.listen(options)?;
-        let timeout = options.user_timeout_or(self.core.shared.limits.user_timeout());
-        listener.set_user_timeout(timeout)?;
-        self.core.add_listener(listener, class, self.place)
+        self.core.add_listener(options, None, self.place)
     }
 
     /// Takes over a listener that is bound and listening already: from a supervisor, or from
-    /// another process. Unless it has a user timeout or keepalive of its own, its connections have
-    /// the default [`ListenOptions::user_timeout`].
+    /// another process. It's a `TcpListener` or a `UnixListener` of `std`, or the descriptor of
+    /// one.
+    ///
+    /// It gets all of `options` that can be set now, as one that [`Context::listen`] opens: not
+    /// its address, nor what says how to come by that. A `user_timeout` or `keepalive` that it has
+    /// already, and `options` say nothing of, stays. Other processes that have it too are not
+    /// asked: all of them share what is set.
     ///
     /// # Errors
-    /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the
-    /// reactor drains.
-    pub fn adopt_listener(&mut self, listener: std::net::TcpListener) -> io::Result<ListenerId> {
-        self.core.may_begin()?;
-        let listener = self.core.system.adopt_listener(listener)?;
-        if !listener.has_user_timeout()? {
-            listener.set_user_timeout(self.core.shared.limits.user_timeout())?;
-        }
-        self.core.add_listener(listener, 0, self.place)
+    /// `InvalidInput` when it's no listener. As the system gives them when it can't be made
+    /// non-blocking or polled. `NotConnected`: the reactor drains.
+    pub fn adopt_listener(
+        &mut self,
+        listener: impl Into<OwnedFd>,
+        options: &ListenOptions,
+    ) -> io::Result<ListenerId> {
+        self.core
+            .add_listener(options, Some(listener.into()), self.place)
     }
 
     /// The address that a listener has, with the port that port 0 became; `None` once it's closed.
     #[must_use]
-    pub fn listener_addr(&self, id: ListenerId) -> Option<SocketAddr> {
-        let slot = self.core.listeners.get(id.0)?;
-        slot.acceptor.listener().local_addr().ok()
+    pub fn listener_addr(&self, id: ListenerId) -> Option<Address> {
+        self.listener(id)?.local_addr().ok()
     }
 
     /// How many callers may wait for a listener, after the system's own cap; `None` once it's
-    /// closed or where the system doesn't say.
+    /// closed.
     #[must_use]
     pub fn listener_backlog(&self, id: ListenerId) -> Option<u32> {
-        let slot = self.core.listeners.get(id.0)?;
-        slot.acceptor.listener().backlog()
+        Some(self.listener(id)?.backlog())
+    }
+
+    /// A listener's descriptor, lent as by [`Connection`](crate::Connection): to ask or set what the
+    /// system offers, or to give a duplicate to another process. `None` once it's closed.
+    #[must_use]
+    pub fn listener_fd(&self, id: ListenerId) -> Option<BorrowedFd<'_>> {
+        Some(self.listener(id)?.as_fd())
+    }
+
+    fn listener(&self, id: ListenerId) -> Option<&TcpListener> {
+        Some(self.core.listeners.get(id.0)?.acceptor.listener())
     }
 
     /// Closes a listener; false when it was closed already. Who waits in its backlog is reset by
@@ -113,15 +121,27 @@ impl<S> Context<'_, S> {
         self.core.add_udp(socket, self.place, options.key)
     }
 
-    /// Takes over a UDP socket that is bound, and perhaps connected, already.
+    /// Takes over a UDP socket that is bound, and perhaps connected, already: a `UdpSocket` of
+    /// `std`, or its descriptor. It gets all of `options` that can be set now: buffers, whom it is
+    /// connected to, and its key.
     ///
     /// # Errors
-    /// As the system gives them when it can't be made non-blocking or polled. `NotConnected`: the
-    /// reactor drains.
-    pub fn adopt_udp(&mut self, socket: std::net::UdpSocket) -> io::Result<UdpId> {
+    /// `InvalidInput` when it's no UDP socket. As the system gives them when it can't be made
+    /// non-blocking or polled. `NotConnected`: the reactor drains.
+    pub fn adopt_udp(
+        &mut self,
+        socket: impl Into<OwnedFd>,
+        options: &UdpOptions,
+    ) -> io::Result<UdpId> {
         self.core.may_begin()?;
-        let socket = self.core.system.adopt_udp(socket)?;
-        self.core.add_udp(socket, self.place, 0)
+        let socket = self.core.system.adopt_udp(socket.into(), options)?;
+        self.core.add_udp(socket, self.place, options.key)
+    }
+
+    /// A UDP socket's descriptor, as [`Context::listener_fd`].
+    #[must_use]
+    pub fn udp_fd(&self, id: UdpId) -> Option<BorrowedFd<'_>> {
+        Some(self.core.udp.get(id.0)?.socket.as_fd())
     }
 
     /// Connects to another program. The id counts from now on: what is written is sent when the
@@ -133,7 +153,8 @@ impl<S> Context<'_, S> {
     /// address towards that destination are taken (28,232 of them by default on Linux), or the
     /// source address is not ours. `QuotaExceeded`: as many connections as
     /// [`Limits::max_connections`](crate::Limits::max_connections) are open. `NotConnected`: the
-    /// reactor drains.
+    /// reactor drains. Of a Unix socket also why nobody is there: `NotFound`, `ConnectionRefused`,
+    /// `PermissionDenied`, and `WouldBlock` where too many wait.
     pub fn connect(
         &mut self,
         options: &ConnectOptions,
@@ -141,8 +162,8 @@ impl<S> Context<'_, S> {
     ) -> Result<ConnectionId, ConnectError<S>> {
         let key = self.begin(session, Phase::Connecting, |system, limits| {
             let stream = system.dial(options)?;
-            stream.set_user_timeout(options.user_timeout_or(limits.user_timeout()))?;
-            Ok(stream)
+            stream.set_user_timeout((options.bound(), limits.user_timeout()))?;
+            Ok((stream, options.address.clone()))
         })?;
         if let Some(timeout) = options.timeout {
             self.core.limit_handshake(key.index, timeout);
@@ -150,19 +171,21 @@ impl<S> Context<'_, S> {
         Ok(ConnectionId(key))
     }
 
-    /// Takes over a stream that is connected already: it's open at once, and `on_open` follows
-    /// before the reactor sleeps. A stream that has no user timeout and no keepalive of its own is
+    /// Takes over a stream that is connected already, a `TcpStream` or a `UnixStream` of `std` or
+    /// the descriptor of one: it's open at once, and `on_open` follows before the reactor sleeps. A
+    /// stream that has no user timeout and no keepalive of its own is
     /// given the default [`ConnectOptions::user_timeout`](crate::ConnectOptions::user_timeout).
     ///
     /// # Errors
     /// With the session: as [`Context::connect`]. `NotConnected`: it's not established, or was
     /// reset and somebody has read the error; any other error that the stream has stored.
+    /// `InvalidInput`: it's no stream.
     pub fn adopt(
         &mut self,
-        stream: std::net::TcpStream,
+        stream: impl Into<OwnedFd>,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        self.take_over(session, |system| system.adopt_stream(stream))
+        self.take_over(session, |system| system.adopt_stream(stream.into()))
     }
 
     /// Takes over the stream that `make` gives: see [`Context::adopt`].
@@ -173,11 +196,9 @@ impl<S> Context<'_, S> {
     ) -> Result<ConnectionId, ConnectError<S>> {
         let key = self.begin(session, Phase::Open, |system, limits| {
             let stream = make(system)?;
-            stream.check_connected()?;
-            if !stream.has_user_timeout()? {
-                stream.set_user_timeout(limits.user_timeout())?;
-            }
-            Ok(stream)
+            let peer = stream.check_connected()?;
+            stream.set_user_timeout((None, limits.user_timeout()))?;
+            Ok((stream, peer))
         })?;
         let link = &mut self.core.slots[key.index].link;
         // It has a past: no edge comes for what was true before it was registered.
@@ -194,30 +215,25 @@ impl<S> Context<'_, S> {
         &mut self,
         session: S,
         phase: Phase,
-        make: impl FnOnce(&System, &Limits) -> io::Result<TcpStream>,
+        make: impl FnOnce(&System, &Limits) -> io::Result<(TcpStream, Address)>,
     ) -> Result<Key, ConnectError<S>> {
-        match self.open(phase, make) {
+        let open = || -> io::Result<Key> {
+            self.core.may_open()?;
+            // The room for a connection that is being accepted must not be taken by a dial.
+            if !self.reserve(1 + self.core.awaited) {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            let (mut stream, peer) = make(&self.core.system, &self.core.shared.limits)?;
+            self.core.register_stream(&mut stream)?;
+            Ok(self.core.place(stream, phase, 0, &peer))
+        };
+        match open() {
             Ok(key) => {
                 self.sessions.put(key.index, session);
                 Ok(key)
             }
             Err(error) => Err(ConnectError { session, error }),
         }
-    }
-
-    fn open(
-        &mut self,
-        phase: Phase,
-        make: impl FnOnce(&System, &Limits) -> io::Result<TcpStream>,
-    ) -> io::Result<Key> {
-        self.core.may_open()?;
-        // The room for a connection that is being accepted must not be taken by a dial.
-        if !self.reserve(1 + self.core.awaited) {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
-        let mut stream = make(&self.core.system, &self.core.shared.limits)?;
-        self.core.register_stream(&mut stream)?;
-        Ok(self.core.place(stream, phase, 0))
     }
 
     /// Makes sure that there is room for `count` more connections; false when there is no memory.
@@ -230,10 +246,15 @@ impl<S> Context<'_, S> {
 impl Core {
     fn add_listener(
         &mut self,
-        mut listener: TcpListener,
-        class: u8,
+        options: &ListenOptions,
+        adopted: Option<OwnedFd>,
         owner: Owner,
     ) -> io::Result<ListenerId> {
+        self.may_begin()?;
+        let class = options.limits;
+        let class = class.map_or(Ok(0), |limits| self.shared.class_of(limits))?;
+        let mut listener = self.system.listen(options, adopted)?;
+        listener.set_user_timeout((options.bound(), self.shared.limits.user_timeout()))?;
         let token = self.listeners.next_key().token(Kind::Listener);
         self.system.register_listener(&mut listener, token)?;
         Ok(ListenerId(self.listeners.insert(|generation| {
@@ -311,11 +332,20 @@ impl Core {
         self.slots.len() + self.awaited < self.shared.limits.max_connections
     }
 
-    /// Gives a stream its slot, which [`Context::reserve`] has made room for, and the limits of its
-    /// class; its session is to follow.
-    pub(crate) fn place(&mut self, stream: TcpStream, phase: Phase, class: u8) -> Key {
+    /// Gives a stream to `peer` its slot, which [`Context::reserve`] has made room for, and the
+    /// limits of its class; its session is to follow.
+    pub(crate) fn place(
+        &mut self,
+        stream: TcpStream,
+        phase: Phase,
+        class: u8,
+        peer: &Address,
+    ) -> Key {
         let mut link = Link::new(stream, phase);
         link.read_on(phase == Phase::Connecting);
+        if let Address::Unix(_) = peer {
+            link.ready(Readiness::PIECES);
+        }
         link.set_class(class);
         let idle_timeout = link.limits(&self.shared).idle_timeout.map_or(0, millis);
         let active = self.clock.tick();

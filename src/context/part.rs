@@ -18,14 +18,14 @@ use super::{Connection, Context, Datagrams};
 /// know the word:
 ///
 /// ```
-/// use oread::{Accepted, Connection, Context, Handler, Part};
+/// use oread::{Accepted, Address, CloseReason, Connection, Context, Handler, ListenerId, Part};
 ///
 /// struct Guard<H> {
 ///     handler: H,
 /// }
 ///
 /// enum Session<P> {
-///     Asked(Accepted),
+///     Asked(ListenerId, Address),
 ///     Known(P),
 /// }
 ///
@@ -53,7 +53,7 @@ use super::{Connection, Context, Datagrams};
 ///         _: &mut Context<'_, Session<H::Session>>,
 ///         caller: &Accepted,
 ///     ) -> Option<Session<H::Session>> {
-///         Some(Session::Asked(*caller))
+///         Some(Session::Asked(caller.listener, caller.peer.clone()))
 ///     }
 ///
 ///     fn on_data(
@@ -62,10 +62,11 @@ use super::{Connection, Context, Datagrams};
 ///         data: &[u8],
 ///     ) -> usize {
 ///         let inner = &mut self.handler;
-///         let Session::Asked(caller) = *connection.session() else {
+///         let Session::Asked(listener, peer) = connection.session() else {
 ///             let shown = connection.part(&Self::INNER, |part| inner.on_data(part, data));
 ///             return shown.unwrap_or(0);
 ///         };
+///         let caller = Accepted::new(*listener, peer.clone());
 ///         if data != b"sesame\n" {
 ///             connection.abort(CloseReason::Aborted);
 ///             return data.len();

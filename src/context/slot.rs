@@ -107,19 +107,15 @@ impl Core {
         }
     }
 
-    /// After a turn: what was active in it was so by its end at the latest. The turn's own time, by
-    /// which it was noted, is far earlier when a callback took long or the process stood still, and
-    /// whoever was heard from in between would be idle too soon.
+    /// After a turn: counts it. What was active in it was so by its end at the latest. The turn's
+    /// own time, by which it was noted, is far earlier when a callback took long or the process
+    /// stood still, and whoever was heard from in between would be idle too soon.
     #[inline]
-    pub(crate) fn keep_activity(&mut self) {
-        if self.wheel.is_empty() {
-            return;
-        }
-        let took = self
-            .system
-            .now()
-            .saturating_duration_since(self.clock.now());
-        if took >= LONG_TURN {
+    pub(crate) fn end_turn(&mut self) {
+        let now = self.system.now();
+        let took = now.saturating_duration_since(self.clock.now());
+        self.shared.stats.note_turn(took, self.ready.len());
+        if took >= LONG_TURN && !self.wheel.is_empty() {
             self.move_activity(took);
         }
     }

@@ -22,7 +22,7 @@ impl<S: Stream> Link<S> {
                     self.flags.insert(Flags::BULK);
                 }
                 let short = count < room && self.stream.short_is_blocked();
-                if short && !self.readiness.intersects(STICKY) {
+                if short && !self.readiness.intersects(STICKY.union(Readiness::PIECES)) {
                     self.readiness = self.readiness.without(Readiness::READABLE);
                 }
                 Some(count)
@@ -68,6 +68,9 @@ impl<S: Stream> Link<S> {
     /// those.
     #[inline]
     pub(super) fn arrived(&mut self, shared: &mut Shared, bytes: &[u8]) -> Step {
+        if let Some(traffic) = self.traffic() {
+            traffic.bytes_in += bytes.len() as u64;
+        }
         if !self.has_input() {
             return Step::Fresh(bytes.len());
         }

@@ -116,6 +116,9 @@ impl<S: Stream> Link<S> {
             }
         };
         shared.stats.bytes_out += count as u64;
+        if let Some(traffic) = self.traffic() {
+            traffic.bytes_out += count as u64;
+        }
         // The link's deadlines count from here. Its owner knows of what a quiet one writes to
         // itself.
         if count > 0 && (self.has(Flags::DIRTY) || !self.is_quiet()) {
@@ -259,6 +262,9 @@ impl<S: Stream> Link<S> {
         let begins = (spent || self.is_pressed(shared, high - 1)) && self.takes_output();
         if begins && !self.has(Flags::HIGH) {
             self.flags.insert(Flags::HIGH);
+            if let Some(traffic) = self.traffic() {
+                traffic.pauses += 1;
+            }
             let pauses = match spent || self.pending() >= high {
                 true => &mut shared.stats.reads_paused,
                 false => &mut shared.stats.pending_pauses,

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mio::Interest;
@@ -16,8 +16,11 @@ use super::poll2::where_nestable;
 use super::real;
 use super::sim;
 use super::udp::Received;
+use crate::address::Address;
 use crate::nonblocking::Stream;
-use crate::options::{ConnectOptions, Keepalive, ListenOptions, Multicast, UdpOptions};
+use crate::options::{
+    ConnectOptions, Keepalive, ListenOptions, Multicast, UdpOptions, UserTimeout,
+};
 use crate::readiness::Readiness;
 
 /// Makes an enum of the real and the simulated type of one name.
@@ -40,6 +43,17 @@ either!(
     Woken,
     Events
 );
+
+/// Has each of them lend its descriptor.
+macro_rules! lends {
+    ($($name:ident),*) => {$(
+        impl AsFd for $name {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                both!(self, socket => socket.as_fd())
+            }
+        }
+    )*};
+}
 
 /// Calls the same method on either.
 macro_rules! both {
@@ -108,31 +122,28 @@ impl System {
         }
     }
 
-    pub(crate) fn listen(&self, options: &ListenOptions) -> io::Result<TcpListener> {
-        made!(self, system => system.listen(options), TcpListener)
-    }
-
-    pub(crate) fn adopt_listener(
+    pub(crate) fn listen(
         &self,
-        listener: std::net::TcpListener,
+        options: &ListenOptions,
+        adopted: Option<OwnedFd>,
     ) -> io::Result<TcpListener> {
-        made!(self, system => system.adopt_listener(listener), TcpListener)
+        made!(self, system => system.listen(options, adopted), TcpListener)
     }
 
     pub(crate) fn dial(&self, options: &ConnectOptions) -> io::Result<TcpStream> {
         made!(self, system => system.dial(options), TcpStream)
     }
 
-    pub(crate) fn adopt_stream(&self, stream: std::net::TcpStream) -> io::Result<TcpStream> {
-        made!(self, system => system.adopt_stream(stream), TcpStream)
+    pub(crate) fn adopt_stream(&self, fd: OwnedFd) -> io::Result<TcpStream> {
+        made!(self, system => system.adopt_stream(fd), TcpStream)
     }
 
     pub(crate) fn bind_udp(&self, options: &UdpOptions) -> io::Result<UdpSocket> {
         made!(self, system => system.bind_udp(options), UdpSocket)
     }
 
-    pub(crate) fn adopt_udp(&self, socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
-        made!(self, system => system.adopt_udp(socket), UdpSocket)
+    pub(crate) fn adopt_udp(&self, fd: OwnedFd, options: &UdpOptions) -> io::Result<UdpSocket> {
+        made!(self, system => system.adopt_udp(fd, options), UdpSocket)
     }
 
     pub(crate) fn waker(&self, token: usize) -> io::Result<(Waker, Woken)> {
@@ -217,7 +228,7 @@ impl System {
 }
 
 where_nestable! {
-    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+    use std::os::fd::{AsRawFd, RawFd};
 
     impl AsFd for System {
         fn as_fd(&self) -> BorrowedFd<'_> {
@@ -231,6 +242,8 @@ where_nestable! {
         }
     }
 }
+
+lends!(TcpStream, TcpListener, UdpSocket);
 
 impl Events {
     pub(crate) fn is_full(&self) -> bool {
@@ -295,12 +308,8 @@ impl TcpStream {
         both!(self, stream => stream.established())
     }
 
-    pub(crate) fn check_connected(&self) -> io::Result<()> {
+    pub(crate) fn check_connected(&self) -> io::Result<Address> {
         both!(self, stream => stream.check_connected())
-    }
-
-    pub(crate) fn has_user_timeout(&self) -> io::Result<bool> {
-        both!(self, stream => stream.has_user_timeout())
     }
 
     pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
@@ -310,11 +319,11 @@ impl TcpStream {
         }
     }
 
-    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn peer_addr(&self) -> io::Result<Address> {
         both!(self, stream => stream.peer_addr())
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
         both!(self, stream => stream.local_addr())
     }
 
@@ -326,7 +335,7 @@ impl TcpStream {
         both!(self, stream => stream.set_keepalive(keepalive))
     }
 
-    pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn set_user_timeout(&self, timeout: UserTimeout) -> io::Result<()> {
         both!(self, stream => stream.set_user_timeout(timeout))
     }
 }
@@ -374,7 +383,7 @@ impl Stream for TcpStream {
 }
 
 impl TcpListener {
-    pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    pub(crate) fn accept(&self) -> io::Result<(TcpStream, Address)> {
         match self {
             TcpListener::Real(listener) => {
                 let (stream, from) = listener.accept()?;
@@ -387,20 +396,16 @@ impl TcpListener {
         }
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
         both!(self, listener => listener.local_addr())
     }
 
-    pub(crate) fn backlog(&self) -> Option<u32> {
+    pub(crate) fn backlog(&self) -> u32 {
         both!(self, listener => listener.backlog())
     }
 
-    pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn set_user_timeout(&self, timeout: UserTimeout) -> io::Result<()> {
         both!(self, listener => listener.set_user_timeout(timeout))
-    }
-
-    pub(crate) fn has_user_timeout(&self) -> io::Result<bool> {
-        both!(self, listener => listener.has_user_timeout())
     }
 }
 

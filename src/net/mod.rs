@@ -19,6 +19,7 @@ mod tcp;
 #[cfg(test)]
 mod testing;
 mod udp;
+mod unix;
 
 use std::net::SocketAddr;
 
@@ -27,6 +28,7 @@ pub(crate) use either::{Events, System, TcpListener, TcpStream, UdpSocket, Waker
 pub(crate) use poll2::where_nestable;
 #[cfg(not(feature = "sim"))]
 pub(crate) use real::{Events, System, TcpListener, TcpStream, UdpSocket, Waker, Woken};
+pub use unix::Credentials;
 
 /// What stands on mio and the system.
 mod real {

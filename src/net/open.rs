@@ -12,40 +12,65 @@ use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, sockopt,
 };
 
-use super::pktinfo;
-use crate::options::{ConnectOptions, Keepalive, ListenOptions, UdpOptions};
+use super::{pktinfo, unix};
+use crate::address::Address;
+use crate::options::{ConnectOptions, Keepalive, ListenOptions, UdpOptions, UserTimeout};
 
-/// Opens a listener as `options` say, and tells the backlog that it has got.
+/// Opens a listener as `options` say, which is to listen yet, or takes one over; with the file that is
+/// to be removed behind it: after it, so it stands first.
 ///
 /// # Errors
 /// As the system gives them: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, no descriptors
 /// left.
-pub(super) fn listener(options: &ListenOptions) -> io::Result<(OwnedFd, u32)> {
-    let fd = socket(&options.address, SockType::Stream)?;
+pub(super) fn listener(
+    options: &ListenOptions,
+    adopted: Option<OwnedFd>,
+) -> io::Result<(Option<unix::File>, OwnedFd)> {
+    let (fd, bound) = match adopted {
+        Some(fd) => (adopt(fd, SockType::Stream)?, true),
+        None => (socket(family(&options.address), SockType::Stream)?, false),
+    };
+    // Before it listens: the window scale of the connections follows from the buffer.
+    prepare(&fd, options)?;
+    let address = match &options.address {
+        _ if bound => return Ok((None, fd)),
+        Address::Unix(name) => return unix::bind(fd, name, options),
+        Address::Ip(address) => address,
+    };
     socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     if options.reuse_port {
         share_port(&fd)?;
     }
-    set_only_v6(&fd, &options.address, options.only_v6)?;
-    // Before it listens: the window scale of the connections follows from the buffer.
-    set_buffers(&fd, options.recv_buffer, options.send_buffer)?;
-    set_nodelay(&fd, options.nodelay)?;
-    set_keepalive(&fd, options.keepalive)?;
-    bind(&fd, &options.address)?;
-    let (asked, effective) = backlog(options.backlog)?;
-    socket::listen(&fd, asked)?;
-    Ok((fd, effective))
+    set_only_v6(&fd, address, options.only_v6)?;
+    bind(&fd, address)?;
+    Ok((None, fd))
 }
 
-/// Gives an accepted stream what it doesn't inherit from its listener.
+/// Gives a listener, or an accepted stream that doesn't inherit it, what accepted streams are to
+/// have.
 ///
 /// # Errors
 /// As the system gives them; `EINVAL` on Apple's systems when the peer has reset the connection.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn prepare_accepted(fd: &impl AsFd, options: &ListenOptions) -> io::Result<()> {
+pub(super) fn prepare(fd: &impl AsFd, options: &ListenOptions) -> io::Result<()> {
     set_nodelay(fd, options.nodelay)?;
     set_keepalive(fd, options.keepalive)?;
     set_buffers(fd, options.recv_buffer, options.send_buffer)
+}
+
+/// Takes over a socket that somebody else has opened, and makes it non-blocking.
+///
+/// # Errors
+/// `InvalidInput` when it's not a socket of this `kind`.
+pub(super) fn adopt(fd: OwnedFd, kind: SockType) -> io::Result<OwnedFd> {
+    match socket::getsockopt(&fd, sockopt::SockType)? {
+        found if found == kind => nonblocking(fd),
+        _ => Err(wrong("it's a socket of another type")),
+    }
+}
+
+/// What a caller has done wrong.
+fn wrong(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 /// Opens a stream as `options` say and begins to connect it.
@@ -55,21 +80,26 @@ pub(super) fn prepare_accepted(fd: &impl AsFd, options: &ListenOptions) -> io::R
 /// left, unreachable networks, no descriptors left. `InvalidInput` when source and destination are
 /// of different families.
 pub(super) fn stream(options: &ConnectOptions) -> io::Result<OwnedFd> {
-    let fd = socket(&options.address, SockType::Stream)?;
+    let fd = socket(family(&options.address), SockType::Stream)?;
     set_buffers(&fd, options.recv_buffer, options.send_buffer)?;
     set_nodelay(&fd, options.nodelay)?;
     set_keepalive(&fd, options.keepalive)?;
     if let Some(source) = options.source {
-        if source.is_ipv4() != options.address.is_ipv4() {
-            let reason = "the source and the destination are of different address families";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        if family(&source.into()) != family(&options.address) {
+            return Err(wrong(
+                "the source and the destination are of different address families",
+            ));
         }
         if source.port() == 0 {
             choose_port_on_connect(&fd)?;
         }
         bind(&fd, &source)?;
     }
-    match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(options.address)) {
+    let begun = match &options.address {
+        Address::Ip(address) => connect(&fd, *address),
+        Address::Unix(name) => unix::connect(&fd, name),
+    };
+    match begun {
         // A connect that a signal interrupts goes on by itself, as POSIX has it.
         Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(fd),
         Err(error) => Err(error.into()),
@@ -82,7 +112,7 @@ pub(super) fn stream(options: &ConnectOptions) -> io::Result<OwnedFd> {
 /// # Errors
 /// As the system gives them.
 pub(super) fn udp(options: &UdpOptions) -> io::Result<(OwnedFd, Vec<u8>)> {
-    let fd = socket(&options.address, SockType::Datagram)?;
+    let fd = socket(family(&options.address.into()), SockType::Datagram)?;
     if options.reuse_port {
         share_port(&fd)?;
     }
@@ -98,7 +128,7 @@ pub(super) fn udp(options: &UdpOptions) -> io::Result<(OwnedFd, Vec<u8>)> {
     };
     bind(&fd, &options.address)?;
     if let Some(peer) = options.connect_to {
-        socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(peer))?;
+        connect(&fd, peer)?;
     }
     Ok((fd, control))
 }
@@ -117,55 +147,48 @@ fn is_broadcast(ip: IpAddr) -> bool {
     // Any port will do; 9 discards.
     let address = SocketAddr::new(ip, 9);
     ip.is_ipv4()
-        && socket(&address, SockType::Datagram).is_ok_and(|fd| {
-            let refused = socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(address));
-            refused == Err(Errno::EACCES)
-        })
+        && socket(AddressFamily::Inet, SockType::Datagram)
+            .is_ok_and(|fd| connect(&fd, address) == Err(Errno::EACCES))
 }
 
 /// A socket that doesn't block and that programs we start don't inherit.
 #[cfg(not(target_vendor = "apple"))]
-fn socket(address: &SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
+pub(super) fn socket(family: AddressFamily, kind: SockType) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    Ok(socket::socket(
-        family(address),
-        kind,
-        flags,
-        None::<SockProtocol>,
-    )?)
+    Ok(socket::socket(family, kind, flags, None::<SockProtocol>)?)
 }
 
-/// The same where socket(2) takes no flags: a duplicate is close-on-exec, and a descriptor of any
-/// kind can be made non-blocking as a stream.
+/// The same where socket(2) takes no flags: a duplicate is close-on-exec.
 #[cfg(target_vendor = "apple")]
-fn socket(address: &SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
-    let fd = socket::socket(
-        family(address),
-        kind,
-        SockFlag::empty(),
-        None::<SockProtocol>,
-    )?
-    .try_clone()?;
+pub(super) fn socket(family: AddressFamily, kind: SockType) -> io::Result<OwnedFd> {
+    let flags = SockFlag::empty();
+    nonblocking(socket::socket(family, kind, flags, None::<SockProtocol>)?.try_clone()?)
+}
+
+/// Makes a descriptor of any kind non-blocking, as a stream.
+fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
     let stream = std::net::TcpStream::from(fd);
     stream.set_nonblocking(true)?;
     Ok(stream.into())
 }
 
 /// The address family of `address`.
-fn family(address: &SocketAddr) -> AddressFamily {
-    if address.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
+fn family(address: &Address) -> AddressFamily {
+    match address {
+        Address::Ip(SocketAddr::V4(_)) => AddressFamily::Inet,
+        Address::Ip(SocketAddr::V6(_)) => AddressFamily::Inet6,
+        Address::Unix(_) => AddressFamily::Unix,
     }
 }
 
 /// Gives the socket its own address.
-fn bind(fd: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
-    Ok(socket::bind(
-        fd.as_raw_fd(),
-        &SockaddrStorage::from(*address),
-    )?)
+fn bind(fd: &OwnedFd, address: &SocketAddr) -> nix::Result<()> {
+    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(*address))
+}
+
+/// Gives the socket its peer's address.
+fn connect(fd: &OwnedFd, address: SocketAddr) -> nix::Result<()> {
+    socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(address))
 }
 
 /// Lets several sockets have the same address and share what arrives there.
@@ -201,7 +224,11 @@ fn set_only_v6(fd: &OwnedFd, address: &SocketAddr, asked: Option<bool>) -> io::R
 }
 
 /// Sets the sizes of the socket's buffers, in bytes, where one is asked for.
-fn set_buffers(fd: &impl AsFd, recv: Option<usize>, send: Option<usize>) -> io::Result<()> {
+pub(super) fn set_buffers(
+    fd: &impl AsFd,
+    recv: Option<usize>,
+    send: Option<usize>,
+) -> io::Result<()> {
     // The system takes a C int; a negative one would be read as nonsense, not as much.
     let capped = |bytes: usize| bytes.min(i32::MAX as usize);
     if let Some(bytes) = recv {
@@ -215,14 +242,26 @@ fn set_buffers(fd: &impl AsFd, recv: Option<usize>, send: Option<usize>) -> io::
 
 /// Sends small writes at once, or gathers them.
 pub(super) fn set_nodelay(fd: &impl AsFd, on: bool) -> io::Result<()> {
-    Ok(socket::setsockopt(fd, sockopt::TcpNoDelay, &on)?)
+    if_tcp(socket::setsockopt(fd, sockopt::TcpNoDelay, &on), ())
+}
+
+/// What an option's call came to; `other` where the socket is none of TCP, and has no such option.
+fn if_tcp<T>(result: nix::Result<T>, other: T) -> io::Result<T> {
+    match result {
+        Err(Errno::EOPNOTSUPP | Errno::ENOPROTOOPT) => Ok(other),
+        result => Ok(result?),
+    }
 }
 
 /// Probes a silent peer as `keepalive` says, or leaves the system's setting.
 pub(super) fn set_keepalive(fd: &impl AsFd, keepalive: Option<Keepalive>) -> io::Result<()> {
-    let Some(keepalive) = keepalive else {
-        return Ok(());
-    };
+    match keepalive {
+        Some(keepalive) => if_tcp(probe(fd, keepalive), ()),
+        None => Ok(()),
+    }
+}
+
+fn probe(fd: &impl AsFd, keepalive: Keepalive) -> nix::Result<()> {
     socket::setsockopt(fd, sockopt::KeepAlive, &true)?;
     #[cfg(any(
         target_os = "linux",
@@ -245,15 +284,22 @@ pub(super) fn set_keepalive(fd: &impl AsFd, keepalive: Option<Keepalive>) -> io:
     Ok(())
 }
 
-/// Bounds how long output may stay unacknowledged; `None` leaves that to the system.
+/// Bounds how long output may stay unacknowledged: as asked, or else by default, unless the socket
+/// has a user timeout or keepalive already, or is none of TCP. `None` leaves it to the system.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn set_user_timeout(fd: &impl AsFd, timeout: Option<Duration>) -> io::Result<()> {
+pub(super) fn set_user_timeout(fd: &impl AsFd, timeout: UserTimeout) -> io::Result<()> {
+    let has = if_tcp(socket::getsockopt(fd, sockopt::TcpUserTimeout), 1)? > 0
+        || socket::getsockopt(fd, sockopt::KeepAlive)?;
+    let timeout = match timeout {
+        (None, _) if has => return Ok(()),
+        (asked, by_default) => asked.or(by_default),
+    };
     // To the system 0 is its own default. It takes a C int, and refuses a negative one.
     let millis = timeout.map_or(0, |timeout| {
         let millis = timeout.as_nanos().div_ceil(1_000_000);
         u32::try_from(millis).map_or(MOST_MILLIS, |millis| millis.clamp(1, MOST_MILLIS))
     });
-    Ok(socket::setsockopt(fd, sockopt::TcpUserTimeout, &millis)?)
+    if_tcp(socket::setsockopt(fd, sockopt::TcpUserTimeout, &millis), ())
 }
 
 /// The longest user timeout that the system takes, in milliseconds: 24 days.
@@ -262,21 +308,8 @@ const MOST_MILLIS: u32 = i32::MAX.unsigned_abs();
 
 /// Other systems have no such option, or none that nix knows.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn set_user_timeout(_: &impl AsFd, _: Option<Duration>) -> io::Result<()> {
+pub(super) fn set_user_timeout(_: &impl AsFd, _: UserTimeout) -> io::Result<()> {
     Ok(())
-}
-
-/// Whether the socket has a user timeout or keepalive already.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn has_user_timeout(fd: &impl AsFd) -> io::Result<bool> {
-    let timeout = socket::getsockopt(fd, sockopt::TcpUserTimeout)?;
-    Ok(timeout > 0 || socket::getsockopt(fd, sockopt::KeepAlive)?)
-}
-
-/// Elsewhere there is none to keep.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn has_user_timeout(_: &impl AsFd) -> io::Result<bool> {
-    Ok(false)
 }
 
 /// `duration` in seconds, rounded up, at least one: the system counts in whole ones and refuses
@@ -307,7 +340,7 @@ fn choose_port_on_connect(_: &OwnedFd) -> io::Result<()> {
 }
 
 /// The backlog to ask the system for when `wish` is wished, and the one that it will give.
-fn backlog(wish: u32) -> io::Result<(Backlog, u32)> {
+pub(super) fn backlog(wish: u32) -> io::Result<(Backlog, u32)> {
     // nix takes no number above the C library's constant.
     let known = i32::from(Backlog::MAXCONN);
     let (asked, wish) = match i32::try_from(wish) {

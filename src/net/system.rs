@@ -5,6 +5,7 @@ mod tests;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use mio::event::Source;
@@ -61,23 +62,16 @@ impl System {
         true
     }
 
-    /// Listens as `options` say.
+    /// Listens as `options` say, or takes over a listener that somebody else has opened.
     ///
     /// # Errors
     /// As [`TcpListener::listen`].
-    pub(crate) fn listen(&self, options: &ListenOptions) -> io::Result<TcpListener> {
-        TcpListener::listen(options)
-    }
-
-    /// Takes over a listener of `std`.
-    ///
-    /// # Errors
-    /// As [`TcpListener::from_std`].
-    pub(crate) fn adopt_listener(
+    pub(crate) fn listen(
         &self,
-        listener: std::net::TcpListener,
+        options: &ListenOptions,
+        adopted: Option<OwnedFd>,
     ) -> io::Result<TcpListener> {
-        TcpListener::from_std(listener)
+        TcpListener::listen(options, adopted)
     }
 
     /// Begins to connect as `options` say.
@@ -88,12 +82,12 @@ impl System {
         TcpStream::dial(options)
     }
 
-    /// Takes over a stream of `std`.
+    /// Takes over a stream that somebody else has opened.
     ///
     /// # Errors
-    /// As [`TcpStream::from_std`].
-    pub(crate) fn adopt_stream(&self, stream: std::net::TcpStream) -> io::Result<TcpStream> {
-        TcpStream::from_std(stream)
+    /// As [`TcpStream::adopt`].
+    pub(crate) fn adopt_stream(&self, fd: OwnedFd) -> io::Result<TcpStream> {
+        TcpStream::adopt(fd)
     }
 
     /// Opens a UDP socket as `options` say.
@@ -104,12 +98,12 @@ impl System {
         UdpSocket::bind(options)
     }
 
-    /// Takes over a UDP socket of `std`.
+    /// Takes over a UDP socket that somebody else has opened.
     ///
     /// # Errors
-    /// As [`UdpSocket::from_std`].
-    pub(crate) fn adopt_udp(&self, socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
-        UdpSocket::from_std(socket)
+    /// As [`UdpSocket::adopt`].
+    pub(crate) fn adopt_udp(&self, fd: OwnedFd, options: &UdpOptions) -> io::Result<UdpSocket> {
+        UdpSocket::adopt(fd, options)
     }
 
     /// What wakes this selector from another thread, with an event for `token`, and the selector's

@@ -1,22 +1,26 @@
-//! TCP: streams and listeners.
+//! Streams and listeners, of TCP and of Unix sockets.
+//!
+//! A connected Unix socket is kept as a stream of TCP: all calls but those for addresses are the
+//! same for both, so nothing asks which it is.
 
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
+use mio::event::Source;
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{self, MsgFlags, sockopt};
+use nix::sys::socket::{self, MsgFlags, SockType, sockopt};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use nix::{getsockopt_impl, sockopt_impl};
 
-use super::{open, poll2};
+use super::{canonical, open, poll2, unix};
+use crate::address::Address;
 use crate::nonblocking::{Stream, is_blocked, not_now};
-use crate::options::{ConnectOptions, Keepalive, ListenOptions};
+use crate::options::{ConnectOptions, Keepalive, ListenOptions, UserTimeout};
 
 /// Keeps a write to a connection that the peer has reset from raising SIGPIPE, which an embedder
 /// may not have ignored.
@@ -40,11 +44,14 @@ sockopt_impl!(
     [u32; WMEM_QUEUED + 1]
 );
 
-/// `SK_MEMINFO_WMEM_QUEUED`: where in [`MemInfo`] stands what [`TcpStream::in_flight`] tells.
+/// Where in [`MemInfo`] stands what [`TcpStream::in_flight`] tells (`SK_MEMINFO_WMEM_QUEUED`), and
+/// what a Unix socket has sent that its peer has not read (`SK_MEMINFO_WMEM_ALLOC`).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const WMEM_QUEUED: usize = 5;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const WMEM_ALLOC: usize = 2;
 
-/// A TCP connection, established or not yet. In a release build it is as large as its descriptor.
+/// A connection, established or not yet. In a release build it is as large as its descriptor.
 #[derive(Debug)]
 pub(crate) struct TcpStream(mio::net::TcpStream);
 
@@ -57,17 +64,16 @@ impl TcpStream {
     /// destination, unreachable networks, no descriptors left. `InvalidInput` when source and
     /// destination are of different families.
     pub(crate) fn dial(options: &ConnectOptions) -> io::Result<TcpStream> {
-        let stream = std::net::TcpStream::from(open::stream(options)?);
-        Ok(TcpStream(mio::net::TcpStream::from_std(stream)))
+        Ok(TcpStream(open::stream(options)?.into()))
     }
 
-    /// Takes over a stream of `std`, connected or connecting, and makes it non-blocking.
+    /// Takes over a stream that somebody else has opened, connected or connecting, and makes it
+    /// non-blocking.
     ///
     /// # Errors
-    /// When it can't be made so.
-    pub(crate) fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
-        stream.set_nonblocking(true)?;
-        Ok(TcpStream(mio::net::TcpStream::from_std(stream)))
+    /// When it can't be made so; `InvalidInput` when it's no stream.
+    pub(crate) fn adopt(fd: OwnedFd) -> io::Result<TcpStream> {
+        Ok(TcpStream(open::adopt(fd, SockType::Stream)?.into()))
     }
 
     /// What mio registers.
@@ -93,33 +99,25 @@ impl TcpStream {
         // hears so.
         let peer = self
             .0
-            .try_io(|| self.0.peer_addr().map_err(not_yet_is_blocked));
+            .try_io(|| self.peer_addr().map_err(not_yet_is_blocked));
         match peer {
-            Ok(peer) if self.0.local_addr()? == peer => Err(Errno::ECONNREFUSED.into()),
+            Ok(peer) if self.local_addr()? == peer => Err(Errno::ECONNREFUSED.into()),
             Ok(_) => Ok(true),
             Err(error) if is_blocked(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Makes sure that a stream of somebody else's is established. What a dial waits for is an
-    /// error here: no event would come for it.
+    /// The peer's address, of a stream of somebody else's that must be established. What a dial
+    /// waits for is an error here: no event would come for it.
     ///
     /// # Errors
     /// What the stream has stored; `NotConnected` when it is not established, or no longer.
-    pub(crate) fn check_connected(&self) -> io::Result<()> {
+    pub(crate) fn check_connected(&self) -> io::Result<Address> {
         match self.0.take_error()? {
             Some(error) => Err(error),
-            None => self.0.peer_addr().map(|_| ()),
+            None => self.peer_addr(),
         }
-    }
-
-    /// Whether the stream has a user timeout, or keepalive, from which one follows.
-    ///
-    /// # Errors
-    /// As the system gives them.
-    pub(crate) fn has_user_timeout(&self) -> io::Result<bool> {
-        open::has_user_timeout(self)
     }
 
     /// Another descriptor of the same connection.
@@ -134,16 +132,16 @@ impl TcpStream {
     ///
     /// # Errors
     /// `NotConnected` when the connection isn't established, or has been reset.
-    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.0.peer_addr()
+    pub(crate) fn peer_addr(&self) -> io::Result<Address> {
+        unix::peer_addr(self)
     }
 
     /// Our own address.
     ///
     /// # Errors
     /// As the system gives them.
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        unix::local_addr(self)
     }
 
     /// Sends small writes at once, or gathers them (`TCP_NODELAY`).
@@ -162,12 +160,13 @@ impl TcpStream {
         open::set_keepalive(self, Some(keepalive))
     }
 
-    /// Bounds how long output may stay unacknowledged (`TCP_USER_TIMEOUT`); `None`: as long as the
-    /// system has it. Other systems than Linux and Android ignore it.
+    /// Bounds how long output may stay unacknowledged (`TCP_USER_TIMEOUT`): as asked, or else
+    /// by default, unless it has a user timeout already or keepalive, from which one follows;
+    /// `None`: as long as the system has it. Other systems than Linux and Android ignore it.
     ///
     /// # Errors
     /// As the system gives them.
-    pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn set_user_timeout(&self, timeout: UserTimeout) -> io::Result<()> {
         open::set_user_timeout(self, timeout)
     }
 }
@@ -231,7 +230,9 @@ impl Stream for TcpStream {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn in_flight(&mut self) -> Option<u32> {
         let memory = socket::getsockopt(self, MemInfo).ok()?;
-        Some(memory[WMEM_QUEUED])
+        // A Unix socket queues nothing: what it sends is there, and only reading it is progress.
+        let queued = memory[WMEM_QUEUED];
+        (queued > 0 || memory[WMEM_ALLOC] == 0).then_some(queued)
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -246,67 +247,68 @@ impl AsFd for TcpStream {
     }
 }
 
-/// A TCP listener.
+/// Whether TCP's accepted streams have their listener's options.
+const INHERITS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// A listener of either kind.
+#[derive(Debug)]
+enum Socket {
+    Tcp(mio::net::TcpListener),
+    Unix(mio::net::UnixListener),
+}
+
+/// A listener.
 #[derive(Debug)]
 pub(crate) struct TcpListener {
-    socket: mio::net::TcpListener,
-    /// As [`TcpListener::backlog`] tells it; `None` for a listener that somebody else has opened.
-    backlog: Option<u32>,
-    /// What accepted streams are to be like. Linux gives them the listener's own options.
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    accepted: Option<ListenOptions>,
+    socket: Socket,
+    /// As [`TcpListener::backlog`] tells it.
+    backlog: u32,
+    /// What accepted streams are to be like, where the system doesn't have them inherit that.
+    accepted: Option<Box<ListenOptions>>,
+    /// Removed with the listener, and after its socket is closed: so it stands behind that.
+    _file: Option<unix::File>,
 }
 
 impl TcpListener {
-    /// Listens as `options` say.
+    /// Listens as `options` say; with a socket that somebody else has opened, where one is given.
     ///
     /// # Errors
     /// As the system gives them: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, no
-    /// descriptors left.
-    pub(crate) fn listen(options: &ListenOptions) -> io::Result<TcpListener> {
-        let (fd, backlog) = open::listener(options)?;
+    /// descriptors left. `InvalidInput` when what is given is no stream's socket.
+    pub(crate) fn listen(
+        options: &ListenOptions,
+        adopted: Option<OwnedFd>,
+    ) -> io::Result<TcpListener> {
+        let (file, fd) = open::listener(options, adopted)?;
+        let (asked, backlog) = open::backlog(options.backlog)?;
+        socket::listen(&fd, asked)?;
+        let (socket, inherits) = match unix::local_addr(&fd)? {
+            Address::Unix(_) => (Socket::Unix(fd.into()), false),
+            Address::Ip(_) => (Socket::Tcp(fd.into()), INHERITS),
+        };
         Ok(TcpListener {
-            socket: mio::net::TcpListener::from_std(fd.into()),
-            backlog: Some(backlog),
-            #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            accepted: Some(options.clone()),
+            socket,
+            backlog,
+            accepted: (!inherits).then(|| options.clone().into()),
+            _file: file,
         })
     }
 
-    /// Bounds how long the output of accepted streams may stay unacknowledged
-    /// (`TCP_USER_TIMEOUT`), which Linux has them inherit; `None`: as long as the system has it.
+    /// Bounds how long the output of accepted streams may stay unacknowledged, which Linux has them
+    /// inherit: as [`TcpStream::set_user_timeout`].
     ///
     /// # Errors
     /// As the system gives them.
-    pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn set_user_timeout(&self, timeout: UserTimeout) -> io::Result<()> {
         open::set_user_timeout(self, timeout)
     }
 
-    /// Whether the listener has a user timeout, or keepalive, from which one follows.
-    ///
-    /// # Errors
-    /// As the system gives them.
-    pub(crate) fn has_user_timeout(&self) -> io::Result<bool> {
-        open::has_user_timeout(self)
-    }
-
-    /// Takes over a listener of `std`, with the options that it has, and makes it non-blocking.
-    ///
-    /// # Errors
-    /// When it can't be made so.
-    pub(crate) fn from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        listener.set_nonblocking(true)?;
-        Ok(TcpListener {
-            socket: mio::net::TcpListener::from_std(listener),
-            backlog: None,
-            #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            accepted: None,
-        })
-    }
-
     /// What mio registers.
-    pub(super) fn source(&mut self) -> &mut mio::net::TcpListener {
-        &mut self.socket
+    pub(super) fn source(&mut self) -> &mut dyn Source {
+        match &mut self.socket {
+            Socket::Tcp(socket) => socket,
+            Socket::Unix(socket) => socket,
+        }
     }
 
     /// Accepts one connection that waits, and tells where it is from.
@@ -315,13 +317,21 @@ impl TcpListener {
     /// `WouldBlock` when none waits. Those of one connection (`ECONNABORTED`, `EPROTO`), after
     /// which there may be others; and those of this host (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`),
     /// after which no event tells when to try again.
-    pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, from) = self.socket.accept()?;
-        let stream = TcpStream(stream);
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn accept(&self) -> io::Result<(TcpStream, Address)> {
+        let (stream, from) = match &self.socket {
+            Socket::Tcp(socket) => {
+                let (stream, from) = socket.accept()?;
+                (TcpStream(stream), canonical(from).into())
+            }
+            Socket::Unix(socket) => {
+                let stream = TcpStream(OwnedFd::from(socket.accept()?.0).into());
+                let from = stream.peer_addr().unwrap_or(Address::unix(""));
+                (stream, from)
+            }
+        };
         if let Some(options) = &self.accepted {
             // It fails on a connection that has been reset meanwhile; the first read tells.
-            let _ = open::prepare_accepted(&stream, options);
+            let _ = open::prepare(&stream, options);
         }
         Ok((stream, from))
     }
@@ -330,19 +340,21 @@ impl TcpListener {
     ///
     /// # Errors
     /// As the system gives them.
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        unix::local_addr(self)
     }
 
-    /// How many established connections may wait to be accepted, after the system's cap. `None` for
-    /// a listener that was taken over: it can't be asked.
-    pub(crate) fn backlog(&self) -> Option<u32> {
+    /// How many established connections may wait to be accepted, after the system's cap.
+    pub(crate) fn backlog(&self) -> u32 {
         self.backlog
     }
 }
 
 impl AsFd for TcpListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        match &self.socket {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
+        }
     }
 }

@@ -17,6 +17,11 @@ pub(super) fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
+/// A listener as `options` say.
+pub(super) fn listen(options: &ListenOptions) -> io::Result<TcpListener> {
+    TcpListener::listen(options, None)
+}
+
 /// A selector with the events that it has told of.
 pub(super) struct Loop {
     pub(super) poll: System,
@@ -65,7 +70,7 @@ impl Loop {
     /// A connection through a listener that is as `options` say: the dialled end, registered as
     /// `token`, and the accepted end, registered as the next one.
     pub(super) fn pair(&mut self, options: &ListenOptions, token: usize) -> (TcpStream, TcpStream) {
-        let mut listener = TcpListener::listen(options).unwrap();
+        let mut listener = listen(options).unwrap();
         self.poll
             .register_listener(&mut listener, usize::MAX - 1)
             .unwrap();

@@ -5,9 +5,9 @@ mod tests;
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use nix::sys::socket::{self, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike};
+use nix::sys::socket::{self, MsgFlags, SockType, SockaddrIn, SockaddrIn6, SockaddrLike};
 
 use super::open;
 use super::pktinfo::{self, Destination};
@@ -55,13 +55,18 @@ impl UdpSocket {
         })
     }
 
-    /// Takes over a socket of `std`, and makes it non-blocking.
+    /// Takes over a socket that somebody else has opened, and gives it what options can be set on
+    /// it.
     ///
     /// # Errors
-    /// As the system gives them.
-    pub(crate) fn from_std(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
-        socket.set_nonblocking(true)?;
+    /// As the system gives them; `InvalidInput` when it's no UDP socket.
+    pub(crate) fn adopt(fd: OwnedFd, options: &UdpOptions) -> io::Result<UdpSocket> {
+        let socket = std::net::UdpSocket::from(open::adopt(fd, SockType::Datagram)?);
+        open::set_buffers(&socket, options.recv_buffer, options.send_buffer)?;
         let local = socket.local_addr()?;
+        if let Some(peer) = options.connect_to {
+            socket.connect(peer)?;
+        }
         let peer = socket.peer_addr().ok();
         let asks = peer.is_none() && open::asks_destination(&local);
         let control = if asks {

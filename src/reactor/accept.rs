@@ -1,6 +1,7 @@
 //! Taking callers on.
 
 use crate::acceptor::Accepted as Next;
+use crate::address::Address;
 use crate::context::{Drain, Sessions};
 use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
@@ -26,8 +27,8 @@ impl<H: Handler> Reactor<H> {
             slot.queued = false;
             match slot.acceptor.next(&mut budget, has_room, stats) {
                 Next::Caller(stream, peer) => {
-                    let (listener, of) = (ListenerId(key), (slot.owner, slot.class));
-                    self.admit(handler, stream, &Accepted { listener, peer }, of);
+                    let of = (ListenerId(key), slot.owner, slot.class);
+                    self.admit(handler, stream, peer, of);
                 }
                 Next::Wait => return,
                 // A listener that is about to be closed lets in whom it can, and comes
@@ -59,30 +60,35 @@ impl<H: Handler> Reactor<H> {
         &mut self,
         handler: &mut H,
         mut stream: TcpStream,
-        caller: &Accepted,
-        (owner, class): (Owner, u8),
+        peer: Address,
+        (listener, owner, class): (ListenerId, Owner, u8),
     ) {
         let mut context = self.lend_about(owner);
         if !context.reserve(1) {
             self.core.shared.stats.refused += 1;
-            self.warn_of_refusal(caller, &std::io::ErrorKind::OutOfMemory.into());
+            self.warn_of_refusal(&peer, &std::io::ErrorKind::OutOfMemory.into());
             return;
         }
         context.core.awaited = 1;
-        let session = handler.on_accept(&mut context, caller);
+        let caller = Accepted {
+            stream: Some(&stream),
+            ..Accepted::new(listener, peer)
+        };
+        let session = handler.on_accept(&mut context, &caller);
+        let peer = caller.peer;
         context.core.awaited = 0;
         let Some(session) = session else {
             self.core.shared.stats.refused += 1;
             return;
         };
         let registered = self.core.register_stream(&mut stream);
-        let key = self.core.place(stream, Phase::Open, class);
+        let key = self.core.place(stream, Phase::Open, class, &peer);
         self.sessions.put(key.index, session);
         self.core.shared.stats.accepted += 1;
         self.core.count_open();
         if let Err(error) = registered {
             // The handler has taken it on, so it hears of its end: at once.
-            self.warn_of_refusal(caller, &error);
+            self.warn_of_refusal(&peer, &error);
             let link = &mut self.core.slots[key.index].link;
             link.sever(&mut self.core.shared, CloseReason::failed(&error));
         }
@@ -92,9 +98,9 @@ impl<H: Handler> Reactor<H> {
     /// The system takes no more registrations, or has no memory for one (epoll_ctl(2): ENOSPC,
     /// ENOMEM). Rare, and as often as somebody calls.
     #[cold]
-    fn warn_of_refusal(&mut self, caller: &Accepted, error: &std::io::Error) {
+    fn warn_of_refusal(&mut self, peer: &Address, error: &std::io::Error) {
         if let Some(suppressed) = self.accept_warnings.permit(self.core.clock.elapsed_ms()) {
-            log::warn!("refused {}: {error}{}", caller.peer, Suppressed(suppressed));
+            log::warn!("refused {peer}: {error}{}", Suppressed(suppressed));
         }
     }
 

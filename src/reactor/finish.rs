@@ -63,7 +63,9 @@ impl<H: Handler> Reactor<H> {
     /// Calls for all deadlines and timers that have come by `clock`. One that is set anew for now
     /// comes in the next turn.
     pub(super) fn fire_timers(&mut self, handler: &mut H, clock: &Clock) {
-        while let Some(alarm) = self.core.timers.expire(clock) {
+        while let Some((alarm, due)) = self.core.timers.expire(clock) {
+            let late = self.core.clock.now().saturating_duration_since(due);
+            self.core.shared.stats.note_timer(late);
             match alarm {
                 Alarm::Handler(key, owner) => handler.on_timer(&mut self.lend_about(owner), key),
                 Alarm::Listeners => {
@@ -191,7 +193,7 @@ impl<H: Handler> Reactor<H> {
             self.lend().close_listener(ListenerId(key));
         }
         for key in self.core.udp.keys() {
-            self.receive(handler, key, MOST_WAITING);
+            self.receive(handler, key, LAST_DATAGRAMS);
             self.lend().close_udp(UdpId(key));
         }
         for key in self.core.slots.keys() {
@@ -210,15 +212,15 @@ impl<H: Handler> Reactor<H> {
     /// Lets in who waits in a listener's backlog, as far as there is room for them; at most as many
     /// as it holds, for others may come meanwhile.
     fn empty_backlog(&mut self, handler: &mut H, id: ListenerId) {
-        let waiting = self.lend().listener_backlog(id);
-        if let Some(slot) = self.core.listeners.get_mut(id.0) {
-            // Descriptors, or room, may be back since it paused.
-            slot.acceptor.resume();
-            slot.acceptor.ready();
-        }
+        let Some(slot) = self.core.listeners.get_mut(id.0) else {
+            return;
+        };
+        // Descriptors, or room, may be back since it paused.
+        slot.acceptor.resume();
+        slot.acceptor.ready();
         // Callers that are gone already cost some of the budget too.
         let spare = self.core.shared.limits.accept_budget;
-        let budget = waiting.unwrap_or(MOST_WAITING).saturating_add(spare);
+        let budget = slot.acceptor.listener().backlog().saturating_add(spare);
         self.accept(handler, id.0, budget);
     }
 
@@ -252,8 +254,6 @@ impl<H: Handler> Reactor<H> {
     }
 }
 
-/// How many callers may wait for a listener that somebody else has opened: the system's cap on
-/// them, as Linux sets it (`net.core.somaxconn`, since 5.4). And how many datagrams a drain shows
-/// of one socket, to which more may come all the time: fifteen times what the buffer holds that it
-/// has by default (Linux: 277 of up to 256 bytes).
-const MOST_WAITING: u32 = 4096;
+/// How many datagrams a drain shows of one socket, to which more may come all the time: fifteen
+/// times what the buffer holds that it has by default (Linux: 277 of up to 256 bytes).
+const LAST_DATAGRAMS: u32 = 4096;

@@ -79,9 +79,10 @@ const ANYTHING: Readiness = Readiness::READABLE
 
 fn start() -> (Reactor<Listening>, Listening, ListenerId, SocketAddr) {
     let mut reactor = Reactor::new().unwrap();
-    let options = ListenOptions::new(([127, 0, 0, 1], 0).into());
+    let options = ListenOptions::new(([127, 0, 0, 1], 0));
     let listener = reactor.context().listen(&options).unwrap();
-    let address = reactor.context().listener_addr(listener).unwrap();
+    let address = reactor.context().listener_addr(listener);
+    let address = address.unwrap().socket_addr().unwrap();
     (reactor, Listening::default(), listener, address)
 }
 
@@ -193,14 +194,11 @@ fn a_connection_that_cannot_be_polled_is_opened_and_closed_and_its_session_comes
     let (mut reactor, mut handler, listener, address) = start();
     let client = TcpStream::connect(address).unwrap();
     let stream = TcpStream::connect(address).unwrap();
-    let mut stream = reactor.core.system.adopt_stream(stream).unwrap();
+    let mut stream = reactor.core.system.adopt_stream(stream.into()).unwrap();
     // Registered already, it can't be registered again.
     reactor.core.system.register_stream(&mut stream, 7).unwrap();
-    let offered = Accepted {
-        listener,
-        peer: client.local_addr().unwrap(),
-    };
-    reactor.admit(&mut handler, stream, &offered, (Owner::default(), 0));
+    let peer = client.local_addr().unwrap().into();
+    reactor.admit(&mut handler, stream, peer, (listener, Owner::default(), 0));
     assert_eq!(handler.opened.len(), 1);
     assert!(reactor.context().connection(handler.opened[0]).is_none());
     reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();

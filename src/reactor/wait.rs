@@ -5,7 +5,7 @@
 //! not seen. Who was heard from in time must be served, however late we look: so a deadline that
 //! has come is judged after another poll that brings no full batch, by the time that was read
 //! before that poll. And what a turn that took long has read was active at its end, not when it
-//! began (`Core::keep_activity`).
+//! began (`Core::end_turn`).
 
 use std::io;
 use std::time::Duration;

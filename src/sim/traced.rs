@@ -47,7 +47,7 @@ impl<H: Handler> Handler for Traced<H> {
         context: &mut Context<'_, H::Session>,
         caller: &Accepted,
     ) -> Option<H::Session> {
-        let Accepted { listener, peer } = caller;
+        let Accepted { listener, peer, .. } = caller;
         let from = || format!(" from {peer}");
         self.line("on_accept", listener.0, Kind::Listener, from);
         let session = self.inner.on_accept(context, caller);

@@ -44,7 +44,8 @@ fn listen<H: oread::Handler>(reactor: &mut oread::Reactor<H>) -> std::net::Socke
     let listener = context
         .listen(&oread::ListenOptions::new(loopback))
         .unwrap();
-    context.listener_addr(listener).unwrap()
+    let address = context.listener_addr(listener).unwrap();
+    address.socket_addr().unwrap()
 }
 
 /// Calls, says `words`, finishes, and reads to the end.

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler, Limits,
+    Accepted, Address, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler, Limits,
     ListenOptions, ListenerId, Reactor, Readiness, SourceId, Stats, Turn, UdpId, UdpOptions,
 };
 
@@ -351,7 +351,8 @@ impl<H: Handler> World<H> {
     /// Listens as `options` say.
     pub fn listen_with(&mut self, options: &ListenOptions) -> (ListenerId, SocketAddr) {
         let id = self.context().listen(options).unwrap();
-        (id, self.context().listener_addr(id).unwrap())
+        let address = self.context().listener_addr(id).unwrap();
+        (id, address.socket_addr().unwrap())
     }
 
     /// Opens a UDP socket on a free port of 127.0.0.1.
@@ -441,6 +442,28 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     client.set_write_timeout(Some(PATIENCE)).unwrap();
     client.set_nodelay(true).unwrap();
     client
+}
+
+/// The same at an address of either kind. To whoever has it a Unix socket is a stream like TCP's.
+pub fn connect_to(address: &Address) -> TcpStream {
+    #[cfg(target_os = "linux")]
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream};
+
+    let name = match address {
+        Address::Unix(name) => name,
+        ip => return connect(ip.socket_addr().unwrap()),
+    };
+    let at = match name.as_bytes() {
+        #[cfg(target_os = "linux")]
+        [0, name @ ..] => SocketAddr::from_abstract_name(name),
+        _ => SocketAddr::from_pathname(&**name),
+    };
+    let client = UnixStream::connect_addr(&at.unwrap()).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_write_timeout(Some(PATIENCE)).unwrap();
+    std::os::fd::OwnedFd::from(client).into()
 }
 
 /// Stands still, as a process does that is stopped or whose machine is: for all this time the

@@ -120,7 +120,7 @@ impl<H: Handler> Handler for Watched<H> {
         self.assert_greeted();
         let session = self.inner.on_accept(context, accepted);
         match session {
-            Some(_) => self.accepted = Some(accepted.peer),
+            Some(_) => self.accepted = accepted.peer.socket_addr(),
             None => self.refused += 1,
         }
         self.busy = false;

@@ -432,7 +432,8 @@ impl Handler for Wild {
         self.act(context);
         let taken = self.tame || !self.dice.once_in(20);
         taken.then(|| {
-            self.ends.push(End::new(Way::of(caller.peer, false)));
+            self.ends
+                .push(End::new(Way::of(caller.peer.socket_addr().unwrap(), false)));
             self.ends.len() - 1
         })
     }

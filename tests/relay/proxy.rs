@@ -208,7 +208,8 @@ impl Play {
         let mut dials: Vec<(ConnectionId, SocketAddr)> = Vec::new();
         self.proxy.context().for_each(|one| {
             let other = one.session().other;
-            dials.extend(other.zip(one.local_addr().ok()));
+            let ours = one.local_addr().ok().and_then(|at| at.socket_addr());
+            dials.extend(other.zip(ours));
         });
         for (id, ours) in dials {
             if let Some(client) = self.proxy.handler.lives.get(&id).and_then(|life| life.peer) {

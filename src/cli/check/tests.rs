@@ -41,7 +41,8 @@ fn the_defaults_are_those_of_the_help() {
     );
     assert_eq!(serve.verbosity, Verbosity::Normal);
     let connect = connect("").unwrap();
-    assert_eq!(connect.address.to_string(), "127.0.0.1:9999");
+    let address = connect.address.resolve().unwrap();
+    assert_eq!(address, [([127, 0, 0, 1], 9999).into()]);
     assert_eq!((connect.timeout.as_secs(), connect.wait.as_secs()), (10, 1));
 }
 

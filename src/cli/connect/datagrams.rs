@@ -125,8 +125,8 @@ impl Talker {
         }
         let mut failure = Failure::runtime("there is no address to send to");
         while let Some(peer) = self.addresses.pop_front() {
-            let Some(source) = source_for(&self.sources, peer) else {
-                failure = other_family(peer);
+            let Some(source) = source_for(&self.sources, &peer.into()) else {
+                failure = other_family(&peer.into());
                 continue;
             };
             let any: SocketAddr = match peer {
@@ -150,7 +150,7 @@ impl Talker {
                 {
                     Failure::connect_from("UDP", source, &error)
                 }
-                (Err(error), _) => Failure::connect(peer, &error),
+                (Err(error), _) => Failure::connect(&peer.into(), &error),
             };
         }
         Err(failure)
@@ -170,7 +170,7 @@ impl Talker {
         let Some((_, peer)) = self.socket else {
             return;
         };
-        let failure = Failure::connect(peer, &io::ErrorKind::ConnectionRefused.into());
+        let failure = Failure::connect(&peer.into(), &io::ErrorKind::ConnectionRefused.into());
         if self.received == 0 && !self.addresses.is_empty() {
             log::info!("{}", failure.message());
             if let Err(failure) = self.next_address(context) {
@@ -240,7 +240,7 @@ impl Talker {
         };
         match context.send_to(socket, peer, &line) {
             SendOutcome::Sent => {
-                log_message("sent to", Some(peer), &line);
+                log_message("sent to", Some(&peer.into()), &line);
                 self.sent += 1;
                 self.open += 1;
                 if self.received == 0 && !self.addresses.is_empty() {
@@ -337,7 +337,7 @@ impl Handler for Talker {
             self.outbox.forget();
         }
         self.received += 1;
-        log_message("received from", Some(datagram.from()), data);
+        log_message("received from", Some(&datagram.from().into()), data);
         if self.unprinted.len() + data.len() < UNPRINTED {
             self.unprinted.extend_from_slice(data);
             self.unprinted.push(b'\n');

@@ -5,20 +5,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use oread::{ConnectOptions, ConnectionId, Context};
+use oread::{Address, ConnectOptions, ConnectionId, Context};
 
 use crate::cli::failure::Failure;
 
 /// Addresses to be tried, and what came of those that were.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    addresses: VecDeque<SocketAddr>,
+    addresses: VecDeque<Address>,
     /// Where to connect from; none is the system's choice.
     sources: Vec<SocketAddr>,
     /// When to give up.
     deadline: Instant,
     /// What is being tried, or was last: to where, and from where.
-    current: Option<(SocketAddr, Option<SocketAddr>)>,
+    current: Option<(Address, Option<SocketAddr>)>,
     /// Why the last one failed.
     failure: Option<Failure>,
 }
@@ -26,7 +26,7 @@ pub(super) struct Dialer {
 impl Dialer {
     /// A dialer for these addresses, from whichever of `sources` is of the same family.
     pub(super) fn new(
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<Address>,
         sources: Vec<SocketAddr>,
         deadline: Instant,
     ) -> Dialer {
@@ -45,11 +45,11 @@ impl Dialer {
     /// There is none left: why the last one failed.
     pub(super) fn dial(&mut self, context: &mut Context<'_, ()>) -> Result<ConnectionId, Failure> {
         while let Some(address) = self.addresses.pop_front() {
-            let Some(source) = source_for(&self.sources, address) else {
-                self.failure = Some(other_family(address));
+            let Some(source) = source_for(&self.sources, &address) else {
+                self.failure = Some(other_family(&address));
                 continue;
             };
-            self.current = Some((address, source));
+            self.current = Some((address.clone(), source));
             let left = self.deadline.saturating_duration_since(context.now());
             // An equal share for each: one that does not answer shall not use up all the time.
             let shares = u32::try_from(self.addresses.len() + 1).unwrap_or(u32::MAX);
@@ -69,12 +69,12 @@ impl Dialer {
 
     /// Notes that what is being tried has failed.
     pub(super) fn failed(&mut self, error: &io::Error) {
-        let Some((address, source)) = self.current else {
+        let Some((address, source)) = &self.current else {
             return;
         };
         let failure = match (source, error.kind()) {
             (Some(source), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {
-                Failure::connect_from("TCP", source, error)
+                Failure::connect_from("TCP", *source, error)
             }
             _ => Failure::connect(address, error),
         };
@@ -85,8 +85,8 @@ impl Dialer {
     }
 
     /// The address that was tried last.
-    pub(super) fn address(&self) -> Option<SocketAddr> {
-        self.current.map(|(address, _)| address)
+    pub(super) fn address(&self) -> Option<&Address> {
+        self.current.as_ref().map(|(address, _)| address)
     }
 
     /// The same, for people.
@@ -97,23 +97,20 @@ impl Dialer {
 }
 
 /// Where to connect to `address` from: `Some(None)` leaves it to the system, `None` is nowhere.
-pub(super) fn source_for(
-    sources: &[SocketAddr],
-    address: SocketAddr,
-) -> Option<Option<SocketAddr>> {
+pub(super) fn source_for(sources: &[SocketAddr], address: &Address) -> Option<Option<SocketAddr>> {
     if sources.is_empty() {
         return Some(None);
     }
+    let address = address.socket_addr()?;
     let same = |source: &&SocketAddr| source.is_ipv4() == address.is_ipv4();
     sources.iter().find(same).copied().map(Some)
 }
 
 /// The words for an address that no source is of the family of.
-pub(super) fn other_family(address: SocketAddr) -> Failure {
-    let (one, other) = if address.is_ipv4() {
-        ("IPv4", "IPv6")
-    } else {
-        ("IPv6", "IPv4")
+pub(super) fn other_family(address: &Address) -> Failure {
+    let (one, other) = match address.socket_addr() {
+        Some(SocketAddr::V4(_)) => ("IPv4", "IPv6"),
+        _ => ("IPv6", "IPv4"),
     };
     Failure::runtime(format!(
         "can't connect to {address}: it is {one}, and --bind is {other}"
@@ -128,8 +125,8 @@ mod tests {
     fn a_source_is_of_the_family_of_its_destination() {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         let (v4, v6) = (address("127.0.0.1:1"), address("[::1]:2"));
-        assert_eq!(source_for(&[], v4), Some(None));
-        assert_eq!(source_for(&[v6, v4], v4), Some(Some(v4)));
-        assert_eq!(source_for(&[v4], v6), None);
+        assert_eq!(source_for(&[], &v4.into()), Some(None));
+        assert_eq!(source_for(&[v6, v4], &v4.into()), Some(Some(v4)));
+        assert_eq!(source_for(&[v4], &v6.into()), None);
     }
 }

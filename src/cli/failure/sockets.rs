@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use nix::errno::Errno;
 
+use oread::Address;
+
 use super::{Failure, Reason};
 
 impl Failure {
@@ -55,11 +57,14 @@ impl Failure {
     }
 
     /// No connection came about with `address`. Exit code 1.
-    pub(crate) fn connect(address: SocketAddr, error: &io::Error) -> Failure {
+    pub(crate) fn connect(address: &Address, error: &io::Error) -> Failure {
         let failed = format!("can't connect to {address}");
         if let Some(failure) = Failure::exhausted(&failed, error) {
             return failure;
         }
+        let Some(address) = address.socket_addr() else {
+            return Failure::unix(&failed, error);
+        };
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Failure::runtime(format!(
                 "{failed}: connection refused, nothing listens there"
@@ -84,6 +89,35 @@ impl Failure {
                     .hint("check the local firewall; a broadcast address can't be connected to")
             }
             _ if errno(error) == Some(Errno::EAFNOSUPPORT) => Failure::no_family(&failed, address),
+            _ => Failure::runtime(format!("{failed}: {}", Reason(error))),
+        }
+    }
+
+    /// Nobody can listen at a Unix socket. Exit code 1.
+    pub(crate) fn listen_unix(address: &Address, error: &io::Error) -> Failure {
+        let failed = format!("can't listen at {address}");
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Failure::runtime(format!("{failed}: it is in use"))
+                .hint("another process listens there, or the file is no socket; choose another"),
+            _ => Failure::exhausted(&failed, error)
+                .unwrap_or_else(|| Failure::runtime(format!("{failed}: {}", Reason(error)))),
+        }
+    }
+
+    /// No connection came about with a Unix socket.
+    fn unix(failed: &str, error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+                Failure::runtime(format!("{failed}: nothing listens there"))
+                    .hint("start a server there (`oread serve --unix PATH`), or check the path")
+            }
+            io::ErrorKind::WouldBlock => {
+                Failure::runtime(format!("{failed}: too many connections wait there"))
+            }
+            io::ErrorKind::PermissionDenied => {
+                Failure::runtime(format!("{failed}: permission denied"))
+                    .hint("who may write to its file may connect: see `oread serve --unix-mode`")
+            }
             _ => Failure::runtime(format!("{failed}: {}", Reason(error))),
         }
     }
@@ -183,7 +217,7 @@ mod tests {
             (Errno::EADDRNOTAVAIL, "no local port"),
             (Errno::EMFILE, "ulimit -n"),
         ] {
-            let failure = Failure::connect(address("127.0.0.1:9999"), &os(errno));
+            let failure = Failure::connect(&address("127.0.0.1:9999").into(), &os(errno));
             let text = failure.to_string();
             assert_eq!(failure.code(), 1);
             assert!(

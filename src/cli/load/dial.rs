@@ -105,9 +105,9 @@ impl Dialer {
     }
 
     /// Where a flow of this number leads.
-    pub(super) fn target(&self, number: u32) -> Option<Resolved> {
+    pub(super) fn target(&self, number: u32) -> Option<&Resolved> {
         let place = (number as usize).checked_rem(self.endpoints.len())?;
-        self.endpoints.get(place).map(|endpoint| endpoint.resolved)
+        self.endpoints.get(place).map(|endpoint| &endpoint.resolved)
     }
 
     /// The timer for the next dial has fired.
@@ -239,14 +239,15 @@ impl Generator {
         let index = self.flows.insert(flow);
         self.dialer.under_way += 1;
         let source = endpoint.source(ordinal / count);
-        if endpoint.resolved.transport == Transport::Udp {
-            self.bind(context, index, endpoint.resolved.address, source);
+        let Resolved { transport, address } = &endpoint.resolved;
+        if let (Transport::Udp, Some(address)) = (transport, address.socket_addr()) {
+            self.bind(context, index, address, source);
             return;
         }
         let options = ConnectOptions {
             source,
             timeout: Some(self.dialer.connect_timeout),
-            ..ConnectOptions::new(endpoint.resolved.address)
+            ..ConnectOptions::new(address.clone())
         };
         match context.connect(&options, index as u32) {
             Ok(id) => self.flows[index].socket = Socket::Stream(id),

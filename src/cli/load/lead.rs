@@ -118,7 +118,7 @@ fn resolve(plan: &Load, own: Option<&Own>) -> Result<Vec<Resolved>, Failure> {
     if let Some(own) = own {
         return Ok(vec![Resolved {
             transport: Transport::Tcp,
-            address: own.address,
+            address: own.address.into(),
         }]);
     }
     target::resolve(&plan.targets)

@@ -43,11 +43,14 @@ impl Own {
             ))
         };
         let mut reactor = Reactor::new().map_err(|e| failed("no poll can be had", &e))?;
-        let options = ListenOptions::new((Ipv4Addr::LOCALHOST, 0).into());
+        let options = ListenOptions::default();
         let mut context = reactor.context();
         let listening = context.listen(&options);
         let listener = listening.map_err(|e| failed("it can't listen on 127.0.0.1", &e))?;
-        let address = context.listener_addr(listener).unwrap_or(options.address);
+        let address = context
+            .listener_addr(listener)
+            .and_then(|at| at.socket_addr());
+        let address = address.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
         let handle = reactor.handle();
         let (sender, used) = mpsc::channel();
         let mut server = Server {

@@ -36,8 +36,14 @@ fn shares(one: &Resolved, other: &Resolved) -> bool {
     one.transport == other.transport
         && match one.transport {
             Transport::Tcp => one.address == other.address,
-            Transport::Udp => one.address.is_ipv4() == other.address.is_ipv4(),
+            Transport::Udp => is_ipv4(one) == is_ipv4(other),
+            // It has no ports.
+            Transport::Unix => false,
         }
+}
+
+fn is_ipv4(target: &Resolved) -> bool {
+    target.address.socket_addr().is_some_and(|at| at.is_ipv4())
 }
 
 /// Ports of connections that the load has closed and that the system keeps for a while, at the most
@@ -47,7 +53,9 @@ fn kept(wish: &Wish<'_>, machine: &Machine, target: &Resolved) -> u64 {
         return 0;
     };
     // 1: everywhere, 2: on loopback.
-    let at_once = reuse == 1 || (reuse == 2 && target.address.ip().to_canonical().is_loopback());
+    let address = target.address.socket_addr();
+    let near = address.is_some_and(|at| at.ip().to_canonical().is_loopback());
+    let at_once = reuse == 1 || (reuse == 2 && near);
     let kept = if at_once { KEPT_FOR_REUSE } else { KEPT };
     match (target.transport, wish.turnover) {
         (Transport::Tcp, Some((a_second, lasts))) => {
@@ -138,10 +146,10 @@ mod tests {
         let tcp = ["127.0.0.1:7", "127.0.0.1:8"].map(|address| of(Transport::Tcp, address));
         assert_eq!(needed(&wish(300, &tcp), &machine), [150, 150]);
         let both = [
-            udp[0],
-            tcp[0],
-            udp[1],
-            tcp[0],
+            udp[0].clone(),
+            tcp[0].clone(),
+            udp[1].clone(),
+            tcp[0].clone(),
             of(Transport::Udp, "[::1]:7"),
         ];
         assert_eq!(needed(&wish(50, &both), &machine), [20, 20, 20, 20, 10]);

@@ -182,7 +182,10 @@ pub(crate) fn examine(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, F
         .targets
         .iter()
         .zip(&needed)
-        .map(|(target, &needed)| sources(wish.sources, target.address, needed, ports))
+        .map(|(target, &needed)| match target.address.socket_addr() {
+            Some(address) => sources(wish.sources, address, needed, ports),
+            None => Ok(Vec::new()),
+        })
         .collect::<Result<_, _>>()?;
     let ends = ends(wish, connections);
     let tcp = wish.targets.iter().any(|t| t.transport == Transport::Tcp);
@@ -234,7 +237,8 @@ pub(crate) fn examine(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, F
 
 /// How many ends of connections are on this machine: both, for a target on it.
 fn ends(wish: &Wish<'_>, connections: u64) -> u64 {
-    let local = wish.targets.iter().filter(|t| is_own(t.address)).count() as u64;
+    let is_local = |target: &&Resolved| target.address.socket_addr().is_none_or(is_own);
+    let local = wish.targets.iter().filter(is_local).count() as u64;
     connections + connections * local / wish.targets.len().max(1) as u64
 }
 

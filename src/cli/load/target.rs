@@ -5,10 +5,11 @@ mod fuzz;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 
-use crate::cli::address::HostPort;
+use oread::Address;
+
+use crate::cli::address::{HostPort, Remote};
 use crate::cli::failure::Failure;
 
 /// How bytes get there.
@@ -18,6 +19,8 @@ pub(crate) enum Transport {
     Tcp,
     /// Datagrams.
     Udp,
+    /// Streams of a Unix socket.
+    Unix,
 }
 
 impl fmt::Display for Transport {
@@ -25,30 +28,34 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Transport::Tcp => "tcp",
             Transport::Udp => "udp",
+            Transport::Unix => "unix",
         })
     }
 }
 
-/// What is loaded: `HOST:PORT`, `tcp://HOST:PORT` or `udp://HOST:PORT`. Port 0 is none to connect
-/// to, and refused.
+/// What is loaded: `HOST:PORT`, `tcp://HOST:PORT`, `udp://HOST:PORT` or `unix:PATH`. Port 0 is none
+/// to connect to, and refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     /// TCP where nothing is said.
     pub(crate) transport: Transport,
     /// Where; a name stands for the first of its addresses that the system prefers.
-    pub(crate) address: HostPort,
+    pub(crate) address: Remote,
 }
 
 /// A target with the address that it stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
     pub(crate) transport: Transport,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
 }
 
 impl fmt::Display for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.transport, self.address)
+        match self.transport {
+            Transport::Unix => self.address.fmt(f),
+            scheme => write!(f, "{scheme}://{}", self.address),
+        }
     }
 }
 
@@ -61,9 +68,9 @@ pub(crate) fn resolve(targets: &[Target]) -> Result<Vec<Resolved>, Failure> {
     for target in targets {
         let addresses = target.address.resolve()?;
         // There is one at least.
-        all.extend(addresses.first().map(|&address| Resolved {
+        all.extend(addresses.first().map(|address| Resolved {
             transport: target.transport,
-            address,
+            address: address.clone(),
         }));
     }
     Ok(all)
@@ -85,13 +92,19 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Target, String> {
+        if text.starts_with("unix:") {
+            return Ok(Target {
+                transport: Transport::Unix,
+                address: Remote::parse(text)?,
+            });
+        }
         let (transport, address) = match text.split_once("://") {
             None => (Transport::Tcp, text),
             Some(("tcp", address)) => (Transport::Tcp, address),
             Some(("udp", address)) => (Transport::Udp, address),
             Some((other, _)) => {
                 return Err(format!(
-                    "scheme \"{}\" is not known; write tcp:// or udp://",
+                    "scheme \"{}\" is not known; write tcp:// or udp://, or unix:PATH",
                     other.escape_debug()
                 ));
             }
@@ -100,13 +113,19 @@ impl FromStr for Target {
         if address.port() == 0 {
             return Err("nothing listens on port 0; write the port that the server printed".into());
         }
-        Ok(Target { transport, address })
+        Ok(Target {
+            transport,
+            address: Remote::Inet(address),
+        })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.transport, self.address)
+        match &self.address {
+            Remote::Inet(address) => write!(f, "{}://{address}", self.transport),
+            Remote::Unix(address) => address.fmt(f),
+        }
     }
 }
 
@@ -120,6 +139,8 @@ mod tests {
             ("127.0.0.1:9", "tcp://127.0.0.1:9"),
             ("tcp://[::1]:9", "tcp://[::1]:9"),
             ("udp://localhost:9/", "udp://localhost:9"),
+            ("unix:/run/x.sock", "unix:/run/x.sock"),
+            ("unix:@x", "unix:@x"),
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
         }

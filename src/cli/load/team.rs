@@ -47,7 +47,7 @@ impl Team {
             .iter()
             .zip(sources)
             .map(|(resolved, sources)| Endpoint {
-                resolved: *resolved,
+                resolved: resolved.clone(),
                 sources: sources.clone(),
             })
             .collect();

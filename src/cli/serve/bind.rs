@@ -41,6 +41,44 @@ pub(super) fn open(
     plan: &Plan,
     bindings: &[Binding],
 ) -> Result<(Vec<Unit>, Vec<Socket>), Failure> {
+    let (mut units, sockets) = open_inet(serve, plan, bindings)?;
+    open_unix(serve, &mut units)?;
+    Ok((units, sockets))
+}
+
+/// Listens at Unix sockets: the first reactor opens them, and the others have duplicates, so that
+/// whoever is first accepts. They tell of the same callers.
+fn open_unix(serve: &Serve, units: &mut [Unit]) -> Result<(), Failure> {
+    let Some((first, others)) = units.split_first_mut() else {
+        return Ok(());
+    };
+    for address in &serve.unix {
+        let failed = |error| Failure::listen_unix(address, &error);
+        let options = ListenOptions {
+            backlog: serve.backlog.get(),
+            mode: serve.unix_mode,
+            ..ListenOptions::new(address.clone())
+        };
+        let mut context = first.reactor.context();
+        let id = context.listen(&options).map_err(failed)?;
+        for other in &mut *others {
+            let Some(listener) = context.listener_fd(id) else {
+                continue;
+            };
+            let listener = listener.try_clone_to_owned().map_err(failed)?;
+            let adopted = other.reactor.context().adopt_listener(listener, &options);
+            adopted.map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens the sockets of TCP and UDP.
+fn open_inet(
+    serve: &Serve,
+    plan: &Plan,
+    bindings: &[Binding],
+) -> Result<(Vec<Unit>, Vec<Socket>), Failure> {
     let new = |index| {
         let reactor = Reactor::<Server>::with_limits(plan.limits(serve, index));
         reactor.map_err(|error| Failure::runtime(poll_failed(&error)))
@@ -179,7 +217,8 @@ impl Opener {
                     reuse_port: self.reuse_port,
                     ..ListenOptions::new(address)
                 })?;
-                (Id::Tcp(id), context.listener_addr(id))
+                let address = context.listener_addr(id);
+                (Id::Tcp(id), address.and_then(|at| at.socket_addr()))
             }
             Transport::Udp => {
                 let id = context.bind_udp(&UdpOptions {

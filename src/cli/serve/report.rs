@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use oread::Framing;
+use oread::{Address, Framing};
 
 use super::plan::Plan;
 use super::socket::{Socket, Transport};
@@ -24,23 +24,27 @@ pub(super) struct Report {
 impl Report {
     /// The start: each socket on a line of its own, then that it is ready, how to try it and how to
     /// stop it.
-    pub(super) fn start(self, plan: &Plan, sockets: &[Socket]) -> String {
+    pub(super) fn start(self, plan: &Plan, sockets: &[Socket], unix: &[Address]) -> String {
         let mut text = String::new();
-        for socket in sockets {
-            let (transport, address) = (socket.transport().name(), socket.address);
+        let inet = sockets.iter();
+        let inet = inet.map(|at| (at.transport().name(), Address::from(at.address)));
+        let all = inet.chain(unix.iter().map(|address| ("unix", address.clone())));
+        for (transport, address) in all {
             text += &if self.json {
                 JsonLine::new("listening")
                     .with("transport", transport.to_lowercase())
                     .with("address", address.to_string())
                     .finish()
-            } else {
+            } else if address.socket_addr().is_some() {
                 format!("listening on {transport} {address}\n")
+            } else {
+                format!("listening on {address}\n")
             };
         }
         text += &if self.json {
             ready_line(plan)
         } else {
-            ready_words(plan, sockets)
+            ready_words(plan, sockets, unix)
         };
         text
     }
@@ -142,7 +146,7 @@ fn ready_line(plan: &Plan) -> String {
         .finish()
 }
 
-fn ready_words(plan: &Plan, sockets: &[Socket]) -> String {
+fn ready_words(plan: &Plan, sockets: &[Socket], unix: &[Address]) -> String {
     let (most, possible) = (plan.max_connections.get(), plan.possible.get());
     let connections = if most == 1 {
         "connection"
@@ -170,6 +174,13 @@ fn ready_words(plan: &Plan, sockets: &[Socket]) -> String {
                 head = "         or ";
             }
         }
+    }
+    if let Some(address) = unix.first() {
+        let framing = match plan.framing {
+            Framing::Raw => String::new(),
+            framing => format!("--framing {framing} "),
+        };
+        let _ = writeln!(text, "{head}`oread connect {framing}{address}`");
     }
     let _ = writeln!(
         text,

@@ -18,24 +18,29 @@ const SYNS: u32 = 7;
 
 impl State {
     /// Begins to connect; the dialled end.
-    pub(super) fn dial(&mut self, owner: Owner, options: &ConnectOptions) -> io::Result<Side> {
+    pub(super) fn dial(
+        &mut self,
+        owner: Owner,
+        to: SocketAddr,
+        options: &ConnectOptions,
+    ) -> io::Result<Side> {
         if let Some(source) = options.source {
-            if source.is_ipv4() != options.address.is_ipv4() {
+            if source.is_ipv4() != to.is_ipv4() {
                 let reason = "the source and the destination are of different address families";
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
             }
             self.check_local(owner, source.ip())?;
         }
         let bsd = self.is_bsd(owner);
-        let local = self.choose_source(owner, options)?;
+        let local = self.choose_source(owner, to, options)?;
         self.hosts.add(local.ip());
-        let mut end = End::new(owner, bsd, local, options.address);
+        let mut end = End::new(owner, bsd, local, to);
         end.keepalive = options.keepalive;
         // Where there is no such option, nothing is set.
         end.user_timeout = options.user_timeout.filter(|_| !bsd);
         let id = self.new_connection(end);
         self.idle.moved += 1;
-        self.ports.insert((local, options.address));
+        self.ports.insert((local, to));
         if let Some(connection) = self.connection(id) {
             if let Some(bytes) = options.recv_buffer {
                 connection.ways[1].set_receive_buffer(bytes);
@@ -51,8 +56,12 @@ impl State {
     }
 
     /// Our own address: as asked for, or as the way there leaves from.
-    fn choose_source(&mut self, owner: Owner, options: &ConnectOptions) -> io::Result<SocketAddr> {
-        let to = options.address;
+    fn choose_source(
+        &mut self,
+        owner: Owner,
+        to: SocketAddr,
+        options: &ConnectOptions,
+    ) -> io::Result<SocketAddr> {
         let own = self.own_addresses(owner);
         let ip = match options.source.map(|source| source.ip()) {
             Some(ip) if !ip.is_unspecified() => ip,
@@ -85,7 +94,12 @@ impl State {
     }
 
     /// Dials for a process, with the faults of connect(2).
-    pub(super) fn dial_call(&mut self, process: u32, options: &ConnectOptions) -> io::Result<Side> {
+    pub(super) fn dial_call(
+        &mut self,
+        process: u32,
+        to: SocketAddr,
+        options: &ConnectOptions,
+    ) -> io::Result<Side> {
         let at_once = [
             (Fault::ConnectNoDescriptors, Errno::EMFILE),
             (Fault::ConnectNoFiles, Errno::ENFILE),
@@ -101,7 +115,7 @@ impl State {
             }
         }
         self.take_descriptor(process)?;
-        let side = match self.dial(Owner::Process(process), options) {
+        let side = match self.dial(Owner::Process(process), to, options) {
             Ok(side) => side,
             Err(error) => {
                 self.give_descriptor(process);

@@ -61,24 +61,33 @@ impl State {
         self.listeners.get_mut(id as usize)?.as_mut()
     }
 
-    pub(super) fn listen(&mut self, owner: Owner, options: &ListenOptions) -> io::Result<u32> {
+    pub(super) fn listen(
+        &mut self,
+        owner: Owner,
+        at: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<u32> {
         if let Owner::Process(process) = owner {
             self.take_descriptor(process)?;
-            let result = self.listen_at(owner, options);
+            let result = self.listen_at(owner, at, options);
             if result.is_err() {
                 self.give_descriptor(process);
             }
             return result;
         }
-        self.listen_at(owner, options)
+        self.listen_at(owner, at, options)
     }
 
-    fn listen_at(&mut self, owner: Owner, options: &ListenOptions) -> io::Result<u32> {
-        self.check_local(owner, options.address.ip())?;
+    fn listen_at(
+        &mut self,
+        owner: Owner,
+        mut local: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<u32> {
+        self.check_local(owner, local.ip())?;
         if matches!(owner, Owner::Process(_)) && self.faults.hit(Fault::ListenInUse) {
             return Err(Errno::EADDRINUSE.into());
         }
-        let mut local = options.address;
         if local.port() == 0 {
             local.set_port(self.free_listening_port(local.ip())?);
         } else if self.is_taken(local, options.reuse_port) {

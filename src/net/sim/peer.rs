@@ -12,6 +12,7 @@ use nix::errno::Errno;
 
 use super::expect::Expected;
 use super::pump::{Act, Ledger, Reading, Script, Server};
+use super::system::inet;
 use super::{Net, Owner, State};
 use crate::options::{ConnectOptions, ListenOptions};
 
@@ -397,7 +398,8 @@ impl Net {
         let mut state = self.state();
         let id = state.peers.len() as u32;
         state.peers.push(Script::new(None, reading));
-        match state.dial(Owner::Peer(id), options) {
+        let dialed = inet(&options.address);
+        match dialed.and_then(|to| state.dial(Owner::Peer(id), to, options)) {
             Ok(side) => {
                 state.peers[id as usize].side = Some(side);
                 state.trace(|| format!("peer {side} dials {}", options.address));
@@ -425,7 +427,7 @@ impl Net {
     pub(crate) fn listen_peer(&self, at: SocketAddr) -> Listener {
         let mut state = self.state();
         let id = state.servers.len() as u32;
-        let listener = match state.listen(Owner::Peer(id), &ListenOptions::new(at)) {
+        let listener = match state.listen(Owner::Peer(id), at, &ListenOptions::new(at)) {
             Ok(listener) => listener,
             Err(error) => {
                 drop(state);

@@ -2,18 +2,22 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 
 use super::faults::Fault;
 use super::poller::Poller;
+use super::system::Quiet;
 use super::trace::quoted;
 use super::watch::{Side, Target};
 use super::{Net, Owner};
+use crate::address::Address;
+use crate::net::canonical;
 use crate::net::udp::Received;
 use crate::nonblocking::{Stream, is_blocked};
-use crate::options::{Keepalive, Multicast};
+use crate::options::{Keepalive, Multicast, UserTimeout};
 
 /// A connection's end.
 #[derive(Debug)]
@@ -22,16 +26,18 @@ pub(crate) struct TcpStream {
     pub(super) side: Side,
     process: u32,
     model: Poller,
+    quiet: Arc<Quiet>,
 }
 
 impl TcpStream {
-    pub(super) fn new(net: Net, side: Side, process: u32) -> TcpStream {
+    pub(super) fn new(net: Net, side: Side, process: u32, quiet: Arc<Quiet>) -> TcpStream {
         let model = net.state().processes[process as usize].poller.model;
         TcpStream {
             net,
             side,
             process,
             model,
+            quiet,
         }
     }
 
@@ -46,16 +52,16 @@ impl TcpStream {
         state.established(self.side)
     }
 
-    /// Makes sure that the stream is established.
+    /// The peer's address, of a stream that must be established.
     ///
     /// # Errors
     /// What it has stored; `NotConnected` when it isn't.
-    pub(crate) fn check_connected(&self) -> io::Result<()> {
+    pub(crate) fn check_connected(&self) -> io::Result<Address> {
         let mut state = self.net.state();
         state.begin_call();
         match state.take_error_call(self.side)? {
             Some(error) => Err(error),
-            None => state.peer_addr(self.side).map(|_| ()),
+            None => state.peer_addr(self.side).map(canonical).map(Address::from),
         }
     }
 
@@ -63,7 +69,7 @@ impl TcpStream {
     ///
     /// # Errors
     /// None here.
-    pub(crate) fn has_user_timeout(&self) -> io::Result<bool> {
+    fn has_user_timeout(&self) -> io::Result<bool> {
         let mut state = self.net.state();
         let end = state.end(self.side).ok_or(Errno::EBADF)?;
         Ok(end.user_timeout.is_some() || end.keepalive.is_some())
@@ -73,18 +79,19 @@ impl TcpStream {
     ///
     /// # Errors
     /// `NotConnected` when there is none, or no longer.
-    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn peer_addr(&self) -> io::Result<Address> {
         let mut state = self.net.state();
         state.begin_call();
-        state.peer_addr(self.side)
+        state.peer_addr(self.side).map(canonical).map(Address::from)
     }
 
     /// Our own address.
     ///
     /// # Errors
     /// None here.
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.net.state().local_addr(self.side)
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        let local = self.net.state().local_addr(self.side);
+        local.map(canonical).map(Address::from)
     }
 
     /// Does nothing: segments are cut by chance.
@@ -109,14 +116,16 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Bounds how long output may stay unacknowledged, but for kqueue's systems.
+    /// Bounds how long output may stay unacknowledged, as asked or else by default, but for
+    /// kqueue's systems.
     ///
     /// # Errors
     /// As faults.
-    pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        if self.model == Poller::Kqueue {
+    pub(crate) fn set_user_timeout(&self, timeout: UserTimeout) -> io::Result<()> {
+        if self.model == Poller::Kqueue || timeout.0.is_none() && self.has_user_timeout()? {
             return Ok(());
         }
+        let timeout = timeout.0.or(timeout.1);
         self.set_option(|| format!("user timeout {timeout:?}"))?;
         let mut state = self.net.state();
         if let Some(end) = state.end(self.side) {
@@ -227,6 +236,7 @@ pub(crate) struct TcpListener {
     pub(super) net: Net,
     pub(super) id: u32,
     pub(super) backlog: u32,
+    pub(super) quiet: Arc<Quiet>,
 }
 
 impl TcpListener {
@@ -234,7 +244,7 @@ impl TcpListener {
     ///
     /// # Errors
     /// As accept(2) gives them.
-    pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    pub(crate) fn accept(&self) -> io::Result<(TcpStream, Address)> {
         let mut state = self.net.state();
         state.begin_call();
         let answer = state.accept_call(self.id);
@@ -249,29 +259,36 @@ impl TcpListener {
         let Some(Owner::Process(process)) = process else {
             return Err(Errno::EBADF.into());
         };
-        Ok((TcpStream::new(self.net.clone(), side, process), from))
+        let quiet = self.quiet.clone();
+        let stream = TcpStream::new(self.net.clone(), side, process, quiet);
+        Ok((stream, canonical(from).into()))
     }
 
     /// The address that it listens at.
     ///
     /// # Errors
     /// None here.
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
         let mut state = self.net.state();
         let listener = state.listener(self.id).ok_or(Errno::EBADF)?;
-        Ok(listener.local)
+        Ok(listener.local.into())
     }
 
     /// How many established connections may wait.
-    pub(crate) fn backlog(&self) -> Option<u32> {
-        Some(self.backlog)
+    pub(crate) fn backlog(&self) -> u32 {
+        self.backlog
     }
 
-    /// Bounds how long the output of accepted streams may stay unacknowledged.
+    /// Bounds how long the output of accepted streams may stay unacknowledged, as asked or else
+    /// by default.
     ///
     /// # Errors
     /// As faults.
-    pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn set_user_timeout(&self, timeout: UserTimeout) -> io::Result<()> {
+        if timeout.0.is_none() && self.has_user_timeout()? {
+            return Ok(());
+        }
+        let timeout = timeout.0.or(timeout.1);
         let mut state = self.net.state();
         let owner = state.listener(self.id).map(|listener| listener.owner);
         if owner.is_some_and(|owner| state.is_bsd(owner)) {
@@ -290,7 +307,7 @@ impl TcpListener {
     ///
     /// # Errors
     /// None here.
-    pub(crate) fn has_user_timeout(&self) -> io::Result<bool> {
+    fn has_user_timeout(&self) -> io::Result<bool> {
         let mut state = self.net.state();
         let listener = state.listener(self.id).ok_or(Errno::EBADF)?;
         Ok(listener.user_timeout.is_some() || listener.keepalive.is_some())
@@ -312,6 +329,7 @@ impl Drop for TcpListener {
 pub(crate) struct UdpSocket {
     pub(super) net: Net,
     pub(super) id: u32,
+    pub(super) quiet: Arc<Quiet>,
 }
 
 impl UdpSocket {
@@ -380,6 +398,19 @@ impl Drop for UdpSocket {
         state.close_udp(self.id);
     }
 }
+
+/// A descriptor to lend: one that is no socket, which is what options say of it (`ENOTSOCK`).
+macro_rules! lends {
+    ($($name:ident),*) => {$(
+        impl AsFd for $name {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.quiet.as_fd()
+            }
+        }
+    )*};
+}
+
+lends!(TcpStream, TcpListener, UdpSocket);
 
 impl super::State {
     /// Whether an option can be set, in the trace too.

@@ -1,7 +1,9 @@
 //! What a reactor has in place of the real poll, with the same methods.
 
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -10,6 +12,7 @@ use super::faults::Fault;
 use super::sockets::{TcpListener, TcpStream, UdpSocket};
 use super::watch::{READER, STREAM, Target, Watch, flag};
 use super::{Net, Owner, Poller};
+use crate::address::Address;
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;
 
@@ -18,14 +21,15 @@ use crate::readiness::Readiness;
 pub(crate) struct System {
     net: Net,
     process: u32,
-    /// A descriptor that is never readable, for whoever nests the reactor by it.
-    quiet: Quiet,
+    /// A descriptor that is never readable, for whoever nests the reactor by it, and to be lent by
+    /// its sockets.
+    quiet: Arc<Quiet>,
 }
 
 /// A descriptor that can be polled and never is readable: a pipe that nobody writes to. `/dev/null`
 /// is none, for epoll refuses it, and to poll(2) it's always readable.
 #[derive(Debug)]
-struct Quiet {
+pub(super) struct Quiet {
     reader: PipeReader,
     /// While it is open, the reader has no end to tell of.
     _writer: PipeWriter,
@@ -38,9 +42,15 @@ impl Quiet {
     }
 }
 
+impl AsFd for Quiet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
 impl System {
     pub(super) fn new(net: Net, process: u32) -> io::Result<System> {
-        let quiet = Quiet::new()?;
+        let quiet = Arc::new(Quiet::new()?);
         Ok(System {
             net,
             process,
@@ -84,18 +94,27 @@ impl System {
     ///
     /// # Errors
     /// As bind(2) and socket(2) give them.
-    pub(crate) fn listen(&self, options: &ListenOptions) -> io::Result<TcpListener> {
-        let owner = Owner::Process(self.process);
+    pub(crate) fn listen(
+        &self,
+        options: &ListenOptions,
+        adopted: Option<OwnedFd>,
+    ) -> io::Result<TcpListener> {
+        if let Some(fd) = adopted {
+            drop(fd);
+            return Err(foreign());
+        }
+        let (owner, at) = (Owner::Process(self.process), inet(&options.address)?);
         let mut state = self.net.state();
-        let answer = state.listen(owner, options);
+        let answer = state.listen(owner, at, options);
         let opened = answer.as_ref().map(|id| Target::Listener(*id));
-        state.trace_open(self.process, "listen", options.address, opened);
+        state.trace_open(self.process, "listen", at, opened);
         drop(state);
         let id = answer?;
         Ok(TcpListener {
             net: self.net.clone(),
             id,
             backlog: options.backlog,
+            quiet: self.quiet.clone(),
         })
     }
 
@@ -104,15 +123,17 @@ impl System {
     /// # Errors
     /// As connect(2) gives them at once.
     pub(crate) fn dial(&self, options: &ConnectOptions) -> io::Result<TcpStream> {
+        let to = inet(&options.address)?;
         let mut state = self.net.state();
         state.begin_call();
-        let answer = state.dial_call(self.process, options);
+        let answer = state.dial_call(self.process, to, options);
         let opened = answer.as_ref().map(|side| Target::Stream(*side));
-        state.trace_open(self.process, "dial", options.address, opened);
+        state.trace_open(self.process, "dial", to, opened);
         state.pump_peers();
         drop(state);
         let side = answer?;
-        Ok(TcpStream::new(self.net.clone(), side, self.process))
+        let (net, quiet) = (self.net.clone(), self.quiet.clone());
+        Ok(TcpStream::new(net, side, self.process, quiet))
     }
 
     /// Opens a UDP socket as `options` say.
@@ -130,6 +151,7 @@ impl System {
         Ok(UdpSocket {
             net: self.net.clone(),
             id,
+            quiet: self.quiet.clone(),
         })
     }
 
@@ -137,23 +159,15 @@ impl System {
     ///
     /// # Errors
     /// Always.
-    pub(crate) fn adopt_listener(&self, _: std::net::TcpListener) -> io::Result<TcpListener> {
+    pub(crate) fn adopt_stream(&self, _: OwnedFd) -> io::Result<TcpStream> {
         Err(foreign())
     }
 
-    /// As [`System::adopt_listener`].
+    /// As [`System::adopt_stream`].
     ///
     /// # Errors
     /// Always.
-    pub(crate) fn adopt_stream(&self, _: std::net::TcpStream) -> io::Result<TcpStream> {
-        Err(foreign())
-    }
-
-    /// As [`System::adopt_listener`].
-    ///
-    /// # Errors
-    /// Always.
-    pub(crate) fn adopt_udp(&self, _: std::net::UdpSocket) -> io::Result<UdpSocket> {
+    pub(crate) fn adopt_udp(&self, _: OwnedFd, _: &UdpOptions) -> io::Result<UdpSocket> {
         Err(foreign())
     }
 
@@ -273,13 +287,13 @@ impl Drop for System {
 
 impl AsFd for System {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.quiet.reader.as_fd()
+        self.quiet.as_fd()
     }
 }
 
 impl AsRawFd for System {
     fn as_raw_fd(&self) -> RawFd {
-        self.quiet.reader.as_raw_fd()
+        self.quiet.as_fd().as_raw_fd()
     }
 }
 
@@ -287,6 +301,16 @@ impl AsRawFd for System {
 pub(crate) fn foreign() -> io::Error {
     let reason = "a simulated reactor takes no sockets or sources of the real system";
     io::Error::new(io::ErrorKind::Unsupported, reason)
+}
+
+/// An address that there can be here.
+///
+/// # Errors
+/// `Unsupported` of a Unix socket.
+pub(super) fn inet(address: &Address) -> io::Result<SocketAddr> {
+    let why = "a simulated network has no Unix sockets";
+    let unix = || io::Error::new(io::ErrorKind::Unsupported, why);
+    address.socket_addr().ok_or_else(unix)
 }
 
 /// One batch of events.

@@ -7,7 +7,7 @@ mod worlds;
 use std::time::Duration;
 
 use super::pump::Reading;
-use super::system::Event;
+use super::system::{Event, inet};
 use super::*;
 use crate::options::{ConnectOptions, ListenOptions};
 use crate::readiness::Readiness;
@@ -35,7 +35,7 @@ impl Machine {
     fn on(net: Net, poller: Poller) -> Machine {
         let system = net.process(poller).system().unwrap();
         let at = ListenOptions::new(address("10.0.0.1:80"));
-        let mut listener = system.listen(&at).unwrap();
+        let mut listener = system.listen(&at, None).unwrap();
         system.register_listener(&mut listener, LISTENER).unwrap();
         Machine {
             net,
@@ -52,7 +52,7 @@ impl Machine {
 
     /// A peer that dialled, and the end that was accepted, registered as `token`.
     fn accept(&mut self, token: usize) -> (Peer, TcpStream) {
-        let to = self.listener.local_addr().unwrap();
+        let to = inet(&self.listener.local_addr().unwrap()).unwrap();
         let peer = self.net.connect_peer(to);
         self.settle();
         let (mut stream, _) = self.listener.accept().unwrap();

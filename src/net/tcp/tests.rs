@@ -1,7 +1,8 @@
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::net::testing::{Loop, address, outcome, some};
+use crate::net::testing::{Loop, address, listen, outcome, some};
 use crate::nonblocking::{self, Outcome};
 
 fn loopback() -> ListenOptions {
@@ -10,10 +11,8 @@ fn loopback() -> ListenOptions {
 
 /// An address of this host that nobody listens at.
 fn nobody() -> SocketAddr {
-    TcpListener::listen(&loopback())
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    let listener = listen(&loopback()).unwrap();
+    listener.local_addr().unwrap().socket_addr().unwrap()
 }
 
 #[test]
@@ -80,11 +79,12 @@ fn accepted_streams_have_the_options_that_the_listener_was_given() {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn accepted_streams_have_the_user_timeout_of_the_listener_and_one_can_be_set_later() {
     let millis = |stream: &TcpStream| socket::getsockopt(stream, sockopt::TcpUserTimeout).unwrap();
-    let mut listener = TcpListener::listen(&loopback()).unwrap();
-    assert!(!listener.has_user_timeout().unwrap());
+    let mut listener = listen(&loopback()).unwrap();
     let timeout = Duration::from_micros(41_000_001);
-    listener.set_user_timeout(Some(timeout)).unwrap();
-    assert!(listener.has_user_timeout().unwrap());
+    listener.set_user_timeout((None, Some(timeout))).unwrap();
+    // It has one now.
+    let longer = Some(2 * timeout);
+    listener.set_user_timeout((None, longer)).unwrap();
     let mut turns = Loop::new();
     turns.poll.register_listener(&mut listener, 0).unwrap();
     let dialled = TcpStream::dial(&ConnectOptions::new(listener.local_addr().unwrap())).unwrap();
@@ -93,16 +93,19 @@ fn accepted_streams_have_the_user_timeout_of_the_listener_and_one_can_be_set_lat
     for (timeout, expected) in [
         (Some(Duration::MAX), i32::MAX as u32),
         (Some(Duration::ZERO), 1),
-        (None, 0),
+        (None, 1),
     ] {
-        dialled.set_user_timeout(timeout).unwrap();
+        dialled.set_user_timeout((timeout, longer)).unwrap();
         assert_eq!(millis(&dialled), expected);
     }
-    let keepalive = TcpListener::listen(&ListenOptions {
+    let keepalive = ListenOptions {
         keepalive: Some(Keepalive::default()),
         ..loopback()
-    });
-    assert!(keepalive.unwrap().has_user_timeout().unwrap());
+    };
+    let keepalive = listen(&keepalive).unwrap();
+    keepalive.set_user_timeout((None, longer)).unwrap();
+    let timeout = socket::getsockopt(&keepalive, sockopt::TcpUserTimeout);
+    assert_eq!(timeout, Ok(0));
 }
 
 #[test]
@@ -168,7 +171,7 @@ fn an_end_is_in_flight_until_it_is_acknowledged_behind_all_that_was_sent() {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn every_descriptor_is_non_blocking_and_closed_in_the_programs_that_we_start() {
     let mut turns = Loop::new();
-    let listener = TcpListener::listen(&loopback()).unwrap();
+    let listener = listen(&loopback()).unwrap();
     let udp = crate::options::UdpOptions::new(address("127.0.0.1:0"));
     let udp = crate::net::real::UdpSocket::bind(&udp).unwrap();
     let (dialled, accepted) = turns.pair(&loopback(), 0);
@@ -192,14 +195,14 @@ fn every_descriptor_is_non_blocking_and_closed_in_the_programs_that_we_start() {
 
 #[test]
 fn more_connections_than_the_usual_128_may_wait_to_be_accepted() {
-    let listener = TcpListener::listen(&loopback()).unwrap();
-    let most = TcpListener::listen(&ListenOptions {
+    let listener = listen(&loopback()).unwrap();
+    let most = listen(&ListenOptions {
         backlog: u32::MAX,
         ..loopback()
     });
     // As many as the system allows, up to 4,096.
-    let backlog = listener.backlog().unwrap();
-    assert_eq!(backlog, most.unwrap().backlog().unwrap().min(4096));
+    let backlog = listener.backlog();
+    assert_eq!(backlog, most.unwrap().backlog().min(4096));
     let waiting = backlog.min(300);
     let options = ConnectOptions::new(listener.local_addr().unwrap());
     let mut turns = Loop::new();
@@ -226,22 +229,22 @@ fn the_effective_backlog_is_what_was_asked_under_the_cap_of_the_system() {
     let cap = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
     let cap: u32 = cap.trim().parse().unwrap();
     let effective = |wish| {
-        TcpListener::listen(&ListenOptions {
+        listen(&ListenOptions {
             backlog: wish,
             ..loopback()
         })
         .unwrap()
         .backlog()
     };
-    assert_eq!(effective(3), Some(3.min(cap)));
-    assert_eq!(effective(u32::MAX), Some(cap));
+    assert_eq!(effective(3), 3.min(cap));
+    assert_eq!(effective(u32::MAX), cap);
 }
 
 #[test]
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn a_connection_beyond_the_backlog_is_not_established() {
     // Linux queues one connection more than the backlog says.
-    let listener = TcpListener::listen(&ListenOptions {
+    let listener = listen(&ListenOptions {
         backlog: 1,
         ..loopback()
     })
@@ -267,11 +270,11 @@ fn an_address_in_use_keeps_its_code_and_can_be_shared_on_purpose() {
         reuse_port: true,
         ..loopback()
     };
-    let first = TcpListener::listen(&options).unwrap();
+    let first = listen(&options).unwrap();
     let taken = first.local_addr().unwrap();
-    let error = TcpListener::listen(&ListenOptions::new(taken)).unwrap_err();
+    let error = listen(&ListenOptions::new(taken.clone())).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(Errno::EADDRINUSE as i32));
-    TcpListener::listen(&ListenOptions {
+    listen(&ListenOptions {
         reuse_port: true,
         ..ListenOptions::new(taken)
     })
@@ -366,7 +369,7 @@ fn a_connection_that_meets_itself_is_refused() {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn a_source_address_is_bound_without_a_port_of_its_own() {
     let mut turns = Loop::new();
-    let listener = TcpListener::listen(&loopback()).unwrap();
+    let listener = listen(&loopback()).unwrap();
     let options = ConnectOptions::new(listener.local_addr().unwrap());
     let mut stream = TcpStream::dial(&ConnectOptions {
         source: Some(address("127.0.0.3:0")),
@@ -378,6 +381,7 @@ fn a_source_address_is_bound_without_a_port_of_its_own() {
     turns.until(|| stream.established().unwrap().then_some(()));
     let (_, from) = turns.until(|| some(listener.accept()));
     assert_eq!(from, stream.local_addr().unwrap());
+    let from = from.socket_addr().unwrap();
     assert_eq!(from.ip(), address("127.0.0.3:0").ip());
     assert_ne!(from.port(), 0);
 }
@@ -398,23 +402,28 @@ fn a_source_of_another_family_is_invalid_input() {
 #[cfg(not(target_os = "openbsd"))]
 fn the_v6_wildcard_takes_ipv4_unless_told_otherwise_and_other_v6_addresses_do_not() {
     let only_v6 = |listener: &TcpListener| socket::getsockopt(listener, sockopt::Ipv6V6Only);
-    let listen = |options: &ListenOptions| TcpListener::listen(options).unwrap();
+    let listen = |options: &ListenOptions| TcpListener::listen(options, None).unwrap();
     let any = ListenOptions::new(address("[::]:0"));
 
     let both = listen(&any);
     assert!(!only_v6(&both).unwrap());
-    let port = both.local_addr().unwrap().port();
-    let _client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let port = |listener: &TcpListener| {
+        let address = listener.local_addr().unwrap();
+        address.socket_addr().unwrap().port()
+    };
+    let _client = std::net::TcpStream::connect(("127.0.0.1", port(&both))).unwrap();
     let (_, from) = both.accept().unwrap();
-    assert_eq!(from.ip().to_string(), "::ffff:127.0.0.1");
+    assert!(
+        from.to_string().starts_with("127.0.0.1:"),
+        "it is one of IPv4"
+    );
 
     let v6 = listen(&ListenOptions {
         only_v6: Some(true),
         ..any.clone()
     });
     assert!(only_v6(&v6).unwrap());
-    let port = v6.local_addr().unwrap().port();
-    let refused = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+    let refused = std::net::TcpStream::connect(("127.0.0.1", port(&v6))).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
 
     assert!(only_v6(&listen(&ListenOptions::new(address("[::1]:0")))).unwrap());
@@ -425,19 +434,20 @@ fn the_v6_wildcard_takes_ipv4_unless_told_otherwise_and_other_v6_addresses_do_no
 fn sockets_of_std_are_made_non_blocking() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let listener = TcpListener::from_std(listener).unwrap();
-    assert_eq!(listener.backlog(), None);
+    let at = listener.local_addr().unwrap();
+    let listener = TcpListener::listen(&ListenOptions::default(), Some(listener.into())).unwrap();
+    assert!(listener.backlog() > 128);
     listener.accept().unwrap();
     assert_eq!(
         listener.accept().unwrap_err().kind(),
         io::ErrorKind::WouldBlock
     );
     let (server, _) = {
-        let _more = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _more = std::net::TcpStream::connect(at).unwrap();
         listener.accept().unwrap()
     };
     drop(server);
-    let client = TcpStream::from_std(client).unwrap();
+    let client = TcpStream::adopt(client.into()).unwrap();
     assert_eq!(client.peer_addr().unwrap(), listener.local_addr().unwrap());
     client.set_nodelay(true).unwrap();
     client.set_keepalive(Keepalive::default()).unwrap();

@@ -76,7 +76,8 @@ fn a_reply_to_ipv4_on_a_dual_stack_socket_leaves_from_the_address_that_was_asked
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn a_socket_of_std_that_is_bound_to_a_wildcard_is_told_the_address_too() {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-    let mut socket = UdpSocket::from_std(socket).unwrap();
+    let mut socket =
+        UdpSocket::adopt(socket.into(), &UdpOptions::new(address("0.0.0.0:0"))).unwrap();
     let mut turns = Loop::new();
     turns.poll.register_udp(&mut socket, 0).unwrap();
     let port = socket.local_addr().unwrap().port();

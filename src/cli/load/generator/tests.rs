@@ -58,7 +58,7 @@ impl Bench {
             plan: Arc::new(plan),
             index: 0,
             endpoints: Arc::new([Endpoint {
-                resolved: *target,
+                resolved: target.clone(),
                 sources: Vec::new(),
             }]),
             epoch,
@@ -123,7 +123,7 @@ fn udp() -> Resolved {
     });
     Resolved {
         transport: Transport::Udp,
-        address,
+        address: address.into(),
     }
 }
 
@@ -132,7 +132,7 @@ fn a_message_in_steady_state_allocates_nothing() {
     let own = Own::start().unwrap();
     let tcp = Resolved {
         transport: Transport::Tcp,
-        address: own.address,
+        address: own.address.into(),
     };
     for arguments in [
         "-c 10 -d 1h",
@@ -158,7 +158,7 @@ fn a_thread_that_hears_the_start_late_begins_with_what_was_due_until_then() {
     let own = Own::start().unwrap();
     let tcp = Resolved {
         transport: Transport::Tcp,
-        address: own.address,
+        address: own.address.into(),
     };
     let mut bench = Bench::ready(&tcp, "-c 2 -d 1h -R 1k");
     let generator = &mut bench.generator;
@@ -176,7 +176,7 @@ fn the_list_of_ages_does_not_grow_with_those_who_have_gone() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let tcp = Resolved {
         transport: Transport::Tcp,
-        address: listener.local_addr().unwrap(),
+        address: listener.local_addr().unwrap().into(),
     };
     // It hangs up on everybody after the first answer.
     std::thread::spawn(move || {

@@ -22,7 +22,10 @@ fn a_target_is_an_address_behind_its_scheme_if_any_and_never_port_0() {
         };
         let plain = plain_address(address.trim_end_matches('/'))
             .filter(|address| address.port() != 0)
-            .map(|address| Target { transport, address });
+            .map(|address| Target {
+                transport,
+                address: Remote::Inet(address),
+            });
         let read = text.parse::<Target>();
         assert_eq!(read.as_ref().ok(), plain.as_ref(), "{text:?}: {read:?}");
         match read {

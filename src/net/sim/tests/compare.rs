@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, send};
 
 use super::{Net, Poller, Random, address};
+use crate::address::Address;
 use crate::net::sim;
 use crate::nonblocking::Stream;
 use crate::options::{ConnectOptions, ListenOptions};
@@ -146,7 +147,7 @@ impl Simulated {
         };
         let system = net.process(poller).system().unwrap();
         let at: SocketAddr = address("127.0.0.1:80");
-        let listener = system.listen(&ListenOptions::new(at)).unwrap();
+        let listener = system.listen(&ListenOptions::new(at), None).unwrap();
         let mut dialled = system.dial(&ConnectOptions::new(at)).unwrap();
         net.advance(Duration::from_secs(1));
         assert!(dialled.established().unwrap());
@@ -199,7 +200,7 @@ impl Pair for Simulated {
     }
 }
 
-fn peer_address(answer: std::io::Result<SocketAddr>) -> String {
+fn peer_address(answer: std::io::Result<Address>) -> String {
     match answer {
         Ok(_) => "an address".to_owned(),
         Err(error) => format!("{:?}", error.kind()),

@@ -122,8 +122,9 @@ fn a_full_backlog_drops_a_dial_which_comes_again() {
         backlog: 1,
         ..ListenOptions::new(address("10.0.0.1:80"))
     };
-    let listener = system.listen(&at).unwrap();
-    let peers: Vec<Peer> = (0..4).map(|_| net.connect_peer(at.address)).collect();
+    let listener = system.listen(&at, None).unwrap();
+    let to = inet(&at.address).unwrap();
+    let peers: Vec<Peer> = (0..4).map(|_| net.connect_peer(to)).collect();
     net.advance(Duration::from_millis(500));
     assert!(listener.accept().is_ok() && listener.accept().is_ok());
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -160,7 +161,7 @@ fn a_vanished_peer_is_given_up_after_the_user_timeout_or_fifteen_minutes_and_nev
     for (timeout, seconds) in [(Some(Duration::from_secs(30)), 31), (None, 930)] {
         let mut host = Machine::new(4, Poller::Epoll);
         let (peer, mut stream) = host.accept(0);
-        stream.set_user_timeout(timeout).unwrap();
+        stream.set_user_timeout((timeout, None)).unwrap();
         peer.vanish();
         host.net.advance(Duration::from_secs(5_000));
         assert_eq!(read(&mut stream), Err(ErrorKind::WouldBlock));
@@ -330,9 +331,9 @@ fn a_process_that_is_out_of_descriptors_accepts_nobody() {
     process.descriptors(2);
     let system = process.system().unwrap();
     let at = ListenOptions::new(address("10.0.0.1:80"));
-    let listener = system.listen(&at).unwrap();
+    let listener = system.listen(&at, None).unwrap();
     for _ in 0..2 {
-        net.connect_peer(at.address);
+        net.connect_peer(inet(&at.address).unwrap());
     }
     net.advance(Duration::from_secs(1));
     let (first, _) = listener.accept().unwrap();
