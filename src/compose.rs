@@ -251,6 +251,10 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         tell!(self, context, on_datagram_error, socket, error);
     }
 
+    fn on_datagram_writable(&mut self, context: &mut Context<'_, Self::Session>, socket: UdpId) {
+        tell!(self, context, on_datagram_writable, socket);
+    }
+
     fn on_timer(&mut self, context: &mut Context<'_, Self::Session>, key: u64) {
         tell!(self, context, on_timer, key);
     }

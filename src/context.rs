@@ -31,7 +31,7 @@ use self::core::Foreign;
 pub(crate) use self::core::{Core, Drain};
 pub use connection::{Connection, Output};
 pub(crate) use datagrams::UdpSlot;
-pub use datagrams::{Datagrams, SendOutcome};
+pub use datagrams::{Datagrams, ReplyTo, SendOutcome};
 pub(crate) use open::ListenerSlot;
 pub use part::Part;
 pub(crate) use sessions::{Sessions, Store};
@@ -145,10 +145,10 @@ impl<'c, S> Context<'c, S> {
     }
 
     /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with `key`, once, when `after` has
-    /// passed: never early, and as much later as the turn takes. Any duration will do. O(1), like
-    /// [`Context::cancel`]. A timer that is about one connection has that one's
-    /// [`ConnectionId::to_bits`] for its key: the connection may be gone when it fires, and then
-    /// the id finds nothing.
+    /// passed: never early, and as much later as the turn takes. Any duration will do; none at all
+    /// is over in this turn or the next, which doesn't wait. O(1), like [`Context::cancel`]. A timer
+    /// that is about one connection has that one's [`ConnectionId::to_bits`] for its key: the
+    /// connection may be gone when it fires, and then the id finds nothing.
     ///
     /// `after` counts from [`Context::now`]. For something that comes again and again,
     /// [`Context::timer_at`] doesn't add up what each turn was late. A drain waits for connections,
@@ -231,12 +231,13 @@ impl<'c, S> Context<'c, S> {
         self.core.system.deregister_source(source)
     }
 
-    /// Ends everything in good order, within `within`: listeners and UDP sockets are closed at the
-    /// end of the turn, what has arrived on each connection is shown to the handler, and what that
-    /// writes is sent (an answer that it owes from elsewhere takes [`Connection::stay_open`]), then
-    /// our side of it is finished and the peer's end waited for. When nobody is left, or at the
-    /// deadline, `turn` and `run` return [`Ended::Drained`](crate::Ended::Drained), which says how
-    /// many were cut. A second call changes nothing.
+    /// Ends everything in good order, within `within`: at the end of the turn listeners are closed,
+    /// and UDP sockets behind the datagrams that have arrived, of which up to 4,096 are shown. What
+    /// has arrived on each connection is shown to the handler, and what that writes is sent (an
+    /// answer that it owes from elsewhere takes [`Connection::stay_open`]), then our side of it is
+    /// finished and the peer's end waited for. When nobody is left, or at the deadline, `turn` and
+    /// `run` return [`Ended::Drained`](crate::Ended::Drained), which says how many were cut. A
+    /// second call changes nothing.
     pub fn drain(&mut self, within: Duration) {
         let Core { drain, clock, .. } = &mut *self.core;
         if *drain == Drain::No {

@@ -115,8 +115,9 @@ pub trait Handler: Sized {
     ///
     /// What is left is kept, up to [`Limits::max_input`](crate::Limits::max_input), and comes again
     /// in front of new input; after [`Connection::resume`], also one in this very call if it
-    /// consumes something; and when output that was under [`Pressure::High`](crate::Pressure::High)
-    /// has drained, even with nothing new: so a handler may stop early.
+    /// consumes something; after [`Connection::again`], in the next turn; and when output that was
+    /// under [`Pressure::High`](crate::Pressure::High) has drained, even with nothing new: so a
+    /// handler may stop early.
     ///
     /// # Panics
     /// The reactor panics when more is said to be consumed than there was.
@@ -187,6 +188,12 @@ pub trait Handler: Sized {
         _error: io::Error,
     ) {
     }
+
+    /// A UDP socket may have room again, after a datagram was dropped for want of it
+    /// ([`SendOutcome::Blocked`](crate::SendOutcome::Blocked)): once, and again after the next such
+    /// send. Where it's not the socket's buffer that was full but the device's queue (`ENOBUFS`),
+    /// nothing tells when it has room, and this comes at once.
+    fn on_datagram_writable(&mut self, _context: &mut Context<'_, Self::Session>, _socket: UdpId) {}
 
     /// A timer has fired; `key` is what it was set with.
     fn on_timer(&mut self, _context: &mut Context<'_, Self::Session>, _key: u64) {}

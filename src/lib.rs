@@ -114,7 +114,7 @@ pub mod embedding {}
 
 pub use address::Address;
 pub use compose::{Both, Either, FromFn, from_fn};
-pub use context::{Connection, Context, Datagrams, Output, Part, SendOutcome};
+pub use context::{Connection, Context, Datagrams, Output, Part, ReplyTo, SendOutcome};
 pub use echo::{Echo, EchoOptions, EchoSession, EchoStats};
 pub use error::{CloseReason, ConnectError};
 pub use escape::Escaped;

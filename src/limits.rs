@@ -68,7 +68,8 @@ pub struct Limits {
     pub turn_bytes: usize,
     /// Connections that one listener may accept in one turn, at least 1. Default: 64.
     pub accept_budget: u32,
-    /// Datagrams that one UDP socket may receive in one turn, at least 1. Default: 64.
+    /// Datagrams that one UDP socket may receive in one turn, at least 1. The turn that begins a
+    /// drain brings up to 4,096 more, the last ones. Default: 64.
     pub datagram_budget: u32,
     /// Messages from other threads that one turn may bring, at least 1. One in which a deadline has
     /// come brings as many as [`mailbox`](Limits::mailbox) says, for they may have been posted

@@ -280,14 +280,14 @@ impl<S: Stream> Link<S> {
     /// Whether an open link may read, and what it has for the handler without reading. `None`: it
     /// may read.
     fn offer(&mut self, shared: &mut Shared) -> Option<Step> {
-        if !self.may_read() {
+        if !self.may_read() || self.has(Flags::AGAIN | Flags::QUEUED) {
             return Some(Step::Wait);
         }
-        if self.has(Flags::REDELIVER) {
+        if self.flags.intersects(Flags::SHOW) {
             if self.has_input() && !self.charge(shared) {
                 return Some(Step::Yield);
             }
-            self.flags.remove(Flags::REDELIVER);
+            self.flags.remove(Flags::SHOW);
             if let Some(input) = self.lend_input(shared) {
                 return Some(Step::Stored(input));
             }

@@ -3,7 +3,7 @@
 //! These are plain values: making one opens nothing and can't fail. What the system refuses, it
 //! refuses when the socket is opened, with its own error code.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::address::Address;
@@ -184,6 +184,10 @@ pub struct UdpOptions {
     /// `[::]`), replies leave from the address that was asked, on Linux, Android and Apple's
     /// systems.
     pub address: SocketAddr,
+    /// A number of your own that tells this socket from your others:
+    /// [`Datagrams::key`](crate::Datagrams::key) and [`Context::udp_key`](crate::Context::udp_key)
+    /// show it. 0 by default.
+    pub key: u64,
     /// Talks to this peer only: datagrams of others don't arrive, and a peer that isn't there is an
     /// error of the next receive or send (`ConnectionRefused`).
     ///
@@ -212,6 +216,7 @@ impl UdpOptions {
     pub fn new(address: SocketAddr) -> Self {
         UdpOptions {
             address,
+            key: 0,
             connect_to: None,
             reuse_port: false,
             only_v6: None,
@@ -219,6 +224,17 @@ impl UdpOptions {
             send_buffer: None,
         }
     }
+}
+
+/// A multicast group, and the interface by which what is sent to it is received. See
+/// [`Context::join_multicast`](crate::Context::join_multicast).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Multicast {
+    /// An IPv4 group (224.0.0.0 to 239.255.255.255), and an address of the interface;
+    /// [`Ipv4Addr::UNSPECIFIED`] leaves that to the system.
+    V4(Ipv4Addr, Ipv4Addr),
+    /// An IPv6 group (ff00::/8), and the index of the interface; 0 leaves that to the system.
+    V6(Ipv6Addr, u32),
 }
 
 /// An outbound connection, of TCP or to a Unix socket. What means nothing to its kind is left out,

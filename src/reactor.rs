@@ -255,7 +255,8 @@ impl<H: Handler> Reactor<H> {
     /// How long a loop around this one may sleep before it calls [`Reactor::turn`], if the
     /// descriptor does not become readable before: zero when there's queued work, `None` when
     /// nothing but an event matters. Zero too when the next turn is going to fail for an earlier
-    /// panic, so that the loop hears of it.
+    /// panic, so that the loop hears of it. `None` once a turn has said [`Ended::Drained`]: there
+    /// is nothing more to come, and the loop may go on with what else it has.
     ///
     /// Such a loop asks for this anew before each sleep, polls the descriptor by edges or by
     /// levels, and calls `turn` with a timeout of zero whenever it wakes. `examples/nested.rs` has
@@ -265,7 +266,11 @@ impl<H: Handler> Reactor<H> {
         if self.turning {
             return Some(Duration::ZERO);
         }
-        self.until_next()
+        match self.core.drain {
+            // The turn that ended it has said so.
+            Drain::Going { .. } if self.core.slots.is_empty() => None,
+            _ => self.until_next(),
+        }
     }
 
     fn until_next(&self) -> Option<Duration> {

@@ -214,6 +214,9 @@
 //!   system ([`Context::adopt`](crate::Context::adopt), `adopt_listener`, `adopt_udp`): in a
 //!   simulated reactor they are errors of the kind `Unsupported`, which say so. The reactor's own
 //!   descriptor is never readable: to nest it in a real loop shows nothing.
+//! - Membership of multicast groups
+//!   ([`Context::join_multicast`](crate::Context::join_multicast)), which is `Unsupported` too:
+//!   what is sent to a group reaches each socket that is bound to its port.
 //! - Threads. Messages of a [`Handle`](crate::Handle) come in as they do otherwise, and those that
 //!   a test sends between turns are part of the run. None comes in the middle of a turn. A thread
 //!   of its own that sends some is no part of the seed.

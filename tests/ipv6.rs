@@ -12,7 +12,7 @@ use common::{World, connect};
 use nix::ifaddrs::getifaddrs;
 use oread::{CloseReason, ConnectOptions, ListenOptions, UdpOptions};
 #[cfg(target_os = "linux")]
-use oread::{Echo, EchoOptions, Limits};
+use oread::{Echo, EchoOptions, Limits, Multicast, SendOutcome};
 
 fn loopback() -> SocketAddr {
     SocketAddr::from((Ipv6Addr::LOCALHOST, 0))
@@ -204,7 +204,7 @@ fn in_a_network_of_its_own_link_local_addresses_answer_and_broadcasts_do_not() {
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{errors}");
-    assert!(said.contains("3 passed"), "they did not run: {said}");
+    assert!(said.contains("5 passed"), "they did not run: {said}");
 }
 
 /// Turns until a datagram is refused. It may come a second time, by the interface's other end.
@@ -285,4 +285,71 @@ fn inside_a_network_an_echo_does_not_answer_an_ipv6_group() {
     let group = SocketAddrV6::new(group, port, 0, local.scope_id());
     client.send_to(b"all of you", group).unwrap();
     until_refused_as_not_unicast(&mut world);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "started by in_a_network_of_its_own_link_local_addresses_answer_and_broadcasts_do_not"]
+fn inside_a_network_an_ipv6_group_is_heard_from_when_it_is_joined() {
+    let Some(local) = inside() else { return };
+    let mut world = World::new();
+    let mut context = world.context();
+    let id = context.bind_udp(&UdpOptions::new(wildcard())).unwrap();
+    let port = context.udp_addr(id).unwrap().port();
+    let group: Ipv6Addr = "ff02::4f52".parse().unwrap();
+    let multicast = Multicast::V6(group, local.scope_id());
+    world.handler.datagram = Some(Box::new(|_, datagram, _| {
+        let to = datagram.to().unwrap().to_string();
+        datagram.reply(to.as_bytes());
+    }));
+    let client = UdpSocket::bind(SocketAddrV6::new(*local.ip(), 0, 0, local.scope_id())).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let to = SocketAddrV6::new(group, port, 0, local.scope_id());
+    let own = SocketAddrV6::new(*local.ip(), port, 0, local.scope_id());
+    for joined in [false, true, false] {
+        client.send_to(b"group?", to).unwrap();
+        // One socket answers in order: when this has its answer, there is no other.
+        client.send_to(b"you?", own).unwrap();
+        if joined {
+            assert_eq!(answer(&mut world, &client), group.to_string().as_bytes());
+        }
+        let own = local.ip().to_string();
+        assert_eq!(answer(&mut world, &client), own.as_bytes());
+        match joined {
+            false => world.context().join_multicast(id, multicast).unwrap(),
+            true => world.context().leave_multicast(id, multicast).unwrap(),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "started by in_a_network_of_its_own_link_local_addresses_answer_and_broadcasts_do_not"]
+fn inside_a_network_a_socket_that_had_no_room_is_told_when_there_is() {
+    if inside().is_none() {
+        return;
+    }
+    let mut world = World::new();
+    let options = UdpOptions {
+        // The least that there is.
+        send_buffer: Some(1),
+        ..UdpOptions::new("[2001:db8::1]:0".parse().unwrap())
+    };
+    let id = world.context().bind_udp(&options).unwrap();
+    // Nobody has this address: what is sent there waits until somebody is found.
+    let to: SocketAddr = "[2001:db8::9]:9".parse().unwrap();
+    let send = |world: &mut World| world.context().send_to(id, to, &[7; 1000]);
+    let refused = (0..100)
+        .map(|_| send(&mut world))
+        .find(|&outcome| outcome != SendOutcome::Sent);
+    assert_eq!(refused, Some(SendOutcome::Blocked));
+    world.settle();
+    assert_eq!(world.seen().writable, []);
+    let found = "ip neigh replace 2001:db8::9 lladdr 02:00:00:00:00:09 dev oread0";
+    let found = Command::new("sh").args(["-c", found]).status();
+    assert!(found.unwrap().success());
+    world.until("it is told", |world| !world.seen().writable.is_empty());
+    assert_eq!(send(&mut world), SendOutcome::Sent);
+    world.settle();
+    assert_eq!(world.seen().writable, [id]);
 }

@@ -265,6 +265,40 @@ mod outer {
     }
 
     #[test]
+    fn a_reactor_that_has_drained_does_not_keep_its_loop_awake_beside_another_one() {
+        let mut worlds = [World::new(), World::new()];
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(8);
+        for (token, world) in worlds.iter().enumerate() {
+            let descriptor = world.reactor.as_raw_fd();
+            let interest = oread::mio::Interest::READABLE;
+            let mut source = SourceFd(&descriptor);
+            let registry = poll.registry();
+            registry
+                .register(&mut source, Token(token), interest)
+                .unwrap();
+        }
+        // It has a timer that is never to fire, too.
+        worlds[0].context().timer(Duration::from_millis(10), 0);
+        worlds[0].context().drain(PATIENCE);
+        worlds[1].context().timer(Duration::from_millis(100), 1);
+        let mut rounds = 0;
+        while worlds[1].seen().timers.is_empty() {
+            let waits = worlds.iter().map(|world| world.reactor.next_timeout());
+            let wait = waits.flatten().min().unwrap_or(PATIENCE);
+            poll.poll(&mut events, Some(wait)).unwrap();
+            for world in &mut worlds {
+                world.turn_for(Duration::ZERO);
+            }
+            rounds += 1;
+        }
+        assert!(rounds < 20, "{rounds} rounds in a tenth of a second");
+        let ended = worlds[0].turn_for(Duration::ZERO).ended;
+        assert_eq!(ended, Some(Ended::Drained { cut: 0 }));
+        assert_eq!(worlds[0].reactor.next_timeout(), None);
+    }
+
+    #[test]
     fn a_drain_with_a_deadline_ends_in_a_nested_loop_though_nobody_leaves() {
         for outer in LOOPS {
             let mut world = World::new();

@@ -7,7 +7,9 @@ mod acting;
 #[path = "common/hosts.rs"]
 mod hosts;
 
-use oread::sim::{Peer, Poller, World};
+use std::time::Duration;
+
+use oread::sim::{Host, Peer, Poller, World};
 use oread::{
     CloseReason, ConnectOptions, Echo, EchoOptions, Ended, Limits, ListenOptions, SendError,
     UdpOptions,
@@ -88,6 +90,75 @@ fn a_drain_lets_in_whoever_waits_at_a_listener_of_which_nothing_was_told() {
     for peer in peers {
         assert_eq!(peer.received(), b"hello");
     }
+}
+
+#[test]
+fn a_drain_answers_the_datagrams_that_have_arrived_and_no_later_one() {
+    for poller in POLLERS {
+        let mut world = World::new(1);
+        world.poller(poller);
+        let limits = Limits {
+            datagram_budget: 2,
+            ..Limits::default()
+        };
+        let mut host = listening(&mut world, Acting::default(), limits);
+        let socket = host.context().bind_udp(&UdpOptions::new(address()));
+        let socket = socket.unwrap();
+        let peer = world.udp(([10, 0, 0, 9], 5000).into());
+        for number in 0..100 {
+            peer.send_to(address(), &[number]);
+        }
+        world.advance(&mut (), SECOND).unwrap();
+        host.context().drain(SECOND);
+        let turn = host.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(turn.ended, Some(Ended::Drained { cut: 0 }));
+        peer.send_to(address(), b"too late");
+        world.advance(&mut host, SECOND).unwrap();
+        assert_eq!(peer.received().len(), 100, "{poller:?}");
+        assert_eq!(host.context().udp_addr(socket), None);
+    }
+}
+
+#[test]
+fn a_drain_shows_no_more_than_some_thousand_datagrams_of_one_socket() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let options = UdpOptions {
+        recv_buffer: Some(4 << 20),
+        ..UdpOptions::new(address())
+    };
+    host.context().bind_udp(&options).unwrap();
+    let peer = world.udp(([10, 0, 0, 9], 5000).into());
+    for _ in 0..6000 {
+        peer.send_to(address(), b"");
+    }
+    world.advance(&mut (), SECOND).unwrap();
+    host.context().drain(SECOND);
+    world.settle(&mut host).unwrap();
+    let shown = host.context().stats().datagrams_in;
+    assert!((4096..4300).contains(&shown), "{shown}");
+}
+
+#[test]
+fn a_reactor_that_has_drained_waits_for_nothing_whatever_its_timers_say() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let _peer = world.connect(address());
+    world.settle(&mut host).unwrap();
+    host.context().timer(SECOND / 2, 0);
+    host.context().drain(SECOND);
+    let wait = |host: &mut Host<Acting>| host.reactor().0.next_timeout();
+    assert_eq!(wait(&mut host), Some(Duration::ZERO), "it's to be begun");
+    world.settle(&mut host).unwrap();
+    assert!(wait(&mut host) > Some(Duration::ZERO), "nobody has left");
+    world.advance(&mut host, 2 * SECOND).unwrap();
+    assert_eq!(host.ended(), Some(Ended::Drained { cut: 1 }));
+    assert_eq!(wait(&mut host), None);
+    world.advance(&mut (), SECOND).unwrap();
+    assert_eq!(wait(&mut host), None);
+    // Whoever turns it all the same is told the same, at once.
+    let turn = host.turn(None).unwrap();
+    assert_eq!((turn.ended, turn.more), (host.ended(), false));
 }
 
 #[test]

@@ -40,6 +40,32 @@ fn a_timer_for_the_past_or_for_now_fires_in_the_next_turn() {
 }
 
 #[test]
+fn a_timer_of_no_time_comes_at_once_and_once_a_turn_whatever_callback_sets_it() {
+    let mut world = World::new(1);
+    let handler = Scripted {
+        timer: Some(Box::new(|context| _ = context.timer(Duration::ZERO, 0))),
+        ..Scripted::on_data(|connection, data| {
+            connection.timer(Duration::ZERO);
+            data.len()
+        })
+    };
+    let mut host = listening(&mut world, handler, Limits::default());
+    let peer = world.connect(address());
+    world.settle(&mut host).unwrap();
+    peer.send(b"data");
+    // Not at the beginning of a millisecond.
+    let moment = Duration::from_micros(10_300);
+    world.advance(&mut (), moment).unwrap();
+    let now = world.now();
+    for fired in 1..10 {
+        host.turn(None).unwrap();
+        assert_eq!(host.handler.fired.len(), fired);
+    }
+    let took = world.now() - now;
+    assert!(took < Duration::from_micros(100), "{took:?}");
+}
+
+#[test]
 fn a_timer_before_the_ticks_go_round_is_on_time_beside_a_deadline_behind_that() {
     let mut world = World::new(1);
     let limits = Limits {

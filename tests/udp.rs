@@ -3,12 +3,14 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use common::{World, loopback, pattern};
-use oread::{Echo, EchoOptions, Handler, Limits, SendOutcome, UdpOptions};
+use oread::{Echo, EchoOptions, Handler, Limits, Multicast, ReplyTo, SendOutcome, UdpOptions};
 
 /// Sends and turns until the answer is there. Loopback loses nothing as long as the buffers have
 /// room.
@@ -112,6 +114,108 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
     }));
     let asked = SocketAddr::from(([127, 0, 0, 9], port));
     assert_eq!(ask(&mut world, &client(), asked, b""), b"127.0.0.9");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_late_answer_leaves_from_the_address_that_was_asked() {
+    for wildcard in ["0.0.0.0:0", "[::]:0"] {
+        let mut world = World::new();
+        let options = UdpOptions::new(wildcard.parse().unwrap());
+        let id = world.context().bind_udp(&options).unwrap();
+        let port = world.context().udp_addr(id).unwrap().port();
+        let asked = Rc::new(Cell::new(None));
+        let asks = Rc::clone(&asked);
+        world.handler.datagram = Some(Box::new(move |_, datagram, _| {
+            asks.set(Some(datagram.reply_to()));
+            datagram.context().timer(Duration::from_millis(5), 0);
+        }));
+        world.handler.timer = Some(Box::new(move |_, context, _| {
+            let outcome = context.reply(asked.take().unwrap(), b"late");
+            assert_eq!(outcome, SendOutcome::Sent);
+        }));
+        for host in [2, 1, 3] {
+            let client = UdpSocket::bind(loopback()).unwrap();
+            // A connected socket hears nobody else.
+            client
+                .connect((Ipv4Addr::new(127, 0, 0, host), port))
+                .unwrap();
+            client.send(b"who are you?").unwrap();
+            assert_eq!(answer(&mut world, &client), b"late", "{wildcard}");
+        }
+    }
+}
+
+#[test]
+fn what_a_late_answer_takes_is_small() {
+    assert_eq!(size_of::<ReplyTo>(), 64);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_group_is_heard_from_when_it_is_joined_until_it_is_left() {
+    // An IPv6 socket may join an IPv4 group, too.
+    for wildcard in ["0.0.0.0:0", "[::]:0"] {
+        hears_a_group(wildcard.parse().unwrap());
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn hears_a_group(wildcard: SocketAddr) {
+    let mut world = World::new();
+    let mut context = world.context();
+    let id = context.bind_udp(&UdpOptions::new(wildcard)).unwrap();
+    let port = context.udp_addr(id).unwrap().port();
+    // One that nobody else on this machine has joined.
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let (group, at) = (Ipv4Addr::new(239, 255, high, low), Ipv4Addr::LOCALHOST);
+    let multicast = Multicast::V4(group, at);
+    world.handler.datagram = Some(Box::new(|_, datagram, _| {
+        let said = format!("{} {}", datagram.to().unwrap(), datagram.is_unicast());
+        datagram.reply(said.as_bytes());
+    }));
+    let client = client();
+    let hears = |world: &mut World| {
+        client.send_to(b"group?", (group, port)).unwrap();
+        // One socket answers in order: when this has its answer, nothing else is on its way.
+        let mut answers = vec![ask(world, &client, (at, port).into(), b"you?")];
+        if answers[0].starts_with(b"239.") {
+            answers.push(answer(world, &client));
+        }
+        assert_no_answer(&client);
+        let answers: Vec<_> = answers.concat().escape_ascii().map(char::from).collect();
+        String::from_iter(answers)
+    };
+    assert_eq!(hears(&mut world), "127.0.0.1 true");
+    world.context().join_multicast(id, multicast).unwrap();
+    let both = format!("{group} false127.0.0.1 true");
+    assert_eq!(hears(&mut world), both);
+    let twice = world.context().join_multicast(id, multicast).unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::AddrInUse);
+    world.context().leave_multicast(id, multicast).unwrap();
+    assert_eq!(hears(&mut world), "127.0.0.1 true");
+    let left = world.context().leave_multicast(id, multicast).unwrap_err();
+    assert_eq!(left.kind(), ErrorKind::AddrNotAvailable);
+}
+
+#[test]
+fn a_drain_answers_what_has_arrived_before_it_closes_the_socket() {
+    let mut world = World::with(Limits {
+        datagram_budget: 1,
+        ..Limits::default()
+    });
+    let (id, address) = world.bind_udp();
+    let client = client();
+    for number in 0..20 {
+        client.send_to(&[number], address).unwrap();
+    }
+    world.context().drain(Duration::ZERO);
+    world.until("it has drained", |world| {
+        world.context().udp_addr(id).is_none()
+    });
+    for number in 0..20 {
+        assert_eq!(answer(&mut world, &client), [number]);
+    }
 }
 
 /// Addresses of more than one host that a datagram reaches on this machine's loopback: a broadcast,
@@ -518,12 +622,14 @@ fn an_adopted_socket_has_of_its_options_what_can_be_set_now_and_lends_its_descri
     let options = UdpOptions {
         connect_to: Some(peer.local_addr().unwrap()),
         recv_buffer: Some(20_000),
+        key: 7,
         ..UdpOptions::new(loopback())
     };
     let mut world = World::new();
     let id = world.context().adopt_udp(socket, &options).unwrap();
     let context = world.context();
     assert_eq!(context.udp_addr(id), Some(address));
+    assert_eq!(context.udp_key(id), Some(7));
     let fd = context.udp_fd(id).unwrap();
     assert_eq!(getsockopt(&fd, sockopt::RcvBuf).unwrap(), 40_000);
     // It's connected: others are not heard.

@@ -160,6 +160,18 @@ impl<'a, S> Connection<'a, S> {
         self.context.core.touch(self.index);
     }
 
+    /// Has the input that is left unconsumed come again in the next turn, without anything new,
+    /// after what is written until then was offered to the socket; until then nothing is read. For
+    /// a handler that has more to do than one callback should: the others have their turn in
+    /// between, and what it has written does not add up. It may consume nothing meanwhile.
+    ///
+    /// While the connection is paused, or its output keeps it from being read, the rest waits for
+    /// the end of that. Where nothing is left, nothing comes.
+    pub fn again(&mut self) {
+        self.link_mut().tag(Flags::AGAIN);
+        self.context.core.enqueue(self.index);
+    }
+
     /// Whether reading is paused.
     #[must_use]
     pub fn is_paused(&self) -> bool {

@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::net::{Destination, UdpSocket};
+use crate::net::UdpSocket;
 use crate::nonblocking;
+use crate::options::Multicast;
 use crate::table::tenant;
 use crate::token::{Owner, UdpId};
 
@@ -17,11 +18,15 @@ use super::open::note_deregistered;
 pub(crate) struct UdpSlot {
     pub(super) generation: u32,
     pub(crate) owner: Owner,
+    /// As the handler chose it: [`UdpOptions::key`](crate::UdpOptions::key).
+    pub(crate) key: u64,
     pub(crate) socket: UdpSocket,
     /// Its own address, kept because every datagram's source is compared with it.
     pub(super) address: Option<SocketAddr>,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
+    /// Whether a send has found no room, and the socket is polled for it.
+    pub(crate) blocked: bool,
 }
 
 tenant!(UdpSlot);
@@ -32,7 +37,8 @@ tenant!(UdpSlot);
 pub enum SendOutcome {
     /// The system took it.
     Sent,
-    /// The socket's buffer is full; it was dropped.
+    /// The socket's buffer is full; it was dropped. When there may be room again,
+    /// [`Handler::on_datagram_writable`](crate::Handler::on_datagram_writable) says so.
     Blocked,
     /// The system refused it, with this kind of error; it was dropped.
     Failed(io::ErrorKind),
@@ -40,25 +46,47 @@ pub enum SendOutcome {
     NoSocket,
 }
 
+/// How to answer a datagram: whom, by which socket, and from which of our addresses.
+/// [`Datagrams::reply_to`] gives it and [`Context::reply`] takes it, when the answer comes only
+/// later: from another thread, another server, or after a time. It's 64 bytes, and keeps nothing
+/// open: once the socket is closed, an answer has [`SendOutcome::NoSocket`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReplyTo {
+    /// The socket that the datagram came to.
+    pub socket: UdpId,
+    /// Who sent it, as far as UDP can tell.
+    pub peer: SocketAddr,
+    /// The address of ours that an answer leaves from; see [`Datagrams::local`].
+    pub local: Option<IpAddr>,
+    /// The index of the interface that it came to, where `local` means nothing without; else 0.
+    pub(crate) interface: u32,
+}
+
 /// A datagram that has arrived, beside its bytes: where from, where to, and how to answer it.
 pub struct Datagrams<'a, S> {
     pub(crate) context: Context<'a, S>,
-    pub(crate) socket: UdpId,
-    pub(crate) from: SocketAddr,
-    pub(crate) destination: Option<Destination>,
+    pub(crate) reply_to: ReplyTo,
+    pub(crate) to: Option<IpAddr>,
+    pub(crate) key: u64,
 }
 
 impl<'a, S> Datagrams<'a, S> {
     /// The socket that it came to.
     #[must_use]
     pub fn socket(&self) -> UdpId {
-        self.socket
+        self.reply_to.socket
+    }
+
+    /// The socket's [`UdpOptions::key`](crate::UdpOptions::key).
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.key
     }
 
     /// Who sent it, as far as UDP can tell.
     #[must_use]
     pub fn from(&self) -> SocketAddr {
-        self.from
+        self.reply_to.peer
     }
 
     /// The address that it was sent to, as its header says: one of ours, or a broadcast or
@@ -69,7 +97,7 @@ impl<'a, S> Datagrams<'a, S> {
     /// nothing else arrives.
     #[must_use]
     pub fn to(&self) -> Option<IpAddr> {
-        self.destination.map(|destination| destination.to)
+        self.to
     }
 
     /// The address of ours that [`reply`](Datagrams::reply) answers from: [`to`](Datagrams::to)
@@ -77,7 +105,7 @@ impl<'a, S> Datagrams<'a, S> {
     /// group. `None` leaves it to the system: for an IPv6 group, and wherever `to` isn't known.
     #[must_use]
     pub fn local(&self) -> Option<IpAddr> {
-        self.destination?.local
+        self.reply_to.local
     }
 
     /// Whether it was sent to this host alone, and not to a broadcast or multicast address. To
@@ -89,14 +117,18 @@ impl<'a, S> Datagrams<'a, S> {
     /// known.
     #[must_use]
     pub fn is_unicast(&self) -> bool {
-        self.destination
-            .is_none_or(|destination| destination.is_unicast())
+        self.to == self.reply_to.local
     }
 
     /// Sends `bytes` back, from the address that was asked.
     pub fn reply(&mut self, bytes: &[u8]) -> SendOutcome {
-        let (from, asked) = (self.from, self.destination);
-        self.context.send_from(self.socket, asked, from, bytes)
+        self.context.reply(self.reply_to, bytes)
+    }
+
+    /// What an answer takes that is to be sent after this callback.
+    #[must_use]
+    pub fn reply_to(&self) -> ReplyTo {
+        self.reply_to
     }
 
     /// Everything else in the reactor.
@@ -107,48 +139,74 @@ impl<'a, S> Datagrams<'a, S> {
 
 impl<S> fmt::Debug for Datagrams<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Datagrams").field(&self.from).finish()
+        f.debug_tuple("Datagrams").field(&self.reply_to).finish()
     }
 }
 
 impl<S> Context<'_, S> {
-    /// Sends a datagram to `to`; on a connected socket, to its peer.
-    pub fn send_to(&mut self, socket: UdpId, to: SocketAddr, bytes: &[u8]) -> SendOutcome {
-        self.send_from(socket, None, to, bytes)
+    /// Sends a datagram to `peer`; on a connected socket, to its peer.
+    pub fn send_to(&mut self, socket: UdpId, peer: SocketAddr, bytes: &[u8]) -> SendOutcome {
+        let to = ReplyTo {
+            socket,
+            peer,
+            local: None,
+            interface: 0,
+        };
+        self.reply(to, bytes)
     }
 
-    /// Sends a datagram from the address that was `asked`, where that is known.
-    fn send_from(
-        &mut self,
-        id: UdpId,
-        asked: Option<Destination>,
-        to: SocketAddr,
-        bytes: &[u8],
-    ) -> SendOutcome {
+    /// Answers a datagram that came earlier, from the address that it was sent to, as
+    /// [`Datagrams::reply`] does at once. A second answer is sent like the first.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use oread::{Context, Datagrams, ReplyTo};
+    ///
+    /// #[derive(Default)]
+    /// struct Forwarder {
+    ///     last: u64,
+    ///     asked: HashMap<u64, ReplyTo>,
+    /// }
+    ///
+    /// impl Forwarder {
+    ///     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, ()>, _question: &[u8]) {
+    ///         self.last += 1;
+    ///         self.asked.insert(self.last, datagram.reply_to());
+    ///         // ... and ask somebody else, who answers with this number
+    ///     }
+    ///
+    ///     fn on_answer(&mut self, context: &mut Context<'_, ()>, number: u64, answer: &[u8]) {
+    ///         if let Some(to) = self.asked.remove(&number) {
+    ///             context.reply(to, answer);
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn reply(&mut self, to: ReplyTo, bytes: &[u8]) -> SendOutcome {
         let stats = &mut self.core.shared.stats;
-        let Some(slot) = self.core.udp.get_mut(id.0) else {
+        let Some(slot) = self.core.udp.get_mut(to.socket.0) else {
             return SendOutcome::NoSocket;
         };
-        let outcome = loop {
-            match slot.socket.send(bytes, to, asked) {
-                Err(error) if nonblocking::is_interrupted(&error) => {}
-                outcome => break outcome,
-            }
-        };
-        match outcome {
-            Ok(_) => {
-                stats.datagrams_out += 1;
-                stats.datagram_bytes_out += bytes.len() as u64;
-                SendOutcome::Sent
-            }
-            Err(error) if nonblocking::is_blocked(&error) || is_full(&error) => {
-                stats.datagrams_blocked += 1;
-                SendOutcome::Blocked
-            }
-            Err(error) => {
-                stats.datagrams_failed += 1;
-                SendOutcome::Failed(error.kind())
-            }
+        loop {
+            return match slot.socket.send(bytes, to.peer, to.local, to.interface) {
+                Ok(_) => {
+                    stats.datagrams_out += 1;
+                    stats.datagram_bytes_out += bytes.len() as u64;
+                    SendOutcome::Sent
+                }
+                Err(error) if nonblocking::is_interrupted(&error) => continue,
+                Err(error) if nonblocking::is_blocked(&error) || is_full(&error) => {
+                    stats.datagrams_blocked += 1;
+                    if !std::mem::replace(&mut slot.blocked, true) {
+                        self.core.repoll_udp(to.socket.0);
+                    }
+                    SendOutcome::Blocked
+                }
+                Err(error) => {
+                    stats.datagrams_failed += 1;
+                    SendOutcome::Failed(error.kind())
+                }
+            };
         }
     }
 
@@ -172,7 +230,38 @@ impl<S> Context<'_, S> {
         })
     }
 
-    /// Closes a UDP socket; false when it was closed already. Datagrams in its buffer are lost.
+    /// A UDP socket's [`UdpOptions::key`](crate::UdpOptions::key); `None` once it's closed.
+    #[must_use]
+    pub fn udp_key(&self, id: UdpId) -> Option<u64> {
+        Some(self.core.udp.get(id.0)?.key)
+    }
+
+    /// Has a UDP socket receive what is sent to a multicast group, as long as it's open. It must be
+    /// bound to the group's port, at a wildcard or at the group's own address. [`Datagrams::to`] is
+    /// the group then, [`Datagrams::is_unicast`] false.
+    ///
+    /// On Linux an IPv6 socket that takes IPv4 may join an IPv4 group, and one that is bound to a
+    /// wildcard also receives what is sent to groups that others on this machine have joined.
+    ///
+    /// # Errors
+    /// As the system gives them: no such interface, no multicast address, joined already, too many
+    /// groups. `NotFound` when there is no such socket (any more), `Unsupported` in a simulation.
+    pub fn join_multicast(&mut self, id: UdpId, group: Multicast) -> io::Result<()> {
+        let slot = self.core.udp.get(id.0).ok_or(io::ErrorKind::NotFound)?;
+        slot.socket.set_membership(group, true)
+    }
+
+    /// Takes a UDP socket out of a group that it has joined.
+    ///
+    /// # Errors
+    /// As [`Context::join_multicast`]; `AddrNotAvailable` when it isn't in that group.
+    pub fn leave_multicast(&mut self, id: UdpId, group: Multicast) -> io::Result<()> {
+        let slot = self.core.udp.get(id.0).ok_or(io::ErrorKind::NotFound)?;
+        slot.socket.set_membership(group, false)
+    }
+
+    /// Closes a UDP socket; false when it was closed already. Datagrams in its buffer are lost; a
+    /// [drain](Context::drain) shows them first.
     pub fn close_udp(&mut self, id: UdpId) -> bool {
         let Some(mut slot) = self.core.udp.remove(id.0) else {
             return false;

@@ -142,12 +142,12 @@ impl<S> Context<'_, S> {
     pub fn bind_udp(&mut self, options: &UdpOptions) -> io::Result<UdpId> {
         self.core.may_begin()?;
         let socket = self.core.system.bind_udp(options)?;
-        self.core.add_udp(socket, self.place)
+        self.core.add_udp(socket, self.place, options.key)
     }
 
     /// Takes over a UDP socket that is bound, and perhaps connected, already: a `UdpSocket` of
-    /// `std`, or its descriptor. It gets all of `options` that can be set now: buffers, and whom it
-    /// is connected to.
+    /// `std`, or its descriptor. It gets all of `options` that can be set now: buffers, whom it is
+    /// connected to, and its key.
     ///
     /// # Errors
     /// `InvalidInput` when it's no UDP socket. As the system gives them when it can't be made
@@ -159,7 +159,7 @@ impl<S> Context<'_, S> {
     ) -> io::Result<UdpId> {
         self.core.may_begin()?;
         let socket = self.core.system.adopt_udp(socket.into(), options)?;
-        self.core.add_udp(socket, self.place)
+        self.core.add_udp(socket, self.place, options.key)
     }
 
     /// A UDP socket's descriptor, as [`Context::listener_fd`].
@@ -321,16 +321,31 @@ impl Core {
         }
     }
 
-    fn add_udp(&mut self, mut socket: UdpSocket, owner: Owner) -> io::Result<UdpId> {
+    fn add_udp(&mut self, mut socket: UdpSocket, owner: Owner, key: u64) -> io::Result<UdpId> {
         let token = self.udp.next_key().token(Kind::Udp);
         self.system.register_udp(&mut socket, token)?;
         Ok(UdpId(self.udp.insert(|generation| UdpSlot {
             generation,
             owner,
+            key,
             address: socket.local_addr().ok(),
             socket,
             queued: false,
+            blocked: false,
         })))
+    }
+
+    /// Polls a UDP socket anew: for room to send too, where a send has found none.
+    pub(crate) fn repoll_udp(&mut self, key: Key) {
+        let Core { udp, system, .. } = self;
+        let token = key.token(Kind::Udp);
+        if let Some(slot) = udp.get_mut(key)
+            && let Err(error) = system.repoll(&mut slot.socket, token, slot.blocked)
+        {
+            // The next send that blocks tries again.
+            slot.blocked = false;
+            log::warn!("a UDP socket can't be polled anew: {error}");
+        }
     }
 
     /// Whether anything new may come into this reactor: a drain would wait for it, or never end.

@@ -213,13 +213,13 @@ impl<S> Datagrams<'_, S> {
         part: &Part<S, P>,
         run: impl FnOnce(&mut Datagrams<'_, P>) -> R,
     ) -> R {
-        let (socket, from, destination) = (self.socket, self.from, self.destination);
+        let (reply_to, to, key) = (self.reply_to, self.to, self.key);
         self.context.part(part, |context| {
             run(&mut Datagrams {
                 context: context.lend(),
-                socket,
-                from,
-                destination,
+                reply_to,
+                to,
+                key,
             })
         })
     }

@@ -135,7 +135,7 @@ impl<S: Stream> Link<S> {
     /// Whether nothing that has arrived is still to be answered, as far as the handler lets itself
     /// be asked, and all answers are out.
     fn has_answered(&self) -> bool {
-        let again = self.has(Flags::REDELIVER) && self.has_input();
+        let again = self.flags.intersects(Flags::SHOW) && self.has_input();
         let more = again || self.is_readable() || self.has(Flags::PEER_EOF);
         let asked = self.has(Flags::PAUSED) || self.has(Flags::EOF_TOLD) || !more;
         asked && !self.has_output()

@@ -45,6 +45,12 @@ bitflags! {
         const BULK = 1 << 15;
         /// Its handler has had its last words, or says them now: they are never too much.
         const PARTING = 1 << 21;
+        /// As `REDELIVER`, even if the handler consumes nothing; but while the link is queued it
+        /// waits for its turn, and reads nothing.
+        const AGAIN = 1 << 23;
+
+        /// The handler is to see its unconsumed input again.
+        const SHOW = Self::REDELIVER.bits() | Self::AGAIN.bits();
 
         /// The handler is to be told when all output is out.
         const TELL = 1 << 22;
@@ -65,7 +71,7 @@ bitflags! {
 
         /// What makes a link more than quiet: something is to be done or heeded beside reading.
         const ATTEND = Self::PAUSED.bits() | Self::HIGH.bits() | Self::PEER_EOF.bits()
-            | Self::FIN_WANTED.bits() | Self::REDELIVER.bits() | Self::WRITE_DEAD.bits()
+            | Self::FIN_WANTED.bits() | Self::SHOW.bits() | Self::WRITE_DEAD.bits()
             | Self::DRAINING.bits() | Self::UNGREETED.bits() | Self::ENGAGED.bits()
             | Self::BULK.bits() | Self::QUEUED.bits() | Self::TELL.bits();
     }

@@ -149,7 +149,8 @@ impl<S: Stream> Link<S> {
         if count == 0 {
             self.flags.remove(Flags::REDELIVER);
         }
-        let waits = self.flags.intersects(Flags::PAUSED | Flags::HIGH);
+        let waits = Flags::PAUSED | Flags::HIGH | Flags::AGAIN;
+        let waits = self.flags.intersects(waits);
         if self.phase != Phase::Open || self.has(Flags::EOF_TOLD) {
             self.drop_input(shared);
         } else if self.input_len() >= self.limits(shared).max_input && !waits {

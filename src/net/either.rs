@@ -5,7 +5,7 @@
 //! the other kind of system than it's used with is refused.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,14 @@ use mio::Interest;
 use mio::event::Source;
 
 use super::poll2::where_nestable;
+use super::real;
 use super::sim;
 use super::udp::Received;
-use super::{Destination, real};
 use crate::address::Address;
 use crate::nonblocking::Stream;
-use crate::options::{ConnectOptions, Keepalive, ListenOptions, UdpOptions, UserTimeout};
+use crate::options::{
+    ConnectOptions, Keepalive, ListenOptions, Multicast, UdpOptions, UserTimeout,
+};
 use crate::readiness::Readiness;
 
 /// Makes an enum of the real and the simulated type of one name.
@@ -173,8 +175,12 @@ impl System {
         same!(self, socket, UdpSocket, (system, socket) => system.register_udp(socket, token))
     }
 
-    pub(crate) fn revive_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
-        same!(self, socket, UdpSocket, (system, socket) => system.revive_udp(socket, token))
+    pub(crate) fn drops_failed_udp(&self) -> bool {
+        both!(self, system => system.drops_failed_udp())
+    }
+
+    pub(crate) fn repoll(&self, udp: &mut UdpSocket, token: usize, writes: bool) -> io::Result<()> {
+        same!(self, udp, UdpSocket, (system, udp) => system.repoll(udp, token, writes))
     }
 
     pub(crate) fn deregister_stream(&self, stream: &mut TcpStream) -> io::Result<()> {
@@ -412,9 +418,14 @@ impl UdpSocket {
         &mut self,
         bytes: &[u8],
         to: SocketAddr,
-        asked: Option<Destination>,
+        local: Option<IpAddr>,
+        interface: u32,
     ) -> io::Result<usize> {
-        both!(self, socket => socket.send(bytes, to, asked))
+        both!(self, socket => socket.send(bytes, to, local, interface))
+    }
+
+    pub(crate) fn set_membership(&self, group: Multicast, joins: bool) -> io::Result<()> {
+        both!(self, socket => socket.set_membership(group, joins))
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {

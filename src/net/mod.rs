@@ -25,7 +25,6 @@ use std::net::SocketAddr;
 
 #[cfg(feature = "sim")]
 pub(crate) use either::{Events, System, TcpListener, TcpStream, UdpSocket, Waker, Woken};
-pub(crate) use pktinfo::Destination;
 pub(crate) use poll2::where_nestable;
 #[cfg(not(feature = "sim"))]
 pub(crate) use real::{Events, System, TcpListener, TcpStream, UdpSocket, Waker, Woken};

@@ -14,23 +14,16 @@ use std::net::IpAddr;
 pub(super) use imp::{ask, destination, send};
 
 /// Where a datagram was sent to, as far as the system tells. v4-mapped addresses are IPv4 here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Destination {
     /// What its header says: an address of ours, or a broadcast or multicast address.
-    pub(crate) to: IpAddr,
+    pub(crate) to: Option<IpAddr>,
     /// Our address for an answer to leave from: `to`, if it is ours. `None` leaves the choice to
     /// the system.
     pub(crate) local: Option<IpAddr>,
     /// The index of the interface that it arrived at, if `local` is a link-local IPv6 address,
     /// which means nothing without; else 0.
     pub(crate) interface: u32,
-}
-
-impl Destination {
-    /// Whether it was sent to an address of ours, and not to a broadcast or multicast address.
-    pub(crate) fn is_unicast(&self) -> bool {
-        self.local == Some(self.to)
-    }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
@@ -88,7 +81,7 @@ mod imp {
         let to = IpAddr::V4(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()));
         let local = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
         Destination {
-            to,
+            to: Some(to),
             local: match local.is_unspecified() {
                 true => can_answer(to).then_some(to),
                 false => Some(local.into()),
@@ -108,7 +101,7 @@ mod imp {
         };
         let to = to.to_canonical();
         Destination {
-            to,
+            to: Some(to),
             local: can_answer(to).then_some(to),
             interface,
         }

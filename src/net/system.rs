@@ -168,7 +168,8 @@ impl System {
         self.register_source(listener.source(), token, Interest::READABLE)
     }
 
-    /// Registers `socket` for reading only: a datagram that can't be sent now is dropped, not kept.
+    /// Registers `socket` for reading only: room to send is most often there, and each datagram
+    /// that goes out would tell of more of it.
     ///
     /// # Errors
     /// As [`System::register_stream`].
@@ -176,22 +177,34 @@ impl System {
         self.register_source(socket.source(), token, Interest::READABLE)
     }
 
-    /// Registers a connected UDP socket anew after an event with [`Readiness::ERROR`], once it has
-    /// been read until it blocked.
+    /// Whether a UDP socket is to be polled anew after an event with [`Readiness::ERROR`], once it
+    /// has been read until it blocked.
     ///
     /// mio's poll(2) backend drops a descriptor that had an error, such as a refused datagram, and
-    /// no event would come any more. On the others nothing is done: a socket with an error queue
-    /// (`IP_RECVERR`) keeps its error until that is read, and each registration tells of it at
-    /// once.
+    /// no event would come any more. On the others nothing is to be done: a socket with an error
+    /// queue (`IP_RECVERR`) keeps its error until that is read, and each registration tells of it
+    /// at once.
+    pub(crate) fn drops_failed_udp(&self) -> bool {
+        !poll2::HAS_EDGES
+    }
+
+    /// Polls a registered UDP socket for reading, and for room to send where it `writes`. What holds
+    /// is told anew.
     ///
     /// # Errors
     /// As [`System::register_stream`].
-    pub(crate) fn revive_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
-        if !poll2::HAS_EDGES {
-            self.deregister_udp(socket)?;
-            self.register_udp(socket, token)?;
+    pub(crate) fn repoll(&self, udp: &mut UdpSocket, token: usize, writes: bool) -> io::Result<()> {
+        let (readable, writable) = (Interest::READABLE, Interest::WRITABLE);
+        let interest = if writes {
+            readable | writable
+        } else {
+            readable
+        };
+        if poll2::HAS_EDGES {
+            return self.reregister_source(udp.source(), token, interest);
         }
-        Ok(())
+        self.deregister_udp(udp)?;
+        self.register_source(udp.source(), token, interest)
     }
 
     /// Registers a source that somebody else owns.

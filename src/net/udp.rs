@@ -11,7 +11,7 @@ use nix::sys::socket::{self, MsgFlags, SockType, SockaddrIn, SockaddrIn6, Sockad
 
 use super::open;
 use super::pktinfo::{self, Destination};
-use crate::options::UdpOptions;
+use crate::options::{Multicast, UdpOptions};
 
 /// A UDP socket, connected to one peer or not.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct Received {
     /// Who sent it; v4-mapped for IPv4 on an IPv6 socket.
     pub(crate) from: SocketAddr,
     /// Where it was sent to. Known only where it is asked: see [`open::asks_destination`].
-    pub(crate) destination: Option<Destination>,
+    pub(crate) destination: Destination,
     /// Whether the buffer was too small: the rest is lost.
     pub(crate) truncated: bool,
 }
@@ -96,19 +96,16 @@ impl UdpSocket {
     #[inline]
     pub(crate) fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let fd = self.socket.as_raw_fd();
-        let control = &mut self.control;
-        if self.v6 {
-            self.socket
-                .try_io(|| receive::<SockaddrIn6>(fd, buffer, control))
-        } else {
-            self.socket
-                .try_io(|| receive::<SockaddrIn>(fd, buffer, control))
-        }
+        let (v6, control) = (self.v6, &mut self.control);
+        self.socket.try_io(|| match v6 {
+            true => receive::<SockaddrIn6>(fd, buffer, control),
+            false => receive::<SockaddrIn>(fd, buffer, control),
+        })
     }
 
     /// Sends `bytes` as one datagram to `to`. As an answer it leaves from the address that was
-    /// asked: `asked` is then [`Received::destination`]. A connected socket sends to its peer,
-    /// whatever `to` is.
+    /// asked: `local` and `interface` are then those of [`Received::destination`]. A connected
+    /// socket sends to its peer, whatever `to` is.
     ///
     /// Large datagrams may be fragmented.
     ///
@@ -119,14 +116,14 @@ impl UdpSocket {
         &mut self,
         bytes: &[u8],
         to: SocketAddr,
-        asked: Option<Destination>,
+        local: Option<IpAddr>,
+        interface: u32,
     ) -> io::Result<usize> {
         if self.peer.is_some() {
             return self.socket.send(bytes);
         }
         let to = if self.v6 { mapped(to) } else { to };
-        let interface = asked.map_or(0, |asked| asked.interface);
-        match asked.and_then(|asked| asked.local) {
+        match local {
             Some(from) if !self.control.is_empty() => {
                 let from = if self.v6 { mapped_ip(from) } else { from };
                 let fd = self.socket.as_raw_fd();
@@ -144,6 +141,20 @@ impl UdpSocket {
     /// As the system gives them.
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+
+    /// Joins a group, or leaves it.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub(crate) fn set_membership(&self, group: Multicast, joins: bool) -> io::Result<()> {
+        let socket = &self.socket;
+        match (group, joins) {
+            (Multicast::V4(group, at), true) => socket.join_multicast_v4(&group, &at),
+            (Multicast::V4(group, at), false) => socket.leave_multicast_v4(&group, &at),
+            (Multicast::V6(group, at), true) => socket.join_multicast_v6(&group, at),
+            (Multicast::V6(group, at), false) => socket.leave_multicast_v6(&group, at),
+        }
     }
 
     /// The only peer, for a connected socket.
@@ -168,15 +179,11 @@ where
     let control = (!control.is_empty()).then_some(control);
     let told = control.is_some();
     let message = socket::recvmsg::<A>(fd, &mut slices, control, MsgFlags::empty())?;
-    let Some(from) = message.address else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a datagram without a sender",
-        ));
-    };
+    let nobody = || io::Error::new(io::ErrorKind::InvalidData, "a datagram without a sender");
+    let from = message.address.ok_or_else(nobody)?;
     // What is told may be cut short; the datagram is whole all the same.
     let told = if told { message.cmsgs().ok() } else { None };
-    let destination = told.and_then(pktinfo::destination);
+    let destination = told.and_then(pktinfo::destination).unwrap_or_default();
     Ok(Received {
         len: message.bytes,
         from: from.into(),

@@ -103,12 +103,15 @@ impl<H: Handler> Reactor<H> {
                 }
             }
             Kind::Udp => {
+                if readiness.contains(Readiness::WRITABLE) {
+                    self.tell_writable(handler, key);
+                }
                 let slot = self.core.udp.get(key);
                 if slot.is_some_and(|slot| !slot.queued) {
-                    self.receive(handler, key);
+                    self.receive(handler, key, 0);
                 }
-                if readiness.contains(Readiness::ERROR) {
-                    self.revive(key);
+                if readiness.contains(Readiness::ERROR) && self.core.system.drops_failed_udp() {
+                    self.core.repoll_udp(key);
                 }
             }
             Kind::Source => {

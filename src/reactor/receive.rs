@@ -1,6 +1,6 @@
 //! Receiving datagrams.
 
-use crate::context::{Context, Core, Datagrams};
+use crate::context::{Context, Core, Datagrams, ReplyTo};
 use crate::handler::Handler;
 use crate::net;
 use crate::nonblocking;
@@ -9,9 +9,10 @@ use crate::token::{Key, Kind, UdpId};
 use super::Reactor;
 
 impl<H: Handler> Reactor<H> {
-    /// Receives datagrams, within the budget of a turn.
-    pub(super) fn receive(&mut self, handler: &mut H, key: Key) {
-        let mut budget = self.core.shared.limits.datagram_budget;
+    /// Receives datagrams, within the budget of a turn and so many more.
+    pub(super) fn receive(&mut self, handler: &mut H, key: Key, more: u32) {
+        let budget = self.core.shared.limits.datagram_budget;
+        let mut budget = budget.saturating_add(more);
         let id = UdpId(key);
         loop {
             let Core { udp, shared, .. } = &mut self.core;
@@ -26,7 +27,7 @@ impl<H: Handler> Reactor<H> {
                 return;
             }
             budget -= 1;
-            let owner = slot.owner;
+            let (owner, chosen_key) = (slot.owner, slot.key);
             match slot.socket.recv(&mut self.scratch) {
                 Ok(received) => {
                     shared.stats.datagrams_in += 1;
@@ -37,10 +38,15 @@ impl<H: Handler> Reactor<H> {
                     }
                     let mut datagram = Datagrams {
                         context: Context::new(&mut self.core, &mut self.sessions, owner),
-                        socket: id,
-                        // A v4 sender to a dual-stack socket is a v4 sender.
-                        from: net::canonical(received.from),
-                        destination: received.destination,
+                        reply_to: ReplyTo {
+                            socket: id,
+                            // A v4 sender to a dual-stack socket is a v4 sender.
+                            peer: net::canonical(received.from),
+                            local: received.destination.local,
+                            interface: received.destination.interface,
+                        },
+                        to: received.destination.to,
+                        key: chosen_key,
                     };
                     handler.on_datagram(&mut datagram, &self.scratch[..received.len]);
                 }
@@ -57,14 +63,14 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// After an event that told of an error: has the socket polled again, where the poll dropped it
-    /// for that.
-    pub(super) fn revive(&mut self, key: Key) {
-        let Core { udp, system, .. } = &mut self.core;
-        if let Some(slot) = udp.get_mut(key)
-            && let Err(error) = system.revive_udp(&mut slot.socket, key.token(Kind::Udp))
+    /// After an event that told of room to send: tells the handler, if a send has found none.
+    pub(super) fn tell_writable(&mut self, handler: &mut H, key: Key) {
+        if let Some(slot) = self.core.udp.get_mut(key)
+            && std::mem::take(&mut slot.blocked)
         {
-            log::warn!("a UDP socket can't be polled any more: {error}");
+            let owner = slot.owner;
+            self.core.repoll_udp(key);
+            handler.on_datagram_writable(&mut self.lend_about(owner), UdpId(key));
         }
     }
 }

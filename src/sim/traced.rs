@@ -129,6 +129,11 @@ impl<H: Handler> Handler for Traced<H> {
         self.inner.on_datagram_error(context, socket, error);
     }
 
+    fn on_datagram_writable(&mut self, context: &mut Context<'_, H::Session>, socket: UdpId) {
+        self.line("on_datagram_writable", socket.0, Kind::Udp, nothing);
+        self.inner.on_datagram_writable(context, socket);
+    }
+
     fn on_timer(&mut self, context: &mut Context<'_, H::Session>, key: u64) {
         // A timer about a connection has its id for a key, and small keys are nobody's id.
         match key >> 32 {

@@ -56,6 +56,7 @@ pub struct Seen {
     pub datagrams: Vec<Vec<u8>>,
     /// Errors that came in place of one.
     pub datagram_errors: Vec<(UdpId, ErrorKind)>,
+    pub writable: Vec<UdpId>,
     /// What foreign sources were said to be ready for.
     pub ready: Vec<(SourceId, Readiness)>,
     /// Whatever a test wants to count.
@@ -221,6 +222,12 @@ impl Handler for Probe {
     fn on_datagram_error(&mut self, _: &mut Context<'_, Session>, socket: UdpId, error: io::Error) {
         self.enter();
         self.seen.datagram_errors.push((socket, error.kind()));
+        self.busy = false;
+    }
+
+    fn on_datagram_writable(&mut self, _: &mut Context<'_, Session>, socket: UdpId) {
+        self.enter();
+        self.seen.writable.push(socket);
         self.busy = false;
     }
 

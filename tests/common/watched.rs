@@ -241,6 +241,12 @@ impl<H: Handler> Handler for Watched<H> {
         self.busy = false;
     }
 
+    fn on_datagram_writable(&mut self, context: &mut Context<'_, H::Session>, socket: UdpId) {
+        self.enter();
+        self.inner.on_datagram_writable(context, socket);
+        self.busy = false;
+    }
+
     fn on_timer(&mut self, context: &mut Context<'_, H::Session>, key: u64) {
         self.enter();
         self.inner.on_timer(context, key);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use oread::{
     Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Datagrams, Handle,
-    Handler, ListenOptions, ListenerId, Pressure, SendOutcome, TimerId, UdpId, UdpOptions,
+    Handler, ListenOptions, ListenerId, Pressure, ReplyTo, SendOutcome, TimerId, UdpId, UdpOptions,
 };
 
 use crate::dice::Dice;
@@ -132,6 +132,8 @@ pub struct Wild {
     pub heard: Vec<u32>,
     /// Datagrams that were sent back, and to whom.
     pub replied: Vec<(SocketAddr, Vec<u8>)>,
+    /// The last of them, to be answered once more.
+    answered: Option<(ReplyTo, Vec<u8>)>,
     /// Whether it may drain the reactor.
     pub drains: bool,
 }
@@ -158,6 +160,7 @@ impl Wild {
             posted: vec![0; 4],
             heard: vec![0; 4],
             replied: Vec::new(),
+            answered: None,
             drains: false,
         }
     }
@@ -236,9 +239,11 @@ impl Wild {
                 self.udp.extend(bound.and_then(Result::ok));
             }
             _ => {
-                let again = self.replied.last().cloned();
-                if let (Some((to, bytes)), Some(id)) = (again, self.udp.last()) {
-                    context.send_to(*id, to, &bytes);
+                // By the socket that was asked, which may be closed, or by another one.
+                if let Some((to, bytes)) = &self.answered {
+                    context.reply(*to, bytes);
+                    let last = self.udp.last();
+                    last.map(|id| context.send_to(*id, to.peer, bytes));
                 }
             }
         }
@@ -363,6 +368,7 @@ impl Wild {
                 end.partings.1 += 1;
                 connection.stay_open();
             }
+            37 => connection.again(),
             36 => {
                 // What may fail by a fault changes nothing else.
                 let _ = connection.set_nodelay(self.dice.once_in(2));
@@ -539,12 +545,18 @@ impl Handler for Wild {
         let replies = !self.tame && self.dice.once_in(2);
         if replies && datagram.reply(data) == SendOutcome::Sent {
             self.replied.push((from, data.to_vec()));
+            self.answered = Some((datagram.reply_to(), data.to_vec()));
         }
         self.act(datagram.context());
     }
 
     fn on_datagram_error(&mut self, context: &mut Context<'_, usize>, id: UdpId, _: io::Error) {
         assert!(self.udp.contains(&id), "a closed socket's error");
+        self.act(context);
+    }
+
+    fn on_datagram_writable(&mut self, context: &mut Context<'_, usize>, id: UdpId) {
+        assert!(self.udp.contains(&id), "a closed socket's room");
         self.act(context);
     }
 

@@ -138,7 +138,8 @@ faults! {
     RecvRefused(delays),
     /// It fails with ENOMEM (recv(2)); the datagrams are still there.
     RecvNoMemory(delays),
-    /// The send buffer is full (send(2): EAGAIN).
+    /// The send buffer is full (send(2): EAGAIN), for up to 2 ms, and then there is an event for
+    /// whoever waits for room.
     SendBlocked(delays),
     /// A signal interrupts it (send(2): EINTR).
     SendInterrupted(delays),

@@ -482,6 +482,7 @@ impl State {
             What::Poke(target, what) => self.queue(target, what),
             What::Peer(peer) => self.wake_peer(peer),
             What::Datagram(flight) => self.datagram_arrives(flight),
+            What::Sent(socket) => self.has_sent(socket),
             What::Refused(socket) => self.refusal_arrives(socket),
         }
         self.pump_peers();

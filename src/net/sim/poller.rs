@@ -338,7 +338,7 @@ impl State {
             Target::Udp(id) => self.udp_socket(id).map_or(0, |socket| {
                 set(!socket.queue.is_empty(), flag::IN)
                     | set(socket.error.is_some(), flag::ERR)
-                    | flag::OUT
+                    | set(!socket.full, flag::OUT)
             }),
         }
     }
@@ -404,9 +404,16 @@ impl State {
                 }
             }
             Target::Listener(_) | Target::Udp(_) => {
+                let Watch::On(registration) = *self.watch_of(target)? else {
+                    return None;
+                };
                 let flags = self.flags(target);
-                let ready = flags & (flag::IN | flag::ERR) != 0;
-                (filter == READ && ready).then_some(Readiness::READABLE)
+                if filter == READ {
+                    let ready = flags & (flag::IN | flag::ERR) != 0;
+                    return ready.then_some(Readiness::READABLE);
+                }
+                let ready = flags & registration.interest & flag::OUT != 0;
+                ready.then_some(Readiness::WRITABLE)
             }
         }
     }

@@ -32,6 +32,8 @@ pub(super) enum What {
     Peer(u32),
     /// A datagram arrives.
     Datagram(u32),
+    /// A UDP socket's send buffer has room again.
+    Sent(u32),
     /// A refusal of a datagram arrives at this UDP socket.
     Refused(u32),
 }

@@ -1,7 +1,7 @@
 //! The sockets that a reactor has in place of the real ones, with the same methods.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use super::trace::quoted;
 use super::watch::{Side, Target};
 use super::{Net, Owner};
 use crate::address::Address;
+use crate::net::canonical;
 use crate::net::udp::Received;
-use crate::net::{Destination, canonical};
 use crate::nonblocking::{Stream, is_blocked};
-use crate::options::{Keepalive, UserTimeout};
+use crate::options::{Keepalive, Multicast, UserTimeout};
 
 /// A connection's end.
 #[derive(Debug)]
@@ -351,7 +351,7 @@ impl UdpSocket {
         answer
     }
 
-    /// Sends `bytes` as one datagram to `to`, from the address that was asked.
+    /// Sends `bytes` as one datagram to `to`, from the address `local`.
     ///
     /// # Errors
     /// As sendmsg(2) gives them.
@@ -359,16 +359,26 @@ impl UdpSocket {
         &mut self,
         bytes: &[u8],
         to: SocketAddr,
-        asked: Option<Destination>,
+        local: Option<IpAddr>,
+        interface: u32,
     ) -> io::Result<usize> {
         let mut state = self.net.state();
         state.begin_call();
-        let answer = state.send_call(self.id, bytes, to, asked);
+        let answer = state.send_call(self.id, bytes, to, local, interface);
         state.trace(|| {
             let answer = answer.as_ref().map_or_else(in_words, usize::to_string);
             format!("send u{} {} to {to} -> {answer}", self.id, counted(bytes))
         });
         answer
+    }
+
+    /// A datagram to a group reaches whoever is bound to its port here: there is nothing to join.
+    ///
+    /// # Errors
+    /// Always.
+    pub(crate) fn set_membership(&self, _: Multicast, _: bool) -> io::Result<()> {
+        let reason = "a simulated network has no multicast groups to join";
+        Err(io::Error::new(io::ErrorKind::Unsupported, reason))
     }
 
     /// Its own address.

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::faults::Fault;
 use super::sockets::{TcpListener, TcpStream, UdpSocket};
-use super::watch::{READER, STREAM, Target, Watch};
+use super::watch::{READER, STREAM, Target, Watch, flag};
 use super::{Net, Owner, Poller};
 use crate::address::Address;
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
@@ -212,20 +212,23 @@ impl System {
         self.register(Target::Udp(socket.id), token, READER)
     }
 
-    /// Registers `socket` anew after an error event, for the poll that drops it then.
+    /// Whether the poll drops a socket that had an error.
+    pub(crate) fn drops_failed_udp(&self) -> bool {
+        let state = self.net.state();
+        state.processes[self.process as usize].poller.model == Poller::Poll2
+    }
+
+    /// Polls a UDP socket anew, for room to send too where it `writes`.
     ///
     /// # Errors
-    /// As [`System::register_stream`].
-    pub(crate) fn revive_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
-        if self.net.state().processes[self.process as usize]
-            .poller
-            .model
-            != Poller::Poll2
-        {
-            return Ok(());
-        }
-        self.deregister_udp(socket)?;
-        self.register_udp(socket, token)
+    /// None here: of the systems that are modelled only kqueue's has some.
+    pub(crate) fn repoll(&self, udp: &mut UdpSocket, token: usize, writes: bool) -> io::Result<()> {
+        let (target, mut state) = (Target::Udp(udp.id), self.net.state());
+        state.begin_call();
+        state.unwatch(target);
+        let interest = if writes { READER | flag::OUT } else { READER };
+        state.watch(self.process, target, token, interest);
+        Ok(())
     }
 
     /// Forgets `stream`. Dropping it does so too.

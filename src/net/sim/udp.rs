@@ -12,10 +12,11 @@ use super::faults::Fault;
 use super::listener::mapped;
 use super::schedule::What;
 use super::trace::quoted;
-use super::watch::{READ, Target, Watch};
+use super::watch::{READ, Target, WRITE, Watch};
 use super::{Net, Owner, State};
+use crate::net::canonical;
+use crate::net::pktinfo::Destination;
 use crate::net::udp::Received;
-use crate::net::{Destination, canonical};
 use crate::options::UdpOptions;
 
 /// The most that one datagram carries over IPv4.
@@ -34,6 +35,8 @@ pub(super) struct Udp {
     /// Bytes that may wait, the overhead counted.
     buffer: usize,
     waiting: usize,
+    /// Whether what it has sent fills its send buffer.
+    pub(super) full: bool,
     pub(super) queue: VecDeque<Datagram>,
     pub(super) error: Option<Errno>,
     pub(super) watch: Watch,
@@ -93,6 +96,7 @@ impl State {
                 .recv_buffer
                 .map_or(212_992, |bytes| bytes.max(1_152) * 2),
             waiting: 0,
+            full: false,
             queue: VecDeque::new(),
             error: None,
             watch: Watch::None,
@@ -178,7 +182,10 @@ impl State {
         Ok(Received {
             len,
             from,
-            destination: asks.then(|| destination(datagram.to)),
+            destination: match asks {
+                true => destination(datagram.to),
+                false => Destination::default(),
+            },
             truncated: datagram.bytes.len() > buffer.len(),
         })
     }
@@ -189,11 +196,19 @@ impl State {
         id: u32,
         bytes: &[u8],
         to: SocketAddr,
-        asked: Option<Destination>,
+        local: Option<IpAddr>,
+        interface: u32,
     ) -> io::Result<usize> {
-        let target = Target::Udp(id);
-        if self.faults.hit(Fault::SendBlocked) {
-            return Err(self.blocked(target));
+        let fills = self.faults.hit(Fault::SendBlocked);
+        if let Some(socket) = self.udp_socket(id)
+            && (fills || socket.full)
+        {
+            if !std::mem::replace(&mut socket.full, true) {
+                let late = 1 + self.faults.below(Fault::SendBlocked, 2_000_000);
+                let at = self.now + Duration::from_nanos(late);
+                self.schedule.at(at, What::Sent(id));
+            }
+            return Err(self.blocked(Target::Udp(id)));
         }
         let failing = [
             (Fault::SendInterrupted, Errno::EINTR),
@@ -219,14 +234,21 @@ impl State {
         if to.is_ipv6() && socket.local.is_ipv4() {
             return Err(Errno::EAFNOSUPPORT.into());
         }
-        let from = asked.and_then(|asked| asked.local);
-        let scoped = asked.is_some_and(|asked| asked.interface != 0) || has_scope(to);
-        if from.is_some_and(is_link_local) && !scoped {
+        let scoped = interface != 0 || has_scope(to);
+        if local.is_some_and(is_link_local) && !scoped {
             // It is an address of each interface, and none is named.
             return Err(Errno::EINVAL.into());
         }
-        self.launch(id, bytes, to, from);
+        self.launch(id, bytes, to, local);
         Ok(bytes.len())
+    }
+
+    /// What a UDP socket has sent has left its send buffer.
+    pub(super) fn has_sent(&mut self, id: u32) {
+        if let Some(socket) = self.udp_socket(id) {
+            socket.full = false;
+            self.poke(Target::Udp(id), WRITE);
+        }
     }
 
     /// Puts a datagram on its way.
@@ -395,7 +417,7 @@ fn destination(to: IpAddr) -> Destination {
         _ => None,
     };
     Destination {
-        to,
+        to: Some(to),
         local: if unicast { Some(to) } else { local },
         interface: if is_link_local(to) { INTERFACE } else { 0 },
     }

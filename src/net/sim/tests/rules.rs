@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 
 use super::*;
-use crate::net::Destination;
 use crate::nonblocking::Stream;
 
 /// Reads what there is.
@@ -365,9 +364,9 @@ fn datagrams_keep_their_length_and_are_cut_lost_doubled_and_refused() {
         net.advance(rest);
         let received = socket.recv(&mut buffer).unwrap();
         assert_eq!((received.len, received.truncated), (len, cut));
-        let destination = received.destination.unwrap();
-        assert!(destination.is_unicast());
-        socket.send(b"!", received.from, Some(destination)).unwrap();
+        let asked = received.destination;
+        assert_eq!((asked.to, asked.local), (Some(to.ip()), Some(to.ip())));
+        socket.send(b"!", received.from, asked.local, 0).unwrap();
     }
     let error = socket.recv(&mut buffer).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
@@ -382,7 +381,7 @@ fn datagrams_keep_their_length_and_are_cut_lost_doubled_and_refused() {
     assert_eq!(socket.recv(&mut buffer).unwrap().len, 3);
     assert_eq!(socket.recv(&mut buffer).unwrap().len, 3);
     assert!(socket.recv(&mut buffer).is_err());
-    let large = socket.send(&[0; 65_508], address("10.0.0.2:1000"), None);
+    let large = socket.send(&[0; 65_508], address("10.0.0.2:1000"), None, 0);
     assert_eq!(
         large.unwrap_err().raw_os_error(),
         Some(Errno::EMSGSIZE as i32)
@@ -393,7 +392,7 @@ fn datagrams_keep_their_length_and_are_cut_lost_doubled_and_refused() {
         ..crate::options::UdpOptions::new(address("10.0.0.1:0"))
     };
     let mut socket = system.bind_udp(&connected).unwrap();
-    socket.send(b"anybody?", to, None).unwrap();
+    socket.send(b"anybody?", to, None, 0).unwrap();
     net.advance(rest);
     let refused = socket.recv(&mut buffer).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
@@ -409,17 +408,35 @@ fn a_datagram_from_a_link_local_address_needs_an_interface() {
     peer.send_to(address("[fe80::5]:7"), b"hello");
     net.advance(Duration::from_secs(1));
     let received = socket.recv(&mut [0; 100]).unwrap();
-    let asked = received.destination.unwrap();
-    assert!(socket.send(b"hello", received.from, Some(asked)).is_ok());
-    let nowhere = Some(Destination {
-        interface: 0,
-        ..asked
-    });
-    let refused = socket.send(b"hello", received.from, nowhere).unwrap_err();
+    let (local, interface) = (received.destination.local, received.destination.interface);
+    let mut send = |to, interface| socket.send(b"hello", to, local, interface);
+    assert!(send(received.from, interface).is_ok());
+    let refused = send(received.from, 0).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(Errno::EINVAL as i32));
     // The peer's own address may name it.
     let scoped = std::net::SocketAddrV6::new("fe80::9".parse().unwrap(), 1000, 0, 2);
-    assert!(socket.send(b"hello", scoped.into(), nowhere).is_ok());
+    assert!(send(scoped.into(), 0).is_ok());
+}
+
+#[test]
+fn a_udp_socket_s_full_buffer_stays_full_until_there_is_an_event_for_who_waits_for_room() {
+    for model in [Poller::Epoll, Poller::Kqueue, Poller::Poll2] {
+        let mut host = Machine::new(15, model);
+        let options = crate::options::UdpOptions::new(address("10.0.0.1:7"));
+        let mut socket = host.system.bind_udp(&options).unwrap();
+        host.system.register_udp(&mut socket, 7).unwrap();
+        let to = address("10.0.0.2:1000");
+        host.net.fault_at(Fault::SendBlocked, 1);
+        for _ in 0..2 {
+            let blocked = socket.send(b"hello", to, None, 0).unwrap_err();
+            assert_eq!(blocked.kind(), ErrorKind::WouldBlock);
+        }
+        host.system.repoll(&mut socket, 7, true).unwrap();
+        assert_eq!(host.told(7), Readiness::EMPTY, "{model:?}");
+        host.net.advance(Duration::from_secs(1));
+        assert_eq!(host.told(7), Readiness::WRITABLE, "{model:?}");
+        assert!(socket.send(b"hello", to, None, 0).is_ok());
+    }
 }
 
 #[test]
