@@ -231,6 +231,7 @@ mod plan;
 mod run;
 mod shrink;
 mod traced;
+mod turns;
 mod world;
 
 pub use check::{Outcome, check};

@@ -42,7 +42,7 @@ impl Run {
     fn of(mut world: World, silent: bool, test: &impl Fn(&mut World)) -> Run {
         watch_panics();
         let watched = Watched {
-            net: world.net().clone(),
+            net: world.net.clone(),
             silent,
             words: None,
         };
@@ -50,12 +50,12 @@ impl Run {
         #[allow(clippy::panic)] // The test has expected something else.
         let run = panic::catch_unwind(AssertUnwindSafe(|| {
             test(&mut world);
-            if let Some(why) = world.net().untold() {
+            if let Some(why) = world.net.untold() {
                 panic!("{why}, and the test was over");
             }
         }));
         // It's told.
-        world.net().forgive();
+        world.net.forgive();
         let watched = WATCHED.replace(before);
         let words = watched.and_then(|watched| watched.words);
         let failure = run.err().map(|panic| Failure {
