@@ -6,6 +6,8 @@
 #[path = "common/hosts.rs"]
 mod hosts;
 
+use std::io;
+use std::panic;
 use std::time::Duration;
 
 use oread::Limits;
@@ -254,6 +256,46 @@ fn forgetful(world: &mut World, expected: &[u8]) {
 )]
 fn an_expectation_that_has_failed_behind_the_last_step_is_told_by_the_end_of_its_world() {
     forgetful(&mut World::new(8), b"HELLO");
+}
+
+/// A test that is over at the first error of its world, with a peer that still expects something.
+fn ends_early() -> io::Result<()> {
+    let mut world = World::new(8);
+    let mut echo = echo(&mut world, Limits::default());
+    let (one, other) = (world.connect(address()), world.connect(address()));
+    world.settle(&mut echo)?;
+    one.send(b"hello");
+    one.expect(b"HELLO");
+    other.expect(b"never");
+    world.advance(&mut echo, SECOND)?;
+    Ok(())
+}
+
+#[test]
+fn a_test_that_returns_an_error_of_its_world_is_shown_that_error_and_no_panic_behind_it() {
+    let told = ends_early().unwrap_err().to_string();
+    assert!(
+        told.starts_with(r#"peer c0.0 expects "HELLO" and has"#),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_test_that_returns_an_error_of_its_own_is_told_by_the_panic_how_that_is_shown() {
+    let own = |world: &mut World| -> io::Result<()> {
+        forgetful(world, b"hello, world");
+        Err(io::Error::other("its own"))
+    };
+    let alone = || own(&mut World::new(8));
+    let told = panic::catch_unwind(alone).unwrap_err();
+    let told = told.downcast_ref::<String>().unwrap();
+    assert!(
+        told.contains("the test was over after 1s; an error that"),
+        "{told}"
+    );
+    let told = panic::catch_unwind(|| check(8..9, own)).unwrap_err();
+    let told = told.downcast_ref::<String>().unwrap();
+    assert!(told.contains(r#"the test gave an error: Custom { kind: Other, error: "its own" }"#));
 }
 
 #[test]

@@ -34,9 +34,7 @@ impl World {
     pub fn settle<T: Hosts + ?Sized>(&mut self, hosts: &mut T) -> io::Result<()> {
         self.rest(&mut hosts.hosts())?;
         match self.net.unmet() {
-            Some(unmet) => Err(io::Error::other(format!(
-                "nothing moves any more, but {unmet}"
-            ))),
+            Some(unmet) => Err(self.fail(format!("nothing moves any more, but {unmet}"))),
             None => Ok(()),
         }
     }
@@ -48,7 +46,7 @@ impl World {
             if self.now() > end {
                 let why = "the world does not come to rest within a simulated day";
                 let why = format!("{why}{}", self.who_is_busy(hosts));
-                return Err(io::Error::other(why));
+                return Err(self.fail(why));
             }
         }
         Ok(())
@@ -111,6 +109,7 @@ impl World {
                 if let Some(unmet) = self.net.unmet() {
                     why += &format!("; {unmet}");
                 }
+                self.net.forgive();
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
         }
@@ -141,7 +140,7 @@ impl World {
     ) -> io::Result<bool> {
         let more = self.turn_or_move(hosts, end)?;
         match self.net.take_mismatch() {
-            Some(why) => Err(io::Error::other(why)),
+            Some(why) => Err(self.fail(why)),
             None => Ok(more),
         }
     }
@@ -191,12 +190,18 @@ impl World {
         self.no_spin(hosts).map(|()| true)
     }
 
+    /// An error of the world's, which tells the test that something is wrong.
+    fn fail(&self, why: String) -> io::Error {
+        self.net.forgive();
+        io::Error::other(why)
+    }
+
     /// Looks whether a host slept when it should not have, or woke for nothing.
     fn note_turn(&mut self, host: &dyn Turned, turn: &Turn) -> io::Result<()> {
         if host.has_overslept() {
             let id = host.process().number();
             let why = format!("h{id} went to sleep with work to do, and would sleep on");
-            return Err(io::Error::other(why));
+            return Err(self.fail(why));
         }
         if host.sleeps() && host.next_timeout() != Some(Duration::ZERO) {
             self.net.forget_idle_turns();
@@ -216,7 +221,7 @@ impl World {
             self.naps,
             host.process().number()
         );
-        Err(io::Error::other(why))
+        Err(self.fail(why))
     }
 
     /// Looks whether the turns at this instant move anything.
@@ -228,7 +233,7 @@ impl World {
         let why = format!(
             "{SPIN} turns in a row have moved nothing and waited for nothing: a host spins{busy}"
         );
-        Err(io::Error::other(why))
+        Err(self.fail(why))
     }
 
     /// What an error adds about hosts that have something to do, and what that is; and about those

@@ -32,14 +32,16 @@ pub struct World {
 }
 
 /// Fails the test for what nobody was told: expectations that are unmet, or have failed. A world
-/// that was settled in the end has none.
+/// that was settled in the end has none, and one of whose calls has given an error has told enough.
+///
+/// A test that returns an error of its own before that, by a `?`, can't be told from one that ends:
+/// the panic comes in the error's place, and says when. [`check`](super::check) tells such an error.
 impl Drop for World {
-    #[allow(clippy::panic)] // A test must not pass that has expected something else.
     fn drop(&mut self) {
-        if !thread::panicking()
-            && let Some(why) = self.net.untold()
-        {
-            panic!("{why}, and the test was over");
+        if !thread::panicking() {
+            let hides =
+                "; an error that the test returns is not shown: `check(7..8, ...)` shows it";
+            self.end(hides);
         }
     }
 }
@@ -68,6 +70,18 @@ impl World {
             naps: 0,
             activity: 0,
             plan,
+        }
+    }
+
+    /// The test is over.
+    ///
+    /// # Panics
+    /// When it has expected something else, and nobody was told.
+    #[allow(clippy::panic)] // A test must not pass that has expected something else.
+    pub(super) fn end(&self, more: &str) {
+        if let Some(why) = self.net.untold() {
+            let last = self.now();
+            panic!("{why}, and the test was over after {last:?}{more}");
         }
     }
 

@@ -120,37 +120,33 @@ impl Net {
 
     /// Who still waits for what it expects, in words.
     pub(crate) fn unmet(&self) -> Option<String> {
-        let mut state = self.state();
+        let state = self.state();
         let waiting = |script: &Script| script.expects().is_some();
         let count = state.peers.iter().filter(|script| waiting(script)).count();
         let id = state.peers.iter().position(waiting)?;
         let expected = state.peers[id].expects()?;
         let first = format!("{} still expects {expected}", state.name_of_peer(id as u32));
-        for script in &mut state.peers {
-            script.told_unmet = script.expects().is_some();
-        }
         Some(match count - 1 {
             0 => first,
             others => format!("{first}, and others do: {others}"),
         })
     }
 
-    /// Forgets what is expected: the run has failed, or has looked.
+    /// The test has been told that something went wrong: whatever else is unmet goes without saying.
     pub(crate) fn forgive(&self) {
-        let mut state = self.state();
-        state.mismatches.clear();
-        for script in &mut state.peers {
-            script.told_unmet = true;
-        }
+        self.state().forgiven = true;
     }
 
     /// What nobody was told of expectations: one that has failed, or that is unmet.
     pub(crate) fn untold(&self) -> Option<String> {
-        let mismatch = self.take_mismatch();
-        let state = self.state();
-        let untold = |script: &Script| script.expects().is_some() && !script.told_unmet;
+        let mut state = self.state();
+        if state.forgiven {
+            return None;
+        }
+        let mismatch = state.mismatches.pop_front();
         let unmet = || {
-            let id = state.peers.iter().position(untold)?;
+            let waits = |script: &Script| script.expects().is_some();
+            let id = state.peers.iter().position(waits)?;
             let expected = state.peers[id].expects()?;
             Some(format!(
                 "{} expects {expected} to the end",

@@ -287,7 +287,6 @@ impl Peer {
     fn act(&self, act: Act) {
         let mut state = self.net.state();
         let script = &mut state.peers[self.id as usize];
-        script.told_unmet &= !matches!(act, Act::Expect(_));
         script.acts.push_back(act);
         state.pump_now(self.id);
     }

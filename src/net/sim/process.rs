@@ -189,6 +189,11 @@ impl Process {
         state.trace_turn(self.id, timeout);
     }
 
+    /// Takes note that the test is told of an error.
+    pub(crate) fn note_error(&self) {
+        self.net.forgive();
+    }
+
     /// As the trace calls it, after an `h`.
     pub(crate) fn number(&self) -> u32 {
         self.id

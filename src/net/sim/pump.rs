@@ -87,8 +87,6 @@ pub(super) struct Script {
     pub(super) finish_at_end: bool,
     /// Bytes of what it has read that it was to expect.
     pub(super) expected: usize,
-    /// Somebody was told that it still expects something.
-    pub(super) told_unmet: bool,
     pub(super) ledger: Ledger,
     /// It has closed, or vanished: it does nothing any more.
     pub(super) over: bool,
@@ -125,7 +123,6 @@ impl Script {
             next_read: Duration::ZERO,
             finish_at_end: false,
             expected: 0,
-            told_unmet: false,
             ledger: Ledger::default(),
             over: false,
         }
