@@ -164,18 +164,72 @@ fn who_waits_for_what_does_not_come_is_told_when_nothing_moves_any_more() {
 }
 
 #[test]
-fn a_peer_that_is_told_to_leave_expects_nothing_more() {
+fn what_a_peer_still_expects_when_it_is_told_to_leave_is_an_error() {
     let mut world = World::new(5);
     let mut echo = echo(&mut world, Limits::default());
-    let (one, other) = (world.connect(address()), world.connect(address()));
-    for peer in [&one, &other] {
+    let all = [(); 4].map(|()| world.connect(address()));
+    for peer in &all {
         peer.send(b"hello");
-        peer.expect(b"hello, world");
+        peer.expect(b"hello");
     }
+    world.settle(&mut echo).unwrap();
+    let [met, one, other, waits] = all;
+    for peer in [&one, &other] {
+        peer.send(b"never sent");
+        peer.expect(b"never");
+    }
+    for peer in [&met, &waits] {
+        peer.pause(SECOND);
+        peer.send(b"never sent");
+    }
+    waits.expect_end();
+    waits.close();
+    met.reset();
     one.reset();
     other.vanish();
+    waits.vanish();
+    for why in [
+        r#"peer c1.0 still expected "never" when it was told to reset"#,
+        r#"peer c2.0 still expected "never" when it was told to vanish"#,
+        r#"peer c3.0 still expected the end when it was told to vanish"#,
+    ] {
+        let told = world.settle(&mut echo).unwrap_err().to_string();
+        assert!(told.starts_with(why), "{told}");
+    }
     world.settle(&mut echo).unwrap();
-    assert_eq!((one.sent(), other.sent()), (0, 0));
+    assert_eq!((met.sent(), waits.sent()), (5, 5));
+}
+
+#[test]
+fn what_a_peer_has_read_before_it_leaves_is_no_error_though_it_has_not_come_to_expect_it() {
+    let mut world = World::new(5);
+    let mut echo = echo(&mut world, Limits::default());
+    let peer = world.connect(address());
+    peer.send(b"hello");
+    peer.pause(60 * SECOND);
+    peer.expect(b"hel");
+    peer.expect_count(2);
+    world.advance(&mut echo, SECOND).unwrap();
+    peer.reset();
+    world.settle(&mut echo).unwrap();
+}
+
+#[test]
+fn to_expect_something_behind_ones_own_end_is_an_error_at_once() {
+    for (leaves, leave) in [
+        ("close", Peer::close as fn(&Peer)),
+        ("reset", Peer::reset),
+        ("reset", Peer::reset_behind),
+        ("vanish", Peer::vanish),
+    ] {
+        let told = error(Limits::default(), |peer| {
+            peer.send(b"hello");
+            leave(peer);
+            peer.expect(b"hello");
+        });
+        let why = r#"peer c0.0 is to expect "hello" and was told to "#;
+        assert!(told.starts_with(&format!("{why}{leaves} before")), "{told}");
+    }
 }
 
 #[test]

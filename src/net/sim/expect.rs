@@ -81,12 +81,50 @@ impl State {
             Ok(false) => script.acts.push_front(Act::Expect(expected)),
             Err(instead) => {
                 script.give_up();
-                let why = format!("{peer} expects {expected} and {instead}");
-                self.trace(|| why.clone());
-                self.mismatches.push_back(why);
+                self.mismatch(id, format!("{peer} expects {expected} and {instead}"));
             }
         }
         false
+    }
+
+    /// The world's next step is an error that says so.
+    fn mismatch(&mut self, id: u32, why: String) {
+        self.trace(|| why.clone());
+        self.peers[id as usize].unmet = true;
+        self.mismatches.push_back(why);
+    }
+
+    /// Whether the peer can read anything still that it's told to expect: not behind its own end.
+    pub(super) fn may_expect(&mut self, id: u32, expected: &Expected) -> bool {
+        let Some(leaves) = self.peers[id as usize].leaves else {
+            return true;
+        };
+        let peer = self.name_of_peer(id);
+        let why = format!("{peer} is to expect {expected} and was told to {leaves} before");
+        self.mismatch(id, why);
+        false
+    }
+
+    /// The peer is told to leave now: what it has not read by then will not come.
+    pub(super) fn expect_no_more(&mut self, id: u32, leaves: &'static str) {
+        let peer = self.name_of_peer(id);
+        let script = &mut self.peers[id as usize];
+        script.leaves = script.leaves.or(Some(leaves));
+        let mut acts = std::mem::take(&mut script.acts);
+        let mut expected = acts.iter_mut().filter_map(|act| match act {
+            Act::Expect(expected) => Some(expected),
+            _ => None,
+        });
+        let unmet = expected.find_map(|one| {
+            let met = matches!(script.compare(one), Ok(true));
+            (!met).then(|| one.to_string())
+        });
+        acts.retain(|act| !matches!(act, Act::Expect(_)));
+        script.acts = acts;
+        if let Some(unmet) = unmet {
+            let why = format!("{peer} still expected {unmet} when it was told to {leaves}");
+            self.mismatch(id, why);
+        }
     }
 
     /// Ends the script of a peer whose connection is over. What it has read may still be what it

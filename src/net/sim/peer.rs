@@ -58,9 +58,11 @@ impl Peer {
 
     /// Has it go on only when it has read `bytes`, right behind what it was to expect before. If it
     /// reads something else instead, or the end, or its connection fails, the world's next step is
-    /// an error that says so, and it does nothing of what it was told after this. A world that is
-    /// dropped before anybody was told of an unmet expectation panics. In a world that
-    /// breaks connections, [`Peer::received`] is to be looked at instead.
+    /// an error that says so, and it does nothing of what it was told after this. So it is if it's
+    /// told to reset or to vanish before it has read them, or to expect them behind its own end
+    /// ([`Peer::close`], too). A world that is dropped before anybody was told of an unmet
+    /// expectation panics. In a world that breaks connections, [`Peer::received`] is to be looked
+    /// at instead.
     ///
     /// ```
     /// # use oread::sim::World;
@@ -77,20 +79,20 @@ impl Peer {
     /// assert_eq!(error, why); // the host is an echo, and waits as well
     /// ```
     pub fn expect(&self, bytes: &[u8]) {
-        self.act(Act::Expect(Expected::Bytes {
+        self.expect_next(Expected::Bytes {
             bytes: bytes.to_vec(),
             at: 0,
-        }));
+        });
     }
 
     /// As [`Peer::expect`], for `count` bytes, whatever they are.
     pub fn expect_count(&self, count: usize) {
-        self.act(Act::Expect(Expected::Count(count)));
+        self.expect_next(Expected::Count(count));
     }
 
     /// As [`Peer::expect`], for the other's end, and no byte before it.
     pub fn expect_end(&self) {
-        self.act(Act::Expect(Expected::End));
+        self.expect_next(Expected::End);
     }
 
     /// Finishes behind what is still to be sent (a FIN). It goes on reading.
@@ -287,13 +289,27 @@ impl Peer {
     fn act(&self, act: Act) {
         let mut state = self.net.state();
         let script = &mut state.peers[self.id as usize];
+        script.leaves = script.leaves.or(act.leaves());
         script.acts.push_back(act);
         state.pump_now(self.id);
+    }
+
+    fn expect_next(&self, expected: Expected) {
+        let mut state = self.net.state();
+        if state.may_expect(self.id, &expected) {
+            state.peers[self.id as usize]
+                .acts
+                .push_back(Act::Expect(expected));
+            state.pump_now(self.id);
+        }
     }
 
     /// Before everything else that it is to do.
     fn act_now(&self, act: Act) {
         let mut state = self.net.state();
+        if let Some(leaves) = act.leaves() {
+            state.expect_no_more(self.id, leaves);
+        }
         let script = &mut state.peers[self.id as usize];
         script.pause_until = Duration::ZERO;
         script.acts.push_front(act);

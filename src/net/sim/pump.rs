@@ -74,6 +74,18 @@ pub(super) enum Act {
     Vanish,
 }
 
+impl Act {
+    /// Its name, if nothing can be read behind it.
+    pub(super) fn leaves(&self) -> Option<&'static str> {
+        match self {
+            Act::Close => Some("close"),
+            Act::Reset => Some("reset"),
+            Act::Vanish => Some("vanish"),
+            _ => None,
+        }
+    }
+}
+
 /// A peer, inside.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -87,6 +99,10 @@ pub(super) struct Script {
     pub(super) finish_at_end: bool,
     /// Bytes of what it has read that it was to expect.
     pub(super) expected: usize,
+    /// Something that it expected has not come, or can't.
+    pub(super) unmet: bool,
+    /// What it was told to do that ends it.
+    pub(super) leaves: Option<&'static str>,
     pub(super) ledger: Ledger,
     /// It has closed, or vanished: it does nothing any more.
     pub(super) over: bool,
@@ -123,6 +139,8 @@ impl Script {
             next_read: Duration::ZERO,
             finish_at_end: false,
             expected: 0,
+            unmet: false,
+            leaves: None,
             ledger: Ledger::default(),
             over: false,
         }
