@@ -62,7 +62,8 @@ fn what_was_read_before_the_peer_was_told_to_expect_it_counts() {
     world.settle(&mut echo).unwrap();
     peer.expect(b"more");
     let error = world.settle(&mut echo).unwrap_err().to_string();
-    assert_eq!(error, r#"peer c0.0 expects "more" and has read the end"#);
+    let why = r#"peer c0.0 expects "more" and has read the end (expected at"#;
+    assert!(error.starts_with(why), "{error}");
     world.settle(&mut echo).unwrap(); // It's told once.
 }
 
@@ -86,8 +87,8 @@ fn another_course_than_the_expected_one_is_an_error_that_says_which() {
         peer.expect(b"two or more");
         peer.send(b"never");
     });
-    let why = r#"peer c0.0 expects "or more" and has read "and more""#;
-    assert_eq!(told, why);
+    let why = r#"peer c0.0 expects "or more" and has read "and more" (expected at"#;
+    assert!(told.starts_with(why), "{told}");
     let told = error(Limits::default(), |peer| {
         peer.send(b"one");
         peer.expect(b"one");
@@ -102,7 +103,8 @@ fn another_course_than_the_expected_one_is_an_error_that_says_which() {
         peer.finish();
         peer.expect_count(5);
     });
-    assert_eq!(told, "peer c0.0 expects 2 more bytes and has read the end");
+    let why = "peer c0.0 expects 2 more bytes and has read the end (expected at";
+    assert!(told.starts_with(why), "{told}");
 }
 
 #[test]
@@ -112,7 +114,7 @@ fn a_connection_that_fails_fails_its_expectations() {
     nobody.expect(b"hello");
     let told = world.settle(&mut ()).unwrap_err().to_string();
     let why = "peer c0.0 expects \"hello\" and has failed: ECONNREFUSED: Connection refused";
-    assert_eq!(told, why);
+    assert!(told.starts_with(why), "{told}");
     let mut echo = echo(&mut world, Limits::default());
     let peer = world.connect(address());
     peer.send(b"hello");
@@ -136,17 +138,15 @@ fn who_waits_for_what_does_not_come_is_told_when_nothing_moves_any_more() {
         peer.send(b"lo");
     });
     let why = r#"nothing moves any more, but peer c0.0 still expects "lo""#;
-    assert_eq!(told, why);
+    assert!(told.starts_with(why), "{told}");
 
     let mut world = World::new(4);
     let mut echo = echo(&mut world, idle(60 * SECOND));
     let both = [world.connect(address()), world.connect(address())];
     both.iter().for_each(Peer::expect_end);
     let told = world.settle(&mut echo).unwrap_err().to_string();
-    assert!(
-        told.ends_with("still expects the end, and others do: 1"),
-        "{told}"
-    );
+    assert!(told.contains("still expects the end (expected at"));
+    assert!(told.ends_with(", and others do: 1"), "{told}");
     // A deadline of the host's may bring it: time is to pass.
     world.advance(&mut echo, 30 * SECOND).unwrap();
     world.advance(&mut echo, 31 * SECOND).unwrap();
@@ -157,10 +157,8 @@ fn who_waits_for_what_does_not_come_is_told_when_nothing_moves_any_more() {
     peer.send(b"hello");
     peer.expect(b"hello");
     let told = world.until(&mut echo, |_| false).unwrap_err().to_string();
-    assert!(
-        told.ends_with(r#"peer c2.0 still expects "hello""#),
-        "{told}"
-    );
+    let why = r#"; peer c2.0 still expects "hello" (expected at"#;
+    assert!(told.contains(why), "{told}");
 }
 
 #[test]
@@ -287,10 +285,8 @@ fn each_of_two_expectations_that_fail_in_one_step_is_told() {
     peers.iter().for_each(|peer| peer.expect(b"HELLO"));
     for peer in ["c0.0", "c1.0"] {
         let told = world.settle(&mut echo).unwrap_err().to_string();
-        assert_eq!(
-            told,
-            format!(r#"peer {peer} expects "HELLO" and has read "hello""#)
-        );
+        let why = format!(r#"peer {peer} expects "HELLO" and has read "hello" ("#);
+        assert!(told.starts_with(&why), "{told}");
     }
     world.settle(&mut echo).unwrap();
 }
@@ -305,9 +301,7 @@ fn forgetful(world: &mut World, expected: &[u8]) {
 }
 
 #[test]
-#[should_panic(
-    expected = r#"peer c0.0 expects "HELLO" and has read "hello", and the test was over"#
-)]
+#[should_panic(expected = r#"peer c0.0 expects "HELLO" and has read "hello" (expected at"#)]
 fn an_expectation_that_has_failed_behind_the_last_step_is_told_by_the_end_of_its_world() {
     forgetful(&mut World::new(8), b"HELLO");
 }
@@ -353,7 +347,7 @@ fn a_test_that_returns_an_error_of_its_own_is_told_by_the_panic_how_that_is_show
 }
 
 #[test]
-#[should_panic(expected = r#"peer c0.0 expects ", world" to the end, and the test was over"#)]
+#[should_panic(expected = r#"peer c0.0 expects ", world" to the end (expected at"#)]
 fn an_expectation_that_is_unmet_fails_a_test_under_seeds() {
     check(0..3, |world| forgetful(world, b"hello, world"));
 }

@@ -86,6 +86,35 @@ fn a_replay_that_passes_says_so_with_its_trace_and_one_without_a_seed_is_refused
 }
 
 #[test]
+fn a_trace_tells_what_a_peer_expects_and_when_it_is_met_with_the_lines_of_the_test() {
+    let mut world = World::new(14);
+    world.trace(true);
+    let mut echo = echo(&mut world, Limits::default());
+    let (peer, dialled) = (world.connect(address()), line!());
+    peer.send(b"hello");
+    world.settle(&mut echo).unwrap();
+    let (first, second) = (line!() + 1, line!() + 2);
+    peer.expect(b"hel");
+    peer.expect_count(4);
+    let error = world.settle(&mut echo).unwrap_err().to_string();
+    let here = |line: u32| format!("tests/simulated_trace.rs:{line})");
+    let trace = world.traced();
+    let mut rest = trace.as_str();
+    for line in [
+        format!("peer c0.0 dials 10.0.0.1:7 ({}", here(dialled)),
+        format!("peer c0.0 expects \"hel\" ({}", here(first)),
+        format!("peer c0.0 has read what it expects ({}", here(first)),
+        format!("peer c0.0 expects 4 more bytes ({}", here(second)),
+    ] {
+        let found = rest.find(&line);
+        let found = found.unwrap_or_else(|| panic!("no {line:?} in the rest of\n{trace}"));
+        rest = &rest[found..];
+    }
+    let why = format!("still expects 2 more bytes (expected at {}", here(second));
+    assert!(error.contains(&why), "{error}");
+}
+
+#[test]
 fn a_trace_tells_what_peers_do_what_options_come_to_and_what_nobody_gets() {
     let mut world = World::new(14);
     world.trace(true);

@@ -164,6 +164,7 @@ impl World {
 
     /// A peer, at an address of its own, that connects to `to`. Whether somebody listens there is
     /// found out when the world moves: [`Peer::is_connected`], [`Peer::was_refused`].
+    #[track_caller]
     pub fn connect(&mut self, to: SocketAddr) -> Peer {
         self.net.connect_peer(to)
     }

@@ -6,11 +6,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::expect::Expected;
+use super::expect::{Next, place};
 use super::pump::{Act, Ledger, Reading, Script, Server};
 use super::{Net, Owner, State};
 use crate::options::{ConnectOptions, ListenOptions};
@@ -75,24 +76,27 @@ impl Peer {
     /// peer.expect(b"220 ready\r\n");
     /// peer.send(b"HELO example.org\r\n");
     /// let error = world.settle(&mut host).unwrap_err().to_string();
-    /// let why = r#"nothing moves any more, but peer c0.0 still expects "220 ready\r\n""#;
-    /// assert_eq!(error, why); // the host is an echo, and waits as well
+    /// let why = r#"nothing moves any more, but peer c0.0 still expects "220 ready\r\n" "#;
+    /// assert!(error.starts_with(why), "{error}"); // the host is an echo, and waits as well
     /// ```
+    #[track_caller]
     pub fn expect(&self, bytes: &[u8]) {
-        self.expect_next(Expected::Bytes {
+        self.expect_next(Next::Bytes {
             bytes: bytes.to_vec(),
             at: 0,
         });
     }
 
     /// As [`Peer::expect`], for `count` bytes, whatever they are.
+    #[track_caller]
     pub fn expect_count(&self, count: usize) {
-        self.expect_next(Expected::Count(count));
+        self.expect_next(Next::Count(count));
     }
 
     /// As [`Peer::expect`], for the other's end, and no byte before it.
+    #[track_caller]
     pub fn expect_end(&self) {
-        self.expect_next(Expected::End);
+        self.expect_next(Next::End);
     }
 
     /// Finishes behind what is still to be sent (a FIN). It goes on reading.
@@ -294,14 +298,10 @@ impl Peer {
         state.pump_now(self.id);
     }
 
-    fn expect_next(&self, expected: Expected) {
+    #[track_caller]
+    fn expect_next(&self, next: Next) {
         let mut state = self.net.state();
-        if state.may_expect(self.id, &expected) {
-            state.peers[self.id as usize]
-                .acts
-                .push_back(Act::Expect(expected));
-            state.pump_now(self.id);
-        }
+        state.expect_next(self.id, next, Location::caller());
     }
 
     /// Before everything else that it is to do.
@@ -402,20 +402,23 @@ impl fmt::Debug for Listener {
 
 impl Net {
     /// A peer that dials `to` from an address of its own.
+    #[track_caller]
     pub(crate) fn connect_peer(&self, to: SocketAddr) -> Peer {
         self.connect_peer_with(&ConnectOptions::new(to), Reading::All)
     }
 
     /// As [`Net::connect_peer`], with the options of a dial and a way of reading. One that can't
     /// even dial has failed.
+    #[track_caller]
     pub(crate) fn connect_peer_with(&self, options: &ConnectOptions, reading: Reading) -> Peer {
+        let at = Location::caller();
         let mut state = self.state();
         let id = state.peers.len() as u32;
         state.peers.push(Script::new(None, reading));
         match state.dial(Owner::Peer(id), options) {
             Ok(side) => {
                 state.peers[id as usize].side = Some(side);
-                state.trace(|| format!("peer {side} dials {}", options.address));
+                state.trace(|| format!("peer {side} dials {} ({})", options.address, place(at)));
                 state.send_syn(side.connection);
             }
             Err(error) => {
