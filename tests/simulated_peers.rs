@@ -10,8 +10,8 @@ use std::io;
 use std::panic;
 use std::time::Duration;
 
-use oread::Limits;
-use oread::sim::{Fault, Peer, World, check};
+use oread::sim::{Fault, Host, Peer, World, check};
+use oread::{Echo, EchoOptions, Limits};
 
 use hosts::{SECOND, address, echo, idle};
 
@@ -143,10 +143,10 @@ fn who_waits_for_what_does_not_come_is_told_when_nothing_moves_any_more() {
     let mut world = World::new(4);
     let mut echo = echo(&mut world, idle(60 * SECOND));
     let both = [world.connect(address()), world.connect(address())];
-    both.iter().for_each(Peer::expect_end);
+    both.iter().for_each(|peer| peer.expect_end());
     let told = world.settle(&mut echo).unwrap_err().to_string();
     assert!(told.contains("still expects the end (expected at"));
-    assert!(told.ends_with(", and others do: 1"), "{told}");
+    assert!(told.contains("), and others do: 1; h0 has a"), "{told}");
     // A deadline of the host's may bring it: time is to pass.
     world.advance(&mut echo, 30 * SECOND).unwrap();
     world.advance(&mut echo, 31 * SECOND).unwrap();
@@ -159,6 +159,59 @@ fn who_waits_for_what_does_not_come_is_told_when_nothing_moves_any_more() {
     let told = world.until(&mut echo, |_| false).unwrap_err().to_string();
     let why = r#"; peer c2.0 still expects "hello" (expected at"#;
     assert!(told.contains(why), "{told}");
+}
+
+#[test]
+fn a_settled_world_says_what_may_bring_what_a_peer_still_expects() {
+    let mut world = World::new(4);
+    let mut echo = echo(&mut world, idle(60 * SECOND));
+    let told = |world: &mut World, echo: &mut Host<Echo>| {
+        let told = world.settle(echo).unwrap_err().to_string();
+        let (_, why) = told.split_once(".rs:").unwrap();
+        why.split_once(')').unwrap().1.to_owned()
+    };
+    let end = world.connect(address());
+    end.expect_end();
+    let why = told(&mut world, &mut echo);
+    let rest = why.strip_prefix("; h0 has a deadline in ").unwrap();
+    let seconds = rest.strip_suffix("s (advance or until lets it come)");
+    assert!(
+        (50.0..=60.0).contains(&seconds.unwrap().parse::<f64>().unwrap()),
+        "{why}"
+    );
+    world.advance(&mut echo, 61 * SECOND).unwrap();
+    assert!(end.has_ended());
+
+    let deaf = world.connect(address());
+    deaf.stop_reading();
+    deaf.send(b"hello");
+    deaf.expect(b"hello");
+    let why = told(&mut world, &mut echo);
+    assert!(
+        why.starts_with(", and reads nothing, as it was told; h0 has"),
+        "{why}"
+    );
+    deaf.start_reading();
+
+    world.fault_rate(Fault::AcceptNoDescriptors, 1_000_000);
+    let waits = world.connect(address());
+    waits.expect_count(1);
+    let why = told(&mut world, &mut echo);
+    let fault = "; somebody waits at l0, which is full or has met a fault (recover)";
+    assert!(why.ends_with(fault), "{why}");
+    world.calm();
+    waits.send(b"!");
+    world.advance(&mut echo, SECOND).unwrap();
+    waits.expect_count(1);
+
+    let mut other = world
+        .host(Echo::new(EchoOptions::default()), Limits::default())
+        .unwrap();
+    other.handle().drain(SECOND);
+    let why = told(&mut world, &mut echo);
+    let other_host = "; h1 has events of its waker (a message of a Handle), and is not among the";
+    assert!(why.contains(other_host), "{why}");
+    world.settle(&mut (&mut echo, &mut other)).unwrap_err();
 }
 
 #[test]

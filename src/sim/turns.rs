@@ -24,7 +24,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 impl World {
     /// Turns `hosts` until nothing moves any more: no byte is on its way that anybody waits for, no
     /// peer has anything to do, and no host has. Deadlines of hosts that come meanwhile do what
-    /// they do; those that are still to come don't make it last longer.
+    /// they do; those that are still to come don't make it last longer ([`World::advance`] and
+    /// [`World::until`] let them come).
     ///
     /// # Errors
     /// What a turn gives. `Other`: a host spins (it's turned again and again, and moves nothing),
@@ -32,9 +33,13 @@ impl World {
     /// something else than it expects ([`Peer::expect`](super::Peer::expect)), or still waits for
     /// it when nothing moves any more; or the world doesn't come to rest within a simulated day.
     pub fn settle<T: Hosts + ?Sized>(&mut self, hosts: &mut T) -> io::Result<()> {
-        self.rest(&mut hosts.hosts())?;
+        let hosts = &mut hosts.hosts();
+        self.rest(hosts)?;
         match self.net.unmet() {
-            Some(unmet) => Err(self.fail(format!("nothing moves any more, but {unmet}"))),
+            Some(unmet) => {
+                let why = format!("nothing moves any more, but {unmet}");
+                Err(self.fail(why + &self.what_may_come(hosts)))
+            }
             None => Ok(()),
         }
     }
@@ -234,6 +239,25 @@ impl World {
             "{SPIN} turns in a row have moved nothing and waited for nothing: a host spins{busy}"
         );
         Err(self.fail(why))
+    }
+
+    /// What may still come in a world where nothing moves any more.
+    fn what_may_come(&self, hosts: &[&mut dyn Turned]) -> String {
+        let mut more = self.who_is_busy(hosts);
+        for host in hosts.iter().filter(|host| !host.has_drained()) {
+            if let Some(left) = host.next_timeout().filter(|left| !left.is_zero()) {
+                let id = host.process().number();
+                more += &format!(
+                    "; h{id} has a deadline in {left:.1?} (advance or until lets it come)"
+                );
+            }
+        }
+        for listener in self.net.unserved() {
+            more += &format!(
+                "; somebody waits at {listener}, which is full or has met a fault (recover)"
+            );
+        }
+        more
     }
 
     /// What an error adds about hosts that have something to do, and what that is; and about those

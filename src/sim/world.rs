@@ -35,7 +35,8 @@ pub struct World {
 /// that was settled in the end has none, and one of whose calls has given an error has told enough.
 ///
 /// A test that returns an error of its own before that, by a `?`, can't be told from one that ends:
-/// the panic comes in the error's place, and says when. [`check`](super::check) tells such an error.
+/// the panic comes in the error's place, and says so. [`check`](super::check) shows such an error:
+/// the same test is `check(7..8, |world: &mut World| -> io::Result<()> { ... })`, with its trace.
 impl Drop for World {
     fn drop(&mut self) {
         if !thread::panicking() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::panic::Location;
 
-use super::pump::{Act, Script};
+use super::pump::{Act, Reading, Script};
 use super::trace::quoted;
 use super::{Net, State};
 
@@ -200,14 +200,18 @@ impl Net {
         let id = state.peers.iter().position(waiting)?;
         let expected = state.peers[id].expects()?;
         let (peer, place) = (state.name_of_peer(id as u32), expected.place());
-        let first = format!("{peer} still expects {expected}{place}");
+        let deaf = match state.peers[id].reading {
+            Reading::Nothing => ", and reads nothing, as it was told",
+            _ => "",
+        };
+        let first = format!("{peer} still expects {expected}{place}{deaf}");
         Some(match count - 1 {
             0 => first,
             others => format!("{first}, and others do: {others}"),
         })
     }
 
-    /// The test has been told that something went wrong: whatever else is unmet goes without saying.
+    /// The test has been told that something went wrong: what else is unmet goes without saying.
     pub(crate) fn forgive(&self) {
         self.state().forgiven = true;
     }

@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::time::Duration;
 
+use super::listener::Listening;
 use super::poller::{Poller, Polling};
 use super::udp::is_many;
+use super::watch::Target;
 use super::{Net, Owner, State, System, wait};
 
 /// A process, inside: a poller, and limits.
@@ -147,6 +149,22 @@ impl Net {
             .into_iter()
             .filter_map(|process| Some((process, state.busy_with(process)?)))
             .collect()
+    }
+
+    /// The listeners of processes at which somebody waits, though no event is to tell of it.
+    pub(crate) fn unserved(&self) -> Vec<String> {
+        let mut state = self.state();
+        let mut unserved = Vec::new();
+        for id in 0..state.listeners.len() as u32 {
+            let waits = |one: &mut Listening| (!one.queue.is_empty()).then_some(one.owner);
+            if let Some(Owner::Process(process)) = state.listener(id).and_then(waits)
+                && state.processes[process as usize].alive
+                && !state.has_ready(process)
+            {
+                unserved.push(Target::Listener(id).to_string());
+            }
+        }
+        unserved
     }
 
     /// Makes sure that somebody has had `ip`.
