@@ -115,6 +115,23 @@ fn a_trace_tells_what_a_peer_expects_and_when_it_is_met_with_the_lines_of_the_te
 }
 
 #[test]
+fn a_test_adds_lines_of_its_own_to_a_trace_and_may_show_a_peer_in_them() {
+    let mut world = World::new(14);
+    world.note("before anybody looks");
+    world.trace(true);
+    let mut echo = echo(&mut world, Limits::default());
+    let peer = world.connect(address());
+    world.settle(&mut echo).unwrap();
+    world.note(format_args!("two\nlines of {peer:?}"));
+    peer.finish();
+    let trace = world.traced();
+    let line = format!(" test: two lines of {peer:?}\n");
+    let (before, behind) = trace.split_once(&line).unwrap();
+    assert!(before.contains("peer c0.0 dials") && behind.contains("peer c0.0 finishes"));
+    assert!(!trace.contains("before anybody looks"));
+}
+
+#[test]
 fn a_trace_tells_what_peers_do_what_options_come_to_and_what_nobody_gets() {
     let mut world = World::new(14);
     world.trace(true);

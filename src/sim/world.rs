@@ -319,6 +319,11 @@ impl World {
         self.net.trace(on);
     }
 
+    /// Adds a line of the test's own to the trace: what it looks at, or is about to do.
+    pub fn note(&mut self, text: impl fmt::Display) {
+        self.net.note(text);
+    }
+
     /// What was traced so far.
     #[must_use]
     pub fn traced(&self) -> String {
