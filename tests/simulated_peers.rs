@@ -266,6 +266,69 @@ fn what_a_peer_has_read_before_it_leaves_is_no_error_though_it_has_not_come_to_e
 }
 
 #[test]
+fn a_peer_knows_whether_all_that_it_expects_has_come() {
+    let mut world = World::new(5);
+    let mut echo = echo(&mut world, Limits::default());
+    let peer = world.connect(address());
+    assert!(peer.has_met());
+    peer.send(b"hello");
+    peer.expect(b"hello");
+    peer.expect_end();
+    assert!(!peer.has_met());
+    world.advance(&mut echo, SECOND).unwrap();
+    assert!(!peer.has_met());
+    peer.finish_at_end();
+    echo.handle().drain(SECOND);
+    world.until(&mut echo, |_| peer.has_met()).unwrap();
+    assert!(peer.has_ended());
+    peer.expect(b"never");
+    world.settle(&mut echo).unwrap_err();
+    assert!(!peer.has_met());
+}
+
+#[test]
+fn lines_are_taken_one_by_one_behind_what_a_peer_was_to_expect() {
+    let mut world = World::new(5);
+    let mut echo = echo(&mut world, Limits::default());
+    let peer = world.connect(address());
+    peer.send(b"220 one\ntwo\n\nthr");
+    peer.expect(b"220 ");
+    assert_eq!(peer.take_line(), None);
+    world.settle(&mut echo).unwrap();
+    for line in [&b"one\n"[..], b"two\n", b"\n"] {
+        assert_eq!(peer.take_line().as_deref(), Some(line));
+    }
+    assert_eq!(peer.take_line(), None);
+    peer.send(b"ee\nfour\n.");
+    peer.expect(b"three\nfo");
+    world.settle(&mut echo).unwrap();
+    assert_eq!(peer.take_line().as_deref(), Some(&b"ur\n"[..]));
+    peer.send(b"\nfive\n");
+    peer.expect_count(9);
+    world.settle(&mut echo).unwrap_err();
+    assert!(peer.received().ends_with(b".\nfive\n"));
+    assert_eq!(peer.take_line(), None); // it still expects something
+}
+
+#[test]
+fn the_addresses_of_a_peer_stay_known_when_it_is_over() {
+    let mut world = World::new(5);
+    let mut echo = echo(&mut world, Limits::default());
+    let server = world.listen(([10, 0, 0, 2], 9).into());
+    let (one, other) = (world.connect(address()), world.connect(server.local_addr()));
+    world.settle(&mut echo).unwrap();
+    let accepted = server.accept().unwrap();
+    let both = |peer: &Peer| (peer.local_addr().unwrap(), peer.peer_addr().unwrap());
+    let (before, there) = (both(&one), both(&accepted));
+    assert_eq!((there.1, there.0), both(&other));
+    one.close();
+    other.reset();
+    world.settle(&mut echo).unwrap();
+    assert!(accepted.was_reset());
+    assert_eq!((both(&one), both(&accepted)), (before, there));
+}
+
+#[test]
 fn to_expect_something_behind_ones_own_end_is_an_error_at_once() {
     for (leaves, leave) in [
         ("close", Peer::close as fn(&Peer)),

@@ -135,7 +135,8 @@ fn what_a_test_holds_is_shown_in_a_line() {
     assert_eq!(format!("{:?}", echo.process()), "Process(h0, 2 sockets)");
     peer.finish();
     world.settle(&mut echo).unwrap();
-    assert_eq!(format!("{peer:?}"), "Peer(c0.0, sent 5, got 5, ended)");
+    let shown = format!("Peer(c0.0, {from} -> 10.0.0.1:7, sent 5, got 5, ended)");
+    assert_eq!(format!("{peer:?}"), shown);
     let at = ([10, 0, 0, 2], 9).into();
     let (server, udp) = (world.listen(at), world.udp(at));
     assert_eq!(format!("{server:?}"), "Listener(10.0.0.2:9, 0 to accept)");

@@ -178,6 +178,25 @@ impl State {
         }
     }
 
+    /// Whether the peer has read all that it was told to expect.
+    pub(super) fn has_met(&self, id: u32) -> bool {
+        let script = &self.peers[id as usize];
+        !script.unmet && script.expects().is_none()
+    }
+
+    /// The next line behind what was expected and taken so far, if the peer expects nothing more.
+    pub(super) fn take_line(&mut self, id: u32) -> Option<Vec<u8>> {
+        let script = &mut self.peers[id as usize];
+        let rest = &script.ledger.received[script.expected..];
+        let end = rest.iter().position(|byte| *byte == b'\n')?;
+        if script.expects().is_some() {
+            return None;
+        }
+        let line = rest[..=end].to_vec();
+        script.expected += line.len();
+        Some(line)
+    }
+
     fn name_of_peer(&self, id: u32) -> String {
         match self.peers[id as usize].side {
             Some(side) => format!("peer {side}"),

@@ -169,6 +169,34 @@ impl Peer {
         ledger.unwrap_or_default()
     }
 
+    /// The next line of what it has read, with its newline, behind what it was to expect and what
+    /// was taken before. `None` as long as that has not come whole, or it still expects something.
+    ///
+    /// ```
+    /// # use oread::sim::World;
+    /// # use oread::{Echo, EchoOptions, Limits, ListenOptions};
+    /// # let mut world = World::new(7);
+    /// # let mut host = world.host(Echo::new(EchoOptions::default()), Limits::default()).unwrap();
+    /// # let address = ([10, 0, 0, 1], 7).into();
+    /// # host.context().listen(&ListenOptions::new(address)).unwrap();
+    /// let peer = world.connect(address);
+    /// peer.send(b"220 ready\r\n250 ");
+    /// peer.expect(b"220 ");
+    /// world.settle(&mut host).unwrap();
+    /// assert_eq!(peer.take_line().as_deref(), Some(&b"ready\r\n"[..]));
+    /// assert_eq!(peer.take_line(), None);
+    /// ```
+    #[must_use]
+    pub fn take_line(&self) -> Option<Vec<u8>> {
+        self.net.state().take_line(self.id)
+    }
+
+    /// Whether it has read all that it was told to expect.
+    #[must_use]
+    pub fn has_met(&self) -> bool {
+        self.net.state().has_met(self.id)
+    }
+
     /// All bytes that it has read, in order.
     #[must_use]
     pub fn received(&self) -> Vec<u8> {
@@ -243,13 +271,14 @@ impl Peer {
         self.failed_with(&[Errno::ETIMEDOUT])
     }
 
-    /// Its own address; `None` once it is over, or where it had no port to dial from.
+    /// Its own address, also when it's over; `None` where it had no port to dial from.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.addresses().map(|(local, _)| local)
     }
 
-    /// The address of the other end; `None` once the connection is over.
+    /// The address of the other end, also when the connection is over; `None` where it had no port
+    /// to dial from.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.addresses().map(|(_, remote)| remote)
@@ -285,9 +314,7 @@ impl Peer {
 
     /// Its own address and the other one's.
     pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
-        let mut state = self.net.state();
-        let side = state.peers[self.id as usize].side?;
-        state.end(side).map(|end| (end.local, end.remote))
+        self.net.state().peers[self.id as usize].addresses
     }
 
     fn act(&self, act: Act) {
@@ -418,6 +445,7 @@ impl Net {
         match state.dial(Owner::Peer(id), options) {
             Ok(side) => {
                 state.peers[id as usize].side = Some(side);
+                state.note_addresses(id);
                 state.trace(|| format!("peer {side} dials {} ({})", options.address, place(at)));
                 state.send_syn(side.connection);
             }

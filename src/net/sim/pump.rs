@@ -90,6 +90,8 @@ impl Act {
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) side: Option<Side>,
+    /// Its own address and the other's, also when the connection is over.
+    pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
     pub(super) acts: VecDeque<Act>,
     /// It does nothing before this.
     pub(super) pause_until: Duration,
@@ -97,7 +99,7 @@ pub(super) struct Script {
     pub(super) next_read: Duration,
     /// It finishes when it has read the end.
     pub(super) finish_at_end: bool,
-    /// Bytes of what it has read that it was to expect.
+    /// Bytes of what it has read that it was to expect, or whose lines were taken.
     pub(super) expected: usize,
     /// Something that it expected has not come, or can't.
     pub(super) unmet: bool,
@@ -133,6 +135,7 @@ impl Script {
     pub(super) fn new(side: Option<Side>, reading: Reading) -> Script {
         Script {
             side,
+            addresses: None,
             acts: VecDeque::new(),
             pause_until: Duration::ZERO,
             reading,
@@ -182,7 +185,16 @@ impl State {
             connection.listener = None;
             connection.ends[1].owner = Owner::Peer(id);
         }
+        self.note_addresses(id);
         self.pumps.push(id);
+    }
+
+    /// The peer has an end of a connection: its addresses stay known.
+    pub(super) fn note_addresses(&mut self, id: u32) {
+        let side = self.peers[id as usize].side;
+        let end = side.and_then(|side| self.end(side));
+        let addresses = end.map(|end| (end.local, end.remote));
+        self.peers[id as usize].addresses = addresses;
     }
 
     /// A pause is over.
