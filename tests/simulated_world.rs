@@ -153,6 +153,26 @@ fn a_fault_at_no_chance_is_refused() {
 }
 
 #[test]
+#[should_panic(expected = "`World::unleash` is to be called before the first host is made")]
+fn faults_that_are_unleashed_on_a_host_that_is_there_already_are_refused() {
+    let mut world = World::new(1);
+    let _echo = echo(&mut world, Limits::default());
+    world.unleash();
+}
+
+#[test]
+fn a_host_that_is_turned_in_another_world_than_its_own_is_told_as_such() {
+    let (mut here, mut there) = (World::new(1), World::new(1));
+    let mut echo = echo(&mut there, Limits::default());
+    let peer = here.connect(address());
+    peer.expect(b"hello");
+    let told = here.settle(&mut (&mut echo, ())).unwrap_err().to_string();
+    let why = "a host is turned in another world than the one that made it";
+    assert!(told.starts_with(why) && !peer.was_refused(), "{told}");
+    there.settle(&mut echo).unwrap();
+}
+
+#[test]
 fn a_world_that_is_calmed_moves_whatever_can_still_move() {
     let mut world = World::new(6);
     world.fault_rate(Fault::SegmentLost, 1_000_000);

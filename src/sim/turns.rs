@@ -143,6 +143,10 @@ impl World {
         hosts: &mut [&mut dyn Turned],
         end: Option<Duration>,
     ) -> io::Result<bool> {
+        if hosts.iter().any(|host| !host.process().is_in(&self.net)) {
+            let why = "a host is turned in another world than the one that made it";
+            return Err(self.fail(why.to_owned()));
+        }
         let more = self.turn_or_move(hosts, end)?;
         match self.net.take_mismatch() {
             Some(why) => Err(self.fail(why)),

@@ -103,7 +103,13 @@ impl World {
     /// Has the seed draw which kinds of faults there are, about half of all, and how often each
     /// happens; which poller hosts have; and how fast, how wide and how even the network is. It is
     /// to be called first of all.
+    ///
+    /// # Panics
+    /// When there is a host already, which was made without all that.
+    #[track_caller]
     pub fn unleash(&mut self) {
+        let late = "`World::unleash` is to be called before the first host is made";
+        assert!(!self.net.has_processes(), "{late}");
         self.net.unleash(|fault| self.plan.allows(fault));
         self.poller = self.pick(&[Poller::Epoll, Poller::Epoll, Poller::Kqueue, Poller::Poll2]);
     }

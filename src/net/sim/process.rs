@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::listener::Listening;
@@ -138,6 +139,11 @@ impl Hosts {
 }
 
 impl Net {
+    /// Whether any process is there.
+    pub(crate) fn has_processes(&self) -> bool {
+        !self.state().processes.is_empty()
+    }
+
     /// The processes that have events and are none of `turned`, and what those are.
     pub(crate) fn busy_but(&self, turned: &[u32]) -> Vec<(u32, String)> {
         let mut state = self.state();
@@ -205,6 +211,11 @@ impl Process {
         state.processes[self.id as usize].may_wait_until = until;
         state.idle.begun = true;
         state.trace_turn(self.id, timeout);
+    }
+
+    /// Whether it's a process of this network.
+    pub(crate) fn is_in(&self, net: &Net) -> bool {
+        Arc::ptr_eq(&self.net.0, &net.0)
     }
 
     /// Takes note that the test is told of an error.
