@@ -185,8 +185,8 @@
 //! ...
 //! panicked at src/lib.rs:120:9:
 //! the peer has no answer
-//! to replay it: env OREAD_SIM='seed=17 faults=read-short count=1' cargo test tests::an_answer
-//! (add the flags that the test was run with, such as --release)
+//! to replay it: env OREAD_SIM='seed=17 faults=read-short count=1' cargo test tests::an_answer -- --exact
+//! (add the flags that the test was run with, such as --release, behind `cargo test`)
 //! ```
 //!
 //! `OREAD_SEEDS=100000` in the environment searches longer, `OREAD_SEEDS=100000..200000` goes on
@@ -232,6 +232,7 @@ mod run;
 mod shrink;
 mod traced;
 mod turns;
+mod watch;
 mod world;
 
 pub use check::{Outcome, check};

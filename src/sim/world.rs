@@ -86,6 +86,10 @@ impl World {
         }
     }
 
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// The most that was drawn of a kind, or would have been without a cap.
     pub(super) fn drawn(&self, cap: Cap) -> u64 {
         match cap {
