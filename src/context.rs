@@ -266,9 +266,12 @@ impl<S> Context<S> {
     /// Ends everything in good order, within `within`: listeners and UDP sockets are closed at the
     /// end of the turn, what has arrived on each connection is shown to the handler, and what that
     /// writes is sent (an answer that it owes from elsewhere takes [`Connection::stay_open`]), then
-    /// our side of it is finished and the peer's end waited for. When nobody is left, or at the
-    /// deadline, `turn` and `run` return [`Ended::Drained`](crate::Ended::Drained), which says how
-    /// many were cut. A second call changes nothing.
+    /// our side of it is finished and the peer's end waited for. A peer that never finishes, as an
+    /// idle client, is waited for as long as
+    /// [`Limits::linger_timeout`](crate::Limits::linger_timeout), and until the deadline at most.
+    /// When nobody is left, or at the deadline, `turn` and `run` return
+    /// [`Ended::Drained`](crate::Ended::Drained), which says how many were cut. A second call
+    /// changes nothing.
     pub fn drain(&mut self, within: Duration) {
         if self.drain == Drain::No {
             let deadline = self.clock.after(within);
