@@ -208,6 +208,12 @@ impl World {
 
     /// Lets each way of a connection carry so many bytes a second; 0: as many as its buffers hold,
     /// which is the default. Datagrams are not slowed down.
+    ///
+    /// Neither this nor latency keeps a host from writing, as long as its buffers hold all: how
+    /// large those are, some kilobytes to a quarter of a megabyte, each connection draws. To see
+    /// [`Pressure::High`](crate::Pressure::High) at little output, have connections begin with
+    /// buffers of a few hundred bytes, `world.fault_rate(Fault::SmallBuffers, 1_000_000)`, and
+    /// peers that read slowly or not at all ([`Peer::stop_reading`]).
     pub fn bandwidth(&mut self, bytes_a_second: u64) {
         self.net.bandwidth(bytes_a_second);
     }
