@@ -219,7 +219,7 @@
 //! ...
 //! panicked at src/lib.rs:120:9:
 //! the peer has no answer
-//! to replay it: env OREAD_SIM='seed=17 faults=read-short count=1' cargo test tests::an_answer -- --exact
+//! to replay it: env OREAD_SIM='seed=7 faults=read-short count=1' cargo test tests::told -- --exact
 //! (add the flags that the test was run with, such as --release, behind `cargo test`)
 //! ```
 //!

@@ -55,11 +55,12 @@ mod sealed {
 ///
 /// A run is made smaller by leaving out kinds of faults, and by letting [`World::count`] and
 /// [`World::size`] draw smaller numbers, as long as it still fails. What is left stands in one
-/// line, which replays it in a shell: `env OREAD_SIM='seed=17 faults=read-short+stood-still
-/// count=2' cargo test the_name_of_the_test -- --exact`. Add the flags that the test was run with,
-/// such as `--release`, behind `cargo test`. `seed` must be there; `faults` are the only ones that
-/// may happen, with `+` between them, or `none`; `count` and `size` are the most that is drawn. A replay shows its trace even if it passes,
-/// which it says (`cargo test ... -- --nocapture` shows what a test prints that passes).
+/// line, which replays it in a shell:
+/// `env OREAD_SIM='seed=17 faults=read-short+stood-still count=2' cargo test the_test -- --exact`.
+/// Add the flags that the test was run with, such as `--release`, behind `cargo test`. `seed` must
+/// be there; `faults` are the only ones that may happen, with `+` between them, or `none`; `count`
+/// and `size` are the most that is drawn. A replay shows its trace even if it passes, which it says
+/// (`cargo test ... -- --nocapture` shows what a test prints that passes).
 ///
 /// Of a run that has lasted for a minute a line on the standard error output says which it is.
 ///
