@@ -87,7 +87,7 @@ run() {
 }
 
 # The plan of the run that failed, where the test searched for one: it is told behind the name of the test.
-seed_of() { sed -nE "s/^to replay it: env OREAD_SIM='([^']*)' .*[ :]${1##*::}$/\1/p" "$work/run" | head -1; }
+seed_of() { sed -nE "s/^to replay it: env OREAD_SIM='([^']*)' .*[ :]${1##*::} -- --exact$/\1/p" "$work/run" | head -1; }
 
 # row NAME SECONDS WHAT [PLAN]: a line of the table.
 row() { printf '%-27s %7s  %s%s\n' "$1" "$2" "$3" "${4:+ ($4)}"; }

@@ -235,9 +235,11 @@ impl<'c, S> Context<'c, S> {
     /// and UDP sockets behind the datagrams that have arrived, of which up to 4,096 are shown. What
     /// has arrived on each connection is shown to the handler, and what that writes is sent (an
     /// answer that it owes from elsewhere takes [`Connection::stay_open`]), then our side of it is
-    /// finished and the peer's end waited for. When nobody is left, or at the deadline, `turn` and
-    /// `run` return [`Ended::Drained`](crate::Ended::Drained), which says how many were cut. A
-    /// second call changes nothing.
+    /// finished and the peer's end waited for. A peer that never finishes, as an idle client, is
+    /// waited for as long as [`Limits::linger_timeout`](crate::Limits::linger_timeout), and until
+    /// the deadline at most. When nobody is left, or at the deadline, `turn` and `run` return
+    /// [`Ended::Drained`](crate::Ended::Drained), which says how many were cut. A second call
+    /// changes nothing.
     pub fn drain(&mut self, within: Duration) {
         let Core { drain, clock, .. } = &mut *self.core;
         if *drain == Drain::No {

@@ -51,19 +51,22 @@
 //! A [`Peer`] is a program at the other end that does what the test tells it, in that order: it
 //! sends, at once or slowly, waits for what it expects, pauses, finishes, closes, resets, vanishes.
 //! It reads what comes unless it's told to read less or nothing, and knows what it has sent and
-//! got, and when ([`Peer::received`], [`Peer::arrivals`]). An expectation that fails is an error of
-//! the world's next step. It never finishes by itself, but for [`Peer::finish_at_end`].
+//! got, and when ([`Peer::received`], [`Peer::take_line`], [`Peer::arrivals`]). An expectation that
+//! fails is an error of the world's next step, which names the line of the test; [`Peer::has_met`]
+//! says whether all have come true. It never finishes by itself, but for [`Peer::finish_at_end`].
 //! [`World::connect`] makes one that dials; [`World::listen`] makes a server for handlers that
 //! dial, each of whose connections is a peer ([`Listener::accept`]); [`World::udp`] makes a
 //! [`UdpPeer`].
 //!
 //! # The network and the systems
 //!
-//! [`World::latency`], [`World::bandwidth`] and [`World::loss`] shape the network.
-//! [`World::partition`] parts two hosts until [`World::heal`], and [`World::vanish`] pulls a host's
-//! plug. [`Host::process`] gives the [`Process`] that the reactor runs in: how many descriptors it
-//! may have, its ports, its addresses, and that it stands still for a while.
-//! [`World::poller`] chooses how its poll tells events: as epoll, kqueue or mio's poll(2) do.
+//! [`World::latency`], [`World::bandwidth`] and [`World::loss`] shape the network, and
+//! [`Fault::SmallBuffers`] makes its buffers small, for a test of what a handler does when its
+//! output is not taken. [`World::partition`] parts two hosts until [`World::heal`], and
+//! [`World::vanish`] pulls a host's plug. [`Host::process`] gives the [`Process`] that the reactor
+//! runs in: how many descriptors it may have, its ports, its addresses, and that it stands still
+//! for a while. [`World::poller`] chooses how its poll tells events: as epoll, kqueue or mio's
+//! poll(2) do.
 //!
 //! Several hosts talk to each other in one world. Each dials from the first address that it listens
 //! at; one that doesn't listen is given an address, so that it can be parted from the others:
@@ -167,6 +170,37 @@
 //! });
 //! ```
 //!
+//! Draw all that a test draws before the first step. Each turn of a host takes a number from the
+//! same stream: in a run with a fault less, which has fewer or more turns, another number would be
+//! drawn behind them, and the fault could not be left out.
+//!
+//! A short run, of a few connections and messages, meets about two kinds of faults of those that it
+//! has drawn, and often none: [`World::fault_rate`] behind [`World::unleash`] has one that matters
+//! to the test happen more often, and [`World::faults_met`] tells what was met. What must hold all
+//! the while, and not only at the end, is looked at between steps:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use oread::sim::{Fault, World, check};
+//! # use oread::{Echo, EchoOptions, Limits, ListenOptions};
+//! # check(0..10, |world: &mut World| {
+//! # world.unleash();
+//! # let mut host = world.host(Echo::new(EchoOptions::default()), Limits::default()).unwrap();
+//! # let address = ([10, 0, 0, 1], 7).into();
+//! # if host.context().listen(&ListenOptions::new(address)).is_err() {
+//! #     return;
+//! # }
+//! world.fault_rate(Fault::WriteShort, 200_000); // one write in five
+//! let peer = world.connect(address);
+//! peer.send(&[7; 1000]);
+//! let end = world.now() + Duration::from_secs(10);
+//! while world.step(&mut host, Some(end)).unwrap() {
+//!     let stats = host.context().stats();
+//!     assert!(stats.open <= 1 && stats.bytes_out <= stats.bytes_in);
+//! }
+//! # });
+//! ```
+//!
 //! A failing run is made small: faults that aren't needed are left out, and fewer and smaller
 //! things are drawn. Then it is shown with its trace, the panic, and the line that replays it, to
 //! be pasted into a shell:
@@ -182,14 +216,18 @@
 //! ...
 //! panicked at src/lib.rs:120:9:
 //! the peer has no answer
-//! to replay it: env OREAD_SIM='seed=17 faults=read-short count=1' cargo test tests::an_answer
-//! (add the flags that the test was run with, such as --release)
+//! to replay it: env OREAD_SIM='seed=7 faults=read-short count=1' cargo test tests::told -- --exact
+//! (add the flags that the test was run with, such as --release, behind `cargo test`)
 //! ```
 //!
 //! `OREAD_SEEDS=100000` in the environment searches longer, `OREAD_SEEDS=100000..200000` goes on
 //! from there, and `cargo test --release` is faster: a seed takes some milliseconds. A replay that
-//! passes says so, with its trace, which `cargo test ... -- --nocapture` shows. [`World::trace`]
-//! shows any other run.
+//! passes says so, with its trace, which `cargo test ... -- --nocapture` shows.
+//!
+//! A test in straight lines has its trace as well if it's run by [`check`], with one seed: in place
+//! of `let mut world = World::new(7);` its lines stand in
+//! `check(7..8, |world: &mut World| -> io::Result<()> { ... })`, which shows the trace if it fails.
+//! [`World::note`] adds lines of the test's own, and [`World::trace`] shows any other run.
 //!
 //! # What is modelled
 //!
@@ -231,6 +269,8 @@ mod plan;
 mod run;
 mod shrink;
 mod traced;
+mod turns;
+mod watch;
 mod world;
 
 pub use check::{Outcome, check};

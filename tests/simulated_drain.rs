@@ -201,6 +201,30 @@ fn who_is_cut_while_it_drains_is_told_cut() {
 }
 
 #[test]
+fn who_never_finishes_is_waited_for_in_a_drain_as_its_linger_timeout_says_and_to_the_end_at_most() {
+    for (linger, within, cut) in [(2, 60, 0), (60, 2, 1)] {
+        let limits = Limits {
+            linger_timeout: linger * SECOND,
+            ..Limits::default()
+        };
+        let mut world = World::new(1);
+        let mut host = listening(&mut world, Acting::default(), limits);
+        let idle = world.connect(address());
+        world.settle(&mut host).unwrap();
+        let start = world.now();
+        host.context().drain(within * SECOND);
+        idle.expect_end();
+        world.until(&mut host, |host| host.has_drained()).unwrap();
+        assert_eq!(host.ended(), Some(Ended::Drained { cut }));
+        let took = world.now() - start;
+        // Links count in milliseconds.
+        let earliest = 2 * SECOND - SECOND / 1000;
+        assert!((earliest..3 * SECOND).contains(&took), "{took:?}");
+        assert!(idle.has_ended() && idle.ended_at() < Some(start + SECOND));
+    }
+}
+
+#[test]
 fn a_reactor_that_drains_opens_nothing() {
     let mut world = World::new(1);
     let mut host = listening(&mut world, Acting::default(), Limits::default());

@@ -66,7 +66,10 @@ fn a_run_that_fails_is_made_small_and_told_with_its_trace_and_a_line_that_replay
     let line = message.unwrap().1.lines().next().unwrap();
     let rest = line.strip_prefix("env OREAD_SIM='").unwrap();
     let (plan, command) = rest.split_once("' ").unwrap();
-    assert_eq!(command, "cargo test an_echo_that_nobody_ever_resets");
+    assert_eq!(
+        command,
+        "cargo test an_echo_that_nobody_ever_resets -- --exact"
+    );
     let faults = plan.split("faults=").nth(1).unwrap();
     assert!(!faults.contains('+'), "more than one fault: {plan}");
     let (passed, again) = told_by_the_failing_test(Some(plan));
@@ -78,11 +81,57 @@ fn a_replay_that_passes_says_so_with_its_trace_and_one_without_a_seed_is_refused
     let (passed, told) = told_by_the_failing_test(Some("seed=1 faults="));
     assert!(passed && told.contains(" on_accept l0 from 10."), "{told}");
     assert!(
-        told.contains("replayed seed=1 faults=: it passed"),
+        told.contains("replayed seed=1 faults=none: it passed"),
         "{told}"
     );
     let (passed, told) = told_by_the_failing_test(Some(""));
     assert!(!passed && told.contains("no seed is in \"\""), "{told}");
+}
+
+#[test]
+fn a_trace_tells_what_a_peer_expects_and_when_it_is_met_with_the_lines_of_the_test() {
+    let mut world = World::new(14);
+    world.trace(true);
+    let mut echo = echo(&mut world, Limits::default());
+    let (peer, dialled) = (world.connect(address()), line!());
+    peer.send(b"hello");
+    world.settle(&mut echo).unwrap();
+    let (first, second) = (line!() + 1, line!() + 2);
+    peer.expect(b"hel");
+    peer.expect_count(4);
+    let error = world.settle(&mut echo).unwrap_err().to_string();
+    let here = |line: u32| format!("tests/simulated_trace.rs:{line})");
+    let trace = world.traced();
+    let mut rest = trace.as_str();
+    for line in [
+        format!("peer c0.0 dials 10.0.0.1:7 ({}", here(dialled)),
+        format!("peer c0.0 expects \"hel\" ({}", here(first)),
+        format!("peer c0.0 has read what it expects ({}", here(first)),
+        format!("peer c0.0 expects 4 more bytes ({}", here(second)),
+    ] {
+        let found = rest.find(&line);
+        let found = found.unwrap_or_else(|| panic!("no {line:?} in the rest of\n{trace}"));
+        rest = &rest[found..];
+    }
+    let why = format!("still expects 2 more bytes (expected at {}", here(second));
+    assert!(error.contains(&why), "{error}");
+}
+
+#[test]
+fn a_test_adds_lines_of_its_own_to_a_trace_and_may_show_a_peer_in_them() {
+    let mut world = World::new(14);
+    world.note("before anybody looks");
+    world.trace(true);
+    let mut echo = echo(&mut world, Limits::default());
+    let peer = world.connect(address());
+    world.settle(&mut echo).unwrap();
+    world.note(format_args!("two\nlines of {peer:?}"));
+    peer.finish();
+    let trace = world.traced();
+    let line = format!(" test: two lines of {peer:?}\n");
+    let (before, behind) = trace.split_once(&line).unwrap();
+    assert!(before.contains("peer c0.0 dials") && behind.contains("peer c0.0 finishes"));
+    assert!(!trace.contains("before anybody looks"));
 }
 
 #[test]

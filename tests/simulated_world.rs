@@ -135,7 +135,8 @@ fn what_a_test_holds_is_shown_in_a_line() {
     assert_eq!(format!("{:?}", echo.process()), "Process(h0, 2 sockets)");
     peer.finish();
     world.settle(&mut echo).unwrap();
-    assert_eq!(format!("{peer:?}"), "Peer(c0.0, sent 5, got 5, ended)");
+    let shown = format!("Peer(c0.0, {from} -> 10.0.0.1:7, sent 5, got 5, ended)");
+    assert_eq!(format!("{peer:?}"), shown);
     let at = ([10, 0, 0, 2], 9).into();
     let (server, udp) = (world.listen(at), world.udp(at));
     assert_eq!(format!("{server:?}"), "Listener(10.0.0.2:9, 0 to accept)");
@@ -149,6 +150,26 @@ fn what_a_test_holds_is_shown_in_a_line() {
 #[should_panic(expected = "counted from 1")]
 fn a_fault_at_no_chance_is_refused() {
     World::new(1).fault(Fault::ReadShort, 0);
+}
+
+#[test]
+#[should_panic(expected = "`World::unleash` is to be called before the first host is made")]
+fn faults_that_are_unleashed_on_a_host_that_is_there_already_are_refused() {
+    let mut world = World::new(1);
+    let _echo = echo(&mut world, Limits::default());
+    world.unleash();
+}
+
+#[test]
+fn a_host_that_is_turned_in_another_world_than_its_own_is_told_as_such() {
+    let (mut here, mut there) = (World::new(1), World::new(1));
+    let mut echo = echo(&mut there, Limits::default());
+    let peer = here.connect(address());
+    peer.expect(b"hello");
+    let told = here.settle(&mut (&mut echo, ())).unwrap_err().to_string();
+    let why = "a host is turned in another world than the one that made it";
+    assert!(told.starts_with(why) && !peer.was_refused(), "{told}");
+    there.settle(&mut echo).unwrap();
 }
 
 #[test]

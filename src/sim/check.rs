@@ -11,6 +11,7 @@ use super::World;
 use super::plan::Plan;
 use super::run::{Failure, Run};
 use super::shrink::shrink;
+use super::watch::Watch;
 
 /// The environment variable that replays one run: a [`Plan`] in words.
 pub(super) const REPLAY: &str = "OREAD_SIM";
@@ -54,11 +55,14 @@ mod sealed {
 ///
 /// A run is made smaller by leaving out kinds of faults, and by letting [`World::count`] and
 /// [`World::size`] draw smaller numbers, as long as it still fails. What is left stands in one
-/// line, which replays it in a shell: `env OREAD_SIM='seed=17 faults=read-short+stood-still
-/// count=2' cargo test the_name_of_the_test`. Add the flags that the test was run with, such as
-/// `--release`. `seed` must be there; `faults` are the only ones that may happen, with `+` between
-/// them; `count` and `size` are the most that is drawn. A replay shows its trace even if it passes,
-/// which it says (`cargo test ... -- --nocapture` shows what a test prints that passes).
+/// line, which replays it in a shell:
+/// `env OREAD_SIM='seed=17 faults=read-short+stood-still count=2' cargo test the_test -- --exact`.
+/// Add the flags that the test was run with, such as `--release`, behind `cargo test`. `seed` must
+/// be there; `faults` are the only ones that may happen, with `+` between them, or `none`; `count`
+/// and `size` are the most that is drawn. A replay shows its trace even if it passes, which it says
+/// (`cargo test ... -- --nocapture` shows what a test prints that passes).
+///
+/// Of a run that has lasted for a minute a line on the standard error output says which it is.
 ///
 /// Of a trace of more than 350 lines the first 50 and the last 300 are shown, and all with
 /// `OREAD_TRACE=1`. `OREAD_SEEDS=1000000` runs that many seeds, from the first of `seeds` on;
@@ -69,15 +73,29 @@ mod sealed {
 /// again, as something in the test doesn't come from the seed, with the words of the first time; or
 /// for an `OREAD_SIM` or `OREAD_SEEDS` that can't be read.
 pub fn check<R: Outcome>(seeds: Range<u64>, test: impl Fn(&mut World) -> R + Sync) {
+    let (watch, name) = (
+        Watch::default(),
+        thread::current().name().map(str::to_owned),
+    );
     #[allow(clippy::panic)] // An error fails the test as a panic does.
     let test = |world: &mut World| {
+        let _watched = watch.begin(world.plan());
         if let Some(error) = test(world).into_error() {
             panic!("the test gave an error: {error}");
         }
     };
+    thread::scope(|scope| {
+        let _ends = watch.ends();
+        scope.spawn(|| watch.tell(|plan| replay_line(plan, package().as_deref(), name.as_deref())));
+        run(seeds, &test);
+    });
+}
+
+/// Runs what the environment says, or all seeds.
+fn run(seeds: Range<u64>, test: &(impl Fn(&mut World) + Sync)) {
     if let Ok(words) = std::env::var(REPLAY) {
         let plan = words.parse().unwrap_or_else(|error| refuse(REPLAY, error));
-        let run = Run::traced(&plan, &test);
+        let run = Run::traced(&plan, test);
         if let Some(failure) = run.failure {
             fail(&plan, &run.world, failure);
         }
@@ -88,10 +106,10 @@ pub fn check<R: Outcome>(seeds: Range<u64>, test: impl Fn(&mut World) -> R + Syn
         Ok(words) => chosen(&words, seeds.start).unwrap_or_else(|error| refuse(SEEDS, error)),
         Err(_) => seeds,
     };
-    if let Some((plan, failure)) = first_failure(seeds, &test) {
+    if let Some((plan, failure)) = first_failure(seeds, test) {
         let seed = plan.seed;
-        let plan = shrink(plan, &test);
-        let run = Run::traced(&plan, &test);
+        let plan = shrink(plan, test);
+        let run = Run::traced(&plan, test);
         match run.failure {
             Some(failure) => fail(&plan, &run.world, failure),
             None => wavers(seed, &failure.words),
@@ -165,11 +183,10 @@ fn first_failure(
 
 /// Shows a run that failed, and fails as it did.
 fn fail(plan: &Plan, world: &World, failure: Failure) -> ! {
-    let package = std::env::var("CARGO_PKG_NAME").ok();
-    let line = replay_line(plan, package.as_deref(), thread::current().name());
+    let line = replay_line(plan, package().as_deref(), thread::current().name());
     println!("{}\n{}", shown(world), failure.words);
     println!("to replay it: {line}");
-    println!("(add the flags that the test was run with, such as --release)");
+    println!("(add the flags that the test was run with, such as --release, behind `cargo test`)");
     panic::resume_unwind(failure.panic)
 }
 
@@ -197,6 +214,11 @@ fn cut(trace: &str) -> String {
     kept.flat_map(|line| [line, "\n"]).collect()
 }
 
+/// The package that is tested.
+fn package() -> Option<String> {
+    std::env::var("CARGO_PKG_NAME").ok()
+}
+
 /// The line that replays `plan`, in the package that is tested, by the name of the test. A test's
 /// thread has that; the thread `main` runs a program, or all tests of one thread.
 fn replay_line(plan: &Plan, package: Option<&str>, test: Option<&str>) -> String {
@@ -206,8 +228,8 @@ fn replay_line(plan: &Plan, package: Option<&str>, test: Option<&str>) -> String
         line += " --features sim";
     }
     if let Some(test) = test.filter(|test| *test != "main") {
-        line += " ";
-        line += test;
+        // Another test's name may begin with this one's, and would fail for want of that fault.
+        line += &format!(" {test} -- --exact");
     }
     line
 }
@@ -223,7 +245,8 @@ mod tests {
         let plan: Plan = "seed=17 faults=read-short count=2".parse().unwrap();
         assert_eq!(
             replay_line(&plan, Some("theirs"), Some("tests::a_line_is_answered")),
-            "env OREAD_SIM='seed=17 faults=read-short count=2' cargo test tests::a_line_is_answered"
+            "env OREAD_SIM='seed=17 faults=read-short count=2' cargo test tests::a_line_is_answered \
+             -- --exact"
         );
         assert_eq!(
             replay_line(&Plan::new(3), Some("oread"), Some("main")),
@@ -285,8 +308,11 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!(plan.to_string().parse(), Ok(plan));
-        let none = "seed=1 faults=".parse::<Plan>().unwrap();
-        assert_eq!(none.faults, Some(Vec::new()));
+        for words in ["seed=1 faults=", "seed=1 faults=none"] {
+            let none = words.parse::<Plan>().unwrap();
+            assert_eq!(none.faults, Some(Vec::new()));
+            assert_eq!(none.to_string(), "seed=1 faults=none");
+        }
         for (words, why) in [
             (
                 "seed=1 faults=short-read",

@@ -76,7 +76,8 @@ impl<H: Handler> Host<H> {
     /// As [`Reactor::turn`]. `Other`: it would wait for ever.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         self.process.note_turn(timeout);
-        let turn = self.reactor.turn(&mut self.handler, timeout)?;
+        let turn = self.reactor.turn(&mut self.handler, timeout);
+        let turn = turn.inspect_err(|_| self.process.note_error())?;
         self.ended = turn.ended;
         self.sleeps = turn.events == 0 && self.process.slept();
         Ok(turn)

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use super::Fault;
 
+/// Stands for no fault at all.
+const NONE: &str = "none";
+
 /// A seed, and how far the run that it stands for is cut down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -75,7 +78,12 @@ impl fmt::Display for Plan {
         write!(f, "seed={}", self.seed)?;
         if let Some(faults) = &self.faults {
             let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
-            write!(f, " faults={}", names.join("+"))?;
+            let names = if names.is_empty() {
+                NONE.to_owned()
+            } else {
+                names.join("+")
+            };
+            write!(f, " faults={names}")?;
         }
         for (name, most) in [("count", self.count), ("size", self.size)] {
             if most < u64::MAX {
@@ -102,7 +110,9 @@ impl FromStr for Plan {
                 "count" => plan.count = number()?,
                 "size" => plan.size = number()?,
                 "faults" => {
-                    let names = value.split('+').filter(|name| !name.is_empty());
+                    let names = value
+                        .split('+')
+                        .filter(|name| !name.is_empty() && value != NONE);
                     plan.faults = Some(names.map(fault_named).collect::<Result<_, _>>()?);
                 }
                 _ => return Err(format!("{word:?} is none of seed, faults, count and size")),

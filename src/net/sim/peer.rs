@@ -6,11 +6,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::expect::Expected;
+use super::expect::{Next, place};
 use super::pump::{Act, Ledger, Reading, Script, Server};
 use super::system::inet;
 use super::{Net, Owner, State};
@@ -59,9 +60,11 @@ impl Peer {
 
     /// Has it go on only when it has read `bytes`, right behind what it was to expect before. If it
     /// reads something else instead, or the end, or its connection fails, the world's next step is
-    /// an error that says so, and it does nothing of what it was told after this. A world that is
-    /// dropped before anybody was told of an unmet expectation panics. In a world that
-    /// breaks connections, [`Peer::received`] is to be looked at instead.
+    /// an error that says so, and it does nothing of what it was told after this. So it is if it's
+    /// told to reset or to vanish before it has read them, or to expect them behind its own end
+    /// ([`Peer::close`], too). A world that is dropped before anybody was told of an unmet
+    /// expectation panics. In a world that breaks connections, [`Peer::received`] is to be looked
+    /// at instead.
     ///
     /// ```
     /// # use oread::sim::World;
@@ -74,24 +77,27 @@ impl Peer {
     /// peer.expect(b"220 ready\r\n");
     /// peer.send(b"HELO example.org\r\n");
     /// let error = world.settle(&mut host).unwrap_err().to_string();
-    /// let why = r#"nothing moves any more, but peer c0.0 still expects "220 ready\r\n""#;
-    /// assert_eq!(error, why); // the host is an echo, and waits as well
+    /// let why = r#"nothing moves any more, but peer c0.0 still expects "220 ready\r\n" "#;
+    /// assert!(error.starts_with(why), "{error}"); // the host is an echo, and waits as well
     /// ```
+    #[track_caller]
     pub fn expect(&self, bytes: &[u8]) {
-        self.act(Act::Expect(Expected::Bytes {
+        self.expect_next(Next::Bytes {
             bytes: bytes.to_vec(),
             at: 0,
-        }));
+        });
     }
 
     /// As [`Peer::expect`], for `count` bytes, whatever they are.
+    #[track_caller]
     pub fn expect_count(&self, count: usize) {
-        self.act(Act::Expect(Expected::Count(count)));
+        self.expect_next(Next::Count(count));
     }
 
     /// As [`Peer::expect`], for the other's end, and no byte before it.
+    #[track_caller]
     pub fn expect_end(&self) {
-        self.act(Act::Expect(Expected::End));
+        self.expect_next(Next::End);
     }
 
     /// Finishes behind what is still to be sent (a FIN). It goes on reading.
@@ -162,6 +168,34 @@ impl Peer {
     pub fn received_after(&self, count: usize) -> Vec<u8> {
         let ledger = self.ledger(|ledger| ledger.received.get(count..).map(<[u8]>::to_vec));
         ledger.unwrap_or_default()
+    }
+
+    /// The next line of what it has read, with its newline, behind what it was to expect and what
+    /// was taken before. `None` as long as that has not come whole, or it still expects something.
+    ///
+    /// ```
+    /// # use oread::sim::World;
+    /// # use oread::{Echo, EchoOptions, Limits, ListenOptions};
+    /// # let mut world = World::new(7);
+    /// # let mut host = world.host(Echo::new(EchoOptions::default()), Limits::default()).unwrap();
+    /// # let address = ([10, 0, 0, 1], 7).into();
+    /// # host.context().listen(&ListenOptions::new(address)).unwrap();
+    /// let peer = world.connect(address);
+    /// peer.send(b"220 ready\r\n250 ");
+    /// peer.expect(b"220 ");
+    /// world.settle(&mut host).unwrap();
+    /// assert_eq!(peer.take_line().as_deref(), Some(&b"ready\r\n"[..]));
+    /// assert_eq!(peer.take_line(), None);
+    /// ```
+    #[must_use]
+    pub fn take_line(&self) -> Option<Vec<u8>> {
+        self.net.state().take_line(self.id)
+    }
+
+    /// Whether it has read all that it was told to expect.
+    #[must_use]
+    pub fn has_met(&self) -> bool {
+        self.net.state().has_met(self.id)
     }
 
     /// All bytes that it has read, in order.
@@ -238,13 +272,14 @@ impl Peer {
         self.failed_with(&[Errno::ETIMEDOUT])
     }
 
-    /// Its own address; `None` once it is over, or where it had no port to dial from.
+    /// Its own address, also when it's over; `None` where it had no port to dial from.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.addresses().map(|(local, _)| local)
     }
 
-    /// The address of the other end; `None` once the connection is over.
+    /// The address of the other end, also when the connection is over; `None` where it had no port
+    /// to dial from.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.addresses().map(|(_, remote)| remote)
@@ -280,22 +315,29 @@ impl Peer {
 
     /// Its own address and the other one's.
     pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
-        let mut state = self.net.state();
-        let side = state.peers[self.id as usize].side?;
-        state.end(side).map(|end| (end.local, end.remote))
+        self.net.state().peers[self.id as usize].addresses
     }
 
     fn act(&self, act: Act) {
         let mut state = self.net.state();
         let script = &mut state.peers[self.id as usize];
-        script.told_unmet &= !matches!(act, Act::Expect(_));
+        script.leaves = script.leaves.or(act.leaves());
         script.acts.push_back(act);
         state.pump_now(self.id);
+    }
+
+    #[track_caller]
+    fn expect_next(&self, next: Next) {
+        let mut state = self.net.state();
+        state.expect_next(self.id, next, Location::caller());
     }
 
     /// Before everything else that it is to do.
     fn act_now(&self, act: Act) {
         let mut state = self.net.state();
+        if let Some(leaves) = act.leaves() {
+            state.expect_no_more(self.id, leaves);
+        }
         let script = &mut state.peers[self.id as usize];
         script.pause_until = Duration::ZERO;
         script.acts.push_front(act);
@@ -388,13 +430,16 @@ impl fmt::Debug for Listener {
 
 impl Net {
     /// A peer that dials `to` from an address of its own.
+    #[track_caller]
     pub(crate) fn connect_peer(&self, to: SocketAddr) -> Peer {
         self.connect_peer_with(&ConnectOptions::new(to), Reading::All)
     }
 
     /// As [`Net::connect_peer`], with the options of a dial and a way of reading. One that can't
     /// even dial has failed.
+    #[track_caller]
     pub(crate) fn connect_peer_with(&self, options: &ConnectOptions, reading: Reading) -> Peer {
+        let at = Location::caller();
         let mut state = self.state();
         let id = state.peers.len() as u32;
         state.peers.push(Script::new(None, reading));
@@ -402,7 +447,8 @@ impl Net {
         match dialed.and_then(|to| state.dial(Owner::Peer(id), to, options)) {
             Ok(side) => {
                 state.peers[id as usize].side = Some(side);
-                state.trace(|| format!("peer {side} dials {}", options.address));
+                state.note_addresses(id);
+                state.trace(|| format!("peer {side} dials {} ({})", options.address, place(at)));
                 state.send_syn(side.connection);
             }
             Err(error) => {

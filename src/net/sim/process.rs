@@ -5,10 +5,13 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::listener::Listening;
 use super::poller::{Poller, Polling};
 use super::udp::is_many;
+use super::watch::Target;
 use super::{Net, Owner, State, System, wait};
 
 /// A process, inside: a poller, and limits.
@@ -136,6 +139,11 @@ impl Hosts {
 }
 
 impl Net {
+    /// Whether any process is there.
+    pub(crate) fn has_processes(&self) -> bool {
+        !self.state().processes.is_empty()
+    }
+
     /// The processes that have events and are none of `turned`, and what those are.
     pub(crate) fn busy_but(&self, turned: &[u32]) -> Vec<(u32, String)> {
         let mut state = self.state();
@@ -147,6 +155,22 @@ impl Net {
             .into_iter()
             .filter_map(|process| Some((process, state.busy_with(process)?)))
             .collect()
+    }
+
+    /// The listeners of processes at which somebody waits, though no event is to tell of it.
+    pub(crate) fn unserved(&self) -> Vec<String> {
+        let mut state = self.state();
+        let mut unserved = Vec::new();
+        for id in 0..state.listeners.len() as u32 {
+            let waits = |one: &mut Listening| (!one.queue.is_empty()).then_some(one.owner);
+            if let Some(Owner::Process(process)) = state.listener(id).and_then(waits)
+                && state.processes[process as usize].alive
+                && !state.has_ready(process)
+            {
+                unserved.push(Target::Listener(id).to_string());
+            }
+        }
+        unserved
     }
 
     /// Makes sure that somebody has had `ip`.
@@ -187,6 +211,16 @@ impl Process {
         state.processes[self.id as usize].may_wait_until = until;
         state.idle.begun = true;
         state.trace_turn(self.id, timeout);
+    }
+
+    /// Whether it's a process of this network.
+    pub(crate) fn is_in(&self, net: &Net) -> bool {
+        Arc::ptr_eq(&self.net.0, &net.0)
+    }
+
+    /// Takes note that the test is told of an error.
+    pub(crate) fn note_error(&self) {
+        self.net.forgive();
     }
 
     /// As the trace calls it, after an `h`.

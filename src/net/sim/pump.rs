@@ -74,10 +74,24 @@ pub(super) enum Act {
     Vanish,
 }
 
+impl Act {
+    /// Its name, if nothing can be read behind it.
+    pub(super) fn leaves(&self) -> Option<&'static str> {
+        match self {
+            Act::Close => Some("close"),
+            Act::Reset => Some("reset"),
+            Act::Vanish => Some("vanish"),
+            _ => None,
+        }
+    }
+}
+
 /// A peer, inside.
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) side: Option<Side>,
+    /// Its own address and the other's, also when the connection is over.
+    pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
     pub(super) acts: VecDeque<Act>,
     /// It does nothing before this.
     pub(super) pause_until: Duration,
@@ -85,10 +99,12 @@ pub(super) struct Script {
     pub(super) next_read: Duration,
     /// It finishes when it has read the end.
     pub(super) finish_at_end: bool,
-    /// Bytes of what it has read that it was to expect.
+    /// Bytes of what it has read that it was to expect, or whose lines were taken.
     pub(super) expected: usize,
-    /// Somebody was told that it still expects something.
-    pub(super) told_unmet: bool,
+    /// Something that it expected has not come, or can't.
+    pub(super) unmet: bool,
+    /// What it was told to do that ends it.
+    pub(super) leaves: Option<&'static str>,
     pub(super) ledger: Ledger,
     /// It has closed, or vanished: it does nothing any more.
     pub(super) over: bool,
@@ -119,13 +135,15 @@ impl Script {
     pub(super) fn new(side: Option<Side>, reading: Reading) -> Script {
         Script {
             side,
+            addresses: None,
             acts: VecDeque::new(),
             pause_until: Duration::ZERO,
             reading,
             next_read: Duration::ZERO,
             finish_at_end: false,
             expected: 0,
-            told_unmet: false,
+            unmet: false,
+            leaves: None,
             ledger: Ledger::default(),
             over: false,
         }
@@ -167,7 +185,16 @@ impl State {
             connection.listener = None;
             connection.ends[1].owner = Owner::Peer(id);
         }
+        self.note_addresses(id);
         self.pumps.push(id);
+    }
+
+    /// The peer has an end of a connection: its addresses stay known.
+    pub(super) fn note_addresses(&mut self, id: u32) {
+        let side = self.peers[id as usize].side;
+        let end = side.and_then(|side| self.end(side));
+        let addresses = end.map(|end| (end.local, end.remote));
+        self.peers[id as usize].addresses = addresses;
     }
 
     /// A pause is over.

@@ -103,6 +103,15 @@ impl fmt::Display for Target {
 }
 
 impl Net {
+    /// Adds a line of the test's.
+    pub(crate) fn note(&self, text: impl fmt::Display) {
+        if self.state().trace.is_on() {
+            // Made while the state is free: a peer that is shown looks at it.
+            let line = format!("test: {text}").replace('\n', " ");
+            self.state().trace(|| line);
+        }
+    }
+
     /// Adds that the test has panicked, so that what is dropped behind it isn't taken for the
     /// doing of what it tests. Where the panic came from in here, there is no line.
     pub(crate) fn trace_failure(&self, words: &str) {

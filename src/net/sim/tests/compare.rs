@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::sockopt::TcpNoDelay;
+use nix::sys::socket::{MsgFlags, send, setsockopt};
 
 use super::{Net, Poller, Random, address};
 use crate::address::Address;
@@ -123,7 +124,14 @@ impl Pair for Real {
                     std::thread::sleep(Duration::from_millis(1));
                     self.patience = self.patience.saturating_sub(Duration::from_millis(1));
                 }
-                false => rounds -= 1,
+                false => {
+                    // What has been acknowledged may still be on its way to the poller: whoever
+                    // handles that holds the socket's lock, for which this call waits.
+                    for end in self.ends.iter().flatten() {
+                        setsockopt(end, TcpNoDelay, &true).unwrap();
+                    }
+                    rounds -= 1;
+                }
             }
         }
         told
