@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use oread::mio::{Interest, unix::pipe};
+use mio::{Interest, unix::pipe};
 use oread::{
     Accepted, Connection, ConnectionId, Context, Ended, Handle, Handler, Limits, ListenOptions,
     Pressure, Reactor, Readiness, SourceId,
@@ -124,7 +124,7 @@ mod outer {
     use std::os::fd::{AsFd, AsRawFd};
 
     use calloop::{EventLoop, Mode, PostAction, generic::Generic};
-    use oread::mio::{Events, Poll, Token, unix::SourceFd};
+    use mio::{Events, Poll, Token, unix::SourceFd};
     use tokio::{io::unix::AsyncFd, runtime::Builder, task, time};
 
     use super::*;

@@ -67,6 +67,23 @@
 //!   nothing for a reactor that runs on the system. It's for `[dev-dependencies]`:
 //!   `oread = { ..., features = ["sim"] }`.
 //!
+//! # What a version promises
+//!
+//! Versions follow [Semantic Versioning](https://semver.org/): code that compiles against one
+//! compiles against the next with the same first number (0.1: the second), and is called back as
+//! these pages say. No promise are:
+//!
+//! - new variants and fields of what is `non_exhaustive`, new kinds of [`CloseReason`] in the
+//!   counts, and new fields of the limits and options: a literal of them ends in
+//!   `..Limits::default()`, or whatever makes the others;
+//! - the texts of errors, `Display`, `Debug` and log lines, but for [`CloseReason::name`];
+//! - how many system calls, turns and wake-ups something takes, and the memory of a connection;
+//! - the run that a seed of `sim` gives;
+//! - the oldest compiler, which a new second number may raise: the manifest says which it is.
+//!
+//! mio is part of the surface, by [`Source`], [`Interest`] and [`SourceFd`]: a new first number of
+//! mio is one here.
+//!
 //! # Limits
 //!
 //! - One reactor is one thread. For more, run several, each with its own listener on the same port
@@ -130,6 +147,5 @@ pub use readiness::Readiness;
 pub use stats::{Closed, Stats, Traffic};
 pub use token::{ConnectionId, ListenerId, SourceId, TimerId, UdpId};
 
-/// The event library below: its `Interest` and `Source` are what foreign sources are registered
-/// with.
-pub use mio;
+/// What foreign sources are registered with, of mio 1.
+pub use mio::{Interest, event::Source, unix::SourceFd};

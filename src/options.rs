@@ -229,6 +229,7 @@ impl UdpOptions {
 /// A multicast group, and the interface by which what is sent to it is received. See
 /// [`Context::join_multicast`](crate::Context::join_multicast).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Multicast {
     /// An IPv4 group (224.0.0.0 to 239.255.255.255), and an address of the interface;
     /// [`Ipv4Addr::UNSPECIFIED`] leaves that to the system.

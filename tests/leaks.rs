@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, connect, loopback, read_some};
-use oread::mio::Interest;
-use oread::mio::unix::pipe;
+use mio::Interest;
+use mio::unix::pipe;
 use oread::{
     Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Datagrams, Handler,
     Limits, ListenOptions, Pressure, Reactor, Readiness, SourceId, UdpOptions,

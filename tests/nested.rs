@@ -7,8 +7,8 @@ use std::io::{ErrorKind, Read, Write};
 
 use common::World;
 use oread::Readiness;
-use oread::mio::Interest;
-use oread::mio::unix::pipe;
+use mio::Interest;
+use mio::unix::pipe;
 
 // The poll(2) backend has no descriptor to nest by.
 #[cfg(not(mio_unsupported_force_poll_poll))]
@@ -20,8 +20,8 @@ mod outer {
 
     use calloop::generic::Generic;
     use calloop::{EventLoop, Mode, PostAction};
-    use oread::mio::unix::SourceFd;
-    use oread::mio::{Events, Poll, Token};
+    use mio::unix::SourceFd;
+    use mio::{Events, Poll, Token};
     use oread::{Ended, Limits};
     use tokio::io::unix::AsyncFd;
 
@@ -271,7 +271,7 @@ mod outer {
         let mut events = Events::with_capacity(8);
         for (token, world) in worlds.iter().enumerate() {
             let descriptor = world.reactor.as_raw_fd();
-            let interest = oread::mio::Interest::READABLE;
+            let interest = mio::Interest::READABLE;
             let mut source = SourceFd(&descriptor);
             let registry = poll.registry();
             registry

@@ -9,7 +9,6 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use oread::mio;
 use oread::sim::{Fault, Host, Peer, Poller, World};
 use oread::{
     Accepted, Address, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Echo,

@@ -34,6 +34,7 @@ tenant!(UdpSlot);
 /// What became of a datagram that was to be sent. All but the last is counted, and nothing waits:
 /// UDP promises nothing, and a queue would only make what is late later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SendOutcome {
     /// The system took it.
     Sent,

@@ -8,7 +8,7 @@ use crate::handler::{Accepted, Handler};
 use crate::link::Phase;
 use crate::net::TcpStream;
 use crate::rate::Suppressed;
-use crate::token::{Key, Kind, ListenerId, Owner};
+use crate::token::{Key, ListenerId, Owner};
 
 use super::Reactor;
 

@@ -199,6 +199,7 @@ impl Generator {
             SendOutcome::Blocked => "no room to send".to_owned(),
             SendOutcome::Failed(kind) => names::of_kind(kind),
             SendOutcome::NoSocket => return false,
+            other => format!("not sent: {other:?}"),
         };
         if let Some(counts) = counts.filter(|_| measured) {
             counts.dropped += 1;

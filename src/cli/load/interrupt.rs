@@ -6,7 +6,7 @@ use std::io;
 use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 
-use oread::mio::Interest;
+use oread::Interest;
 use oread::{
     Accepted, Connection, Context, Ended, Handle, Handler, Limits, Reactor, Readiness, SourceId,
 };

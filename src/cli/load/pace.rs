@@ -176,8 +176,8 @@ mod timer {
     use std::time::Duration;
 
     use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-    use oread::mio::Interest;
-    use oread::mio::unix::SourceFd;
+    use oread::Interest;
+    use oread::SourceFd;
     use oread::{Context, SourceId};
 
     #[derive(Debug)]

@@ -102,7 +102,7 @@ impl Server {
     /// As the system gives them when the signals' pipe can't be polled.
     pub(super) fn start(&mut self, context: &mut Context<'_, EchoSession>) -> io::Result<()> {
         if let Some(lead) = &mut self.lead {
-            context.register(lead.signals.source(), oread::mio::Interest::READABLE)?;
+            context.register(lead.signals.source(), oread::Interest::READABLE)?;
         }
         if let Some(stats) = &self.stats {
             context.timer(stats.every, STATS);
