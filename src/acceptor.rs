@@ -106,6 +106,11 @@ impl<L: Accept> Acceptor<L> {
         self.state = if on { State::Paused } else { State::Going };
     }
 
+    /// Whether nobody waits, as far as was asked.
+    pub(crate) fn has_emptied(&self) -> bool {
+        self.state == State::Going && !self.readable
+    }
+
     /// Takes the next caller, if there's room for one. Errors that concern only the caller, who was
     /// gone before we came, are counted and passed over, each at the cost of the budget.
     pub(crate) fn next(

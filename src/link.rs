@@ -125,6 +125,33 @@ pub(crate) enum Step {
     Closed,
 }
 
+impl Step {
+    /// Tells what the connection at `index` comes to.
+    #[cold]
+    pub(crate) fn trace(&self, index: u32, reason: Option<CloseReason>) {
+        let what = match self {
+            Step::Fresh(count) => return log::trace!("  {index} is shown {count} bytes"),
+            Step::Stored(input) => {
+                return log::trace!(
+                    "  {index} is shown {} bytes, some of them again",
+                    input.len()
+                );
+            }
+            Step::Closed => {
+                let reason = reason.unwrap_or(CloseReason::Closed);
+                return log::trace!("  {index} is closed: {reason}");
+            }
+            Step::Eof(_) => "is told the peer's end",
+            Step::Drained => "is told that its output has drained",
+            Step::Closing => "has its last words",
+            Step::Yield => "has spent its budget: next turn",
+            Step::Starved => "waits for memory",
+            Step::Wait => "waits for an event",
+        };
+        log::trace!("  {index} {what}");
+    }
+}
+
 impl<S: Stream> Link<S> {
     /// A link over `stream` that is open, or still connecting. Writing is tried before any event
     /// says that it's possible: a new socket's buffer is empty.
@@ -189,6 +216,10 @@ impl<S: Stream> Link<S> {
     #[inline]
     pub(crate) fn next(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Step {
         shared.begin_callback();
+        if shared.traced {
+            // By the way that tells of it.
+            self.settle_busy(shared);
+        }
         self.settle(shared);
         loop {
             if !self.is_quiet()

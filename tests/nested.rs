@@ -6,9 +6,9 @@ mod common;
 use std::io::{ErrorKind, Read, Write};
 
 use common::World;
-use oread::Readiness;
 use mio::Interest;
 use mio::unix::pipe;
+use oread::Readiness;
 
 // The poll(2) backend has no descriptor to nest by.
 #[cfg(not(mio_unsupported_force_poll_poll))]

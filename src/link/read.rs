@@ -52,6 +52,13 @@ impl<S: Stream> Link<S> {
     #[cold]
     #[inline(never)]
     fn nothing_came(&mut self, shared: &mut Shared, outcome: std::io::Result<Outcome>) {
+        if shared.traced {
+            match &outcome {
+                Ok(Outcome::Eof) => log::trace!("  read: the end"),
+                Ok(_) => log::trace!("  read: not now"),
+                Err(error) => log::trace!("  read: {error}"),
+            }
+        }
         match outcome {
             // Nobody sent this end: it's what is left of the error that a write was told.
             Ok(Outcome::Eof) if self.has(Flags::ERROR_TAKEN) => {
@@ -68,6 +75,9 @@ impl<S: Stream> Link<S> {
     /// those.
     #[inline]
     pub(super) fn arrived(&mut self, shared: &mut Shared, bytes: &[u8]) -> Step {
+        if shared.traced {
+            log::trace!("  read: {} bytes", bytes.len());
+        }
         if let Some(traffic) = self.traffic() {
             traffic.bytes_in += bytes.len() as u64;
         }

@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     /// The limits of connections, each once: those of the reactor, and of whoever has its own.
     pub(super) classes: Vec<ConnectionLimits>,
     pub(crate) stats: Stats,
+    /// Whether somebody looks at what links do: asked once a turn, for nobody looks as a rule.
+    pub(crate) traced: bool,
     /// Which turn it is, modulo 2^16: a link whose number is another one has its budget whole.
     pub(super) turn: u16,
     /// Bytes that large reads and writes may still move before every link is cut short.
@@ -45,6 +47,7 @@ impl Shared {
             classes: vec![limits.of_connection()],
             limits,
             stats: Stats::default(),
+            traced: false,
             turn: 0,
             turn_left: 0,
             read_limit: 0,
@@ -86,6 +89,7 @@ impl Shared {
     pub(crate) fn begin_turn(&mut self) {
         // A panic in the middle of a write may have been caught.
         self.judged = None;
+        self.traced = log::log_enabled!(log::Level::Trace);
         self.turn = self.turn.wrapping_add(1);
         self.refill();
     }

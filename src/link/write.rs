@@ -107,6 +107,13 @@ impl<S: Stream> Link<S> {
     /// Takes note of what a write of `asked` bytes came to, and gives the bytes that it took.
     #[inline(never)]
     fn wrote(&mut self, shared: &mut Shared, answer: Result<Outcome>, asked: usize) -> usize {
+        if shared.traced {
+            match &answer {
+                Ok(Outcome::Ready(count)) => log::trace!("  write {asked}: took {count}"),
+                Ok(_) => log::trace!("  write {asked}: not now"),
+                Err(error) => log::trace!("  write {asked}: {error}"),
+            }
+        }
         let count = match answer {
             Ok(Outcome::Ready(count)) => count,
             Ok(Outcome::Blocked | Outcome::Eof) => 0,
@@ -179,7 +186,7 @@ impl<S: Stream> Link<S> {
     /// As [`Link::settle`], for a link that is not quiet.
     #[cold]
     #[inline(never)]
-    fn settle_busy(&mut self, shared: &mut Shared) {
+    pub(super) fn settle_busy(&mut self, shared: &mut Shared) {
         if !shared.gathered.is_empty() {
             let answer = match self.may_write() {
                 true => nonblocking::write(&mut self.stream, shared.gathered.bytes()),
@@ -262,6 +269,9 @@ impl<S: Stream> Link<S> {
         let begins = (spent || self.is_pressed(shared, high - 1)) && self.takes_output();
         if begins && !self.has(Flags::HIGH) {
             self.flags.insert(Flags::HIGH);
+            if shared.traced {
+                log::trace!("  high water: {} pending", self.pending());
+            }
             if let Some(traffic) = self.traffic() {
                 traffic.pauses += 1;
             }

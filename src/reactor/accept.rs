@@ -34,7 +34,9 @@ impl<H: Handler> Reactor<H> {
                     let of = (ListenerId(key), slot.owner, slot.class);
                     self.admit(handler, stream, peer, of);
                 }
-                Next::Wait if slot.closing.is_some() => return core.drop_listener(key),
+                Next::Wait if slot.closing.is_some() && slot.acceptor.has_emptied() => {
+                    return core.drop_listener(key);
+                }
                 Next::Wait => return,
                 // A listener that is about to be closed lets in whom it can, and comes
                 // back for nobody.

@@ -19,10 +19,11 @@ impl<H: Handler> Reactor<H> {
         // The batch is taken out while it's handed out: callbacks have the reactor's whole context
         // in their hands.
         let events = std::mem::take(&mut self.events);
+        let traced = self.core.shared.traced;
         for event in events.iter() {
             count += 1;
             let token = event.token();
-            if !event.is_plain_read() || !self.pass(handler, token) {
+            if traced || !event.is_plain_read() || !self.pass(handler, token) {
                 rarely();
                 self.dispatch_one(handler, token, event.readiness());
             }
@@ -79,6 +80,10 @@ impl<H: Handler> Reactor<H> {
         let Some((kind, key)) = Key::from_token(token) else {
             return;
         };
+        if self.core.shared.traced {
+            let turn = self.core.shared.stats.turns;
+            log::trace!("turn {turn}: {kind:?} {}: {readiness:?}", key.index);
+        }
         match kind {
             Kind::Connection => {
                 let Some(slot) = self.core.slots.get_mut(key) else {
@@ -137,7 +142,11 @@ impl<H: Handler> Reactor<H> {
         loop {
             let core = &mut self.core;
             let link = &mut core.slots[index].link;
-            match link.next(&mut core.shared, &mut self.scratch) {
+            let step = link.next(&mut core.shared, &mut self.scratch);
+            if core.shared.traced {
+                step.trace(index, link.reason());
+            }
+            match step {
                 Step::Fresh(count) => {
                     let data = &self.scratch[..count];
                     let consumed = offer(handler, core, &mut self.sessions, index, data);
