@@ -371,8 +371,11 @@ fn a_listener_that_is_closed_at_the_limit_lets_the_others_in_as_there_is_room() 
     };
     let mut host = listening(&mut world, Acting::default(), limits);
     let id = listen_there(&mut host);
-    let peers: Vec<_> = (0..3).map(|_| world.connect(other_address())).collect();
-    world.advance(&mut (), SECOND).unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        peers.push(world.connect(other_address()));
+        world.advance(&mut (), SECOND).unwrap();
+    }
     assert!(host.context().close_listener(id));
     for (count, peer) in peers.iter().enumerate() {
         world.settle(&mut host).unwrap();
