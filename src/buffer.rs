@@ -414,13 +414,17 @@ mod tests {
 
     #[test]
     fn the_pool_keeps_no_more_than_its_limit() {
-        let mut pool = Pool::new(1000);
-        for _ in 0..100 {
+        let used = || {
             let mut buffers = Box::<Buffers>::default();
             assert!(buffers.input.push(&[0; 400], usize::MAX));
-            pool.give_back(buffers);
+            buffers
+        };
+        let limit = used().memory() * 5 / 2;
+        let mut pool = Pool::new(limit);
+        for _ in 0..100 {
+            pool.give_back(used());
         }
-        assert!(pool.held <= 1000);
+        assert!(pool.held <= limit);
         assert_eq!(pool.free.len(), 2);
         assert!(pool.take().is_empty());
         assert_eq!(pool.held, pool.free[0].memory());

@@ -10,7 +10,7 @@ use crate::clock::millis;
 use crate::error::ConnectError;
 use crate::limits::Limits;
 use crate::link::{Link, Phase};
-use crate::net::{System, TcpListener, TcpStream, UdpSocket};
+use crate::net::{System, TcpListener, TcpStream, UdpSocket, canonical};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;
 use crate::table::tenant;
@@ -40,7 +40,13 @@ impl Accept for TcpListener {
     type Stream = TcpStream;
 
     fn accept(&self) -> io::Result<(TcpStream, Address)> {
-        TcpListener::accept(self)
+        let (stream, peer) = TcpListener::accept(self)?;
+        // A v4 caller on a dual-stack listener is a v4 caller, in limits and in logs.
+        let peer = match peer {
+            Address::Ip(peer) => canonical(peer).into(),
+            unix => unix,
+        };
+        Ok((stream, peer))
     }
 }
 

@@ -17,7 +17,7 @@ use nix::sys::socket::{self, MsgFlags, SockType, sockopt};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use nix::{getsockopt_impl, sockopt_impl};
 
-use super::{canonical, open, poll2, unix};
+use super::{open, poll2, unix};
 use crate::address::Address;
 use crate::nonblocking::{Stream, is_blocked, not_now};
 use crate::options::{ConnectOptions, Keepalive, ListenOptions, UserTimeout};
@@ -321,7 +321,7 @@ impl TcpListener {
         let (stream, from) = match &self.socket {
             Socket::Tcp(socket) => {
                 let (stream, from) = socket.accept()?;
-                (TcpStream(stream), canonical(from).into())
+                (TcpStream(stream), from.into())
             }
             Socket::Unix(socket) => {
                 let stream = TcpStream(OwnedFd::from(socket.accept()?.0).into());

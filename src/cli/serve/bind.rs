@@ -83,20 +83,17 @@ fn open_inet(
         let reactor = Reactor::<Server>::with_limits(plan.limits(serve, index));
         reactor.map_err(|error| Failure::runtime(poll_failed(&error)))
     };
-    let mut reactors = vec![new(0)?];
-    let first = &mut reactors[0].context();
-    let claimed = claim_all(&Opener::new(serve, false), first, bindings)?;
+    let mut first = new(0)?;
+    let claimed = claim_all(&Opener::new(serve, false), &mut first.context(), bindings)?;
     if plan.threads.get() == 1 {
-        tell_backlogs(first, &claimed, serve.backlog.get());
-        let units = reactors
-            .into_iter()
-            .map(|reactor| unit(serve, plan, reactor, &claimed));
-        return Ok((units.collect(), claimed));
+        tell_backlogs(&first.context(), &claimed, serve.backlog.get());
+        let unit = unit(serve, plan, first, &claimed);
+        return Ok((vec![unit], claimed));
     }
-    for socket in &claimed {
-        close(first, socket.id);
-    }
-    for index in 1..plan.threads.get() {
+    // Their ports are free at once, for sockets that share them.
+    drop(first);
+    let mut reactors = Vec::new();
+    for index in 0..plan.threads.get() {
         reactors.push(new(index)?);
     }
     let opener = Opener::new(serve, true);

@@ -261,7 +261,7 @@ impl TcpListener {
         };
         let quiet = self.quiet.clone();
         let stream = TcpStream::new(self.net.clone(), side, process, quiet);
-        Ok((stream, canonical(from).into()))
+        Ok((stream, from.into()))
     }
 
     /// The address that it listens at.
