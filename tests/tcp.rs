@@ -761,6 +761,7 @@ fn several_listeners_live_in_one_reactor_and_each_caller_is_told_apart() {
     assert_eq!(sessions, [0, 1]);
     assert!(world.context().close_listener(first));
     assert!(!world.context().close_listener(first));
+    world.settle();
     assert!(TcpStream::connect(first_address).is_err());
 }
 

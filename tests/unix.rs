@@ -83,6 +83,7 @@ fn a_listener_has_its_file_with_its_mode_for_as_long_as_it_listens() {
     let mut client = connect(&address);
     assert_eq!(world.exchange(&mut client, b"hello"), b"hello");
     world.context().close_listener(id);
+    world.settle();
     assert!(!path.exists());
     // With the reactor its listeners are closed.
     world.context().listen(&options).unwrap();
@@ -136,8 +137,10 @@ fn a_file_that_nobody_listens_at_is_replaced_and_any_other_stays() {
     world.settle();
     assert_eq!(world.stats().accepted, 0);
     assert!(world.context().close_listener(id));
+    world.settle();
     let id = world.context().listen(&careful).unwrap();
     world.context().close_listener(id);
+    world.settle();
     assert!(path.exists(), "it was to be left");
 
     let datagrams = UnixDatagram::bind(folder.path("datagrams")).unwrap();
@@ -165,6 +168,7 @@ fn an_abstract_name_is_in_no_file_system_and_free_again_with_its_listener() {
     let error = world.context().listen(&options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     world.context().close_listener(id);
+    world.settle();
     world.context().listen(&options).unwrap();
     let (_, chosen) = listen(&mut world);
     assert!(chosen.to_string().starts_with("unix:@"), "{chosen}");

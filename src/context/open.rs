@@ -126,7 +126,8 @@ impl<S> Context<'_, S> {
 
     /// Closes a listener; false when that was asked for already. Who waits in its backlog is let in
     /// first, in this turn and the next ones, as many as it holds: closing it would reset them. At
-    /// [`Limits::max_connections`](crate::Limits::max_connections) that waits for room.
+    /// [`Limits::max_connections`](crate::Limits::max_connections) that waits for room. Then its
+    /// socket is closed, and its address, or its file, is free.
     pub fn close_listener(&mut self, id: ListenerId) -> bool {
         let waiting = self.listener_backlog(id);
         let slot = self.core.listeners.get_mut(id.0);
