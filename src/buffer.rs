@@ -166,6 +166,9 @@ impl Gather {
     }
 }
 
+/// No time yet.
+pub(crate) const UNTOLD: u32 = 0;
+
 /// What one connection keeps while it has something to keep.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
@@ -176,6 +179,9 @@ pub(crate) struct Buffers {
     /// A number that the connection's owner keeps here while output is pending: the reactor's tick
     /// when some of it last moved. It stands here so that an idle connection needs no room for it.
     pub(crate) mark: u32,
+    /// Another such number beside unconsumed input: when the present frame began; [`UNTOLD`] until
+    /// the owner says so.
+    pub(crate) begun: u32,
     /// Bytes of memory behind the input while that is lent to the handler, and is not here.
     pub(crate) lent: usize,
     /// The connection's counters, where it has any: then the buffers are its own to its end.
@@ -387,6 +393,7 @@ mod tests {
     fn an_empty_half_gives_a_large_memory_back_while_the_other_is_in_use() {
         for (capacity, after) in [(16 << 10, 16 << 10), ((16 << 10) + 1, 0)] {
             let mut buffers = Buffers {
+                begun: UNTOLD,
                 input: buffer(capacity, 0, 0),
                 output: buffer(50, 10, 0),
                 mark: 0,

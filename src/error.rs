@@ -45,6 +45,10 @@ pub enum CloseReason {
     /// The peer finished in the middle of a frame.
     /// Shown as "the peer finished in the middle of a frame".
     FrameIncomplete,
+    /// The peer took longer over a frame than
+    /// [`Limits::frame_timeout`](crate::Limits::frame_timeout).
+    /// Shown as "a frame that took too long".
+    FrameTimeout,
     /// The reactor drained: what had arrived was answered, then our side was finished.
     /// Shown as "drained".
     Drained,
@@ -65,7 +69,7 @@ pub enum CloseReason {
 }
 
 /// Each kind of reason: its name, and how it's shown.
-pub(crate) const KINDS: [(&str, &str); 16] = [
+pub(crate) const KINDS: [(&str, &str); 17] = [
     ("finished", "both ends finished"),
     ("closed", "closed by the handler"),
     ("aborted", "cut off by the handler"),
@@ -83,6 +87,7 @@ pub(crate) const KINDS: [(&str, &str); 16] = [
         "frame_incomplete",
         "the peer finished in the middle of a frame",
     ),
+    ("frame_timeout", "a frame that took too long"),
     ("drained", "drained"),
     ("cut", "cut at the end of the drain"),
     ("out_of_memory", "no memory was left for it"),
@@ -105,11 +110,12 @@ impl CloseReason {
             CloseReason::InputOverflow => 8,
             CloseReason::FrameTooLong => 9,
             CloseReason::FrameIncomplete => 10,
-            CloseReason::Drained => 11,
-            CloseReason::Cut => 12,
-            CloseReason::OutOfMemory => 13,
-            CloseReason::Detached => 14,
-            CloseReason::Other(_) => 15,
+            CloseReason::FrameTimeout => 11,
+            CloseReason::Drained => 12,
+            CloseReason::Cut => 13,
+            CloseReason::OutOfMemory => 14,
+            CloseReason::Detached => 15,
+            CloseReason::Other(_) => 16,
         }
     }
 
@@ -227,6 +233,7 @@ mod tests {
         CloseReason::InputOverflow,
         CloseReason::FrameTooLong,
         CloseReason::FrameIncomplete,
+        CloseReason::FrameTimeout,
         CloseReason::Drained,
         CloseReason::Cut,
         CloseReason::OutOfMemory,

@@ -90,6 +90,13 @@ pub struct Limits {
     /// have its own. Lies between 1 ms and 24 days; what is outside is brought to the nearer end.
     /// Default: none.
     pub idle_timeout: Option<Duration>,
+    /// How long a peer may take over a frame, whatever it sends meanwhile: from when the handler
+    /// left some input unconsumed until it consumes some; `None`: for ever. Then the connection is
+    /// closed with [`CloseReason::FrameTimeout`](crate::CloseReason::FrameTimeout). Without it a
+    /// byte now and then holds a place for good. What isn't read is nobody's fault: while the
+    /// handler has paused, or output or memory keep it from being read, the time doesn't end, and
+    /// begins anew. Default: none.
+    pub frame_timeout: Option<Duration>,
     /// How long pending output may wait without any progress; `None`: for ever. Default: 60 s.
     ///
     /// Progress is room in the socket and, on Linux, output that the peer acknowledges: the
@@ -131,6 +138,7 @@ impl Default for Limits {
             events: 1024,
             spin: Duration::ZERO,
             idle_timeout: None,
+            frame_timeout: None,
             write_timeout: Some(Duration::from_secs(60)),
             linger_timeout: Duration::from_secs(5),
             linger_bytes: 16 << 20,
@@ -162,6 +170,8 @@ pub struct ConnectionLimits {
     pub max_output: usize,
     /// [`Limits::idle_timeout`].
     pub idle_timeout: Option<Duration>,
+    /// [`Limits::frame_timeout`].
+    pub frame_timeout: Option<Duration>,
     /// [`Limits::write_timeout`].
     pub write_timeout: Option<Duration>,
 }
@@ -203,6 +213,7 @@ impl Limits {
             low_water: self.low_water,
             max_output: self.max_output,
             idle_timeout: self.idle_timeout,
+            frame_timeout: self.frame_timeout,
             write_timeout: self.write_timeout,
         }
     }

@@ -448,11 +448,25 @@ impl<S: Stream> Link<S> {
         })
     }
 
-    /// The owner's number beside pending output ([`Buffers::mark`]); `None` when no output is
-    /// pending.
+    /// The owner's numbers beside pending output ([`Buffers::mark`]) and beside unconsumed input
+    /// ([`Buffers::begun`]), lent or not; `None` where there is none.
+    pub(crate) fn marks(&mut self) -> [Option<&mut u32>; 2] {
+        let Some(buffers) = self.buffers.as_deref_mut() else {
+            return [None, None];
+        };
+        let keeps = !buffers.input.is_empty() || buffers.lent > 0;
+        let mark = (!buffers.output.is_empty()).then_some(&mut buffers.mark);
+        [mark, keeps.then_some(&mut buffers.begun)]
+    }
+
+    /// The first of [`Link::marks`].
     pub(crate) fn mark(&mut self) -> Option<&mut u32> {
-        let buffers = self.buffers.as_mut()?;
-        (!buffers.output.is_empty()).then_some(&mut buffers.mark)
+        self.marks().into_iter().next().flatten()
+    }
+
+    /// The second of [`Link::marks`].
+    pub(crate) fn begun(&mut self) -> Option<&mut u32> {
+        self.marks().into_iter().nth(1).flatten()
     }
 
     /// The link's own counters, if it's counted.

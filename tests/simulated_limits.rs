@@ -385,3 +385,90 @@ fn a_listener_that_is_closed_at_the_limit_lets_the_others_in_as_there_is_room() 
     world.settle(&mut host).unwrap();
     assert!(peers.iter().all(|peer| !peer.was_reset()));
 }
+
+/// A handler of lines, in a reactor that gives each ten seconds and whose connections may be idle
+/// for one.
+fn reader_of_lines(world: &mut World) -> Host<Acting> {
+    let lines = Acting::default().on_data(|connection, data| {
+        let end = data.iter().rposition(|byte| *byte == b'\n');
+        let count = end.map_or(0, |at| at + 1);
+        connection.write(&data[..count]);
+        count
+    });
+    let limits = Limits {
+        frame_timeout: Some(10 * SECOND),
+        ..idle(SECOND)
+    };
+    listening(world, lines, limits)
+}
+
+#[test]
+fn a_byte_now_and_then_holds_no_place_for_longer_than_a_frame_may_take() {
+    let mut world = World::new(1);
+    let mut host = reader_of_lines(&mut world);
+    let (slow, steady) = (world.connect(address()), world.connect(address()));
+    let mut sent = 0;
+    for round in 0..40 {
+        slow.send(b"x");
+        // Never a whole line with nothing behind it, and never ten seconds over one.
+        sent += 1;
+        steady.send(if round % 10 == 9 { b"\n" } else { b"y" });
+        world.advance(&mut host, 7 * SECOND / 10).unwrap();
+        let due = Duration::from_millis(700) * (round + 1);
+        assert_eq!(slow.has_ended(), due > 10 * SECOND, "after {due:?}");
+    }
+    assert_eq!(host.handler.reasons(), [CloseReason::FrameTimeout]);
+    assert_eq!((steady.received().len(), sent), (40, 40));
+}
+
+#[test]
+fn a_frame_whose_rest_is_not_read_has_its_time_again_when_it_is() {
+    let mut world = World::new(1);
+    let mut host = reader_of_lines(&mut world);
+    let peer = world.connect(address());
+    peer.send(b"the first half, ");
+    world.settle(&mut host).unwrap();
+    let id = host.handler.opened[0];
+    let mut connection = host.context();
+    let mut connection = connection.connection(id).unwrap();
+    connection.pause();
+    connection.set_idle_timeout(None);
+    peer.send(b"and the second\n");
+    world.advance(&mut host, 60 * SECOND).unwrap();
+    assert_eq!(host.handler.reasons(), []);
+    host.context().connection(id).unwrap().resume();
+    world.settle(&mut host).unwrap();
+    assert!(peer.received().ends_with(b"second\n"));
+    // And when nothing more comes, it ends.
+    peer.send(b"a third");
+    world.advance(&mut host, 9 * SECOND).unwrap();
+    assert_eq!(host.handler.reasons(), []);
+    world.advance(&mut host, 2 * SECOND).unwrap();
+    assert_eq!(host.handler.reasons(), [CloseReason::FrameTimeout]);
+}
+
+#[test]
+fn a_time_for_frames_that_is_set_in_the_middle_of_one_counts_from_its_beginning() {
+    let mut world = World::new(1);
+    let mut host = listening(
+        &mut world,
+        Acting::default().on_data(|_, _| 0),
+        Limits::default(),
+    );
+    let peer = world.connect(address());
+    peer.send(b"half");
+    world.advance(&mut host, 5 * SECOND).unwrap();
+    let limits = ConnectionLimits {
+        frame_timeout: Some(8 * SECOND),
+        ..Limits::default().of_connection()
+    };
+    let id = host.handler.opened[0];
+    let mut context = host.context();
+    let mut connection = context.connection(id).unwrap();
+    connection.set_limits(limits).unwrap();
+    world.advance(&mut host, 2 * SECOND).unwrap();
+    peer.send(b", and some more");
+    assert_eq!(host.handler.reasons(), []);
+    world.advance(&mut host, 2 * SECOND).unwrap();
+    assert_eq!(host.handler.reasons(), [CloseReason::FrameTimeout]);
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::buffer::UNTOLD;
 use crate::clock::{Clock, millis};
 use crate::error::CloseReason;
 use crate::link::{Flags, Link, Phase};
@@ -95,15 +96,17 @@ impl Core {
         }
         let then = std::mem::replace(&mut self.aged_ms, now_ms) as Tick;
         for key in self.slots.keys() {
-            let active = &mut self.slots[key.index].active;
-            // What was active after the last walk was so before the next was due.
-            let after = active.wrapping_sub(then);
-            let age = match u64::from(after) <= AGE_EVERY_MS {
-                true => since.saturating_sub(u64::from(after)),
-                false => since + u64::from(then.wrapping_sub(*active)),
-            };
-            let age = age.min(u64::from(MAX_AHEAD)) as Tick;
-            *active = (now_ms as Tick).wrapping_sub(age);
+            let Slot { link, active, .. } = &mut self.slots[key.index];
+            for tick in link.marks().into_iter().flatten().chain([active]) {
+                // What was active after the last walk was so before the next was due.
+                let after = tick.wrapping_sub(then);
+                let age = match u64::from(after) <= AGE_EVERY_MS {
+                    true => since.saturating_sub(u64::from(after)),
+                    false => since + u64::from(then.wrapping_sub(*tick)),
+                };
+                let age = age.min(u64::from(MAX_AHEAD)) as Tick;
+                *tick = (now_ms as Tick).wrapping_sub(age);
+            }
         }
     }
 
@@ -127,7 +130,7 @@ impl Core {
         let (noted, end) = (self.clock.tick(), self.clock.tick_after(took));
         for key in self.slots.keys() {
             let Slot { link, active, .. } = &mut self.slots[key.index];
-            for tick in [Some(active), link.mark()].into_iter().flatten() {
+            for tick in link.marks().into_iter().flatten().chain([active]) {
                 if *tick == noted {
                     *tick = end;
                 }
@@ -159,14 +162,21 @@ impl Core {
         self.watch(index, now);
     }
 
-    /// After a connection was driven: notes whether its output has moved, or its end begun.
-    pub(crate) fn note_output(&mut self, index: u32) {
+    /// After a connection was driven: notes whether its output has moved, its end begun, or another
+    /// frame.
+    pub(crate) fn note_driven(&mut self, index: u32) {
         let link = &mut self.slots[index].link;
         if link.take_moved() {
             if let Some(mark) = link.mark() {
                 *mark = self.clock.tick();
             }
             self.note_active(index);
+        }
+        let now = self.clock.tick();
+        let begun = self.slots[index].link.begun();
+        if let Some(begun) = begun.filter(|begun| **begun == UNTOLD) {
+            *begun = now.max(UNTOLD + 1);
+            self.watch(index, now);
         }
     }
 
@@ -195,7 +205,8 @@ impl Core {
     /// - *Memory*: those who wait for it may hold what they all wait for, so somebody must give
     ///   way; and so must one that has got it while others wait, and does nothing with it.
     /// - *Idle*: what waits for its turn or for memory has been heard from.
-    fn deadlines(&mut self, index: u32) -> [Option<Deadline>; 3] {
+    /// - *Frame*: what the handler left must get its rest.
+    fn deadlines(&mut self, index: u32) -> [Option<Deadline>; 4] {
         let (slot, shared) = (&mut self.slots[index], &self.shared);
         let (link, active) = (&mut slot.link, slot.active);
         let deadline = |since, timeout, excused, reason| Deadline {
@@ -208,11 +219,11 @@ impl Core {
         let (phase, queued) = (link.phase(), link.has(Flags::QUEUED));
         let delivering = phase == Phase::Delivering;
         match phase {
-            Phase::Connecting | Phase::Closed => return [None; 3],
+            Phase::Connecting | Phase::Closed => return [None; 4],
             Phase::Lingering => {
                 let timeout = millis(shared.limits.linger_timeout);
                 let end = deadline(active, timeout, false, CloseReason::Closed);
-                return [Some(end), None, None];
+                return [Some(end), None, None, None];
             }
             Phase::Open | Phase::Closing | Phase::Delivering => {}
         }
@@ -238,7 +249,11 @@ impl Core {
         let has_idle = slot.idle_timeout > 0 && !(delivering && write_timeout.is_some());
         let idle =
             has_idle.then(|| deadline(active, slot.idle_timeout, heard, CloseReason::IdleTimeout));
-        [output, memory, idle]
+        let frame = link.limits(shared).frame_timeout.map(millis);
+        let frame = frame
+            .zip(link.begun())
+            .map(|(timeout, begun)| deadline(*begun, timeout, false, CloseReason::FrameTimeout));
+        [output, memory, idle, frame]
     }
 
     /// The next connection that has missed a deadline by `clock`, and why it's to end.
@@ -264,8 +279,9 @@ impl Core {
         }
         // What somebody else has written in this very turn hasn't been driven yet, and bears no
         // mark but that of the buffers' last user.
-        self.note_output(index);
+        self.note_driven(index);
         self.ask_progress(index, now);
+        self.excuse_frame(index, now);
         let mut deadlines = self.deadlines(index).into_iter().flatten();
         let missed = deadlines.find(|deadline| !deadline.excused && deadline.left(now) == 0);
         let Some(missed) = missed else {
@@ -275,6 +291,18 @@ impl Core {
         // Pending output that nobody reads may keep an idle one from closing: it has as long again.
         self.note_active(index);
         Some(missed.reason)
+    }
+
+    /// Has a frame whose rest isn't read begin anew.
+    fn excuse_frame(&mut self, index: u32, now: Tick) {
+        let link = &mut self.slots[index].link;
+        let waits = link.has(Flags::QUEUED) || link.has(Flags::STARVED) || !link.may_read();
+        if let Some(begun) = link
+            .begun()
+            .filter(|begun| waits && is_before(**begun, now))
+        {
+            *begun = now;
+        }
     }
 
     /// Where output has a deadline, asks the system whether the peer has acknowledged some since.

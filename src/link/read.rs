@@ -1,6 +1,6 @@
 //! How a link reads, and what it keeps of what the handler leaves.
 
-use crate::buffer::{Buffer, Buffers};
+use crate::buffer::{Buffer, Buffers, UNTOLD};
 use crate::error::CloseReason;
 use crate::memory::SMALL;
 use crate::nonblocking::{self, Outcome, Stream};
@@ -145,7 +145,13 @@ impl<S: Stream> Link<S> {
     fn keep_input(&mut self, shared: &mut Shared, bytes: &[u8]) {
         let room = shared.memory.room();
         let may = self.stream.may_allocate();
-        if !(may && self.keep(shared, |buffers| buffers.input.push(bytes, room))) {
+        let push = |buffers: &mut Buffers| {
+            if buffers.input.is_empty() {
+                buffers.begun = UNTOLD;
+            }
+            buffers.input.push(bytes, room)
+        };
+        if !(may && self.keep(shared, push)) {
             shared.stats.discarded += bytes.len() as u64;
             self.abort(shared, CloseReason::OutOfMemory);
         }
@@ -156,8 +162,10 @@ impl<S: Stream> Link<S> {
     /// be shown is dropped. Closes a link whose handler may keep no more, and does not wait for
     /// anything either.
     fn settle_input(&mut self, shared: &mut Shared, count: usize) {
-        if count == 0 {
-            self.flags.remove(Flags::REDELIVER);
+        match &mut self.buffers {
+            // What is left is the beginning of another frame.
+            Some(buffers) if count > 0 => buffers.begun = UNTOLD,
+            _ => self.flags.remove(Flags::REDELIVER),
         }
         let waits = Flags::PAUSED | Flags::HIGH | Flags::AGAIN;
         let waits = self.flags.intersects(waits);

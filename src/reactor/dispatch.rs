@@ -185,7 +185,7 @@ impl<H: Handler> Reactor<H> {
         }
         self.core.leave();
         if !self.core.slots[index].link.is_plain() {
-            self.core.note_output(index);
+            self.core.note_driven(index);
         }
     }
 
