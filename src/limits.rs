@@ -18,6 +18,15 @@ pub struct Limits {
     /// more is accepted: callers wait in the listener's backlog until somebody leaves. Default: no
     /// limit but the table's, 2^29; the system's limit on descriptors is met by a pause as well.
     pub max_connections: usize,
+    /// The most accepted connections of one source at once; more are turned away and counted
+    /// ([`Stats::over_source`](crate::Stats::over_source)). A source is an IPv4 address, or an IPv6
+    /// network of 64 bits, as one customer has it (RFC 6177). Those over Unix sockets have none.
+    /// Default: no limit.
+    pub connections_per_source: Option<u32>,
+    /// New connections a second that are taken on from one source, and at once; more are turned
+    /// away. Who has no connection any more may be forgotten, which gives it its whole second
+    /// again. Default: no limit.
+    pub accepts_per_source: Option<u32>,
     /// The bytes of the one buffer that all reads land in, at least 1 and at most 1 GiB. Default:
     /// 64 KiB; a UDP datagram can be that long, and a shorter buffer would cut it.
     pub read_buffer: usize,
@@ -122,6 +131,8 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             max_connections: crate::token::MAX_SLOTS,
+            connections_per_source: None,
+            accepts_per_source: None,
             read_buffer: 64 << 10,
             max_input: (1 << 20) + 16,
             high_water: 64 << 10,

@@ -4,6 +4,7 @@
 //! the timers it never wraps, for a source may be away for longer than a tick can tell. Time that
 //! steps back counts as standing still.
 
+mod callers;
 mod repeats;
 mod sources;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::fmt;
 use std::hash::{BuildHasher, DefaultHasher, Hasher as _};
 use std::net::IpAddr;
 
+pub(crate) use callers::Callers;
 pub(crate) use repeats::Repeats;
 use sources::{SourceBuckets, Standing};
 

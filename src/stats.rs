@@ -21,6 +21,10 @@ pub struct Stats {
     pub accepted: u64,
     /// Connections that a handler, or a lack of memory, turned away.
     pub refused: u64,
+    /// Connections that were turned away because their source had, or had made, too many:
+    /// [`Limits::connections_per_source`](crate::Limits::connections_per_source),
+    /// [`Limits::accepts_per_source`](crate::Limits::accepts_per_source).
+    pub over_source: u64,
     /// Outbound connections that were established.
     pub connected: u64,
     /// Outbound connections that failed before they were.

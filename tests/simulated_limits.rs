@@ -472,3 +472,55 @@ fn a_time_for_frames_that_is_set_in_the_middle_of_one_counts_from_its_beginning(
     world.advance(&mut host, 2 * SECOND).unwrap();
     assert_eq!(host.handler.reasons(), [CloseReason::FrameTimeout]);
 }
+
+#[test]
+fn a_source_has_no_more_connections_than_it_may_and_others_get_in() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        connections_per_source: Some(2),
+        ..Limits::default()
+    };
+    let mut host = listening(&mut world, Acting::default(), limits);
+    let one = [10, 7, 0, 1].into();
+    let mut call = |host: &mut Host<Acting>| {
+        let peer = world.connect_from(one, address());
+        world.settle(host).unwrap();
+        peer
+    };
+    let (first, second, third) = (call(&mut host), call(&mut host), call(&mut host));
+    assert!(!first.has_ended() && !second.has_ended() && (third.has_ended() || third.was_reset()));
+    first.reset();
+    let fourth = call(&mut host);
+    assert!(!fourth.has_ended() && !fourth.was_reset());
+    // Everybody else is another source.
+    let others: Vec<_> = (0..10).map(|_| world.connect(address())).collect();
+    world.settle(&mut host).unwrap();
+    assert!(others.iter().all(|peer| !peer.has_ended()));
+    let stats = host.context().stats();
+    assert_eq!(
+        (stats.accepted, stats.over_source, stats.refused),
+        (13, 1, 0)
+    );
+}
+
+#[test]
+fn a_source_makes_no_more_new_connections_a_second_than_it_may() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        accepts_per_source: Some(3),
+        ..Limits::default()
+    };
+    let mut host = listening(&mut world, Acting::default(), limits);
+    let source = "2001:db8::1".parse().unwrap();
+    let v6: SocketAddr = "[2001:db8:1::1]:7".parse().unwrap();
+    host.context().listen(&ListenOptions::new(v6)).unwrap();
+    for second in 1..=4 {
+        for _ in 0..10 {
+            world.connect_from(source, v6).finish();
+        }
+        world.advance(&mut host, SECOND).unwrap();
+        let stats = host.context().stats();
+        let taken = (stats.accepted, stats.over_source);
+        assert_eq!(taken, (3 * second, 7 * second));
+    }
+}

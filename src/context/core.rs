@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::link::{Flags, Shared};
 use crate::memory::Starved;
 use crate::net::System;
+use crate::rate::Callers;
 use crate::table::{Table, tenant};
 use crate::timer::Wheel;
 use crate::timers::Timers;
@@ -47,6 +48,8 @@ pub(crate) struct Core {
     /// Connections that are not in their slots yet and yet count towards the limit: a caller, while
     /// the handler is asked about it, for the handler may dial meanwhile.
     pub(crate) awaited: usize,
+    /// The accepted connections of each source, where they are limited.
+    pub(crate) callers: Option<Callers>,
     pub(crate) drain: Drain,
     /// Whether the turn is to end with [`Ended::Stopped`](crate::Ended::Stopped).
     pub(crate) stopping: bool,
@@ -84,7 +87,10 @@ pub(crate) enum Drain {
 impl Core {
     pub(crate) fn new(system: System, limits: Limits) -> Core {
         let clock = Clock::new(system.now());
+        let (most, a_second) = (limits.connections_per_source, limits.accepts_per_source);
+        let key = most.or(a_second).map_or(0, |_| system.random());
         Core {
+            callers: Callers::new(most, a_second, key),
             system,
             slots: Table::new(),
             shared: Shared::new(limits),

@@ -406,6 +406,17 @@ impl Core {
         })
     }
 
+    /// Whether one more connection may be taken on from where `peer` is; counts one that may not.
+    pub(crate) fn admits(&mut self, peer: &Address) -> bool {
+        let now = self.clock.elapsed_ms();
+        let admits = match (peer, &mut self.callers) {
+            (Address::Ip(peer), Some(callers)) => callers.admits(peer.ip(), now),
+            _ => true,
+        };
+        self.shared.stats.over_source += u64::from(!admits);
+        admits
+    }
+
     /// Has a stream polled that is about to be given its slot.
     pub(crate) fn register_stream(&self, stream: &mut TcpStream) -> io::Result<()> {
         let token = self.slots.next_key().token(Kind::Connection);
@@ -416,6 +427,9 @@ impl Core {
     pub(crate) fn remove(&mut self, key: Key) -> Option<Slot> {
         self.slots.get(key)?;
         self.wheel.remove(&mut self.slots, key.index);
+        if let Some(callers) = &mut self.callers {
+            callers.closed(key.index);
+        }
         let mut slot = self.slots.remove(key)?;
         note_deregistered(self.system.deregister_stream(&mut slot.link.stream));
         Some(slot)

@@ -27,7 +27,7 @@ pub(super) enum Standing {
 
 /// Whom a bucket is for: what one subscriber can take addresses from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
+pub(super) enum Source {
     V4(Ipv4Addr),
     /// The upper half. One subscriber has at least a /64 to choose addresses from (RFC 6177), so
     /// that to count addresses would be to count nothing.

@@ -1,5 +1,7 @@
 //! Taking callers on.
 
+use std::fmt;
+
 use crate::acceptor::Accepted as Next;
 use crate::address::Address;
 use crate::context::{Drain, Sessions};
@@ -68,10 +70,13 @@ impl<H: Handler> Reactor<H> {
         peer: Address,
         (listener, owner, class): (ListenerId, Owner, u8),
     ) {
+        if !self.core.admits(&peer) {
+            return self.warn_of_refusal(&peer, &"its source has, or made, too many");
+        }
         let mut context = self.lend_about(owner);
         if !context.reserve(1) {
             self.core.shared.stats.refused += 1;
-            self.warn_of_refusal(&peer, &std::io::ErrorKind::OutOfMemory.into());
+            self.warn_of_refusal(&peer, &std::io::ErrorKind::OutOfMemory);
             return;
         }
         context.core.awaited = 1;
@@ -88,6 +93,9 @@ impl<H: Handler> Reactor<H> {
         };
         let registered = self.core.register_stream(&mut stream);
         let key = self.core.place(stream, Phase::Open, class, &peer);
+        if let (Address::Ip(peer), Some(callers)) = (&peer, &mut self.core.callers) {
+            callers.opened(key.index, peer.ip());
+        }
         self.sessions.put(key.index, session);
         self.core.shared.stats.accepted += 1;
         self.core.count_open();
@@ -100,12 +108,12 @@ impl<H: Handler> Reactor<H> {
         self.drive(handler, key.index);
     }
 
-    /// The system takes no more registrations, or has no memory for one (epoll_ctl(2): ENOSPC,
-    /// ENOMEM). Rare, and as often as somebody calls.
+    /// A caller's source has too many; or the system takes no more registrations, or has no memory
+    /// for one (epoll_ctl(2): ENOSPC, ENOMEM). As often as somebody calls.
     #[cold]
-    fn warn_of_refusal(&mut self, peer: &Address, error: &std::io::Error) {
+    fn warn_of_refusal(&mut self, peer: &Address, why: &dyn fmt::Display) {
         if let Some(suppressed) = self.accept_warnings.permit(self.core.clock.elapsed_ms()) {
-            log::warn!("refused {peer}: {error}{}", Suppressed(suppressed));
+            log::warn!("refused {peer}: {why}{}", Suppressed(suppressed));
         }
     }
 

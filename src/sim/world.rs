@@ -180,6 +180,13 @@ impl World {
         self.net.connect_peer(to)
     }
 
+    /// As [`World::connect`], from an address of the test's choice: several peers may be one
+    /// source.
+    #[track_caller]
+    pub fn connect_from(&mut self, source: IpAddr, to: SocketAddr) -> Peer {
+        self.net.connect_peer_from(source, to)
+    }
+
     /// A server in the test's own hands. Port 0 has one drawn: [`Listener::local_addr`].
     ///
     /// # Panics

@@ -29,7 +29,7 @@ macro_rules! counters {
 }
 
 counters!(Stats, add_stats, each_of_stats:
-    accepted refused connected connect_failed open peak_open
+    accepted refused over_source connected connect_failed open peak_open
     bytes_in consumed unconsumed discarded written bytes_out pending dropped held
     datagrams_in datagrams_out datagram_bytes_in datagram_bytes_out
     datagrams_truncated datagrams_blocked datagrams_failed datagram_errors

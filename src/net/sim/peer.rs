@@ -5,7 +5,7 @@
 //! tested.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::Location;
 use std::time::Duration;
 
@@ -433,6 +433,16 @@ impl Net {
     #[track_caller]
     pub(crate) fn connect_peer(&self, to: SocketAddr) -> Peer {
         self.connect_peer_with(&ConnectOptions::new(to), Reading::All)
+    }
+
+    /// As [`Net::connect_peer`], from an address of the caller's choice.
+    #[track_caller]
+    pub(crate) fn connect_peer_from(&self, source: IpAddr, to: SocketAddr) -> Peer {
+        let options = ConnectOptions {
+            source: Some((source, 0).into()),
+            ..ConnectOptions::new(to)
+        };
+        self.connect_peer_with(&options, Reading::All)
     }
 
     /// As [`Net::connect_peer`], with the options of a dial and a way of reading. One that can't
