@@ -199,8 +199,8 @@ fn help_and_version_go_to_stdout() {
         (&["load", "--help"], "143 ended by SIGTERM"),
         (&["load", "-h"], "leave out the line a second"),
         (&["doctor", "-h"], "Log errors only"),
-        (&["help", "connect"], "[default: 10s]"),
-        (&["connect", "-h"], "[default: 10s]"),
+        (&["help", "connect"], "[default: 10s "),
+        (&["connect", "-h"], "[default: 10s "),
     ] {
         let output = oread(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");

@@ -509,3 +509,14 @@ fn an_address_that_its_last_connection_still_holds_is_told_as_that() {
         format!("can't connect from {source}: the address is in use, or was until a minute ago");
     assert!(said.contains(&words), "{said}");
 }
+
+#[test]
+fn a_server_that_has_gone_silent_is_given_up_at_the_end_of_the_input() {
+    let silent = TcpListener::bind(LOOPBACK).unwrap();
+    let address = silent.local_addr().unwrap();
+    let begun = Instant::now();
+    let (code, output, said) = connect(address, &["--timeout", "300ms"], b"anybody?\n");
+    assert_eq!((code, output), (Some(1), Vec::new()));
+    assert!(said.contains("has sent nothing for too long"), "{said}");
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+}

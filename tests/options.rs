@@ -284,3 +284,152 @@ fn more_connections_than_descriptors_are_told_and_not_promised() {
         "--max-connections is 5000, but the limit of file descriptors (200) allows {allowed}"
     ));
 }
+
+#[test]
+fn a_frame_that_takes_too_long_closes_a_connection_that_is_never_silent() {
+    let server = Server::start(&["--framing", "lines", "--frame-timeout", "300ms"]);
+    let mut slow = server.connect();
+    slow.write_all(b"a whole line\nand half").unwrap();
+    let mut answer = [0; 64];
+    let count = slow.read(&mut answer).unwrap();
+    assert_eq!(&answer[..count], b"a whole line\n");
+    slow.set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
+    let begun = Instant::now();
+    // Reset, or at its end: by then the server is gone from it.
+    while slow.write_all(b"x").is_ok() && slow.read(&mut answer).is_err_and(|e| would_block(&e)) {
+        assert!(begun.elapsed() < LONG, "it was never closed");
+    }
+    assert_eq!(server.stop().summary()["closed"]["frame_timeout"], 1);
+}
+
+fn would_block(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+#[test]
+fn one_source_has_no_more_connections_than_it_may() {
+    let server = Server::start(&["--connections-per-source", "2"]);
+    let mut within = [server.connect(), server.connect()];
+    for client in &mut within {
+        client.write_all(b"hello").unwrap();
+        client.read_exact(&mut [0; 5]).unwrap();
+    }
+    let ended = server.connect().read(&mut [0; 1]);
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    let ended = server.stop();
+    assert_eq!(
+        (ended.count("accepted"), ended.count("over_source")),
+        (2, 1)
+    );
+    let told = ended.log.iter().filter(|line| line.contains("its source"));
+    assert_eq!(told.count(), 1, "{:?}", ended.log);
+}
+
+#[test]
+fn one_source_makes_no_more_new_connections_a_second_than_it_may() {
+    const CALLS: u64 = 300;
+    let server = Server::start(&["--accepts-per-source", "1"]);
+    for _ in 0..CALLS {
+        let ended = server.connect().shutdown(Shutdown::Write);
+        drop(ended);
+    }
+    let ended = server.stop();
+    let (accepted, over) = (ended.count("accepted"), ended.count("over_source"));
+    assert_eq!(accepted + over, CALLS);
+    assert!(accepted > 0 && over > 0, "{accepted} were taken on");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_probes_who_is_silent_when_it_is_asked_to() {
+    for (arguments, timer) in [(&["--keepalive", "1h"][..], 2), (&[], 0)] {
+        let server = Server::start(arguments);
+        let mut client = server.connect();
+        client.write_all(b"hello").unwrap();
+        client.read_exact(&mut [0; 5]).unwrap();
+        let (ours, theirs) = (client.peer_addr().unwrap(), client.local_addr().unwrap());
+        let ends = [ours, theirs].map(|address| format!(":{:04X}", address.port()));
+        let running = || {
+            let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            let mut rows = table.lines().map(|row| row.split_whitespace().collect());
+            let row = rows
+                .find(|row: &Vec<&str>| row[1].ends_with(&ends[0]) && row[2].ends_with(&ends[1]));
+            row.unwrap()[5].split(':').next().unwrap().parse::<u32>()
+        };
+        // The timer of what was just sent runs until that is acknowledged.
+        let begun = Instant::now();
+        while running() != Ok(timer) {
+            assert!(begun.elapsed() < LONG, "{:?}, not {timer}", running());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_peer_that_acknowledges_nothing_is_given_up_when_it_was_asked_for() {
+    let server = Server::start(&["--user-timeout", "500ms"]);
+    let mut client = server.connect();
+    let begun = Instant::now();
+    client.set_nonblocking(true).unwrap();
+    // It reads nothing, so its window stays closed to the answers.
+    while client
+        .write(&[b'x'; 4096])
+        .map_or_else(|e| would_block(&e), |_| true)
+    {
+        assert!(begun.elapsed() < LONG, "it was never given up");
+        thread::yield_now();
+    }
+    assert_eq!(server.stop().summary()["closed"]["failed"], 1);
+}
+
+/// How much a client that never reads can send, its own buffers being small.
+fn taken_from_who_never_reads(server: &Server) -> usize {
+    use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
+    let (family, flags) = (AddressFamily::Inet, SockFlag::empty());
+    let socket = socket::socket(family, SockType::Stream, flags, None).unwrap();
+    socket::setsockopt(&socket, sockopt::RcvBuf, &4096).unwrap();
+    socket::setsockopt(&socket, sockopt::SndBuf, &4096).unwrap();
+    let address = SockaddrStorage::from(server.tcp());
+    socket::connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address).unwrap();
+    let mut client = TcpStream::from(socket);
+    let (mut taken, mut last) = (0, Instant::now());
+    while last.elapsed() < Duration::from_millis(500) {
+        let more = fill(&mut client);
+        taken += more;
+        if more > 0 {
+            last = Instant::now();
+        }
+    }
+    taken
+}
+
+#[test]
+fn the_system_s_buffers_are_as_small_as_was_asked_for() {
+    let marks = ["--high-water", "4KiB"];
+    let usual = taken_from_who_never_reads(&Server::start(&marks));
+    let small = ["--send-buffer", "4KiB", "--receive-buffer", "4KiB"];
+    let small = taken_from_who_never_reads(&Server::start(&[&marks[..], &small[..]].concat()));
+    assert!(
+        2 * small < usual,
+        "{small} bytes with small buffers, {usual} without"
+    );
+}
+
+#[test]
+fn what_the_reactor_does_is_logged_when_it_is_asked_for_and_not_else() {
+    for (arguments, told) in [(&["--trace"][..], true), (&["-vv"], false)] {
+        let server = Server::start(arguments);
+        let mut client = server.connect();
+        client.write_all(b"hello").unwrap();
+        client.read_exact(&mut [0; 5]).unwrap();
+        drop(client);
+        let log = server.stop().log.join("\n");
+        assert_eq!(log.contains("write 5: took 5"), told, "{log}");
+        assert!(
+            log.contains("received from") && log.contains("hello"),
+            "{log}"
+        );
+    }
+}

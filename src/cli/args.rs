@@ -181,6 +181,9 @@ pub(crate) struct Serve {
     )]
     pub(crate) drain_timeout: Duration,
 
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+
     /// Allow UDP on addresses that other machines reach; echo over UDP can be abused to flood a
     /// third party
     #[arg(long, help_heading = "UDP")]
@@ -218,6 +221,54 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     pub(crate) verbosity: Verbosity,
+}
+
+/// What one peer, or all peers of one source, may take of a server that strangers reach. Checked as
+/// it is: nothing in it depends on anything else.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct Bounds {
+    /// Close a connection that takes longer over a frame, whatever it sends meanwhile
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "never",
+        value_parser = duration_or_never
+    )]
+    pub(crate) frame_timeout: OrNever,
+
+    /// Connections at a time from one IPv4 address, or one IPv6 network of 64 bits. With --threads
+    /// each has a share of it [default: no limit]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) connections_per_source: Option<NonZeroU32>,
+
+    /// New connections a second from one such source, shared out likewise [default: no limit]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) accepts_per_source: Option<NonZeroU32>,
+
+    /// Probe a connection that is silent for so long; one that answers none of six probes in a
+    /// minute is closed
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "never",
+        value_parser = duration_or_never
+    )]
+    pub(crate) keepalive: OrNever,
+
+    /// Close a connection whose peer acknowledges nothing for so long [default: a minute behind the
+    /// first probe, or half as long again as --write-timeout]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) user_timeout: Option<Duration>,
+
+    /// Receive buffer of a connection in the system, which may take twice as much for it and
+    /// bounds it [default: the system's, which grows as needed]
+    #[arg(long, value_name = "SIZE", value_parser = size_under_4gib)]
+    pub(crate) receive_buffer: Option<NonZeroU32>,
+
+    /// Send buffer of a connection, likewise: what a peer that never reads costs
+    #[arg(long, value_name = "SIZE", value_parser = size_under_4gib)]
+    pub(crate) send_buffer: Option<NonZeroU32>,
 }
 
 /// Permissions as chmod(1) takes them in octal.
@@ -259,15 +310,10 @@ pub(crate) struct Connect {
     #[arg(long, value_name = "ADDR", value_parser = HostPort::local)]
     pub(crate) bind: Option<HostPort>,
 
-    /// Give up when there is no connection after so long
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "10s",
-        value_parser = duration,
-        conflicts_with = "udp"
-    )]
-    pub(crate) timeout: Duration,
+    /// Give up when there is no connection after so long or, at the end of the input, nothing comes
+    /// for so long [default: 10s for the connection]
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "udp")]
+    pub(crate) timeout: Option<Duration>,
 
     /// UDP: at the end of the input, wait so long for what is still to come; with 0s no answer is
     /// missed
@@ -296,6 +342,10 @@ pub(crate) struct Verbosity {
         conflicts_with = "quiet"
     )]
     pub(crate) verbose: u8,
+
+    /// Log what the reactor does, too: each event, each call and its answer
+    #[arg(long, help_heading = "Output", conflicts_with = "quiet")]
+    pub(crate) trace: bool,
 
     /// Log errors only
     #[arg(short, long, overrides_with = "quiet", help_heading = "Output")]

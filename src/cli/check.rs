@@ -47,6 +47,8 @@ pub(crate) enum Verbosity {
     Connections,
     /// Every message too.
     Messages,
+    /// And whatever a reactor does.
+    Everything,
 }
 
 /// A cap on the datagrams that are answered a second, as typed.
@@ -113,6 +115,8 @@ pub(crate) struct Serve {
     pub(crate) max_pending: NonZeroU64,
     /// Threads, each with a whole reactor.
     pub(crate) threads: NonZeroU32,
+    /// What one peer or one source may take.
+    pub(crate) bounds: args::Bounds,
     /// How long a drain may take; zero cuts at once.
     pub(crate) drain_timeout: Duration,
     /// See [`Serve::udp_rates`].
@@ -211,6 +215,7 @@ impl TryFrom<args::Serve> for Serve {
             backlog: typed.backlog,
             max_pending: typed.max_pending,
             threads: typed.threads,
+            bounds: typed.bounds,
             drain_timeout: typed.drain_timeout,
             udp_rate: typed.udp_rate,
             udp_rate_per_source: typed.udp_rate_per_source,
@@ -235,8 +240,8 @@ pub(crate) struct Connect {
     pub(crate) max_frame: NonZeroU32,
     /// Where from.
     pub(crate) bind: Option<HostPort>,
-    /// How long connecting may take.
-    pub(crate) timeout: Duration,
+    /// How long connecting may take, and at the end of the input how long nothing may come.
+    pub(crate) timeout: Option<Duration>,
     /// UDP: how long to wait for replies after the end of the input; zero is not at all.
     pub(crate) wait: Duration,
     /// How much is said.
@@ -289,6 +294,7 @@ impl TryFrom<args::Connect> for Connect {
 impl From<&args::Verbosity> for Verbosity {
     fn from(typed: &args::Verbosity) -> Verbosity {
         match (typed.quiet, typed.verbose) {
+            _ if typed.trace => Verbosity::Everything,
             (true, _) => Verbosity::Quiet,
             (false, 0) => Verbosity::Normal,
             (false, 1) => Verbosity::Connections,

@@ -30,7 +30,7 @@ mod stream;
 
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use oread::escape::Escaped;
 use oread::{Address, Handler, Limits, Reactor};
@@ -61,6 +61,9 @@ enum Message {
 /// for more than that, the mailbox is never full.
 const MAILBOX: usize = 2 * (input::BUFFERS + 3);
 
+/// How long connecting may take where nothing is said of it.
+const CONNECTING: Duration = Duration::from_secs(10);
+
 /// Bytes of a message that a log line shows, as in a server's.
 const SHOWN: usize = 256;
 
@@ -71,7 +74,7 @@ const HIGH_WATER: usize = input::BUFFERS * input::SIZE;
 pub(crate) fn audience(connect: &Connect) -> Audience {
     let more = matches!(
         connect.verbosity,
-        Verbosity::Connections | Verbosity::Messages
+        Verbosity::Connections | Verbosity::Messages | Verbosity::Everything
     );
     if io::stdin().is_terminal() && !more {
         Audience::Talker
@@ -85,7 +88,7 @@ pub(crate) fn audience(connect: &Connect) -> Audience {
 /// # Errors
 /// Exit code 1: no connection, or it broke, or input that can't be sent.
 pub(crate) fn run(connect: &Connect) -> Result<(), Failure> {
-    let deadline = Instant::now() + connect.timeout;
+    let deadline = Instant::now() + connect.timeout.unwrap_or(CONNECTING);
     let addresses = connect.address.resolve()?;
     let sources = match &connect.bind {
         Some(bind) => bind.resolve()?,
@@ -107,6 +110,7 @@ fn stream(connect: &Connect, dialer: Dialer) -> Result<(), Failure> {
     let output = Output::start(reactor.handle())?;
     let typed = io::stdin().is_terminal();
     let mut client = Client::new(dialer, connect.framing, max_frame, typed, input, output);
+    client.patience = connect.timeout;
     client.dial(&mut reactor.context());
     let result = loop {
         if let Some(result) = client.result.take() {
@@ -178,6 +182,8 @@ fn stream_limits(connect: &Connect) -> Limits {
         max_output: max_frame.saturating_add(defaults.max_output),
         // A server may take as long as it likes: who waits for it can stop.
         write_timeout: None,
+        // Nobody waits for the end of a server that was given up.
+        linger_bytes: 0,
         mailbox: MAILBOX,
         ..defaults
     }

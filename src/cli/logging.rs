@@ -54,6 +54,12 @@ pub(crate) fn init(verbosity: Verbosity, audience: Audience) -> Stderr {
         builder.parse_env(Env::default());
     } else {
         builder.filter_module("oread", level(verbosity));
+        if verbosity != Verbosity::Everything {
+            // What the reactor itself says of each event.
+            for module in ["oread::link", "oread::reactor"] {
+                builder.filter_module(module, level(verbosity).min(LevelFilter::Debug));
+            }
+        }
     }
     builder.target(Target::Pipe(Box::new(stderr.clone())));
     builder.write_style(style());
@@ -80,7 +86,7 @@ fn level(verbosity: Verbosity) -> LevelFilter {
         Verbosity::Quiet => LevelFilter::Error,
         Verbosity::Normal => LevelFilter::Info,
         Verbosity::Connections => LevelFilter::Debug,
-        Verbosity::Messages => LevelFilter::Trace,
+        Verbosity::Messages | Verbosity::Everything => LevelFilter::Trace,
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Client {
     scanned: usize,
     /// No more input is wanted.
     input_done: bool,
+    /// How long nothing may come at the end of the input; `None`: for ever.
+    pub(super) patience: Option<Duration>,
     /// What went wrong, to be told when the connection has ended.
     failure: Option<Failure>,
     /// How it all ended, once it has.
@@ -83,6 +85,7 @@ impl Client {
             encoded: Vec::new(),
             scanned: 0,
             input_done: false,
+            patience: None,
             failure: None,
             result: None,
         }
@@ -190,6 +193,9 @@ impl Client {
         self.input_done = true;
         if let Some(mut connection) = self.connection(context) {
             connection.finish();
+            if self.patience.is_some() {
+                connection.set_idle_timeout(self.patience);
+            }
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 use nix::errno::Errno;
-use oread::{Context, Echo, EchoSession, ListenOptions, Reactor, UdpOptions};
+use oread::{Context, Echo, EchoSession, Keepalive, ListenOptions, Reactor, UdpOptions};
 
 use super::overlap::ours;
 use super::plan::Plan;
@@ -55,9 +56,9 @@ fn open_unix(serve: &Serve, units: &mut [Unit]) -> Result<(), Failure> {
     for address in &serve.unix {
         let failed = |error| Failure::listen_unix(address, &error);
         let options = ListenOptions {
-            backlog: serve.backlog.get(),
+            address: address.clone(),
             mode: serve.unix_mode,
-            ..ListenOptions::new(address.clone())
+            ..listen_options(serve)
         };
         let mut context = first.reactor.context();
         let id = context.listen(&options).map_err(failed)?;
@@ -186,16 +187,33 @@ fn close(context: &mut Context<'_, EchoSession>, id: Id) {
     };
 }
 
+/// What listeners and their connections are to be like, wherever they listen.
+fn listen_options(serve: &Serve) -> ListenOptions {
+    let bounds = &serve.bounds;
+    let bytes = |size: NonZeroU32| size.get() as usize;
+    ListenOptions {
+        backlog: serve.backlog.get(),
+        keepalive: bounds.keepalive.0.map(|idle| Keepalive {
+            idle,
+            ..Keepalive::default()
+        }),
+        user_timeout: bounds.user_timeout,
+        recv_buffer: bounds.receive_buffer.map(bytes),
+        send_buffer: bounds.send_buffer.map(bytes),
+        ..ListenOptions::default()
+    }
+}
+
 /// How sockets are opened.
 struct Opener {
-    backlog: u32,
+    listen: ListenOptions,
     reuse_port: bool,
 }
 
 impl Opener {
     fn new(serve: &Serve, reuse_port: bool) -> Opener {
         Opener {
-            backlog: serve.backlog.get(),
+            listen: listen_options(serve),
             reuse_port,
         }
     }
@@ -210,9 +228,9 @@ impl Opener {
         let (id, real) = match transport {
             Transport::Tcp => {
                 let id = context.listen(&ListenOptions {
-                    backlog: self.backlog,
+                    address: address.into(),
                     reuse_port: self.reuse_port,
-                    ..ListenOptions::new(address)
+                    ..self.listen.clone()
                 })?;
                 let address = context.listener_addr(id);
                 (Id::Tcp(id), address.and_then(|at| at.socket_addr()))

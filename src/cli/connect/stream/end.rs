@@ -27,7 +27,8 @@ impl End {
             CloseReason::Finished if self.unsent == 0 => return None,
             CloseReason::Finished => format!("{peer} finished before it had all the input"),
             CloseReason::Reset => format!("{peer} reset the connection"),
-            CloseReason::IdleTimeout | CloseReason::WriteTimeout => {
+            CloseReason::IdleTimeout => format!("{peer} has sent nothing for too long"),
+            CloseReason::WriteTimeout => {
                 format!("the connection to {peer} timed out: {reason}")
             }
             _ if reason.io_error().is_some_and(timed_out) => {
@@ -93,7 +94,7 @@ mod tests {
             ),
             (
                 CloseReason::IdleTimeout,
-                "the connection to 127.0.0.1:7 timed out: idle for too long",
+                "127.0.0.1:7 has sent nothing for too long",
             ),
             (
                 CloseReason::OutputOverflow,
