@@ -237,3 +237,32 @@ fn an_idle_connection_takes_at_most_128_bytes_of_heap() {
     let each = info.bytes_current as usize / CONNECTIONS;
     assert!(each <= 128, "{each} bytes for each connection");
 }
+
+#[test]
+fn a_message_to_many_readers_allocates_nothing_and_a_large_one_is_copied_for_nobody() {
+    const READERS: usize = 200;
+    let mut server = Server::start(Framing::Raw, &loopback());
+    let mut readers: Vec<TcpStream> = (0..READERS).map(|_| server.connect()).collect();
+    let ids: Vec<_> = server.reactor.context().connections().collect();
+    let mut tell = |server: &mut Server, message: &[u8]| {
+        let mut context = server.reactor.context();
+        for id in &ids {
+            context.connection(*id).unwrap().write(message);
+        }
+        let held = context.stats().held;
+        for reader in &mut readers {
+            server.receive(reader, message.len());
+        }
+        held
+    };
+    // What is small waits for the poll, in memory that is there from the last time.
+    let (small, large) = ([b's'; 1000], [b'l'; 40_000]);
+    tell(&mut server, &small);
+    let mut held = 0;
+    let counted = measure(|| held = tell(&mut server, &small));
+    assert_eq!(counted.count_total, 0);
+    assert!(held >= READERS as u64 * 1000, "{held} bytes were held");
+    // What is large goes out from where it is, to whoever takes it.
+    let counted = measure(|| held = tell(&mut server, &large));
+    assert_eq!((counted.count_total, held), (0, 0));
+}
