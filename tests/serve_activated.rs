@@ -3,19 +3,19 @@
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/callers.rs"]
+mod callers;
 #[path = "common/cli.rs"]
 mod cli;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener, UnixStream};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::thread;
-use std::time::Duration;
 
+use callers::{Callers, Place, ask};
 use cli::{LONG, Server, oread, signal};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
@@ -108,14 +108,6 @@ fn limited(stream: UnixStream) -> UnixStream {
     stream
 }
 
-/// Asks once, and expects the answer.
-fn ask(stream: &mut (impl Read + Write), what: &[u8]) {
-    stream.write_all(what).unwrap();
-    let mut heard = vec![0; what.len()];
-    stream.read_exact(&mut heard).expect("a request was lost");
-    assert_eq!(heard, what);
-}
-
 #[test]
 fn sockets_that_are_handed_over_are_served_whatever_they_are() {
     for threads in ["1", "3"] {
@@ -181,132 +173,45 @@ fn who_stays_silent_is_drained_in_the_second_half_of_the_time() {
     assert_eq!(old.end().code, Some(0));
 }
 
-/// Clients that come, ask and go all the time, and what they count.
-#[derive(Default)]
-struct Load {
-    over: AtomicBool,
-    tcp: AtomicUsize,
-    unix: AtomicUsize,
-    udp: AtomicUsize,
-}
-
-/// Ends the load also where the test fails, so that it does.
-struct Over<'a>(&'a Load);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.over.store(true, Relaxed);
-    }
-}
-
-/// What clients do before they ask, so that some have yet to speak whenever a server ends.
-fn think() {
-    thread::sleep(Duration::from_millis(1));
-}
-
-impl Load {
-    fn until_over(&self, count: &AtomicUsize, mut ask: impl FnMut()) {
-        while !self.over.load(Relaxed) {
-            ask();
-            count.fetch_add(1, Relaxed);
-        }
-    }
-
-    fn ask_tcp(&self, manager: &Manager) {
-        self.until_over(&self.tcp, || {
-            let mut client = TcpStream::connect(manager.tcp()).unwrap();
-            client.set_read_timeout(Some(LONG)).unwrap();
-            think();
-            ask(&mut client, b"hello");
-        });
-    }
-
-    fn ask_unix(&self, manager: &Manager) {
-        self.until_over(&self.unix, || {
-            let mut client = manager.unix();
-            think();
-            ask(&mut client, b"hello");
-        });
-    }
-
-    /// Each datagram is sent once: one that has no answer fails the test.
-    fn ask_udp(&self, manager: &Manager) {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(manager.udp()).unwrap();
-        socket.set_read_timeout(Some(LONG)).unwrap();
-        let mut number = 0_u64;
-        self.until_over(&self.udp, || {
-            number += 1;
-            socket.send(&number.to_be_bytes()).unwrap();
-            let mut heard = [0; 8];
-            let count = socket.recv(&mut heard).expect("a datagram was lost");
-            assert_eq!((count, u64::from_be_bytes(heard)), (8, number));
-        });
-    }
-
-    /// Waits until each kind of client has asked so often from now on.
-    fn serve_more(&self, count: usize) {
-        let kinds = [&self.tcp, &self.unix, &self.udp];
-        let enough = kinds.map(|kind| kind.load(Relaxed) + count);
-        while kinds
-            .iter()
-            .zip(enough)
-            .any(|(kind, enough)| kind.load(Relaxed) < enough)
-        {
-            assert!(!self.over.load(Relaxed), "a client has failed");
-            thread::yield_now();
-        }
-    }
-}
-
 const REPLACEMENTS: usize = 5;
 
 /// Replaces a server again and again under load; `overlap`: the next one is there before the last
 /// one is told to go.
 fn replace(manager: &Manager, arguments: &[&str], overlap: bool) {
-    let arguments = [
-        &["--drain-timeout", "1m", "--udp-repeat-rate", "off"],
-        arguments,
-    ]
-    .concat();
-    let load = Load::default();
+    let patient = ["--drain-timeout", "1m", "--udp-repeat-rate", "off"];
+    let arguments = [&patient, arguments].concat();
+    let unix = manager.unix.local_addr().unwrap();
+    let places = [
+        Place::Tcp(manager.tcp()),
+        Place::Unix(unix),
+        Place::Udp(manager.udp()),
+    ];
+    let callers = Callers::new(places);
     let mut ends = Vec::new();
-    thread::scope(|scope| {
-        let _over = Over(&load);
-        for _ in 0..3 {
-            let watched = |ask: fn(&Load, &Manager)| {
-                let load = &load;
-                scope.spawn(move || {
-                    // A client that fails ends them all.
-                    let _over = Over(load);
-                    ask(load, manager);
-                });
-            };
-            for ask in [Load::ask_tcp, Load::ask_unix, Load::ask_udp] {
-                watched(ask);
-            }
-        }
+    let last = callers.call_during(|| {
         let mut server = manager.serve(&arguments);
         for _ in 0..REPLACEMENTS {
-            load.serve_more(100);
+            callers.hear(100);
             let next = overlap.then(|| manager.serve(&arguments));
             if overlap {
-                load.serve_more(100);
+                callers.hear(100);
             }
             ends.push(server.stop());
             server = next.unwrap_or_else(|| manager.serve(&arguments));
         }
-        load.serve_more(100);
-        load.over.store(true, Relaxed);
-        ends.push(server.stop());
+        callers.hear(100);
+        server
     });
+    ends.push(last.stop());
     let mut answered = [0; 2];
     for ended in ends {
         assert_eq!((ended.code, ended.count("cut")), (Some(0), 0));
         answered[0] += ended.count("accepted");
         answered[1] += ended.count("datagrams_out");
     }
-    let [tcp, unix, udp] = [&load.tcp, &load.unix, &load.udp].map(|kind| kind.load(Relaxed));
+    let [tcp, unix, udp] = callers.answered()[..] else {
+        panic!("three places");
+    };
     assert_eq!(answered, [(tcp + unix) as u64, udp as u64]);
 }
 
