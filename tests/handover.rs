@@ -1,17 +1,31 @@
 //! A server is replaced by another process while clients connect all the time, and none of them
-//! notices: the new one has the old one's listener for its standard input.
+//! notices: the new one has the old one's listener for its standard input; or, as in the example
+//! `handover`, all its sockets by a message.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/callers.rs"]
+mod callers;
 mod common;
+#[path = "common/example.rs"]
+mod example;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use common::{PATIENCE, World, connect_to, loopback};
+use callers::{Callers, Place, ask};
+use common::{PATIENCE, World, connect, loopback};
+use example::Example;
 use oread::{Address, Ended, ListenOptions};
 
 const SUCCESSOR: &str = "OREAD_TEST_SUCCESSOR";
@@ -41,55 +55,18 @@ impl Drop for Successor {
     }
 }
 
-/// What clients do: they connect, say something, hear it, and leave, again and again.
-struct Load {
-    address: Address,
-    served: AtomicUsize,
-    over: AtomicBool,
-}
-
-impl Load {
-    fn run(&self) {
-        while !self.over.load(Relaxed) {
-            let mut client = connect_to(&self.address);
-            let mut bytes = [0; 5];
-            client.write_all(b"hello").unwrap();
-            client.read_exact(&mut bytes).expect("a client was lost");
-            assert_eq!(&bytes, b"hello");
-            self.served.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// How many are to have been served when `more` have been from now on.
-    fn after(&self, more: usize) -> usize {
-        self.served.load(Relaxed) + more
-    }
-}
-
-/// Ends the load also where the test fails, so that it does.
-struct Over<'a>(&'a Load);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.over.store(true, Relaxed);
-    }
-}
-
 fn hand_over(address: Address) {
     let mut old = World::new();
     old.handler.forgetful = true;
     let id = old.context().listen(&ListenOptions::new(address)).unwrap();
-    let load = Load {
-        address: old.context().listener_addr(id).unwrap(),
-        served: AtomicUsize::new(0),
-        over: AtomicBool::new(false),
-    };
+    let callers = Callers::new([match old.context().listener_addr(id).unwrap() {
+        Address::Unix(name) => Place::Unix(abstract_name(&name)),
+        ip => Place::Tcp(ip.socket_addr().unwrap()),
+    }]);
     // Outlives the clients.
     let mut successor = None;
-    std::thread::scope(|scope| {
-        let _over = Over(&load);
-        (0..4).for_each(|_| drop(scope.spawn(|| load.run())));
-        old.until("the old one has served", |_| load.after(0) > 1000);
+    callers.call_during(|| {
+        old.until("the old one has served", |_| callers.have_heard(500, &[0]));
         let context = old.context();
         let listener = context.listener_fd(id).unwrap().try_clone_to_owned();
         let child = Command::new(std::env::current_exe().unwrap())
@@ -109,10 +86,10 @@ fn hand_over(address: Address) {
             // Both serve for a while.
             old.until("the new one is there", |_| ready.load(Relaxed));
         });
-        let enough = load.after(1000);
-        old.until("both have served", |_| load.after(0) > enough);
+        let since = callers.answered();
+        old.until("both have served", |_| callers.have_heard(500, &since));
         // Not by a drain alone: that lets in who waits, and ends them if they have yet to speak.
-        old.context().close_listener(id);
+        old.context().release_listener(id);
         old.until("all whom the old one has let in are served", |old| {
             old.stats().open == 0
         });
@@ -125,12 +102,17 @@ fn hand_over(address: Address) {
         assert_eq!(ended, Some(Ended::Drained { cut: 0 }));
         let accepted = old.stats().accepted as usize;
         drop(old);
-        let enough = load.after(1000);
-        while load.after(0) < enough {
-            std::thread::yield_now();
-        }
-        assert!(accepted < load.after(0), "the new one has served nobody");
+        callers.hear(500);
+        assert!(
+            accepted < callers.answered()[0],
+            "the new one has served nobody"
+        );
     });
+}
+
+/// The name behind its zero byte.
+fn abstract_name(name: &OsStr) -> UnixAddr {
+    UnixAddr::from_abstract_name(&name.as_bytes()[1..]).unwrap()
 }
 
 #[test]
@@ -141,4 +123,66 @@ fn a_tcp_server_is_replaced_under_load_and_no_client_is_lost() {
 #[test]
 fn a_server_at_a_unix_socket_is_replaced_under_load_and_no_client_is_lost() {
     hand_over(Address::unix(""));
+}
+
+/// A folder of the test's own, which goes with it.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+impl Folder {
+    fn new(test: &str) -> Folder {
+        let name = format!("oread-{test}-{}", std::process::id());
+        let folder = Folder(std::env::temp_dir().join(name));
+        fs::create_dir(&folder.0).unwrap();
+        folder
+    }
+
+    /// The example at work here, the first one at any ports, and where it takes datagrams.
+    fn serve(&self) -> (Example, SocketAddr) {
+        let mut example = Example::start("handover", &[self.0.to_str().unwrap(), "127.0.0.1:0"]);
+        let mut line = String::new();
+        example.stdout.read_line(&mut line).unwrap();
+        let udp = line.trim_end().strip_prefix("UDP at ").unwrap().parse();
+        (example, udp.unwrap())
+    }
+}
+
+#[test]
+fn all_sockets_go_from_process_to_process_under_load_and_no_request_is_lost() {
+    let folder = Folder::new("all-sockets");
+    let (mut server, udp) = folder.serve();
+    let tcp = server.address;
+    let unix = UnixAddr::from_pathname(folder.0.join("echo.sock")).unwrap();
+    let callers = Callers::new([Place::Tcp(tcp), Place::Udp(udp), Place::Unix(unix)]);
+    callers.call_during(|| {
+        for _ in 0..5 {
+            callers.hear(100);
+            let (next, at) = folder.serve();
+            assert_eq!((next.address, at), (tcp, udp));
+            let mut old = std::mem::replace(&mut server, next);
+            let mut rest = String::new();
+            old.stdout.read_to_string(&mut rest).unwrap();
+            assert_eq!(rest, "handed over, and all clients are gone\n");
+            assert!(old.child.wait().unwrap().success());
+        }
+        callers.hear(100);
+    });
+}
+
+#[test]
+fn a_successor_that_dies_before_it_serves_changes_nothing() {
+    let folder = Folder::new("dead-successor");
+    let (server, _) = folder.serve();
+    let mut early = connect(server.address);
+    let mut dead = UnixStream::connect(folder.0.join("control.sock")).unwrap();
+    // It has the sockets.
+    dead.read_exact(&mut [0]).unwrap();
+    drop(dead);
+    ask(&mut early, b"early");
+    ask(&mut connect(server.address), b"late");
 }

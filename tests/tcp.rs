@@ -8,8 +8,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::{Probe, World, connect, loopback, pattern, reset, write_until_blocked};
-use oread::{CloseReason, ConnectOptions, Limits, ListenOptions, Pressure};
+use common::{PATIENCE, Probe, World, connect, loopback, pattern, reset, write_until_blocked};
+use oread::{CloseReason, ConnectOptions, Ended, Limits, ListenOptions, Pressure};
 
 #[cfg(target_os = "linux")]
 #[test]
@@ -763,6 +763,28 @@ fn several_listeners_live_in_one_reactor_and_each_caller_is_told_apart() {
     assert!(!world.context().close_listener(first));
     world.settle();
     assert!(TcpStream::connect(first_address).is_err());
+}
+
+#[test]
+fn who_waits_at_a_listener_that_is_released_is_left_to_whom_else_has_it() {
+    let mut world = World::of(Limits::default(), Probe::default());
+    let (id, address) = world.listen();
+    let context = world.context();
+    let other = context.listener_fd(id).unwrap().try_clone_to_owned();
+    let other = TcpListener::from(other.unwrap());
+    let mut client = connect(address);
+    client.write_all(b"hello").unwrap();
+    assert!(world.context().release_listener(id));
+    assert!(!world.context().release_listener(id));
+    assert_eq!(world.context().listener_addr(id), None);
+    world.context().drain(PATIENCE);
+    let ended = world.turn_for(PATIENCE).ended;
+    assert_eq!(ended, Some(Ended::Drained { cut: 0 }));
+    assert_eq!(world.stats().accepted, 0);
+    other.set_nonblocking(false).unwrap();
+    let mut heard = [0; 5];
+    other.accept().unwrap().0.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello");
 }
 
 #[test]

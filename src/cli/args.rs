@@ -50,7 +50,10 @@ const SERVE_NOTES: &str = "\
 An ADDR right behind --tcp or --udp belongs to that option: write others in front, or behind --.
   oread serve                          TCP and UDP on 127.0.0.1:9999
   oread serve --tcp 0.0.0.0:7 --udp    TCP on 0.0.0.0:7, UDP on 127.0.0.1:9999
-  oread serve localhost:7 --tcp        TCP alone on localhost:7";
+  oread serve localhost:7 --tcp        TCP alone on localhost:7
+Sockets that systemd hands over (LISTEN_FDS) are served instead of addresses: TCP, UDP and Unix.
+Then it lets nobody in once it is to end, and serves the others as before for half of
+--drain-timeout: whoever has the sockets next loses no request.";
 
 /// Answer with what is sent
 #[derive(Debug, clap::Args)]
@@ -99,7 +102,8 @@ pub(crate) struct Serve {
     )]
     pub(crate) unix_mode: Option<u32>,
 
-    /// Connections that may wait to be accepted; the system may allow fewer
+    /// Connections that may wait to be accepted, also at a listener that is handed over; the system
+    /// may allow fewer
     #[arg(
         long,
         value_name = "N",

@@ -15,6 +15,7 @@ use super::args;
 use super::endpoints::{self, Endpoint};
 use super::failure::Failure;
 use super::framing::Framing;
+use super::handed::{Handed, Kind};
 use super::units::{self, Count, Size};
 
 /// `--max-frame` when it is not given: 1 MiB.
@@ -87,7 +88,9 @@ pub(crate) struct UdpRates {
 /// `oread serve`, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Serve {
-    /// What to bind; at least one, or of `unix`. See [`Serve::resolve`].
+    /// Whether the sockets were handed over, and are others' as well: there is nothing to open.
+    pub(crate) handed: bool,
+    /// What to bind; at least one, or of `unix`, unless `handed`. See [`Serve::resolve`].
     pub(crate) endpoints: Vec<Endpoint>,
     /// Unix sockets to listen at; without any of `endpoints` too.
     pub(crate) unix: Vec<Address>,
@@ -163,23 +166,13 @@ impl Serve {
             repeats: cap(self.udp_repeat_rate, repeats),
         }
     }
-}
 
-impl TryFrom<args::Serve> for Serve {
-    type Error = Failure;
-
+    /// What is meant by `typed` where these sockets were `handed` over.
+    ///
     /// # Errors
     /// Exit code 2: what does not go together.
-    fn try_from(typed: args::Serve) -> Result<Serve, Failure> {
-        let mut endpoints = Vec::new();
-        let none = typed.addresses.is_empty() && typed.tcp.is_empty() && typed.udp.is_empty();
-        if !none || typed.unix.is_empty() {
-            endpoints = endpoints::endpoints(&typed.addresses, &typed.tcp, &typed.udp)?;
-        }
-        if !typed.allow_public_udp {
-            endpoints::refuse_public_udp(&endpoints)?;
-        }
-        refuse_idle_udp_options(&typed, &endpoints)?;
+    pub(crate) fn new(typed: args::Serve, handed: &[Handed]) -> Result<Serve, Failure> {
+        let endpoints = served(&typed, handed)?;
         if typed.backlog.get() > i32::MAX.unsigned_abs() {
             return Err(Failure::usage(format!(
                 "--backlog must be at most {}",
@@ -202,6 +195,7 @@ impl TryFrom<args::Serve> for Serve {
             )));
         }
         Ok(Serve {
+            handed: !handed.is_empty(),
             endpoints,
             unix: typed.unix,
             unix_mode: typed.unix_mode,
@@ -303,16 +297,47 @@ impl From<&args::Verbosity> for Verbosity {
     }
 }
 
+/// What is to be bound; nothing where sockets were handed over. What may not be served over UDP is
+/// refused, and so is an option that nothing is there for.
+fn served(typed: &args::Serve, handed: &[Handed]) -> Result<Vec<Endpoint>, Failure> {
+    let has_ip = !typed.addresses.is_empty() || !typed.tcp.is_empty() || !typed.udp.is_empty();
+    let has_unix = !typed.unix.is_empty();
+    let mut endpoints = Vec::new();
+    if handed.is_empty() {
+        if has_ip || !has_unix {
+            endpoints = endpoints::endpoints(&typed.addresses, &typed.tcp, &typed.udp)?;
+        }
+    } else if has_ip || has_unix {
+        return Err(Failure::usage(
+            "there are addresses to serve, and LISTEN_FDS says that sockets are handed over",
+        )
+        .hint("leave the addresses out, or start it without LISTEN_FDS"));
+    }
+    let udp = handed.iter().filter_map(|handed| match handed.kind {
+        Kind::Udp(address) => Some((&handed.name, address)),
+        Kind::Listener => None,
+    });
+    let udp: Vec<_> = udp.collect();
+    if !typed.allow_public_udp {
+        endpoints::refuse_public_udp(&endpoints)?;
+        endpoints::refuse_public_udp_handed(&udp)?;
+    }
+    let is_udp_bound = endpoints.iter().any(|endpoint| endpoint.transports.udp);
+    if udp.is_empty() && !is_udp_bound {
+        refuse_udp_options(typed)?;
+    }
+    Ok(endpoints)
+}
+
 /// Refuses options for UDP where there is none: nothing that is asked for goes by silently.
-fn refuse_idle_udp_options(typed: &args::Serve, endpoints: &[Endpoint]) -> Result<(), Failure> {
+fn refuse_udp_options(typed: &args::Serve) -> Result<(), Failure> {
     let given = [
         (typed.allow_public_udp, "--allow-public-udp"),
         (typed.udp_rate.is_some(), "--udp-rate"),
         (typed.udp_rate_per_source.is_some(), "--udp-rate-per-source"),
         (typed.udp_repeat_rate.is_some(), "--udp-repeat-rate"),
     ];
-    let is_served = endpoints.iter().any(|endpoint| endpoint.transports.udp);
-    match given.into_iter().find(|&(given, _)| given && !is_served) {
+    match given.into_iter().find(|&(given, _)| given) {
         Some((_, option)) => Err(Failure::usage(format!(
             "{option} is about UDP, and no address is served over UDP"
         ))

@@ -199,6 +199,18 @@ pub(crate) fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
+/// Refuses UDP sockets that were handed over, each with its name, where other machines reach them.
+///
+/// # Errors
+/// Exit code 2, with what to use instead.
+pub(crate) fn refuse_public_udp_handed(udp: &[(&String, SocketAddr)]) -> Result<(), Failure> {
+    match udp.iter().find(|(_, address)| !is_loopback(address.ip())) {
+        Some((name, address)) => Err(abused(&format!("{name}, which is {address},"))
+            .hint("hand TCP alone over, or allow UDP there with `--allow-public-udp`")),
+        None => Ok(()),
+    }
+}
+
 /// The refusal to echo datagrams to the world.
 fn public_udp(typed: &HostPort, address: SocketAddr) -> Failure {
     let meaning = if typed.numeric().is_some() {
@@ -206,13 +218,16 @@ fn public_udp(typed: &HostPort, address: SocketAddr) -> Failure {
     } else {
         format!(", which is {address},")
     };
-    Failure::usage(format!(
-        "UDP on {typed}{meaning} is open to other machines, and echo over UDP can be abused: a \
-         datagram with a forged sender makes it send to a victim (reflection), or answer another \
-         such server without end (a loop)"
-    ))
-    .hint(format!(
+    abused(&format!("{typed}{meaning}")).hint(format!(
         "serve TCP alone with `--tcp {typed}`, or allow UDP there with `--allow-public-udp`"
+    ))
+}
+
+fn abused(place: &str) -> Failure {
+    Failure::usage(format!(
+        "UDP on {place} is open to other machines, and echo over UDP can be abused: a datagram \
+         with a forged sender makes it send to a victim (reflection), or answer another such \
+         server without end (a loop)"
     ))
 }
 

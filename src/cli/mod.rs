@@ -12,6 +12,7 @@
 //! | `endpoints` | what a server binds: which transports on which addresses |
 //! | `failure` | the one error, with its words and exit code |
 //! | `logging`, `stderr`, `outlet`, `signals`, `descriptors` | what only a program owns |
+//! | `handed` | sockets that a service manager hands over, and what it is told |
 //! | `events` | what a serving program says on standard output |
 //! | `serve`, `connect` | the commands |
 
@@ -27,6 +28,7 @@ mod framing;
 #[cfg(test)]
 #[path = "../../tests/common/fuzz.rs"]
 mod fuzz;
+mod handed;
 mod load;
 mod logging;
 mod outlet;
@@ -64,9 +66,10 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
     };
     match typed.command {
         args::Command::Serve(typed) => {
-            let serve = check::Serve::try_from(*typed)?;
+            let handed = handed::take()?;
+            let serve = check::Serve::new(*typed, &handed)?;
             logged(serve.verbosity, Audience::Later, |stderr| {
-                serve::run(&serve, stderr).map(|()| 0)
+                serve::run(&serve, handed, stderr).map(|()| 0)
             })
         }
         args::Command::Connect(typed) => {

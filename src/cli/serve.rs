@@ -3,7 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `serve/plan` | limits and options, split over the threads |
-//! | `serve/bind`, `serve/overlap` | the sockets, the same for each reactor; clashes |
+//! | `serve/bind`, `serve/overlap` | the sockets, the same for each reactor, or handed over; clashes |
 //! | `serve/server` | the handler: an echo, with signals and counters around it |
 //! | `serve/totals`, `serve/report` | counters of all reactors, and how they are told |
 //! | `serve/printer` | the thread of standard output |
@@ -26,16 +26,17 @@ use std::time::{Duration, Instant};
 
 use oread::{Ended, Framing, Handle};
 
-use self::bind::Unit;
+use self::bind::{Opened, Unit};
 use self::plan::Plan;
 use self::printer::Printer;
 use self::report::Report;
-use self::server::{Lead, Lost, Reporter, poll_failed};
+use self::server::{Lead, Lost, Mail, Reporter, poll_failed};
 use self::totals::{Board, Totals};
 use super::check::Serve;
 use super::descriptors::Descriptors;
 use super::events;
 use super::failure::Failure;
+use super::handed::{self, Handed};
 use super::signals::Signals;
 use super::stderr::Stderr;
 
@@ -53,7 +54,7 @@ const FRESH: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// What kept it from starting, or ended it.
-pub(crate) fn run(serve: &Serve, stderr: &Stderr) -> Result<(), Failure> {
+pub(crate) fn run(serve: &Serve, handed: Vec<Handed>, stderr: &Stderr) -> Result<(), Failure> {
     let started = Instant::now();
     let report = Report {
         json: serve.json,
@@ -65,9 +66,17 @@ pub(crate) fn run(serve: &Serve, stderr: &Stderr) -> Result<(), Failure> {
     let sockets = wanted
         .map(|transports| usize::from(transports.tcp) + usize::from(transports.udp))
         .sum::<usize>()
-        + serve.unix.len();
+        + serve.unix.len()
+        + handed.len();
     let plan = Plan::new(serve, Descriptors::raise()?, sockets)?;
-    let (mut units, sockets) = bind::open(serve, &plan, &bindings)?;
+    let Opened {
+        mut units,
+        sockets,
+        unix,
+    } = match serve.handed {
+        true => bind::adopt(serve, &plan, handed)?,
+        false => bind::open(serve, &plan, &bindings)?,
+    };
     // Without counters to print its thread is wanted for the summary alone: see `stderr` for what
     // an early one would cost.
     let mut printer = None;
@@ -88,6 +97,7 @@ pub(crate) fn run(serve: &Serve, stderr: &Stderr) -> Result<(), Failure> {
         drain_timeout: serve.drain_timeout,
         drained_by: None,
         lost: None,
+        leaves: serve.handed,
     });
     let ended = {
         let context = &mut first.reactor.context();
@@ -97,7 +107,8 @@ pub(crate) fn run(serve: &Serve, stderr: &Stderr) -> Result<(), Failure> {
             .map_err(|error| poll_failure(&error))?;
         // It is ready when all threads are there.
         let threads = start_others(&first, others)?;
-        events::say(&report.start(&plan, &sockets, &serve.unix))?;
+        events::say(&report.start(&plan, &sockets, &unix))?;
+        handed::notify("READY=1");
         run_all(first, threads)
     };
     let summary = report.summary(&ended.totals, started.elapsed(), ended.cut);
@@ -185,7 +196,7 @@ fn run_all(mut first: Unit, threads: Vec<JoinHandle<Outcome>>) -> AllEnded {
     let mut ended = AllEnded::default();
     if let Some(lead) = &mut first.server.lead {
         // They drain already, unless this one failed.
-        lead.drain_others();
+        lead.end_others();
         ended.lost = lead.lost.take();
         ended.drained_by = lead.drained_by;
     }
@@ -230,7 +241,7 @@ fn run_other(mut unit: Unit, mut alarm: Alarm) -> Outcome {
 
 /// Tells the first reactor that another one has failed, even if it panicked.
 struct Alarm {
-    lead: Handle<Lost>,
+    lead: Handle<Mail>,
     index: usize,
     /// What it died of; `None` when it ended in good order.
     why: Option<String>,
@@ -241,7 +252,7 @@ impl Drop for Alarm {
         if let Some(why) = self.why.take() {
             let index = self.index;
             // The first one may be gone already; then it has drained everybody anyway.
-            if let Err(error) = self.lead.send(Lost { index, why }) {
+            if let Err(error) = self.lead.send(Mail::Lost(Lost { index, why })) {
                 log::debug!("thread {index} failed, and nobody heard of it: {error}");
             }
         }

@@ -141,6 +141,18 @@ impl<S> Context<'_, S> {
         true
     }
 
+    /// Closes a listener that somebody else has too, another process or by a duplicate: at once,
+    /// and nobody is let in any more. Who waits in its backlog is the other's; where there is no
+    /// other, the system resets them. False once it's closed.
+    ///
+    /// It's for a hand-over. A drain after this has no backlog to empty, and so ends nobody who has
+    /// yet to speak.
+    pub fn release_listener(&mut self, id: ListenerId) -> bool {
+        let is_there = self.core.listeners.get(id.0).is_some();
+        self.core.drop_listener(id.0);
+        is_there
+    }
+
     /// Opens a UDP socket. Its datagrams come to
     /// [`Handler::on_datagram`](crate::Handler::on_datagram).
     ///

@@ -258,7 +258,7 @@ fn checked(command: &mut clap::Command, words: &[OsString]) -> Result<Option<()>
         Err(error) => return Err(Failure::arguments(&error)),
     };
     match typed.command {
-        Command::Serve(typed) => check::Serve::try_from(*typed).map(drop)?,
+        Command::Serve(typed) => check::Serve::new(*typed, &[]).map(drop)?,
         Command::Connect(typed) => check::Connect::try_from(typed).map(drop)?,
         Command::Load(typed) => load::plan::Load::try_from(*typed).map(drop)?,
         Command::Doctor(_) => {}

@@ -6,7 +6,7 @@ fn serve(arguments: &str) -> Result<Serve, Failure> {
         .unwrap()
         .command
     {
-        args::Command::Serve(typed) => Serve::try_from(*typed),
+        args::Command::Serve(typed) => Serve::new(*typed, &[]),
         _ => panic!("not serve"),
     }
 }

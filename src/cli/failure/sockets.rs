@@ -104,6 +104,13 @@ impl Failure {
         }
     }
 
+    /// A socket that was handed over, of this name, can't be served. Exit code 1.
+    pub(crate) fn adopt(name: &str, error: &io::Error) -> Failure {
+        let failed = format!("can't serve {name}, which was handed over");
+        Failure::exhausted(&failed, error)
+            .unwrap_or_else(|| Failure::runtime(format!("{failed}: {}", Reason(error))))
+    }
+
     /// No connection came about with a Unix socket.
     fn unix(failed: &str, error: &io::Error) -> Failure {
         match error.kind() {

@@ -5,21 +5,34 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
 use nix::errno::Errno;
-use oread::{Context, Echo, EchoSession, Keepalive, ListenOptions, Reactor, UdpOptions};
+use oread::{
+    Address, Context, Echo, EchoSession, Keepalive, ListenOptions, ListenerId, Reactor, UdpOptions,
+};
 
 use super::overlap::ours;
 use super::plan::Plan;
-use super::server::{Server, poll_failed};
+use super::server::{Leaving, Server, poll_failed};
 use super::socket::{Id, Socket, Transport};
 use crate::cli::check::Serve;
 use crate::cli::endpoints::Binding;
 use crate::cli::failure::Failure;
+use crate::cli::handed::{Handed, Kind};
 
 /// A reactor with its handler, before it runs.
 #[derive(Debug)]
 pub(super) struct Unit {
     pub(super) reactor: Reactor<Server>,
     pub(super) server: Server,
+}
+
+/// All reactors of a server, with its sockets.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    pub(super) units: Vec<Unit>,
+    /// Those of TCP and UDP, as the first reactor has them.
+    pub(super) sockets: Vec<Socket>,
+    /// Those that are Unix sockets.
+    pub(super) unix: Vec<Address>,
 }
 
 /// What could not be opened, and why.
@@ -37,18 +50,84 @@ const PAIR_TRIES: u32 = 32;
 ///
 /// # Errors
 /// Exit code 1: what can't be bound, or the system gives no poll.
-pub(super) fn open(
-    serve: &Serve,
-    plan: &Plan,
-    bindings: &[Binding],
-) -> Result<(Vec<Unit>, Vec<Socket>), Failure> {
+pub(super) fn open(serve: &Serve, plan: &Plan, bindings: &[Binding]) -> Result<Opened, Failure> {
     let (mut units, sockets) = open_inet(serve, plan, bindings)?;
     open_unix(serve, &mut units)?;
-    Ok((units, sockets))
+    let unix = serve.unix.clone();
+    Ok(Opened {
+        units,
+        sockets,
+        unix,
+    })
 }
 
-/// Listens at Unix sockets: the first reactor opens them, and the others have duplicates, so that
-/// whoever is first accepts. They tell of the same callers.
+/// Takes over the sockets that were handed over: the first reactor has them, and the others have
+/// duplicates of the listeners.
+///
+/// # Errors
+/// Exit code 1: what can't be taken over, or the system gives no poll.
+pub(super) fn adopt(serve: &Serve, plan: &Plan, handed: Vec<Handed>) -> Result<Opened, Failure> {
+    let options = listen_options(serve);
+    let mut opened = Opened::default();
+    for index in 0..plan.threads.get() {
+        let reactor = new_reactor(serve, plan, index)?;
+        let mut unit = unit(serve, plan, reactor, &[]);
+        unit.server.leaving = Some(Leaving::default());
+        opened.units.push(unit);
+    }
+    let Some((first, others)) = opened.units.split_first_mut() else {
+        return Ok(opened);
+    };
+    let mut context = first.reactor.context();
+    for Handed { name, kind, fd } in handed {
+        let failed = |error| Failure::adopt(&name, &error);
+        let (id, address) = match kind {
+            Kind::Listener => {
+                let id = context.adopt_listener(fd, &options).map_err(failed)?;
+                first.server.shares(id);
+                share(&context, id, others, &options).map_err(failed)?;
+                match context.listener_addr(id) {
+                    Some(Address::Ip(address)) => (Id::Tcp(id), address),
+                    unix => {
+                        opened.unix.extend(unix);
+                        continue;
+                    }
+                }
+            }
+            Kind::Udp(address) => {
+                let id = context.adopt_udp(fd, &UdpOptions::new(address));
+                (Id::Udp(id.map_err(failed)?), address)
+            }
+        };
+        log::debug!("{name} is {address}");
+        opened.sockets.push(Socket { address, id });
+    }
+    tell_backlogs(&context, &opened.sockets, serve.backlog.get());
+    first.server.cap(serve, plan, &opened.sockets);
+    Ok(opened)
+}
+
+/// Gives the other reactors duplicates of the first one's listener, so that whoever is first
+/// accepts. They tell of the same callers.
+fn share(
+    context: &Context<'_, EchoSession>,
+    id: ListenerId,
+    others: &mut [Unit],
+    options: &ListenOptions,
+) -> io::Result<()> {
+    for other in others {
+        let Some(listener) = context.listener_fd(id) else {
+            continue;
+        };
+        let listener = listener.try_clone_to_owned()?;
+        let mut context = other.reactor.context();
+        let id = context.adopt_listener(listener, options)?;
+        other.server.shares(id);
+    }
+    Ok(())
+}
+
+/// Listens at Unix sockets.
 fn open_unix(serve: &Serve, units: &mut [Unit]) -> Result<(), Failure> {
     let Some((first, others)) = units.split_first_mut() else {
         return Ok(());
@@ -62,14 +141,7 @@ fn open_unix(serve: &Serve, units: &mut [Unit]) -> Result<(), Failure> {
         };
         let mut context = first.reactor.context();
         let id = context.listen(&options).map_err(failed)?;
-        for other in &mut *others {
-            let Some(listener) = context.listener_fd(id) else {
-                continue;
-            };
-            let listener = listener.try_clone_to_owned().map_err(failed)?;
-            let adopted = other.reactor.context().adopt_listener(listener, &options);
-            adopted.map_err(failed)?;
-        }
+        share(&context, id, others, &options).map_err(failed)?;
     }
     Ok(())
 }
@@ -80,11 +152,7 @@ fn open_inet(
     plan: &Plan,
     bindings: &[Binding],
 ) -> Result<(Vec<Unit>, Vec<Socket>), Failure> {
-    let new = |index| {
-        let reactor = Reactor::<Server>::with_limits(plan.limits(serve, index));
-        reactor.map_err(|error| Failure::runtime(poll_failed(&error)))
-    };
-    let mut first = new(0)?;
+    let mut first = new_reactor(serve, plan, 0)?;
     let claimed = claim_all(&Opener::new(serve, false), &mut first.context(), bindings)?;
     if plan.threads.get() == 1 {
         tell_backlogs(&first.context(), &claimed, serve.backlog.get());
@@ -95,7 +163,7 @@ fn open_inet(
     drop(first);
     let mut reactors = Vec::new();
     for index in 0..plan.threads.get() {
-        reactors.push(new(index)?);
+        reactors.push(new_reactor(serve, plan, index)?);
     }
     let opener = Opener::new(serve, true);
     let mut units = Vec::new();
@@ -117,16 +185,15 @@ fn open_inet(
     Ok((units, claimed))
 }
 
+fn new_reactor(serve: &Serve, plan: &Plan, index: u32) -> Result<Reactor<Server>, Failure> {
+    let reactor = Reactor::with_limits(plan.limits(serve, index));
+    reactor.map_err(|error| Failure::runtime(poll_failed(&error)))
+}
+
 /// A reactor with the handler for its sockets.
 fn unit(serve: &Serve, plan: &Plan, reactor: Reactor<Server>, sockets: &[Socket]) -> Unit {
-    let mut capped = Vec::new();
-    for socket in sockets {
-        if let Id::Udp(id) = socket.id {
-            let options = plan.datagram_options(serve, socket.address.ip());
-            capped.extend(options.map(|options| (id, Echo::new(options))));
-        }
-    }
-    let server = Server::new(Echo::new(plan.echo_options(serve)), capped);
+    let mut server = Server::new(Echo::new(plan.echo_options(serve)));
+    server.cap(serve, plan, sockets);
     Unit { reactor, server }
 }
 

@@ -90,8 +90,9 @@ impl Plan {
             connections_per_source: bounds.connections_per_source.map(a_share),
             accepts_per_source: bounds.accepts_per_source.map(a_share),
             write_timeout: Some(serve.write_timeout),
-            // Only the other reactors' threads post messages, each at most one, when it fails.
-            mailbox: self.threads.get() as usize,
+            // The other reactors' threads post one each, when they fail; and the first one, that
+            // they are to leave, twice at most.
+            mailbox: 1 + self.threads.get() as usize,
             ..defaults
         }
     }
@@ -108,10 +109,12 @@ impl Plan {
 
     /// How datagrams on a socket bound to `ip` are to be echoed by one reactor; `None` where no cap
     /// applies. Which reactor a datagram comes to depends on its source's port as well, so the cap
-    /// for a source address is shared out too: else it could have each reactor's.
+    /// for a source address is shared out too: else it could have each reactor's. A socket that was
+    /// handed over is one reactor's alone.
     pub(super) fn datagram_options(&self, serve: &Serve, ip: IpAddr) -> Option<EchoOptions> {
         let rates = serve.udp_rates(ip);
-        let share = |rate: NonZeroU32| (rate.get() / self.threads.get()).max(1);
+        let threads = if serve.handed { 1 } else { self.threads.get() };
+        let share = |rate: NonZeroU32| (rate.get() / threads).max(1);
         let caps = [rates.all, rates.per_source, rates.repeats];
         caps.iter().any(Option::is_some).then(|| EchoOptions {
             udp_rate: rates.all.map(share),
@@ -140,13 +143,32 @@ mod tests {
         let Command::Serve(typed) = Args::try_parse_from(typed).unwrap().command else {
             panic!("not serve");
         };
-        let serve = Serve::try_from(*typed).unwrap();
+        let serve = Serve::new(*typed, &[]).unwrap();
         let descriptors = Descriptors {
             limit: 1024,
             before: 1024,
         };
         let limits = Plan::new(&serve, descriptors, 2).unwrap().limits(&serve, 0);
         assert!(limits.max_input >= limits.read_buffer);
+    }
+
+    #[test]
+    fn a_rate_is_shared_out_unless_the_socket_is_one_reactor_s_alone() {
+        let typed = "oread serve --threads 4 --udp-rate 100".split_whitespace();
+        let Command::Serve(typed) = Args::try_parse_from(typed).unwrap().command else {
+            panic!("not serve");
+        };
+        let mut serve = Serve::new(*typed, &[]).unwrap();
+        let descriptors = Descriptors {
+            limit: 1024,
+            before: 1024,
+        };
+        let plan = Plan::new(&serve, descriptors, 2).unwrap();
+        for (handed, rate) in [(false, 25), (true, 100)] {
+            serve.handed = handed;
+            let options = plan.datagram_options(&serve, [127, 0, 0, 1].into());
+            assert_eq!(options.unwrap().udp_rate, Some(rate));
+        }
     }
 
     #[test]

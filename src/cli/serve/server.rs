@@ -7,16 +7,31 @@ use std::time::{Duration, Instant};
 
 use oread::{
     Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Echo, EchoSession, Handle,
-    Handler, Readiness, SourceId, UdpId,
+    Handler, ListenerId, Readiness, SourceId, UdpId,
 };
 
+use super::plan::Plan;
 use super::report::Report;
+use super::socket::{Id, Socket};
 use super::totals::{Board, Totals};
+use crate::cli::check::Serve;
 use crate::cli::failure::Reason;
+use crate::cli::handed;
 use crate::cli::signals::Signals;
 
 /// The timer by which counters are told.
 const STATS: u64 = 0;
+/// The timer by which a server that leaves drains.
+const DRAIN: u64 = 1;
+
+/// What one reactor's thread tells another one.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// To the first one: it failed.
+    Lost(Lost),
+    /// By the first one: see [`Leaving`]; it may take so long.
+    Leave(Duration),
+}
 
 /// What one reactor's thread tells the first one: it failed, and why.
 #[derive(Debug)]
@@ -37,6 +52,20 @@ pub(super) struct Server {
     pub(super) stats: Option<Reporter>,
     /// What only the first reactor has.
     pub(super) lead: Option<Lead>,
+    /// Where the sockets were handed over: how it leaves them to others.
+    pub(super) leaving: Option<Leaving>,
+}
+
+/// How a reactor ends whose listeners other processes have too, such as its successor.
+///
+/// It lets nobody in any more: they are the others'. A drain at once would end those whom it has
+/// let in and who have yet to speak, so they are served as before for half of the time, and drained
+/// in the other half. Most are gone long before, and so is the reactor.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    listeners: Vec<ListenerId>,
+    /// When it is to be over, once it has begun.
+    over: Option<Instant>,
 }
 
 /// How a reactor tells its counters.
@@ -56,31 +85,56 @@ pub(super) struct Reporter {
 #[derive(Debug)]
 pub(super) struct Lead {
     pub(super) signals: Signals,
-    pub(super) others: Vec<Handle<Lost>>,
+    pub(super) others: Vec<Handle<Mail>>,
     pub(super) drain_timeout: Duration,
     /// When the drain is over, once it has begun.
     pub(super) drained_by: Option<Instant>,
     /// The first reactor that failed, if one did.
     pub(super) lost: Option<Lost>,
+    /// Whether the reactors leave their listeners to others.
+    pub(super) leaves: bool,
 }
 
 impl Lead {
-    /// Drains the other reactors.
-    pub(super) fn drain_others(&self) {
+    /// Ends the other reactors; a second time changes nothing.
+    pub(super) fn end_others(&self) {
         for other in &self.others {
-            other.drain(self.drain_timeout);
+            if !self.leaves {
+                other.drain(self.drain_timeout);
+            } else if let Err(error) = other.send(Mail::Leave(self.drain_timeout)) {
+                log::debug!("a thread has ended already: {error}");
+            }
         }
     }
 }
 
 impl Server {
-    /// A server that answers streams with `echo`, and datagrams too but on the `capped` sockets.
-    pub(super) fn new(echo: Echo, capped: Vec<(UdpId, Echo)>) -> Server {
+    /// A server that answers with `echo`.
+    pub(super) fn new(echo: Echo) -> Server {
         Server {
             echo,
-            capped,
+            capped: Vec::new(),
             stats: None,
             lead: None,
+            leaving: None,
+        }
+    }
+
+    /// Has datagrams on those of `sockets` that have caps answered within these.
+    pub(super) fn cap(&mut self, serve: &Serve, plan: &Plan, sockets: &[Socket]) {
+        for socket in sockets {
+            if let Id::Udp(id) = socket.id {
+                let options = plan.datagram_options(serve, socket.address.ip());
+                let echo = options.map(|options| (id, Echo::new(options)));
+                self.capped.extend(echo);
+            }
+        }
+    }
+
+    /// Notes a listener that others have too.
+    pub(super) fn shares(&mut self, id: ListenerId) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.listeners.push(id);
         }
     }
 
@@ -111,19 +165,47 @@ impl Server {
     }
 
     /// Begins the end of all reactors.
-    fn drain(&mut self, context: &mut Context<'_, EchoSession>) {
-        if let Some(lead) = &mut self.lead {
-            let deadline = context.now().checked_add(lead.drain_timeout);
-            lead.drained_by = lead.drained_by.or(deadline);
-            lead.drain_others();
-            context.drain(lead.drain_timeout);
+    fn end(&mut self, context: &mut Context<'_, EchoSession>) {
+        if let Some(lead) = &mut self.lead
+            && lead.drained_by.is_none()
+        {
+            let within = lead.drain_timeout;
+            lead.drained_by = context.now().checked_add(within);
+            handed::notify("STOPPING=1");
+            lead.end_others();
+            self.leave(context, within);
+        }
+    }
+
+    /// Begins the end of this reactor: see [`Leaving`]. Without that it drains.
+    fn leave(&mut self, context: &mut Context<'_, EchoSession>, within: Duration) {
+        let Some(leaving) = &mut self.leaving else {
+            return context.drain(within);
+        };
+        for id in leaving.listeners.drain(..) {
+            context.release_listener(id);
+        }
+        leaving.over = leaving.over.or(context.now().checked_add(within));
+        context.timer(within / 2, DRAIN);
+        self.drain_if(context, is_alone);
+    }
+
+    /// Drains, in the time that is left for that, if it leaves and `is_due` says so.
+    fn drain_if(
+        &self,
+        context: &mut Context<'_, EchoSession>,
+        is_due: fn(&Context<'_, EchoSession>) -> bool,
+    ) {
+        let over = self.leaving.as_ref().and_then(|leaving| leaving.over);
+        if let Some(over) = over.filter(|_| is_due(context)) {
+            context.drain(over.saturating_duration_since(context.now()));
         }
     }
 }
 
 impl Handler for Server {
     type Session = EchoSession;
-    type Message = Lost;
+    type Message = Mail;
 
     fn on_accept(
         &mut self,
@@ -158,6 +240,7 @@ impl Handler for Server {
         reason: CloseReason,
     ) {
         self.echo.on_close(context, id, session, reason);
+        self.drain_if(context, is_alone);
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, EchoSession>, data: &[u8]) {
@@ -167,7 +250,10 @@ impl Handler for Server {
         echo.on_datagram(datagram, data);
     }
 
-    fn on_timer(&mut self, context: &mut Context<'_, EchoSession>, _key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, EchoSession>, key: u64) {
+        if key == DRAIN {
+            return self.drain_if(context, |_| true);
+        }
         let totals = self.totals(context);
         let Some(stats) = &self.stats else {
             return;
@@ -184,12 +270,16 @@ impl Handler for Server {
         context.timer(stats.every, STATS);
     }
 
-    fn on_message(&mut self, context: &mut Context<'_, EchoSession>, lost: Lost) {
+    fn on_message(&mut self, context: &mut Context<'_, EchoSession>, mail: Mail) {
+        let lost = match mail {
+            Mail::Lost(lost) => lost,
+            Mail::Leave(within) => return self.leave(context, within),
+        };
         log::error!("thread {} failed, so all end: {}", lost.index, lost.why);
         if let Some(lead) = &mut self.lead {
             lead.lost.get_or_insert(lost);
         }
-        self.drain(context);
+        self.end(context);
     }
 
     fn on_ready(&mut self, context: &mut Context<'_, EchoSession>, _: SourceId, _: Readiness) {
@@ -199,9 +289,14 @@ impl Handler for Server {
         if let Some(signal) = lead.signals.pending() {
             let within = humantime::format_duration(lead.drain_timeout);
             log::info!("{signal}: draining, for at most {within}; once more to exit at once");
-            self.drain(context);
+            self.end(context);
         }
     }
+}
+
+/// Whether nobody is left to be served.
+fn is_alone(context: &Context<'_, EchoSession>) -> bool {
+    context.stats().open == 0
 }
 
 /// What ends a reactor's run in words.
