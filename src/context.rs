@@ -98,7 +98,8 @@ impl<'c, S> Context<'c, S> {
 
     /// The ids of all connections that are open, connecting or about to be over, in no order.
     /// Walking them costs as much as there ever were at once. To do something with each of them
-    /// there's [`Context::for_each`].
+    /// there's [`Context::for_each`]: while they are walked nothing else can be done with the
+    /// context (`E0502`), unless the ids were collected before.
     pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
         let ids = self.core.slots.iter().map(|(key, _)| ConnectionId(key));
         ids.filter(|id| self.is_present(*id))
@@ -113,6 +114,30 @@ impl<'c, S> Context<'c, S> {
     /// context.for_each(|connection| {
     ///     if connection.pressure() == oread::Pressure::Low {
     ///         connection.write(b"tick\n"); // who doesn't read misses some
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    ///
+    /// Meanwhile others are reached by way of the connection that is visited: the context itself is
+    /// lent to the walk.
+    ///
+    /// ```compile_fail,E0501
+    /// # fn tell(context: &mut oread::Context<'_, ()>, host: oread::ConnectionId) {
+    /// context.for_each(|guest| {
+    ///     if let Some(mut host) = context.connection(host) {
+    ///         writeln!(host, "{:?} is here", guest.id());
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    ///
+    /// ```
+    /// # fn tell(context: &mut oread::Context<'_, ()>, host: oread::ConnectionId) {
+    /// context.for_each(|guest| {
+    ///     let id = guest.id();
+    ///     if let Some(mut host) = guest.context().connection(host) {
+    ///         writeln!(host, "{id:?} is here");
     ///     }
     /// });
     /// # }

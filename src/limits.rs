@@ -12,6 +12,25 @@ use std::time::Duration;
 /// let limits = Limits { idle_timeout: Some(Duration::from_secs(300)), ..Limits::default() };
 /// assert_eq!(limits.high_water, 64 << 10);
 /// ```
+///
+/// # A peer that stops reading
+/// With the defaults, on Linux, and counted from the last of our output that moved, it's gone after
+///
+/// | of our output | time | what bounds it |
+/// |---|---|---|
+/// | some is pending | 60 s, 75 s at most | `write_timeout`, which is judged up to a quarter late |
+/// | both sides have finished, the last of it is not acknowledged | the same | the same |
+/// | the system holds the rest, and the connection stays open | 90 s | [`user_timeout`] |
+/// | the peer's system has taken all | no end | `idle_timeout`, if you set one |
+/// | [`close`] was called, some is pending | 75 s at most | `write_timeout` |
+/// | [`close`] was called, all is out | 5 s | `linger_timeout` |
+///
+/// So it's 80 s for the longest way to the end, one that reads the last of it just in time. A peer
+/// that reads a little now and then begins anew each time. What bounds it all the same is a timer
+/// of yours.
+///
+/// [`user_timeout`]: crate::ListenOptions::user_timeout
+/// [`close`]: crate::Connection::close
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The most connections open at once, accepted and outbound ones together. At the limit nothing

@@ -90,7 +90,18 @@ pub enum Ended {
 }
 
 impl<H: Handler> Reactor<H> {
-    /// A reactor with the default [`Limits`].
+    /// A reactor with the default [`Limits`]. Whose it is, `run` or `turn` tells; where there is
+    /// neither yet, it's said (`E0283`):
+    ///
+    /// ```compile_fail,E0283
+    /// let reactor = oread::Reactor::new()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// ```
+    /// let reactor = oread::Reactor::<oread::Echo>::new()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     /// When the system gives no poll: it is out of descriptors or memory.

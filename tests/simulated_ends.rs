@@ -337,3 +337,45 @@ fn output_that_a_break_has_dropped_is_not_told_as_drained() {
         "open, data 3 of 3, close Reset"
     );
 }
+
+/// A server that says so much, and then does as `then` says, to a peer that never reads: after how
+/// many seconds the connection is over, and why; `None`: it's there after ten minutes.
+fn unread(size: usize, finished: bool, then: fn(&mut Talk<'_>)) -> Option<(u64, CloseReason)> {
+    let mut world = World::new(1);
+    let handler = Acting::default().on_open(move |connection| {
+        connection.write(&vec![7; size]);
+        then(connection);
+    });
+    let mut host = listening(&mut world, handler, Limits::default());
+    let peer = world.connect(address());
+    peer.stop_reading();
+    if finished {
+        peer.finish();
+    }
+    let begun = host.context().now();
+    world.advance(&mut host, 600 * SECOND).unwrap();
+    let (_, reason, at) = *host.handler.closed.first()?;
+    Some(((at - begun).as_secs(), reason))
+}
+
+type Talk<'a> = oread::Connection<'a, ()>;
+
+/// The table is in the docs of `Limits`.
+#[test]
+fn a_peer_that_stops_reading_is_gone_when_the_docs_of_the_limits_say() {
+    // The peer's buffer takes a little, and the host's own then as much again.
+    let (little, more, much) = (100, 64 << 10, 10 << 20);
+    let stay: fn(&mut Talk<'_>) = |_| {};
+    let close: fn(&mut Talk<'_>) = |connection| connection.close(CloseReason::Closed);
+    let late = Some((75, CloseReason::WriteTimeout));
+    assert_eq!(unread(much, false, stay), late);
+    assert_eq!(unread(more, true, |connection| connection.finish()), late);
+    let errno = nix::errno::Errno::ETIMEDOUT as u16;
+    let refused = Some((90, CloseReason::Failed(errno)));
+    assert_eq!(unread(more, false, stay), refused);
+    assert_eq!(unread(little, false, stay), None);
+    let closed = |seconds| Some((seconds, CloseReason::Closed));
+    assert_eq!(unread(much, false, close), closed(75));
+    assert_eq!(unread(more, false, close), closed(5));
+    assert_eq!(unread(little, false, close), closed(5));
+}

@@ -1,5 +1,6 @@
-//! The examples' own handlers, in a simulated network that does its worst: a chat, a proxy and a
-//! small Redis. Their peers keep books of what was said, and know what must come of it.
+//! The examples' own handlers, in a simulated network that does its worst: a chat, a proxy, a small
+//! Redis, and a reader of PROXY headers. Their peers keep books of what was said, and know what must
+//! come of it.
 //!
 //! `OREAD_SEEDS=100000 cargo test --release --features sim --test simulated_relay` searches longer.
 #![cfg(feature = "sim")]
@@ -11,6 +12,8 @@ mod chat;
 mod hosts;
 #[path = "relay/proxy.rs"]
 mod proxy;
+#[path = "relay/proxy_protocol.rs"]
+mod proxy_protocol;
 #[path = "relay/resp.rs"]
 mod resp;
 #[path = "common/streams.rs"]

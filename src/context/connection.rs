@@ -54,7 +54,21 @@ impl<'a, S> Connection<'a, S> {
         ConnectionId(self.context.core.slots.key(self.index))
     }
 
-    /// The session.
+    /// The session. While it's borrowed so is the connection: a call of the connection takes a copy
+    /// of what is small, and [`Connection::split`] has the session write into its own connection.
+    ///
+    /// ```compile_fail,E0502
+    /// # fn reply(connection: &mut oread::Connection<'_, String>) {
+    /// connection.write(connection.session().as_bytes());
+    /// # }
+    /// ```
+    ///
+    /// ```
+    /// # fn reply(connection: &mut oread::Connection<'_, String>) {
+    /// let (session, mut output) = connection.split();
+    /// output.write(session.as_bytes());
+    /// # }
+    /// ```
     #[must_use]
     #[inline]
     pub fn session(&self) -> &S {
@@ -346,7 +360,21 @@ impl<'a, S> Connection<'a, S> {
         self.link().stream.set_keepalive(keepalive)
     }
 
-    /// Everything else in the reactor: this is the way to other connections.
+    /// Everything else in the reactor: this is the way to other connections. What is asked of this
+    /// one is asked before:
+    ///
+    /// ```compile_fail,E0502
+    /// # fn again(connection: &mut oread::Connection<'_, ()>) {
+    /// connection.context().timer_at(connection.context().now(), connection.id().to_bits());
+    /// # }
+    /// ```
+    ///
+    /// ```
+    /// # fn again(connection: &mut oread::Connection<'_, ()>) {
+    /// let (id, context) = (connection.id(), connection.context());
+    /// context.timer_at(context.now(), id.to_bits());
+    /// # }
+    /// ```
     pub fn context(&mut self) -> &mut Context<'a, S> {
         &mut self.context
     }
