@@ -162,10 +162,11 @@ impl<S: Stream> Link<S> {
     /// be shown is dropped. Closes a link whose handler may keep no more, and does not wait for
     /// anything either.
     fn settle_input(&mut self, shared: &mut Shared, count: usize) {
-        match &mut self.buffers {
+        if count == 0 {
+            self.flags.remove(Flags::REDELIVER);
+        } else if let Some(buffers) = &mut self.buffers {
             // What is left is the beginning of another frame.
-            Some(buffers) if count > 0 => buffers.begun = UNTOLD,
-            _ => self.flags.remove(Flags::REDELIVER),
+            buffers.begun = UNTOLD;
         }
         let waits = Flags::PAUSED | Flags::HIGH | Flags::AGAIN;
         let waits = self.flags.intersects(waits);
