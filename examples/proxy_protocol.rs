@@ -18,11 +18,9 @@
 //! - *Nothing is allocated* for a connection whose header has come in one read.
 //!
 //! The handler behind learns where a connection comes from in `on_accept`, and only there:
-//! `Connection::peer_addr` asks the system, which knows the balancer. `Accepted::local_addr` and
-//! `Accepted::fd` say `NotConnected` there. Where a header says that the connection went to is
-//! passed over, as are its further fields (TLVs). `Context::owner` is 0 in an `on_accept` that
-//! comes so late: a handler that goes by it, as `Both` does, has a `Proxied` in each of its parts,
-//! and not one in front.
+//! `Connection::peer_addr` asks the system, which knows the balancer. `Accepted::local_addr` is
+//! where the header says that the connection went to, and `Accepted::fd` says `NotConnected`. A
+//! header's further fields (TLVs) are passed over.
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -162,7 +160,7 @@ impl<H: Handler> Proxied<H> {
     fn hand_over(
         &mut self,
         connection: &mut Connection<'_, Session<H::Session>>,
-        told: Option<SocketAddr>,
+        told: Option<Told>,
     ) -> bool {
         let Session::Waiting {
             listener,
@@ -172,11 +170,17 @@ impl<H: Handler> Proxied<H> {
         else {
             return true;
         };
-        let peer = told.map_or_else(|| peer.clone(), Address::from);
-        let (caller, timer) = (Accepted::new(*listener, peer), *timer);
+        let (listener, timer) = (*listener, *timer);
+        let caller = match (told, connection.local_addr()) {
+            (Some(told), _) => Accepted::new(listener, told.from).at(told.to),
+            (None, Ok(local)) => Accepted::new(listener, peer.clone()).at(local),
+            (None, Err(_)) => Accepted::new(listener, peer.clone()),
+        };
         let context = connection.context();
         timer.map(|timer| context.cancel(timer));
-        let session = self.with_inner(context, |inner, context| inner.on_accept(context, &caller));
+        let session = context.about_listener(caller.listener, |context| {
+            self.with_inner(context, |inner, context| inner.on_accept(context, &caller))
+        });
         let taken = session.is_some();
         if let Some(session) = session {
             *connection.session_mut() = Session::Inner(session);
@@ -363,7 +367,7 @@ pub(crate) struct Malformed;
 /// would have been the first choice. But it calls a header of version 1 malformed that was cut
 /// before its last word, and one that says UNKNOWN incomplete for good when more than five words
 /// follow, where anything may.
-pub(crate) fn header(data: &[u8]) -> Result<Option<(usize, Option<SocketAddr>)>, Malformed> {
+pub(crate) fn header(data: &[u8]) -> Result<Option<(usize, Option<Told>)>, Malformed> {
     let begins = |with: &[u8]| data.iter().zip(with).all(|(one, other)| one == other);
     if begins(b"PROXY ") {
         let line = &data[..data.len().min(LONGEST_TEXT)];
@@ -393,8 +397,15 @@ pub(crate) fn header(data: &[u8]) -> Result<Option<(usize, Option<SocketAddr>)>,
     }
 }
 
-/// Whom a line of version 1 tells of.
-fn text(line: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
+/// The two ends that a header tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+}
+
+/// What a line of version 1 tells of.
+fn text(line: &[u8]) -> Result<Option<Told>, Malformed> {
     // Behind UNKNOWN anything may follow.
     if line == b"PROXY UNKNOWN" || line.starts_with(b"PROXY UNKNOWN ") {
         return Ok(None);
@@ -415,37 +426,38 @@ fn text(line: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
         // `parse` takes more than the protocol allows: +1, 007.
         let plain = port == "0" || !port.starts_with(['0', '+']);
         let port = port.parse().ok().filter(|_| plain);
-        ip.zip(port).ok_or(Malformed)
+        let (ip, port) = ip.zip(port).ok_or(Malformed)?;
+        Ok(canonical(ip, port))
     };
-    let (_, (ip, port)) = (address(to, to_port)?, address(from, from_port)?);
-    Ok(Some(canonical(ip, port)))
+    let (from, to) = (address(from, from_port)?, address(to, to_port)?);
+    Ok(Some(Told { from, to }))
 }
 
-/// Whom the block of a header of version 2 tells of.
-fn binary(family: u8, block: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
-    let port = |bytes: &[u8; 2]| u16::from_be_bytes(*bytes);
+/// What the block of a header of version 2 tells of: two addresses and then two ports.
+fn binary(family: u8, block: &[u8]) -> Result<Option<Told>, Malformed> {
     match (family >> 4, family & 15) {
-        // TCP over IPv4: two addresses, two ports.
-        (1, 1) => match block {
-            [a, b, c, d, _, _, _, _, high, low, _, _, ..] => {
-                let ip = Ipv4Addr::new(*a, *b, *c, *d);
-                Ok(Some(canonical(ip.into(), port(&[*high, *low]))))
-            }
-            _ => Err(Malformed),
-        },
-        // The same over IPv6.
-        (2, 1) => {
-            let (ips, rest) = block.split_first_chunk::<32>().ok_or(Malformed)?;
-            let ([high, low, _, _, ..], Some(ip)) = (rest, ips.first_chunk::<16>()) else {
-                return Err(Malformed);
-            };
-            let ip = Ipv6Addr::from(*ip);
-            Ok(Some(canonical(ip.into(), port(&[*high, *low]))))
-        }
+        (1, 1) => ends::<4>(block).map(Some),
+        (2, 1) => ends::<16>(block).map(Some),
         // Of no kind, of UDP or of a Unix socket: nothing that a handler of TCP could use.
         (0..=3, 0..=2) => Ok(None),
         _ => Err(Malformed),
     }
+}
+
+/// Both ends, whose addresses have `N` bytes.
+fn ends<const N: usize>(block: &[u8]) -> Result<Told, Malformed>
+where
+    IpAddr: From<[u8; N]>,
+{
+    let (from, rest) = block.split_first_chunk::<N>().ok_or(Malformed)?;
+    let (to, rest) = rest.split_first_chunk::<N>().ok_or(Malformed)?;
+    let Some(&[high, low, to_high, to_low]) = rest.first_chunk::<4>() else {
+        return Err(Malformed);
+    };
+    Ok(Told {
+        from: canonical((*from).into(), u16::from_be_bytes([high, low])),
+        to: canonical((*to).into(), u16::from_be_bytes([to_high, to_low])),
+    })
 }
 
 /// An IPv4 address is one, also where it's written as one of IPv6: as it is everywhere in oread.

@@ -19,19 +19,28 @@ pub struct Accepted<'a> {
     /// Where it comes from.
     pub peer: Address,
     pub(crate) stream: Option<&'a TcpStream>,
+    pub(crate) local: Option<Address>,
 }
 
 impl<'a> Accepted<'a> {
     /// One to show to a handler within another, which has taken the connection already and perhaps
-    /// knows better where it comes from; or to a handler in its test. It has nothing to ask: the
-    /// methods say `NotConnected`.
+    /// knows better where it comes from; or to a handler in its test. It has no descriptor, and an
+    /// address of ours only by [`Accepted::at`]: the methods say `NotConnected`.
     #[must_use]
     pub fn new(listener: ListenerId, peer: impl Into<Address>) -> Accepted<'a> {
         Accepted {
             listener,
             peer: peer.into(),
             stream: None,
+            local: None,
         }
+    }
+
+    /// The same, come to this address of ours, whatever the system says.
+    #[must_use]
+    pub fn at(self, local: impl Into<Address>) -> Accepted<'a> {
+        let local = Some(local.into());
+        Accepted { local, ..self }
     }
 
     /// The address of ours that it came to, asked of the system.
@@ -39,8 +48,11 @@ impl<'a> Accepted<'a> {
     /// # Errors
     /// As the system gives them.
     pub fn local_addr(&self) -> io::Result<Address> {
-        let stream = self.stream.ok_or(io::ErrorKind::NotConnected)?;
-        stream.local_addr()
+        match (&self.local, self.stream) {
+            (Some(told), _) => Ok(told.clone()),
+            (None, Some(stream)) => stream.local_addr(),
+            (None, None) => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     /// The descriptor, lent as [`Connection::as_fd`] lends it.

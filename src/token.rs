@@ -108,9 +108,13 @@ impl Owner {
     /// # Panics
     /// When that is one step more than there is room for.
     pub(crate) fn part(self, number: u8) -> Owner {
-        let steps = (u32::BITS - self.0.leading_zeros()).div_ceil(STEP);
+        let steps = self.steps();
         assert!(steps < u32::BITS / STEP, "a part is more than eight deep");
         Owner(self.0 | u32::from(number) << (steps * STEP))
+    }
+
+    fn steps(self) -> u32 {
+        (u32::BITS - self.0.leading_zeros()).div_ceil(STEP)
     }
 
     /// The number of the next part on the way; 0 at its end.
@@ -125,6 +129,12 @@ impl Owner {
             true => Owner(self.0 >> STEP),
             false => Owner::default(),
         }
+    }
+
+    /// The same as seen by the part at `place`.
+    pub(crate) fn seen_at(self, place: Owner) -> Owner {
+        let numbers = (0..place.steps()).map(|step| Owner(place.0 >> (step * STEP)).next());
+        numbers.fold(self, Owner::seen_by)
     }
 }
 

@@ -20,10 +20,10 @@ use allocation_counter::measure;
 use common::{Dice, PATIENCE, Probe, connect, connect_to, loopback};
 use example::{Example, command};
 use oread::{
-    Address, CloseReason, ConnectOptions, Echo, EchoOptions, Ended, Handler, Limits, ListenOptions,
-    ListenerId, UdpOptions,
+    Address, Both, CloseReason, ConnectOptions, Echo, EchoOptions, Ended, Handler, Limits,
+    ListenOptions, ListenerId, UdpOptions,
 };
-use proxied::{Malformed, Proxied, Trust, header};
+use proxied::{Malformed, Proxied, Told, Trust, header};
 
 type World<H = Probe> = common::World<Proxied<H>>;
 
@@ -158,9 +158,10 @@ fn a_header_is_incomplete_until_its_last_byte_and_ends_there() {
             assert_eq!(header(&bytes[..cut]), Ok(None), "{cut} bytes of {shown}");
         }
         let whole = Ok(Some((bytes.len(), told.map(|it| it.parse().unwrap()))));
-        assert_eq!(header(&bytes), whole, "{shown}");
+        let from = |(length, told): (usize, Option<Told>)| (length, told.map(|told| told.from));
+        assert_eq!(header(&bytes).map(|it| it.map(from)), whole, "{shown}");
         let more = [&bytes[..], b"\r\nPROXY"].concat();
-        assert_eq!(header(&more), whole, "{shown}");
+        assert_eq!(header(&more).map(|it| it.map(from)), whole, "{shown}");
     }
 }
 
@@ -534,5 +535,60 @@ fn the_program_says_what_is_wrong_with_its_arguments() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(why) && said.contains("usage: "), "{said}");
+    }
+}
+
+#[test]
+fn the_inner_handler_is_told_where_the_connection_went_to() {
+    let mut world = world(Probe::default(), &["127.0.0.0/8"]);
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let heard = told.clone();
+    world.handler.inner.accept = Some(Box::new(move |_, _, caller| {
+        heard.borrow_mut().push(caller.local_addr().unwrap());
+        Some(1)
+    }));
+    let (_, address) = world.listen();
+    let mut clients = Vec::new();
+    for (header, to) in [
+        (TCP4.to_vec(), "127.0.0.1:80".parse().unwrap()),
+        (binary(1, 0x21, &v6_block()), "[::]:80".parse().unwrap()),
+        (binary(1, 0x11, &V4_BLOCK), "127.0.0.1:80".parse().unwrap()),
+        // It tells of nothing, so the system does.
+        (b"PROXY UNKNOWN\r\n".to_vec(), address),
+    ] {
+        let mut client = connect(address);
+        client.write_all(&header).unwrap();
+        clients.push(client);
+        world.until("it's told", |_| told.borrow().len() == clients.len());
+        assert_eq!(told.borrow().last(), Some(&Address::from(to)));
+    }
+}
+
+#[test]
+fn two_handlers_behind_one_adaptor_have_each_the_callers_of_their_own_listeners() {
+    let both = Both::new(Probe::default(), Echo::new(EchoOptions::default()));
+    let mut world = world(both, &["127.0.0.0/8"]);
+    let options = ListenOptions::new(loopback());
+    let (proxied, mut context) = (&mut world.handler, world.reactor.context());
+    let first = proxied.with_inner(&mut context, |both, context| {
+        both.with_first(context, |_, context| context.listen(&options))
+    });
+    let second = proxied.with_inner(&mut context, |both, context| {
+        both.with_second(context, |_, context| context.listen(&options))
+    });
+    let addresses = [first, second].map(|id| {
+        let address = context.listener_addr(id.unwrap()).unwrap();
+        address.socket_addr().unwrap()
+    });
+    world.handler.inner.first.data = Some(Box::new(|_, connection, data| {
+        connection.write(b"first: ");
+        connection.write(data);
+        data.len()
+    }));
+    for (address, answer) in addresses.into_iter().zip(["first: hello", "hello"]) {
+        let mut client = connect(address);
+        client.write_all(&[TCP4, b"hello"].concat()).unwrap();
+        let got = world.receive(&mut client, answer.len());
+        assert_eq!(got, answer.as_bytes());
     }
 }

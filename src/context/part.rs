@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::token::{ListenerId, Owner};
+
 use super::sessions::Sessions;
 use super::{Connection, Context, Datagrams};
 
@@ -171,6 +173,25 @@ impl<S> Context<'_, S> {
             sessions: &mut sessions,
             place: self.place.part(part.number),
             about: self.about.seen_by(part.number),
+        })
+    }
+
+    /// Lends `run` the reactor as in a callback about a listener: for a handler that takes a caller
+    /// on by itself, and asks its parts later whether they do. [`Context::owner`] is that of the
+    /// listener then; 0 once it's closed.
+    pub fn about_listener<R>(
+        &mut self,
+        listener: ListenerId,
+        run: impl FnOnce(&mut Context<'_, S>) -> R,
+    ) -> R {
+        let slot = self.core.listeners.get(listener.0);
+        let owner = slot.map_or(Owner::default(), |slot| slot.owner);
+        let about = owner.seen_at(self.place);
+        run(&mut Context {
+            core: self.core,
+            sessions: self.sessions,
+            place: self.place,
+            about,
         })
     }
 
