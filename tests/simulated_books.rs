@@ -230,3 +230,64 @@ fn each_look_of_a_reactor_that_looks_again_before_it_sleeps_is_a_poll() {
     let polls = host.context().stats().polls;
     assert!(polls > 50, "{polls} polls");
 }
+
+#[test]
+fn what_a_turn_writes_counts_towards_its_bytes_too() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        turn_bytes: 100_000,
+        ..Limits::default()
+    };
+    let answers = Acting::default().on_data(|connection, data| {
+        if data == b"?" {
+            connection.write(&[b'!'; 20_000]);
+        }
+        data.len()
+    });
+    let mut host = listening(&mut world, answers, limits);
+    let askers: Vec<_> = (0..20).map(|_| world.connect(address())).collect();
+    let sender = world.connect(address());
+    world.settle(&mut host).unwrap();
+    // Events are told in the order in which they came about.
+    for asker in &askers {
+        asker.send(b"?");
+    }
+    world.advance(&mut (), SECOND).unwrap();
+    sender.send(&[b'.'; 600_000]);
+    world.advance(&mut (), SECOND).unwrap();
+    let before = host.context().stats();
+    let (reactor, handler) = host.reactor();
+    reactor.turn(handler, Some(Duration::ZERO)).unwrap();
+    let stats = host.context().stats();
+    let written = stats.bytes_out - before.bytes_out;
+    assert!(written >= 100_000, "{written} bytes went out");
+    // Behind so much it has two small reads, and all the rest of its own in later turns.
+    let read = stats.bytes_in - before.bytes_in;
+    assert!(read <= 20 + 2 * (4 << 10), "{read} bytes were read");
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.context().stats().bytes_in, 600_020);
+}
+
+#[test]
+fn the_first_write_of_each_callback_costs_no_call() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        io_budget: 4,
+        read_buffer: 1,
+        gather: 0,
+        ..Limits::default()
+    };
+    let answers = Acting::default().on_data(|connection, data| {
+        connection.write(&[b'!'; 1000]);
+        data.len()
+    });
+    let mut host = listening(&mut world, answers, limits);
+    let peer = world.connect(address());
+    world.settle(&mut host).unwrap();
+    peer.send(b"????");
+    world.advance(&mut (), SECOND).unwrap();
+    let (reactor, handler) = host.reactor();
+    reactor.turn(handler, Some(Duration::ZERO)).unwrap();
+    // Four reads of a byte, and their answers for nothing.
+    assert_eq!(host.context().stats().bytes_out, 4 * 1000);
+}
