@@ -291,3 +291,45 @@ fn the_first_write_of_each_callback_costs_no_call() {
     // Four reads of a byte, and their answers for nothing.
     assert_eq!(host.context().stats().bytes_out, 4 * 1000);
 }
+
+#[test]
+fn who_moves_much_goes_behind_those_who_wait_and_who_moves_little_does_not() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        io_budget: 1,
+        read_buffer: 10_000,
+        ..Limits::default()
+    };
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let tell = Rc::clone(&seen);
+    let handler = Acting::default().on_data(move |connection, data| {
+        tell.borrow_mut().push(connection.id());
+        data.len()
+    });
+    let mut host = world.host(handler, limits).unwrap();
+    let options = ListenOptions {
+        recv_buffer: Some(100_000),
+        ..ListenOptions::new(address())
+    };
+    host.context().listen(&options).unwrap();
+    let peers = [(); 3].map(|()| {
+        let peer = world.connect(address());
+        world.settle(&mut host).unwrap();
+        peer
+    });
+    let [much, some, little] = [0, 1, 2].map(|n| host.handler.opened[n]);
+    let mut turn = |host: &mut oread::sim::Host<Acting>, sent: [usize; 3]| {
+        for (peer, count) in peers.iter().zip(sent) {
+            peer.send(&vec![b'.'; count]);
+            world.advance(&mut (), SECOND).unwrap();
+        }
+        let (reactor, handler) = host.reactor();
+        reactor.turn(handler, Some(Duration::ZERO)).unwrap();
+        seen.take()
+    };
+    assert_eq!(turn(&mut host, [30_000, 6_000, 1]), [much, some, little]);
+    // The first one waits for this turn. There are events of the others, of whom one is to wait for
+    // the next.
+    assert_eq!(turn(&mut host, [0, 6_000, 1]), [little, much]);
+    assert_eq!(turn(&mut host, [0, 0, 0])[..2], [some, much]);
+}
