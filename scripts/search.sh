@@ -14,8 +14,7 @@ times=${SEARCH_TIMES:-37}
 unset OREAD_SIM OREAD_TRACE
 
 options=(--locked --release --no-default-features --features sim
-    --config profile.release.debug-assertions=true --config profile.release.overflow-checks=true
-    --config profile.release.lto=false --config profile.release.codegen-units=16)
+    --config profile.release.debug-assertions=true --config profile.release.overflow-checks=true)
 
 # The searches, a line each: the file of tests, the test, its seeds in CI. A test is one if all that it does is to check a
 # function under 40 seeds or more.

@@ -232,3 +232,106 @@ fn each_look_of_a_reactor_that_looks_again_before_it_sleeps_is_a_poll() {
     let polls = host.context().stats().polls;
     assert!(polls > 50, "{polls} polls");
 }
+
+#[test]
+fn what_a_turn_writes_counts_towards_its_bytes_too() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        turn_bytes: 100_000,
+        ..Limits::default()
+    };
+    let answers = Acting::default().on_data(|connection, data| {
+        if data == b"?" {
+            connection.write(&[b'!'; 20_000]);
+        }
+        data.len()
+    });
+    let mut host = listening(&mut world, answers, limits);
+    let askers: Vec<_> = (0..20).map(|_| world.connect(address())).collect();
+    let sender = world.connect(address());
+    world.settle(&mut host).unwrap();
+    // Events are told in the order in which they came about.
+    for asker in &askers {
+        asker.send(b"?");
+    }
+    world.advance(&mut (), SECOND).unwrap();
+    sender.send(&[b'.'; 600_000]);
+    world.advance(&mut (), SECOND).unwrap();
+    let before = host.context().stats();
+    let (reactor, handler) = host.reactor();
+    reactor.turn(handler, Some(Duration::ZERO)).unwrap();
+    let stats = host.context().stats();
+    let written = stats.bytes_out - before.bytes_out;
+    assert!(written >= 100_000, "{written} bytes went out");
+    // Behind so much it has two small reads, and all the rest of its own in later turns.
+    let read = stats.bytes_in - before.bytes_in;
+    assert!(read <= 20 + 2 * (4 << 10), "{read} bytes were read");
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.context().stats().bytes_in, 600_020);
+}
+
+#[test]
+fn the_first_write_of_each_callback_costs_no_call() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        io_budget: 4,
+        read_buffer: 1,
+        gather: 0,
+        ..Limits::default()
+    };
+    let answers = Acting::default().on_data(|connection, data| {
+        connection.write(&[b'!'; 1000]);
+        data.len()
+    });
+    let mut host = listening(&mut world, answers, limits);
+    let peer = world.connect(address());
+    world.settle(&mut host).unwrap();
+    peer.send(b"????");
+    world.advance(&mut (), SECOND).unwrap();
+    let (reactor, handler) = host.reactor();
+    reactor.turn(handler, Some(Duration::ZERO)).unwrap();
+    // Four reads of a byte, and their answers for nothing.
+    assert_eq!(host.context().stats().bytes_out, 4 * 1000);
+}
+
+#[test]
+fn who_moves_much_goes_behind_those_who_wait_and_who_moves_little_does_not() {
+    let mut world = World::new(1);
+    let limits = Limits {
+        io_budget: 1,
+        read_buffer: 10_000,
+        ..Limits::default()
+    };
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let tell = Rc::clone(&seen);
+    let handler = Acting::default().on_data(move |connection, data| {
+        tell.borrow_mut().push(connection.id());
+        data.len()
+    });
+    let mut host = world.host(handler, limits).unwrap();
+    let options = ListenOptions {
+        recv_buffer: Some(100_000),
+        ..ListenOptions::new(address())
+    };
+    host.context().listen(&options).unwrap();
+    let peers = [(); 3].map(|()| {
+        let peer = world.connect(address());
+        world.settle(&mut host).unwrap();
+        peer
+    });
+    let [much, some, little] = [0, 1, 2].map(|n| host.handler.opened[n]);
+    let mut turn = |host: &mut oread::sim::Host<Acting>, sent: [usize; 3]| {
+        for (peer, count) in peers.iter().zip(sent) {
+            peer.send(&vec![b'.'; count]);
+            world.advance(&mut (), SECOND).unwrap();
+        }
+        let (reactor, handler) = host.reactor();
+        reactor.turn(handler, Some(Duration::ZERO)).unwrap();
+        seen.take()
+    };
+    assert_eq!(turn(&mut host, [30_000, 6_000, 1]), [much, some, little]);
+    // The first one waits for this turn. There are events of the others, of whom one is to wait for
+    // the next.
+    assert_eq!(turn(&mut host, [0, 6_000, 1]), [little, much]);
+    assert_eq!(turn(&mut host, [0, 0, 0])[..2], [some, much]);
+}

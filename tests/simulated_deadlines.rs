@@ -196,6 +196,32 @@ fn a_large_answer_gives_no_more_time_than_a_small_one() {
     });
 }
 
+#[test]
+fn who_waits_for_a_turn_in_vain_at_a_deadline_misses_it_by_no_more_than_the_turn() {
+    check(0..100, |world| {
+        let limits = Limits {
+            io_budget: 1,
+            ..idle(IDLE)
+        };
+        let mut host = listening(world, Later::default(), limits);
+        let (busy, silent) = (world.connect(address()), world.connect(address()));
+        silent.send(&[b'x'; 8192]);
+        world.advance(&mut (), MOMENT).unwrap();
+        world.settle(&mut host).unwrap();
+        let silence = world.now();
+        // Somebody is busy when its deadline comes, so that an event that says nothing has it wait.
+        world.advance(&mut host, IDLE - MOMENT / 2).unwrap();
+        busy.send(&[b'y'; 100_000]);
+        world.advance(&mut (), MOMENT).unwrap();
+        world.fault_rate(Fault::EventSpurious, 800_000);
+        while !silent.has_ended() && world.now() < silence + 3 * IDLE {
+            world.advance(&mut host, MOMENT / 10).unwrap();
+        }
+        let late = world.now().saturating_sub(silence + IDLE);
+        assert!(late <= MOMENT, "{late:?}");
+    });
+}
+
 /// Takes lines; what has no end yet is left.
 #[derive(Default)]
 struct Lines {

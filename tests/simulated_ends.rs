@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use oread::sim::{Fault, Poller, World};
+use oread::sim::{Fault, Host, Poller, World};
 use oread::{CloseReason, ConnectOptions, Limits, Pressure};
 
 use acting::Acting;
@@ -277,6 +277,70 @@ fn a_timer_of_thirty_days_fires_after_thirty_days() {
     assert!(host.handler.fired.is_empty());
     world.advance(&mut host, days(2)).unwrap();
     assert_eq!(host.handler.fired.len(), 1);
+}
+
+#[test]
+fn a_silence_of_months_is_known_to_the_day() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let day = 86_400 * SECOND;
+    // The last byte of each, by the day.
+    let spoke = [0, 5, 13, 19];
+    let peers = spoke.map(|_| world.connect(address()));
+    world.settle(&mut host).unwrap();
+    let ids = host.handler.opened.clone();
+    let set = |host: &mut Host<Acting>, days: u32| {
+        for id in &ids {
+            if let Some(mut connection) = host.context().connection(*id) {
+                connection.idle_timeout(Some(days * day));
+            }
+        }
+    };
+    for now in 1..=60_u32 {
+        world.advance(&mut host, day).unwrap();
+        // Whoever runs it turns it at least once a day.
+        host.context();
+        for (peer, spoke) in peers.iter().zip(spoke) {
+            if spoke == now {
+                peer.send(b"still here");
+                world.advance(&mut host, MOMENT).unwrap();
+            }
+        }
+        // Before and after the ages of the silent are bounded anew.
+        if now == 20 || now == 27 {
+            set(&mut host, 24);
+        }
+        let gone = peers.iter().filter(|peer| peer.has_ended()).count();
+        // Seen a day after it was due at the latest.
+        let due = spoke.iter().filter(|spoke| **spoke + 24 < now).count();
+        let early = spoke.iter().filter(|spoke| **spoke + 24 <= now).count();
+        assert!(
+            (due..=early).contains(&gone),
+            "day {now}: {gone} are gone, not {due}"
+        );
+    }
+}
+
+#[test]
+fn who_was_silent_for_longer_than_ticks_can_tell_is_idle_at_once() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let day = 86_400 * SECOND;
+    let peer = world.connect(address());
+    world.settle(&mut host).unwrap();
+    let id = host.handler.opened[0];
+    // 50 days are 7 hours more than a tick has a meaning for. No turn comes for the first 13.
+    world.advance(&mut host, 13 * day).unwrap();
+    for _ in 13..50 {
+        host.context();
+        world.advance(&mut host, day).unwrap();
+    }
+    host.context()
+        .connection(id)
+        .unwrap()
+        .idle_timeout(Some(day));
+    world.advance(&mut host, SECOND).unwrap();
+    assert!(peer.has_ended());
 }
 
 #[test]

@@ -35,8 +35,9 @@ struct Deadline {
     timeout: u32,
     /// How often it's looked at within the timeout.
     looks: u32,
-    /// Whether it may pass for now: what it waits for is there, and has not had its turn.
-    excused: bool,
+    /// Whether it may pass for now, and then in how many milliseconds to look at it again: what it
+    /// waits for is there, and has not had its turn.
+    excused: Option<u32>,
     /// Why the connection ends when it has passed.
     reason: CloseReason,
 }
@@ -46,11 +47,11 @@ impl Deadline {
         self.timeout.saturating_sub(elapsed(self.since, now))
     }
 
-    /// In how many milliseconds to look at it. One that passes excused is looked at again later.
+    /// In how many milliseconds to look at it.
     fn look_in(&self, now: Tick) -> u32 {
-        let left = match self.left(now) {
-            0 if self.excused => self.timeout,
-            left => left,
+        let left = match (self.left(now), self.excused) {
+            (0, Some(again)) => again,
+            (left, _) => left,
         };
         left.min((self.timeout / self.looks).max(1))
     }
@@ -216,13 +217,15 @@ impl Core {
             excused,
             reason,
         };
-        let (phase, queued) = (link.phase(), link.has(Flags::QUEUED));
+        // Its turn comes in this turn or one of the next, and may find that nothing was there.
+        let queued = link.has(Flags::QUEUED).then_some(1);
+        let phase = link.phase();
         let delivering = phase == Phase::Delivering;
         match phase {
             Phase::Connecting | Phase::Closed => return [None; 4],
             Phase::Lingering => {
                 let timeout = millis(shared.limits.linger_timeout);
-                let end = deadline(active, timeout, false, CloseReason::Closed);
+                let end = deadline(active, timeout, None, CloseReason::Closed);
                 return [Some(end), None, None, None];
             }
             Phase::Open | Phase::Closing | Phase::Delivering => {}
@@ -243,16 +246,18 @@ impl Core {
                     false => self.starved.fed.is_some() && link.is_starved(shared),
                 };
             let since = if fed { self.starved.fed_at } else { active };
-            deadline(since, timeout, !waits, CloseReason::OutOfMemory)
+            let excused = (!waits).then_some(timeout);
+            deadline(since, timeout, excused, CloseReason::OutOfMemory)
         });
-        let heard = queued || starved && write_timeout.is_some();
-        let has_idle = slot.idle_timeout > 0 && !(delivering && write_timeout.is_some());
-        let idle =
-            has_idle.then(|| deadline(active, slot.idle_timeout, heard, CloseReason::IdleTimeout));
+        let timeout = slot.idle_timeout;
+        let starving = (starved && write_timeout.is_some()).then_some(timeout);
+        let heard = queued.or(starving);
+        let has_idle = timeout > 0 && !(delivering && write_timeout.is_some());
+        let idle = has_idle.then(|| deadline(active, timeout, heard, CloseReason::IdleTimeout));
         let frame = link.limits(shared).frame_timeout.map(millis);
         let frame = frame
             .zip(link.begun())
-            .map(|(timeout, begun)| deadline(*begun, timeout, false, CloseReason::FrameTimeout));
+            .map(|(timeout, begun)| deadline(*begun, timeout, queued, CloseReason::FrameTimeout));
         [output, memory, idle, frame]
     }
 
@@ -283,7 +288,8 @@ impl Core {
         self.ask_progress(index, now);
         self.excuse_frame(index, now);
         let mut deadlines = self.deadlines(index).into_iter().flatten();
-        let missed = deadlines.find(|deadline| !deadline.excused && deadline.left(now) == 0);
+        let missed =
+            deadlines.find(|deadline| deadline.excused.is_none() && deadline.left(now) == 0);
         let Some(missed) = missed else {
             self.watch(index, now);
             return None;
@@ -296,11 +302,10 @@ impl Core {
     /// Has a frame whose rest isn't read begin anew.
     fn excuse_frame(&mut self, index: u32, now: Tick) {
         let link = &mut self.slots[index].link;
-        let waits = link.has(Flags::QUEUED) || link.has(Flags::STARVED) || !link.may_read();
-        if let Some(begun) = link
-            .begun()
-            .filter(|begun| waits && is_before(**begun, now))
-        {
+        if link.may_read() && !link.has(Flags::STARVED) {
+            return;
+        }
+        if let Some(begun) = link.begun().filter(|begun| is_before(**begun, now)) {
             *begun = now;
         }
     }

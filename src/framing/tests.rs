@@ -319,3 +319,33 @@ proptest! {
         prop_assert_eq!(find_newline(&bytes), bytes.iter().position(|&b| b == b'\n'));
     }
 }
+
+#[test]
+fn what_is_wrong_with_a_frame_is_said_with_its_numbers() {
+    let too_long = |declared| FrameError::TooLong { declared, max: 9 };
+    for (error, words) in [
+        (
+            too_long(Some(10)),
+            "a frame of 10 bytes is over the maximum of 9 bytes",
+        ),
+        (too_long(None), "a line is over the maximum of 9 bytes"),
+    ] {
+        assert_eq!(error.to_string(), words);
+    }
+    for (error, words) in [
+        (
+            EncodeError::InnerNewline { at: 3 },
+            "a line cannot have a newline in it, as this has at byte 3",
+        ),
+        (
+            EncodeError::WrongLength { len: 5, fixed: 4 },
+            "a payload of 5 bytes is no frame of fixed 4 bytes",
+        ),
+        (
+            EncodeError::TooLong { len: 256, max: 255 },
+            "a payload of 256 bytes is over the 255 that its prefix can say",
+        ),
+    ] {
+        assert_eq!(error.to_string(), words);
+    }
+}

@@ -440,7 +440,14 @@ impl State {
             return false;
         };
         let end = at.saturating_add(piece).min(bytes.len());
-        let count = match self.write(side, &bytes[at..end], &[]) {
+        // Who found the buffer full is woken when a third of it is free, not by every byte that is
+        // acknowledged (`sk_stream_write_space`).
+        let full = self.way(side).is_some_and(|way| way.no_space);
+        let written = match full {
+            true => None,
+            false => self.write(side, &bytes[at..end], &[]),
+        };
+        let count = match written {
             None => 0,
             Some(Ok(count)) => count,
             Some(Err(error)) => {

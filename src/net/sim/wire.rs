@@ -179,7 +179,12 @@ impl State {
             return;
         }
         let way = &mut connection.ways[usize::from(side.end)];
-        way.told = way.told.max(way.read + way.receive_buffer);
+        // Moved by a sixteenth or more, or each byte that is read would let one byte more come, for
+        // good (`__tcp_select_window`; RFC 9293, 3.8.6.2.2).
+        let edge = way.read + way.receive_buffer;
+        if edge >= way.told + way.receive_buffer / 16 {
+            way.told = edge;
+        }
         let at = (now + delay).max(way.last_acknowledgement);
         let told = Acknowledgement {
             at,
