@@ -292,7 +292,7 @@ fn a_silence_of_months_is_known_to_the_day() {
     let set = |host: &mut Host<Acting>, days: u32| {
         for id in &ids {
             if let Some(mut connection) = host.context().connection(*id) {
-                connection.idle_timeout(Some(days * day));
+                connection.set_idle_timeout(Some(days * day));
             }
         }
     };
@@ -338,7 +338,7 @@ fn who_was_silent_for_longer_than_ticks_can_tell_is_idle_at_once() {
     host.context()
         .connection(id)
         .unwrap()
-        .idle_timeout(Some(day));
+        .set_idle_timeout(Some(day));
     world.advance(&mut host, SECOND).unwrap();
     assert!(peer.has_ended());
 }
