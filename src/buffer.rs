@@ -198,11 +198,14 @@ impl Buffers {
         size_of::<Buffers>() + self.input.capacity() + self.output.capacity() + self.lent
     }
 
-    /// Frees the memory of one that is empty, where that is much, while the other is in use: it
-    /// would be held, and counted, for nothing. When both are empty, they are the pool's.
+    /// Frees the memory of one that is empty, where that is much, while the other is in use; and
+    /// any, while only the counters are. It would be held, and counted, for nothing. Otherwise both
+    /// are the pool's when they are empty.
     pub(crate) fn free_unused(&mut self) {
+        let counted = self.traffic.is_some();
         let free = |unused: &mut Buffer, used: &Buffer| {
-            if !used.is_empty() && unused.is_empty() && unused.capacity() > SMALLEST_SHRUNK {
+            let much = !used.is_empty() && unused.capacity() > SMALLEST_SHRUNK;
+            if unused.is_empty() && (counted || much) {
                 *unused = Buffer::default();
             }
         };

@@ -302,9 +302,10 @@ fn is_bounded(stats: &Stats, limits: &Limits, write: usize) -> bool {
 }
 
 /// Memory is held for what is kept, and not much more than that: who keeps little may have got
-/// buffers for it that were used before, of up to 128 KiB each.
+/// buffers for it that were used before, of up to 128 KiB each; and the books of what it moves take
+/// some 150 bytes.
 fn is_worth_it(stats: &Stats) -> bool {
     let kept = stats.unconsumed + stats.pending;
     let keepers = kept.min(stats.open + 1);
-    kept <= stats.held && stats.held <= 8 * kept + keepers * (257 << 10)
+    kept <= stats.held && stats.held <= 8 * kept + keepers * (257 << 10) + stats.open * 150
 }
