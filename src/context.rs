@@ -2,9 +2,9 @@
 //! and its read buffer.
 //!
 //! The parts: [`Core`], which knows no session, in `context/core.rs`; the sessions in
-//! `context/sessions.rs`, and those of a part of a handler in `context/part.rs`; [`Connection`] and its [`Output`] in `context/connection.rs`, UDP in
-//! `context/datagrams.rs`, listeners and dials in `context/open.rs`, a connection's slot and its
-//! deadlines in `context/slot.rs`.
+//! `context/sessions.rs`, and those of a part of a handler in `context/part.rs`; [`Connection`] and
+//! its [`Output`] in `context/connection.rs`, UDP in `context/datagrams.rs`, listeners and dials in
+//! `context/open.rs`, a connection's slot and its deadlines in `context/slot.rs`.
 
 mod connection;
 mod core;
@@ -171,8 +171,8 @@ impl<'c, S> Context<'c, S> {
 
     /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with `key`, once, when `after` has
     /// passed: never early, and as much later as the turn takes. Any duration will do; none at all
-    /// is over in this turn or the next, which doesn't wait. O(1), like [`Context::cancel`]. A timer
-    /// that is about one connection has that one's [`ConnectionId::to_bits`] for its key: the
+    /// is over in this turn or the next, which doesn't wait. O(1), like [`Context::cancel`]. A
+    /// timer that is about one connection has that one's [`ConnectionId::to_bits`] for its key: the
     /// connection may be gone when it fires, and then the id finds nothing.
     ///
     /// `after` counts from [`Context::now`]. For something that comes again and again,

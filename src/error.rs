@@ -14,8 +14,8 @@ pub enum CloseReason {
     /// The handler closed it, with [`Connection::close`](crate::Connection::close) and this reason.
     /// Shown as "closed by the handler".
     Closed,
-    /// The handler cut it off, with [`Connection::abort`](crate::Connection::abort) and this reason.
-    /// Shown as "cut off by the handler".
+    /// The handler cut it off, with [`Connection::abort`](crate::Connection::abort) and this
+    /// reason. Shown as "cut off by the handler".
     Aborted,
     /// The peer reset it, or was gone when we wrote.
     /// Shown as "reset by the peer".

@@ -40,9 +40,9 @@
 //!
 //! - [`Reactor`] runs the loop: whole ([`Reactor::run`]), one turn at a time ([`Reactor::turn`]),
 //!   or inside another loop, by its descriptor and [`Reactor::next_timeout`]. [`Limits`] bound it.
-//! - [`Handler`] is what you write. One method is required, and a server writes `on_accept` too; the
-//!   others do nothing by default. [`from_fn`] makes one of a closure, [`Both`] one of two, and with
-//!   [`Part`] a handler has others inside.
+//! - [`Handler`] is what you write. One method is required, and a server writes `on_accept` too;
+//!   the others do nothing by default. [`from_fn`] makes one of a closure, [`Both`] one of two, and
+//!   with [`Part`] a handler has others inside.
 //! - [`Context`] is what every callback is lent: listeners, dials, UDP sockets, timers, foreign
 //!   sources, any connection by its [`ConnectionId`], the drain, the counters ([`Stats`]).
 //! - [`Connection`] is the one that a callback is about: write, pause, finish, close. [`Pressure`]

@@ -77,8 +77,8 @@ impl Timers {
         self.wheel.advance(&mut self.table, clock.tick());
     }
 
-    /// The next timer that is due at `clock`, and when it was due. One that lies further ahead than ticks reach was set
-    /// for the farthest tick, and is set again.
+    /// The next timer that is due at `clock`, and when it was due. One that lies further ahead than
+    /// ticks reach was set for the farthest tick, and is set again.
     pub(crate) fn expire(&mut self, clock: &Clock) -> Option<(Alarm, Instant)> {
         loop {
             let index = self.wheel.expire(&mut self.table, clock.tick())?;

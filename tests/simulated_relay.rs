@@ -1,6 +1,6 @@
 //! The examples' own handlers, in a simulated network that does its worst: a chat, a proxy, a small
-//! Redis, and a reader of PROXY headers. Their peers keep books of what was said, and know what must
-//! come of it.
+//! Redis, and a reader of PROXY headers. Their peers keep books of what was said, and know what
+//! must come of it.
 //!
 //! `OREAD_SEEDS=100000 cargo test --release --features sim --test simulated_relay` searches longer.
 #![cfg(feature = "sim")]

@@ -3,7 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `serve/plan` | limits and options, split over the threads |
-//! | `serve/bind`, `serve/overlap` | the sockets, the same for each reactor, or handed over; clashes |
+//! | `serve/bind`, `serve/overlap` | the sockets, a set for each reactor, or handed over; clashes |
 //! | `serve/server` | the handler: an echo, with signals and counters around it |
 //! | `serve/totals`, `serve/report` | counters of all reactors, and how they are told |
 //! | `serve/printer` | the thread of standard output |

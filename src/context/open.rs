@@ -96,8 +96,8 @@ impl<S> Context<'_, S> {
         Some(self.listener(id)?.backlog())
     }
 
-    /// A listener's descriptor, lent as by [`Connection`](crate::Connection): to ask or set what the
-    /// system offers, or to give a duplicate to another process. `None` once it's closed.
+    /// A listener's descriptor, lent as by [`Connection`](crate::Connection): to ask or set what
+    /// the system offers, or to give a duplicate to another process. `None` once it's closed.
     #[must_use]
     pub fn listener_fd(&self, id: ListenerId) -> Option<BorrowedFd<'_>> {
         Some(self.listener(id)?.as_fd())

@@ -16,8 +16,8 @@ use super::{pktinfo, unix};
 use crate::address::Address;
 use crate::options::{ConnectOptions, Keepalive, ListenOptions, UdpOptions, UserTimeout};
 
-/// Opens a listener as `options` say, which is to listen yet, or takes one over; with the file that is
-/// to be removed behind it: after it, so it stands first.
+/// Opens a listener as `options` say, which is to listen yet, or takes one over; with the file that
+/// is to be removed behind it: after it, so it stands first.
 ///
 /// # Errors
 /// As the system gives them: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, no descriptors

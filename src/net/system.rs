@@ -188,8 +188,8 @@ impl System {
         !poll2::HAS_EDGES
     }
 
-    /// Polls a registered UDP socket for reading, and for room to send where it `writes`. What holds
-    /// is told anew.
+    /// Polls a registered UDP socket for reading, and for room to send where it `writes`. What
+    /// holds is told anew.
     ///
     /// # Errors
     /// As [`System::register_stream`].

@@ -118,8 +118,8 @@ fn from_nix(address: &SockaddrStorage) -> io::Result<Address> {
     Ok(Address::unix(unix.path().unwrap_or(Path::new(""))))
 }
 
-/// Who is at the other end of a Unix socket, as the system tells it: whoever connected, or listened,
-/// and not who holds the socket now.
+/// Who is at the other end of a Unix socket, as the system tells it: whoever connected, or
+/// listened, and not who holds the socket now.
 ///
 /// ```
 /// # fn of_root(caller: &oread::Accepted<'_>) -> std::io::Result<bool> {
