@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use oread::{
-    Accepted, CloseReason, ConnectionId, Escaped, Framing, Handler, Limits, ListenOptions,
+    Accepted, CloseReason, ConnectionId as Id, Escaped, Framing, Handler, Limits, ListenOptions,
     Pressure, Reactor,
 };
 
@@ -45,7 +45,7 @@ pub(crate) struct Member {
 
 pub(crate) struct Room {
     /// By their nicks.
-    members: BTreeMap<String, ConnectionId>,
+    members: BTreeMap<String, Id>,
     /// How often it's looked for those who have been silent for so long, or have no nick for so
     /// long.
     idle: Duration,
@@ -78,7 +78,7 @@ impl Room {
     }
 
     /// A line for all members but `except`. Nobody waits for those who are slow.
-    fn tell(&self, context: &mut Context<'_>, except: Option<ConnectionId>, line: &str) {
+    fn tell(&self, context: &mut Context<'_>, except: Option<Id>, line: &str) {
         for &id in self.members.values().filter(|&&id| Some(id) != except) {
             match context.connection(id) {
                 Some(mut slow) if slow.pressure() == Pressure::High => {
@@ -218,13 +218,7 @@ impl Handler for Room {
 
     /// Comes once for every connection, dismissed or broken; one who was dismissed has no nick any
     /// more.
-    fn on_close(
-        &mut self,
-        context: &mut Context<'_>,
-        _: ConnectionId,
-        gone: Member,
-        why: CloseReason,
-    ) {
+    fn on_close(&mut self, context: &mut Context<'_>, _: Id, gone: Member, why: CloseReason) {
         self.leave(context, gone.nick, &why.to_string());
     }
 }

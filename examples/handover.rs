@@ -2,10 +2,10 @@
 //! TCP, over UDP, and at a Unix socket.
 //!
 //! Run it with `cargo run --example handover FOLDER`, and talk to it by `nc 127.0.0.1 7777`,
-//! `nc -u 127.0.0.1 7777` or `nc -U FOLDER/echo.sock`. Then start it again, in another terminal. The new
-//! one asks the old one for its sockets, at `FOLDER/control.sock`, serves, and says so. From then
-//! on the old one lets nobody in, serves those whom it has, and ends when they are gone. (Port 0,
-//! as in `handover FOLDER 127.0.0.1:0`: any that is free.)
+//! `nc -u 127.0.0.1 7777` or `nc -U FOLDER/echo.sock`. Then start it again in another terminal. The
+//! new one asks the old one for its sockets, at `FOLDER/control.sock`, serves, and says so. From
+//! then on the old one lets nobody in, serves those whom it has, and ends when they are gone. (Port
+//! 0, as in `handover FOLDER 127.0.0.1:0`: any that is free.)
 //!
 //! Nothing is lost, because the sockets are the same ones: the system keeps who waits in their
 //! queues, for whoever has them. It takes three things, in this order:

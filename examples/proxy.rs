@@ -150,17 +150,11 @@ impl Handler for Proxy {
         }
     }
 
-    fn on_connect_failed(
-        &mut self,
-        context: &mut Context<'_>,
-        _: Id,
-        side: Side,
-        error: io::Error,
-    ) {
+    fn on_connect_failed(&mut self, context: &mut Context<'_>, _: Id, side: Side, why: io::Error) {
         // Without a client nothing has failed: it left before the upstream was there, and
         // `on_close` gave that up.
         if let Some(mut client) = side.other.and_then(|id| context.connection(id)) {
-            self.turn_away(&mut client, &error);
+            self.turn_away(&mut client, &why);
         }
     }
 }

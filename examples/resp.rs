@@ -315,11 +315,8 @@ fn serve(listen: SocketAddr, limit: usize) -> io::Result<()> {
     // A client that has vanished gives its place up, as in Redis.
     options.keepalive = Some(Keepalive::default());
     let listener = reactor.context().listen(&options)?;
-    let address = reactor
-        .context()
-        .listener_addr(listener)
-        .unwrap_or(listen.into());
-    writeln!(io::stdout(), "listening on {address}")?;
+    let at = reactor.context().listener_addr(listener);
+    writeln!(io::stdout(), "listening on {}", at.unwrap_or(listen.into()))?;
     let mut database = Database {
         limit,
         ..Database::default()

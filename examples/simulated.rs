@@ -23,23 +23,21 @@ const LONGEST: usize = 100;
 
 struct Greeter;
 
+type Deadline = Option<TimerId>; // of the next name
+
 impl Handler for Greeter {
-    type Session = Option<TimerId>; // the deadline of the next name
+    type Session = Deadline;
     type Message = ();
 
-    fn on_accept(
-        &mut self,
-        _: &mut Context<'_, Self::Session>,
-        _: &Accepted,
-    ) -> Option<Self::Session> {
+    fn on_accept(&mut self, _: &mut Context<'_, Deadline>, _: &Accepted) -> Option<Deadline> {
         Some(None)
     }
 
-    fn on_open(&mut self, connection: &mut Connection<'_, Self::Session>) {
+    fn on_open(&mut self, connection: &mut Connection<'_, Deadline>) {
         expect_name(connection);
     }
 
-    fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize {
+    fn on_data(&mut self, connection: &mut Connection<'_, Deadline>, data: &[u8]) -> usize {
         let mut lines = Framing::Lines.frames(data, 0, LONGEST);
         for line in lines.by_ref() {
             match line {
@@ -57,7 +55,7 @@ impl Handler for Greeter {
         lines.consumed()
     }
 
-    fn on_timer(&mut self, context: &mut Context<'_, Self::Session>, key: u64) {
+    fn on_timer(&mut self, context: &mut Context<'_, Deadline>, key: u64) {
         if let Some(mut connection) = context.connection(ConnectionId::from_bits(key)) {
             connection.write(b"too slow\n");
             connection.close(CloseReason::IdleTimeout);

@@ -139,15 +139,10 @@ impl Handler for TlsEcho {
     type Message = ();
 
     fn on_accept(&mut self, _: &mut Context<'_, Session>, from: &Accepted) -> Option<Session> {
-        let (tls, peer) = (
-            ServerConnection::new(self.config.clone()),
-            from.peer.clone(),
-        );
-        let tls = tls.map_err(|error| self.log(&peer, &error.to_string()));
-        Some(Box::new(Caller {
-            tls: tls.ok()?,
-            peer,
-        }))
+        let (tls, peer) = (ServerConnection::new(self.config.clone()), &from.peer);
+        let tls = tls.map_err(|error| self.log(peer, &error.to_string()));
+        let (tls, peer) = (tls.ok()?, peer.clone());
+        Some(Box::new(Caller { tls, peer }))
     }
 
     fn on_open(&mut self, connection: &mut Connection<'_, Session>) {
