@@ -92,9 +92,9 @@ impl Remote {
     /// # Errors
     /// As [`HostPort::remote`].
     pub(crate) fn parse(text: &str) -> Result<Remote, String> {
-        match text.strip_prefix("unix:") {
-            Some(path) => unix(path).map(Remote::Unix),
-            None => HostPort::remote(text).map(Remote::Inet),
+        match text.starts_with("unix:") {
+            true => unix(text).map(Remote::Unix),
+            false => HostPort::remote(text).map(Remote::Inet),
         }
     }
 
@@ -110,11 +110,12 @@ impl Remote {
     }
 }
 
-/// A Unix socket by its path, or by an abstract name behind `@`.
+/// A Unix socket by its path, or by an abstract name behind `@`; with or without `unix:` before it.
 ///
 /// # Errors
 /// Words on what is wrong with it.
-pub(crate) fn unix(path: &str) -> Result<Address, String> {
+pub(crate) fn unix(text: &str) -> Result<Address, String> {
+    let path = text.strip_prefix("unix:").unwrap_or(text);
     if path.is_empty() || path == "@" {
         return Err("a Unix socket has a path, as in /run/x.sock, or a name, as in @x".to_owned());
     }
@@ -143,6 +144,9 @@ impl FromStr for HostPort {
     /// # Errors
     /// Words on what is wrong with the text, and how to write it with the port 9999.
     fn from_str(text: &str) -> Result<HostPort, String> {
+        if text.starts_with("unix:") {
+            return Err("a Unix socket has an option of its own: --unix PATH".to_owned());
+        }
         HostPort::parse(text, 9999, 0)
     }
 }
@@ -162,7 +166,13 @@ impl HostPort {
     /// # Errors
     /// As [`HostPort::from_str`], but that ports are said to begin at 1.
     pub(crate) fn remote(text: &str) -> Result<HostPort, String> {
-        HostPort::parse(text, 9999, 1)
+        HostPort::parse(text, 9999, 1).map_err(|why| match text.starts_with(['/', '.']) {
+            true => format!(
+                "not host:port; a Unix socket is written unix:{}",
+                text.escape_debug()
+            ),
+            false => why,
+        })
     }
 
     /// # Errors
@@ -256,6 +266,9 @@ fn check_host(host: &str, example: u16) -> Result<(), String> {
 fn nearly(text: &str, example: u16, least: u16) -> Option<String> {
     if text.trim() != text {
         return Some("there is a space before or behind it".to_owned());
+    }
+    if text.starts_with("unix:") {
+        return Some("an address of TCP or UDP is wanted, not a Unix socket".to_owned());
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let plain = rest.split('/').next().unwrap_or(rest);

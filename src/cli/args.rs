@@ -232,7 +232,8 @@ pub(crate) struct Serve {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Bounds {
-    /// Close a connection that takes longer over a frame, whatever it sends meanwhile
+    /// Close a connection that takes longer over a frame, whatever it sends meanwhile; with a
+    /// --framing that has frames
     #[arg(
         long,
         value_name = "DURATION",
@@ -242,7 +243,7 @@ pub(crate) struct Bounds {
     pub(crate) frame_timeout: OrNever,
 
     /// Connections at a time from one IPv4 address, or one IPv6 network of 64 bits. With --threads
-    /// each has a share of it [default: no limit]
+    /// each has its share of it, rounded up [default: no limit]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) connections_per_source: Option<NonZeroU32>,
 
@@ -250,13 +251,13 @@ pub(crate) struct Bounds {
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) accepts_per_source: Option<NonZeroU32>,
 
-    /// Probe a connection that is silent for so long; one that answers none of six probes in a
-    /// minute is closed
+    /// Probe a connection that is silent for so long, 32767s at most; one that answers none of six
+    /// probes in a minute is closed
     #[arg(
         long,
         value_name = "DURATION",
         default_value = "never",
-        value_parser = duration_or_never
+        value_parser = keepalive
     )]
     pub(crate) keepalive: OrNever,
 
@@ -273,6 +274,19 @@ pub(crate) struct Bounds {
     /// Send buffer of a connection, likewise: what a peer that never reads costs
     #[arg(long, value_name = "SIZE", value_parser = size_under_4gib)]
     pub(crate) send_buffer: Option<NonZeroU32>,
+}
+
+/// A silence that the system probes after.
+///
+/// # Errors
+/// As [`duration_or_never`]; or it's longer than Linux allows (`MAX_TCP_KEEPIDLE`, net/tcp.h).
+fn keepalive(text: &str) -> Result<OrNever, String> {
+    let silence = duration_or_never(text)?;
+    let most = Duration::from_secs(32_767);
+    match silence.0 {
+        Some(silence) if silence > most => Err("must be at most 32767s; or never".to_owned()),
+        _ => Ok(silence),
+    }
 }
 
 /// Permissions as chmod(1) takes them in octal.
@@ -292,7 +306,7 @@ were fewer answers than datagrams.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{CONNECT_NOTES}\n\n{UNITS}"))]
 pub(crate) struct Connect {
-    /// Where to connect to: HOST:PORT, or unix:PATH
+    /// Where to connect to: HOST:PORT, unix:PATH or unix:@NAME
     #[arg(value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = Remote::parse)]
     pub(crate) address: Remote,
 

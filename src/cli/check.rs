@@ -194,6 +194,14 @@ impl Serve {
                 typed.threads
             )));
         }
+        let no_frames = typed.framing == Framing::Raw;
+        if no_frames && typed.bounds.frame_timeout.0.is_some() {
+            return Err(Failure::usage(
+                "--frame-timeout has nothing to bound: with --framing raw all is answered as it \
+                 comes, and no frame is ever under way",
+            )
+            .hint("add --framing, or bound silence with --idle-timeout"));
+        }
         Ok(Serve {
             handed: !handed.is_empty(),
             endpoints,

@@ -26,9 +26,9 @@ the way, or the preflight says that so many can't be reached, 5 an answer was no
     mut_arg("quiet", |arg| arg.help("Log errors only, and leave out the line a second on how it goes"))
 )]
 pub(crate) struct Load {
-    /// What to load: HOST:PORT or tcp://HOST:PORT, udp://HOST:PORT, or unix:PATH; several are used
-    /// in turn. Of a name, the first address that the system gives [default: an echo server of its
-    /// own, in a second thread]
+    /// What to load: HOST:PORT or tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unix:@NAME;
+    /// several are used in turn. Of a name, the first address that the system gives [default: an
+    /// echo server of its own, in a second thread]
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<Target>,
 

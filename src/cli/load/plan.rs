@@ -13,7 +13,7 @@ use oread::Framing;
 use super::args;
 use super::gate::Gate;
 use super::sources::SourceRange;
-use super::target::Target;
+use super::target::{Target, Transport};
 use super::values::{SizeRange, VerifyMode};
 use crate::cli::check::Verbosity;
 use crate::cli::failure::Failure;
@@ -178,6 +178,7 @@ impl TryFrom<args::Load> for Load {
             (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
             (None, None) => Turnover::Keep,
         };
+        check_sources(&typed)?;
         let content = content::content(&typed)?;
         check_outputs(&typed)?;
         let connect_rate = connect_rate(typed.connect_rate, turnover)?;
@@ -212,6 +213,18 @@ impl TryFrom<args::Load> for Load {
         check_gates(&load)?;
         Ok(load)
     }
+}
+
+/// # Errors
+/// A target is a Unix socket, and it's said where to connect from.
+fn check_sources(typed: &args::Load) -> Result<(), Failure> {
+    let is_unix = |target: &Target| target.transport == Transport::Unix;
+    if !typed.source.is_empty() && typed.targets.iter().any(is_unix) {
+        return Err(Failure::usage(
+            "--source has addresses to connect from, and a Unix socket knows none",
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses gates that no run can meet.
