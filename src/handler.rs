@@ -146,8 +146,9 @@ pub trait Handler: Sized {
     }
 
     /// Output that was under [`Pressure::High`](crate::Pressure::High) has fallen to the low-water
-    /// mark: the place to resume whatever produces it. It doesn't come for output that was dropped
-    /// because the connection broke or is closed.
+    /// mark: the place to resume whatever produces it. Or all of it is out, where that was asked
+    /// for ([`Connection::tell_when_sent`]); [`Connection::pending`] is 0 then. It doesn't come for
+    /// output that was dropped because the connection broke or is closed.
     fn on_drained(&mut self, _connection: &mut Connection<'_, Self::Session>) {}
 
     /// The reactor closes the connection, because it was idle for too long or because everything

@@ -252,6 +252,8 @@
 //!   system ([`Context::adopt`](crate::Context::adopt), `adopt_listener`, `adopt_udp`): in a
 //!   simulated reactor they are errors of the kind `Unsupported`, which say so. The reactor's own
 //!   descriptor is never readable: to nest it in a real loop shows nothing.
+//! - Unix sockets, and descriptors: [`Connection::detach`](crate::Connection::detach) is
+//!   `Unsupported` as well.
 //! - Membership of multicast groups
 //!   ([`Context::join_multicast`](crate::Context::join_multicast)), which is `Unsupported` too:
 //!   what is sent to a group reaches each socket that is bound to its port.

@@ -9,7 +9,7 @@ use crate::error::{CloseReason, KINDS};
 /// What a reactor has done so far: a plain copy of its counters, from
 /// [`Context::stats`](crate::Context::stats).
 ///
-/// They add up, at any time between two callbacks:
+/// They add up, at any time between two callbacks, and in one but for the input that it is shown:
 /// - `bytes_in` = `consumed` + `unconsumed` + `discarded`
 /// - `written` = `bytes_out` + `pending` + `dropped`
 /// - `accepted` + `connected` = `open` + the sum of `closed`

@@ -299,7 +299,7 @@ impl AsRawFd for System {
 
 /// What a simulated reactor says of real sockets and sources.
 pub(crate) fn foreign() -> io::Error {
-    let reason = "a simulated reactor takes no sockets or sources of the real system";
+    let reason = "a simulated reactor has no sockets or sources of the real system, neither to take nor to give";
     io::Error::new(io::ErrorKind::Unsupported, reason)
 }
 
