@@ -361,7 +361,8 @@ pub(crate) struct Verbosity {
     )]
     pub(crate) verbose: u8,
 
-    /// Log what the reactor does, too: each event, each call and its answer
+    /// Log what the reactor does, too: each event, each call and its answer;
+    /// whatever RUST_LOG says
     #[arg(long, help_heading = "Output", conflicts_with = "quiet")]
     pub(crate) trace: bool,
 

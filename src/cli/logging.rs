@@ -50,7 +50,8 @@ pub(crate) fn init(verbosity: Verbosity, audience: Audience) -> Stderr {
             Escaped(record.args())
         )
     });
-    if std::env::var_os("RUST_LOG").is_some_and(|value| !value.is_empty()) {
+    let says = std::env::var_os("RUST_LOG").is_some_and(|value| !value.is_empty());
+    if says && verbosity != Verbosity::Everything {
         builder.parse_env(Env::default());
     } else {
         builder.filter_module("oread", level(verbosity));
