@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::Limits;
 use crate::link::Phase;
-use crate::stats::Stats;
+use crate::stats::{Stats, Traffic};
 use crate::timers::Alarm;
 use crate::token::{ConnectionId, Kind, Owner, SourceId, TimerId};
 use mio::Interest;
@@ -86,6 +86,51 @@ impl<'c, S> Context<'c, S> {
     pub(crate) fn into_connection(self, id: ConnectionId) -> Option<Connection<'c, S>> {
         self.is_present(id)
             .then(|| Connection::new(self, id.0.index))
+    }
+
+    /// What a connection has moved that is counted ([`Connection::count`]), while it's open; and, in
+    /// [`Handler::on_close`](crate::Handler::on_close), what the one has moved that is closed: for a
+    /// line in a log of accesses.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use oread::{CloseReason, Connection, ConnectionId, Context, Handler};
+    /// # struct Server;
+    ///
+    /// impl Handler for Server {
+    ///     type Session = Option<SocketAddr>; // the peer, as `on_accept` is told it
+    ///     # type Message = ();
+    ///
+    ///     fn on_open(&mut self, connection: &mut Connection<'_, Option<SocketAddr>>) {
+    ///         connection.count();
+    ///     }
+    ///     # fn on_data(&mut self, _: &mut Connection<'_, Option<SocketAddr>>, data: &[u8]) -> usize {
+    ///     #     data.len()
+    ///     # }
+    ///
+    ///     fn on_close(
+    ///         &mut self,
+    ///         context: &mut Context<'_, Option<SocketAddr>>,
+    ///         id: ConnectionId,
+    ///         peer: Option<SocketAddr>,
+    ///         reason: CloseReason,
+    ///     ) {
+    ///         if let Some(moved) = context.traffic(id) {
+    ///             let time = context.now() - moved.since;
+    ///             let (bytes_in, bytes_out) = (moved.bytes_in, moved.bytes_out);
+    ///             println!("{peer:?} {time:?} {bytes_in} {bytes_out} {reason}");
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn traffic(&self, id: ConnectionId) -> Option<Traffic> {
+        if let Some((_, last)) = self.core.last_traffic.filter(|(ended, _)| *ended == id) {
+            return Some(last);
+        }
+        let slot = self.core.slots.get(id.0);
+        let slot = slot.filter(|_| self.is_present(id));
+        slot?.link.traffic().copied()
     }
 
     /// Whether a connection is there, for everybody: what is closed and only waits for `on_close`

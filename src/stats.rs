@@ -74,7 +74,7 @@ pub struct Stats {
     pub datagram_errors: u64,
     /// Times that a connection's reading paused because its own pending output had come to the
     /// high-water mark, or so much was written after its calls of the turn were spent.
-    pub reads_paused: u64,
+    pub pressure_pauses: u64,
     /// Times that it paused, with less than that pending, because all connections together came to
     /// [`Limits::max_pending`](crate::Limits::max_pending), and it kept as much as there was room.
     pub pending_pauses: u64,
@@ -115,7 +115,7 @@ pub struct Traffic {
     /// Bytes that its socket has taken.
     pub bytes_out: u64,
     /// Times that it came under [`Pressure::High`](crate::Pressure::High).
-    pub pauses: u64,
+    pub pressed: u64,
 }
 
 impl Traffic {
@@ -124,7 +124,7 @@ impl Traffic {
             since,
             bytes_in: 0,
             bytes_out: 0,
-            pauses: 0,
+            pressed: 0,
         }
     }
 }

@@ -263,7 +263,7 @@ fn a_connection_that_is_counted_knows_what_it_has_moved_and_gives_its_memory_bac
     peer.stop_reading();
     let pauses = |host: &mut Host<Acting>| {
         let mut context = host.context();
-        context.connection(id).unwrap().traffic().unwrap().pauses
+        context.connection(id).unwrap().traffic().unwrap().pressed
     };
     while pauses(&mut host) == 0 {
         peer.send(&[b'.'; 5000]);
@@ -271,13 +271,59 @@ fn a_connection_that_is_counted_knows_what_it_has_moved_and_gives_its_memory_bac
         context.connection(id).unwrap().write(&[b'x'; 50_000]);
         world.advance(&mut host, SECOND / 10).unwrap();
     }
-    assert_eq!(host.context().stats().reads_paused, 1);
+    assert_eq!(host.context().stats().pressure_pauses, 1);
     host.context()
         .connection(id)
         .unwrap()
         .abort(CloseReason::Aborted);
     world.settle(&mut host).unwrap();
     assert_eq!(host.context().stats().held, 0);
+}
+
+#[test]
+fn what_a_connection_has_moved_is_known_when_it_is_told_closed_and_not_after_that() {
+    let mut world = World::new(1);
+    let mut count = true;
+    let echoes = Acting::default()
+        .on_open(move |connection| {
+            // Every other one.
+            if count {
+                connection.count();
+            }
+            count = !count;
+        })
+        .on_data(|connection, data| {
+            connection.write(data);
+            if data == b"now" {
+                connection.abort(CloseReason::Other(1));
+            }
+            data.len()
+        });
+    let mut host = listening(&mut world, echoes, Limits::default());
+    let mut connect = || {
+        let peer = world.connect(address());
+        world.settle(&mut host).unwrap();
+        peer.send(b"hello");
+        world.advance(&mut host, SECOND).unwrap();
+        peer
+    };
+    let peers = [connect(), connect(), connect(), connect()];
+    let ids = host.handler.opened.clone();
+    peers[0].finish();
+    world.advance(&mut host, SECOND).unwrap();
+    peers[1].finish();
+    world.advance(&mut host, SECOND).unwrap();
+    // What it writes last is lost: no socket takes it.
+    peers[2].send(b"now");
+    world.advance(&mut host, SECOND).unwrap();
+    let moved: Vec<_> = (host.handler.moved.iter())
+        .map(|moved| moved.map(|moved| (moved.bytes_in, moved.bytes_out)))
+        .collect();
+    assert_eq!(moved, [Some((5, 5)), None, Some((8, 5))]);
+    let context = host.context();
+    let still: Vec<_> = ids.iter().map(|id| context.traffic(*id)).collect();
+    assert_eq!(still, [None; 4]);
+    assert_eq!(context.stats().held, 0);
 }
 
 #[test]

@@ -306,17 +306,15 @@ impl<'a, S> Connection<'a, S> {
     /// Counts what the connection moves, from now on. It costs some 150 bytes for as long as the
     /// connection lives, and a part of its speed: nobody counts it otherwise.
     pub fn count(&mut self) {
-        let traffic = Some(Traffic::new(self.context.now()));
+        let traffic = Traffic::new(self.context.now());
         let Core { slots, shared, .. } = &mut *self.context.core;
-        let link = &mut slots[self.index].link;
-        if link.phase() != Phase::Closed {
-            link.count(shared, traffic);
-        }
+        slots[self.index].link.count(shared, traffic);
     }
 
-    /// What it has moved; `None` unless it's counted.
-    pub fn traffic(&mut self) -> Option<Traffic> {
-        self.link_mut().traffic().copied()
+    /// What it has moved; `None` unless it's counted. [`Context::traffic`] tells it at the end.
+    #[must_use]
+    pub fn traffic(&self) -> Option<Traffic> {
+        self.link().traffic().copied()
     }
 
     /// Whether the connection is established and not closing.

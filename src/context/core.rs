@@ -11,10 +11,11 @@ use crate::link::{Flags, Shared};
 use crate::memory::Starved;
 use crate::net::System;
 use crate::rate::Callers;
+use crate::stats::Traffic;
 use crate::table::{Table, tenant};
 use crate::timer::Wheel;
 use crate::timers::Timers;
-use crate::token::{Key, Kind, Owner, TimerId};
+use crate::token::{ConnectionId, Key, Kind, Owner, TimerId};
 
 use super::{ListenerSlot, Slot, UdpSlot};
 
@@ -43,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) starved: Starved,
     /// Connections that are closed and wait to be removed, at the end of the turn.
     pub(crate) ended: Vec<Key>,
+    /// What the connection has moved whose end the handler is being told, where it was counted.
+    pub(crate) last_traffic: Option<(ConnectionId, Traffic)>,
     /// The connection whose callback runs; [`NOBODY`] when none does.
     pub(crate) current: u32,
     /// Connections that are not in their slots yet and yet count towards the limit: a caller, while
@@ -105,6 +108,7 @@ impl Core {
             dirty: Vec::new(),
             starved: Starved::default(),
             ended: Vec::new(),
+            last_traffic: None,
             current: NOBODY,
             awaited: 0,
             drain: Drain::No,

@@ -142,7 +142,7 @@ impl<H: Handler> Reactor<H> {
     pub(super) fn reap(&mut self, handler: &mut H) {
         let mut ended = std::mem::take(&mut self.core.ended);
         for key in ended.drain(..) {
-            let Some(Slot { link, .. }) = self.core.remove(key) else {
+            let Some(Slot { mut link, .. }) = self.core.remove(key) else {
                 continue;
             };
             let session = self.sessions[key.index as usize].take();
@@ -151,6 +151,8 @@ impl<H: Handler> Reactor<H> {
             let reason = link.reason().unwrap_or(CloseReason::Closed);
             // Its socket is closed before the handler hears of it.
             let opened = link.has(Flags::OPENED);
+            let traffic = link.take_traffic(&mut context.core.shared);
+            context.core.last_traffic = traffic.map(|traffic| (id, traffic));
             drop(link);
             if opened {
                 context.core.shared.stats.open -= 1;
@@ -161,6 +163,7 @@ impl<H: Handler> Reactor<H> {
                 handler.on_connect_failed(&mut context, id, session, reason.into_connect_error());
             }
         }
+        self.core.last_traffic = None;
         if self.core.ended.is_empty() {
             self.core.ended = ended;
         }

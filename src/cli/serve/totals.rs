@@ -33,7 +33,7 @@ counters!(Stats, add_stats, each_of_stats:
     bytes_in consumed unconsumed discarded written bytes_out pending dropped held
     datagrams_in datagrams_out datagram_bytes_in datagram_bytes_out
     datagrams_truncated datagrams_blocked datagrams_failed datagram_errors
-    reads_paused pending_pauses budget_hits accept_pauses limit_pauses accept_aborted turns longest_turn_us latest_timer_us longest_queue polls events messages);
+    pressure_pauses pending_pauses budget_hits accept_pauses limit_pauses accept_aborted turns longest_turn_us latest_timer_us longest_queue polls events messages);
 
 counters!(EchoStats, add_echo, each_of_echo:
     frames_in frames_out frames_bad
