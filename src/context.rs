@@ -214,6 +214,15 @@ impl<'c, S> Context<'c, S> {
         self.core.shared.stats()
     }
 
+    /// As [`Context::stats`], and has the loop's peaks begin anew: `longest_turn_us`,
+    /// `latest_timer_us` and `longest_queue` are then of the time since. For whoever tells them at
+    /// intervals: a process that once stood still would have one turn for its longest for good.
+    pub fn take_peaks(&mut self) -> Stats {
+        let stats = self.stats();
+        self.core.shared.stats.reset_peaks();
+        stats
+    }
+
     /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with `key`, once, when `after` has
     /// passed: never early, and as much later as the turn takes. Any duration will do; none at all
     /// is over in this turn or the next, which doesn't wait. O(1), like [`Context::cancel`]. A timer

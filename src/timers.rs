@@ -22,6 +22,7 @@ pub(crate) enum Alarm {
 struct Timer {
     generation: u32,
     links: Links,
+    /// Not before it was set: who sets one for the past isn't served late.
     due: Instant,
     alarm: Alarm,
 }
@@ -55,7 +56,7 @@ impl Timers {
         let key = self.table.insert(|generation| Timer {
             generation,
             links: Links::default(),
-            due,
+            due: due.max(clock.now()),
             alarm,
         });
         self.wheel

@@ -352,6 +352,54 @@ fn turns_are_counted_and_the_longest_queue_and_the_latest_timer_are_known() {
     assert!(stats.turns >= 10 && stats.turns <= stats.polls);
 }
 
+#[test]
+fn a_slow_callback_makes_the_longest_turn_until_the_peaks_are_taken() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let process = host.process().clone();
+    host.handler.data = Some(Box::new(move |_, data| {
+        if data == b"slow" {
+            process.stand_still(SECOND);
+        }
+        data.len()
+    }));
+    let peer = world.connect(address());
+    world.settle(&mut host).unwrap();
+    assert!(host.context().stats().longest_turn_us < 1000);
+    for data in ["slow", "quick"] {
+        peer.send(data.as_bytes());
+        world.advance(&mut host, 2 * SECOND).unwrap();
+    }
+    host.context().timer(SECOND, 1);
+    world.advance(&mut (), 3 * SECOND).unwrap();
+    world.settle(&mut host).unwrap();
+    let taken = host.context().take_peaks();
+    assert!((1_000_000..1_001_000).contains(&taken.longest_turn_us));
+    assert_eq!(taken.latest_timer_us, 2_000_000);
+    peer.send(b"quick");
+    world.advance(&mut host, SECOND).unwrap();
+    let stats = host.context().stats();
+    assert!(stats.longest_turn_us < 1000 && stats.latest_timer_us == 0);
+    assert!(stats.turns > taken.turns && stats.consumed == 14);
+}
+
+#[test]
+fn a_timer_for_the_past_is_late_only_from_when_it_was_set() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let began = host.context().now();
+    world.advance(&mut host, 10 * SECOND).unwrap();
+    // The next of ten periods that were missed.
+    host.context().timer_at(began + SECOND, 1);
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.handler.fired.len(), 1);
+    assert!(host.context().stats().latest_timer_us < 1000);
+    host.context().timer_at(began + SECOND, 1);
+    world.advance(&mut (), SECOND).unwrap();
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.context().stats().latest_timer_us, 1_000_000);
+}
+
 /// Has the host listen at the other address, too.
 fn listen_there(host: &mut Host<Acting>) -> ListenerId {
     let options = ListenOptions::new(other_address());
