@@ -179,6 +179,11 @@ impl<S: Stream> Link<S> {
         &shared.classes[usize::from(self.class)]
     }
 
+    /// Which of the limits that [`Shared`] keeps are its own.
+    pub(crate) fn class(&self) -> u8 {
+        self.class
+    }
+
     /// Gives it the limits of a class: see [`Shared::class_of`].
     pub(crate) fn set_class(&mut self, class: u8) {
         self.class = class;

@@ -9,12 +9,12 @@ mod acting;
 #[path = "common/hosts.rs"]
 mod hosts;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use oread::sim::{Host, Peer, World, check};
-use oread::{CloseReason, ConnectionLimits, Limits, ListenOptions, ListenerId, Pressure};
+use oread::{CloseReason, ConnectionLimits, Context, Limits, ListenOptions, ListenerId, Pressure};
 
 use acting::Acting;
 use hosts::{SECOND, address, idle, listening};
@@ -170,25 +170,76 @@ fn a_write_timeout_of_its_own_counts_for_what_is_pending_already() {
     assert_eq!(host.handler.reasons(), [CloseReason::WriteTimeout]);
 }
 
+/// Limits of one of many kinds.
+fn kind(max_input: usize) -> ConnectionLimits {
+    let usual = Limits::default().of_connection();
+    ConnectionLimits { max_input, ..usual }
+}
+
+/// A listener whose connections have such limits.
+fn listen_with(context: &mut Context<'_, ()>, max_input: usize) -> io::Result<ListenerId> {
+    let address: SocketAddr = ([10, 0, 0, 1], 10_000 + max_input as u16).into();
+    context.listen(&ListenOptions {
+        limits: Some(kind(max_input)),
+        ..ListenOptions::new(address)
+    })
+}
+
 #[test]
-fn connections_may_have_256_kinds_of_limits_and_the_next_is_refused() {
+fn limits_that_nobody_has_any_more_make_room_for_others_however_often() {
     let mut world = World::new(1);
     let mut host = listening(&mut world, Acting::default(), Limits::default());
     let _peer = world.connect(address());
     world.settle(&mut host).unwrap();
     let id = host.handler.opened[0];
     let mut context = host.context();
-    let mut connection = context.connection(id).unwrap();
-    let usual = connection.limits();
-    let with = |max_input| ConnectionLimits { max_input, ..usual };
-    for kind in 1..256 {
-        connection.set_limits(with(kind)).unwrap();
-        connection.set_limits(usual).unwrap();
+    for tenant in 1..1000 {
+        let listener = listen_with(&mut context, tenant).unwrap();
+        let mut connection = context.connection(id).unwrap();
+        connection.set_limits(kind(1000 + tenant)).unwrap();
+        assert_eq!(connection.limits(), kind(1000 + tenant));
+        assert!(context.release_listener(listener));
     }
-    let refused = connection.set_limits(with(256)).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::QuotaExceeded);
-    assert_eq!(connection.limits(), usual);
-    connection.set_limits(with(255)).unwrap();
+}
+
+#[test]
+fn of_256_kinds_of_limits_in_use_none_is_taken_away_and_the_next_is_refused() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let usual = world.connect(address());
+    let mut listeners = Vec::new();
+    for max_input in 1..256 {
+        listeners.push(listen_with(&mut host.context(), max_input).unwrap());
+    }
+    let own = world.connect(([10, 0, 0, 1], 10_007).into());
+    world.settle(&mut host).unwrap();
+    let is_full = |host: &mut Host<Acting>| {
+        let refused = listen_with(&mut host.context(), 256);
+        refused.is_err_and(|error| error.kind() == ErrorKind::QuotaExceeded)
+    };
+    assert!(is_full(&mut host));
+    // Its connection has them still.
+    assert!(host.context().release_listener(listeners[6]));
+    assert!(is_full(&mut host));
+    let limits = |host: &mut Host<Acting>, nth: usize| {
+        let id = host.handler.opened[nth];
+        host.context().connection(id).unwrap().limits()
+    };
+    assert_eq!(limits(&mut host, 0), Limits::default().of_connection());
+    assert_eq!(limits(&mut host, 1), kind(7));
+    own.reset();
+    // The caller has those of its listener, which is closed while it's being asked about.
+    let listener = listeners[8];
+    host.handler.accept = Some(Box::new(move |context| {
+        context.release_listener(listener);
+        listen_with(context, 256).unwrap();
+        assert!(listen_with(context, 257).is_err());
+    }));
+    world.settle(&mut host).unwrap();
+    let late = world.connect(([10, 0, 0, 1], 10_009).into());
+    world.settle(&mut host).unwrap();
+    assert_eq!(limits(&mut host, 2), kind(9));
+    assert!(usual.is_connected() && late.is_connected());
 }
 
 #[test]

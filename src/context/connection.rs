@@ -277,13 +277,14 @@ impl<'a, S> Connection<'a, S> {
     }
 
     /// Gives the connection limits of its own, from now on. They are kept once for all connections
-    /// that have the same, and for good: so they are for a few kinds of connections, and not for
-    /// each its own numbers.
+    /// and listeners that have the same: so they are for some kinds of connections, and not for each
+    /// its own numbers. Where there were 256 kinds already, those that nobody has any more are
+    /// looked for, by a walk over all connections.
     ///
     /// # Errors
-    /// `QuotaExceeded` when 256 other limits were set before.
+    /// `QuotaExceeded` when 256 others are in use, the reactor's own among them.
     pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
-        let class = self.context.core.shared.class_of(limits)?;
+        let class = self.context.core.class_of(limits)?;
         self.link_mut().set_class(class);
         self.set_idle_timeout(limits.idle_timeout);
         self.context.core.touch(self.index);

@@ -295,7 +295,7 @@ impl Core {
     ) -> io::Result<ListenerId> {
         self.may_begin()?;
         let class = options.limits;
-        let class = class.map_or(Ok(0), |limits| self.shared.class_of(limits))?;
+        let class = class.map_or(Ok(0), |limits| self.class_of(limits))?;
         let mut listener = self.system.listen(options, adopted)?;
         listener.set_user_timeout((options.bound(), self.shared.limits.user_timeout()))?;
         let token = self.listeners.next_key().token(Kind::Listener);
