@@ -30,8 +30,8 @@ use self::core::Foreign;
 
 pub(crate) use self::core::{Core, Drain};
 pub use connection::{Connection, Output};
-pub(crate) use datagrams::UdpSlot;
 pub use datagrams::{Datagrams, ReplyTo, SendOutcome};
+pub(crate) use datagrams::{Room, UdpSlot};
 pub(crate) use open::ListenerSlot;
 pub use part::Part;
 pub(crate) use sessions::{Sessions, Store};

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::context::{Core, Drain, Slot};
+use crate::context::{Core, Drain, Room, Slot};
 use crate::error::CloseReason;
 use crate::handle::Mail;
 use crate::handler::Handler;
@@ -72,6 +72,7 @@ impl<H: Handler> Reactor<H> {
                     self.core.retry = None;
                     self.resume_listeners();
                 }
+                Alarm::Room(key) => self.tell_writable(handler, key, Room::Timed),
                 Alarm::Drain => self.cut(),
             }
         }
