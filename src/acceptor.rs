@@ -9,6 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::address::Address;
+use crate::clock::Backoff;
 use crate::nonblocking;
 use crate::stats::Stats;
 
@@ -22,11 +23,6 @@ pub(crate) trait Accept {
     /// As the socket gives them.
     fn accept(&self) -> io::Result<(Self::Stream, Address)>;
 }
-
-/// The first wait after the system said that it has no descriptor left, and the longest: short
-/// enough to serve callers soon, long enough to cost nothing.
-const FIRST_WAIT: Duration = Duration::from_millis(10);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a listener is not asked for callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +62,7 @@ pub(crate) struct Acceptor<L> {
     /// Whether callers may be waiting. Set by an event, cleared by "not now".
     readable: bool,
     /// How long the next pause for want of descriptors lasts.
-    wait: Duration,
+    wait: Backoff,
 }
 
 impl<L: Accept> Acceptor<L> {
@@ -75,7 +71,7 @@ impl<L: Accept> Acceptor<L> {
             listener,
             state: State::Going,
             readable: false,
-            wait: FIRST_WAIT,
+            wait: Backoff::default(),
         }
     }
 
@@ -130,7 +126,7 @@ impl<L: Accept> Acceptor<L> {
             *budget -= 1;
             match self.listener.accept() {
                 Ok((stream, peer)) => {
-                    self.wait = FIRST_WAIT;
+                    self.wait = Backoff::default();
                     return Accepted::Caller(stream, peer);
                 }
                 Err(error) if nonblocking::is_blocked(&error) => self.readable = false,
@@ -138,9 +134,7 @@ impl<L: Accept> Acceptor<L> {
                 Err(error) if is_callers(&error) => stats.accept_aborted += 1,
                 Err(error) => {
                     self.state = State::Starved;
-                    let wait = self.wait;
-                    self.wait = (wait * 2).min(LONGEST_WAIT);
-                    return Accepted::Starved(wait, error);
+                    return Accepted::Starved(self.wait.next(), error);
                 }
             }
         }
@@ -276,7 +270,7 @@ mod tests {
         }
         // It went well in between: the next pause is a short one again.
         match acceptor.next(&mut budget, true, &mut stats) {
-            Accepted::Starved(wait, _) => assert_eq!(wait, FIRST_WAIT),
+            Accepted::Starved(wait, _) => assert_eq!(wait.as_millis(), 10),
             other => panic!("{other:?}"),
         }
     }

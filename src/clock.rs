@@ -92,6 +92,23 @@ impl Clock {
 /// Beyond every timer that anybody will wait for: 100 years.
 const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 
+/// How long to wait before the system is asked again that had no room and won't say when it has: 10
+/// ms, short enough to go on soon, and twice as long each time, up to a second, which costs nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Backoff {
+    /// How often in a row it had none.
+    failures: u8,
+}
+
+impl Backoff {
+    /// The wait after another failure.
+    pub(crate) fn next(&mut self) -> Duration {
+        let wait = Duration::from_millis(10 << self.failures);
+        self.failures = (self.failures + 1).min(7);
+        wait.min(Duration::from_secs(1))
+    }
+}
+
 /// A duration in whole milliseconds, rounded up, at least 1 and at most what ticks reach.
 pub(crate) fn millis(duration: Duration) -> u32 {
     let ms = duration

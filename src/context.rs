@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::Limits;
 use crate::link::Phase;
-use crate::stats::Stats;
+use crate::stats::{Stats, Traffic};
 use crate::timers::Alarm;
 use crate::token::{ConnectionId, Kind, Owner, SourceId, TimerId};
 use mio::Interest;
@@ -30,8 +30,8 @@ use self::core::Foreign;
 
 pub(crate) use self::core::{Core, Drain};
 pub use connection::{Connection, Output};
-pub(crate) use datagrams::UdpSlot;
 pub use datagrams::{Datagrams, ReplyTo, SendOutcome};
+pub(crate) use datagrams::{Room, UdpSlot};
 pub(crate) use open::ListenerSlot;
 pub use part::Part;
 pub(crate) use sessions::{Sessions, Store};
@@ -86,6 +86,51 @@ impl<'c, S> Context<'c, S> {
     pub(crate) fn into_connection(self, id: ConnectionId) -> Option<Connection<'c, S>> {
         self.is_present(id)
             .then(|| Connection::new(self, id.0.index))
+    }
+
+    /// What a connection has moved that is counted ([`Connection::count`]), while it's open; and, in
+    /// [`Handler::on_close`](crate::Handler::on_close), what the one has moved that is closed: for a
+    /// line in a log of accesses.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use oread::{CloseReason, Connection, ConnectionId, Context, Handler};
+    /// # struct Server;
+    ///
+    /// impl Handler for Server {
+    ///     type Session = Option<SocketAddr>; // the peer, as `on_accept` is told it
+    ///     # type Message = ();
+    ///
+    ///     fn on_open(&mut self, connection: &mut Connection<'_, Option<SocketAddr>>) {
+    ///         connection.count();
+    ///     }
+    ///     # fn on_data(&mut self, _: &mut Connection<'_, Option<SocketAddr>>, data: &[u8]) -> usize {
+    ///     #     data.len()
+    ///     # }
+    ///
+    ///     fn on_close(
+    ///         &mut self,
+    ///         context: &mut Context<'_, Option<SocketAddr>>,
+    ///         id: ConnectionId,
+    ///         peer: Option<SocketAddr>,
+    ///         reason: CloseReason,
+    ///     ) {
+    ///         if let Some(moved) = context.traffic(id) {
+    ///             let time = context.now() - moved.since;
+    ///             let (bytes_in, bytes_out) = (moved.bytes_in, moved.bytes_out);
+    ///             println!("{peer:?} {time:?} {bytes_in} {bytes_out} {reason}");
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn traffic(&self, id: ConnectionId) -> Option<Traffic> {
+        if let Some((_, last)) = self.core.last_traffic.filter(|(ended, _)| *ended == id) {
+            return Some(last);
+        }
+        let slot = self.core.slots.get(id.0);
+        let slot = slot.filter(|_| self.is_present(id));
+        slot?.link.traffic().copied()
     }
 
     /// Whether a connection is there, for everybody: what is closed and only waits for `on_close`
@@ -167,6 +212,15 @@ impl<'c, S> Context<'c, S> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.core.shared.stats()
+    }
+
+    /// As [`Context::stats`], and has the loop's peaks begin anew: `longest_turn_us`,
+    /// `latest_timer_us` and `longest_queue` are then of the time since. For whoever tells them at
+    /// intervals: a process that once stood still would have one turn for its longest for good.
+    pub fn take_peaks(&mut self) -> Stats {
+        let stats = self.stats();
+        self.core.shared.stats.reset_peaks();
+        stats
     }
 
     /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with `key`, once, when `after` has

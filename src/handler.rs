@@ -205,7 +205,8 @@ pub trait Handler: Sized {
     /// A UDP socket may have room again, after a datagram was dropped for want of it
     /// ([`SendOutcome::Blocked`](crate::SendOutcome::Blocked)): once, and again after the next such
     /// send. Where it's not the socket's buffer that was full but the device's queue (`ENOBUFS`),
-    /// nothing tells when it has room, and this comes at once.
+    /// nothing tells when it has room, and this comes after 10 ms; each time that there is none
+    /// still, after twice as long, up to a second.
     fn on_datagram_writable(&mut self, _context: &mut Context<'_, Self::Session>, _socket: UdpId) {}
 
     /// A timer has fired; `key` is what it was set with.

@@ -179,6 +179,11 @@ impl<S: Stream> Link<S> {
         &shared.classes[usize::from(self.class)]
     }
 
+    /// Which of the limits that [`Shared`] keeps are its own.
+    pub(crate) fn class(&self) -> u8 {
+        self.class
+    }
+
     /// Gives it the limits of a class: see [`Shared::class_of`].
     pub(crate) fn set_class(&mut self, class: u8) {
         self.class = class;
@@ -470,15 +475,24 @@ impl<S: Stream> Link<S> {
     }
 
     /// The link's own counters, if it's counted.
-    pub(crate) fn traffic(&mut self) -> Option<&mut Traffic> {
+    pub(crate) fn traffic(&self) -> Option<&Traffic> {
+        self.buffers.as_ref()?.traffic.as_ref()
+    }
+
+    /// As [`Link::traffic`], to count on.
+    fn traffic_mut(&mut self) -> Option<&mut Traffic> {
         self.buffers.as_mut()?.traffic.as_mut()
     }
 
-    /// Has the link counted from now on, in `traffic`; or no longer.
-    pub(crate) fn count(&mut self, shared: &mut Shared, traffic: Option<Traffic>) {
-        if traffic.is_some() || self.traffic().is_some() {
-            self.keep(shared, |buffers| buffers.traffic = traffic);
-        }
+    /// Has the link counted from now on, in `traffic`.
+    pub(crate) fn count(&mut self, shared: &mut Shared, traffic: Traffic) {
+        self.keep(shared, |buffers| buffers.traffic = Some(traffic));
+    }
+
+    /// Takes the counters out, of a link that is about to be dropped.
+    pub(crate) fn take_traffic(&mut self, shared: &mut Shared) -> Option<Traffic> {
+        self.traffic()?;
+        self.keep(shared, |buffers| buffers.traffic.take())
     }
 
     /// Changes the link's buffers, and counts what is in them and behind them. They come from the

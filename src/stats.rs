@@ -31,7 +31,8 @@ pub struct Stats {
     pub connect_failed: u64,
     /// Connections open now.
     pub open: u64,
-    /// The most connections that were open at once.
+    /// The most connections that were open at once; of several reactors the sum of that, as they
+    /// need not have had them at the same time: no less than all of them had.
     pub peak_open: u64,
     /// Connections closed, by their [`CloseReason`].
     pub closed: Closed,
@@ -74,7 +75,7 @@ pub struct Stats {
     pub datagram_errors: u64,
     /// Times that a connection's reading paused because its own pending output had come to the
     /// high-water mark, or so much was written after its calls of the turn were spent.
-    pub reads_paused: u64,
+    pub pressure_pauses: u64,
     /// Times that it paused, with less than that pending, because all connections together came to
     /// [`Limits::max_pending`](crate::Limits::max_pending), and it kept as much as there was room.
     pub pending_pauses: u64,
@@ -89,9 +90,12 @@ pub struct Stats {
     pub accept_aborted: u64,
     /// Turns of the reactor.
     pub turns: u64,
-    /// The longest of them, in microseconds: from when its events were there to its end.
+    /// The longest of them, in microseconds: from when its events were there to its end. This and
+    /// the next two are peaks, which [`Context::take_peaks`](crate::Context::take_peaks) has begin
+    /// anew.
     pub longest_turn_us: u64,
-    /// The most that a timer has fired late, in microseconds.
+    /// The most that a timer has fired late, in microseconds: after it was due, or was set, if that
+    /// was later.
     pub latest_timer_us: u64,
     /// The most connections, listeners and UDP sockets that waited for the next turn with more to
     /// do, at the end of one.
@@ -115,7 +119,7 @@ pub struct Traffic {
     /// Bytes that its socket has taken.
     pub bytes_out: u64,
     /// Times that it came under [`Pressure::High`](crate::Pressure::High).
-    pub pauses: u64,
+    pub pressed: u64,
 }
 
 impl Traffic {
@@ -124,7 +128,7 @@ impl Traffic {
             since,
             bytes_in: 0,
             bytes_out: 0,
-            pauses: 0,
+            pressed: 0,
         }
     }
 }
@@ -170,6 +174,43 @@ impl fmt::Debug for Closed {
     }
 }
 
+/// Makes what goes through all counters, so that there is one list of them.
+macro_rules! counters {
+    (sums: $($sum:ident)*; peaks: $($peak:ident)*) => {
+        /// Adds the counters of another reactor. Of the loop's peaks the higher one counts.
+        impl AddAssign for Stats {
+            fn add_assign(&mut self, more: Stats) {
+                $(self.$sum += more.$sum;)*
+                $(self.$peak = self.$peak.max(more.$peak);)*
+                self.closed += more.closed;
+            }
+        }
+
+        impl Stats {
+            /// Each counter by its name, but for [`closed`](Stats::closed), which has its own.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                let sums = [$((stringify!($sum), self.$sum)),*];
+                sums.into_iter().chain([$((stringify!($peak), self.$peak)),*])
+            }
+
+            /// Has the loop's peaks begin anew.
+            pub(crate) fn reset_peaks(&mut self) {
+                $(self.$peak = 0;)*
+            }
+        }
+    };
+}
+
+counters!(
+    sums: accepted refused over_source connected connect_failed open peak_open
+    bytes_in consumed unconsumed discarded written bytes_out pending dropped held
+    datagrams_in datagrams_out datagram_bytes_in datagram_bytes_out
+    datagrams_truncated datagrams_blocked datagrams_failed datagram_errors
+    pressure_pauses pending_pauses budget_hits accept_pauses limit_pauses accept_aborted
+    turns polls events messages;
+    peaks: longest_turn_us latest_timer_us longest_queue
+);
+
 impl Stats {
     /// Counts a turn that took so long, and left so many with more to do.
     pub(crate) fn note_turn(&mut self, took: Duration, queued: usize) {
@@ -193,6 +234,42 @@ impl Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_add_up_over_reactors_and_of_peaks_the_higher_one_counts() {
+        let mut sum = Stats::default();
+        let queues = [(3, 70), (1, 90), (2, 80)];
+        for (queued, late) in queues {
+            let mut one = Stats {
+                open: 5,
+                peak_open: 5,
+                ..Stats::default()
+            };
+            one.note_turn(Duration::from_micros(100 - late), queued);
+            one.note_timer(Duration::from_micros(late));
+            one.closed.count(CloseReason::Finished);
+            sum += one;
+        }
+        let peaks = (sum.longest_turn_us, sum.latest_timer_us, sum.longest_queue);
+        assert_eq!(peaks, (30, 90, 3));
+        assert_eq!((sum.turns, sum.closed.total()), (3, 3));
+        assert_eq!((sum.open, sum.peak_open), (15, 15));
+        sum.reset_peaks();
+        let peaks = (sum.longest_turn_us, sum.latest_timer_us, sum.longest_queue);
+        assert_eq!((peaks, sum.turns, sum.peak_open), ((0, 0, 0), 3, 15));
+    }
+
+    #[test]
+    fn every_counter_is_told_by_its_name_once() {
+        let stats = Stats::default();
+        let printed = format!("{stats:?}");
+        let fields = printed.matches(": ").count() - stats.closed.iter().count();
+        // All but the closed ones.
+        assert_eq!(stats.iter().count(), fields - 1);
+        for (name, _) in stats.iter() {
+            assert_eq!(printed.matches(&format!(" {name}: ")).count(), 1, "{name}");
+        }
+    }
 
     #[test]
     fn closed_connections_are_printed_with_their_reasons() {

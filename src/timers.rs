@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::clock::Clock;
 use crate::table::{Table, tenant};
 use crate::timer::{Arena, Links, Wheel};
-use crate::token::{Owner, TimerId};
+use crate::token::{Key, Owner, TimerId};
 
 /// Whom a timer calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) enum Alarm {
     Handler(u64, Owner),
     /// The listeners that paused.
     Listeners,
+    /// The handler, of a UDP socket that may have room again.
+    Room(Key),
     /// The drain's deadline.
     Drain,
 }
@@ -22,6 +24,7 @@ pub(crate) enum Alarm {
 struct Timer {
     generation: u32,
     links: Links,
+    /// Not before it was set: who sets one for the past isn't served late.
     due: Instant,
     alarm: Alarm,
 }
@@ -55,7 +58,7 @@ impl Timers {
         let key = self.table.insert(|generation| Timer {
             generation,
             links: Links::default(),
-            due,
+            due: due.max(clock.now()),
             alarm,
         });
         self.wheel

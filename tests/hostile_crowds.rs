@@ -251,7 +251,7 @@ fn honest_peers_are_answered_as_before_beside_slow_readers_at_their_caps() {
     gluttons.into_iter().for_each(give_in);
     honest.into_iter().for_each(Peer::finish);
     let ended = server.stop();
-    assert!(ended.count("reads_paused") >= slow as u64);
+    assert!(ended.count("pressure_pauses") >= slow as u64);
     assert_eq!(ended.summary()["closed"]["finished"], slow + others);
     assert_eq!(ended.count("bytes_in"), ended.count("bytes_out"));
 }

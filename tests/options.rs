@@ -52,7 +52,7 @@ fn the_high_water_mark_is_the_one_that_was_asked_for() {
     let most = pending(&mut server, std::slice::from_mut(&mut client), 1 << 20);
     assert!(most < 2 << 20, "{most} bytes were pending");
     drop(client);
-    assert!(server.stop().count("reads_paused") > 0);
+    assert!(server.stop().count("pressure_pauses") > 0);
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn in_json_the_summary_has_every_counter_by_name() {
         ("datagrams_in", 1),
         ("datagrams_out", 1),
         ("datagrams_dropped", 0),
-        ("reads_paused", 0),
+        ("pressure_pauses", 0),
         ("accept_pauses", 0),
         ("limit_pauses", 0),
         ("budget_hits", 0),

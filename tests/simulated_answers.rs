@@ -8,6 +8,7 @@ mod hosts;
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
 
 use oread::sim::{Fault, Host, Poller, UdpPeer, World};
 use oread::{
@@ -25,6 +26,9 @@ struct Later {
     keys: Vec<u64>,
     failed: Vec<Option<u64>>,
     writable: Vec<Option<u64>>,
+    /// Whom it sends a datagram to when there is room, and when it did.
+    insists_on: Option<SocketAddr>,
+    tried: Vec<Instant>,
 }
 
 impl Handler for Later {
@@ -46,6 +50,10 @@ impl Handler for Later {
 
     fn on_datagram_writable(&mut self, context: &mut Context<'_, ()>, id: UdpId) {
         self.writable.push(context.udp_key(id));
+        if let Some(peer) = self.insists_on {
+            self.tried.push(context.now());
+            context.send_to(id, peer, b"datagram");
+        }
     }
 }
 
@@ -175,6 +183,47 @@ fn a_socket_that_had_no_room_is_told_of_room_once_and_can_send_then() {
             world.settle(&mut host).unwrap();
             assert_eq!(host.handler.keys, [7]);
         }
+    }
+}
+
+#[test]
+fn who_sends_to_a_device_that_is_full_is_told_of_room_ever_later_and_does_not_spin() {
+    for poller in POLLERS {
+        let mut world = World::new(1);
+        world.poller(poller);
+        let (mut host, socket) = later(&mut world, "10.0.0.1:7");
+        let peer = client(&mut world);
+        host.handler.insists_on = Some(peer.local_addr());
+        world.fault_rate(Fault::SendNoBuffers, 1_000_000);
+        let send = |host: &mut Host<Later>| {
+            let mut context = host.context();
+            (
+                context.now(),
+                context.send_to(socket, peer.local_addr(), b""),
+            )
+        };
+        let (mut before, outcome) = send(&mut host);
+        assert_eq!(outcome, SendOutcome::Blocked);
+        let turns = host.context().stats().turns;
+        world.advance(&mut host, 4 * SECOND).unwrap();
+        let tried = std::mem::take(&mut host.handler.tried);
+        let waits: Vec<_> = (tried.into_iter())
+            .map(|now| (now - std::mem::replace(&mut before, now)).as_millis())
+            .collect();
+        // Timers are rounded up to whole milliseconds.
+        let least = [10, 20, 40, 80, 160, 320, 640, 1000, 1000];
+        assert_eq!(waits.len(), least.len(), "{waits:?}");
+        let sound = |(wait, least): (&u128, u128)| (least..=least + 1).contains(wait);
+        assert!(waits.iter().zip(least).all(sound), "{waits:?}");
+        assert!(host.context().stats().turns - turns < 100, "{poller:?}");
+        // One that goes out ends it, and the next wait is a short one again.
+        world.calm();
+        world.advance(&mut host, SECOND).unwrap();
+        assert_eq!((host.handler.tried.len(), peer.received().len()), (1, 1));
+        world.fault(Fault::SendNoBuffers, 1);
+        assert_eq!(send(&mut host).1, SendOutcome::Blocked);
+        world.advance(&mut host, SECOND / 50).unwrap();
+        assert_eq!((host.handler.tried.len(), peer.received().len()), (2, 2));
     }
 }
 

@@ -9,12 +9,12 @@ mod acting;
 #[path = "common/hosts.rs"]
 mod hosts;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use oread::sim::{Host, Peer, World, check};
-use oread::{CloseReason, ConnectionLimits, Limits, ListenOptions, ListenerId, Pressure};
+use oread::{CloseReason, ConnectionLimits, Context, Limits, ListenOptions, ListenerId, Pressure};
 
 use acting::Acting;
 use hosts::{SECOND, address, idle, listening};
@@ -170,25 +170,76 @@ fn a_write_timeout_of_its_own_counts_for_what_is_pending_already() {
     assert_eq!(host.handler.reasons(), [CloseReason::WriteTimeout]);
 }
 
+/// Limits of one of many kinds.
+fn kind(max_input: usize) -> ConnectionLimits {
+    let usual = Limits::default().of_connection();
+    ConnectionLimits { max_input, ..usual }
+}
+
+/// A listener whose connections have such limits.
+fn listen_with(context: &mut Context<'_, ()>, max_input: usize) -> io::Result<ListenerId> {
+    let address: SocketAddr = ([10, 0, 0, 1], 10_000 + max_input as u16).into();
+    context.listen(&ListenOptions {
+        limits: Some(kind(max_input)),
+        ..ListenOptions::new(address)
+    })
+}
+
 #[test]
-fn connections_may_have_256_kinds_of_limits_and_the_next_is_refused() {
+fn limits_that_nobody_has_any_more_make_room_for_others_however_often() {
     let mut world = World::new(1);
     let mut host = listening(&mut world, Acting::default(), Limits::default());
     let _peer = world.connect(address());
     world.settle(&mut host).unwrap();
     let id = host.handler.opened[0];
     let mut context = host.context();
-    let mut connection = context.connection(id).unwrap();
-    let usual = connection.limits();
-    let with = |max_input| ConnectionLimits { max_input, ..usual };
-    for kind in 1..256 {
-        connection.set_limits(with(kind)).unwrap();
-        connection.set_limits(usual).unwrap();
+    for tenant in 1..1000 {
+        let listener = listen_with(&mut context, tenant).unwrap();
+        let mut connection = context.connection(id).unwrap();
+        connection.set_limits(kind(1000 + tenant)).unwrap();
+        assert_eq!(connection.limits(), kind(1000 + tenant));
+        assert!(context.release_listener(listener));
     }
-    let refused = connection.set_limits(with(256)).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::QuotaExceeded);
-    assert_eq!(connection.limits(), usual);
-    connection.set_limits(with(255)).unwrap();
+}
+
+#[test]
+fn of_256_kinds_of_limits_in_use_none_is_taken_away_and_the_next_is_refused() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let usual = world.connect(address());
+    let mut listeners = Vec::new();
+    for max_input in 1..256 {
+        listeners.push(listen_with(&mut host.context(), max_input).unwrap());
+    }
+    let own = world.connect(([10, 0, 0, 1], 10_007).into());
+    world.settle(&mut host).unwrap();
+    let is_full = |host: &mut Host<Acting>| {
+        let refused = listen_with(&mut host.context(), 256);
+        refused.is_err_and(|error| error.kind() == ErrorKind::QuotaExceeded)
+    };
+    assert!(is_full(&mut host));
+    // Its connection has them still.
+    assert!(host.context().release_listener(listeners[6]));
+    assert!(is_full(&mut host));
+    let limits = |host: &mut Host<Acting>, nth: usize| {
+        let id = host.handler.opened[nth];
+        host.context().connection(id).unwrap().limits()
+    };
+    assert_eq!(limits(&mut host, 0), Limits::default().of_connection());
+    assert_eq!(limits(&mut host, 1), kind(7));
+    own.reset();
+    // The caller has those of its listener, which is closed while it's being asked about.
+    let listener = listeners[8];
+    host.handler.accept = Some(Box::new(move |context| {
+        context.release_listener(listener);
+        listen_with(context, 256).unwrap();
+        assert!(listen_with(context, 257).is_err());
+    }));
+    world.settle(&mut host).unwrap();
+    let late = world.connect(([10, 0, 0, 1], 10_009).into());
+    world.settle(&mut host).unwrap();
+    assert_eq!(limits(&mut host, 2), kind(9));
+    assert!(usual.is_connected() && late.is_connected());
 }
 
 #[test]
@@ -263,7 +314,7 @@ fn a_connection_that_is_counted_knows_what_it_has_moved_and_gives_its_memory_bac
     peer.stop_reading();
     let pauses = |host: &mut Host<Acting>| {
         let mut context = host.context();
-        context.connection(id).unwrap().traffic().unwrap().pauses
+        context.connection(id).unwrap().traffic().unwrap().pressed
     };
     while pauses(&mut host) == 0 {
         peer.send(&[b'.'; 5000]);
@@ -271,13 +322,59 @@ fn a_connection_that_is_counted_knows_what_it_has_moved_and_gives_its_memory_bac
         context.connection(id).unwrap().write(&[b'x'; 50_000]);
         world.advance(&mut host, SECOND / 10).unwrap();
     }
-    assert_eq!(host.context().stats().reads_paused, 1);
+    assert_eq!(host.context().stats().pressure_pauses, 1);
     host.context()
         .connection(id)
         .unwrap()
         .abort(CloseReason::Aborted);
     world.settle(&mut host).unwrap();
     assert_eq!(host.context().stats().held, 0);
+}
+
+#[test]
+fn what_a_connection_has_moved_is_known_when_it_is_told_closed_and_not_after_that() {
+    let mut world = World::new(1);
+    let mut count = true;
+    let echoes = Acting::default()
+        .on_open(move |connection| {
+            // Every other one.
+            if count {
+                connection.count();
+            }
+            count = !count;
+        })
+        .on_data(|connection, data| {
+            connection.write(data);
+            if data == b"now" {
+                connection.abort(CloseReason::Other(1));
+            }
+            data.len()
+        });
+    let mut host = listening(&mut world, echoes, Limits::default());
+    let mut connect = || {
+        let peer = world.connect(address());
+        world.settle(&mut host).unwrap();
+        peer.send(b"hello");
+        world.advance(&mut host, SECOND).unwrap();
+        peer
+    };
+    let peers = [connect(), connect(), connect(), connect()];
+    let ids = host.handler.opened.clone();
+    peers[0].finish();
+    world.advance(&mut host, SECOND).unwrap();
+    peers[1].finish();
+    world.advance(&mut host, SECOND).unwrap();
+    // What it writes last is lost: no socket takes it.
+    peers[2].send(b"now");
+    world.advance(&mut host, SECOND).unwrap();
+    let moved: Vec<_> = (host.handler.moved.iter())
+        .map(|moved| moved.map(|moved| (moved.bytes_in, moved.bytes_out)))
+        .collect();
+    assert_eq!(moved, [Some((5, 5)), None, Some((8, 5))]);
+    let context = host.context();
+    let still: Vec<_> = ids.iter().map(|id| context.traffic(*id)).collect();
+    assert_eq!(still, [None; 4]);
+    assert_eq!(context.stats().held, 0);
 }
 
 #[test]
@@ -304,6 +401,54 @@ fn turns_are_counted_and_the_longest_queue_and_the_latest_timer_are_known() {
     assert_eq!(host.handler.fired.len(), 1);
     assert_eq!(stats.latest_timer_us, 2_000_000);
     assert!(stats.turns >= 10 && stats.turns <= stats.polls);
+}
+
+#[test]
+fn a_slow_callback_makes_the_longest_turn_until_the_peaks_are_taken() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let process = host.process().clone();
+    host.handler.data = Some(Box::new(move |_, data| {
+        if data == b"slow" {
+            process.stand_still(SECOND);
+        }
+        data.len()
+    }));
+    let peer = world.connect(address());
+    world.settle(&mut host).unwrap();
+    assert!(host.context().stats().longest_turn_us < 1000);
+    for data in ["slow", "quick"] {
+        peer.send(data.as_bytes());
+        world.advance(&mut host, 2 * SECOND).unwrap();
+    }
+    host.context().timer(SECOND, 1);
+    world.advance(&mut (), 3 * SECOND).unwrap();
+    world.settle(&mut host).unwrap();
+    let taken = host.context().take_peaks();
+    assert!((1_000_000..1_001_000).contains(&taken.longest_turn_us));
+    assert_eq!(taken.latest_timer_us, 2_000_000);
+    peer.send(b"quick");
+    world.advance(&mut host, SECOND).unwrap();
+    let stats = host.context().stats();
+    assert!(stats.longest_turn_us < 1000 && stats.latest_timer_us == 0);
+    assert!(stats.turns > taken.turns && stats.consumed == 14);
+}
+
+#[test]
+fn a_timer_for_the_past_is_late_only_from_when_it_was_set() {
+    let mut world = World::new(1);
+    let mut host = listening(&mut world, Acting::default(), Limits::default());
+    let began = host.context().now();
+    world.advance(&mut host, 10 * SECOND).unwrap();
+    // The next of ten periods that were missed.
+    host.context().timer_at(began + SECOND, 1);
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.handler.fired.len(), 1);
+    assert!(host.context().stats().latest_timer_us < 1000);
+    host.context().timer_at(began + SECOND, 1);
+    world.advance(&mut (), SECOND).unwrap();
+    world.settle(&mut host).unwrap();
+    assert_eq!(host.context().stats().latest_timer_us, 1_000_000);
 }
 
 /// Has the host listen at the other address, too.

@@ -107,7 +107,7 @@ fn a_hundred_megabytes_come_back_whole_to_a_client_that_reads_late_and_finishes_
         }
     });
     world.until("the server stops reading", |world| {
-        world.stats().reads_paused > 0
+        world.stats().pressure_pauses > 0
     });
     start.send(()).unwrap();
     assert_eq!(world.until_closed(1), CloseReason::Finished);

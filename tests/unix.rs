@@ -290,7 +290,7 @@ fn a_hundred_megabytes_come_back_whole_to_a_client_that_reads_late_and_finishes_
         sender.shutdown(Shutdown::Write).unwrap();
     });
     world.until("the server stops reading", |world| {
-        world.stats().reads_paused > 0
+        world.stats().pressure_pauses > 0
     });
     let receiving = std::thread::spawn(move || {
         let pattern = pattern(BLOCK + 251);
@@ -455,7 +455,7 @@ fn a_blocked_peer_puts_a_unix_connection_under_pressure_as_any_other() {
     let mut sent = 0;
     world.until("the server stops reading", |world| {
         sent += write_until_blocked(&mut stream);
-        world.stats().reads_paused > 0
+        world.stats().pressure_pauses > 0
     });
     assert!(sent > 0);
     assert_eq!(world.until_closed(1), CloseReason::WriteTimeout);

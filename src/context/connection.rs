@@ -277,13 +277,14 @@ impl<'a, S> Connection<'a, S> {
     }
 
     /// Gives the connection limits of its own, from now on. They are kept once for all connections
-    /// that have the same, and for good: so they are for a few kinds of connections, and not for
-    /// each its own numbers.
+    /// and listeners that have the same: so they are for some kinds of connections, and not for each
+    /// its own numbers. Where there were 256 kinds already, those that nobody has any more are
+    /// looked for, by a walk over all connections.
     ///
     /// # Errors
-    /// `QuotaExceeded` when 256 other limits were set before.
+    /// `QuotaExceeded` when 256 others are in use, the reactor's own among them.
     pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
-        let class = self.context.core.shared.class_of(limits)?;
+        let class = self.context.core.class_of(limits)?;
         self.link_mut().set_class(class);
         self.set_idle_timeout(limits.idle_timeout);
         self.context.core.touch(self.index);
@@ -306,17 +307,15 @@ impl<'a, S> Connection<'a, S> {
     /// Counts what the connection moves, from now on. It costs some 150 bytes for as long as the
     /// connection lives, and a part of its speed: nobody counts it otherwise.
     pub fn count(&mut self) {
-        let traffic = Some(Traffic::new(self.context.now()));
+        let traffic = Traffic::new(self.context.now());
         let Core { slots, shared, .. } = &mut *self.context.core;
-        let link = &mut slots[self.index].link;
-        if link.phase() != Phase::Closed {
-            link.count(shared, traffic);
-        }
+        slots[self.index].link.count(shared, traffic);
     }
 
-    /// What it has moved; `None` unless it's counted.
-    pub fn traffic(&mut self) -> Option<Traffic> {
-        self.link_mut().traffic().copied()
+    /// What it has moved; `None` unless it's counted. [`Context::traffic`] tells it at the end.
+    #[must_use]
+    pub fn traffic(&self) -> Option<Traffic> {
+        self.link().traffic().copied()
     }
 
     /// Whether the connection is established and not closing.

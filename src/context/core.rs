@@ -2,19 +2,21 @@
 //! sockets and timers. Nothing in it depends on what a handler keeps of a connection.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::Instant;
 
 use crate::clock::Clock;
 use crate::error::CloseReason;
-use crate::limits::Limits;
+use crate::limits::{ConnectionLimits, Limits};
 use crate::link::{Flags, Shared};
 use crate::memory::Starved;
 use crate::net::System;
 use crate::rate::Callers;
+use crate::stats::Traffic;
 use crate::table::{Table, tenant};
 use crate::timer::Wheel;
 use crate::timers::Timers;
-use crate::token::{Key, Kind, Owner, TimerId};
+use crate::token::{ConnectionId, Key, Kind, Owner, TimerId};
 
 use super::{ListenerSlot, Slot, UdpSlot};
 
@@ -43,11 +45,15 @@ pub(crate) struct Core {
     pub(crate) starved: Starved,
     /// Connections that are closed and wait to be removed, at the end of the turn.
     pub(crate) ended: Vec<Key>,
+    /// What the connection has moved whose end the handler is being told, where it was counted.
+    pub(crate) last_traffic: Option<(ConnectionId, Traffic)>,
     /// The connection whose callback runs; [`NOBODY`] when none does.
     pub(crate) current: u32,
     /// Connections that are not in their slots yet and yet count towards the limit: a caller, while
     /// the handler is asked about it, for the handler may dial meanwhile.
     pub(crate) awaited: usize,
+    /// The class of the caller's limits that was asked about last, in use for as long as it is.
+    pub(crate) awaited_class: u8,
     /// The accepted connections of each source, where they are limited.
     pub(crate) callers: Option<Callers>,
     pub(crate) drain: Drain,
@@ -105,8 +111,10 @@ impl Core {
             dirty: Vec::new(),
             starved: Starved::default(),
             ended: Vec::new(),
+            last_traffic: None,
             current: NOBODY,
             awaited: 0,
+            awaited_class: 0,
             drain: Drain::No,
             stopping: false,
             aged_ms: 0,
@@ -245,6 +253,17 @@ impl Core {
         // Ticks go round, and what lies behind is due now.
         let ahead = |tick: &u32| tick.wrapping_sub(now) as i32;
         ticks.into_iter().flatten().min_by_key(ahead)
+    }
+
+    /// The class of connections with these limits: see [`Shared::class_of`].
+    ///
+    /// # Errors
+    /// `QuotaExceeded` when as many others are in use as there may be.
+    pub(crate) fn class_of(&mut self, limits: ConnectionLimits) -> io::Result<u8> {
+        let links = self.slots.iter().map(|(_, slot)| slot.link.class());
+        let listeners = self.listeners.iter().map(|(_, slot)| slot.class);
+        let in_use = links.chain(listeners).chain([self.awaited_class]);
+        self.shared.class_of(limits, in_use)
     }
 
     /// Counts a connection as open.

@@ -4,14 +4,16 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::clock::Backoff;
 use crate::net::UdpSocket;
 use crate::nonblocking;
 use crate::options::Multicast;
 use crate::table::tenant;
-use crate::token::{Owner, UdpId};
+use crate::timers::Alarm;
+use crate::token::{Key, Owner, UdpId};
 
-use super::Context;
 use super::open::note_deregistered;
+use super::{Context, Core};
 
 /// A UDP socket in its table.
 #[derive(Debug)]
@@ -25,8 +27,21 @@ pub(crate) struct UdpSlot {
     pub(super) address: Option<SocketAddr>,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
-    /// Whether a send has found no room, and the socket is polled for it.
-    pub(crate) blocked: bool,
+    pub(crate) room: Room,
+    /// How long it's left alone when the system has no room.
+    pub(super) backoff: Backoff,
+}
+
+/// Whether a send has found no room, and how its socket learns that there may be some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// None has since the handler was told.
+    There,
+    /// The socket's buffer was full: it's polled for room.
+    Polled,
+    /// The system had none, or the device (`ENOBUFS`). No event tells of that, and the socket is
+    /// writable all the time: a timer is set.
+    Timed,
 }
 
 tenant!(UdpSlot);
@@ -38,7 +53,8 @@ tenant!(UdpSlot);
 pub enum SendOutcome {
     /// The system took it.
     Sent,
-    /// The socket's buffer is full; it was dropped. When there may be room again,
+    /// The socket's buffer, or the device's queue, is full; it was dropped. When there may be room
+    /// again,
     /// [`Handler::on_datagram_writable`](crate::Handler::on_datagram_writable) says so.
     Blocked,
     /// The system refused it, with this kind of error; it was dropped.
@@ -191,6 +207,7 @@ impl<S> Context<'_, S> {
         loop {
             return match slot.socket.send(bytes, to.peer, to.local, to.interface) {
                 Ok(_) => {
+                    slot.backoff = Backoff::default();
                     stats.datagrams_out += 1;
                     stats.datagram_bytes_out += bytes.len() as u64;
                     SendOutcome::Sent
@@ -198,8 +215,8 @@ impl<S> Context<'_, S> {
                 Err(error) if nonblocking::is_interrupted(&error) => continue,
                 Err(error) if nonblocking::is_blocked(&error) || is_full(&error) => {
                     stats.datagrams_blocked += 1;
-                    if !std::mem::replace(&mut slot.blocked, true) {
-                        self.core.repoll_udp(to.socket.0);
+                    if slot.room == Room::There {
+                        self.core.await_room(to.socket.0, is_full(&error));
                     }
                     SendOutcome::Blocked
                 }
@@ -269,6 +286,25 @@ impl<S> Context<'_, S> {
         };
         note_deregistered(self.core.system.deregister_udp(&mut slot.socket));
         true
+    }
+}
+
+impl Core {
+    /// After a send that has found no room: has the handler told when there may be some. `full`: no
+    /// event tells of it.
+    #[cold]
+    fn await_room(&mut self, key: Key, full: bool) {
+        let Some(slot) = self.udp.get_mut(key) else {
+            return;
+        };
+        if full {
+            slot.room = Room::Timed;
+            let due = self.clock.now() + slot.backoff.next();
+            self.timers.set(&self.clock, due, Alarm::Room(key));
+        } else {
+            slot.room = Room::Polled;
+            self.repoll_udp(key);
+        }
     }
 }
 

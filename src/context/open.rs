@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::acceptor::{Accept, Acceptor};
 use crate::address::Address;
-use crate::clock::millis;
+use crate::clock::{Backoff, millis};
 use crate::error::ConnectError;
 use crate::limits::Limits;
 use crate::link::{Link, Phase};
@@ -18,6 +18,7 @@ use crate::timer::Links;
 use crate::timers::Alarm;
 use crate::token::{ConnectionId, Key, Kind, ListenerId, Owner, UdpId};
 
+use super::datagrams::Room;
 use super::{Context, Core, Drain, Slot, UdpSlot};
 
 /// A listener in its table.
@@ -295,7 +296,7 @@ impl Core {
     ) -> io::Result<ListenerId> {
         self.may_begin()?;
         let class = options.limits;
-        let class = class.map_or(Ok(0), |limits| self.shared.class_of(limits))?;
+        let class = class.map_or(Ok(0), |limits| self.class_of(limits))?;
         let mut listener = self.system.listen(options, adopted)?;
         listener.set_user_timeout((options.bound(), self.shared.limits.user_timeout()))?;
         let token = self.listeners.next_key().token(Kind::Listener);
@@ -350,7 +351,8 @@ impl Core {
             address: socket.local_addr().ok(),
             socket,
             queued: false,
-            blocked: false,
+            room: Room::There,
+            backoff: Backoff::default(),
         })))
     }
 
@@ -359,10 +361,10 @@ impl Core {
         let Core { udp, system, .. } = self;
         let token = key.token(Kind::Udp);
         if let Some(slot) = udp.get_mut(key)
-            && let Err(error) = system.repoll(&mut slot.socket, token, slot.blocked)
+            && let Err(error) = system.repoll(&mut slot.socket, token, slot.room == Room::Polled)
         {
             // The next send that blocks tries again.
-            slot.blocked = false;
+            slot.room = Room::There;
             log::warn!("a UDP socket can't be polled anew: {error}");
         }
     }

@@ -44,7 +44,6 @@ impl<S: Stream> Link<S> {
         }
         let lost = self.drop_output(shared) > 0;
         self.drop_input(shared);
-        self.count(shared, None);
         if (reset || lost)
             && let Err(error) = self.stream.reset_on_close()
         {
@@ -65,7 +64,6 @@ impl<S: Stream> Link<S> {
 
     /// Ends the link at once, for somebody else has its stream now; what was kept of the input.
     pub(crate) fn leave(&mut self, shared: &mut Shared) -> Vec<u8> {
-        self.count(shared, None);
         let input = self.keep(shared, |buffers| std::mem::take(&mut buffers.input));
         shared.stats.consumed += input.len() as u64;
         self.reason.get_or_insert(CloseReason::Detached);

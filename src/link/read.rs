@@ -78,7 +78,7 @@ impl<S: Stream> Link<S> {
         if shared.traced {
             log::trace!("  read: {} bytes", bytes.len());
         }
-        if let Some(traffic) = self.traffic() {
+        if let Some(traffic) = self.traffic_mut() {
             traffic.bytes_in += bytes.len() as u64;
         }
         if !self.has_input() {

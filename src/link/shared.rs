@@ -36,6 +36,9 @@ pub(crate) struct Shared {
     pub(super) read_limit: usize,
 }
 
+/// The most different limits that there may be: a class is one byte of its connection.
+const MOST_CLASSES: usize = 256;
+
 impl Shared {
     pub(crate) fn new(limits: Limits) -> Shared {
         let mut shared = Shared {
@@ -56,22 +59,32 @@ impl Shared {
         shared
     }
 
-    /// The class of connections with these limits.
+    /// The class of connections with these limits. When there are as many as there may be, it takes
+    /// the place of one that is not among those in use.
     ///
     /// # Errors
-    /// `QuotaExceeded` when there are 256 others.
-    pub(crate) fn class_of(&mut self, limits: ConnectionLimits) -> io::Result<u8> {
+    /// `QuotaExceeded` when there is none.
+    pub(crate) fn class_of(
+        &mut self,
+        limits: ConnectionLimits,
+        in_use: impl Iterator<Item = u8>,
+    ) -> io::Result<u8> {
         let limits = limits.sound(self.limits.gather);
         let known = self.classes.iter().position(|class| *class == limits);
-        let place = known.unwrap_or(self.classes.len());
-        let class = u8::try_from(place).map_err(|_| {
-            let why = "connections have 256 different limits already";
-            io::Error::new(io::ErrorKind::QuotaExceeded, why)
-        })?;
-        if known.is_none() {
+        let mut place = known.unwrap_or(self.classes.len());
+        if place == MOST_CLASSES {
+            let mut used = [false; MOST_CLASSES];
+            // Whoever has no limits of its own has the first ones.
+            used[0] = true;
+            in_use.for_each(|class| used[usize::from(class)] = true);
+            let free = used.iter().position(|used| !used);
+            let why = "connections and listeners have 256 different limits already";
+            place = free.ok_or_else(|| io::Error::new(io::ErrorKind::QuotaExceeded, why))?;
+            self.classes[place] = limits;
+        } else if known.is_none() {
             self.classes.push(limits);
         }
-        Ok(class)
+        Ok(place as u8)
     }
 
     /// A callback begins.

@@ -123,7 +123,7 @@ impl<S: Stream> Link<S> {
             }
         };
         shared.stats.bytes_out += count as u64;
-        if let Some(traffic) = self.traffic() {
+        if let Some(traffic) = self.traffic_mut() {
             traffic.bytes_out += count as u64;
         }
         // The link's deadlines count from here. Its owner knows of what a quiet one writes to
@@ -272,11 +272,11 @@ impl<S: Stream> Link<S> {
             if shared.traced {
                 log::trace!("  high water: {} pending", self.pending());
             }
-            if let Some(traffic) = self.traffic() {
-                traffic.pauses += 1;
+            if let Some(traffic) = self.traffic_mut() {
+                traffic.pressed += 1;
             }
             let pauses = match spent || self.pending() >= high {
-                true => &mut shared.stats.reads_paused,
+                true => &mut shared.stats.pressure_pauses,
                 false => &mut shared.stats.pending_pauses,
             };
             *pauses += u64::from(!self.has(Flags::READ_ON));

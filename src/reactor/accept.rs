@@ -79,7 +79,7 @@ impl<H: Handler> Reactor<H> {
             self.warn_of_refusal(&peer, &std::io::ErrorKind::OutOfMemory);
             return;
         }
-        context.core.awaited = 1;
+        (context.core.awaited, context.core.awaited_class) = (1, class);
         let caller = Accepted {
             stream: Some(&stream),
             ..Accepted::new(listener, peer)

@@ -1,7 +1,7 @@
 //! From an event to a callback: the way of a byte through the reactor. Listeners are in
 //! `accept.rs`, UDP is in `receive.rs`.
 
-use crate::context::{Connection, Context, Core, Store};
+use crate::context::{Connection, Context, Core, Room, Store};
 use crate::error::CloseReason;
 use crate::handler::Handler;
 use crate::link::{Flags, Phase, Step};
@@ -109,7 +109,7 @@ impl<H: Handler> Reactor<H> {
             }
             Kind::Udp => {
                 if readiness.contains(Readiness::WRITABLE) {
-                    self.tell_writable(handler, key);
+                    self.tell_writable(handler, key, Room::Polled);
                 }
                 let slot = self.core.udp.get(key);
                 if slot.is_some_and(|slot| !slot.queued) {

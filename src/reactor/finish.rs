@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::context::{Core, Drain, Slot};
+use crate::context::{Core, Drain, Room, Slot};
 use crate::error::CloseReason;
 use crate::handle::Mail;
 use crate::handler::Handler;
@@ -72,6 +72,7 @@ impl<H: Handler> Reactor<H> {
                     self.core.retry = None;
                     self.resume_listeners();
                 }
+                Alarm::Room(key) => self.tell_writable(handler, key, Room::Timed),
                 Alarm::Drain => self.cut(),
             }
         }
@@ -142,7 +143,7 @@ impl<H: Handler> Reactor<H> {
     pub(super) fn reap(&mut self, handler: &mut H) {
         let mut ended = std::mem::take(&mut self.core.ended);
         for key in ended.drain(..) {
-            let Some(Slot { link, .. }) = self.core.remove(key) else {
+            let Some(Slot { mut link, .. }) = self.core.remove(key) else {
                 continue;
             };
             let session = self.sessions[key.index as usize].take();
@@ -151,6 +152,8 @@ impl<H: Handler> Reactor<H> {
             let reason = link.reason().unwrap_or(CloseReason::Closed);
             // Its socket is closed before the handler hears of it.
             let opened = link.has(Flags::OPENED);
+            let traffic = link.take_traffic(&mut context.core.shared);
+            context.core.last_traffic = traffic.map(|traffic| (id, traffic));
             drop(link);
             if opened {
                 context.core.shared.stats.open -= 1;
@@ -161,6 +164,7 @@ impl<H: Handler> Reactor<H> {
                 handler.on_connect_failed(&mut context, id, session, reason.into_connect_error());
             }
         }
+        self.core.last_traffic = None;
         if self.core.ended.is_empty() {
             self.core.ended = ended;
         }

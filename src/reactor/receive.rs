@@ -1,6 +1,6 @@
 //! Receiving datagrams.
 
-use crate::context::{Context, Core, Datagrams, ReplyTo};
+use crate::context::{Context, Core, Datagrams, ReplyTo, Room};
 use crate::handler::Handler;
 use crate::net;
 use crate::nonblocking;
@@ -63,13 +63,16 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// After an event that told of room to send: tells the handler, if a send has found none.
-    pub(super) fn tell_writable(&mut self, handler: &mut H, key: Key) {
+    /// There may be room to send: tells the handler, if a send has found none and waits `by` this.
+    pub(super) fn tell_writable(&mut self, handler: &mut H, key: Key, by: Room) {
         if let Some(slot) = self.core.udp.get_mut(key)
-            && std::mem::take(&mut slot.blocked)
+            && slot.room == by
         {
+            slot.room = Room::There;
             let owner = slot.owner;
-            self.core.repoll_udp(key);
+            if by == Room::Polled {
+                self.core.repoll_udp(key);
+            }
             handler.on_datagram_writable(&mut self.lend_about(owner), UdpId(key));
         }
     }

@@ -6,7 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use oread::{Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler, UdpId};
+use oread::{
+    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler, Traffic, UdpId,
+};
 
 type OnData = Box<dyn FnMut(&mut Connection<'_, ()>, &[u8]) -> usize>;
 type OnConnection = Box<dyn FnMut(&mut Connection<'_, ()>)>;
@@ -27,6 +29,8 @@ pub struct Acting {
     /// Its callbacks of connections, in words.
     pub log: Vec<String>,
     pub closed: Vec<(ConnectionId, CloseReason, Instant)>,
+    /// What those that have closed had moved, where they were counted.
+    pub moved: Vec<Option<Traffic>>,
     pub failed: Vec<io::ErrorKind>,
     pub fired: Vec<Instant>,
     pub from: Vec<SocketAddr>,
@@ -129,6 +133,7 @@ impl Handler for Acting {
     fn on_close(&mut self, context: &mut Context<()>, id: ConnectionId, (): (), why: CloseReason) {
         self.log.push(format!("close {why:?}"));
         self.closed.push((id, why, context.now()));
+        self.moved.push(context.traffic(id));
     }
 
     fn on_connect_failed(

@@ -119,7 +119,7 @@ impl Report {
             number(stats.datagrams_in),
             number(stats.datagrams_out),
             number(totals.datagrams_dropped()),
-            number(stats.reads_paused),
+            number(stats.pressure_pauses),
             number(stats.pending_pauses),
             number(stats.accept_pauses),
             number(stats.limit_pauses),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use oread::{
     Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Echo, EchoSession, Handle,
-    Handler, ListenerId, Readiness, SourceId, UdpId,
+    Handler, ListenerId, Readiness, SourceId, Stats, UdpId,
 };
 
 use super::plan::Plan;
@@ -48,6 +48,8 @@ pub(super) struct Server {
     echo: Echo,
     /// The echoes of those UDP sockets that have caps; on the others `echo` answers.
     capped: Vec<(UdpId, Echo)>,
+    /// The loop's peaks of the times that were told; nothing else of it counts.
+    peaks: Totals,
     /// Where counters are told, if anybody asked for them.
     pub(super) stats: Option<Reporter>,
     /// What only the first reactor has.
@@ -114,6 +116,7 @@ impl Server {
         Server {
             echo,
             capped: Vec::new(),
+            peaks: Totals::default(),
             stats: None,
             lead: None,
             leaving: None,
@@ -138,10 +141,17 @@ impl Server {
         }
     }
 
-    /// The counters of this reactor and its echoes.
+    /// The counters of this reactor and its echoes, from the beginning.
     pub(super) fn totals(&self, context: &Context<'_, EchoSession>) -> Totals {
+        let mut totals = self.with_echoes(context.stats());
+        totals.keep_peaks(self.peaks.stats);
+        totals
+    }
+
+    /// The counters of a reactor with those of its echoes.
+    fn with_echoes(&self, stats: Stats) -> Totals {
         let mut totals = Totals {
-            stats: context.stats(),
+            stats,
             echo: self.echo.stats(),
         };
         for (_, echo) in &self.capped {
@@ -254,7 +264,8 @@ impl Handler for Server {
         if key == DRAIN {
             return self.drain_if(context, |_| true);
         }
-        let totals = self.totals(context);
+        let totals = self.with_echoes(context.take_peaks());
+        self.peaks.keep_peaks(totals.stats);
         let Some(stats) = &self.stats else {
             return;
         };

@@ -15,43 +15,43 @@ pub(super) struct Totals {
     pub(super) echo: EchoStats,
 }
 
-/// Makes the functions that have to name every counter, so that there is one list of them.
+/// Makes the functions that have to name every counter of an echo, so that there is one list of
+/// them.
 macro_rules! counters {
-    ($kind:ty, $add:ident, $each:ident: $($name:ident)*) => {
-        fn $add(sum: &mut $kind, more: &$kind) {
+    ($($name:ident)*) => {
+        fn add_echo(sum: &mut EchoStats, more: &EchoStats) {
             $(sum.$name += more.$name;)*
         }
 
-        fn $each(of: &$kind, mut tell: impl FnMut(&'static str, u64)) {
-            $(tell(stringify!($name), of.$name);)*
+        fn each_of_echo(of: &EchoStats) -> impl Iterator<Item = (&'static str, u64)> {
+            [$((stringify!($name), of.$name)),*].into_iter()
         }
     };
 }
 
-counters!(Stats, add_stats, each_of_stats:
-    accepted refused over_source connected connect_failed open peak_open
-    bytes_in consumed unconsumed discarded written bytes_out pending dropped held
-    datagrams_in datagrams_out datagram_bytes_in datagram_bytes_out
-    datagrams_truncated datagrams_blocked datagrams_failed datagram_errors
-    reads_paused pending_pauses budget_hits accept_pauses limit_pauses accept_aborted turns longest_turn_us latest_timer_us longest_queue polls events messages);
-
-counters!(EchoStats, add_echo, each_of_echo:
+counters!(
     frames_in frames_out frames_bad
     datagrams_low_port datagrams_own datagrams_not_unicast datagrams_over_rate
     datagrams_repeated datagrams_too_long);
 
 impl Totals {
-    /// Adds the counters of another reactor. The peaks are added too: the sum is an upper bound of
-    /// the true one, as not all reactors have theirs at the same time.
+    /// Adds the counters of another reactor.
     pub(super) fn add(&mut self, more: &Totals) {
-        add_stats(&mut self.stats, &more.stats);
-        self.stats.closed += more.stats.closed;
+        self.stats += more.stats;
         add_echo(&mut self.echo, &more.echo);
     }
 
     /// Adds the counters of another echo of the same reactor.
     pub(super) fn add_echo(&mut self, more: &EchoStats) {
         add_echo(&mut self.echo, more);
+    }
+
+    /// Has the loop's peaks be no lower than those of `others`.
+    pub(super) fn keep_peaks(&mut self, mut others: Stats) {
+        let others = peaks(&mut others);
+        for (own, other) in peaks(&mut self.stats).into_iter().zip(others) {
+            *own = (*own).max(*other);
+        }
     }
 
     /// Datagrams that arrived and have no answer, for whatever cause, on purpose or not.
@@ -61,18 +61,25 @@ impl Totals {
 
     /// Adds every counter by its name to an event.
     pub(super) fn describe(&self, line: JsonLine) -> JsonLine {
-        let mut fields = Vec::new();
-        each_of_stats(&self.stats, |name, count| fields.push((name, count)));
-        each_of_echo(&self.echo, |name, count| fields.push((name, count)));
-        fields.push(("datagrams_dropped", self.datagrams_dropped()));
-        let line = fields
-            .into_iter()
+        let dropped = ("datagrams_dropped", self.datagrams_dropped());
+        let line = (self.stats.iter())
+            .chain(each_of_echo(&self.echo))
+            .chain([dropped])
             .fold(line, |line, (name, count)| line.with(name, count));
         let closed: serde_json::Map<_, _> = (self.stats.closed.iter())
             .map(|(name, count)| (name.to_owned(), count.into()))
             .collect();
         line.with("closed", closed)
     }
+}
+
+/// The loop's peaks.
+fn peaks(stats: &mut Stats) -> [&mut u64; 3] {
+    [
+        &mut stats.longest_turn_us,
+        &mut stats.latest_timer_us,
+        &mut stats.longest_queue,
+    ]
 }
 
 /// Where each reactor's thread puts its counters every so often, for one of them to print the sum.
@@ -85,21 +92,25 @@ impl Board {
         Board(Mutex::new(vec![Totals::default(); reactors]))
     }
 
-    /// Puts the counters of reactor `index` there, in place of its last ones.
-    pub(super) fn put(&self, index: usize, totals: Totals) {
+    /// Puts the counters of reactor `index` there, in place of its last ones. The loop's peaks since
+    /// then are kept with those that have not been told.
+    pub(super) fn put(&self, index: usize, mut totals: Totals) {
         // Counters are whole at any time: a panic elsewhere leaves nothing half done in them.
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = all.get_mut(index) {
+            totals.keep_peaks(own.stats);
             *own = totals;
         }
     }
 
-    /// The sum of what is there.
+    /// The sum of what is there. The loop's peaks are told once, so that they are those of the time
+    /// since the last sum.
     pub(super) fn sum(&self) -> Totals {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sum = Totals::default();
-        for totals in all.iter() {
+        for totals in all.iter_mut() {
             sum.add(totals);
+            peaks(&mut totals.stats).map(|peak| *peak = 0);
         }
         sum
     }
@@ -151,5 +162,21 @@ mod tests {
         let sum = board.sum();
         assert_eq!((sum.stats.accepted, sum.echo.frames_in), (12, 23));
         assert_eq!(sum.stats.closed.total(), 12);
+    }
+
+    #[test]
+    fn the_board_tells_each_peak_once_and_forgets_none_in_between() {
+        let board = Board::new(2);
+        let turn = |longest: u64| {
+            let mut totals = Totals::default();
+            totals.stats.longest_turn_us = longest;
+            totals
+        };
+        let told = || board.sum().stats.longest_turn_us;
+        // The first one's long turn is behind it when it's asked.
+        [(0, 9), (0, 2), (1, 5)].map(|(index, longest)| board.put(index, turn(longest)));
+        assert_eq!([told(), told()], [9, 0]);
+        [(0, 1), (1, 4)].map(|(index, longest)| board.put(index, turn(longest)));
+        assert_eq!(told(), 4);
     }
 }

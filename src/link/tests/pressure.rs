@@ -21,7 +21,7 @@ on_both! {
         let reads = driver.calls().reads;
         driver.arrive();
         assert_eq!(driver.calls().reads, reads, "read above the high-water mark");
-        assert_eq!(driver.shared.stats.reads_paused, 1);
+        assert_eq!(driver.shared.stats.pressure_pauses, 1);
         // Only the room is an event now; the input's own is long gone.
         driver.make_room();
         assert_eq!(driver.written().len(), 21);
@@ -65,7 +65,7 @@ on_both! {
         driver.arrive();
         assert_eq!(driver.link.pending(), 21);
         assert_eq!(driver.seen[1..], [Seen::Data(vec![2; 5]), Seen::Eof(vec![])]);
-        assert_eq!(driver.shared.stats.reads_paused, 0);
+        assert_eq!(driver.shared.stats.pressure_pauses, 0);
         driver.settle();
         assert_eq!(driver.closed, Some(CloseReason::Finished));
         assert_eq!(driver.written().len(), 21);
