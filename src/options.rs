@@ -39,14 +39,52 @@ pub struct Keepalive {
     pub count: u32,
 }
 
-/// How long output may stay unacknowledged: as asked, and what else it is by default.
-pub(crate) type UserTimeout = (Option<Duration>, Option<Duration>);
+/// How long output may stay unacknowledged; `None`: as long as the system has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UserTimeout {
+    /// As asked, whatever it was before.
+    Asked(Duration),
+    /// `now` by default, on a socket that has an earlier default, `before`, or nothing of its own.
+    Default {
+        before: Option<Duration>,
+        now: Option<Duration>,
+    },
+}
 
-/// What a connection's user timeout is when `asked` says nothing of it: as long as keepalive takes
-/// to give up, because the kernel asks the user timeout instead of counting probes (tcp(7)).
-fn user_timeout(asked: Option<Duration>, keepalive: Option<Keepalive>) -> Option<Duration> {
-    let silent = |of: Keepalive| of.idle.saturating_add(of.interval.saturating_mul(of.count));
-    asked.or(keepalive.map(silent))
+impl UserTimeout {
+    /// That of a new connection. Where none is `asked` for, it's as long as keepalive takes to give
+    /// up, because the kernel asks the user timeout instead of counting probes (tcp(7)).
+    fn new(
+        asked: Option<Duration>,
+        keepalive: Option<Keepalive>,
+        limits: &ConnectionLimits,
+    ) -> UserTimeout {
+        let silent = |of: Keepalive| of.idle.saturating_add(of.interval.saturating_mul(of.count));
+        let asked = asked.or(keepalive.map(silent));
+        asked.map_or_else(|| UserTimeout::by_default(None, limits), UserTimeout::Asked)
+    }
+
+    /// The default with these limits, where it was the default with the ones `before`.
+    pub(crate) fn by_default(
+        before: Option<&ConnectionLimits>,
+        limits: &ConnectionLimits,
+    ) -> UserTimeout {
+        UserTimeout::Default {
+            before: before.and_then(ConnectionLimits::user_timeout),
+            now: limits.user_timeout(),
+        }
+    }
+
+    /// What is to be set on a socket that `has` a user timeout, or keepalive, from which one
+    /// follows; `None`: nothing.
+    pub(crate) fn change(self, has: Option<Duration>, keepalive: bool) -> Option<Option<Duration>> {
+        let (before, now) = match self {
+            UserTimeout::Asked(timeout) => return Some(Some(timeout)),
+            UserTimeout::Default { before, now } => (before, now),
+        };
+        let ours = has.map_or(!keepalive, |_| has == before);
+        (ours && has != now).then_some(now)
+    }
 }
 
 impl Default for Keepalive {
@@ -109,8 +147,9 @@ pub struct ListenOptions {
     /// `ETIMEDOUT`: [`CloseReason::Failed`](crate::CloseReason::Failed).
     ///
     /// By default it is as long as `keepalive` takes to give up, and without keepalive half as long
-    /// again as [`Limits::write_timeout`](crate::Limits::write_timeout), which says more and is to
-    /// come first. The system's own limit is 15 minutes and more on Linux
+    /// again as the write timeout of `limits`
+    /// ([`Limits::write_timeout`](crate::Limits::write_timeout)), which says more and is to come
+    /// first. The system's own limit is 15 minutes and more on Linux
     /// (`net.ipv4.tcp_retries2`), and none for a window that stays closed. A few seconds are too
     /// short for slow readers: Linux opens a closed window when a sixteenth of the receive buffer
     /// is free, and at least one segment (64 KiB on loopback).
@@ -171,9 +210,9 @@ impl ListenOptions {
         }
     }
 
-    /// The user timeout that accepted connections have, where it's said.
-    pub(crate) fn bound(&self) -> Option<Duration> {
-        user_timeout(self.user_timeout, self.keepalive)
+    /// The user timeout that accepted connections have, with these limits.
+    pub(crate) fn bound(&self, limits: &ConnectionLimits) -> UserTimeout {
+        UserTimeout::new(self.user_timeout, self.keepalive, limits)
     }
 }
 
@@ -283,9 +322,9 @@ impl ConnectOptions {
         }
     }
 
-    /// The user timeout that the connection has, where it's said.
-    pub(crate) fn bound(&self) -> Option<Duration> {
-        user_timeout(self.user_timeout, self.keepalive)
+    /// The user timeout that the connection has, with these limits.
+    pub(crate) fn bound(&self, limits: &ConnectionLimits) -> UserTimeout {
+        UserTimeout::new(self.user_timeout, self.keepalive, limits)
     }
 }
 
@@ -293,16 +332,53 @@ impl ConnectOptions {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limits(write_timeout: Option<Duration>) -> ConnectionLimits {
+        ConnectionLimits {
+            write_timeout,
+            ..crate::Limits::default().of_connection()
+        }
+    }
+
     #[test]
     fn without_a_user_timeout_keepalive_says_how_long_a_peer_may_be_silent() {
-        let second = Duration::from_secs(1);
         let keepalive = Keepalive {
-            idle: 5 * second,
-            interval: 2 * second,
+            idle: 5 * SECOND,
+            interval: 2 * SECOND,
             count: 3,
         };
-        assert_eq!(user_timeout(Some(second), Some(keepalive)), Some(second));
-        assert_eq!(user_timeout(None, Some(keepalive)), Some(11 * second));
-        assert_eq!(user_timeout(None, None), None);
+        let limits = limits(Some(2 * SECOND));
+        let of = |asked, keepalive| UserTimeout::new(asked, keepalive, &limits);
+        let asked = UserTimeout::Asked;
+        assert_eq!(of(Some(SECOND), Some(keepalive)), asked(SECOND));
+        assert_eq!(of(None, Some(keepalive)), asked(11 * SECOND));
+        let now = Some(3 * SECOND);
+        assert_eq!(of(None, None), UserTimeout::Default { before: None, now });
+    }
+
+    #[test]
+    fn a_default_user_timeout_takes_the_place_of_an_earlier_default_alone() {
+        let (short, long) = (limits(Some(2 * SECOND)), limits(Some(20 * SECOND)));
+        let (before, now) = (Some(3 * SECOND), Some(30 * SECOND));
+        let changed = UserTimeout::by_default(Some(&short), &long);
+        let none = UserTimeout::by_default(Some(&short), &limits(None));
+        for (timeout, has, keepalive, expected) in [
+            (changed, before, false, Some(now)),
+            (changed, before, true, Some(now)),
+            (changed, None, false, Some(now)),
+            (changed, None, true, None),
+            (changed, Some(SECOND), false, None),
+            (changed, now, false, None),
+            (none, before, false, Some(None)),
+            (none, None, false, None),
+            (UserTimeout::Asked(SECOND), now, true, Some(Some(SECOND))),
+        ] {
+            assert_eq!(
+                timeout.change(has, keepalive),
+                expected,
+                "{timeout:?} {has:?}"
+            );
+        }
     }
 }

@@ -8,10 +8,10 @@ use crate::acceptor::{Accept, Acceptor};
 use crate::address::Address;
 use crate::clock::millis;
 use crate::error::ConnectError;
-use crate::limits::Limits;
+use crate::limits::ConnectionLimits;
 use crate::link::{Link, Phase};
 use crate::net::{System, TcpListener, TcpStream, UdpSocket, canonical};
-use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
+use crate::options::{ConnectOptions, ListenOptions, UdpOptions, UserTimeout};
 use crate::readiness::Readiness;
 use crate::table::tenant;
 use crate::timer::Links;
@@ -68,8 +68,9 @@ impl<S> Context<'_, S> {
     ///
     /// It gets all of `options` that can be set now, as one that [`Context::listen`] opens: not
     /// its address, nor what says how to come by that. A `user_timeout` or `keepalive` that it has
-    /// already, and `options` say nothing of, stays. Other processes that have it too are not
-    /// asked: all of them share what is set.
+    /// already, and `options` say nothing of, stays, also where it's the default of a predecessor
+    /// with other limits. Other processes that have it too are not asked: all of them share what
+    /// is set.
     ///
     /// # Errors
     /// `InvalidInput` when it's no listener. As the system gives them when it can't be made
@@ -205,7 +206,7 @@ impl<S> Context<'_, S> {
     ) -> Result<ConnectionId, ConnectError<S>> {
         let key = self.begin(session, Phase::Connecting, |system, limits| {
             let stream = system.dial(options)?;
-            stream.set_user_timeout((options.bound(), limits.user_timeout()))?;
+            stream.set_user_timeout(options.bound(limits))?;
             Ok((stream, options.address.clone()))
         })?;
         if let Some(timeout) = options.timeout {
@@ -240,7 +241,7 @@ impl<S> Context<'_, S> {
         let key = self.begin(session, Phase::Open, |system, limits| {
             let stream = make(system)?;
             let peer = stream.check_connected()?;
-            stream.set_user_timeout((None, limits.user_timeout()))?;
+            stream.set_user_timeout(UserTimeout::by_default(None, limits))?;
             Ok((stream, peer))
         })?;
         let link = &mut self.core.slots[key.index].link;
@@ -258,7 +259,7 @@ impl<S> Context<'_, S> {
         &mut self,
         session: S,
         phase: Phase,
-        make: impl FnOnce(&System, &Limits) -> io::Result<(TcpStream, Address)>,
+        make: impl FnOnce(&System, &ConnectionLimits) -> io::Result<(TcpStream, Address)>,
     ) -> Result<Key, ConnectError<S>> {
         let open = || -> io::Result<Key> {
             self.core.may_open()?;
@@ -266,7 +267,8 @@ impl<S> Context<'_, S> {
             if !self.reserve(1 + self.core.awaited) {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
-            let (mut stream, peer) = make(&self.core.system, &self.core.shared.limits)?;
+            let limits = self.core.shared.limits.of_connection();
+            let (mut stream, peer) = make(&self.core.system, &limits)?;
             self.core.register_stream(&mut stream)?;
             Ok(self.core.place(stream, phase, 0, &peer))
         };
@@ -294,10 +296,11 @@ impl Core {
         owner: Owner,
     ) -> io::Result<ListenerId> {
         self.may_begin()?;
-        let class = options.limits;
-        let class = class.map_or(Ok(0), |limits| self.shared.class_of(limits))?;
+        let own = options.limits;
+        let class = own.map_or(Ok(0), |limits| self.shared.class_of(limits))?;
+        let limits = own.unwrap_or_else(|| self.shared.limits.of_connection());
         let mut listener = self.system.listen(options, adopted)?;
-        listener.set_user_timeout((options.bound(), self.shared.limits.user_timeout()))?;
+        listener.set_user_timeout(options.bound(&limits))?;
         let token = self.listeners.next_key().token(Kind::Listener);
         self.system.register_listener(&mut listener, token)?;
         Ok(ListenerId(self.listeners.insert(|generation| {
