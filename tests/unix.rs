@@ -17,7 +17,10 @@ use common::{
     PATIENCE, Probe, World, connect_to as connect, loopback, pattern, write_until_blocked,
 };
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, getsockopt, sendmsg, socket,
+    sockopt,
+};
 use oread::{
     Address, CloseReason, ConnectOptions, Credentials, Keepalive, Limits, ListenOptions, ListenerId,
 };
@@ -493,6 +496,10 @@ fn sockets_of_others_are_taken_over_by_what_they_are() {
     assert_eq!(kind(stream_as_listener), ErrorKind::InvalidInput);
     let datagrams_as_listener = context.adopt_listener(datagrams.try_clone().unwrap(), &options);
     assert_eq!(kind(datagrams_as_listener), ErrorKind::InvalidInput);
+    let (family, flags) = (AddressFamily::Inet, SockFlag::SOCK_CLOEXEC);
+    let unbound = socket(family, SockType::Stream, flags, None).unwrap();
+    let unbound_as_listener = context.adopt_listener(unbound, &options);
+    assert_eq!(kind(unbound_as_listener), ErrorKind::InvalidInput);
     let file_as_listener = context.adopt_listener(File::open("/dev/null").unwrap(), &options);
     assert!(file_as_listener.is_err());
     let udp = oread::UdpOptions::new(loopback());

@@ -29,7 +29,11 @@ pub(super) fn listener(
     adopted: Option<OwnedFd>,
 ) -> io::Result<(Option<unix::File>, OwnedFd)> {
     let (fd, bound) = match adopted {
-        Some(fd) => (adopt(fd, SockType::Stream)?, true),
+        // Apple's systems may not tell. One that doesn't listen would begin to, at any port.
+        Some(fd) => match socket::getsockopt(&fd, sockopt::AcceptConn) {
+            Ok(false) => return Err(wrong("it's no listener")),
+            _ => (adopt(fd, SockType::Stream)?, true),
+        },
         None => (socket(family(&options.address), SockType::Stream)?, false),
     };
     // Before it listens: the window scale of the connections follows from the buffer.

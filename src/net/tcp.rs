@@ -273,7 +273,7 @@ impl TcpListener {
     ///
     /// # Errors
     /// As the system gives them: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, no
-    /// descriptors left. `InvalidInput` when what is given is no stream's socket.
+    /// descriptors left. `InvalidInput` when what is given is no listener.
     pub(crate) fn listen(
         options: &ListenOptions,
         adopted: Option<OwnedFd>,
