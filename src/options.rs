@@ -3,7 +3,9 @@
 //! These are plain values: making one opens nothing and can't fail. What the system refuses, it
 //! refuses when the socket is opened, with its own error code.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -100,7 +102,8 @@ impl Default for Keepalive {
 }
 
 /// A listener of TCP or at a Unix socket, and what the connections that it accepts are like. What
-/// means nothing to its kind is left out, without an error.
+/// TCP has and a Unix socket doesn't is left out there, without an error; what says who may connect
+/// and can't be had is one.
 ///
 /// `SO_REUSEADDR` is always set, so that a restarted server need not wait for old connections to
 /// leave TIME_WAIT.
@@ -130,7 +133,8 @@ pub struct ListenOptions {
     /// by default.
     ///
     /// Linux and FreeBSD (`SO_REUSEPORT_LB`) spread new connections over them; macOS doesn't.
-    /// Closing one of them resets the connections that wait on it.
+    /// Closing one of them resets the connections that wait on it. A Unix socket has no port
+    /// (`InvalidInput`): reactors share one by duplicates of its descriptor.
     pub reuse_port: bool,
     /// Whether an IPv6 listener takes IPv6 only (`IPV6_V6ONLY`). No matter for an IPv4 address.
     ///
@@ -168,12 +172,13 @@ pub struct ListenOptions {
     /// The limits of accepted connections; the reactor's by default.
     pub limits: Option<ConnectionLimits>,
     /// The permissions of a Unix socket's file, such as `0o660`; as the umask leaves them by
-    /// default. Who may write to it may connect. Nobody can before they are set.
+    /// default. Who may write to it may connect. Nobody can before they are set. Where there is no
+    /// file they are an error (`InvalidInput`), as are `uid` and `gid`.
     pub mode: Option<u32>,
     /// The user that a Unix socket's file belongs to; who runs the process, by default.
-    pub user: Option<u32>,
+    pub uid: Option<u32>,
     /// The group that a Unix socket's file belongs to; the process' own, by default.
-    pub group: Option<u32>,
+    pub gid: Option<u32>,
     /// Removes the file of a Unix socket that nobody listens at any more: one that was left
     /// behind, where it's in the way, and our own when the listener is closed. A file that another
     /// process has a socket at stays, such as one that was handed our listener. On by default; the
@@ -204,10 +209,29 @@ impl ListenOptions {
             send_buffer: None,
             limits: None,
             mode: None,
-            user: None,
-            group: None,
+            uid: None,
+            gid: None,
             unlink: true,
         }
+    }
+
+    /// Refuses what the address has no use for, where to leave it out would let others in, or
+    /// leave them out.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let name = match &self.address {
+            Address::Unix(name) => Some(name.as_bytes()),
+            Address::Ip(_) => None,
+        };
+        let why = if name.is_some() && self.reuse_port {
+            "a Unix socket has no port to be shared"
+        } else if matches!(name, None | Some([] | [0, ..]))
+            && [self.mode, self.uid, self.gid] != [None; 3]
+        {
+            "mode, uid and gid are those of a Unix socket's file, and this address has none"
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidInput, why))
     }
 
     /// The user timeout that accepted connections have, with these limits.

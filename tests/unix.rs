@@ -71,8 +71,8 @@ fn a_listener_has_its_file_with_its_mode_for_as_long_as_it_listens() {
     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let options = ListenOptions {
         mode: Some(0o640),
-        user: Some(user.as_raw()),
-        group: Some(group.as_raw()),
+        uid: Some(user.as_raw()),
+        gid: Some(group.as_raw()),
         ..ListenOptions::new(Address::unix(&path))
     };
     let id = world.context().listen(&options).unwrap();
@@ -101,7 +101,7 @@ fn a_mode_or_an_owner_that_cannot_be_had_leaves_no_file_behind() {
     let path = folder.path("x.sock");
     let mut world = World::new();
     let options = ListenOptions {
-        user: Some(u32::MAX - 1),
+        uid: Some(u32::MAX - 1),
         unlink: false,
         ..ListenOptions::new(Address::unix(&path))
     };
@@ -229,10 +229,34 @@ fn each_end_is_told_who_is_at_the_other_one() {
 }
 
 #[test]
+fn what_says_who_may_connect_is_refused_where_it_cannot_be_had() {
+    let mut world = World::new();
+    let abstracted = Address::unix(format!("\0oread-refused-{}", std::process::id()));
+    for address in [abstracted.clone(), Address::unix(""), loopback().into()] {
+        let plain = ListenOptions::new(address);
+        let (mut mode, mut uid, mut gid) = (plain.clone(), plain.clone(), plain);
+        mode.mode = Some(0o600);
+        uid.uid = Some(0);
+        gid.gid = Some(0);
+        for options in [mode, uid, gid] {
+            let error = world.context().listen(&options).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("mode, uid and gid"), "{error}");
+        }
+    }
+    let shared = ListenOptions {
+        reuse_port: true,
+        ..ListenOptions::new(abstracted)
+    };
+    let error = world.context().listen(&shared).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("no port"), "{error}");
+}
+
+#[test]
 fn what_means_nothing_to_a_unix_socket_is_left_out() {
     let mut world = World::new();
     let listening = ListenOptions {
-        reuse_port: true,
         only_v6: Some(true),
         keepalive: Some(Keepalive::default()),
         user_timeout: Some(Duration::from_secs(1)),

@@ -56,9 +56,11 @@ impl<S> Context<'_, S> {
     /// # Errors
     /// `AddrInUse`, `AddrNotAvailable` (not an address of this machine), `PermissionDenied` (a port
     /// below 1024; a folder that is not ours to write to), and what else the system gives.
+    /// `InvalidInput`: a file's mode or owner, or a port to share, where there is none.
     /// `NotConnected`: the reactor drains. `QuotaExceeded`: as
     /// [`Connection::set_limits`](crate::Connection::set_limits).
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
+        options.check()?;
         self.core.add_listener(options, None, self.place)
     }
 

@@ -61,7 +61,7 @@ pub(super) fn bind(
     // Nobody can connect before it listens.
     let mode = options.mode.map(Permissions::from_mode);
     let set = mode.map_or(Ok(()), |mode| fs::set_permissions(Path::new(name), mode));
-    if let Err(error) = set.and_then(|()| lchown(name.as_ref(), options.user, options.group)) {
+    if let Err(error) = set.and_then(|()| lchown(name.as_ref(), options.uid, options.gid)) {
         // Now no socket is bound to the file, and it goes.
         drop(fd);
         return Err(error);
