@@ -27,7 +27,7 @@ use dice::Dice;
 use simulated::{SECOND, Watched, address, echo, look_at};
 
 fn at(address: &str) -> UdpOptions {
-    UdpOptions::new(address.parse().unwrap())
+    UdpOptions::new(address.parse::<SocketAddr>().unwrap())
 }
 
 /// A host with a UDP socket, and a buffer for no long datagram.
@@ -335,7 +335,7 @@ impl Play {
         let listener = host.context().listen(&ListenOptions::new(address()));
         listener.ok()?;
         for port in PORTS {
-            let mut options = UdpOptions::new((address().ip(), port).into());
+            let mut options = UdpOptions::new((address().ip(), port));
             options.connect_to = (port == 9).then_some(addresses[0]);
             options.key = u64::from(port);
             let socket = host.context().bind_udp(&options).ok()?;
