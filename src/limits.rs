@@ -178,7 +178,8 @@ impl Default for Limits {
 }
 
 /// Of the [`Limits`], those that a listener's connections
-/// ([`ListenOptions::limits`](crate::ListenOptions::limits)) or a single one
+/// ([`ListenOptions::limits`](crate::ListenOptions::limits)), a dial's
+/// ([`ConnectOptions::limits`](crate::ConnectOptions::limits)) or a single one
 /// ([`Connection::set_limits`](crate::Connection::set_limits)) may have for themselves. Each field
 /// is as the one of the same name there.
 ///
@@ -207,6 +208,14 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
+    /// How long output that the system has taken may stay unacknowledged, unless a socket's options
+    /// say otherwise: half as long again as the write timeout, which is found out at most a quarter
+    /// late and says more. In whole milliseconds, as the system has it.
+    pub(crate) fn user_timeout(&self) -> Option<Duration> {
+        let bound = |timeout: Duration| timeout.saturating_add(timeout / 2);
+        self.write_timeout.map(bound).map(in_millis)
+    }
+
     /// As [`Limits::sound`], in a reactor that gathers up to `gather` bytes: what is only gathered
     /// must never be as much as to put a connection under pressure.
     pub(crate) fn sound(mut self, gather: usize) -> ConnectionLimits {
@@ -219,6 +228,14 @@ impl ConnectionLimits {
     }
 }
 
+/// `timeout` as the system takes it for a user timeout: in whole milliseconds, rounded up, from one
+/// (to the system 0 is its own default) to what a C int holds, 24 days.
+pub(crate) fn in_millis(timeout: Duration) -> Duration {
+    let millis = timeout.as_nanos().div_ceil(1_000_000);
+    let most = i32::MAX.unsigned_abs().into();
+    Duration::from_millis(u64::try_from(millis).map_or(most, |millis| millis.clamp(1, most)))
+}
+
 /// The most that memory is set aside for at the start, in bytes and in places. Somebody who wants
 /// "no limit" must not be answered by a panic about a capacity, and no read or write takes more
 /// than 2 GiB (read(2), on Linux).
@@ -226,14 +243,6 @@ const MOST_BYTES: usize = 1 << 30;
 const MOST_PLACES: usize = 1 << 20;
 
 impl Limits {
-    /// How long output that the system has taken may stay unacknowledged, unless a socket's options
-    /// say otherwise: half as long again as the write timeout, which is found out at most a quarter
-    /// late and says more.
-    pub(crate) fn user_timeout(&self) -> Option<Duration> {
-        self.write_timeout
-            .map(|timeout| timeout.saturating_add(timeout / 2))
-    }
-
     /// The limits of a connection that has none of its own.
     #[must_use]
     pub fn of_connection(&self) -> ConnectionLimits {

@@ -3,7 +3,9 @@
 //! These are plain values: making one opens nothing and can't fail. What the system refuses, it
 //! refuses when the socket is opened, with its own error code.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -39,14 +41,52 @@ pub struct Keepalive {
     pub count: u32,
 }
 
-/// How long output may stay unacknowledged: as asked, and what else it is by default.
-pub(crate) type UserTimeout = (Option<Duration>, Option<Duration>);
+/// How long output may stay unacknowledged; `None`: as long as the system has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UserTimeout {
+    /// As asked, whatever it was before.
+    Asked(Duration),
+    /// `now` by default, on a socket that has an earlier default, `before`, or nothing of its own.
+    Default {
+        before: Option<Duration>,
+        now: Option<Duration>,
+    },
+}
 
-/// What a connection's user timeout is when `asked` says nothing of it: as long as keepalive takes
-/// to give up, because the kernel asks the user timeout instead of counting probes (tcp(7)).
-fn user_timeout(asked: Option<Duration>, keepalive: Option<Keepalive>) -> Option<Duration> {
-    let silent = |of: Keepalive| of.idle.saturating_add(of.interval.saturating_mul(of.count));
-    asked.or(keepalive.map(silent))
+impl UserTimeout {
+    /// That of a new connection. Where none is `asked` for, it's as long as keepalive takes to give
+    /// up, because the kernel asks the user timeout instead of counting probes (tcp(7)).
+    fn new(
+        asked: Option<Duration>,
+        keepalive: Option<Keepalive>,
+        limits: &ConnectionLimits,
+    ) -> UserTimeout {
+        let silent = |of: Keepalive| of.idle.saturating_add(of.interval.saturating_mul(of.count));
+        let asked = asked.or(keepalive.map(silent));
+        asked.map_or_else(|| UserTimeout::by_default(None, limits), UserTimeout::Asked)
+    }
+
+    /// The default with these limits, where it was the default with the ones `before`.
+    pub(crate) fn by_default(
+        before: Option<&ConnectionLimits>,
+        limits: &ConnectionLimits,
+    ) -> UserTimeout {
+        UserTimeout::Default {
+            before: before.and_then(ConnectionLimits::user_timeout),
+            now: limits.user_timeout(),
+        }
+    }
+
+    /// What is to be set on a socket that `has` a user timeout, or keepalive, from which one
+    /// follows; `None`: nothing.
+    pub(crate) fn change(self, has: Option<Duration>, keepalive: bool) -> Option<Option<Duration>> {
+        let (before, now) = match self {
+            UserTimeout::Asked(timeout) => return Some(Some(timeout)),
+            UserTimeout::Default { before, now } => (before, now),
+        };
+        let ours = has.map_or(!keepalive, |_| has == before);
+        (ours && has != now).then_some(now)
+    }
 }
 
 impl Default for Keepalive {
@@ -62,7 +102,8 @@ impl Default for Keepalive {
 }
 
 /// A listener of TCP or at a Unix socket, and what the connections that it accepts are like. What
-/// means nothing to its kind is left out, without an error.
+/// TCP has and a Unix socket doesn't is left out there, without an error; what says who may connect
+/// and can't be had is one.
 ///
 /// `SO_REUSEADDR` is always set, so that a restarted server need not wait for old connections to
 /// leave TIME_WAIT.
@@ -92,7 +133,8 @@ pub struct ListenOptions {
     /// by default.
     ///
     /// Linux and FreeBSD (`SO_REUSEPORT_LB`) spread new connections over them; macOS doesn't.
-    /// Closing one of them resets the connections that wait on it.
+    /// Closing one of them resets the connections that wait on it. A Unix socket has no port
+    /// (`InvalidInput`): reactors share one by duplicates of its descriptor.
     pub reuse_port: bool,
     /// Whether an IPv6 listener takes IPv6 only (`IPV6_V6ONLY`). No matter for an IPv4 address.
     ///
@@ -109,8 +151,9 @@ pub struct ListenOptions {
     /// `ETIMEDOUT`: [`CloseReason::Failed`](crate::CloseReason::Failed).
     ///
     /// By default it is as long as `keepalive` takes to give up, and without keepalive half as long
-    /// again as [`Limits::write_timeout`](crate::Limits::write_timeout), which says more and is to
-    /// come first. The system's own limit is 15 minutes and more on Linux
+    /// again as the write timeout of `limits`
+    /// ([`Limits::write_timeout`](crate::Limits::write_timeout)), which says more and is to come
+    /// first. The system's own limit is 15 minutes and more on Linux
     /// (`net.ipv4.tcp_retries2`), and none for a window that stays closed. A few seconds are too
     /// short for slow readers: Linux opens a closed window when a sixteenth of the receive buffer
     /// is free, and at least one segment (64 KiB on loopback).
@@ -129,12 +172,13 @@ pub struct ListenOptions {
     /// The limits of accepted connections; the reactor's by default.
     pub limits: Option<ConnectionLimits>,
     /// The permissions of a Unix socket's file, such as `0o660`; as the umask leaves them by
-    /// default. Who may write to it may connect. Nobody can before they are set.
+    /// default. Who may write to it may connect. Nobody can before they are set. Where there is no
+    /// file they are an error (`InvalidInput`), as are `uid` and `gid`.
     pub mode: Option<u32>,
     /// The user that a Unix socket's file belongs to; who runs the process, by default.
-    pub user: Option<u32>,
+    pub uid: Option<u32>,
     /// The group that a Unix socket's file belongs to; the process' own, by default.
-    pub group: Option<u32>,
+    pub gid: Option<u32>,
     /// Removes the file of a Unix socket that nobody listens at any more: one that was left
     /// behind, where it's in the way, and our own when the listener is closed. A file that another
     /// process has a socket at stays, such as one that was handed our listener. On by default; the
@@ -165,15 +209,34 @@ impl ListenOptions {
             send_buffer: None,
             limits: None,
             mode: None,
-            user: None,
-            group: None,
+            uid: None,
+            gid: None,
             unlink: true,
         }
     }
 
-    /// The user timeout that accepted connections have, where it's said.
-    pub(crate) fn bound(&self) -> Option<Duration> {
-        user_timeout(self.user_timeout, self.keepalive)
+    /// Refuses what the address has no use for, where to leave it out would let others in, or
+    /// leave them out.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let name = match &self.address {
+            Address::Unix(name) => Some(name.as_bytes()),
+            Address::Ip(_) => None,
+        };
+        let why = if name.is_some() && self.reuse_port {
+            "a Unix socket has no port to be shared"
+        } else if matches!(name, None | Some([] | [0, ..]))
+            && [self.mode, self.uid, self.gid] != [None; 3]
+        {
+            "mode, uid and gid are those of a Unix socket's file, and this address has none"
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+    }
+
+    /// The user timeout that accepted connections have, with these limits.
+    pub(crate) fn bound(&self, limits: &ConnectionLimits) -> UserTimeout {
+        UserTimeout::new(self.user_timeout, self.keepalive, limits)
     }
 }
 
@@ -210,12 +273,19 @@ pub struct UdpOptions {
     pub send_buffer: Option<usize>,
 }
 
+impl Default for UdpOptions {
+    /// A port of 127.0.0.1 that the system chooses. A socket that is adopted has its own address.
+    fn default() -> Self {
+        UdpOptions::new((Ipv4Addr::LOCALHOST, 0))
+    }
+}
+
 impl UdpOptions {
     /// A socket bound to `address`, all else by default.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: impl Into<SocketAddr>) -> Self {
         UdpOptions {
-            address,
+            address: address.into(),
             key: 0,
             connect_to: None,
             reuse_port: false,
@@ -231,11 +301,20 @@ impl UdpOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Multicast {
-    /// An IPv4 group (224.0.0.0 to 239.255.255.255), and an address of the interface;
-    /// [`Ipv4Addr::UNSPECIFIED`] leaves that to the system.
-    V4(Ipv4Addr, Ipv4Addr),
-    /// An IPv6 group (ff00::/8), and the index of the interface; 0 leaves that to the system.
-    V6(Ipv6Addr, u32),
+    /// Of IPv4.
+    V4 {
+        /// 224.0.0.0 to 239.255.255.255.
+        group: Ipv4Addr,
+        /// An address of the interface; [`Ipv4Addr::UNSPECIFIED`] leaves that to the system.
+        interface: Ipv4Addr,
+    },
+    /// Of IPv6.
+    V6 {
+        /// In ff00::/8.
+        group: Ipv6Addr,
+        /// The index of the interface; 0 leaves that to the system.
+        interface: u32,
+    },
 }
 
 /// An outbound connection, of TCP or to a Unix socket. What means nothing to its kind is left out,
@@ -265,6 +344,8 @@ pub struct ConnectOptions {
     pub recv_buffer: Option<usize>,
     /// The send buffer in bytes (`SO_SNDBUF`), as in [`ListenOptions::send_buffer`].
     pub send_buffer: Option<usize>,
+    /// The limits of the connection; the reactor's by default.
+    pub limits: Option<ConnectionLimits>,
 }
 
 impl ConnectOptions {
@@ -280,12 +361,13 @@ impl ConnectOptions {
             user_timeout: None,
             recv_buffer: None,
             send_buffer: None,
+            limits: None,
         }
     }
 
-    /// The user timeout that the connection has, where it's said.
-    pub(crate) fn bound(&self) -> Option<Duration> {
-        user_timeout(self.user_timeout, self.keepalive)
+    /// The user timeout that the connection has, with these limits.
+    pub(crate) fn bound(&self, limits: &ConnectionLimits) -> UserTimeout {
+        UserTimeout::new(self.user_timeout, self.keepalive, limits)
     }
 }
 
@@ -293,16 +375,53 @@ impl ConnectOptions {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limits(write_timeout: Option<Duration>) -> ConnectionLimits {
+        ConnectionLimits {
+            write_timeout,
+            ..crate::Limits::default().of_connection()
+        }
+    }
+
     #[test]
     fn without_a_user_timeout_keepalive_says_how_long_a_peer_may_be_silent() {
-        let second = Duration::from_secs(1);
         let keepalive = Keepalive {
-            idle: 5 * second,
-            interval: 2 * second,
+            idle: 5 * SECOND,
+            interval: 2 * SECOND,
             count: 3,
         };
-        assert_eq!(user_timeout(Some(second), Some(keepalive)), Some(second));
-        assert_eq!(user_timeout(None, Some(keepalive)), Some(11 * second));
-        assert_eq!(user_timeout(None, None), None);
+        let limits = limits(Some(2 * SECOND));
+        let of = |asked, keepalive| UserTimeout::new(asked, keepalive, &limits);
+        let asked = UserTimeout::Asked;
+        assert_eq!(of(Some(SECOND), Some(keepalive)), asked(SECOND));
+        assert_eq!(of(None, Some(keepalive)), asked(11 * SECOND));
+        let now = Some(3 * SECOND);
+        assert_eq!(of(None, None), UserTimeout::Default { before: None, now });
+    }
+
+    #[test]
+    fn a_default_user_timeout_takes_the_place_of_an_earlier_default_alone() {
+        let (short, long) = (limits(Some(2 * SECOND)), limits(Some(20 * SECOND)));
+        let (before, now) = (Some(3 * SECOND), Some(30 * SECOND));
+        let changed = UserTimeout::by_default(Some(&short), &long);
+        let none = UserTimeout::by_default(Some(&short), &limits(None));
+        for (timeout, has, keepalive, expected) in [
+            (changed, before, false, Some(now)),
+            (changed, before, true, Some(now)),
+            (changed, None, false, Some(now)),
+            (changed, None, true, None),
+            (changed, Some(SECOND), false, None),
+            (changed, now, false, None),
+            (none, before, false, Some(None)),
+            (none, None, false, None),
+            (UserTimeout::Asked(SECOND), now, true, Some(Some(SECOND))),
+        ] {
+            assert_eq!(
+                timeout.change(has, keepalive),
+                expected,
+                "{timeout:?} {has:?}"
+            );
+        }
     }
 }

@@ -297,7 +297,10 @@ fn inside_a_network_an_ipv6_group_is_heard_from_when_it_is_joined() {
     let id = context.bind_udp(&UdpOptions::new(wildcard())).unwrap();
     let port = context.udp_addr(id).unwrap().port();
     let group: Ipv6Addr = "ff02::4f52".parse().unwrap();
-    let multicast = Multicast::V6(group, local.scope_id());
+    let multicast = Multicast::V6 {
+        group,
+        interface: local.scope_id(),
+    };
     world.handler.datagram = Some(Box::new(|_, datagram, _| {
         let to = datagram.to().unwrap().to_string();
         datagram.reply(to.as_bytes());
@@ -333,7 +336,7 @@ fn inside_a_network_a_socket_that_had_no_room_is_told_when_there_is() {
     let options = UdpOptions {
         // The least that there is.
         send_buffer: Some(1),
-        ..UdpOptions::new("[2001:db8::1]:0".parse().unwrap())
+        ..UdpOptions::new("[2001:db8::1]:0".parse::<SocketAddr>().unwrap())
     };
     let id = world.context().bind_udp(&options).unwrap();
     // Nobody has this address: what is sent there waits until somebody is found.

@@ -62,7 +62,7 @@ fn later(world: &mut World, at: &str) -> (Host<Later>, UdpId) {
     let mut host = world.host(Later::default(), Limits::default()).unwrap();
     let options = UdpOptions {
         key: 7,
-        ..UdpOptions::new(at.parse().unwrap())
+        ..UdpOptions::new(at.parse::<SocketAddr>().unwrap())
     };
     let socket = host.context().bind_udp(&options).unwrap();
     (host, socket)
@@ -132,7 +132,7 @@ fn sockets_are_told_apart_by_their_keys_in_all_that_is_told_of_them() {
         let options = UdpOptions {
             key,
             connect_to,
-            ..UdpOptions::new(([10, 0, 0, 1], port).into())
+            ..UdpOptions::new(([10, 0, 0, 1], port))
         };
         host.context().bind_udp(&options).unwrap()
     };
@@ -236,7 +236,7 @@ fn a_refusal_does_not_hide_that_there_is_room_again() {
         let nobody = ([10, 0, 0, 9], 9).into();
         let options = UdpOptions {
             connect_to: Some(nobody),
-            ..UdpOptions::new(([10, 0, 0, 1], 9).into())
+            ..UdpOptions::new(([10, 0, 0, 1], 9))
         };
         let socket = host.context().bind_udp(&options).unwrap();
         let mut send = || host.context().send_to(socket, nobody, b"datagram");
@@ -274,8 +274,14 @@ fn a_simulated_network_has_no_groups_to_join_and_says_so() {
     let mut world = World::new(1);
     let (mut host, socket) = later(&mut world, "0.0.0.0:7");
     let groups = [
-        Multicast::V4([239, 1, 2, 3].into(), Ipv4Addr::UNSPECIFIED),
-        Multicast::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 9), 0),
+        Multicast::V4 {
+            group: [239, 1, 2, 3].into(),
+            interface: Ipv4Addr::UNSPECIFIED,
+        },
+        Multicast::V6 {
+            group: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 9),
+            interface: 0,
+        },
     ];
     for group in groups {
         let mut context = host.context();

@@ -121,7 +121,7 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
 fn a_late_answer_leaves_from_the_address_that_was_asked() {
     for wildcard in ["0.0.0.0:0", "[::]:0"] {
         let mut world = World::new();
-        let options = UdpOptions::new(wildcard.parse().unwrap());
+        let options = UdpOptions::new(wildcard.parse::<SocketAddr>().unwrap());
         let id = world.context().bind_udp(&options).unwrap();
         let port = world.context().udp_addr(id).unwrap().port();
         let asked = Rc::new(Cell::new(None));
@@ -169,7 +169,10 @@ fn hears_a_group(wildcard: SocketAddr) {
     // One that nobody else on this machine has joined.
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let (group, at) = (Ipv4Addr::new(239, 255, high, low), Ipv4Addr::LOCALHOST);
-    let multicast = Multicast::V4(group, at);
+    let multicast = Multicast::V4 {
+        group,
+        interface: at,
+    };
     world.handler.datagram = Some(Box::new(|_, datagram, _| {
         let said = format!("{} {}", datagram.to().unwrap(), datagram.is_unicast());
         datagram.reply(said.as_bytes());

@@ -17,9 +17,13 @@ use common::{
     PATIENCE, Probe, World, connect_to as connect, loopback, pattern, write_until_blocked,
 };
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, getsockopt, sendmsg, setsockopt,
+    socket, sockopt,
+};
 use oread::{
-    Address, CloseReason, ConnectOptions, Credentials, Keepalive, Limits, ListenOptions, ListenerId,
+    Address, CloseReason, ConnectOptions, ConnectionLimits, Credentials, Keepalive, Limits,
+    ListenOptions, ListenerId,
 };
 
 /// A folder of the test's own, where sockets have their files.
@@ -68,8 +72,8 @@ fn a_listener_has_its_file_with_its_mode_for_as_long_as_it_listens() {
     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let options = ListenOptions {
         mode: Some(0o640),
-        user: Some(user.as_raw()),
-        group: Some(group.as_raw()),
+        uid: Some(user.as_raw()),
+        gid: Some(group.as_raw()),
         ..ListenOptions::new(Address::unix(&path))
     };
     let id = world.context().listen(&options).unwrap();
@@ -98,7 +102,7 @@ fn a_mode_or_an_owner_that_cannot_be_had_leaves_no_file_behind() {
     let path = folder.path("x.sock");
     let mut world = World::new();
     let options = ListenOptions {
-        user: Some(u32::MAX - 1),
+        uid: Some(u32::MAX - 1),
         unlink: false,
         ..ListenOptions::new(Address::unix(&path))
     };
@@ -226,10 +230,34 @@ fn each_end_is_told_who_is_at_the_other_one() {
 }
 
 #[test]
+fn what_says_who_may_connect_is_refused_where_it_cannot_be_had() {
+    let mut world = World::new();
+    let abstracted = Address::unix(format!("\0oread-refused-{}", std::process::id()));
+    for address in [abstracted.clone(), Address::unix(""), loopback().into()] {
+        let plain = ListenOptions::new(address);
+        let (mut mode, mut uid, mut gid) = (plain.clone(), plain.clone(), plain);
+        mode.mode = Some(0o600);
+        uid.uid = Some(0);
+        gid.gid = Some(0);
+        for options in [mode, uid, gid] {
+            let error = world.context().listen(&options).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("mode, uid and gid"), "{error}");
+        }
+    }
+    let shared = ListenOptions {
+        reuse_port: true,
+        ..ListenOptions::new(abstracted)
+    };
+    let error = world.context().listen(&shared).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("no port"), "{error}");
+}
+
+#[test]
 fn what_means_nothing_to_a_unix_socket_is_left_out() {
     let mut world = World::new();
     let listening = ListenOptions {
-        reuse_port: true,
         only_v6: Some(true),
         keepalive: Some(Keepalive::default()),
         user_timeout: Some(Duration::from_secs(1)),
@@ -493,6 +521,10 @@ fn sockets_of_others_are_taken_over_by_what_they_are() {
     assert_eq!(kind(stream_as_listener), ErrorKind::InvalidInput);
     let datagrams_as_listener = context.adopt_listener(datagrams.try_clone().unwrap(), &options);
     assert_eq!(kind(datagrams_as_listener), ErrorKind::InvalidInput);
+    let (family, flags) = (AddressFamily::Inet, SockFlag::SOCK_CLOEXEC);
+    let unbound = socket(family, SockType::Stream, flags, None).unwrap();
+    let unbound_as_listener = context.adopt_listener(unbound, &options);
+    assert_eq!(kind(unbound_as_listener), ErrorKind::InvalidInput);
     let file_as_listener = context.adopt_listener(File::open("/dev/null").unwrap(), &options);
     assert!(file_as_listener.is_err());
     let udp = oread::UdpOptions::new(loopback());
@@ -517,6 +549,35 @@ fn sockets_of_others_are_taken_over_by_what_they_are() {
     assert_eq!(world.seen().opened, [id]);
     other.write_all(b"hello").unwrap();
     world.until("it is echoed", |world| world.handler.seen.bytes == b"hello");
+}
+
+#[test]
+fn what_an_adopted_connection_is_to_be_like_is_set_before_its_first_event() {
+    let mut world = World::new();
+    let listener = std::net::TcpListener::bind(loopback()).unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut other, _) = listener.accept().unwrap();
+    other.write_all(b"hello").unwrap();
+    let limits = ConnectionLimits {
+        max_input: 4,
+        write_timeout: Some(Duration::from_secs(2)),
+        ..Limits::default().of_connection()
+    };
+    let id = world.context().adopt(stream, 7).unwrap();
+    let mut connection = world.connection(id).unwrap();
+    connection.set_limits(limits).unwrap();
+    connection.set_nodelay(true).unwrap();
+    connection.set_keepalive(Keepalive::default()).unwrap();
+    setsockopt(&connection, sockopt::SndBuf, &30_000).unwrap();
+    assert_eq!(connection.limits(), limits);
+    let fd = connection.as_fd();
+    assert!(getsockopt(&fd, sockopt::TcpNoDelay).unwrap());
+    assert_eq!(getsockopt(&fd, sockopt::TcpKeepIdle).unwrap(), 60);
+    assert_eq!(getsockopt(&fd, sockopt::TcpUserTimeout).unwrap(), 3_000);
+    assert_eq!(getsockopt(&fd, sockopt::SndBuf).unwrap(), 60_000);
+    // The limits are those of its first read.
+    world.handler.data = Some(Box::new(|_, _, _| 0));
+    assert_eq!(world.until_closed(1), CloseReason::InputOverflow);
 }
 
 #[test]

@@ -7,13 +7,13 @@ mod common;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use common::{World, connect, loopback};
 use nix::libc;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
-use oread::{CloseReason, ConnectOptions, Keepalive, Limits, ListenOptions};
+use oread::{CloseReason, ConnectOptions, ConnectionLimits, Keepalive, Limits, ListenOptions};
 
 /// How long the system waits in these tests.
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -111,6 +111,64 @@ fn by_default_output_that_the_socket_took_has_the_write_timeout_too() {
         // The reactor has nothing left to watch over.
         assert_eq!(world.stats().pending, 0);
         assert_eq!(world.until_closed(1), GIVEN_UP);
+    }
+}
+
+/// What the system says, in milliseconds; 0: as long as it has it.
+fn user_timeout(socket: &impl AsFd) -> u32 {
+    socket::getsockopt(socket, sockopt::TcpUserTimeout).unwrap()
+}
+
+#[test]
+fn the_default_follows_the_write_timeout_of_the_listener_and_of_the_connection() {
+    let limits = |write_timeout| ConnectionLimits {
+        write_timeout,
+        ..Limits::default().of_connection()
+    };
+    let second = Duration::from_secs(1);
+    let options = |own: Option<ConnectionLimits>| ListenOptions {
+        limits: own,
+        ..ListenOptions::new(loopback())
+    };
+    let asked = ListenOptions {
+        user_timeout: Some(40 * second),
+        ..options(Some(limits(None)))
+    };
+    let probed = ListenOptions {
+        keepalive: Some(Keepalive::default()),
+        ..options(None)
+    };
+    for (options, expected, later) in [
+        (options(None), 90_000, 3_000),
+        (options(Some(limits(Some(600 * second)))), 900_000, 3_000),
+        (options(Some(limits(None))), 0, 3_000),
+        (asked, 40_000, 40_000),
+        (probed, 120_000, 120_000),
+    ] {
+        let mut world = World::new();
+        let (_, address) = world.listen_with(&options);
+        let _client = connect(address);
+        world.until_opened(1);
+        let id = world.seen().opened[0];
+        let mut connection = world.connection(id).unwrap();
+        assert_eq!(user_timeout(&connection), expected);
+        connection.set_limits(limits(Some(2 * second))).unwrap();
+        assert_eq!(user_timeout(&connection), later);
+        connection.set_limits(limits(None)).unwrap();
+        let last = if later == 3_000 { 0 } else { later };
+        assert_eq!(user_timeout(&connection), last);
+
+        let options = ConnectOptions {
+            limits: options.limits,
+            user_timeout: options.user_timeout,
+            keepalive: options.keepalive,
+            ..ConnectOptions::new(address)
+        };
+        let id = world.context().connect(&options, 0).unwrap();
+        let connection = world.connection(id).unwrap();
+        assert_eq!(user_timeout(&connection), expected);
+        let limits = options.limits.unwrap_or(Limits::default().of_connection());
+        assert_eq!(connection.limits(), limits);
     }
 }
 

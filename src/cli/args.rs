@@ -91,7 +91,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "PATH", value_parser = unix, help_heading = "Sockets")]
     pub(crate) unix: Vec<Address>,
 
-    /// Permissions of Unix sockets' files, in octal, as in 660: who may write may connect
+    /// Permissions of Unix sockets' files, in octal, as in 660: who may write may connect. A name
+    /// behind @ has no file, and anybody may
     /// [default: what the umask leaves]
     #[arg(
         long,

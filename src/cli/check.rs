@@ -310,6 +310,17 @@ impl From<&args::Verbosity> for Verbosity {
 fn served(typed: &args::Serve, handed: &[Handed]) -> Result<Vec<Endpoint>, Failure> {
     let has_ip = !typed.addresses.is_empty() || !typed.tcp.is_empty() || !typed.udp.is_empty();
     let has_unix = !typed.unix.is_empty();
+    if typed.unix_mode.is_some()
+        && let Some(name) = typed
+            .unix
+            .iter()
+            .find(|name| name.to_string().starts_with("unix:@"))
+    {
+        return Err(Failure::usage(format!(
+            "--unix-mode is about files, and {name} has none: anybody on this machine may connect"
+        ))
+        .hint("leave it out, or serve a path"));
+    }
     let mut endpoints = Vec::new();
     if handed.is_empty() {
         if has_ip || !has_unix {

@@ -37,7 +37,7 @@ pub(crate) struct Handed {
 /// What a socket that was handed over speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A listener, of TCP or at a Unix socket.
+    /// Streams: it should be a listener, of TCP or at a Unix socket.
     Listener,
     /// UDP, bound to this address.
     Udp(SocketAddr),
@@ -94,12 +94,7 @@ impl Handed {
             Failure::runtime(format!("can't take over {name}: {why}"))
         };
         let fd = duplicate(number).map_err(failed)?;
-        let kind = kind(&fd).ok_or_else(|| {
-            Failure::usage(format!(
-                "{name}, which was handed over, is neither a listener nor a UDP socket"
-            ))
-            .hint("in a systemd socket unit, use ListenStream= and ListenDatagram=HOST:PORT, without Accept=yes")
-        })?;
+        let kind = kind(&fd).ok_or_else(|| Failure::not_served(&name))?;
         // Nobody else knows this number, and a listener that is closed must not be open by it.
         nix::unistd::close(number).map_err(|errno| failed(errno.into()))?;
         Ok(Handed { name, kind, fd })
@@ -109,9 +104,7 @@ impl Handed {
 /// What a socket speaks, if it is one that can be served.
 fn kind(fd: &OwnedFd) -> Option<Kind> {
     match getsockopt(fd, sockopt::SockType).ok()? {
-        SockType::Stream => getsockopt(fd, sockopt::AcceptConn)
-            .ok()?
-            .then_some(Kind::Listener),
+        SockType::Stream => Some(Kind::Listener),
         SockType::Datagram => {
             let socket = UdpSocket::from(fd.try_clone().ok()?);
             socket.local_addr().ok().map(Kind::Udp)
@@ -192,8 +185,6 @@ mod tests {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = udp.local_addr().unwrap();
         assert_eq!(kind(&udp.into()), Some(Kind::Udp(address)));
-        let (one, _other) = UnixStream::pair().unwrap();
-        assert_eq!(kind(&one.into()), None);
         assert_eq!(kind(&UnixDatagram::unbound().unwrap().into()), None);
         let missing = duplicate(RawFd::MAX).unwrap_err();
         assert_eq!(missing.raw_os_error(), Some(Errno::EBADF as i32));

@@ -10,7 +10,7 @@ use crate::error::CloseReason;
 use crate::limits::ConnectionLimits;
 use crate::link::{Flags, Link, Phase, Pressure, Shared};
 use crate::net::TcpStream;
-use crate::options::Keepalive;
+use crate::options::{Keepalive, UserTimeout};
 use crate::stats::Traffic;
 use crate::table::vacant;
 use crate::token::{ConnectionId, TimerId};
@@ -281,10 +281,19 @@ impl<'a, S> Connection<'a, S> {
     /// its own numbers. Where there were 256 kinds already, those that nobody has any more are
     /// looked for, by a walk over all connections.
     ///
+    /// A [`user_timeout`](crate::ListenOptions::user_timeout) that the limits so far gave the
+    /// connection by default, and so one that was asked for and is equal, follows the new ones.
+    ///
     /// # Errors
-    /// `QuotaExceeded` when 256 others are in use, the reactor's own among them.
+    /// `QuotaExceeded` when 256 others are in use, the reactor's own among them. As the system gives
+    /// them.
     pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
-        let class = self.context.core.class_of(limits)?;
+        let (class, limits) = self.context.core.class_of(Some(limits))?;
+        let before = self.limits();
+        if before.write_timeout != limits.write_timeout {
+            let timeout = UserTimeout::by_default(Some(&before), &limits);
+            self.link().stream.set_user_timeout(timeout)?;
+        }
         self.link_mut().set_class(class);
         self.set_idle_timeout(limits.idle_timeout);
         self.context.core.touch(self.index);

@@ -255,15 +255,22 @@ impl Core {
         ticks.into_iter().flatten().min_by_key(ahead)
     }
 
-    /// The class of connections with these limits: see [`Shared::class_of`].
+    /// The class of connections with limits of their `own`, or the reactor's, and those limits: see
+    /// [`Shared::class_of`].
     ///
     /// # Errors
     /// `QuotaExceeded` when as many others are in use as there may be.
-    pub(crate) fn class_of(&mut self, limits: ConnectionLimits) -> io::Result<u8> {
+    pub(crate) fn class_of(
+        &mut self,
+        own: Option<ConnectionLimits>,
+    ) -> io::Result<(u8, ConnectionLimits)> {
+        let Some(limits) = own else {
+            return Ok((0, self.shared.limits.of_connection()));
+        };
         let links = self.slots.iter().map(|(_, slot)| slot.link.class());
         let listeners = self.listeners.iter().map(|(_, slot)| slot.class);
         let in_use = links.chain(listeners).chain([self.awaited_class]);
-        self.shared.class_of(limits, in_use)
+        Ok((self.shared.class_of(limits, in_use)?, limits))
     }
 
     /// Counts a connection as open.

@@ -8,10 +8,10 @@ use crate::acceptor::{Accept, Acceptor};
 use crate::address::Address;
 use crate::clock::{Backoff, millis};
 use crate::error::ConnectError;
-use crate::limits::Limits;
+use crate::limits::ConnectionLimits;
 use crate::link::{Link, Phase};
 use crate::net::{System, TcpListener, TcpStream, UdpSocket, canonical};
-use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
+use crate::options::{ConnectOptions, ListenOptions, UdpOptions, UserTimeout};
 use crate::readiness::Readiness;
 use crate::table::tenant;
 use crate::timer::Links;
@@ -57,9 +57,11 @@ impl<S> Context<'_, S> {
     /// # Errors
     /// `AddrInUse`, `AddrNotAvailable` (not an address of this machine), `PermissionDenied` (a port
     /// below 1024; a folder that is not ours to write to), and what else the system gives.
+    /// `InvalidInput`: a file's mode or owner, or a port to share, where there is none.
     /// `NotConnected`: the reactor drains. `QuotaExceeded`: as
     /// [`Connection::set_limits`](crate::Connection::set_limits).
     pub fn listen(&mut self, options: &ListenOptions) -> io::Result<ListenerId> {
+        options.check()?;
         self.core.add_listener(options, None, self.place)
     }
 
@@ -69,8 +71,9 @@ impl<S> Context<'_, S> {
     ///
     /// It gets all of `options` that can be set now, as one that [`Context::listen`] opens: not
     /// its address, nor what says how to come by that. A `user_timeout` or `keepalive` that it has
-    /// already, and `options` say nothing of, stays. Other processes that have it too are not
-    /// asked: all of them share what is set.
+    /// already, and `options` say nothing of, stays, also where it's the default of a predecessor
+    /// with other limits. Other processes that have it too are not asked: all of them share what
+    /// is set.
     ///
     /// # Errors
     /// `InvalidInput` when it's no listener. As the system gives them when it can't be made
@@ -196,17 +199,19 @@ impl<S> Context<'_, S> {
     /// With the session: what the system says at once. `AddrNotAvailable`: all ports of this source
     /// address towards that destination are taken (28,232 of them by default on Linux), or the
     /// source address is not ours. `QuotaExceeded`: as many connections as
-    /// [`Limits::max_connections`](crate::Limits::max_connections) are open. `NotConnected`: the
-    /// reactor drains. Of a Unix socket also why nobody is there: `NotFound`, `ConnectionRefused`,
+    /// [`Limits::max_connections`](crate::Limits::max_connections) are open, or as
+    /// [`Connection::set_limits`](crate::Connection::set_limits). `NotConnected`: the reactor
+    /// drains. Of a Unix socket also why nobody is there: `NotFound`, `ConnectionRefused`,
     /// `PermissionDenied`, and `WouldBlock` where too many wait.
     pub fn connect(
         &mut self,
         options: &ConnectOptions,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        let key = self.begin(session, Phase::Connecting, |system, limits| {
+        let own = options.limits;
+        let key = self.begin(session, Phase::Connecting, own, |system, limits| {
             let stream = system.dial(options)?;
-            stream.set_user_timeout((options.bound(), limits.user_timeout()))?;
+            stream.set_user_timeout(options.bound(limits))?;
             Ok((stream, options.address.clone()))
         })?;
         if let Some(timeout) = options.timeout {
@@ -219,6 +224,8 @@ impl<S> Context<'_, S> {
     /// the descriptor of one: it's open at once, and `on_open` follows before the reactor sleeps. A
     /// stream that has no user timeout and no keepalive of its own is
     /// given the default [`ConnectOptions::user_timeout`](crate::ConnectOptions::user_timeout).
+    /// There are no options to give: what it's to be like is set on the connection, at once, by the
+    /// id ([`Connection::set_limits`](crate::Connection::set_limits) and its like, and `AsFd`).
     ///
     /// # Errors
     /// With the session: as [`Context::connect`]. `NotConnected`: it's not established, or was
@@ -238,10 +245,10 @@ impl<S> Context<'_, S> {
         session: S,
         make: impl FnOnce(&System) -> io::Result<TcpStream>,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        let key = self.begin(session, Phase::Open, |system, limits| {
+        let key = self.begin(session, Phase::Open, None, |system, limits| {
             let stream = make(system)?;
             let peer = stream.check_connected()?;
-            stream.set_user_timeout((None, limits.user_timeout()))?;
+            stream.set_user_timeout(UserTimeout::by_default(None, limits))?;
             Ok((stream, peer))
         })?;
         let link = &mut self.core.slots[key.index].link;
@@ -254,12 +261,14 @@ impl<S> Context<'_, S> {
         Ok(ConnectionId(key))
     }
 
-    /// Gives the stream that `make` makes its slot, and has it polled.
+    /// Gives the stream that `make` makes its slot, with its `own` limits or the reactor's, and has
+    /// it polled.
     fn begin(
         &mut self,
         session: S,
         phase: Phase,
-        make: impl FnOnce(&System, &Limits) -> io::Result<(TcpStream, Address)>,
+        own: Option<ConnectionLimits>,
+        make: impl FnOnce(&System, &ConnectionLimits) -> io::Result<(TcpStream, Address)>,
     ) -> Result<Key, ConnectError<S>> {
         let open = || -> io::Result<Key> {
             self.core.may_open()?;
@@ -267,9 +276,10 @@ impl<S> Context<'_, S> {
             if !self.reserve(1 + self.core.awaited) {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
-            let (mut stream, peer) = make(&self.core.system, &self.core.shared.limits)?;
+            let (class, limits) = self.core.class_of(own)?;
+            let (mut stream, peer) = make(&self.core.system, &limits)?;
             self.core.register_stream(&mut stream)?;
-            Ok(self.core.place(stream, phase, 0, &peer))
+            Ok(self.core.place(stream, phase, class, &peer))
         };
         match open() {
             Ok(key) => {
@@ -295,10 +305,9 @@ impl Core {
         owner: Owner,
     ) -> io::Result<ListenerId> {
         self.may_begin()?;
-        let class = options.limits;
-        let class = class.map_or(Ok(0), |limits| self.class_of(limits))?;
+        let (class, limits) = self.class_of(options.limits)?;
         let mut listener = self.system.listen(options, adopted)?;
-        listener.set_user_timeout((options.bound(), self.shared.limits.user_timeout()))?;
+        listener.set_user_timeout(options.bound(&limits))?;
         let token = self.listeners.next_key().token(Kind::Listener);
         self.system.register_listener(&mut listener, token)?;
         Ok(ListenerId(self.listeners.insert(|generation| {

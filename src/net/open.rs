@@ -14,6 +14,8 @@ use nix::sys::socket::{
 
 use super::{pktinfo, unix};
 use crate::address::Address;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::limits::in_millis;
 use crate::options::{ConnectOptions, Keepalive, ListenOptions, UdpOptions, UserTimeout};
 
 /// Opens a listener as `options` say, which is to listen yet, or takes one over; with the file that
@@ -27,7 +29,11 @@ pub(super) fn listener(
     adopted: Option<OwnedFd>,
 ) -> io::Result<(Option<unix::File>, OwnedFd)> {
     let (fd, bound) = match adopted {
-        Some(fd) => (adopt(fd, SockType::Stream)?, true),
+        // Apple's systems may not tell. One that doesn't listen would begin to, at any port.
+        Some(fd) => match socket::getsockopt(&fd, sockopt::AcceptConn) {
+            Ok(false) => return Err(wrong("it's no listener")),
+            _ => (adopt(fd, SockType::Stream)?, true),
+        },
         None => (socket(family(&options.address), SockType::Stream)?, false),
     };
     // Before it listens: the window scale of the connections follows from the buffer.
@@ -284,27 +290,21 @@ fn probe(fd: &impl AsFd, keepalive: Keepalive) -> nix::Result<()> {
     Ok(())
 }
 
-/// Bounds how long output may stay unacknowledged: as asked, or else by default, unless the socket
-/// has a user timeout or keepalive already, or is none of TCP. `None` leaves it to the system.
+/// Bounds how long output may stay unacknowledged, unless the socket is none of TCP.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn set_user_timeout(fd: &impl AsFd, timeout: UserTimeout) -> io::Result<()> {
-    let has = if_tcp(socket::getsockopt(fd, sockopt::TcpUserTimeout), 1)? > 0
-        || socket::getsockopt(fd, sockopt::KeepAlive)?;
-    let timeout = match timeout {
-        (None, _) if has => return Ok(()),
-        (asked, by_default) => asked.or(by_default),
+    let has = socket::getsockopt(fd, sockopt::TcpUserTimeout).map(Some);
+    let Some(has) = if_tcp(has, None)? else {
+        return Ok(());
     };
-    // To the system 0 is its own default. It takes a C int, and refuses a negative one.
-    let millis = timeout.map_or(0, |timeout| {
-        let millis = timeout.as_nanos().div_ceil(1_000_000);
-        u32::try_from(millis).map_or(MOST_MILLIS, |millis| millis.clamp(1, MOST_MILLIS))
-    });
-    if_tcp(socket::setsockopt(fd, sockopt::TcpUserTimeout, &millis), ())
+    let has = (has > 0).then(|| Duration::from_millis(has.into()));
+    if let Some(timeout) = timeout.change(has, socket::getsockopt(fd, sockopt::KeepAlive)?) {
+        // To the system 0 is its own default.
+        let millis = timeout.map_or(0, |timeout| in_millis(timeout).as_millis() as u32);
+        socket::setsockopt(fd, sockopt::TcpUserTimeout, &millis)?;
+    }
+    Ok(())
 }
-
-/// The longest user timeout that the system takes, in milliseconds: 24 days.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const MOST_MILLIS: u32 = i32::MAX.unsigned_abs();
 
 /// Other systems have no such option, or none that nix knows.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

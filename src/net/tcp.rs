@@ -160,9 +160,8 @@ impl TcpStream {
         open::set_keepalive(self, Some(keepalive))
     }
 
-    /// Bounds how long output may stay unacknowledged (`TCP_USER_TIMEOUT`): as asked, or else
-    /// by default, unless it has a user timeout already or keepalive, from which one follows;
-    /// `None`: as long as the system has it. Other systems than Linux and Android ignore it.
+    /// Bounds how long output may stay unacknowledged (`TCP_USER_TIMEOUT`). Other systems than
+    /// Linux and Android ignore it.
     ///
     /// # Errors
     /// As the system gives them.
@@ -274,7 +273,7 @@ impl TcpListener {
     ///
     /// # Errors
     /// As the system gives them: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, no
-    /// descriptors left. `InvalidInput` when what is given is no stream's socket.
+    /// descriptors left. `InvalidInput` when what is given is no listener.
     pub(crate) fn listen(
         options: &ListenOptions,
         adopted: Option<OwnedFd>,

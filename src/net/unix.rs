@@ -61,7 +61,7 @@ pub(super) fn bind(
     // Nobody can connect before it listens.
     let mode = options.mode.map(Permissions::from_mode);
     let set = mode.map_or(Ok(()), |mode| fs::set_permissions(Path::new(name), mode));
-    if let Err(error) = set.and_then(|()| lchown(name.as_ref(), options.user, options.group)) {
+    if let Err(error) = set.and_then(|()| lchown(name.as_ref(), options.uid, options.gid)) {
         // Now no socket is bound to the file, and it goes.
         drop(fd);
         return Err(error);
@@ -170,5 +170,22 @@ impl Credentials {
         let (uid, gid) = nix::unistd::getpeereid(socket)?;
         let (uid, gid, pid) = (uid.as_raw(), gid.as_raw(), None);
         Ok(Credentials { uid, gid, pid })
+    }
+
+    /// No system that nix can ask.
+    ///
+    /// # Errors
+    /// `Unsupported`.
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "netbsd",
+        target_os = "openbsd"
+    )))]
+    pub fn of(_: impl AsFd) -> io::Result<Credentials> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }

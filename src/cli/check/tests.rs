@@ -115,6 +115,16 @@ fn more_v_says_more_and_ends_at_messages() {
 }
 
 #[test]
+fn permissions_are_refused_where_there_is_no_file() {
+    assert!(serve("--unix /run/x --unix-mode 600").is_ok());
+    let refused = serve("--unix /run/x --unix @y --unix-mode 600").unwrap_err();
+    assert!(
+        refused.code() == 2 && refused.to_string().contains("unix:@y has none"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_client_needs_a_port_and_one_family() {
     assert!(
         connect("127.0.0.1:0")

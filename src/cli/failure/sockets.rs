@@ -104,8 +104,20 @@ impl Failure {
         }
     }
 
-    /// A socket that was handed over, of this name, can't be served. Exit code 1.
+    /// A socket that was handed over, of this name, is none that can be served. Exit code 2.
+    pub(crate) fn not_served(name: &str) -> Failure {
+        Failure::usage(format!(
+            "{name}, which was handed over, is neither a listener nor a UDP socket"
+        ))
+        .hint("in a systemd socket unit, use ListenStream= and ListenDatagram=HOST:PORT, without Accept=yes")
+    }
+
+    /// A socket that was handed over, of this name, can't be served. Exit code 1, or 2 where it's
+    /// none that ever could.
     pub(crate) fn adopt(name: &str, error: &io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::InvalidInput && errno(error).is_none() {
+            return Failure::not_served(name);
+        }
         let failed = format!("can't serve {name}, which was handed over");
         Failure::exhausted(&failed, error)
             .unwrap_or_else(|| Failure::runtime(format!("{failed}: {}", Reason(error))))

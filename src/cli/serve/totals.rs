@@ -110,7 +110,9 @@ impl Board {
         let mut sum = Totals::default();
         for totals in all.iter_mut() {
             sum.add(totals);
-            peaks(&mut totals.stats).map(|peak| *peak = 0);
+            peaks(&mut totals.stats)
+                .into_iter()
+                .for_each(|peak| *peak = 0);
         }
         sum
     }
@@ -174,9 +176,13 @@ mod tests {
         };
         let told = || board.sum().stats.longest_turn_us;
         // The first one's long turn is behind it when it's asked.
-        [(0, 9), (0, 2), (1, 5)].map(|(index, longest)| board.put(index, turn(longest)));
+        for (index, longest) in [(0, 9), (0, 2), (1, 5)] {
+            board.put(index, turn(longest));
+        }
         assert_eq!([told(), told()], [9, 0]);
-        [(0, 1), (1, 4)].map(|(index, longest)| board.put(index, turn(longest)));
+        for (index, longest) in [(0, 1), (1, 4)] {
+            board.put(index, turn(longest));
+        }
         assert_eq!(told(), 4);
     }
 }

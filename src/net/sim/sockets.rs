@@ -65,16 +65,6 @@ impl TcpStream {
         }
     }
 
-    /// Whether the stream has a user timeout, or keepalive, from which one follows.
-    ///
-    /// # Errors
-    /// None here.
-    fn has_user_timeout(&self) -> io::Result<bool> {
-        let mut state = self.net.state();
-        let end = state.end(self.side).ok_or(Errno::EBADF)?;
-        Ok(end.user_timeout.is_some() || end.keepalive.is_some())
-    }
-
     /// The peer's address.
     ///
     /// # Errors
@@ -116,18 +106,20 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Bounds how long output may stay unacknowledged, as asked or else by default, but for
-    /// kqueue's systems.
+    /// Bounds how long output may stay unacknowledged, but for kqueue's systems.
     ///
     /// # Errors
     /// As faults.
     pub(crate) fn set_user_timeout(&self, timeout: UserTimeout) -> io::Result<()> {
-        if self.model == Poller::Kqueue || timeout.0.is_none() && self.has_user_timeout()? {
-            return Ok(());
-        }
-        let timeout = timeout.0.or(timeout.1);
-        self.set_option(|| format!("user timeout {timeout:?}"))?;
         let mut state = self.net.state();
+        let end = state.end(self.side).ok_or(Errno::EBADF)?;
+        let change = timeout.change(end.user_timeout, end.keepalive.is_some());
+        let Some(timeout) = change.filter(|_| self.model != Poller::Kqueue) else {
+            return Ok(());
+        };
+        state.set_option(Target::Stream(self.side), || {
+            format!("user timeout {timeout:?}")
+        })?;
         if let Some(end) = state.end(self.side) {
             end.user_timeout = timeout;
         }
@@ -279,21 +271,19 @@ impl TcpListener {
         self.backlog
     }
 
-    /// Bounds how long the output of accepted streams may stay unacknowledged, as asked or else
-    /// by default.
+    /// Bounds how long the output of accepted streams may stay unacknowledged, but for kqueue's
+    /// systems.
     ///
     /// # Errors
     /// As faults.
     pub(crate) fn set_user_timeout(&self, timeout: UserTimeout) -> io::Result<()> {
-        if timeout.0.is_none() && self.has_user_timeout()? {
-            return Ok(());
-        }
-        let timeout = timeout.0.or(timeout.1);
         let mut state = self.net.state();
-        let owner = state.listener(self.id).map(|listener| listener.owner);
-        if owner.is_some_and(|owner| state.is_bsd(owner)) {
+        let listener = state.listener(self.id).ok_or(Errno::EBADF)?;
+        let change = timeout.change(listener.user_timeout, listener.keepalive.is_some());
+        let owner = listener.owner;
+        let Some(timeout) = change.filter(|_| !state.is_bsd(owner)) else {
             return Ok(());
-        }
+        };
         state.set_option(Target::Listener(self.id), || {
             format!("user timeout {timeout:?}")
         })?;
@@ -301,16 +291,6 @@ impl TcpListener {
             listener.user_timeout = timeout;
         }
         Ok(())
-    }
-
-    /// Whether the listener has a user timeout, or keepalive.
-    ///
-    /// # Errors
-    /// None here.
-    fn has_user_timeout(&self) -> io::Result<bool> {
-        let mut state = self.net.state();
-        let listener = state.listener(self.id).ok_or(Errno::EBADF)?;
-        Ok(listener.user_timeout.is_some() || listener.keepalive.is_some())
     }
 }
 

@@ -80,22 +80,27 @@ fn accepted_streams_have_the_options_that_the_listener_was_given() {
 fn accepted_streams_have_the_user_timeout_of_the_listener_and_one_can_be_set_later() {
     let millis = |stream: &TcpStream| socket::getsockopt(stream, sockopt::TcpUserTimeout).unwrap();
     let mut listener = listen(&loopback()).unwrap();
+    let default = |before, now| UserTimeout::Default { before, now };
     let timeout = Duration::from_micros(41_000_001);
-    listener.set_user_timeout((None, Some(timeout))).unwrap();
+    listener
+        .set_user_timeout(UserTimeout::Asked(timeout))
+        .unwrap();
     // It has one now.
-    let longer = Some(2 * timeout);
-    listener.set_user_timeout((None, longer)).unwrap();
+    let longer = default(None, Some(2 * timeout));
+    listener.set_user_timeout(longer).unwrap();
     let mut turns = Loop::new();
     turns.poll.register_listener(&mut listener, 0).unwrap();
     let dialled = TcpStream::dial(&ConnectOptions::new(listener.local_addr().unwrap())).unwrap();
     let (accepted, _) = turns.until(|| some(listener.accept()));
     assert_eq!((millis(&dialled), millis(&accepted)), (0, 41_001));
     for (timeout, expected) in [
-        (Some(Duration::MAX), i32::MAX as u32),
-        (Some(Duration::ZERO), 1),
-        (None, 1),
+        (UserTimeout::Asked(Duration::MAX), i32::MAX as u32),
+        (UserTimeout::Asked(Duration::ZERO), 1),
+        (longer, 1),
+        (default(Some(Duration::from_millis(1)), None), 0),
+        (longer, 82_001),
     ] {
-        dialled.set_user_timeout((timeout, longer)).unwrap();
+        dialled.set_user_timeout(timeout).unwrap();
         assert_eq!(millis(&dialled), expected);
     }
     let keepalive = ListenOptions {
@@ -103,7 +108,7 @@ fn accepted_streams_have_the_user_timeout_of_the_listener_and_one_can_be_set_lat
         ..loopback()
     };
     let keepalive = listen(&keepalive).unwrap();
-    keepalive.set_user_timeout((None, longer)).unwrap();
+    keepalive.set_user_timeout(longer).unwrap();
     let timeout = socket::getsockopt(&keepalive, sockopt::TcpUserTimeout);
     assert_eq!(timeout, Ok(0));
 }

@@ -158,10 +158,11 @@ fn a_dial_where_nobody_listens_is_refused_and_one_to_a_host_that_is_gone_times_o
 
 #[test]
 fn a_vanished_peer_is_given_up_after_the_user_timeout_or_fifteen_minutes_and_never_while_idle() {
-    for (timeout, seconds) in [(Some(Duration::from_secs(30)), 31), (None, 930)] {
+    for (now, seconds) in [(Some(Duration::from_secs(30)), 31), (None, 930)] {
         let mut host = Machine::new(4, Poller::Epoll);
         let (peer, mut stream) = host.accept(0);
-        stream.set_user_timeout((timeout, None)).unwrap();
+        let timeout = crate::options::UserTimeout::Default { before: None, now };
+        stream.set_user_timeout(timeout).unwrap();
         peer.vanish();
         host.net.advance(Duration::from_secs(5_000));
         assert_eq!(read(&mut stream), Err(ErrorKind::WouldBlock));
