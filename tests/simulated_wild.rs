@@ -534,7 +534,11 @@ fn is_lossy(world: &World, play: &mut Play) -> bool {
         limits.max_pending < 1 << 30 || limits.max_connections < MANY
     };
     let waits = has_vanished && play.hosts.iter_mut().any(is_tight);
-    world.faults_met().iter().any(silent) || waits
+    let met = world.faults_met();
+    // Its own end would tell, if it could be sent.
+    let unsent = [Fault::ConnectReset, Fault::ShutdownFails];
+    let untold = unsent.iter().all(|fault| met.contains(fault));
+    met.iter().any(silent) || untold || waits
 }
 
 /// One world of it.
