@@ -41,7 +41,7 @@ mod shared;
 mod tests;
 mod write;
 
-use crate::buffer::{Buffer, Buffers};
+use crate::buffer::{Buffer, Buffers, UNTOLD};
 use crate::error::CloseReason;
 use crate::limits::ConnectionLimits;
 use crate::nonblocking::Stream;
@@ -184,9 +184,12 @@ impl<S: Stream> Link<S> {
         self.class
     }
 
-    /// Gives it the limits of a class: see [`Shared::class_of`].
-    pub(crate) fn set_class(&mut self, class: u8) {
+    /// Gives it the limits of a class: see [`Shared::class_of`]. What it keeps counts by them at
+    /// once: a handler that is to stop writing is told so, and one that may keep no more ends.
+    pub(crate) fn set_class(&mut self, shared: &mut Shared, class: u8) {
         self.class = class;
+        self.weigh(shared, false);
+        self.end_overflow(shared);
     }
 
     /// Changes the phase; nothing else does.
@@ -298,8 +301,16 @@ impl<S: Stream> Link<S> {
         }
         // Then the output has not drained, and nobody is told so.
         let dead = self.has(Flags::WRITE_DEAD);
-        if !dead && !self.has_budget(shared) {
+        // A handler may ask again each time that it's told: nothing else bounds that.
+        let may = match empty {
+            true => self.charge(shared),
+            false => self.has_budget(shared),
+        };
+        if !dead && !may {
             return Some(Step::Yield);
+        }
+        if high {
+            self.renew_frame();
         }
         self.flags
             .set(Flags::REDELIVER, high || self.has(Flags::REDELIVER));
@@ -378,6 +389,14 @@ impl<S: Stream> Link<S> {
     pub(crate) fn resume(&mut self) {
         if self.untag(Flags::PAUSED) {
             self.flags.insert(Flags::REDELIVER);
+            self.renew_frame();
+        }
+    }
+
+    /// Has the frame that is under way begin anew: its rest could not be read.
+    pub(crate) fn renew_frame(&mut self) {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.begun = UNTOLD;
         }
     }
 
@@ -447,7 +466,7 @@ impl<S: Stream> Link<S> {
     /// first time after output has moved counts as progress: nothing is known of the time before.
     /// False where the system doesn't say.
     pub(crate) fn has_progressed(&mut self) -> bool {
-        self.stream.in_flight().is_some_and(|now| {
+        self.stream.unread().is_some_and(|now| {
             let before = std::mem::replace(&mut self.count, now.max(1));
             before == 0 || now < before
         })

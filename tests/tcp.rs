@@ -842,3 +842,25 @@ fn a_callback_takes_its_own_connection_out_when_what_it_wrote_is_sent() {
     stream.read_exact(&mut heard).unwrap();
     assert_eq!(&heard, b"more");
 }
+
+#[test]
+fn a_connection_whose_end_is_asked_for_is_not_taken_out_before_that_is_sent() {
+    let mut world = World::new();
+    let mut client = world.client();
+    world.settle();
+    let id = world.seen().opened[0];
+    let mut connection = world.connection(id).unwrap();
+    connection.finish();
+    let busy = connection.detach().unwrap_err();
+    assert_eq!(busy.kind(), ErrorKind::ResourceBusy);
+    world.settle();
+    assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+    let (socket, _) = world.connection(id).unwrap().detach().unwrap();
+    client.write_all(b"the other way").unwrap();
+    drop(client);
+    let mut heard = Vec::new();
+    let mut stream = TcpStream::from(socket);
+    stream.set_nonblocking(false).unwrap();
+    stream.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, b"the other way");
+}

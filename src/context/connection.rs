@@ -232,17 +232,19 @@ impl<'a, S> Connection<'a, S> {
     /// [`CloseReason::Detached`].
     ///
     /// # Errors
-    /// `ResourceBusy`: output is pending, that of the running callback counted; see
-    /// [`Connection::tell_when_sent`]. `NotConnected`: it's not open. Others as the system gives
-    /// them when it has no descriptor left for the duplicate. `Unsupported`: in a simulation.
+    /// `ResourceBusy`: output is pending, or the end that [`Connection::finish`] has asked for,
+    /// those of the running callback counted; see [`Connection::tell_when_sent`]. `NotConnected`:
+    /// it's not open, or a write has failed. Others as the system gives them when it has no
+    /// descriptor left for the duplicate. `Unsupported`: in a simulation.
     pub fn detach(&mut self) -> io::Result<(OwnedFd, Vec<u8>)> {
         let current = self.context.core.is_current(self.index);
         let Core { slots, shared, .. } = &mut *self.context.core;
         let link = &mut slots[self.index].link;
-        if link.phase() != Phase::Open {
+        if link.phase() != Phase::Open || link.has(Flags::WRITE_DEAD) {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        if link.has_output() || current && shared.has_gathered() {
+        let owes_end = link.has(Flags::FIN_WANTED) && !link.has(Flags::FIN_SENT);
+        if link.has_output() || owes_end || current && shared.has_gathered() {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
         let descriptor = link.stream.duplicate()?;
@@ -273,20 +275,26 @@ impl<'a, S> Connection<'a, S> {
     /// The limits of the connection: the reactor's, its listener's, or its own.
     #[must_use]
     pub fn limits(&self) -> ConnectionLimits {
-        *self.link().limits(&self.context.core.shared)
+        let Core { slots, shared, .. } = &*self.context.core;
+        let slot = &slots[self.index];
+        let idle_timeout = u64::from(slot.idle_timeout);
+        ConnectionLimits {
+            idle_timeout: (idle_timeout > 0).then(|| Duration::from_millis(idle_timeout)),
+            ..*slot.link.limits(shared)
+        }
     }
 
     /// Gives the connection limits of its own, from now on. They are kept once for all connections
-    /// and listeners that have the same: so they are for some kinds of connections, and not for each
-    /// its own numbers. Where there were 256 kinds already, those that nobody has any more are
+    /// and listeners that have the same: so they are for some kinds of connections, and not for
+    /// each its own numbers. Where there were 256 kinds already, those that nobody has any more are
     /// looked for, by a walk over all connections.
     ///
     /// A [`user_timeout`](crate::ListenOptions::user_timeout) that the limits so far gave the
     /// connection by default, and so one that was asked for and is equal, follows the new ones.
     ///
     /// # Errors
-    /// `QuotaExceeded` when 256 others are in use, the reactor's own among them. As the system gives
-    /// them.
+    /// `QuotaExceeded` when 256 others are in use, the reactor's own among them. As the system
+    /// gives them.
     pub fn set_limits(&mut self, limits: ConnectionLimits) -> io::Result<()> {
         let (class, limits) = self.context.core.class_of(Some(limits))?;
         let before = self.limits();
@@ -294,7 +302,8 @@ impl<'a, S> Connection<'a, S> {
             let timeout = UserTimeout::by_default(Some(&before), &limits);
             self.link().stream.set_user_timeout(timeout)?;
         }
-        self.link_mut().set_class(class);
+        let Core { slots, shared, .. } = &mut *self.context.core;
+        slots[self.index].link.set_class(shared, class);
         self.set_idle_timeout(limits.idle_timeout);
         self.context.core.touch(self.index);
         Ok(())

@@ -184,6 +184,7 @@ impl Core {
                 continue;
             }
             slot.link.untag(Flags::STARVED);
+            slot.link.renew_frame();
             if waits && slot.link.is_answering() {
                 // Its own output keeps it, and reminds of it.
                 continue;

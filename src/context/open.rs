@@ -417,7 +417,7 @@ impl Core {
         if let Address::Unix(_) = peer {
             link.ready(Readiness::PIECES);
         }
-        link.set_class(class);
+        link.set_class(&mut self.shared, class);
         let idle_timeout = link.limits(&self.shared).idle_timeout.map_or(0, millis);
         let active = self.clock.tick();
         self.slots.insert(|generation| Slot {

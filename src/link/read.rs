@@ -159,20 +159,26 @@ impl<S: Stream> Link<S> {
 
     /// After a callback that has seen all input and consumed `count` bytes: what it left is not
     /// shown again for a wish of its own when it took nothing, or it would spin. What nobody will
-    /// be shown is dropped. Closes a link whose handler may keep no more, and does not wait for
-    /// anything either.
+    /// be shown is dropped.
     fn settle_input(&mut self, shared: &mut Shared, count: usize) {
         if count == 0 {
             self.flags.remove(Flags::REDELIVER);
-        } else if let Some(buffers) = &mut self.buffers {
+        } else {
             // What is left is the beginning of another frame.
-            buffers.begun = UNTOLD;
+            self.renew_frame();
         }
-        let waits = Flags::PAUSED | Flags::HIGH | Flags::AGAIN;
-        let waits = self.flags.intersects(waits);
         if self.phase != Phase::Open || self.has(Flags::EOF_TOLD) {
             self.drop_input(shared);
-        } else if self.input_len() >= self.limits(shared).max_input && !waits {
+        } else {
+            self.end_overflow(shared);
+        }
+    }
+
+    /// Closes an open link whose handler may keep no more, and does not wait for anything either.
+    pub(super) fn end_overflow(&mut self, shared: &mut Shared) {
+        let waits = Flags::PAUSED | Flags::HIGH | Flags::AGAIN | Flags::EOF_TOLD;
+        let ends = self.phase == Phase::Open && !self.flags.intersects(waits);
+        if ends && self.input_len() >= self.limits(shared).max_input {
             self.close(shared, CloseReason::InputOverflow);
         }
     }

@@ -264,7 +264,7 @@ impl<S: Stream> Link<S> {
 
     /// After output was added: whether it's too much now, of which the handler is told. `spent`:
     /// the turn's budget was, before the socket took what it did.
-    fn weigh(&mut self, shared: &mut Shared, spent: bool) -> Pressure {
+    pub(super) fn weigh(&mut self, shared: &mut Shared, spent: bool) -> Pressure {
         let high = self.limits(shared).high_water;
         let begins = (spent || self.is_pressed(shared, high - 1)) && self.takes_output();
         if begins && !self.has(Flags::HIGH) {

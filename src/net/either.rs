@@ -377,6 +377,10 @@ impl Stream for TcpStream {
         both!(self, stream => stream.in_flight())
     }
 
+    fn unread(&mut self) -> Option<u32> {
+        both!(self, stream => stream.unread())
+    }
+
     fn may_allocate(&mut self) -> bool {
         both!(self, stream => stream.may_allocate())
     }

@@ -234,6 +234,15 @@ impl Stream for TcpStream {
         (queued > 0 || memory[WMEM_ALLOC] == 0).then_some(queued)
     }
 
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn unread(&mut self) -> Option<u32> {
+        let memory = socket::getsockopt(self, MemInfo).ok()?;
+        Some(match memory[WMEM_QUEUED] {
+            0 => memory[WMEM_ALLOC],
+            queued => queued,
+        })
+    }
+
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     fn in_flight(&mut self) -> Option<u32> {
         None

@@ -459,3 +459,17 @@ fn sockets_of_std_are_made_non_blocking() {
     assert!(socket::getsockopt(&client, sockopt::TcpNoDelay).unwrap());
     assert!(socket::getsockopt(&client, sockopt::KeepAlive).unwrap());
 }
+
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn what_a_peer_reads_at_a_unix_socket_is_progress_before_there_is_room() {
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let mut ours = TcpStream::adopt(ours.into()).unwrap();
+    while ours.write(&[7; 1000]).is_ok() {}
+    let before = ours.unread().unwrap();
+    theirs.read_exact(&mut [0; 1000]).unwrap();
+    let after = ours.unread().unwrap();
+    assert!(after < before, "{after} after {before}");
+    assert_eq!(ours.in_flight(), None);
+}
