@@ -6,6 +6,8 @@
 //! after 2^32 draws, and then only an id kept through all of them, for the same slot, could be
 //! taken for another.
 
+use std::fmt;
+
 /// What a token stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -30,10 +32,17 @@ const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 pub(crate) const MAX_SLOTS: usize = 1 << INDEX_BITS;
 
 /// A slot's index and generation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     pub(crate) index: u32,
     pub(crate) generation: u32,
+}
+
+/// As in `3:1`, in one line also where the rest of it has many.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.index, self.generation)
+    }
 }
 
 impl Key {
@@ -142,8 +151,15 @@ impl Owner {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub(crate) Key);
+
+        /// Its name, and index and generation: in one line.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:?})"), self.0)
+            }
+        }
     };
 }
 
@@ -254,6 +270,17 @@ mod tests {
     #[should_panic(expected = "more than eight deep")]
     fn an_owner_is_eight_deep_at_most() {
         (1..=9).fold(Owner::default(), |owner, number| owner.part(number));
+    }
+
+    #[test]
+    fn an_id_is_shown_in_one_line_by_its_index_and_generation() {
+        let key = Key {
+            index: 3,
+            generation: 1,
+        };
+        assert_eq!(format!("{:?}", ListenerId(key)), "ListenerId(3:1)");
+        assert_eq!(format!("{:#?}", Some(key)), "Some(\n    3:1,\n)");
+        assert_eq!(format!("{:#?}", ConnectionId(key)), "ConnectionId(3:1)");
     }
 
     #[test]
