@@ -158,7 +158,7 @@ macro_rules! give {
 /// Calls a method of the handler that has opened, set or registered what the callback is about.
 macro_rules! tell {
     ($both:ident, $context:ident, $call:ident, $($more:expr),*) => {
-        match $context.owner() {
+        match $context.owner().part() {
             FIRST => $both.with_first($context, |first, part| first.$call(part, $($more),*)),
             SECOND => $both.with_second($context, |second, part| second.$call(part, $($more),*)),
             _ => {}
@@ -175,7 +175,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         context: &mut Context<'_, Self::Session>,
         caller: &Accepted,
     ) -> Option<Self::Session> {
-        match context.owner() {
+        match context.owner().part() {
             FIRST => self
                 .with_first(context, |first, part| first.on_accept(part, caller))
                 .map(Either::First),
@@ -235,7 +235,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, Self::Session>, data: &[u8]) {
-        match datagram.context().owner() {
+        match datagram.context().owner().part() {
             FIRST => datagram.part(&Self::FIRST, |part| self.first.on_datagram(part, data)),
             SECOND => datagram.part(&Self::SECOND, |part| self.second.on_datagram(part, data)),
             _ => {}

@@ -145,7 +145,7 @@ pub use options::*;
 pub use reactor::{Ended, Reactor, Turn};
 pub use readiness::Readiness;
 pub use stats::{Closed, Stats, Traffic};
-pub use token::{ConnectionId, ListenerId, SourceId, TimerId, UdpId};
+pub use token::{ConnectionId, ListenerId, Owner, SourceId, TimerId, UdpId};
 
 /// What foreign sources are registered with, of mio 1.
 pub use mio::{Interest, event::Source, unix::SourceFd};
