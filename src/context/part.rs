@@ -128,6 +128,14 @@ impl<W, P> Part<W, P> {
     }
 }
 
+impl<W, P> Clone for Part<W, P> {
+    fn clone(&self) -> Part<W, P> {
+        *self
+    }
+}
+
+impl<W, P> Copy for Part<W, P> {}
+
 impl<W, P> fmt::Debug for Part<W, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Part").field(&self.number).finish()
