@@ -204,6 +204,7 @@ fn turn_away<P>(connection: &mut Connection<'_, Session<P>>, why: &str) {
 
 /// All is passed through but for what comes before and with the header: `on_accept`, `on_open`,
 /// `on_data`, and the end of a connection that waits for it.
+#[warn(clippy::missing_trait_methods)]
 impl<H: Handler> Handler for Proxied<H> {
     type Session = Session<H::Session>;
     type Message = H::Message;

@@ -171,6 +171,7 @@ macro_rules! give {
     };
 }
 
+#[warn(clippy::missing_trait_methods)]
 impl<A: Handler, B: Handler> Handler for Both<A, B> {
     type Session = Sessions<A, B>;
     type Message = Either<A::Message, B::Message>;

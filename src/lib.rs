@@ -76,6 +76,9 @@
 //! - new variants and fields of what is `non_exhaustive`, new kinds of [`CloseReason`] in the
 //!   counts, and new fields of the limits and options: a literal of them ends in
 //!   `..Limits::default()`, or whatever makes the others;
+//! - new methods of [`Handler`], whose defaults do what was done before: an adaptor passes each of
+//!   them on once it has a line for it, and `#[warn(clippy::missing_trait_methods)]` on its `impl`
+//!   has Clippy tell which it hasn't;
 //! - the texts of errors, `Display`, `Debug` and log lines, but for [`CloseReason::name`];
 //! - how many system calls, turns and wake-ups something takes, and the memory of a connection;
 //! - the run that a seed of `sim` gives;

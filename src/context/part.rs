@@ -97,6 +97,10 @@ use super::{Connection, Context, Datagrams};
 ///     // ... and so on, for each callback that the inner handler may need
 /// }
 /// ```
+///
+/// A callback that isn't passed on is lost without a word, also one that a later version of oread
+/// brings. `#[warn(clippy::missing_trait_methods)]` on the `impl` has Clippy name those that are
+/// missing.
 pub struct Part<W, P> {
     number: u8,
     wrap: fn(P) -> W,
