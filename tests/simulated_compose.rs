@@ -14,7 +14,7 @@ use oread::sim::{Host, Listener, Peer, World, check};
 use oread::{
     Accepted, Address, Both, CloseReason, ConnectOptions, Connection, ConnectionId, Context,
     Datagrams, Echo, EchoOptions, Either, Handler, Limits, ListenOptions, ListenerId, Owner, Part,
-    UdpOptions,
+    SendError, UdpOptions,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -291,9 +291,32 @@ fn messages_go_to_whom_they_are_for() {
     for message in [Either::First(1), Either::Second(2), Either::First(3)] {
         host.handle().send(message).unwrap();
     }
+    // Neither of the two need know of the other for that.
+    let [first, second] = [Either::First, Either::Second].map(|wrap| host.handle().part(wrap));
+    first.send(4).unwrap();
+    second.send(5).unwrap();
     world.settle(&mut host).unwrap();
-    assert_eq!(host.handler.first.messages, [1, 3]);
-    assert_eq!(host.handler.second.messages, [2]);
+    assert_eq!(host.handler.first.messages, [1, 3, 4]);
+    assert_eq!(host.handler.second.messages, [2, 5]);
+}
+
+#[test]
+fn a_part_s_message_that_finds_no_room_comes_back() {
+    let mut world = World::new(1);
+    let greeters = Both::new(Greeter::default(), Greeter::default());
+    let limits = Limits {
+        mailbox: 1,
+        ..Limits::default()
+    };
+    let mut host = world.host(greeters, limits).unwrap();
+    let first = host.handle().part(Either::First);
+    first.send(1).unwrap();
+    assert_eq!(first.send(2), Err(SendError::Full(2)));
+    world.settle(&mut host).unwrap();
+    first.drain(SECOND);
+    world.settle(&mut host).unwrap();
+    assert_eq!(first.send(3), Err(SendError::Gone(3)));
+    assert_eq!(host.handler.first.messages, [1]);
 }
 
 #[test]
