@@ -159,7 +159,7 @@ macro_rules! callbacks {
 
 /// Calls a method of the handler whose this session or message is.
 macro_rules! give {
-    ($both:ident, $context:ident, $whose:ident, $call:ident $(, $more:expr)*) => {
+    ($whose:ident: $both:ident.$call:ident($context:ident $(, $more:ident)*)) => {
         match $whose {
             Either::First($whose) => {
                 $both.with_first($context, |first, part| first.$call(part $(, $more)*))
@@ -214,7 +214,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         session: Self::Session,
         reason: CloseReason,
     ) {
-        give!(self, context, session, on_close, id, session, reason);
+        give!(session: self.on_close(context, id, session, reason));
     }
 
     fn on_connect_failed(
@@ -224,15 +224,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         session: Self::Session,
         error: io::Error,
     ) {
-        give!(
-            self,
-            context,
-            session,
-            on_connect_failed,
-            id,
-            session,
-            error
-        );
+        give!(session: self.on_connect_failed(context, id, session, error));
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, Self::Session>, data: &[u8]) {
@@ -244,7 +236,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
     }
 
     fn on_message(&mut self, context: &mut Context<'_, Self::Session>, message: Self::Message) {
-        give!(self, context, message, on_message, message);
+        give!(message: self.on_message(context, message));
     }
 }
 
