@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use oread::{
     Accepted, Address, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler,
-    ListenOptions, ListenerId, Part, Reactor, Readiness, SourceId, TimerId, UdpId,
+    ListenOptions, ListenerId, Owner, Part, Reactor, Readiness, SourceId, TimerId, UdpId,
 };
 
 /// How long a trusted peer may take for its header, from its connecting. It sends that before
@@ -109,6 +109,8 @@ pub(crate) enum Session<P> {
     /// Its header is still to come, within the time that the timer measures.
     Waiting {
         listener: ListenerId,
+        /// Whose that is, for it may be closed when the header comes.
+        owner: Owner,
         peer: Address,
         timer: Option<TimerId>,
     },
@@ -164,13 +166,14 @@ impl<H: Handler> Proxied<H> {
     ) -> bool {
         let Session::Waiting {
             listener,
+            owner,
             peer,
             timer,
         } = connection.session()
         else {
             return true;
         };
-        let (listener, timer) = (*listener, *timer);
+        let (listener, owner, timer) = (*listener, *owner, *timer);
         let caller = match (told, connection.local_addr()) {
             (Some(told), _) => Accepted::new(listener, told.from).at(told.to),
             (None, Ok(local)) => Accepted::new(listener, peer.clone()).at(local),
@@ -178,7 +181,7 @@ impl<H: Handler> Proxied<H> {
         };
         let context = connection.context();
         timer.map(|timer| context.cancel(timer));
-        let session = context.about_listener(caller.listener, |context| {
+        let session = context.about(owner, |context| {
             self.with_inner(context, |inner, context| inner.on_accept(context, &caller))
         });
         let taken = session.is_some();
@@ -201,6 +204,7 @@ fn turn_away<P>(connection: &mut Connection<'_, Session<P>>, why: &str) {
 
 /// All is passed through but for what comes before and with the header: `on_accept`, `on_open`,
 /// `on_data`, and the end of a connection that waits for it.
+#[warn(clippy::missing_trait_methods)]
 impl<H: Handler> Handler for Proxied<H> {
     type Session = Session<H::Session>;
     type Message = H::Message;
@@ -213,6 +217,7 @@ impl<H: Handler> Handler for Proxied<H> {
         if self.trust.covers(&caller.peer) {
             return Some(Session::Waiting {
                 listener: caller.listener,
+                owner: context.owner(),
                 peer: caller.peer.clone(),
                 timer: None,
             });
@@ -331,7 +336,7 @@ impl<H: Handler> Handler for Proxied<H> {
     }
 
     fn on_timer(&mut self, context: &mut Context<'_, Self::Session>, key: u64) {
-        if context.owner() != 0 {
+        if context.owner().part() != 0 {
             self.with_inner(context, |inner, context| inner.on_timer(context, key));
         } else if let Some(mut connection) = context.connection(ConnectionId::from_bits(key))
             && let Session::Waiting { .. } = connection.session()

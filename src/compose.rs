@@ -125,25 +125,41 @@ impl<A: Handler, B: Handler> Both<A, B> {
     }
 }
 
-/// Calls a method of the handler whose session it is that the connection has.
-macro_rules! show {
-    ($both:ident, $connection:ident, $call:ident $(, $more:expr)*) => {{
-        let Both { first, second } = $both;
-        let shown = match $connection.session() {
-            Either::First(_) => {
-                $connection.part(&Self::FIRST, |part| first.$call(part $(, $more)*))
+/// Callbacks, each of which goes to one of two handlers: whose session the connection has, or whose
+/// it is what the callback is about.
+macro_rules! callbacks {
+    (of a connection: $($call:ident($($more:ident: $of:ty)?) $(-> $result:ty)?;)*) => {$(
+        fn $call(
+            &mut self,
+            connection: &mut Connection<'_, Self::Session>
+            $(, $more: $of)?
+        ) $(-> $result)? {
+            let Both { first, second } = self;
+            let shown = match connection.session() {
+                Either::First(_) => {
+                    connection.part(&Self::FIRST, |part| first.$call(part $(, $more)?))
+                }
+                Either::Second(_) => {
+                    connection.part(&Self::SECOND, |part| second.$call(part $(, $more)?))
+                }
+            };
+            shown.unwrap_or_default()
+        }
+    )*};
+    (of an owner: $($call:ident($($more:ident: $of:ty),*);)*) => {$(
+        fn $call(&mut self, context: &mut Context<'_, Self::Session> $(, $more: $of)*) {
+            match context.owner().part() {
+                FIRST => self.with_first(context, |first, part| first.$call(part $(, $more)*)),
+                SECOND => self.with_second(context, |second, part| second.$call(part $(, $more)*)),
+                _ => {}
             }
-            Either::Second(_) => {
-                $connection.part(&Self::SECOND, |part| second.$call(part $(, $more)*))
-            }
-        };
-        shown.unwrap_or_default()
-    }};
+        }
+    )*};
 }
 
 /// Calls a method of the handler whose this session or message is.
 macro_rules! give {
-    ($both:ident, $context:ident, $whose:ident, $call:ident $(, $more:expr)*) => {
+    ($whose:ident: $both:ident.$call:ident($context:ident $(, $more:ident)*)) => {
         match $whose {
             Either::First($whose) => {
                 $both.with_first($context, |first, part| first.$call(part $(, $more)*))
@@ -155,27 +171,32 @@ macro_rules! give {
     };
 }
 
-/// Calls a method of the handler that has opened, set or registered what the callback is about.
-macro_rules! tell {
-    ($both:ident, $context:ident, $call:ident, $($more:expr),*) => {
-        match $context.owner() {
-            FIRST => $both.with_first($context, |first, part| first.$call(part, $($more),*)),
-            SECOND => $both.with_second($context, |second, part| second.$call(part, $($more),*)),
-            _ => {}
-        }
-    };
-}
-
+#[warn(clippy::missing_trait_methods)]
 impl<A: Handler, B: Handler> Handler for Both<A, B> {
     type Session = Sessions<A, B>;
     type Message = Either<A::Message, B::Message>;
+
+    callbacks! { of a connection:
+        on_open();
+        on_data(data: &[u8]) -> usize;
+        on_eof(rest: &[u8]);
+        on_drained();
+        on_closing(reason: CloseReason);
+    }
+
+    callbacks! { of an owner:
+        on_datagram_error(socket: UdpId, error: io::Error);
+        on_datagram_writable(socket: UdpId);
+        on_timer(key: u64);
+        on_ready(source: SourceId, readiness: Readiness);
+    }
 
     fn on_accept(
         &mut self,
         context: &mut Context<'_, Self::Session>,
         caller: &Accepted,
     ) -> Option<Self::Session> {
-        match context.owner() {
+        match context.owner().part() {
             FIRST => self
                 .with_first(context, |first, part| first.on_accept(part, caller))
                 .map(Either::First),
@@ -186,26 +207,6 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         }
     }
 
-    fn on_open(&mut self, connection: &mut Connection<'_, Self::Session>) {
-        show!(self, connection, on_open);
-    }
-
-    fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize {
-        show!(self, connection, on_data, data)
-    }
-
-    fn on_eof(&mut self, connection: &mut Connection<'_, Self::Session>, rest: &[u8]) {
-        show!(self, connection, on_eof, rest);
-    }
-
-    fn on_drained(&mut self, connection: &mut Connection<'_, Self::Session>) {
-        show!(self, connection, on_drained);
-    }
-
-    fn on_closing(&mut self, connection: &mut Connection<'_, Self::Session>, reason: CloseReason) {
-        show!(self, connection, on_closing, reason);
-    }
-
     fn on_close(
         &mut self,
         context: &mut Context<'_, Self::Session>,
@@ -213,7 +214,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         session: Self::Session,
         reason: CloseReason,
     ) {
-        give!(self, context, session, on_close, id, session, reason);
+        give!(session: self.on_close(context, id, session, reason));
     }
 
     fn on_connect_failed(
@@ -223,53 +224,19 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         session: Self::Session,
         error: io::Error,
     ) {
-        give!(
-            self,
-            context,
-            session,
-            on_connect_failed,
-            id,
-            session,
-            error
-        );
+        give!(session: self.on_connect_failed(context, id, session, error));
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, Self::Session>, data: &[u8]) {
-        match datagram.context().owner() {
+        match datagram.context().owner().part() {
             FIRST => datagram.part(&Self::FIRST, |part| self.first.on_datagram(part, data)),
             SECOND => datagram.part(&Self::SECOND, |part| self.second.on_datagram(part, data)),
             _ => {}
         }
     }
 
-    fn on_datagram_error(
-        &mut self,
-        context: &mut Context<'_, Self::Session>,
-        socket: UdpId,
-        error: io::Error,
-    ) {
-        tell!(self, context, on_datagram_error, socket, error);
-    }
-
-    fn on_datagram_writable(&mut self, context: &mut Context<'_, Self::Session>, socket: UdpId) {
-        tell!(self, context, on_datagram_writable, socket);
-    }
-
-    fn on_timer(&mut self, context: &mut Context<'_, Self::Session>, key: u64) {
-        tell!(self, context, on_timer, key);
-    }
-
     fn on_message(&mut self, context: &mut Context<'_, Self::Session>, message: Self::Message) {
-        give!(self, context, message, on_message, message);
-    }
-
-    fn on_ready(
-        &mut self,
-        context: &mut Context<'_, Self::Session>,
-        source: SourceId,
-        readiness: Readiness,
-    ) {
-        tell!(self, context, on_ready, source, readiness);
+        give!(message: self.on_message(context, message));
     }
 }
 

@@ -68,57 +68,46 @@ pub enum CloseReason {
     Other(u16),
 }
 
-/// Each kind of reason: its name, and how it's shown.
-pub(crate) const KINDS: [(&str, &str); 17] = [
-    ("finished", "both ends finished"),
-    ("closed", "closed by the handler"),
-    ("aborted", "cut off by the handler"),
-    ("reset", "reset by the peer"),
-    ("failed", "the socket failed"),
-    ("idle_timeout", "idle for too long"),
-    ("write_timeout", "the peer stopped reading"),
-    (
-        "output_overflow",
-        "too much output that the peer did not read",
-    ),
-    ("input_overflow", "too much input that was not consumed"),
-    ("frame_too_long", "a frame longer than the maximum"),
-    (
-        "frame_incomplete",
-        "the peer finished in the middle of a frame",
-    ),
-    ("frame_timeout", "a frame that took too long"),
-    ("drained", "drained"),
-    ("cut", "cut at the end of the drain"),
-    ("out_of_memory", "no memory was left for it"),
-    ("detached", "detached"),
-    ("other", "the handler's reason"),
-];
+/// From one table: the number of each kind of reason, its name, and how it's shown.
+macro_rules! kinds {
+    ($($kind:ident: $name:literal, $words:literal;)*) => {
+        pub(crate) const KINDS: [(&str, &str); [$($name),*].len()] = [$(($name, $words)),*];
+
+        impl CloseReason {
+            /// Its place in [`KINDS`].
+            pub(crate) const fn kind(self) -> usize {
+                enum Kind {
+                    $($kind),*
+                }
+                match self {
+                    $(CloseReason::$kind { .. } => Kind::$kind as usize),*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    Finished: "finished", "both ends finished";
+    Closed: "closed", "closed by the handler";
+    Aborted: "aborted", "cut off by the handler";
+    Reset: "reset", "reset by the peer";
+    Failed: "failed", "the socket failed";
+    IdleTimeout: "idle_timeout", "idle for too long";
+    WriteTimeout: "write_timeout", "the peer stopped reading";
+    OutputOverflow: "output_overflow", "too much output that the peer did not read";
+    InputOverflow: "input_overflow", "too much input that was not consumed";
+    FrameTooLong: "frame_too_long", "a frame longer than the maximum";
+    FrameIncomplete: "frame_incomplete", "the peer finished in the middle of a frame";
+    FrameTimeout: "frame_timeout", "a frame that took too long";
+    Drained: "drained", "drained";
+    Cut: "cut", "cut at the end of the drain";
+    OutOfMemory: "out_of_memory", "no memory was left for it";
+    Detached: "detached", "detached";
+    Other: "other", "the handler's reason";
+}
 
 impl CloseReason {
-    /// Its place in [`KINDS`].
-    pub(crate) const fn kind(self) -> usize {
-        match self {
-            CloseReason::Finished => 0,
-            CloseReason::Closed => 1,
-            CloseReason::Aborted => 2,
-            CloseReason::Reset => 3,
-            CloseReason::Failed(_) => 4,
-            CloseReason::IdleTimeout => 5,
-            CloseReason::WriteTimeout => 6,
-            CloseReason::OutputOverflow => 7,
-            CloseReason::InputOverflow => 8,
-            CloseReason::FrameTooLong => 9,
-            CloseReason::FrameIncomplete => 10,
-            CloseReason::FrameTimeout => 11,
-            CloseReason::Drained => 12,
-            CloseReason::Cut => 13,
-            CloseReason::OutOfMemory => 14,
-            CloseReason::Detached => 15,
-            CloseReason::Other(_) => 16,
-        }
-    }
-
     /// The name of its kind, as counters and logs have it: `"idle_timeout"`, say. The number of a
     /// [`CloseReason::Failed`] or [`CloseReason::Other`] is no part of it.
     #[must_use]

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::RefUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -24,13 +25,29 @@ use crate::net::{Waker, Woken};
 /// that's given up has not delivered is dropped with it, or given back by
 /// [`Reactor::into_messages`](crate::Reactor::into_messages).
 pub struct Handle<M> {
-    shared: Arc<Shared<M>>,
-    /// The mailbox owns it, so that a handle that outlives its reactor holds no descriptor.
-    waker: Weak<Waker>,
+    to: Arc<Way<M>>,
+}
+
+/// A way to a mailbox: to one for messages of type `M`, or to one for other messages, of which
+/// those are a part. A message is given by the second argument, which is called only if it's taken.
+type Way<M> = dyn Fn(Ask, &mut dyn FnMut() -> Option<M>) -> Result<(), SendError<()>>
+    + Send
+    + Sync
+    + RefUnwindSafe;
+
+/// What is asked of a mailbox.
+#[derive(Clone, Copy, PartialEq)]
+enum Ask {
+    Send,
+    SendWait,
+    Drain(Duration),
+    Stop,
 }
 
 /// What handles and their reactor share.
 struct Shared<M> {
+    /// The mailbox owns it, so that a handle that outlives its reactor holds no descriptor.
+    waker: Weak<Waker>,
     queue: Mutex<Queue<M>>,
     /// Told when there is room again, or never will be.
     room: Condvar,
@@ -81,16 +98,7 @@ impl<M> Handle<M> {
     /// [`SendError::Full`] when too many wait already, [`SendError::Gone`] when the reactor has
     /// drained or was dropped. Both give the message back.
     pub fn send(&self, message: M) -> Result<(), SendError<M>> {
-        let mut queue = self.shared.lock();
-        if queue.closed {
-            return Err(SendError::Gone(message));
-        }
-        if queue.messages >= self.shared.size {
-            return Err(SendError::Full(message));
-        }
-        queue.messages += 1;
-        self.push(queue, Mail::Message(message));
-        Ok(())
+        self.post(Ask::Send, message)
     }
 
     /// Posts a message, and waits for room as long as it takes: for a thread with nothing better to
@@ -102,29 +110,25 @@ impl<M> Handle<M> {
     /// The message, when the reactor has drained or was dropped, before or meanwhile. A reactor
     /// that was only stopped makes room when it's run again.
     pub fn send_wait(&self, message: M) -> Result<(), M> {
-        let mut queue = self.shared.lock();
-        queue.waiting += 1;
-        while queue.messages >= self.shared.size && !queue.closed {
-            let room = self.shared.room.wait(queue);
-            queue = room.unwrap_or_else(PoisonError::into_inner);
+        self.post(Ask::SendWait, message)
+            .map_err(SendError::into_message)
+    }
+
+    fn post(&self, ask: Ask, message: M) -> Result<(), SendError<M>> {
+        let mut message = Some(message);
+        let posted = (self.to)(ask, &mut || message.take());
+        match (posted, message) {
+            (Err(SendError::Full(())), Some(message)) => Err(SendError::Full(message)),
+            (Err(SendError::Gone(())), Some(message)) => Err(SendError::Gone(message)),
+            _ => Ok(()),
         }
-        queue.waiting -= 1;
-        if queue.closed {
-            return Err(message);
-        }
-        queue.messages += 1;
-        self.push(queue, Mail::Message(message));
-        Ok(())
     }
 
     /// Asks the reactor to drain, as [`Context::drain`](crate::Context::drain) does, when the
     /// messages before this are delivered: `within` counts from then. A second call changes
     /// nothing.
     pub fn drain(&self, within: Duration) {
-        let mut queue = self.shared.lock();
-        if !queue.closed && !std::mem::replace(&mut queue.drain, true) {
-            self.push(queue, Mail::Drain(within));
-        }
+        _ = (self.to)(Ask::Drain(within), &mut || None);
     }
 
     /// Asks the reactor's `run` or `turn` to return [`Ended::Stopped`](crate::Ended::Stopped), at
@@ -132,10 +136,92 @@ impl<M> Handle<M> {
     /// are: the reactor may be run again, or dropped. A second call before that one is seen is the
     /// same stop.
     pub fn stop(&self) {
-        let mut queue = self.shared.lock();
-        if !queue.closed && !std::mem::replace(&mut queue.stop, true) {
-            self.push(queue, Mail::Stop);
+        _ = (self.to)(Ask::Stop, &mut || None);
+    }
+}
+
+impl<W: 'static> Handle<W> {
+    /// The handle of one of the handler's parts, which posts messages of the part's own type: `wrap`
+    /// makes one of the whole's of each that is taken, and does no more than that, for meanwhile the
+    /// mailbox is locked. A message that isn't taken comes back as it was. Costs, once, an
+    /// allocation.
+    ///
+    /// ```
+    /// use oread::{Both, Echo, EchoOptions, Either, Handle, Reactor};
+    /// # use oread::{Connection, Context, Handler};
+    ///
+    /// /// It has what it counts told by a thread of its own.
+    /// struct Counter {
+    ///     total: u64,
+    /// }
+    ///
+    /// impl Counter {
+    ///     fn start(handle: Handle<u64>) {
+    ///         std::thread::spawn(move || handle.send_wait(7));
+    ///     }
+    /// }
+    /// #
+    /// # impl Handler for Counter {
+    /// #     type Session = ();
+    /// #     type Message = u64;
+    /// #     fn on_data(&mut self, _: &mut Connection<'_, ()>, data: &[u8]) -> usize {
+    /// #         data.len()
+    /// #     }
+    /// #     fn on_message(&mut self, context: &mut Context<'_, ()>, count: u64) {
+    /// #         self.total += count;
+    /// #         context.stop();
+    /// #     }
+    /// # }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut both = Both::new(Echo::new(EchoOptions::default()), Counter { total: 0 });
+    /// let mut reactor = Reactor::new()?;
+    /// Counter::start(reactor.handle().part(Either::Second));
+    /// reactor.run(&mut both)?;
+    /// assert_eq!(both.second.total, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn part<M: 'static>(&self, wrap: fn(M) -> W) -> Handle<M> {
+        let to = Arc::clone(&self.to);
+        Handle {
+            to: Arc::new(move |ask, take| to(ask, &mut || take().map(wrap))),
         }
+    }
+}
+
+impl<M> Shared<M> {
+    /// Nobody panics while it's held but a part's `wrap`, before anything has changed: what the
+    /// lock's poison would tell of can't be.
+    fn lock(&self) -> MutexGuard<'_, Queue<M>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Way`].
+    fn ask(&self, ask: Ask, take: &mut dyn FnMut() -> Option<M>) -> Result<(), SendError<()>> {
+        let mut queue = self.lock();
+        while ask == Ask::SendWait && queue.messages >= self.size && !queue.closed {
+            queue.waiting += 1;
+            let room = self.room.wait(queue);
+            queue = room.unwrap_or_else(PoisonError::into_inner);
+            queue.waiting -= 1;
+        }
+        if queue.closed {
+            return Err(SendError::Gone(()));
+        }
+        let first = |asked: &mut bool| !std::mem::replace(asked, true);
+        let mail = match ask {
+            Ask::Drain(within) => first(&mut queue.drain).then_some(Mail::Drain(within)),
+            Ask::Stop => first(&mut queue.stop).then_some(Mail::Stop),
+            _ if queue.messages >= self.size => return Err(SendError::Full(())),
+            _ => take().map(Mail::Message),
+        };
+        if let Some(mail) = mail {
+            queue.messages += usize::from(matches!(mail, Mail::Message(_)));
+            self.push(queue, mail);
+        }
+        Ok(())
     }
 
     fn push(&self, mut queue: MutexGuard<'_, Queue<M>>, mail: Mail<M>) {
@@ -147,24 +233,16 @@ impl<M> Handle<M> {
             && let Err(error) = waker.wake()
         {
             // The next sender tries again.
-            self.shared.lock().awake = false;
+            self.lock().awake = false;
             log::error!("could not wake the reactor: {error}");
         }
-    }
-}
-
-impl<M> Shared<M> {
-    /// Nobody panics while it's held: what the lock's poison would tell of can't be.
-    fn lock(&self) -> MutexGuard<'_, Queue<M>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<M> Clone for Handle<M> {
     fn clone(&self) -> Handle<M> {
         Handle {
-            shared: Arc::clone(&self.shared),
-            waker: Weak::clone(&self.waker),
+            to: Arc::clone(&self.to),
         }
     }
 }
@@ -210,7 +288,8 @@ pub(crate) struct Mailbox<M> {
     /// What was taken out and not looked at yet. Between two turns it's empty, unless a panic came
     /// between.
     batch: VecDeque<Mail<M>>,
-    waker: Arc<Waker>,
+    /// Kept for the handles, which find it as long as there is a reactor.
+    _waker: Arc<Waker>,
     woken: Woken,
 }
 
@@ -226,22 +305,27 @@ impl<M> Mailbox<M> {
             waiting: 0,
             closed: false,
         };
+        let waker = Arc::new(waker);
         Mailbox {
             shared: Arc::new(Shared {
+                waker: Arc::downgrade(&waker),
                 queue: Mutex::new(queue),
                 room: Condvar::new(),
                 size,
             }),
             batch: VecDeque::new(),
-            waker: Arc::new(waker),
+            _waker: waker,
             woken,
         }
     }
 
-    pub(crate) fn handle(&self) -> Handle<M> {
+    pub(crate) fn handle(&self) -> Handle<M>
+    where
+        M: Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
         Handle {
-            shared: Arc::clone(&self.shared),
-            waker: Arc::downgrade(&self.waker),
+            to: Arc::new(move |ask, take| shared.ask(ask, take)),
         }
     }
 

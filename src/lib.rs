@@ -76,6 +76,9 @@
 //! - new variants and fields of what is `non_exhaustive`, new kinds of [`CloseReason`] in the
 //!   counts, and new fields of the limits and options: a literal of them ends in
 //!   `..Limits::default()`, or whatever makes the others;
+//! - new methods of [`Handler`], whose defaults do what was done before: an adaptor passes each of
+//!   them on once it has a line for it, and `#[warn(clippy::missing_trait_methods)]` on its `impl`
+//!   has Clippy tell which it hasn't;
 //! - the texts of errors, `Display`, `Debug` and log lines, but for [`CloseReason::name`];
 //! - how many system calls, turns and wake-ups something takes, and the memory of a connection;
 //! - the run that a seed of `sim` gives;
@@ -145,7 +148,7 @@ pub use options::*;
 pub use reactor::{Ended, Reactor, Turn};
 pub use readiness::Readiness;
 pub use stats::{Closed, Stats, Traffic};
-pub use token::{ConnectionId, ListenerId, SourceId, TimerId, UdpId};
+pub use token::{ConnectionId, ListenerId, Owner, SourceId, TimerId, UdpId};
 
 /// What foreign sources are registered with, of mio 1.
 pub use mio::{Interest, event::Source, unix::SourceFd};

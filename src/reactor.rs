@@ -77,6 +77,7 @@ pub struct Turn {
 
 /// How a reactor's run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ended {
     /// Somebody asked it to stop. Everything is as it was; it can be run again.
     Stopped,
@@ -84,7 +85,8 @@ pub enum Ended {
     /// and the mailbox is closed too, when what was in it has been delivered. Every further turn
     /// says the same.
     Drained {
-        /// Connections that were cut off at the deadline.
+        /// Connections that were cut off at the deadline. What else there is to know of a drain,
+        /// `Stats` tell.
         cut: usize,
     },
 }

@@ -6,6 +6,8 @@
 //! after 2^32 draws, and then only an id kept through all of them, for the same slot, could be
 //! taken for another.
 
+use std::fmt;
+
 /// What a token stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -30,10 +32,17 @@ const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 pub(crate) const MAX_SLOTS: usize = 1 << INDEX_BITS;
 
 /// A slot's index and generation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     pub(crate) index: u32,
     pub(crate) generation: u32,
+}
+
+/// As in `3:1`, in one line also where the rest of it has many.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.index, self.generation)
+    }
 }
 
 impl Key {
@@ -94,47 +103,41 @@ impl Generations {
     }
 }
 
-/// Whose something is, in a handler that is made of others: the way to that part from the whole
-/// one, in steps of four bits, the first of them lowest. 0: the whole handler's own.
+/// Whose something is, in a handler that is made of others, as that one sees it:
+/// [`Context::owner`](crate::Context::owner) tells, [`Context::about`](crate::Context::about) takes
+/// it.
+//
+// It's the way to the part, in steps of four bits, the first of them lowest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Owner(u32);
+pub struct Owner(u32);
 
 /// Bits of a step.
 const STEP: u32 = 4;
 
 impl Owner {
+    /// The number of the [`Part`](crate::Part) that it is, or is in; 0: the handler itself.
+    #[must_use]
+    pub const fn part(self) -> u8 {
+        (self.0 % (1 << STEP)) as u8
+    }
+
     /// The part of this owner's that has this number, from 1 to 15.
     ///
     /// # Panics
     /// When that is one step more than there is room for.
-    pub(crate) fn part(self, number: u8) -> Owner {
-        let steps = self.steps();
+    pub(crate) fn then(self, number: u8) -> Owner {
+        let steps = (u32::BITS - self.0.leading_zeros()).div_ceil(STEP);
         assert!(steps < u32::BITS / STEP, "a part is more than eight deep");
         Owner(self.0 | u32::from(number) << (steps * STEP))
-    }
-
-    fn steps(self) -> u32 {
-        (u32::BITS - self.0.leading_zeros()).div_ceil(STEP)
-    }
-
-    /// The number of the next part on the way; 0 at its end.
-    pub(crate) fn next(self) -> u8 {
-        (self.0 % (1 << STEP)) as u8
     }
 
     /// What is left of the way, as seen by the part with this number: nothing, if it doesn't lead
     /// there.
     pub(crate) fn seen_by(self, number: u8) -> Owner {
-        match self.next() == number {
+        match self.part() == number {
             true => Owner(self.0 >> STEP),
             false => Owner::default(),
         }
-    }
-
-    /// The same as seen by the part at `place`.
-    pub(crate) fn seen_at(self, place: Owner) -> Owner {
-        let numbers = (0..place.steps()).map(|step| Owner(place.0 >> (step * STEP)).next());
-        numbers.fold(self, Owner::seen_by)
     }
 }
 
@@ -142,8 +145,15 @@ impl Owner {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub(crate) Key);
+
+        /// Its name, and index and generation: in one line.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:?})"), self.0)
+            }
+        }
     };
 }
 
@@ -240,20 +250,31 @@ mod tests {
         let whole = Owner::default();
         let owner = numbers
             .iter()
-            .fold(whole, |owner, number| owner.part(*number));
+            .fold(whole, |owner, number| owner.then(*number));
         let mut way = owner;
         for number in numbers {
-            assert_eq!(way.next(), number);
+            assert_eq!(way.part(), number);
             assert_eq!(way.seen_by(number % 15 + 1), whole, "not on the way");
             way = way.seen_by(number);
         }
-        assert_eq!((way, way.next()), (whole, 0));
+        assert_eq!((way, way.part()), (whole, 0));
     }
 
     #[test]
     #[should_panic(expected = "more than eight deep")]
     fn an_owner_is_eight_deep_at_most() {
-        (1..=9).fold(Owner::default(), |owner, number| owner.part(number));
+        (1..=9).fold(Owner::default(), |owner, number| owner.then(number));
+    }
+
+    #[test]
+    fn an_id_is_shown_in_one_line_by_its_index_and_generation() {
+        let key = Key {
+            index: 3,
+            generation: 1,
+        };
+        assert_eq!(format!("{:?}", ListenerId(key)), "ListenerId(3:1)");
+        assert_eq!(format!("{:#?}", Some(key)), "Some(\n    3:1,\n)");
+        assert_eq!(format!("{:#?}", ConnectionId(key)), "ConnectionId(3:1)");
     }
 
     #[test]

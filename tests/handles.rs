@@ -5,7 +5,7 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, UdpSocket};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -637,4 +637,68 @@ fn a_dial_under_way_fails_when_the_reactor_drains() {
     for (_, _, kind) in &seen.failed {
         assert_eq!(*kind, ErrorKind::ConnectionAborted);
     }
+}
+
+/// A word as the whole handler gets it: its length.
+fn length(word: String) -> u64 {
+    assert!(!word.is_empty(), "no word at all");
+    word.into_bytes().len() as u64
+}
+
+#[test]
+fn a_part_s_handle_posts_what_is_its_own_and_has_it_back_as_it_was() {
+    let mut world = World::with(Limits {
+        mailbox: 3,
+        ..Limits::default()
+    });
+    let handle = world.reactor.handle();
+    let words = handle.part(length);
+    let letters = words.part(|letter: char| letter.to_string().repeat(5));
+    handle.send(1).unwrap();
+    words.send("ab".to_owned()).unwrap();
+    letters.clone().send('c').unwrap();
+    let full = words.send("abcd".to_owned());
+    assert_eq!(full, Err(SendError::Full("abcd".to_owned())));
+    assert_eq!(letters.send('e'), Err(SendError::Full('e')));
+    let waits = thread::spawn({
+        let letters = letters.clone();
+        move || letters.send_wait('f')
+    });
+    world.until("there was room for the last", |world| {
+        world.handler.seen.messages.len() == 4
+    });
+    assert_eq!(waits.join().unwrap(), Ok(()));
+    assert_eq!(world.seen().messages, [1, 2, 5, 5]);
+
+    letters.stop();
+    assert_eq!(run_out(&mut world), Ended::Stopped);
+    letters.drain(PATIENCE);
+    assert_eq!(run_out(&mut world), Ended::Drained { cut: 0 });
+    assert_eq!(letters.send('g'), Err(SendError::Gone('g')));
+    drop(world);
+    assert_eq!(
+        words.send_wait("abc".to_owned()),
+        Err("abc".to_owned()),
+        "it's gone"
+    );
+}
+
+#[test]
+fn a_part_that_panics_over_its_message_harms_no_other() {
+    let mut world = World::new();
+    let words = world.reactor.handle().part(length);
+    let caught = catch_unwind(|| words.send(String::new()));
+    assert!(caught.is_err());
+    words.send("abc".to_owned()).unwrap();
+    world.until("the next is there", |world| {
+        world.handler.seen.messages == [3]
+    });
+}
+
+#[test]
+fn a_handle_may_go_to_any_thread_and_through_a_panic() {
+    fn may<T: Send + Sync + UnwindSafe + RefUnwindSafe>(_: &T) {}
+    let handle = World::new().reactor.handle();
+    may(&handle);
+    may(&handle.part(length));
 }

@@ -564,8 +564,10 @@ fn the_inner_handler_is_told_where_the_connection_went_to() {
     }
 }
 
-#[test]
-fn two_handlers_behind_one_adaptor_have_each_the_callers_of_their_own_listeners() {
+type Two = Both<Probe, Echo>;
+
+/// Two handlers behind one adaptor, each with a listener; the first one says that it's the first.
+fn two() -> (World<Two>, [(ListenerId, SocketAddr); 2]) {
     let both = Both::new(Probe::default(), Echo::new(EchoOptions::default()));
     let mut world = world(both, &["127.0.0.0/8"]);
     let options = ListenOptions::new(loopback());
@@ -576,19 +578,58 @@ fn two_handlers_behind_one_adaptor_have_each_the_callers_of_their_own_listeners(
     let second = proxied.with_inner(&mut context, |both, context| {
         both.with_second(context, |_, context| context.listen(&options))
     });
-    let addresses = [first, second].map(|id| {
-        let address = context.listener_addr(id.unwrap()).unwrap();
-        address.socket_addr().unwrap()
+    let listeners = [first, second].map(|id| {
+        let id = id.unwrap();
+        let address = context.listener_addr(id).unwrap();
+        (id, address.socket_addr().unwrap())
     });
     world.handler.inner.first.data = Some(Box::new(|_, connection, data| {
         connection.write(b"first: ");
         connection.write(data);
         data.len()
     }));
-    for (address, answer) in addresses.into_iter().zip(["first: hello", "hello"]) {
+    (world, listeners)
+}
+
+#[test]
+fn two_handlers_behind_one_adaptor_have_each_the_callers_of_their_own_listeners() {
+    let (mut world, listeners) = two();
+    for ((_, address), answer) in listeners.into_iter().zip(["first: hello", "hello"]) {
         let mut client = connect(address);
         client.write_all(&[TCP4, b"hello"].concat()).unwrap();
         let got = world.receive(&mut client, answer.len());
         assert_eq!(got, answer.as_bytes());
+    }
+}
+
+#[test]
+fn who_waits_when_a_drain_begins_has_the_handler_of_the_listener_that_is_gone() {
+    let (mut world, listeners) = two();
+    let mut clients = listeners.map(|(_, address)| {
+        let mut client = connect(address);
+        client.write_all(&[TCP4, b"hello"].concat()).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        client
+    });
+    world.context().drain(PATIENCE);
+    world.until("it has drained", |world| world.turn().ended.is_some());
+    for (client, answer) in clients.iter_mut().zip(["first: hello", "hello"]) {
+        let mut came = String::new();
+        client.read_to_string(&mut came).unwrap();
+        assert_eq!(came, answer);
+    }
+}
+
+#[test]
+fn who_has_called_before_their_listener_was_released_has_its_handler_still() {
+    let (mut world, listeners) = two();
+    let mut clients = listeners.map(|(_, address)| connect(address));
+    world.until("both are taken on", |world| world.stats().accepted == 2);
+    for (id, _) in listeners {
+        assert!(world.context().release_listener(id));
+    }
+    for (client, answer) in clients.iter_mut().zip(["first: hello", "hello"]) {
+        client.write_all(&[TCP4, b"hello"].concat()).unwrap();
+        assert_eq!(world.receive(client, answer.len()), answer.as_bytes());
     }
 }

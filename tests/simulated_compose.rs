@@ -13,8 +13,8 @@ use std::time::Duration;
 use oread::sim::{Host, Listener, Peer, World, check};
 use oread::{
     Accepted, Address, Both, CloseReason, ConnectOptions, Connection, ConnectionId, Context,
-    Datagrams, Echo, EchoOptions, Either, Handler, Limits, ListenOptions, ListenerId, Part,
-    UdpOptions,
+    Datagrams, Echo, EchoOptions, Either, Handler, Limits, ListenOptions, ListenerId, Owner, Part,
+    SendError, UdpOptions,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -291,9 +291,32 @@ fn messages_go_to_whom_they_are_for() {
     for message in [Either::First(1), Either::Second(2), Either::First(3)] {
         host.handle().send(message).unwrap();
     }
+    // Neither of the two need know of the other for that.
+    let [first, second] = [Either::First, Either::Second].map(|wrap| host.handle().part(wrap));
+    first.send(4).unwrap();
+    second.send(5).unwrap();
     world.settle(&mut host).unwrap();
-    assert_eq!(host.handler.first.messages, [1, 3]);
-    assert_eq!(host.handler.second.messages, [2]);
+    assert_eq!(host.handler.first.messages, [1, 3, 4]);
+    assert_eq!(host.handler.second.messages, [2, 5]);
+}
+
+#[test]
+fn a_part_s_message_that_finds_no_room_comes_back() {
+    let mut world = World::new(1);
+    let greeters = Both::new(Greeter::default(), Greeter::default());
+    let limits = Limits {
+        mailbox: 1,
+        ..Limits::default()
+    };
+    let mut host = world.host(greeters, limits).unwrap();
+    let first = host.handle().part(Either::First);
+    first.send(1).unwrap();
+    assert_eq!(first.send(2), Err(SendError::Full(2)));
+    world.settle(&mut host).unwrap();
+    first.drain(SECOND);
+    world.settle(&mut host).unwrap();
+    assert_eq!(first.send(3), Err(SendError::Gone(3)));
+    assert_eq!(host.handler.first.messages, [1]);
 }
 
 #[test]
@@ -463,7 +486,7 @@ struct Guard<H> {
 }
 
 enum Known<P> {
-    Asked(ListenerId, Address),
+    Asked(ListenerId, Owner, Address),
     Yes(P),
 }
 
@@ -494,19 +517,20 @@ impl<H: Handler> Handler for Guard<H> {
 
     fn on_accept(
         &mut self,
-        _: &mut Context<'_, Self::Session>,
+        context: &mut Context<'_, Self::Session>,
         caller: &Accepted,
     ) -> Option<Self::Session> {
-        Some(Known::Asked(caller.listener, caller.peer.clone()))
+        let (listener, peer) = (caller.listener, caller.peer.clone());
+        Some(Known::Asked(listener, context.owner(), peer))
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_, Self::Session>, data: &[u8]) -> usize {
         let inner = &mut self.inner;
-        let Known::Asked(listener, peer) = connection.session() else {
+        let Known::Asked(listener, owner, peer) = connection.session() else {
             let shown = connection.part(&Self::INNER, |part| inner.on_data(part, data));
             return shown.unwrap();
         };
-        let caller = Accepted::new(*listener, peer.clone());
+        let (caller, owner) = (Accepted::new(*listener, peer.clone()), *owner);
         assert!(connection.part(&Self::INNER, |_| ()).is_none());
         let Some(rest) = data.strip_prefix(b"sesame\n") else {
             connection.abort(CloseReason::Aborted);
@@ -514,7 +538,8 @@ impl<H: Handler> Handler for Guard<H> {
         };
         let context = connection.context();
         let accept = |context: &mut Context<'_, _>| inner.on_accept(context, &caller);
-        let session = context.part(&Self::INNER, accept).unwrap();
+        let session = context.about(owner, |context| context.part(&Self::INNER, accept));
+        let session = session.unwrap();
         *connection.session_mut() = Known::Yes(session);
         let opened = connection.part(&Self::INNER, |part| {
             inner.on_open(part);
@@ -524,9 +549,13 @@ impl<H: Handler> Handler for Guard<H> {
     }
 
     fn on_timer(&mut self, context: &mut Context<'_, Self::Session>, key: u64) {
-        assert_eq!(context.owner(), 15);
+        assert_eq!(context.owner().part(), 15);
         context.part(&Self::INNER, |context| {
-            assert_eq!(context.owner(), 0, "it's the inner one's own");
+            assert_eq!(
+                context.owner(),
+                Owner::default(),
+                "it's the inner one's own"
+            );
             self.inner.on_timer(context, key);
         });
     }
@@ -551,4 +580,53 @@ fn a_connection_becomes_another_handler_s_when_its_session_does() {
     assert_eq!(knows.received(), b"who?\nhello ann\n");
     assert!(guesses.was_reset() && waits.received().is_empty() && !waits.has_ended());
     assert_eq!(host.handler.inner.opened.len(), 1);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Gone {
+    Closed,
+    Released,
+    InADrain,
+}
+
+/// What a client hears of either handler behind a guard, when it's let in after its listener's end.
+fn heard_after(port: u16, gone: Gone) -> Vec<u8> {
+    let mut world = World::new(1);
+    let inner = Both::new(Echo::new(EchoOptions::default()), Greeter::default());
+    let mut host = world.host(Guard { inner }, Limits::default()).unwrap();
+    let (reactor, guard) = host.reactor();
+    let mut context = reactor.context();
+    let options = ListenOptions::new(at(port));
+    let listener = context.part(&Guard::<Pair>::INNER, |context| match port {
+        7 => guard
+            .inner
+            .with_first(context, |_, context| context.listen(&options)),
+        _ => guard
+            .inner
+            .with_second(context, |_, context| context.listen(&options)),
+    });
+    let client = world.connect(at(port));
+    client.finish_at_end();
+    if gone != Gone::InADrain {
+        world.advance(&mut host, SECOND).unwrap();
+    }
+    client.send(b"sesame\nann\n");
+    world.advance(&mut (), SECOND).unwrap();
+    let mut context = host.context();
+    match gone {
+        Gone::Closed => assert!(context.close_listener(listener.unwrap())),
+        Gone::Released => assert!(context.release_listener(listener.unwrap())),
+        Gone::InADrain => context.drain(SECOND),
+    }
+    world.advance(&mut host, 2 * SECOND).unwrap();
+    assert!(!client.was_reset(), "{port}, {gone:?}");
+    client.received()
+}
+
+#[test]
+fn who_is_let_in_when_their_listener_is_gone_has_the_handler_that_had_it() {
+    for gone in [Gone::Closed, Gone::Released, Gone::InADrain] {
+        assert_eq!(heard_after(7, gone), b"ann\n");
+        assert_eq!(heard_after(1000, gone), b"who?\nhello ann\n");
+    }
 }

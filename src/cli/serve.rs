@@ -223,7 +223,7 @@ fn run_one(unit: &mut Unit) -> Outcome {
         totals: unit.server.totals(&unit.reactor.context()),
         cut: match ended {
             Ok(Ended::Drained { cut }) => cut,
-            Ok(Ended::Stopped) | Err(_) => 0,
+            _ => 0,
         },
         failed: ended.err().map(|error| poll_failed(&error)),
     }

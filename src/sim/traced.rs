@@ -38,6 +38,7 @@ fn nothing() -> String {
     String::new()
 }
 
+#[warn(clippy::missing_trait_methods)]
 impl<H: Handler> Handler for Traced<H> {
     type Session = H::Session;
     type Message = H::Message;

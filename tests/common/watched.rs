@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 
 use oread::sim::Host;
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler, Limits, Stats,
-    UdpId,
+    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler, Limits,
+    Readiness, SourceId, Stats, UdpId,
 };
 
 /// What a handler was told of one connection.
@@ -97,6 +97,12 @@ impl<H: Handler> Watched<H> {
         self.busy = true;
     }
 
+    fn call(&mut self, call: impl FnOnce(&mut H)) {
+        self.enter();
+        call(&mut self.inner);
+        self.busy = false;
+    }
+
     /// The life of a connection about which something is told now: it's open.
     fn life(&mut self, id: ConnectionId, what: &str) -> &mut Life {
         let life = self.lives.get_mut(&id);
@@ -107,6 +113,7 @@ impl<H: Handler> Watched<H> {
     }
 }
 
+#[warn(clippy::missing_trait_methods)]
 impl<H: Handler> Handler for Watched<H> {
     type Session = H::Session;
     type Message = H::Message;
@@ -225,9 +232,7 @@ impl<H: Handler> Handler for Watched<H> {
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, H::Session>, data: &[u8]) {
-        self.enter();
-        self.inner.on_datagram(datagram, data);
-        self.busy = false;
+        self.call(|inner| inner.on_datagram(datagram, data));
     }
 
     fn on_datagram_error(
@@ -236,27 +241,28 @@ impl<H: Handler> Handler for Watched<H> {
         socket: UdpId,
         error: io::Error,
     ) {
-        self.enter();
-        self.inner.on_datagram_error(context, socket, error);
-        self.busy = false;
+        self.call(|inner| inner.on_datagram_error(context, socket, error));
     }
 
     fn on_datagram_writable(&mut self, context: &mut Context<'_, H::Session>, socket: UdpId) {
-        self.enter();
-        self.inner.on_datagram_writable(context, socket);
-        self.busy = false;
+        self.call(|inner| inner.on_datagram_writable(context, socket));
     }
 
     fn on_timer(&mut self, context: &mut Context<'_, H::Session>, key: u64) {
-        self.enter();
-        self.inner.on_timer(context, key);
-        self.busy = false;
+        self.call(|inner| inner.on_timer(context, key));
     }
 
     fn on_message(&mut self, context: &mut Context<'_, H::Session>, message: H::Message) {
-        self.enter();
-        self.inner.on_message(context, message);
-        self.busy = false;
+        self.call(|inner| inner.on_message(context, message));
+    }
+
+    fn on_ready(
+        &mut self,
+        context: &mut Context<'_, H::Session>,
+        source: SourceId,
+        readiness: Readiness,
+    ) {
+        self.call(|inner| inner.on_ready(context, source, readiness));
     }
 }
 
