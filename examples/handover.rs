@@ -73,7 +73,7 @@ impl Echo {
             tcp: context.adopt_listener(tcp, &options)?,
             unix: context.adopt_listener(unix, &options)?,
             control: context.adopt_listener(control, &options)?,
-            udp: context.adopt_udp(udp, &UdpOptions::new(([0; 4], 0).into()))?,
+            udp: context.adopt_udp(udp, &UdpOptions::default())?,
             leaving: false,
         })
     }

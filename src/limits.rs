@@ -178,7 +178,8 @@ impl Default for Limits {
 }
 
 /// Of the [`Limits`], those that a listener's connections
-/// ([`ListenOptions::limits`](crate::ListenOptions::limits)) or a single one
+/// ([`ListenOptions::limits`](crate::ListenOptions::limits)), a dial's
+/// ([`ConnectOptions::limits`](crate::ConnectOptions::limits)) or a single one
 /// ([`Connection::set_limits`](crate::Connection::set_limits)) may have for themselves. Each field
 /// is as the one of the same name there.
 ///

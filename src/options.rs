@@ -273,12 +273,19 @@ pub struct UdpOptions {
     pub send_buffer: Option<usize>,
 }
 
+impl Default for UdpOptions {
+    /// A port of 127.0.0.1 that the system chooses. A socket that is adopted has its own address.
+    fn default() -> Self {
+        UdpOptions::new((Ipv4Addr::LOCALHOST, 0))
+    }
+}
+
 impl UdpOptions {
     /// A socket bound to `address`, all else by default.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: impl Into<SocketAddr>) -> Self {
         UdpOptions {
-            address,
+            address: address.into(),
             key: 0,
             connect_to: None,
             reuse_port: false,
@@ -328,6 +335,8 @@ pub struct ConnectOptions {
     pub recv_buffer: Option<usize>,
     /// The send buffer in bytes (`SO_SNDBUF`), as in [`ListenOptions::send_buffer`].
     pub send_buffer: Option<usize>,
+    /// The limits of the connection; the reactor's by default.
+    pub limits: Option<ConnectionLimits>,
 }
 
 impl ConnectOptions {
@@ -343,6 +352,7 @@ impl ConnectOptions {
             user_timeout: None,
             recv_buffer: None,
             send_buffer: None,
+            limits: None,
         }
     }
 

@@ -152,7 +152,7 @@ fn output_that_blocks_and_drains_allocates_nothing() {
 /// Allocations of a hundred datagrams' echoes by a socket that is bound to `host`.
 fn allocations_of_datagrams(host: [u8; 4]) -> u64 {
     let mut server = Server::start(Framing::Raw, &loopback());
-    let options = UdpOptions::new((host, 0).into());
+    let options = UdpOptions::new((host, 0));
     let id = server.reactor.context().bind_udp(&options).unwrap();
     let port = server.reactor.context().udp_addr(id).unwrap().port();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -333,7 +333,7 @@ fn inside_a_network_a_socket_that_had_no_room_is_told_when_there_is() {
     let options = UdpOptions {
         // The least that there is.
         send_buffer: Some(1),
-        ..UdpOptions::new("[2001:db8::1]:0".parse().unwrap())
+        ..UdpOptions::new("[2001:db8::1]:0".parse::<SocketAddr>().unwrap())
     };
     let id = world.context().bind_udp(&options).unwrap();
     // Nobody has this address: what is sent there waits until somebody is found.

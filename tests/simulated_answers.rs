@@ -54,7 +54,7 @@ fn later(world: &mut World, at: &str) -> (Host<Later>, UdpId) {
     let mut host = world.host(Later::default(), Limits::default()).unwrap();
     let options = UdpOptions {
         key: 7,
-        ..UdpOptions::new(at.parse().unwrap())
+        ..UdpOptions::new(at.parse::<SocketAddr>().unwrap())
     };
     let socket = host.context().bind_udp(&options).unwrap();
     (host, socket)
@@ -124,7 +124,7 @@ fn sockets_are_told_apart_by_their_keys_in_all_that_is_told_of_them() {
         let options = UdpOptions {
             key,
             connect_to,
-            ..UdpOptions::new(([10, 0, 0, 1], port).into())
+            ..UdpOptions::new(([10, 0, 0, 1], port))
         };
         host.context().bind_udp(&options).unwrap()
     };
@@ -187,7 +187,7 @@ fn a_refusal_does_not_hide_that_there_is_room_again() {
         let nobody = ([10, 0, 0, 9], 9).into();
         let options = UdpOptions {
             connect_to: Some(nobody),
-            ..UdpOptions::new(([10, 0, 0, 1], 9).into())
+            ..UdpOptions::new(([10, 0, 0, 1], 9))
         };
         let socket = host.context().bind_udp(&options).unwrap();
         let mut send = || host.context().send_to(socket, nobody, b"datagram");

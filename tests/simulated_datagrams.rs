@@ -27,7 +27,7 @@ use dice::Dice;
 use simulated::{SECOND, Watched, address, echo, look_at};
 
 fn at(address: &str) -> UdpOptions {
-    UdpOptions::new(address.parse().unwrap())
+    UdpOptions::new(address.parse::<SocketAddr>().unwrap())
 }
 
 /// A host with a UDP socket, and a buffer for no long datagram.
@@ -335,7 +335,7 @@ impl Play {
         let listener = host.context().listen(&ListenOptions::new(address()));
         listener.ok()?;
         for port in PORTS {
-            let mut options = UdpOptions::new((address().ip(), port).into());
+            let mut options = UdpOptions::new((address().ip(), port));
             options.connect_to = (port == 9).then_some(addresses[0]);
             options.key = u64::from(port);
             let socket = host.context().bind_udp(&options).ok()?;
@@ -512,7 +512,7 @@ fn an_echo_does_not_answer_its_own_wildcard_socket() {
     let mut host = world.host(echo("raw"), Limits::default()).unwrap();
     let here = [10, 0, 0, 1].into();
     host.process().addresses(&[here]);
-    let any = ([0, 0, 0, 0], 7000).into();
+    let any = SocketAddr::from(([0, 0, 0, 0], 7000));
     let socket = host.context().bind_udp(&UdpOptions::new(any)).unwrap();
     host.context()
         .send_to(socket, (here, 7000).into(), b"hello");

@@ -231,7 +231,7 @@ fn a_reactor_that_drains_opens_nothing() {
     let _peer = world.connect(address());
     world.settle(&mut host).unwrap();
     host.context().drain(SECOND);
-    let other = ([10, 0, 0, 1], 8).into();
+    let other = std::net::SocketAddr::from(([10, 0, 0, 1], 8));
     let mut context = host.context();
     assert!(context.listen(&ListenOptions::new(other)).is_err());
     assert!(context.bind_udp(&UdpOptions::new(other)).is_err());

@@ -121,7 +121,7 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
 fn a_late_answer_leaves_from_the_address_that_was_asked() {
     for wildcard in ["0.0.0.0:0", "[::]:0"] {
         let mut world = World::new();
-        let options = UdpOptions::new(wildcard.parse().unwrap());
+        let options = UdpOptions::new(wildcard.parse::<SocketAddr>().unwrap());
         let id = world.context().bind_udp(&options).unwrap();
         let port = world.context().udp_addr(id).unwrap().port();
         let asked = Rc::new(Cell::new(None));

@@ -18,11 +18,12 @@ use common::{
 };
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, getsockopt, sendmsg, socket,
-    sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, getsockopt, sendmsg, setsockopt,
+    socket, sockopt,
 };
 use oread::{
-    Address, CloseReason, ConnectOptions, Credentials, Keepalive, Limits, ListenOptions, ListenerId,
+    Address, CloseReason, ConnectOptions, ConnectionLimits, Credentials, Keepalive, Limits,
+    ListenOptions, ListenerId,
 };
 
 /// A folder of the test's own, where sockets have their files.
@@ -548,6 +549,35 @@ fn sockets_of_others_are_taken_over_by_what_they_are() {
     assert_eq!(world.seen().opened, [id]);
     other.write_all(b"hello").unwrap();
     world.until("it is echoed", |world| world.handler.seen.bytes == b"hello");
+}
+
+#[test]
+fn what_an_adopted_connection_is_to_be_like_is_set_before_its_first_event() {
+    let mut world = World::new();
+    let listener = std::net::TcpListener::bind(loopback()).unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut other, _) = listener.accept().unwrap();
+    other.write_all(b"hello").unwrap();
+    let limits = ConnectionLimits {
+        max_input: 4,
+        write_timeout: Some(Duration::from_secs(2)),
+        ..Limits::default().of_connection()
+    };
+    let id = world.context().adopt(stream, 7).unwrap();
+    let mut connection = world.connection(id).unwrap();
+    connection.set_limits(limits).unwrap();
+    connection.set_nodelay(true).unwrap();
+    connection.set_keepalive(Keepalive::default()).unwrap();
+    setsockopt(&connection, sockopt::SndBuf, &30_000).unwrap();
+    assert_eq!(connection.limits(), limits);
+    let fd = connection.as_fd();
+    assert!(getsockopt(&fd, sockopt::TcpNoDelay).unwrap());
+    assert_eq!(getsockopt(&fd, sockopt::TcpKeepIdle).unwrap(), 60);
+    assert_eq!(getsockopt(&fd, sockopt::TcpUserTimeout).unwrap(), 3_000);
+    assert_eq!(getsockopt(&fd, sockopt::SndBuf).unwrap(), 60_000);
+    // The limits are those of its first read.
+    world.handler.data = Some(Box::new(|_, _, _| 0));
+    assert_eq!(world.until_closed(1), CloseReason::InputOverflow);
 }
 
 #[test]

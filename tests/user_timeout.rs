@@ -157,6 +157,18 @@ fn the_default_follows_the_write_timeout_of_the_listener_and_of_the_connection()
         connection.set_limits(limits(None)).unwrap();
         let last = if later == 3_000 { 0 } else { later };
         assert_eq!(user_timeout(&connection), last);
+
+        let options = ConnectOptions {
+            limits: options.limits,
+            user_timeout: options.user_timeout,
+            keepalive: options.keepalive,
+            ..ConnectOptions::new(address)
+        };
+        let id = world.context().connect(&options, 0).unwrap();
+        let connection = world.connection(id).unwrap();
+        assert_eq!(user_timeout(&connection), expected);
+        let limits = options.limits.unwrap_or(Limits::default().of_connection());
+        assert_eq!(connection.limits(), limits);
     }
 }
 

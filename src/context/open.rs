@@ -198,15 +198,17 @@ impl<S> Context<'_, S> {
     /// With the session: what the system says at once. `AddrNotAvailable`: all ports of this source
     /// address towards that destination are taken (28,232 of them by default on Linux), or the
     /// source address is not ours. `QuotaExceeded`: as many connections as
-    /// [`Limits::max_connections`](crate::Limits::max_connections) are open. `NotConnected`: the
-    /// reactor drains. Of a Unix socket also why nobody is there: `NotFound`, `ConnectionRefused`,
+    /// [`Limits::max_connections`](crate::Limits::max_connections) are open, or as
+    /// [`Connection::set_limits`](crate::Connection::set_limits). `NotConnected`: the reactor
+    /// drains. Of a Unix socket also why nobody is there: `NotFound`, `ConnectionRefused`,
     /// `PermissionDenied`, and `WouldBlock` where too many wait.
     pub fn connect(
         &mut self,
         options: &ConnectOptions,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        let key = self.begin(session, Phase::Connecting, |system, limits| {
+        let own = options.limits;
+        let key = self.begin(session, Phase::Connecting, own, |system, limits| {
             let stream = system.dial(options)?;
             stream.set_user_timeout(options.bound(limits))?;
             Ok((stream, options.address.clone()))
@@ -221,6 +223,8 @@ impl<S> Context<'_, S> {
     /// the descriptor of one: it's open at once, and `on_open` follows before the reactor sleeps. A
     /// stream that has no user timeout and no keepalive of its own is
     /// given the default [`ConnectOptions::user_timeout`](crate::ConnectOptions::user_timeout).
+    /// There are no options to give: what it's to be like is set on the connection, at once, by the
+    /// id ([`Connection::set_limits`](crate::Connection::set_limits) and its like, and `AsFd`).
     ///
     /// # Errors
     /// With the session: as [`Context::connect`]. `NotConnected`: it's not established, or was
@@ -240,7 +244,7 @@ impl<S> Context<'_, S> {
         session: S,
         make: impl FnOnce(&System) -> io::Result<TcpStream>,
     ) -> Result<ConnectionId, ConnectError<S>> {
-        let key = self.begin(session, Phase::Open, |system, limits| {
+        let key = self.begin(session, Phase::Open, None, |system, limits| {
             let stream = make(system)?;
             let peer = stream.check_connected()?;
             stream.set_user_timeout(UserTimeout::by_default(None, limits))?;
@@ -256,11 +260,13 @@ impl<S> Context<'_, S> {
         Ok(ConnectionId(key))
     }
 
-    /// Gives the stream that `make` makes its slot, and has it polled.
+    /// Gives the stream that `make` makes its slot, with its `own` limits or the reactor's, and has
+    /// it polled.
     fn begin(
         &mut self,
         session: S,
         phase: Phase,
+        own: Option<ConnectionLimits>,
         make: impl FnOnce(&System, &ConnectionLimits) -> io::Result<(TcpStream, Address)>,
     ) -> Result<Key, ConnectError<S>> {
         let open = || -> io::Result<Key> {
@@ -269,10 +275,10 @@ impl<S> Context<'_, S> {
             if !self.reserve(1 + self.core.awaited) {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
-            let limits = self.core.shared.limits.of_connection();
+            let (class, limits) = self.core.class_of(own)?;
             let (mut stream, peer) = make(&self.core.system, &limits)?;
             self.core.register_stream(&mut stream)?;
-            Ok(self.core.place(stream, phase, 0, &peer))
+            Ok(self.core.place(stream, phase, class, &peer))
         };
         match open() {
             Ok(key) => {
@@ -291,6 +297,14 @@ impl<S> Context<'_, S> {
 }
 
 impl Core {
+    /// The class of connections with limits of their `own`, or the reactor's; and those limits.
+    fn class_of(&mut self, own: Option<ConnectionLimits>) -> io::Result<(u8, ConnectionLimits)> {
+        match own {
+            Some(limits) => Ok((self.shared.class_of(limits)?, limits)),
+            None => Ok((0, self.shared.limits.of_connection())),
+        }
+    }
+
     fn add_listener(
         &mut self,
         options: &ListenOptions,
@@ -298,9 +312,7 @@ impl Core {
         owner: Owner,
     ) -> io::Result<ListenerId> {
         self.may_begin()?;
-        let own = options.limits;
-        let class = own.map_or(Ok(0), |limits| self.shared.class_of(limits))?;
-        let limits = own.unwrap_or_else(|| self.shared.limits.of_connection());
+        let (class, limits) = self.class_of(options.limits)?;
         let mut listener = self.system.listen(options, adopted)?;
         listener.set_user_timeout(options.bound(&limits))?;
         let token = self.listeners.next_key().token(Kind::Listener);

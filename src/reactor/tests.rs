@@ -157,7 +157,7 @@ fn an_old_event_and_an_old_id_do_not_reach_the_new_tenant_of_a_slot() {
 #[test]
 fn events_of_closed_listeners_sockets_and_sources_reach_nobody() {
     let (mut reactor, mut handler, listener, _) = start();
-    let udp = crate::options::UdpOptions::new(([127, 0, 0, 1], 0).into());
+    let udp = crate::options::UdpOptions::default();
     let udp = reactor.context().bind_udp(&udp).unwrap();
     assert!(reactor.context().close_listener(listener));
     assert!(reactor.context().close_udp(udp));

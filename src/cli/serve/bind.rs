@@ -95,7 +95,7 @@ pub(super) fn adopt(serve: &Serve, plan: &Plan, handed: Vec<Handed>) -> Result<O
                 }
             }
             Kind::Udp(address) => {
-                let id = context.adopt_udp(fd, &UdpOptions::new(address));
+                let id = context.adopt_udp(fd, &UdpOptions::default());
                 (Id::Udp(id.map_err(failed)?), address)
             }
         };
