@@ -301,11 +301,20 @@ impl UdpOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Multicast {
-    /// An IPv4 group (224.0.0.0 to 239.255.255.255), and an address of the interface;
-    /// [`Ipv4Addr::UNSPECIFIED`] leaves that to the system.
-    V4(Ipv4Addr, Ipv4Addr),
-    /// An IPv6 group (ff00::/8), and the index of the interface; 0 leaves that to the system.
-    V6(Ipv6Addr, u32),
+    /// Of IPv4.
+    V4 {
+        /// 224.0.0.0 to 239.255.255.255.
+        group: Ipv4Addr,
+        /// An address of the interface; [`Ipv4Addr::UNSPECIFIED`] leaves that to the system.
+        interface: Ipv4Addr,
+    },
+    /// Of IPv6.
+    V6 {
+        /// In ff00::/8.
+        group: Ipv6Addr,
+        /// The index of the interface; 0 leaves that to the system.
+        interface: u32,
+    },
 }
 
 /// An outbound connection, of TCP or to a Unix socket. What means nothing to its kind is left out,

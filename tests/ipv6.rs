@@ -297,7 +297,10 @@ fn inside_a_network_an_ipv6_group_is_heard_from_when_it_is_joined() {
     let id = context.bind_udp(&UdpOptions::new(wildcard())).unwrap();
     let port = context.udp_addr(id).unwrap().port();
     let group: Ipv6Addr = "ff02::4f52".parse().unwrap();
-    let multicast = Multicast::V6(group, local.scope_id());
+    let multicast = Multicast::V6 {
+        group,
+        interface: local.scope_id(),
+    };
     world.handler.datagram = Some(Box::new(|_, datagram, _| {
         let to = datagram.to().unwrap().to_string();
         datagram.reply(to.as_bytes());

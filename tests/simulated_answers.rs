@@ -225,8 +225,14 @@ fn a_simulated_network_has_no_groups_to_join_and_says_so() {
     let mut world = World::new(1);
     let (mut host, socket) = later(&mut world, "0.0.0.0:7");
     let groups = [
-        Multicast::V4([239, 1, 2, 3].into(), Ipv4Addr::UNSPECIFIED),
-        Multicast::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 9), 0),
+        Multicast::V4 {
+            group: [239, 1, 2, 3].into(),
+            interface: Ipv4Addr::UNSPECIFIED,
+        },
+        Multicast::V6 {
+            group: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 9),
+            interface: 0,
+        },
     ];
     for group in groups {
         let mut context = host.context();

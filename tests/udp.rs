@@ -169,7 +169,10 @@ fn hears_a_group(wildcard: SocketAddr) {
     // One that nobody else on this machine has joined.
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let (group, at) = (Ipv4Addr::new(239, 255, high, low), Ipv4Addr::LOCALHOST);
-    let multicast = Multicast::V4(group, at);
+    let multicast = Multicast::V4 {
+        group,
+        interface: at,
+    };
     world.handler.datagram = Some(Box::new(|_, datagram, _| {
         let said = format!("{} {}", datagram.to().unwrap(), datagram.is_unicast());
         datagram.reply(said.as_bytes());

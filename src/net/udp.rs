@@ -148,12 +148,13 @@ impl UdpSocket {
     /// # Errors
     /// As the system gives them.
     pub(crate) fn set_membership(&self, group: Multicast, joins: bool) -> io::Result<()> {
+        use Multicast::{V4, V6};
         let socket = &self.socket;
         match (group, joins) {
-            (Multicast::V4(group, at), true) => socket.join_multicast_v4(&group, &at),
-            (Multicast::V4(group, at), false) => socket.leave_multicast_v4(&group, &at),
-            (Multicast::V6(group, at), true) => socket.join_multicast_v6(&group, at),
-            (Multicast::V6(group, at), false) => socket.leave_multicast_v6(&group, at),
+            (V4 { group, interface }, true) => socket.join_multicast_v4(&group, &interface),
+            (V4 { group, interface }, false) => socket.leave_multicast_v4(&group, &interface),
+            (V6 { group, interface }, true) => socket.join_multicast_v6(&group, interface),
+            (V6 { group, interface }, false) => socket.leave_multicast_v6(&group, interface),
         }
     }
 
