@@ -171,4 +171,21 @@ impl Credentials {
         let (uid, gid, pid) = (uid.as_raw(), gid.as_raw(), None);
         Ok(Credentials { uid, gid, pid })
     }
+
+    /// No system that nix can ask.
+    ///
+    /// # Errors
+    /// `Unsupported`.
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "netbsd",
+        target_os = "openbsd"
+    )))]
+    pub fn of(_: impl AsFd) -> io::Result<Credentials> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
