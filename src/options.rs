@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -218,15 +217,13 @@ impl ListenOptions {
     /// Refuses what the address has no use for, where to leave it out would let others in, or
     /// leave them out.
     pub(crate) fn check(&self) -> io::Result<()> {
-        let name = match &self.address {
-            Address::Unix(name) => Some(name.as_bytes()),
-            Address::Ip(_) => None,
+        let (port, file) = match &self.address {
+            Address::Unix(name) => (false, name.path().is_some()),
+            Address::Ip(_) => (true, false),
         };
-        let why = if name.is_some() && self.reuse_port {
+        let why = if self.reuse_port && !port {
             "a Unix socket has no port to be shared"
-        } else if matches!(name, None | Some([] | [0, ..]))
-            && [self.mode, self.uid, self.gid] != [None; 3]
-        {
+        } else if !file && [self.mode, self.uid, self.gid] != [None; 3] {
             "mode, uid and gid are those of a Unix socket's file, and this address has none"
         } else {
             return Ok(());
