@@ -289,8 +289,10 @@ impl<'a, S> Connection<'a, S> {
         let class = self.context.core.shared.class_of(limits)?;
         let before = self.limits();
         if before.write_timeout != limits.write_timeout {
-            let timeout = UserTimeout::by_default(Some(&before), &limits);
-            self.link().stream.set_user_timeout(timeout)?;
+            self.link().stream.set_user_timeout(UserTimeout {
+                before: before.user_timeout(),
+                ..UserTimeout::new(None, None, &limits)
+            })?;
         }
         self.link_mut().set_class(class);
         self.set_idle_timeout(limits.idle_timeout);
