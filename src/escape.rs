@@ -126,6 +126,42 @@ impl fmt::Debug for Escaped<'_> {
     }
 }
 
+/// The bytes that [`Escaped::new`] shows as `text`. A backslash that begins none of its escapes is
+/// read as itself.
+pub(crate) fn unescape(text: &str) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::new(), text);
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        bytes.extend(plain.bytes());
+        rest = read_escape(escape, &mut bytes).unwrap_or_else(|| {
+            bytes.push(b'\\');
+            escape
+        });
+    }
+    bytes.extend(rest.bytes());
+    bytes
+}
+
+/// Reads what stands behind a backslash, and gives the rest.
+fn read_escape<'t>(text: &'t str, bytes: &mut Vec<u8>) -> Option<&'t str> {
+    let (kind, rest) = text.split_at_checked(1)?;
+    let (digits, rest) = match kind {
+        "x" => rest.split_at_checked(2)?,
+        "u" => rest.strip_prefix('{')?.split_once('}')?,
+        _ => ("", rest),
+    };
+    let number = u32::from_str_radix(digits, 16).ok();
+    match kind {
+        "n" => bytes.push(b'\n'),
+        "r" => bytes.push(b'\r'),
+        "t" => bytes.push(b'\t'),
+        "\\" | "\"" => bytes.extend(kind.bytes()),
+        "x" => bytes.push(u8::try_from(number?).ok()?),
+        "u" => bytes.extend(char::from_u32(number?)?.encode_utf8(&mut [0; 4]).bytes()),
+        _ => return None,
+    }
+    Some(rest)
+}
+
 /// The largest end of a character in `text` that is at most `at`.
 ///
 /// `str::floor_char_boundary` does it in newer versions of Rust than the oldest that we support.

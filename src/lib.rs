@@ -132,7 +132,7 @@ mod token;
 #[doc = include_str!("../docs/EMBEDDING.md")]
 pub mod embedding {}
 
-pub use address::Address;
+pub use address::{Address, UnixName};
 pub use compose::{Both, Either, FromFn, from_fn};
 pub use context::{Connection, Context, Datagrams, Output, Part, ReplyTo, SendOutcome};
 pub use echo::{Echo, EchoOptions, EchoSession, EchoStats};

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -41,51 +40,40 @@ pub struct Keepalive {
     pub count: u32,
 }
 
-/// How long output may stay unacknowledged; `None`: as long as the system has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum UserTimeout {
+/// How long output of a connection may stay unacknowledged; `None`: as long as the system has it.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code))]
+pub(crate) struct UserTimeout {
     /// As asked, whatever it was before.
-    Asked(Duration),
-    /// `now` by default, on a socket that has an earlier default, `before`, or nothing of its own.
-    Default {
-        before: Option<Duration>,
-        now: Option<Duration>,
-    },
+    pub(crate) asked: Option<Duration>,
+    /// What was the default until now, and so is ours to replace.
+    pub(crate) before: Option<Duration>,
+    pub(crate) by_default: Option<Duration>,
 }
 
 impl UserTimeout {
-    /// That of a new connection. Where none is `asked` for, it's as long as keepalive takes to give
-    /// up, because the kernel asks the user timeout instead of counting probes (tcp(7)).
-    fn new(
+    /// Where none is `asked` for, it's as long as keepalive takes to give up, because the kernel
+    /// asks the user timeout instead of counting probes (tcp(7)).
+    pub(crate) fn new(
         asked: Option<Duration>,
         keepalive: Option<Keepalive>,
         limits: &ConnectionLimits,
     ) -> UserTimeout {
         let silent = |of: Keepalive| of.idle.saturating_add(of.interval.saturating_mul(of.count));
-        let asked = asked.or(keepalive.map(silent));
-        asked.map_or_else(|| UserTimeout::by_default(None, limits), UserTimeout::Asked)
-    }
-
-    /// The default with these limits, where it was the default with the ones `before`.
-    pub(crate) fn by_default(
-        before: Option<&ConnectionLimits>,
-        limits: &ConnectionLimits,
-    ) -> UserTimeout {
-        UserTimeout::Default {
-            before: before.and_then(ConnectionLimits::user_timeout),
-            now: limits.user_timeout(),
+        UserTimeout {
+            asked: asked.or(keepalive.map(silent)),
+            before: None,
+            by_default: limits.user_timeout(),
         }
     }
 
     /// What is to be set on a socket that `has` a user timeout, or keepalive, from which one
     /// follows; `None`: nothing.
+    #[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code))]
     pub(crate) fn change(self, has: Option<Duration>, keepalive: bool) -> Option<Option<Duration>> {
-        let (before, now) = match self {
-            UserTimeout::Asked(timeout) => return Some(Some(timeout)),
-            UserTimeout::Default { before, now } => (before, now),
-        };
-        let ours = has.map_or(!keepalive, |_| has == before);
-        (ours && has != now).then_some(now)
+        let ours = has.map_or(!keepalive, |_| has == self.before);
+        let changes = self.asked.is_some() || ours && has != self.by_default;
+        changes.then(|| self.asked.or(self.by_default))
     }
 }
 
@@ -183,6 +171,12 @@ pub struct ListenOptions {
     /// behind, where it's in the way, and our own when the listener is closed. A file that another
     /// process has a socket at stays, such as one that was handed our listener. On by default; the
     /// file of a listener that was adopted is never removed.
+    ///
+    /// To look and to remove are two steps. Of two processes that start at once where a file was left
+    /// behind, both may succeed, and the second one removes the first one's new file: nobody reaches
+    /// that one then. Where it can happen, hold a lock of your own meanwhile, such as flock(1) around
+    /// the program, or have a supervisor listen for both
+    /// ([`Context::adopt_listener`](crate::Context::adopt_listener)).
     pub unlink: bool,
 }
 
@@ -218,25 +212,18 @@ impl ListenOptions {
     /// Refuses what the address has no use for, where to leave it out would let others in, or
     /// leave them out.
     pub(crate) fn check(&self) -> io::Result<()> {
-        let name = match &self.address {
-            Address::Unix(name) => Some(name.as_bytes()),
-            Address::Ip(_) => None,
+        let (port, file) = match &self.address {
+            Address::Unix(name) => (false, name.path().is_some()),
+            Address::Ip(_) => (true, false),
         };
-        let why = if name.is_some() && self.reuse_port {
+        let why = if self.reuse_port && !port {
             "a Unix socket has no port to be shared"
-        } else if matches!(name, None | Some([] | [0, ..]))
-            && [self.mode, self.uid, self.gid] != [None; 3]
-        {
+        } else if !file && [self.mode, self.uid, self.gid] != [None; 3] {
             "mode, uid and gid are those of a Unix socket's file, and this address has none"
         } else {
             return Ok(());
         };
         Err(io::Error::new(io::ErrorKind::InvalidInput, why))
-    }
-
-    /// The user timeout that accepted connections have, with these limits.
-    pub(crate) fn bound(&self, limits: &ConnectionLimits) -> UserTimeout {
-        UserTimeout::new(self.user_timeout, self.keepalive, limits)
     }
 }
 
@@ -364,11 +351,6 @@ impl ConnectOptions {
             limits: None,
         }
     }
-
-    /// The user timeout that the connection has, with these limits.
-    pub(crate) fn bound(&self, limits: &ConnectionLimits) -> UserTimeout {
-        UserTimeout::new(self.user_timeout, self.keepalive, limits)
-    }
 }
 
 #[cfg(test)]
@@ -391,21 +373,26 @@ mod tests {
             interval: 2 * SECOND,
             count: 3,
         };
-        let limits = limits(Some(2 * SECOND));
-        let of = |asked, keepalive| UserTimeout::new(asked, keepalive, &limits);
-        let asked = UserTimeout::Asked;
-        assert_eq!(of(Some(SECOND), Some(keepalive)), asked(SECOND));
-        assert_eq!(of(None, Some(keepalive)), asked(11 * SECOND));
-        let now = Some(3 * SECOND);
-        assert_eq!(of(None, None), UserTimeout::Default { before: None, now });
+        let of = |asked, keepalive| UserTimeout::new(asked, keepalive, &limits(Some(SECOND)));
+        assert_eq!(of(Some(SECOND), Some(keepalive)).asked, Some(SECOND));
+        assert_eq!(of(None, Some(keepalive)).asked, Some(11 * SECOND));
+        let default = of(None, None);
+        let millis = Duration::from_millis;
+        assert_eq!(
+            (default.asked, default.by_default),
+            (None, Some(millis(1500)))
+        );
     }
 
     #[test]
     fn a_default_user_timeout_takes_the_place_of_an_earlier_default_alone() {
-        let (short, long) = (limits(Some(2 * SECOND)), limits(Some(20 * SECOND)));
         let (before, now) = (Some(3 * SECOND), Some(30 * SECOND));
-        let changed = UserTimeout::by_default(Some(&short), &long);
-        let none = UserTimeout::by_default(Some(&short), &limits(None));
+        let of = |asked, write_timeout| UserTimeout {
+            before,
+            ..UserTimeout::new(asked, None, &limits(write_timeout))
+        };
+        let changed = of(None, Some(20 * SECOND));
+        let none = of(None, None);
         for (timeout, has, keepalive, expected) in [
             (changed, before, false, Some(now)),
             (changed, before, true, Some(now)),
@@ -415,13 +402,10 @@ mod tests {
             (changed, now, false, None),
             (none, before, false, Some(None)),
             (none, None, false, None),
-            (UserTimeout::Asked(SECOND), now, true, Some(Some(SECOND))),
+            (of(before, None), now, true, Some(before)),
         ] {
-            assert_eq!(
-                timeout.change(has, keepalive),
-                expected,
-                "{timeout:?} {has:?}"
-            );
+            let change = timeout.change(has, keepalive);
+            assert_eq!(change, expected, "{timeout:?} {has:?}");
         }
     }
 }

@@ -10,13 +10,11 @@ mod common;
 #[path = "common/example.rs"]
 mod example;
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -60,7 +58,9 @@ fn hand_over(address: Address) {
     old.handler.forgetful = true;
     let id = old.context().listen(&ListenOptions::new(address)).unwrap();
     let callers = Callers::new([match old.context().listener_addr(id).unwrap() {
-        Address::Unix(name) => Place::Unix(abstract_name(&name)),
+        Address::Unix(name) => {
+            Place::Unix(UnixAddr::from_abstract_name(name.abstract_name().unwrap()).unwrap())
+        }
         ip => Place::Tcp(ip.socket_addr().unwrap()),
     }]);
     // Outlives the clients.
@@ -108,11 +108,6 @@ fn hand_over(address: Address) {
             "the new one has served nobody"
         );
     });
-}
-
-/// The name behind its zero byte.
-fn abstract_name(name: &OsStr) -> UnixAddr {
-    UnixAddr::from_abstract_name(&name.as_bytes()[1..]).unwrap()
 }
 
 #[test]

@@ -512,7 +512,7 @@ fn an_echo_does_not_answer_its_own_wildcard_socket() {
     let mut host = world.host(echo("raw"), Limits::default()).unwrap();
     let here = [10, 0, 0, 1].into();
     host.process().addresses(&[here]);
-    let any: SocketAddr = ([0, 0, 0, 0], 7000).into();
+    let any = SocketAddr::from(([0, 0, 0, 0], 7000));
     let socket = host.context().bind_udp(&UdpOptions::new(any)).unwrap();
     host.context()
         .send_to(socket, (here, 7000).into(), b"hello");

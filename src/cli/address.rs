@@ -93,7 +93,8 @@ impl Remote {
     /// As [`HostPort::remote`].
     pub(crate) fn parse(text: &str) -> Result<Remote, String> {
         match text.starts_with("unix:") {
-            true => unix(text).map(Remote::Unix),
+            // As the server shows it, escapes and all.
+            true => unix(text).map(|typed| Remote::Unix(text.parse().unwrap_or(typed))),
             false => HostPort::remote(text).map(Remote::Inet),
         }
     }
@@ -119,8 +120,10 @@ pub(crate) fn unix(text: &str) -> Result<Address, String> {
     if path.is_empty() || path == "@" {
         return Err("a Unix socket has a path, as in /run/x.sock, or a name, as in @x".to_owned());
     }
-    let address = format!("unix:{path}").parse();
-    address.map_err(|_| format!("{path:?} is no path"))
+    Ok(match path.strip_prefix('@') {
+        Some(name) => Address::unix(format!("\0{name}")),
+        None => Address::unix(path),
+    })
 }
 
 /// The failure to resolve `host`.

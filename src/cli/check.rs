@@ -311,10 +311,7 @@ fn served(typed: &args::Serve, handed: &[Handed]) -> Result<Vec<Endpoint>, Failu
     let has_ip = !typed.addresses.is_empty() || !typed.tcp.is_empty() || !typed.udp.is_empty();
     let has_unix = !typed.unix.is_empty();
     if typed.unix_mode.is_some()
-        && let Some(name) = typed
-            .unix
-            .iter()
-            .find(|name| name.to_string().starts_with("unix:@"))
+        && let Some(name) = typed.unix.iter().find(|at| !has_file(at))
     {
         return Err(Failure::usage(format!(
             "--unix-mode is about files, and {name} has none: anybody on this machine may connect"
@@ -346,6 +343,11 @@ fn served(typed: &args::Serve, handed: &[Handed]) -> Result<Vec<Endpoint>, Failu
         refuse_udp_options(typed)?;
     }
     Ok(endpoints)
+}
+
+/// Whether a Unix socket there has a file.
+fn has_file(address: &Address) -> bool {
+    matches!(address, Address::Unix(name) if name.path().is_some())
 }
 
 /// Refuses options for UDP where there is none: nothing that is asked for goes by silently.

@@ -299,8 +299,10 @@ impl<'a, S> Connection<'a, S> {
         let (class, limits) = self.context.core.class_of(Some(limits))?;
         let before = self.limits();
         if before.write_timeout != limits.write_timeout {
-            let timeout = UserTimeout::by_default(Some(&before), &limits);
-            self.link().stream.set_user_timeout(timeout)?;
+            self.link().stream.set_user_timeout(UserTimeout {
+                before: before.user_timeout(),
+                ..UserTimeout::new(None, None, &limits)
+            })?;
         }
         let Core { slots, shared, .. } = &mut *self.context.core;
         slots[self.index].link.set_class(shared, class);

@@ -208,10 +208,11 @@ impl<S> Context<'_, S> {
         options: &ConnectOptions,
         session: S,
     ) -> Result<ConnectionId, ConnectError<S>> {
+        let (asked, keepalive) = (options.user_timeout, options.keepalive);
         let own = options.limits;
         let key = self.begin(session, Phase::Connecting, own, |system, limits| {
             let stream = system.dial(options)?;
-            stream.set_user_timeout(options.bound(limits))?;
+            stream.set_user_timeout(UserTimeout::new(asked, keepalive, limits))?;
             Ok((stream, options.address.clone()))
         })?;
         if let Some(timeout) = options.timeout {
@@ -248,7 +249,7 @@ impl<S> Context<'_, S> {
         let key = self.begin(session, Phase::Open, None, |system, limits| {
             let stream = make(system)?;
             let peer = stream.check_connected()?;
-            stream.set_user_timeout(UserTimeout::by_default(None, limits))?;
+            stream.set_user_timeout(UserTimeout::new(None, None, limits))?;
             Ok((stream, peer))
         })?;
         let link = &mut self.core.slots[key.index].link;
@@ -307,7 +308,8 @@ impl Core {
         self.may_begin()?;
         let (class, limits) = self.class_of(options.limits)?;
         let mut listener = self.system.listen(options, adopted)?;
-        listener.set_user_timeout(options.bound(&limits))?;
+        let (asked, keepalive) = (options.user_timeout, options.keepalive);
+        listener.set_user_timeout(UserTimeout::new(asked, keepalive, &limits))?;
         let token = self.listeners.next_key().token(Kind::Listener);
         self.system.register_listener(&mut listener, token)?;
         Ok(ListenerId(self.listeners.insert(|generation| {

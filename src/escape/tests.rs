@@ -140,37 +140,11 @@ fn showing_allocates_nothing() {
     assert_eq!(counts.count_total, 0);
 }
 
-/// Reads escaped text back.
-fn unescape(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        rest = &rest[c.len_utf8()..];
-        if c != '\\' {
-            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            continue;
-        }
-        let kind = rest.chars().next().unwrap();
-        rest = &rest[1..];
-        match kind {
-            'n' => out.push(b'\n'),
-            'r' => out.push(b'\r'),
-            't' => out.push(b'\t'),
-            '\\' | '"' => out.push(kind as u8),
-            'x' => {
-                out.push(u8::from_str_radix(&rest[..2], 16).unwrap());
-                rest = &rest[2..];
-            }
-            'u' => {
-                let end = rest.find('}').unwrap();
-                let c = char::from_u32(u32::from_str_radix(&rest[1..end], 16).unwrap());
-                out.extend_from_slice(c.unwrap().encode_utf8(&mut [0; 4]).as_bytes());
-                rest = &rest[end + 1..];
-            }
-            other => panic!("no escape \\{other}"),
-        }
+#[test]
+fn a_backslash_that_begins_no_escape_is_read_as_itself() {
+    for text in [r"\q", r"\", r"\x4", r"\xzz", r"\u{110000}", r"\u{41", r"\é"] {
+        assert_eq!(unescape(text), text.as_bytes(), "{text}");
     }
-    out
 }
 
 /// Bytes that are mostly text with something wrong in it.

@@ -65,25 +65,40 @@ macro_rules! both {
     };
 }
 
-/// What comes of a call, as the type of the same kind.
-macro_rules! made {
-    ($system:expr, $it:ident => $call:expr, $made:ident) => {
-        match $system {
-            System::Real($it) => $call.map($made::Real),
-            System::Sim($it) => $call.map($made::Sim),
+/// Has each of these methods called on either.
+macro_rules! forward {
+    ($(
+        $of:vis fn $name:ident($self:ident: $this:ty $(, $arg:ident: $type:ty)*) $(-> $made:ty)?;
+    )*) => {$(
+        $of fn $name($self: $this $(, $arg: $type)*) $(-> $made)? {
+            both!($self, it => it.$name($($arg),*))
         }
-    };
+    )*};
 }
 
-/// Calls a method of the system with a socket of the same kind.
-macro_rules! same {
-    ($system:expr, $socket:expr, $kind:ident, ($it:ident, $its:ident) => $call:expr) => {
-        match ($system, $socket) {
-            (System::Real($it), $kind::Real($its)) => $call,
-            (System::Sim($it), $kind::Sim($its)) => $call,
-            _ => Err(sim::foreign()),
+/// Methods of the system that open a socket: of the same kind.
+macro_rules! opens {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) -> $made:ident;)*) => {$(
+        pub(crate) fn $name(&self, $($arg: $type),*) -> io::Result<$made> {
+            match self {
+                System::Real(system) => system.$name($($arg),*).map($made::Real),
+                System::Sim(system) => system.$name($($arg),*).map($made::Sim),
+            }
         }
-    };
+    )*};
+}
+
+/// Methods of the system that are about a socket, of the same kind.
+macro_rules! about {
+    ($(fn $name:ident($socket:ident $(, $arg:ident: $type:ty)*);)*) => {$(
+        pub(crate) fn $name(&self, socket: &mut $socket $(, $arg: $type)*) -> io::Result<()> {
+            match (self, socket) {
+                (System::Real(system), $socket::Real(it)) => system.$name(it $(, $arg)*),
+                (System::Sim(system), $socket::Sim(it)) => system.$name(it $(, $arg)*),
+                _ => Err(sim::foreign()),
+            }
+        }
+    )*};
 }
 
 impl System {
@@ -91,16 +106,29 @@ impl System {
         real::System::new().map(System::Real)
     }
 
-    pub(crate) fn now(&self) -> Instant {
-        both!(self, system => system.now())
+    forward! {
+        pub(crate) fn now(self: &Self) -> Instant;
+        pub(crate) fn random(self: &Self) -> u64;
+        pub(crate) fn may_allocate(self: &Self) -> bool;
+        pub(crate) fn drops_failed_udp(self: &Self) -> bool;
     }
 
-    pub(crate) fn random(&self) -> u64 {
-        both!(self, system => system.random())
+    opens! {
+        fn listen(options: &ListenOptions, adopted: Option<OwnedFd>) -> TcpListener;
+        fn dial(options: &ConnectOptions) -> TcpStream;
+        fn adopt_stream(fd: OwnedFd) -> TcpStream;
+        fn bind_udp(options: &UdpOptions) -> UdpSocket;
+        fn adopt_udp(fd: OwnedFd, options: &UdpOptions) -> UdpSocket;
     }
 
-    pub(crate) fn may_allocate(&self) -> bool {
-        both!(self, system => system.may_allocate())
+    about! {
+        fn register_stream(TcpStream, token: usize);
+        fn register_listener(TcpListener, token: usize);
+        fn register_udp(UdpSocket, token: usize);
+        fn repoll(UdpSocket, token: usize, writes: bool);
+        fn deregister_stream(TcpStream);
+        fn deregister_listener(TcpListener);
+        fn deregister_udp(UdpSocket);
     }
 
     pub(crate) fn wait(
@@ -122,30 +150,6 @@ impl System {
         }
     }
 
-    pub(crate) fn listen(
-        &self,
-        options: &ListenOptions,
-        adopted: Option<OwnedFd>,
-    ) -> io::Result<TcpListener> {
-        made!(self, system => system.listen(options, adopted), TcpListener)
-    }
-
-    pub(crate) fn dial(&self, options: &ConnectOptions) -> io::Result<TcpStream> {
-        made!(self, system => system.dial(options), TcpStream)
-    }
-
-    pub(crate) fn adopt_stream(&self, fd: OwnedFd) -> io::Result<TcpStream> {
-        made!(self, system => system.adopt_stream(fd), TcpStream)
-    }
-
-    pub(crate) fn bind_udp(&self, options: &UdpOptions) -> io::Result<UdpSocket> {
-        made!(self, system => system.bind_udp(options), UdpSocket)
-    }
-
-    pub(crate) fn adopt_udp(&self, fd: OwnedFd, options: &UdpOptions) -> io::Result<UdpSocket> {
-        made!(self, system => system.adopt_udp(fd, options), UdpSocket)
-    }
-
     pub(crate) fn waker(&self, token: usize) -> io::Result<(Waker, Woken)> {
         match self {
             System::Real(system) => {
@@ -157,42 +161,6 @@ impl System {
                 Ok((Waker::Sim(waker), Woken::Sim(woken)))
             }
         }
-    }
-
-    pub(crate) fn register_stream(&self, stream: &mut TcpStream, token: usize) -> io::Result<()> {
-        same!(self, stream, TcpStream, (system, stream) => system.register_stream(stream, token))
-    }
-
-    pub(crate) fn register_listener(
-        &self,
-        listener: &mut TcpListener,
-        token: usize,
-    ) -> io::Result<()> {
-        same!(self, listener, TcpListener, (system, it) => system.register_listener(it, token))
-    }
-
-    pub(crate) fn register_udp(&self, socket: &mut UdpSocket, token: usize) -> io::Result<()> {
-        same!(self, socket, UdpSocket, (system, socket) => system.register_udp(socket, token))
-    }
-
-    pub(crate) fn drops_failed_udp(&self) -> bool {
-        both!(self, system => system.drops_failed_udp())
-    }
-
-    pub(crate) fn repoll(&self, udp: &mut UdpSocket, token: usize, writes: bool) -> io::Result<()> {
-        same!(self, udp, UdpSocket, (system, udp) => system.repoll(udp, token, writes))
-    }
-
-    pub(crate) fn deregister_stream(&self, stream: &mut TcpStream) -> io::Result<()> {
-        same!(self, stream, TcpStream, (system, stream) => system.deregister_stream(stream))
-    }
-
-    pub(crate) fn deregister_listener(&self, listener: &mut TcpListener) -> io::Result<()> {
-        same!(self, listener, TcpListener, (system, it) => system.deregister_listener(it))
-    }
-
-    pub(crate) fn deregister_udp(&self, socket: &mut UdpSocket) -> io::Result<()> {
-        same!(self, socket, UdpSocket, (system, socket) => system.deregister_udp(socket))
     }
 
     pub(crate) fn register_source<S: Source + ?Sized>(
@@ -246,12 +214,9 @@ where_nestable! {
 lends!(TcpStream, TcpListener, UdpSocket);
 
 impl Events {
-    pub(crate) fn is_full(&self) -> bool {
-        both!(self, events => events.is_full())
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        both!(self, events => events.is_empty())
+    forward! {
+        pub(crate) fn is_full(self: &Self) -> bool;
+        pub(crate) fn is_empty(self: &Self) -> bool;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Event> {
@@ -292,24 +257,26 @@ impl Event {
 }
 
 impl Waker {
-    pub(crate) fn wake(&self) -> io::Result<()> {
-        both!(self, waker => waker.wake())
+    forward! {
+        pub(crate) fn wake(self: &Self) -> io::Result<()>;
     }
 }
 
 impl Woken {
-    pub(crate) fn hear(&mut self) {
-        both!(self, woken => woken.hear());
+    forward! {
+        pub(crate) fn hear(self: &mut Self);
     }
 }
 
 impl TcpStream {
-    pub(crate) fn established(&self) -> io::Result<bool> {
-        both!(self, stream => stream.established())
-    }
-
-    pub(crate) fn check_connected(&self) -> io::Result<Address> {
-        both!(self, stream => stream.check_connected())
+    forward! {
+        pub(crate) fn established(self: &Self) -> io::Result<bool>;
+        pub(crate) fn check_connected(self: &Self) -> io::Result<Address>;
+        pub(crate) fn peer_addr(self: &Self) -> io::Result<Address>;
+        pub(crate) fn local_addr(self: &Self) -> io::Result<Address>;
+        pub(crate) fn set_nodelay(self: &Self, on: bool) -> io::Result<()>;
+        pub(crate) fn set_keepalive(self: &Self, keepalive: Keepalive) -> io::Result<()>;
+        pub(crate) fn set_user_timeout(self: &Self, timeout: UserTimeout) -> io::Result<()>;
     }
 
     pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
@@ -318,75 +285,31 @@ impl TcpStream {
             TcpStream::Sim(_) => Err(sim::foreign()),
         }
     }
-
-    pub(crate) fn peer_addr(&self) -> io::Result<Address> {
-        both!(self, stream => stream.peer_addr())
-    }
-
-    pub(crate) fn local_addr(&self) -> io::Result<Address> {
-        both!(self, stream => stream.local_addr())
-    }
-
-    pub(crate) fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        both!(self, stream => stream.set_nodelay(on))
-    }
-
-    pub(crate) fn set_keepalive(&self, keepalive: Keepalive) -> io::Result<()> {
-        both!(self, stream => stream.set_keepalive(keepalive))
-    }
-
-    pub(crate) fn set_user_timeout(&self, timeout: UserTimeout) -> io::Result<()> {
-        both!(self, stream => stream.set_user_timeout(timeout))
-    }
 }
 
 impl Stream for TcpStream {
-    fn short_is_blocked(&self) -> bool {
-        both!(self, stream => stream.short_is_blocked())
-    }
-
-    fn tells_delivery(&self) -> bool {
-        both!(self, stream => stream.tells_delivery())
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        both!(self, stream => stream.read(buffer))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        both!(self, stream => stream.write(bytes))
-    }
-
-    fn write_two(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        both!(self, stream => stream.write_two(first, second))
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        both!(self, stream => stream.shutdown_write())
-    }
-
-    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
-        both!(self, stream => stream.take_error())
-    }
-
-    fn reset_on_close(&mut self) -> io::Result<()> {
-        both!(self, stream => stream.reset_on_close())
-    }
-
-    fn in_flight(&mut self) -> Option<u32> {
-        both!(self, stream => stream.in_flight())
-    }
-
-    fn unread(&mut self) -> Option<u32> {
-        both!(self, stream => stream.unread())
-    }
-
-    fn may_allocate(&mut self) -> bool {
-        both!(self, stream => stream.may_allocate())
+    forward! {
+        fn short_is_blocked(self: &Self) -> bool;
+        fn tells_delivery(self: &Self) -> bool;
+        fn read(self: &mut Self, buffer: &mut [u8]) -> io::Result<usize>;
+        fn write(self: &mut Self, bytes: &[u8]) -> io::Result<usize>;
+        fn write_two(self: &mut Self, first: &[u8], second: &[u8]) -> io::Result<usize>;
+        fn shutdown_write(self: &mut Self) -> io::Result<()>;
+        fn take_error(self: &mut Self) -> io::Result<Option<io::Error>>;
+        fn reset_on_close(self: &mut Self) -> io::Result<()>;
+        fn in_flight(self: &mut Self) -> Option<u32>;
+        fn unread(self: &mut Self) -> Option<u32>;
+        fn may_allocate(self: &mut Self) -> bool;
     }
 }
 
 impl TcpListener {
+    forward! {
+        pub(crate) fn local_addr(self: &Self) -> io::Result<Address>;
+        pub(crate) fn backlog(self: &Self) -> u32;
+        pub(crate) fn set_user_timeout(self: &Self, timeout: UserTimeout) -> io::Result<()>;
+    }
+
     pub(crate) fn accept(&self) -> io::Result<(TcpStream, Address)> {
         match self {
             TcpListener::Real(listener) => {
@@ -399,40 +322,19 @@ impl TcpListener {
             }
         }
     }
-
-    pub(crate) fn local_addr(&self) -> io::Result<Address> {
-        both!(self, listener => listener.local_addr())
-    }
-
-    pub(crate) fn backlog(&self) -> u32 {
-        both!(self, listener => listener.backlog())
-    }
-
-    pub(crate) fn set_user_timeout(&self, timeout: UserTimeout) -> io::Result<()> {
-        both!(self, listener => listener.set_user_timeout(timeout))
-    }
 }
 
 impl UdpSocket {
-    pub(crate) fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
-        both!(self, socket => socket.recv(buffer))
-    }
-
-    pub(crate) fn send(
-        &mut self,
-        bytes: &[u8],
-        to: SocketAddr,
-        local: Option<IpAddr>,
-        interface: u32,
-    ) -> io::Result<usize> {
-        both!(self, socket => socket.send(bytes, to, local, interface))
-    }
-
-    pub(crate) fn set_membership(&self, group: Multicast, joins: bool) -> io::Result<()> {
-        both!(self, socket => socket.set_membership(group, joins))
-    }
-
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        both!(self, socket => socket.local_addr())
+    forward! {
+        pub(crate) fn recv(self: &mut Self, buffer: &mut [u8]) -> io::Result<Received>;
+        pub(crate) fn send(
+            self: &mut Self,
+            bytes: &[u8],
+            to: SocketAddr,
+            local: Option<IpAddr>,
+            interface: u32
+        ) -> io::Result<usize>;
+        pub(crate) fn set_membership(self: &Self, group: Multicast, joins: bool) -> io::Result<()>;
+        pub(crate) fn local_addr(self: &Self) -> io::Result<SocketAddr>;
     }
 }

@@ -1,26 +1,23 @@
 //! Unix sockets: their addresses, their files, and who is at the other end. Their streams are like
 //! TCP's: the same calls, on a descriptor of another family.
 
-use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockType, SockaddrStorage, UnixAddr};
 
 use super::{canonical, open};
-use crate::address::Address;
+use crate::address::{Address, UnixName};
 use crate::options::ListenOptions;
 
 /// The file of a Unix socket, which is removed with this, unless a socket is bound to it still.
 #[derive(Debug)]
-pub(super) struct File(Arc<OsStr>);
+pub(super) struct File(PathBuf);
 
 impl Drop for File {
     fn drop(&mut self) {
@@ -32,12 +29,15 @@ impl Drop for File {
 ///
 /// Who asks by a datagram socket makes no connection to whoever listens there: it's the wrong type
 /// (`EPROTOTYPE`). Linux says "refused" of files that are no sockets, too.
-fn remove_stale(name: &OsStr) -> bool {
-    let is_socket = fs::symlink_metadata(name).is_ok_and(|file| file.file_type().is_socket());
-    let refuses = |fd| connect(&fd, name) == Err(Errno::ECONNREFUSED);
+fn remove_stale(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    let refuses = |fd: OwnedFd| {
+        let connect = |at| socket::connect(fd.as_raw_fd(), &at);
+        UnixAddr::new(path).and_then(connect) == Err(Errno::ECONNREFUSED)
+    };
     is_socket
         && open::socket(AddressFamily::Unix, SockType::Datagram).is_ok_and(refuses)
-        && fs::remove_file(name).is_ok()
+        && fs::remove_file(path).is_ok()
 }
 
 /// Binds a listener as `options` say; with the file that is to be removed behind it.
@@ -46,22 +46,23 @@ fn remove_stale(name: &OsStr) -> bool {
 /// As the system gives them: `AddrInUse`, `ENAMETOOLONG`, and those of chmod(2) and chown(2).
 pub(super) fn bind(
     fd: OwnedFd,
-    name: &Arc<OsStr>,
+    name: &UnixName,
     options: &ListenOptions,
 ) -> io::Result<(Option<File>, OwnedFd)> {
+    let path = name.path();
     let bind = || socket::bind(fd.as_raw_fd(), &to_nix(name)?);
     match bind() {
-        Err(Errno::EADDRINUSE) if options.unlink && remove_stale(name) => bind()?,
+        Err(Errno::EADDRINUSE) if options.unlink && path.is_some_and(remove_stale) => bind()?,
         result => result?,
     }
-    if matches!(name.as_bytes(), [] | [0, ..]) {
+    let Some(path) = path else {
         return Ok((None, fd));
-    }
-    let file = File(name.clone());
+    };
+    let file = File(path.to_owned());
     // Nobody can connect before it listens.
     let mode = options.mode.map(Permissions::from_mode);
-    let set = mode.map_or(Ok(()), |mode| fs::set_permissions(Path::new(name), mode));
-    if let Err(error) = set.and_then(|()| lchown(name.as_ref(), options.uid, options.gid)) {
+    let set = mode.map_or(Ok(()), |mode| fs::set_permissions(path, mode));
+    if let Err(error) = set.and_then(|()| lchown(path, options.uid, options.gid)) {
         // Now no socket is bound to the file, and it goes.
         drop(fd);
         return Err(error);
@@ -71,18 +72,18 @@ pub(super) fn bind(
 }
 
 /// Connects to the socket of this name, at once or not at all: `EAGAIN` where too many wait there.
-pub(super) fn connect(fd: &OwnedFd, name: &OsStr) -> nix::Result<()> {
+pub(super) fn connect(fd: &OwnedFd, name: &UnixName) -> nix::Result<()> {
     socket::connect(fd.as_raw_fd(), &to_nix(name)?)
 }
 
 /// A name as nix has it.
-fn to_nix(name: &OsStr) -> nix::Result<UnixAddr> {
+fn to_nix(name: &UnixName) -> nix::Result<UnixAddr> {
     match name.as_bytes() {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         [0, name @ ..] => UnixAddr::new_abstract(name),
         #[cfg(any(target_os = "linux", target_os = "android"))]
         [] => Ok(UnixAddr::new_unnamed()),
-        _ => UnixAddr::new(name),
+        path => UnixAddr::new(path),
     }
 }
 
@@ -113,7 +114,7 @@ fn from_nix(address: &SockaddrStorage) -> io::Result<Address> {
     let unix = address.as_unix_addr().ok_or(Errno::EAFNOSUPPORT)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Some(name) = unix.as_abstract() {
-        return Ok(Address::unix(OsStr::from_bytes(&[b"\0", name].concat())));
+        return Ok(Address::of_bytes(&[b"\0", name].concat()));
     }
     Ok(Address::unix(unix.path().unwrap_or(Path::new(""))))
 }

@@ -448,17 +448,16 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 pub fn connect_to(address: &Address) -> TcpStream {
     #[cfg(target_os = "linux")]
     use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::net::{SocketAddr, UnixStream};
 
     let name = match address {
         Address::Unix(name) => name,
         ip => return connect(ip.socket_addr().unwrap()),
     };
-    let at = match name.as_bytes() {
+    let at = match name.abstract_name() {
         #[cfg(target_os = "linux")]
-        [0, name @ ..] => SocketAddr::from_abstract_name(name),
-        _ => SocketAddr::from_pathname(&**name),
+        Some(name) => SocketAddr::from_abstract_name(name),
+        _ => SocketAddr::from_pathname(name.path().unwrap()),
     };
     let client = UnixStream::connect_addr(&at.unwrap()).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();

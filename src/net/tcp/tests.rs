@@ -80,11 +80,18 @@ fn accepted_streams_have_the_options_that_the_listener_was_given() {
 fn accepted_streams_have_the_user_timeout_of_the_listener_and_one_can_be_set_later() {
     let millis = |stream: &TcpStream| socket::getsockopt(stream, sockopt::TcpUserTimeout).unwrap();
     let mut listener = listen(&loopback()).unwrap();
-    let default = |before, now| UserTimeout::Default { before, now };
+    let asked = |asked| UserTimeout {
+        asked: Some(asked),
+        before: None,
+        by_default: None,
+    };
+    let default = |before, by_default| UserTimeout {
+        asked: None,
+        before,
+        by_default,
+    };
     let timeout = Duration::from_micros(41_000_001);
-    listener
-        .set_user_timeout(UserTimeout::Asked(timeout))
-        .unwrap();
+    listener.set_user_timeout(asked(timeout)).unwrap();
     // It has one now.
     let longer = default(None, Some(2 * timeout));
     listener.set_user_timeout(longer).unwrap();
@@ -94,8 +101,8 @@ fn accepted_streams_have_the_user_timeout_of_the_listener_and_one_can_be_set_lat
     let (accepted, _) = turns.until(|| some(listener.accept()));
     assert_eq!((millis(&dialled), millis(&accepted)), (0, 41_001));
     for (timeout, expected) in [
-        (UserTimeout::Asked(Duration::MAX), i32::MAX as u32),
-        (UserTimeout::Asked(Duration::ZERO), 1),
+        (asked(Duration::MAX), i32::MAX as u32),
+        (asked(Duration::ZERO), 1),
         (longer, 1),
         (default(Some(Duration::from_millis(1)), None), 0),
         (longer, 82_001),

@@ -158,10 +158,14 @@ fn a_dial_where_nobody_listens_is_refused_and_one_to_a_host_that_is_gone_times_o
 
 #[test]
 fn a_vanished_peer_is_given_up_after_the_user_timeout_or_fifteen_minutes_and_never_while_idle() {
-    for (now, seconds) in [(Some(Duration::from_secs(30)), 31), (None, 930)] {
+    for (asked, seconds) in [(Some(Duration::from_secs(30)), 31), (None, 930)] {
         let mut host = Machine::new(4, Poller::Epoll);
         let (peer, mut stream) = host.accept(0);
-        let timeout = crate::options::UserTimeout::Default { before: None, now };
+        let timeout = crate::options::UserTimeout {
+            asked,
+            before: None,
+            by_default: None,
+        };
         stream.set_user_timeout(timeout).unwrap();
         peer.vanish();
         host.net.advance(Duration::from_secs(5_000));
