@@ -99,7 +99,11 @@ impl<L: Accept> Acceptor<L> {
 
     /// Has it take no callers, or take them again: they wait in the backlog meanwhile.
     pub(crate) fn pause(&mut self, on: bool) {
-        self.state = if on { State::Paused } else { State::Going };
+        if on {
+            self.state = State::Paused;
+        } else if self.state == State::Paused {
+            self.state = State::Going;
+        }
     }
 
     /// Whether nobody waits, as far as was asked.

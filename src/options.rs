@@ -168,14 +168,14 @@ pub struct ListenOptions {
     /// The group that a Unix socket's file belongs to; the process' own, by default.
     pub gid: Option<u32>,
     /// Removes the file of a Unix socket that nobody listens at any more: one that was left
-    /// behind, where it's in the way, and our own when the listener is closed. A file that another
-    /// process has a socket at stays, such as one that was handed our listener. On by default; the
-    /// file of a listener that was adopted is never removed.
+    /// behind, where it's in the way, and our own when the listener is closed. A file that somebody
+    /// else has a socket at stays, such as a process that was handed our listener: of those that
+    /// have it, the last one removes it. On by default.
     ///
-    /// To look and to remove are two steps. Of two processes that start at once where a file was left
-    /// behind, both may succeed, and the second one removes the first one's new file: nobody reaches
-    /// that one then. Where it can happen, hold a lock of your own meanwhile, such as flock(1) around
-    /// the program, or have a supervisor listen for both
+    /// To look and to remove are two steps. Of two processes that start at once where a file was
+    /// left behind, both may succeed, and the second one removes the first one's new file: nobody
+    /// reaches that one then. Where it can happen, hold a lock of your own meanwhile, such as
+    /// flock(1) around the program, or have a supervisor listen for both
     /// ([`Context::adopt_listener`](crate::Context::adopt_listener)).
     pub unlink: bool,
 }

@@ -61,6 +61,17 @@ fn several_threads_share_a_unix_socket_beside_tcp() {
 }
 
 #[test]
+fn the_last_of_several_threads_removes_the_file() {
+    for round in 0..4 {
+        let path = path(&format!("shared-{round}"));
+        let server = serve(&["--unix", &path, "--threads", "3"]);
+        assert!(fs::exists(&path).unwrap());
+        assert_eq!(server.stop().code, Some(0));
+        assert!(!fs::exists(&path).unwrap());
+    }
+}
+
+#[test]
 fn a_unix_socket_is_loaded_and_needs_no_ports() {
     let path = path("load");
     let server = serve(&["--unix", &path]);

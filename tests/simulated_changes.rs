@@ -154,3 +154,28 @@ fn one_limit_that_is_changed_leaves_a_timeout_of_its_own_as_it_was() {
         .unwrap();
     assert!(peer.has_ended());
 }
+
+#[test]
+fn a_listener_that_is_resumed_while_it_accepts_has_one_turn_at_a_time() {
+    let mut world = World::new(1);
+    let listener = Rc::new(Cell::new(None));
+    let own = listener.clone();
+    let resumes = Acting::default().on_accept(move |context| {
+        assert!(context.resume_listener(own.get().unwrap()));
+    });
+    let limits = Limits {
+        accept_budget: 4,
+        ..Limits::default()
+    };
+    let mut host = world.host(resumes, limits).unwrap();
+    let id = host
+        .context()
+        .listen(&ListenOptions::new(address()))
+        .unwrap();
+    listener.set(Some(id));
+    let _peers: Vec<_> = (0..40).map(|_| world.connect(address())).collect();
+    world.advance(&mut (), SECOND).unwrap();
+    world.settle(&mut host).unwrap();
+    let stats = host.context().stats();
+    assert_eq!((stats.accepted, stats.longest_queue), (40, 1));
+}

@@ -494,6 +494,7 @@ fn who_waits_in_the_backlog_of_a_listener_that_is_closed_is_let_in_and_nobody_af
         assert!(host.context().close_listener(id));
         assert!(!host.context().close_listener(id));
         assert!(!host.context().pause_listener(id));
+        assert!(!host.context().resume_listener(id));
         assert_eq!(host.context().listener_addr(id), None);
         world.settle(&mut host).unwrap();
         let stats = host.context().stats();

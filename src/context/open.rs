@@ -123,6 +123,7 @@ impl<S> Context<'_, S> {
     /// Has a listener that was paused take callers again. False once it's closed.
     pub fn resume_listener(&mut self, id: ListenerId) -> bool {
         let slot = self.core.listeners.get_mut(id.0);
+        let slot = slot.filter(|slot| slot.closing.is_none());
         let there = slot.map(|slot| slot.acceptor.pause(false)).is_some();
         self.core.enqueue_listener(id.0);
         there
@@ -138,8 +139,10 @@ impl<S> Context<'_, S> {
         let Some(slot) = slot.filter(|slot| slot.closing.is_none()) else {
             return false;
         };
-        slot.closing = waiting;
+        // One more waits than the number says (Linux: `sk_acceptq_is_full`).
+        slot.closing = waiting.map(|backlog| backlog.saturating_add(1));
         slot.acceptor.pause(false);
+        slot.acceptor.resume();
         slot.acceptor.ready();
         self.core.enqueue_listener(id.0);
         true

@@ -39,7 +39,7 @@ pub(super) fn listener(
     // Before it listens: the window scale of the connections follows from the buffer.
     prepare(&fd, options)?;
     let address = match &options.address {
-        _ if bound => return Ok((None, fd)),
+        _ if bound => return Ok((unix::file_of(&fd, options), fd)),
         Address::Unix(name) => return unix::bind(fd, name, options),
         Address::Ip(address) => address,
     };

@@ -58,7 +58,8 @@ pub(super) fn bind(
     let Some(path) = path else {
         return Ok((None, fd));
     };
-    let file = File(path.to_owned());
+    // The process may change its directory.
+    let file = File(std::path::absolute(path)?);
     // Nobody can connect before it listens.
     let mode = options.mode.map(Permissions::from_mode);
     let set = mode.map_or(Ok(()), |mode| fs::set_permissions(path, mode));
@@ -69,6 +70,16 @@ pub(super) fn bind(
     }
     // To drop it while the socket is bound leaves it where it is.
     Ok((options.unlink.then_some(file), fd))
+}
+
+/// The file of a listener that was bound elsewhere, to be removed behind the last who has it.
+pub(super) fn file_of(fd: &impl AsFd, options: &ListenOptions) -> Option<File> {
+    let address = local_addr(fd).ok().filter(|_| options.unlink)?;
+    let Address::Unix(name) = address else {
+        return None;
+    };
+    let path = name.path().filter(|path| path.is_absolute())?;
+    Some(File(path.to_owned()))
 }
 
 /// Connects to the socket of this name, at once or not at all: `EAGAIN` where too many wait there.

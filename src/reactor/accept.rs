@@ -29,7 +29,6 @@ impl<H: Handler> Reactor<H> {
                 return core.drop_listener(key);
             }
             let stats = &mut core.shared.stats;
-            slot.queued = false;
             match slot.acceptor.next(&mut budget, has_room, stats) {
                 Next::Caller(stream, peer) => {
                     slot.closing = slot.closing.map(|left| left - 1);

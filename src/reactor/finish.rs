@@ -37,6 +37,9 @@ impl<H: Handler> Reactor<H> {
                     }
                 }
                 Kind::Listener => {
+                    if let Some(slot) = self.core.listeners.get_mut(key) {
+                        slot.queued = false;
+                    }
                     self.accept(handler, key, self.core.shared.limits.accept_budget);
                 }
                 Kind::Udp => self.receive(handler, key, 0),
@@ -220,6 +223,7 @@ impl<H: Handler> Reactor<H> {
         };
         // Descriptors, or room, may be back since it paused, and nobody will take callers later.
         slot.acceptor.pause(false);
+        slot.acceptor.resume();
         slot.acceptor.ready();
         // Callers that are gone already cost some of the budget too.
         let spare = self.core.shared.limits.accept_budget;

@@ -104,7 +104,7 @@ impl Report {
         };
         format!(
             "served for {}\n  \
-             connections  {} accepted, {} refused, {} at most at a time, {cut} cut off at the end\n  \
+             connections  {} accepted, {} refused, {}{} at most at a time, {cut} cut off at the end\n  \
              closed       {closed}\n  \
              bytes        {} in, {} out\n  {frames}\
              datagrams    {} in, {} out, {} dropped\n  \
@@ -113,6 +113,10 @@ impl Report {
             humantime::format_duration(Duration::from_millis(millis(uptime))),
             number(stats.accepted),
             number(stats.refused),
+            match stats.over_source {
+                0 => String::new(),
+                over => format!("{} over their source's limit, ", number(over)),
+            },
             number(stats.peak_open),
             number(stats.bytes_in),
             number(stats.bytes_out),
