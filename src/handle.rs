@@ -128,6 +128,7 @@ impl<M> Handle<M> {
     /// messages before this are delivered: `within` counts from then. A second call changes
     /// nothing.
     pub fn drain(&self, within: Duration) {
+        // A reactor that is gone has no need of it.
         _ = (self.to)(Ask::Drain(within), &mut || None);
     }
 
