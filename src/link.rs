@@ -47,9 +47,10 @@ use crate::limits::ConnectionLimits;
 use crate::nonblocking::Stream;
 use crate::readiness::Readiness;
 use crate::stats::Traffic;
+use crate::token::Key;
 
 pub(crate) use flags::Flags;
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Shared, trace};
 pub use write::Pressure;
 
 /// Where a link is in its life; the module's page has the picture.
@@ -126,21 +127,17 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// Tells what the connection at `index` comes to.
+    /// Tells what the connection comes to that is `driven`.
     #[cold]
-    pub(crate) fn trace(&self, index: u32, reason: Option<CloseReason>) {
+    pub(crate) fn trace(&self, driven: Key) {
         let what = match self {
-            Step::Fresh(count) => return log::trace!("  {index} is shown {count} bytes"),
+            Step::Fresh(count) => return log::trace!("  {driven:?} is shown {count} bytes"),
             Step::Stored(input) => {
-                return log::trace!(
-                    "  {index} is shown {} bytes, some of them again",
-                    input.len()
-                );
+                let count = input.len();
+                return log::trace!("  {driven:?} is shown {count} bytes, some of them again");
             }
-            Step::Closed => {
-                let reason = reason.unwrap_or(CloseReason::Closed);
-                return log::trace!("  {index} is closed: {reason}");
-            }
+            // Its owner tells, of those too that nobody drives any more.
+            Step::Closed => return,
             Step::Eof(_) => "is told the peer's end",
             Step::Drained => "is told that its output has drained",
             Step::Closing => "has its last words",
@@ -148,7 +145,7 @@ impl Step {
             Step::Starved => "waits for memory",
             Step::Wait => "waits for an event",
         };
-        log::trace!("  {index} {what}");
+        log::trace!("  {driven:?} {what}");
     }
 }
 
@@ -225,6 +222,7 @@ impl<S: Stream> Link<S> {
     pub(crate) fn next(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Step {
         shared.begin_callback();
         if shared.traced {
+            shared.acting = shared.driven;
             // By the way that tells of it.
             self.settle_busy(shared);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::error::CloseReason;
 use crate::limits::ConnectionLimits;
-use crate::link::{Flags, Link, Phase, Pressure, Shared};
+use crate::link::{Flags, Link, Phase, Pressure, Shared, trace};
 use crate::net::TcpStream;
 use crate::options::{Keepalive, UserTimeout};
 use crate::stats::Traffic;
@@ -46,6 +46,12 @@ impl<'a, S> Connection<'a, S> {
     #[inline]
     fn link_mut(&mut self) -> &mut Link<TcpStream> {
         &mut self.context.core.slots[self.index].link
+    }
+
+    /// Tells whoever looks what becomes of the connection.
+    fn trace(&self, what: fmt::Arguments<'_>) {
+        let Core { slots, shared, .. } = &*self.context.core;
+        trace!(shared, "{:?} {what}", slots.key(self.index));
     }
 
     /// The connection's id, by which others can reach it as long as it's open.
@@ -91,6 +97,7 @@ impl<'a, S> Connection<'a, S> {
         let current = core.is_current(self.index);
         if !current {
             core.touch(self.index);
+            core.shared.acting = core.slots.key(self.index);
         }
         let session = sessions.get_mut(self.index);
         let output = Output {
@@ -164,6 +171,7 @@ impl<'a, S> Connection<'a, S> {
     /// [`Connection::stay_open`] puts the end off.
     pub fn pause(&mut self) {
         self.link_mut().pause();
+        self.trace(format_args!("pauses"));
     }
 
     /// Reads again. Input that was left unconsumed comes again first. So does what the running
@@ -171,6 +179,7 @@ impl<'a, S> Connection<'a, S> {
     /// handler may pause and resume for each request of one read.
     pub fn resume(&mut self) {
         self.link_mut().resume();
+        self.trace(format_args!("resumes"));
         self.context.core.touch(self.index);
     }
 
@@ -204,6 +213,7 @@ impl<'a, S> Connection<'a, S> {
     /// sending. Writes after this are dropped.
     pub fn finish(&mut self) {
         self.link_mut().finish();
+        self.trace(format_args!("finishes"));
         self.context.core.touch(self.index);
     }
 
@@ -260,6 +270,7 @@ impl<'a, S> Connection<'a, S> {
     pub fn close(&mut self, reason: CloseReason) {
         let Core { slots, shared, .. } = &mut *self.context.core;
         slots[self.index].link.close(shared, reason);
+        self.trace(format_args!("closes: {reason}"));
         self.context.core.touch(self.index);
     }
 
@@ -269,6 +280,7 @@ impl<'a, S> Connection<'a, S> {
     pub fn abort(&mut self, reason: CloseReason) {
         let Core { slots, shared, .. } = &mut *self.context.core;
         slots[self.index].link.abort(shared, reason);
+        self.trace(format_args!("is cut off: {reason}"));
         self.context.core.touch(self.index);
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::clock::Clock;
 use crate::error::CloseReason;
 use crate::limits::{ConnectionLimits, Limits};
-use crate::link::{Flags, Shared};
+use crate::link::{Flags, Shared, trace};
 use crate::memory::Starved;
 use crate::net::System;
 use crate::rate::Callers;
@@ -206,6 +206,7 @@ impl Core {
         let queued = self.ready.iter().filter(|of| of.0 == Kind::Connection);
         for key in queued.map(|of| of.1).chain(self.dirty.iter().copied()) {
             if let Some(slot) = self.slots.get_mut(key) {
+                self.shared.acting = key;
                 while !slot.link.flush(&mut self.shared) {
                     self.shared.begin_turn();
                 }
@@ -217,7 +218,11 @@ impl Core {
     pub(crate) fn end(&mut self, index: u32) {
         if self.slots[index].link.tag(Flags::ENDED) {
             self.starved.fed.take_if(|key| key.index == index);
-            self.ended.push(self.slots.key(index));
+            let key = self.slots.key(index);
+            self.ended.push(key);
+            let reason = self.slots[index].link.reason();
+            let reason = reason.unwrap_or(CloseReason::Closed);
+            trace!(self.shared, "{key:?} is closed: {reason}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::clock::Backoff;
+use crate::link::trace;
 use crate::net::UdpSocket;
 use crate::nonblocking;
 use crate::options::Multicast;
@@ -204,8 +205,8 @@ impl<S> Context<'_, S> {
         let Some(slot) = self.core.udp.get_mut(to.socket.0) else {
             return SendOutcome::NoSocket;
         };
-        loop {
-            return match slot.socket.send(bytes, to.peer, to.local, to.interface) {
+        let outcome = loop {
+            break match slot.socket.send(bytes, to.peer, to.local, to.interface) {
                 Ok(_) => {
                     slot.backoff = Backoff::default();
                     stats.datagrams_out += 1;
@@ -225,7 +226,14 @@ impl<S> Context<'_, S> {
                     SendOutcome::Failed(error.kind())
                 }
             };
-        }
+        };
+        let (socket, peer, count) = (to.socket.0, to.peer, bytes.len());
+        let shared = &self.core.shared;
+        trace!(
+            shared,
+            "socket {socket:?}: {count} bytes to {peer}: {outcome:?}"
+        );
+        outcome
     }
 
     /// The address that a UDP socket has, with the port that port 0 became; `None` once it's

@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::clock::{Backoff, millis};
 use crate::error::ConnectError;
 use crate::limits::ConnectionLimits;
-use crate::link::{Link, Phase};
+use crate::link::{Link, Phase, trace};
 use crate::net::{System, TcpListener, TcpStream, UdpSocket, canonical};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions, UserTimeout};
 use crate::readiness::Readiness;
@@ -425,13 +425,19 @@ impl Core {
         link.set_class(&mut self.shared, class);
         let idle_timeout = link.limits(&self.shared).idle_timeout.map_or(0, millis);
         let active = self.clock.tick();
-        self.slots.insert(|generation| Slot {
+        let key = self.slots.insert(|generation| Slot {
             generation,
             link,
             links: Links::default(),
             idle_timeout,
             active,
-        })
+        });
+        let what = match phase {
+            Phase::Connecting => "dials",
+            _ => "is open to",
+        };
+        trace!(self.shared, "{key:?} {what} {peer}");
+        key
     }
 
     /// Whether one more connection may be taken on from where `peer` is; counts one that may not.

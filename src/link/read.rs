@@ -6,7 +6,7 @@ use crate::memory::SMALL;
 use crate::nonblocking::{self, Outcome, Stream};
 use crate::readiness::Readiness;
 
-use super::{Flags, Link, Phase, READ_SIDE, STICKY, Shared, Step};
+use super::{Flags, Link, Phase, READ_SIDE, STICKY, Shared, Step, trace};
 
 impl<S: Stream> Link<S> {
     /// Reads once into `scratch`, and takes note of what came of it; the count of bytes that came,
@@ -52,12 +52,11 @@ impl<S: Stream> Link<S> {
     #[cold]
     #[inline(never)]
     fn nothing_came(&mut self, shared: &mut Shared, outcome: std::io::Result<Outcome>) {
-        if shared.traced {
-            match &outcome {
-                Ok(Outcome::Eof) => log::trace!("  read: the end"),
-                Ok(_) => log::trace!("  read: not now"),
-                Err(error) => log::trace!("  read: {error}"),
-            }
+        let acting = shared.acting;
+        match &outcome {
+            Ok(Outcome::Eof) => trace!(shared, "{acting:?} read: the end"),
+            Ok(_) => trace!(shared, "{acting:?} read: not now"),
+            Err(error) => trace!(shared, "{acting:?} read: {error}"),
         }
         match outcome {
             // Nobody sent this end: it's what is left of the error that a write was told.
@@ -75,9 +74,7 @@ impl<S: Stream> Link<S> {
     /// those.
     #[inline]
     pub(super) fn arrived(&mut self, shared: &mut Shared, bytes: &[u8]) -> Step {
-        if shared.traced {
-            log::trace!("  read: {} bytes", bytes.len());
-        }
+        trace!(shared, "{:?} read: {} bytes", shared.acting, bytes.len());
         if let Some(traffic) = self.traffic_mut() {
             traffic.bytes_in += bytes.len() as u64;
         }

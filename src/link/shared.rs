@@ -7,6 +7,7 @@ use crate::buffer::{Gather, Kept, Pool};
 use crate::limits::{ConnectionLimits, Limits};
 use crate::memory::{Memory, SMALL};
 use crate::stats::Stats;
+use crate::token::Key;
 
 /// What all links of one reactor share.
 #[derive(Debug)]
@@ -28,6 +29,10 @@ pub(crate) struct Shared {
     pub(crate) stats: Stats,
     /// Whether somebody looks at what links do: asked once a turn, for nobody looks as a rule.
     pub(crate) traced: bool,
+    /// While somebody does: the link that is driven, whose callbacks run; and the one that reads or
+    /// writes now, which may be another.
+    pub(crate) driven: Key,
+    pub(crate) acting: Key,
     /// Which turn it is, modulo 2^16: a link whose number is another one has its budget whole.
     pub(super) turn: u16,
     /// Bytes that large reads and writes may still move before every link is cut short.
@@ -38,6 +43,16 @@ pub(crate) struct Shared {
 
 /// The most different limits that there may be: a class is one byte of its connection.
 const MOST_CLASSES: usize = 256;
+
+/// Tells whoever looks what happens: one check where nobody does.
+macro_rules! trace {
+    ($shared:expr, $($what:tt)*) => {
+        if $shared.traced {
+            log::trace!("  {}", format_args!($($what)*));
+        }
+    };
+}
+pub(crate) use trace;
 
 impl Shared {
     pub(crate) fn new(limits: Limits) -> Shared {
@@ -51,6 +66,8 @@ impl Shared {
             limits,
             stats: Stats::default(),
             traced: false,
+            driven: Key::default(),
+            acting: Key::default(),
             turn: 0,
             turn_left: 0,
             read_limit: 0,

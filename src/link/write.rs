@@ -16,7 +16,7 @@ use crate::memory::SMALL;
 use crate::nonblocking::{self, Outcome, Stream};
 use crate::readiness::Readiness;
 
-use super::{Flags, Link, Phase, Shared};
+use super::{Flags, Link, Phase, Shared, trace};
 
 /// What a write says of the connection's pending output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,7 @@ impl<S: Stream> Link<S> {
             return Pressure::Closed;
         }
         if current {
+            shared.acting = shared.driven;
             if !self.has_output() && shared.gathered.push(bytes) {
                 return self.pressure();
             }
@@ -107,12 +108,11 @@ impl<S: Stream> Link<S> {
     /// Takes note of what a write of `asked` bytes came to, and gives the bytes that it took.
     #[inline(never)]
     fn wrote(&mut self, shared: &mut Shared, answer: Result<Outcome>, asked: usize) -> usize {
-        if shared.traced {
-            match &answer {
-                Ok(Outcome::Ready(count)) => log::trace!("  write {asked}: took {count}"),
-                Ok(_) => log::trace!("  write {asked}: not now"),
-                Err(error) => log::trace!("  write {asked}: {error}"),
-            }
+        let acting = shared.acting;
+        match &answer {
+            Ok(Outcome::Ready(count)) => trace!(shared, "{acting:?} write {asked}: took {count}"),
+            Ok(_) => trace!(shared, "{acting:?} write {asked}: not now"),
+            Err(error) => trace!(shared, "{acting:?} write {asked}: {error}"),
         }
         let count = match answer {
             Ok(Outcome::Ready(count)) => count,
@@ -269,9 +269,12 @@ impl<S: Stream> Link<S> {
         let begins = (spent || self.is_pressed(shared, high - 1)) && self.takes_output();
         if begins && !self.has(Flags::HIGH) {
             self.flags.insert(Flags::HIGH);
-            if shared.traced {
-                log::trace!("  high water: {} pending", self.pending());
-            }
+            let what = match self.has(Flags::READ_ON) {
+                true => "is under pressure",
+                false => "is paused",
+            };
+            let (acting, count) = (shared.acting, self.pending());
+            trace!(shared, "{acting:?} {what}: high water, {count} pending");
             if let Some(traffic) = self.traffic_mut() {
                 traffic.pressed += 1;
             }

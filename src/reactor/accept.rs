@@ -7,7 +7,7 @@ use crate::address::Address;
 use crate::context::{Drain, Sessions};
 use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
-use crate::link::Phase;
+use crate::link::{Phase, trace};
 use crate::net::TcpStream;
 use crate::rate::Suppressed;
 use crate::token::{Key, ListenerId, Owner};
@@ -48,10 +48,12 @@ impl<H: Handler> Reactor<H> {
                 }
                 Next::Full => {
                     stats.limit_pauses += 1;
+                    trace!(core.shared, "listener {key:?} pauses: no room for more");
                     return;
                 }
                 Next::Starved(wait, error) => {
                     stats.accept_pauses += 1;
+                    trace!(core.shared, "listener {key:?} pauses: {error}");
                     self.warn_of_pause(key, &error);
                     self.core.retry_listeners(wait);
                     return;
@@ -88,6 +90,7 @@ impl<H: Handler> Reactor<H> {
         context.core.awaited = 0;
         let Some(session) = session else {
             self.core.shared.stats.refused += 1;
+            trace!(self.core.shared, "{peer} is refused");
             return;
         };
         let registered = self.core.register_stream(&mut stream);
@@ -111,6 +114,7 @@ impl<H: Handler> Reactor<H> {
     /// for one (epoll_ctl(2): ENOSPC, ENOMEM). As often as somebody calls.
     #[cold]
     fn warn_of_refusal(&mut self, peer: &Address, why: &dyn fmt::Display) {
+        trace!(self.core.shared, "{peer} is refused: {why}");
         if let Some(suppressed) = self.accept_warnings.permit(self.core.clock.elapsed_ms()) {
             log::warn!("refused {peer}: {why}{}", Suppressed(suppressed));
         }

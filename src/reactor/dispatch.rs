@@ -4,7 +4,7 @@
 use crate::context::{Connection, Context, Core, Room, Store};
 use crate::error::CloseReason;
 use crate::handler::Handler;
-use crate::link::{Flags, Phase, Step};
+use crate::link::{Flags, Phase, Step, trace};
 use crate::nonblocking::rarely;
 use crate::readiness::Readiness;
 use crate::token::{Key, Kind, Owner, SourceId};
@@ -82,7 +82,7 @@ impl<H: Handler> Reactor<H> {
         };
         if self.core.shared.traced {
             let turn = self.core.shared.stats.turns;
-            log::trace!("turn {turn}: {kind:?} {}: {readiness:?}", key.index);
+            log::trace!("turn {turn}: {kind:?} {key:?}: {readiness:?}");
         }
         match kind {
             Kind::Connection => {
@@ -132,6 +132,7 @@ impl<H: Handler> Reactor<H> {
     /// Drives one connection as far as it goes: its link says what is next, and the handler is
     /// called for it.
     pub(super) fn drive(&mut self, handler: &mut H, index: u32) {
+        self.core.shared.driven = self.core.slots.key(index);
         if self.core.slots[index].link.phase() == Phase::Connecting && !self.establish(index) {
             return;
         }
@@ -144,7 +145,7 @@ impl<H: Handler> Reactor<H> {
             let link = &mut core.slots[index].link;
             let step = link.next(&mut core.shared, &mut self.scratch);
             if core.shared.traced {
-                step.trace(index, link.reason());
+                step.trace(core.shared.driven);
             }
             match step {
                 Step::Fresh(count) => {
@@ -200,6 +201,7 @@ impl<H: Handler> Reactor<H> {
                 link.connected();
                 core.shared.stats.connected += 1;
                 core.count_open();
+                trace!(core.shared, "{:?} is open", core.shared.driven);
             }
             Err(error) => link.sever(&mut core.shared, CloseReason::failed(&error)),
         }

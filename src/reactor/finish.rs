@@ -7,7 +7,7 @@ use crate::context::{Core, Drain, Room, Slot};
 use crate::error::CloseReason;
 use crate::handle::Mail;
 use crate::handler::Handler;
-use crate::link::{Flags, Phase};
+use crate::link::{Flags, Phase, trace};
 use crate::table::vacant;
 use crate::timers::Alarm;
 use crate::token::{ConnectionId, Kind, ListenerId, UdpId};
@@ -70,7 +70,10 @@ impl<H: Handler> Reactor<H> {
             let late = self.core.clock.now().saturating_duration_since(due);
             self.core.shared.stats.note_timer(late);
             match alarm {
-                Alarm::Handler(key, owner) => handler.on_timer(&mut self.lend_about(owner), key),
+                Alarm::Handler(key, owner) => {
+                    trace!(self.core.shared, "timer {key} fires, {late:?} late");
+                    handler.on_timer(&mut self.lend_about(owner), key);
+                }
                 Alarm::Listeners => {
                     self.core.retry = None;
                     self.resume_listeners();
@@ -84,6 +87,8 @@ impl<H: Handler> Reactor<H> {
         self.flush_dirty(handler);
         while let Some((index, reason)) = self.core.next_overdue(clock) {
             let Core { slots, shared, .. } = &mut self.core;
+            shared.driven = slots.key(index);
+            trace!(shared, "{:?} is late: {reason}", shared.driven);
             let link = &mut slots[index].link;
             if reason == CloseReason::IdleTimeout && link.phase() == Phase::Open {
                 self.close_idle(handler, index);
@@ -137,6 +142,7 @@ impl<H: Handler> Reactor<H> {
 
     fn deliver(&mut self, handler: &mut H, message: H::Message) {
         self.core.shared.stats.messages += 1;
+        trace!(self.core.shared, "a message");
         handler.on_message(&mut self.lend(), message);
     }
 
@@ -182,6 +188,7 @@ impl<H: Handler> Reactor<H> {
         }
         for key in self.core.listeners.keys() {
             if self.core.listeners[key.index].acceptor.resume() {
+                trace!(self.core.shared, "listener {key:?} goes on");
                 self.core.enqueue_listener(key);
             }
         }

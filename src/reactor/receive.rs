@@ -2,6 +2,7 @@
 
 use crate::context::{Context, Core, Datagrams, ReplyTo, Room};
 use crate::handler::Handler;
+use crate::link::trace;
 use crate::net;
 use crate::nonblocking;
 use crate::token::{Key, Kind, UdpId};
@@ -32,6 +33,8 @@ impl<H: Handler> Reactor<H> {
                 Ok(received) => {
                     shared.stats.datagrams_in += 1;
                     shared.stats.datagram_bytes_in += received.len as u64;
+                    let (len, from) = (received.len, net::canonical(received.from));
+                    trace!(shared, "socket {key:?}: {len} bytes from {from}");
                     if received.truncated {
                         shared.stats.datagrams_truncated += 1;
                         continue;
@@ -70,6 +73,7 @@ impl<H: Handler> Reactor<H> {
         {
             slot.room = Room::There;
             let owner = slot.owner;
+            trace!(self.core.shared, "socket {key:?} may have room");
             if by == Room::Polled {
                 self.core.repoll_udp(key);
             }
