@@ -26,7 +26,7 @@ use std::time::Duration;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::geteuid;
 use oread::{
-    Accepted, Address, CloseReason, ConnectionId, Credentials, Datagrams, Handler, ListenOptions,
+    Accepted, Address, CloseReason, ConnectionId, Credentials, Datagram, Handler, ListenOptions,
     ListenerId, Reactor, UdpId, UdpOptions,
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -133,7 +133,7 @@ impl Handler for Echo {
         data.len()
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, Caller>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, Caller>, data: &[u8]) {
         // One that can't be sent is lost, as any datagram may be.
         let _ = datagram.reply(data);
     }

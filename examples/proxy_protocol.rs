@@ -28,7 +28,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use oread::{
-    Accepted, Address, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler,
+    Accepted, Address, CloseReason, Connection, ConnectionId, Context, Datagram, Handler,
     ListenOptions, ListenerId, Owner, Part, Reactor, Readiness, SourceId, TimerId, UdpId,
 };
 
@@ -314,7 +314,7 @@ impl<H: Handler> Handler for Proxied<H> {
         }
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, Self::Session>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, Self::Session>, data: &[u8]) {
         datagram.part(&Self::INNER, |part| self.inner.on_datagram(part, data));
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::context::{Connection, Context, Datagrams, Part};
+use crate::context::{Connection, Context, Datagram, Part};
 use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
 use crate::readiness::Readiness;
@@ -227,7 +227,7 @@ impl<A: Handler, B: Handler> Handler for Both<A, B> {
         give!(session: self.on_connect_failed(context, id, session, error));
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, Self::Session>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, Self::Session>, data: &[u8]) {
         match datagram.context().owner().part() {
             FIRST => datagram.part(&Self::FIRST, |part| self.first.on_datagram(part, data)),
             SECOND => datagram.part(&Self::SECOND, |part| self.second.on_datagram(part, data)),

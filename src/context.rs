@@ -30,7 +30,7 @@ use self::core::Foreign;
 
 pub(crate) use self::core::{Core, Drain};
 pub use connection::{Connection, Output};
-pub use datagrams::{Datagrams, ReplyTo, SendOutcome};
+pub use datagrams::{Datagram, ReplyTo, SendOutcome};
 pub(crate) use datagrams::{Room, UdpSlot};
 pub(crate) use open::ListenerSlot;
 pub use part::Part;

@@ -9,7 +9,7 @@ use log::Level::{Debug, Trace};
 use log::{debug, log_enabled, trace, warn};
 
 use crate::address::Address;
-use crate::context::{Connection, Context, Datagrams, SendOutcome};
+use crate::context::{Connection, Context, Datagram, SendOutcome};
 use crate::error::CloseReason;
 use crate::escape::Escaped;
 use crate::framing::Framing;
@@ -101,7 +101,7 @@ pub struct EchoStats {
     /// Datagrams not answered because they came from a socket of this reactor.
     pub datagrams_own: u64,
     /// Datagrams not answered because they were sent to a broadcast or multicast address
-    /// ([`Datagrams::is_unicast`]): all hosts of a network would answer whoever is named as the
+    /// ([`Datagram::is_unicast`]): all hosts of a network would answer whoever is named as the
     /// sender.
     pub datagrams_not_unicast: u64,
     /// Datagrams not answered because of a rate.
@@ -314,7 +314,7 @@ impl Handler for Echo {
         }
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, EchoSession>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, EchoSession>, data: &[u8]) {
         let from = datagram.from();
         if log_enabled!(Trace) {
             show("received from", &from, data);

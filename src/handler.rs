@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::address::Address;
-use crate::context::{Connection, Context, Datagrams};
+use crate::context::{Connection, Context, Datagram};
 use crate::error::CloseReason;
 use crate::net::TcpStream;
 use crate::readiness::Readiness;
@@ -190,7 +190,7 @@ pub trait Handler: Sized {
 
     /// A datagram, whole; it may be empty. Those that the read buffer cut don't come here: they are
     /// counted.
-    fn on_datagram(&mut self, _datagram: &mut Datagrams<'_, Self::Session>, _data: &[u8]) {}
+    fn on_datagram(&mut self, _datagram: &mut Datagram<'_, Self::Session>, _data: &[u8]) {}
 
     /// An error has come in place of a datagram; the socket goes on. On a connected one it's most
     /// often what became of an earlier send: `ConnectionRefused` when nobody listens there.

@@ -46,7 +46,7 @@
 //! - [`Context`] is what every callback is lent: listeners, dials, UDP sockets, timers, foreign
 //!   sources, any connection by its [`ConnectionId`], the drain, the counters ([`Stats`]).
 //! - [`Connection`] is the one that a callback is about: write, pause, finish, close. [`Pressure`]
-//!   says when to stop writing, [`CloseReason`] how it ended. [`Datagrams`] is the same for UDP.
+//!   says when to stop writing, [`CloseReason`] how it ended. [`Datagram`] is the same for UDP.
 //! - [`Handle`] is for other threads: messages, a drain, a stop.
 //! - [`ListenOptions`], [`ConnectOptions`] and [`UdpOptions`] say what a socket is to be like.
 //! - [`framing`] cuts a stream into frames, and [`Escaped`] shows a peer's bytes safely.
@@ -134,7 +134,7 @@ pub mod embedding {}
 
 pub use address::{Address, UnixName};
 pub use compose::{Both, Either, FromFn, from_fn};
-pub use context::{Connection, Context, Datagrams, Output, Part, ReplyTo, SendOutcome};
+pub use context::{Connection, Context, Datagram, Output, Part, ReplyTo, SendOutcome};
 pub use echo::{Echo, EchoOptions, EchoSession, EchoStats};
 pub use error::{CloseReason, ConnectError};
 pub use escape::Escaped;

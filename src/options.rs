@@ -235,7 +235,7 @@ pub struct UdpOptions {
     /// systems.
     pub address: SocketAddr,
     /// A number of your own that tells this socket from your others:
-    /// [`Datagrams::key`](crate::Datagrams::key) and [`Context::udp_key`](crate::Context::udp_key)
+    /// [`Datagram::key`](crate::Datagram::key) and [`Context::udp_key`](crate::Context::udp_key)
     /// show it. 0 by default.
     pub key: u64,
     /// Talks to this peer only: datagrams of others don't arrive, and a peer that isn't there is an

@@ -19,7 +19,7 @@ use common::{PATIENCE, connect, loopback, read_some};
 use mio::Interest;
 use mio::unix::pipe;
 use oread::{
-    Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Datagrams, Handler,
+    Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Datagram, Handler,
     Limits, ListenOptions, Pressure, Reactor, Readiness, SourceId, UdpOptions,
 };
 
@@ -123,7 +123,7 @@ impl Handler for Fragile {
         self.enter("on_connect_failed");
     }
 
-    fn on_datagram(&mut self, _: &mut Datagrams<'_, Rc<()>>, _: &[u8]) {
+    fn on_datagram(&mut self, _: &mut Datagram<'_, Rc<()>>, _: &[u8]) {
         self.enter("on_datagram");
     }
 

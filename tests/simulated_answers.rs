@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use oread::sim::{Fault, Host, Poller, UdpPeer, World};
 use oread::{
-    Both, Connection, Context, Datagrams, Handler, Limits, Multicast, ReplyTo, SendOutcome, UdpId,
+    Both, Connection, Context, Datagram, Handler, Limits, Multicast, ReplyTo, SendOutcome, UdpId,
     UdpOptions,
 };
 
@@ -39,7 +39,7 @@ impl Handler for Later {
         data.len()
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, ()>, _: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, ()>, _: &[u8]) {
         self.asked.push(datagram.reply_to());
         self.keys.push(datagram.key());
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use oread::sim::{Host, Listener, Peer, World, check};
 use oread::{
     Accepted, Address, Both, CloseReason, ConnectOptions, Connection, ConnectionId, Context,
-    Datagrams, Echo, EchoOptions, Either, Handler, Limits, ListenOptions, ListenerId, Owner, Part,
+    Datagram, Echo, EchoOptions, Either, Handler, Limits, ListenOptions, ListenerId, Owner, Part,
     SendError, UdpOptions,
 };
 
@@ -124,7 +124,7 @@ impl Handler for Greeter {
         }
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, Guest>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, Guest>, data: &[u8]) {
         let answer = [b"hello ", data].concat();
         datagram.reply(&answer);
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use oread::sim::{Fault, Host, Peer, Poller, UdpPeer, World, check};
 use oread::{
-    Accepted, Connection, Context, Datagrams, Echo, Handler, Limits, ListenOptions, ReplyTo,
+    Accepted, Connection, Context, Datagram, Echo, Handler, Limits, ListenOptions, ReplyTo,
     SendOutcome, UdpId, UdpOptions,
 };
 
@@ -246,7 +246,7 @@ impl Handler for Mirror {
         data.len()
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, ()>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, ()>, data: &[u8]) {
         let (from, socket) = (datagram.from(), datagram.socket());
         let port = self.port(socket);
         assert_eq!(datagram.key(), u64::from(port));

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use oread::sim::{Host, Peer, Poller, UdpPeer, World, check};
 use oread::{
-    Accepted, Connection, Context, Datagrams, Handle, Handler, Limits, ListenOptions, UdpOptions,
+    Accepted, Connection, Context, Datagram, Handle, Handler, Limits, ListenOptions, UdpOptions,
 };
 
 use hosts::address;
@@ -64,7 +64,7 @@ impl Handler for Taker {
         data.len()
     }
 
-    fn on_datagram(&mut self, _: &mut Datagrams<'_, SocketAddr>, _: &[u8]) {
+    fn on_datagram(&mut self, _: &mut Datagram<'_, SocketAddr>, _: &[u8]) {
         self.datagrams += 1;
     }
 

@@ -65,7 +65,7 @@ pub enum SendOutcome {
 }
 
 /// How to answer a datagram: whom, by which socket, and from which of our addresses.
-/// [`Datagrams::reply_to`] gives it and [`Context::reply`] takes it, when the answer comes only
+/// [`Datagram::reply_to`] gives it and [`Context::reply`] takes it, when the answer comes only
 /// later: from another thread, another server, or after a time. It's 64 bytes, and keeps nothing
 /// open: once the socket is closed, an answer has [`SendOutcome::NoSocket`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,21 +74,21 @@ pub struct ReplyTo {
     pub socket: UdpId,
     /// Who sent it, as far as UDP can tell.
     pub peer: SocketAddr,
-    /// The address of ours that an answer leaves from; see [`Datagrams::local`].
+    /// The address of ours that an answer leaves from; see [`Datagram::local`].
     pub local: Option<IpAddr>,
     /// The index of the interface that it came to, where `local` means nothing without; else 0.
     pub(crate) interface: u32,
 }
 
 /// A datagram that has arrived, beside its bytes: where from, where to, and how to answer it.
-pub struct Datagrams<'a, S> {
+pub struct Datagram<'a, S> {
     pub(crate) context: Context<'a, S>,
     pub(crate) reply_to: ReplyTo,
     pub(crate) to: Option<IpAddr>,
     pub(crate) key: u64,
 }
 
-impl<'a, S> Datagrams<'a, S> {
+impl<'a, S> Datagram<'a, S> {
     /// The socket that it came to.
     #[must_use]
     pub fn socket(&self) -> UdpId {
@@ -108,7 +108,7 @@ impl<'a, S> Datagrams<'a, S> {
     }
 
     /// The address that it was sent to, as its header says: one of ours, or a broadcast or
-    /// multicast address; see [`is_unicast`](Datagrams::is_unicast).
+    /// multicast address; see [`is_unicast`](Datagram::is_unicast).
     ///
     /// `None` where the system doesn't say it (Linux, Android and Apple's systems do), or isn't
     /// asked: for a connected socket, and for one that is bound to one address of this host, where
@@ -118,7 +118,7 @@ impl<'a, S> Datagrams<'a, S> {
         self.to
     }
 
-    /// The address of ours that [`reply`](Datagrams::reply) answers from: [`to`](Datagrams::to)
+    /// The address of ours that [`reply`](Datagram::reply) answers from: [`to`](Datagram::to)
     /// where that is unicast, and one of the interface that it came to for an IPv4 broadcast or
     /// group. `None` leaves it to the system: for an IPv6 group, and wherever `to` isn't known.
     #[must_use]
@@ -130,7 +130,7 @@ impl<'a, S> Datagrams<'a, S> {
     /// answer the others is to help in a Fraggle attack: one forged datagram to a network makes all
     /// its hosts answer a victim.
     ///
-    /// True also where [`to`](Datagrams::to) isn't known. The broadcast address of a network
+    /// True also where [`to`](Datagram::to) isn't known. The broadcast address of a network
     /// (`10.0.0.255`) is recognised on Linux and Android only, `255.255.255.255` wherever `to` is
     /// known.
     #[must_use]
@@ -155,9 +155,9 @@ impl<'a, S> Datagrams<'a, S> {
     }
 }
 
-impl<S> fmt::Debug for Datagrams<'_, S> {
+impl<S> fmt::Debug for Datagram<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Datagrams").field(&self.reply_to).finish()
+        f.debug_tuple("Datagram").field(&self.reply_to).finish()
     }
 }
 
@@ -174,11 +174,11 @@ impl<S> Context<'_, S> {
     }
 
     /// Answers a datagram that came earlier, from the address that it was sent to, as
-    /// [`Datagrams::reply`] does at once. A second answer is sent like the first.
+    /// [`Datagram::reply`] does at once. A second answer is sent like the first.
     ///
     /// ```
     /// use std::collections::HashMap;
-    /// use oread::{Context, Datagrams, ReplyTo};
+    /// use oread::{Context, Datagram, ReplyTo};
     ///
     /// #[derive(Default)]
     /// struct Forwarder {
@@ -187,7 +187,7 @@ impl<S> Context<'_, S> {
     /// }
     ///
     /// impl Forwarder {
-    ///     fn on_datagram(&mut self, datagram: &mut Datagrams<'_, ()>, _question: &[u8]) {
+    ///     fn on_datagram(&mut self, datagram: &mut Datagram<'_, ()>, _question: &[u8]) {
     ///         self.last += 1;
     ///         self.asked.insert(self.last, datagram.reply_to());
     ///         // ... and ask somebody else, who answers with this number
@@ -263,8 +263,8 @@ impl<S> Context<'_, S> {
     }
 
     /// Has a UDP socket receive what is sent to a multicast group, as long as it's open. It must be
-    /// bound to the group's port, at a wildcard or at the group's own address. [`Datagrams::to`] is
-    /// the group then, [`Datagrams::is_unicast`] false.
+    /// bound to the group's port, at a wildcard or at the group's own address. [`Datagram::to`] is
+    /// the group then, [`Datagram::is_unicast`] false.
     ///
     /// On Linux an IPv6 socket that takes IPv4 may join an IPv4 group, and one that is bound to a
     /// wildcard also receives what is sent to groups that others on this machine have joined.

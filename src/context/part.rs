@@ -5,13 +5,13 @@ use std::fmt;
 use crate::token::Owner;
 
 use super::sessions::Sessions;
-use super::{Connection, Context, Datagrams};
+use super::{Connection, Context, Datagram};
 
 /// A handler's place in another one that is made of it, and how its sessions are found among the
 /// other's: some sessions of type `W`, the whole's, hold one of type `P`, the part's.
 ///
 /// The whole handler gets all callbacks, and passes on what is the part's: with
-/// [`Connection::part`], [`Context::part`] and [`Datagrams::part`] it lends the part its own
+/// [`Connection::part`], [`Context::part`] and [`Datagram::part`] it lends the part its own
 /// reactor, as it seems. The part finds and walks only connections with sessions of its own there,
 /// and what it dials gets one. What it sets, opens and registers bears its number, by which the
 /// whole one knows whose a callback is ([`Context::owner`]). Nothing is allocated for that.
@@ -231,7 +231,7 @@ impl<S> Connection<'_, S> {
     }
 }
 
-impl<S> Datagrams<'_, S> {
+impl<S> Datagram<'_, S> {
     /// Lends `run` the datagram as one to a part's socket; whose it is, [`Context::owner`] says.
     /// See [`Part`].
     ///
@@ -240,11 +240,11 @@ impl<S> Datagrams<'_, S> {
     pub fn part<P, R>(
         &mut self,
         part: &Part<S, P>,
-        run: impl FnOnce(&mut Datagrams<'_, P>) -> R,
+        run: impl FnOnce(&mut Datagram<'_, P>) -> R,
     ) -> R {
         let (reply_to, to, key) = (self.reply_to, self.to, self.key);
         self.context.part(part, |context| {
-            run(&mut Datagrams {
+            run(&mut Datagram {
                 context: context.lend(),
                 reply_to,
                 to,

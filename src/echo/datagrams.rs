@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use log::{debug, warn};
 
 use super::{Echo, EchoOptions, EchoSession};
-use crate::context::Datagrams;
+use crate::context::Datagram;
 use crate::rate::{Caps, LogLimiter, Rate, Repeats, Suppressed};
 
 /// The first port that is not reserved for services (RFC 6335, section 6: 0 to 1023 are the system
@@ -66,7 +66,7 @@ impl Echo {
     /// Whether a datagram may be answered; if not, it's counted.
     pub(super) fn may_answer(
         &mut self,
-        datagram: &mut Datagrams<'_, EchoSession>,
+        datagram: &mut Datagram<'_, EchoSession>,
         data: &[u8],
     ) -> bool {
         let from = datagram.from();

@@ -1,6 +1,6 @@
 //! Receiving datagrams.
 
-use crate::context::{Context, Core, Datagrams, ReplyTo, Room};
+use crate::context::{Context, Core, Datagram, ReplyTo, Room};
 use crate::handler::Handler;
 use crate::link::trace;
 use crate::net;
@@ -39,7 +39,7 @@ impl<H: Handler> Reactor<H> {
                         shared.stats.datagrams_truncated += 1;
                         continue;
                     }
-                    let mut datagram = Datagrams {
+                    let mut datagram = Datagram {
                         context: Context::new(&mut self.core, &mut self.sessions, owner),
                         reply_to: ReplyTo {
                             socket: id,

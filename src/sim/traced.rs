@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
-use crate::context::{Connection, Context, Datagrams};
+use crate::context::{Connection, Context, Datagram};
 use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
 use crate::net::sim::Process;
@@ -112,7 +112,7 @@ impl<H: Handler> Handler for Traced<H> {
         self.inner.on_connect_failed(context, id, session, error);
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, H::Session>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, H::Session>, data: &[u8]) {
         let (from, count) = (datagram.from(), data.len());
         let more = || format!(" {count} bytes from {from}");
         self.line("on_datagram", datagram.socket().0, Kind::Udp, more);

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler, Traffic, UdpId,
+    Accepted, CloseReason, Connection, ConnectionId, Context, Datagram, Handler, Traffic, UdpId,
 };
 
 type OnData = Box<dyn FnMut(&mut Connection<'_, ()>, &[u8]) -> usize>;
@@ -147,7 +147,7 @@ impl Handler for Acting {
         self.failed.push(error.kind());
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, ()>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, ()>, data: &[u8]) {
         self.from.push(datagram.from());
         datagram.reply(data);
     }

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use oread::{
-    Accepted, Address, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler, Limits,
+    Accepted, Address, CloseReason, Connection, ConnectionId, Context, Datagram, Handler, Limits,
     ListenOptions, ListenerId, Reactor, Readiness, SourceId, Stats, Turn, UdpId, UdpOptions,
 };
 
@@ -68,7 +68,7 @@ type OnConnection = dyn FnMut(&mut Seen, &mut Connection<'_, Session>);
 type OnData = dyn FnMut(&mut Seen, &mut Connection<'_, Session>, &[u8]) -> usize;
 type OnContext = dyn FnMut(&mut Seen, &mut Context<'_, Session>, u64);
 type OnClose = dyn FnMut(&mut Seen, &mut Context<'_, Session>, ConnectionId);
-type OnDatagram = dyn FnMut(&mut Seen, &mut Datagrams<'_, Session>, &[u8]);
+type OnDatagram = dyn FnMut(&mut Seen, &mut Datagram<'_, Session>, &[u8]);
 type OnReady = dyn FnMut(&mut Seen, &mut Context<'_, Session>, SourceId);
 
 /// A handler that echoes, finishes at the peer's end, and writes everything down; each hook
@@ -207,7 +207,7 @@ impl Handler for Probe {
         self.busy = false;
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, Session>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, Session>, data: &[u8]) {
         self.enter();
         self.seen.datagrams.push(data.to_vec());
         match &mut self.datagram {

@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 
 use oread::sim::Host;
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Handler, Limits,
-    Readiness, SourceId, Stats, UdpId,
+    Accepted, CloseReason, Connection, ConnectionId, Context, Datagram, Handler, Limits, Readiness,
+    SourceId, Stats, UdpId,
 };
 
 /// What a handler was told of one connection.
@@ -231,7 +231,7 @@ impl<H: Handler> Handler for Watched<H> {
         self.busy = false;
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, H::Session>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, H::Session>, data: &[u8]) {
         self.call(|inner| inner.on_datagram(datagram, data));
     }
 

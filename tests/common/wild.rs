@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use oread::{
-    Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Datagrams, Handle,
+    Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Datagram, Handle,
     Handler, ListenOptions, ListenerId, Pressure, ReplyTo, SendOutcome, TimerId, UdpId, UdpOptions,
 };
 
@@ -538,7 +538,7 @@ impl Handler for Wild {
         self.act(context);
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, usize>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, usize>, data: &[u8]) {
         let (from, socket) = (datagram.from(), datagram.socket());
         assert!(self.udp.contains(&socket), "a closed socket's datagram");
         assert!(is_datagram(from, data), "a datagram that {from} never sent");

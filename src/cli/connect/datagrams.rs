@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use oread::{
-    Accepted, Connection, Context, Datagrams, Handler, SendOutcome, TimerId, UdpId, UdpOptions,
+    Accepted, Connection, Context, Datagram, Handler, SendOutcome, TimerId, UdpId, UdpOptions,
 };
 
 use super::dial::{other_family, source_for};
@@ -332,7 +332,7 @@ impl Handler for Talker {
         data.len()
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, ()>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, ()>, data: &[u8]) {
         if self.received == 0 {
             self.outbox.forget();
         }

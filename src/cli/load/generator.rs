@@ -21,7 +21,7 @@ use std::io;
 use std::sync::Arc;
 
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Ended, Handler, Limits,
+    Accepted, CloseReason, Connection, ConnectionId, Context, Datagram, Ended, Handler, Limits,
     Reactor, Readiness, SourceId, UdpId,
 };
 use slab::Slab;
@@ -266,7 +266,7 @@ impl Handler for Generator {
         self.dial_failed(session as usize, &error);
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, u32>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, u32>, data: &[u8]) {
         let socket: UdpId = datagram.socket();
         self.heard_datagram(datagram.context(), socket, data);
     }

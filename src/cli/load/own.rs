@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Echo, EchoOptions,
+    Accepted, CloseReason, Connection, ConnectionId, Context, Datagram, Echo, EchoOptions,
     EchoSession, Handle, Handler, ListenOptions, Reactor,
 };
 
@@ -135,7 +135,7 @@ impl Handler for Server {
         self.echo.on_close(context, id, session, reason);
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, EchoSession>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, EchoSession>, data: &[u8]) {
         self.echo.on_datagram(datagram, data);
     }
 

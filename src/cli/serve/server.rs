@@ -6,7 +6,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Datagrams, Echo, EchoSession, Handle,
+    Accepted, CloseReason, Connection, ConnectionId, Context, Datagram, Echo, EchoSession, Handle,
     Handler, ListenerId, Readiness, SourceId, Stats, UdpId,
 };
 
@@ -253,7 +253,7 @@ impl Handler for Server {
         self.drain_if(context, is_alone);
     }
 
-    fn on_datagram(&mut self, datagram: &mut Datagrams<'_, EchoSession>, data: &[u8]) {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, EchoSession>, data: &[u8]) {
         let socket = datagram.socket();
         let capped = self.capped.iter_mut().find(|(id, _)| *id == socket);
         let echo = capped.map_or(&mut self.echo, |(_, echo)| echo);
