@@ -24,7 +24,9 @@ pub enum Either<A, B> {
 /// timers, its dials. It's opened in its callbacks, or by [`Both::with_first`] and
 /// [`Both::with_second`]. A listener that was opened otherwise is nobody's, and its callers are
 /// refused. Either one finds only its own connections ([`Context::connection`],
-/// [`Context::for_each`]); the counters, the limits and a drain are of the whole reactor.
+/// [`Context::for_each`]); the counters, the limits and a drain are of the whole reactor. So one
+/// that waits until nobody is left looks at [`Stats::open`](crate::Stats::open) between two turns,
+/// and not in its own `on_close`: the last to leave may be the other one's.
 ///
 /// Three are two, one of which is `Both`: up to eight times over.
 ///

@@ -144,7 +144,7 @@ pub use handler::{Accepted, Handler};
 pub use limits::{ConnectionLimits, Limits};
 pub use link::Pressure;
 pub use net::Credentials;
-pub use options::*;
+pub use options::{ConnectOptions, Keepalive, ListenOptions, Multicast, UdpOptions};
 pub use reactor::{Ended, Reactor, Turn};
 pub use readiness::Readiness;
 pub use stats::{Closed, Stats, Traffic};

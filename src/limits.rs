@@ -37,10 +37,11 @@ pub struct Limits {
     /// more is accepted: callers wait in the listener's backlog until somebody leaves. Default: no
     /// limit but the table's, 2^29; the system's limit on descriptors is met by a pause as well.
     pub max_connections: usize,
-    /// The most accepted connections of one source at once; more are turned away and counted
+    /// The most accepted connections of one source at once; more are closed, unasked, and counted
     /// ([`Stats::over_source`](crate::Stats::over_source)). A source is an IPv4 address, or an IPv6
-    /// network of 64 bits, as one customer has it (RFC 6177). Those over Unix sockets have none.
-    /// Default: no limit.
+    /// network of 64 bits, as one customer has it (RFC 6177). Those over Unix sockets have none,
+    /// and a listener can be left out
+    /// ([`ListenOptions::per_source`](crate::ListenOptions::per_source)). Default: no limit.
     pub connections_per_source: Option<u32>,
     /// New connections a second that are taken on from one source, and at once; more are turned
     /// away. Who has no connection any more may be forgotten, which gives it its whole second

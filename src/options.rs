@@ -159,6 +159,10 @@ pub struct ListenOptions {
     pub send_buffer: Option<usize>,
     /// The limits of accepted connections; the reactor's by default.
     pub limits: Option<ConnectionLimits>,
+    /// Whether [`Limits::connections_per_source`](crate::Limits::connections_per_source) and
+    /// [`accepts_per_source`](crate::Limits::accepts_per_source) count its callers. On by default;
+    /// to be switched off where all of them come through a load balancer, which is one source.
+    pub per_source: bool,
     /// The permissions of a Unix socket's file, such as `0o660`; as the umask leaves them by
     /// default. Who may write to it may connect. Nobody can before they are set. Where there is no
     /// file they are an error (`InvalidInput`), as are `uid` and `gid`.
@@ -202,6 +206,7 @@ impl ListenOptions {
             recv_buffer: None,
             send_buffer: None,
             limits: None,
+            per_source: true,
             mode: None,
             uid: None,
             gid: None,

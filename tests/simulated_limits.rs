@@ -642,6 +642,20 @@ fn a_source_has_no_more_connections_than_it_may_and_others_get_in() {
     mine[0].reset();
     world.settle(&mut host).unwrap();
     assert!(!is_away(&call(&mut world, &mut host)));
+    // A listener behind a load balancer has one source.
+    let balanced = ListenOptions {
+        per_source: false,
+        ..ListenOptions::new(other_address())
+    };
+    host.context().listen(&balanced).unwrap();
+    let through: Vec<_> = (0..4)
+        .map(|_| world.connect_from(one, other_address()))
+        .collect();
+    world.settle(&mut host).unwrap();
+    assert!(!through.iter().any(is_away));
+    through.iter().for_each(Peer::reset);
+    world.settle(&mut host).unwrap();
+    assert!(is_away(&call(&mut world, &mut host)));
     // Everybody else is another source.
     let others: Vec<_> = (0..10).map(|_| world.connect(address())).collect();
     world.settle(&mut host).unwrap();
@@ -649,7 +663,7 @@ fn a_source_has_no_more_connections_than_it_may_and_others_get_in() {
     let stats = host.context().stats();
     assert_eq!(
         (stats.accepted, stats.over_source, stats.refused),
-        (13, 1, 0)
+        (17, 2, 0)
     );
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct ListenerSlot {
     pub(crate) acceptor: Acceptor<TcpListener>,
     /// The limits of its connections: their class.
     pub(crate) class: u8,
+    /// Whether its connections are counted by their sources.
+    pub(crate) per_source: bool,
     /// Whether it stands in the ready queue.
     pub(crate) queued: bool,
     /// Once it's to be closed: how many callers may be let in before that.
@@ -321,6 +323,7 @@ impl Core {
                 owner,
                 acceptor: Acceptor::new(listener),
                 class,
+                per_source: options.per_source,
                 queued: false,
                 closing: None,
             }

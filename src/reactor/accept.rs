@@ -71,7 +71,10 @@ impl<H: Handler> Reactor<H> {
         peer: Address,
         (listener, owner, class): (ListenerId, Owner, u8),
     ) {
-        if !self.core.admits(&peer) {
+        // A callback may close it meanwhile.
+        let slot = self.core.listeners.get(listener.0);
+        let per_source = slot.is_some_and(|slot| slot.per_source);
+        if per_source && !self.core.admits(&peer) {
             return self.warn_of_refusal(&peer, &"its source has, or made, too many");
         }
         let mut context = self.lend_about(owner);
@@ -95,7 +98,9 @@ impl<H: Handler> Reactor<H> {
         };
         let registered = self.core.register_stream(&mut stream);
         let key = self.core.place(stream, Phase::Open, class, &peer);
-        if let (Address::Ip(peer), Some(callers)) = (&peer, &mut self.core.callers) {
+        if let (true, Address::Ip(peer), Some(callers)) =
+            (per_source, &peer, &mut self.core.callers)
+        {
             callers.opened(key.index, peer.ip());
         }
         self.sessions.put(key.index, session);
