@@ -146,6 +146,8 @@ impl Surface {
                 end.frame = limits.frame_timeout;
                 connection.set_limits(limits).unwrap();
                 assert_eq!(connection.limits(), limits);
+                // What is pending counts by them at once.
+                end.high |= connection.pressure() == Pressure::High;
             }
             9 => connection.pause(),
             10 | 11 => connection.resume(),
