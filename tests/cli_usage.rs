@@ -99,6 +99,10 @@ fn sizes_counts_and_durations_of_0_are_refused() {
         ("serve --backlog 0", "must be at least 1"),
         ("serve --threads 0", "must be at least 1"),
         ("serve --keepalive 10h", "at most 32767s"),
+        (
+            "serve --unix /x --unix /y --unix /x",
+            "unix:/x is given twice",
+        ),
         ("serve --frame-timeout 1s", "--framing raw"),
         ("serve --udp-rate 0", "or off for no cap"),
         ("serve --udp-rate-per-source 0", "must be at least 1"),

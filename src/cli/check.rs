@@ -194,6 +194,10 @@ impl Serve {
                 typed.threads
             )));
         }
+        let mut places = typed.unix.iter().enumerate();
+        if let Some((_, twice)) = places.find(|&(n, place)| typed.unix[..n].contains(place)) {
+            return Err(Failure::usage(format!("{twice} is given twice")));
+        }
         let no_frames = typed.framing == Framing::Raw;
         if no_frames && typed.bounds.frame_timeout.0.is_some() {
             return Err(Failure::usage(

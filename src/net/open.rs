@@ -68,9 +68,11 @@ pub(super) fn prepare(fd: &impl AsFd, options: &ListenOptions) -> io::Result<()>
 /// # Errors
 /// `InvalidInput` when it's not a socket of this `kind`.
 pub(super) fn adopt(fd: OwnedFd, kind: SockType) -> io::Result<OwnedFd> {
-    match socket::getsockopt(&fd, sockopt::SockType)? {
-        found if found == kind => nonblocking(fd),
-        _ => Err(wrong("it's a socket of another type")),
+    match socket::getsockopt(&fd, sockopt::SockType) {
+        Ok(found) if found == kind => nonblocking(fd),
+        Ok(_) => Err(wrong("it's a socket of another type")),
+        Err(Errno::ENOTSOCK) => Err(wrong("it's no socket")),
+        Err(error) => Err(error.into()),
     }
 }
 
