@@ -524,7 +524,7 @@ fn is_lossy(world: &World, play: &mut Play) -> bool {
     let silent = |fault: &Fault| {
         matches!(
             fault,
-            Fault::PeerVanishes | Fault::Partition | Fault::ResetOneEnd
+            Fault::PeerVanishes | Fault::Partition | Fault::ResetOneEnd | Fault::ConnectReset
         )
     };
     let has_vanished = play.peers.iter().any(|one| one.vanished);
@@ -534,11 +534,7 @@ fn is_lossy(world: &World, play: &mut Play) -> bool {
         limits.max_pending < 1 << 30 || limits.max_connections < MANY
     };
     let waits = has_vanished && play.hosts.iter_mut().any(is_tight);
-    let met = world.faults_met();
-    // Its own end would tell, if it could be sent.
-    let unsent = [Fault::ConnectReset, Fault::ShutdownFails];
-    let untold = unsent.iter().all(|fault| met.contains(fault));
-    met.iter().any(silent) || untold || waits
+    world.faults_met().iter().any(silent) || waits
 }
 
 /// One world of it.
