@@ -18,6 +18,7 @@ mod watched;
 mod wild;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -534,7 +535,12 @@ fn is_lossy(world: &World, play: &mut Play) -> bool {
         limits.max_pending < 1 << 30 || limits.max_connections < MANY
     };
     let waits = has_vanished && play.hosts.iter_mut().any(is_tight);
-    world.faults_met().iter().any(silent) || waits
+    // A user timeout tells its own end alone (Linux: `tcp_write_err`).
+    let error = |end: &End| end.reason().and_then(CloseReason::io_error);
+    let timed_out = |end| error(end).is_some_and(|error| error.kind() == ErrorKind::TimedOut);
+    let mut ends = play.wilds().flat_map(|wild| &wild.ends);
+    let untold = ends.any(timed_out) || play.peers.iter().any(|one| one.peer.has_timed_out());
+    world.faults_met().iter().any(silent) || untold || waits
 }
 
 /// One world of it.
