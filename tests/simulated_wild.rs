@@ -18,7 +18,6 @@ mod watched;
 mod wild;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -520,8 +519,8 @@ fn sent_by(end: &End) -> Sent {
 }
 
 /// Whether somebody may be gone of whom nothing tells, or be long in coming: any of all, or one
-/// whose memory or whose place others may wait for.
-fn is_lossy(world: &World, play: &mut Play) -> bool {
+/// whose memory or whose place others may wait for. It was released after `played`.
+fn is_lossy(world: &World, play: &mut Play, played: Duration) -> bool {
     let silent = |fault: &Fault| {
         matches!(
             fault,
@@ -535,12 +534,10 @@ fn is_lossy(world: &World, play: &mut Play) -> bool {
         limits.max_pending < 1 << 30 || limits.max_connections < MANY
     };
     let waits = has_vanished && play.hosts.iter_mut().any(is_tight);
-    // A user timeout tells its own end alone (Linux: `tcp_write_err`).
-    let error = |end: &End| end.reason().and_then(CloseReason::io_error);
-    let timed_out = |end| error(end).is_some_and(|error| error.kind() == ErrorKind::TimedOut);
-    let mut ends = play.wilds().flat_map(|wild| &wild.ends);
-    let untold = ends.any(timed_out) || play.peers.iter().any(|one| one.peer.has_timed_out());
-    world.faults_met().iter().any(silent) || untold || waits
+    // A user timeout tells nobody at the other end (Linux: `tcp_write_err`), and nobody at all when
+    // the socket was closed before.
+    let stood_still = played > Duration::from_secs(60);
+    world.faults_met().iter().any(silent) || stood_still || waits
 }
 
 /// One world of it.
@@ -557,13 +554,14 @@ fn wild(world: &mut World) {
     // It need not come to rest: somebody may call again and again at a full backlog.
     play.run(world, Duration::from_secs(3));
     play.look_for_stalled();
+    let played = world.now();
     play.release();
     play.settle(world);
     let calm = !world.has_broken();
     // Listeners that paused, and dials whose answer was lost.
     play.run(world, Duration::from_secs(3));
     play.settle(world);
-    if !is_lossy(world, &mut play) {
+    if !is_lossy(world, &mut play, played) {
         let mut left = play.left();
         let vanished = play.vanished();
         left.retain(|end| !vanished.contains(&end.way));
