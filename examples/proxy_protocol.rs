@@ -20,8 +20,8 @@
 //! The handler behind learns where a connection comes from in `on_accept`, and only there:
 //! `Connection::peer_addr` asks the system, which knows the balancer. `Accepted::local_addr` is
 //! where the header says that the connection went to, and `Accepted::fd` says `NotConnected`. A
-//! header's further fields (TLVs) are passed over. To limits per source all callers are the balancer:
-//! its listener is to be without them (`ListenOptions::per_source`).
+//! header's further fields (TLVs) are passed over. To limits per source all callers are the
+//! balancer: its listener is to be without them (`ListenOptions::per_source`).
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -19,7 +19,8 @@ use crate::escape::{Escaped, unescape};
 ///
 /// The text that it's shown as makes the same one again (but for the flow of an IPv6 address, which
 /// isn't shown): `127.0.0.1:7`, `[::1]:7`, `unix:/run/x.sock`, `unix:@name` for an abstract name.
-/// Names are [`Escaped`] there: a backslash is `\\`, and one that begins no escape is taken as it is.
+/// Names are [`Escaped`] there: a backslash is `\\`, and one that begins no escape is taken as it
+/// is.
 ///
 /// ```
 /// use oread::Address;

@@ -93,7 +93,8 @@ impl Clock {
 const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// How long to wait before the system is asked again that had no room and won't say when it has: 10
-/// ms, short enough to go on soon, and twice as long each time, up to a second, which costs nothing.
+/// ms, short enough to go on soon, and twice as long each time, up to a second, which costs
+/// nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Backoff {
     /// How often in a row it had none.

@@ -88,9 +88,9 @@ impl<'c, S> Context<'c, S> {
             .then(|| Connection::new(self, id.0.index))
     }
 
-    /// What a connection has moved that is counted ([`Connection::count`]), while it's open; and, in
-    /// [`Handler::on_close`](crate::Handler::on_close), what the one has moved that is closed: for a
-    /// line in a log of accesses.
+    /// What a connection has moved that is counted ([`Connection::count`]), while it's open; and,
+    /// in [`Handler::on_close`](crate::Handler::on_close), what the one has moved that is closed:
+    /// for a line in a log of accesses.
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -104,7 +104,11 @@ impl<'c, S> Context<'c, S> {
     ///     fn on_open(&mut self, connection: &mut Connection<'_, Option<SocketAddr>>) {
     ///         connection.count();
     ///     }
-    ///     # fn on_data(&mut self, _: &mut Connection<'_, Option<SocketAddr>>, data: &[u8]) -> usize {
+    ///     # fn on_data(
+    ///     #     &mut self,
+    ///     #     _: &mut Connection<'_, Option<SocketAddr>>,
+    ///     #     data: &[u8],
+    ///     # ) -> usize {
     ///     #     data.len()
     ///     # }
     ///

@@ -142,10 +142,10 @@ impl<M> Handle<M> {
 }
 
 impl<W: 'static> Handle<W> {
-    /// The handle of one of the handler's parts, which posts messages of the part's own type: `wrap`
-    /// makes one of the whole's of each that is taken, and does no more than that, for meanwhile the
-    /// mailbox is locked. A message that isn't taken comes back as it was. Costs, once, an
-    /// allocation.
+    /// The handle of one of the handler's parts, which posts messages of the part's own type:
+    /// `wrap` makes one of the whole's of each that is taken, and does no more than that, for
+    /// meanwhile the mailbox is locked. A message that isn't taken comes back as it was. Costs,
+    /// once, an allocation.
     ///
     /// ```
     /// use oread::{Both, Echo, EchoOptions, Either, Handle, Reactor};

@@ -44,8 +44,8 @@ pub(crate) trait Stream {
     /// As the socket gives them; `NotConnected` when the peer has reset the connection.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// How many bytes, or some number that falls with them, the peer has yet to acknowledge or, at a
-    /// Unix socket, to read: when it falls, the peer has made progress. `None`: unknown.
+    /// How many bytes, or some number that falls with them, the peer has yet to acknowledge or, at
+    /// a Unix socket, to read: when it falls, the peer has made progress. `None`: unknown.
     fn unread(&mut self) -> Option<u32> {
         self.in_flight()
     }

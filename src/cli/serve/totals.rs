@@ -92,8 +92,8 @@ impl Board {
         Board(Mutex::new(vec![Totals::default(); reactors]))
     }
 
-    /// Puts the counters of reactor `index` there, in place of its last ones. The loop's peaks since
-    /// then are kept with those that have not been told.
+    /// Puts the counters of reactor `index` there, in place of its last ones. The loop's peaks
+    /// since then are kept with those that have not been told.
     pub(super) fn put(&self, index: usize, mut totals: Totals) {
         // Counters are whole at any time: a panic elsewhere leaves nothing half done in them.
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
