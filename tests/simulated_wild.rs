@@ -32,9 +32,6 @@ use wild::{AFTER_ALL, End, LARGEST, Timer, Wild};
 /// Longer than any idle timeout here, the system's own of a quarter of an hour, and a dial.
 const LONG: Duration = Duration::from_secs(300_000);
 
-/// The shortest idle timeout that a wild handler gives a connection.
-const SHORTEST_IDLE: Duration = Duration::from_millis(500);
-
 /// No timer comes so late: ticks and waits are whole milliseconds, and calls take microseconds.
 const LATE: Duration = Duration::from_millis(5);
 
@@ -424,8 +421,12 @@ impl Play {
         for host in &mut self.hosts {
             let limits = host.context().limits().clone();
             let wild = &host.handler.inner;
-            let within = limits.linger_timeout.min(SHORTEST_IDLE) - LATE;
-            for end in wild.ends.iter().filter(|end| !end.cut && !wild.drains) {
+            let within = limits.linger_timeout - LATE;
+            if limits.idle_timeout.is_some() || wild.drains {
+                continue;
+            }
+            // What is idle for too long may have been so before it was asked to close.
+            for end in wild.ends.iter().filter(|end| !end.cut && !end.idled) {
                 let Some((CloseReason::Other(_), closed)) = end.closed else {
                     continue;
                 };

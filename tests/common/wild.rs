@@ -50,6 +50,8 @@ pub struct End {
     pub paused: bool,
     /// It was asked to close, or cut off: nothing but its close is told.
     pub over: bool,
+    /// It was ever given an idle timeout of its own.
+    pub idled: bool,
     /// When it was first asked to close.
     pub closing: Option<Instant>,
     /// Times that it was told closing, and that it had itself stay open.
@@ -76,6 +78,7 @@ impl End {
             cut: false,
             paused: false,
             over: false,
+            idled: false,
             closing: None,
             partings: (0, 0),
             ending: false,
@@ -333,13 +336,11 @@ impl Wild {
                 end.paused = true;
                 connection.pause();
             }
-            21..=24 => {
+            how @ 21..=25 => {
                 end.paused = false;
-                connection.resume();
-            }
-            25 => {
-                end.paused = false;
-                connection.pause();
+                if how == 25 {
+                    connection.pause();
+                }
                 connection.resume();
             }
             26 => {
@@ -349,8 +350,7 @@ impl Wild {
             27 => {
                 (end.finished, end.over) = (true, true);
                 let now = connection.context().now();
-                let end = &mut self.ends[session];
-                end.closing.get_or_insert(now);
+                self.ends[session].closing.get_or_insert(now);
                 connection.close(CloseReason::Other(1));
             }
             28 => {
@@ -361,6 +361,7 @@ impl Wild {
             29 | 30 => connection.read_on(self.dice.once_in(2)),
             31 | 32 => {
                 let ms = self.dice.roll(3000);
+                end.idled |= ms > 500;
                 connection.set_idle_timeout((ms > 500).then(|| Duration::from_millis(ms)));
             }
             33 | 34 => self.time(connection),
