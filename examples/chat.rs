@@ -167,9 +167,9 @@ impl Handler for Room {
     fn on_data(&mut self, from: &mut Caller, data: &[u8]) -> usize {
         // 0: the start of so short a line may as well be searched again each time.
         let mut lines = Framing::Lines.frames(data, 0, MAX_LINE);
-        // Under `High` the rest is left: it comes again when the answers so far are out. `Closed`:
-        // the member was dismissed.
-        while from.pressure() == Pressure::Low {
+        // Under `High` the rest is left: it comes again when the answers so far are out. One whose
+        // answers can't be sent any more is heard to its end; one that was dismissed is not.
+        while from.is_open() && from.pressure() != Pressure::High {
             match lines.next() {
                 Some(Ok(line)) => self.hear(from, line.payload),
                 Some(Err(_)) => {
