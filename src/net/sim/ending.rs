@@ -34,7 +34,7 @@ impl State {
     }
 
     /// Sends a reset to `to`, behind what is on its way there or not.
-    fn send_reset(&mut self, to: Side, behind: bool) {
+    pub(super) fn send_reset(&mut self, to: Side, behind: bool) {
         let delay = self.latency(to.connection);
         let now = self.now;
         let Some(connection) = self.connection(to.connection) else {

@@ -240,7 +240,15 @@ impl State {
         let Some(told) = way.acknowledgements.pop_front() else {
             return;
         };
-        if end.vanished || end.phase == Phase::Over {
+        if end.vanished {
+            return;
+        }
+        if end.phase == Phase::Over {
+            // Who has failed is known by nothing any more, and answers so (`tcp_v4_rcv`). Who has
+            // finished waits for what still comes (TIME_WAIT).
+            if !end.finished || way.fin != Fin::Acknowledged {
+                self.send_reset(side.other(), true);
+            }
             return;
         }
         end.heard = now;

@@ -330,6 +330,29 @@ fn what_a_fault_holds_back_comes_with_an_event() {
 }
 
 #[test]
+fn who_reads_on_learns_that_its_peer_has_given_up_before() {
+    let mut host = Machine::new(4, Poller::Epoll);
+    let (peer, mut stream) = host.accept(0);
+    peer.read(Reading::Nothing);
+    let timeout = crate::options::UserTimeout {
+        asked: Some(Duration::from_secs(30)),
+        before: None,
+        by_default: None,
+    };
+    stream.set_user_timeout(timeout).unwrap();
+    while stream.write(&[1; 10_000]).is_ok() {
+        host.settle();
+    }
+    host.net.advance(Duration::from_secs(100));
+    assert_eq!(read(&mut stream), Err(ErrorKind::TimedOut));
+    let failed = |ledger: &Ledger| ledger.failed.map(|(_, error)| error);
+    assert_eq!(peer.ledger(failed), None, "nothing was sent");
+    peer.read(Reading::All);
+    host.settle();
+    assert_eq!(peer.ledger(failed), Some(Errno::ECONNRESET));
+}
+
+#[test]
 fn a_process_that_is_out_of_descriptors_accepts_nobody() {
     let net = Net::new(10);
     let process = net.process(Poller::Epoll);
