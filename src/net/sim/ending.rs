@@ -87,6 +87,7 @@ impl State {
         let end = &mut connection.ends[usize::from(side.end)];
         end.phase = Phase::Over;
         end.error = Some(error);
+        end.full_until = Duration::ZERO;
         // Some systems lose what had arrived, too. Linux keeps it.
         let loses = end.bsd && lose;
         let out = &mut connection.ways[usize::from(side.end)];

@@ -133,6 +133,8 @@ impl State {
         end.heard = now;
         let count = segment.upto.saturating_sub(way.received);
         way.received = way.received.max(segment.upto);
+        // What comes behind an exactly full read is there before this.
+        end.full_until = Duration::ZERO;
         let urgent = segment.urgent.filter(|mark| *mark >= way.read);
         if urgent.is_some() && urgent != way.urgent {
             // A second mark takes the place of the first, whose byte is then one like the others;
