@@ -31,12 +31,7 @@ const OF_CALLERS: [Fault; 4] = [
 ];
 
 /// Faults by which the system doesn't say at once what has arrived.
-const UNTOLD: [Fault; 4] = [
-    Fault::ReadBlocked,
-    Fault::ReadFull,
-    Fault::EventLate,
-    Fault::EventSplit,
-];
+const UNTOLD: [Fault; 3] = [Fault::ReadBlocked, Fault::EventLate, Fault::EventSplit];
 
 /// Faults that may part a peer from the echo without a word to either of them.
 const SILENT: [Fault; 3] = [Fault::PeerVanishes, Fault::Partition, Fault::ResetOneEnd];

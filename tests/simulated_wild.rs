@@ -281,7 +281,7 @@ impl Play {
     }
 
     /// Connections that are not over.
-    fn left(&mut self) -> Vec<End> {
+    fn left(&self) -> Vec<End> {
         let wilds = self.hosts.iter().map(|host| &host.handler.inner);
         let ends = wilds.flat_map(|wild| &wild.ends);
         let over = |end: &&End| end.failed || end.closed.is_some();
@@ -442,17 +442,30 @@ impl Play {
         }
     }
 
-    /// What is sent to those who have vanished.
-    fn vanished(&self) -> Vec<Way> {
+    /// What is sent to those of whom nothing tells: to peers that have vanished, and by whoever is
+    /// left of a dial that the network has reset at its own end alone, if an end may not have been
+    /// sent either.
+    fn parted(&self, world: &World) -> Vec<Way> {
         let vanished = self.peers.iter().filter(|one| one.vanished);
-        vanished.map(|one| one.way.back()).collect()
+        let mut parted: Vec<Way> = vanished.map(|one| one.way.back()).collect();
+        let met = world.faults_met();
+        if met.contains(&Fault::ConnectReset) && met.contains(&Fault::ShutdownFails) {
+            let ends = self.wilds().flat_map(|wild| &wild.ends);
+            let ends = ends.filter(|end| end.failed || end.reason() == Some(CloseReason::Reset));
+            let peers = self.peers.iter().filter(|one| one.peer.was_reset());
+            let reset = ends.map(|end| end.way).chain(peers.map(|one| one.way));
+            let dials: Vec<Way> = reset.filter(|way| way.outbound).collect();
+            let left = self.left().into_iter().map(|end| end.way);
+            parted.extend(left.filter(|way| dials.contains(&way.back())));
+        }
+        parted
     }
 
     /// Nobody was ended for what others did: once they are released, no deadline comes.
-    fn look_at_reasons(&self, vanished: &[Way]) {
+    fn look_at_reasons(&self, parted: &[Way]) {
         for (wild, &released) in self.wilds().zip(&self.released) {
             for end in &wild.ends {
-                if vanished.contains(&end.way) {
+                if parted.contains(&end.way) {
                     continue;
                 }
                 let Some((reason, at)) = end.closed else {
@@ -519,26 +532,17 @@ fn sent_by(end: &End) -> Sent {
     }
 }
 
-/// Whether somebody may be gone of whom nothing tells, or be long in coming: any of all, or one
-/// whose memory or whose place others may wait for. It was released after `played`.
-fn is_lossy(world: &World, play: &mut Play, played: Duration) -> bool {
-    let silent = |fault: &Fault| {
-        matches!(
-            fault,
-            Fault::PeerVanishes | Fault::Partition | Fault::ResetOneEnd | Fault::ConnectReset
-        )
-    };
-    let has_vanished = play.peers.iter().any(|one| one.vanished);
+/// Whether anybody may be gone of whom nothing tells, or somebody whose memory or whose place
+/// others may wait for.
+fn is_lossy(world: &World, play: &mut Play, parted: &[Way]) -> bool {
+    let silent = [Fault::PeerVanishes, Fault::Partition, Fault::ResetOneEnd];
     let is_tight = |host: &mut Host<Watched<Wild>>| {
         let context = host.context();
         let limits = context.limits();
         limits.max_pending < 1 << 30 || limits.max_connections < MANY
     };
-    let waits = has_vanished && play.hosts.iter_mut().any(is_tight);
-    // A user timeout tells nobody at the other end (Linux: `tcp_write_err`), and nobody at all when
-    // the socket was closed before.
-    let stood_still = played > Duration::from_secs(60);
-    world.faults_met().iter().any(silent) || stood_still || waits
+    let waits = !parted.is_empty() && play.hosts.iter_mut().any(is_tight);
+    waits || world.faults_met().iter().any(|met| silent.contains(met))
 }
 
 /// One world of it.
@@ -555,19 +559,18 @@ fn wild(world: &mut World) {
     // It need not come to rest: somebody may call again and again at a full backlog.
     play.run(world, Duration::from_secs(3));
     play.look_for_stalled();
-    let played = world.now();
     play.release();
     play.settle(world);
     let calm = !world.has_broken();
     // Listeners that paused, and dials whose answer was lost.
     play.run(world, Duration::from_secs(3));
     play.settle(world);
-    if !is_lossy(world, &mut play, played) {
+    let parted = play.parted(world);
+    if !is_lossy(world, &mut play, &parted) {
         let mut left = play.left();
-        let vanished = play.vanished();
-        left.retain(|end| !vanished.contains(&end.way));
+        left.retain(|end| !parted.contains(&end.way));
         assert!(left.is_empty(), "stranded: {left:#?}");
-        play.look_at_reasons(&vanished);
+        play.look_at_reasons(&parted);
     }
     play.run(world, LONG);
     let left = play.left();

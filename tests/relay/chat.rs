@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use oread::ListenOptions;
 use oread::sim::{Fault, Host, Peer, World, check};
+use oread::{Limits, ListenOptions};
 
+use crate::hosts::listening;
 use crate::watched::Watched;
 use crate::{address, end, is_calm, run, settle};
 
@@ -18,6 +19,9 @@ mod example;
 
 /// Long enough for a play, if no process stands still.
 const IDLE: Duration = Duration::from_secs(100);
+
+/// Longer than anything takes on its way.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Somebody in the room, or about to be.
 struct Guest {
@@ -241,4 +245,28 @@ fn chat(world: &mut World) {
 #[test]
 fn in_a_chat_each_line_reaches_every_other_member_once_and_in_order() {
     check(0..3000, chat);
+}
+
+#[test]
+fn a_member_is_heard_to_its_end_though_its_answers_can_be_sent_no_more() {
+    let mut world = World::new(1);
+    // A few bytes at a time: the first line's answer has failed before the others are shown.
+    let limits = Limits {
+        read_buffer: 8,
+        ..Room::limits(IDLE)
+    };
+    let mut room = listening(&mut world, Watched::new(Room::new(IDLE)), limits);
+    let [speaks, hears] = [0, 1].map(|number| Guest::new(world.connect(address()), number));
+    settle(&mut world, &mut room);
+    // All that it says is there, and then the reset, before the room reads any of it.
+    speaks.peer.send(b"/who\none\ntwo\nthree\nfour");
+    speaks.peer.finish();
+    world.advance(&mut (), MOMENT).unwrap();
+    speaks.peer.reset();
+    world.advance(&mut (), MOMENT).unwrap();
+    settle(&mut world, &mut room);
+    let told = hears.lines().join("\n");
+    let due = "\n<guest-0> one\n<guest-0> two\n<guest-0> three\n<guest-0> four\n";
+    assert!(told.contains(due), "{told}");
+    end(&mut world, &mut room);
 }

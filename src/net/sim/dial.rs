@@ -290,6 +290,10 @@ impl State {
             self.schedule.at(now, What::Reset(side.other()));
             return;
         }
+        if end.phase == Phase::Established {
+            // It was there before the call returned.
+            return;
+        }
         end.phase = Phase::Established;
         end.heard = now;
         let delay = self.latency(id);

@@ -34,7 +34,7 @@ impl State {
     }
 
     /// Sends a reset to `to`, behind what is on its way there or not.
-    fn send_reset(&mut self, to: Side, behind: bool) {
+    pub(super) fn send_reset(&mut self, to: Side, behind: bool) {
         let delay = self.latency(to.connection);
         let now = self.now;
         let Some(connection) = self.connection(to.connection) else {
@@ -87,6 +87,7 @@ impl State {
         let end = &mut connection.ends[usize::from(side.end)];
         end.phase = Phase::Over;
         end.error = Some(error);
+        end.full_until = Duration::ZERO;
         // Some systems lose what had arrived, too. Linux keeps it.
         let loses = end.bsd && lose;
         let out = &mut connection.ways[usize::from(side.end)];

@@ -345,6 +345,7 @@ impl State {
 
     /// Linux' `tcp_poll`.
     fn stream_flags(&mut self, side: Side) -> u8 {
+        let now = self.now;
         let Some(connection) = self.connection(side.connection) else {
             return 0;
         };
@@ -360,7 +361,8 @@ impl State {
         let input = &connection.ways[usize::from(1 - side.end)];
         let at_mark = input.urgent == Some(input.read);
         let least = if at_mark { 2 } else { 1 };
-        flags |= set(input.available() >= least, flag::IN);
+        let arrived = now >= end.full_until && input.available() >= least;
+        flags |= set(arrived, flag::IN);
         flags |= set(input.urgent.is_some(), flag::PRI);
         let output = &mut connection.ways[usize::from(side.end)];
         if shut || output.is_writable() {
@@ -375,6 +377,7 @@ impl State {
     /// What kqueue's filter says of `target`; `None`: nothing.
     fn filter(&mut self, target: Target, filter: u8) -> Option<Readiness> {
         let is = |set: bool, flag| if set { flag } else { Readiness::EMPTY };
+        let now = self.now;
         match target {
             Target::Stream(side) => {
                 let connection = self.connection(side.connection)?;
@@ -384,8 +387,9 @@ impl State {
                 if filter == READ {
                     let eof = end.finished || over;
                     let input = &connection.ways[usize::from(1 - side.end)];
+                    let arrived = now >= end.full_until && input.available() > 0;
                     // Nothing tells of urgent data: what the library makes of any event to read.
-                    (eof || error || input.available() > 0).then_some(
+                    (eof || error || arrived).then_some(
                         Readiness::READABLE
                             | Readiness::PRIORITY
                             | is(eof, Readiness::READ_CLOSED)

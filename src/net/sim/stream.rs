@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::faults::Fault;
 use super::schedule::What;
-use super::tcp::{Fin, Phase};
+use super::tcp::{End, Fin, Phase};
 use super::watch::{BOTH, READ, Side, Target, WRITE, Watch};
 use super::{Owner, State};
 use crate::nonblocking::not_now;
@@ -28,11 +28,12 @@ impl State {
         self.blocked(target)
     }
 
-    /// What was held back comes, with its event.
-    fn follow(&mut self, target: Target, what: u8, fault: Fault) {
+    /// What was held back comes, with its event; when that is.
+    fn follow(&mut self, target: Target, what: u8, fault: Fault) -> Duration {
         let late = 1 + self.faults.below(fault, 20_000);
         let at = self.now + Duration::from_nanos(late);
         self.schedule.at(at, What::Poke(target, what));
+        at
     }
 
     /// Whether a signal interrupts this call: up to three times in a row.
@@ -66,13 +67,17 @@ impl State {
         if self.is_interrupted(side, Fault::ReadInterrupted) {
             return Err(Errno::EINTR.into());
         }
-        let was_full = |end: &mut super::tcp::End| std::mem::take(&mut end.was_full);
-        if self.end(side).is_some_and(was_full) && !dropped {
-            return Err(self.not_yet(target, READ, Fault::ReadFull));
+        let now = self.now;
+        if !dropped && self.end(side).is_some_and(|end| now < end.full_until) {
+            return Err(self.blocked(target));
         }
         let mut room = buffer.len();
-        let available = self.way(side.other()).map_or(0, |way| way.available());
-        let is_full = available > room as u64 && self.faults.hit(Fault::ReadFull);
+        let way = self.way(side.other());
+        let (available, urgent) = way.map_or((0, None), |way| (way.available(), way.urgent));
+        // Where an end or an urgent byte is known of, all before it is there as well.
+        let is_open = |end: &mut End| !end.finished && end.phase != Phase::Over;
+        let goes_on = urgent.is_none() && self.end(side).is_some_and(is_open);
+        let is_full = goes_on && available > room as u64 && self.faults.hit(Fault::ReadFull);
         if available > 1 && room > 1 && self.faults.hit(Fault::ReadOneByte) {
             room = 1;
             self.follow(target, READ, Fault::ReadOneByte);
@@ -86,8 +91,11 @@ impl State {
         match self.read(side, &mut buffer[..room]) {
             None => Err(self.blocked(target)),
             Some(Ok(count)) => {
-                if let Some(end) = self.end(side) {
-                    end.was_full = is_full && count == buffer.len();
+                if is_full && count == buffer.len() {
+                    let at = self.follow(target, READ, Fault::ReadFull);
+                    if let Some(end) = self.end(side) {
+                        end.full_until = at;
+                    }
                 }
                 Ok(count)
             }

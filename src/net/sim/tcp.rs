@@ -132,8 +132,9 @@ pub(super) struct End {
     pub(super) watch: Watch,
     /// Calls in a row that a signal has interrupted.
     pub(super) interrupted: u8,
-    /// The next read finds nothing yet: the last one was exactly full.
-    pub(super) was_full: bool,
+    /// Until then a read finds nothing: the last one was exactly full, and what is behind it is
+    /// still to arrive.
+    pub(super) full_until: Duration,
 }
 
 /// A connection. `ways[0]` is what `ends[0]` sends.
@@ -174,7 +175,7 @@ impl End {
             expires: false,
             watch: Watch::None,
             interrupted: 0,
-            was_full: false,
+            full_until: Duration::ZERO,
         }
     }
 }

@@ -6,7 +6,7 @@ mod worlds;
 
 use std::time::Duration;
 
-use super::pump::Reading;
+use super::pump::{Ledger, Reading};
 use super::system::{Event, inet};
 use super::*;
 use crate::options::{ConnectOptions, ListenOptions};

@@ -133,6 +133,8 @@ impl State {
         end.heard = now;
         let count = segment.upto.saturating_sub(way.received);
         way.received = way.received.max(segment.upto);
+        // What comes behind an exactly full read is there before this.
+        end.full_until = Duration::ZERO;
         let urgent = segment.urgent.filter(|mark| *mark >= way.read);
         if urgent.is_some() && urgent != way.urgent {
             // A second mark takes the place of the first, whose byte is then one like the others;
@@ -240,7 +242,15 @@ impl State {
         let Some(told) = way.acknowledgements.pop_front() else {
             return;
         };
-        if end.vanished || end.phase == Phase::Over {
+        if end.vanished {
+            return;
+        }
+        if end.phase == Phase::Over {
+            // Who has failed is known by nothing any more, and answers so (`tcp_v4_rcv`). Who has
+            // finished waits for what still comes (TIME_WAIT).
+            if !end.finished || way.fin != Fin::Acknowledged {
+                self.send_reset(side.other(), true);
+            }
             return;
         }
         end.heard = now;

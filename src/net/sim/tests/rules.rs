@@ -330,6 +330,58 @@ fn what_a_fault_holds_back_comes_with_an_event() {
 }
 
 #[test]
+fn what_is_behind_an_exactly_full_read_arrives_right_after_whoever_reads_it_when() {
+    for poller in [Poller::Epoll, Poller::Kqueue, Poller::Poll2] {
+        let mut host = Machine::new(9, poller);
+        let (peer, mut stream) = host.accept(0);
+        let mut full = [0; 10];
+        for reads_at_once in [true, false] {
+            peer.send(&[3; 100]);
+            host.settle();
+            host.told(0);
+            host.net.fault_at(Fault::ReadFull, 1);
+            assert_eq!(stream.read(&mut full).unwrap(), 10);
+            if reads_at_once {
+                assert_eq!(read(&mut stream), Err(ErrorKind::WouldBlock));
+                let early = host.told(0);
+                assert!(
+                    !early.contains(Readiness::READABLE),
+                    "{poller:?}: {early:?}"
+                );
+            }
+            host.settle();
+            if reads_at_once || poller != Poller::Poll2 {
+                assert!(host.told(0).contains(Readiness::READABLE), "{poller:?}");
+            }
+            assert_eq!(read(&mut stream), Ok(vec![3; 90]), "{poller:?}");
+        }
+    }
+}
+
+#[test]
+fn who_reads_on_learns_that_its_peer_has_given_up_before() {
+    let mut host = Machine::new(4, Poller::Epoll);
+    let (peer, mut stream) = host.accept(0);
+    peer.read(Reading::Nothing);
+    let timeout = crate::options::UserTimeout {
+        asked: Some(Duration::from_secs(30)),
+        before: None,
+        by_default: None,
+    };
+    stream.set_user_timeout(timeout).unwrap();
+    while stream.write(&[1; 10_000]).is_ok() {
+        host.settle();
+    }
+    host.net.advance(Duration::from_secs(100));
+    assert_eq!(read(&mut stream), Err(ErrorKind::TimedOut));
+    let failed = |ledger: &Ledger| ledger.failed.map(|(_, error)| error);
+    assert_eq!(peer.ledger(failed), None, "nothing was sent");
+    peer.read(Reading::All);
+    host.settle();
+    assert_eq!(peer.ledger(failed), Some(Errno::ECONNRESET));
+}
+
+#[test]
 fn a_process_that_is_out_of_descriptors_accepts_nobody() {
     let net = Net::new(10);
     let process = net.process(Poller::Epoll);
