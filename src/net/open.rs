@@ -15,7 +15,7 @@ use nix::sys::socket::{
 use super::{pktinfo, unix};
 use crate::address::Address;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use crate::limits::in_millis;
+use crate::clock::millis;
 use crate::options::{ConnectOptions, Keepalive, ListenOptions, UdpOptions, UserTimeout};
 
 /// Opens a listener as `options` say, which is to listen yet, or takes one over; with the file that
@@ -301,9 +301,8 @@ pub(super) fn set_user_timeout(fd: &impl AsFd, timeout: UserTimeout) -> io::Resu
     };
     let has = (has > 0).then(|| Duration::from_millis(has.into()));
     if let Some(timeout) = timeout.change(has, socket::getsockopt(fd, sockopt::KeepAlive)?) {
-        // To the system 0 is its own default.
-        let millis = timeout.map_or(0, |timeout| in_millis(timeout).as_millis() as u32);
-        socket::setsockopt(fd, sockopt::TcpUserTimeout, &millis)?;
+        // To the system 0 is its own default, and it takes no more than a C int holds.
+        socket::setsockopt(fd, sockopt::TcpUserTimeout, &timeout.map_or(0, millis))?;
     }
     Ok(())
 }
