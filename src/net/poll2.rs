@@ -27,39 +27,26 @@ mod imp {
     use std::io;
     use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-    use mio::{Registry, Token};
+    use mio::Token;
+    pub(crate) use mio::Waker;
 
     use super::super::real::System;
 
     /// Whether edges come from the sockets themselves, as with epoll and kqueue.
     pub(crate) const HAS_EDGES: bool = true;
 
-    /// Wakes a poll from any thread.
-    #[derive(Debug)]
-    pub(crate) struct Waker(mio::Waker);
-
     /// The poll's end of a [`Waker`]; there is nothing to it here.
     #[derive(Debug)]
     pub(crate) struct Woken;
 
-    impl Waker {
-        /// A waker of the poll behind `registry`, with events for `token`, and the poll's own end
-        /// of it. A poll may have only one.
+    impl System {
+        /// What wakes the poll from any thread, with events for `token`, several of its calls to
+        /// one event perhaps; and the poll's own end of it. A poll may have only one.
         ///
         /// # Errors
         /// When there are no descriptors left.
-        pub(crate) fn new(registry: &Registry, token: usize) -> io::Result<(Waker, Woken)> {
-            let waker = mio::Waker::new(registry, Token(token))?;
-            Ok((Waker(waker), Woken))
-        }
-
-        /// Makes the poll's current or next wait return with an event for the waker's token.
-        /// Several calls may come to one event.
-        ///
-        /// # Errors
-        /// As the system gives them.
-        pub(crate) fn wake(&self) -> io::Result<()> {
-            self.0.wake()
+        pub(crate) fn waker(&self, token: usize) -> io::Result<(Waker, Woken)> {
+            Ok((Waker::new(self.registry(), Token(token))?, Woken))
         }
     }
 
@@ -93,9 +80,10 @@ mod imp {
 mod imp {
     use std::io::{self, Read, Write};
 
+    use mio::Interest;
     use mio::unix::pipe;
-    use mio::{Interest, Registry, Token};
 
+    use super::super::real::System;
     use crate::nonblocking::is_blocked;
 
     /// Whether edges come from the sockets themselves.
@@ -109,17 +97,19 @@ mod imp {
     #[derive(Debug)]
     pub(crate) struct Woken(pipe::Receiver);
 
-    impl Waker {
-        /// A waker of the poll behind `registry`.
+    impl System {
+        /// As with the other backends.
         ///
         /// # Errors
         /// When there are no descriptors left.
-        pub(crate) fn new(registry: &Registry, token: usize) -> io::Result<(Waker, Woken)> {
+        pub(crate) fn waker(&self, token: usize) -> io::Result<(Waker, Woken)> {
             let (sender, mut receiver) = pipe::new()?;
-            registry.register(&mut receiver, Token(token), Interest::READABLE)?;
+            self.register_source(&mut receiver, token, Interest::READABLE)?;
             Ok((Waker(sender), Woken(receiver)))
         }
+    }
 
+    impl Waker {
         /// As the waker of the other backends.
         ///
         /// # Errors
