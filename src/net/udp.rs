@@ -157,12 +157,6 @@ impl UdpSocket {
             (V6 { group, interface }, false) => socket.leave_multicast_v6(&group, interface),
         }
     }
-
-    /// The only peer, for a connected socket.
-    #[cfg(test)]
-    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
-        self.peer
-    }
 }
 
 impl AsFd for UdpSocket {

@@ -138,12 +138,6 @@ impl SourceBuckets {
         }
     }
 
-    /// How many sources have a place.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.places.len()
-    }
-
     /// Whether one more from `address` may pass at `now`, in milliseconds; if so it is counted, and
     /// what is known of the source is told.
     pub(super) fn take(&mut self, address: IpAddr, now: u64) -> Option<Standing> {
