@@ -8,7 +8,7 @@ use crate::context::{Drain, Sessions};
 use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
 use crate::link::{Phase, trace};
-use crate::net::TcpStream;
+use crate::net::{TcpStream, canonical};
 use crate::rate::Suppressed;
 use crate::token::{Key, ListenerId, Owner};
 
@@ -26,19 +26,28 @@ impl<H: Handler> Reactor<H> {
                 return;
             };
             if slot.closing == Some(0) {
-                return core.drop_listener(key);
+                core.drop_listener(key);
+                return;
             }
             let stats = &mut core.shared.stats;
-            match slot.acceptor.next(&mut budget, has_room, stats) {
+            let accept = || slot.listener.accept();
+            match slot.acceptor.next(&mut budget, has_room, stats, accept) {
                 Next::Caller(stream, peer) => {
+                    // A v4 caller on a dual-stack listener is a v4 caller, in limits and in logs.
+                    let peer = match peer {
+                        Address::Ip(peer) => canonical(peer).into(),
+                        unix => unix,
+                    };
                     slot.closing = slot.closing.map(|left| left - 1);
                     let of = (ListenerId(key), slot.owner, slot.class);
                     self.admit(handler, stream, peer, of);
                 }
-                Next::Wait if slot.closing.is_some() && slot.acceptor.has_emptied() => {
-                    return core.drop_listener(key);
+                Next::Wait => {
+                    if slot.closing.is_some() && slot.acceptor.has_emptied() {
+                        core.drop_listener(key);
+                    }
+                    return;
                 }
-                Next::Wait => return,
                 // A listener that is about to be closed lets in whom it can, and comes
                 // back for nobody.
                 _ if core.drain != Drain::No => return,
