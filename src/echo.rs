@@ -14,7 +14,7 @@ use crate::error::CloseReason;
 use crate::escape::Escaped;
 use crate::framing::Framing;
 use crate::handler::{Accepted, Handler};
-use crate::rate::{LogLimiter, Rate, Suppressed};
+use crate::rate::LogLimiter;
 use crate::token::ConnectionId;
 
 use datagrams::Bounds;
@@ -157,13 +157,7 @@ impl Echo {
             stats: EchoStats::default(),
             started: None,
             bounds: None,
-            warnings: LogLimiter::new(
-                Rate {
-                    per_second: 5,
-                    burst: 20,
-                },
-                0,
-            ),
+            warnings: LogLimiter::new(5, 20),
             options,
         }
     }
@@ -226,7 +220,7 @@ impl Echo {
         let now = self.millis(connection.context());
         if let Some(suppressed) = self.warnings.permit(now) {
             let peer = Peer::of(connection);
-            warn!("closing {peer}: {why}{}", Suppressed(suppressed));
+            warn!("closing {peer}: {why}{suppressed}");
         }
         connection.close(reason);
     }

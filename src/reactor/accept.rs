@@ -9,7 +9,6 @@ use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
 use crate::link::{Phase, trace};
 use crate::net::{TcpStream, canonical};
-use crate::rate::Suppressed;
 use crate::token::{Key, ListenerId, Owner};
 
 use super::Reactor;
@@ -130,7 +129,7 @@ impl<H: Handler> Reactor<H> {
     fn warn_of_refusal(&mut self, peer: &Address, why: &dyn fmt::Display) {
         trace!(self.core.shared, "{peer} is refused: {why}");
         if let Some(suppressed) = self.accept_warnings.permit(self.core.clock.elapsed_ms()) {
-            log::warn!("refused {peer}: {why}{}", Suppressed(suppressed));
+            log::warn!("refused {peer}: {why}{suppressed}");
         }
     }
 
@@ -147,8 +146,7 @@ impl<H: Handler> Reactor<H> {
                 false => "",
             };
             log::warn!(
-                "{address} can't accept for now: {error}; {open} connections are open, callers wait{tip}{}",
-                Suppressed(suppressed)
+                "{address} can't accept for now: {error}; {open} connections are open, callers wait{tip}{suppressed}"
             );
         }
     }
