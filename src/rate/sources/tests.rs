@@ -152,13 +152,13 @@ fn the_order_of_use_is_right_after_any_use() {
         if model.len() > MAX {
             model.remove(0);
         }
-        let mut at = table.new.latest;
+        let mut at = table.rings[0].latest;
         for source in model.iter().rev() {
             assert_eq!(table.places[at as usize].source, *source);
             assert_eq!(table.index[source], at);
             at = table.places[at as usize].earlier;
         }
-        assert_eq!(at, table.new.latest);
+        assert_eq!(at, table.rings[0].latest);
     }
 }
 
@@ -236,7 +236,7 @@ fn no_more_than_half_are_known_and_one_makes_room_after_a_minute_of_silence() {
     assert!(!is_known(&table, 39));
     table.take(v4(39), later);
     assert!(is_known(&table, 39) && is_known(&table, 0) && !is_known(&table, 1));
-    assert_eq!((table.known.len, table.new.len), (32, 8));
+    assert_eq!(table.rings.each_ref().map(|ring| ring.len), [8, 32]);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn both_rings_hold_every_place_once_whatever_is_heard() {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         table.take(v4(random >> 28), round * 97);
         let mut found = Vec::new();
-        for (ring, standing) in [(&table.new, Standing::New), (&table.known, Standing::Known)] {
+        for (ring, standing) in table.rings.iter().zip([Standing::New, Standing::Known]) {
             let mut at = ring.latest;
             for _ in 0..ring.len {
                 let place = &table.places[at as usize];
@@ -261,6 +261,6 @@ fn both_rings_hold_every_place_once_whatever_is_heard() {
         found.sort_unstable();
         let all: Vec<u32> = (0..table.places.len() as u32).collect();
         assert_eq!(found, all);
-        assert!(table.known.len <= 4);
+        assert!(table.rings[1].len <= 4);
     }
 }
