@@ -274,8 +274,9 @@ impl Handler for Echo {
         match self.options.framing {
             _ if rest.is_empty() => connection.finish(),
             Framing::Fixed(_) | Framing::Length(_) => {
-                let why = Incomplete(rest.len());
-                self.refuse(connection, CloseReason::FrameIncomplete, &why);
+                let (reason, count) = (CloseReason::FrameIncomplete, rest.len());
+                let why = format_args!("the peer finished {count} bytes into a frame");
+                self.refuse(connection, reason, &why);
             }
             // A last line without a newline is a line all the same.
             _ => {
@@ -354,15 +355,6 @@ impl fmt::Display for Peer {
             Some(address) => address.fmt(f),
             None => f.write_str("a peer that is gone"),
         }
-    }
-}
-
-/// A frame that the peer's end broke off.
-struct Incomplete(usize);
-
-impl fmt::Display for Incomplete {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the peer finished {} bytes into a frame", self.0)
     }
 }
 
