@@ -128,12 +128,7 @@ pub(super) fn udp(options: &UdpOptions) -> io::Result<(OwnedFd, Vec<u8>)> {
     set_buffers(&fd, options.recv_buffer, options.send_buffer)?;
     // Before it is bound: a datagram that arrives earlier would not be told of. A connected socket
     // gets an address of its own.
-    let asks = options.connect_to.is_none() && asks_destination(&options.address);
-    let control = if asks {
-        pktinfo::ask(&fd, &options.address)?
-    } else {
-        Vec::new()
-    };
+    let control = ask_destination(&fd, &options.address, options.connect_to)?;
     bind(&fd, &options.address)?;
     if let Some(peer) = options.connect_to {
         connect(&fd, peer)?;
@@ -141,11 +136,20 @@ pub(super) fn udp(options: &UdpOptions) -> io::Result<(OwnedFd, Vec<u8>)> {
     Ok((fd, control))
 }
 
-/// Whether a socket that is bound to `address` has to be told where each datagram was sent to. Not
-/// if that is one address of one host: Linux then delivers nothing else.
-pub(super) fn asks_destination(address: &SocketAddr) -> bool {
+/// Has a socket that is bound to `address` told where each datagram was sent to; gives the buffer
+/// for it. Not, and an empty one, where that is one address of one host: Linux then delivers nothing
+/// else; and so it is with a socket that has a `peer`.
+pub(super) fn ask_destination(
+    fd: &impl AsFd,
+    address: &SocketAddr,
+    peer: Option<SocketAddr>,
+) -> io::Result<Vec<u8>> {
     let ip = address.ip().to_canonical();
-    ip.is_unspecified() || ip.is_multicast() || is_broadcast(ip)
+    let many = || ip.is_unspecified() || ip.is_multicast() || is_broadcast(ip);
+    match peer.is_none() && many() {
+        true => pktinfo::ask(fd, address),
+        false => Ok(Vec::new()),
+    }
 }
 
 /// Whether `ip` is a broadcast address, that of a network too, such as 127.255.255.255. Only the
