@@ -260,7 +260,7 @@ impl<S> Context<'_, S> {
         let open = || -> io::Result<Key> {
             self.core.may_open()?;
             // The room for a connection that is being accepted must not be taken by a dial.
-            if !self.reserve(1 + self.core.awaited) {
+            if !self.reserve(1 + usize::from(self.core.awaited.is_some())) {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
             let (class, limits) = self.core.class_of(own)?;
@@ -394,7 +394,7 @@ impl Core {
     fn may_open(&self) -> io::Result<()> {
         self.may_begin()?;
         if !self.has_room() {
-            let open = self.slots.len() + self.awaited;
+            let open = self.places_taken();
             let why = format!("{open} connections are open, as many as allowed");
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
         }
@@ -403,7 +403,11 @@ impl Core {
 
     /// Whether another connection may be opened.
     pub(crate) fn has_room(&self) -> bool {
-        self.slots.len() + self.awaited < self.shared.limits.max_connections
+        self.places_taken() < self.shared.limits.max_connections
+    }
+
+    fn places_taken(&self) -> usize {
+        self.slots.len() + usize::from(self.awaited.is_some())
     }
 
     /// Gives a stream to `peer` its slot, which [`Context::reserve`] has made room for, and the
