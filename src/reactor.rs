@@ -322,7 +322,7 @@ where_nestable! {
     /// The same descriptor, by its number.
     impl<H: Handler> AsRawFd for Reactor<H> {
         fn as_raw_fd(&self) -> RawFd {
-            self.core.system.as_raw_fd()
+            self.as_fd().as_raw_fd()
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) use imp::{Waker, Woken, where_nestable};
 #[cfg(not(mio_unsupported_force_poll_poll))]
 mod imp {
     use std::io;
-    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+    use std::os::fd::{AsFd, BorrowedFd};
 
     use mio::Token;
     pub(crate) use mio::Waker;
@@ -60,12 +60,6 @@ mod imp {
     impl AsFd for System {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.registry().as_fd()
-        }
-    }
-
-    impl AsRawFd for System {
-        fn as_raw_fd(&self) -> RawFd {
-            self.as_fd().as_raw_fd()
         }
     }
 
