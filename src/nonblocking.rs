@@ -110,10 +110,7 @@ pub(crate) fn read<S: Stream>(stream: &mut S, buffer: &mut [u8]) -> io::Result<O
 /// Whatever is neither "not now" nor "interrupted".
 #[inline(always)]
 pub(crate) fn write<S: Stream>(stream: &mut S, bytes: &[u8]) -> io::Result<Outcome> {
-    match stream.write(bytes) {
-        Ok(count) if count > 0 => Ok(Outcome::Ready(count)),
-        first => sort(first, || stream.write(bytes), Outcome::Blocked),
-    }
+    write_whole(stream, bytes).unwrap_or(Ok(Outcome::Ready(bytes.len())))
 }
 
 /// Writes `bytes`, which must not be empty, once. `None`: all of them are out, as nearly always;
