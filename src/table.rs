@@ -116,8 +116,7 @@ impl<T: Tenant> Table<T> {
     /// # Panics
     /// When there is none.
     pub(crate) fn key(&self, index: u32) -> Key {
-        let generation = self[index].generation();
-        Key { index, generation }
+        self.key_at(index).unwrap_or_else(|| vacant())
     }
 
     /// The key of the one at `index`, if there is one; a walk that allocates nothing asks for those
