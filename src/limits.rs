@@ -262,14 +262,10 @@ impl Limits {
         self.gather = self.gather.min(MOST_BYTES);
         self.events = self.events.clamp(1, MOST_PLACES);
         self.mailbox = self.mailbox.clamp(1, MOST_PLACES);
-        for least_one in [
-            &mut self.io_budget,
-            &mut self.accept_budget,
-            &mut self.datagram_budget,
-            &mut self.message_budget,
-        ] {
-            *least_one = (*least_one).max(1);
-        }
+        self.io_budget = self.io_budget.max(1);
+        self.accept_budget = self.accept_budget.max(1);
+        self.datagram_budget = self.datagram_budget.max(1);
+        self.message_budget = self.message_budget.max(1);
         self.max_connections = self.max_connections.min(crate::token::MAX_SLOTS);
         self.turn_bytes = self.turn_bytes.max(1);
         self.max_output = self.max_output.max(1);
