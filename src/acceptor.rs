@@ -132,16 +132,11 @@ impl Acceptor {
 /// come again at once, so it pauses the listener.
 fn is_callers(error: &io::Error) -> bool {
     use nix::errno::Errno;
-    let Some(errno) = error.raw_os_error() else {
-        return false;
-    };
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if Errno::from_raw(errno) == Errno::ENONET {
-        return true;
-    }
-    matches!(
-        Errno::from_raw(errno),
-        Errno::ECONNABORTED
+    match error.raw_os_error().map(Errno::from_raw) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Some(Errno::ENONET) => true,
+        Some(
+            Errno::ECONNABORTED
             | Errno::ECONNRESET
             | Errno::EPROTO
             | Errno::EPERM
@@ -151,8 +146,10 @@ fn is_callers(error: &io::Error) -> bool {
             | Errno::EHOSTDOWN
             | Errno::EHOSTUNREACH
             | Errno::EOPNOTSUPP
-            | Errno::ETIMEDOUT
-    )
+            | Errno::ETIMEDOUT,
+        ) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
