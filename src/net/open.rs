@@ -355,24 +355,8 @@ pub(super) fn backlog(wish: u32) -> io::Result<(Backlog, u32)> {
         #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
         _ => (Backlog::MAXCONN, known.unsigned_abs()),
     };
-    Ok((
-        asked,
-        wish.min(system_backlog().unwrap_or(known.unsigned_abs())),
-    ))
-}
-
-/// The system's cap on backlogs, where it can be read.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn system_backlog() -> Option<u32> {
-    std::fs::read_to_string("/proc/sys/net/core/somaxconn")
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-}
-
-/// The system's cap on backlogs, where it can't be read without a dependency of its own.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn system_backlog() -> Option<u32> {
-    None
+    // The system's cap: only Linux has it where it can be read without a dependency of its own.
+    let cap = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+    let cap = cap.and_then(|cap| cap.trim().parse().ok());
+    Ok((asked, wish.min(cap.unwrap_or(known.unsigned_abs()))))
 }
