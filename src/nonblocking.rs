@@ -67,7 +67,9 @@ pub(crate) trait Stream {
     /// of it is acknowledged, our FIN too. It counts the system's own structures with the bytes, so
     /// it tells that acknowledgements go on, and not how many bytes they are for. `None`: the
     /// system doesn't say, as of a Unix socket whose peer has something to read.
-    fn in_flight(&mut self) -> Option<u32>;
+    fn in_flight(&mut self) -> Option<u32> {
+        None
+    }
 
     /// Whether memory may be asked for, to keep more of this connection. Only a simulated system
     /// ever says no: there the allocator itself never does.
