@@ -10,7 +10,7 @@
 //!   (`TcpStream::established`), and a call on the bare descriptor arms nothing;
 //! - a hang-up or an error drops the descriptor. Calls on it then say `NotFound` in place of
 //!   `WouldBlock` (`nonblocking::is_blocked`), and so does deregistering it; a UDP socket is
-//!   registered anew after an error (`System::revive_udp`); no event comes with the last
+//!   registered anew after an error (`System::repoll`); no event comes with the last
 //!   acknowledgement of a connection that both sides have finished ([`HAS_EDGES`]);
 //! - an end may come without "readable": an end or an error alone starts a read;
 //! - a batch may bring more events than it was made for;
