@@ -104,20 +104,21 @@ impl<S> Context<'_, S> {
     /// Has a listener take no callers until [`Context::resume_listener`]: they wait in its backlog,
     /// and the system refuses more when that is full. False once it's closed.
     pub fn pause_listener(&mut self, id: ListenerId) -> bool {
-        self.pause_accepting(id, true)
+        let slot = self.open_listener(id);
+        slot.map(|slot| slot.acceptor.pause(true)).is_some()
     }
 
     /// Has a listener that was paused take callers again. False once it's closed.
     pub fn resume_listener(&mut self, id: ListenerId) -> bool {
-        let there = self.pause_accepting(id, false);
+        let slot = self.open_listener(id);
+        let there = slot.map(|slot| slot.acceptor.pause(false)).is_some();
         self.core.enqueue_listener(id.0);
         there
     }
 
-    fn pause_accepting(&mut self, id: ListenerId, on: bool) -> bool {
+    fn open_listener(&mut self, id: ListenerId) -> Option<&mut ListenerSlot> {
         let slot = self.core.listeners.get_mut(id.0);
-        let slot = slot.filter(|slot| slot.closing.is_none());
-        slot.map(|slot| slot.acceptor.pause(on)).is_some()
+        slot.filter(|slot| slot.closing.is_none())
     }
 
     /// Closes a listener; false when that was asked for already. Who waits in its backlog is let in
@@ -125,12 +126,14 @@ impl<S> Context<'_, S> {
     /// [`Limits::max_connections`](crate::Limits::max_connections) that waits for room. Then its
     /// socket is closed, and its address, or its file, is free.
     pub fn close_listener(&mut self, id: ListenerId) -> bool {
-        let is_open = self.listener(id).is_some();
-        if is_open {
-            self.core.admit_last(id.0);
-            self.core.enqueue_listener(id.0);
-        }
-        is_open
+        let Some(slot) = self.open_listener(id) else {
+            return false;
+        };
+        // One more waits than the number says (Linux: `sk_acceptq_is_full`).
+        slot.closing = Some(slot.listener.backlog().saturating_add(1));
+        slot.acceptor.reopen();
+        self.core.enqueue_listener(id.0);
+        true
     }
 
     /// Closes a listener that somebody else has too, another process or by a duplicate: at once,
@@ -318,18 +321,6 @@ impl Core {
         if slot.is_some_and(|slot| !std::mem::replace(&mut slot.queued, true)) {
             self.ready.push_back((Kind::Listener, key));
         }
-    }
-
-    /// Has a listener that is to be closed let in who waits in its backlog, also where it has
-    /// paused; tells how many those are at most.
-    pub(crate) fn admit_last(&mut self, key: Key) -> u32 {
-        let Some(slot) = self.listeners.get_mut(key) else {
-            return 0;
-        };
-        slot.acceptor.reopen();
-        // One more waits than the number says (Linux: `sk_acceptq_is_full`).
-        let most = slot.listener.backlog().saturating_add(1);
-        *slot.closing.get_or_insert(most)
     }
 
     /// Closes a listener; false when it's closed already.

@@ -203,11 +203,15 @@ impl<H: Handler> Reactor<H> {
         self.core.drain = Drain::Going { cut: 0 };
         let spare = self.core.shared.limits.accept_budget;
         for key in self.core.listeners.keys() {
-            // Descriptors, or room, may be back since it paused, and nobody takes callers later.
-            let waiting = self.core.admit_last(key);
-            // Callers that are gone already cost some of the budget too.
-            self.accept(handler, key, waiting.saturating_add(spare));
-            self.core.drop_listener(key);
+            if let Some(slot) = self.core.listeners.get_mut(key) {
+                // Descriptors, or room, may be back since it paused, and nobody takes callers later.
+                slot.acceptor.reopen();
+                // As many as it holds, for others may come meanwhile; callers that are gone already
+                // cost some of the budget too.
+                let budget = slot.listener.backlog().saturating_add(spare);
+                self.accept(handler, key, budget);
+                self.core.drop_listener(key);
+            }
         }
         for key in self.core.udp.keys() {
             self.receive(handler, key, LAST_DATAGRAMS);
