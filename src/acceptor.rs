@@ -13,21 +13,11 @@ use crate::clock::Backoff;
 use crate::nonblocking;
 use crate::stats::Stats;
 
-/// What an acceptor must be able to do with its listener.
-pub(crate) trait Accept {
-    type Stream;
-
-    /// Takes the next caller.
-    ///
-    /// # Errors
-    /// As the socket gives them.
-    fn accept(&self) -> io::Result<(Self::Stream, Address)>;
-}
-
 /// Why a listener is not asked for callers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// It's asked whenever `readable` is set.
+    #[default]
     Going,
     /// As many connections as allowed are open: until one closes.
     Full,
@@ -54,10 +44,9 @@ pub(crate) enum Accepted<T> {
     Starved(Duration, io::Error),
 }
 
-/// One listener and its state.
-#[derive(Debug)]
-pub(crate) struct Acceptor<L> {
-    listener: L,
+/// The state of one listener.
+#[derive(Debug, Default)]
+pub(crate) struct Acceptor {
     state: State,
     /// Whether callers may be waiting. Set by an event, cleared by "not now".
     readable: bool,
@@ -65,24 +54,7 @@ pub(crate) struct Acceptor<L> {
     wait: Backoff,
 }
 
-impl<L: Accept> Acceptor<L> {
-    pub(crate) fn new(listener: L) -> Acceptor<L> {
-        Acceptor {
-            listener,
-            state: State::Going,
-            readable: false,
-            wait: Backoff::default(),
-        }
-    }
-
-    pub(crate) fn listener(&self) -> &L {
-        &self.listener
-    }
-
-    pub(crate) fn listener_mut(&mut self) -> &mut L {
-        &mut self.listener
-    }
-
+impl Acceptor {
     /// Notes an event.
     pub(crate) fn ready(&mut self) {
         self.readable = true;
@@ -106,19 +78,27 @@ impl<L: Accept> Acceptor<L> {
         }
     }
 
+    /// Ends a pause of any kind, and has it look whether somebody waits.
+    pub(crate) fn reopen(&mut self) {
+        self.state = State::Going;
+        self.readable = true;
+    }
+
     /// Whether nobody waits, as far as was asked.
     pub(crate) fn has_emptied(&self) -> bool {
         self.state == State::Going && !self.readable
     }
 
-    /// Takes the next caller, if there's room for one. Errors that concern only the caller, who was
-    /// gone before we came, are counted and passed over, each at the cost of the budget.
-    pub(crate) fn next(
+    /// Takes the next caller by `accept`, if there's room for one. Errors that concern only the
+    /// caller, who was gone before we came, are counted and passed over, each at the cost of the
+    /// budget.
+    pub(crate) fn next<T>(
         &mut self,
         budget: &mut u32,
         has_room: bool,
         stats: &mut Stats,
-    ) -> Accepted<L::Stream> {
+        mut accept: impl FnMut() -> io::Result<(T, Address)>,
+    ) -> Accepted<T> {
         while self.state == State::Going && self.readable {
             if *budget == 0 {
                 return Accepted::Yield;
@@ -128,7 +108,7 @@ impl<L: Accept> Acceptor<L> {
                 return Accepted::Full;
             }
             *budget -= 1;
-            match self.listener.accept() {
+            match accept() {
                 Ok((stream, peer)) => {
                     self.wait = Backoff::default();
                     return Accepted::Caller(stream, peer);
@@ -152,16 +132,11 @@ impl<L: Accept> Acceptor<L> {
 /// come again at once, so it pauses the listener.
 fn is_callers(error: &io::Error) -> bool {
     use nix::errno::Errno;
-    let Some(errno) = error.raw_os_error() else {
-        return false;
-    };
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if Errno::from_raw(errno) == Errno::ENONET {
-        return true;
-    }
-    matches!(
-        Errno::from_raw(errno),
-        Errno::ECONNABORTED
+    match error.raw_os_error().map(Errno::from_raw) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Some(Errno::ENONET) => true,
+        Some(
+            Errno::ECONNABORTED
             | Errno::ECONNRESET
             | Errno::EPROTO
             | Errno::EPERM
@@ -171,13 +146,14 @@ fn is_callers(error: &io::Error) -> bool {
             | Errno::EHOSTDOWN
             | Errno::EHOSTUNREACH
             | Errno::EOPNOTSUPP
-            | Errno::ETIMEDOUT
-    )
+            | Errno::ETIMEDOUT,
+        ) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::net::Ipv4Addr;
 
@@ -185,25 +161,27 @@ mod tests {
 
     use super::*;
 
-    /// Answers `accept` from a list, and then with "not now".
-    struct Script(RefCell<VecDeque<Option<Errno>>>);
+    /// An acceptor whose listener answers from a list, and then with "not now".
+    struct Scripted {
+        acceptor: Acceptor,
+        script: VecDeque<Option<Errno>>,
+    }
 
-    impl Accept for Script {
-        type Stream = ();
-
-        fn accept(&self) -> io::Result<((), Address)> {
-            match self.0.borrow_mut().pop_front() {
+    impl Scripted {
+        fn next(&mut self, budget: &mut u32, has_room: bool, stats: &mut Stats) -> Accepted<()> {
+            let accept = || match self.script.pop_front() {
                 Some(None) => Ok(((), (Ipv4Addr::LOCALHOST, 1).into())),
                 Some(Some(errno)) => Err(errno.into()),
                 None => Err(Errno::EAGAIN.into()),
-            }
+            };
+            self.acceptor.next(budget, has_room, stats, accept)
         }
     }
 
-    fn acceptor(script: impl IntoIterator<Item = Option<Errno>>) -> Acceptor<Script> {
-        let mut acceptor = Acceptor::new(Script(RefCell::new(script.into_iter().collect())));
+    fn scripted(script: impl IntoIterator<Item = Option<Errno>>) -> Scripted {
+        let (mut acceptor, script) = (Acceptor::default(), script.into_iter().collect());
         acceptor.ready();
-        acceptor
+        Scripted { acceptor, script }
     }
 
     #[test]
@@ -214,23 +192,23 @@ mod tests {
             Errno::EINTR,
             Errno::ENETDOWN,
         ];
-        let mut acceptor = acceptor(gone.into_iter().map(Some).chain([None]));
+        let mut listener = scripted(gone.into_iter().map(Some).chain([None]));
         let (mut budget, mut stats) = (10, Stats::default());
-        let next = acceptor.next(&mut budget, true, &mut stats);
+        let next = listener.next(&mut budget, true, &mut stats);
         assert!(matches!(next, Accepted::Caller(..)), "{next:?}");
         assert_eq!((budget, stats.accept_aborted), (5, 3));
         assert!(matches!(
-            acceptor.next(&mut budget, true, &mut stats),
+            listener.next(&mut budget, true, &mut stats),
             Accepted::Wait
         ));
     }
 
     #[test]
     fn a_flood_of_aborted_callers_costs_the_budget_and_no_more() {
-        let mut acceptor = acceptor(std::iter::repeat_n(Some(Errno::ECONNABORTED), 1000));
+        let mut listener = scripted(std::iter::repeat_n(Some(Errno::ECONNABORTED), 1000));
         let (mut budget, mut stats) = (64, Stats::default());
         assert!(matches!(
-            acceptor.next(&mut budget, true, &mut stats),
+            listener.next(&mut budget, true, &mut stats),
             Accepted::Yield
         ));
         assert_eq!(stats.accept_aborted, 64);
@@ -239,21 +217,21 @@ mod tests {
     #[test]
     fn without_descriptors_it_pauses_twice_as_long_each_time_up_to_a_second() {
         for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
-            let mut acceptor = acceptor(std::iter::repeat_n(Some(errno), 9));
+            let mut listener = scripted(std::iter::repeat_n(Some(errno), 9));
             let (mut budget, mut stats) = (100, Stats::default());
             let mut waits = Vec::new();
             for _ in 0..9 {
-                match acceptor.next(&mut budget, true, &mut stats) {
+                match listener.next(&mut budget, true, &mut stats) {
                     Accepted::Starved(wait, _) => waits.push(wait.as_millis()),
                     other => panic!("{other:?}"),
                 }
                 // Paused: neither an event nor another try asks the system.
-                acceptor.ready();
+                listener.acceptor.ready();
                 assert!(matches!(
-                    acceptor.next(&mut budget, true, &mut stats),
+                    listener.next(&mut budget, true, &mut stats),
                     Accepted::Wait
                 ));
-                assert!(acceptor.resume());
+                assert!(listener.acceptor.resume());
             }
             assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
         }
@@ -261,19 +239,19 @@ mod tests {
 
     #[test]
     fn after_a_pause_the_waiting_callers_are_taken_without_a_new_event() {
-        let mut acceptor = acceptor([Some(Errno::EMFILE), None, None, Some(Errno::EMFILE)]);
+        let mut listener = scripted([Some(Errno::EMFILE), None, None, Some(Errno::EMFILE)]);
         let (mut budget, mut stats) = (100, Stats::default());
         assert!(matches!(
-            acceptor.next(&mut budget, true, &mut stats),
+            listener.next(&mut budget, true, &mut stats),
             Accepted::Starved(..)
         ));
-        acceptor.resume();
+        listener.acceptor.resume();
         for _ in 0..2 {
-            let next = acceptor.next(&mut budget, true, &mut stats);
+            let next = listener.next(&mut budget, true, &mut stats);
             assert!(matches!(next, Accepted::Caller(..)), "{next:?}");
         }
         // It went well in between: the next pause is a short one again.
-        match acceptor.next(&mut budget, true, &mut stats) {
+        match listener.next(&mut budget, true, &mut stats) {
             Accepted::Starved(wait, _) => assert_eq!(wait.as_millis(), 10),
             other => panic!("{other:?}"),
         }
@@ -281,20 +259,20 @@ mod tests {
 
     #[test]
     fn at_the_limit_callers_stay_in_the_backlog() {
-        let mut acceptor = acceptor([None]);
+        let mut listener = scripted([None]);
         let (mut budget, mut stats) = (100, Stats::default());
         assert!(matches!(
-            acceptor.next(&mut budget, false, &mut stats),
+            listener.next(&mut budget, false, &mut stats),
             Accepted::Full
         ));
         assert!(matches!(
-            acceptor.next(&mut budget, true, &mut stats),
+            listener.next(&mut budget, true, &mut stats),
             Accepted::Wait
         ));
         assert_eq!(budget, 100);
-        acceptor.resume();
+        listener.acceptor.resume();
         assert!(matches!(
-            acceptor.next(&mut budget, true, &mut stats),
+            listener.next(&mut budget, true, &mut stats),
             Accepted::Caller(..)
         ));
     }

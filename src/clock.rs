@@ -110,7 +110,8 @@ impl Backoff {
     }
 }
 
-/// A duration in whole milliseconds, rounded up, at least 1 and at most what ticks reach.
+/// A duration in whole milliseconds, rounded up, at least 1 and at most what ticks reach: a C int
+/// holds no more either.
 pub(crate) fn millis(duration: Duration) -> u32 {
     let ms = duration
         .as_nanos()

@@ -14,7 +14,7 @@ use crate::error::CloseReason;
 use crate::escape::Escaped;
 use crate::framing::Framing;
 use crate::handler::{Accepted, Handler};
-use crate::rate::{LogLimiter, Rate, Suppressed};
+use crate::rate::LogLimiter;
 use crate::token::ConnectionId;
 
 use datagrams::Bounds;
@@ -157,13 +157,7 @@ impl Echo {
             stats: EchoStats::default(),
             started: None,
             bounds: None,
-            warnings: LogLimiter::new(
-                Rate {
-                    per_second: 5,
-                    burst: 20,
-                },
-                0,
-            ),
+            warnings: LogLimiter::new(5, 20),
             options,
         }
     }
@@ -226,7 +220,7 @@ impl Echo {
         let now = self.millis(connection.context());
         if let Some(suppressed) = self.warnings.permit(now) {
             let peer = Peer::of(connection);
-            warn!("closing {peer}: {why}{}", Suppressed(suppressed));
+            warn!("closing {peer}: {why}{suppressed}");
         }
         connection.close(reason);
     }
@@ -280,8 +274,9 @@ impl Handler for Echo {
         match self.options.framing {
             _ if rest.is_empty() => connection.finish(),
             Framing::Fixed(_) | Framing::Length(_) => {
-                let why = Incomplete(rest.len());
-                self.refuse(connection, CloseReason::FrameIncomplete, &why);
+                let (reason, count) = (CloseReason::FrameIncomplete, rest.len());
+                let why = format_args!("the peer finished {count} bytes into a frame");
+                self.refuse(connection, reason, &why);
             }
             // A last line without a newline is a line all the same.
             _ => {
@@ -360,15 +355,6 @@ impl fmt::Display for Peer {
             Some(address) => address.fmt(f),
             None => f.write_str("a peer that is gone"),
         }
-    }
-}
-
-/// A frame that the peer's end broke off.
-struct Incomplete(usize);
-
-impl fmt::Display for Incomplete {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the peer finished {} bytes into a frame", self.0)
     }
 }
 

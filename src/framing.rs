@@ -129,19 +129,13 @@ impl Framing {
     #[inline]
     pub fn next(&self, bytes: &[u8], scanned: usize, max_frame: usize) -> Result<Next, FrameError> {
         match *self {
-            Framing::Raw if bytes.is_empty() => Ok(Next::Partial {
-                scanned: 0,
-                missing: Some(1),
-            }),
+            Framing::Raw if bytes.is_empty() => Ok(Next::partial(bytes, Some(1))),
             Framing::Raw => Ok(Next::frame(0..bytes.len(), bytes.len())),
             Framing::Lines => next_line(bytes, scanned, max_frame),
             Framing::Fixed(size) => counted(bytes, 0, u64::from(size.get()), max_frame),
             Framing::Length(prefix) => match prefix.read(bytes) {
                 Some(declared) => counted(bytes, prefix.width(), declared, max_frame),
-                None => Ok(Next::Partial {
-                    scanned: bytes.len(),
-                    missing: Some(prefix.width() - bytes.len()),
-                }),
+                None => Ok(Next::partial(bytes, Some(prefix.width() - bytes.len()))),
             },
         }
     }
@@ -269,6 +263,12 @@ impl Next {
     fn frame(payload: Range<usize>, len: usize) -> Next {
         Next::Frame(Boundary { len, payload })
     }
+
+    /// All of `bytes` have been looked at.
+    fn partial(bytes: &[u8], missing: Option<usize>) -> Next {
+        let scanned = bytes.len();
+        Next::Partial { scanned, missing }
+    }
 }
 
 /// The frame of `declared` bytes behind `width` bytes of prefix.
@@ -287,10 +287,7 @@ fn counted(bytes: &[u8], width: usize, declared: u64, max: usize) -> Result<Next
     let len = width + payload;
     Ok(match len.checked_sub(bytes.len()) {
         None | Some(0) => Next::frame(width..len, len),
-        missing => Next::Partial {
-            scanned: bytes.len(),
-            missing,
-        },
+        missing => Next::partial(bytes, missing),
     })
 }
 
@@ -305,10 +302,7 @@ fn next_line(bytes: &[u8], scanned: usize, max: usize) -> Result<Next, FrameErro
             declared: None,
             max,
         }),
-        None => Ok(Next::Partial {
-            scanned: bytes.len(),
-            missing: None,
-        }),
+        None => Ok(Next::partial(bytes, None)),
     }
 }
 

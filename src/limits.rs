@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::clock::millis;
+
 /// The bounds of one reactor. Every field is plain and may be set; [`Limits::default`] is what a
 /// server on the open internet can live with.
 ///
@@ -213,8 +215,9 @@ impl ConnectionLimits {
     /// say otherwise: half as long again as the write timeout, which is found out at most a quarter
     /// late and says more. In whole milliseconds, as the system has it.
     pub(crate) fn user_timeout(&self) -> Option<Duration> {
-        let bound = |timeout: Duration| timeout.saturating_add(timeout / 2);
-        self.write_timeout.map(bound).map(in_millis)
+        let bound = |timeout: Duration| millis(timeout.saturating_add(timeout / 2));
+        let bound = self.write_timeout.map(bound);
+        bound.map(|ms| Duration::from_millis(ms.into()))
     }
 
     /// As [`Limits::sound`], in a reactor that gathers up to `gather` bytes: what is only gathered
@@ -227,14 +230,6 @@ impl ConnectionLimits {
         self.low_water = self.low_water.min(self.high_water - 1);
         self
     }
-}
-
-/// `timeout` as the system takes it for a user timeout: in whole milliseconds, rounded up, from one
-/// (to the system 0 is its own default) to what a C int holds, 24 days.
-pub(crate) fn in_millis(timeout: Duration) -> Duration {
-    let millis = timeout.as_nanos().div_ceil(1_000_000);
-    let most = i32::MAX.unsigned_abs().into();
-    Duration::from_millis(u64::try_from(millis).map_or(most, |millis| millis.clamp(1, most)))
 }
 
 /// The most that memory is set aside for at the start, in bytes and in places. Somebody who wants
@@ -267,14 +262,10 @@ impl Limits {
         self.gather = self.gather.min(MOST_BYTES);
         self.events = self.events.clamp(1, MOST_PLACES);
         self.mailbox = self.mailbox.clamp(1, MOST_PLACES);
-        for least_one in [
-            &mut self.io_budget,
-            &mut self.accept_budget,
-            &mut self.datagram_budget,
-            &mut self.message_budget,
-        ] {
-            *least_one = (*least_one).max(1);
-        }
+        self.io_budget = self.io_budget.max(1);
+        self.accept_budget = self.accept_budget.max(1);
+        self.datagram_budget = self.datagram_budget.max(1);
+        self.message_budget = self.message_budget.max(1);
         self.max_connections = self.max_connections.min(crate::token::MAX_SLOTS);
         self.turn_bytes = self.turn_bytes.max(1);
         self.max_output = self.max_output.max(1);

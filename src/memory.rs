@@ -58,7 +58,8 @@ const A_TURN: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Starved {
     keys: VecDeque<Key>,
-    /// How many are still to be looked at, since what all keep has last become less.
+    /// How many are still to be looked at, since what all keep has last become less: of those that
+    /// have waited longest.
     left: usize,
     /// What all kept when that was last looked at, or when the last one came.
     before: usize,
@@ -87,19 +88,14 @@ impl Starved {
 
     /// Those to look at now: all, some in each turn, when less is held than before, or when none
     /// `feeds`. Who still finds no room is put back, behind the others.
-    pub(crate) fn take(&mut self, held: usize, feeds: bool) -> impl Iterator<Item = Key> + use<> {
-        if self.keys.is_empty() {
-            self.before = held;
-            return Vec::new().into_iter();
-        }
+    pub(crate) fn take(&mut self, held: usize, feeds: bool) -> Vec<Key> {
         if held < self.before || !feeds {
             self.left = self.keys.len();
         }
         self.before = held;
-        let count = self.left.min(A_TURN).min(self.keys.len());
-        self.left -= self.left.min(A_TURN);
-        let some: Vec<Key> = self.keys.drain(..count).collect();
-        some.into_iter()
+        let count = self.left.min(A_TURN);
+        self.left -= count;
+        self.keys.drain(..count).collect()
     }
 }
 
@@ -147,16 +143,16 @@ mod tests {
             })
             .collect();
         keys.iter().for_each(|&key| starved.push(key, 100));
-        assert_eq!(starved.take(100, true).count(), 0);
-        let mut seen: Vec<Key> = starved.take(99, true).collect();
+        assert_eq!(starved.take(100, true), []);
+        let mut seen = starved.take(99, true);
         while starved.is_hopeful() {
-            let some: Vec<Key> = starved.take(99, true).collect();
+            let some = starved.take(99, true);
             assert!(some.len() <= A_TURN);
             seen.extend(some);
         }
         assert_eq!(seen, keys);
         keys.iter().for_each(|&key| starved.push(key, 99));
-        assert_eq!(starved.take(99, true).count(), 0);
-        assert_eq!(starved.take(99, false).count(), A_TURN);
+        assert_eq!(starved.take(99, true), []);
+        assert_eq!(starved.take(99, false).len(), A_TURN);
     }
 }

@@ -67,7 +67,9 @@ pub(crate) trait Stream {
     /// of it is acknowledged, our FIN too. It counts the system's own structures with the bytes, so
     /// it tells that acknowledgements go on, and not how many bytes they are for. `None`: the
     /// system doesn't say, as of a Unix socket whose peer has something to read.
-    fn in_flight(&mut self) -> Option<u32>;
+    fn in_flight(&mut self) -> Option<u32> {
+        None
+    }
 
     /// Whether memory may be asked for, to keep more of this connection. Only a simulated system
     /// ever says no: there the allocator itself never does.
@@ -110,10 +112,7 @@ pub(crate) fn read<S: Stream>(stream: &mut S, buffer: &mut [u8]) -> io::Result<O
 /// Whatever is neither "not now" nor "interrupted".
 #[inline(always)]
 pub(crate) fn write<S: Stream>(stream: &mut S, bytes: &[u8]) -> io::Result<Outcome> {
-    match stream.write(bytes) {
-        Ok(count) if count > 0 => Ok(Outcome::Ready(count)),
-        first => sort(first, || stream.write(bytes), Outcome::Blocked),
-    }
+    write_whole(stream, bytes).unwrap_or(Ok(Outcome::Ready(bytes.len())))
 }
 
 /// Writes `bytes`, which must not be empty, once. `None`: all of them are out, as nearly always;

@@ -58,6 +58,14 @@ struct Level {
 }
 
 impl Level {
+    /// A full one, of whatever time: it gains nothing.
+    fn full(rate: Rate) -> Level {
+        Level {
+            held: rate.full(),
+            at: 0,
+        }
+    }
+
     /// Takes a token if there is one beside `reserve` thousandths.
     fn take(&mut self, rate: Rate, reserve: u64, now: u64) -> bool {
         let gained = now
@@ -82,15 +90,10 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket. `now` is in milliseconds.
-    pub(crate) fn new(rate: Rate, now: u64) -> Bucket {
-        Bucket {
-            rate,
-            level: Level {
-                held: rate.full(),
-                at: now,
-            },
-        }
+    /// A full bucket.
+    pub(crate) fn new(rate: Rate) -> Bucket {
+        let level = Level::full(rate);
+        Bucket { rate, level }
     }
 
     /// Whether one more may pass at `now`, in milliseconds; if so it is counted.
@@ -131,17 +134,16 @@ pub(crate) struct Caps {
 
 impl Caps {
     /// Caps of so many a second, where there are any; `max_sources` is the size of the table of
-    /// sources, and `key` what its hashes begin with. `now` is in milliseconds.
+    /// sources, and `key` what its hashes begin with.
     pub(crate) fn new(
         all: Option<u32>,
         per_source: Option<u32>,
         max_sources: u32,
         key: u64,
-        now: u64,
     ) -> Caps {
         let sources = |rate| SourceBuckets::new(Rate::even(rate), max_sources, key);
         Caps {
-            all: all.map(|all| Bucket::new(Rate::even(all), now)),
+            all: all.map(|all| Bucket::new(Rate::even(all))),
             per_source: per_source.map(sources),
         }
     }
@@ -175,27 +177,27 @@ pub(crate) struct LogLimiter {
 
 impl LogLimiter {
     /// Lets through the lines that `rate` allows. `now` is in milliseconds.
-    pub(crate) fn new(rate: Rate, now: u64) -> LogLimiter {
+    pub(crate) fn new(per_second: u32, burst: u32) -> LogLimiter {
         LogLimiter {
-            bucket: Bucket::new(rate, now),
+            bucket: Bucket::new(Rate { per_second, burst }),
             suppressed: 0,
         }
     }
 
     /// Whether a line may be written at `now`, in milliseconds: if so, how many were suppressed
     /// since the last one that might, which the line is to say.
-    pub(crate) fn permit(&mut self, now: u64) -> Option<u64> {
+    pub(crate) fn permit(&mut self, now: u64) -> Option<Suppressed> {
         if self.bucket.take(now) {
-            return Some(std::mem::take(&mut self.suppressed));
+            return Some(Suppressed(std::mem::take(&mut self.suppressed)));
         }
         self.suppressed = self.suppressed.saturating_add(1);
         None
     }
 }
 
-/// How many lines were left out before this one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Suppressed(pub(crate) u64);
+/// How many lines were left out before this one: its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Suppressed(u64);
 
 impl fmt::Display for Suppressed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

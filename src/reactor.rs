@@ -29,7 +29,7 @@ use crate::handle::{Handle, Mailbox};
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::net::{Events, System, where_nestable};
-use crate::rate::{LogLimiter, Rate};
+use crate::rate::LogLimiter;
 use crate::token::{ConnectionId, Key, Kind, Owner};
 
 use wait::Late;
@@ -133,7 +133,7 @@ impl<H: Handler> Reactor<H> {
             late: None,
             turning: false,
             // Enough to see what goes on, too few to fill a disk.
-            accept_warnings: LogLimiter::new(Rate::even(1), 0),
+            accept_warnings: LogLimiter::new(1, 1),
             core: Core::new(system, limits),
             sessions: Vec::new(),
         })
@@ -322,7 +322,7 @@ where_nestable! {
     /// The same descriptor, by its number.
     impl<H: Handler> AsRawFd for Reactor<H> {
         fn as_raw_fd(&self) -> RawFd {
-            self.core.system.as_raw_fd()
+            self.as_fd().as_raw_fd()
         }
     }
 }

@@ -10,7 +10,7 @@ use std::ops::{Index, IndexMut};
 
 use slab::Slab;
 
-use crate::token::{Generations, Key};
+use crate::token::Key;
 
 /// What may be in a table: it bears the generation that it was put in with.
 pub(crate) trait Tenant {
@@ -36,7 +36,9 @@ pub(crate) struct Table<T> {
     slab: Slab<T>,
     /// All indexes are below this.
     bound: u32,
-    generations: Generations,
+    /// The generation that was drawn last: each time another number, for 2^32 - 1 times, and never
+    /// 0.
+    generation: u32,
 }
 
 impl<T: Tenant> Table<T> {
@@ -44,16 +46,17 @@ impl<T: Tenant> Table<T> {
         Table {
             slab: Slab::new(),
             bound: 0,
-            generations: Generations::default(),
+            generation: 0,
         }
     }
 
     /// The key that the next one put in gets, so that its source may be registered first.
     pub(crate) fn next_key(&self) -> Key {
-        let mut generations = self.generations;
         Key {
             index: self.slab.vacant_key() as u32,
-            generation: generations.draw(),
+            // That none is 0 leaves the small numbers to those who mix keys of their own with ids:
+            // see `ConnectionId::to_bits`.
+            generation: self.generation.checked_add(1).unwrap_or(1),
         }
     }
 
@@ -61,10 +64,11 @@ impl<T: Tenant> Table<T> {
     /// memory the process aborts: of what there may be many, room is made by [`Table::reserve`]
     /// first.
     pub(crate) fn insert(&mut self, make: impl FnOnce(u32) -> T) -> Key {
-        let generation = self.generations.draw();
-        let index = self.slab.insert(make(generation)) as u32;
-        self.bound = self.bound.max(index + 1);
-        Key { index, generation }
+        let key = self.next_key();
+        self.generation = key.generation;
+        self.slab.insert(make(key.generation));
+        self.bound = self.bound.max(key.index + 1);
+        key
     }
 
     /// Makes sure that there is room for `count` more; false when there is no memory for a larger
@@ -112,8 +116,7 @@ impl<T: Tenant> Table<T> {
     /// # Panics
     /// When there is none.
     pub(crate) fn key(&self, index: u32) -> Key {
-        let generation = self[index].generation();
-        Key { index, generation }
+        self.key_at(index).unwrap_or_else(|| vacant())
     }
 
     /// The key of the one at `index`, if there is one; a walk that allocates nothing asks for those
@@ -247,6 +250,15 @@ mod tests {
                 table.remove(next);
             }
         }
+    }
+
+    #[test]
+    fn no_generation_is_0_so_that_small_numbers_are_no_ids() {
+        let mut table = Table::new();
+        assert_eq!(insert(&mut table, "first").generation, 1);
+        table.generation = u32::MAX - 1;
+        let drawn = ["last", "first again"].map(|name| insert(&mut table, name).generation);
+        assert_eq!(drawn, [u32::MAX, 1]);
     }
 
     #[test]

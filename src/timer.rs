@@ -26,8 +26,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-
 /// Milliseconds since the reactor's start, modulo 2^32 (which is 49.7 days).
 ///
 /// Only ticks less than 2^31 apart have an order, see [`is_before`].
@@ -66,6 +64,21 @@ const UNARMED: u32 = u32::MAX;
 /// A link that is `HEADS + n` names the head of bucket `n`; a smaller one is an entry's index.
 const HEADS: u32 = UNARMED - BUCKETS;
 
+/// The neighbours in a bucket of an entry, or of the bucket's head: each is an index, or a head, or
+/// of what is not armed [`UNARMED`].
+#[derive(Debug)]
+struct Ring {
+    next: u32,
+    prev: u32,
+}
+
+impl Ring {
+    /// Both are `at`: the head of an empty bucket names itself.
+    fn of(at: u32) -> Ring {
+        Ring { next: at, prev: at }
+    }
+}
+
 /// What a timed thing carries for the wheel: its deadline, and its neighbours in a bucket. The
 /// default is not armed.
 ///
@@ -73,10 +86,7 @@ const HEADS: u32 = UNARMED - BUCKETS;
 /// given to another wheel.
 #[derive(Debug)]
 pub(crate) struct Links {
-    /// The index of the next in the bucket, or the bucket's head, or [`UNARMED`].
-    next: u32,
-    /// The index of the one before, or the bucket's head, or [`UNARMED`].
-    prev: u32,
+    ring: Ring,
     /// As given to [`Wheel::insert`].
     deadline: Tick,
 }
@@ -87,8 +97,7 @@ const _: () = assert!(size_of::<Links>() == 12);
 impl Default for Links {
     fn default() -> Links {
         Links {
-            next: UNARMED,
-            prev: UNARMED,
+            ring: Ring::of(UNARMED),
             deadline: 0,
         }
     }
@@ -98,7 +107,7 @@ impl Links {
     /// Whether it is in a wheel. Not any more once [`Wheel::expire`] has returned it.
     #[inline]
     pub(crate) fn is_armed(&self) -> bool {
-        self.prev != UNARMED
+        self.ring.prev != UNARMED
     }
 
     /// When it is due, or where it is not armed when it last was (0 if never).
@@ -113,24 +122,6 @@ pub(crate) trait Arena {
     /// The links of the thing at `index`. The wheel asks only for indexes that it was given and
     /// that are still armed.
     fn links(&mut self, index: u32) -> &mut Links;
-}
-
-/// The two ends of a bucket's list, which name the head itself where the bucket is empty.
-#[derive(Clone, Copy)]
-struct Head {
-    first: u32,
-    last: u32,
-}
-
-impl Head {
-    /// Of an empty bucket.
-    fn empty(bucket: u32) -> Head {
-        let itself = HEADS + bucket;
-        Head {
-            first: itself,
-            last: itself,
-        }
-    }
 }
 
 /// A timer wheel over one [`Arena`]. 2.6 KiB, whatever it holds; arming and disarming take constant
@@ -149,16 +140,7 @@ pub(crate) struct Wheel {
     /// is its level.
     occupied: [u64; TOP as usize + 1],
     /// The buckets: 64 a level, 4 on the top level, then `DUE` and `SOON`.
-    heads: [Head; BUCKETS as usize],
-}
-
-impl fmt::Debug for Wheel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wheel")
-            .field("now", &self.now)
-            .field("next", &self.next())
-            .finish_non_exhaustive()
-    }
+    heads: [Ring; BUCKETS as usize],
 }
 
 impl Wheel {
@@ -169,7 +151,7 @@ impl Wheel {
             armed: 0,
             in_round: false,
             occupied: [0; TOP as usize + 1],
-            heads: std::array::from_fn(|bucket| Head::empty(bucket as u32)),
+            heads: std::array::from_fn(|bucket| Ring::of(HEADS + bucket as u32)),
         }
     }
 
@@ -203,14 +185,13 @@ impl Wheel {
     /// armed.
     pub(crate) fn remove(&mut self, arena: &mut impl Arena, index: u32) {
         let links = arena.links(index);
-        let (prev, next) = (links.prev, links.next);
-        if prev == UNARMED {
+        if !links.is_armed() {
             return;
         }
-        (links.prev, links.next) = (UNARMED, UNARMED);
+        let Ring { next, prev } = std::mem::replace(&mut links.ring, Ring::of(UNARMED));
         self.armed -= 1;
-        self.set_next(arena, prev, next);
-        self.set_prev(arena, next, prev);
+        self.ring(arena, prev).next = next;
+        self.ring(arena, next).prev = prev;
         // Only a head has both for neighbours of its only entry.
         if prev == next && prev >= HEADS {
             self.mark_empty(prev - HEADS);
@@ -226,7 +207,7 @@ impl Wheel {
     pub(crate) fn expire(&mut self, arena: &mut impl Arena, now: Tick) -> Option<u32> {
         self.advance(arena, now);
         self.in_round = true;
-        let index = self.heads[DUE as usize].first;
+        let index = self.heads[DUE as usize].next;
         if index >= HEADS {
             self.in_round = false;
             return None;
@@ -329,11 +310,11 @@ impl Wheel {
 
     /// Files anew all that is in `bucket`, whose slot the present has just entered.
     fn cascade(&mut self, arena: &mut impl Arena, bucket: u32) {
-        let mut index = self.heads[bucket as usize].first;
+        let mut index = self.heads[bucket as usize].next;
         self.mark_empty(bucket);
         while index < HEADS {
             let links = arena.links(index);
-            let (next, deadline) = (links.next, links.deadline);
+            let (next, deadline) = (links.ring.next, links.deadline);
             let lower = self.bucket(deadline).unwrap_or(DUE);
             self.append(arena, lower, index);
             index = next;
@@ -342,42 +323,33 @@ impl Wheel {
 
     /// Moves all that is in `bucket` to the end of `DUE` at once.
     fn splice(&mut self, arena: &mut impl Arena, bucket: u32) {
-        let Head { first, last } = self.heads[bucket as usize];
+        let head = &self.heads[bucket as usize];
+        let (first, last) = (head.next, head.prev);
         if first >= HEADS {
             return;
         }
         self.mark_empty(bucket);
-        let before = self.heads[DUE as usize].last;
-        self.set_next(arena, before, first);
-        self.set_prev(arena, first, before);
-        self.set_next(arena, last, HEADS + DUE);
-        self.set_prev(arena, HEADS + DUE, last);
+        let before = std::mem::replace(&mut self.heads[DUE as usize].prev, last);
+        self.ring(arena, before).next = first;
+        self.ring(arena, first).prev = before;
+        self.ring(arena, last).next = HEADS + DUE;
         self.mark_occupied(DUE);
     }
 
     /// Puts an entry that is in no bucket at the end of `bucket`.
     fn append(&mut self, arena: &mut impl Arena, bucket: u32, index: u32) {
-        let before = self.heads[bucket as usize].last;
-        let links = arena.links(index);
-        (links.prev, links.next) = (before, HEADS + bucket);
-        self.set_next(arena, before, index);
-        self.heads[bucket as usize].last = index;
+        let prev = std::mem::replace(&mut self.heads[bucket as usize].prev, index);
+        let next = HEADS + bucket;
+        arena.links(index).ring = Ring { next, prev };
+        self.ring(arena, prev).next = index;
         self.mark_occupied(bucket);
     }
 
-    /// Sets what follows `at`, an entry or a head.
-    fn set_next(&mut self, arena: &mut impl Arena, at: u32, next: u32) {
+    /// The neighbours of `at`, an entry or a head.
+    fn ring<'w>(&'w mut self, arena: &'w mut impl Arena, at: u32) -> &'w mut Ring {
         match at.checked_sub(HEADS) {
-            Some(bucket) => self.heads[bucket as usize].first = next,
-            None => arena.links(at).next = next,
-        }
-    }
-
-    /// Sets what comes before `at`, an entry or a head.
-    fn set_prev(&mut self, arena: &mut impl Arena, at: u32, prev: u32) {
-        match at.checked_sub(HEADS) {
-            Some(bucket) => self.heads[bucket as usize].last = prev,
-            None => arena.links(at).prev = prev,
+            Some(bucket) => &mut self.heads[bucket as usize],
+            None => &mut arena.links(at).ring,
         }
     }
 
@@ -389,6 +361,6 @@ impl Wheel {
     /// Makes `bucket` an empty list, whatever was in it.
     fn mark_empty(&mut self, bucket: u32) {
         self.occupied[(bucket / SLOTS) as usize] &= !(1 << (bucket % SLOTS));
-        self.heads[bucket as usize] = Head::empty(bucket);
+        self.heads[bucket as usize] = Ring::of(HEADS + bucket);
     }
 }

@@ -39,7 +39,6 @@ impl Arena for Table<Timer> {
 
 /// All timers of a reactor but the connections' deadlines, which live in the connections' own
 /// slots.
-#[derive(Debug)]
 pub(crate) struct Timers {
     wheel: Wheel,
     table: Table<Timer>,

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-/// What a token stands for.
+/// What a token stands for: by its number there, which is its place in [`KINDS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Connection,
@@ -17,6 +17,14 @@ pub(crate) enum Kind {
     Source,
     Mailbox,
 }
+
+const KINDS: [Kind; 5] = [
+    Kind::Connection,
+    Kind::Listener,
+    Kind::Udp,
+    Kind::Source,
+    Kind::Mailbox,
+];
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!(
@@ -49,14 +57,7 @@ impl Key {
     /// The token under which the slot's source is registered.
     #[inline]
     pub(crate) fn token(self, kind: Kind) -> usize {
-        let kind = match kind {
-            Kind::Connection => 0,
-            Kind::Listener => 1,
-            Kind::Udp => 2,
-            Kind::Source => 3,
-            Kind::Mailbox => 4,
-        };
-        (self.generation as usize) << 32 | kind << INDEX_BITS | self.index as usize
+        (self.generation as usize) << 32 | (kind as usize) << INDEX_BITS | self.index as usize
     }
 
     /// The key in a connection's token; `None` for a token of any other kind.
@@ -71,35 +72,10 @@ impl Key {
     /// The kind and the key that [`Key::token`] packed; `None` for a token that it never made.
     #[inline]
     pub(crate) fn from_token(token: usize) -> Option<(Kind, Key)> {
-        let low = token as u32;
-        let kind = match low >> INDEX_BITS {
-            0 => Kind::Connection,
-            1 => Kind::Listener,
-            2 => Kind::Udp,
-            3 => Kind::Source,
-            4 => Kind::Mailbox,
-            _ => return None,
-        };
-        Some((
-            kind,
-            Key {
-                index: low & INDEX_MASK,
-                generation: (token >> 32) as u32,
-            },
-        ))
-    }
-}
-
-/// Draws the generations of one table: every call another number, for 2^32 - 1 calls, and never 0.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Generations(u32);
-
-impl Generations {
-    pub(crate) fn draw(&mut self) -> u32 {
-        // That none is 0 leaves the small numbers to those who mix keys of their own with ids: see
-        // `ConnectionId::to_bits`.
-        self.0 = self.0.checked_add(1).unwrap_or(1);
-        self.0
+        let (low, generation) = (token as u32, (token >> 32) as u32);
+        let index = low & INDEX_MASK;
+        let kind = KINDS.get((low >> INDEX_BITS) as usize)?;
+        Some((*kind, Key { index, generation }))
     }
 }
 
@@ -211,13 +187,7 @@ mod tests {
 
     #[test]
     fn a_token_gives_back_what_it_was_made_of() {
-        for kind in [
-            Kind::Connection,
-            Kind::Listener,
-            Kind::Udp,
-            Kind::Source,
-            Kind::Mailbox,
-        ] {
+        for kind in KINDS {
             for index in [0, 1, INDEX_MASK] {
                 for generation in [0, 1, u32::MAX] {
                     let key = Key { index, generation };
@@ -225,13 +195,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn no_generation_is_0_so_that_small_numbers_are_no_ids() {
-        let mut generations = Generations(u32::MAX - 1);
-        assert_eq!([generations.draw(), generations.draw()], [u32::MAX, 1]);
-        assert_eq!(Generations::default().draw(), 1);
     }
 
     #[test]

@@ -48,6 +48,14 @@ impl<'a, S> Connection<'a, S> {
         &mut self.context.core.slots[self.index].link
     }
 
+    /// Changes the link, which is then looked at before the reactor sleeps.
+    fn change<T>(&mut self, change: impl FnOnce(&mut Link<TcpStream>, &mut Shared) -> T) -> T {
+        let Core { slots, shared, .. } = &mut *self.context.core;
+        let result = change(&mut slots[self.index].link, shared);
+        self.context.core.touch(self.index);
+        result
+    }
+
     /// Tells whoever looks what becomes of the connection.
     fn trace(&self, what: fmt::Arguments<'_>) {
         let Core { slots, shared, .. } = &*self.context.core;
@@ -178,9 +186,8 @@ impl<'a, S> Connection<'a, S> {
     /// [`Handler::on_data`](crate::Handler::on_data) leaves, if it consumes some of its input: a
     /// handler may pause and resume for each request of one read.
     pub fn resume(&mut self) {
-        self.link_mut().resume();
+        self.change(|link, _| link.resume());
         self.trace(format_args!("resumes"));
-        self.context.core.touch(self.index);
     }
 
     /// Has the input that is left unconsumed come again in the next turn, without anything new,
@@ -205,16 +212,14 @@ impl<'a, S> Connection<'a, S> {
     /// from the start on an outbound connection and doesn't on an accepted one: two ends that both
     /// stop reading while they write would wait for each other for good.
     pub fn read_on(&mut self, on: bool) {
-        self.link_mut().read_on(on);
-        self.context.core.touch(self.index);
+        self.change(|link, _| link.read_on(on));
     }
 
     /// Finishes our side: what is pending is sent, then the end of the stream. The peer may go on
     /// sending. Writes after this are dropped.
     pub fn finish(&mut self) {
-        self.link_mut().finish();
+        self.change(|link, _| link.finish());
         self.trace(format_args!("finishes"));
-        self.context.core.touch(self.index);
     }
 
     /// In a drain: has the connection stay open, for a handler that still owes it an answer, from
@@ -231,8 +236,7 @@ impl<'a, S> Connection<'a, S> {
     /// Has [`Handler::on_drained`](crate::Handler::on_drained) come, once, when all output is out:
     /// at once if it is. Not for output that is dropped because the connection breaks or is closed.
     pub fn tell_when_sent(&mut self) {
-        self.link_mut().tag(Flags::TELL);
-        self.context.core.touch(self.index);
+        self.change(|link, _| link.tag(Flags::TELL));
     }
 
     /// Takes the connection's socket out of the reactor: the descriptor, which
@@ -248,8 +252,8 @@ impl<'a, S> Connection<'a, S> {
     /// descriptor left for the duplicate. `Unsupported`: in a simulation.
     pub fn detach(&mut self) -> io::Result<(OwnedFd, Vec<u8>)> {
         let current = self.context.core.is_current(self.index);
-        let Core { slots, shared, .. } = &mut *self.context.core;
-        let link = &mut slots[self.index].link;
+        let Core { slots, shared, .. } = &*self.context.core;
+        let link = &slots[self.index].link;
         if link.phase() != Phase::Open || link.has(Flags::WRITE_DEAD) {
             return Err(io::ErrorKind::NotConnected.into());
         }
@@ -258,9 +262,7 @@ impl<'a, S> Connection<'a, S> {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
         let descriptor = link.stream.duplicate()?;
-        let input = link.leave(shared);
-        self.context.core.touch(self.index);
-        Ok((descriptor, input))
+        Ok((descriptor, self.change(Link::leave)))
     }
 
     /// Closes the connection for `reason`: what is pending is sent, then our side is finished. What
@@ -268,20 +270,16 @@ impl<'a, S> Connection<'a, S> {
     /// has finished too. No callback but `on_close` comes any more; of one that was just adopted,
     /// `on_open` before it.
     pub fn close(&mut self, reason: CloseReason) {
-        let Core { slots, shared, .. } = &mut *self.context.core;
-        slots[self.index].link.close(shared, reason);
+        self.change(|link, shared| link.close(shared, reason));
         self.trace(format_args!("closes: {reason}"));
-        self.context.core.touch(self.index);
     }
 
     /// Cuts the connection off for `reason`: what is pending is lost, the peer gets a reset. A Unix
     /// socket has none to give: its peer reads what had been sent, and then an end like any other,
     /// unless something was there that we had not read.
     pub fn abort(&mut self, reason: CloseReason) {
-        let Core { slots, shared, .. } = &mut *self.context.core;
-        slots[self.index].link.abort(shared, reason);
+        self.change(|link, shared| link.abort(shared, reason));
         self.trace(format_args!("is cut off: {reason}"));
-        self.context.core.touch(self.index);
     }
 
     /// The limits of the connection: the reactor's, its listener's, or its own.
@@ -316,10 +314,8 @@ impl<'a, S> Connection<'a, S> {
                 ..UserTimeout::new(None, None, &limits)
             })?;
         }
-        let Core { slots, shared, .. } = &mut *self.context.core;
-        slots[self.index].link.set_class(shared, class);
+        self.change(|link, shared| link.set_class(shared, class));
         self.set_idle_timeout(limits.idle_timeout);
-        self.context.core.touch(self.index);
         Ok(())
     }
 

@@ -49,11 +49,9 @@ pub(crate) struct Core {
     pub(crate) last_traffic: Option<(ConnectionId, Traffic)>,
     /// The connection whose callback runs; [`NOBODY`] when none does.
     pub(crate) current: u32,
-    /// Connections that are not in their slots yet and yet count towards the limit: a caller, while
-    /// the handler is asked about it, for the handler may dial meanwhile.
-    pub(crate) awaited: usize,
-    /// The class of the caller's limits that was asked about last, in use for as long as it is.
-    pub(crate) awaited_class: u8,
+    /// The class of a connection that is not in its slot yet and yet counts towards the limit: of a
+    /// caller, while the handler is asked about it, for the handler may dial meanwhile.
+    pub(crate) awaited: Option<u8>,
     /// The accepted connections of each source, where they are limited.
     pub(crate) callers: Option<Callers>,
     pub(crate) drain: Drain,
@@ -113,8 +111,7 @@ impl Core {
             ended: Vec::new(),
             last_traffic: None,
             current: NOBODY,
-            awaited: 0,
-            awaited_class: 0,
+            awaited: None,
             drain: Drain::No,
             stopping: false,
             aged_ms: 0,
@@ -275,7 +272,7 @@ impl Core {
         };
         let links = self.slots.iter().map(|(_, slot)| slot.link.class());
         let listeners = self.listeners.iter().map(|(_, slot)| slot.class);
-        let in_use = links.chain(listeners).chain([self.awaited_class]);
+        let in_use = links.chain(listeners).chain(self.awaited);
         Ok((self.shared.class_of(limits, in_use)?, limits))
     }
 

@@ -4,13 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use crate::acceptor::{Accept, Acceptor};
+use crate::acceptor::Acceptor;
 use crate::address::Address;
 use crate::clock::{Backoff, millis};
 use crate::error::ConnectError;
 use crate::limits::ConnectionLimits;
 use crate::link::{Link, Phase, trace};
-use crate::net::{System, TcpListener, TcpStream, UdpSocket, canonical};
+use crate::net::{System, TcpListener, TcpStream, UdpSocket};
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions, UserTimeout};
 use crate::readiness::Readiness;
 use crate::table::tenant;
@@ -26,7 +26,8 @@ use super::{Context, Core, Drain, Slot, UdpSlot};
 pub(crate) struct ListenerSlot {
     generation: u32,
     pub(crate) owner: Owner,
-    pub(crate) acceptor: Acceptor<TcpListener>,
+    pub(crate) listener: TcpListener,
+    pub(crate) acceptor: Acceptor,
     /// The limits of its connections: their class.
     pub(crate) class: u8,
     /// Whether its connections are counted by their sources.
@@ -38,20 +39,6 @@ pub(crate) struct ListenerSlot {
 }
 
 tenant!(ListenerSlot);
-
-impl Accept for TcpListener {
-    type Stream = TcpStream;
-
-    fn accept(&self) -> io::Result<(TcpStream, Address)> {
-        let (stream, peer) = TcpListener::accept(self)?;
-        // A v4 caller on a dual-stack listener is a v4 caller, in limits and in logs.
-        let peer = match peer {
-            Address::Ip(peer) => canonical(peer).into(),
-            unix => unix,
-        };
-        Ok((stream, peer))
-    }
-}
 
 impl<S> Context<'_, S> {
     /// Listens for connections.
@@ -111,24 +98,27 @@ impl<S> Context<'_, S> {
 
     fn listener(&self, id: ListenerId) -> Option<&TcpListener> {
         let slot = self.core.listeners.get(id.0)?;
-        slot.closing.is_none().then(|| slot.acceptor.listener())
+        slot.closing.is_none().then_some(&slot.listener)
     }
 
     /// Has a listener take no callers until [`Context::resume_listener`]: they wait in its backlog,
     /// and the system refuses more when that is full. False once it's closed.
     pub fn pause_listener(&mut self, id: ListenerId) -> bool {
-        let slot = self.core.listeners.get_mut(id.0);
-        let slot = slot.filter(|slot| slot.closing.is_none());
+        let slot = self.open_listener(id);
         slot.map(|slot| slot.acceptor.pause(true)).is_some()
     }
 
     /// Has a listener that was paused take callers again. False once it's closed.
     pub fn resume_listener(&mut self, id: ListenerId) -> bool {
-        let slot = self.core.listeners.get_mut(id.0);
-        let slot = slot.filter(|slot| slot.closing.is_none());
+        let slot = self.open_listener(id);
         let there = slot.map(|slot| slot.acceptor.pause(false)).is_some();
         self.core.enqueue_listener(id.0);
         there
+    }
+
+    fn open_listener(&mut self, id: ListenerId) -> Option<&mut ListenerSlot> {
+        let slot = self.core.listeners.get_mut(id.0);
+        slot.filter(|slot| slot.closing.is_none())
     }
 
     /// Closes a listener; false when that was asked for already. Who waits in its backlog is let in
@@ -136,16 +126,12 @@ impl<S> Context<'_, S> {
     /// [`Limits::max_connections`](crate::Limits::max_connections) that waits for room. Then its
     /// socket is closed, and its address, or its file, is free.
     pub fn close_listener(&mut self, id: ListenerId) -> bool {
-        let waiting = self.listener_backlog(id);
-        let slot = self.core.listeners.get_mut(id.0);
-        let Some(slot) = slot.filter(|slot| slot.closing.is_none()) else {
+        let Some(slot) = self.open_listener(id) else {
             return false;
         };
         // One more waits than the number says (Linux: `sk_acceptq_is_full`).
-        slot.closing = waiting.map(|backlog| backlog.saturating_add(1));
-        slot.acceptor.pause(false);
-        slot.acceptor.resume();
-        slot.acceptor.ready();
+        slot.closing = Some(slot.listener.backlog().saturating_add(1));
+        slot.acceptor.reopen();
         self.core.enqueue_listener(id.0);
         true
     }
@@ -157,9 +143,7 @@ impl<S> Context<'_, S> {
     /// It's for a hand-over. A drain after this has no backlog to empty, and so ends nobody who has
     /// yet to speak.
     pub fn release_listener(&mut self, id: ListenerId) -> bool {
-        let is_there = self.core.listeners.get(id.0).is_some();
-        self.core.drop_listener(id.0);
-        is_there
+        self.core.drop_listener(id.0)
     }
 
     /// Opens a UDP socket. Its datagrams come to
@@ -279,7 +263,7 @@ impl<S> Context<'_, S> {
         let open = || -> io::Result<Key> {
             self.core.may_open()?;
             // The room for a connection that is being accepted must not be taken by a dial.
-            if !self.reserve(1 + self.core.awaited) {
+            if !self.reserve(1 + usize::from(self.core.awaited.is_some())) {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
             let (class, limits) = self.core.class_of(own)?;
@@ -321,7 +305,8 @@ impl Core {
             ListenerSlot {
                 generation,
                 owner,
-                acceptor: Acceptor::new(listener),
+                listener,
+                acceptor: Acceptor::default(),
                 class,
                 per_source: options.per_source,
                 queued: false,
@@ -338,12 +323,13 @@ impl Core {
         }
     }
 
-    /// Closes a listener.
-    pub(crate) fn drop_listener(&mut self, key: Key) {
-        if let Some(mut slot) = self.listeners.remove(key) {
-            let listener = slot.acceptor.listener_mut();
-            note_deregistered(self.system.deregister_listener(listener));
-        }
+    /// Closes a listener; false when it's closed already.
+    pub(crate) fn drop_listener(&mut self, key: Key) -> bool {
+        let Some(mut slot) = self.listeners.remove(key) else {
+            return false;
+        };
+        note_deregistered(self.system.deregister_listener(&mut slot.listener));
+        true
     }
 
     /// Has the listeners that paused tried again after `wait`, or earlier with one of the others.
@@ -399,7 +385,7 @@ impl Core {
     fn may_open(&self) -> io::Result<()> {
         self.may_begin()?;
         if !self.has_room() {
-            let open = self.slots.len() + self.awaited;
+            let open = self.places_taken();
             let why = format!("{open} connections are open, as many as allowed");
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
         }
@@ -408,7 +394,11 @@ impl Core {
 
     /// Whether another connection may be opened.
     pub(crate) fn has_room(&self) -> bool {
-        self.slots.len() + self.awaited < self.shared.limits.max_connections
+        self.places_taken() < self.shared.limits.max_connections
+    }
+
+    fn places_taken(&self) -> usize {
+        self.slots.len() + usize::from(self.awaited.is_some())
     }
 
     /// Gives a stream to `peer` its slot, which [`Context::reserve`] has made room for, and the

@@ -96,18 +96,24 @@ impl Core {
             return;
         }
         let then = std::mem::replace(&mut self.aged_ms, now_ms) as Tick;
+        self.each_tick(|tick| {
+            // What was active after the last walk was so before the next was due.
+            let after = tick.wrapping_sub(then);
+            let age = match u64::from(after) <= AGE_EVERY_MS {
+                true => since.saturating_sub(u64::from(after)),
+                false => since + u64::from(then.wrapping_sub(*tick)),
+            };
+            let age = age.min(u64::from(MAX_AHEAD)) as Tick;
+            *tick = (now_ms as Tick).wrapping_sub(age);
+        });
+    }
+
+    /// Shows `change` the ticks that all connections' deadlines count from: a walk over them.
+    fn each_tick(&mut self, change: impl Fn(&mut Tick)) {
         for key in self.slots.keys() {
             let Slot { link, active, .. } = &mut self.slots[key.index];
-            for tick in link.marks().into_iter().flatten().chain([active]) {
-                // What was active after the last walk was so before the next was due.
-                let after = tick.wrapping_sub(then);
-                let age = match u64::from(after) <= AGE_EVERY_MS {
-                    true => since.saturating_sub(u64::from(after)),
-                    false => since + u64::from(then.wrapping_sub(*tick)),
-                };
-                let age = age.min(u64::from(MAX_AHEAD)) as Tick;
-                *tick = (now_ms as Tick).wrapping_sub(age);
-            }
+            let ticks = link.marks().into_iter().flatten();
+            ticks.chain([active]).for_each(&change);
         }
     }
 
@@ -129,17 +135,13 @@ impl Core {
     #[inline(never)]
     fn move_activity(&mut self, took: Duration) {
         let (noted, end) = (self.clock.tick(), self.clock.tick_after(took));
-        for key in self.slots.keys() {
-            let Slot { link, active, .. } = &mut self.slots[key.index];
-            for tick in link.marks().into_iter().flatten().chain([active]) {
-                if *tick == noted {
-                    *tick = end;
-                }
+        let moved = |tick: &mut Tick| {
+            if *tick == noted {
+                *tick = end;
             }
-        }
-        if self.starved.fed_at == noted {
-            self.starved.fed_at = end;
-        }
+        };
+        self.each_tick(moved);
+        moved(&mut self.starved.fed_at);
     }
 
     /// Schedules a look at the connection for when the first of its deadlines may have come, as

@@ -6,7 +6,7 @@ use log::{debug, warn};
 
 use super::{Echo, EchoOptions, EchoSession};
 use crate::context::Datagram;
-use crate::rate::{Caps, LogLimiter, Rate, Repeats, Suppressed};
+use crate::rate::{Caps, LogLimiter, Repeats};
 
 /// The first port that is not reserved for services (RFC 6335, section 6: 0 to 1023 are the system
 /// ports). A datagram from below is an answer, or forged to make two servers talk to each other
@@ -22,26 +22,17 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// `key` is what the hashes of what senders choose begin with; `now` is in milliseconds.
-    fn new(options: &EchoOptions, key: u64, now: u64) -> Bounds {
+    /// `key` is what the hashes of what senders choose begin with.
+    fn new(options: &EchoOptions, key: u64) -> Bounds {
         Bounds {
             caps: Caps::new(
                 options.udp_rate,
                 options.udp_rate_per_source,
                 options.udp_sources,
                 key,
-                now,
             ),
-            repeats: options
-                .udp_repeat_rate
-                .map(|rate| Repeats::new(rate, key, now)),
-            warnings: LogLimiter::new(
-                Rate {
-                    per_second: 1,
-                    burst: 1,
-                },
-                now,
-            ),
+            repeats: options.udp_repeat_rate.map(|rate| Repeats::new(rate, key)),
+            warnings: LogLimiter::new(1, 1),
         }
     }
 
@@ -54,8 +45,7 @@ impl Bounds {
         if !passes && let Some(suppressed) = self.warnings.permit(now) {
             warn!(
                 "{from} sends the same datagram again and again, as a server does that sends ours \
-                 back: it gets no answer{}",
-                Suppressed(suppressed)
+                 back: it gets no answer{suppressed}"
             );
         }
         passes
@@ -75,7 +65,7 @@ impl Echo {
         let now = self.millis(context);
         let bounds = self
             .bounds
-            .get_or_insert_with(|| Bounds::new(&self.options, context.random(), now));
+            .get_or_insert_with(|| Bounds::new(&self.options, context.random()));
         let (counter, why) = if from.port() < FIRST_USER_PORT {
             let why = "a port below 1024 is a service's";
             (&mut self.stats.datagrams_low_port, why)

@@ -67,8 +67,10 @@ impl FromStr for Framing {
             Some(("fixed", size)) => fixed_size(size)
                 .map(Framing::Fixed)
                 .ok_or_else(|| wrong("has no size from 1 to 4294967295")),
-            Some(("length", prefix)) => Prefix::from_name(prefix)
-                .map(Framing::Length)
+            Some(("length", name)) => NAMES
+                .iter()
+                .find(|named| named.0 == name)
+                .map(|named| Framing::Length(named.1))
                 .ok_or_else(|| wrong("has no prefix that is known")),
             None if text == "fixed" => Err(wrong("lacks its size")),
             None if text == "length" => Err(wrong("lacks its prefix")),
@@ -83,20 +85,17 @@ fn fixed_size(text: &str) -> Option<NonZeroU32> {
     is_plain.then(|| text.parse().ok()).flatten()
 }
 
-impl Prefix {
-    fn from_name(name: &str) -> Option<Prefix> {
-        Some(match name {
-            "u8" | "u8le" => Prefix::U8,
-            "u16" => Prefix::U16,
-            "u32" => Prefix::U32,
-            "u64" => Prefix::U64,
-            "u16le" => Prefix::U16Le,
-            "u32le" => Prefix::U32Le,
-            "u64le" => Prefix::U64Le,
-            _ => return None,
-        })
-    }
-}
+/// How prefixes are written. One byte has no order: the first of its names is the one that is told.
+const NAMES: [(&str, Prefix); 8] = [
+    ("u8", Prefix::U8),
+    ("u8le", Prefix::U8),
+    ("u16", Prefix::U16),
+    ("u32", Prefix::U32),
+    ("u64", Prefix::U64),
+    ("u16le", Prefix::U16Le),
+    ("u32le", Prefix::U32Le),
+    ("u64le", Prefix::U64Le),
+];
 
 impl fmt::Display for Framing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,15 +110,8 @@ impl fmt::Display for Framing {
 
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Prefix::U8 => "u8",
-            Prefix::U16 => "u16",
-            Prefix::U32 => "u32",
-            Prefix::U64 => "u64",
-            Prefix::U16Le => "u16le",
-            Prefix::U32Le => "u32le",
-            Prefix::U64Le => "u64le",
-        })
+        let named = NAMES.iter().find(|named| named.1 == *self);
+        f.write_str(named.map_or("", |named| named.0))
     }
 }
 

@@ -196,17 +196,9 @@ impl System {
 }
 
 where_nestable! {
-    use std::os::fd::{AsRawFd, RawFd};
-
     impl AsFd for System {
         fn as_fd(&self) -> BorrowedFd<'_> {
             both!(self, system => system.as_fd())
-        }
-    }
-
-    impl AsRawFd for System {
-        fn as_raw_fd(&self) -> RawFd {
-            both!(self, system => system.as_raw_fd())
         }
     }
 }

@@ -40,10 +40,7 @@ mod real {
 
 /// `address` with a v4-mapped one as the IPv4 address that it is. Any other keeps all it has:
 /// without its scope nobody can be reached at a link-local address.
-pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    let v4 = match address {
-        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped(),
-        SocketAddr::V4(_) => None,
-    };
-    v4.map_or(address, |v4| SocketAddr::new(v4.into(), address.port()))
+pub(crate) fn canonical(mut address: SocketAddr) -> SocketAddr {
+    address.set_ip(address.ip().to_canonical());
+    address
 }

@@ -15,7 +15,7 @@ use nix::sys::socket::{
 use super::{pktinfo, unix};
 use crate::address::Address;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use crate::limits::in_millis;
+use crate::clock::millis;
 use crate::options::{ConnectOptions, Keepalive, ListenOptions, UdpOptions, UserTimeout};
 
 /// Opens a listener as `options` say, which is to listen yet, or takes one over; with the file that
@@ -128,12 +128,7 @@ pub(super) fn udp(options: &UdpOptions) -> io::Result<(OwnedFd, Vec<u8>)> {
     set_buffers(&fd, options.recv_buffer, options.send_buffer)?;
     // Before it is bound: a datagram that arrives earlier would not be told of. A connected socket
     // gets an address of its own.
-    let asks = options.connect_to.is_none() && asks_destination(&options.address);
-    let control = if asks {
-        pktinfo::ask(&fd, &options.address)?
-    } else {
-        Vec::new()
-    };
+    let control = ask_destination(&fd, &options.address, options.connect_to)?;
     bind(&fd, &options.address)?;
     if let Some(peer) = options.connect_to {
         connect(&fd, peer)?;
@@ -141,11 +136,20 @@ pub(super) fn udp(options: &UdpOptions) -> io::Result<(OwnedFd, Vec<u8>)> {
     Ok((fd, control))
 }
 
-/// Whether a socket that is bound to `address` has to be told where each datagram was sent to. Not
-/// if that is one address of one host: Linux then delivers nothing else.
-pub(super) fn asks_destination(address: &SocketAddr) -> bool {
+/// Has a socket that is bound to `address` told where each datagram was sent to; gives the buffer
+/// for it. Not, and an empty one, where that is one address of one host: Linux then delivers nothing
+/// else; and so it is with a socket that has a `peer`.
+pub(super) fn ask_destination(
+    fd: &impl AsFd,
+    address: &SocketAddr,
+    peer: Option<SocketAddr>,
+) -> io::Result<Vec<u8>> {
     let ip = address.ip().to_canonical();
-    ip.is_unspecified() || ip.is_multicast() || is_broadcast(ip)
+    let many = || ip.is_unspecified() || ip.is_multicast() || is_broadcast(ip);
+    match peer.is_none() && many() {
+        true => pktinfo::ask(fd, address),
+        false => Ok(Vec::new()),
+    }
 }
 
 /// Whether `ip` is a broadcast address, that of a network too, such as 127.255.255.255. Only the
@@ -301,9 +305,8 @@ pub(super) fn set_user_timeout(fd: &impl AsFd, timeout: UserTimeout) -> io::Resu
     };
     let has = (has > 0).then(|| Duration::from_millis(has.into()));
     if let Some(timeout) = timeout.change(has, socket::getsockopt(fd, sockopt::KeepAlive)?) {
-        // To the system 0 is its own default.
-        let millis = timeout.map_or(0, |timeout| in_millis(timeout).as_millis() as u32);
-        socket::setsockopt(fd, sockopt::TcpUserTimeout, &millis)?;
+        // To the system 0 is its own default, and it takes no more than a C int holds.
+        socket::setsockopt(fd, sockopt::TcpUserTimeout, &timeout.map_or(0, millis))?;
     }
     Ok(())
 }
@@ -352,24 +355,8 @@ pub(super) fn backlog(wish: u32) -> io::Result<(Backlog, u32)> {
         #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
         _ => (Backlog::MAXCONN, known.unsigned_abs()),
     };
-    Ok((
-        asked,
-        wish.min(system_backlog().unwrap_or(known.unsigned_abs())),
-    ))
-}
-
-/// The system's cap on backlogs, where it can be read.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn system_backlog() -> Option<u32> {
-    std::fs::read_to_string("/proc/sys/net/core/somaxconn")
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-}
-
-/// The system's cap on backlogs, where it can't be read without a dependency of its own.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn system_backlog() -> Option<u32> {
-    None
+    // The system's cap: only Linux has it where it can be read without a dependency of its own.
+    let cap = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+    let cap = cap.and_then(|cap| cap.trim().parse().ok());
+    Ok((asked, wish.min(cap.unwrap_or(known.unsigned_abs()))))
 }

@@ -10,7 +10,7 @@
 //!   (`TcpStream::established`), and a call on the bare descriptor arms nothing;
 //! - a hang-up or an error drops the descriptor. Calls on it then say `NotFound` in place of
 //!   `WouldBlock` (`nonblocking::is_blocked`), and so does deregistering it; a UDP socket is
-//!   registered anew after an error (`System::revive_udp`); no event comes with the last
+//!   registered anew after an error (`System::repoll`); no event comes with the last
 //!   acknowledgement of a connection that both sides have finished ([`HAS_EDGES`]);
 //! - an end may come without "readable": an end or an error alone starts a read;
 //! - a batch may bring more events than it was made for;
@@ -25,41 +25,28 @@ pub(crate) use imp::{Waker, Woken, where_nestable};
 #[cfg(not(mio_unsupported_force_poll_poll))]
 mod imp {
     use std::io;
-    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+    use std::os::fd::{AsFd, BorrowedFd};
 
-    use mio::{Registry, Token};
+    use mio::Token;
+    pub(crate) use mio::Waker;
 
     use super::super::real::System;
 
     /// Whether edges come from the sockets themselves, as with epoll and kqueue.
     pub(crate) const HAS_EDGES: bool = true;
 
-    /// Wakes a poll from any thread.
-    #[derive(Debug)]
-    pub(crate) struct Waker(mio::Waker);
-
     /// The poll's end of a [`Waker`]; there is nothing to it here.
     #[derive(Debug)]
     pub(crate) struct Woken;
 
-    impl Waker {
-        /// A waker of the poll behind `registry`, with events for `token`, and the poll's own end
-        /// of it. A poll may have only one.
+    impl System {
+        /// What wakes the poll from any thread, with events for `token`, several of its calls to
+        /// one event perhaps; and the poll's own end of it. A poll may have only one.
         ///
         /// # Errors
         /// When there are no descriptors left.
-        pub(crate) fn new(registry: &Registry, token: usize) -> io::Result<(Waker, Woken)> {
-            let waker = mio::Waker::new(registry, Token(token))?;
-            Ok((Waker(waker), Woken))
-        }
-
-        /// Makes the poll's current or next wait return with an event for the waker's token.
-        /// Several calls may come to one event.
-        ///
-        /// # Errors
-        /// As the system gives them.
-        pub(crate) fn wake(&self) -> io::Result<()> {
-            self.0.wake()
+        pub(crate) fn waker(&self, token: usize) -> io::Result<(Waker, Woken)> {
+            Ok((Waker::new(self.registry(), Token(token))?, Woken))
         }
     }
 
@@ -76,12 +63,6 @@ mod imp {
         }
     }
 
-    impl AsRawFd for System {
-        fn as_raw_fd(&self) -> RawFd {
-            self.as_fd().as_raw_fd()
-        }
-    }
-
     /// Keeps items that need a descriptor to nest the poll by.
     macro_rules! where_nestable {
         ($($item:item)*) => { $($item)* };
@@ -93,9 +74,10 @@ mod imp {
 mod imp {
     use std::io::{self, Read, Write};
 
+    use mio::Interest;
     use mio::unix::pipe;
-    use mio::{Interest, Registry, Token};
 
+    use super::super::real::System;
     use crate::nonblocking::is_blocked;
 
     /// Whether edges come from the sockets themselves.
@@ -109,17 +91,19 @@ mod imp {
     #[derive(Debug)]
     pub(crate) struct Woken(pipe::Receiver);
 
-    impl Waker {
-        /// A waker of the poll behind `registry`.
+    impl System {
+        /// As with the other backends.
         ///
         /// # Errors
         /// When there are no descriptors left.
-        pub(crate) fn new(registry: &Registry, token: usize) -> io::Result<(Waker, Woken)> {
+        pub(crate) fn waker(&self, token: usize) -> io::Result<(Waker, Woken)> {
             let (sender, mut receiver) = pipe::new()?;
-            registry.register(&mut receiver, Token(token), Interest::READABLE)?;
+            self.register_source(&mut receiver, token, Interest::READABLE)?;
             Ok((Waker(sender), Woken(receiver)))
         }
+    }
 
+    impl Waker {
         /// As the waker of the other backends.
         ///
         /// # Errors

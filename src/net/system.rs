@@ -12,7 +12,7 @@ use mio::event::Source;
 use mio::{Interest, Token};
 
 use super::poll2;
-use super::real::{TcpListener, TcpStream, UdpSocket, Waker, Woken};
+use super::real::{TcpListener, TcpStream, UdpSocket};
 use crate::nonblocking::is_interrupted;
 use crate::options::{ConnectOptions, ListenOptions, UdpOptions};
 use crate::readiness::Readiness;
@@ -104,15 +104,6 @@ impl System {
     /// As [`UdpSocket::adopt`].
     pub(crate) fn adopt_udp(&self, fd: OwnedFd, options: &UdpOptions) -> io::Result<UdpSocket> {
         UdpSocket::adopt(fd, options)
-    }
-
-    /// What wakes this selector from another thread, with an event for `token`, and the selector's
-    /// own end of it. There may be only one.
-    ///
-    /// # Errors
-    /// When there are no descriptors left.
-    pub(crate) fn waker(&self, token: usize) -> io::Result<(Waker, Woken)> {
-        Waker::new(self.registry(), token)
     }
 
     /// Room for `capacity` events of this system; with poll(2) a batch may be larger.

@@ -242,11 +242,6 @@ impl Stream for TcpStream {
             queued => queued,
         })
     }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn in_flight(&mut self) -> Option<u32> {
-        None
-    }
 }
 
 impl AsFd for TcpStream {

@@ -4,7 +4,7 @@
 mod tests;
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{self, MsgFlags, SockType, SockaddrIn, SockaddrIn6, SockaddrLike};
@@ -68,15 +68,9 @@ impl UdpSocket {
             socket.connect(peer)?;
         }
         let peer = socket.peer_addr().ok();
-        let asks = peer.is_none() && open::asks_destination(&local);
-        let control = if asks {
-            pktinfo::ask(&socket, &local)?
-        } else {
-            Vec::new()
-        };
-        let socket = mio::net::UdpSocket::from_std(socket);
+        let control = open::ask_destination(&socket, &local, peer)?;
         Ok(UdpSocket {
-            socket,
+            socket: mio::net::UdpSocket::from_std(socket),
             control,
             v6: local.is_ipv6(),
             peer,
@@ -115,22 +109,30 @@ impl UdpSocket {
     pub(crate) fn send(
         &mut self,
         bytes: &[u8],
-        to: SocketAddr,
+        mut to: SocketAddr,
         local: Option<IpAddr>,
         interface: u32,
     ) -> io::Result<usize> {
         if self.peer.is_some() {
             return self.socket.send(bytes);
         }
-        let to = if self.v6 { mapped(to) } else { to };
+        to.set_ip(self.as_own(to.ip()));
         match local {
             Some(from) if !self.control.is_empty() => {
-                let from = if self.v6 { mapped_ip(from) } else { from };
+                let from = self.as_own(from);
                 let fd = self.socket.as_raw_fd();
                 self.socket
                     .try_io(|| pktinfo::send(fd, bytes, to, from, interface))
             }
             _ => self.socket.send_to(bytes, to),
+        }
+    }
+
+    /// `ip` as this socket has it: an IPv6 one has all of IPv4 mapped.
+    fn as_own(&self, ip: IpAddr) -> IpAddr {
+        match ip {
+            IpAddr::V4(v4) if self.v6 => v4.to_ipv6_mapped().into(),
+            other => other,
         }
     }
 
@@ -156,12 +158,6 @@ impl UdpSocket {
             (V6 { group, interface }, true) => socket.join_multicast_v6(&group, interface),
             (V6 { group, interface }, false) => socket.leave_multicast_v6(&group, interface),
         }
-    }
-
-    /// The only peer, for a connected socket.
-    #[cfg(test)]
-    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
-        self.peer
     }
 }
 
@@ -191,20 +187,4 @@ where
         destination,
         truncated: message.flags.contains(MsgFlags::MSG_TRUNC),
     })
-}
-
-/// `address` as an IPv6 socket has it.
-fn mapped(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(v4) => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
-        v6 @ SocketAddr::V6(_) => v6,
-    }
-}
-
-/// `ip` as an IPv6 socket has it.
-fn mapped_ip(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().into(),
-        v6 @ IpAddr::V6(_) => v6,
-    }
 }

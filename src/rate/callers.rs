@@ -59,7 +59,7 @@ impl Callers {
         }
         let new = || Caller {
             open: 0,
-            bucket: self.rate.map(|rate| Bucket::new(rate, now)),
+            bucket: self.rate.map(Bucket::new),
         };
         let caller = self.sources.entry(address.into()).or_insert_with(new);
         let has_token = |bucket: &mut Bucket| bucket.take(now);

@@ -42,13 +42,13 @@ pub(crate) struct Repeats {
 impl Repeats {
     /// Lets through `per_second`, and ten seconds' worth at once. Hashes begin with `key`; `now` is
     /// in milliseconds.
-    pub(crate) fn new(per_second: u32, key: u64, now: u64) -> Repeats {
+    pub(crate) fn new(per_second: u32, key: u64) -> Repeats {
         let rate = Rate {
             per_second,
             burst: per_second.saturating_mul(BURST_SECONDS),
         };
         Repeats {
-            bucket: Bucket::new(rate, now),
+            bucket: Bucket::new(rate),
             hasher: Keyed(key),
             seen: Vec::new(),
             chance: 0,

@@ -120,9 +120,9 @@ pub(super) struct SourceBuckets {
     index: HashMap<Source, u32, Keyed>,
     /// Invariant: each is in the ring of its standing.
     places: Vec<Place>,
-    new: Ring,
-    /// Invariant: no more than half of `max`, so that there is always a new one to make room.
-    known: Ring,
+    /// By the standing of their places. Invariant: the known ones are no more than half of `max`,
+    /// so that there is always a new one to make room.
+    rings: [Ring; 2],
 }
 
 impl SourceBuckets {
@@ -133,15 +133,8 @@ impl SourceBuckets {
             max: max.max(1) as usize,
             index: HashMap::with_hasher(Keyed(key)),
             places: Vec::new(),
-            new: Ring::default(),
-            known: Ring::default(),
+            rings: Default::default(),
         }
-    }
-
-    /// How many sources have a place.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.places.len()
     }
 
     /// Whether one more from `address` may pass at `now`, in milliseconds; if so it is counted, and
@@ -164,33 +157,44 @@ impl SourceBuckets {
     /// Gives `source` a place: one with a full bucket, or the stalest new one's with what its
     /// bucket holds.
     fn admit(&mut self, source: Source, now: u64) -> u32 {
-        let stalest = self.new.stalest(&self.places);
+        let stalest = self.stalest(Standing::New);
         let place = match stalest.filter(|_| self.places.len() >= self.max) {
             Some(stalest) => {
                 let place = &mut self.places[stalest as usize];
                 let before = std::mem::replace(&mut place.source, source);
                 place.since = now;
                 self.index.remove(&before);
-                self.new.remove(&mut self.places, stalest);
+                self.file(stalest, Standing::New);
                 stalest
             }
             None => {
                 let place = self.places.len() as u32;
-                let held = self.rate.full();
                 self.places.push(Place {
                     source,
-                    level: Level { held, at: now },
+                    level: Level::full(self.rate),
                     since: now,
                     standing: Standing::New,
                     earlier: place,
                     later: place,
                 });
+                self.rings[Standing::New as usize].push(&mut self.places, place);
                 place
             }
         };
         self.index.insert(source, place);
-        self.new.push(&mut self.places, place);
         place
+    }
+
+    /// The place of this standing that was not used for longest, if there is one.
+    fn stalest(&self, standing: Standing) -> Option<u32> {
+        self.rings[standing as usize].stalest(&self.places)
+    }
+
+    /// Makes `place` the latest of a standing.
+    fn file(&mut self, place: u32, standing: Standing) {
+        let before = std::mem::replace(&mut self.places[place as usize].standing, standing);
+        self.rings[before as usize].remove(&mut self.places, place);
+        self.rings[standing as usize].push(&mut self.places, place);
     }
 
     /// Makes `place` the latest, and its source a known one if it may be.
@@ -198,37 +202,29 @@ impl SourceBuckets {
         let Place {
             since, standing, ..
         } = self.places[place as usize];
-        if standing == Standing::Known {
-            self.known.remove(&mut self.places, place);
-            self.known.push(&mut self.places, place);
-            return;
-        }
-        self.new.remove(&mut self.places, place);
-        if now.saturating_sub(since) >= SETTLED_MS && self.make_room(now) {
-            self.places[place as usize].standing = Standing::Known;
-            self.known.push(&mut self.places, place);
-        } else {
-            self.new.push(&mut self.places, place);
-        }
+        let settles = standing == Standing::New && now.saturating_sub(since) >= SETTLED_MS;
+        let standing = match settles && self.make_room(now) {
+            true => Standing::Known,
+            false => standing,
+        };
+        self.file(place, standing);
     }
 
     /// Whether one more source can be known; the one that was silent for longest is forgotten for
     /// it if need be, and if that has been long enough.
     fn make_room(&mut self, now: u64) -> bool {
-        if (self.known.len as usize) < self.max / 2 {
+        if (self.rings[Standing::Known as usize].len as usize) < self.max / 2 {
             return true;
         }
-        let Some(stalest) = self.known.stalest(&self.places) else {
+        let Some(stalest) = self.stalest(Standing::Known) else {
             return false;
         };
         let place = &mut self.places[stalest as usize];
         if now.saturating_sub(place.level.at) < KEPT_MS {
             return false;
         }
-        place.standing = Standing::New;
         place.since = now;
-        self.known.remove(&mut self.places, stalest);
-        self.new.push(&mut self.places, stalest);
+        self.file(stalest, Standing::New);
         true
     }
 }

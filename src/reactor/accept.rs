@@ -8,9 +8,8 @@ use crate::context::{Drain, Sessions};
 use crate::error::CloseReason;
 use crate::handler::{Accepted, Handler};
 use crate::link::{Phase, trace};
-use crate::net::TcpStream;
-use crate::rate::Suppressed;
-use crate::token::{Key, ListenerId, Owner};
+use crate::net::{TcpStream, canonical};
+use crate::token::{Key, ListenerId};
 
 use super::Reactor;
 
@@ -26,19 +25,27 @@ impl<H: Handler> Reactor<H> {
                 return;
             };
             if slot.closing == Some(0) {
-                return core.drop_listener(key);
+                core.drop_listener(key);
+                return;
             }
             let stats = &mut core.shared.stats;
-            match slot.acceptor.next(&mut budget, has_room, stats) {
+            let accept = || slot.listener.accept();
+            match slot.acceptor.next(&mut budget, has_room, stats, accept) {
                 Next::Caller(stream, peer) => {
+                    // A v4 caller on a dual-stack listener is a v4 caller, in limits and in logs.
+                    let peer = match peer {
+                        Address::Ip(peer) => canonical(peer).into(),
+                        unix => unix,
+                    };
                     slot.closing = slot.closing.map(|left| left - 1);
-                    let of = (ListenerId(key), slot.owner, slot.class);
-                    self.admit(handler, stream, peer, of);
+                    self.admit(handler, stream, peer, ListenerId(key));
                 }
-                Next::Wait if slot.closing.is_some() && slot.acceptor.has_emptied() => {
-                    return core.drop_listener(key);
+                Next::Wait => {
+                    if slot.closing.is_some() && slot.acceptor.has_emptied() {
+                        core.drop_listener(key);
+                    }
+                    return;
                 }
-                Next::Wait => return,
                 // A listener that is about to be closed lets in whom it can, and comes
                 // back for nobody.
                 _ if core.drain != Drain::No => return,
@@ -62,18 +69,19 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Asks the handler about a connection that is offered, and takes it on; whose its listener is,
-    /// and the class of its limits.
+    /// Asks the handler about a connection that is offered by `listener`, and takes it on.
     pub(super) fn admit(
         &mut self,
         handler: &mut H,
         mut stream: TcpStream,
         peer: Address,
-        (listener, owner, class): (ListenerId, Owner, u8),
+        listener: ListenerId,
     ) {
-        // A callback may close it meanwhile.
-        let slot = self.core.listeners.get(listener.0);
-        let per_source = slot.is_some_and(|slot| slot.per_source);
+        let Some(slot) = self.core.listeners.get(listener.0) else {
+            return;
+        };
+        // The handler may close it meanwhile.
+        let (owner, class, per_source) = (slot.owner, slot.class, slot.per_source);
         if per_source && !self.core.admits(&peer) {
             return self.warn_of_refusal(&peer, &"its source has, or made, too many");
         }
@@ -83,14 +91,14 @@ impl<H: Handler> Reactor<H> {
             self.warn_of_refusal(&peer, &std::io::ErrorKind::OutOfMemory);
             return;
         }
-        (context.core.awaited, context.core.awaited_class) = (1, class);
+        context.core.awaited = Some(class);
         let caller = Accepted {
             stream: Some(&stream),
             ..Accepted::new(listener, peer)
         };
         let session = handler.on_accept(&mut context, &caller);
         let peer = caller.peer;
-        context.core.awaited = 0;
+        context.core.awaited = None;
         let Some(session) = session else {
             self.core.shared.stats.refused += 1;
             trace!(self.core.shared, "{peer} is refused");
@@ -121,7 +129,7 @@ impl<H: Handler> Reactor<H> {
     fn warn_of_refusal(&mut self, peer: &Address, why: &dyn fmt::Display) {
         trace!(self.core.shared, "{peer} is refused: {why}");
         if let Some(suppressed) = self.accept_warnings.permit(self.core.clock.elapsed_ms()) {
-            log::warn!("refused {peer}: {why}{}", Suppressed(suppressed));
+            log::warn!("refused {peer}: {why}{suppressed}");
         }
     }
 
@@ -138,8 +146,7 @@ impl<H: Handler> Reactor<H> {
                 false => "",
             };
             log::warn!(
-                "{address} can't accept for now: {error}; {open} connections are open, callers wait{tip}{}",
-                Suppressed(suppressed)
+                "{address} can't accept for now: {error}; {open} connections are open, callers wait{tip}{suppressed}"
             );
         }
     }

@@ -10,7 +10,7 @@ use crate::handler::Handler;
 use crate::link::{Flags, Phase, trace};
 use crate::table::vacant;
 use crate::timers::Alarm;
-use crate::token::{ConnectionId, Kind, ListenerId, UdpId};
+use crate::token::{ConnectionId, Kind, UdpId};
 
 use super::dispatch::lent;
 use super::{Ended, Reactor};
@@ -201,9 +201,17 @@ impl<H: Handler> Reactor<H> {
     #[inline(never)]
     pub(super) fn begin_drain(&mut self, handler: &mut H, deadline: Instant) {
         self.core.drain = Drain::Going { cut: 0 };
+        let spare = self.core.shared.limits.accept_budget;
         for key in self.core.listeners.keys() {
-            self.empty_backlog(handler, ListenerId(key));
-            self.core.drop_listener(key);
+            if let Some(slot) = self.core.listeners.get_mut(key) {
+                // Descriptors, or room, may be back since it paused, and nobody takes callers later.
+                slot.acceptor.reopen();
+                // As many as it holds, for others may come meanwhile; callers that are gone already
+                // cost some of the budget too.
+                let budget = slot.listener.backlog().saturating_add(spare);
+                self.accept(handler, key, budget);
+                self.core.drop_listener(key);
+            }
         }
         for key in self.core.udp.keys() {
             self.receive(handler, key, LAST_DATAGRAMS);
@@ -220,22 +228,6 @@ impl<H: Handler> Reactor<H> {
         }
         let Core { timers, clock, .. } = &mut self.core;
         timers.set(clock, deadline, Alarm::Drain);
-    }
-
-    /// Lets in who waits in a listener's backlog, as far as there is room for them; at most as many
-    /// as it holds, for others may come meanwhile.
-    fn empty_backlog(&mut self, handler: &mut H, id: ListenerId) {
-        let Some(slot) = self.core.listeners.get_mut(id.0) else {
-            return;
-        };
-        // Descriptors, or room, may be back since it paused, and nobody will take callers later.
-        slot.acceptor.pause(false);
-        slot.acceptor.resume();
-        slot.acceptor.ready();
-        // Callers that are gone already cost some of the budget too.
-        let spare = self.core.shared.limits.accept_budget;
-        let budget = slot.acceptor.listener().backlog().saturating_add(spare);
-        self.accept(handler, id.0, budget);
     }
 
     /// Cuts what is left at the drain's deadline.

@@ -33,6 +33,7 @@ impl<H: Handler> Reactor<H> {
                 Ok(received) => {
                     shared.stats.datagrams_in += 1;
                     shared.stats.datagram_bytes_in += received.len as u64;
+                    // A v4 sender to a dual-stack socket is a v4 sender.
                     let (len, from) = (received.len, net::canonical(received.from));
                     trace!(shared, "socket {key:?}: {len} bytes from {from}");
                     if received.truncated {
@@ -43,8 +44,7 @@ impl<H: Handler> Reactor<H> {
                         context: Context::new(&mut self.core, &mut self.sessions, owner),
                         reply_to: ReplyTo {
                             socket: id,
-                            // A v4 sender to a dual-stack socket is a v4 sender.
-                            peer: net::canonical(received.from),
+                            peer: from,
                             local: received.destination.local,
                             interface: received.destination.interface,
                         },

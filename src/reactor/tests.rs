@@ -198,7 +198,7 @@ fn a_connection_that_cannot_be_polled_is_opened_and_closed_and_its_session_comes
     // Registered already, it can't be registered again.
     reactor.core.system.register_stream(&mut stream, 7).unwrap();
     let peer = client.local_addr().unwrap().into();
-    reactor.admit(&mut handler, stream, peer, (listener, Owner::default(), 0));
+    reactor.admit(&mut handler, stream, peer, listener);
     assert_eq!(handler.opened.len(), 1);
     assert!(reactor.context().connection(handler.opened[0]).is_none());
     reactor.turn(&mut handler, Some(Duration::ZERO)).unwrap();

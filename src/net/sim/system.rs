@@ -2,7 +2,7 @@
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -291,12 +291,6 @@ impl AsFd for System {
     }
 }
 
-impl AsRawFd for System {
-    fn as_raw_fd(&self) -> RawFd {
-        self.quiet.as_fd().as_raw_fd()
-    }
-}
-
 /// What a simulated reactor says of real sockets and sources.
 pub(crate) fn foreign() -> io::Error {
     let reason = "a simulated reactor has no sockets or sources of the real system, neither to take nor to give";
@@ -413,6 +407,8 @@ impl super::State {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use mio::Interest;
     use mio::unix::SourceFd;
 

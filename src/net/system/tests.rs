@@ -120,9 +120,11 @@ fn a_foreign_source_is_registered_changed_and_forgotten() {
 #[test]
 #[cfg(not(mio_unsupported_force_poll_poll))]
 fn a_selector_nests_in_another_by_its_descriptor() {
+    use std::os::fd::AsFd;
+
     let inner = System::new().unwrap();
     let mut outer = Loop::new();
-    let fd = inner.as_raw_fd();
+    let fd = inner.as_fd().as_raw_fd();
     outer
         .poll
         .register_source(&mut mio::unix::SourceFd(&fd), 1, Interest::READABLE)

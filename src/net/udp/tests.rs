@@ -175,7 +175,7 @@ fn a_refused_datagram_is_an_error_of_a_connected_socket_which_then_goes_on() {
         ..UdpOptions::new(address("127.0.0.1:0"))
     };
     let mut socket = UdpSocket::bind(&options).unwrap();
-    assert_eq!(socket.peer_addr(), Some(there));
+    assert_eq!(socket.peer, Some(there));
     turns.poll.register_udp(&mut socket, 0).unwrap();
     let mut buffer = [0; 8];
     assert!(outcome(socket.recv(&mut buffer)).is_none());

@@ -26,7 +26,7 @@ fn a_source_is_one_whichever_way_its_address_is_written() {
         table.take(Ipv4Addr::new(192, 0, 2, 2).into(), 0).is_some(),
         "another v4 address is another source"
     );
-    assert_eq!(table.len(), 2);
+    assert_eq!(table.places.len(), 2);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_million_sources_neither_grow_the_table_nor_get_more_than_its_places() {
         passed += u64::from(table.take(v4(source), u64::from(source / 100)).is_some());
     }
     assert_eq!(
-        (table.len(), table.index.len()),
+        (table.places.len(), table.index.len()),
         (MAX as usize, MAX as usize)
     );
     assert!(table.places.capacity() <= 2 * MAX as usize);
@@ -152,13 +152,13 @@ fn the_order_of_use_is_right_after_any_use() {
         if model.len() > MAX {
             model.remove(0);
         }
-        let mut at = table.new.latest;
+        let mut at = table.rings[0].latest;
         for source in model.iter().rev() {
             assert_eq!(table.places[at as usize].source, *source);
             assert_eq!(table.index[source], at);
             at = table.places[at as usize].earlier;
         }
-        assert_eq!(at, table.new.latest);
+        assert_eq!(at, table.rings[0].latest);
     }
 }
 
@@ -175,7 +175,7 @@ fn a_table_of_one_place_works() {
     assert!(table.take(v4(1), 0).is_some());
     assert!(table.take(v4(2), 0).is_none());
     assert!(table.take(v4(3), 1_000).is_some());
-    assert_eq!(table.len(), 1);
+    assert_eq!(table.places.len(), 1);
 }
 
 /// A table in which all of `known` are, at 1,000 ms.
@@ -221,7 +221,7 @@ fn a_million_new_sources_take_no_known_one_s_place() {
         table.take(v4(source), SETTLED_MS);
     }
     assert!((0..32).all(|source| is_known(&table, source)));
-    assert_eq!((table.len(), table.index.len()), (64, 64));
+    assert_eq!((table.places.len(), table.index.len()), (64, 64));
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn no_more_than_half_are_known_and_one_makes_room_after_a_minute_of_silence() {
     assert!(!is_known(&table, 39));
     table.take(v4(39), later);
     assert!(is_known(&table, 39) && is_known(&table, 0) && !is_known(&table, 1));
-    assert_eq!((table.known.len, table.new.len), (32, 8));
+    assert_eq!(table.rings.each_ref().map(|ring| ring.len), [8, 32]);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn both_rings_hold_every_place_once_whatever_is_heard() {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         table.take(v4(random >> 28), round * 97);
         let mut found = Vec::new();
-        for (ring, standing) in [(&table.new, Standing::New), (&table.known, Standing::Known)] {
+        for (ring, standing) in table.rings.iter().zip([Standing::New, Standing::Known]) {
             let mut at = ring.latest;
             for _ in 0..ring.len {
                 let place = &table.places[at as usize];
@@ -261,6 +261,6 @@ fn both_rings_hold_every_place_once_whatever_is_heard() {
         found.sort_unstable();
         let all: Vec<u32> = (0..table.places.len() as u32).collect();
         assert_eq!(found, all);
-        assert!(table.known.len <= 4);
+        assert!(table.rings[1].len <= 4);
     }
 }
