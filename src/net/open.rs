@@ -137,8 +137,8 @@ pub(super) fn udp(options: &UdpOptions) -> io::Result<(OwnedFd, Vec<u8>)> {
 }
 
 /// Has a socket that is bound to `address` told where each datagram was sent to; gives the buffer
-/// for it. Not, and an empty one, where that is one address of one host: Linux then delivers nothing
-/// else; and so it is with a socket that has a `peer`.
+/// for it. Where that is one address of one host it's not told, and the buffer is empty: Linux then
+/// delivers nothing else. So it is with a socket that has a `peer`.
 pub(super) fn ask_destination(
     fd: &impl AsFd,
     address: &SocketAddr,

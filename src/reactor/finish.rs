@@ -204,7 +204,7 @@ impl<H: Handler> Reactor<H> {
         let spare = self.core.shared.limits.accept_budget;
         for key in self.core.listeners.keys() {
             if let Some(slot) = self.core.listeners.get_mut(key) {
-                // Descriptors, or room, may be back since it paused, and nobody takes callers later.
+                // Descriptors, or room, may be back since it paused; nobody takes callers later.
                 slot.acceptor.reopen();
                 // As many as it holds, for others may come meanwhile; callers that are gone already
                 // cost some of the budget too.
