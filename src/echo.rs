@@ -274,9 +274,8 @@ impl Handler for Echo {
         match self.options.framing {
             _ if rest.is_empty() => connection.finish(),
             Framing::Fixed(_) | Framing::Length(_) => {
-                let (reason, count) = (CloseReason::FrameIncomplete, rest.len());
-                let why = format_args!("the peer finished {count} bytes into a frame");
-                self.refuse(connection, reason, &why);
+                let why = format!("the peer finished {} bytes into a frame", rest.len());
+                self.refuse(connection, CloseReason::FrameIncomplete, &why);
             }
             // A last line without a newline is a line all the same.
             _ => {

@@ -58,8 +58,8 @@ const A_TURN: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Starved {
     keys: VecDeque<Key>,
-    /// How many are still to be looked at, since what all keep has last become less: of those that
-    /// have waited longest.
+    /// How many of them, the longest first, are still to be looked at since what all keep has last
+    /// become less.
     left: usize,
     /// What all kept when that was last looked at, or when the last one came.
     before: usize,

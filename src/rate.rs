@@ -176,7 +176,7 @@ pub(crate) struct LogLimiter {
 }
 
 impl LogLimiter {
-    /// Lets through the lines that `rate` allows. `now` is in milliseconds.
+    /// Lets so many lines through a second, and so many at once.
     pub(crate) fn new(per_second: u32, burst: u32) -> LogLimiter {
         LogLimiter {
             bucket: Bucket::new(Rate { per_second, burst }),
@@ -195,7 +195,7 @@ impl LogLimiter {
     }
 }
 
-/// How many lines were left out before this one: its end.
+/// How many lines were left out before this one, for its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Suppressed(u64);
 

@@ -104,19 +104,20 @@ impl<S> Context<'_, S> {
     /// Has a listener take no callers until [`Context::resume_listener`]: they wait in its backlog,
     /// and the system refuses more when that is full. False once it's closed.
     pub fn pause_listener(&mut self, id: ListenerId) -> bool {
-        let slot = self.open_listener(id);
+        let slot = self.unclosed_listener(id);
         slot.map(|slot| slot.acceptor.pause(true)).is_some()
     }
 
     /// Has a listener that was paused take callers again. False once it's closed.
     pub fn resume_listener(&mut self, id: ListenerId) -> bool {
-        let slot = self.open_listener(id);
+        let slot = self.unclosed_listener(id);
         let there = slot.map(|slot| slot.acceptor.pause(false)).is_some();
         self.core.enqueue_listener(id.0);
         there
     }
 
-    fn open_listener(&mut self, id: ListenerId) -> Option<&mut ListenerSlot> {
+    /// A listener that nobody has asked to close.
+    fn unclosed_listener(&mut self, id: ListenerId) -> Option<&mut ListenerSlot> {
         let slot = self.core.listeners.get_mut(id.0);
         slot.filter(|slot| slot.closing.is_none())
     }
@@ -126,7 +127,7 @@ impl<S> Context<'_, S> {
     /// [`Limits::max_connections`](crate::Limits::max_connections) that waits for room. Then its
     /// socket is closed, and its address, or its file, is free.
     pub fn close_listener(&mut self, id: ListenerId) -> bool {
-        let Some(slot) = self.open_listener(id) else {
+        let Some(slot) = self.unclosed_listener(id) else {
             return false;
         };
         // One more waits than the number says (Linux: `sk_acceptq_is_full`).

@@ -40,8 +40,8 @@ mod imp {
     pub(crate) struct Woken;
 
     impl System {
-        /// What wakes the poll from any thread, with events for `token`, several of its calls to
-        /// one event perhaps; and the poll's own end of it. A poll may have only one.
+        /// What wakes the poll from any thread, with events for `token`, and the poll's own end of
+        /// it. Several calls may come to one event. A poll may have only one.
         ///
         /// # Errors
         /// When there are no descriptors left.

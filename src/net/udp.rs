@@ -33,7 +33,7 @@ pub(crate) struct Received {
     pub(crate) len: usize,
     /// Who sent it; v4-mapped for IPv4 on an IPv6 socket.
     pub(crate) from: SocketAddr,
-    /// Where it was sent to. Known only where it is asked: see [`open::asks_destination`].
+    /// Where it was sent to. Known only where it is asked: see [`open::ask_destination`].
     pub(crate) destination: Destination,
     /// Whether the buffer was too small: the rest is lost.
     pub(crate) truncated: bool,

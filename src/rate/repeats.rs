@@ -40,8 +40,7 @@ pub(crate) struct Repeats {
 }
 
 impl Repeats {
-    /// Lets through `per_second`, and ten seconds' worth at once. Hashes begin with `key`; `now` is
-    /// in milliseconds.
+    /// Lets through `per_second`, and ten seconds' worth at once. Hashes begin with `key`.
     pub(crate) fn new(per_second: u32, key: u64) -> Repeats {
         let rate = Rate {
             per_second,
