@@ -1,6 +1,7 @@
 //! The model against what it says of itself, and against the real system.
 
 mod compare;
+mod datagrams;
 mod rules;
 mod worlds;
 
