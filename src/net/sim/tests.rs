@@ -61,6 +61,17 @@ impl Machine {
         (peer, stream)
     }
 
+    /// An end that was dialled from here, and the one that was accepted.
+    fn dial(&self, options: &ConnectOptions) -> (TcpStream, TcpStream) {
+        let dialled = self.system.dial(options).unwrap();
+        loop {
+            self.net.advance(Duration::from_millis(1));
+            if let Ok((accepted, _)) = self.listener.accept() {
+                return (dialled, accepted);
+            }
+        }
+    }
+
     /// What is told of `token` now, all batches together.
     fn told(&mut self, token: usize) -> Readiness {
         let mut told = Readiness::EMPTY;

@@ -157,6 +157,31 @@ fn a_dial_where_nobody_listens_is_refused_and_one_to_a_host_that_is_gone_times_o
 }
 
 #[test]
+fn a_dial_that_is_there_at_once_is_answered_once_and_resets_nobody_after_a_good_end() {
+    for seed in 0..20 {
+        let ms = Duration::from_millis(1);
+        let host = Machine::new(seed, Poller::Epoll);
+        host.net.latency(ms..=ms);
+        host.net.fault_at(Fault::ConnectAtOnce, 1);
+        // A second answer would come late.
+        host.net.fault_at(Fault::LatencySpike, 1);
+        let to = ConnectOptions::new(address("10.0.0.1:80"));
+        let (mut dialled, mut accepted) = host.dial(&to);
+        dialled.shutdown_write().unwrap();
+        host.net.advance(10 * ms);
+        assert_eq!(read(&mut accepted), Ok(Vec::new()));
+        accepted.shutdown_write().unwrap();
+        // The dialled end is over long before the accepted one knows.
+        host.net.latency(4_000 * ms..=4_000 * ms);
+        host.net.advance(10 * ms);
+        assert_eq!(read(&mut dialled), Ok(Vec::new()));
+        host.net.advance(10_000 * ms);
+        let error = accepted.take_error().unwrap();
+        assert!(error.is_none(), "seed {seed}: {error:?}");
+    }
+}
+
+#[test]
 fn a_vanished_peer_is_given_up_after_the_user_timeout_or_fifteen_minutes_and_never_while_idle() {
     for (asked, seconds) in [(Some(Duration::from_secs(30)), 31), (None, 930)] {
         let mut host = Machine::new(4, Poller::Epoll);
