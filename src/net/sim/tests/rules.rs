@@ -383,6 +383,52 @@ fn what_is_behind_an_exactly_full_read_arrives_right_after_whoever_reads_it_when
     }
 }
 
+/// A stream at which a peer's 100 bytes are, of which ten were read: exactly as many as were asked
+/// for. What is behind them is to arrive right after.
+fn read_full(peer: impl Fn(&Peer)) -> (Machine, Peer, TcpStream) {
+    let mut host = Machine::new(9, Poller::Epoll);
+    let (sender, mut stream) = host.accept(0);
+    host.net.latency(Duration::ZERO..=Duration::ZERO);
+    sender.send(&[3; 100]);
+    peer(&sender);
+    host.settle();
+    host.told(0);
+    host.net.fault_at(Fault::ReadFull, 1);
+    assert_eq!(stream.read(&mut [0; 10]).unwrap(), 10);
+    (host, sender, stream)
+}
+
+#[test]
+fn what_is_behind_an_exactly_full_read_is_there_before_what_arrives_after_it() {
+    let (mut host, peer, mut stream) = read_full(|_| ());
+    assert_eq!(read(&mut stream), Err(ErrorKind::WouldBlock));
+    peer.send(b"more");
+    host.net.advance(Duration::ZERO);
+    assert!(host.told(0).contains(Readiness::READABLE));
+    assert_eq!(read(&mut stream), Ok([&[3; 90], &b"more"[..]].concat()));
+}
+
+#[test]
+fn what_is_behind_an_exactly_full_read_is_there_before_a_reset() {
+    let (mut host, _peer, mut stream) = read_full(|_| ());
+    host.net.fault_at(Fault::ResetBeforeWrite, 1);
+    let reset = stream.write(b"x").unwrap_err();
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    assert!(host.told(0).contains(Readiness::READABLE));
+    assert_eq!(read(&mut stream), Ok(vec![3; 90]));
+    assert_eq!(read(&mut stream), Ok(Vec::new()));
+}
+
+#[test]
+fn nothing_is_held_back_behind_an_exactly_full_read_where_what_comes_after_it_is_known_of() {
+    let afterwards: [fn(&Peer); 3] = [Peer::finish, Peer::reset, |peer| peer.send_urgent(b'!')];
+    for after in afterwards {
+        let (host, _peer, mut stream) = read_full(after);
+        assert_eq!(read(&mut stream), Ok(vec![3; 90]));
+        assert!(!host.net.faults_met().contains(&Fault::ReadFull));
+    }
+}
+
 #[test]
 fn who_reads_on_learns_that_its_peer_has_given_up_before() {
     let mut host = Machine::new(4, Poller::Epoll);
