@@ -453,6 +453,29 @@ fn who_reads_on_learns_that_its_peer_has_given_up_before() {
 }
 
 #[test]
+fn who_has_finished_in_good_order_resets_nobody_whose_window_opens_after_that() {
+    let ms = Duration::from_millis(1);
+    let host = Machine::new(4, Poller::Epoll);
+    host.net.latency(ms..=ms);
+    let options = ConnectOptions {
+        recv_buffer: Some(2_000),
+        ..ConnectOptions::new(address("10.0.0.1:80"))
+    };
+    let (mut dialled, mut accepted) = host.dial(&options);
+    assert_eq!(accepted.write(&[1; 2_000]).unwrap(), 2_000);
+    accepted.shutdown_write().unwrap();
+    host.settle();
+    // The accepted end is over as soon as this end is there, and the dialled one when it hears so.
+    dialled.shutdown_write().unwrap();
+    host.net.fault_at(Fault::AckDelayed, 1);
+    host.net.advance(2 * ms);
+    assert_eq!(read(&mut dialled), Ok(vec![1; 2_000]));
+    host.settle();
+    assert_eq!(host.net.faults_met(), [Fault::AckDelayed]);
+    assert!(dialled.take_error().unwrap().is_none());
+}
+
+#[test]
 fn a_process_that_is_out_of_descriptors_accepts_nobody() {
     let net = Net::new(10);
     let process = net.process(Poller::Epoll);
