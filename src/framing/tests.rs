@@ -2,16 +2,6 @@ use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-const ALL_PREFIXES: [Prefix; 7] = [
-    Prefix::U8,
-    Prefix::U16,
-    Prefix::U32,
-    Prefix::U64,
-    Prefix::U16Le,
-    Prefix::U32Le,
-    Prefix::U64Le,
-];
-
 fn fixed(size: u32) -> Framing {
     Framing::Fixed(NonZeroU32::new(size).unwrap())
 }
@@ -87,7 +77,7 @@ fn a_long_line_that_comes_byte_by_byte_is_looked_at_once() {
 
 #[test]
 fn a_frame_over_the_maximum_is_refused_from_its_prefix() {
-    for prefix in ALL_PREFIXES {
+    for &prefix in Prefix::ALL {
         let framing = Framing::Length(prefix);
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&prefix.bytes(100)[..prefix.width()]);
@@ -173,18 +163,19 @@ fn frames_that_were_not_taken_are_not_consumed() {
 
 #[test]
 fn every_framing_is_read_back_from_its_text() {
-    let lengths = ALL_PREFIXES.map(Framing::Length);
+    let lengths = Prefix::ALL.iter().map(|prefix| Framing::Length(*prefix));
     for framing in [Framing::Raw, Framing::Lines, fixed(1), fixed(u32::MAX)]
-        .iter()
-        .chain(&lengths)
+        .into_iter()
+        .chain(lengths)
     {
-        assert_eq!(framing.to_string().parse(), Ok(*framing));
+        assert_eq!(framing.to_string().parse(), Ok(framing));
     }
     assert_eq!("length:u8le".parse(), Ok(Framing::Length(Prefix::U8)));
 }
 
 #[test]
 fn a_text_that_is_no_framing_is_told_why_and_what_is_allowed() {
+    let prefixes: Vec<String> = Prefix::ALL.iter().map(Prefix::to_string).collect();
     for (text, why) in [
         ("", "\"\" is not known"),
         ("Lines", "is not known"),
@@ -202,6 +193,7 @@ fn a_text_that_is_no_framing_is_told_why_and_what_is_allowed() {
         let said = text.parse::<Framing>().unwrap_err().to_string();
         assert!(said.contains(why), "{said}");
         assert!(said.contains("allowed are raw, lines, fixed:N"), "{said}");
+        assert!(said.ends_with(&prefixes.join(", ")), "{said}");
     }
 }
 
@@ -219,7 +211,7 @@ fn any_framing() -> impl Strategy<Value = Framing> {
         Just(Framing::Raw),
         Just(Framing::Lines),
         (1..24_u32).prop_map(fixed),
-        (0..7_usize).prop_map(|i| Framing::Length(ALL_PREFIXES[i])),
+        prop::sample::select(Prefix::ALL).prop_map(Framing::Length),
     ]
 }
 

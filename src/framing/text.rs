@@ -67,10 +67,12 @@ impl FromStr for Framing {
             Some(("fixed", size)) => fixed_size(size)
                 .map(Framing::Fixed)
                 .ok_or_else(|| wrong("has no size from 1 to 4294967295")),
-            Some(("length", name)) => NAMES
+            // One byte has no order.
+            Some(("length", "u8le")) => Ok(Framing::Length(Prefix::U8)),
+            Some(("length", name)) => Prefix::ALL
                 .iter()
-                .find(|named| named.0 == name)
-                .map(|named| Framing::Length(named.1))
+                .find(|prefix| prefix.to_string() == name)
+                .map(|prefix| Framing::Length(*prefix))
                 .ok_or_else(|| wrong("has no prefix that is known")),
             None if text == "fixed" => Err(wrong("lacks its size")),
             None if text == "length" => Err(wrong("lacks its prefix")),
@@ -85,17 +87,23 @@ fn fixed_size(text: &str) -> Option<NonZeroU32> {
     is_plain.then(|| text.parse().ok()).flatten()
 }
 
-/// How prefixes are written. One byte has no order: the first of its names is the one that is told.
-const NAMES: [(&str, Prefix); 8] = [
-    ("u8", Prefix::U8),
-    ("u8le", Prefix::U8),
-    ("u16", Prefix::U16),
-    ("u32", Prefix::U32),
-    ("u64", Prefix::U64),
-    ("u16le", Prefix::U16Le),
-    ("u32le", Prefix::U32Le),
-    ("u64le", Prefix::U64Le),
-];
+/// How prefixes are written.
+macro_rules! prefixes {
+    ($($prefix:ident $name:literal),+) => {
+        impl Prefix {
+            /// Every prefix: the match below fails to compile if one is left out.
+            pub(super) const ALL: &'static [Prefix] = &[$(Prefix::$prefix),+];
+        }
+
+        impl fmt::Display for Prefix {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Prefix::$prefix => $name),+ })
+            }
+        }
+    };
+}
+
+prefixes!(U8 "u8", U16 "u16", U32 "u32", U64 "u64", U16Le "u16le", U32Le "u32le", U64Le "u64le");
 
 impl fmt::Display for Framing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,13 +113,6 @@ impl fmt::Display for Framing {
             Framing::Fixed(size) => write!(f, "fixed:{size}"),
             Framing::Length(prefix) => write!(f, "length:{prefix}"),
         }
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = NAMES.iter().find(|named| named.1 == *self);
-        f.write_str(named.map_or("", |named| named.0))
     }
 }
 

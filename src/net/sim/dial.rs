@@ -142,13 +142,7 @@ impl State {
             return Ok(side);
         }
         if self.faults.hit(Fault::ConnectAtOnce) || self.random.one_in(8) {
-            self.syn_arrives(id);
-            if self
-                .end(side.other())
-                .is_some_and(|end| end.phase == Phase::Answering)
-            {
-                self.syn_ack_arrives(id);
-            }
+            self.syn_arrives(id, true);
             return Ok(side);
         }
         self.send_syn(id);
@@ -191,8 +185,8 @@ impl State {
         }
     }
 
-    /// The SYN arrives, if it does.
-    pub(super) fn syn_arrives(&mut self, id: u32) {
+    /// The SYN arrives, if it does. Its answer is there after a while, or `at_once`.
+    pub(super) fn syn_arrives(&mut self, id: u32, at_once: bool) {
         let side = Side {
             connection: id,
             end: 0,
@@ -233,6 +227,10 @@ impl State {
             return;
         }
         self.answer(id, listener);
+        if at_once {
+            self.syn_ack_arrives(id);
+            return;
+        }
         let at = self.now + self.latency(id);
         self.schedule.at(at, What::SynAck(id));
     }
@@ -288,10 +286,6 @@ impl State {
         if end.phase == Phase::Over {
             // The caller has given up meanwhile.
             self.schedule.at(now, What::Reset(side.other()));
-            return;
-        }
-        if end.phase == Phase::Established {
-            // It was there before the call returned.
             return;
         }
         end.phase = Phase::Established;

@@ -477,7 +477,7 @@ impl State {
             What::Segment(side) => self.segment_arrives(side),
             What::Ack(side) => self.acknowledgement_arrives(side),
             What::Reset(side) => self.reset_arrives(side),
-            What::Syn(id) => self.syn_arrives(id),
+            What::Syn(id) => self.syn_arrives(id, false),
             What::SynAck(id) => self.syn_ack_arrives(id),
             What::Established(id) => self.handshake_done(id),
             What::DialFails(id, error) => self.dial_fails(id, error),

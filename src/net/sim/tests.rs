@@ -1,6 +1,7 @@
 //! The model against what it says of itself, and against the real system.
 
 mod compare;
+mod datagrams;
 mod rules;
 mod worlds;
 
@@ -58,6 +59,17 @@ impl Machine {
         let (mut stream, _) = self.listener.accept().unwrap();
         self.system.register_stream(&mut stream, token).unwrap();
         (peer, stream)
+    }
+
+    /// An end that was dialled from here, and the one that was accepted.
+    fn dial(&self, options: &ConnectOptions) -> (TcpStream, TcpStream) {
+        let dialled = self.system.dial(options).unwrap();
+        loop {
+            self.net.advance(Duration::from_millis(1));
+            if let Ok((accepted, _)) = self.listener.accept() {
+                return (dialled, accepted);
+            }
+        }
     }
 
     /// What is told of `token` now, all batches together.

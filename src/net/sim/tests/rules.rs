@@ -1,4 +1,4 @@
-//! What the model says of itself, rule by rule.
+//! What the model says of itself, rule by rule. Those of datagrams are in `datagrams.rs`.
 
 use std::io::ErrorKind;
 
@@ -154,6 +154,31 @@ fn a_dial_where_nobody_listens_is_refused_and_one_to_a_host_that_is_gone_times_o
     assert!(!gone.established().unwrap());
     net.advance(Duration::from_secs(10));
     assert_eq!(gone.established().unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+#[test]
+fn a_dial_that_is_there_at_once_is_answered_once_and_resets_nobody_after_a_good_end() {
+    for seed in 0..20 {
+        let ms = Duration::from_millis(1);
+        let host = Machine::new(seed, Poller::Epoll);
+        host.net.latency(ms..=ms);
+        host.net.fault_at(Fault::ConnectAtOnce, 1);
+        // A second answer would come late.
+        host.net.fault_at(Fault::LatencySpike, 1);
+        let to = ConnectOptions::new(address("10.0.0.1:80"));
+        let (mut dialled, mut accepted) = host.dial(&to);
+        dialled.shutdown_write().unwrap();
+        host.net.advance(10 * ms);
+        assert_eq!(read(&mut accepted), Ok(Vec::new()));
+        accepted.shutdown_write().unwrap();
+        // The dialled end is over long before the accepted one knows.
+        host.net.latency(4_000 * ms..=4_000 * ms);
+        host.net.advance(10 * ms);
+        assert_eq!(read(&mut dialled), Ok(Vec::new()));
+        host.net.advance(10_000 * ms);
+        let error = accepted.take_error().unwrap();
+        assert!(error.is_none(), "seed {seed}: {error:?}");
+    }
 }
 
 #[test]
@@ -358,6 +383,52 @@ fn what_is_behind_an_exactly_full_read_arrives_right_after_whoever_reads_it_when
     }
 }
 
+/// A stream at which a peer's 100 bytes are, of which ten were read: exactly as many as were asked
+/// for. What is behind them is to arrive right after.
+fn read_full(peer: impl Fn(&Peer)) -> (Machine, Peer, TcpStream) {
+    let mut host = Machine::new(9, Poller::Epoll);
+    let (sender, mut stream) = host.accept(0);
+    host.net.latency(Duration::ZERO..=Duration::ZERO);
+    sender.send(&[3; 100]);
+    peer(&sender);
+    host.settle();
+    host.told(0);
+    host.net.fault_at(Fault::ReadFull, 1);
+    assert_eq!(stream.read(&mut [0; 10]).unwrap(), 10);
+    (host, sender, stream)
+}
+
+#[test]
+fn what_is_behind_an_exactly_full_read_is_there_before_what_arrives_after_it() {
+    let (mut host, peer, mut stream) = read_full(|_| ());
+    assert_eq!(read(&mut stream), Err(ErrorKind::WouldBlock));
+    peer.send(b"more");
+    host.net.advance(Duration::ZERO);
+    assert!(host.told(0).contains(Readiness::READABLE));
+    assert_eq!(read(&mut stream), Ok([&[3; 90], &b"more"[..]].concat()));
+}
+
+#[test]
+fn what_is_behind_an_exactly_full_read_is_there_before_a_reset() {
+    let (mut host, _peer, mut stream) = read_full(|_| ());
+    host.net.fault_at(Fault::ResetBeforeWrite, 1);
+    let reset = stream.write(b"x").unwrap_err();
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    assert!(host.told(0).contains(Readiness::READABLE));
+    assert_eq!(read(&mut stream), Ok(vec![3; 90]));
+    assert_eq!(read(&mut stream), Ok(Vec::new()));
+}
+
+#[test]
+fn nothing_is_held_back_behind_an_exactly_full_read_where_what_comes_after_it_is_known_of() {
+    let afterwards: [fn(&Peer); 3] = [Peer::finish, Peer::reset, |peer| peer.send_urgent(b'!')];
+    for after in afterwards {
+        let (host, _peer, mut stream) = read_full(after);
+        assert_eq!(read(&mut stream), Ok(vec![3; 90]));
+        assert!(!host.net.faults_met().contains(&Fault::ReadFull));
+    }
+}
+
 #[test]
 fn who_reads_on_learns_that_its_peer_has_given_up_before() {
     let mut host = Machine::new(4, Poller::Epoll);
@@ -382,6 +453,29 @@ fn who_reads_on_learns_that_its_peer_has_given_up_before() {
 }
 
 #[test]
+fn who_has_finished_in_good_order_resets_nobody_whose_window_opens_after_that() {
+    let ms = Duration::from_millis(1);
+    let host = Machine::new(4, Poller::Epoll);
+    host.net.latency(ms..=ms);
+    let options = ConnectOptions {
+        recv_buffer: Some(2_000),
+        ..ConnectOptions::new(address("10.0.0.1:80"))
+    };
+    let (mut dialled, mut accepted) = host.dial(&options);
+    assert_eq!(accepted.write(&[1; 2_000]).unwrap(), 2_000);
+    accepted.shutdown_write().unwrap();
+    host.settle();
+    // The accepted end is over as soon as this end is there, and the dialled one when it hears so.
+    dialled.shutdown_write().unwrap();
+    host.net.fault_at(Fault::AckDelayed, 1);
+    host.net.advance(2 * ms);
+    assert_eq!(read(&mut dialled), Ok(vec![1; 2_000]));
+    host.settle();
+    assert_eq!(host.net.faults_met(), [Fault::AckDelayed]);
+    assert!(dialled.take_error().unwrap().is_none());
+}
+
+#[test]
 fn a_process_that_is_out_of_descriptors_accepts_nobody() {
     let net = Net::new(10);
     let process = net.process(Poller::Epoll);
@@ -399,101 +493,6 @@ fn a_process_that_is_out_of_descriptors_accepts_nobody() {
     assert_eq!(process.sockets(), 2);
     drop(first);
     assert!(listener.accept().is_ok());
-}
-
-#[test]
-fn datagrams_keep_their_length_and_are_cut_lost_doubled_and_refused() {
-    let net = Net::new(11);
-    let system = net.process(Poller::Epoll).system().unwrap();
-    let at = address("0.0.0.0:53");
-    let options = crate::options::UdpOptions::new(at);
-    let mut socket = system.bind_udp(&options).unwrap();
-    let peer = net.udp_peer(address("10.0.0.2:1000"));
-    let to = address("10.0.0.1:53");
-    let rest = Duration::from_secs(1);
-    let mut buffer = [0; 4];
-    for (bytes, len, cut) in [
-        (&b""[..], 0, false),
-        (b"four", 4, false),
-        (b"seven77", 4, true),
-    ] {
-        peer.send_to(to, bytes);
-        net.advance(rest);
-        let received = socket.recv(&mut buffer).unwrap();
-        assert_eq!((received.len, received.truncated), (len, cut));
-        let asked = received.destination;
-        assert_eq!((asked.to, asked.local), (Some(to.ip()), Some(to.ip())));
-        socket.send(b"!", received.from, asked.local, 0).unwrap();
-    }
-    let error = socket.recv(&mut buffer).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    net.advance(rest);
-    assert_eq!(peer.received(), vec![(to, b"!".to_vec()); 3]);
-
-    net.fault_at(Fault::DatagramLost, 1);
-    peer.send_to(to, b"lost");
-    net.fault_at(Fault::DatagramDoubled, 1);
-    peer.send_to(to, b"two");
-    net.advance(rest);
-    assert_eq!(socket.recv(&mut buffer).unwrap().len, 3);
-    assert_eq!(socket.recv(&mut buffer).unwrap().len, 3);
-    assert!(socket.recv(&mut buffer).is_err());
-    let large = socket.send(&[0; 65_508], address("10.0.0.2:1000"), None, 0);
-    assert_eq!(
-        large.unwrap_err().raw_os_error(),
-        Some(Errno::EMSGSIZE as i32)
-    );
-
-    let connected = crate::options::UdpOptions {
-        connect_to: Some(address("10.0.0.2:2")),
-        ..crate::options::UdpOptions::new(address("10.0.0.1:0"))
-    };
-    let mut socket = system.bind_udp(&connected).unwrap();
-    socket.send(b"anybody?", to, None, 0).unwrap();
-    net.advance(rest);
-    let refused = socket.recv(&mut buffer).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-}
-
-#[test]
-fn a_datagram_from_a_link_local_address_needs_an_interface() {
-    let net = Net::new(7);
-    let system = net.process(Poller::Epoll).system().unwrap();
-    let options = crate::options::UdpOptions::new(address("[::]:7"));
-    let mut socket = system.bind_udp(&options).unwrap();
-    let peer = net.udp_peer(address("[fd00::9]:1000"));
-    peer.send_to(address("[fe80::5]:7"), b"hello");
-    net.advance(Duration::from_secs(1));
-    let received = socket.recv(&mut [0; 100]).unwrap();
-    let (local, interface) = (received.destination.local, received.destination.interface);
-    let mut send = |to, interface| socket.send(b"hello", to, local, interface);
-    assert!(send(received.from, interface).is_ok());
-    let refused = send(received.from, 0).unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(Errno::EINVAL as i32));
-    // The peer's own address may name it.
-    let scoped = std::net::SocketAddrV6::new("fe80::9".parse().unwrap(), 1000, 0, 2);
-    assert!(send(scoped.into(), 0).is_ok());
-}
-
-#[test]
-fn a_udp_socket_s_full_buffer_stays_full_until_there_is_an_event_for_who_waits_for_room() {
-    for model in [Poller::Epoll, Poller::Kqueue, Poller::Poll2] {
-        let mut host = Machine::new(15, model);
-        let options = crate::options::UdpOptions::new(address("10.0.0.1:7"));
-        let mut socket = host.system.bind_udp(&options).unwrap();
-        host.system.register_udp(&mut socket, 7).unwrap();
-        let to = address("10.0.0.2:1000");
-        host.net.fault_at(Fault::SendBlocked, 1);
-        for _ in 0..2 {
-            let blocked = socket.send(b"hello", to, None, 0).unwrap_err();
-            assert_eq!(blocked.kind(), ErrorKind::WouldBlock);
-        }
-        host.system.repoll(&mut socket, 7, true).unwrap();
-        assert_eq!(host.told(7), Readiness::EMPTY, "{model:?}");
-        host.net.advance(Duration::from_secs(1));
-        assert_eq!(host.told(7), Readiness::WRITABLE, "{model:?}");
-        assert!(socket.send(b"hello", to, None, 0).is_ok());
-    }
 }
 
 #[test]
