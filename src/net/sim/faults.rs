@@ -83,7 +83,8 @@ faults! {
     WriteShort(delays),
     /// A write takes one byte, and else is as `WriteShort`.
     WriteOneByte(delays),
-    /// `shutdown` fails with ENOBUFS (BSD's `tcp_usr_shutdown` by way of `tcp_output`).
+    /// `shutdown` fails with ENOBUFS (BSD's `tcp_usr_shutdown` by way of `tcp_output`); the end is
+    /// sent 200 ms later.
     ShutdownFails(breaks),
     /// Setting an option fails with ENOBUFS (setsockopt(2)).
     OptionFails(breaks),

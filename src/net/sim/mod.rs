@@ -482,6 +482,7 @@ impl State {
             What::Established(id) => self.handshake_done(id),
             What::DialFails(id, error) => self.dial_fails(id, error),
             What::Expire(side) => self.expire(side),
+            What::Transmit(side) => self.transmit(side),
             What::Poke(target, what) => self.queue(target, what),
             What::Peer(peer) => self.wake_peer(peer),
             What::Datagram(flight) => self.datagram_arrives(flight),

@@ -14,6 +14,8 @@ pub(super) enum What {
     Segment(Side),
     /// The next acknowledgement of what this end has sent arrives.
     Ack(Side),
+    /// What this end could not send is sent.
+    Transmit(Side),
     /// A reset arrives at this end.
     Reset(Side),
     /// The SYN of this connection arrives.

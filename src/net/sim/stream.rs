@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::faults::Fault;
 use super::schedule::What;
-use super::tcp::{End, Fin, Phase};
+use super::tcp::{End, Fin, Phase, RESEND};
 use super::watch::{BOTH, READ, Side, Target, WRITE, Watch};
 use super::{Owner, State};
 use crate::nonblocking::not_now;
@@ -211,9 +211,7 @@ impl State {
 
     /// `shutdown(SHUT_WR)` of a process.
     pub(super) fn shutdown_call(&mut self, side: Side) -> io::Result<()> {
-        if self.faults.hit(Fault::ShutdownFails) {
-            return Err(Errno::ENOBUFS.into());
-        }
+        let fails = self.faults.hit(Fault::ShutdownFails);
         match self.end(side).map(|end| end.phase) {
             None | Some(Phase::Over) => {
                 // Linux wakes whoever polls it even then (`inet_shutdown`).
@@ -228,6 +226,12 @@ impl State {
             Some(Phase::Answering | Phase::Established) => {}
         }
         self.idle.moved += 1;
+        if fails {
+            // What BSD could not send it sends when it would have sent it again (`tcp_output`).
+            self.queue_end(side);
+            self.schedule.at(self.now + RESEND, What::Transmit(side));
+            return Err(Errno::ENOBUFS.into());
+        }
         self.finish(side);
         // Linux wakes whoever polls it, at once.
         self.poke(Target::Stream(side), BOTH);

@@ -298,8 +298,8 @@ impl State {
         }
     }
 
-    /// Sends a FIN behind what is written.
-    pub(super) fn finish(&mut self, side: Side) {
+    /// A FIN is to be sent behind what is written.
+    pub(super) fn queue_end(&mut self, side: Side) {
         let now = self.now;
         if let Some(way) = self.way(side)
             && way.fin == Fin::None
@@ -312,6 +312,11 @@ impl State {
         if let Some(end) = self.end(side) {
             end.shut = true;
         }
+    }
+
+    /// Sends a FIN behind what is written.
+    pub(super) fn finish(&mut self, side: Side) {
+        self.queue_end(side);
         self.transmit(side);
         self.expect_expiry_if_cut_off(side);
     }
