@@ -442,23 +442,10 @@ impl Play {
         }
     }
 
-    /// What is sent to those of whom nothing tells: to peers that have vanished, and by whoever is
-    /// left of a dial that the network has reset at its own end alone, if an end may not have been
-    /// sent either.
-    fn parted(&self, world: &World) -> Vec<Way> {
+    /// What is sent to those of whom nothing tells: to peers that have vanished.
+    fn parted(&self) -> Vec<Way> {
         let vanished = self.peers.iter().filter(|one| one.vanished);
-        let mut parted: Vec<Way> = vanished.map(|one| one.way.back()).collect();
-        let met = world.faults_met();
-        if met.contains(&Fault::ConnectReset) && met.contains(&Fault::ShutdownFails) {
-            let ends = self.wilds().flat_map(|wild| &wild.ends);
-            let ends = ends.filter(|end| end.failed || end.reason() == Some(CloseReason::Reset));
-            let peers = self.peers.iter().filter(|one| one.peer.was_reset());
-            let reset = ends.map(|end| end.way).chain(peers.map(|one| one.way));
-            let dials: Vec<Way> = reset.filter(|way| way.outbound).collect();
-            let left = self.left().into_iter().map(|end| end.way);
-            parted.extend(left.filter(|way| dials.contains(&way.back())));
-        }
-        parted
+        vanished.map(|one| one.way.back()).collect()
     }
 
     /// Nobody was ended for what others did: once they are released, no deadline comes.
@@ -565,7 +552,7 @@ fn wild(world: &mut World) {
     // Listeners that paused, and dials whose answer was lost.
     play.run(world, Duration::from_secs(3));
     play.settle(world);
-    let parted = play.parted(world);
+    let parted = play.parted();
     if !is_lossy(world, &mut play, &parted) {
         let mut left = play.left();
         left.retain(|end| !parted.contains(&end.way));

@@ -476,6 +476,22 @@ fn who_has_finished_in_good_order_resets_nobody_whose_window_opens_after_that() 
 }
 
 #[test]
+fn an_end_that_could_not_be_sent_is_sent_a_while_later() {
+    let mut host = Machine::new(5, Poller::Epoll);
+    let (peer, mut stream) = host.accept(1);
+    host.net.fault_at(Fault::ShutdownFails, 1);
+    let error = stream.shutdown_write().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::ENOBUFS as i32));
+    // It's the end of what is written all the same.
+    let error = stream.write(b"more").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::EPIPE as i32));
+    host.settle();
+    assert!(!peer.has_ended());
+    host.net.advance(Duration::from_millis(200));
+    assert!(peer.has_ended() && !peer.was_reset());
+}
+
+#[test]
 fn a_process_that_is_out_of_descriptors_accepts_nobody() {
     let net = Net::new(10);
     let process = net.process(Poller::Epoll);
