@@ -385,13 +385,16 @@ fn a_reset_that_the_answer_finds_first_is_no_end() {
 fn who_has_finished_and_whose_last_end_fails_is_over_at_once() {
     check(0..20, |world| {
         world.fault(Fault::ShutdownFails, 1);
+        let way = Duration::from_millis(10);
+        world.latency(way..=way);
         let mut host = host(world, Plain::new(Way::Answer(100)), Limits::default());
         let peer = world.connect(address());
         world.settle(&mut host).unwrap();
         peer.send(b"question");
         peer.finish();
         world.advance(&mut (), SECOND).unwrap();
-        world.settle(&mut host).unwrap();
+        // Sooner than the peer can say anything that has the end sent after all.
+        world.advance(&mut host, way).unwrap();
         assert!(lives(&host)[0].closed.is_some(), "it waits for nothing");
     });
 }
