@@ -1,7 +1,7 @@
 //! The commands: which one is meant, and how it is run.
 //!
-//! Arguments take two steps. Each command has in `args` what was typed, option for option, each
-//! value parsed by itself; `check` (`plan` for a load) turns it into what is meant, and refuses what
+//! Arguments take two steps. A command's `args` is what was typed, option for option, each value
+//! parsed by itself. Its `check` (`plan` for a load) turns it into what is meant, and refuses what
 //! does not go together. Only then are names resolved, and only then is anything bound, so a usage
 //! error never leaves a half-started server behind.
 

@@ -3,7 +3,8 @@
 //! | file | what it is |
 //! |---|---|
 //! | `system/logging` | the logger |
-//! | `system/stderr`, `system/stdout`, `system/outlet` | outputs that may be full, fail, and work again |
+//! | `system/stdout`, `system/stderr` | standard output and standard error |
+//! | `system/outlet` | an output that may fail and work again |
 //! | `system/signals` | SIGINT and SIGTERM |
 //! | `system/descriptors` | the limit of file descriptors |
 //! | `system/handed` | sockets that a service manager hands over, and what it is told |
