@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::load::count::tally::nanos;
-
 /// A moment that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
 
@@ -64,4 +62,9 @@ pub(crate) fn after(now: u64, wait: Duration) -> u64 {
 /// How long from `now` until `then`; nothing when it has come.
 pub(crate) fn until(now: u64, then: u64) -> Duration {
     Duration::from_nanos(then.saturating_sub(now))
+}
+
+/// A duration in nanoseconds.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

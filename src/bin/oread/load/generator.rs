@@ -49,7 +49,8 @@ use slab::Slab;
 
 use crate::failure::Reason;
 use crate::load::clock::Epoch;
-use crate::load::count::tally::{Tally, nanos};
+use crate::load::clock::nanos;
+use crate::load::count::Tally;
 use crate::load::generator::datagrams::Sockets;
 use crate::load::generator::dial::{Dialer, Endpoint};
 use crate::load::generator::flow::Flow;

@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::commands::{Args, Command};
-    use crate::load::count::tally::Tally;
+    use crate::load::count::Tally;
     use crate::load::options::load::Load;
     use crate::load::report::outcome::Ending;
 
@@ -202,7 +202,7 @@ mod tests {
         let mut run = outcome("");
         for hours in [2, 3] {
             let time = Duration::from_secs(hours * 3600);
-            crate::load::count::tally::record(&mut run.tally.latency.response, time);
+            crate::load::count::record(&mut run.tally.latency.response, time);
         }
         let (text, json, ..) = all(&run);
         let response = &json["latency"]["response"];
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn fewer_connections_than_asked_for_is_the_first_line() {
         let mut run = outcome("");
-        run.tally.connections = crate::load::count::tally::Ledger {
+        run.tally.connections = crate::load::count::Ledger {
             asked: 100,
             dialed: 100,
             established: 97,
@@ -405,8 +405,8 @@ mod tests {
     }
 
     /// One thread, of ten seconds.
-    fn thread(cpu_ms: u64, waited_ms: u64) -> crate::load::count::tally::ThreadUse {
-        crate::load::count::tally::ThreadUse {
+    fn thread(cpu_ms: u64, waited_ms: u64) -> crate::load::count::ThreadUse {
+        crate::load::count::ThreadUse {
             cpu: Duration::from_millis(cpu_ms),
             waited: Duration::from_millis(waited_ms),
             wall: Duration::from_secs(10),

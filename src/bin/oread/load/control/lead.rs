@@ -10,7 +10,7 @@ use crate::load::control::live::Live;
 use crate::load::control::own::Own;
 use crate::load::control::rates::Rates;
 use crate::load::control::team::Team;
-use crate::load::count::tally::{Tally, ThreadUse, coarse};
+use crate::load::count::{Tally, ThreadUse, coarse};
 use crate::load::generator::protocol::{Command, Event, Progress};
 use crate::load::options::load::{Load, Volume};
 use crate::load::options::target::{self, Resolved, Transport};

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use terminal_size::{Width, terminal_size_of};
 
 use crate::load::control::rates::Speed;
+use crate::load::count::percentile;
 use crate::load::generator::protocol::{Phase, Progress};
-use crate::load::options::gate::percentile;
 use crate::load::options::load::{Load, Volume};
 use crate::load::report::short;
 use crate::system::stderr::Stderr;

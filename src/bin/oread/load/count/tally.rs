@@ -4,55 +4,13 @@
 //! can't disagree. Counters only grow; what is counted twice is counted so that it must add up, and
 //! [`Tally::imbalance`] says where it doesn't.
 
-mod counts;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-pub(crate) use counts::{Bytes, Datagrams, Ledger, Messages, Second};
-
-/// Nanoseconds, from 1 to an hour, with three significant digits: 0.1 % is less than any clock here
-/// is worth.
-const LONGEST_NS: u64 = 3_600_000_000_000;
-const DIGITS: u8 = 3;
-
-/// An empty histogram of nanoseconds.
-pub(crate) fn histogram() -> Histogram<u64> {
-    // The bounds are constants that the crate takes; were they not, one that grows would do the
-    // same.
-    Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).unwrap_or_else(|_| unbounded())
-}
-
-/// An empty histogram of nanoseconds for a live view: two digits, an eighth of the memory.
-pub(crate) fn coarse() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_NS, DIGITS - 1).unwrap_or_else(|_| unbounded())
-}
-
-fn unbounded() -> Histogram<u64> {
-    #[allow(clippy::expect_used)] // 0 to 5 digits are valid, whatever the machine.
-    Histogram::new(DIGITS).expect("three digits are valid")
-}
-
-/// The time as histograms keep it.
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// How many of a histogram's values are over an hour: how long they were is then known to some
-/// minutes at best.
-pub(crate) fn over_an_hour(histogram: &Histogram<u64>) -> u64 {
-    if histogram.max() <= LONGEST_NS {
-        return 0;
-    }
-    histogram.count_between(LONGEST_NS + 1, histogram.high())
-}
-
-/// Records a duration; zero counts as 1 ns, and what is over 73 minutes as that.
-pub(crate) fn record(histogram: &mut Histogram<u64>, duration: Duration) {
-    histogram.saturating_record(nanos(duration).max(1));
-}
+use super::counters::{Bytes, Datagrams, Ledger, Messages, Second};
+use super::histogram::histogram;
 
 /// How long things took, in nanoseconds.
 #[derive(Clone, Debug)]
@@ -89,6 +47,15 @@ pub(crate) struct ThreadUse {
     pub(crate) wall: Duration,
 }
 
+/// A part of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Partial {
+    /// Bytes that had come.
+    pub(crate) got: u64,
+    /// Bytes of the whole answer.
+    pub(crate) of: u64,
+}
+
 /// Everything that one thread counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
@@ -101,8 +68,14 @@ pub(crate) struct Tally {
     pub(crate) latency: Latency,
     pub(crate) pacing: Pacing,
     pub(crate) datagrams: Datagrams,
-    /// Datagrams by flow, in the order of their numbers; empty without UDP targets.
-    pub(crate) flows: Vec<Datagrams>,
+    /// Datagrams of the flows that were open at the end, each with the flow's number, which its
+    /// datagrams and the log have too; empty without UDP targets.
+    pub(crate) flows: Vec<(u32, Datagrams)>,
+    /// Those of flows that were closed before.
+    pub(crate) retired_flows: Datagrams,
+    /// Answers of which a part had come when they were given up, by the error's name: the first of
+    /// each.
+    pub(crate) partial: BTreeMap<String, Partial>,
     /// The measured time, second by second.
     pub(crate) seconds: Vec<Second>,
     /// One entry a thread.
@@ -129,6 +102,8 @@ impl Tally {
             },
             datagrams: Datagrams::default(),
             flows: Vec::new(),
+            retired_flows: Datagrams::default(),
+            partial: BTreeMap::new(),
             seconds: Vec::new(),
             threads: Vec::new(),
         }
@@ -146,6 +121,16 @@ impl Tally {
 }
 
 impl Tally {
+    /// Keeps what had come of the answer to a message that ended by an error of this name, if it's
+    /// the first such.
+    pub(crate) fn note_partial(&mut self, name: &str, partial: Option<Partial>) {
+        if let Some(partial) = partial
+            && !self.partial.contains_key(name)
+        {
+            self.partial.insert(name.to_owned(), partial);
+        }
+    }
+
     /// Adds what another thread has counted.
     pub(crate) fn merge(&mut self, other: &Tally) {
         self.connections.merge(&other.connections);
@@ -169,6 +154,10 @@ impl Tally {
             }
         }
         self.flows.extend_from_slice(&other.flows);
+        self.retired_flows.merge(&other.retired_flows);
+        for (name, partial) in &other.partial {
+            self.note_partial(name, Some(*partial));
+        }
         if self.seconds.len() < other.seconds.len() {
             self.seconds.resize(other.seconds.len(), Second::default());
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use oread::Context;
 
 use crate::load::clock::SECOND;
-use crate::load::count::tally::nanos;
+use crate::load::clock::nanos;
 use crate::load::generator::Generator;
 use crate::load::generator::flow::{Socket, Stage};
 

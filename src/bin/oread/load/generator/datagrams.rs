@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use oread::{Context, SendOutcome, UdpId, UdpOptions};
 
 use crate::load::clock::SECOND;
-use crate::load::count::tally::{Datagrams, nanos};
+use crate::load::clock::nanos;
+use crate::load::count::Datagrams;
 use crate::load::generator::Generator;
 use crate::load::generator::closed::Then;
 use crate::load::generator::flow::{Flow, Sent, Socket, Stage};
@@ -363,8 +364,10 @@ impl Generator {
     /// At the end: what was never answered, over all flows.
     pub(crate) fn close_ledger(&mut self) {
         let tally = &mut self.record.tally;
-        tally.flows = std::mem::take(&mut self.sockets.counts);
-        for flow in &mut tally.flows {
+        tally.flows = (0..)
+            .zip(std::mem::take(&mut self.sockets.counts))
+            .collect();
+        for (_, flow) in &mut tally.flows {
             // What was not sent was not received either: if it were, the counts would not add up,
             // and that is told.
             flow.lost = flow.sent.saturating_sub(flow.received + flow.outstanding);

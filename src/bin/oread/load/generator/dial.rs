@@ -9,7 +9,7 @@ use std::time::Duration;
 use oread::{ConnectOptions, Context};
 
 use crate::load::clock::{SECOND, after, until};
-use crate::load::count::tally::record;
+use crate::load::count::record;
 use crate::load::generator::flow::{Cause, Flow, Socket};
 use crate::load::generator::logs::took;
 use crate::load::generator::names;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 
-use crate::load::count::tally::Tally;
+use crate::load::count::Tally;
 use crate::load::generator::protocol::{Event, Progress};
 
 /// Progresses that may wait for the lead, some 40 KB each.

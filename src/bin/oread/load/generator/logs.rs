@@ -190,7 +190,7 @@ fn wrong_in_datagram(payload: &Payload, data: &[u8]) -> Option<Wrong> {
 
 /// How long something took, for a log line.
 pub(crate) fn took(time: Duration) -> String {
-    crate::load::report::short(crate::load::count::tally::nanos(time))
+    crate::load::report::short(crate::load::clock::nanos(time))
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ impl Schedule {
         threads: u32,
     ) -> Schedule {
         let den = u64::from(count.max(1));
-        let interval = crate::load::count::tally::nanos(interval);
+        let interval = crate::load::clock::nanos(interval);
         // Less than an interval: the index is less than the threads.
         let turns = u128::from(den) * u128::from(threads.max(1));
         let first = u128::from(interval) * u128::from(index) / turns;

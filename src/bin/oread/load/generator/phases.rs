@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use oread::Context;
 
+use crate::load::clock::nanos;
 use crate::load::clock::{NEVER, SECOND, after, until};
-use crate::load::count::tally::{ThreadUse, nanos};
+use crate::load::count::ThreadUse;
 use crate::load::generator::flow::{Sent, Socket, Stage};
 use crate::load::generator::protocol::{Event, Phase, Progress};
 use crate::load::generator::record::{thread_cpu, thread_waited};

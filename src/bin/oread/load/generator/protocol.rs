@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::load::count::tally::Tally;
+use crate::load::count::Tally;
 
 /// From the lead to a generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Progress {
             measured: 0,
             received: 0,
             cpu: Duration::ZERO,
-            response: crate::load::count::tally::coarse(),
+            response: crate::load::count::coarse(),
         }
     }
 

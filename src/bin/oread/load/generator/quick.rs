@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::load::count::tally::{coarse, histogram};
+use crate::load::count::{coarse, histogram};
 
 /// What three significant digits take: 2,048 steps of the smallest size, then 1,024 of twice that,
 /// and so on, as HdrHistogram lays them out.

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::load::clock::{NEVER, SECOND};
-use crate::load::count::tally::{Second, Tally};
+use crate::load::count::{Second, Tally};
 use crate::load::generator::flow::Sent;
 use crate::load::generator::quick::Quick;
 
@@ -188,7 +188,8 @@ impl Record {
         Second {
             sent: self.tally.messages.sent,
             echoed: self.tally.messages.echoed,
-            received: self.tally.bytes.received,
+            sent_bytes: self.tally.bytes.sent,
+            received_bytes: self.tally.bytes.received,
         }
     }
 
@@ -199,7 +200,8 @@ impl Record {
         self.tally.seconds.push(Second {
             sent: now.sent - before.sent,
             echoed: now.echoed - before.echoed,
-            received: now.received - before.received,
+            sent_bytes: now.sent_bytes - before.sent_bytes,
+            received_bytes: now.received_bytes - before.received_bytes,
         });
     }
 

@@ -3,7 +3,7 @@
 use oread::{CloseReason, Connection, Context, Pressure};
 
 use crate::load::clock::until;
-use crate::load::count::tally::record;
+use crate::load::count::record;
 use crate::load::generator::Generator;
 use crate::load::generator::closed::Then;
 use crate::load::generator::flow::{Sent, Socket, Stage};

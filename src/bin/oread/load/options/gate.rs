@@ -18,6 +18,7 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 
+use crate::load::count::{carries, samples_for};
 use crate::load::options::load::Turnover;
 use crate::load::report::outcome::Outcome;
 use crate::load::report::short;
@@ -89,31 +90,6 @@ pub(crate) struct Verdict {
     pub(crate) value: Option<f64>,
     /// The figure as people read it.
     pub(crate) shown: String,
-}
-
-/// A percentile stands on at least so many samples beyond it: one alone would be the maximum under
-/// another name.
-const SAMPLES_BEYOND: f64 = 10.0;
-
-/// The value at `percentile` (0 to 100), where enough samples lie beyond it to carry it; else
-/// `None`.
-pub(crate) fn percentile(histogram: &Histogram<u64>, percentile: f64) -> Option<u64> {
-    carries(histogram.len(), percentile).then(|| histogram.value_at_quantile(percentile / 100.0))
-}
-
-/// Whether so many samples carry a percentile.
-fn carries(samples: u64, percentile: f64) -> bool {
-    let beyond = samples as f64 * (100.0 - percentile) / 100.0;
-    // A hair of tolerance: 0.1 % of 10,000 must count as 10.
-    beyond + 1e-6 >= SAMPLES_BEYOND
-}
-
-/// How many samples carry a percentile, at the least.
-fn samples_for(percentile: f64) -> u64 {
-    let samples = SAMPLES_BEYOND * 100.0 / (100.0 - percentile);
-    // The same hair, as a share: what is left of a subtraction from 100 is less exact the smaller
-    // it is.
-    (samples * (1.0 - 1e-9)).ceil() as u64
 }
 
 impl Gate {
@@ -240,22 +216,7 @@ impl fmt::Display for Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_percentile_is_carried_by_exactly_so_many_samples_and_not_by_one_less() {
-        for (p, samples) in [
-            (0.0, 10),
-            (33.0, 15),
-            (50.0, 20),
-            (90.0, 100),
-            (99.0, 1_000),
-            (99.9, 10_000),
-            (99.99, 100_000),
-        ] {
-            assert_eq!(samples_for(p), samples, "p{p}");
-            assert!(carries(samples, p) && !carries(samples - 1, p), "p{p}");
-        }
-    }
+    use crate::load::count::percentile;
 
     #[test]
     fn a_percentile_of_what_is_all_answered_is_the_report_s() {

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use super::environment::Environment;
 use super::judgement::Judgement;
-use crate::load::count::tally::{Datagrams, Second, nanos, over_an_hour};
-use crate::load::options::gate::{Verdict, percentile};
+use crate::load::clock::nanos;
+use crate::load::count::percentile;
+use crate::load::count::{Datagrams, Second, over_an_hour};
+use crate::load::options::gate::Verdict;
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::report::outcome::{Ending, Outcome};
 
@@ -45,7 +47,7 @@ pub(super) fn report(
             "service": timing(&tally.latency.service),
         },
         "udp": datagrams(&tally.datagrams),
-        "udp_flows": tally.flows.iter().map(datagrams).collect::<Vec<_>>(),
+        "udp_flows": tally.flows.iter().map(|(_, flow)| datagrams(flow)).collect::<Vec<_>>(),
         "by_second": tally.seconds.iter().map(second).collect::<Vec<_>>(),
         "generator": generator(outcome, judgement),
         "slo": judgement.gates.iter().map(gate).collect::<Vec<_>>(),
@@ -189,7 +191,7 @@ fn datagrams(d: &Datagrams) -> Value {
 }
 
 fn second(second: &Second) -> Value {
-    json!({ "sent": second.sent, "echoed": second.echoed, "received_bytes": second.received })
+    json!({ "sent": second.sent, "echoed": second.echoed, "received_bytes": second.received_bytes })
 }
 
 fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::load::count::tally::ThreadUse;
-use crate::load::options::gate::{Verdict, percentile};
+use crate::load::count::ThreadUse;
+use crate::load::count::percentile;
+use crate::load::options::gate::Verdict;
 use crate::load::options::load::Traffic;
 use crate::load::report::outcome::{Ending, Outcome};
 use crate::load::report::short;

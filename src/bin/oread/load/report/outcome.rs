@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::load::count::tally::{Tally, ThreadUse};
+use crate::load::count::{Tally, ThreadUse};
 use crate::load::options::load::{Load, Turnover, Volume};
 
 /// How a run ended.

@@ -8,8 +8,8 @@ use super::chart::chart;
 use super::environment::Environment;
 use super::headline::headline;
 use super::judgement::Judgement;
-use crate::load::count::tally::over_an_hour;
-use crate::load::options::gate::percentile;
+use crate::load::count::over_an_hour;
+use crate::load::count::percentile;
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::report::outcome::Outcome;
 use crate::values::units::{Count, Size};
@@ -203,12 +203,11 @@ fn datagrams(text: &mut String, outcome: &Outcome) {
             Count(d.dropped)
         ),
     );
-    let mut worst: Vec<(usize, u64)> = outcome
+    let mut worst: Vec<(u32, u64)> = outcome
         .tally
         .flows
         .iter()
-        .enumerate()
-        .map(|(flow, d)| (flow, d.lost))
+        .map(|(flow, d)| (*flow, d.lost))
         .filter(|(_, lost)| *lost > 0)
         .collect();
     worst.sort_by_key(|&(_, lost)| std::cmp::Reverse(lost));

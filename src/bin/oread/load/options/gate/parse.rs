@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::{Comparison, Figure, Gate, Statistic, Timing};
-use crate::load::count::tally::nanos;
+use crate::load::clock::nanos;
 use crate::load::options::values::per_second;
 use crate::values::units::{count_or_zero, duration};
 
