@@ -231,17 +231,14 @@ impl Lead<'_> {
                     keep(latest, progress);
                 }
             }
-            Event::Done(tally) => {
+            Event::Done(ended) => {
                 self.heard.ended += 1;
-                match &mut self.heard.tally {
-                    Some(all) => all.merge(&tally),
-                    None => self.heard.tally = Some(*tally),
+                let all = self.heard.tally.get_or_insert_with(Tally::new);
+                all.merge(&ended.tally);
+                if let Some(words) = ended.failure {
+                    self.heard.failure.get_or_insert(words);
+                    self.team.tell(Command::Stop);
                 }
-            }
-            Event::Failed(words) => {
-                self.heard.ended += 1;
-                self.heard.failure.get_or_insert(words);
-                self.team.tell(Command::Stop);
             }
         }
     }
@@ -301,7 +298,8 @@ impl Lead<'_> {
                 log::debug!("a generator panicked, and has said so");
             }
         }
-        let tally = self.heard.tally.unwrap_or_else(Tally::new);
+        let mut tally = self.heard.tally.unwrap_or_else(Tally::new);
+        tally.connections.peak_confirmed = self.team.gauge.peak();
         let own_server = match (self.clock.own_before, self.clock.own_after) {
             (Some((from, before)), Some((until, after))) if self.own.is_some() => Some(ThreadUse {
                 cpu: after.saturating_sub(before),

@@ -116,7 +116,7 @@ impl Live {
             }
             (Phase::Measure, Volume::For(duration)) => timed(from, duration),
             (Phase::Measure, Volume::Messages(all)) => Way::of(sums.measured, all.get()),
-            (Phase::Finish, _) => Way::default(),
+            (Phase::Finish | Phase::Over, _) => Way::default(),
         }
     }
 
@@ -238,7 +238,7 @@ fn name(phase: Phase) -> &'static str {
         Phase::Ramp => "ramp",
         Phase::Warmup => "warm-up",
         Phase::Measure => "measure",
-        Phase::Finish => "finish",
+        Phase::Finish | Phase::Over => "finish",
     }
 }
 

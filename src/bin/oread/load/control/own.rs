@@ -12,7 +12,7 @@ use oread::{
 };
 
 use crate::failure::{Failure, Reason};
-use crate::load::generator::record::thread_cpu;
+use crate::load::generator::usage::thread_cpu;
 
 /// How long its answer on what it has used may take.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! The generators' threads, as the lead has them.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
@@ -9,10 +10,11 @@ use oread::Handle;
 use crate::failure::{Failure, Reason};
 use crate::load::clock::Epoch;
 use crate::load::control::interrupt::Interrupt;
-use crate::load::generator::dial::Endpoint;
+use crate::load::generator::{Clock, Endpoint, Gauge};
+use crate::load::count::Tally;
 use crate::load::generator::line::Line;
 use crate::load::generator::payload::Payload;
-use crate::load::generator::protocol::{Command, Event};
+use crate::load::generator::protocol::{Command, Ended, Event};
 use crate::load::generator::{self, Generating, Setup};
 use crate::load::options::load::Load;
 use crate::load::options::target::Resolved;
@@ -28,6 +30,8 @@ pub(crate) struct Team {
     /// What the run's time counts from, and when they began in it.
     pub(crate) epoch: Epoch,
     pub(crate) begun: u64,
+    /// How many connections are open.
+    pub(crate) gauge: Arc<Gauge>,
     /// Who stops them at a signal, for as long as there is a team.
     _interrupt: Interrupt,
 }
@@ -65,19 +69,23 @@ impl Team {
             threads: Vec::new(),
             epoch,
             begun: epoch.now(),
+            gauge: Arc::default(),
             _interrupt: interrupt,
         };
         let shared = Arc::new(plan.clone());
-        let mut payload = Payload::new(&plan.content, plan.framing, plan.verify);
+        // Each run has messages of its own: an answer that was kept from another one is none.
+        let key = RandomState::new().hash_one(team.begun);
+        let mut payload = Payload::new(&plan.content, plan.framing, plan.verify, key);
         if log::log_enabled!(log::Level::Trace) {
             payload = payload.told();
         }
         for (index, (reactor, line)) in reactors.into_iter().zip(&team.lines).enumerate() {
             let setup = Setup {
-                plan: Arc::clone(&shared),
+                load: Arc::clone(&shared),
                 index: index as u32,
                 endpoints: Arc::clone(&endpoints),
-                epoch,
+                clock: Clock::System(epoch),
+                gauge: Arc::clone(&team.gauge),
                 begun: team.begun,
                 payload: payload.clone(),
                 line: line.clone(),
@@ -103,9 +111,9 @@ fn spawn(index: usize, reactor: Generating, setup: Setup) -> Result<JoinHandle<(
     builder
         .spawn(move || {
             let mut last_words = last_words;
-            let outcome = generator::run(reactor, setup);
+            let ended = generator::run(reactor, setup);
             if let Some(line) = last_words.0.take() {
-                line.end(outcome);
+                line.end(ended);
             }
         })
         .map_err(|e| Failure::no_thread(&e))
@@ -117,7 +125,10 @@ struct LastWords(Option<Line>);
 impl Drop for LastWords {
     fn drop(&mut self) {
         if let Some(line) = self.0.take() {
-            line.end(Err("a generator panicked".to_owned()));
+            line.end(Ended {
+                tally: Tally::new(),
+                failure: Some("a generator panicked".to_owned()),
+            });
         }
     }
 }

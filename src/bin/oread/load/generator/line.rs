@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 
-use crate::load::count::Tally;
-use crate::load::generator::protocol::{Event, Progress};
+use crate::load::generator::protocol::{Ended, Event, Progress};
 
 /// Progresses that may wait for the lead, some 40 KB each.
 const MOST_UNREAD: u32 = 2;
@@ -52,10 +51,7 @@ impl Line {
     }
 
     /// The last that is said.
-    pub(crate) fn end(&self, outcome: Result<Tally, String>) {
-        self.send(match outcome {
-            Ok(tally) => Event::Done(Box::new(tally)),
-            Err(words) => Event::Failed(words),
-        });
+    pub(crate) fn end(&self, ended: Ended) {
+        self.send(Event::Done(Box::new(ended)));
     }
 }

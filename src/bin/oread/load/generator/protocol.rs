@@ -32,9 +32,16 @@ pub(crate) enum Event {
     /// How it goes; once a second or so, while it runs.
     Progress(Box<Progress>),
     /// It's over; the last thing that a generator says.
-    Done(Box<Tally>),
-    /// Its reactor failed, in words; in place of `Done`.
-    Failed(String),
+    Done(Box<Ended>),
+}
+
+/// What a generator came to.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// All that it has counted.
+    pub(crate) tally: Tally,
+    /// What its reactor failed with, in words.
+    pub(crate) failure: Option<String>,
 }
 
 /// How one generator goes, since it began; the lead subtracts what it heard before.
@@ -138,6 +145,8 @@ pub(crate) enum Phase {
     Warmup,
     /// Traffic, measured.
     Measure,
-    /// Nothing is sent any more; what is under way is waited for.
+    /// Nothing new is sent; what is under way is waited for.
     Finish,
+    /// All is counted.
+    Over,
 }

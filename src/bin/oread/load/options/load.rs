@@ -130,6 +130,24 @@ impl Load {
         all / threads + u64::from(u64::from(index) < all % threads)
     }
 
+    /// Whether a target takes datagrams.
+    pub(crate) fn has_udp(&self) -> bool {
+        self.targets.iter().any(|t| t.transport == Transport::Udp)
+    }
+
+    /// The load of a command line.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used, clippy::panic)]
+    pub(crate) fn of(arguments: &str) -> Load {
+        use clap::Parser as _;
+        let all = format!("oread load {arguments}");
+        let typed = crate::commands::Args::try_parse_from(all.split_whitespace());
+        match typed.unwrap().command {
+            crate::commands::Command::Load(typed) => Load::try_from(*typed).unwrap(),
+            _ => panic!("not load"),
+        }
+    }
+
     /// Whether the JSON report takes the place of the words on standard output.
     pub(crate) fn json_to_stdout(&self) -> bool {
         self.json

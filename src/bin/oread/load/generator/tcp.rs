@@ -1,0 +1,146 @@
+//! Messages over streams: sent, and compared with what comes back.
+
+use oread::{CloseReason, Connection, Pressure};
+
+use super::drive::Generator;
+use super::flow::Sent;
+use crate::load::options::values::VerifyMode;
+
+/// What input is.
+enum Look {
+    /// The rest of an answer, in the first so many bytes.
+    Whole(usize),
+    /// So many bytes of one.
+    Part(usize),
+    /// Bytes that nobody looks at.
+    Surplus,
+    /// Not what was sent.
+    Corrupt,
+}
+
+impl Generator {
+    /// Sends a message on a connection; how that stands then. With [`Pressure::Closed`] the message
+    /// was not sent, and is not counted.
+    #[inline(always)]
+    pub(super) fn send(
+        &mut self,
+        connection: &mut Connection<'_, u32>,
+        index: u32,
+        sent: Sent,
+    ) -> Pressure {
+        let Some(flow) = self.plan.flow(index) else {
+            return Pressure::Closed;
+        };
+        let (pressure, len) = match self.payload.plain(flow.number, flow.next) {
+            Some(plain) => {
+                connection.write(&plain.header);
+                (connection.write(plain.body), plain.len())
+            }
+            None => {
+                let message = self.payload.message(flow.number, flow.next);
+                self.names.log_message(flow, &message);
+                // What is small is gathered, what is large is not copied.
+                let mut pressure = Pressure::Low;
+                for part in message.parts() {
+                    if !part.is_empty() {
+                        pressure = connection.write(part);
+                    }
+                }
+                (pressure, message.len())
+            }
+        };
+        if pressure != Pressure::Closed {
+            self.plan.sent(index, sent, len);
+        }
+        if pressure != Pressure::Low {
+            // Below the low-water mark `on_drained` says that there is room.
+            self.plan.is_full(index);
+        }
+        pressure
+    }
+
+    /// Sends what a flow is to send now.
+    #[inline(always)]
+    pub(super) fn fill(&mut self, connection: &mut Connection<'_, u32>, index: u32, now: u64) {
+        for _ in 0..self.plan.wanted(index, now) {
+            let sent = Sent { due: now, at: now };
+            if self.send(connection, index, sent) != Pressure::Low {
+                return;
+            }
+        }
+    }
+
+    /// Input has come.
+    #[inline(always)]
+    pub(super) fn heard(&mut self, connection: &mut Connection<'_, u32>, mut data: &[u8]) {
+        let now = self.clock.now(connection.context());
+        self.plan.look_at_clock(now);
+        let index = *connection.session();
+        while !data.is_empty() {
+            match self.look(index, data) {
+                Look::Whole(taken) => {
+                    self.plan.answered(index, taken, now);
+                    data = &data[taken..];
+                }
+                Look::Part(taken) => {
+                    self.plan.got(index, taken, now);
+                    break;
+                }
+                Look::Surplus => {
+                    self.plan.meter().tally.bytes.surplus += data.len() as u64;
+                    break;
+                }
+                Look::Corrupt => {
+                    self.warn_of_corrupt(index, data, now);
+                    self.plan.corrupt(index);
+                    connection.abort(CloseReason::Aborted);
+                    return;
+                }
+            }
+        }
+        self.fill(connection, index, now);
+    }
+
+    /// Compares the beginning of `data` with the oldest message under way.
+    #[inline(always)]
+    fn look(&self, index: u32, data: &[u8]) -> Look {
+        let Some(flow) = self.plan.flow(index) else {
+            return Look::Surplus;
+        };
+        if flow.got == 0
+            && flow.outstanding.len() > 0
+            && let Some(plain) = self.payload.plain(flow.number, flow.oldest())
+            && let Some(whole) = data.get(..plain.len())
+            && plain.is(whole)
+        {
+            return Look::Whole(whole.len());
+        }
+        self.look_closely(index, data)
+    }
+
+    #[inline(never)]
+    fn look_closely(&self, index: u32, data: &[u8]) -> Look {
+        let Some(flow) = self.plan.flow(index) else {
+            return Look::Surplus;
+        };
+        let verify = self.payload.verify();
+        if flow.outstanding.len() == 0 {
+            // Nothing was asked.
+            return match verify {
+                VerifyMode::Off => Look::Surplus,
+                _ => Look::Corrupt,
+            };
+        }
+        let message = self.payload.message(flow.number, flow.oldest());
+        let got = flow.got as usize;
+        let taken = data.len().min(message.len() - got);
+        self.names.log_bytes(flow, "received", &data[..taken]);
+        if !message.matches(verify, got, &data[..taken]) {
+            return Look::Corrupt;
+        }
+        match got + taken < message.len() {
+            true => Look::Part(taken),
+            false => Look::Whole(taken),
+        }
+    }
+}
