@@ -1,8 +1,8 @@
-//! The program `oread`: it serves and speaks echo with the reactor of the library `oread`.
+//! The program `oread`: an echo server, a client and a load generator on the library `oread`.
 //!
 //! Here is the frame alone: run, print the one error there may be, and exit with its code. See
-//! [`cli`] for the rest. Exit codes: 0 all is well, 1 something failed while it ran, 2 it was asked
-//! for in a wrong way; 128 and the signal's number when a second signal ended it.
+//! [`cli`] for the rest. What the exit codes mean is in `docs/SERVE.md`, and in `docs/LOAD.md` for
+//! a load.
 #![forbid(unsafe_code)]
 
 mod cli;

@@ -20,7 +20,7 @@ use super::units::{
     OrNever, count, duration, duration_or_never, duration_or_zero, size, size_under_4gib,
 };
 
-/// A TCP and UDP echo server and client, on one thread
+/// An echo server, a client and a load generator, over TCP, UDP and Unix sockets
 #[derive(Debug, Parser)]
 #[command(name = "oread", version, max_term_width = 100)]
 pub(crate) struct Args {
