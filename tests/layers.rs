@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floor that each part of the library is on. Imports go down, or sideways without a circle.
-const FLOORS: [(&str, u8); 30] = [
+const FLOORS: [(&str, u8); 28] = [
     ("compose", 30),
     ("echo", 30),
     ("reactor", 30),
@@ -35,16 +35,32 @@ const FLOORS: [(&str, u8); 30] = [
     ("table", 0),
     ("timer", 0),
     ("token", 0),
-    // The program, which knows the library only as anybody else does.
-    ("cli", 40),
-    ("main", 40),
     ("lib", 255),
 ];
+
+/// The floor of each part of the program, `src/bin/oread`. It is a crate of its own, so that of the
+/// library it knows the public names alone. Imports go down.
+const PROGRAM_FLOORS: [(&str, u8); 8] = [
+    ("main", 6),
+    ("commands", 5),
+    ("serve", 4),
+    ("connect", 4),
+    ("load", 4),
+    ("system", 2),
+    ("values", 1),
+    ("failure", 0),
+];
+
+/// The program's folders whose files must import each other without a circle too.
+const WITHOUT_CIRCLES_INSIDE: [&str; 4] = ["connect", "serve", "system", "values"];
 
 /// Lines that a function may have, from its `fn` to its closing brace.
 const LONGEST_FUNCTION: usize = 70;
 /// Lines that a file may have before its tests.
 const LONGEST_FILE: usize = 600;
+/// The program's folder in `src`.
+const PROGRAM: &str = "bin/oread/";
+
 /// One file of `src`: its path below it, and its lines without tests.
 struct Source {
     path: String,
@@ -52,10 +68,47 @@ struct Source {
 }
 
 impl Source {
-    /// The part of the library that the file belongs to.
+    /// The part of the library or of the program that the file belongs to.
     fn part(&self) -> &str {
-        let first = self.path.split('/').next().unwrap();
+        let path = self.path.strip_prefix(PROGRAM).unwrap_or(&self.path);
+        let first = path.split('/').next().unwrap();
         first.trim_end_matches(".rs")
+    }
+
+    /// The names of a program's module, from the crate's root down.
+    fn module(&self) -> Vec<&str> {
+        let path = self.path.strip_prefix(PROGRAM).unwrap();
+        path.trim_end_matches(".rs").split('/').collect()
+    }
+
+    /// What a line of the program imports by `crate::`, `self::` or `super::`: names from the
+    /// crate's root down.
+    fn program_imports<'a>(&'a self, line: &'a str) -> Vec<Vec<&'a str>> {
+        let paths = line.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+        let resolve = |path: &'a str| {
+            let mut names: Vec<&str> = path.split("::").collect();
+            let start = match names.remove(0) {
+                "crate" => Vec::new(),
+                "self" => self.module(),
+                "super" => {
+                    names.insert(0, "super");
+                    self.module()
+                }
+                _ => return None,
+            };
+            let resolved = names.iter().fold(start, |mut at, &name| {
+                match name {
+                    "super" => drop(at.pop()),
+                    name => at.push(name),
+                }
+                at
+            });
+            Some(resolved)
+        };
+        paths
+            .filter(|path| path.contains("::"))
+            .filter_map(resolve)
+            .collect()
     }
 
     /// The lines that are code, with their numbers: no comments.
@@ -109,6 +162,22 @@ fn sources() -> Vec<Source> {
     sources
 }
 
+fn library() -> Vec<Source> {
+    let all = sources().into_iter();
+    all.filter(|source| !source.path.starts_with("bin/"))
+        .collect()
+}
+
+/// The program without its fuzz tests, which see all of it.
+fn program() -> Vec<Source> {
+    let all = sources().into_iter();
+    let program: Vec<_> = all
+        .filter(|source| source.path.starts_with(PROGRAM) && !source.path.ends_with("/fuzz.rs"))
+        .collect();
+    assert!(program.len() > 20, "the program was not found");
+    program
+}
+
 /// The lines up to `#[cfg(test)] mod tests {`, which is at the end of a file.
 fn without_tests(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
@@ -134,9 +203,26 @@ fn floor(part: &str) -> u8 {
         .1
 }
 
+fn program_floor(part: &str) -> u8 {
+    let found = PROGRAM_FLOORS.iter().find(|(name, _)| *name == part);
+    found
+        .unwrap_or_else(|| panic!("src/{PROGRAM}{part} is on no floor: add it to PROGRAM_FLOORS"))
+        .1
+}
+
+/// Takes away whatever needs nothing that is left, until nothing is left: a circle would stay.
+fn assert_without_circle(mut needs: BTreeMap<String, BTreeSet<String>>) {
+    while !needs.is_empty() {
+        let left: BTreeSet<String> = needs.keys().cloned().collect();
+        let before = needs.len();
+        needs.retain(|_, on| on.iter().any(|part| left.contains(part)));
+        assert!(needs.len() < before, "a circle among {needs:#?}");
+    }
+}
+
 #[test]
 fn imports_go_down_only() {
-    for source in sources() {
+    for source in library() {
         let from = source.part();
         let own = floor(from);
         for (number, line) in source.code() {
@@ -154,7 +240,7 @@ fn imports_go_down_only() {
 #[test]
 fn imports_go_round_in_no_circle() {
     let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for source in sources() {
+    for source in library() {
         let from = source.part();
         let needs = needs.entry(from.to_owned()).or_default();
         for (_, line) in source.code() {
@@ -165,27 +251,20 @@ fn imports_go_round_in_no_circle() {
             );
         }
     }
-    // Whoever needs nobody that is left is taken away, until nobody is left: a circle would stay.
-    while !needs.is_empty() {
-        let left: BTreeSet<String> = needs.keys().cloned().collect();
-        let before = needs.len();
-        needs.retain(|_, on| on.iter().any(|part| left.contains(part)));
-        assert!(needs.len() < before, "a circle among {left:?}");
-    }
+    assert_without_circle(needs);
 }
 
 #[test]
-fn the_program_knows_only_what_everybody_may_know() {
-    for source in sources() {
-        if !["cli", "main"].contains(&source.part()) {
-            continue;
-        }
+fn imports_of_the_program_go_down_only() {
+    for source in program() {
+        let from = source.part();
         for (number, line) in source.code() {
-            for import in imports(line) {
-                let path = source.path.as_str();
+            for import in source.program_imports(line) {
                 assert!(
-                    path.starts_with("cli/") || import == "cli",
-                    "{path}:{number} imports {import}"
+                    from == import[0] || program_floor(import[0]) < program_floor(from),
+                    "src/{}:{number} imports {}, which is not below it",
+                    source.path,
+                    import.join("::")
                 );
             }
         }
@@ -193,9 +272,55 @@ fn the_program_knows_only_what_everybody_may_know() {
 }
 
 #[test]
+fn imports_of_the_program_go_round_in_no_circle() {
+    let sources = program();
+    // A file, with the files in a folder of its name.
+    let unit = |names: &[&str]| {
+        let depth = if WITHOUT_CIRCLES_INSIDE.contains(&names[0]) {
+            2
+        } else {
+            1
+        };
+        names[..names.len().min(depth)].join("/")
+    };
+    let units: BTreeSet<String> = sources.iter().map(|s| unit(&s.module())).collect();
+    let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in &sources {
+        let from = unit(&source.module());
+        if from != source.part() {
+            // The file of a folder's name stands above the files in the folder.
+            let above = needs.entry(source.part().to_owned()).or_default();
+            above.insert(from.clone());
+        }
+        let needs = needs.entry(from.clone()).or_default();
+        for (number, line) in source.code() {
+            for import in source.program_imports(line) {
+                // `use crate::system::{...}` leaves open which of its files are meant.
+                assert!(
+                    !WITHOUT_CIRCLES_INSIDE.contains(&import[0]) || import.get(1) != Some(&""),
+                    "src/{}:{number}: import each of {}'s files by itself",
+                    source.path,
+                    import[0]
+                );
+                let file = unit(&import);
+                let import = if units.contains(&file) {
+                    file.as_str()
+                } else {
+                    import[0]
+                };
+                if import != from {
+                    needs.insert(import.to_owned());
+                }
+            }
+        }
+    }
+    assert_without_circle(needs);
+}
+
+#[test]
 fn only_net_names_the_sockets_and_the_poll() {
-    for source in sources() {
-        if ["net", "cli", "main"].contains(&source.part()) {
+    for source in library() {
+        if source.part() == "net" {
             continue;
         }
         source.assert_without(
@@ -220,8 +345,8 @@ fn only_net_names_the_sockets_and_the_poll() {
 
 #[test]
 fn only_net_reads_the_time_and_draws_chance() {
-    for source in sources() {
-        if !["net", "cli", "main", "sim"].contains(&source.part()) {
+    for source in library() {
+        if !["net", "sim"].contains(&source.part()) {
             source.assert_without(
                 &["Instant::now", "SystemTime", ".elapsed()", "RandomState"],
                 "a simulated system could not tell another time, or follow its seed",
@@ -232,8 +357,8 @@ fn only_net_reads_the_time_and_draws_chance() {
 
 #[test]
 fn one_file_asks_which_of_mio_s_backends_there_is() {
-    for source in sources() {
-        if source.path != "net/poll2.rs" && source.part() != "cli" {
+    for source in library() {
+        if source.path != "net/poll2.rs" {
             source.assert_without(
                 &["mio_unsupported_force_poll_poll"],
                 "net/poll2.rs has what depends on it",
@@ -244,7 +369,7 @@ fn one_file_asks_which_of_mio_s_backends_there_is() {
 
 #[test]
 fn the_state_machine_knows_neither_the_network_nor_the_time() {
-    for source in sources() {
+    for source in library() {
         if source.part() == "link" {
             source.assert_without(
                 &[
@@ -263,8 +388,8 @@ fn the_state_machine_knows_neither_the_network_nor_the_time() {
 
 #[test]
 fn only_nonblocking_reads_what_is_blocked_and_what_is_interrupted() {
-    for source in sources() {
-        if !["nonblocking", "cli", "main"].contains(&source.part()) {
+    for source in library() {
+        if source.part() != "nonblocking" {
             source.assert_without(
                 &[
                     "WouldBlock",
@@ -280,9 +405,9 @@ fn only_nonblocking_reads_what_is_blocked_and_what_is_interrupted() {
 
 #[test]
 fn no_part_of_the_library_sleeps_exits_or_touches_signals() {
-    for source in sources() {
+    for source in library() {
         // A simulation shows the run that failed: it's for tests.
-        if !["cli", "main", "sim"].contains(&source.part()) {
+        if source.part() != "sim" {
             source.assert_without(
                 &[
                     "thread::sleep",
@@ -347,8 +472,8 @@ fn a_handler_within_another_one_hears_all_that_it_would_hear_by_itself() {
         names.collect()
     };
     for (inner, outer) in [
-        ("echo.rs", "cli/serve/server.rs"),
-        ("echo.rs", "cli/load/own.rs"),
+        ("echo.rs", "bin/oread/serve/server.rs"),
+        ("echo.rs", "bin/oread/load/own.rs"),
         ("handler.rs", "sim/traced.rs"),
     ] {
         let inner = callbacks(inner);

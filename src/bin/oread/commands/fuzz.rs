@@ -1,0 +1,297 @@
+//! Whole command lines: what is good is taken, and one bad value among good ones is told by its
+//! option, with exit code 2. `tests/common/fuzz.rs` tells how to have more inputs, and how to
+//! replay one.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use super::*;
+use crate::failure::Failure;
+use crate::fuzz::{Dice, fuzz, spoil};
+
+/// Values of one kind: good ones, and bad ones.
+type Kind = (&'static [&'static str], &'static [&'static str]);
+
+const COUNT: Kind = (
+    &["1", "2", "10k", "1.5k", "1_000"],
+    &["0", "-1", "1.5", "10,000", "", "5G", "1i", "x"],
+);
+const LARGE: Kind = (
+    &["1", "5G", "18446744073709551615"],
+    &["0", "0.5", "18446744073709551616", "1e99"],
+);
+const SIZE: Kind = (
+    &["1", "4096", "64KiB", "1 MiB"],
+    &["0", "-5", "KiB", "18446744073709551616", "1XB", "x"],
+);
+const SIZE_4GIB: Kind = (&["1", "255", "64KiB"], &["0", "4GiB", "-1", "many"]);
+const DURATION: Kind = (
+    &["1ns", "250ms", "1m 30s", "24days"],
+    &["0s", "5", "25days", "18446744073709551615s 1000ms"],
+);
+const OR_ZERO: Kind = (
+    &["0s", "0", "1s"],
+    &["1", "1s 0", "-1s", "soon", "99999999999999999999s"],
+);
+const OR_NEVER: Kind = (&["never", "1s"], &["Never", "0s", ""]);
+const RATE: Kind = (
+    &["1", "50k", "100/s", "3000"],
+    &["0/s", "/s", "0.5", "10,000"],
+);
+const CAP: Kind = (&["off", "1", "10k"], &["Off", "0", "none"]);
+const ADDRESS: Kind = (
+    &["127.0.0.1:0", "[::1]:9999", "localhost:7", "0.0.0.0:7"],
+    &[
+        "9999",
+        ":9999",
+        "127.0.0.1",
+        "::1",
+        "a..b:7",
+        "a:65536",
+        "http://a:1",
+        "a b:1",
+    ],
+);
+const TARGET: Kind = (
+    &[
+        "127.0.0.1:9",
+        "udp://127.0.0.1:9",
+        "tcp://[::1]:9/",
+        "udp://localhost:9",
+    ],
+    &[
+        "127.0.0.1:0",
+        "http://a:1",
+        "a",
+        "udp://",
+        "\u{1b}[2J://a:1",
+    ],
+);
+const SOURCE: Kind = (
+    &["127.0.0.2", "10.0.0.0/24", "::1"],
+    &["10.0.0.5/24", "fe80::1%eth0", "localhost", "0.0.0.0/4"],
+);
+const GATE: Kind = (
+    &["p99<5ms", "errors<1%", "rate>=1", "connections>0"],
+    &["p99", "p100<5ms", "errors<-1%", "lost<5"],
+);
+const FRAMING: Kind = (
+    &["raw", "lines", "fixed:64", "length:u8", "length:u32le"],
+    &["fixed:0", "fixed:+1", "length", "Raw"],
+);
+const RANGE: Kind = (
+    &["64", "64-4KiB", "1", "24"],
+    &["0", "2-1", "1-2MiB", "-", "1-2-3"],
+);
+const VERIFY: Kind = (&["full", "sequence", "off"], &["Full", "none", ""]);
+const TEXT: Kind = (&["hello", "-", "a b", "\u{202e}"], &[]);
+const FLAG: Kind = (&[], &[]);
+
+/// A command, what its addresses are, and its options.
+type Line = (&'static str, Kind, &'static [(&'static str, Kind)]);
+
+const COMMANDS: [Line; 4] = [
+    (
+        "serve",
+        ADDRESS,
+        &[
+            ("--tcp", ADDRESS),
+            ("--udp", ADDRESS),
+            ("--backlog", COUNT),
+            ("--threads", COUNT),
+            ("--framing", FRAMING),
+            ("--max-frame", SIZE_4GIB),
+            ("--max-connections", COUNT),
+            ("--idle-timeout", OR_NEVER),
+            ("--write-timeout", DURATION),
+            ("--high-water", SIZE_4GIB),
+            ("--max-pending", SIZE),
+            ("--drain-timeout", OR_ZERO),
+            ("--allow-public-udp", FLAG),
+            ("--udp-rate", CAP),
+            ("--udp-rate-per-source", CAP),
+            ("--udp-repeat-rate", CAP),
+            ("--stats", OR_NEVER),
+            ("--json", FLAG),
+            ("-q", FLAG),
+            ("-vv", FLAG),
+        ],
+    ),
+    (
+        "connect",
+        ADDRESS,
+        &[
+            ("--udp", FLAG),
+            ("--framing", FRAMING),
+            ("--max-frame", SIZE_4GIB),
+            ("--bind", ADDRESS),
+            ("--timeout", DURATION),
+            ("--wait", OR_ZERO),
+            ("-q", FLAG),
+        ],
+    ),
+    (
+        "load",
+        TARGET,
+        &[
+            ("--connections", COUNT),
+            ("--connect-rate", RATE),
+            ("--duration", DURATION),
+            ("--messages", LARGE),
+            ("--ramp-timeout", DURATION),
+            ("--warmup", OR_ZERO),
+            ("--rate", RATE),
+            ("--depth", COUNT),
+            ("--think", DURATION),
+            ("--idle", FLAG),
+            ("--heartbeat", DURATION),
+            ("--churn", RATE),
+            ("--lifetime", DURATION),
+            ("--size", RANGE),
+            ("--message", TEXT),
+            ("--framing", FRAMING),
+            ("--verify", VERIFY),
+            ("--source", SOURCE),
+            ("--threads", COUNT),
+            ("--connect-timeout", DURATION),
+            ("--message-timeout", DURATION),
+            ("--force", FLAG),
+            ("--json", TEXT),
+            ("--hdr", TEXT),
+            ("--slo", GATE),
+            ("-v", FLAG),
+        ],
+    ),
+    (
+        "doctor",
+        TARGET,
+        &[
+            ("--connections", COUNT),
+            ("--source", SOURCE),
+            ("--threads", COUNT),
+            ("--json", FLAG),
+        ],
+    ),
+];
+
+/// A command line as typed, and the option that has a bad value, if any.
+struct Typed {
+    words: Vec<OsString>,
+    bad: Option<&'static str>,
+}
+
+fn any_line(dice: &mut Dice) -> Typed {
+    let (command, addresses, options) = dice.pick(&COMMANDS);
+    let mut typed = Typed {
+        words: vec!["oread".into(), command.into()],
+        bad: None,
+    };
+    let mut wants_bad = dice.once_in(2);
+    if dice.once_in(2) {
+        let is_bad = wants_bad && dice.once_in(4);
+        wants_bad &= !is_bad;
+        typed.words.push(
+            dice.pick(if is_bad { addresses.1 } else { addresses.0 })
+                .into(),
+        );
+        // The name of the value, as the usage has it.
+        let name = match command {
+            "serve" => "[ADDR]",
+            "connect" => "[HOST:PORT]",
+            _ => "[TARGET]",
+        };
+        typed.bad = is_bad.then_some(name);
+    }
+    let mut left = options.to_vec();
+    for _ in 0..dice.roll(5) {
+        let Some((option, (good, bad))) = dice.draw(&mut left) else {
+            break;
+        };
+        if good.is_empty() {
+            typed.words.push(option.into());
+            continue;
+        }
+        let is_bad = wants_bad && !bad.is_empty() && dice.once_in(2);
+        wants_bad &= !is_bad;
+        let value = dice.pick(if is_bad { bad } else { good });
+        typed.words.push(format!("{option}={value}").into());
+        if is_bad {
+            typed.bad = Some(option);
+        }
+    }
+    typed
+}
+
+/// Makes something else of a line: a word spoiled, taken away, put elsewhere, or no text at all.
+fn spoil_line(dice: &mut Dice, words: &mut Vec<OsString>) {
+    let at = dice.roll(words.len() as u64) as usize;
+    match dice.roll(5) {
+        0 => words.truncate(at),
+        1 => words.push(
+            dice.pick(&["--", "--nope", "-x", "", "--udp", "=", "--=", "help"])
+                .into(),
+        ),
+        2 => words.push(OsString::from_vec(vec![b'a', 0xff, b':', b'1'])),
+        3 => {
+            let word = words.remove(at);
+            words.push(word);
+        }
+        _ => {
+            let mut text = words[at].to_string_lossy().into_owned();
+            spoil(dice, &mut text);
+            words[at] = text.into();
+        }
+    }
+}
+
+/// What the program makes of a line before it does anything: nothing where it's to show its help.
+fn checked(command: &mut clap::Command, words: &[OsString]) -> Result<Option<()>, Failure> {
+    let parsed = command
+        .try_get_matches_from_mut(words)
+        .and_then(|matches| Args::from_arg_matches(&matches));
+    let typed = match parsed {
+        Ok(typed) => typed,
+        Err(error) if !error.use_stderr() => return Ok(None),
+        Err(error) => return Err(Failure::arguments(&error)),
+    };
+    match typed.command {
+        Command::Serve(typed) => serve::check::Serve::new(*typed, &[]).map(drop)?,
+        Command::Connect(typed) => connect::check::Connect::try_from(typed).map(drop)?,
+        Command::Load(typed) => load::plan::Load::try_from(*typed).map(drop)?,
+        Command::Doctor(_) => {}
+    }
+    Ok(Some(()))
+}
+
+#[test]
+fn a_bad_value_is_told_by_its_option_and_whatever_is_refused_is_exit_code_2() {
+    let mut command = Args::command();
+    fuzz(1500, |dice| {
+        let Typed { mut words, bad } = any_line(dice);
+        let is_spoiled = dice.once_in(4);
+        if is_spoiled {
+            spoil_line(dice, &mut words);
+        }
+        let result = checked(&mut command, &words);
+        if let Err(failure) = &result {
+            let said = failure.report();
+            assert_eq!(failure.code(), 2, "{words:?}: {said}");
+            assert!(
+                said.starts_with("oread: error: ") && said.len() > 30,
+                "{words:?}: {said}"
+            );
+            let acts =
+                |c: char| c != '\n' && (c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c));
+            assert!(!said.contains(acts), "{words:?}: {said:?}");
+        }
+        if let (Some(option), false) = (bad, is_spoiled) {
+            let refused = result
+                .as_ref()
+                .is_err_and(|failure| failure.to_string().contains(option));
+            assert!(refused, "{words:?}: {result:?}, and nothing of {option}");
+        }
+        result.is_ok()
+    });
+}

@@ -1,0 +1,332 @@
+//! Local addresses to connect from.
+//!
+//! A connection is a source and a target, each an address and a port: with the target given, an
+//! address has as many connections as the system has ports to give, 28,232 by default. More take
+//! more addresses.
+
+#[cfg(test)]
+mod fuzz;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+use crate::failure::{Failure, Reason};
+
+/// The most addresses that are used: with one port each they are as many connections as one
+/// descriptor limit ever was.
+const MOST: usize = 1 << 20;
+
+/// An address, or all usable addresses of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SourceRange(IpNet);
+
+impl SourceRange {
+    /// Whether an address is among the usable ones of the network: not its first and last, which
+    /// stand for the network and for all in it (RFC 919), unless there are only two (RFC 3021).
+    fn has(&self, address: IpAddr) -> bool {
+        let ends = match self.0 {
+            IpNet::V4(network) => network.prefix_len() < 31,
+            IpNet::V6(_) => false,
+        };
+        let is_end = address == self.0.network() || address == self.0.broadcast();
+        self.0.contains(&address) && !(ends && is_end)
+    }
+}
+
+impl FromStr for SourceRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<SourceRange, String> {
+        let zoned = text.split_once('%').map(|(address, _)| address.parse());
+        if let Some(Ok(address)) = zoned {
+            return Err(needs_scope(address));
+        }
+        let network = network(text).ok_or_else(|| {
+            "not an address or a network; write one as in 127.0.0.2 or 10.0.0.0/24".to_owned()
+        })?;
+        check_network(network).map(|()| SourceRange(network))
+    }
+}
+
+/// An address, alone or with a network's length behind it. ipnet's own reader takes a zero before
+/// an octet, which some take for octal.
+fn network(text: &str) -> Option<IpNet> {
+    let Some((address, length)) = text.split_once('/') else {
+        return text.parse::<IpAddr>().ok().map(IpNet::from);
+    };
+    // A number's own reader takes a sign.
+    let is_plain = length.bytes().all(|byte| byte.is_ascii_digit());
+    let length = length.parse().ok().filter(|_| is_plain)?;
+    IpNet::new(address.parse().ok()?, length).ok()
+}
+
+fn needs_scope(address: Ipv6Addr) -> String {
+    format!(
+        "{address} means something only with a scope, as in fe80::1%eth0, and --source takes none; \
+         give another address of this machine"
+    )
+}
+
+/// Refuses an address with a network's length behind it, which may be meant as either, and what no
+/// machine has.
+fn check_network(network: IpNet) -> Result<(), String> {
+    let (address, whole) = (network.addr(), network.trunc());
+    match address {
+        IpAddr::V6(address) if address.is_unicast_link_local() => Err(needs_scope(address)),
+        _ if network != whole => {
+            // What is proposed is taken.
+            let or_whole = match check_network(whole) {
+                Ok(()) => format!("{whole} for the network, or "),
+                Err(_) => String::new(),
+            };
+            Err(format!(
+                "{network} is an address in a network; write {or_whole}{address} for the address"
+            ))
+        }
+        IpAddr::V4(first) if first.octets()[0] == 0 && network != IpNet::from(address) => {
+            Err(format!(
+                "{network} begins with addresses of 0.0.0.0/8, which no machine has; write a network of this machine's, \
+                 as in 10.0.0.0/24"
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The addresses to connect from to `target`, in turn, for `wanted` connections with `ports` each;
+/// empty: the system chooses, and has one. `wanted` bounds their number: no more are given than
+/// connections.
+///
+/// For a target on IPv4's loopback, where nothing is said and one address has too few ports, they
+/// are 127.0.0.1 and those behind it: on Linux all of 127.0.0.0/8 is the machine's own. An address
+/// counts for half its ports: Linux gives connections every second one first, and looks longer and
+/// longer for the others.
+///
+/// # Errors
+/// Exit code 2: sources are given, and none is of the target's family. Exit code 1: one is not an
+/// address of this machine.
+pub(crate) fn sources(
+    ranges: &[SourceRange],
+    target: SocketAddr,
+    wanted: u64,
+    ports: u64,
+) -> Result<Vec<IpAddr>, Failure> {
+    let most = usize::try_from(wanted).unwrap_or(MOST).min(MOST);
+    if ranges.is_empty() {
+        let needed = usize::try_from(wanted.div_ceil((ports / 2).max(1))).unwrap_or(MOST);
+        return Ok(match target.ip() {
+            IpAddr::V4(ip) if ip.is_loopback() && needed > 1 => loopback(needed.min(most)),
+            _ => Vec::new(),
+        });
+    }
+    let sources: Vec<IpAddr> = ranges
+        .iter()
+        .enumerate()
+        // By networks, not by addresses: one of IPv6 has more than anybody can look at.
+        .filter(|(_, range)| range.0.addr().is_ipv4() == target.is_ipv4())
+        .flat_map(|(place, range)| {
+            let before = &ranges[..place];
+            // Given twice it has no more ports.
+            let known = move |address: &IpAddr| before.iter().any(|range| range.has(*address));
+            range.0.hosts().filter(move |address| !known(address))
+        })
+        .take(most)
+        .collect();
+    if sources.is_empty() {
+        let family = if target.is_ipv4() { "IPv4" } else { "IPv6" };
+        return Err(Failure::usage(format!(
+            "no --source can reach {target}: none of them is {family}"
+        ))
+        .hint(format!(
+            "add an {family} address of this machine as --source"
+        )));
+    }
+    for source in &sources {
+        check_own(*source)?;
+    }
+    Ok(sources)
+}
+
+/// 127.0.0.1, 127.0.0.2, and so on.
+fn loopback(count: usize) -> Vec<IpAddr> {
+    let first = u32::from(Ipv4Addr::LOCALHOST);
+    (0..u32::try_from(count).unwrap_or(u32::MAX).min(0x00ff_fffd))
+        .map(|offset| IpAddr::from(Ipv4Addr::from(first + offset)))
+        .collect()
+}
+
+/// Finds out by a bind, which reserves nothing, whether this machine has the address.
+fn check_own(source: IpAddr) -> Result<(), Failure> {
+    UdpSocket::bind((source, 0)).map(|_| ()).map_err(|error| {
+        let failed = format!("can't connect from {source}: {}", Reason(&error));
+        match error.kind() {
+            std::io::ErrorKind::AddrNotAvailable => {
+                Failure::runtime(format!("{failed}; it is not an address of this machine")).hint(
+                    format!("add it, as in `ip address add {source} dev lo`, or leave it out"),
+                )
+            }
+            _ => Failure::runtime(failed),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(texts: &[&str]) -> Vec<SourceRange> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+
+    #[test]
+    fn loopback_has_addresses_enough_for_any_number_of_connections() {
+        let few = sources(&[], LOOPBACK, 14_116, 28_232).unwrap();
+        assert_eq!(few, [] as [IpAddr; 0]);
+        let more = sources(&[], LOOPBACK, 14_117, 28_232).unwrap();
+        assert_eq!(
+            more,
+            [
+                "127.0.0.1".parse::<IpAddr>().unwrap(),
+                "127.0.0.2".parse().unwrap()
+            ]
+        );
+    }
+
+    #[test]
+    fn a_network_stands_for_all_its_addresses_and_no_more_than_are_wanted() {
+        let all = sources(
+            &ranges(&["127.0.0.0/30", "::1", "127.9.9.9"]),
+            LOOPBACK,
+            100,
+            10,
+        );
+        let all: Vec<String> = all.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["127.0.0.1", "127.0.0.2", "127.9.9.9"]);
+        assert_eq!(
+            sources(&ranges(&["127.0.0.0/8"]), LOOPBACK, 7, 10)
+                .unwrap()
+                .len(),
+            7
+        );
+    }
+
+    #[test]
+    fn an_address_that_is_given_twice_is_used_once() {
+        for (given, used) in [
+            (&["127.0.0.1", "127.0.0.1"][..], "127.0.0.1"),
+            (
+                &["127.0.0.2", "127.0.0.0/30", "127.0.0.0/29"],
+                "127.0.0.2 127.0.0.1 127.0.0.3 127.0.0.4 127.0.0.5 127.0.0.6",
+            ),
+            (
+                &["127.0.0.0/31", "127.0.0.0/30"],
+                "127.0.0.0 127.0.0.1 127.0.0.2",
+            ),
+            // Not usable of the network, but given by itself.
+            (
+                &["127.0.0.0/30", "127.0.0.3"],
+                "127.0.0.1 127.0.0.2 127.0.0.3",
+            ),
+            // More than anybody can look at, and all of it twice.
+            (
+                &["127.0.0.9", "127.0.0.0/8", "127.0.0.0/8"],
+                "127.0.0.9 127.0.0.1",
+            ),
+        ] {
+            let most = used.split(' ').count() as u64 + u64::from(given.len() < 3);
+            let found = sources(&ranges(given), LOOPBACK, most, 10).unwrap();
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(found.join(" "), used, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn the_usable_addresses_of_a_network_are_those_that_it_has() {
+        for text in [
+            "10.0.0.0/29",
+            "10.0.0.2/31",
+            "10.0.0.2",
+            "2001:db8::/125",
+            "::1",
+        ] {
+            let range: SourceRange = text.parse().unwrap();
+            let hosts: Vec<IpAddr> = range.0.hosts().collect();
+            let around: IpNet = if range.0.addr().is_ipv4() {
+                "10.0.0.0/28"
+            } else {
+                "2001:db8::/124"
+            }
+            .parse()
+            .unwrap();
+            let all = around.hosts().chain([around.network(), around.broadcast()]);
+            for address in all {
+                assert_eq!(
+                    range.has(address),
+                    hosts.contains(&address),
+                    "{address} in {text}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sources_of_another_family_or_another_machine_are_refused() {
+        for range in ["::1", "::/0"] {
+            let other = sources(&ranges(&[range]), LOOPBACK, 1, 1).unwrap_err();
+            assert_eq!(other.code(), 2);
+        }
+        // TEST-NET-1 (RFC 5737): nobody's.
+        let foreign = sources(&ranges(&["192.0.2.1"]), LOOPBACK, 1, 1).unwrap_err();
+        assert_eq!(foreign.code(), 1);
+        assert!(
+            foreign.to_string().contains("ip address add 192.0.2.1"),
+            "{foreign}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in ["", "10.0.0.0/33", "host", "1.2.3.4:5", "127.0.0.1%lo"] {
+            let refused = text.parse::<SourceRange>().unwrap_err();
+            assert!(
+                refused.contains("not an address or a network"),
+                "{text}: {refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_that_needs_a_scope_is_refused_as_that() {
+        for text in ["fe80::1", "fe80::/64", "fe80::1%eth0"] {
+            let refused = text.parse::<SourceRange>().unwrap_err();
+            assert!(refused.contains("only with a scope"), "{text}: {refused}");
+        }
+        assert!("2001:db8::1".parse::<SourceRange>().is_ok());
+    }
+
+    #[test]
+    fn a_network_is_taken_only_as_the_network_it_is() {
+        for (text, words) in [
+            ("10.0.0.0/4", "write 10.0.0.0 for the address"),
+            ("fec0::/9", "write fec0:: for the address"),
+            (
+                "10.0.0.5/24",
+                "write 10.0.0.0/24 for the network, or 10.0.0.5",
+            ),
+            ("010.0.0.0/24", "not an address or a network"),
+            ("10.0.0.0/+24", "not an address or a network"),
+            ("2001:db8::1/64", "write 2001:db8::/64"),
+            ("0.0.0.0/4", "0.0.0.0/8, which no machine has"),
+        ] {
+            let refused = text.parse::<SourceRange>().unwrap_err();
+            assert!(refused.contains(words), "{text}: {refused}");
+        }
+        for text in ["10.0.0.0/24", "10.0.0.5/32", "10.0.0.5", "::/0"] {
+            assert!(text.parse::<SourceRange>().is_ok(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! SIGINT and SIGTERM. The first one is an event for the reactor, which drains. The second one ends
+//! the program from the signal handler itself, so it works however stuck the loop may be.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
+use signal_hook_mio::v1_0::Signals as Pipe;
+
+use crate::failure::{Failure, Reason};
+
+/// A signal that asks the program to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// SIGINT: Ctrl-C.
+    Interrupt,
+    /// SIGTERM: what `kill` and service managers send.
+    Terminate,
+}
+
+impl Signal {
+    /// The system's number for it.
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Signal::Interrupt => SIGINT,
+            Signal::Terminate => SIGTERM,
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Signal::Interrupt => "SIGINT",
+            Signal::Terminate => "SIGTERM",
+        })
+    }
+}
+
+/// Has a file that has come to its size limit (`ulimit -f`) be an output that fails, as on a full
+/// disk, and not the program's end.
+pub(crate) fn outlive_full_files() {
+    // Where the system refuses a handler the signal ends the program, as it does by default.
+    let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+}
+
+/// The program's signals, from the time it is made on. There is one of it in the program: the
+/// handlers stay when it is dropped.
+pub(crate) struct Signals(Pipe);
+
+impl Signals {
+    /// Takes over SIGINT and SIGTERM.
+    ///
+    /// # Errors
+    /// Exit code 1: the system refuses a handler or a pipe.
+    pub(crate) fn install() -> Result<Signals, Failure> {
+        let install = || -> io::Result<Pipe> {
+            // First of all, so that no signal finds a handler that tells nobody: it would be lost,
+            // and the next one would count as the second.
+            let pipe = Pipe::new([SIGINT, SIGTERM])?;
+            // Actions run in the order in which they were registered: the exit sees the flag of an
+            // earlier signal, of either kind, and not yet that of this one. 128 + number is what
+            // shells say of a death by signal.
+            let seen = Arc::new(AtomicBool::new(false));
+            for signal in [SIGINT, SIGTERM] {
+                flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&seen))?;
+                flag::register(signal, Arc::clone(&seen))?;
+            }
+            Ok(pipe)
+        };
+        install().map(Signals).map_err(|error| {
+            Failure::runtime(format!(
+                "can't handle SIGINT and SIGTERM: {}",
+                Reason(&error)
+            ))
+        })
+    }
+
+    /// What to register with a reactor, for reading. The loop is then woken by a signal.
+    pub(crate) fn source(&mut self) -> &mut Pipe {
+        &mut self.0
+    }
+
+    /// The signal that has come since the last call, if one has. It never blocks, and empties what
+    /// woke the loop.
+    pub(crate) fn pending(&mut self) -> Option<Signal> {
+        // To the end: what is left in the iterator would be told again.
+        self.0.pending().fold(None, |first, signal| {
+            first.or(match signal {
+                SIGINT => Some(Signal::Interrupt),
+                SIGTERM => Some(Signal::Terminate),
+                _ => None,
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signals").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signal_hook::low_level::raise;
+    use std::process::Command;
+
+    /// Runs in a process of its own, which it ends: see the test below.
+    #[test]
+    #[ignore = "started by the_first_signal_is_told_and_the_second_exits_at_once"]
+    fn two_signals() {
+        let Ok(second) = std::env::var("OREAD_TEST_SECOND_SIGNAL") else {
+            return;
+        };
+        let mut signals = Signals::install().unwrap();
+        assert_eq!(signals.pending(), None);
+        raise(SIGTERM).unwrap();
+        assert_eq!(signals.pending(), Some(Signal::Terminate));
+        assert_eq!(signals.pending(), None);
+        raise(second.parse().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_first_signal_is_told_and_the_second_exits_at_once() {
+        for (second, code) in [(SIGINT, 130), (SIGTERM, 143)] {
+            let ended = Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "system::signals::tests::two_signals",
+                    "--ignored",
+                ])
+                .env("OREAD_TEST_SECOND_SIGNAL", second.to_string())
+                .output()
+                .unwrap();
+            assert_eq!(
+                ended.status.code(),
+                Some(code),
+                "{}",
+                String::from_utf8_lossy(&ended.stdout)
+            );
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Values as people type and read them.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `values/units` | sizes, counts, rates and durations |
+//! | `values/address` | `host:port`, Unix sockets, and the default address |
+//! | `values/framing` | the longest frame that goes with a framing |
+//! | `values/verbosity` | how much is said |
+
+pub(crate) mod address;
+pub(crate) mod framing;
+pub(crate) mod units;
+pub(crate) mod verbosity;

@@ -1,3 +1,0 @@
-//! Framings as typed: the library's own.
-
-pub(crate) use oread::Framing;
