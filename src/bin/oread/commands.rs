@@ -39,9 +39,9 @@ pub(crate) enum Command {
     /// Send standard input, print what comes back
     Connect(connect::args::Connect),
     /// Load a server with connections and messages, and report
-    Load(Box<load::args::Load>),
+    Load(Box<load::options::args::Load>),
     /// Say whether so many connections can be reached, and what to change where they can't
-    Doctor(load::args::Doctor),
+    Doctor(load::options::args::Doctor),
 }
 
 /// How long the program's end waits for a standard error that takes nothing.
@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
             })
         }
         Command::Load(typed) => {
-            let plan = load::plan::Load::try_from(*typed)?;
+            let plan = load::options::load::Load::try_from(*typed)?;
             logged(plan.verbosity, Audience::Later, |stderr| {
                 load::run(&plan, stderr)
             })

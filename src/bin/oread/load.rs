@@ -16,47 +16,13 @@
 //! | `load/generator` | the other threads; a table of their parts stands there |
 //! | `load/live` over `load/rates`, `load/report` | what is told while it runs and at the end |
 
-pub(crate) mod args;
-mod care;
-mod closed;
-mod datagrams;
-mod dial;
-mod doctor;
-mod flow;
-mod gate;
+mod clock;
+mod control;
+mod count;
 mod generator;
-mod interrupt;
-mod label;
-mod lead;
-mod line;
-mod live;
-mod logs;
-mod machine;
-mod names;
-mod outcome;
-mod own;
-mod pace;
-mod payload;
-mod phases;
-pub(crate) mod plan;
-mod ports;
+pub(crate) mod options;
 mod preflight;
-mod protocol;
-mod quick;
-mod rates;
-mod record;
 mod report;
-mod since;
-mod sources;
-mod stream;
-mod tally;
-mod target;
-mod team;
-mod think;
-mod traffic;
-mod turnover;
-mod values;
-mod window;
 
 use crate::failure::Failure;
 use crate::system::stderr::Stderr;
@@ -65,8 +31,8 @@ use crate::system::stderr::Stderr;
 ///
 /// # Errors
 /// What kept it from starting, or broke it off.
-pub(crate) fn run(plan: &plan::Load, stderr: &Stderr) -> Result<u8, Failure> {
-    lead::run(plan, stderr)
+pub(crate) fn run(load: &options::load::Load, stderr: &Stderr) -> Result<u8, Failure> {
+    control::lead::run(load, stderr)
 }
 
-pub(crate) use doctor::run as doctor;
+pub(crate) use preflight::doctor::run as doctor;

@@ -17,6 +17,27 @@
 //! The time is read once a callback, and every message is counted by when it was *due*: what lies
 //! before the measured time is not in its figures, whenever its answer comes.
 
+pub(crate) mod care;
+pub(crate) mod closed;
+pub(crate) mod datagrams;
+pub(crate) mod dial;
+pub(crate) mod flow;
+pub(crate) mod label;
+pub(crate) mod line;
+pub(crate) mod logs;
+pub(crate) mod names;
+pub(crate) mod pace;
+pub(crate) mod payload;
+pub(crate) mod phases;
+pub(crate) mod protocol;
+pub(crate) mod quick;
+pub(crate) mod record;
+pub(crate) mod stream;
+pub(crate) mod think;
+pub(crate) mod traffic;
+pub(crate) mod turnover;
+pub(crate) mod window;
+
 use std::io;
 use std::sync::Arc;
 
@@ -26,40 +47,39 @@ use oread::{
 };
 use slab::Slab;
 
-use super::datagrams::Sockets;
-use super::dial::{Dialer, Endpoint};
-use super::flow::Flow;
-use super::line::Line;
-use super::logs::Warnings;
-use super::names;
-use super::payload::Payload;
-use super::phases::Run;
-use super::plan::{Load, Traffic};
-use super::protocol::{Command, Phase};
-use super::record::Record;
-use super::since::Epoch;
-use super::tally::{Tally, nanos};
-use super::traffic::Flowing;
-use super::turnover::Ages;
-use super::values::VerifyMode;
 use crate::failure::Reason;
+use crate::load::clock::Epoch;
+use crate::load::count::tally::{Tally, nanos};
+use crate::load::generator::datagrams::Sockets;
+use crate::load::generator::dial::{Dialer, Endpoint};
+use crate::load::generator::flow::Flow;
+use crate::load::generator::line::Line;
+use crate::load::generator::logs::Warnings;
+use crate::load::generator::payload::Payload;
+use crate::load::generator::phases::Run;
+use crate::load::generator::protocol::{Command, Phase};
+use crate::load::generator::record::Record;
+use crate::load::generator::traffic::Flowing;
+use crate::load::generator::turnover::Ages;
+use crate::load::options::load::{Load, Traffic};
+use crate::load::options::values::VerifyMode;
 
 /// What a timer is for: the upper bits of its key.
-pub(super) mod alarm {
+pub(crate) mod alarm {
     /// Look after connections whose answers take too long.
-    pub(in crate::load) const SWEEP: u64 = 1 << 60;
+    pub(crate) const SWEEP: u64 = 1 << 60;
     /// Tell how it goes.
-    pub(in crate::load) const PROGRESS: u64 = 2 << 60;
+    pub(crate) const PROGRESS: u64 = 2 << 60;
     /// A phase ends.
-    pub(in crate::load) const PHASE: u64 = 3 << 60;
+    pub(crate) const PHASE: u64 = 3 << 60;
     /// The next dial is due.
-    pub(in crate::load) const DIAL: u64 = 4 << 60;
+    pub(crate) const DIAL: u64 = 4 << 60;
     /// The next close is due.
-    pub(in crate::load) const TURNOVER: u64 = 5 << 60;
+    pub(crate) const TURNOVER: u64 = 5 << 60;
     /// A connection has thought enough: below are its place and its number.
-    pub(in crate::load) const THINK: u64 = 6 << 60;
+    pub(crate) const THINK: u64 = 6 << 60;
     /// Where the kind is.
-    pub(in crate::load) const KIND: u64 = 0xF << 60;
+    pub(crate) const KIND: u64 = 0xF << 60;
 }
 
 /// Flows that have room from the beginning: 1.5 GiB of addresses, of which memory is taken as they
@@ -68,46 +88,46 @@ pub(super) mod alarm {
 const MOST_AT_ONCE: u64 = 1 << 24;
 
 /// What a generator is told before it begins.
-pub(super) struct Setup {
-    pub(super) plan: Arc<Load>,
+pub(crate) struct Setup {
+    pub(crate) plan: Arc<Load>,
     /// Which thread it is.
-    pub(super) index: u32,
-    pub(super) endpoints: Arc<[Endpoint]>,
-    pub(super) epoch: Epoch,
+    pub(crate) index: u32,
+    pub(crate) endpoints: Arc<[Endpoint]>,
+    pub(crate) epoch: Epoch,
     /// When the run began.
-    pub(super) begun: u64,
-    pub(super) payload: Payload,
+    pub(crate) begun: u64,
+    pub(crate) payload: Payload,
     /// Its line to the lead.
-    pub(super) line: Line,
+    pub(crate) line: Line,
 }
 
 /// One generator.
-pub(super) struct Generator {
-    pub(super) plan: Arc<Load>,
-    pub(super) index: u32,
-    pub(super) epoch: Epoch,
-    pub(super) payload: Payload,
-    pub(super) line: Line,
+pub(crate) struct Generator {
+    pub(crate) plan: Arc<Load>,
+    pub(crate) index: u32,
+    pub(crate) epoch: Epoch,
+    pub(crate) payload: Payload,
+    pub(crate) line: Line,
     /// All flows that there are, from their dial until they are closed; their index is the session
     /// of their connection.
-    pub(super) flows: Slab<Flow>,
-    pub(super) record: Record,
-    pub(super) run: Run,
-    pub(super) dialer: Dialer,
-    pub(super) ages: Ages,
-    pub(super) flowing: Flowing,
-    pub(super) sockets: Sockets,
-    pub(super) warnings: Warnings,
+    pub(crate) flows: Slab<Flow>,
+    pub(crate) record: Record,
+    pub(crate) run: Run,
+    pub(crate) dialer: Dialer,
+    pub(crate) ages: Ages,
+    pub(crate) flowing: Flowing,
+    pub(crate) sockets: Sockets,
+    pub(crate) warnings: Warnings,
 }
 
 /// A reactor with a generator's messages.
-pub(super) type Generating = Reactor<Generator>;
+pub(crate) type Generating = Reactor<Generator>;
 
 /// A reactor for a generator.
 ///
 /// # Errors
 /// As the system gives them: out of descriptors.
-pub(super) fn reactor() -> io::Result<Generating> {
+pub(crate) fn reactor() -> io::Result<Generating> {
     Reactor::with_limits(Limits {
         // A server that does not read shows in the latency and in the time-outs; cutting it off
         // would hide it.
@@ -124,7 +144,7 @@ pub(super) fn reactor() -> io::Result<Generating> {
 ///
 /// # Errors
 /// What it failed with, in words.
-pub(super) fn run(mut reactor: Generating, setup: Setup) -> Result<Tally, String> {
+pub(crate) fn run(mut reactor: Generating, setup: Setup) -> Result<Tally, String> {
     let failed = |error: &io::Error| format!("a generator failed: {}", Reason(error));
     let mut generator = Generator::new(setup);
     generator
@@ -210,12 +230,12 @@ impl Generator {
 
     /// Whether messages are sent.
     #[inline]
-    pub(super) fn is_sending(&self) -> bool {
+    pub(crate) fn is_sending(&self) -> bool {
         matches!(self.run.phase, Phase::Warmup | Phase::Measure)
     }
 
     /// Whether the measured time, or what there was of the load, is over.
-    pub(super) fn is_finishing(&self) -> bool {
+    pub(crate) fn is_finishing(&self) -> bool {
         self.run.phase == Phase::Finish
     }
 }

@@ -4,16 +4,19 @@
 //! the command that mends it. Nothing is changed, but that the soft limit of descriptors is raised
 //! to the hard one.
 
+pub(crate) mod doctor;
+pub(crate) mod machine;
+pub(crate) mod ports;
+
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::machine::{Machine, is_own};
-use super::plan::{Load, Traffic, Turnover, Volume};
-use super::ports;
-use super::sources::{SourceRange, sources};
-use super::target::{Resolved, Transport};
 use crate::failure::Failure;
+use crate::load::options::load::{Load, Traffic, Turnover, Volume};
+use crate::load::options::sources::{SourceRange, sources};
+use crate::load::options::target::{Resolved, Transport};
+use crate::load::preflight::machine::{Machine, is_own};
 use crate::system::descriptors::reserve;
 use crate::values::units::{Count, Size};
 

@@ -17,15 +17,16 @@ mod hdr;
 mod headline;
 mod json;
 mod judgement;
+pub(crate) mod outcome;
 mod outputs;
 mod text;
 
-use super::outcome::Outcome;
-use super::plan::Load;
 use crate::failure::Failure;
+use crate::load::options::load::Load;
+use crate::load::report::outcome::Outcome;
 
-pub(super) use outputs::Outputs;
-pub(super) use text::short;
+pub(crate) use outputs::Outputs;
+pub(crate) use text::short;
 
 use environment::Environment;
 use judgement::Judgement;
@@ -94,9 +95,9 @@ mod tests {
 
     use super::*;
     use crate::commands::{Args, Command};
-    use crate::load::outcome::Ending;
-    use crate::load::plan::Load;
-    use crate::load::tally::Tally;
+    use crate::load::count::tally::Tally;
+    use crate::load::options::load::Load;
+    use crate::load::report::outcome::Ending;
 
     /// The plan of a command line.
     fn plan(arguments: &str) -> Load {
@@ -201,7 +202,7 @@ mod tests {
         let mut run = outcome("");
         for hours in [2, 3] {
             let time = Duration::from_secs(hours * 3600);
-            crate::load::tally::record(&mut run.tally.latency.response, time);
+            crate::load::count::tally::record(&mut run.tally.latency.response, time);
         }
         let (text, json, ..) = all(&run);
         let response = &json["latency"]["response"];
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn fewer_connections_than_asked_for_is_the_first_line() {
         let mut run = outcome("");
-        run.tally.connections = crate::load::tally::Ledger {
+        run.tally.connections = crate::load::count::tally::Ledger {
             asked: 100,
             dialed: 100,
             established: 97,
@@ -363,7 +364,7 @@ mod tests {
             assert_eq!(gate["met"], true, "{text}");
         }
         // Without churn, who was never served is an error.
-        run.plan.turnover = crate::load::plan::Turnover::Keep;
+        run.plan.turnover = crate::load::options::load::Turnover::Keep;
         let (text, json, ..) = all(&run);
         for gate in json["slo"].as_array().unwrap() {
             assert_eq!(gate["met"], false, "{text}");
@@ -404,8 +405,8 @@ mod tests {
     }
 
     /// One thread, of ten seconds.
-    fn thread(cpu_ms: u64, waited_ms: u64) -> crate::load::tally::ThreadUse {
-        crate::load::tally::ThreadUse {
+    fn thread(cpu_ms: u64, waited_ms: u64) -> crate::load::count::tally::ThreadUse {
+        crate::load::count::tally::ThreadUse {
             cpu: Duration::from_millis(cpu_ms),
             waited: Duration::from_millis(waited_ms),
             wall: Duration::from_secs(10),

@@ -10,10 +10,10 @@ use clap::Parser as _;
 
 use super::*;
 use crate::commands::Args;
-use crate::load::own::Own;
-use crate::load::protocol::Event;
-use crate::load::since::SECOND;
-use crate::load::target::{Resolved, Transport};
+use crate::load::clock::SECOND;
+use crate::load::control::own::Own;
+use crate::load::generator::protocol::Event;
+use crate::load::options::target::{Resolved, Transport};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -50,7 +50,7 @@ fn bounds() -> impl Iterator<Item = u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::tally::histogram;
+    use crate::load::count::tally::histogram;
 
     #[test]
     fn what_lies_at_a_bound_is_in_one_bar_too() {

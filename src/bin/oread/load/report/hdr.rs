@@ -7,7 +7,7 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
 use crate::failure::Failure;
-use crate::load::outcome::Outcome;
+use crate::load::report::outcome::Outcome;
 
 /// The times in the log are seconds, and its largest values are told in them too: nanoseconds for
 /// each.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::load::outcome::{Ending, Outcome};
-use crate::load::plan::Volume;
+use crate::load::options::load::Volume;
+use crate::load::report::outcome::{Ending, Outcome};
 use crate::values::units::Count;
 
 /// Whether the connections asked for were there, and stayed; how the run ended; whether its counts

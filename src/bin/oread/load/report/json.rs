@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use super::environment::Environment;
 use super::judgement::Judgement;
-use crate::load::gate::{Verdict, percentile};
-use crate::load::outcome::{Ending, Outcome};
-use crate::load::plan::{Traffic, Turnover};
-use crate::load::tally::{Datagrams, Second, nanos, over_an_hour};
+use crate::load::count::tally::{Datagrams, Second, nanos, over_an_hour};
+use crate::load::options::gate::{Verdict, percentile};
+use crate::load::options::load::{Traffic, Turnover};
+use crate::load::report::outcome::{Ending, Outcome};
 
 /// Grows when a field changes its meaning or goes away; new fields don't change it.
 const SCHEMA: &str = "oread.load/1";

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::load::gate::{Verdict, percentile};
-use crate::load::outcome::{Ending, Outcome};
-use crate::load::plan::Traffic;
+use crate::load::count::tally::ThreadUse;
+use crate::load::options::gate::{Verdict, percentile};
+use crate::load::options::load::Traffic;
+use crate::load::report::outcome::{Ending, Outcome};
 use crate::load::report::short;
-use crate::load::tally::ThreadUse;
 
 /// A thread that is busy for more of the time than this has no time left to be on time.
 const BUSY: f64 = 0.95;

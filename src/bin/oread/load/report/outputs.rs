@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Reason};
-use crate::load::plan::Load;
+use crate::load::options::load::Load;
 use crate::system::stdout;
 
 /// The outputs that a plan wants. Dropped, it takes away what it has made and nothing was written

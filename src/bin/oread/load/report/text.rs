@@ -8,10 +8,10 @@ use super::chart::chart;
 use super::environment::Environment;
 use super::headline::headline;
 use super::judgement::Judgement;
-use crate::load::gate::percentile;
-use crate::load::outcome::Outcome;
-use crate::load::plan::{Traffic, Turnover};
-use crate::load::tally::over_an_hour;
+use crate::load::count::tally::over_an_hour;
+use crate::load::options::gate::percentile;
+use crate::load::options::load::{Traffic, Turnover};
+use crate::load::report::outcome::Outcome;
 use crate::values::units::{Count, Size};
 
 /// The whole report. Its first line says what matters most: whether the connections asked for were
@@ -53,7 +53,7 @@ pub(super) fn report(
 }
 
 /// A time in at most seven characters: `850ns`, `1.25ms`, `12.3s`.
-pub(in crate::load) fn short(ns: u64) -> String {
+pub(crate) fn short(ns: u64) -> String {
     let (unit, name) = match ns {
         0..1_000 => return format!("{ns}ns"),
         1_000..1_000_000 => (1e3, "us"),

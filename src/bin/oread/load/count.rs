@@ -1,0 +1,3 @@
+//! What a run counts.
+
+pub(crate) mod tally;

@@ -1,0 +1,62 @@
+//! What errors are called in the report.
+
+use std::io;
+
+use nix::errno::Errno;
+use oread::CloseReason;
+
+/// An answer that is not what was sent.
+pub(crate) const CORRUPT: &str = "corrupt answer";
+
+/// An error by the system's name for it, `ECONNREFUSED`; by its words where there is none.
+pub(crate) fn of_error(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => of_number(number),
+        None => error.to_string(),
+    }
+}
+
+/// An error's kind by the system's name, where no more than the kind is known.
+pub(crate) fn of_kind(kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::ConnectionRefused => "ECONNREFUSED".to_owned(),
+        io::ErrorKind::PermissionDenied => "EPERM".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "ENETUNREACH".to_owned(),
+        io::ErrorKind::HostUnreachable => "EHOSTUNREACH".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+fn of_number(number: i32) -> String {
+    match Errno::from_raw(number) {
+        Errno::UnknownErrno => format!("errno {number}"),
+        errno => format!("{errno:?}"),
+    }
+}
+
+/// Why a connection ended that the load had not ended. `finished`: its peer had said so; `midway`:
+/// in the middle of an answer.
+pub(crate) fn of_loss(reason: CloseReason, finished: bool, midway: bool) -> String {
+    match reason {
+        _ if finished && midway => "closed by peer in mid-answer".to_owned(),
+        _ if finished => "closed by peer".to_owned(),
+        CloseReason::Reset => "ECONNRESET".to_owned(),
+        CloseReason::Failed(number) => of_number(number.into()),
+        reason => reason.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_the_names_that_people_search_for() {
+        let refused = io::Error::from_raw_os_error(Errno::ECONNREFUSED as i32);
+        assert_eq!(of_error(&refused), "ECONNREFUSED");
+        assert_eq!(of_kind(refused.kind()), "ECONNREFUSED");
+        assert_eq!(of_error(&io::Error::from_raw_os_error(9999)), "errno 9999");
+        assert_eq!(of_loss(CloseReason::Reset, false, true), "ECONNRESET");
+        assert_eq!(of_loss(CloseReason::Reset, true, false), "closed by peer");
+    }
+}

@@ -1,0 +1,8 @@
+//! What was asked for: options as typed, and as checked.
+
+pub(crate) mod args;
+pub(crate) mod gate;
+pub(crate) mod load;
+pub(crate) mod sources;
+pub(crate) mod target;
+pub(crate) mod values;

@@ -1,0 +1,252 @@
+//! `oread load` and `oread doctor` as typed. The doc comments are the help texts.
+
+use std::convert::Infallible;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::load::options::gate::Gate;
+use crate::load::options::sources::SourceRange;
+use crate::load::options::target::{Target, udp_target};
+use crate::load::options::values::{SizeRange, VerifyMode, per_second};
+use crate::values::units::UNITS;
+use crate::values::units::{count, duration, duration_or_zero, large_count};
+use crate::values::verbosity::VerbosityArgs;
+use oread::Framing;
+
+const LOAD_NOTES: &str = "\
+Exit codes: 0 all is well, 1 something failed while it ran, 2 it was asked for in a wrong way,
+3 a gate of --slo is not met, 4 fewer connections or messages than asked for, connections lost on
+the way, or the preflight says that so many can't be reached, 5 an answer was not what was sent,
+130 interrupted, 143 ended by SIGTERM. Where several apply, the first of 130 and 143, 2, 1, 5, 4, 3.";
+
+/// Load a server with connections and messages, and report
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = format!("{UNITS}\n\n{LOAD_NOTES}"),
+    mut_arg("quiet", |arg| arg.help("Log errors only, and leave out the line a second on how it goes"))
+)]
+pub(crate) struct Load {
+    /// What to load: HOST:PORT or tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unix:@NAME;
+    /// several are used in turn. Of a name, the first address that the system gives [default: an
+    /// echo server of its own, in a second thread]
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<Target>,
+
+    /// Only to say what to write in its place: `connect` has it.
+    #[arg(long, value_name = "TARGET", value_parser = udp_target, hide = true)]
+    pub(crate) udp: Option<Infallible>,
+
+    /// Connections to open and hold; for UDP, sockets
+    #[arg(short, long, value_name = "N", default_value = "100", value_parser = count)]
+    pub(crate) connections: NonZeroU32,
+
+    /// Connections to dial a second at most, while they are opened and for --churn and --lifetime
+    /// [default: 1000, or what --churn takes]
+    #[arg(short = 'r', long, value_name = "N", value_parser = per_second)]
+    pub(crate) connect_rate: Option<NonZeroU32>,
+
+    /// How long to measure, from when all connections are there [default: 10s]
+    #[arg(short, long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+
+    /// Measure so many messages, not a duration
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        value_parser = large_count,
+        conflicts_with_all = ["duration", "idle"]
+    )]
+    pub(crate) messages: Option<NonZeroU64>,
+
+    /// Go on with those that are there when the others take longer than this [default: what the
+    /// connect rate needs, and the connect timeout]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) ramp_timeout: Option<Duration>,
+
+    /// Send for so long before anything is measured
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration_or_zero)]
+    pub(crate) warmup: Duration,
+
+    /// Messages to send a second, over all connections, whatever comes back (an open loop); latency
+    /// counts from when a message should have been sent
+    #[arg(short = 'R', long, value_name = "N", value_parser = per_second, help_heading = "Traffic")]
+    pub(crate) rate: Option<NonZeroU32>,
+
+    /// Without --rate: messages that a connection has under way at a time (a closed loop)
+    /// [default: 1]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = count,
+        conflicts_with_all = ["rate", "idle"],
+        help_heading = "Traffic"
+    )]
+    pub(crate) depth: Option<NonZeroU32>,
+
+    /// Wait so long between an answer and the next message of a connection
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        conflicts_with_all = ["rate", "idle"],
+        help_heading = "Traffic"
+    )]
+    pub(crate) think: Option<Duration>,
+
+    /// Hold the connections: one message each to show that it is served, then none
+    #[arg(long, conflicts_with = "rate", help_heading = "Traffic")]
+    pub(crate) idle: bool,
+
+    /// With --idle: a message on each connection at this interval
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        requires = "idle",
+        help_heading = "Traffic"
+    )]
+    pub(crate) heartbeat: Option<Duration>,
+
+    /// Close and dial again so many connections a second, the oldest first
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = per_second,
+        conflicts_with = "lifetime",
+        help_heading = "Traffic"
+    )]
+    pub(crate) churn: Option<NonZeroU32>,
+
+    /// Close a connection after so long, and dial another
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Traffic")]
+    pub(crate) lifetime: Option<Duration>,
+
+    /// Bytes of a message, or a range of them as in 64-4096 (each size as likely as the other)
+    #[arg(
+        short,
+        long,
+        value_name = "SIZE",
+        default_value = "64",
+        help_heading = "Messages"
+    )]
+    pub(crate) size: SizeRange,
+
+    /// What to send, as it is; not made up
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "size",
+        help_heading = "Messages"
+    )]
+    pub(crate) message: Option<String>,
+
+    /// A file that holds what to send; with --framing lines, a newline at its end is the line's own
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["size", "message"],
+        help_heading = "Messages"
+    )]
+    pub(crate) message_file: Option<PathBuf>,
+
+    /// What makes a message of the bytes: raw, lines, fixed:N, length:u8, u16, u32 or u64
+    /// (big-endian; le behind it for little-endian)
+    #[arg(long, default_value = "raw", help_heading = "Messages")]
+    pub(crate) framing: Framing,
+
+    /// What is checked of the answers: full (every byte), sequence (their order and length alone),
+    /// or off
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "full",
+        help_heading = "Messages"
+    )]
+    pub(crate) verify: VerifyMode,
+
+    /// Local address, or network as in 10.0.0.0/24, to connect from; may be repeated. For targets
+    /// on loopback, addresses of 127.0.0.0/8 are taken by themselves when ports would not do
+    #[arg(long, value_name = "ADDR", help_heading = "Sockets")]
+    pub(crate) source: Vec<SourceRange>,
+
+    /// Threads, each with its own reactor and its exact share of the load
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value = "1",
+        value_parser = count,
+        help_heading = "Sockets"
+    )]
+    pub(crate) threads: NonZeroU32,
+
+    /// Give a connection up that is not there after so long
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = duration,
+        help_heading = "Sockets"
+    )]
+    pub(crate) connect_timeout: Duration,
+
+    /// Give an answer up that has not come after so long; at the end, wait as long for what is
+    /// under way
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = duration,
+        help_heading = "Sockets"
+    )]
+    pub(crate) message_timeout: Duration,
+
+    /// Begin although the preflight says that so many connections can't be reached
+    #[arg(long, help_heading = "Sockets")]
+    pub(crate) force: bool,
+
+    /// Write the whole report as JSON to a file, or with - to standard output in place of the words
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write the histograms to a file, as an HdrHistogram log
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) hdr: Option<PathBuf>,
+
+    /// What must hold, as in 'p99<5ms', 'errors<0.1%' or 'rate>49k'; may be repeated
+    #[arg(long, value_name = "GATE", help_heading = "Output")]
+    pub(crate) slo: Vec<Gate>,
+
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
+}
+
+/// Say whether so many connections can be reached, and what to change where they can't
+#[derive(Debug, clap::Args)]
+#[command(after_help = UNITS)]
+pub(crate) struct Doctor {
+    /// What the load would be for, as in `oread load`
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<Target>,
+
+    /// Connections
+    #[arg(short, long, value_name = "N", default_value = "100", value_parser = count)]
+    pub(crate) connections: NonZeroU32,
+
+    /// Local address, or network as in 10.0.0.0/24, to connect from; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) source: Vec<SourceRange>,
+
+    /// Threads, as in `oread load`
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count)]
+    pub(crate) threads: NonZeroU32,
+
+    /// Print the table as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
+}

@@ -1,0 +1,425 @@
+//! A load as checked: what is meant, with defaults filled in and nothing in it that does not go
+//! together. `plan/content` checks what messages consist of.
+
+mod content;
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use oread::Framing;
+
+use crate::failure::Failure;
+use crate::load::options::args;
+use crate::load::options::gate::Gate;
+use crate::load::options::sources::SourceRange;
+use crate::load::options::target::{Target, Transport};
+use crate::load::options::values::{SizeRange, VerifyMode};
+use crate::values::units::Count;
+use crate::values::verbosity::Verbosity;
+
+/// Dials a second when nothing is said.
+const DEFAULT_CONNECT_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
+/// How long is measured when nothing is said.
+const DEFAULT_DURATION: Duration = Duration::from_secs(10);
+/// No machine has so many cores; as for `oread serve`.
+const MAX_THREADS: u32 = 1024;
+/// The most messages that a connection may have under way: their times of sending are kept, 16
+/// bytes each.
+pub(crate) const MAX_DEPTH: u32 = 1 << 16;
+/// When the measured part ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Volume {
+    /// After so long.
+    For(Duration),
+    /// When so many messages have been sent and answered, or given up; over all threads.
+    Messages(NonZeroU64),
+}
+
+/// When messages are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// The next one when an answer has come.
+    Closed {
+        /// Messages under way on a connection, at most [`MAX_DEPTH`].
+        depth: u32,
+        /// The pause between an answer and the next message.
+        think: Option<Duration>,
+    },
+    /// So many a second over all connections and threads, whatever comes back.
+    Open(NonZeroU32),
+    /// One to confirm the connection, and then none, or one at each interval.
+    Idle {
+        /// The interval.
+        heartbeat: Option<Duration>,
+    },
+}
+
+/// Whether connections are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turnover {
+    /// To the end.
+    Keep,
+    /// So many a second, over all threads, are closed and dialed again.
+    Churn(NonZeroU32),
+    /// Each is closed after so long, and another is dialed.
+    Lifetime(Duration),
+}
+
+/// What messages consist of, before they are framed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Made up: no two alike where there is room to tell them apart.
+    Made(SizeRange),
+    /// These bytes, always. At least 1 and at most [`MAX_MESSAGE`](crate::load::options::values::MAX_MESSAGE).
+    Given(Arc<[u8]>),
+}
+
+impl Content {
+    /// The smallest and the largest size in bytes.
+    pub(crate) fn sizes(&self) -> (u32, u32) {
+        match self {
+            Content::Made(range) => (range.least, range.most),
+            // At most MAX_MESSAGE.
+            Content::Given(bytes) => (bytes.len() as u32, bytes.len() as u32),
+        }
+    }
+}
+
+/// `oread load`, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    /// What is loaded, in turn; empty: an echo server of its own.
+    pub(crate) targets: Vec<Target>,
+    /// Connections and UDP sockets, over all threads and targets.
+    pub(crate) connections: NonZeroU32,
+    /// Dials a second, over all threads, in the ramp and behind it; no fewer than are to be
+    /// replaced a second.
+    pub(crate) connect_rate: NonZeroU32,
+    /// How long opening them may take before the rest is given up.
+    pub(crate) ramp_timeout: Duration,
+    /// Traffic before anything is measured.
+    pub(crate) warmup: Duration,
+    pub(crate) volume: Volume,
+    pub(crate) traffic: Traffic,
+    pub(crate) turnover: Turnover,
+    pub(crate) content: Content,
+    pub(crate) framing: Framing,
+    pub(crate) verify: VerifyMode,
+    /// Where to connect from; empty: the system's choice, or 127/8 for targets on loopback.
+    pub(crate) sources: Vec<SourceRange>,
+    /// Reactors, each in a thread of its own.
+    pub(crate) threads: NonZeroU32,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) message_timeout: Duration,
+    /// Whether to begin although the preflight says no.
+    pub(crate) force: bool,
+    /// Where the JSON report goes; `-` is standard output.
+    pub(crate) json: Option<PathBuf>,
+    /// Where the histogram log goes.
+    pub(crate) hdr: Option<PathBuf>,
+    pub(crate) gates: Vec<Gate>,
+    pub(crate) verbosity: Verbosity,
+}
+
+impl Load {
+    /// The part of a count that thread `index` has: the parts add up exactly.
+    pub(crate) fn share(&self, all: u64, index: u32) -> u64 {
+        let threads = u64::from(self.threads.get());
+        all / threads + u64::from(u64::from(index) < all % threads)
+    }
+
+    /// Whether the JSON report takes the place of the words on standard output.
+    pub(crate) fn json_to_stdout(&self) -> bool {
+        self.json
+            .as_ref()
+            .is_some_and(|path| path.as_os_str() == "-")
+    }
+}
+
+impl TryFrom<args::Load> for Load {
+    type Error = Failure;
+
+    /// # Errors
+    /// Exit code 2: what does not go together. Exit code 1: the message file can't be read.
+    fn try_from(typed: args::Load) -> Result<Load, Failure> {
+        if typed.threads.get() > MAX_THREADS {
+            return Err(Failure::usage(format!(
+                "--threads must be at most {}",
+                Count(MAX_THREADS.into())
+            )));
+        }
+        if typed.threads > typed.connections {
+            return Err(Failure::usage(format!(
+                "--threads {} is more than --connections {}: each thread needs one at least",
+                typed.threads, typed.connections
+            )));
+        }
+        let depth = typed.depth.map_or(1, NonZeroU32::get);
+        if depth > MAX_DEPTH {
+            return Err(Failure::usage(format!(
+                "--depth must be at most {}",
+                Count(MAX_DEPTH.into())
+            )));
+        }
+        let traffic = match (typed.rate, typed.idle) {
+            (Some(rate), _) => Traffic::Open(rate),
+            (None, true) => Traffic::Idle {
+                heartbeat: typed.heartbeat,
+            },
+            (None, false) => Traffic::Closed {
+                depth,
+                think: typed.think,
+            },
+        };
+        let turnover = match (typed.churn, typed.lifetime) {
+            (Some(rate), _) => Turnover::Churn(rate),
+            (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
+            (None, None) => Turnover::Keep,
+        };
+        check_sources(&typed)?;
+        let content = content::content(&typed)?;
+        check_outputs(&typed)?;
+        let connect_rate = connect_rate(typed.connect_rate, turnover)?;
+        let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
+        let load = Load {
+            ramp_timeout: typed
+                .ramp_timeout
+                .unwrap_or(Duration::from_secs(ramp) + typed.connect_timeout),
+            volume: match typed.messages {
+                Some(messages) => Volume::Messages(messages),
+                None => Volume::For(typed.duration.unwrap_or(DEFAULT_DURATION)),
+            },
+            targets: typed.targets,
+            connections: typed.connections,
+            connect_rate,
+            warmup: typed.warmup,
+            traffic,
+            turnover,
+            content,
+            framing: typed.framing,
+            verify: typed.verify,
+            sources: typed.source,
+            threads: typed.threads,
+            connect_timeout: typed.connect_timeout,
+            message_timeout: typed.message_timeout,
+            force: typed.force,
+            json: typed.json,
+            hdr: typed.hdr,
+            gates: typed.slo,
+            verbosity: Verbosity::from(&typed.verbosity),
+        };
+        check_gates(&load)?;
+        Ok(load)
+    }
+}
+
+/// # Errors
+/// A target is a Unix socket, and it's said where to connect from.
+fn check_sources(typed: &args::Load) -> Result<(), Failure> {
+    let is_unix = |target: &Target| target.transport == Transport::Unix;
+    if !typed.source.is_empty() && typed.targets.iter().any(is_unix) {
+        return Err(Failure::usage(
+            "--source has addresses to connect from, and a Unix socket knows none",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses gates that no run can meet.
+fn check_gates(load: &Load) -> Result<(), Failure> {
+    for gate in &load.gates {
+        if let Some(why) = gate.why_never(load) {
+            return Err(Failure::usage(format!(
+                "--slo '{gate}' can't be met: {why}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses files that would be others than they look like.
+fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
+    let Some(hdr) = &typed.hdr else {
+        return Ok(());
+    };
+    if hdr.as_os_str() == "-" {
+        return Err(
+            Failure::usage("--hdr takes a file, and - is standard output")
+                .hint("give it a name; a file that is called - is written as ./-"),
+        );
+    }
+    // A file that is not there yet has no other name than the one that is typed.
+    let place = |path: &Path| {
+        path.canonicalize()
+            .or_else(|_| std::path::absolute(path))
+            .ok()
+    };
+    match &typed.json {
+        Some(json) if json.as_os_str() != "-" && place(json) == place(hdr) => {
+            Err(Failure::usage(format!(
+                "--json and --hdr would write the same file, {}",
+                hdr.display()
+            ))
+            .hint("give each a file of its own"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The rate of dials: what was typed, where it is enough for the churn, or the default, where that
+/// is.
+fn connect_rate(typed: Option<NonZeroU32>, turnover: Turnover) -> Result<NonZeroU32, Failure> {
+    let churn = match turnover {
+        Turnover::Churn(rate) => rate,
+        Turnover::Keep | Turnover::Lifetime(_) => NonZeroU32::MIN,
+    };
+    match typed {
+        Some(rate) if rate < churn => Err(Failure::usage(format!(
+            "--churn {churn} closes more connections a second than --connect-rate {rate} dials"
+        ))
+        .hint(format!("add --connect-rate {churn}, or leave it out"))),
+        Some(rate) => Ok(rate),
+        None => Ok(churn.max(DEFAULT_CONNECT_RATE)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::commands::{Args, Command};
+
+    fn plan(arguments: &[&str]) -> Result<Load, Failure> {
+        let all = ["oread", "load"].iter().chain(arguments);
+        match Args::try_parse_from(all).unwrap().command {
+            Command::Load(typed) => Load::try_from(*typed),
+            _ => panic!("not load"),
+        }
+    }
+
+    fn refused(arguments: &str) -> String {
+        let words: Vec<&str> = arguments.split_whitespace().collect();
+        let failure = plan(&words).unwrap_err();
+        assert_eq!(failure.code(), 2, "{arguments}: {failure}");
+        failure.to_string()
+    }
+
+    #[test]
+    fn a_gate_that_no_run_can_meet_is_refused_beforehand() {
+        for (arguments, why) in [
+            ("--slo lost<1%", "no target begins with udp://"),
+            ("--slo errors<0", "write errors<=0"),
+            ("--slo errors<0%", "write errors<=0%"),
+            ("--slo connections<0", "write connections<=0"),
+            ("-R 1k --slo rate>1001", "--rate 1000 sends fewer"),
+            ("-R 1k --slo rate>=1.1k", "--rate 1000 sends fewer"),
+            ("-c 10 --slo connections>10", "--connections 10 are fewer"),
+            ("-c 10 --slo connections>=11", "--connections 10 are fewer"),
+            ("--idle --slo rate>1", "nothing is sent"),
+            ("--idle --slo max<1s", "nothing is sent"),
+            (
+                "-n 999 --slo p99<1s",
+                "p99 takes 1,000 samples, and there are 999 at most",
+            ),
+            (
+                "-R 4k -d 5s --slo p99.99<1s",
+                "takes 100,000 samples, and there are 20,000",
+            ),
+            ("-c 999 --slo connect.p99<1s", "and there are 999 at most"),
+        ] {
+            let said = refused(arguments);
+            assert!(
+                said.contains("can't be met") && said.contains(why),
+                "{arguments}: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_gate_that_a_run_may_meet_is_taken() {
+        for arguments in [
+            "--slo lost<1% udp://127.0.0.1:9",
+            "--slo errors<=0",
+            "--slo errors<1",
+            "-R 1k --slo rate>1k",
+            "-R 1k --slo rate<5k",
+            "--slo rate>1m",
+            "-c 10 --slo connections>=10",
+            "--idle --heartbeat 1s --slo rate>1",
+            "--idle --slo connect.max<1s",
+            "--idle --slo rate<=5",
+            "-n 1000 --slo p99<1s",
+            "-R 20k -d 5s --slo p99.99<1s",
+            "-c 1000 --slo connect.p99<1s",
+            "-c 10 --churn 5 --slo connect.p99<1s",
+            "--slo p99.9999<1s",
+        ] {
+            let words: Vec<&str> = arguments.split_whitespace().collect();
+            assert!(plan(&words).is_ok(), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn outputs_that_would_not_be_found_again_are_refused() {
+        assert!(refused("--hdr -").contains("written as ./-"));
+        assert!(refused("--hdr - --json -").contains("- is standard output"));
+        for (json, hdr) in [("x", "x"), ("x", "./x"), ("nowhere/x", "nowhere/x")] {
+            let said = refused(&format!("--json {json} --hdr {hdr}"));
+            assert!(said.contains("the same file"), "{said}");
+        }
+        for fine in [
+            ["--json", "-", "--hdr", "./-"],
+            ["--json", "x", "--hdr", "y"],
+        ] {
+            assert!(plan(&fine).is_ok(), "{fine:?}");
+        }
+    }
+
+    #[test]
+    fn what_datagrams_cant_carry_is_told_before_what_is_too_short_for_them() {
+        for option in ["--message hi", "--framing fixed:3", "--framing lines"] {
+            let said = refused(&format!("udp://127.0.0.1:9 {option}"));
+            assert!(said.contains("are for streams"), "{said}");
+        }
+        assert!(refused("udp://127.0.0.1:9 -s 23").contains("24 bytes at least"));
+        assert!(plan(&["udp://127.0.0.1:9", "-s", "24"]).is_ok());
+    }
+
+    #[test]
+    fn a_newline_at_the_end_of_a_file_is_the_line_framing_s_own() {
+        let path = std::env::temp_dir().join(format!("oread-plan-{}", std::process::id()));
+        let shown = path.display().to_string();
+        let with = |bytes: &[u8], framing: &str| {
+            fs::write(&path, bytes).unwrap();
+            plan(&["--framing", framing, "--message-file", &shown])
+        };
+        let content = |bytes: &[u8], framing| match with(bytes, framing).unwrap().content {
+            Content::Given(bytes) => bytes.to_vec(),
+            Content::Made(_) => panic!("made up"),
+        };
+        assert_eq!(content(b"PING\n", "lines"), b"PING");
+        assert_eq!(content(b"PING\r\n", "lines"), b"PING\r");
+        assert_eq!(content(b"PING", "lines"), b"PING");
+        assert_eq!(content(b"PING\n", "raw"), b"PING\n");
+        for (bytes, words) in [
+            (b"PING\n\n".as_slice(), "has more than one line"),
+            (b"PING\nPONG", "--framing raw"),
+            (b"\n", "1 byte at least"),
+        ] {
+            let said = with(bytes, "lines").unwrap_err().to_string();
+            assert!(said.contains(words) && said.contains(&shown), "{said}");
+        }
+        fs::remove_file(&path).unwrap();
+        let said = plan(&["--framing", "lines", "--message", "a\nb"]).unwrap_err();
+        assert!(
+            said.to_string()
+                .contains("--message has more than one line"),
+            "{said}"
+        );
+    }
+}

@@ -1,0 +1,166 @@
+//! A target as typed: a transport and an address.
+
+#[cfg(test)]
+mod fuzz;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+use oread::Address;
+
+use crate::failure::Failure;
+use crate::values::address::{HostPort, Remote};
+
+/// How bytes get there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Streams.
+    Tcp,
+    /// Datagrams.
+    Udp,
+    /// Streams of a Unix socket.
+    Unix,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+            Transport::Unix => "unix",
+        })
+    }
+}
+
+/// What is loaded: `HOST:PORT`, `tcp://HOST:PORT`, `udp://HOST:PORT` or `unix:PATH`. Port 0 is none
+/// to connect to, and refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// TCP where nothing is said.
+    pub(crate) transport: Transport,
+    /// Where; a name stands for the first of its addresses that the system prefers.
+    pub(crate) address: Remote,
+}
+
+/// A target with the address that it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) transport: Transport,
+    pub(crate) address: Address,
+}
+
+impl fmt::Display for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.transport {
+            Transport::Unix => self.address.fmt(f),
+            scheme => write!(f, "{scheme}://{}", self.address),
+        }
+    }
+}
+
+/// The addresses of all targets: of each name the one that the system prefers.
+///
+/// # Errors
+/// Exit code 1: a name does not resolve.
+pub(crate) fn resolve(targets: &[Target]) -> Result<Vec<Resolved>, Failure> {
+    let mut all = Vec::new();
+    for target in targets {
+        let addresses = target.address.resolve()?;
+        // There is one at least.
+        all.extend(addresses.first().map(|address| Resolved {
+            transport: target.transport,
+            address: address.clone(),
+        }));
+    }
+    Ok(all)
+}
+
+/// Refuses `--udp TARGET`.
+///
+/// # Errors
+/// Always: the target's scheme says its transport.
+pub(crate) fn udp_target(text: &str) -> Result<Infallible, String> {
+    let address = text.strip_prefix("udp://").unwrap_or(text);
+    Err(format!(
+        "write udp://{} as a target",
+        address.escape_debug()
+    ))
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Target, String> {
+        if text.starts_with("unix:") {
+            return Ok(Target {
+                transport: Transport::Unix,
+                address: Remote::parse(text)?,
+            });
+        }
+        let (transport, address) = match text.split_once("://") {
+            None => (Transport::Tcp, text),
+            Some(("tcp", address)) => (Transport::Tcp, address),
+            Some(("udp", address)) => (Transport::Udp, address),
+            Some((other, _)) => {
+                return Err(format!(
+                    "scheme \"{}\" is not known; write tcp:// or udp://, or unix:PATH",
+                    other.escape_debug()
+                ));
+            }
+        };
+        let address: HostPort = HostPort::remote(address.trim_end_matches('/'))?;
+        if address.port() == 0 {
+            return Err("nothing listens on port 0; write the port that the server printed".into());
+        }
+        Ok(Target {
+            transport,
+            address: Remote::Inet(address),
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            Remote::Inet(address) => write!(f, "{}://{address}", self.transport),
+            Remote::Unix(address) => address.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_tcp_unless_it_says_udp() {
+        for (text, shown) in [
+            ("127.0.0.1:9", "tcp://127.0.0.1:9"),
+            ("tcp://[::1]:9", "tcp://[::1]:9"),
+            ("udp://localhost:9/", "udp://localhost:9"),
+            ("unix:/run/x.sock", "unix:/run/x.sock"),
+            ("unix:@x", "unix:@x"),
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn who_asks_for_udp_as_of_connect_is_told_how_load_writes_it() {
+        assert!(udp_target("[::1]:9").unwrap_err().contains("udp://[::1]:9"));
+    }
+
+    #[test]
+    fn what_is_no_target_is_refused_with_a_reason() {
+        for (text, reason) in [
+            ("http://localhost:80", "scheme \"http\" is not known"),
+            ("localhost:0", "port 0"),
+            ("localhost", "port"),
+            ("localhost:65536", "from 1 to 65535"),
+        ] {
+            let error = text.parse::<Target>().unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+}

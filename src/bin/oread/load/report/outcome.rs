@@ -1,0 +1,64 @@
+//! How a run went, whole: what the report is made of.
+
+use std::time::{Duration, SystemTime};
+
+use crate::load::count::tally::{Tally, ThreadUse};
+use crate::load::options::load::{Load, Turnover, Volume};
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// As planned.
+    Done,
+    /// By a signal, of this number.
+    Interrupted(i32),
+    /// By a failure of its own, in words.
+    Failed(String),
+}
+
+/// A run, from the preflight to the end.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// What was asked for.
+    pub(crate) plan: Load,
+    /// What was loaded, as it was resolved: `tcp://127.0.0.1:9999`.
+    pub(crate) targets: Vec<String>,
+    /// When the ramp began, by the machine's clock.
+    pub(crate) began: SystemTime,
+    pub(crate) ending: Ending,
+    /// All threads' counts together.
+    pub(crate) tally: Tally,
+    /// How long opening the connections took.
+    pub(crate) ramp: Duration,
+    /// How long was measured; zero when it never came to that.
+    pub(crate) measured: Duration,
+    /// What the echo server of its own used in the measured time, if there was one.
+    pub(crate) own_server: Option<ThreadUse>,
+    /// The preflight's shortfalls, one line each; what was gone against with `--force` among them.
+    pub(crate) shortfalls: Vec<String>,
+}
+
+impl Outcome {
+    /// Messages answered within the measured time for each second of it, datagrams among them;
+    /// `None` where nothing was measured.
+    pub(crate) fn rate_reached(&self) -> Option<f64> {
+        let seconds = self.measured.as_secs_f64();
+        (seconds > 0.0).then(|| self.tally.messages.in_time as f64 / seconds)
+    }
+
+    /// Messages that `--messages` asked for and that were never sent.
+    pub(crate) fn messages_missing(&self) -> u64 {
+        match self.plan.volume {
+            Volume::Messages(_) => self.tally.messages.unsent,
+            Volume::For(_) => 0,
+        }
+    }
+
+    /// Connections closed and replaced a second of the measured time; `None` where they are kept,
+    /// or nothing was measured.
+    pub(crate) fn churn_reached(&self) -> Option<f64> {
+        let seconds = self.measured.as_secs_f64();
+        (seconds > 0.0 && self.plan.turnover != Turnover::Keep)
+            .then(|| self.tally.connections.replaced as f64 / seconds)
+    }
+}
