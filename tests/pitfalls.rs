@@ -1,5 +1,6 @@
-//! Each pitfall of `docs/PITFALLS.md` names tests: there must be at least one, and all must exist. So do the promises of `docs/RELIABILITY.md`, and the patches of `tests/canaries`,
-//! each of which puts a known fault back: what they name must be there, and they must still apply.
+//! Each pitfall of `docs/PITFALLS.md` names tests: there must be at least one, and all must exist.
+//! So must those that the promises of `docs/RELIABILITY.md` name, and those of the patches in
+//! `tests/canaries`, each of which puts a known fault back, and must still apply.
 //! `scripts/canaries.sh` runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
