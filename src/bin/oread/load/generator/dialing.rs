@@ -4,9 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::load::clock::{NEVER, SECOND, after};
 use super::flow::Cause;
 use super::schedule::Schedule;
+use crate::load::clock::{NEVER, SECOND, after};
 use crate::load::options::load::Load;
 use crate::load::options::target::Resolved;
 
@@ -44,7 +44,7 @@ pub(super) struct Dial {
     /// Which dial of all threads it is. Numbers go round after 2^32; no flow of that age is open
     /// any more.
     pub(super) number: u32,
-    /// Where it leads, and how many dials have led there before.
+    /// Where it leads, and which of its target's local addresses it's made from.
     pub(super) target: u16,
     pub(super) turn: u64,
     pub(super) cause: Cause,
@@ -60,8 +60,6 @@ struct Places {
     /// When the next replacement may be tried, and the wait after its failure.
     not_before: u64,
     backoff: Duration,
-    /// Dials that led here.
-    dials: u64,
 }
 
 /// What is still to be dialed.
@@ -93,7 +91,6 @@ impl Dialing {
             empty: 0,
             not_before: 0,
             backoff: BACKOFF,
-            dials: 0,
         };
         Dialing {
             pace: Schedule::shared(now, load.connect_rate.get(), index, threads),
@@ -164,15 +161,12 @@ impl Dialing {
         self.pace.skip_to(now.saturating_sub(SLACK));
         self.pace.advance();
         self.under_way += 1;
-        let number = self.ordinal as u32;
+        let ordinal = self.ordinal;
         self.ordinal += u64::from(self.threads);
-        let places = self.places.get_mut(target)?;
-        let turn = places.dials;
-        places.dials += 1;
         Some(Dial {
-            number,
+            number: ordinal as u32,
             target: target as u16,
-            turn,
+            turn: ordinal / self.places.len().max(1) as u64,
             cause,
         })
     }

@@ -9,6 +9,7 @@ use oread::{
     Readiness, SourceId, UdpId,
 };
 
+use super::Setup;
 use super::dialing::{Dial, Endpoint};
 use super::flow::{Flags, Sent, Socket, Stage};
 use super::line::Line;
@@ -19,7 +20,6 @@ use super::plan::{Plan, Refused, Step};
 use super::protocol::{Command, Event, Phase, Progress};
 use super::usage::{thread_cpu, thread_waited};
 use super::wake::{Clock, Wake};
-use super::Setup;
 use crate::load::clock::{SECOND, until};
 use crate::load::count::{Tally, ThreadUse};
 use crate::load::options::load::Load;
@@ -44,7 +44,6 @@ pub(crate) struct Generator {
     pub(super) plan: Plan,
     pub(super) payload: Payload,
     endpoints: Arc<[Endpoint]>,
-    pub(super) names: Names,
     pub(super) warnings: Warnings,
     line: Line,
     wake: Option<Wake>,
@@ -86,6 +85,7 @@ impl Generator {
             index,
             targets,
             payload.clone(),
+            Names::of(&endpoints),
             gauge,
             now,
         );
@@ -95,7 +95,6 @@ impl Generator {
             clock,
             plan,
             payload,
-            names: Names::of(&endpoints),
             endpoints,
             warnings: Warnings::default(),
             line,
@@ -208,7 +207,6 @@ impl Generator {
 
     fn dial(&mut self, context: &mut Context<'_, u32>, dial: Dial, now: u64) {
         let index = self.plan.dialed(dial, now);
-        self.log(index, format_args!("dialed"));
         let endpoints = Arc::clone(&self.endpoints);
         let Some(endpoint) = endpoints.get(usize::from(dial.target)) else {
             return;
@@ -252,7 +250,6 @@ impl Generator {
             io::ErrorKind::TimedOut => (Refused::TimedOut, names::of_error(error)),
             _ => (Refused::Otherwise, names::of_error(error)),
         };
-        self.log(index, format_args!("not established: {name}"));
         self.plan.dial_failed(index, how, &name, now);
     }
 
@@ -274,7 +271,6 @@ impl Generator {
     }
 
     fn close(&mut self, context: &mut Context<'_, u32>, index: u32, socket: Socket) {
-        self.log(index, format_args!("closed, for another"));
         match socket {
             Socket::Stream(id) => {
                 if let Some(mut connection) = context.connection(id) {
@@ -295,15 +291,14 @@ impl Generator {
         }
     }
 
-    /// Something has happened to a flow.
-    fn log(&self, index: u32, what: std::fmt::Arguments<'_>) {
-        if let Some(flow) = self.plan.flow(index) {
-            self.names.log(flow, what);
-        }
+    /// The plan, for tests that look at it.
+    #[cfg(test)]
+    pub(super) fn plan(&mut self) -> &mut Plan {
+        &mut self.plan
     }
 
     /// Tells the lead how it goes.
-    fn tell(&mut self, now: u64) {
+    pub(super) fn tell(&mut self, now: u64) {
         if !self.line.keeps_up() {
             return;
         }
@@ -347,7 +342,6 @@ impl Handler for Generator {
         let index = *connection.session();
         let now = self.clock.now(connection.context());
         self.plan.established(index, now);
-        self.log(index, format_args!("established"));
         // Its first message shows whether it's served.
         self.send(connection, index, Sent::to_confirm(now));
     }
@@ -379,7 +373,6 @@ impl Handler for Generator {
         };
         let finished = flow.flags.contains(Flags::PEER_FINISHED);
         let name = names::of_loss(reason, finished, flow.got > 0);
-        self.log(index, format_args!("gone: {name}"));
         self.plan.gone(index, &name);
     }
 

@@ -286,9 +286,8 @@ impl Flows {
     pub(super) fn first_queued(&mut self) -> Option<u32> {
         while let Some(&index) = self.queue.front() {
             let flow = self.get(index);
-            if flow.is_some_and(|flow| {
-                flow.flags.contains(Flags::QUEUED) && self.wanted(flow) > 0
-            }) {
+            if flow.is_some_and(|flow| flow.flags.contains(Flags::QUEUED) && self.wanted(flow) > 0)
+            {
                 return Some(index);
             }
             self.dequeue();
@@ -538,7 +537,10 @@ impl Flows {
         let queued = |(index, flow): (usize, &Flow)| {
             flow.flags.contains(Flags::QUEUED) && !self.queue.contains(&(index as u32))
         };
-        self.table.iter().any(queued).then(|| "a flow is not in the queue".to_owned())
+        self.table
+            .iter()
+            .any(queued)
+            .then(|| "a flow is not in the queue".to_owned())
     }
 }
 

@@ -6,8 +6,8 @@ use std::fmt;
 use oread::escape::Escaped;
 
 use crate::load::clock::SECOND;
-use crate::load::generator::drive::Generator;
 use crate::load::generator::dialing::Endpoint;
+use crate::load::generator::drive::Generator;
 use crate::load::generator::flow::Flow;
 use crate::load::generator::label::Label;
 use crate::load::generator::payload::{Message, Payload};
@@ -108,7 +108,9 @@ impl fmt::Display for Wrong {
 
 impl Names {
     pub(super) fn of(endpoints: &[Endpoint]) -> Names {
-        let names = endpoints.iter().map(|endpoint| endpoint.resolved.to_string());
+        let names = endpoints
+            .iter()
+            .map(|endpoint| endpoint.resolved.to_string());
         Names(names.collect())
     }
 
@@ -151,7 +153,7 @@ impl Generator {
         let Some(suppressed) = self.warnings.permit(now) else {
             return;
         };
-        let name = self.names.name(flow);
+        let name = self.plan.names().name(flow);
         match wrong_in_stream(&self.payload, flow, data) {
             Some(wrong) => {
                 let number = flow.oldest();
@@ -173,7 +175,7 @@ impl Generator {
         let Some(suppressed) = self.warnings.permit(now) else {
             return;
         };
-        let name = self.names.name(flow);
+        let name = self.plan.names().name(flow);
         let len = data.len();
         match wrong_in_datagram(&self.payload, data) {
             Some(wrong) if wrong.at < len => {

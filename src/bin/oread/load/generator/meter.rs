@@ -7,9 +7,9 @@
 
 use hdrhistogram::Histogram;
 
-use crate::load::clock::{NEVER, SECOND};
 use super::fast_histogram::FastHistogram;
 use super::flow::Sent;
+use crate::load::clock::{NEVER, SECOND};
 use crate::load::count::{Partial, Second, Tally};
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.

@@ -293,12 +293,11 @@ impl Key {
             _ => upper(flow, number),
         };
         let mut header = [0; HEADER];
-        for (bytes, (digits, key)) in header
-            .as_chunks_mut::<4>()
-            .0
-            .iter_mut()
-            .zip([sixes(number), sixes(flow), high].into_iter().zip(self.digits))
-        {
+        for (bytes, (digits, key)) in header.as_chunks_mut::<4>().0.iter_mut().zip(
+            [sixes(number), sixes(flow), high]
+                .into_iter()
+                .zip(self.digits),
+        ) {
             *bytes = ((digits ^ key) + ZEROS).to_le_bytes();
         }
         header
@@ -444,8 +443,16 @@ mod tests {
         let (one, other) = (run(1), run(2));
         for number in 0..100 {
             let message = one.message(3, number).parts().concat();
-            assert!(!other.message(3, number).matches(VerifyMode::Full, 0, &message));
-            assert!(!other.message(3, number).matches(VerifyMode::Sequence, 0, &message));
+            assert!(
+                !other
+                    .message(3, number)
+                    .matches(VerifyMode::Full, 0, &message)
+            );
+            assert!(
+                !other
+                    .message(3, number)
+                    .matches(VerifyMode::Sequence, 0, &message)
+            );
         }
     }
 

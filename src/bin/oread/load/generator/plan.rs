@@ -20,14 +20,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::agenda::{Agenda, Entry, Kind};
-use crate::load::clock::{NEVER, SECOND, after, nanos};
 use super::dialing::{Dial, Dialing, SLACK};
 use super::flow::{Flow, Socket, Stage};
 use super::flows::Flows;
 use super::gauge::Gauge;
+use super::logs::Names;
 use super::meter::Meter;
 use super::payload::Payload;
 use super::schedule::Schedule;
+use crate::load::clock::{NEVER, SECOND, after, nanos};
 use crate::load::count::{Datagrams, Tally};
 use crate::load::options::load::{Load, Traffic, Turnover};
 use crate::load::options::values::VerifyMode;
@@ -125,6 +126,7 @@ pub(super) struct Plan {
     agenda: Agenda,
     meter: Meter,
     payload: Payload,
+    names: Names,
     run: Run,
     source: Source,
     /// When messages of the open loop are due.
@@ -151,6 +153,7 @@ impl Plan {
         index: u32,
         targets: usize,
         payload: Payload,
+        names: Names,
         gauge: Arc<Gauge>,
         now: u64,
     ) -> Plan {
@@ -188,6 +191,7 @@ impl Plan {
             agenda: Agenda::default(),
             meter,
             payload,
+            names,
             run: Run::new(),
             source,
             rate: None,
@@ -490,6 +494,7 @@ impl Plan {
             return;
         }
         let target = flow.target;
+        self.names.log(flow, format_args!("closed, for another"));
         self.end_flow(index, Stage::Closing);
         self.meter.tally.connections.closed += 1;
         // Now, and not when the peer has finished too: that is up to the peer.
@@ -558,7 +563,8 @@ impl Plan {
         let then = now.saturating_sub(self.timeout);
         let mut given_up = 0;
         while let Some(sent) = self.flows.give_up(index, then) {
-            self.meter.timed_out(sent, partial.filter(|_| given_up == 0));
+            self.meter
+                .timed_out(sent, partial.filter(|_| given_up == 0));
             given_up += 1;
         }
         match stage {
@@ -612,6 +618,12 @@ impl Plan {
     #[inline]
     pub(super) fn flow(&self, index: u32) -> Option<&Flow> {
         self.flows.get(index)
+    }
+
+    /// What flows are called.
+    #[inline]
+    pub(super) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// What is counted.

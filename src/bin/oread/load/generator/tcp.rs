@@ -38,7 +38,7 @@ impl Generator {
             }
             None => {
                 let message = self.payload.message(flow.number, flow.next);
-                self.names.log_message(flow, &message);
+                self.plan.names().log_message(flow, &message);
                 // What is small is gathered, what is large is not copied.
                 let mut pressure = Pressure::Low;
                 for part in message.parts() {
@@ -62,11 +62,13 @@ impl Generator {
     /// Sends what a flow is to send now.
     #[inline(always)]
     pub(super) fn fill(&mut self, connection: &mut Connection<'_, u32>, index: u32, now: u64) {
-        for _ in 0..self.plan.wanted(index, now) {
+        let mut wanted = self.plan.wanted(index, now);
+        while wanted > 0 && self.plan.may_send(now) {
             let sent = Sent { due: now, at: now };
             if self.send(connection, index, sent) != Pressure::Low {
                 return;
             }
+            wanted -= 1;
         }
     }
 
@@ -134,7 +136,9 @@ impl Generator {
         let message = self.payload.message(flow.number, flow.oldest());
         let got = flow.got as usize;
         let taken = data.len().min(message.len() - got);
-        self.names.log_bytes(flow, "received", &data[..taken]);
+        self.plan
+            .names()
+            .log_bytes(flow, "received", &data[..taken]);
         if !message.matches(verify, got, &data[..taken]) {
             return Look::Corrupt;
         }

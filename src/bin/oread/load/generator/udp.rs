@@ -62,7 +62,7 @@ impl Generator {
         };
         let size = self.payload.datagram_size(label.flow, label.number);
         label.write(&self.payload, size, &mut self.scratch);
-        self.names.log_bytes(flow, "sent", &self.scratch);
+        self.plan.names().log_bytes(flow, "sent", &self.scratch);
         // The socket is connected: the address is of no matter.
         let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
         let (name, has_no_room) = match context.send_to(id, nowhere, &self.scratch) {
@@ -86,7 +86,7 @@ impl Generator {
         let now = self.clock.now(context);
         self.plan.look_at_clock(now);
         if let Some(flow) = self.plan.flow(index) {
-            self.names.log_bytes(flow, "received", data);
+            self.plan.names().log_bytes(flow, "received", data);
         }
         let label = Label::read(&self.payload, data);
         if self.plan.datagram(index, label, data.len(), now) == Heard::Corrupt {
@@ -96,7 +96,8 @@ impl Generator {
         for _ in 0..wanted.min(MOST_A_CALL) {
             // Each goes out by a system call of its own.
             let now = self.clock.now(context);
-            if !self.send_datagram(context, index, Sent { due: now, at: now }) {
+            let sent = Sent { due: now, at: now };
+            if !self.plan.may_send(now) || !self.send_datagram(context, index, sent) {
                 return;
             }
         }

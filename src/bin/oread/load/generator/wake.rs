@@ -90,7 +90,9 @@ impl Wake {
     /// How long the poll may wait, where the timer does not end its wait.
     pub(crate) fn wait(&self, now: u64) -> Option<Duration> {
         let left = self.set_for.saturating_sub(now);
-        (self.set_for != NEVER).then_some(left).and_then(|left| self.timer.wait(left))
+        (self.set_for != NEVER)
+            .then_some(left)
+            .and_then(|left| self.timer.wait(left))
     }
 
     /// Whether an event is this timer's.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::{Plan, Source};
 use crate::load::clock::{NEVER, after, nanos};
+use crate::load::count::Datagrams;
 use crate::load::generator::flow::{Flow, Sent, Stage};
 use crate::load::generator::flows::settle_oldest;
-use super::{Plan, Source};
-use crate::load::count::Datagrams;
 use crate::load::generator::protocol::Phase;
 use crate::load::options::load::{Turnover, Volume};
 
@@ -342,6 +342,8 @@ impl Plan {
             Stage::Closing | Stage::Lost => return,
             Stage::Confirming | Stage::Live | Stage::Retiring => ledger.open += 1,
         }
+        self.names.log(flow, format_args!("closed at the end"));
+        let ledger = &mut self.meter.tally.connections;
         ledger.silent += u64::from(flow.stage == Stage::Confirming);
         if !matches!(self.load.volume, Volume::Messages(_)) {
             self.meter.tally.messages.unsent += self.unsent_of(flow);
@@ -389,7 +391,9 @@ impl Plan {
         for counts in flows.iter_mut().map(|(_, c)| c).chain([&mut self.retired]) {
             // What was not sent was not received either: if it were, the counts would not add up,
             // and that is told.
-            counts.lost = counts.sent.saturating_sub(counts.received + counts.outstanding);
+            counts.lost = counts
+                .sent
+                .saturating_sub(counts.received + counts.outstanding);
             tally.messages.lost += counts.lost;
             tally.datagrams.merge(counts);
         }

@@ -1,13 +1,14 @@
 //! What the plan is told: what has become of dials, connections and messages, each with the time.
 
-use crate::load::clock::until;
+use super::{Dial, Entry, Kind, Plan, Source};
+use crate::load::clock::{nanos, until};
+use crate::load::count::{Partial, record};
 use crate::load::generator::flow::{Cause, Flow, Sent, Socket, Stage};
 use crate::load::generator::label::Label;
 use crate::load::generator::names;
 use crate::load::generator::window::Arrival;
-use super::{Dial, Entry, Kind, Plan, Source};
-use crate::load::count::{Partial, record};
 use crate::load::options::load::Turnover;
+use crate::load::report::short;
 
 /// How a dial failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,7 @@ impl Plan {
         ledger.dialed += 1;
         ledger.redialed += u64::from(dial.cause != Cause::Asked);
         let flow = Flow::new(dial.number, dial.target, dial.cause, now);
+        self.names.log(&flow, format_args!("dialed"));
         self.flows.dialed(flow)
     }
 
@@ -47,6 +49,11 @@ impl Plan {
             return;
         };
         let took = until(flow.time, now);
+        if log::log_enabled!(log::Level::Debug) {
+            let took = short(nanos(took));
+            self.names
+                .log(flow, format_args!("established after {took}"));
+        }
         self.dialing.succeeded(flow.target);
         self.flows.established(index);
         self.meter.tally.connections.established += 1;
@@ -55,16 +62,12 @@ impl Plan {
     }
 
     /// A dial has come to nothing, for a reason with this name.
-    pub(crate) fn dial_failed(
-        &mut self,
-        index: u32,
-        how: Refused,
-        name: &str,
-        now: u64,
-    ) {
+    pub(crate) fn dial_failed(&mut self, index: u32, how: Refused, name: &str, now: u64) {
         let Some(flow) = self.flows.remove(index) else {
             return;
         };
+        self.names
+            .log(&flow, format_args!("not established: {name}"));
         let ledger = &mut self.meter.tally.connections;
         *match how {
             Refused::Refused => &mut ledger.refused,
@@ -126,13 +129,7 @@ impl Plan {
 
     /// The system has refused to send a datagram, for a reason with this name. `has_no_room`: an
     /// event will tell when it can be tried again.
-    pub(crate) fn not_sent(
-        &mut self,
-        index: u32,
-        sent: Sent,
-        name: &str,
-        has_no_room: bool,
-    ) {
+    pub(crate) fn not_sent(&mut self, index: u32, sent: Sent, name: &str, has_no_room: bool) {
         self.meter.tally.error(name);
         let from = self.meter.from();
         if let Some((window, _)) = self.flows.window(index)
@@ -174,7 +171,7 @@ impl Plan {
 
     /// Whether messages of a closed loop may be sent now.
     #[inline(always)]
-    pub(super) fn may_send(&self, now: u64) -> bool {
+    pub(crate) fn may_send(&self, now: u64) -> bool {
         self.run.may_send(now)
     }
 
@@ -231,6 +228,9 @@ impl Plan {
         let Some(confirmed) = self.flows.confirmed(index, now) else {
             return;
         };
+        if let Some(flow) = self.flows.get(index) {
+            self.names.log(flow, format_args!("confirmed by an echo"));
+        }
         let took = until(confirmed.dialed, now);
         record(&mut self.meter.tally.latency.first_echo, took);
         let is_measured = self.run.is_measuring();
@@ -332,6 +332,7 @@ impl Plan {
             return;
         };
         let partial = self.partial(flow);
+        self.names.log(flow, format_args!("lost: {name}"));
         self.end_flow(index, Stage::Lost);
         self.meter.tally.connections.lost += 1;
         self.meter.tally.error(name);
@@ -379,4 +380,3 @@ impl Plan {
         }
     }
 }
-
