@@ -16,7 +16,7 @@ use super::line::Line;
 use super::logs::{Names, Warnings};
 use super::names;
 use super::payload::Payload;
-use super::plan::{Plan, Refused, Step};
+use super::plan::{Failed, Plan, Step};
 use super::protocol::{Command, Event, Phase, Progress};
 use super::usage::{thread_cpu, thread_waited};
 use super::wake::{Clock, Wake};
@@ -242,13 +242,13 @@ impl Generator {
         };
         let took = until(flow.time, now);
         let (how, name) = match error.kind() {
-            io::ErrorKind::ConnectionRefused => (Refused::Refused, names::of_error(error)),
+            io::ErrorKind::ConnectionRefused => (Failed::Refused, names::of_error(error)),
             // The reactor's timeout and the system's are the same error.
             io::ErrorKind::TimedOut if took + STALE >= self.load.connect_timeout => {
-                (Refused::TimedOut, "connect timeout".to_owned())
+                (Failed::TimedOut, "connect timeout".to_owned())
             }
-            io::ErrorKind::TimedOut => (Refused::TimedOut, names::of_error(error)),
-            _ => (Refused::Otherwise, names::of_error(error)),
+            io::ErrorKind::TimedOut => (Failed::TimedOut, names::of_error(error)),
+            _ => (Failed::Otherwise, names::of_error(error)),
         };
         self.plan.dial_failed(index, how, &name, now);
     }

@@ -376,9 +376,9 @@ impl Flows {
         }
     }
 
-    /// The oldest message over a stream was answered; whether it had been given up.
+    /// The oldest message over a stream was answered.
     #[inline(always)]
-    pub(super) fn answered(&mut self, index: u32) -> Option<(Sent, bool)> {
+    pub(super) fn answered(&mut self, index: u32) -> Option<Answered> {
         let flow = self.table.get_mut(index as usize)?;
         let sent = flow.outstanding.pop()?;
         flow.got = 0;
@@ -388,10 +388,15 @@ impl Flows {
         } else {
             self.under_way -= 1;
         }
-        if flow.place == NOWHERE {
+        let stage = flow.stage;
+        if self.is_open_loop && flow.place == NOWHERE {
             self.update_taker(index);
         }
-        Some((sent, given_up))
+        Some(Answered {
+            sent,
+            given_up,
+            stage,
+        })
     }
 
     /// A part of the oldest message's answer has come.
@@ -542,6 +547,16 @@ impl Flows {
             .any(queued)
             .then(|| "a flow is not in the queue".to_owned())
     }
+}
+
+/// A message over a stream that was answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    pub(super) sent: Sent,
+    /// Whether it had been given up.
+    pub(super) given_up: bool,
+    /// How far its flow was.
+    pub(super) stage: Stage,
 }
 
 /// What is known of a flow that was just confirmed.

@@ -31,23 +31,27 @@ impl Generator {
         let Some(flow) = self.plan.flow(index) else {
             return Pressure::Closed;
         };
-        let (pressure, len) = match self.payload.plain(flow.number, flow.next) {
+        let (flow, number) = (flow.number, flow.next);
+        self.write(connection, index, flow, number, sent)
+    }
+
+    /// Sends message `number` of flow `flow`.
+    #[inline(always)]
+    fn write(
+        &mut self,
+        connection: &mut Connection<'_, u32>,
+        index: u32,
+        flow: u32,
+        number: u32,
+        sent: Sent,
+    ) -> Pressure {
+        let (pressure, len) = match self.payload.plain(flow, number) {
             Some(plain) => {
-                connection.write(&plain.header);
-                (connection.write(plain.body), plain.len())
+                let (_, mut output) = connection.split();
+                output.write(&plain.header);
+                (output.write(plain.body), plain.len())
             }
-            None => {
-                let message = self.payload.message(flow.number, flow.next);
-                self.plan.names().log_message(flow, &message);
-                // What is small is gathered, what is large is not copied.
-                let mut pressure = Pressure::Low;
-                for part in message.parts() {
-                    if !part.is_empty() {
-                        pressure = connection.write(part);
-                    }
-                }
-                (pressure, message.len())
-            }
+            None => self.write_parts(connection, index, flow, number),
         };
         if pressure != Pressure::Closed {
             self.plan.sent(index, sent, len);
@@ -59,16 +63,39 @@ impl Generator {
         pressure
     }
 
+    /// Writes a message part by part: what is small is gathered, what is large is not copied.
+    #[inline(never)]
+    fn write_parts(
+        &self,
+        connection: &mut Connection<'_, u32>,
+        index: u32,
+        flow: u32,
+        number: u32,
+    ) -> (Pressure, usize) {
+        let message = self.payload.message(flow, number);
+        if let Some(flow) = self.plan.flow(index) {
+            self.plan.names().log_message(flow, &message);
+        }
+        let mut pressure = Pressure::Low;
+        for part in message.parts() {
+            if !part.is_empty() {
+                pressure = connection.write(part);
+            }
+        }
+        (pressure, message.len())
+    }
+
     /// Sends what a flow is to send now.
     #[inline(always)]
     pub(super) fn fill(&mut self, connection: &mut Connection<'_, u32>, index: u32, now: u64) {
-        let mut wanted = self.plan.wanted(index, now);
-        while wanted > 0 && self.plan.may_send(now) {
-            let sent = Sent { due: now, at: now };
-            if self.send(connection, index, sent) != Pressure::Low {
+        let wanted = self.plan.wanted(index, now);
+        let sent = Sent { due: now, at: now };
+        for more in 0..wanted.count {
+            let number = wanted.next.wrapping_add(more);
+            let may = more == 0 || self.plan.may_send(now);
+            if !may || self.write(connection, index, wanted.flow, number, sent) != Pressure::Low {
                 return;
             }
-            wanted -= 1;
         }
     }
 

@@ -4,6 +4,7 @@ use super::{Dial, Entry, Kind, Plan, Source};
 use crate::load::clock::{nanos, until};
 use crate::load::count::{Partial, record};
 use crate::load::generator::flow::{Cause, Flow, Sent, Socket, Stage};
+use crate::load::generator::flows::Answered;
 use crate::load::generator::label::Label;
 use crate::load::generator::names;
 use crate::load::generator::window::Arrival;
@@ -12,10 +13,19 @@ use crate::load::report::short;
 
 /// How a dial failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum Failed {
     Refused,
     TimedOut,
     Otherwise,
+}
+
+/// Messages that a flow is to send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) count: u32,
+    /// The flow's number, and that of the first message.
+    pub(crate) flow: u32,
+    pub(crate) next: u32,
 }
 
 /// What a datagram is that has come.
@@ -62,7 +72,7 @@ impl Plan {
     }
 
     /// A dial has come to nothing, for a reason with this name.
-    pub(crate) fn dial_failed(&mut self, index: u32, how: Refused, name: &str, now: u64) {
+    pub(crate) fn dial_failed(&mut self, index: u32, how: Failed, name: &str, now: u64) {
         let Some(flow) = self.flows.remove(index) else {
             return;
         };
@@ -70,9 +80,9 @@ impl Plan {
             .log(&flow, format_args!("not established: {name}"));
         let ledger = &mut self.meter.tally.connections;
         *match how {
-            Refused::Refused => &mut ledger.refused,
-            Refused::TimedOut => &mut ledger.timed_out,
-            Refused::Otherwise => &mut ledger.failed,
+            Failed::Refused => &mut ledger.refused,
+            Failed::TimedOut => &mut ledger.timed_out,
+            Failed::Otherwise => &mut ledger.failed,
         } += 1;
         self.meter.tally.error(name);
         let again = self.load.turnover != Turnover::Keep && !self.run.is_finishing();
@@ -93,7 +103,7 @@ impl Plan {
         if self.meter.sent(sent, bytes) && self.run.took_one() {
             self.look_again_at(0);
         }
-        if self.source != Source::Depth && !sent.confirms() {
+        if !matches!(self.source, Source::Depth) && !sent.confirms() {
             self.is_done_with(index);
         }
     }
@@ -160,12 +170,16 @@ impl Plan {
         self.flows.has_room(index);
     }
 
-    /// How many messages a flow is to send now, from within its callback.
+    /// What a flow is to send now, from within its callback.
     #[inline(always)]
-    pub(crate) fn wanted(&self, index: u32, now: u64) -> u32 {
+    pub(crate) fn wanted(&self, index: u32, now: u64) -> Wanted {
         match self.flow(index) {
-            Some(flow) if self.may_send(now) => self.flows.wanted(flow),
-            _ => 0,
+            Some(flow) if self.may_send(now) => Wanted {
+                count: self.flows.wanted(flow),
+                flow: flow.number,
+                next: flow.next,
+            },
+            _ => Wanted::default(),
         }
     }
 
@@ -186,13 +200,18 @@ impl Plan {
     /// The last `bytes` of the answer to the oldest message have come.
     #[inline(always)]
     pub(crate) fn answered(&mut self, index: u32, bytes: usize, now: u64) {
-        let Some((sent, given_up)) = self.flows.answered(index) else {
+        let Some(answered) = self.flows.answered(index) else {
             return;
         };
+        let Answered {
+            sent,
+            given_up,
+            stage,
+        } = answered;
         self.meter.answered(sent, now, bytes, given_up);
-        let stage = self.flow(index).map(|flow| flow.stage);
-        if stage != Some(Stage::Live) || self.source != Source::Depth || self.run.is_finishing() {
-            self.after_answer(index, stage, given_up, now);
+        let goes_on = matches!(self.source, Source::Depth) && self.run.is_sending();
+        if stage != Stage::Live || !goes_on {
+            self.after_answer(index, Some(stage), given_up, now);
         }
     }
 
