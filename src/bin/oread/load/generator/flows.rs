@@ -388,7 +388,12 @@ impl Flows {
         } else {
             self.under_way -= 1;
         }
-        let stage = flow.stage;
+        let (flow_number, next, stage) = (flow.number, flow.next, flow.stage);
+        // As far as its depth goes: what it owes is sent from outside of its callback.
+        let count = match flow.is_ready() {
+            true => self.depth.saturating_sub(flow.awaited()),
+            false => 0,
+        };
         if self.is_open_loop && flow.place == NOWHERE {
             self.update_taker(index);
         }
@@ -396,6 +401,11 @@ impl Flows {
             sent,
             given_up,
             stage,
+            wanted: Wanted {
+                count,
+                flow: flow_number,
+                next,
+            },
         })
     }
 
@@ -557,6 +567,17 @@ pub(super) struct Answered {
     pub(super) given_up: bool,
     /// How far its flow was.
     pub(super) stage: Stage,
+    /// What the flow may send in its place.
+    pub(super) wanted: Wanted,
+}
+
+/// Messages that a flow is to send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) count: u32,
+    /// The flow's number, and that of the first message.
+    pub(super) flow: u32,
+    pub(super) next: u32,
 }
 
 /// What is known of a flow that was just confirmed.

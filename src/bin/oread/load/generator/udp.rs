@@ -92,7 +92,7 @@ impl Generator {
         if self.plan.datagram(index, label, data.len(), now) == Heard::Corrupt {
             self.warn_of_corrupt_datagram(index, data, now);
         }
-        let wanted = self.plan.wanted(index, now).count;
+        let wanted = self.plan.wanted(index, now);
         for _ in 0..wanted.min(MOST_A_CALL) {
             // Each goes out by a system call of its own.
             let now = self.clock.now(context);

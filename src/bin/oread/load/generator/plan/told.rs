@@ -4,7 +4,7 @@ use super::{Dial, Entry, Kind, Plan, Source};
 use crate::load::clock::{nanos, until};
 use crate::load::count::{Partial, record};
 use crate::load::generator::flow::{Cause, Flow, Sent, Socket, Stage};
-use crate::load::generator::flows::Answered;
+use crate::load::generator::flows::{Answered, Wanted};
 use crate::load::generator::label::Label;
 use crate::load::generator::names;
 use crate::load::generator::window::Arrival;
@@ -17,15 +17,6 @@ pub(crate) enum Failed {
     Refused,
     TimedOut,
     Otherwise,
-}
-
-/// Messages that a flow is to send.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    pub(crate) count: u32,
-    /// The flow's number, and that of the first message.
-    pub(crate) flow: u32,
-    pub(crate) next: u32,
 }
 
 /// What a datagram is that has come.
@@ -170,16 +161,11 @@ impl Plan {
         self.flows.has_room(index);
     }
 
-    /// What a flow is to send now, from within its callback.
-    #[inline(always)]
-    pub(crate) fn wanted(&self, index: u32, now: u64) -> Wanted {
+    /// How many messages a flow is to send now, from within its callback.
+    pub(crate) fn wanted(&self, index: u32, now: u64) -> u32 {
         match self.flow(index) {
-            Some(flow) if self.may_send(now) => Wanted {
-                count: self.flows.wanted(flow),
-                flow: flow.number,
-                next: flow.next,
-            },
-            _ => Wanted::default(),
+            Some(flow) if self.may_send(now) => self.flows.wanted(flow),
+            _ => 0,
         }
     }
 
@@ -197,22 +183,30 @@ impl Plan {
         }
     }
 
-    /// The last `bytes` of the answer to the oldest message have come.
+    /// The last `bytes` of the answer to the oldest message have come; what is to be sent in its
+    /// place, at once.
     #[inline(always)]
-    pub(crate) fn answered(&mut self, index: u32, bytes: usize, now: u64) {
+    pub(in crate::load::generator) fn answered(
+        &mut self,
+        index: u32,
+        bytes: usize,
+        now: u64,
+    ) -> Wanted {
         let Some(answered) = self.flows.answered(index) else {
-            return;
+            return Wanted::default();
         };
         let Answered {
             sent,
             given_up,
             stage,
+            wanted,
         } = answered;
         self.meter.answered(sent, now, bytes, given_up);
-        let goes_on = matches!(self.source, Source::Depth) && self.run.is_sending();
-        if stage != Stage::Live || !goes_on {
-            self.after_answer(index, Some(stage), given_up, now);
+        if stage == Stage::Live && matches!(self.source, Source::Depth) && self.may_send(now) {
+            return wanted;
         }
+        self.after_answer(index, Some(stage), given_up, now);
+        Wanted::default()
     }
 
     /// What an answer leads to beside the next message of a closed loop.
