@@ -23,7 +23,6 @@ pub(crate) mod datagrams;
 pub(crate) mod dial;
 pub(crate) mod flow;
 pub(crate) mod label;
-pub(crate) mod line;
 pub(crate) mod logs;
 pub(crate) mod names;
 pub(crate) mod pace;
@@ -42,23 +41,21 @@ use std::io;
 use std::sync::Arc;
 
 use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Datagram, Ended, Handler, Limits,
-    Reactor, Readiness, SourceId, UdpId,
+    Accepted, CloseReason, Connection, ConnectionId, Context, Datagram, Handler, Limits, Reactor,
+    Readiness, SourceId, UdpId,
 };
 use slab::Slab;
 
 use crate::failure::Reason;
 use crate::load::clock::Epoch;
 use crate::load::clock::nanos;
-use crate::load::count::Tally;
 use crate::load::generator::datagrams::Sockets;
 use crate::load::generator::dial::{Dialer, Endpoint};
 use crate::load::generator::flow::Flow;
-use crate::load::generator::line::Line;
 use crate::load::generator::logs::Warnings;
 use crate::load::generator::payload::Payload;
 use crate::load::generator::phases::Run;
-use crate::load::generator::protocol::{Command, Phase};
+use crate::load::generator::protocol::{Command, Ended, EventSender, Phase};
 use crate::load::generator::record::Record;
 use crate::load::generator::traffic::Flowing;
 use crate::load::generator::turnover::Ages;
@@ -99,7 +96,7 @@ pub(crate) struct Setup {
     pub(crate) begun: u64,
     pub(crate) payload: Payload,
     /// Its line to the lead.
-    pub(crate) line: Line,
+    pub(crate) line: EventSender,
 }
 
 /// One generator.
@@ -108,7 +105,7 @@ pub(crate) struct Generator {
     pub(crate) index: u32,
     pub(crate) epoch: Epoch,
     pub(crate) payload: Payload,
-    pub(crate) line: Line,
+    pub(crate) line: EventSender,
     /// All flows that there are, from their dial until they are closed; their index is the session
     /// of their connection.
     pub(crate) flows: Slab<Flow>,
@@ -141,27 +138,13 @@ pub(crate) fn reactor() -> io::Result<Generating> {
     })
 }
 
-/// Runs a generator to its end; what it has counted.
-///
-/// # Errors
-/// What it failed with, in words.
-pub(crate) fn run(mut reactor: Generating, setup: Setup) -> Result<Tally, String> {
-    let failed = |error: &io::Error| format!("a generator failed: {}", Reason(error));
+/// Runs a generator to its end.
+pub(crate) fn run(mut reactor: Generating, setup: Setup) -> Ended {
     let mut generator = Generator::new(setup);
-    generator
-        .set_out(&mut reactor.context())
-        .map_err(|error| failed(&error))?;
-    loop {
-        let wait = generator.wait();
-        let turn = reactor
-            .turn(&mut generator, wait)
-            .map_err(|error| failed(&error))?;
-        if let Some(Ended::Drained { .. } | Ended::Stopped) = turn.ended {
-            return Ok(generator.record.tally);
-        }
-        generator
-            .after_turn(&mut reactor.context())
-            .map_err(|error| failed(&error))?;
+    let failure = generator.drive(&mut reactor).err();
+    Ended {
+        tally: generator.record.tally,
+        failure: failure.map(|error| format!("a generator failed: {}", Reason(&error))),
     }
 }
 
@@ -202,6 +185,19 @@ impl Generator {
             epoch,
             payload,
             line,
+        }
+    }
+
+    /// Until it has ended.
+    fn drive(&mut self, reactor: &mut Generating) -> io::Result<()> {
+        self.set_out(&mut reactor.context())?;
+        loop {
+            let wait = self.wait();
+            let turn = reactor.turn(self, wait)?;
+            if turn.ended.is_some() {
+                return Ok(());
+            }
+            self.after_turn(&mut reactor.context())?;
         }
     }
 

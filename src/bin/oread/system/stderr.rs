@@ -13,10 +13,10 @@ use std::fmt;
 use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::outlet::{CHUNK, Outlet};
+use super::threads;
 
 /// Bytes that may wait to be written; lines beyond them are lost, and counted. Room for what a busy
 /// server says with `-vv` while the thread waits a tenth of a second for its turn.
@@ -132,8 +132,7 @@ impl Stderr {
     fn start_thread(&self) {
         if !mem::replace(&mut self.0.lock().started, true) {
             let its = Arc::clone(&self.0);
-            let builder = thread::Builder::new().name("standard error".to_owned());
-            let started = builder.spawn(move || {
+            let started = threads::start("standard error", move || {
                 if let Some(output) = its.take_output() {
                     write_lines(&its, output);
                 }
@@ -298,6 +297,7 @@ fn write_lines(shared: &Shared, mut output: Outlet<impl Write>) {
 mod tests {
     use super::*;
     use std::sync::mpsc::{self, Receiver, Sender};
+    use std::thread;
 
     /// Far more than it takes, on a machine that has other things to do.
     const LONG: Duration = Duration::from_secs(60);

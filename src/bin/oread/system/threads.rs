@@ -2,7 +2,9 @@
 
 use std::thread::{Builder, JoinHandle};
 
-use crate::failure::Failure;
+use oread::{Handle, Handler, Reactor};
+
+use crate::failure::{Failure, Reason};
 
 /// Starts a thread that is called `name`.
 ///
@@ -14,4 +16,55 @@ pub(crate) fn start<T: Send + 'static>(
 ) -> Result<JoinHandle<T>, Failure> {
     let started = Builder::new().name(name.to_owned()).spawn(run);
     started.map_err(|error| Failure::no_thread(&error))
+}
+
+/// A reactor that runs in a thread of its own. Dropping this stops it, and waits for its end.
+#[derive(Debug)]
+pub(crate) struct ReactorThread<M> {
+    name: &'static str,
+    handle: Handle<M>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<M: Send + 'static> ReactorThread<M> {
+    /// Runs `handler` in a thread that is called `name`. A reactor that fails is logged.
+    ///
+    /// # Errors
+    /// As [`start`].
+    pub(crate) fn start<H: Handler<Message = M> + Send + 'static>(
+        name: &'static str,
+        mut reactor: Reactor<H>,
+        mut handler: H,
+    ) -> Result<ReactorThread<M>, Failure>
+    where
+        H::Session: Send,
+    {
+        let handle = reactor.handle();
+        let run = move || {
+            if let Err(error) = reactor.run(&mut handler) {
+                log::error!("the thread \"{name}\" has failed: {}", Reason(&error));
+            }
+        };
+        Ok(ReactorThread {
+            name,
+            handle,
+            thread: Some(start(name, run)?),
+        })
+    }
+}
+
+impl<M> ReactorThread<M> {
+    /// Where its handler's messages are sent.
+    pub(crate) fn handle(&self) -> &Handle<M> {
+        &self.handle
+    }
+}
+
+impl<M> Drop for ReactorThread<M> {
+    fn drop(&mut self) {
+        self.handle.stop();
+        if self.thread.take().is_some_and(|t| t.join().is_err()) {
+            log::error!("the thread \"{}\" panicked", self.name);
+        }
+    }
 }

@@ -185,14 +185,15 @@ impl Way {
 
 /// What went wrong; nothing where nothing did.
 fn trouble(sums: &Progress) -> impl Iterator<Item = String> {
-    let named = sums.lost + sums.refused + sums.timed_out + sums.failed;
+    let c = &sums.connections;
+    let named = c.lost + c.refused + c.timed_out + c.failed;
     // Each of those has its name among the errors too.
     let others = sums.errors.saturating_sub(named);
     let all = [
-        (sums.lost, "lost"),
-        (sums.refused, "refused"),
-        (sums.timed_out, "timed out"),
-        (sums.failed, "failed"),
+        (c.lost, "lost"),
+        (c.refused, "refused"),
+        (c.timed_out, "timed out"),
+        (c.failed, "failed"),
         (others, if named > 0 { "other errors" } else { "errors" }),
     ];
     all.into_iter()
@@ -280,8 +281,8 @@ mod tests {
         assert_eq!(trouble(&sums).count(), 0);
         sums.errors = 7;
         assert_eq!(trouble(&sums).collect::<Vec<_>>(), ["7 errors"]);
-        sums.lost = 4;
-        sums.refused = 1;
+        sums.connections.lost = 4;
+        sums.connections.refused = 1;
         let told: Vec<String> = trouble(&sums).collect();
         assert_eq!(told, ["4 lost", "1 refused", "2 other errors"]);
     }

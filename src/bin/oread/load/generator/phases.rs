@@ -372,24 +372,15 @@ impl Generator {
         }
         let response = self.record.take_recent();
         let tally = &self.record.tally;
-        let ledger = &tally.connections;
         self.line.progress(Progress {
             thread: self.index,
             at: self.epoch.now(),
             phase: self.run.phase,
-            dialed: ledger.dialed,
-            established: ledger.established,
-            confirmed: ledger.confirmed,
             open: self.ages.open(),
-            refused: ledger.refused,
-            timed_out: ledger.timed_out,
-            failed: ledger.failed,
-            lost: ledger.lost,
+            connections: tally.connections,
             errors: tally.errors.values().sum(),
-            sent: tally.messages.sent + tally.messages.unmeasured,
             echoed: tally.messages.echoed + self.record.unmeasured_echoed,
             measured: tally.messages.echoed,
-            received: tally.bytes.received,
             cpu: thread_cpu(),
             response,
         });

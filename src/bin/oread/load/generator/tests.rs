@@ -11,7 +11,7 @@ use clap::Parser as _;
 use super::*;
 use crate::commands::Args;
 use crate::load::clock::SECOND;
-use crate::load::control::own::Own;
+use crate::load::control::own_server::OwnServer;
 use crate::load::generator::protocol::Event;
 use crate::load::options::target::{Resolved, Transport};
 
@@ -63,7 +63,7 @@ impl Bench {
             }]),
             epoch,
             begun: epoch.now(),
-            line: Line::new(&sender),
+            line: EventSender::new(&sender),
         });
         generator.set_out(&mut reactor.context()).unwrap();
         let mut bench = Bench {
@@ -129,7 +129,7 @@ fn udp() -> Resolved {
 
 #[test]
 fn a_message_in_steady_state_allocates_nothing() {
-    let own = Own::start().unwrap();
+    let own = OwnServer::start().unwrap();
     let tcp = Resolved {
         transport: Transport::Tcp,
         address: own.address.into(),
@@ -146,7 +146,7 @@ fn a_message_in_steady_state_allocates_nothing() {
         let count = Bench::start(&tcp, arguments).allocations_of(500);
         assert_eq!(count, 0, "{arguments}");
     }
-    own.stop();
+    drop(own);
     for arguments in ["-c 4 -d 1h", "-c 4 -d 1h -R 2k"] {
         let count = Bench::start(&udp(), arguments).allocations_of(500);
         assert_eq!(count, 0, "udp {arguments}");
@@ -155,7 +155,7 @@ fn a_message_in_steady_state_allocates_nothing() {
 
 #[test]
 fn a_thread_that_hears_the_start_late_begins_with_what_was_due_until_then() {
-    let own = Own::start().unwrap();
+    let own = OwnServer::start().unwrap();
     let tcp = Resolved {
         transport: Transport::Tcp,
         address: own.address.into(),
@@ -168,7 +168,7 @@ fn a_thread_that_hears_the_start_late_begins_with_what_was_due_until_then() {
     assert_eq!(generator.flowing.due_before(at + SECOND), 1000);
     assert!(generator.record.is_measured(at) && !generator.record.is_measured(at - 1));
     bench.turn_until(|generator| generator.record.tally.messages.echoed >= 500);
-    own.stop();
+    drop(own);
 }
 
 #[test]

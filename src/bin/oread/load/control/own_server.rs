@@ -3,39 +3,38 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use oread::{
     Accepted, CloseReason, Connection, ConnectionId, Context, Datagram, Echo, EchoOptions,
-    EchoSession, Handle, Handler, ListenOptions, Reactor,
+    EchoSession, Handler, ListenOptions, Reactor,
 };
 
 use crate::failure::{Failure, Reason};
 use crate::load::generator::record::thread_cpu;
+use crate::system::threads::ReactorThread;
 
 /// How long its answer on what it has used may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A question: how much processor time has the thread used?
 #[derive(Debug)]
-struct HowMuch;
+struct AskCpu;
 
-/// The running server.
+/// The running server; it ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Own {
+pub(crate) struct OwnServer {
     pub(crate) address: SocketAddr,
-    handle: Handle<HowMuch>,
-    used: Receiver<Duration>,
-    thread: JoinHandle<()>,
+    thread: ReactorThread<AskCpu>,
+    answers: Receiver<Duration>,
 }
 
-impl Own {
+impl OwnServer {
     /// Listens on a free port of loopback, and serves it.
     ///
     /// # Errors
     /// Exit code 1: no descriptor, no port or no thread can be had.
-    pub(crate) fn start() -> Result<Own, Failure> {
+    pub(crate) fn start() -> Result<OwnServer, Failure> {
         let failed = |what: &str, error: &io::Error| {
             Failure::runtime(format!(
                 "can't start an echo server to load: {what}: {}",
@@ -43,69 +42,48 @@ impl Own {
             ))
         };
         let mut reactor = Reactor::new().map_err(|e| failed("no poll can be had", &e))?;
-        let options = ListenOptions::default();
         let mut context = reactor.context();
-        let listening = context.listen(&options);
+        let listening = context.listen(&ListenOptions::default());
         let listener = listening.map_err(|e| failed("it can't listen on 127.0.0.1", &e))?;
         let address = context
             .listener_addr(listener)
             .and_then(|at| at.socket_addr());
-        let address = address.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
-        let handle = reactor.handle();
-        let (sender, used) = mpsc::channel();
-        let mut server = Server {
+        let (answer, answers) = mpsc::channel();
+        let server = Server {
             echo: Echo::new(EchoOptions::default()),
-            used: sender,
+            answer,
         };
-        let run = move || {
-            if let Err(error) = reactor.run(&mut server) {
-                log::error!("the echo server failed: {}", Reason(&error));
-            }
-        };
-        let builder = thread::Builder::new().name("echo server".to_owned());
-        let thread = builder
-            .spawn(run)
-            .map_err(|e| failed("no thread can be had", &e))?;
-        Ok(Own {
-            address,
-            handle,
-            used,
-            thread,
+        Ok(OwnServer {
+            address: address.unwrap_or((Ipv4Addr::LOCALHOST, 0).into()),
+            thread: ReactorThread::start("echo server", reactor, server)?,
+            answers,
         })
     }
 
     /// Processor time that its thread has used so far; `None` when it does not say.
-    pub(crate) fn used(&self) -> Option<Duration> {
-        self.handle.send(HowMuch).ok()?;
-        self.used.recv_timeout(PATIENCE).ok()
-    }
-
-    /// Ends it.
-    pub(crate) fn stop(self) {
-        self.handle.stop();
-        if self.thread.join().is_err() {
-            log::error!("the echo server panicked");
-        }
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        self.thread.handle().send(AskCpu).ok()?;
+        self.answers.recv_timeout(PATIENCE).ok()
     }
 }
 
-/// An echo that says what it uses.
+/// An echo server that says what it uses.
 #[derive(Debug)]
 struct Server {
     echo: Echo,
-    used: Sender<Duration>,
+    answer: Sender<Duration>,
 }
 
 impl Handler for Server {
     type Session = EchoSession;
-    type Message = HowMuch;
+    type Message = AskCpu;
 
     fn on_accept(
         &mut self,
         context: &mut Context<'_, EchoSession>,
-        caller: &Accepted,
+        peer: &Accepted,
     ) -> Option<EchoSession> {
-        self.echo.on_accept(context, caller)
+        self.echo.on_accept(context, peer)
     }
 
     fn on_open(&mut self, connection: &mut Connection<'_, EchoSession>) {
@@ -139,8 +117,8 @@ impl Handler for Server {
         self.echo.on_datagram(datagram, data);
     }
 
-    fn on_message(&mut self, _: &mut Context<'_, EchoSession>, HowMuch: HowMuch) {
-        if self.used.send(thread_cpu()).is_err() {
+    fn on_message(&mut self, _: &mut Context<'_, EchoSession>, _: AskCpu) {
+        if self.answer.send(thread_cpu()).is_err() {
             log::debug!("nobody wants to know what the echo server uses any more");
         }
     }
