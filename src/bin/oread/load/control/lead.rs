@@ -209,6 +209,7 @@ impl Lead<'_> {
             Event::Ramped => self.heard.ramped += 1,
             Event::Signal(number) => {
                 self.heard.signal = Some(number);
+                self.live.interrupted();
                 self.end_measured();
             }
             Event::Progress(mut progress) => {
