@@ -153,6 +153,14 @@ impl Live {
         } else {
             parts.push(format!("{} open", Count(sums.open)));
         }
+        // Open is a connection that was answered.
+        let ledger = &sums.connections;
+        let answered = ledger.lost + ledger.closed + sums.open;
+        let silent = ledger.established.saturating_sub(answered);
+        if silent > 0 {
+            let silent = Count(silent);
+            parts.push(format!("{silent} connected, waiting for the first echo"));
+        }
         parts.extend(trouble(sums));
         if self.phase == Phase::Ramp {
             parts.push(format!("{}/s", tell(|speed| speed.established)));
