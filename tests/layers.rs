@@ -527,7 +527,6 @@ fn a_handler_within_another_one_hears_all_that_it_would_hear_by_itself() {
     };
     for (inner, outer) in [
         ("echo.rs", "bin/oread/serve/server.rs"),
-        ("echo.rs", "bin/oread/load/control/own_server.rs"),
         ("handler.rs", "sim/traced.rs"),
     ] {
         let inner = callbacks(inner);

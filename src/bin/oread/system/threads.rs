@@ -27,7 +27,8 @@ pub(crate) struct ReactorThread<M> {
 }
 
 impl<M: Send + 'static> ReactorThread<M> {
-    /// Runs `handler` in a thread that is called `name`. A reactor that fails is logged.
+    /// Runs `handler` in a thread that is called `name`. Whenever its reactor was stopped,
+    /// `on_stop` says whether it goes on. A reactor that fails is logged.
     ///
     /// # Errors
     /// As [`start`].
@@ -35,14 +36,22 @@ impl<M: Send + 'static> ReactorThread<M> {
         name: &'static str,
         mut reactor: Reactor<H>,
         mut handler: H,
+        mut on_stop: impl FnMut() -> bool + Send + 'static,
     ) -> Result<ReactorThread<M>, Failure>
     where
         H::Session: Send,
     {
         let handle = reactor.handle();
         let run = move || {
-            if let Err(error) = reactor.run(&mut handler) {
-                log::error!("the thread \"{name}\" has failed: {}", Reason(&error));
+            loop {
+                match reactor.run(&mut handler) {
+                    Ok(_) if on_stop() => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        log::error!("the thread \"{name}\" has failed: {}", Reason(&error));
+                        break;
+                    }
+                }
             }
         };
         Ok(ReactorThread {
@@ -54,9 +63,9 @@ impl<M: Send + 'static> ReactorThread<M> {
 }
 
 impl<M> ReactorThread<M> {
-    /// Where its handler's messages are sent.
-    pub(crate) fn handle(&self) -> &Handle<M> {
-        &self.handle
+    /// Stops the reactor; see [`ReactorThread::start`].
+    pub(crate) fn stop(&self) {
+        self.handle.stop();
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn hear(
         generators,
         lead,
     };
-    ReactorThread::start("signals", reactor, hearer)
+    ReactorThread::start("signals", reactor, hearer, || false)
 }
 
 /// The thread's part.

@@ -1,14 +1,12 @@
 //! The echo server that is loaded when no other one is named, in a thread of its own.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use oread::{
-    Accepted, CloseReason, Connection, ConnectionId, Context, Datagram, Echo, EchoOptions,
-    EchoSession, Handler, ListenOptions, Reactor,
-};
+use oread::{Echo, EchoOptions, ListenOptions, Reactor};
 
 use crate::failure::{Failure, Reason};
 use crate::load::generator::record::thread_cpu;
@@ -17,16 +15,13 @@ use crate::system::threads::ReactorThread;
 /// How long its answer on what it has used may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A question: how much processor time has the thread used?
-#[derive(Debug)]
-struct AskCpu;
-
 /// The running server; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct OwnServer {
     pub(crate) address: SocketAddr,
-    thread: ReactorThread<AskCpu>,
-    answers: Receiver<Duration>,
+    /// What its thread has used, at each stop. Dropped before the thread, which ends by that.
+    cpu: Receiver<Duration>,
+    thread: ReactorThread<Infallible>,
 }
 
 impl OwnServer {
@@ -48,78 +43,45 @@ impl OwnServer {
         let address = context
             .listener_addr(listener)
             .and_then(|at| at.socket_addr());
-        let (answer, answers) = mpsc::channel();
-        let server = Server {
-            echo: Echo::new(EchoOptions::default()),
-            answer,
-        };
+        let (tell, cpu) = mpsc::channel();
+        let echo = Echo::new(EchoOptions::default());
+        let on_stop = move || tell.send(thread_cpu()).is_ok();
         Ok(OwnServer {
             address: address.unwrap_or((Ipv4Addr::LOCALHOST, 0).into()),
-            thread: ReactorThread::start("echo server", reactor, server)?,
-            answers,
+            cpu,
+            thread: ReactorThread::start("echo server", reactor, echo, on_stop)?,
         })
     }
 
-    /// Processor time that its thread has used so far; `None` when it does not say.
+    /// Processor time that its thread has used so far; `None` when it does not say. The reactor
+    /// stops for the answer, and goes on.
     pub(crate) fn cpu(&self) -> Option<Duration> {
-        self.thread.handle().send(AskCpu).ok()?;
-        self.answers.recv_timeout(PATIENCE).ok()
+        self.thread.stop();
+        self.cpu.recv_timeout(PATIENCE).ok()
     }
 }
 
-/// An echo server that says what it uses.
-#[derive(Debug)]
-struct Server {
-    echo: Echo,
-    answer: Sender<Duration>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
 
-impl Handler for Server {
-    type Session = EchoSession;
-    type Message = AskCpu;
-
-    fn on_accept(
-        &mut self,
-        context: &mut Context<'_, EchoSession>,
-        peer: &Accepted,
-    ) -> Option<EchoSession> {
-        self.echo.on_accept(context, peer)
-    }
-
-    fn on_open(&mut self, connection: &mut Connection<'_, EchoSession>) {
-        self.echo.on_open(connection);
-    }
-
-    #[inline(always)]
-    fn on_data(&mut self, connection: &mut Connection<'_, EchoSession>, data: &[u8]) -> usize {
-        self.echo.on_data(connection, data)
-    }
-
-    fn on_eof(&mut self, connection: &mut Connection<'_, EchoSession>, rest: &[u8]) {
-        self.echo.on_eof(connection, rest);
-    }
-
-    fn on_closing(&mut self, connection: &mut Connection<'_, EchoSession>, reason: CloseReason) {
-        self.echo.on_closing(connection, reason);
-    }
-
-    fn on_close(
-        &mut self,
-        context: &mut Context<'_, EchoSession>,
-        id: ConnectionId,
-        session: EchoSession,
-        reason: CloseReason,
-    ) {
-        self.echo.on_close(context, id, session, reason);
-    }
-
-    fn on_datagram(&mut self, datagram: &mut Datagram<'_, EchoSession>, data: &[u8]) {
-        self.echo.on_datagram(datagram, data);
-    }
-
-    fn on_message(&mut self, _: &mut Context<'_, EchoSession>, _: AskCpu) {
-        if self.answer.send(thread_cpu()).is_err() {
-            log::debug!("nobody wants to know what the echo server uses any more");
+    #[test]
+    fn a_server_that_was_asked_what_it_used_serves_on_and_ends_when_it_is_dropped() {
+        let server = OwnServer::start().unwrap();
+        let mut client = TcpStream::connect(server.address).unwrap();
+        let mut used = Duration::ZERO;
+        for _ in 0..3 {
+            let mut answer = [0; 4];
+            client.write_all(b"echo").unwrap();
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"echo");
+            let now = server.cpu().unwrap();
+            assert!(now > used, "{now:?} after {used:?}");
+            used = now;
         }
+        drop(server);
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
     }
 }
