@@ -41,35 +41,16 @@ mod wake;
 mod window;
 
 use std::io;
-use std::sync::Arc;
 
 use oread::{Ended as End, Limits, Reactor};
 
 use crate::failure::Reason;
-use crate::load::options::load::Load;
-use payload::Payload;
-use protocol::{Ended, EventSender};
+use protocol::Ended;
 
 pub(crate) use dialing::Endpoint;
-pub(crate) use drive::Generator;
+pub(crate) use drive::{Generator, Setup};
 pub(crate) use gauge::Gauge;
 pub(crate) use wake::Clock;
-
-/// What a generator is told before it begins.
-pub(crate) struct Setup {
-    pub(crate) load: Arc<Load>,
-    /// Which thread it is.
-    pub(crate) index: u32,
-    pub(crate) endpoints: Arc<[Endpoint]>,
-    pub(crate) clock: Clock,
-    /// When the run began.
-    pub(crate) begun: u64,
-    pub(crate) payload: Payload,
-    /// How many connections are open over all threads.
-    pub(crate) gauge: Arc<Gauge>,
-    /// What the lead hears.
-    pub(crate) events: EventSender,
-}
 
 /// A reactor with a generator's messages.
 pub(crate) type Generating = Reactor<Generator>;

@@ -9,30 +9,45 @@ use oread::{
     Readiness, SourceId, UdpId,
 };
 
-use super::Setup;
 use super::dialing::{Dial, Endpoint};
 use super::flow::{Flags, Sent, Socket, Stage};
+use super::gauge::Gauge;
 use super::logs::{Names, Warnings};
 use super::names;
 use super::payload::Payload;
 use super::plan::{Failed, Plan, Step};
 use super::protocol::{Command, Event, EventSender, Phase, Progress};
 use super::usage::{thread_cpu, thread_waited};
-use super::wake::{Clock, Wake};
+use super::wake::{Clock, WAKE, Wake};
 use crate::load::clock::{SECOND, until};
 use crate::load::count::{Tally, ThreadUse};
 use crate::load::options::load::Load;
 use crate::load::options::target::{Resolved, Transport};
 
-/// The keys of timers: for the next progress; and, in a simulated network, for the plan.
+/// The key of the timer for the next progress.
 const PROGRESS: u64 = 0;
-pub(super) const WAKE: u64 = 1;
 /// How long closing takes at most: it waits for the peers' ends.
 const CLOSING: Duration = Duration::from_secs(1);
 /// How much earlier than its time the reactor's timeout may come, at the most: the reactor counts
 /// from the time that it read before the dial, which is old where its thread has waited for a
 /// processor since. The system's own comes after minutes.
 const STALE: Duration = Duration::from_secs(1);
+
+/// What a generator is told before it begins.
+pub(crate) struct Setup {
+    pub(crate) load: Arc<Load>,
+    /// Which thread it is.
+    pub(crate) index: u32,
+    pub(crate) endpoints: Arc<[Endpoint]>,
+    pub(crate) clock: Clock,
+    /// When the run began.
+    pub(crate) begun: u64,
+    pub(crate) payload: Payload,
+    /// How many connections are open over all threads.
+    pub(crate) gauge: Arc<Gauge>,
+    /// What the lead hears.
+    pub(crate) events: EventSender,
+}
 
 /// One generator.
 #[derive(Debug)]

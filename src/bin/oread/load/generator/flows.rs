@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::flow::{Cause, Flags, Flow, NOWHERE, Sent, Socket, Stage};
+use super::flow::{Cause, Flags, Flow, NOWHERE, Sent, Socket, Stage, settle_oldest};
 use super::gauge::Gauge;
 use super::window::Window;
 use crate::load::options::load::{Load, MAX_DEPTH, Traffic, Turnover};
@@ -587,21 +587,4 @@ pub(super) struct Confirmed {
     pub(super) cause: Cause,
     /// Whether the ramp waited for it.
     pub(super) settles: bool,
-}
-
-/// Takes the oldest datagram out of what is under way if `done` says so of it, and of whether it
-/// was answered.
-pub(super) fn settle_oldest(
-    flow: &mut Flow,
-    done: impl Fn(Sent, bool) -> bool,
-) -> Option<(Sent, bool)> {
-    let number = flow.oldest();
-    let sent = flow.outstanding.oldest()?;
-    let window = flow.window.as_mut()?;
-    if !done(sent, window.is_answered(number)) {
-        return None;
-    }
-    let answered = window.forget(number);
-    flow.outstanding.pop();
-    Some((sent, answered))
 }

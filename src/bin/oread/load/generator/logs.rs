@@ -7,7 +7,6 @@ use oread::escape::Escaped;
 
 use crate::load::clock::SECOND;
 use crate::load::generator::dialing::Endpoint;
-use crate::load::generator::drive::Generator;
 use crate::load::generator::flow::Flow;
 use crate::load::generator::label::Label;
 use crate::load::generator::payload::{Message, Payload};
@@ -143,18 +142,22 @@ impl Names {
     }
 }
 
-impl Generator {
+impl Warnings {
     /// `data` has come on a flow and is not the rest of the answer that is awaited on it.
     #[cold]
-    pub(super) fn warn_of_corrupt(&mut self, index: u32, data: &[u8], now: u64) {
-        let Some(flow) = self.plan.flow(index) else {
+    pub(super) fn corrupt(
+        &mut self,
+        names: &Names,
+        payload: &Payload,
+        flow: &Flow,
+        data: &[u8],
+        now: u64,
+    ) {
+        let Some(suppressed) = self.permit(now) else {
             return;
         };
-        let Some(suppressed) = self.warnings.permit(now) else {
-            return;
-        };
-        let name = self.plan.names().name(flow);
-        match wrong_in_stream(&self.payload, flow, data) {
+        let name = names.name(flow);
+        match wrong_in_stream(payload, flow, data) {
             Some(wrong) => {
                 let number = flow.oldest();
                 log::warn!("{name}: a wrong answer to message {number}: {wrong}{suppressed}");
@@ -168,16 +171,20 @@ impl Generator {
 
     /// A datagram has come on a flow that is none of what was sent there.
     #[cold]
-    pub(super) fn warn_of_corrupt_datagram(&mut self, index: u32, data: &[u8], now: u64) {
-        let Some(flow) = self.plan.flow(index) else {
+    pub(super) fn corrupt_datagram(
+        &mut self,
+        names: &Names,
+        payload: &Payload,
+        flow: &Flow,
+        data: &[u8],
+        now: u64,
+    ) {
+        let Some(suppressed) = self.permit(now) else {
             return;
         };
-        let Some(suppressed) = self.warnings.permit(now) else {
-            return;
-        };
-        let name = self.plan.names().name(flow);
+        let name = names.name(flow);
         let len = data.len();
-        match wrong_in_datagram(&self.payload, data) {
+        match wrong_in_datagram(payload, data) {
             Some(wrong) if wrong.at < len => {
                 log::warn!("{name}: a wrong datagram of {len} bytes: {wrong}{suppressed}");
             }

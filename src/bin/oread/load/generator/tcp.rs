@@ -120,7 +120,10 @@ impl Generator {
                     break;
                 }
                 Look::Corrupt => {
-                    self.warn_of_corrupt(index, data, now);
+                    if let Some(flow) = self.plan.flow(index) {
+                        let names = self.plan.names();
+                        self.warnings.corrupt(names, &self.payload, flow, data, now);
+                    }
                     self.plan.corrupt(index);
                     connection.abort(CloseReason::Aborted);
                     return;

@@ -89,8 +89,13 @@ impl Generator {
             self.plan.names().log_bytes(flow, "received", data);
         }
         let label = Label::read(&self.payload, data);
-        if self.plan.datagram(index, label, data.len(), now) == Heard::Corrupt {
-            self.warn_of_corrupt_datagram(index, data, now);
+        let heard = self.plan.datagram(index, label, data.len(), now);
+        if heard == Heard::Corrupt
+            && let Some(flow) = self.plan.flow(index)
+        {
+            let names = self.plan.names();
+            self.warnings
+                .corrupt_datagram(names, &self.payload, flow, data, now);
         }
         let wanted = self.plan.wanted(index, now);
         for _ in 0..wanted.min(MOST_A_CALL) {

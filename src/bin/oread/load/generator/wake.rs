@@ -37,6 +37,9 @@ impl Clock {
     }
 }
 
+/// The key of the reactor's timer that does it in a simulated network.
+pub(super) const WAKE: u64 = 1;
+
 /// The shortest wait, in nanoseconds, where moments are closer to each other. At 50,000 messages a
 /// second it's two or three messages at a time, and a system call for them.
 const TICK: u64 = 50_000;
@@ -191,7 +194,7 @@ mod timer {
                     context.cancel(timer);
                 }
                 let wait = Duration::from_nanos(wait);
-                self.timer = Some(context.timer(wait, super::super::drive::WAKE));
+                self.timer = Some(context.timer(wait, super::WAKE));
             }
             Ok(())
         }

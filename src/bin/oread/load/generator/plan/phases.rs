@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::{Plan, Source};
 use crate::load::clock::{NEVER, after, nanos};
 use crate::load::count::Datagrams;
-use crate::load::generator::flow::{Flow, Sent, Stage};
-use crate::load::generator::flows::settle_oldest;
+use crate::load::generator::flow::{Flow, Sent, Stage, settle_oldest};
 use crate::load::generator::protocol::Phase;
 use crate::load::options::load::{Turnover, Volume};
 
