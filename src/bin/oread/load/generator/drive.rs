@@ -23,6 +23,7 @@ use crate::load::clock::{SECOND, until};
 use crate::load::count::{Tally, ThreadUse};
 use crate::load::options::load::Load;
 use crate::load::options::target::{Resolved, Transport};
+use crate::system::udp_drops;
 
 /// The key of the timer for the next progress.
 const PROGRESS: u64 = 0;
@@ -173,6 +174,7 @@ impl Generator {
                 }
                 Step::End => {
                     self.over = true;
+                    self.count_own_drops(context);
                     context.drain(CLOSING);
                     break;
                 }
@@ -217,6 +219,20 @@ impl Generator {
         });
         tally.threads = vec![used.unwrap_or_default()];
         tally
+    }
+
+    /// Counts the datagrams that the system had no room for in our own receive buffers.
+    fn count_own_drops(&mut self, context: &Context<'_, u32>) {
+        let sockets = self.plan.last_sockets().iter().filter_map(|&(id, target)| {
+            let endpoint = self.endpoints.get(usize::from(target))?;
+            let remote = endpoint.resolved.address.socket_addr()?;
+            Some((context.udp_addr(id)?, remote))
+        });
+        let sockets: Vec<_> = sockets.collect();
+        if !sockets.is_empty() {
+            let drops = udp_drops::drops(&sockets).unwrap_or(0);
+            self.plan.meter().tally.own_drops = drops;
+        }
     }
 
     fn dial(&mut self, context: &mut Context<'_, u32>, dial: Dial, now: u64) {

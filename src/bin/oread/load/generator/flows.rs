@@ -388,7 +388,7 @@ impl Flows {
         } else {
             self.under_way -= 1;
         }
-        let (flow_number, next, stage) = (flow.number, flow.next, flow.stage);
+        let (next, stage) = (flow.next, flow.stage);
         // As far as its depth goes: what it owes is sent from outside of its callback.
         let count = match flow.is_ready() {
             true => self.depth.saturating_sub(flow.awaited()),
@@ -401,11 +401,7 @@ impl Flows {
             sent,
             given_up,
             stage,
-            wanted: Wanted {
-                count,
-                flow: flow_number,
-                next,
-            },
+            wanted: Wanted { count, next },
         })
     }
 
@@ -575,8 +571,7 @@ pub(super) struct Answered {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) count: u32,
-    /// The flow's number, and that of the first message.
-    pub(super) flow: u32,
+    /// The number of the first.
     pub(super) next: u32,
 }
 

@@ -19,6 +19,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use oread::UdpId;
+
 use super::agenda::{Agenda, Entry, Kind};
 use super::dialing::{Dial, Dialing, SLACK};
 use super::flow::{Flow, Socket, Stage};
@@ -144,6 +146,8 @@ pub(super) struct Plan {
     chores_at: u64,
     /// What is counted of UDP flows that were closed.
     retired: Datagrams,
+    /// UDP sockets that were open at the end, and where they lead.
+    last_sockets: Vec<(UdpId, u16)>,
 }
 
 impl Plan {
@@ -207,6 +211,7 @@ impl Plan {
             turn: Turn::default(),
             chores_at: 0,
             retired: Datagrams::default(),
+            last_sockets: Vec::new(),
             load,
         }
     }
@@ -634,6 +639,11 @@ impl Plan {
     /// The same, and how.
     pub(super) fn meter(&mut self) -> &mut Meter {
         &mut self.meter
+    }
+
+    /// UDP sockets that were open at the end, and which targets they lead to.
+    pub(super) fn last_sockets(&self) -> &[(UdpId, u16)] {
+        &self.last_sockets
     }
 
     /// How many connections are confirmed and open.

@@ -87,11 +87,11 @@ impl Generator {
 
     /// Sends more messages behind the first that took the place of an answered one.
     #[inline(never)]
-    fn fill(&mut self, output: &mut Output<'_>, index: u32, wanted: Wanted, sent: Sent) {
+    fn fill(&mut self, output: &mut Output<'_>, index: u32, flow: u32, wanted: Wanted, sent: Sent) {
         for more in 1..wanted.count {
             let number = wanted.next.wrapping_add(more);
             let may = self.plan.may_send(sent.at);
-            if !may || self.write(output, index, wanted.flow, number, sent) != Pressure::Low {
+            if !may || self.write(output, index, flow, number, sent) != Pressure::Low {
                 return;
             }
         }
@@ -104,9 +104,12 @@ impl Generator {
         self.plan.look_at_clock(now);
         let (session, mut output) = connection.split();
         let index = *session;
+        let Some(flow) = self.plan.flow(index).map(|flow| flow.number) else {
+            return;
+        };
         let mut wanted = Wanted::default();
         while !data.is_empty() {
-            match self.look(index, data) {
+            match self.look(index, flow, data) {
                 Look::Whole(taken) => {
                     wanted = self.plan.answered(index, taken, now);
                     data = &data[taken..];
@@ -132,22 +135,22 @@ impl Generator {
         }
         if wanted.count > 0 {
             let sent = Sent { due: now, at: now };
-            let pressure = self.write(&mut output, index, wanted.flow, wanted.next, sent);
+            let pressure = self.write(&mut output, index, flow, wanted.next, sent);
             if pressure == Pressure::Low && wanted.count > 1 {
-                self.fill(&mut output, index, wanted, sent);
+                self.fill(&mut output, index, flow, wanted, sent);
             }
         }
     }
 
     /// Compares the beginning of `data` with the oldest message under way.
     #[inline(always)]
-    fn look(&self, index: u32, data: &[u8]) -> Look {
+    fn look(&self, index: u32, number: u32, data: &[u8]) -> Look {
         let Some(flow) = self.plan.flow(index) else {
             return Look::Surplus;
         };
         if flow.got == 0
             && flow.outstanding.len() > 0
-            && let Some(plain) = self.payload.plain(flow.number, flow.oldest())
+            && let Some(plain) = self.payload.plain(number, flow.oldest())
             && let Some(whole) = data.get(..plain.len())
             && plain.is(whole)
         {

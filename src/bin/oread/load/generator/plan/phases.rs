@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Plan, Source};
 use crate::load::clock::{NEVER, after, nanos};
 use crate::load::count::Datagrams;
-use crate::load::generator::flow::{Flow, Sent, Stage, settle_oldest};
+use crate::load::generator::flow::{Flow, Sent, Socket, Stage, settle_oldest};
 use crate::load::generator::protocol::Phase;
 use crate::load::options::load::{Turnover, Volume};
 
@@ -318,6 +318,9 @@ impl Plan {
             self.close_book(&mut flow, given_up);
             if let Some(window) = flow.window {
                 flows.push((flow.number, window.counts));
+            }
+            if let Socket::Datagrams(id) = flow.socket {
+                self.last_sockets.push((id, flow.target));
             }
         }
         let unsent = match (self.load.volume, self.run.stopped) {
