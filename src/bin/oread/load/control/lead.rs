@@ -10,7 +10,7 @@ use crate::load::control::live::Live;
 use crate::load::control::own::Own;
 use crate::load::control::rates::Rates;
 use crate::load::control::team::Team;
-use crate::load::count::{Tally, ThreadUse, coarse};
+use crate::load::count::{StoodStill, Tally, ThreadUse, coarse};
 use crate::load::generator::protocol::{Command, Event, Progress};
 use crate::load::options::load::{Load, Volume};
 use crate::load::options::target::{self, Resolved, Transport};
@@ -132,6 +132,8 @@ struct Heard {
     signal: Option<i32>,
     failure: Option<String>,
     tally: Option<Tally>,
+    /// The sum of the threads' peaks.
+    peaks: u64,
 }
 
 /// What the lead does when.
@@ -233,6 +235,7 @@ impl Lead<'_> {
             }
             Event::Done(tally) => {
                 self.heard.ended += 1;
+                self.heard.peaks += tally.connections.peak_confirmed;
                 match &mut self.heard.tally {
                     Some(all) => all.merge(&tally),
                     None => self.heard.tally = Some(*tally),
@@ -301,7 +304,8 @@ impl Lead<'_> {
                 log::debug!("a generator panicked, and has said so");
             }
         }
-        let tally = self.heard.tally.unwrap_or_else(Tally::new);
+        let mut tally = self.heard.tally.unwrap_or_else(Tally::new);
+        tally.connections.peak_confirmed = self.heard.peaks;
         let own_server = match (self.clock.own_before, self.clock.own_after) {
             (Some((from, before)), Some((until, after))) if self.own.is_some() => Some(ThreadUse {
                 cpu: after.saturating_sub(before),
@@ -316,6 +320,12 @@ impl Lead<'_> {
             began: SystemTime::now()
                 .checked_sub(self.began.elapsed())
                 .unwrap_or(SystemTime::UNIX_EPOCH),
+            measured_from: self
+                .clock
+                .from
+                .filter(|from| *from <= Instant::now())
+                .and_then(|from| SystemTime::now().checked_sub(from.elapsed())),
+            stood_still: StoodStill::default(),
             ending: match (self.heard.signal, self.heard.failure) {
                 (Some(number), _) => Ending::Interrupted(number),
                 (None, Some(words)) => Ending::Failed(words),

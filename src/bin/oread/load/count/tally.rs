@@ -47,6 +47,17 @@ pub(crate) struct ThreadUse {
     pub(crate) wall: Duration,
 }
 
+/// How long this process did not run at all: it was stopped, or the machine was taken from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StoodStill {
+    /// All of it.
+    pub(crate) total: Duration,
+    /// The longest at a time.
+    pub(crate) longest: Duration,
+    /// How often.
+    pub(crate) times: u64,
+}
+
 /// A part of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Partial {
@@ -76,6 +87,10 @@ pub(crate) struct Tally {
     /// Answers of which a part had come when they were given up, by the error's name: the first of
     /// each.
     pub(crate) partial: BTreeMap<String, Partial>,
+    /// The first answer that was not what was sent: where it came, and what it was.
+    pub(crate) corrupt_answer: Option<String>,
+    /// Datagrams that were lost in this program's own receive buffers: the system says so.
+    pub(crate) own_drops: u64,
     /// The measured time, second by second.
     pub(crate) seconds: Vec<Second>,
     /// One entry a thread.
@@ -104,6 +119,8 @@ impl Tally {
             flows: Vec::new(),
             retired_flows: Datagrams::default(),
             partial: BTreeMap::new(),
+            corrupt_answer: None,
+            own_drops: 0,
             seconds: Vec::new(),
             threads: Vec::new(),
         }
@@ -158,6 +175,10 @@ impl Tally {
         for (name, partial) in &other.partial {
             self.note_partial(name, Some(*partial));
         }
+        if self.corrupt_answer.is_none() {
+            self.corrupt_answer.clone_from(&other.corrupt_answer);
+        }
+        self.own_drops += other.own_drops;
         if self.seconds.len() < other.seconds.len() {
             self.seconds.resize(other.seconds.len(), Second::default());
         }
@@ -226,6 +247,17 @@ mod tests {
         assert_eq!(all.seconds[0].sent, 2);
         assert_eq!(all.latency.response.len(), 2);
         assert_eq!(all.imbalance(), None);
+    }
+
+    #[test]
+    fn a_peak_of_all_threads_is_no_sum_of_theirs() {
+        let mut all = Tally::new();
+        for peak in [20, 15] {
+            let mut one = Tally::new();
+            one.connections.peak_confirmed = peak;
+            all.merge(&one);
+        }
+        assert_eq!(all.connections.peak_confirmed, 20);
     }
 
     #[test]

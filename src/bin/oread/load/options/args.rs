@@ -5,14 +5,26 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ColorChoice;
+
 use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
 use crate::load::options::target::{Target, udp_target};
-use crate::load::options::values::{SizeRange, VerifyMode, per_second};
+use crate::load::options::values::{MessageText, SizeRange, VerifyMode, per_second};
 use crate::values::units::UNITS;
 use crate::values::units::{count, duration, duration_or_zero, large_count};
 use crate::values::verbosity::VerbosityArgs;
 use oread::Framing;
+
+const EXAMPLES: &str = "\
+Examples:
+  oread load                                       a server of its own, 100 connections, 10 seconds
+  oread load -c 10k --idle -d 1h HOST:PORT         hold 10,000 connections
+  oread load -R 4k --slo 'p99<5ms' HOST:PORT       4,000 messages a second, and what must hold
+  oread load --churn 200 HOST:PORT                 close and dial again 200 connections a second
+  oread load -c 8 -R 2k udp://HOST:PORT            datagrams: loss, order, duplicates
+  oread load --message 'PING\\r\\n' HOST:PORT      what your server answers with the same
+  oread load --json - HOST:PORT | jq .rate.reached";
 
 const LOAD_NOTES: &str = "\
 Exit codes: 0 all is well, 1 something failed while it ran, 2 it was asked for in a wrong way,
@@ -23,7 +35,7 @@ the way, or the preflight says that so many can't be reached, 5 an answer was no
 /// Load a server with connections and messages, and report
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = format!("{UNITS}\n\n{LOAD_NOTES}"),
+    after_help = format!("{EXAMPLES}\n\n{UNITS}\n\n{LOAD_NOTES}"),
     mut_arg("quiet", |arg| arg.help("Log errors only, and leave out the line a second on how it goes"))
 )]
 pub(crate) struct Load {
@@ -34,7 +46,14 @@ pub(crate) struct Load {
     pub(crate) targets: Vec<Target>,
 
     /// Only to say what to write in its place: `connect` has it.
-    #[arg(long, value_name = "TARGET", value_parser = udp_target, hide = true)]
+    #[arg(
+        long,
+        value_name = "TARGET",
+        num_args = 0..=1,
+        default_missing_value = "HOST:PORT",
+        value_parser = udp_target,
+        hide = true
+    )]
     pub(crate) udp: Option<Infallible>,
 
     /// Connections to open and hold; for UDP, sockets
@@ -42,7 +61,7 @@ pub(crate) struct Load {
     pub(crate) connections: NonZeroU32,
 
     /// Connections to dial a second at most, while they are opened and for --churn and --lifetime
-    /// [default: 1000, or what --churn takes]
+    /// [default: 1000, or what --churn or --lifetime takes]
     #[arg(short = 'r', long, value_name = "N", value_parser = per_second)]
     pub(crate) connect_rate: Option<NonZeroU32>,
 
@@ -133,14 +152,14 @@ pub(crate) struct Load {
     )]
     pub(crate) size: SizeRange,
 
-    /// What to send, as it is; not made up
+    /// What to send, always the same; \r, \n, \t, \x00 to \xff and \\ stand for a byte each
     #[arg(
         long,
         value_name = "TEXT",
         conflicts_with = "size",
         help_heading = "Messages"
     )]
-    pub(crate) message: Option<String>,
+    pub(crate) message: Option<MessageText>,
 
     /// A file that holds what to send; with --framing lines, a newline at its end is the line's own
     #[arg(
@@ -215,9 +234,19 @@ pub(crate) struct Load {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) hdr: Option<PathBuf>,
 
-    /// What must hold, as in 'p99<5ms', 'errors<0.1%' or 'rate>49k'; may be repeated
+    /// What must hold, as in 'p99<5ms', 'errors<0.1%' or 'rate>49k', or valid: the report says
+    /// BEWARE of nothing; may be repeated
     #[arg(long, value_name = "GATE", help_heading = "Output")]
     pub(crate) slo: Vec<Gate>,
+
+    /// Colours in the report and the log; auto: on a terminal, unless NO_COLOR is set
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Output"
+    )]
+    pub(crate) color: ColorChoice,
 
     #[command(flatten)]
     pub(crate) verbosity: VerbosityArgs,

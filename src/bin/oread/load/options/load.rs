@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ColorChoice;
 use oread::Framing;
 
 use crate::failure::Failure;
@@ -120,6 +121,7 @@ pub(crate) struct Load {
     /// Where the histogram log goes.
     pub(crate) hdr: Option<PathBuf>,
     pub(crate) gates: Vec<Gate>,
+    pub(crate) color: ColorChoice,
     pub(crate) verbosity: Verbosity,
 }
 
@@ -130,12 +132,24 @@ impl Load {
         all / threads + u64::from(u64::from(index) < all % threads)
     }
 
+    /// Whether a target takes datagrams.
+    pub(crate) fn has_udp(&self) -> bool {
+        has_udp(&self.targets)
+    }
+
     /// Whether the JSON report takes the place of the words on standard output.
     pub(crate) fn json_to_stdout(&self) -> bool {
         self.json
             .as_ref()
             .is_some_and(|path| path.as_os_str() == "-")
     }
+}
+
+/// Whether one of these takes datagrams.
+fn has_udp(targets: &[Target]) -> bool {
+    targets
+        .iter()
+        .any(|target| target.transport == Transport::Udp)
 }
 
 impl TryFrom<args::Load> for Load {
@@ -181,7 +195,7 @@ impl TryFrom<args::Load> for Load {
         check_sources(&typed)?;
         let content = content::content(&typed)?;
         check_outputs(&typed)?;
-        let connect_rate = connect_rate(typed.connect_rate, turnover)?;
+        let connect_rate = connect_rate(typed.connect_rate, typed.connections, turnover)?;
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         let load = Load {
             ramp_timeout: typed
@@ -208,6 +222,7 @@ impl TryFrom<args::Load> for Load {
             json: typed.json,
             hdr: typed.hdr,
             gates: typed.slo,
+            color: typed.color,
             verbosity: Verbosity::from(&typed.verbosity),
         };
         check_gates(&load)?;
@@ -268,20 +283,53 @@ fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
     }
 }
 
-/// The rate of dials: what was typed, where it is enough for the churn, or the default, where that
-/// is.
-fn connect_rate(typed: Option<NonZeroU32>, turnover: Turnover) -> Result<NonZeroU32, Failure> {
-    let churn = match turnover {
-        Turnover::Churn(rate) => rate,
-        Turnover::Keep | Turnover::Lifetime(_) => NonZeroU32::MIN,
+/// The rate of dials: what was typed, where it keeps up with what is closed, or the default, where
+/// that does.
+fn connect_rate(
+    typed: Option<NonZeroU32>,
+    connections: NonZeroU32,
+    turnover: Turnover,
+) -> Result<NonZeroU32, Failure> {
+    let (closed, option) = match turnover {
+        Turnover::Keep => (NonZeroU32::MIN, String::new()),
+        Turnover::Churn(rate) => (rate, format!("--churn {rate}")),
+        Turnover::Lifetime(lifetime) => {
+            let second = u128::from(connections.get()) * 1_000_000_000;
+            let closed = second.div_ceil(lifetime.as_nanos().max(1));
+            let closed = u32::try_from(closed).ok().and_then(NonZeroU32::new);
+            let lifetime = humantime::format_duration(lifetime);
+            let option = format!("--lifetime {lifetime} of {connections} connections");
+            (closed.unwrap_or(NonZeroU32::MAX), option)
+        }
     };
     match typed {
-        Some(rate) if rate < churn => Err(Failure::usage(format!(
-            "--churn {churn} closes more connections a second than --connect-rate {rate} dials"
+        Some(rate) if rate < closed => Err(Failure::usage(format!(
+            "{option} closes more connections a second, {closed}, than --connect-rate {rate} dials"
         ))
-        .hint(format!("add --connect-rate {churn}, or leave it out"))),
+        .hint(format!("add --connect-rate {closed}, or leave it out"))),
         Some(rate) => Ok(rate),
-        None => Ok(churn.max(DEFAULT_CONNECT_RATE)),
+        None => Ok(closed.max(DEFAULT_CONNECT_RATE)),
+    }
+}
+
+#[cfg(test)]
+impl Load {
+    /// The load that a command line asks for, without `oread load` in front of it.
+    ///
+    /// # Errors
+    /// As `try_from`.
+    pub(crate) fn try_of(arguments: &[&str]) -> Result<Load, Failure> {
+        use clap::{Args as _, FromArgMatches as _};
+        let command = args::Load::augment_args(clap::Command::new("load"));
+        let matches = command.try_get_matches_from(["load"].iter().chain(arguments));
+        let typed = matches.and_then(|matches| args::Load::from_arg_matches(&matches));
+        Load::try_from(typed.map_err(|error| Failure::arguments(&error))?)
+    }
+
+    /// The same, of words with spaces between, in which there is nothing wrong.
+    pub(crate) fn of(arguments: &str) -> Load {
+        let words: Vec<&str> = arguments.split_whitespace().collect();
+        Load::try_of(&words).unwrap_or_else(|failure| panic!("{arguments}: {failure}"))
     }
 }
 
@@ -289,22 +337,11 @@ fn connect_rate(typed: Option<NonZeroU32>, turnover: Turnover) -> Result<NonZero
 mod tests {
     use std::fs;
 
-    use clap::Parser as _;
-
     use super::*;
-    use crate::commands::{Args, Command};
-
-    fn plan(arguments: &[&str]) -> Result<Load, Failure> {
-        let all = ["oread", "load"].iter().chain(arguments);
-        match Args::try_parse_from(all).unwrap().command {
-            Command::Load(typed) => Load::try_from(*typed),
-            _ => panic!("not load"),
-        }
-    }
 
     fn refused(arguments: &str) -> String {
         let words: Vec<&str> = arguments.split_whitespace().collect();
-        let failure = plan(&words).unwrap_err();
+        let failure = Load::try_of(&words).unwrap_err();
         assert_eq!(failure.code(), 2, "{arguments}: {failure}");
         failure.to_string()
     }
@@ -360,7 +397,25 @@ mod tests {
             "--slo p99.9999<1s",
         ] {
             let words: Vec<&str> = arguments.split_whitespace().collect();
-            assert!(plan(&words).is_ok(), "{arguments}");
+            assert!(Load::try_of(&words).is_ok(), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn the_connect_rate_keeps_up_with_what_is_closed() {
+        for (arguments, rate) in [
+            ("-c 1000", 1_000),
+            ("--churn 3k", 3_000),
+            ("-c 1000 --lifetime 500ms", 2_000),
+            ("-c 1000 --lifetime 3s", 1_000),
+            ("-c 1000 --lifetime 500ms -r 5k", 5_000),
+            ("-c 10 --lifetime 1ns", u32::MAX),
+        ] {
+            assert_eq!(Load::of(arguments).connect_rate.get(), rate, "{arguments}");
+        }
+        for arguments in ["-c 1000 --lifetime 500ms -r 1999", "--churn 2k -r 1999"] {
+            let said = refused(arguments);
+            assert!(said.contains("tip: add --connect-rate 2000"), "{said}");
         }
     }
 
@@ -376,7 +431,7 @@ mod tests {
             ["--json", "-", "--hdr", "./-"],
             ["--json", "x", "--hdr", "y"],
         ] {
-            assert!(plan(&fine).is_ok(), "{fine:?}");
+            assert!(Load::try_of(&fine).is_ok(), "{fine:?}");
         }
     }
 
@@ -387,7 +442,7 @@ mod tests {
             assert!(said.contains("are for streams"), "{said}");
         }
         assert!(refused("udp://127.0.0.1:9 -s 23").contains("24 bytes at least"));
-        assert!(plan(&["udp://127.0.0.1:9", "-s", "24"]).is_ok());
+        assert!(Load::try_of(&["udp://127.0.0.1:9", "-s", "24"]).is_ok());
     }
 
     #[test]
@@ -396,7 +451,7 @@ mod tests {
         let shown = path.display().to_string();
         let with = |bytes: &[u8], framing: &str| {
             fs::write(&path, bytes).unwrap();
-            plan(&["--framing", framing, "--message-file", &shown])
+            Load::try_of(&["--framing", framing, "--message-file", &shown])
         };
         let content = |bytes: &[u8], framing| match with(bytes, framing).unwrap().content {
             Content::Given(bytes) => bytes.to_vec(),
@@ -415,7 +470,7 @@ mod tests {
             assert!(said.contains(words) && said.contains(&shown), "{said}");
         }
         fs::remove_file(&path).unwrap();
-        let said = plan(&["--framing", "lines", "--message", "a\nb"]).unwrap_err();
+        let said = Load::try_of(&["--framing", "lines", "--message", "a\nb"]).unwrap_err();
         assert!(
             said.to_string()
                 .contains("--message has more than one line"),

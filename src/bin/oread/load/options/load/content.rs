@@ -6,10 +6,9 @@ use std::path::Path;
 
 use oread::Framing;
 
-use super::Content;
+use super::{Content, has_udp};
 use crate::failure::{Failure, Reason};
 use crate::load::options::args;
-use crate::load::options::target::{Target, Transport};
 use crate::load::options::values::MAX_MESSAGE;
 use crate::values::units::{Count, Size};
 
@@ -27,7 +26,7 @@ pub(super) fn content(typed: &args::Load) -> Result<Content, Failure> {
     // First what is for streams alone: to mend its size would be in vain.
     refuse_for_datagrams(typed)?;
     let content = match (&typed.message, &typed.message_file) {
-        (Some(text), _) => given(text.clone().into_bytes(), "--message", typed.framing)?,
+        (Some(text), _) => given(text.0.clone(), "--message", typed.framing)?,
         (None, Some(path)) => from_file(path, typed.framing)?,
         (None, None) => Content::Made(typed.size),
     };
@@ -36,10 +35,6 @@ pub(super) fn content(typed: &args::Load) -> Result<Content, Failure> {
         check_datagram(&content)?;
     }
     Ok(content)
-}
-
-fn has_udp(targets: &[Target]) -> bool {
-    targets.iter().any(|t| t.transport == Transport::Udp)
 }
 
 fn refuse_for_datagrams(typed: &args::Load) -> Result<(), Failure> {
