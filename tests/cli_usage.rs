@@ -153,7 +153,7 @@ fn a_load_that_can_t_be_meant_is_refused() {
         ("load --slo p100<1s", "write max"),
         ("load --slo valid<1", "valid stands alone"),
         ("load --hdr -", "--hdr takes a file"),
-        (r"load --message a\q", r#""\\q" is no escape"#),
+        (r"load --message a\q", r#""\q" is no escape"#),
         (r"load --message a\x4", "for a backslash"),
         (
             "load -c 1000 --lifetime 500ms -r 1999",

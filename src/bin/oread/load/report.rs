@@ -3,7 +3,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `report/text` over `report/page` | the words, for people; their page |
+//! | `report/text` | the words, for people |
 //! | `report/chart` | how responses are spread, as bars |
 //! | `report/json` | everything, for programs |
 //! | `report/hdr` | the histograms, as other tools read them |
@@ -19,7 +19,6 @@ mod json;
 mod judgement;
 pub(crate) mod outcome;
 mod outputs;
-mod page;
 mod text;
 mod verdict;
 mod warnings;
@@ -27,13 +26,13 @@ mod warnings;
 use crate::failure::Failure;
 use crate::load::options::load::Load;
 use crate::load::report::outcome::Outcome;
+use crate::system::page::Page;
 
 pub(crate) use crate::values::units::short;
 pub(crate) use outputs::Outputs;
 
 use environment::Environment;
 use judgement::Judgement;
-use page::Page;
 
 /// The exit code where fewer connections can be reached than were asked for.
 const NOT_REACHABLE: u8 = 4;
@@ -47,32 +46,24 @@ const NOT_REACHABLE: u8 = 4;
 /// What could not be written; the rest was. Exit code 1, or that of an interruption.
 pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Failure> {
     let environment = Environment::of(Some(outcome.began));
-    let mut judgement = Judgement::of(outcome);
-    let code = judgement.exit_code();
-    if let Some(path) = &outcome.plan.hdr {
+    let judged = |outputs: &Outputs| Judgement::of(outcome, outputs.failure().as_ref());
+    if let Some(file) = outputs.hdr.take() {
         match hdr::log(outcome) {
-            Ok(log) => outputs.write(path, log),
-            Err(failure) => outputs.failed(failure),
-        }
-        if let Some(words) = outputs.failure() {
-            judgement.outputs_failed(words);
+            Ok(log) => outputs.write(file, log),
+            Err(failure) => outputs.note(Err(failure)),
         }
     }
-    let json = json::report(outcome, &environment, &judgement);
-    if outcome.plan.json_to_stdout() {
-        outputs.say(&json);
-        return outputs.finish(code);
+    let json = json::report(outcome, &environment, &judged(&outputs));
+    if let Some(file) = outputs.json.take() {
+        outputs.write(file, json.clone().into_bytes());
     }
-    if let Some(path) = &outcome.plan.json {
-        let before = outputs.failure();
-        outputs.write(path, json.into_bytes());
-        if let Some(words) = outputs.failure().filter(|_| before.is_none()) {
-            judgement.outputs_failed(words);
-        }
+    let judgement = judged(&outputs);
+    let words = || text::report(Page::of_stdout(), outcome, &environment, &judgement);
+    match outcome.plan.json_to_stdout() {
+        true => outputs.say(&json),
+        false => outputs.say(&words()),
     }
-    let page = Page::of_stdout();
-    outputs.say(&text::report(page, outcome, &environment, &judgement));
-    outputs.finish(code)
+    outputs.finish(judgement.exit_code())
 }
 
 /// Tells programs of a run that was not begun, because the preflight said no. People have been told
@@ -86,11 +77,11 @@ pub(crate) fn not_begun(
     shortfalls: &[String],
     mut outputs: Outputs,
 ) -> Result<u8, Failure> {
-    let json = || json::not_begun(&Environment::of(None), targets, shortfalls, NOT_REACHABLE);
+    let json = json::not_begun(&Environment::of(None), targets, shortfalls, NOT_REACHABLE);
     if plan.json_to_stdout() {
-        outputs.say(&json());
-    } else if let Some(path) = &plan.json {
-        outputs.write(path, json().into_bytes());
+        outputs.say(&json);
+    } else if let Some(file) = outputs.json.take() {
+        outputs.write(file, json.into_bytes());
     }
     outputs.finish(NOT_REACHABLE)
 }
@@ -143,7 +134,7 @@ mod tests {
 
     fn all(outcome: &Outcome) -> (String, serde_json::Value, Vec<u8>, u8) {
         let environment = Environment::of(Some(outcome.began));
-        let judgement = Judgement::of(outcome);
+        let judgement = Judgement::of(outcome, None);
         let json = json::report(outcome, &environment, &judgement);
         (
             text::report(Page::new(None, false), outcome, &environment, &judgement),
@@ -630,14 +621,13 @@ mod tests {
     #[test]
     fn lines_of_nothing_but_zeros_are_left_out() {
         let mut run = outcome("");
-        (
-            run.tally.bytes.sent_in_time,
-            run.tally.bytes.received_in_time,
-        ) = (640_000, 640_000);
+        run.tally.bytes.sent_in_time = 640_000;
+        run.tally.bytes.received_in_time = 640_000;
         let (text, ..) = all(&run);
         let about = |line: &str| line.chars().take(13).collect::<String>();
         let labels: Vec<String> = text.lines().map(about).collect();
-        assert!(!text.contains(" 0 "), "{text}");
+        let (_, behind) = text.split_once('\n').unwrap();
+        assert!(!behind.contains(" 0 "), "{text}");
         assert_eq!(labels[2].trim_end(), "connections", "{text}");
         assert_eq!(labels[3].trim_end(), "messages", "{text}");
         assert_eq!(labels[4].trim_end(), "rate", "{text}");
@@ -657,7 +647,7 @@ mod tests {
         (c.confirmed, c.peak_confirmed, c.silent) = (50, 50, 50);
         let (text, ..) = all(&run);
         assert!(
-            text.contains("50 confirmed by an echo; 50 open at the end"),
+            text.contains("50 confirmed by an echo, 50 open at the end"),
             "{text}"
         );
         let start = "exit code 4  ONLY 50 of 100 connections came about: 50 connected, waiting";
@@ -672,7 +662,7 @@ mod tests {
             run.tally.messages.outstanding = 1;
             run.tally.messages.sent += 1;
             let environment = Environment::of(Some(run.began));
-            let judgement = Judgement::of(&run);
+            let judgement = Judgement::of(&run, None);
             let page = Page::new(Some(60), false);
             let text = text::report(page, &run, &environment, &judgement);
             // The command is not broken.

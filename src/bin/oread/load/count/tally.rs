@@ -193,32 +193,33 @@ impl Tally {
         let c = &self.connections;
         let m = &self.messages;
         let d = &self.datagrams;
+        let dialed = c.established + c.refused + c.timed_out + c.failed + c.dialing;
+        let established = c.lost + c.closed + c.open;
+        let (echoed, received) = (m.echoed + m.lost + m.outstanding, d.received + d.lost);
         let checks = [
             (
-                "dialed = established + refused + timed out + failed + dialing",
                 c.dialed,
-                c.established + c.refused + c.timed_out + c.failed + c.dialing,
+                dialed,
+                "dialed = established + refused + timed out + failed + dialing",
             ),
             (
-                "established = lost + closed + open",
                 c.established,
-                c.lost + c.closed + c.open,
+                established,
+                "established = lost + closed + open",
             ),
             (
-                "messages sent = echoed + lost + outstanding",
                 m.sent,
-                m.echoed + m.lost + m.outstanding,
+                echoed,
+                "messages sent = echoed + lost + outstanding",
             ),
             (
-                "datagrams sent = received + lost + outstanding",
                 d.sent,
-                d.received + d.lost + d.outstanding,
+                received + d.outstanding,
+                "datagrams sent = received + lost + outstanding",
             ),
         ];
-        checks
-            .into_iter()
-            .find(|(_, left, right)| left != right)
-            .map(|(rule, left, right)| format!("{rule} does not hold: {left} and {right}"))
+        let broken = checks.into_iter().find(|(left, right, _)| left != right);
+        broken.map(|(left, right, rule)| format!("{rule} does not hold: {left} and {right}"))
     }
 }
 

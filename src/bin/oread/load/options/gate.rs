@@ -15,7 +15,7 @@ use crate::load::options::values::per_second;
 use crate::values::units::{count_or_zero, duration};
 
 /// The gate on the run itself.
-const VALID: &str = "valid";
+pub(crate) const VALID: &str = "valid";
 
 /// One gate.
 #[derive(Clone, Debug, PartialEq)]

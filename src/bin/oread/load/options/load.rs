@@ -158,36 +158,36 @@ impl TryFrom<args::Load> for Load {
     /// # Errors
     /// Exit code 2: what does not go together. Exit code 1: the message file can't be read.
     fn try_from(typed: args::Load) -> Result<Load, Failure> {
-        if typed.threads.get() > MAX_THREADS {
+        if typed.sockets.threads.get() > MAX_THREADS {
             return Err(Failure::usage(format!(
                 "--threads must be at most {}",
                 Count(MAX_THREADS.into())
             )));
         }
-        if typed.threads > typed.connections {
+        if typed.sockets.threads > typed.connections {
             return Err(Failure::usage(format!(
                 "--threads {} is more than --connections {}: each thread needs one at least",
-                typed.threads, typed.connections
+                typed.sockets.threads, typed.connections
             )));
         }
-        let depth = typed.depth.map_or(1, NonZeroU32::get);
+        let depth = typed.traffic.depth.map_or(1, NonZeroU32::get);
         if depth > MAX_DEPTH {
             return Err(Failure::usage(format!(
                 "--depth must be at most {}",
                 Count(MAX_DEPTH.into())
             )));
         }
-        let traffic = match (typed.rate, typed.idle) {
+        let traffic = match (typed.traffic.rate, typed.traffic.idle) {
             (Some(rate), _) => Traffic::Open(rate),
             (None, true) => Traffic::Idle {
-                heartbeat: typed.heartbeat,
+                heartbeat: typed.traffic.heartbeat,
             },
             (None, false) => Traffic::Closed {
                 depth,
-                think: typed.think,
+                think: typed.traffic.think,
             },
         };
-        let turnover = match (typed.churn, typed.lifetime) {
+        let turnover = match (typed.traffic.churn, typed.traffic.lifetime) {
             (Some(rate), _) => Turnover::Churn(rate),
             (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
             (None, None) => Turnover::Keep,
@@ -200,7 +200,7 @@ impl TryFrom<args::Load> for Load {
         let load = Load {
             ramp_timeout: typed
                 .ramp_timeout
-                .unwrap_or(Duration::from_secs(ramp) + typed.connect_timeout),
+                .unwrap_or(Duration::from_secs(ramp) + typed.sockets.connect_timeout),
             volume: match typed.messages {
                 Some(messages) => Volume::Messages(messages),
                 None => Volume::For(typed.duration.unwrap_or(DEFAULT_DURATION)),
@@ -212,17 +212,17 @@ impl TryFrom<args::Load> for Load {
             traffic,
             turnover,
             content,
-            framing: typed.framing,
-            verify: typed.verify,
-            sources: typed.source,
-            threads: typed.threads,
-            connect_timeout: typed.connect_timeout,
-            message_timeout: typed.message_timeout,
-            force: typed.force,
-            json: typed.json,
-            hdr: typed.hdr,
-            gates: typed.slo,
-            color: typed.color,
+            framing: typed.content.framing,
+            verify: typed.content.verify,
+            sources: typed.sockets.source,
+            threads: typed.sockets.threads,
+            connect_timeout: typed.sockets.connect_timeout,
+            message_timeout: typed.sockets.message_timeout,
+            force: typed.sockets.force,
+            json: typed.output.json,
+            hdr: typed.output.hdr,
+            gates: typed.output.slo,
+            color: typed.output.color,
             verbosity: Verbosity::from(&typed.verbosity),
         };
         check_gates(&load)?;
@@ -234,7 +234,7 @@ impl TryFrom<args::Load> for Load {
 /// A target is a Unix socket, and it's said where to connect from.
 fn check_sources(typed: &args::Load) -> Result<(), Failure> {
     let is_unix = |target: &Target| target.transport == Transport::Unix;
-    if !typed.source.is_empty() && typed.targets.iter().any(is_unix) {
+    if !typed.sockets.source.is_empty() && typed.targets.iter().any(is_unix) {
         return Err(Failure::usage(
             "--source has addresses to connect from, and a Unix socket knows none",
         ));
@@ -256,7 +256,7 @@ fn check_gates(load: &Load) -> Result<(), Failure> {
 
 /// Refuses files that would be others than they look like.
 fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
-    let Some(hdr) = &typed.hdr else {
+    let Some(hdr) = &typed.output.hdr else {
         return Ok(());
     };
     if hdr.as_os_str() == "-" {
@@ -271,7 +271,7 @@ fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
             .or_else(|_| std::path::absolute(path))
             .ok()
     };
-    match &typed.json {
+    match &typed.output.json {
         Some(json) if json.as_os_str() != "-" && place(json) == place(hdr) => {
             Err(Failure::usage(format!(
                 "--json and --hdr would write the same file, {}",

@@ -176,7 +176,7 @@ fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {
         "waited": judgement.usage.waited,
         "bottleneck": slow().next().is_some(),
         "reasons": slow().map(|(_, warning)| &*warning.words).collect::<Value>(),
-        "causes": slow().map(|(cause, _)| cause.name()).collect::<Value>(),
+        "causes": slow().map(|(cause, _)| cause).collect::<Value>(),
         "stood_still_ns": nanos(still.total),
         "longest_still_ns": nanos(still.longest),
         "times_still": still.times,

@@ -1,5 +1,6 @@
 //! What a run is worth: its exit code and why, its gates, and whether its figures can be trusted.
 
+use crate::failure::Failure;
 use crate::load::count::Tally;
 use crate::load::options::load::{Content, Load, Volume};
 use crate::load::options::values::VerifyMode;
@@ -39,7 +40,8 @@ pub(super) struct Judgement {
 }
 
 impl Judgement {
-    pub(super) fn of(outcome: &Outcome) -> Judgement {
+    /// `failed`: an output that could not be written.
+    pub(super) fn of(outcome: &Outcome, failed: Option<&Failure>) -> Judgement {
         let usage = Usage::of(&outcome.tally.threads);
         let warnings = warnings(outcome, &usage);
         let gates = outcome.plan.gates.iter();
@@ -47,7 +49,7 @@ impl Judgement {
             .map(|gate| Verdict::of(gate, outcome, &warnings))
             .collect();
         Judgement {
-            findings: findings(outcome, &gates),
+            findings: findings(outcome, &gates, failed),
             gates,
             warnings,
             unchecked: unchecked(&outcome.plan),
@@ -60,16 +62,10 @@ impl Judgement {
         let mut codes = self.findings.iter().map(|finding| finding.code);
         codes.find(|&code| code > 0).unwrap_or(0)
     }
-
-    /// Outputs have failed; only an interruption comes first.
-    pub(super) fn outputs_failed(&mut self, words: String) {
-        let at = usize::from(self.exit_code() >= 128);
-        self.findings.insert(at, Finding { code: 1, words });
-    }
 }
 
 /// All that went wrong, what decides the exit code first.
-fn findings(outcome: &Outcome, gates: &[Verdict]) -> Vec<Finding> {
+fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> Vec<Finding> {
     let (tally, plan) = (&outcome.tally, &outcome.plan);
     let ending = match &outcome.ending {
         Ending::Done => None,
@@ -97,6 +93,7 @@ fn findings(outcome: &Outcome, gates: &[Verdict]) -> Vec<Finding> {
     let all = [
         ending,
         imbalance,
+        failed.map(|failure| (1, failure.message().to_owned())),
         corrupt(tally),
         fewer(tally),
         less(tally, plan.volume).filter(|_| is_done),

@@ -6,13 +6,14 @@ use oread::Address;
 use crate::failure::Failure;
 use crate::load::clock::nanos;
 use crate::load::count::{over_an_hour, percentile};
+use crate::load::options::gate::VALID;
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::report::chart::chart;
 use crate::load::report::environment::Environment;
 use crate::load::report::judgement::{Judgement, counted};
 use crate::load::report::outcome::Outcome;
-use crate::load::report::page::{Page, Tone};
 use crate::load::report::warnings::About;
+use crate::system::page::{Page, Tone};
 use crate::values::units::{Count, Size, a_second, share, short};
 
 /// The percentiles of the table, and how wide the terminal must be for each to stand there: those
@@ -41,27 +42,19 @@ pub(super) fn report(
         beware(&mut page, judgement, About::Datagrams);
         datagrams(&mut page, outcome);
     }
-    if judgement
-        .warnings
-        .iter()
-        .any(|warning| warning.about == About::Latency)
-    {
-        page.row("");
-        beware(&mut page, judgement, About::Latency);
-    }
+    beware(&mut page, judgement, About::Latency);
     latency(&mut page, outcome);
     generator(&mut page, outcome, judgement);
-    page.line(
-        "ran",
-        &format!(
-            "oread {} on {} {}, {} processors, {} descriptors",
-            environment.version,
-            environment.kernel,
-            environment.machine,
-            environment.processors,
-            Count(environment.descriptors)
-        ),
-    );
+    let Environment {
+        version,
+        kernel,
+        machine,
+        processors,
+        ..
+    } = environment;
+    let descriptors = Count(environment.descriptors);
+    let on = format!("{kernel} {machine}, {processors} processors, {descriptors} descriptors");
+    page.line("ran", &format!("oread {version} on {on}"));
     // Not broken, so that it can be copied.
     page.row(&format!("{:13}{}", "", environment.command_line));
     page.finish()
@@ -71,8 +64,10 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let code = judgement.exit_code();
     let mut label = format!("exit code {code}");
     if code == 0 {
-        let asked = Count(outcome.tally.connections.asked);
-        let words = format!("all {asked} connections were there to the end");
+        let words = match outcome.tally.connections.asked {
+            1 => "the connection was there to the end",
+            asked => &format!("all {} connections were there to the end", Count(asked)),
+        };
         let gates = match judgement.gates.is_empty() {
             true => "",
             false => ", and all gates are met",
@@ -88,21 +83,23 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         page.toned(tone, &label, &finding.words);
         label.clear();
     }
-    page.line(
-        "loaded",
-        &format!(
-            "{} for {}, after a ramp of {}",
-            outcome.targets.join(", "),
-            short(nanos(outcome.measured)),
-            short(nanos(outcome.ramp))
-        ),
-    );
+    let measured = match outcome.measured.is_zero() {
+        true => ": nothing was measured".to_owned(),
+        false => format!(" for {}", short(nanos(outcome.measured))),
+    };
+    let (targets, ramp) = (outcome.targets.join(", "), short(nanos(outcome.ramp)));
+    let words = format!("{targets}{measured}, after a ramp of {ramp}");
+    page.line("loaded", &words);
     for gate in &judgement.gates {
         let (tone, word) = match gate.met {
             true => (Tone::Plain, "met"),
             false => (Tone::Bad, "NOT MET"),
         };
-        let words = format!("{}: {word}, it is {}", gate.gate, gate.shown);
+        let is = match &*gate.gate {
+            VALID => ":",
+            _ => ", it is",
+        };
+        let words = format!("{}: {word}{is} {}", gate.gate, gate.shown);
         page.toned(tone, "gate", &words);
     }
 }
@@ -114,28 +111,31 @@ fn beware(page: &mut Page, judgement: &Judgement, about: About) {
     }
 }
 
+/// Lines about one thing, those without a word left out.
+fn lines(page: &mut Page, mut label: &str, all: [String; 2]) {
+    for words in all.iter().filter(|words| !words.is_empty()) {
+        page.line(std::mem::take(&mut label), words);
+    }
+}
+
 fn connections(page: &mut Page, outcome: &Outcome) {
     let c = &outcome.tally.connections;
-    page.line(
-        "connections",
-        &format!(
-            "{} asked for, {} dialed, {} established, {} confirmed by an echo; {} open at the end",
-            Count(c.asked),
-            Count(c.dialed),
-            Count(c.established),
-            Count(c.confirmed),
-            Count(c.open.saturating_sub(c.silent))
-        ),
-    );
-    let rest = counted(&[
+    let came = [
+        (c.asked, "asked for"),
+        (c.dialed, "dialed"),
+        (c.established, "established"),
+        (c.confirmed, "confirmed by an echo"),
+        (c.open.saturating_sub(c.silent), "open at the end"),
+    ];
+    let went = [
         (c.lost, "lost"),
         (c.refused, "refused"),
         (c.timed_out, "timed out"),
         (c.failed, "failed"),
         (c.dialing, "still dialing"),
         (c.silent, "connected, waiting for the first echo"),
-    ]);
-    page.line("", &rest);
+    ];
+    lines(page, "connections", [counted(&came), counted(&went)]);
     if let Some(reached) = outcome.churn_reached() {
         let asked = match outcome.plan.turnover {
             Turnover::Churn(rate) => format!("{} asked for, ", a_second(rate.get().into())),
@@ -179,19 +179,19 @@ fn tip(outcome: &Outcome) -> Option<String> {
 fn traffic(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let m = &outcome.tally.messages;
     let b = &outcome.tally.bytes;
-    if m.due() > 0 {
-        let (sent, echoed, verified) = (Count(m.sent), Count(m.echoed), Count(m.verified));
-        let words = format!("{sent} sent, {echoed} echoed, {verified} verified");
-        page.line("messages", &words);
-    }
-    let rest = counted(&[
+    let came = [
+        (m.sent, "sent"),
+        (m.echoed, "echoed"),
+        (m.verified, "verified"),
+    ];
+    let went = [
         (m.corrupt, "corrupt"),
         (m.timed_out, "over the message timeout"),
         (m.lost, "lost"),
         (m.outstanding, "outstanding"),
         (m.unsent, "due and never sent"),
-    ]);
-    page.line("", &rest);
+    ];
+    lines(page, "messages", [counted(&came), counted(&went)]);
     if m.verified > 0 {
         page.line("not checked", judgement.unchecked.as_deref().unwrap_or(""));
     }
@@ -209,34 +209,24 @@ fn traffic(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
 
 fn datagrams(page: &mut Page, outcome: &Outcome) {
     let d = &outcome.tally.datagrams;
-    let lost = share(d.lost as f64 / d.sent.max(1) as f64);
-    page.line(
-        "datagrams",
-        &format!(
-            "{} sent, {} received, {} lost ({lost})",
-            Count(d.sent),
-            Count(d.received),
-            Count(d.lost)
-        ),
-    );
-    let rest = counted(&[
+    let part = share(d.lost as f64 / d.sent.max(1) as f64);
+    let (sent, received, lost) = (Count(d.sent), Count(d.received), Count(d.lost));
+    let words = format!("{sent} sent, {received} received, {lost} lost ({part})");
+    let went = [
         (d.late, "late"),
         (d.duplicated, "duplicated"),
         (d.reordered, "reordered"),
         (d.corrupt, "corrupt"),
         (d.outstanding, "outstanding"),
         (d.dropped, "not taken by the system"),
-    ]);
-    page.line("", &rest);
+    ];
+    lines(page, "datagrams", [words, counted(&went)]);
     let flows = &outcome.tally.flows;
     let losing = || flows.iter().filter(|(_, flow)| flow.lost > 0);
     if let Some((flow, worst)) = losing().max_by_key(|(_, flow)| flow.lost) {
-        let (some, all, most) = (losing().count(), Count(flows.len() as u64), worst.lost);
-        let some = Count(some as u64);
-        let words = format!(
-            "{some} of {all} flows lost some, flow {flow} the most: {}",
-            Count(most)
-        );
+        let (some, all) = (losing().count() as u64, flows.len() as u64);
+        let (some, all, most) = (Count(some), Count(all), Count(worst.lost));
+        let words = format!("{some} of {all} flows lost some, flow {flow} the most: {most}");
         page.line("", &words);
     }
 }
@@ -291,7 +281,7 @@ fn latency(page: &mut Page, outcome: &Outcome) {
         ));
     }
     if l.response.is_empty() {
-        return;
+        return page.row("");
     }
     match traffic {
         Traffic::Open(_) => page.remark(

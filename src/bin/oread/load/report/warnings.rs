@@ -26,31 +26,16 @@ pub(super) enum About {
     Latency,
 }
 
-/// Who was slow in place of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// This program.
-    Generator,
-    /// The machine, which kept this program waiting.
-    Machine,
-}
-
-impl Cause {
-    /// Its name in the report for programs.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Cause::Generator => "generator",
-            Cause::Machine => "machine",
-        }
-    }
-}
+/// Who was slow in place of the server: this program, or the machine, which kept it waiting.
+const GENERATOR: &str = "generator";
+const MACHINE: &str = "machine";
 
 /// One thing to beware of.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Warning {
     pub(super) about: About,
     /// Who was slow, where it is about that.
-    pub(super) cause: Option<Cause>,
+    pub(super) cause: Option<&'static str>,
     pub(super) words: String,
 }
 
@@ -88,46 +73,41 @@ impl Usage {
 
 /// All that there is to beware of in a run.
 pub(super) fn warnings(outcome: &Outcome, usage: &Usage) -> Vec<Warning> {
+    let tally = &outcome.tally;
     let mut all = Vec::new();
-    let mut warn = |about, words| {
+    let mut warn = |about, cause, words| {
         all.push(Warning {
             about,
-            cause: None,
+            cause,
             words,
-        });
+        })
     };
-    let tally = &outcome.tally;
     if tally.bytes.surplus > 0 {
-        let surplus = Size(tally.bytes.surplus);
-        warn(
-            About::Messages,
-            format!(
-                "{surplus} came that no message had asked for: answers here are longer than \
-                 messages, and `--verify off` tells them apart by the messages' length"
-            ),
+        let words = format!(
+            "{} came that no message had asked for: answers here are longer than messages, and \
+             `--verify off` tells them apart by the messages' length",
+            Size(tally.bytes.surplus)
         );
+        warn(About::Messages, None, words);
     }
     if tally.own_drops > 0 {
         let drops = Count(tally.own_drops);
         let words = format!(
             "{drops} datagrams were lost in our own receive buffer: they are not the server's loss"
         );
-        warn(About::Datagrams, words);
+        warn(About::Datagrams, None, words);
     }
-    let slow = slowness(outcome, usage);
-    all.extend(slow.into_iter().map(|(cause, words)| Warning {
-        about: About::Latency,
-        cause: Some(cause),
-        words,
-    }));
+    for (cause, words) in slowness(outcome, usage) {
+        warn(About::Latency, Some(cause), words);
+    }
     all
 }
 
 /// Where this program or the machine was slow, and not the server.
-fn slowness(outcome: &Outcome, usage: &Usage) -> Vec<(Cause, String)> {
+fn slowness(outcome: &Outcome, usage: &Usage) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
     if let Some(words) = stood_still(outcome) {
-        all.push((Cause::Machine, words));
+        all.push((MACHINE, words));
     }
     if usage.waited > KEPT_WAITING {
         let part = share((usage.waited * 100.0).round() / 100.0);
@@ -135,11 +115,11 @@ fn slowness(outcome: &Outcome, usage: &Usage) -> Vec<(Cause, String)> {
             "the machine was busy: a thread of the generator was kept waiting for a CPU {part} of \
              the time, which is in the latencies"
         );
-        all.push((Cause::Machine, words));
+        all.push((MACHINE, words));
     }
     let cause = match all.is_empty() {
-        true => Cause::Generator,
-        false => Cause::Machine,
+        true => GENERATOR,
+        false => MACHINE,
     };
     if usage.full > 0 {
         let words = format!(
@@ -148,12 +128,12 @@ fn slowness(outcome: &Outcome, usage: &Usage) -> Vec<(Cause, String)> {
             usage.threads,
             share(BUSY)
         );
-        all.push((Cause::Generator, words));
+        all.push((GENERATOR, words));
     }
     if let Some(late) = lateness(outcome) {
         let who = match cause {
-            Cause::Generator => "the generator was the bottleneck",
-            Cause::Machine => "the machine was busy",
+            MACHINE => "the machine was busy",
+            _ => "the generator was the bottleneck",
         };
         all.push((cause, format!("{who}: {late}")));
     }

@@ -1,4 +1,4 @@
-//! The report's page: lines with a label in front, broken between words where a terminal is narrow,
+//! A page for people: lines with a label in front, broken between words where a terminal is narrow,
 //! and coloured where something went wrong.
 
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ const LEAST: usize = 24;
 
 /// How good or bad news is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tone {
+pub(crate) enum Tone {
     Plain,
     /// To be looked at.
     Warning,
@@ -33,9 +33,9 @@ impl Tone {
     }
 }
 
-/// What a report is written on.
+/// The page, and what it is read on.
 #[derive(Clone, Debug)]
-pub(super) struct Page {
+pub(crate) struct Page {
     text: String,
     /// Columns of the terminal; `None`: it is none, and lines are as long as they are.
     width: Option<usize>,
@@ -43,7 +43,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) fn new(width: Option<usize>, has_colors: bool) -> Page {
+    pub(crate) fn new(width: Option<usize>, has_colors: bool) -> Page {
         Page {
             text: String::new(),
             width,
@@ -53,7 +53,7 @@ impl Page {
 
     /// A page for standard output as it is: a terminal's width, and colours as that, `--color` and
     /// `NO_COLOR` say.
-    pub(super) fn of_stdout() -> Page {
+    pub(crate) fn of_stdout() -> Page {
         let stdout = io::stdout();
         let width = terminal_size_of(&stdout).map(|(Width(columns), _)| usize::from(columns));
         let has_colors = AutoStream::choice(&stdout) != ColorChoice::Never;
@@ -61,17 +61,17 @@ impl Page {
     }
 
     /// Columns for a table.
-    pub(super) fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.width.unwrap_or(usize::MAX)
     }
 
     /// What it's about, and what there is to say.
-    pub(super) fn line(&mut self, label: &str, words: &str) {
+    pub(crate) fn line(&mut self, label: &str, words: &str) {
         self.toned(Tone::Plain, label, words);
     }
 
     /// The same, in the colour of the news; nothing where there are no words.
-    pub(super) fn toned(&mut self, tone: Tone, label: &str, words: &str) {
+    pub(crate) fn toned(&mut self, tone: Tone, label: &str, words: &str) {
         let room = self.width().saturating_sub(LABEL).max(LEAST);
         let mut label = format!("{label:<0$} ", LABEL - 1);
         for line in broken(words, room) {
@@ -81,7 +81,7 @@ impl Page {
     }
 
     /// A remark below a table.
-    pub(super) fn remark(&mut self, words: &str) {
+    pub(crate) fn remark(&mut self, words: &str) {
         let room = self.width().saturating_sub(2).max(LEAST);
         for line in broken(&format!("({words})"), room) {
             self.put(Tone::Plain, &format!("  {line}"));
@@ -89,7 +89,7 @@ impl Page {
     }
 
     /// A line as it is.
-    pub(super) fn row(&mut self, row: &str) {
+    pub(crate) fn row(&mut self, row: &str) {
         self.put(Tone::Plain, row);
     }
 
@@ -102,7 +102,7 @@ impl Page {
         let _ = writeln!(self.text, "{style}{line}{style:#}");
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.text
     }
 }
