@@ -158,41 +158,21 @@ impl TryFrom<args::Load> for Load {
     /// # Errors
     /// Exit code 2: what does not go together. Exit code 1: the message file can't be read.
     fn try_from(typed: args::Load) -> Result<Load, Failure> {
-        if typed.sockets.threads.get() > MAX_THREADS {
-            return Err(Failure::usage(format!(
-                "--threads must be at most {}",
-                Count(MAX_THREADS.into())
-            )));
-        }
-        if typed.sockets.threads > typed.connections {
-            return Err(Failure::usage(format!(
-                "--threads {} is more than --connections {}: each thread needs one at least",
-                typed.sockets.threads, typed.connections
-            )));
-        }
         let depth = typed.traffic.depth.map_or(1, NonZeroU32::get);
-        if depth > MAX_DEPTH {
-            return Err(Failure::usage(format!(
-                "--depth must be at most {}",
-                Count(MAX_DEPTH.into())
-            )));
-        }
+        at_most("--threads", typed.sockets.threads.get(), MAX_THREADS)?;
+        at_most("--depth", depth, MAX_DEPTH)?;
+        let (heartbeat, think) = (typed.traffic.heartbeat, typed.traffic.think);
         let traffic = match (typed.traffic.rate, typed.traffic.idle) {
             (Some(rate), _) => Traffic::Open(rate),
-            (None, true) => Traffic::Idle {
-                heartbeat: typed.traffic.heartbeat,
-            },
-            (None, false) => Traffic::Closed {
-                depth,
-                think: typed.traffic.think,
-            },
+            (None, true) => Traffic::Idle { heartbeat },
+            (None, false) => Traffic::Closed { depth, think },
         };
         let turnover = match (typed.traffic.churn, typed.traffic.lifetime) {
             (Some(rate), _) => Turnover::Churn(rate),
             (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
             (None, None) => Turnover::Keep,
         };
-        check_sources(&typed)?;
+        check_sockets(&typed)?;
         let content = content::content(&typed)?;
         check_outputs(&typed)?;
         let connect_rate = connect_rate(typed.connect_rate, typed.connections, turnover)?;
@@ -231,27 +211,42 @@ impl TryFrom<args::Load> for Load {
 }
 
 /// # Errors
-/// A target is a Unix socket, and it's said where to connect from.
-fn check_sources(typed: &args::Load) -> Result<(), Failure> {
+/// An option says more than there may be.
+fn at_most(option: &str, value: u32, most: u32) -> Result<(), Failure> {
+    let words = || format!("{option} must be at most {}", Count(most.into()));
+    (value <= most)
+        .then_some(())
+        .ok_or_else(|| Failure::usage(words()))
+}
+
+/// # Errors
+/// There are more threads than connections; or a target is a Unix socket, and it's said where to
+/// connect from.
+fn check_sockets(typed: &args::Load) -> Result<(), Failure> {
+    let (threads, connections) = (typed.sockets.threads, typed.connections);
+    if threads > connections {
+        return Err(Failure::usage(format!(
+            "--threads {threads} is more than --connections {connections}: each thread needs one \
+             at least"
+        )));
+    }
     let is_unix = |target: &Target| target.transport == Transport::Unix;
     if !typed.sockets.source.is_empty() && typed.targets.iter().any(is_unix) {
-        return Err(Failure::usage(
-            "--source has addresses to connect from, and a Unix socket knows none",
-        ));
+        let words = "--source has addresses to connect from, and a Unix socket knows none";
+        return Err(Failure::usage(words));
     }
     Ok(())
 }
 
 /// Refuses gates that no run can meet.
 fn check_gates(load: &Load) -> Result<(), Failure> {
-    for gate in &load.gates {
-        if let Some(why) = gate.why_never(load) {
-            return Err(Failure::usage(format!(
-                "--slo '{gate}' can't be met: {why}"
-            )));
-        }
+    let mut gates = load.gates.iter();
+    match gates.find_map(|gate| Some((gate, gate.why_never(load)?))) {
+        Some((gate, why)) => Err(Failure::usage(format!(
+            "--slo '{gate}' can't be met: {why}"
+        ))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Refuses files that would be others than they look like.
