@@ -112,7 +112,7 @@ fn beware(page: &mut Page, judgement: &Judgement, about: About) {
 }
 
 /// Lines about one thing, those without a word left out.
-fn lines(page: &mut Page, mut label: &str, all: [String; 2]) {
+fn lines(page: &mut Page, mut label: &str, all: &[String]) {
     for words in all.iter().filter(|words| !words.is_empty()) {
         page.line(std::mem::take(&mut label), words);
     }
@@ -135,7 +135,7 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         (c.dialing, "still dialing"),
         (c.silent, "connected, waiting for the first echo"),
     ];
-    lines(page, "connections", [counted(&came), counted(&went)]);
+    lines(page, "connections", &[counted(&came), counted(&went)]);
     if let Some(reached) = outcome.churn_reached() {
         let asked = match outcome.plan.turnover {
             Turnover::Churn(rate) => format!("{} asked for, ", a_second(rate.get().into())),
@@ -191,7 +191,7 @@ fn traffic(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         (m.outstanding, "outstanding"),
         (m.unsent, "due and never sent"),
     ];
-    lines(page, "messages", [counted(&came), counted(&went)]);
+    lines(page, "messages", &[counted(&came), counted(&went)]);
     if m.verified > 0 {
         page.line("not checked", judgement.unchecked.as_deref().unwrap_or(""));
     }
@@ -220,7 +220,7 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
         (d.outstanding, "outstanding"),
         (d.dropped, "not taken by the system"),
     ];
-    lines(page, "datagrams", [words, counted(&went)]);
+    lines(page, "datagrams", &[words, counted(&went)]);
     let flows = &outcome.tally.flows;
     let losing = || flows.iter().filter(|(_, flow)| flow.lost > 0);
     if let Some((flow, worst)) = losing().max_by_key(|(_, flow)| flow.lost) {

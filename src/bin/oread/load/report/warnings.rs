@@ -80,7 +80,7 @@ pub(super) fn warnings(outcome: &Outcome, usage: &Usage) -> Vec<Warning> {
             about,
             cause,
             words,
-        })
+        });
     };
     if tally.bytes.surplus > 0 {
         let words = format!(
