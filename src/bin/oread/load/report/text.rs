@@ -64,9 +64,14 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let code = judgement.exit_code();
     let mut label = format!("exit code {code}");
     if code == 0 {
-        let words = match outcome.tally.connections.asked {
-            1 => "the connection was there to the end",
-            asked => &format!("all {} connections were there to the end", Count(asked)),
+        let c = &outcome.tally.connections;
+        let there = match c.lost {
+            0 => "there to the end",
+            _ => "there at the end",
+        };
+        let words = match c.asked {
+            1 => format!("the connection was {there}"),
+            asked => format!("all {} connections were {there}", Count(asked)),
         };
         let gates = match judgement.gates.is_empty() {
             true => "",
@@ -136,7 +141,8 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         (c.silent, "connected, waiting for the first echo"),
     ];
     lines(page, "connections", &[counted(&came), counted(&went)]);
-    if let Some(reached) = outcome.churn_reached() {
+    let is_told = |_: &f64| c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
+    if let Some(reached) = outcome.churn_reached().filter(is_told) {
         let asked = match outcome.plan.turnover {
             Turnover::Churn(rate) => format!("{} asked for, ", a_second(rate.get().into())),
             _ => String::new(),
@@ -162,8 +168,9 @@ fn connections(page: &mut Page, outcome: &Outcome) {
 
 /// What to try where a target refuses: the words of `oread connect`.
 fn tip(outcome: &Outcome) -> Option<String> {
-    let errors = &outcome.tally.errors;
-    if !errors.contains_key("ECONNREFUSED") && !errors.contains_key("ENOENT") {
+    let (c, errors) = (&outcome.tally.connections, &outcome.tally.errors);
+    let refused = errors.contains_key("ECONNREFUSED") || errors.contains_key("ENOENT");
+    if !refused || c.peak_confirmed >= c.asked && c.missing == 0 {
         return None;
     }
     let [target] = &outcome.targets[..] else {
@@ -327,10 +334,11 @@ fn generator(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         let words = format!("{cpu} of a CPU; kept waiting for a CPU {waited} of the time");
         page.line("generator", &words);
     }
-    if let Some(server) = outcome.own_server
-        && !server.wall.is_zero()
-    {
-        let part = whole(server.cpu.as_secs_f64() / server.wall.as_secs_f64());
-        page.line("its server", &format!("{part} of a CPU"));
+    let server = outcome.own_server.filter(|server| !server.wall.is_zero());
+    let part = server.map_or(0.0, |server| {
+        server.cpu.as_secs_f64() / server.wall.as_secs_f64()
+    });
+    if part >= 0.005 {
+        page.line("its server", &format!("{} of a CPU", whole(part)));
     }
 }
