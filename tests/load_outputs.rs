@@ -342,6 +342,11 @@ fn a_standard_output_that_is_closed_is_refused_and_not_one_that_goes_nowhere() {
         assert_eq!(code, Some(0), "{rest}: {errors}");
     }
     assert_eq!(json.json()["messages"]["echoed"], 10);
+    // A file that something else writes to as well is not taken away from it.
+    let (code, _) = run("-v --json /dev/stderr 2>\"$JSON\"");
+    let log = String::from_utf8(json.read()).unwrap();
+    assert!(code == Some(0) && log.contains("confirmed by an echo"), "{log}");
+    assert!(log.contains("\"exit_code\":0"), "{log}");
 }
 
 /// What a load says on a terminal of 60 columns, by script(1) of util-linux; `None` without that.

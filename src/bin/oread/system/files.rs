@@ -78,13 +78,16 @@ fn probe(path: &Path) -> io::Result<(bool, Option<File>)> {
     }
 }
 
-/// Writes a file whole or not at all: beside its place first. Only what is no plain file, such as
-/// `/dev/stderr`, or lies in a folder that takes no other one, is written to in its place.
+/// Writes a file whole or not at all: beside its place first. Only what is no plain file, or another
+/// name of one that is open (`/dev/stderr`), or lies in a folder that takes no other file, is
+/// written to in its place.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let is_special = path.starts_with("/dev");
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let old = fs::metadata(path).ok();
-    if old.as_ref().is_some_and(|old| !old.is_file()) {
-        return fs::write(path, bytes);
+    if old.as_ref().is_some_and(|old| is_special || !old.is_file()) {
+        let mut file = OpenOptions::new().append(true).open(path)?;
+        return file.write_all(bytes);
     }
     let new = beside(path);
     let mut file = match OpenOptions::new().write(true).create_new(true).open(&new) {

@@ -68,7 +68,7 @@ pub(crate) struct Partial {
 }
 
 /// Everything that one thread counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) connections: Ledger,
     /// Every error by its name (`ECONNREFUSED`, `connect timeout`, `message timeout`,
@@ -97,33 +97,30 @@ pub(crate) struct Tally {
     pub(crate) threads: Vec<ThreadUse>,
 }
 
+impl Default for Latency {
+    fn default() -> Latency {
+        Latency {
+            connect: histogram(),
+            first_echo: histogram(),
+            response: histogram(),
+            service: histogram(),
+        }
+    }
+}
+
+impl Default for Pacing {
+    fn default() -> Pacing {
+        Pacing {
+            error: histogram(),
+            lag: histogram(),
+        }
+    }
+}
+
 impl Tally {
     /// Nothing yet.
     pub(crate) fn new() -> Tally {
-        Tally {
-            connections: Ledger::default(),
-            errors: BTreeMap::new(),
-            messages: Messages::default(),
-            bytes: Bytes::default(),
-            latency: Latency {
-                connect: histogram(),
-                first_echo: histogram(),
-                response: histogram(),
-                service: histogram(),
-            },
-            pacing: Pacing {
-                error: histogram(),
-                lag: histogram(),
-            },
-            datagrams: Datagrams::default(),
-            flows: Vec::new(),
-            retired_flows: Datagrams::default(),
-            partial: BTreeMap::new(),
-            corrupt_answer: None,
-            own_drops: 0,
-            seconds: Vec::new(),
-            threads: Vec::new(),
-        }
+        Tally::default()
     }
 
     /// Counts an error.
@@ -135,9 +132,7 @@ impl Tally {
             }
         }
     }
-}
 
-impl Tally {
     /// Keeps what had come of the answer to a message that ended by an error of this name, if it's
     /// the first such.
     pub(crate) fn note_partial(&mut self, name: &str, partial: Option<Partial>) {

@@ -82,12 +82,9 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
         let words = format!("a fault of this program: {what}; don't trust these figures");
         (1, words)
     });
-    let broken = gates.iter().filter(|gate| !gate.met).count();
-    let broken = (broken > 0).then(|| {
-        let is = if broken == 1 { "is" } else { "are" };
-        let words = format!("{broken} of {} gates {is} NOT MET", gates.len());
-        (3, words)
-    });
+    let broken = gates.iter().filter(|gate| !gate.met);
+    let broken: Vec<&str> = broken.map(|gate| &*gate.gate).collect();
+    let broken = (!broken.is_empty()).then(|| (3, format!("NOT MET: {}", broken.join(", "))));
     // What was just due when it was interrupted is not worth a line.
     let is_done = outcome.ending == Ending::Done;
     let all = [
