@@ -345,7 +345,10 @@ fn a_standard_output_that_is_closed_is_refused_and_not_one_that_goes_nowhere() {
     // A file that something else writes to as well is not taken away from it.
     let (code, _) = run("-v --json /dev/stderr 2>\"$JSON\"");
     let log = String::from_utf8(json.read()).unwrap();
-    assert!(code == Some(0) && log.contains("confirmed by an echo"), "{log}");
+    assert!(
+        code == Some(0) && log.contains("confirmed by an echo"),
+        "{log}"
+    );
     assert!(log.contains("\"exit_code\":0"), "{log}");
 }
 
@@ -507,7 +510,7 @@ fn words_json_and_histograms_of_one_run_say_the_same() {
             messages("verified")
         ),
         format!("loaded       {} for ", told["targets"][0].as_str().unwrap()),
-        "exit code 0  all 200 connections were there to the end, and all gates are met".to_owned(),
+        "exit code 0  all 200 connections were there at the end, and all gates are met".to_owned(),
         "p99<1h: met".to_owned(),
     ] {
         assert!(words.contains(&line), "no {line:?} in:\n{words}");

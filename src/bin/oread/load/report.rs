@@ -491,12 +491,14 @@ mod tests {
         assert_eq!(still("stood_still_ns"), Some(1_200_000_000));
         assert_eq!(still("longest_still_ns"), Some(800_000_000));
         assert_eq!(still("times_still"), Some(3));
-        // A moment that no figure shows.
+        // A moment that no figure shows; nor does it where none was answered.
         run.stood_still = StoodStill {
             total: Duration::from_millis(1),
             longest: Duration::from_millis(1),
             times: 1,
         };
+        assert_eq!(all(&run).3, 0);
+        run.tally.latency = Default::default();
         assert_eq!(all(&run).3, 0);
     }
 

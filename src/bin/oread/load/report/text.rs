@@ -64,14 +64,9 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let code = judgement.exit_code();
     let mut label = format!("exit code {code}");
     if code == 0 {
-        let c = &outcome.tally.connections;
-        let there = match c.lost {
-            0 => "there to the end",
-            _ => "there at the end",
-        };
-        let words = match c.asked {
-            1 => format!("the connection was {there}"),
-            asked => format!("all {} connections were {there}", Count(asked)),
+        let words = match outcome.tally.connections.asked {
+            1 => "the connection was there at the end",
+            asked => &format!("all {} connections were there at the end", Count(asked)),
         };
         let gates = match judgement.gates.is_empty() {
             true => "",

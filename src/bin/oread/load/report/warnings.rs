@@ -73,71 +73,57 @@ impl Usage {
 
 /// All that there is to beware of in a run.
 pub(super) fn warnings(outcome: &Outcome, usage: &Usage) -> Vec<Warning> {
-    let tally = &outcome.tally;
-    let mut all = Vec::new();
-    let mut warn = |about, cause, words| {
-        all.push(Warning {
+    let (surplus, drops) = (outcome.tally.bytes.surplus, outcome.tally.own_drops);
+    let surplus = (surplus > 0).then(|| {
+        format!(
+            "{} came that no message had asked for: answers here are longer than messages, and \
+             `--verify off` tells them apart by the messages' length",
+            Size(surplus)
+        )
+    });
+    let drops = (drops > 0).then(|| {
+        let drops = Count(drops);
+        format!(
+            "{drops} datagrams were lost in our own receive buffer: they are not the server's loss"
+        )
+    });
+    let still = stood_still(outcome);
+    let waited = (usage.waited > KEPT_WAITING).then(|| {
+        let part = share((usage.waited * 100.0).round() / 100.0);
+        format!(
+            "the machine was busy: a thread of the generator was kept waiting for a CPU {part} of \
+             the time, which is in the latencies"
+        )
+    });
+    let full = (usage.full > 0).then(|| {
+        let (full, threads, busy) = (usage.full, usage.threads, share(BUSY));
+        format!(
+            "the generator was the bottleneck: {full} of {threads} threads had no time left (over \
+             {busy} of a CPU)"
+        )
+    });
+    let (cause, who) = match still.is_some() || waited.is_some() {
+        true => (MACHINE, "the machine was busy"),
+        false => (GENERATOR, "the generator was the bottleneck"),
+    };
+    let late = lateness(outcome).map(|late| format!("{who}: {late}"));
+    let all = [
+        (About::Messages, None, surplus),
+        (About::Datagrams, None, drops),
+        (About::Latency, Some(MACHINE), still),
+        (About::Latency, Some(MACHINE), waited),
+        (About::Latency, Some(GENERATOR), full),
+        (About::Latency, Some(cause), late),
+    ];
+    let warning = |(about, cause, words): (_, _, Option<String>)| {
+        let words = words?;
+        Some(Warning {
             about,
             cause,
             words,
-        });
+        })
     };
-    if tally.bytes.surplus > 0 {
-        let words = format!(
-            "{} came that no message had asked for: answers here are longer than messages, and \
-             `--verify off` tells them apart by the messages' length",
-            Size(tally.bytes.surplus)
-        );
-        warn(About::Messages, None, words);
-    }
-    if tally.own_drops > 0 {
-        let drops = Count(tally.own_drops);
-        let words = format!(
-            "{drops} datagrams were lost in our own receive buffer: they are not the server's loss"
-        );
-        warn(About::Datagrams, None, words);
-    }
-    for (cause, words) in slowness(outcome, usage) {
-        warn(About::Latency, Some(cause), words);
-    }
-    all
-}
-
-/// Where this program or the machine was slow, and not the server.
-fn slowness(outcome: &Outcome, usage: &Usage) -> Vec<(&'static str, String)> {
-    let mut all = Vec::new();
-    if let Some(words) = stood_still(outcome) {
-        all.push((MACHINE, words));
-    }
-    if usage.waited > KEPT_WAITING {
-        let part = share((usage.waited * 100.0).round() / 100.0);
-        let words = format!(
-            "the machine was busy: a thread of the generator was kept waiting for a CPU {part} of \
-             the time, which is in the latencies"
-        );
-        all.push((MACHINE, words));
-    }
-    let cause = match all.is_empty() {
-        true => GENERATOR,
-        false => MACHINE,
-    };
-    if usage.full > 0 {
-        let words = format!(
-            "the generator was the bottleneck: {} of {} threads had no time left (over {} of a CPU)",
-            usage.full,
-            usage.threads,
-            share(BUSY)
-        );
-        all.push((GENERATOR, words));
-    }
-    if let Some(late) = lateness(outcome) {
-        let who = match cause {
-            MACHINE => "the machine was busy",
-            _ => "the generator was the bottleneck",
-        };
-        all.push((cause, format!("{who}: {late}")));
-    }
-    all
+    all.into_iter().filter_map(warning).collect()
 }
 
 /// How long the program stood still, where that may have made a latency what it is.
@@ -147,7 +133,8 @@ fn stood_still(outcome: &Outcome) -> Option<String> {
     let longest = still.longest.as_nanos() as f64;
     let slowest = outcome.tally.latency.response.max() as f64;
     let is_long = still.total.as_secs_f64() > STOOD_STILL * outcome.measured.as_secs_f64();
-    let counts = still.times > 0 && (is_long || longest >= OF_RESPONSE * slowest);
+    let is_much = slowest > 0.0 && longest >= OF_RESPONSE * slowest;
+    let counts = still.times > 0 && (is_long || is_much);
     let (total, longest) = (ns(still.total), ns(still.longest));
     let how = match still.times {
         1 => String::new(),
