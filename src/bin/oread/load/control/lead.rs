@@ -304,7 +304,7 @@ impl Lead<'_> {
                 log::debug!("a generator panicked, and has said so");
             }
         }
-        let mut tally = self.heard.tally.unwrap_or_else(Tally::new);
+        let mut tally = self.heard.tally.unwrap_or_default();
         tally.connections.peak_confirmed = self.heard.peaks;
         let own_server = match (self.clock.own_before, self.clock.own_after) {
             (Some((from, before)), Some((until, after))) if self.own.is_some() => Some(ThreadUse {
