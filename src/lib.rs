@@ -53,9 +53,9 @@
 //! - [`Echo`] is a whole handler: the one of the program `oread`.
 //!
 //! [`embedding`] leads from here to a proxy and its test in twelve steps, and has the rules, the
-//! costs, and what else one might take. How it works inside is told in `docs/ARCHITECTURE.md`,
-//! whose section "The way of one byte" is the place to begin; what goes wrong with readiness, with
-//! the test for each, in `docs/PITFALLS.md`.
+//! costs, and a comparison with other libraries. `docs/ARCHITECTURE.md` tells how oread works
+//! inside: begin with its section "The way of one byte". `docs/PITFALLS.md` has what goes wrong
+//! with readiness, and the tests for each.
 //!
 //! # Features
 //!
@@ -127,8 +127,8 @@ mod timer;
 mod timers;
 mod token;
 
-// A page of the documentation, and its programs among the tests; no code.
-#[cfg(any(doc, doctest))]
+// A page of the documentation, and no code. Its programs are in `tests/embedding`.
+#[cfg(doc)]
 #[doc = include_str!("../docs/EMBEDDING.md")]
 pub mod embedding {}
 

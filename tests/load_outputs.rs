@@ -28,11 +28,8 @@ use serde_json::Value;
 fn a_signal_ends_the_load_also_when_the_first_thread_has_ended_before() {
     let (ended, heard) = mpsc::channel();
     let ended = Mutex::new(ended);
-    let address = tcp(move |stream, _| {
-        // The flow's number, at its lowest: that of the first thread is 0.
-        let mut flow = 0;
+    let address = tcp(move |stream, flow| {
         each_message(stream, |stream, message, bytes| {
-            flow = bytes[4] - b'0';
             match (flow, message) {
                 (0, _) | (_, 0) => say(stream, bytes),
                 // The other thread waits for its answers.

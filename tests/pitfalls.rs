@@ -1,6 +1,6 @@
-//! The table of pitfalls in `docs/PITFALLS.md` names tests: each must be there, and each pitfall
-//! must have one. So do the promises of `docs/RELIABILITY.md`, and the patches of `tests/canaries`,
-//! each of which puts a known fault back: what they name must be there, and they must still apply.
+//! Each pitfall of `docs/PITFALLS.md` names tests: there must be at least one, and all must exist.
+//! So must those that the promises of `docs/RELIABILITY.md` name, and those of the patches in
+//! `tests/canaries`, each of which puts a known fault back, and must still apply.
 //! `scripts/canaries.sh` runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// How many pitfalls have a row. Numbers are left out for those whose tests are still to be
+/// How many pitfalls have a section. Numbers are left out for those whose tests are still to be
 /// written.
 const PITFALLS: usize = 41;
 
@@ -34,39 +34,58 @@ fn has_test(text: &str, name: &str) -> bool {
     })
 }
 
-/// The cells of each row of the table.
-fn rows(page: &str) -> Vec<Vec<&str>> {
-    let lines = page.lines();
-    lines
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| #"))
-        .map(|line| line.trim_matches('|').split(" | ").collect())
-        .collect()
+/// A section of the page.
+struct Pitfall<'a> {
+    number: usize,
+    /// What stands in each of its three parts.
+    parts: [&'a str; 3],
 }
 
-/// The number of a row's pitfall.
-fn number(row: &[&str]) -> usize {
-    row[0].trim().parse().unwrap()
+/// What begins each part of a section.
+const PARTS: [&str; 3] = [
+    "\n\n**What goes wrong.** ",
+    "\n\n**What oread does.** ",
+    "\n\n**Tests.**\n\n",
+];
+
+/// All sections of the page, `## 7. Events lie` and so on, each with its three parts.
+fn pitfalls(page: &str) -> Vec<Pitfall<'_>> {
+    let sections = page.split("\n## ").skip(1);
+    let parse = |section| {
+        let (title, wrong) = split(section, PARTS[0]);
+        let (wrong, answer) = split(wrong, PARTS[1]);
+        let (answer, tests) = split(answer, PARTS[2]);
+        let (number, title) = split(title, ". ");
+        assert!(!title.is_empty() && !title.contains('\n'), "{title}");
+        Pitfall {
+            number: number.parse().unwrap(),
+            parts: [wrong, answer, tests],
+        }
+    };
+    sections.map(parse).collect()
+}
+
+fn split<'a>(text: &'a str, at: &str) -> (&'a str, &'a str) {
+    let halves = text.split_once(at);
+    halves.unwrap_or_else(|| panic!("{at:?} is missing in: {text}"))
 }
 
 #[test]
 fn every_pitfall_names_tests_that_are_there() {
     let page = read("docs/PITFALLS.md");
-    let rows = rows(&page);
-    assert_eq!(rows.len(), PITFALLS);
+    let pitfalls = pitfalls(&page);
+    assert_eq!(pitfalls.len(), PITFALLS);
     let mut last = 0;
-    for row in &rows {
-        let number = number(row);
-        assert!(number > last, "the order of the table: {number}");
+    for Pitfall { number, parts } in pitfalls {
+        assert!(number > last, "the order of the page: {number}");
         last = number;
-        let tests: Vec<&str> = row
-            .last()
-            .unwrap()
-            .split('`')
-            .filter(|part| part.contains("::"))
-            .collect();
-        assert!(!tests.is_empty(), "pitfall {number}");
-        for test in tests {
-            let (file, name) = test.split_once("::").unwrap();
+        assert!(parts.iter().all(|part| !part.is_empty()), "{number}");
+        let mut tests = parts[2].trim().lines().peekable();
+        assert!(tests.peek().is_some(), "pitfall {number}");
+        for line in tests {
+            let test = line.strip_prefix("- `").and_then(|t| t.strip_suffix('`'));
+            let test = test.unwrap_or_else(|| panic!("pitfall {number}: no test: {line}"));
+            let (file, name) = split(test, "::");
             assert!(
                 has_test(&read(file), name),
                 "pitfall {number}: {file} has no test {name}"
@@ -117,7 +136,8 @@ fn canaries() -> Vec<(String, String)> {
 #[test]
 fn every_canary_names_its_pitfall_and_the_tests_that_catch_it() {
     let page = read("docs/PITFALLS.md");
-    let mut without: BTreeSet<usize> = rows(&page).iter().map(|row| number(row)).collect();
+    let numbers = pitfalls(&page).into_iter().map(|pitfall| pitfall.number);
+    let mut without: BTreeSet<usize> = numbers.collect();
     let all = without.clone();
     for (name, patch) in canaries() {
         let (head, _) = patch.split_once("\n--- ").unwrap();

@@ -1,19 +1,10 @@
-//! What the README says is so: its code is the examples' text, its files are there, its options
-//! exist, and its errors are those that the program gives.
+//! What the pages say is so: their code is that of the programs, the files and headings that they
+//! name are there, and so are the options, and the errors are those that the program gives.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-const PAGES: [&str; 7] = [
-    "README.md",
-    "docs/ARCHITECTURE.md",
-    "docs/EMBEDDING.md",
-    "docs/LOAD.md",
-    "docs/LOAD-REFERENCE.md",
-    "docs/PITFALLS.md",
-    "docs/SOAK.md",
-];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -21,6 +12,50 @@ fn root() -> PathBuf {
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The pages in the root and in `docs`, by their paths from the root.
+fn pages() -> Vec<String> {
+    let mut pages = Vec::new();
+    for folder in ["", "docs/"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".md") {
+                pages.push(format!("{folder}{name}"));
+            }
+        }
+    }
+    assert!(pages.len() >= 9, "{pages:?}");
+    pages
+}
+
+/// The lines of a page that are in no fenced block.
+fn prose(page: &str) -> Vec<&str> {
+    let mut inside = false;
+    let lines = page.lines().filter(|line| {
+        let is_fence = line.starts_with("```");
+        inside ^= is_fence;
+        !inside && !is_fence
+    });
+    lines.collect()
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let mut anchors = BTreeSet::new();
+    for line in prose(page) {
+        let Some((_, title)) = line.split_once("# ").filter(|_| line.starts_with('#')) else {
+            continue;
+        };
+        let kept = title.to_lowercase();
+        let kept = kept.chars().filter_map(|c| match c {
+            ' ' => Some('-'),
+            c => (c.is_alphanumeric() || "-_".contains(c)).then_some(c),
+        });
+        let anchor: String = kept.collect();
+        assert!(anchors.insert(anchor), "two headings are {title:?}");
+    }
+    anchors
 }
 
 /// The fenced blocks of a page: their language, and their lines.
@@ -54,87 +89,202 @@ fn the_first_two_commands_load_and_test() {
 }
 
 #[test]
-fn the_code_is_that_of_the_examples() {
+fn the_readme_is_short_and_its_code_is_the_least_example() {
     let page = read("README.md");
-    let quoted = blocks(&page)
+    assert!(page.lines().count() <= 180);
+    let quoted: Vec<String> = blocks(&page)
         .into_iter()
         .filter(|(language, _)| *language == "rust")
-        .map(|(_, lines)| lines.join("\n") + "\n");
-    let examples = ["examples/embed.rs", "examples/own_loop.rs"].map(read);
-    assert!(quoted.eq(examples), "quote the examples anew");
+        .map(|(_, lines)| lines.join("\n") + "\n")
+        .collect();
+    assert_eq!(quoted, [read("examples/embed.rs")]);
+}
+
+/// Whether a block's text is in a file, but for the indentation: in pieces, one behind the other,
+/// where lines `// ...` stand for what is left out.
+fn quotes(block: &[&str], file: &str) -> bool {
+    let lines: Vec<&str> = file.lines().map(str::trim).collect();
+    let block: Vec<&str> = block.iter().map(|line| line.trim()).collect();
+    let mut rest = &lines[..];
+    block.split(|line| *line == "// ...").all(|piece| {
+        // Empty lines around what is left out are the page's own.
+        let begin = piece.iter().position(|line| !line.is_empty());
+        let Some(begin) = begin else { return true };
+        let end = piece.iter().rposition(|line| !line.is_empty()).unwrap() + 1;
+        let piece = &piece[begin..end];
+        let found = rest.windows(piece.len()).position(|lines| lines == piece);
+        found
+            .inspect(|at| rest = &rest[at + piece.len()..])
+            .is_some()
+    })
 }
 
 #[test]
-fn every_file_that_is_named_is_there() {
-    for page in PAGES {
-        let text = read(page);
+fn what_is_left_out_of_a_quotation_is_marked() {
+    let file = "one\n  two\nthree\nfour\n";
+    for good in [
+        "two\nthree",
+        "one\n// ...\n\nthree",
+        "one\n// ...\nfour\n// ...",
+    ] {
+        assert!(quotes(&good.lines().collect::<Vec<_>>(), file), "{good}");
+    }
+    for bad in ["one\nthree", "two\n// ...\none", "five"] {
+        assert!(!quotes(&bad.lines().collect::<Vec<_>>(), file), "{bad}");
+    }
+}
+
+/// The programs that the guide quotes are tests, each in a file of its own.
+#[test]
+fn the_guide_s_code_is_that_of_its_programs_and_of_each_of_them() {
+    let page = read("docs/EMBEDDING.md");
+    let mut programs: Vec<(PathBuf, String)> = fs::read_dir(root().join("tests/embedding"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !path.ends_with("peers.rs"))
+        .chain([root().join("examples/embed.rs")])
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect();
+    let all = programs.clone();
+    let mut quoted = 0;
+    for (language, block) in blocks(&page) {
+        // rustdoc doesn't compile what it ignores: a block without that word would be a program.
+        assert!(language != "rust", "what is quoted is rust,ignore");
+        if language == "rust,ignore" {
+            let source = all.iter().find(|(_, text)| quotes(&block, text));
+            let (source, _) =
+                source.unwrap_or_else(|| panic!("no program has\n{}", block.join("\n")));
+            programs.retain(|(path, _)| path != source);
+            quoted += 1;
+        }
+    }
+    assert!(quoted >= 20, "{quoted} blocks");
+    let unused: Vec<&PathBuf> = programs.iter().map(|(path, _)| path).collect();
+    assert!(unused.is_empty(), "nothing is quoted of {unused:?}");
+}
+
+#[test]
+fn every_file_and_heading_that_is_named_is_there() {
+    let mut links = 0;
+    for page in pages() {
+        let text = read(&page);
         let named = text
             .split('`')
             .skip(1)
             .step_by(2)
             .map(|part| part.split("::").next().unwrap());
-        let linked = text
+        let own_anchors = anchors(&text);
+        let folder = root().join(&page);
+        let folder = folder.parent().unwrap();
+        let prose = prose(&text).join("\n");
+        let linked = prose
             .split("](")
             .skip(1)
             .map(|rest| rest.split(')').next().unwrap());
-        let folder = root().join(page);
-        let folder = folder.parent().unwrap();
-        for path in linked.filter(|path| !path.starts_with("http") && !path.starts_with('#')) {
-            assert!(folder.join(path).exists(), "{page} links to {path}");
+        for link in linked.filter(|link| !link.starts_with("http")) {
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = folder.join(path);
+            assert!(target.exists(), "{page} links to {link}");
+            links += 1;
+            if heading.is_empty() {
+                continue;
+            }
+            let has = match path {
+                "" => own_anchors.contains(heading),
+                _ => anchors(&fs::read_to_string(target).unwrap()).contains(heading),
+            };
+            assert!(has, "{page} links to {link}: no such heading");
         }
         let of_ours = ["src/", "tests/", "docs/", "examples/", "benches/", ".ci/"];
         // In the last section of that page, another library's.
         let others = ["src/adapters/tcp.rs", "src/node.rs"];
-        for path in named.filter(|path| of_ours.iter().any(|start| path.starts_with(start))) {
+        let named = named.filter(|path| of_ours.iter().any(|start| path.starts_with(start)));
+        for path in named.filter(|path| !path.contains('*')) {
             if page == "docs/EMBEDDING.md" && others.contains(&path) {
                 continue;
             }
             assert!(root().join(path).exists(), "{page} names {path}");
         }
     }
+    assert!(links > 50, "{links} links");
+}
+
+#[test]
+fn a_heading_s_anchor_is_that_of_github() {
+    let page = "# What's *new*?\n```sh\n# no heading\n```\n## Hold 10,000 of `a_b`\n";
+    let expected = ["hold-10000-of-a_b", "whats-new"].map(str::to_owned);
+    assert!(anchors(page).into_iter().eq(expected));
 }
 
 #[test]
 fn every_example_is_listed_with_about_its_length() {
-    let page = read("README.md");
+    let page = read("docs/EMBEDDING.md");
     for entry in fs::read_dir(root().join("examples")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();
         let row = page
             .lines()
             .find(|line| line.starts_with(&format!("| `{name}` |")));
-        let row = row.unwrap_or_else(|| panic!("the README doesn't list the example {name}"));
+        let row = row.unwrap_or_else(|| panic!("the page doesn't list the example {name}"));
         let said = row.trim_end_matches(" |").rsplit("| ").next().unwrap();
         let said: usize = said.parse().unwrap();
         let lines = fs::read_to_string(&path).unwrap().lines().count();
         assert!(
             said.abs_diff(lines) * 10 <= lines,
-            "{name} has {lines} lines, the README says {said}"
+            "{name} has {lines} lines, the page says {said}"
         );
     }
 }
 
+/// The rows of the table under a heading.
+fn table<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
+    let (_, section) = page.split_once(&format!("\n{heading}\n")).unwrap();
+    let section = section.split("\n#").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    rows.skip(1).collect()
+}
+
 #[test]
-fn every_callback_and_every_limit_of_the_tables_is_there() {
-    let page = read("README.md");
+fn the_tables_have_every_callback_and_every_limit_and_no_others() {
+    let page = read("docs/EMBEDDING.md");
     let (handler, limits) = (read("src/handler.rs"), read("src/limits.rs"));
-    let callbacks: Vec<&str> = handler
+    let callbacks: BTreeSet<&str> = handler
         .split("    fn ")
         .skip(1)
         .map(|rest| rest.split('(').next().unwrap())
         .filter(|name| name.starts_with("on_"))
         .collect();
-    for name in callbacks {
-        assert!(page.contains(&format!("| `{name}` |")), "no {name}");
-    }
-    let table = page.split("### What bounds what").nth(1).unwrap();
-    let table = table.split("\n## ").next().unwrap();
-    for name in table
-        .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| what"))
-        .flat_map(|line| line.split('`').skip(1).step_by(2))
-    {
-        assert!(limits.contains(&format!("pub {name}: ")), "no limit {name}");
+    let told = table(&page, "## The callbacks");
+    let told: BTreeSet<&str> = told
+        .iter()
+        .map(|row| row.split('`').nth(1).unwrap())
+        .collect();
+    assert_eq!(told, callbacks);
+
+    let (_, fields) = limits.split_once("pub struct Limits {").unwrap();
+    let fields: BTreeSet<&str> = fields
+        .split("\n}")
+        .next()
+        .unwrap()
+        .split("    pub ")
+        .skip(1)
+        .map(|rest| rest.split(':').next().unwrap())
+        .collect();
+    let rows = table(&page, "## What bounds what");
+    let bounds: BTreeSet<&str> = rows
+        .iter()
+        .flat_map(|row| row.split('`').skip(1).step_by(2))
+        .collect();
+    let missing: Vec<&&str> = fields.difference(&bounds).collect();
+    assert!(missing.is_empty(), "not in the table: {missing:?}");
+    for row in rows {
+        let bound = row.split(" | ").nth(1).unwrap();
+        for name in bound.split('`').skip(1).step_by(2) {
+            assert!(
+                fields.contains(name) || name == "on_data",
+                "no limit {name}"
+            );
+        }
     }
 }
 
@@ -171,8 +321,8 @@ mod program {
     }
 
     #[test]
-    fn every_option_exists() {
-        let page = read("README.md");
+    fn every_option_that_is_named_exists() {
+        let page = read("README.md") + &read("docs/SERVE.md") + &read("SECURITY.md");
         let helps = ["serve", "connect", "load", "doctor"].map(help).concat();
         // Those of cargo.
         let others = [
@@ -186,14 +336,40 @@ mod program {
         for option in options(&page) {
             assert!(
                 lists(&helps, option) || others.contains(&option),
-                "the README names {option}"
+                "the pages name {option}"
             );
         }
     }
 
     #[test]
-    fn every_command_of_the_load_page_has_the_options_that_it_uses() {
-        let page = read("docs/LOAD.md");
+    fn every_option_of_serve_and_connect_is_in_the_reference() {
+        let page = read("docs/SERVE.md");
+        let (_, reference) = page.split_once("\n## Options\n").unwrap();
+        let (reference, _) = reference.split_once("\n## ").unwrap();
+        let (serve, connect) = reference.split_once("| of `oread connect` |").unwrap();
+        for (command, table) in [("serve", serve), ("connect", connect)] {
+            let help = help(command);
+            let told: Vec<&str> = options(table).collect();
+            let lines = help
+                .lines()
+                .filter(|line| line.trim_start().starts_with('-'));
+            let listed: Vec<&str> = lines
+                .filter_map(|line| options(line).next())
+                .filter(|option| *option != "--help")
+                .collect();
+            assert!(listed.len() >= 8, "{command} lists {listed:?}");
+            for option in listed {
+                assert!(told.contains(&option), "the page lacks {command} {option}");
+            }
+            for option in told {
+                assert!(lists(&help, option), "oread {command} has no {option}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_that_is_shown_has_the_options_that_it_uses() {
+        let page = read("docs/LOAD.md") + &read("docs/SERVE.md");
         let mut commands = 0;
         for line in page
             .lines()
@@ -206,7 +382,7 @@ mod program {
             }
             commands += 1;
         }
-        assert!(commands >= 20, "{commands} commands are shown");
+        assert!(commands >= 30, "{commands} commands are shown");
     }
 
     #[test]
@@ -267,8 +443,8 @@ mod program {
     /// The section's commands end at once, so they are run and what they say is compared.
     #[test]
     fn bad_input_is_told_in_these_words() {
-        let page = read("README.md");
-        let section = page.split("### Bad input").nth(1).unwrap();
+        let page = read("docs/SERVE.md");
+        let section = page.split("\n## Errors\n").nth(1).unwrap();
         let section = section.split("\n## ").next().unwrap();
         let (_, lines) = blocks(section).remove(0);
         let mut commands = 0;

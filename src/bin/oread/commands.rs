@@ -23,7 +23,7 @@ use crate::system::signals;
 use crate::system::stderr::Stderr;
 use crate::values::verbosity::Verbosity;
 
-/// A TCP and UDP echo server and client, on one thread
+/// An echo server, a client and a load generator, over TCP, UDP and Unix sockets
 #[derive(Debug, Parser)]
 #[command(name = "oread", version, max_term_width = 100)]
 pub(crate) struct Args {

@@ -1,5 +1,4 @@
-//! The program `oread`: it serves and speaks echo, and loads servers, with the reactor of the
-//! library `oread`.
+//! The program `oread`: an echo server, a client and a load generator on the library `oread`.
 //!
 //! | floor | part | what it is |
 //! |---|---|---|
@@ -10,10 +9,7 @@
 //! | 0 | `failure` | the one error, with its words and exit code |
 //!
 //! Imports go down only. Here is the frame alone: run, print the one error there may be, and exit
-//! with its code. Exit codes: 0 all is well, 1 something failed while it ran, 2 it was asked for in
-//! a wrong way; of a load also 3 a gate is not met, 4 it came to less than was asked for, 5 an
-//! answer was not what was sent (`oread load --help` has each of them); 128 and the signal's number
-//! when a signal ended a load, or a second signal any command.
+//! with its code. What the exit codes mean is in `docs/SERVE.md`, and in `docs/LOAD.md` for a load.
 #![forbid(unsafe_code)]
 
 mod commands;

@@ -124,9 +124,9 @@ mod tests {
             measured_from: Some(std::time::UNIX_EPOCH + Duration::from_millis(2_500)),
             ending: Ending::Done,
             tally,
-            stood_still: StoodStill::default(),
             ramp: Duration::from_secs(1),
             measured: Duration::from_secs(10),
+            stood_still: StoodStill::default(),
             own_server: None,
             shortfalls: Vec::new(),
         }

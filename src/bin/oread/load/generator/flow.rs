@@ -2,29 +2,50 @@
 
 use std::collections::VecDeque;
 
+use bitflags::bitflags;
 use oread::{ConnectionId, UdpId};
 
-use crate::load::generator::window::Window;
+use super::window::Window;
 
-/// No place in the list of those who can take a message.
-pub(crate) const NOWHERE: u32 = u32::MAX;
+/// No place among the takers.
+pub(super) const NOWHERE: u32 = u32::MAX;
 
-/// A message under way: when it should have been sent, and when it was. Messages outside of the
-/// measured time need no other mark than `due`: it lies before.
+/// A message under way: when it was due, and when it was sent. A message outside of the measured
+/// time needs no other mark than `due`: it lies before that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sent {
-    pub(crate) due: u64,
-    pub(crate) at: u64,
+pub(super) struct Sent {
+    pub(super) due: u64,
+    pub(super) at: u64,
 }
 
-/// What is under way on one flow, oldest first. One message is kept inline; memory is taken when
-/// there are more, and then kept: who had many under way will have them again.
+impl Sent {
+    /// A message that confirms a connection: due before everything, so it's never measured.
+    pub(super) const fn to_confirm(at: u64) -> Sent {
+        Sent { due: 0, at }
+    }
+
+    /// Whether it was sent to confirm its connection.
+    #[inline]
+    pub(super) fn confirms(self) -> bool {
+        self.due == 0
+    }
+
+    /// What the message timeout counts from: when the message was due. A message that confirms its
+    /// connection is due when the connection is there.
+    #[inline]
+    pub(super) fn since(self) -> u64 {
+        if self.confirms() { self.at } else { self.due }
+    }
+}
+
+/// Messages under way on one flow, oldest first. One message is kept inline. Memory is taken when
+/// there are more, and then kept: a flow that had many under way will have many again.
 #[derive(Debug)]
-pub(crate) struct Outstanding {
+pub(super) struct Outstanding {
     first: Sent,
-    len: u32,
     #[allow(clippy::box_collection)] // 8 bytes of each idle connection, not 32.
     more: Option<Box<VecDeque<Sent>>>,
+    len: u32,
 }
 
 impl Outstanding {
@@ -37,12 +58,12 @@ impl Outstanding {
     }
 
     #[inline]
-    pub(crate) fn len(&self) -> u32 {
+    pub(super) fn len(&self) -> u32 {
         self.len
     }
 
     #[inline]
-    pub(crate) fn push(&mut self, sent: Sent) {
+    pub(super) fn push(&mut self, sent: Sent) {
         if self.len == 0 {
             self.first = sent;
         } else {
@@ -51,9 +72,9 @@ impl Outstanding {
         self.len += 1;
     }
 
-    /// The oldest.
+    /// Takes the oldest one out.
     #[inline]
-    pub(crate) fn pop(&mut self) -> Option<Sent> {
+    pub(super) fn pop(&mut self) -> Option<Sent> {
         self.len = self.len.checked_sub(1)?;
         let oldest = self.first;
         if self.len > 0
@@ -64,19 +85,8 @@ impl Outstanding {
         Some(oldest)
     }
 
-    /// Takes the oldest out and adds another one.
-    #[inline(always)]
-    pub(crate) fn replace_oldest(&mut self, sent: Sent) {
-        if self.len == 1 {
-            self.first = sent;
-        } else {
-            self.pop();
-            self.push(sent);
-        }
-    }
-
     /// The one with so many before it.
-    pub(crate) fn get(&self, index: u32) -> Option<Sent> {
+    pub(super) fn get(&self, index: u32) -> Option<Sent> {
         if index >= self.len {
             return None;
         }
@@ -88,21 +98,21 @@ impl Outstanding {
 
     /// The oldest one.
     #[inline]
-    pub(crate) fn oldest(&self) -> Option<Sent> {
+    pub(super) fn oldest(&self) -> Option<Sent> {
         (self.len > 0).then_some(self.first)
     }
 }
 
 /// How far a flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(super) enum Stage {
     /// The handshake is under way.
     Dialing,
-    /// Its first message is: nothing else is sent until it's answered.
+    /// Its first message is: nothing else is sent until that is answered.
     Confirming,
     /// It carries the load.
     Live,
-    /// It's to be closed when what is under way has been answered.
+    /// It will be closed when what is under way has been answered.
     Retiring,
     /// The load has closed it, and has counted that.
     Closing,
@@ -112,7 +122,7 @@ pub(crate) enum Stage {
 
 /// Why a flow was dialed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(super) enum Cause {
     /// It's one of those that were asked for.
     Asked,
     /// The load has closed another one, for this one to take its place.
@@ -123,86 +133,106 @@ pub(crate) enum Cause {
 
 /// How the reactor knows a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Socket {
+pub(super) enum Socket {
     /// Not yet, or no longer.
     None,
     Stream(ConnectionId),
     Datagrams(UdpId),
 }
 
+bitflags! {
+    /// What else is known of a flow.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) struct Flags: u8 {
+        /// The ramp waits for it no longer.
+        const SETTLED = 1;
+        /// Its peer will send no more.
+        const PEER_FINISHED = 2;
+        /// Its socket takes nothing now. An event will tell when it does.
+        const FULL = 4;
+        /// It stands in the queue of those that have something to send.
+        const QUEUED = 8;
+    }
+}
+
 /// One flow.
 #[derive(Debug)]
-pub(crate) struct Flow {
-    pub(crate) socket: Socket,
-    pub(crate) stage: Stage,
-    pub(crate) cause: Cause,
-    /// Whether the ramp waits for it no longer.
-    pub(crate) settled: bool,
-    /// Whether the peer has finished.
-    pub(crate) peer_finished: bool,
+pub(super) struct Flow {
+    pub(super) outstanding: Outstanding,
+    /// When it was dialed. With heartbeats, from its confirmation on: when the oldest message that
+    /// it owes is due.
+    pub(super) time: u64,
+    /// What only UDP needs.
+    pub(super) window: Option<Box<Window>>,
+    pub(super) socket: Socket,
     /// Which dial of all threads it was: what its messages are made of.
-    pub(crate) number: u32,
+    pub(super) number: u32,
     /// The number of its next message.
-    pub(crate) next: u32,
+    pub(super) next: u32,
     /// Bytes of the oldest message's answer that have come.
-    pub(crate) got: u32,
+    pub(super) got: u32,
     /// How many of the oldest messages were given up because their time was over. Their answers may
     /// come yet.
-    pub(crate) given_up: u32,
-    /// Messages that it has to send and that nobody could take yet, where flows think between them.
-    pub(crate) owed: u32,
-    /// Its place among those who can take a message, or [`NOWHERE`].
-    pub(crate) place: u32,
-    /// When it was dialed.
-    pub(crate) dialed: u64,
-    pub(crate) outstanding: Outstanding,
-    /// What only UDP needs.
-    pub(crate) window: Option<Box<Window>>,
+    pub(super) given_up: u32,
+    /// Messages that are due on this very flow and not sent yet: thought about, or heartbeats.
+    pub(super) owed: u32,
+    /// Its place among the takers, or [`NOWHERE`].
+    pub(super) place: u32,
+    /// Where it leads.
+    pub(super) target: u16,
+    pub(super) stage: Stage,
+    pub(super) cause: Cause,
+    pub(super) flags: Flags,
 }
 
 impl Flow {
     /// A flow that is being dialed.
-    pub(crate) fn new(number: u32, cause: Cause, dialed: u64) -> Flow {
+    pub(super) fn new(number: u32, target: u16, cause: Cause, dialed: u64) -> Flow {
         Flow {
+            outstanding: Outstanding::new(),
+            time: dialed,
+            window: None,
             socket: Socket::None,
-            stage: Stage::Dialing,
-            cause,
-            settled: false,
-            peer_finished: false,
             number,
             next: 0,
             got: 0,
             given_up: 0,
             owed: 0,
             place: NOWHERE,
-            dialed,
-            outstanding: Outstanding::new(),
-            window: None,
+            target,
+            stage: Stage::Dialing,
+            cause,
+            flags: Flags::empty(),
         }
     }
 
     /// Messages that are under way and not given up.
     #[inline]
-    pub(crate) fn awaited(&self) -> u32 {
-        let answered = self.window.as_ref().map_or(0, |window| window.within);
+    pub(super) fn awaited(&self) -> u32 {
+        let answered = self.window.as_ref().map_or(0, |window| window.within());
         self.outstanding.len() - self.given_up - answered
     }
 
     /// The number of the oldest message under way.
     #[inline(always)]
-    pub(crate) fn oldest(&self) -> u32 {
+    pub(super) fn oldest(&self) -> u32 {
         self.next.wrapping_sub(self.outstanding.len())
     }
 
-    /// Gives up messages that were sent before `then`; how many.
-    pub(crate) fn give_up(&mut self, then: u64) -> u32 {
-        let before = self.given_up;
-        while let Some(sent) = self.outstanding.get(self.given_up)
-            && sent.at <= then
-        {
+    /// Gives up the oldest message over a stream that is not given up yet, where it was due at
+    /// `then` or before.
+    pub(super) fn give_up(&mut self, then: u64) -> Option<Sent> {
+        let sent = self.outstanding.get(self.given_up)?;
+        (sent.since() <= then).then(|| {
             self.given_up += 1;
-        }
-        self.given_up - before
+            sent
+        })
+    }
+
+    /// Whether its socket can be asked to take a message.
+    #[inline]
+    pub(super) fn is_ready(&self) -> bool {
+        self.stage == Stage::Live && !self.flags.intersects(Flags::FULL | Flags::PEER_FINISHED)
     }
 }
 
@@ -217,6 +247,7 @@ mod tests {
     #[test]
     fn a_held_connection_takes_less_than_a_hundred_bytes() {
         assert!(size_of::<Flow>() <= 96, "{}", size_of::<Flow>());
+        assert_eq!(size_of::<Option<Flow>>(), size_of::<Flow>());
     }
 
     #[test]
@@ -229,26 +260,32 @@ mod tests {
                 assert_eq!(outstanding.get(at as u32), Some(sent(at + round)));
             }
             assert_eq!(outstanding.get(5), None);
-            outstanding.replace_oldest(sent(5 + round));
-            for at in 1..6 {
+            for at in 0..5 {
                 assert_eq!(outstanding.oldest(), Some(sent(at + round)));
                 assert_eq!(outstanding.pop(), Some(sent(at + round)));
             }
-            outstanding.push(sent(0));
-            outstanding.replace_oldest(sent(1));
-            assert_eq!(outstanding.pop(), Some(sent(1)));
             assert_eq!(outstanding.len(), 0);
         }
     }
 
     #[test]
     fn a_message_is_given_up_once() {
-        let mut flow = Flow::new(0, Cause::Asked, 0);
+        let mut flow = Flow::new(0, 0, Cause::Asked, 0);
         for at in [10, 20, 30] {
             flow.outstanding.push(sent(at));
         }
-        assert_eq!(flow.give_up(20), 2);
-        assert_eq!(flow.give_up(29), 0);
-        assert_eq!((flow.awaited(), flow.give_up(30)), (1, 1));
+        assert_eq!(flow.give_up(20), Some(sent(10)));
+        assert_eq!(flow.give_up(20), Some(sent(20)));
+        assert_eq!((flow.give_up(29), flow.awaited()), (None, 1));
+        assert_eq!(flow.give_up(30), Some(sent(30)));
+    }
+
+    #[test]
+    fn a_message_that_waited_for_room_is_given_up_by_when_it_was_due() {
+        let mut flow = Flow::new(0, 0, Cause::Asked, 0);
+        flow.outstanding.push(Sent { due: 10, at: 500 });
+        assert_eq!(flow.give_up(10), Some(Sent { due: 10, at: 500 }));
+        flow.outstanding.push(Sent::to_confirm(500));
+        assert_eq!(flow.give_up(499), None);
     }
 }

@@ -12,7 +12,6 @@
 //!
 //! All numbers are big-endian.
 
-use crate::load::clock::NEVER;
 use crate::load::generator::flow::Sent;
 use crate::load::generator::payload::{Payload, mix};
 use crate::load::options::values::VerifyMode;
@@ -31,17 +30,10 @@ pub(crate) struct Label {
 }
 
 impl Label {
-    /// What is told of a datagram that nobody sent.
-    pub(crate) const UNKNOWN: Label = Label {
-        flow: 0,
-        number: 0,
-        sent: Sent { due: 0, at: NEVER },
-    };
-
     /// Writes the datagram of `size` bytes.
     pub(crate) fn write(&self, payload: &Payload, size: usize, into: &mut Vec<u8>) {
         let lateness = self.lateness();
-        let digest = digest(self.flow, self.number, self.sent.due, lateness);
+        let digest = digest(payload, self.flow, self.number, self.sent.due, lateness);
         into.clear();
         into.extend_from_slice(&self.flow.to_be_bytes());
         into.extend_from_slice(&self.number.to_be_bytes());
@@ -54,15 +46,11 @@ impl Label {
     /// What a datagram says of itself, true or not.
     pub(crate) fn claimed(bytes: &[u8]) -> Option<Label> {
         let (header, _) = bytes.split_first_chunk::<HEADER>()?;
-        let word = |at: usize| {
-            let four = header[at..at + 4].iter();
-            four.fold(0, |number, &byte| number << 8 | u32::from(byte))
-        };
-        let due = u64::from(word(8)) << 32 | u64::from(word(12));
-        let at = due.saturating_add(u64::from(word(16)) * LATENESS_UNIT);
+        let due = u64::from(word(header, 8)) << 32 | u64::from(word(header, 12));
+        let at = due.saturating_add(u64::from(word(header, 16)) * LATENESS_UNIT);
         Some(Label {
-            flow: word(0),
-            number: word(4),
+            flow: word(header, 0),
+            number: word(header, 4),
             sent: Sent { due, at },
         })
     }
@@ -70,30 +58,21 @@ impl Label {
     /// Reads a datagram; `None` for one that nobody sent, as far as the payload is to be looked at.
     pub(crate) fn read(payload: &Payload, bytes: &[u8]) -> Option<Label> {
         let (header, body) = bytes.split_first_chunk::<HEADER>()?;
-        let word = |at: usize| {
-            let four = header[at..at + 4].iter();
-            four.fold(0, |number, &byte| number << 8 | u32::from(byte))
-        };
-        let (flow, number, lateness) = (word(0), word(4), word(16));
-        let due = u64::from(word(8)) << 32 | u64::from(word(12));
-        let digest = digest(flow, number, due, lateness);
+        let label = Label::claimed(bytes)?;
+        let (lateness, check) = (word(header, 16), word(header, 20));
+        let digest = digest(payload, label.flow, label.number, label.sent.due, lateness);
         // Whatever is to be looked at: a header that is wrong would be counted as another
         // datagram's.
-        if word(20) != (digest >> 32) as u32 {
+        if check != (digest >> 32) as u32 {
             return None;
         }
-        let whole = bytes.len() == payload.datagram_size(flow, number);
+        let whole = bytes.len() == payload.datagram_size(label.flow, label.number);
         let right = match payload.verify() {
             VerifyMode::Off => true,
             VerifyMode::Sequence => whole,
             VerifyMode::Full => whole && body == payload.piece(digest, body.len()),
         };
-        let at = due.saturating_add(u64::from(lateness) * LATENESS_UNIT);
-        right.then_some(Label {
-            flow,
-            number,
-            sent: Sent { due, at },
-        })
+        right.then_some(label)
     }
 
     /// How late it was sent, as far as there is room to say it.
@@ -107,10 +86,16 @@ impl Label {
     }
 }
 
-/// One number of all that stands in a header but the check.
-fn digest(flow: u32, number: u32, due: u64, lateness: u32) -> u64 {
+/// Four bytes of a header as a number.
+fn word(header: &[u8; HEADER], at: usize) -> u32 {
+    let four = header[at..at + 4].iter();
+    four.fold(0, |number, &byte| number << 8 | u32::from(byte))
+}
+
+/// One number of all that stands in a header but the check, and of the run.
+fn digest(payload: &Payload, flow: u32, number: u32, due: u64, lateness: u32) -> u64 {
     let time = mix((due >> 32) as u32, due as u32) ^ u64::from(lateness);
-    mix(flow, number) ^ mix((time >> 32) as u32, time as u32)
+    mix(flow, number) ^ mix((time >> 32) as u32, time as u32) ^ payload.key()
 }
 
 #[cfg(test)]
@@ -125,7 +110,7 @@ mod tests {
             least: 24,
             most: 90,
         };
-        Payload::new(&Content::Made(sizes), oread::Framing::Raw, verify)
+        Payload::new(&Content::Made(sizes), oread::Framing::Raw, verify, 7)
     }
 
     #[test]

@@ -2,13 +2,12 @@
 //! each, of answers that are not what was sent. Nothing is formatted that nobody reads.
 
 use std::fmt;
-use std::time::Duration;
 
 use oread::escape::Escaped;
 
 use crate::load::clock::SECOND;
-use crate::load::generator::Generator;
-use crate::load::generator::dial::Dialer;
+use crate::load::generator::dialing::Endpoint;
+use crate::load::generator::drive::Generator;
 use crate::load::generator::flow::Flow;
 use crate::load::generator::label::Label;
 use crate::load::generator::payload::{Message, Payload};
@@ -49,13 +48,20 @@ impl fmt::Display for Suppressed {
     }
 }
 
+/// What targets are called.
+#[derive(Debug)]
+pub(super) struct Names(Vec<String>);
+
 /// A flow and where it leads.
-struct Name<'a>(&'a Dialer, u32);
+struct Name<'a> {
+    number: u32,
+    target: Option<&'a String>,
+}
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "flow {}", self.1)?;
-        match self.0.target(self.1) {
+        write!(f, "flow {}", self.number)?;
+        match self.target {
             Some(target) => write!(f, " {target}"),
             None => Ok(()),
         }
@@ -100,25 +106,39 @@ impl fmt::Display for Wrong {
     }
 }
 
-impl Dialer {
+impl Names {
+    pub(super) fn of(endpoints: &[Endpoint]) -> Names {
+        let names = endpoints
+            .iter()
+            .map(|endpoint| endpoint.resolved.to_string());
+        Names(names.collect())
+    }
+
+    fn name(&self, flow: &Flow) -> Name<'_> {
+        Name {
+            number: flow.number,
+            target: self.0.get(usize::from(flow.target)),
+        }
+    }
+
     /// Something has happened to a flow.
-    pub(crate) fn log(&self, number: u32, what: fmt::Arguments<'_>) {
-        log::debug!("{}: {what}", Name(self, number));
+    pub(super) fn log(&self, flow: &Flow, what: fmt::Arguments<'_>) {
+        log::debug!("{}: {what}", self.name(flow));
     }
 
     /// Bytes were sent, or have come.
     #[inline]
-    pub(crate) fn log_bytes(&self, number: u32, what: &str, bytes: &[u8]) {
+    pub(super) fn log_bytes(&self, flow: &Flow, what: &str, bytes: &[u8]) {
         if log::log_enabled!(log::Level::Trace) {
             let shown = Escaped::new(bytes).limit(SHOWN);
-            log::trace!("{}: {what}: {shown}", Name(self, number));
+            log::trace!("{}: {what}: {shown}", self.name(flow));
         }
     }
 
     /// A message was sent.
-    pub(crate) fn log_message(&self, number: u32, message: &Message<'_>) {
+    pub(super) fn log_message(&self, flow: &Flow, message: &Message<'_>) {
         if log::log_enabled!(log::Level::Trace) {
-            self.log_bytes(number, "sent", &message.parts().concat());
+            self.log_bytes(flow, "sent", &message.parts().concat());
         }
     }
 }
@@ -126,15 +146,14 @@ impl Dialer {
 impl Generator {
     /// `data` has come on a flow and is not the rest of the answer that is awaited on it.
     #[cold]
-    pub(crate) fn warn_of_corrupt(&mut self, index: usize, data: &[u8]) {
-        let now = self.epoch.now();
-        let Some(flow) = self.flows.get(index) else {
+    pub(super) fn warn_of_corrupt(&mut self, index: u32, data: &[u8], now: u64) {
+        let Some(flow) = self.plan.flow(index) else {
             return;
         };
         let Some(suppressed) = self.warnings.permit(now) else {
             return;
         };
-        let name = Name(&self.dialer, flow.number);
+        let name = self.plan.names().name(flow);
         match wrong_in_stream(&self.payload, flow, data) {
             Some(wrong) => {
                 let number = flow.oldest();
@@ -149,11 +168,14 @@ impl Generator {
 
     /// A datagram has come on a flow that is none of what was sent there.
     #[cold]
-    pub(crate) fn warn_of_corrupt_datagram(&mut self, flow: u32, data: &[u8]) {
-        let Some(suppressed) = self.warnings.permit(self.epoch.now()) else {
+    pub(super) fn warn_of_corrupt_datagram(&mut self, index: u32, data: &[u8], now: u64) {
+        let Some(flow) = self.plan.flow(index) else {
             return;
         };
-        let name = Name(&self.dialer, flow);
+        let Some(suppressed) = self.warnings.permit(now) else {
+            return;
+        };
+        let name = self.plan.names().name(flow);
         let len = data.len();
         match wrong_in_datagram(&self.payload, data) {
             Some(wrong) if wrong.at < len => {
@@ -186,11 +208,6 @@ fn wrong_in_datagram(payload: &Payload, data: &[u8]) -> Option<Wrong> {
     label.write(payload, size, &mut expected);
     let right = |count: usize| expected.get(..count) == Some(&data[..count]);
     Some(Wrong::find(&expected, 0, data, right))
-}
-
-/// How long something took, for a log line.
-pub(crate) fn took(time: Duration) -> String {
-    crate::load::report::short(crate::load::clock::nanos(time))
 }
 
 #[cfg(test)]

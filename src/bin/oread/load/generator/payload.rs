@@ -5,6 +5,11 @@
 //! numbers, six bits a byte; the rest is a piece of one block of pseudo-random bytes, from a place
 //! that follows from the numbers too. All bytes are printable, none is a newline: they pass through
 //! any framing.
+//!
+//! Both, digits and places, depend on the run's key too: an answer that a server kept from another
+//! run is none of this one. A message with fewer than 8 bytes has no room for both numbers: its
+//! digits are of one number that is made of the two, and 6 bits a byte are all that tells it from
+//! another.
 
 use std::sync::Arc;
 
@@ -16,6 +21,8 @@ use crate::load::options::values::{SizeRange, VerifyMode};
 
 /// Bytes that spell the numbers: 72 bits.
 const HEADER: usize = 12;
+/// Bytes that have room for the lower 24 bits of both numbers.
+pub(crate) const BOTH_NUMBERS: usize = 8;
 /// Places in the block that a message may begin at. A page: more would only cost cache.
 const PLACES: usize = 4096;
 
@@ -36,6 +43,26 @@ pub(crate) struct Payload {
     /// one size that has room for the header, with nothing around them.
     plain: Option<usize>,
     verify: VerifyMode,
+    key: Key,
+}
+
+/// What makes the messages of one run differ from another's.
+#[derive(Clone, Copy, Debug)]
+struct Key {
+    /// What the digits of the numbers' words are mixed with: six bits a byte.
+    digits: [u32; 3],
+    /// What the place in the block is mixed with.
+    place: u64,
+}
+
+impl Key {
+    fn new(key: u64) -> Key {
+        let word = |place: u32| mix(key as u32, (key >> 32) as u32 ^ place);
+        Key {
+            digits: [1, 2, 3].map(|place| word(place) as u32 & 0x3F3F_3F3F),
+            place: word(4),
+        }
+    }
 }
 
 /// A message of the commonest kind: its bytes are those of [`Message`], at a quarter of the
@@ -56,8 +83,13 @@ pub(crate) struct Message<'a> {
 }
 
 impl Payload {
-    /// What `content` says, framed.
-    pub(crate) fn new(content: &Content, framing: Framing, verify: VerifyMode) -> Payload {
+    /// What `content` says, framed, in the run of this key.
+    pub(crate) fn new(
+        content: &Content,
+        framing: Framing,
+        verify: VerifyMode,
+        key: u64,
+    ) -> Payload {
         let (least, most) = content.sizes();
         let (block, made) = match content {
             Content::Made(range) => (noise(most as usize + PLACES), Some(*range)),
@@ -76,6 +108,7 @@ impl Payload {
             },
             envelope,
             verify,
+            key: Key::new(key),
         }
     }
 
@@ -98,8 +131,8 @@ impl Payload {
     pub(crate) fn plain(&self, flow: u32, number: u32) -> Option<Plain<'_>> {
         let body = self.plain?;
         Some(Plain {
-            header: spell(flow, number),
-            body: self.piece(place(flow, number), body),
+            header: self.key.spell(flow, number),
+            body: self.piece(self.key.place(flow, number), body),
         })
     }
 
@@ -112,12 +145,21 @@ impl Payload {
         };
         let size = size(range, flow, number);
         let spelled = size.min(HEADER);
-        let body = self.piece(place(flow, number), size - spelled);
+        let body = self.piece(self.key.place(flow, number), size - spelled);
         let envelope = match self.envelope {
             Some(envelope) => envelope,
             None => envelope(self.framing, size),
         };
-        Message::new(&envelope, spell(flow, number), spelled, body)
+        let header = match size < BOTH_NUMBERS {
+            true => self.key.spell_short(flow, number),
+            false => self.key.spell(flow, number),
+        };
+        Message::new(&envelope, header, spelled, body)
+    }
+
+    /// What a datagram's check is mixed with.
+    pub(crate) fn key(&self) -> u64 {
+        self.key.place
     }
 
     /// How many bytes datagram `number` of a flow has.
@@ -223,14 +265,6 @@ fn size(range: SizeRange, flow: u32, number: u32) -> usize {
     (u64::from(range.least) + (((mix(flow, number) >> 32) * spread) >> 32)) as usize
 }
 
-/// Where in the block the body of a message begins: the upper bits of a product with 2^64 over the
-/// golden ratio, which spreads neighbours widely (Knuth, The Art of Computer Programming 3, 6.4).
-#[inline(always)]
-fn place(flow: u32, number: u32) -> u64 {
-    let both = u64::from(flow) << 32 | u64::from(number);
-    both.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 52
-}
-
 /// Two numbers as one that shows no pattern (the last steps of SplitMix64; Steele, Lea and Flood
 /// 2014).
 pub(crate) fn mix(flow: u32, number: u32) -> u64 {
@@ -240,44 +274,67 @@ pub(crate) fn mix(flow: u32, number: u32) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// The numbers in printable bytes: `number`'s lowest 24 bits first, so that short messages differ
-/// from their neighbours.
+impl Key {
+    /// Where in the block the body of a message begins: the upper bits of a product with 2^64 over
+    /// the golden ratio, which spreads neighbours widely (Knuth, The Art of Computer Programming 3,
+    /// 6.4).
+    #[inline(always)]
+    fn place(&self, flow: u32, number: u32) -> u64 {
+        let both = u64::from(flow) << 32 | u64::from(number);
+        (both ^ self.place).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 52
+    }
+
+    /// The numbers in printable bytes: the lowest 24 bits of `number` first, then those of `flow`.
+    #[inline(always)]
+    fn spell(&self, flow: u32, number: u32) -> [u8; HEADER] {
+        let high = match (flow | number) >> 24 {
+            // Most numbers are small.
+            0 => 0,
+            _ => upper(flow, number),
+        };
+        let [of_number, of_flow, of_high] = self.digits;
+        let mut header = [0; HEADER];
+        header[..4].copy_from_slice(&printable(sixes(number) ^ of_number));
+        header[4..8].copy_from_slice(&printable(sixes(flow) ^ of_flow));
+        header[8..].copy_from_slice(&printable(high ^ of_high));
+        header
+    }
+
+    /// The same where there is no room for both: the first digits are of one number made of them.
+    #[cold]
+    fn spell_short(&self, flow: u32, number: u32) -> [u8; HEADER] {
+        self.spell(flow, number ^ (mix(flow, 0) as u32 & 0xFF_FFFF))
+    }
+}
+
+/// Four digits as bytes.
 #[inline(always)]
-fn spell(flow: u32, number: u32) -> [u8; HEADER] {
-    let high = match (flow | number) >> 24 {
-        // Most numbers are small.
-        0 => ZEROS,
-        _ => spell_high(flow, number),
-    };
-    let mut header = [0; HEADER];
-    header[..4].copy_from_slice(&sixes(number).to_le_bytes());
-    header[4..8].copy_from_slice(&sixes(flow).to_le_bytes());
-    header[8..].copy_from_slice(&high.to_le_bytes());
-    header
+fn printable(digits: u32) -> [u8; 4] {
+    (digits + ZEROS).to_le_bytes()
 }
 
 /// The upper eight bits of both numbers.
 #[cold]
-fn spell_high(flow: u32, number: u32) -> u32 {
+fn upper(flow: u32, number: u32) -> u32 {
     sixes(number >> 24 | flow >> 24 << 12)
 }
 
 /// Four times `0`.
 const ZEROS: u32 = 0x3030_3030;
 
-/// Spreads the lower 24 bits over four bytes, six to each, and makes them printable: `0` to `o`.
+/// Spreads the lower 24 bits over four bytes, six to each. With [`ZEROS`] they are printable: `0` to
+/// `o`.
 #[inline(always)]
 fn sixes(bits: u32) -> u32 {
     let halves = (bits & 0xFFF) | (bits & 0xFF_F000) << 4;
-    let quarters = (halves & 0x003F_003F) | (halves & 0x0FC0_0FC0) << 2;
-    quarters + ZEROS
+    (halves & 0x003F_003F) | (halves & 0x0FC0_0FC0) << 2
 }
 
 /// Printable pseudo-random bytes, the same ones in every run.
 fn noise(len: usize) -> Arc<[u8]> {
     let words = (0..len.div_ceil(4)).flat_map(|place| {
         let bits = mix(!0, place as u32) >> 32;
-        sixes(bits as u32).to_le_bytes()
+        printable(sixes(bits as u32))
     });
     words.take(len).collect()
 }
@@ -288,7 +345,7 @@ mod tests {
 
     fn payload(least: u32, most: u32, framing: &str) -> Payload {
         let content = Content::Made(SizeRange { least, most });
-        Payload::new(&content, framing.parse().unwrap(), VerifyMode::Full)
+        Payload::new(&content, framing.parse().unwrap(), VerifyMode::Full, 7)
     }
 
     #[test]
@@ -375,7 +432,48 @@ mod tests {
     #[test]
     fn what_is_given_is_sent_as_it_is() {
         let content = Content::Given(b"hello".to_vec().into());
-        let payload = Payload::new(&content, Framing::Lines, VerifyMode::Full);
+        let payload = Payload::new(&content, Framing::Lines, VerifyMode::Full, 7);
         assert_eq!(payload.message(1, 2).parts().concat(), b"hello\n");
+    }
+
+    #[test]
+    fn another_run_sends_other_messages() {
+        let content = Content::Made(SizeRange {
+            least: 64,
+            most: 64,
+        });
+        let run = |key| Payload::new(&content, Framing::Raw, VerifyMode::Full, key);
+        let (one, other) = (run(1), run(2));
+        for number in 0..100 {
+            let message = one.message(3, number).parts().concat();
+            assert!(
+                !other
+                    .message(3, number)
+                    .matches(VerifyMode::Full, 0, &message)
+            );
+            assert!(
+                !other
+                    .message(3, number)
+                    .matches(VerifyMode::Sequence, 0, &message)
+            );
+        }
+    }
+
+    #[test]
+    fn a_short_message_differs_from_that_of_another_flow() {
+        for size in 1..12 {
+            let payload = payload(size, size, "raw");
+            let mut alike = 0;
+            for flow in 1..200 {
+                for number in 0..10 {
+                    let message = payload.message(flow, number).parts().concat();
+                    let other = payload.message(0, number).parts().concat();
+                    alike += u32::from(message == other);
+                }
+            }
+            // One in 64 for a single byte, one in 4,096 for two.
+            let most = [60, 5, 1].get(size as usize - 1).copied().unwrap_or(0);
+            assert!(alike <= most, "{alike} of 1990 with {size} bytes");
+        }
     }
 }

@@ -1,28 +1,35 @@
-//! Which of the last datagrams of a flow have been answered.
+//! Which of the last datagrams of a flow have been answered, and what is counted of them.
+
+use super::flow::Sent;
+use crate::load::count::Datagrams;
+
+/// The fewest datagrams of a flow that are remembered, and the most.
+const LEAST: u32 = 64;
+const MOST: u32 = 1 << 20;
 
 /// What a flow over UDP has beside the rest.
+///
+/// It remembers twice as many datagrams as are kept as under way, which are those of a message
+/// timeout: an answer that comes within twice the timeout is told for what it is.
 #[derive(Debug)]
-pub(crate) struct Window {
+pub(super) struct Window {
     /// One bit for each of the last datagrams, by number modulo the window: whether it was
     /// answered.
     answered: Box<[u64]>,
     /// The highest number that was answered.
     highest: Option<u32>,
-    /// The flow's place in the report.
-    pub(crate) slot: u32,
     /// When the last datagram was sent.
-    pub(crate) last_sent: u64,
+    pub(super) last_sent: u64,
     /// How many of those kept as under way were answered before an older one was.
-    pub(crate) within: u32,
+    within: u32,
     /// How many of the last datagrams are measured: once one is, all that follow are.
     measured: u32,
-    /// Whether it stands in the list of flows that have more to send than one call sends.
-    pub(crate) listed: bool,
+    pub(super) counts: Datagrams,
 }
 
 /// What an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Arrival {
+pub(super) enum Arrival {
     /// The first to its datagram; `after_later`: one to a later datagram has come before.
     First { after_later: bool },
     /// Another one.
@@ -34,23 +41,31 @@ pub(crate) enum Arrival {
 }
 
 impl Window {
-    /// A window over the last `size` datagrams; `size` is rounded up to a power of two.
-    pub(crate) fn new(size: u32, slot: u32) -> Window {
-        let words = (size.max(64) as usize).next_power_of_two() / 64;
+    pub(super) fn new() -> Window {
         Window {
-            answered: vec![0; words].into(),
+            answered: vec![0; LEAST as usize / 64].into(),
             highest: None,
-            slot,
             last_sent: 0,
             within: 0,
             measured: 0,
-            listed: false,
+            counts: Datagrams::default(),
         }
     }
 
     /// How many datagrams it remembers.
-    pub(crate) fn size(&self) -> u32 {
+    pub(super) fn size(&self) -> u32 {
         (self.answered.len() * 64) as u32
+    }
+
+    /// Of those kept as under way, how many were answered before an older one was.
+    #[inline]
+    pub(super) fn within(&self) -> u32 {
+        self.within
+    }
+
+    /// Whether so many may be kept as under way.
+    pub(super) fn can_keep(&self, outstanding: u32) -> bool {
+        outstanding < MOST / 2
     }
 
     fn bit(&self, number: u32) -> (usize, u64) {
@@ -58,32 +73,52 @@ impl Window {
         (place / 64, 1 << (place % 64))
     }
 
-    /// Datagram `number` is sent: what was remembered of the one before it in its place is
-    /// forgotten.
-    pub(crate) fn sent(&mut self, number: u32, measured: bool) {
+    /// Datagram `number` is sent, behind `outstanding` that are kept as under way: what was
+    /// remembered of the one before it in its place is forgotten.
+    pub(super) fn sent(&mut self, number: u32, outstanding: u32, at: u64, measured: bool) {
+        if outstanding >= self.size() / 2 && self.size() < MOST {
+            self.grow(number);
+        }
         let (word, bit) = self.bit(number);
         self.answered[word] &= !bit;
         self.measured = match measured {
             true => self.measured.saturating_add(1),
             false => 0,
         };
+        self.last_sent = at;
+    }
+
+    /// Doubles the window, when `next` is the number of the next datagram. What lies before the old
+    /// one counts as answered: it was told of, or is too old.
+    fn grow(&mut self, next: u32) {
+        let old = self.size();
+        let words = self.answered.len() * 2;
+        let before = std::mem::replace(&mut self.answered, vec![u64::MAX; words].into());
+        for age in 1..=old {
+            let number = next.wrapping_sub(age);
+            let place = (number % old) as usize;
+            if before[place / 64] & 1 << (place % 64) == 0 {
+                let (word, bit) = self.bit(number);
+                self.answered[word] &= !bit;
+            }
+        }
     }
 
     /// Whether datagram `number` is measured, when `next` is the number of the next to be sent.
     /// It's known here, and not taken from what came back: what is counted as received was counted
     /// as sent.
-    pub(crate) fn is_measured(&self, number: u32, next: u32) -> bool {
+    pub(super) fn is_measured(&self, number: u32, next: u32) -> bool {
         next.wrapping_sub(number) <= self.measured
     }
 
     /// Whether datagram `number`, one of the last, was answered.
-    pub(crate) fn is_answered(&self, number: u32) -> bool {
+    pub(super) fn is_answered(&self, number: u32) -> bool {
         let (word, bit) = self.bit(number);
         self.answered[word] & bit != 0
     }
 
     /// An answer to datagram `number` has come, when `next` is the number of the next to be sent.
-    pub(crate) fn arrived(&mut self, number: u32, next: u32) -> Arrival {
+    pub(super) fn arrived(&mut self, number: u32, next: u32) -> Arrival {
         let age = next.wrapping_sub(number);
         // Half of all numbers lie before any one of them, the others have not come yet.
         if age == 0 || age > u32::MAX / 2 {
@@ -106,6 +141,23 @@ impl Window {
         }
         Arrival::First { after_later }
     }
+
+    /// One of those kept as under way was answered.
+    pub(super) fn answered_within(&mut self) {
+        self.within += 1;
+    }
+
+    /// The oldest kept as under way, datagram `number`, is kept no longer; whether it was answered.
+    pub(super) fn forget(&mut self, number: u32) -> bool {
+        let answered = self.is_answered(number);
+        self.within -= u32::from(answered);
+        answered
+    }
+
+    /// What is counted of datagrams sent then.
+    pub(super) fn counts_of(&mut self, sent: Sent, from: u64) -> Option<&mut Datagrams> {
+        (sent.due >= from).then_some(&mut self.counts)
+    }
 }
 
 #[cfg(test)]
@@ -117,9 +169,9 @@ mod tests {
 
     #[test]
     fn duplicates_and_swaps_are_told_from_first_answers() {
-        let mut window = Window::new(1, 0);
+        let mut window = Window::new();
         for number in 0..3 {
-            window.sent(number, true);
+            window.sent(number, 0, 0, true);
         }
         assert_eq!(window.arrived(0, 3), IN_ORDER);
         assert_eq!(window.arrived(2, 3), IN_ORDER);
@@ -130,10 +182,10 @@ mod tests {
 
     #[test]
     fn what_lies_before_the_window_is_unknown_and_numbers_go_round() {
-        let mut window = Window::new(64, 0);
+        let mut window = Window::new();
         let first = u32::MAX - 10;
         for number in 0..100 {
-            window.sent(first.wrapping_add(number), number >= 90);
+            window.sent(first.wrapping_add(number), 0, 0, number >= 90);
         }
         let next = first.wrapping_add(100);
         assert_eq!(
@@ -146,5 +198,28 @@ mod tests {
         assert!(!window.is_measured(first.wrapping_add(89), next));
         assert!(window.is_measured(first.wrapping_add(90), next));
         assert!(window.is_measured(first.wrapping_add(99), next));
+    }
+
+    #[test]
+    fn a_window_grows_with_what_is_under_way_and_forgets_nothing_by_it() {
+        let mut window = Window::new();
+        let first = u32::MAX - 1000;
+        for sent in 0..10_000 {
+            window.sent(first.wrapping_add(sent), sent, 0, true);
+            if sent % 3 == 0 {
+                let next = first.wrapping_add(sent + 1);
+                assert_eq!(window.arrived(first.wrapping_add(sent), next), IN_ORDER);
+            }
+        }
+        assert_eq!(window.size(), 1 << 15);
+        let next = first.wrapping_add(10_000);
+        for sent in 0..10_000 {
+            let expected = match sent % 3 {
+                0 => Arrival::Again,
+                _ => AFTER_LATER,
+            };
+            let number = first.wrapping_add(sent);
+            assert_eq!(window.arrived(number, next), expected, "{sent}");
+        }
     }
 }

@@ -1,10 +1,25 @@
-// The other end of the programs in docs/EMBEDDING.md, which include this file: it makes a test of
-// each.
+//! The other ends of the programs, and a handler that several of them need.
+
+/// An echo, for programs that need one.
+pub(crate) struct Echo;
+
+impl oread::Handler for Echo {
+    type Session = ();
+    type Message = ();
+
+    fn on_accept(&mut self, _: &mut oread::Context<'_, ()>, _: &oread::Accepted) -> Option<()> {
+        Some(())
+    }
+
+    fn on_data(&mut self, connection: &mut oread::Connection<'_, ()>, data: &[u8]) -> usize {
+        connection.write(data);
+        data.len()
+    }
+}
 
 /// Serves `handler` on a listener of its own while `clients` runs in a thread, then stops; what
 /// `clients` came to. A client that panics fails the test, and doesn't leave the reactor running.
-#[allow(dead_code)]
-fn serve<H: oread::Handler, T: Send>(
+pub(crate) fn serve<H: oread::Handler, T: Send>(
     handler: &mut H,
     clients: impl FnOnce(std::net::SocketAddr) -> T + Send,
 ) -> T {
@@ -19,8 +34,7 @@ fn serve<H: oread::Handler, T: Send>(
 }
 
 /// Runs `clients` in a thread beside `run`, and stops the reactor of `handle` when they're done.
-#[allow(dead_code)]
-fn beside<M: Send + 'static, T: Send, R>(
+pub(crate) fn beside<M: Send + 'static, T: Send, R>(
     handle: &oread::Handle<M>,
     clients: impl FnOnce() -> T + Send,
     run: impl FnOnce() -> R,
@@ -37,8 +51,7 @@ fn beside<M: Send + 'static, T: Send, R>(
 }
 
 /// A listener on loopback; its address.
-#[allow(dead_code)]
-fn listen<H: oread::Handler>(reactor: &mut oread::Reactor<H>) -> std::net::SocketAddr {
+pub(crate) fn listen<H: oread::Handler>(reactor: &mut oread::Reactor<H>) -> std::net::SocketAddr {
     let mut context = reactor.context();
     let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = context
@@ -49,8 +62,7 @@ fn listen<H: oread::Handler>(reactor: &mut oread::Reactor<H>) -> std::net::Socke
 }
 
 /// Calls, says `words`, finishes, and reads to the end.
-#[allow(dead_code)]
-fn ask(address: std::net::SocketAddr, words: &str) -> String {
+pub(crate) fn ask(address: std::net::SocketAddr, words: &str) -> String {
     use std::io::Write;
     let mut stream = call(address);
     stream.write_all(words.as_bytes()).unwrap();
@@ -59,8 +71,7 @@ fn ask(address: std::net::SocketAddr, words: &str) -> String {
 }
 
 /// A connection whose reads fail rather than wait for good.
-#[allow(dead_code)]
-fn call(address: std::net::SocketAddr) -> std::net::TcpStream {
+pub(crate) fn call(address: std::net::SocketAddr) -> std::net::TcpStream {
     let stream = std::net::TcpStream::connect(address).unwrap();
     let patience = std::time::Duration::from_secs(60);
     stream.set_read_timeout(Some(patience)).unwrap();
@@ -68,8 +79,7 @@ fn call(address: std::net::SocketAddr) -> std::net::TcpStream {
 }
 
 /// Reads as many bytes as `words` has, which they must be.
-#[allow(dead_code)]
-fn expect(stream: &mut std::net::TcpStream, words: &str) {
+pub(crate) fn expect(stream: &mut std::net::TcpStream, words: &str) {
     use std::io::Read;
     let mut came = vec![0; words.len()];
     stream.read_exact(&mut came).unwrap();

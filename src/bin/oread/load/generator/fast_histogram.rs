@@ -18,13 +18,13 @@ const PLACES: usize = place(HIGHEST) + 1;
 /// the most, the least and the sum as well, checks its bounds and can't be inlined: it takes four
 /// times the instructions.
 #[derive(Debug)]
-pub(crate) struct Quick {
+pub(crate) struct FastHistogram {
     counts: Box<[u64]>,
 }
 
-impl Quick {
-    pub(crate) fn new() -> Quick {
-        Quick {
+impl FastHistogram {
+    pub(crate) fn new() -> FastHistogram {
+        FastHistogram {
             counts: vec![0; PLACES].into(),
         }
     }
@@ -40,7 +40,7 @@ impl Quick {
     }
 
     /// Moves what was counted over to `whole`; gives it as a histogram with two significant digits.
-    pub(crate) fn move_to(&mut self, whole: &mut Quick) -> Histogram<u64> {
+    pub(crate) fn move_to(&mut self, whole: &mut FastHistogram) -> Histogram<u64> {
         let mut told = coarse();
         // Eight steps of the finer one are a step of the coarser one, from 256 ns on: they are
         // recorded as one.
@@ -96,18 +96,18 @@ mod tests {
         fn it_counts_what_an_hdr_histogram_counts(
             values in proptest::collection::vec((0..42_u32, any::<u64>()), 1..200)
         ) {
-            let mut quick = Quick::new();
+            let mut fast = FastHistogram::new();
             let mut whole = histogram();
             for (bits, value) in values {
                 let value = (value & ((2 << bits) - 1)).clamp(1, 3_600_000_000_000);
-                quick.record(value);
+                fast.record(value);
                 whole.record(value).unwrap();
             }
-            prop_assert_eq!(&quick.histogram(), &whole);
-            let mut moved = Quick::new();
-            let told = quick.move_to(&mut moved);
+            prop_assert_eq!(&fast.histogram(), &whole);
+            let mut moved = FastHistogram::new();
+            let told = fast.move_to(&mut moved);
             prop_assert_eq!(&moved.histogram(), &whole);
-            prop_assert_eq!(quick.histogram().len(), 0);
+            prop_assert_eq!(fast.histogram().len(), 0);
             prop_assert_eq!(told.len(), whole.len());
             for percent in [0.0, 0.5, 1.0] {
                 let exact = whole.value_at_quantile(percent) as f64;
@@ -123,10 +123,10 @@ mod tests {
         for place_of in 0..PLACES {
             assert_eq!(place(value(place_of)), place_of);
         }
-        let mut quick = Quick::new();
-        quick.record(0);
-        quick.record(u64::MAX);
-        let taken = quick.histogram();
+        let mut fast = FastHistogram::new();
+        fast.record(0);
+        fast.record(u64::MAX);
+        let taken = fast.histogram();
         assert_eq!((taken.len(), taken.min()), (2, 1));
     }
 }

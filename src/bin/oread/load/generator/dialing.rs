@@ -1,0 +1,334 @@
+//! Which dials are made when: those that were asked for in the ramp, and later others in place of
+//! connections that ended, to the same target; all at one pace.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::flow::Cause;
+use super::schedule::Schedule;
+use crate::load::clock::{NEVER, SECOND, after};
+use crate::load::options::load::Load;
+use crate::load::options::target::Resolved;
+
+/// Dials under way at a time on one thread that any pace allows: with less, a slow one would wait
+/// for each of its dials.
+const LEAST_UNDER_WAY: u64 = 512;
+/// How far dialing may be behind its pace and still catch up: 10 ms. A stall must not end in a
+/// burst.
+pub(super) const SLACK: u64 = SECOND / 100;
+/// How long a target is not dialed after a dial to it has failed that was to replace a connection.
+/// It doubles with each, up to [`LONGEST_BACKOFF`].
+const BACKOFF: Duration = Duration::from_millis(10);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// A target, and where to connect from.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) resolved: Resolved,
+    /// Local addresses, used in turn; empty: the system's choice.
+    pub(crate) sources: Vec<IpAddr>,
+}
+
+impl Endpoint {
+    /// The local address of the `turn`-th dial to this target.
+    pub(super) fn source(&self, turn: u64) -> Option<SocketAddr> {
+        let place = turn.checked_rem(self.sources.len() as u64)?;
+        let source = self.sources.get(place as usize)?;
+        Some(SocketAddr::new(*source, 0))
+    }
+}
+
+/// A dial that is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dial {
+    /// Which dial of all threads it is. Numbers go round after 2^32; no flow of that age is open
+    /// any more.
+    pub(super) number: u32,
+    /// Where it leads, and which of its target's local addresses it's made from.
+    pub(super) target: u16,
+    pub(super) turn: u64,
+    pub(super) cause: Cause,
+}
+
+/// The places of one target that are vacant.
+#[derive(Clone, Copy, Debug)]
+struct Places {
+    /// Left by connections that the load itself has closed.
+    vacated: u64,
+    /// Left by connections that were lost, or that could not be dialed.
+    empty: u64,
+    /// When the next replacement may be tried, and the wait after its failure.
+    not_before: u64,
+    backoff: Duration,
+}
+
+/// What is still to be dialed.
+#[derive(Debug)]
+pub(super) struct Dialing {
+    /// This thread's part of the connect rate, which holds for the ramp and for replacements.
+    pace: Schedule,
+    /// Dials of the ramp that are yet to be made.
+    left: u64,
+    places: Vec<Places>,
+    /// How many places are vacant, of all targets, and the target that is looked at first.
+    vacant: u64,
+    turn: usize,
+    /// Places that the load has vacated and whose next connection has neither come nor failed.
+    replacing: u64,
+    under_way: u32,
+    /// How many dials may be.
+    most_under_way: u32,
+    /// Which dial of all threads the next one is, and how far from one to the next.
+    ordinal: u64,
+    threads: u32,
+}
+
+impl Dialing {
+    pub(super) fn new(load: &Load, index: u32, targets: usize, now: u64) -> Dialing {
+        let threads = load.threads.get();
+        let places = Places {
+            vacated: 0,
+            empty: 0,
+            not_before: 0,
+            backoff: BACKOFF,
+        };
+        Dialing {
+            pace: Schedule::shared(now, load.connect_rate.get(), index, threads),
+            left: load.share(load.connections.get().into(), index),
+            places: vec![places; targets],
+            vacant: 0,
+            turn: 0,
+            replacing: 0,
+            under_way: 0,
+            most_under_way: most_under_way(load, index),
+            ordinal: index.into(),
+            threads,
+        }
+    }
+
+    /// Dials that have come to nothing yet.
+    pub(super) fn under_way(&self) -> u32 {
+        self.under_way
+    }
+
+    /// Places that the load has vacated and whose next connection has neither come nor failed.
+    pub(super) fn replacing(&self) -> u64 {
+        self.replacing
+    }
+
+    /// The ramp is over, whatever it has come to.
+    pub(super) fn end_ramp(&mut self) {
+        self.left = 0;
+    }
+
+    /// Nothing is replaced any more.
+    pub(super) fn end_turnover(&mut self) {
+        for places in &mut self.places {
+            (places.vacated, places.empty) = (0, 0);
+        }
+        self.vacant = 0;
+    }
+
+    /// A connection to `target` is to be replaced that the load itself has closed.
+    pub(super) fn vacated(&mut self, target: u16) {
+        self.replacing += 1;
+        self.vacant += 1;
+        if let Some(places) = self.places.get_mut(usize::from(target)) {
+            places.vacated += 1;
+        }
+    }
+
+    /// A connection to `target` is to be replaced that was lost.
+    pub(super) fn lost(&mut self, target: u16) {
+        self.vacant += 1;
+        if let Some(places) = self.places.get_mut(usize::from(target)) {
+            places.empty += 1;
+        }
+    }
+
+    /// Takes the next dial that may be made now; `replaces`: also in place of another connection.
+    pub(super) fn next(&mut self, now: u64, replaces: bool) -> Option<Dial> {
+        if self.due(replaces) > now {
+            return None;
+        }
+        let (target, cause) = if self.left > 0 {
+            self.left -= 1;
+            let target = self.ordinal % self.places.len().max(1) as u64;
+            (target as usize, Cause::Asked)
+        } else {
+            self.take_vacant(now)?
+        };
+        self.pace.skip_to(now.saturating_sub(SLACK));
+        self.pace.advance();
+        self.under_way += 1;
+        let ordinal = self.ordinal;
+        self.ordinal += u64::from(self.threads);
+        Some(Dial {
+            number: ordinal as u32,
+            target: target as u16,
+            turn: ordinal / self.places.len().max(1) as u64,
+            cause,
+        })
+    }
+
+    /// The next target, in turn, that has a vacant place and may be dialed.
+    fn take_vacant(&mut self, now: u64) -> Option<(usize, Cause)> {
+        let count = self.places.len();
+        let target = (0..count)
+            .map(|step| (self.turn + step) % count)
+            .find(|&target| self.places[target].due() <= now)?;
+        self.turn = target + 1;
+        self.vacant -= 1;
+        let places = &mut self.places[target];
+        if places.vacated > 0 {
+            places.vacated -= 1;
+            Some((target, Cause::Turnover))
+        } else {
+            places.empty -= 1;
+            Some((target, Cause::Retry))
+        }
+    }
+
+    /// When the next dial may be made; [`NEVER`] where there is none, or where the end of another
+    /// has to come first, which is an event.
+    pub(super) fn due(&self, replaces: bool) -> u64 {
+        if self.under_way >= self.most_under_way {
+            return NEVER;
+        }
+        if self.left > 0 {
+            return self.pace.due();
+        }
+        if !replaces || self.vacant == 0 {
+            return NEVER;
+        }
+        let first = self.places.iter().map(Places::due).min();
+        first.map_or(NEVER, |due| due.max(self.pace.due()))
+    }
+
+    /// A dial to `target` has come to a connection.
+    pub(super) fn succeeded(&mut self, target: u16) {
+        self.under_way -= 1;
+        if let Some(places) = self.places.get_mut(usize::from(target)) {
+            places.backoff = BACKOFF;
+        }
+    }
+
+    /// A dial to `target` has come to nothing; `again`: it's tried again, but not at once.
+    pub(super) fn failed(&mut self, target: u16, cause: Cause, again: bool, now: u64) {
+        self.under_way -= 1;
+        self.replaced(cause);
+        if let Some(places) = self.places.get_mut(usize::from(target)).filter(|_| again) {
+            self.vacant += 1;
+            places.empty += 1;
+            places.not_before = after(now, places.backoff);
+            places.backoff = (places.backoff * 2).min(LONGEST_BACKOFF);
+        }
+    }
+
+    /// The connection for a place has come, or has failed to.
+    pub(super) fn replaced(&mut self, cause: Cause) {
+        self.replacing -= u64::from(cause == Cause::Turnover);
+    }
+}
+
+impl Places {
+    /// When the target may be dialed; [`NEVER`] where it has no vacant place.
+    fn due(&self) -> u64 {
+        match self.vacated + self.empty {
+            0 => NEVER,
+            _ => self.not_before,
+        }
+    }
+}
+
+/// How many dials may be under way on a thread: as many as its pace makes while one waits for its
+/// timeout. A server that is slow to accept, or far away, does not set the pace. They are some of
+/// the connections that were asked for, so they take no more descriptors.
+fn most_under_way(load: &Load, index: u32) -> u32 {
+    let a_second = load.share(load.connect_rate.get().into(), index) as f64;
+    let most = (a_second * load.connect_timeout.as_secs_f64()).ceil() as u64;
+    u32::try_from(most.max(LEAST_UNDER_WAY)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dials that are made at a pace in so many milliseconds, while none of them is answered.
+    fn dialed(arguments: &str, ms: u64) -> u32 {
+        let load = Load::of(arguments);
+        let mut dialing = Dialing::new(&load, 0, 1, SECOND);
+        for ms in 0..ms {
+            while dialing.next(SECOND + ms * SECOND / 1000, false).is_some() {}
+        }
+        dialing.under_way()
+    }
+
+    #[test]
+    fn answers_that_take_long_do_not_slow_the_pace() {
+        assert_eq!(dialed("-c 100k -r 10k", 200).div_ceil(10), 200);
+        assert_eq!(dialed("-c 100k -r 10k -t 2", 200).div_ceil(10), 100);
+        // Until the first of them is given up.
+        assert_eq!(dialed("-c 100k -r 10k --connect-timeout 100ms", 200), 1000);
+        assert_eq!(dialed("-c 2k -r 10k", 500), 2000);
+    }
+
+    #[test]
+    fn a_target_that_fails_neither_loses_its_places_nor_holds_up_another() {
+        let load = Load::of("-c 4 --churn 10");
+        let mut dialing = Dialing::new(&load, 0, 2, 0);
+        let mut now = 0;
+        for number in 0..4 {
+            now += SECOND;
+            let dial = dialing.next(now, true).unwrap();
+            assert_eq!((dial.number, dial.target), (number, number as u16 % 2));
+            dialing.succeeded(dial.target);
+        }
+        assert_eq!(dialing.due(true), NEVER);
+        for target in [0, 1, 0, 1] {
+            dialing.lost(target);
+        }
+        // Target 0 is down for a while: it's tried less and less often, and 1 is filled at once.
+        let mut tries = [0; 2];
+        for _ in 0..10_000 {
+            now += SECOND / 1000;
+            if let Some(dial) = dialing.next(now, true) {
+                tries[usize::from(dial.target)] += 1;
+                match dial.target {
+                    0 => dialing.failed(0, dial.cause, true, now),
+                    _ => dialing.succeeded(1),
+                }
+            }
+        }
+        assert_eq!(tries[1], 2);
+        assert!((10..20).contains(&tries[0]), "{tries:?}");
+        let mut back = 0;
+        for _ in 0..3 {
+            now += SECOND;
+            while let Some(dial) = dialing.next(now, true) {
+                assert_eq!(dial.target, 0);
+                dialing.succeeded(0);
+                back += 1;
+            }
+        }
+        assert_eq!((back, dialing.due(true)), (2, NEVER));
+    }
+
+    #[test]
+    fn sources_are_used_in_turn() {
+        let mut endpoint = Endpoint {
+            resolved: Resolved {
+                transport: crate::load::options::target::Transport::Tcp,
+                address: ([127, 0, 0, 1], 9).into(),
+            },
+            sources: Vec::new(),
+        };
+        assert_eq!(endpoint.source(3), None);
+        endpoint.sources = vec![[127, 0, 0, 2].into(), [127, 0, 0, 3].into()];
+        let turns: Vec<String> = (0..3)
+            .filter_map(|turn| endpoint.source(turn))
+            .map(|source| source.to_string())
+            .collect();
+        assert_eq!(turns, ["127.0.0.2:0", "127.0.0.3:0", "127.0.0.2:0"]);
+    }
+}

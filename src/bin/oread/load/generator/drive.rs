@@ -1,0 +1,430 @@
+//! Executes what the plan says: the handler of a generator's reactor.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oread::{
+    Accepted, CloseReason, ConnectOptions, Connection, ConnectionId, Context, Datagram, Handler,
+    Readiness, SourceId, UdpId,
+};
+
+use super::Setup;
+use super::dialing::{Dial, Endpoint};
+use super::flow::{Flags, Sent, Socket, Stage};
+use super::logs::{Names, Warnings};
+use super::names;
+use super::payload::Payload;
+use super::plan::{Failed, Plan, Step};
+use super::protocol::{Command, Event, EventSender, Phase, Progress};
+use super::usage::{thread_cpu, thread_waited};
+use super::wake::{Clock, Wake};
+use crate::load::clock::{SECOND, until};
+use crate::load::count::{Tally, ThreadUse};
+use crate::load::options::load::Load;
+use crate::load::options::target::{Resolved, Transport};
+
+/// The keys of timers: for the next progress; and, in a simulated network, for the plan.
+const PROGRESS: u64 = 0;
+pub(super) const WAKE: u64 = 1;
+/// How long closing takes at most: it waits for the peers' ends.
+const CLOSING: Duration = Duration::from_secs(1);
+/// How much earlier than its time the reactor's timeout may come, at the most: the reactor counts
+/// from the time that it read before the dial, which is old where its thread has waited for a
+/// processor since. The system's own comes after minutes.
+const STALE: Duration = Duration::from_secs(1);
+
+/// One generator.
+#[derive(Debug)]
+pub(crate) struct Generator {
+    load: Arc<Load>,
+    index: u32,
+    pub(super) clock: Clock,
+    pub(super) plan: Plan,
+    pub(super) payload: Payload,
+    endpoints: Arc<[Endpoint]>,
+    pub(super) warnings: Warnings,
+    events: EventSender,
+    wake: Option<Wake>,
+    /// Whether the turn has left something to do.
+    has_more: bool,
+    /// Whether the lead knows that the ramp is over.
+    told: bool,
+    /// When it's told next how it goes: each second from the beginning of the run, so that all
+    /// threads do at one time.
+    tell_at: u64,
+    used: Used,
+    over: bool,
+    /// Where a datagram is put together.
+    pub(super) scratch: Vec<u8>,
+}
+
+/// What the thread has used: until the measured time began, and in it.
+#[derive(Debug, Default)]
+struct Used {
+    before: Option<(Duration, Duration)>,
+    measured: Option<(Duration, Duration)>,
+}
+
+impl Generator {
+    pub(crate) fn new(setup: Setup, now: u64) -> Generator {
+        let Setup {
+            load,
+            index,
+            endpoints,
+            clock,
+            begun,
+            payload,
+            gauge,
+            events,
+        } = setup;
+        let targets = endpoints.len();
+        let plan = Plan::new(
+            Arc::clone(&load),
+            index,
+            targets,
+            payload.clone(),
+            Names::of(&endpoints),
+            gauge,
+            now,
+        );
+        Generator {
+            load,
+            index,
+            clock,
+            plan,
+            payload,
+            endpoints,
+            warnings: Warnings::default(),
+            events,
+            wake: None,
+            has_more: false,
+            told: false,
+            tell_at: begun.saturating_add(SECOND),
+            used: Used::default(),
+            over: false,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Begins.
+    ///
+    /// # Errors
+    /// As the system gives them: out of descriptors.
+    pub(crate) fn set_out(&mut self, context: &mut Context<'_, u32>) -> io::Result<()> {
+        self.wake = Some(Wake::new(context, &self.clock)?);
+        let now = self.clock.now(context);
+        context.timer(until(now, self.tell_at), PROGRESS);
+        self.carry_on(context)
+    }
+
+    /// How long the poll may wait.
+    pub(crate) fn wait(&self, context: &Context<'_, u32>) -> Option<Duration> {
+        if self.over {
+            return None;
+        }
+        if self.has_more {
+            return Some(Duration::ZERO);
+        }
+        let now = self.clock.now(context);
+        self.wake.as_ref().and_then(|wake| wake.wait(now))
+    }
+
+    /// Does what is due. Before each poll, so that what is written here goes out at once.
+    ///
+    /// # Errors
+    /// As the system gives them when the timer can't be set.
+    pub(crate) fn carry_on(&mut self, context: &mut Context<'_, u32>) -> io::Result<()> {
+        if self.over {
+            return Ok(());
+        }
+        self.plan.turn_begins();
+        self.has_more = false;
+        loop {
+            let now = self.clock.now(context);
+            match self.plan.next(now) {
+                Step::Dial(dial) => self.dial(context, dial, now),
+                Step::Send { flow, due } => self.send_on(context, flow, Sent { due, at: now }),
+                Step::Close { flow, socket } => self.close(context, flow, socket),
+                Step::Yield => {
+                    self.has_more = true;
+                    break;
+                }
+                Step::Wait(due) => {
+                    if let Some(wake) = &mut self.wake {
+                        wake.at(context, now, due)?;
+                    }
+                    break;
+                }
+                Step::End => {
+                    self.over = true;
+                    context.drain(CLOSING);
+                    break;
+                }
+            }
+        }
+        let now = self.clock.now(context);
+        self.observe(now);
+        Ok(())
+    }
+
+    /// Notices how far the plan is.
+    fn observe(&mut self, now: u64) {
+        if !self.told && self.plan.is_ramped() {
+            self.told = true;
+            self.tell(now);
+            self.events.send(Event::Ramped);
+        }
+        let phase = self.plan.phase();
+        if phase >= Phase::Measure && self.used.before.is_none() {
+            self.used.before = Some((thread_cpu(), thread_waited()));
+        }
+        // With a number of messages, the measured time lasts until the last answer.
+        if phase > Phase::Measure && (self.used.measured.is_none() || self.over) {
+            let whole = self.over && self.plan.measured_ends_with_answers();
+            if self.used.measured.is_none() || whole {
+                self.used.measured = Some((thread_cpu(), thread_waited()));
+            }
+        }
+    }
+
+    /// All that was counted, when nothing more comes.
+    pub(crate) fn finish(&mut self, now: u64) -> Tally {
+        self.plan.end_now(now);
+        self.observe(now);
+        let measured = self.plan.measured();
+        let mut tally = self.plan.meter().finish(measured.is_some());
+        let cpu = self.used.before.zip(self.used.measured);
+        let used = measured.zip(cpu).map(|(time, (before, after))| ThreadUse {
+            cpu: after.0.saturating_sub(before.0),
+            waited: after.1.saturating_sub(before.1),
+            wall: until(time.from, time.until),
+        });
+        tally.threads = vec![used.unwrap_or_default()];
+        tally
+    }
+
+    fn dial(&mut self, context: &mut Context<'_, u32>, dial: Dial, now: u64) {
+        let index = self.plan.dialed(dial, now);
+        let endpoints = Arc::clone(&self.endpoints);
+        let Some(endpoint) = endpoints.get(usize::from(dial.target)) else {
+            return;
+        };
+        let source = endpoint.source(dial.turn);
+        let Resolved { transport, address } = &endpoint.resolved;
+        if let (Transport::Udp, Some(to)) = (transport, address.socket_addr()) {
+            match Generator::bind(context, index, to, source) {
+                Ok(id) => {
+                    self.plan.bound(index, Socket::Datagrams(id));
+                    let now = self.clock.now(context);
+                    self.plan.established(index, now);
+                    self.send_datagram(context, index, Sent::to_confirm(now));
+                }
+                Err(error) => self.dial_failed(index, &error, now),
+            }
+            return;
+        }
+        let options = ConnectOptions {
+            source,
+            timeout: Some(self.load.connect_timeout),
+            ..ConnectOptions::new(address.clone())
+        };
+        match context.connect(&options, index) {
+            Ok(id) => self.plan.bound(index, Socket::Stream(id)),
+            Err(refused) => self.dial_failed(index, &refused.error, now),
+        }
+    }
+
+    fn dial_failed(&mut self, index: u32, error: &io::Error, now: u64) {
+        let Some(flow) = self.plan.flow(index) else {
+            return;
+        };
+        let took = until(flow.time, now);
+        let (how, name) = match error.kind() {
+            io::ErrorKind::ConnectionRefused => (Failed::Refused, names::of_error(error)),
+            // The reactor's timeout and the system's are the same error.
+            io::ErrorKind::TimedOut if took + STALE >= self.load.connect_timeout => {
+                (Failed::TimedOut, "connect timeout".to_owned())
+            }
+            io::ErrorKind::TimedOut => (Failed::TimedOut, names::of_error(error)),
+            _ => (Failed::Otherwise, names::of_error(error)),
+        };
+        self.plan.dial_failed(index, how, &name, now);
+    }
+
+    /// Sends a message on a flow, from outside of its callback.
+    fn send_on(&mut self, context: &mut Context<'_, u32>, index: u32, sent: Sent) {
+        match self.plan.flow(index).map(|flow| flow.socket) {
+            Some(Socket::Datagrams(_)) => {
+                self.send_datagram(context, index, sent);
+            }
+            Some(Socket::Stream(id)) => match context.connection(id) {
+                Some(mut connection) => {
+                    self.send(&mut connection, index, sent);
+                }
+                // It's gone, and its callback is to come.
+                None => self.plan.is_full(index),
+            },
+            Some(Socket::None) | None => self.plan.is_full(index),
+        }
+    }
+
+    fn close(&mut self, context: &mut Context<'_, u32>, index: u32, socket: Socket) {
+        match socket {
+            Socket::Stream(id) => {
+                if let Some(mut connection) = context.connection(id) {
+                    let stage = self.plan.flow(index).map(|flow| flow.stage);
+                    match connection.pending() {
+                        0 if stage == Some(Stage::Closing) => connection.close(CloseReason::Closed),
+                        // Messages that were given up, and that the peer does not read: it might
+                        // never.
+                        _ => connection.abort(CloseReason::Aborted),
+                    }
+                }
+            }
+            Socket::Datagrams(id) => {
+                context.close_udp(id);
+                self.plan.gone(index, "");
+            }
+            Socket::None => {}
+        }
+    }
+
+    /// The plan, for tests that look at it.
+    #[cfg(test)]
+    pub(super) fn plan(&mut self) -> &mut Plan {
+        &mut self.plan
+    }
+
+    /// Tells the lead how it goes.
+    pub(super) fn tell(&mut self, now: u64) {
+        if !self.events.keeps_up() {
+            return;
+        }
+        let response = self.plan.meter().take_recent();
+        let happened = self.plan.meter().happened();
+        let (open, phase) = (self.plan.open(), self.plan.phase());
+        let tally = self.plan.tally();
+        self.events.progress(Progress {
+            thread: self.index,
+            at: now,
+            phase,
+            open,
+            connections: tally.connections,
+            errors: tally.errors.values().sum(),
+            echoed: happened.echoed,
+            measured: tally.messages.echoed,
+            cpu: thread_cpu(),
+            response,
+        });
+    }
+}
+
+impl Handler for Generator {
+    type Session = u32;
+    type Message = Command;
+
+    fn on_accept(&mut self, _: &mut Context<'_, u32>, _: &Accepted) -> Option<u32> {
+        None
+    }
+
+    fn on_open(&mut self, connection: &mut Connection<'_, u32>) {
+        let index = *connection.session();
+        let now = self.clock.now(connection.context());
+        self.plan.established(index, now);
+        // Its first message shows whether it's served.
+        self.send(connection, index, Sent::to_confirm(now));
+    }
+
+    #[inline]
+    fn on_data(&mut self, connection: &mut Connection<'_, u32>, data: &[u8]) -> usize {
+        self.heard(connection, data);
+        data.len()
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_, u32>, _: &[u8]) {
+        self.plan.peer_finished(*connection.session());
+        connection.finish();
+    }
+
+    fn on_drained(&mut self, connection: &mut Connection<'_, u32>) {
+        self.plan.has_room(*connection.session());
+    }
+
+    fn on_close(
+        &mut self,
+        _: &mut Context<'_, u32>,
+        _: ConnectionId,
+        index: u32,
+        reason: CloseReason,
+    ) {
+        let Some(flow) = self.plan.flow(index) else {
+            return;
+        };
+        let finished = flow.flags.contains(Flags::PEER_FINISHED);
+        let name = names::of_loss(reason, finished, flow.got > 0);
+        self.plan.gone(index, &name);
+    }
+
+    fn on_connect_failed(
+        &mut self,
+        context: &mut Context<'_, u32>,
+        _: ConnectionId,
+        index: u32,
+        error: io::Error,
+    ) {
+        let now = self.clock.now(context);
+        self.dial_failed(index, &error, now);
+    }
+
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_, u32>, data: &[u8]) {
+        self.heard_datagram(datagram, data);
+    }
+
+    fn on_datagram_error(&mut self, _: &mut Context<'_, u32>, _: UdpId, error: io::Error) {
+        if !self.over {
+            self.plan.meter().tally.error(&names::of_error(&error));
+        }
+    }
+
+    fn on_datagram_writable(&mut self, context: &mut Context<'_, u32>, socket: UdpId) {
+        if let Some(index) = context.udp_key(socket) {
+            self.plan.has_room(index as u32);
+        }
+    }
+
+    fn on_timer(&mut self, context: &mut Context<'_, u32>, key: u64) {
+        if key == WAKE {
+            if let Some(wake) = &mut self.wake {
+                wake.fired();
+            }
+            return;
+        }
+        if self.over {
+            return;
+        }
+        let now = self.clock.now(context);
+        while self.tell_at <= now {
+            self.tell_at += SECOND;
+        }
+        self.tell(now);
+        context.timer(until(now, self.tell_at), PROGRESS);
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_, u32>, command: Command) {
+        match command {
+            Command::Start(at) => self.plan.start(at),
+            Command::Stop => {
+                let now = self.clock.now(context);
+                self.plan.stop(now);
+            }
+        }
+    }
+
+    fn on_ready(&mut self, _: &mut Context<'_, u32>, source: SourceId, _: Readiness) {
+        // It has done its work by ending the poll's wait.
+        if let Some(wake) = self.wake.as_mut().filter(|wake| wake.is(source)) {
+            wake.fired();
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! What a generator counts while it runs.
+//!
+//! Two things are counted of each message. Its figures (sent, echoed, lost, its latency) belong to
+//! the measured time if it was *due* in it, whenever its answer comes. The rate and the seconds
+//! are of what *happened* in the measured time: answers to what the warm-up sent are among them, as
+//! the server gave them then.
+
+use hdrhistogram::Histogram;
+
+use super::fast_histogram::FastHistogram;
+use super::flow::Sent;
+use crate::load::clock::{NEVER, SECOND};
+use crate::load::count::{Partial, Second, Tally};
+
+/// The seconds that are kept apart, a day of them; what comes later is added to the last.
+const MOST_SECONDS: usize = 86_400;
+
+/// The counts of one thread, and where in time they belong.
+#[derive(Debug)]
+pub(super) struct Meter {
+    pub(super) tally: Tally,
+    /// Messages that were due from here on are measured.
+    from: u64,
+    /// Whether a message may be sent later than it's due.
+    scheduled: bool,
+    /// How long an answer may take.
+    timeout: u64,
+    /// Whether answers are looked at.
+    verifies: bool,
+    /// Responses since the last progress, and those before.
+    recent: FastHistogram,
+    response: FastHistogram,
+    /// Only where messages may be sent later than they are due: what the server took, and how late
+    /// they were sent.
+    service: FastHistogram,
+    late: FastHistogram,
+    /// Of that lateness, what was the generator's own: counted from when a flow could take the
+    /// message.
+    lag: FastHistogram,
+    /// Since when a flow can take a message of the schedule.
+    takers_since: u64,
+    /// What has happened about messages that are not measured.
+    unmeasured: Second,
+    /// What had happened in all when the current second began, and when the measured time began; and
+    /// when the second is over.
+    before: Second,
+    begun: Second,
+    second_ends: u64,
+    /// When the last answer came.
+    last_answer: u64,
+}
+
+impl Meter {
+    pub(super) fn new(scheduled: bool, verifies: bool, timeout: u64) -> Meter {
+        Meter {
+            tally: Tally::new(),
+            from: NEVER,
+            scheduled,
+            timeout,
+            verifies,
+            recent: FastHistogram::new(),
+            response: FastHistogram::new(),
+            service: FastHistogram::new(),
+            late: FastHistogram::new(),
+            lag: FastHistogram::new(),
+            takers_since: 0,
+            unmeasured: Second::default(),
+            before: Second::default(),
+            begun: Second::default(),
+            second_ends: NEVER,
+            last_answer: 0,
+        }
+    }
+
+    /// Measures from `from` on.
+    pub(super) fn begin(&mut self, from: u64) {
+        self.from = from;
+        self.second_ends = from;
+    }
+
+    /// From when on messages that are due are measured.
+    pub(super) fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// Whether a message that was due then is measured.
+    #[inline]
+    pub(super) fn is_measured(&self, due: u64) -> bool {
+        due >= self.from
+    }
+
+    /// When the last answer came.
+    pub(super) fn last_answer(&self) -> u64 {
+        self.last_answer
+    }
+
+    /// Messages and answers so far, measured or not; those that confirm connections are not among
+    /// them.
+    pub(super) fn happened(&self) -> Second {
+        let (messages, bytes) = (&self.tally.messages, &self.tally.bytes);
+        let mut happened = self.unmeasured;
+        happened.merge(&Second {
+            sent: messages.sent,
+            echoed: messages.echoed,
+            sent_bytes: bytes.sent,
+            received_bytes: bytes.received,
+        });
+        happened
+    }
+
+    /// A message was sent, at `sent.at`; whether it's measured.
+    #[inline(always)]
+    pub(super) fn sent(&mut self, sent: Sent, bytes: usize) -> bool {
+        self.roll(sent.at);
+        if !self.is_measured(sent.due) {
+            self.sent_unmeasured(sent, bytes);
+            return false;
+        }
+        self.tally.messages.sent += 1;
+        self.tally.bytes.sent += bytes as u64;
+        if self.scheduled {
+            self.late.record(sent.at - sent.due.min(sent.at));
+            let possible = sent.due.max(self.takers_since);
+            self.lag.record(sent.at - possible.min(sent.at));
+        }
+        true
+    }
+
+    #[cold]
+    fn sent_unmeasured(&mut self, sent: Sent, bytes: usize) {
+        self.tally.messages.unmeasured += 1;
+        if !sent.confirms() {
+            self.unmeasured.sent += 1;
+            self.unmeasured.sent_bytes += bytes as u64;
+        }
+    }
+
+    /// From `now` on a flow can take a message of the schedule, after a time when none could.
+    pub(super) fn takers_are_back(&mut self, now: u64) {
+        self.takers_since = now;
+    }
+
+    /// Bytes of an answer have come, and not its last ones.
+    pub(super) fn received(&mut self, sent: Sent, now: u64, bytes: usize) {
+        self.roll(now);
+        if self.is_measured(sent.due) {
+            self.tally.bytes.received += bytes as u64;
+        } else if !sent.confirms() {
+            self.unmeasured.received_bytes += bytes as u64;
+        }
+    }
+
+    /// The last `bytes` of an answer have come. `given_up`: the message was counted as such.
+    #[inline(always)]
+    pub(super) fn answered(&mut self, sent: Sent, now: u64, bytes: usize, given_up: bool) {
+        self.last_answer = now;
+        self.roll(now);
+        if !self.is_measured(sent.due) {
+            self.answered_unmeasured(sent, now, bytes, given_up);
+            return;
+        }
+        let response = now - sent.due.min(now);
+        self.tally.bytes.received += bytes as u64;
+        self.tally.messages.echoed += 1;
+        if response >= self.timeout {
+            self.answered_late(sent, given_up);
+        }
+        self.recent.record(response);
+        // In a closed loop a message is due when it's sent: both are one.
+        if self.scheduled {
+            self.service.record(now - sent.at.min(now));
+        }
+    }
+
+    #[cold]
+    fn answered_unmeasured(&mut self, sent: Sent, now: u64, bytes: usize, given_up: bool) {
+        if !sent.confirms() {
+            self.unmeasured.echoed += 1;
+            self.unmeasured.received_bytes += bytes as u64;
+        }
+        if now.saturating_sub(sent.since()) >= self.timeout && !given_up {
+            self.timed_out(sent, None);
+        }
+    }
+
+    #[cold]
+    fn answered_late(&mut self, sent: Sent, given_up: bool) {
+        self.tally.messages.late += 1;
+        if !given_up {
+            self.timed_out(sent, None);
+        }
+    }
+
+    /// A message was not answered in time; what had come of its answer.
+    #[cold]
+    pub(super) fn timed_out(&mut self, sent: Sent, partial: Option<Partial>) {
+        self.tally.error("message timeout");
+        self.tally.note_partial("message timeout", partial);
+        if self.is_measured(sent.due) {
+            self.tally.messages.timed_out += 1;
+        }
+    }
+
+    /// A message will never be answered: its connection is gone.
+    pub(super) fn lost(&mut self, sent: Sent) {
+        if self.is_measured(sent.due) {
+            self.tally.messages.lost += 1;
+        }
+    }
+
+    /// A message was due then and will never be sent.
+    pub(super) fn never_sent(&mut self, due: u64) {
+        if self.is_measured(due) {
+            self.tally.messages.unsent += 1;
+        }
+    }
+
+    /// The measured time is over, at `end`: what has happened until now happened in it.
+    pub(super) fn end_measured(&mut self, end: u64) {
+        // Seconds in which nothing came were there all the same.
+        self.roll(end);
+        let (all, begun) = (self.happened(), self.begun);
+        let tally = &mut self.tally;
+        tally.messages.in_time = all.echoed - begun.echoed;
+        tally.bytes.sent_in_time = all.sent_bytes - begun.sent_bytes;
+        tally.bytes.received_in_time = all.received_bytes - begun.received_bytes;
+    }
+
+    /// Goes on to the second that `now` is in.
+    #[inline]
+    fn roll(&mut self, now: u64) {
+        if now >= self.second_ends {
+            self.roll_over(now);
+        }
+    }
+
+    #[cold]
+    fn roll_over(&mut self, now: u64) {
+        if self.second_ends == self.from {
+            self.begun = self.happened();
+            self.before = self.begun;
+            self.second_ends = self.from.saturating_add(SECOND);
+        }
+        while now >= self.second_ends {
+            if self.tally.seconds.len() + 1 >= MOST_SECONDS {
+                self.second_ends = NEVER;
+                return;
+            }
+            self.push_second();
+            self.second_ends = self.second_ends.saturating_add(SECOND);
+        }
+    }
+
+    /// Adds what has happened since the last second.
+    fn push_second(&mut self) {
+        let now = self.happened();
+        let before = std::mem::replace(&mut self.before, now);
+        self.tally.seconds.push(now.since(&before));
+    }
+
+    /// Responses since the last call, as they are told while it runs.
+    pub(super) fn take_recent(&mut self) -> Histogram<u64> {
+        self.recent.move_to(&mut self.response)
+    }
+
+    /// All that was counted, when nothing more comes; `measured` says whether it came to that.
+    pub(super) fn finish(&mut self, measured: bool) -> Tally {
+        let latency = &mut self.tally.latency;
+        self.recent.move_to(&mut self.response);
+        latency.response = self.response.histogram();
+        if self.scheduled {
+            latency.service = self.service.histogram();
+            self.tally.pacing.error = self.late.histogram();
+            self.tally.pacing.lag = self.lag.histogram();
+        } else {
+            latency.service = latency.response.clone();
+        }
+        if self.verifies {
+            self.tally.messages.verified = self.tally.messages.echoed;
+        }
+        let begun = self.tally.seconds.is_empty() || self.before != self.happened();
+        if measured && begun {
+            self.push_second();
+        }
+        std::mem::replace(&mut self.tally, Tally::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(due: u64, at: u64) -> Sent {
+        Sent { due, at }
+    }
+
+    #[test]
+    fn what_was_due_before_the_measured_time_is_not_in_its_figures() {
+        let mut meter = Meter::new(true, true, SECOND);
+        meter.begin(1000);
+        for due in [999, 1000] {
+            meter.sent(at(due, 1500), 64);
+            meter.received(at(due, 1500), 1600, 60);
+            meter.answered(at(due, 1500), 1700, 4, false);
+        }
+        let tally = meter.finish(true);
+        assert_eq!((tally.messages.sent, tally.messages.echoed), (1, 1));
+        assert_eq!((tally.bytes.sent, tally.bytes.received), (64, 64));
+        assert_eq!(tally.messages.unmeasured, 1);
+        assert_eq!(tally.latency.response.max(), 700);
+        assert_eq!(tally.latency.service.max(), 200);
+        assert_eq!(tally.pacing.error.max(), 500);
+        assert_eq!(tally.seconds.len(), 1);
+    }
+
+    #[test]
+    fn the_rate_is_of_all_answers_that_came_in_the_measured_time() {
+        let mut meter = Meter::new(true, true, SECOND);
+        meter.begin(10 * SECOND);
+        // Ten a second, each answered two seconds later.
+        let mut due = 5 * SECOND;
+        let mut events: Vec<(u64, bool, u64)> = Vec::new();
+        while due < 15 * SECOND {
+            events.push((due, true, due));
+            events.push((due + 2 * SECOND, false, due));
+            due += SECOND / 10;
+        }
+        events.sort_unstable();
+        let mut ended = false;
+        for (now, is_sent, due) in events {
+            if now >= 15 * SECOND && !ended {
+                meter.end_measured(15 * SECOND);
+                ended = true;
+            }
+            match is_sent {
+                true => _ = meter.sent(at(due, now), 1),
+                false => meter.answered(at(due, due), now, 1, true),
+            }
+        }
+        // Confirmations are no part of it.
+        meter.answered(Sent::to_confirm(11 * SECOND), 12 * SECOND, 1, false);
+        let tally = meter.finish(true);
+        assert_eq!(tally.messages.in_time, 50);
+        assert_eq!(tally.messages.echoed, 50);
+        assert_eq!(tally.bytes.received_in_time, 50);
+        let echoed: Vec<u64> = tally.seconds.iter().map(|s| s.echoed).collect();
+        assert_eq!(echoed, [10; 7]);
+        let sent: Vec<u64> = tally.seconds.iter().map(|s| s.sent).collect();
+        assert_eq!(sent, [10, 10, 10, 10, 10, 0, 0]);
+    }
+
+    #[test]
+    fn lateness_while_no_flow_could_take_a_message_is_not_the_generator_s_own() {
+        let mut meter = Meter::new(true, true, SECOND);
+        meter.begin(0);
+        meter.sent(at(1_000, 1_010), 1);
+        // Due when no flow could take it, and sent soon after one could again.
+        meter.takers_are_back(500_000);
+        meter.sent(at(2_000, 500_100), 1);
+        // Due after that.
+        meter.sent(at(600_000, 600_050), 1);
+        let pacing = meter.finish(true).pacing;
+        assert_eq!((pacing.error.max() / 1000, pacing.lag.max()), (498, 100));
+        assert_eq!(pacing.lag.len(), 3);
+    }
+
+    #[test]
+    fn an_answer_after_the_timeout_is_late_and_echoed() {
+        let mut meter = Meter::new(false, true, SECOND);
+        meter.begin(1);
+        for now in [SECOND, SECOND + 1] {
+            meter.sent(at(1, 1), 1);
+            meter.answered(at(1, 1), now, 1, false);
+        }
+        let messages = meter.tally.messages;
+        assert_eq!(
+            (messages.echoed, messages.late, messages.timed_out),
+            (2, 1, 1)
+        );
+    }
+
+    #[test]
+    fn the_message_timeout_counts_from_when_a_message_was_due() {
+        let mut meter = Meter::new(true, true, SECOND);
+        meter.begin(1);
+        meter.sent(at(1, SECOND), 1);
+        meter.answered(at(1, SECOND), SECOND + 1, 1, false);
+        let messages = meter.tally.messages;
+        assert_eq!((messages.late, messages.timed_out), (1, 1));
+    }
+
+    #[test]
+    fn seconds_without_a_message_are_seconds_too() {
+        let mut meter = Meter::new(false, true, SECOND);
+        meter.begin(0);
+        for now in [1, SECOND - 1, SECOND, 4 * SECOND + 1] {
+            meter.sent(at(now, now), 1);
+        }
+        let sent: Vec<u64> = meter.finish(true).seconds.iter().map(|s| s.sent).collect();
+        assert_eq!(sent, [2, 1, 0, 0, 1]);
+    }
+
+    #[test]
+    fn seconds_at_the_end_in_which_nothing_came_are_there_too() {
+        for (last, seconds) in [
+            (SECOND / 2, vec![1, 0, 0]),
+            (3 * SECOND + 1, vec![0, 0, 0, 1]),
+        ] {
+            let mut meter = Meter::new(true, true, SECOND);
+            meter.begin(0);
+            if last < 3 * SECOND {
+                meter.sent(at(last, last), 1);
+            }
+            meter.end_measured(3 * SECOND);
+            if last > 3 * SECOND {
+                meter.sent(at(1, last), 1);
+            }
+            let sent: Vec<u64> = meter.finish(true).seconds.iter().map(|s| s.sent).collect();
+            assert_eq!(sent, seconds);
+        }
+    }
+
+    #[test]
+    fn a_late_answer_is_a_timeout_once_whoever_finds_out() {
+        let mut meter = Meter::new(false, true, SECOND);
+        meter.begin(1);
+        meter.answered(at(1, 1), SECOND + 1, 1, false);
+        meter.timed_out(at(1, 1), None);
+        meter.answered(at(1, 1), 2 * SECOND, 1, true);
+        assert_eq!(meter.tally.messages.timed_out, 2);
+        assert_eq!(meter.tally.errors["message timeout"], 2);
+    }
+}

@@ -1,0 +1,414 @@
+//! From the ramp to the end.
+
+use std::time::Duration;
+
+use super::{Plan, Source};
+use crate::load::clock::{NEVER, after, nanos};
+use crate::load::count::Datagrams;
+use crate::load::generator::flow::{Flow, Sent, Stage};
+use crate::load::generator::flows::settle_oldest;
+use crate::load::generator::protocol::Phase;
+use crate::load::options::load::{Turnover, Volume};
+
+/// How long an interrupted run waits for outstanding answers.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How far the run is.
+#[derive(Debug)]
+pub(super) struct Run {
+    phase: Phase,
+    /// When the phase ends.
+    boundary: u64,
+    /// The measured time.
+    from: u64,
+    until: u64,
+    /// When its end was: earlier than planned where the run was stopped.
+    ended: Option<u64>,
+    /// Measured messages that may still be sent.
+    left: u64,
+    /// Until when messages of a closed loop may be sent; 0 in the ramp and when it's over.
+    send_until: u64,
+    /// When it was told to stop.
+    stopped: Option<u64>,
+    /// Whether what was due before the end of the measured time is still sent, late.
+    catches_up: bool,
+    /// Dials of the ramp that have come to something.
+    settled: u64,
+}
+
+impl Run {
+    pub(super) fn new() -> Run {
+        Run {
+            phase: Phase::Ramp,
+            boundary: NEVER,
+            from: NEVER,
+            until: NEVER,
+            ended: None,
+            left: NEVER,
+            send_until: 0,
+            stopped: None,
+            catches_up: true,
+            settled: 0,
+        }
+    }
+
+    /// Whether all is counted.
+    pub(super) fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    pub(super) fn boundary(&self) -> u64 {
+        self.boundary
+    }
+
+    /// When the measured time ends.
+    #[inline]
+    pub(super) fn until(&self) -> u64 {
+        self.until
+    }
+
+    /// Whether messages are sent.
+    #[inline]
+    pub(super) fn is_sending(&self) -> bool {
+        matches!(self.phase, Phase::Warmup | Phase::Measure)
+    }
+
+    pub(super) fn is_measuring(&self) -> bool {
+        self.phase == Phase::Measure
+    }
+
+    /// Whether the measured time, or what there was of the load, is over.
+    #[inline]
+    pub(super) fn is_finishing(&self) -> bool {
+        self.phase >= Phase::Finish
+    }
+
+    /// Whether messages that have a time are sent: in it, or later.
+    #[inline]
+    pub(super) fn is_pumping(&self) -> bool {
+        let late = self.phase == Phase::Finish && self.catches_up;
+        (self.is_sending() || late) && self.left > 0
+    }
+
+    /// Whether messages of a closed loop may be sent now.
+    #[inline(always)]
+    pub(super) fn may_send(&self, now: u64) -> bool {
+        now < self.send_until && self.left > 0
+    }
+
+    /// A measured message was sent; whether it was the last.
+    #[inline(always)]
+    pub(super) fn took_one(&mut self) -> bool {
+        self.left -= 1;
+        self.left == 0
+    }
+
+    /// A dial of the ramp has come to something.
+    pub(super) fn settled(&mut self) {
+        self.settled += 1;
+    }
+}
+
+/// When the measured time was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Measured {
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+}
+
+impl Plan {
+    /// Where the run is.
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        self.run.phase
+    }
+
+    pub(super) fn is_sending(&self) -> bool {
+        self.run.is_sending()
+    }
+
+    /// Whether every dial of the ramp has come to something.
+    #[inline]
+    pub(crate) fn is_ramped(&self) -> bool {
+        self.run.settled >= self.meter.tally.connections.asked
+    }
+
+    /// The measured time, once it has ended.
+    pub(crate) fn measured(&self) -> Option<Measured> {
+        let (from, until) = (self.run.from, self.run.ended?);
+        Some(Measured { from, until })
+    }
+
+    /// Whether the measured time ends with the last answer.
+    pub(crate) fn measured_ends_with_answers(&self) -> bool {
+        matches!(self.load.volume, Volume::Messages(_))
+    }
+
+    /// Ends, whatever is under way: the reactor turns no more.
+    pub(crate) fn end_now(&mut self, now: u64) {
+        if !self.run.is_over() {
+            self.stop(now);
+            self.end(now);
+        }
+    }
+
+    /// The lead says when traffic begins.
+    pub(crate) fn start(&mut self, at: u64) {
+        if self.run.phase != Phase::Ramp {
+            return;
+        }
+        let run = &mut self.run;
+        run.boundary = at;
+        run.from = after(at, self.load.warmup);
+        match self.load.volume {
+            Volume::For(duration) => run.until = after(run.from, duration),
+            Volume::Messages(all) => run.left = self.load.share(all.get(), self.index),
+        }
+        self.meter.begin(run.from);
+        self.dialing.end_ramp();
+        self.look_again_at(0);
+    }
+
+    /// The lead, or a signal, says that it's enough.
+    pub(crate) fn stop(&mut self, now: u64) {
+        if self.run.phase == Phase::Over || self.run.stopped.is_some() {
+            return;
+        }
+        self.look_at_clock(now);
+        self.run.stopped = Some(now);
+        self.run.catches_up = false;
+        if self.run.phase == Phase::Finish {
+            self.run.boundary = self.run.boundary.min(after(now, PATIENCE));
+            self.look_again_at(0);
+        } else {
+            self.finish(now);
+        }
+    }
+
+    /// Goes on to the next phase when its time has come. Called wherever the time is read: no
+    /// message is counted to the wrong phase because a timer is late.
+    #[inline]
+    pub(crate) fn look_at_clock(&mut self, now: u64) {
+        if now >= self.run.boundary {
+            self.cross(now);
+        }
+    }
+
+    #[cold]
+    fn cross(&mut self, now: u64) {
+        while now >= self.run.boundary {
+            match self.run.phase {
+                Phase::Ramp => {
+                    self.run.phase = Phase::Warmup;
+                    let at = std::mem::replace(&mut self.run.boundary, self.run.from);
+                    self.run.send_until = self.run.until;
+                    self.begin_traffic(at);
+                    self.begin_turnover(at);
+                    if self.is_stranded() {
+                        self.finish(now);
+                    }
+                }
+                Phase::Warmup => {
+                    self.run.phase = Phase::Measure;
+                    self.run.boundary = self.run.until;
+                }
+                Phase::Measure => self.finish(now),
+                Phase::Finish => self.end(now),
+                Phase::Over => return,
+            }
+        }
+        self.look_again_at(0);
+    }
+
+    /// Whether nothing is there to send on, and nothing will be: every dial has failed, or its
+    /// connection has ended or was not answered in time.
+    fn is_stranded(&self) -> bool {
+        self.flows.open() == 0
+            && self.dialing.under_way() == 0
+            && self.load.turnover == Turnover::Keep
+            && self.is_ramped()
+    }
+
+    /// With a number of messages that will not be sent any more: ends all the same.
+    pub(super) fn finish_if_stuck(&mut self, now: u64) {
+        let Volume::Messages(_) = self.load.volume else {
+            return;
+        };
+        // Longer than anything may take.
+        let pause = match self.source {
+            Source::Think { pause, .. } | Source::Beat { interval: pause } => pause,
+            _ => 0,
+        };
+        let patience = nanos(self.load.connect_timeout)
+            .saturating_add(self.timeout.saturating_mul(2))
+            .saturating_add(pause);
+        // A slow schedule has nothing to send or to hear for most of the time. In a closed loop
+        // it's answers that count: it sends again in place of each that it has given up.
+        let due = match &self.rate {
+            Some(rate) if self.flows.has_takers() => rate.due(),
+            _ => 0,
+        };
+        let last = self.meter.last_answer().max(self.run.from).max(due);
+        let is_stuck = self.is_stranded() || now > last.saturating_add(patience);
+        if self.is_sending() && is_stuck {
+            self.run.catches_up = false;
+            self.finish(now);
+        }
+    }
+
+    /// Ends a phase that ends by what happens in it.
+    pub(super) fn finish_if_done(&mut self, now: u64) {
+        if self.run.left == 0 && self.run.phase == Phase::Measure {
+            self.finish(now);
+        }
+        let is_answered = self.run.phase == Phase::Finish && self.flows.under_way() == 0;
+        if is_answered && !self.is_behind() {
+            self.end(now);
+        }
+    }
+
+    /// The measured time is over. What is under way is waited for; what was due in it and not sent,
+    /// because no flow could take it, is sent as soon as one can: it would flatter the server to
+    /// leave it out.
+    fn finish(&mut self, now: u64) {
+        if self.run.phase == Phase::Measure {
+            let end = now.min(self.run.until);
+            self.meter.end_measured(end);
+            self.run.ended = Some(end);
+        }
+        self.run.phase = Phase::Finish;
+        self.run.send_until = 0;
+        self.dialing.end_turnover();
+        let timeout = self.load.message_timeout;
+        let patience = match self.run.stopped {
+            Some(_) => timeout.min(PATIENCE),
+            None => timeout,
+        };
+        self.run.boundary = after(now, patience);
+        self.look_again_at(0);
+    }
+
+    /// Messages of the measured time that were due before `end` by the schedule and were not sent.
+    fn unsent(&self, end: u64) -> u64 {
+        let before = |end| self.rate.as_ref().map_or(0, |rate| rate.before(end));
+        let end = end.min(self.run.until);
+        let unmeasured = before(end.min(self.run.from));
+        (before(end) - unmeasured).min(self.run.left)
+    }
+
+    /// Whether messages of the measured time are yet to be sent, and a connection is there to take
+    /// them.
+    fn is_behind(&self) -> bool {
+        let is_owed = self.flows.owed() > 0 && matches!(self.source, Source::Beat { .. });
+        let unsent = is_owed || self.unsent(NEVER) > 0;
+        self.run.catches_up && self.flows.open() > 0 && unsent && self.run.left > 0
+    }
+
+    /// Counts what there is. From here on callbacks find no flow, and do nothing.
+    fn end(&mut self, now: u64) {
+        self.note_measured(now);
+        self.run.phase = Phase::Over;
+        self.run.boundary = NEVER;
+        let there = self.flows.open() + self.dialing.replacing();
+        let ledger = &mut self.meter.tally.connections;
+        ledger.missing = ledger.asked.saturating_sub(there);
+        let mut flows: Vec<(u32, Datagrams)> = Vec::new();
+        let given_up = now.saturating_sub(self.timeout);
+        let all: Vec<Flow> = self.flows.take_all().collect();
+        for mut flow in all {
+            self.close_book(&mut flow, given_up);
+            if let Some(window) = flow.window {
+                flows.push((flow.number, window.counts));
+            }
+        }
+        let unsent = match (self.load.volume, self.run.stopped) {
+            // All of them were asked for, by a schedule or not; who interrupts it has asked for no
+            // more.
+            (Volume::Messages(_), None) if self.run.left != NEVER => self.run.left,
+            (_, stopped) => self.unsent(stopped.unwrap_or(NEVER)),
+        };
+        self.meter.tally.messages.unsent += unsent;
+        self.close_ledger(flows);
+        self.agenda.clear();
+        self.look_again_at(0);
+    }
+
+    /// Counts one flow at the end, and what was under way on it; it had its time if it was due at
+    /// `given_up` or before.
+    fn close_book(&mut self, flow: &mut Flow, given_up: u64) {
+        let ledger = &mut self.meter.tally.connections;
+        match flow.stage {
+            Stage::Dialing => ledger.dialing += 1,
+            Stage::Closing | Stage::Lost => return,
+            Stage::Confirming | Stage::Live | Stage::Retiring => ledger.open += 1,
+        }
+        self.names.log(flow, format_args!("closed at the end"));
+        let ledger = &mut self.meter.tally.connections;
+        ledger.silent += u64::from(flow.stage == Stage::Confirming);
+        if !matches!(self.load.volume, Volume::Messages(_)) {
+            self.meter.tally.messages.unsent += self.unsent_of(flow);
+        }
+        if flow.window.is_none() {
+            let before = flow.given_up;
+            while flow.give_up(given_up).is_some() {}
+            for place in 0..flow.outstanding.len() {
+                if let Some(sent) = flow.outstanding.get(place) {
+                    self.is_outstanding(sent, (before..flow.given_up).contains(&place));
+                }
+            }
+            return;
+        }
+        let from = self.meter.from();
+        while let Some((sent, answered)) = settle_oldest(flow, |_, _| true) {
+            let too_late = sent.since() <= given_up;
+            if answered {
+                continue;
+            }
+            if too_late {
+                self.meter.timed_out(sent, None);
+                continue;
+            }
+            let counts = flow.window.as_mut();
+            if let Some(counts) = counts.and_then(|window| window.counts_of(sent, from)) {
+                counts.outstanding += 1;
+                self.meter.tally.messages.outstanding += 1;
+            }
+        }
+    }
+
+    fn is_outstanding(&mut self, sent: Sent, too_late: bool) {
+        if too_late {
+            self.meter.timed_out(sent, None);
+        }
+        if self.meter.is_measured(sent.due) {
+            self.meter.tally.messages.outstanding += 1;
+        }
+    }
+
+    /// What was never answered, over all flows over UDP.
+    fn close_ledger(&mut self, mut flows: Vec<(u32, Datagrams)>) {
+        let tally = &mut self.meter.tally;
+        for counts in flows.iter_mut().map(|(_, c)| c).chain([&mut self.retired]) {
+            // What was not sent was not received either: if it were, the counts would not add up,
+            // and that is told.
+            counts.lost = counts
+                .sent
+                .saturating_sub(counts.received + counts.outstanding);
+            tally.messages.lost += counts.lost;
+            tally.datagrams.merge(counts);
+        }
+        tally.flows = flows;
+        tally.retired_flows = self.retired;
+    }
+
+    /// With a number of messages, the measured time lasts until the last answer; if not all of them
+    /// were sent, until it was given up.
+    fn note_measured(&mut self, now: u64) {
+        if let (Volume::Messages(_), Some(_)) = (self.load.volume, self.run.ended) {
+            let last = self.meter.last_answer().max(self.run.from);
+            let end = if self.run.left == 0 { last } else { now };
+            self.meter.end_measured(end);
+            self.run.ended = Some(end);
+        }
+    }
+}
