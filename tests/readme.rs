@@ -385,6 +385,27 @@ mod program {
         assert!(commands >= 30, "{commands} commands are shown");
     }
 
+    #[test]
+    fn every_option_of_a_load_is_in_its_reference_and_no_other() {
+        let page = read("docs/LOAD-REFERENCE.md");
+        let section = page.split("\n## Options").nth(1).unwrap();
+        let table = section.split("\n### ").next().unwrap();
+        let help = help("load");
+        for option in options(table) {
+            assert!(lists(&help, option), "the reference names {option}");
+        }
+        let listed = help.lines().filter_map(|line| {
+            let line = line.trim_start();
+            line.starts_with('-')
+                .then(|| options(line).next())
+                .flatten()
+        });
+        for option in listed.filter(|option| *option != "--help") {
+            let names = |row: &str| row.starts_with('|') && options(row).any(|name| name == option);
+            assert!(table.lines().any(names), "the reference has no {option}");
+        }
+    }
+
     /// Every field of an object and of the objects in it; not those that are named by what they
     /// count.
     fn fields(value: &serde_json::Value, into: &mut Vec<String>) {
@@ -403,7 +424,7 @@ mod program {
 
     #[test]
     fn every_field_of_the_json_report_is_described() {
-        let page = read("docs/LOAD.md");
+        let page = read("docs/LOAD-REFERENCE.md");
         let reference = page.split("## The JSON report").nth(1).unwrap();
         let run = ["load", "-n", "10", "-c", "2", "-q", "--slo", "max<1h"];
         let output = oread(&[&run[..], &["--json", "-"]].concat());

@@ -21,7 +21,7 @@ were fewer answers than datagrams.";
 #[command(after_help = format!("{CONNECT_NOTES}\n\n{UNITS}"))]
 pub(crate) struct Connect {
     /// Where to connect to: HOST:PORT, unix:PATH or unix:@NAME
-    #[arg(value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = Remote::parse)]
+    #[arg(value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = remote)]
     pub(crate) address: Remote,
 
     /// Send datagrams, not a stream
@@ -60,4 +60,12 @@ pub(crate) struct Connect {
 
     #[command(flatten)]
     pub(crate) verbosity: VerbosityArgs,
+}
+
+/// Where to connect to; for datagrams there is an option, where `oread load` has a scheme.
+fn remote(text: &str) -> Result<Remote, String> {
+    match text.strip_prefix("udp://") {
+        Some(address) => Err(format!("write --udp {}", address.escape_debug())),
+        None => Remote::parse(text),
+    }
 }

@@ -1,6 +1,7 @@
 //! `oread serve` as typed: one field an option, each value parsed by itself. The doc comments are
 //! the help texts.
 
+use std::convert::Infallible;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ pub(crate) struct Serve {
     /// [default: 127.0.0.1:9999]
     #[arg(value_name = "ADDR")]
     pub(crate) addresses: Vec<HostPort>,
+
+    /// Only to say what to write in its place.
+    #[arg(long, value_name = "PORT", value_parser = no_port, hide = true)]
+    pub(crate) port: Option<Infallible>,
 
     /// Address for TCP alone, may be repeated; without ADDR: the other ADDRs are for TCP alone
     #[arg(
@@ -262,6 +267,17 @@ fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok();
     let mode = mode.filter(|mode| *mode <= 0o777);
     mode.ok_or_else(|| "permissions are up to three octal digits, as in 660".to_owned())
+}
+
+/// Refuses `--port PORT`.
+///
+/// # Errors
+/// Always: the address says its port.
+fn no_port(text: &str) -> Result<Infallible, String> {
+    Err(format!(
+        "write the port behind the address, as in 127.0.0.1:{}",
+        text.escape_debug()
+    ))
 }
 
 #[cfg(test)]

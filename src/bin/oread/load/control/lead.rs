@@ -317,15 +317,17 @@ impl Lead<'_> {
             // It has sent its last event; a panic was caught before that.
             let _ = thread.join();
         }
-        let mut tally = self.heard.tally.unwrap_or_else(Tally::new);
+        let mut tally = self.heard.tally.unwrap_or_default();
         tally.connections.peak_confirmed = self.team.gauge.peak();
         let measured = tally.threads.iter().map(|thread| thread.wall).max();
         let took = self.began.elapsed();
-        let began = SystemTime::now().checked_sub(took);
+        let ago = |time: Duration| SystemTime::now().checked_sub(time);
+        let from = self.measured.from.filter(|from| *from <= Instant::now());
         Outcome {
             plan: self.plan.clone(),
             targets,
-            began: began.unwrap_or(SystemTime::UNIX_EPOCH),
+            began: ago(took).unwrap_or(SystemTime::UNIX_EPOCH),
+            measured_from: from.and_then(|from| ago(from.elapsed())),
             ending: match (self.heard.signal, self.heard.failure) {
                 (Some(number), _) => Ending::Interrupted(number),
                 (None, Some(words)) => Ending::Failed(words),

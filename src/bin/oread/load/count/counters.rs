@@ -4,11 +4,12 @@
 //! one list, and the report for programs tells all of them by these names.
 
 /// Makes a struct of counters: its fields, how another one is added to it, and what each is called.
+/// A counter with `max` behind it is one of all threads together, so that the largest is taken.
 macro_rules! counters {
     (
         $(#[$about:meta])*
         $name:ident {
-            $($(#[$doc:meta])* $field:ident,)+
+            $($(#[$doc:meta])* $field:ident $($max:ident)?,)+
         }
     ) => {
         $(#[$about])*
@@ -20,7 +21,7 @@ macro_rules! counters {
         impl $name {
             /// Adds another one's.
             pub(crate) fn merge(&mut self, other: &$name) {
-                $(self.$field += other.$field;)+
+                $(counters!(@add self.$field, other.$field $(, $max)?);)+
             }
 
             /// Each counter by its name.
@@ -29,6 +30,8 @@ macro_rules! counters {
             }
         }
     };
+    (@add $to:expr, $from:expr) => { $to += $from };
+    (@add $to:expr, $from:expr, max) => { $to = $to.max($from) };
 }
 
 counters! {
@@ -54,8 +57,8 @@ counters! {
         established,
         /// Connections that an echo has come back on, at least one.
         confirmed,
-        /// The most that were confirmed and open at one time.
-        peak_confirmed,
+        /// The most that were confirmed and open at one time, over all threads.
+        peak_confirmed max,
         /// Connections that ended though the load had not ended them, or that it cut off because of a
         /// corrupt answer.
         lost,

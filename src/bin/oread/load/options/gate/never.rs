@@ -4,9 +4,9 @@
 //! Only what is plain is found out. What depends on the server or the machine is for the run to
 //! show.
 
-use super::{Comparison, Figure, Gate, Statistic, Timing, samples_for};
+use super::{Comparison, Figure, Gate, Statistic, Timing};
+use crate::load::count::samples_for;
 use crate::load::options::load::{Load, Traffic, Turnover, Volume};
-use crate::load::options::target::Transport;
 use crate::values::units::Count;
 
 impl Gate {
@@ -20,11 +20,8 @@ impl Gate {
         }
         match self.figure {
             Figure::Latency(timing, statistic) => too_few(timing, statistic, plan),
-            Figure::LostShare => {
-                let has_udp = plan.targets.iter().any(|t| t.transport == Transport::Udp);
-                (!has_udp)
-                    .then(|| "only datagrams are lost, and no target begins with udp://".to_owned())
-            }
+            Figure::LostShare => (!plan.has_udp())
+                .then(|| "only datagrams are lost, and no target begins with udp://".to_owned()),
             Figure::Rate => match plan.traffic {
                 Traffic::Open(rate) if self.is_over(most_a_second(rate.get(), plan.volume)) => {
                     Some(format!("--rate {rate} sends fewer"))
@@ -37,7 +34,7 @@ impl Gate {
             Figure::Connections if self.is_over(plan.connections.get().into()) => {
                 Some(format!("--connections {} are fewer", plan.connections))
             }
-            Figure::Errors | Figure::ErrorShare | Figure::Connections => None,
+            Figure::Errors | Figure::ErrorShare | Figure::Connections | Figure::Warnings => None,
         }
     }
 
