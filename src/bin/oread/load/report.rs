@@ -28,7 +28,6 @@ use crate::load::options::load::Load;
 use crate::load::report::outcome::Outcome;
 use crate::system::page::Page;
 
-pub(crate) use crate::values::units::short;
 pub(crate) use outputs::Outputs;
 
 use environment::Environment;
@@ -99,6 +98,7 @@ mod tests {
     use super::*;
     use crate::load::count::{StoodStill, Tally};
     use crate::load::report::outcome::Ending;
+    use crate::values::units::short;
 
     /// A run of ten seconds with 10,000 responses of 1 to 10,000 microseconds.
     fn outcome(arguments: &str) -> Outcome {

@@ -523,7 +523,7 @@ impl Flows {
     }
 
     /// Which invariant does not hold.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "sim"))]
     pub(super) fn broken(&self) -> Option<String> {
         let flows = || self.table.iter().map(|(_, flow)| flow);
         let ended = |flow: &&Flow| matches!(flow.stage, Stage::Closing | Stage::Lost);

@@ -10,10 +10,12 @@
 //! | closed loop | a flow, as long as it has fewer messages under way than its depth |
 //! | closed loop with pauses, heartbeats | a flow, when one of its own messages is due: it *owes* it |
 //!
-//! [`phases`] has the way from the ramp to the end.
+//! [`phases`] has the way from the ramp to the end, [`upkeep`] the connections that are replaced and
+//! the messages that are given up.
 
 mod phases;
 mod told;
+mod upkeep;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,9 +32,9 @@ use super::logs::Names;
 use super::meter::Meter;
 use super::payload::Payload;
 use super::schedule::Schedule;
-use crate::load::clock::{NEVER, SECOND, after, nanos};
+use crate::load::clock::{NEVER, SECOND, nanos};
 use crate::load::count::{Datagrams, Tally};
-use crate::load::options::load::{Load, Traffic, Turnover};
+use crate::load::options::load::{Load, Traffic};
 use crate::load::options::values::VerifyMode;
 
 use phases::Run;
@@ -448,172 +450,6 @@ impl Plan {
         }
     }
 
-    fn begin_turnover(&mut self, at: u64) {
-        if let Turnover::Churn(rate) = self.load.turnover {
-            let threads = self.load.threads.get();
-            self.churn = Some(Schedule::shared(at, rate.get(), self.index, threads));
-        }
-    }
-
-    /// When the next connection is to be closed for another; [`NEVER`] where that has to wait for an
-    /// event.
-    fn turnover_due(&mut self) -> u64 {
-        if !self.is_sending() || self.dialing.replacing() >= MOST_REPLACING {
-            return NEVER;
-        }
-        let Some(since) = self.flows.oldest_since() else {
-            return NEVER;
-        };
-        match self.load.turnover {
-            Turnover::Keep => NEVER,
-            Turnover::Lifetime(lifetime) => after(since, lifetime),
-            Turnover::Churn(_) => self.churn.map_or(NEVER, |churn| churn.due()),
-        }
-    }
-
-    /// Retires the connections whose time has come. Where none can be, the moment passes.
-    fn turn_over(&mut self, now: u64) {
-        if self.load.turnover == Turnover::Keep {
-            return;
-        }
-        while self.turnover_due() <= now {
-            if let Some(churn) = &mut self.churn {
-                churn.skip_to(now.saturating_sub(SLACK));
-                churn.advance();
-            }
-            if let Some(index) = self.flows.retire_oldest() {
-                self.close_if_answered(index);
-            }
-        }
-        if let Some(churn) = &mut self.churn {
-            churn.skip_to(now.saturating_sub(SLACK));
-        }
-    }
-
-    /// Closes a connection that is to be closed, when nothing is awaited on it any more.
-    fn close_if_answered(&mut self, index: u32) {
-        let Some(flow) = self.flows.get(index) else {
-            return;
-        };
-        if flow.stage != Stage::Retiring || flow.awaited() > 0 {
-            return;
-        }
-        let target = flow.target;
-        self.names.log(flow, format_args!("closed, for another"));
-        self.end_flow(index, Stage::Closing);
-        self.meter.tally.connections.closed += 1;
-        // Now, and not when the peer has finished too: that is up to the peer.
-        self.dialing.vacated(target);
-    }
-
-    /// A flow ends, and its connection is closed, or is gone already. What was under way on it is
-    /// lost.
-    fn end_flow(&mut self, index: u32, stage: Stage) {
-        let Some(flow) = self.flows.get(index) else {
-            return;
-        };
-        let (socket, is_stream) = (flow.socket, flow.window.is_none());
-        self.meter.tally.messages.unsent += self.unsent_of(flow);
-        let was = self.flows.ends(index, stage);
-        while let Some(sent) = self.flows.take_lost(index) {
-            // Lost datagrams are counted when all that may still come has come.
-            if is_stream {
-                self.meter.lost(sent);
-            }
-        }
-        if socket != Socket::None {
-            self.closing.push_back((index, socket));
-        }
-        let is_confirmed = matches!(was, Some(Stage::Live | Stage::Retiring));
-        if !is_confirmed {
-            let cause = self.flows.unconfirmed(index);
-            self.dialing.replaced(cause);
-        }
-        self.settle(index);
-        self.look_again_at(0);
-    }
-
-    /// Heartbeats of the measured time that a flow owes.
-    fn unsent_of(&self, flow: &Flow) -> u64 {
-        let Source::Beat { interval } = self.source else {
-            return 0;
-        };
-        let before = self.meter.from().saturating_sub(flow.time);
-        let unmeasured = before.div_ceil(interval.max(1));
-        u64::from(flow.owed).saturating_sub(unmeasured)
-    }
-
-    /// Looks at a part of the flows: gives up messages that are under way for too long.
-    fn look_after_flows(&mut self, now: u64) {
-        if now < self.sweep.due {
-            return;
-        }
-        self.sweep.due = now.saturating_add(self.sweep.interval);
-        let count = self.flows.capacity();
-        for _ in 0..count.div_ceil(SWEEPS_A_ROUND) {
-            let index = self.sweep.at;
-            self.sweep.at = if index + 1 < count { index + 1 } else { 0 };
-            self.look_after_flow(index, now);
-        }
-        self.finish_if_stuck(now);
-    }
-
-    fn look_after_flow(&mut self, index: u32, now: u64) {
-        let Some(flow) = self.flows.get(index) else {
-            return;
-        };
-        let (stage, is_stream) = (flow.stage, flow.window.is_none());
-        let partial = self.partial(flow);
-        let dialed = flow.time;
-        let then = now.saturating_sub(self.timeout);
-        let mut given_up = 0;
-        while let Some(sent) = self.flows.give_up(index, then) {
-            self.meter
-                .timed_out(sent, partial.filter(|_| given_up == 0));
-            given_up += 1;
-        }
-        match stage {
-            Stage::Confirming if is_stream && given_up > 0 => self.is_mute(index),
-            Stage::Confirming if !is_stream => self.look_after_unheard(index, dialed, now),
-            Stage::Retiring => self.close_if_answered(index),
-            // The loop goes on in place of what was given up.
-            Stage::Live => {
-                if let Source::Think { .. } = self.source {
-                    self.flows.owe(index, given_up, now);
-                }
-                // A datagram that the system did not take is tried again.
-                if !is_stream {
-                    self.flows.has_room(index);
-                } else if given_up > 0 {
-                    self.flows.enqueue(index);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A connection's first message was not answered in time. Where connections are replaced, this
-    /// one is; else it stays, for its answer may come.
-    fn is_mute(&mut self, index: u32) {
-        if self.load.turnover == Turnover::Keep {
-            self.settle(index);
-            return;
-        }
-        self.lost(index, "never answered");
-    }
-
-    /// Sends the first datagram again while it's not answered, for as long as the message timeout.
-    fn look_after_unheard(&mut self, index: u32, dialed: u64, now: u64) {
-        if now >= dialed.saturating_add(self.timeout) {
-            self.is_mute(index);
-            return;
-        }
-        let last_sent = self.flows.window(index).map_or(0, |(w, _)| w.last_sent);
-        if now >= last_sent + RETRY.max(last_sent.saturating_sub(dialed)) {
-            self.unheard.push_back(index);
-        }
-    }
-
     /// A flow has more to send than its callback has sent.
     pub(super) fn goes_on(&mut self, index: u32) {
         self.flows.enqueue(index);
@@ -652,7 +488,7 @@ impl Plan {
     }
 
     /// Which invariant does not hold.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "sim"))]
     pub(super) fn broken(&self) -> Option<String> {
         self.flows.broken()
     }

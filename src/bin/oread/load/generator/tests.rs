@@ -1,6 +1,5 @@
 //! A message in steady state asks for no memory.
 
-use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};

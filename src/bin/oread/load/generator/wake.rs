@@ -194,7 +194,7 @@ mod timer {
                     context.cancel(timer);
                 }
                 let wait = Duration::from_nanos(wait);
-                self.timer = Some(context.timer(wait, super::WAKE));
+                self.timer = Some(context.timer(wait, crate::load::generator::wake::WAKE));
             }
             Ok(())
         }

@@ -2,6 +2,7 @@
 //! together. `plan/content` checks what messages consist of.
 
 mod content;
+mod never;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
@@ -241,7 +242,7 @@ fn check_sockets(typed: &args::Load) -> Result<(), Failure> {
 /// Refuses gates that no run can meet.
 fn check_gates(load: &Load) -> Result<(), Failure> {
     let mut gates = load.gates.iter();
-    match gates.find_map(|gate| Some((gate, gate.why_never(load)?))) {
+    match gates.find_map(|gate| Some((gate, never::why_never(gate, load)?))) {
         Some((gate, why)) => Err(Failure::usage(format!(
             "--slo '{gate}' can't be met: {why}"
         ))),
@@ -327,6 +328,9 @@ impl Load {
         Load::try_of(&words).unwrap_or_else(|failure| panic!("{arguments}: {failure}"))
     }
 }
+
+#[cfg(test)]
+pub(crate) use never::why_never;
 
 #[cfg(test)]
 mod tests {

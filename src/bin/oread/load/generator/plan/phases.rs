@@ -371,7 +371,7 @@ impl Plan {
                 continue;
             }
             let counts = flow.window.as_mut();
-            if let Some(counts) = counts.and_then(|window| window.counts_of(sent, from)) {
+            if let Some(counts) = counts.and_then(|window| window.counts_of(sent.due, from)) {
                 counts.outstanding += 1;
                 self.meter.tally.messages.outstanding += 1;
             }

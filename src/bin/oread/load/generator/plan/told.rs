@@ -9,7 +9,7 @@ use crate::load::generator::label::Label;
 use crate::load::generator::names;
 use crate::load::generator::window::Arrival;
 use crate::load::options::load::Turnover;
-use crate::load::report::short;
+use crate::values::units::short;
 
 /// How a dial failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl Plan {
         }
         let from = self.meter.from();
         if let Some((window, _)) = self.flows.window(index)
-            && let Some(counts) = window.counts_of(sent, from)
+            && let Some(counts) = window.counts_of(sent.due, from)
         {
             counts.sent += 1;
         }
@@ -134,7 +134,7 @@ impl Plan {
         self.meter.tally.error(name);
         let from = self.meter.from();
         if let Some((window, _)) = self.flows.window(index)
-            && let Some(counts) = window.counts_of(sent, from)
+            && let Some(counts) = window.counts_of(sent.due, from)
         {
             counts.dropped += 1;
         }
@@ -186,12 +186,7 @@ impl Plan {
     /// The last `bytes` of the answer to the oldest message have come; what is to be sent in its
     /// place, at once.
     #[inline(always)]
-    pub(in crate::load::generator) fn answered(
-        &mut self,
-        index: u32,
-        bytes: usize,
-        now: u64,
-    ) -> Wanted {
+    pub(crate) fn answered(&mut self, index: u32, bytes: usize, now: u64) -> Wanted {
         let Some(answered) = self.flows.answered(index) else {
             return Wanted::default();
         };
@@ -285,7 +280,7 @@ impl Plan {
             return self.corrupt_datagram(index);
         };
         let arrival = window.arrived(label.number, next);
-        if let Some(counts) = window.counts_of(label.sent, from) {
+        if let Some(counts) = window.counts_of(label.sent.due, from) {
             match arrival {
                 Arrival::Again => counts.duplicated += 1,
                 Arrival::First { after_later } => {

@@ -229,7 +229,7 @@ fn a_gate_is_read_as_documented_and_told_as_it_is_typed() {
 /// What is plain before a run: no loss without datagrams, no more connections than there are,
 /// nothing below 0, and fewer samples than a percentile takes.
 fn is_refused_where_that_is_plain(gate: &Gate, plan: &Load) {
-    let why = gate.why_never(plan);
+    let why = crate::load::options::load::why_never(gate, plan);
     if let Some(why) = &why {
         assert_words(why);
         if let Some((_, proposed)) = why.split_once("; write ") {
