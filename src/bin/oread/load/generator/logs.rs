@@ -142,57 +142,57 @@ impl Names {
     }
 }
 
-impl Warnings {
-    /// `data` has come on a flow and is not the rest of the answer that is awaited on it.
-    #[cold]
-    pub(super) fn corrupt(
-        &mut self,
-        names: &Names,
-        payload: &Payload,
-        flow: &Flow,
-        data: &[u8],
-        now: u64,
-    ) {
-        let Some(suppressed) = self.permit(now) else {
-            return;
-        };
-        let name = names.name(flow);
-        match wrong_in_stream(payload, flow, data) {
-            Some(wrong) => {
-                let number = flow.oldest();
-                log::warn!("{name}: a wrong answer to message {number}: {wrong}{suppressed}");
-            }
-            None => {
-                let came = Escaped::new(data).limit(WRONG);
-                log::warn!("{name}: an answer that nobody asked for: \"{came}\"{suppressed}");
-            }
+/// What is wrong with `data`, which has come on a flow and is not the rest of the answer that is
+/// awaited on it.
+#[cold]
+pub(super) fn corrupt(names: &Names, payload: &Payload, flow: &Flow, data: &[u8]) -> String {
+    let name = names.name(flow);
+    match wrong_in_stream(payload, flow, data) {
+        Some(wrong) => format!(
+            "{name}: a wrong answer to message {}: {wrong}",
+            flow.oldest()
+        ),
+        None => {
+            let came = Escaped::new(data).limit(WRONG);
+            format!("{name}: an answer that nobody asked for: \"{came}\"")
         }
     }
+}
 
-    /// A datagram has come on a flow that is none of what was sent there.
-    #[cold]
-    pub(super) fn corrupt_datagram(
-        &mut self,
-        names: &Names,
-        payload: &Payload,
-        flow: &Flow,
-        data: &[u8],
-        now: u64,
-    ) {
-        let Some(suppressed) = self.permit(now) else {
-            return;
-        };
-        let name = names.name(flow);
-        let len = data.len();
-        match wrong_in_datagram(payload, data) {
-            Some(wrong) if wrong.at < len => {
-                log::warn!("{name}: a wrong datagram of {len} bytes: {wrong}{suppressed}");
-            }
-            _ => {
-                let came = Escaped::new(data).limit(WRONG);
-                log::warn!("{name}: {len} bytes that were not sent: \"{came}\"{suppressed}");
-            }
+/// What is wrong with a datagram, which has come on a flow and is none of what was sent there.
+#[cold]
+pub(super) fn corrupt_datagram(
+    names: &Names,
+    payload: &Payload,
+    flow: &Flow,
+    data: &[u8],
+) -> String {
+    let name = names.name(flow);
+    let len = data.len();
+    match wrong_in_datagram(payload, data) {
+        Some(wrong) if wrong.at < len => {
+            format!("{name}: a wrong datagram of {len} bytes: {wrong}")
         }
+        _ => {
+            let came = Escaped::new(data).limit(WRONG);
+            format!("{name}: {len} bytes that were not sent: \"{came}\"")
+        }
+    }
+}
+
+impl Warnings {
+    /// Tells of a corrupt answer, and keeps the first in `first`.
+    #[cold]
+    pub(super) fn tell(
+        &mut self,
+        now: u64,
+        first: &mut Option<String>,
+        words: impl Fn() -> String,
+    ) {
+        if let Some(suppressed) = self.permit(now) {
+            log::warn!("{}{suppressed}", words());
+        }
+        first.get_or_insert_with(words);
     }
 }
 

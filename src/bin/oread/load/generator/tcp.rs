@@ -5,6 +5,7 @@ use oread::{CloseReason, Connection, Output, Pressure};
 use super::drive::Generator;
 use super::flow::Sent;
 use super::flows::Wanted;
+use super::logs;
 use crate::load::options::values::VerifyMode;
 
 /// What input is.
@@ -123,10 +124,10 @@ impl Generator {
                     break;
                 }
                 Look::Corrupt => {
-                    if let Some(flow) = self.plan.flow(index) {
-                        let names = self.plan.names();
-                        self.warnings.corrupt(names, &self.payload, flow, data, now);
-                    }
+                    self.plan
+                        .warn(&mut self.warnings, now, index, |names, flow| {
+                            logs::corrupt(names, &self.payload, flow, data)
+                        });
                     self.plan.corrupt(index);
                     connection.abort(CloseReason::Aborted);
                     return;

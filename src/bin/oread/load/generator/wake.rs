@@ -122,7 +122,7 @@ mod timer {
     use oread::SourceFd;
     use oread::{Context, SourceId};
 
-    use super::Clock;
+    use crate::load::generator::wake::Clock;
 
     #[derive(Debug)]
     pub(super) struct Timer {
@@ -169,7 +169,7 @@ mod timer {
 
     use oread::{Context, SourceId};
 
-    use super::Clock;
+    use crate::load::generator::wake::Clock;
 
     #[derive(Debug)]
     pub(super) struct Timer {
@@ -219,7 +219,12 @@ mod timer {
     not(feature = "sim")
 ))]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use oread::{Context, SourceId};
+
+    use crate::load::clock::Epoch;
+    use crate::load::generator::wake::{Clock, Wake};
 
     /// Counts the events of a timer.
     struct Woken(Option<Wake>, u32);

@@ -6,6 +6,7 @@ use crate::load::count::{Partial, record};
 use crate::load::generator::flow::{Cause, Flow, Sent, Socket, Stage};
 use crate::load::generator::flows::{Answered, Wanted};
 use crate::load::generator::label::Label;
+use crate::load::generator::logs::{Names, Warnings};
 use crate::load::generator::names;
 use crate::load::generator::window::Arrival;
 use crate::load::options::load::Turnover;
@@ -320,6 +321,22 @@ impl Plan {
         // An answer to a first datagram that was sent twice begins no second chain.
         let is_none = kept.is_none() || (sent.confirms() && stage == Some(Stage::Live));
         self.after_answer(index, stage, is_none, now);
+    }
+
+    /// An answer was corrupt: it's told of, and the first is kept.
+    #[cold]
+    pub(crate) fn warn(
+        &mut self,
+        warnings: &mut Warnings,
+        now: u64,
+        index: u32,
+        words: impl Fn(&Names, &Flow) -> String,
+    ) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let first = &mut self.meter.tally.corrupt_answer;
+        warnings.tell(now, first, || words(&self.names, flow));
     }
 
     /// A flow's peer will send no more.
