@@ -7,6 +7,7 @@ use std::time::Duration;
 use oread::{Address, Framing};
 
 use crate::values::address::{BARE, HostPort, Place, unix};
+use crate::values::framing::forms;
 use crate::values::units::{
     OrNever, Rate, UNITS, count, duration, duration_or_never, duration_or_zero, size,
     size_under_4gib,
@@ -92,9 +93,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) threads: NonZeroU32,
 
-    /// What is answered as one piece: raw, lines, fixed:N, length:u8, u16, u32 or u64 (big-endian;
-    /// le behind it for little-endian)
-    #[arg(long, default_value = "raw", help_heading = "Frames")]
+    #[arg(long, default_value = "raw", help = forms("What is answered as one piece"), help_heading = "Frames")]
     pub(crate) framing: Framing,
 
     /// Longest frame that is taken, its prefix not counted; a longer one closes the connection
