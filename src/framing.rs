@@ -98,7 +98,7 @@ pub struct Boundary {
 impl Framing {
     /// How each framing is written, and what it means: for a program's help and messages. `N` and
     /// `P` stand for what is typed in their place.
-    pub const FORMS: [(&'static str, &'static str); 4] = [
+    pub const FORMS: &'static [(&'static str, &'static str)] = &[
         ("raw", "bytes as they come"),
         ("lines", "each ended by \\n"),
         ("fixed:N", "N bytes each"),

@@ -58,7 +58,7 @@ fn name(form: &str) -> &str {
 
 #[test]
 fn every_kind_of_framing_has_one_form_and_every_form_a_kind() {
-    let told = Framing::FORMS.map(|(form, _)| name(form));
+    let told: Vec<&str> = Framing::FORMS.iter().map(|(form, _)| name(form)).collect();
     let mut kinds: Vec<String> = every().iter().map(Framing::to_string).collect();
     kinds
         .iter_mut()
@@ -269,11 +269,8 @@ fn a_text_that_is_no_framing_is_told_why_and_what_is_allowed() {
         assert!(said.contains(why), "{said}");
         let (_, allowed) = said.split_once("; allowed are ").unwrap();
         let prefixes = Prefix::ALL.iter().map(Prefix::to_string);
-        for form in Framing::FORMS
-            .map(|form| form.0.to_owned())
-            .into_iter()
-            .chain(prefixes)
-        {
+        let forms = Framing::FORMS.iter().map(|form| form.0.to_owned());
+        for form in forms.chain(prefixes) {
             assert!(allowed.contains(&form), "{said}");
         }
     }

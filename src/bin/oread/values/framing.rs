@@ -12,7 +12,10 @@ const DEFAULT_MAX_FRAME: u32 = 1 << 20;
 
 /// The help of an option `--framing`, after what it is about.
 pub(crate) fn forms(about: &str) -> String {
-    let forms = Framing::FORMS.map(|(form, meaning)| format!("{form} ({meaning})"));
+    let forms = Framing::FORMS.iter();
+    let forms: Vec<String> = forms
+        .map(|(form, meaning)| format!("{form} ({meaning})"))
+        .collect();
     format!("{about}: {}", forms.join(", "))
 }
 
