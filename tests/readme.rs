@@ -195,9 +195,18 @@ fn every_file_and_heading_that_is_named_is_there() {
             };
             assert!(has, "{page} links to {link}: no such heading");
         }
-        let of_ours = ["src/", "tests/", "docs/", "examples/", "benches/", ".ci/"];
+        let of_ours = [
+            "src/",
+            "tests/",
+            "docs/",
+            "examples/",
+            "benches/",
+            "scripts/",
+            ".ci/",
+        ];
         // In the last section of that page, another library's.
         let others = ["src/adapters/tcp.rs", "src/node.rs"];
+        let named = named.map(|path| path.split(' ').next().unwrap());
         let named = named.filter(|path| of_ours.iter().any(|start| path.starts_with(start)));
         for path in named.filter(|path| !path.contains('*')) {
             if page == "docs/EMBEDDING.md" && others.contains(&path) {
@@ -207,6 +216,25 @@ fn every_file_and_heading_that_is_named_is_there() {
         }
     }
     assert!(links > 50, "{links} links");
+}
+
+#[test]
+fn what_is_added_often_touches_few_files() {
+    let page = read("CONTRIBUTING.md");
+    for (walk, most) in [
+        ("## Add a framing", 5),
+        ("## Add a limit with its option", 4),
+    ] {
+        let (_, section) = page.split_once(&format!("\n{walk}\n")).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let is_step = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit());
+        let steps: Vec<&str> = section.lines().filter(is_step).collect();
+        assert!((2..=most).contains(&steps.len()), "{walk}: {steps:?}");
+        for step in steps {
+            let file = step.split('`').nth(1).unwrap();
+            assert!(root().join(file).is_file(), "{walk}: {step}");
+        }
+    }
 }
 
 #[test]
@@ -363,6 +391,24 @@ mod program {
             }
             for option in told {
                 assert!(lists(&help, option), "oread {command} has no {option}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_framing_is_in_the_table_of_framings_and_in_the_help() {
+        let page = read("docs/SERVE.md");
+        let helps = ["serve", "connect", "load"].map(help);
+        for (form, meaning) in oread::Framing::FORMS {
+            assert!(
+                page.contains(&format!("\n| `{form}` | ")),
+                "the page lacks {form}"
+            );
+            // The help breaks its lines where the terminal ends.
+            for help in &helps {
+                let words: Vec<&str> = help.split_whitespace().collect();
+                let all = words.join(" ");
+                assert!(all.contains(&format!("{form} ({meaning})")), "{help}");
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use oread::Framing;
 
 use crate::values::address::{DEFAULT_ADDRESS, HostPort, Remote};
+use crate::values::framing::forms;
 use crate::values::units::{UNITS, duration, duration_or_zero, size_under_4gib};
 use crate::values::verbosity::VerbosityArgs;
 
@@ -28,9 +29,7 @@ pub(crate) struct Connect {
     #[arg(long)]
     pub(crate) udp: bool,
 
-    /// What is printed as one piece: raw, lines, fixed:N, length:u8, u16, u32 or u64 (big-endian;
-    /// le behind it for little-endian)
-    #[arg(long, default_value = "raw", conflicts_with = "udp")]
+    #[arg(long, default_value = "raw", help = forms("What is printed as one piece"), conflicts_with = "udp")]
     pub(crate) framing: Framing,
 
     /// Longest message, either way, its prefix not counted; in raw framing, longest line that is

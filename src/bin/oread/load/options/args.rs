@@ -11,6 +11,7 @@ use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
 use crate::load::options::target::{Target, udp_target};
 use crate::load::options::values::{MessageText, SizeRange, VerifyMode, per_second};
+use crate::values::framing::forms;
 use crate::values::units::UNITS;
 use crate::values::units::{count, duration, duration_or_zero, large_count};
 use crate::values::verbosity::VerbosityArgs;
@@ -142,9 +143,7 @@ pub(crate) struct Messages {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "message"])]
     pub(crate) message_file: Option<PathBuf>,
 
-    /// What makes a message of the bytes: raw, lines, fixed:N, length:u8, u16, u32 or u64
-    /// (big-endian; le behind it for little-endian)
-    #[arg(long, default_value = "raw")]
+    #[arg(long, default_value = "raw", help = forms("What makes a message of the bytes"))]
     pub(crate) framing: Framing,
 
     /// What is checked of the answers: full (every byte), sequence (their order and length alone),
