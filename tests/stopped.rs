@@ -1,17 +1,21 @@
-//! A server that is stopped for longer than its timeouts, as by Ctrl-Z or with its whole machine,
-//! and goes on: those who are well notice no more than the delay.
+//! A program that is stopped, as by Ctrl-Z or with its whole machine, and goes on. A server that was
+//! stopped for longer than its timeouts: those who are well notice no more than the delay. A load:
+//! it says that it stood still.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "common/cli.rs"]
-mod cli;
+#[path = "common/load.rs"]
+mod load;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use cli::{LONG, Server, signal, suspend};
+use load::cli::{LONG, Server, oread, piped, signal, suspend};
+use load::{Report, each_message, say, tcp};
 
 /// The timeout of these servers, for the command line and for us.
 const TIMEOUT: &str = "3s";
@@ -104,4 +108,42 @@ fn who_reads_on_while_the_server_is_stopped_gets_all_of_its_answer() {
     drop(clients);
     let ended = server.stop();
     assert_eq!(ended.summary()["closed"]["write_timeout"], 0);
+}
+
+#[test]
+fn a_load_that_was_stopped_says_how_often_and_for_how_long() {
+    let (tell, told) = mpsc::channel::<()>();
+    let tell = Mutex::new(Some(tell));
+    let address = tcp(move |stream, _| {
+        each_message(stream, |stream, message, bytes| {
+            // The first one confirms the connection, the second one is measured.
+            if message == 2 {
+                drop(tell.lock().unwrap().take());
+            }
+            say(stream, bytes)
+        });
+    });
+    let mut command = oread("load");
+    command.args([&*address, "-c", "1", "-d", "10m", "--json", "-"]);
+    let (child, _watchdog) = piped(&mut command);
+    let pid = child.id();
+    assert!(matches!(
+        told.recv_timeout(LONG),
+        Err(RecvTimeoutError::Disconnected)
+    ));
+    suspend(pid);
+    sleep(Duration::from_millis(1200));
+    signal(pid, "CONT");
+    signal(pid, "INT");
+    let output = child.wait_with_output().unwrap();
+    let report = Report::parse(&output.stdout, &output.stderr, output.status.code());
+    let generator = &report.value["generator"];
+    let number = |name: &str| generator[name].as_u64().unwrap();
+    assert!(number("times_still") >= 1, "{generator}");
+    let longest = Duration::from_nanos(number("longest_still_ns"));
+    assert!(longest >= Duration::from_millis(1100), "{generator}");
+    assert!(
+        number("stood_still_ns") >= number("longest_still_ns"),
+        "{generator}"
+    );
 }

@@ -1,20 +1,17 @@
 //! `oread load`: very many connections and their messages, and a report that can be believed.
 //! `oread doctor` is its preflight alone.
 //!
-//! | file | what it is |
-//! |---|---|
-//! | `load/args`, `load/plan` | the load as typed and as checked |
-//! | `load/target`, `load/values` | targets, rates and sizes |
-//! | `load/gate`, `load/sources` | gates, local addresses |
-//! | `load/tally`, `load/outcome` | what is counted, and how the run went |
-//! | `load/protocol`, `load/line` | what the threads say to each other |
-//! | `load/preflight` over `load/ports`, `load/machine` | whether it can be done |
-//! | `load/doctor` | the same as a table |
-//! | `load/lead` | the main thread |
-//! | `load/team` | the generators that it starts |
-//! | `load/own`, `load/interrupt` | its threads of an echo server of its own, and for signals |
-//! | `load/generator` | the other threads; a table of their parts stands there |
-//! | `load/live` over `load/rates`, `load/report` | what is told while it runs and at the end |
+//! | floor | room | what it is |
+//! |---|---|---|
+//! | 3 | `load/control` | the main thread, and those beside the generators |
+//! | 2 | `load/generator` | the threads that dial, send and count |
+//! | 2 | `load/report` | how a run went, in words, JSON and histograms |
+//! | 2 | `load/preflight` | whether it can be done; `oread doctor` |
+//! | 1 | `load/options` | the load as typed and as checked |
+//! | 0 | `load/count` | what is counted |
+//! | 0 | `load/clock` | the run's time |
+//!
+//! Imports go down only, and inside a room without a circle.
 
 mod clock;
 mod control;
@@ -25,14 +22,24 @@ mod preflight;
 mod report;
 
 use crate::failure::Failure;
+use crate::load::control::lead::{self, Run};
+use crate::load::options::load::Load;
+use crate::load::report::Outputs;
 use crate::system::stderr::Stderr;
 
 /// Runs a load; gives the exit code. What it says while it runs goes to `stderr`.
 ///
 /// # Errors
 /// What kept it from starting, or broke it off.
-pub(crate) fn run(load: &options::load::Load, stderr: &Stderr) -> Result<u8, Failure> {
-    control::lead::run(load, stderr)
+pub(crate) fn run(load: &Load, stderr: &Stderr) -> Result<u8, Failure> {
+    let outputs = Outputs::open(load)?;
+    match lead::run(load, stderr)? {
+        Run::Finished(outcome) => report::report(&outcome, outputs),
+        Run::Refused {
+            targets,
+            shortfalls,
+        } => report::not_begun(load, &targets, &shortfalls, outputs),
+    }
 }
 
 pub(crate) use preflight::doctor::run as doctor;

@@ -8,7 +8,8 @@
 //! | `system/signals` | SIGINT and SIGTERM |
 //! | `system/descriptors` | the limit of file descriptors |
 //! | `system/handed` | sockets that a service manager hands over, and what it is told |
-//! | `system/threads` | threads with names |
+//! | `system/threads` | threads with names, and reactors in them |
+//! | `system/udp_drops` | datagrams that this process's own sockets dropped |
 
 pub(crate) mod descriptors;
 pub(crate) mod handed;
@@ -18,3 +19,4 @@ pub(crate) mod signals;
 pub(crate) mod stderr;
 pub(crate) mod stdout;
 pub(crate) mod threads;
+pub(crate) mod udp_drops;

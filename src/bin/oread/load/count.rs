@@ -16,4 +16,4 @@ pub(crate) use counters::{Bytes, Datagrams, Ledger, Messages, Second};
 pub(crate) use histogram::{
     carries, coarse, histogram, over_an_hour, percentile, record, samples_for,
 };
-pub(crate) use tally::{Latency, Pacing, Partial, Tally, ThreadUse};
+pub(crate) use tally::{Latency, Pacing, Partial, StoodStill, Tally, ThreadUse};

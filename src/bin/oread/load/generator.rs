@@ -14,7 +14,7 @@
 //! | `drive` over `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
 //! | `payload`, `label` | what messages and datagrams consist of |
 //! | `names`, `logs` | what errors are called, and what is logged |
-//! | `protocol`, `line`, `usage` | what the lead hears, and how; what a thread uses |
+//! | `protocol`, `usage` | what the lead hears, and how; what a thread uses |
 //!
 //! Every message is counted by when it was *due*: what lies before the measured time is not in its
 //! figures, whenever its answer comes.
@@ -27,7 +27,6 @@ mod flow;
 mod flows;
 mod gauge;
 mod label;
-pub(crate) mod line;
 mod logs;
 mod meter;
 mod names;
@@ -48,9 +47,8 @@ use oread::{Ended as End, Limits, Reactor};
 
 use crate::failure::Reason;
 use crate::load::options::load::Load;
-use line::Line;
 use payload::Payload;
-use protocol::Ended;
+use protocol::{Ended, EventSender};
 
 pub(crate) use dialing::Endpoint;
 pub(crate) use drive::Generator;
@@ -69,8 +67,8 @@ pub(crate) struct Setup {
     pub(crate) payload: Payload,
     /// How many connections are open over all threads.
     pub(crate) gauge: Arc<Gauge>,
-    /// Its line to the lead.
-    pub(crate) line: Line,
+    /// What the lead hears.
+    pub(crate) events: EventSender,
 }
 
 /// A reactor with a generator's messages.

@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::commands::{Args, Command};
-    use crate::load::count::Tally;
+    use crate::load::count::{StoodStill, Tally};
     use crate::load::options::load::Load;
     use crate::load::report::outcome::Ending;
 
@@ -136,6 +136,7 @@ mod tests {
             tally,
             ramp: Duration::from_secs(1),
             measured: Duration::from_secs(10),
+            stood_still: StoodStill::default(),
             own_server: None,
             shortfalls: Vec::new(),
         }

@@ -13,18 +13,19 @@ use std::fmt;
 use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::outlet::{CHUNK, Outlet};
+use super::threads;
 
 /// Bytes that may wait to be written; lines beyond them are lost, and counted. Room for what a busy
 /// server says with `-vv` while the thread waits a tenth of a second for its turn.
 const WAITING: usize = 4 << 20;
 
-/// Takes away the line that stands, with the cursor at its end (ECMA-48: to its beginning, erase to
-/// its end).
-const ERASE: &[u8] = b"\r\x1b[K";
+/// Takes away the line that stands (ECMA-48: to its beginning, erase to the end of the page). The
+/// cursor waits at its beginning: a terminal that was made narrower has broken the line into
+/// several rows, or has cut it off, and either way all of it is behind the cursor.
+const ERASE: &[u8] = b"\r\x1b[J";
 
 /// What the loop's side and the thread share.
 #[derive(Default)]
@@ -132,8 +133,7 @@ impl Stderr {
     fn start_thread(&self) {
         if !mem::replace(&mut self.0.lock().started, true) {
             let its = Arc::clone(&self.0);
-            let builder = thread::Builder::new().name("standard error".to_owned());
-            let started = builder.spawn(move || {
+            let started = threads::start("standard error", move || {
                 if let Some(output) = its.take_output() {
                     write_lines(&its, output);
                 }
@@ -285,6 +285,9 @@ fn write_lines(shared: &Shared, mut output: Outlet<impl Write>) {
         }
         batch.extend_from_slice(&last);
         batch.extend_from_slice(&shown);
+        if !shown.is_empty() {
+            batch.push(b'\r');
+        }
         stands = output.write(&batch, wrote).is_ok() && !shown.is_empty();
         batch.clear();
         // What one burst took is not kept for ever.
@@ -298,6 +301,7 @@ fn write_lines(shared: &Shared, mut output: Outlet<impl Write>) {
 mod tests {
     use super::*;
     use std::sync::mpsc::{self, Receiver, Sender};
+    use std::thread;
 
     /// Far more than it takes, on a machine that has other things to do.
     const LONG: Duration = Duration::from_secs(60);
@@ -394,8 +398,9 @@ mod tests {
         assert!(stderr.finish("", LONG));
         let all: Vec<u8> = told.try_iter().flatten().collect();
         let text = String::from_utf8(all).unwrap();
-        let drawn: Vec<&str> = text.split("\r\u{1b}[K").collect();
-        assert_eq!(drawn[0], "one");
+        let drawn: Vec<&str> = text.split("\r\u{1b}[J").collect();
+        // The cursor waits at the beginning of the line.
+        assert_eq!(drawn[0], "one\r");
         assert!(drawn[1].starts_with("log\n"), "{text:?}");
         assert!(drawn.len() <= 4 && text.contains("last"), "{text:?}");
     }

@@ -1,22 +1,22 @@
-//! The lead: the main thread, which starts the generators, says when a phase begins, prints, and
-//! adds up.
+//! The lead: the main thread, which starts the generators, says when a phase begins, shows how it
+//! goes, and adds up.
 
 use std::io::Write as _;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::failure::Failure;
+use crate::load::control::hiccups::{HiccupMeter, Window};
 use crate::load::control::live::Live;
-use crate::load::control::own::Own;
+use crate::load::control::own_server::OwnServer;
 use crate::load::control::rates::Rates;
 use crate::load::control::team::Team;
 use crate::load::count::{Tally, ThreadUse, coarse};
-use crate::load::generator::protocol::{Command, Event, Progress};
+use crate::load::generator::protocol::{Command, Ended, Event, Progress};
 use crate::load::options::load::{Load, Volume};
 use crate::load::options::target::{self, Resolved, Transport};
 use crate::load::preflight;
 use crate::load::report::outcome::{Ending, Outcome};
-use crate::load::report::{self, Outputs};
 use crate::system::signals::Signals;
 use crate::system::stderr::Stderr;
 use crate::values::units::Count;
@@ -31,48 +31,39 @@ const FAR_BEHIND: Duration = Duration::from_millis(500);
 const AHEAD: Duration = Duration::from_millis(10);
 
 /// What a load came to.
-enum Attack {
-    Begun(Box<Outcome>),
+pub(crate) enum Run {
+    Finished(Box<Outcome>),
     /// The preflight says that it can't be done.
-    NotBegun {
+    Refused {
         targets: Vec<String>,
         shortfalls: Vec<String>,
     },
 }
 
-/// Runs a load; gives the exit code.
+/// Runs a load, from the preflight to the last count.
 ///
 /// # Errors
 /// What kept it from starting.
-pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<u8, Failure> {
-    let outputs = Outputs::open(plan)?;
-    let own = match plan.targets.is_empty() {
-        true => Some(Own::start()?),
+pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
+    let own_server = match plan.targets.is_empty() {
+        true => Some(OwnServer::start()?),
         false => None,
     };
-    let outcome = attack(plan, own.as_ref(), stderr);
-    if let Some(own) = own {
-        own.stop();
-    }
-    match outcome? {
-        Attack::Begun(outcome) => report::report(&outcome, outputs),
-        Attack::NotBegun {
-            targets,
-            shortfalls,
-        } => report::not_begun(plan, &targets, &shortfalls, outputs),
-    }
-}
-
-/// From the preflight to the last count.
-fn attack(plan: &Load, own: Option<&Own>, stderr: &Stderr) -> Result<Attack, Failure> {
-    let targets = resolve(plan, own)?;
+    let targets = match &own_server {
+        None => target::resolve(&plan.targets)?,
+        Some(server) => vec![Resolved {
+            transport: Transport::Tcp,
+            address: server.address.into(),
+        }],
+    };
     let preflight = preflight::check(plan, &targets)?;
+    let names = targets.iter().map(Resolved::to_string).collect();
     let shortfalls = preflight.shortfalls();
     if !shortfalls.is_empty() {
         tell_shortfalls(plan, &shortfalls, stderr.clone());
         if !plan.force {
-            return Ok(Attack::NotBegun {
-                targets: targets.iter().map(Resolved::to_string).collect(),
+            return Ok(Run::Refused {
+                targets: names,
                 shortfalls,
             });
         }
@@ -81,22 +72,26 @@ fn attack(plan: &Load, own: Option<&Own>, stderr: &Stderr) -> Result<Attack, Fai
     // other.
     let signals = Signals::install()?;
     let (sender, events) = mpsc::channel();
+    let hiccups = HiccupMeter::start()?;
     let team = Team::start(plan, &targets, &preflight, &sender, signals)?;
     drop(sender);
     let mut lead = Lead {
         plan,
-        own,
+        own_server,
+        own_server_cpu: [None; 2],
         events,
         live: Live::new(plan, stderr.clone()),
         latest: vec![None; team.handles.len()],
         rates: Rates::new(team.handles.len(), team.begun),
         heard: Heard::default(),
         began: Instant::now(),
-        clock: Clockwork::default(),
+        ramp: None,
+        measured: Window::default(),
+        hiccups,
         team,
     };
     lead.run();
-    Ok(Attack::Begun(Box::new(lead.outcome(&targets, shortfalls))))
+    Ok(Run::Finished(Box::new(lead.outcome(names, shortfalls))))
 }
 
 /// Says what is short, a line each.
@@ -113,44 +108,36 @@ fn tell_shortfalls(plan: &Load, shortfalls: &[String], mut stderr: Stderr) {
     let _ = stderr.write_all(text.as_bytes());
 }
 
-/// The addresses of what is loaded.
-fn resolve(plan: &Load, own: Option<&Own>) -> Result<Vec<Resolved>, Failure> {
-    if let Some(own) = own {
-        return Ok(vec![Resolved {
-            transport: Transport::Tcp,
-            address: own.address.into(),
-        }]);
-    }
-    target::resolve(&plan.targets)
-}
-
 /// What the generators have said.
 #[derive(Debug, Default)]
 struct Heard {
     ramped: usize,
     ended: usize,
     signal: Option<i32>,
+    /// Why the first generator failed, if one did.
     failure: Option<String>,
     tally: Option<Tally>,
 }
 
-/// What the lead does when.
-#[derive(Debug, Default)]
-struct Clockwork {
-    /// How long the ramp took, when it's over.
-    ramp: Option<Duration>,
-    /// When the measured time begins and ends, as far as that is known before.
-    from: Option<Instant>,
-    until: Option<Instant>,
-    /// What the own server had used at either time.
-    own_before: Option<(Instant, Duration)>,
-    own_after: Option<(Instant, Duration)>,
+impl Heard {
+    /// A generator ended. One that failed has counted until then.
+    fn end(&mut self, ended: Ended) {
+        self.ended += 1;
+        match &mut self.tally {
+            Some(all) => all.merge(&ended.tally),
+            None => self.tally = Some(ended.tally),
+        }
+        self.failure = self.failure.take().or(ended.failure);
+    }
 }
 
 #[derive(Debug)]
 struct Lead<'a> {
     plan: &'a Load,
-    own: Option<&'a Own>,
+    own_server: Option<OwnServer>,
+    /// The processor time that the own server had used when the measured time began and ended, and
+    /// when it was asked.
+    own_server_cpu: [Option<(Instant, Duration)>; 2],
     events: Receiver<Event>,
     live: Live,
     team: Team,
@@ -158,7 +145,11 @@ struct Lead<'a> {
     rates: Rates,
     heard: Heard,
     began: Instant,
-    clock: Clockwork,
+    /// How long the ramp took, when it's over.
+    ramp: Option<Duration>,
+    /// The measured time, as far as it is known before.
+    measured: Window,
+    hiccups: HiccupMeter,
 }
 
 impl Lead<'_> {
@@ -181,23 +172,18 @@ impl Lead<'_> {
                 self.draw();
             }
         }
-        let now = Instant::now();
-        if self.clock.own_after.is_none() {
-            self.clock.own_after = self.own_server(now);
-        }
+        self.end_measured();
     }
 
     /// How long there is nothing to do.
     fn wait(&self, draw_at: Instant) -> Duration {
-        let ramp = match self.clock.ramp {
+        let ramp = match self.ramp {
             None => self.began.checked_add(self.plan.ramp_timeout),
             Some(_) => None,
         };
-        let from = self.clock.from.filter(|_| self.clock.own_before.is_none());
-        let until = self.clock.until.filter(|_| self.clock.own_after.is_none());
-        let due = [ramp, from, until].into_iter().flatten();
+        let due = self.own_server_due().chain(ramp).min();
         let draw = self.draws_from(draw_at);
-        let next = due.min().map_or(draw, |due| due.min(draw));
+        let next = due.map_or(draw, |due| due.min(draw));
         next.saturating_duration_since(Instant::now())
     }
 
@@ -214,66 +200,99 @@ impl Lead<'_> {
     fn draw(&mut self) {
         let speed = self.rates.take(&self.latest);
         if let Some(merged) = self.merged() {
-            self.live.progress(&merged, speed, self.clock.from);
+            self.live.progress(&merged, speed, self.measured.from);
         }
     }
 
     fn hear(&mut self, event: Event) {
         match event {
             Event::Ramped => self.heard.ramped += 1,
-            Event::Signal(number) => self.heard.signal = Some(number),
-            Event::Progress(progress) => {
+            Event::Signal(number) => {
+                self.heard.signal = Some(number);
+                self.live.interrupted();
+                self.end_measured();
+            }
+            Event::Progress(mut progress) => {
                 let thread = progress.thread as usize;
-                if let Some(line) = self.team.lines.get(thread) {
-                    line.was_read();
+                if let Some(sender) = self.team.senders.get(thread) {
+                    sender.was_read();
                 }
                 if let Some(latest) = self.latest.get_mut(thread) {
-                    keep(latest, progress);
+                    // With the responses of those that were not drawn yet.
+                    if let Some(before) = latest {
+                        progress.add_responses(before);
+                    }
+                    *latest = Some(progress);
                 }
             }
             Event::Done(ended) => {
-                self.heard.ended += 1;
-                let all = self.heard.tally.get_or_insert_with(Tally::new);
-                all.merge(&ended.tally);
-                if let Some(words) = ended.failure {
-                    self.heard.failure.get_or_insert(words);
+                if ended.failure.is_some() {
                     self.team.tell(Command::Stop);
                 }
+                self.heard.end(*ended);
             }
         }
     }
 
     /// Says when traffic begins, once all connections are there or have had their time.
     fn begin_if_ramped(&mut self, now: Instant) {
-        if self.clock.ramp.is_some() || self.heard.signal.is_some() {
+        if self.ramp.is_some() || self.heard.signal.is_some() {
             return;
         }
         let took = now.saturating_duration_since(self.began);
         if self.heard.ramped < self.team.handles.len() && took < self.plan.ramp_timeout {
             return;
         }
-        self.clock.ramp = Some(took);
+        self.ramp = Some(took);
         let at = now + AHEAD;
-        self.clock.from = at.checked_add(self.plan.warmup);
+        self.measured.from = at.checked_add(self.plan.warmup);
         if let Volume::For(duration) = self.plan.volume {
-            self.clock.until = self.clock.from.and_then(|from| from.checked_add(duration));
+            let until = |from: Instant| from.checked_add(duration);
+            self.measured.until = self.measured.from.and_then(until);
         }
+        self.hiccups.measure(self.measured);
         self.team.tell(Command::Start(self.team.epoch.of(at)));
     }
 
-    /// Asks the own server at the beginning and at the end of the measured time what it has used.
+    /// The measured time ends now at the latest.
+    fn end_measured(&mut self) {
+        let now = Instant::now();
+        self.measured.until = Some(self.measured.until.map_or(now, |until| until.min(now)));
+        self.hiccups.measure(self.measured);
+        self.look_at_own_server(now);
+    }
+
+    /// When the own server, if there is one, is asked next what it has used: at the beginning and at
+    /// the end of the measured time.
+    fn own_server_due(&self) -> impl Iterator<Item = Instant> {
+        let due = [self.measured.from, self.measured.until];
+        let due = due.into_iter().zip(self.own_server_cpu);
+        let due = due.filter_map(|(due, cpu)| due.filter(|_| cpu.is_none()));
+        due.filter(|_| self.own_server.is_some())
+    }
+
     fn look_at_own_server(&mut self, now: Instant) {
-        let has_come = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
-        if self.clock.own_before.is_none() && has_come(self.clock.from) {
-            self.clock.own_before = self.own_server(now);
-        }
-        if self.clock.own_after.is_none() && has_come(self.clock.until) {
-            self.clock.own_after = self.own_server(now);
+        let due = [self.measured.from, self.measured.until];
+        for (due, cpu) in due.into_iter().zip(&mut self.own_server_cpu) {
+            if let Some(server) = &self.own_server
+                && cpu.is_none()
+                && due.is_some_and(|due| due <= now)
+            {
+                *cpu = Some((now, server.cpu().unwrap_or_default()));
+            }
         }
     }
 
-    fn own_server(&self, now: Instant) -> Option<(Instant, Duration)> {
-        Some((now, self.own.and_then(Own::used).unwrap_or_default()))
+    /// What the own server used in the measured time.
+    fn own_server_use(&self) -> Option<ThreadUse> {
+        let [Some((from, before)), Some((until, after))] = self.own_server_cpu else {
+            return None;
+        };
+        Some(ThreadUse {
+            cpu: after.saturating_sub(before),
+            waited: Duration::ZERO,
+            wall: until.saturating_duration_since(from),
+        })
     }
 
     /// All threads' progress as one.
@@ -291,52 +310,57 @@ impl Lead<'_> {
     }
 
     /// What it all came to.
-    fn outcome(self, targets: &[Resolved], shortfalls: Vec<String>) -> Outcome {
+    fn outcome(self, targets: Vec<String>, shortfalls: Vec<String>) -> Outcome {
+        let own_server = self.own_server_use();
         drop(self.live);
         for thread in self.team.threads {
-            if thread.join().is_err() {
-                log::debug!("a generator panicked, and has said so");
-            }
+            // It has sent its last event; a panic was caught before that.
+            let _ = thread.join();
         }
         let mut tally = self.heard.tally.unwrap_or_else(Tally::new);
         tally.connections.peak_confirmed = self.team.gauge.peak();
-        let own_server = match (self.clock.own_before, self.clock.own_after) {
-            (Some((from, before)), Some((until, after))) if self.own.is_some() => Some(ThreadUse {
-                cpu: after.saturating_sub(before),
-                waited: Duration::ZERO,
-                wall: until.saturating_duration_since(from),
-            }),
-            _ => None,
-        };
+        let measured = tally.threads.iter().map(|thread| thread.wall).max();
+        let took = self.began.elapsed();
+        let began = SystemTime::now().checked_sub(took);
         Outcome {
             plan: self.plan.clone(),
-            targets: targets.iter().map(Resolved::to_string).collect(),
-            began: SystemTime::now()
-                .checked_sub(self.began.elapsed())
-                .unwrap_or(SystemTime::UNIX_EPOCH),
+            targets,
+            began: began.unwrap_or(SystemTime::UNIX_EPOCH),
             ending: match (self.heard.signal, self.heard.failure) {
                 (Some(number), _) => Ending::Interrupted(number),
                 (None, Some(words)) => Ending::Failed(words),
                 (None, None) => Ending::Done,
             },
-            ramp: self.clock.ramp.unwrap_or_else(|| self.began.elapsed()),
-            measured: tally
-                .threads
-                .iter()
-                .map(|thread| thread.wall)
-                .max()
-                .unwrap_or_default(),
+            ramp: self.ramp.unwrap_or(took),
+            measured: measured.unwrap_or_default(),
             own_server,
+            stood_still: self.hiccups.finish(),
             shortfalls,
             tally,
         }
     }
 }
 
-/// Keeps a thread's latest progress, with the responses of those that were not drawn yet.
-fn keep(latest: &mut Option<Box<Progress>>, mut progress: Box<Progress>) {
-    if let Some(before) = latest {
-        progress.add_responses(before);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failed_thread_has_counted_is_kept() {
+        let ended = |failure: Option<&str>| {
+            let mut tally = Tally::new();
+            tally.messages.echoed = 3;
+            Ended {
+                tally,
+                failure: failure.map(str::to_owned),
+            }
+        };
+        let mut heard = Heard::default();
+        for failure in [None, Some("the first"), Some("the second"), None] {
+            heard.end(ended(failure));
+        }
+        assert_eq!(heard.ended, 4);
+        assert_eq!(heard.failure.as_deref(), Some("the first"));
+        assert_eq!(heard.tally.unwrap().messages.echoed, 12);
     }
-    *latest = Some(progress);
 }

@@ -2,6 +2,7 @@
 //! a second. It goes to standard error, so that standard output has the report alone; and by the
 //! thread that writes that, so that one which takes nothing stalls nobody.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use crate::values::verbosity::Verbosity;
 /// How many columns a terminal has that doesn't say.
 const USUAL_WIDTH: usize = 80;
 /// Characters between the brackets of the bar.
-const BAR: u64 = 20;
+const BAR_WIDTH: u64 = 20;
 /// How long the report waits for the last line to be written: it's to stand behind it, but it waits
 /// for no standard error that takes nothing.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -34,6 +35,18 @@ enum Place {
     Lines,
     /// One line, drawn anew.
     Terminal,
+}
+
+impl Place {
+    /// A terminal that can erase nothing (`TERM=dumb`) gets lines too.
+    fn of(verbosity: Verbosity, is_terminal: bool, term: Option<OsString>) -> Place {
+        let erases = is_terminal && term.is_some_and(|term| !term.is_empty() && term != "dumb");
+        match (verbosity, erases) {
+            (Verbosity::Quiet, _) => Place::Nowhere,
+            (_, true) => Place::Terminal,
+            (_, false) => Place::Lines,
+        }
+    }
 }
 
 /// The view.
@@ -51,14 +64,10 @@ pub(crate) struct Live {
 impl Live {
     /// A view of a load that is about to begin.
     pub(crate) fn new(plan: &Load, stderr: Stderr) -> Live {
-        let place = match plan.verbosity {
-            Verbosity::Quiet => Place::Nowhere,
-            _ if std::io::stderr().is_terminal() => Place::Terminal,
-            _ => Place::Lines,
-        };
+        let is_terminal = std::io::stderr().is_terminal();
         Live {
             stderr,
-            place,
+            place: Place::of(plan.verbosity, is_terminal, std::env::var_os("TERM")),
             asked: plan.connections.get().into(),
             warmup: plan.warmup,
             volume: plan.volume,
@@ -86,37 +95,46 @@ impl Live {
                 let _ = self.stderr.write_all(line.as_bytes());
             }
             Place::Terminal => {
-                let way = self.way(merged, from);
+                let bar = self.bar(merged, from);
                 let parts = self.parts(merged, speed);
                 let width = terminal_size_of(std::io::stderr())
                     .map_or(USUAL_WIDTH, |(Width(columns), _)| columns.into());
                 self.stderr
-                    .show(&fit(name(self.phase), &way, &parts, width));
+                    .show(&fit(name(self.phase), &bar, &parts, width));
             }
         }
     }
 
+    /// From now on a second signal ends the program, and would leave a line that is drawn anew
+    /// where it stands: it goes on in plain lines.
+    pub(crate) fn interrupted(&mut self) {
+        if self.place == Place::Terminal {
+            self.stderr.show("");
+            self.place = Place::Lines;
+        }
+    }
+
     /// How far it is in this phase.
-    fn way(&self, sums: &Progress, from: Option<Instant>) -> Way {
+    fn bar(&self, sums: &Progress, from: Option<Instant>) -> Bar {
         let timed = |begun: Option<Instant>, whole: Duration| {
             let gone = begun.map_or(0, |begun| begun.elapsed().as_secs());
             let whole = whole.as_secs().max(1);
             let gone = gone.min(whole);
-            Way {
+            Bar {
                 share: Some((gone, whole)),
                 words: format!("{gone}s of {whole}s"),
             }
         };
         match (self.phase, self.volume) {
             // The numbers themselves stand among the other words.
-            (Phase::Ramp, _) => Way::of(sums.open, self.asked),
+            (Phase::Ramp, _) => Bar::of(sums.open, self.asked),
             (Phase::Warmup, _) => {
                 let begun = from.and_then(|from| from.checked_sub(self.warmup));
                 timed(begun, self.warmup)
             }
             (Phase::Measure, Volume::For(duration)) => timed(from, duration),
-            (Phase::Measure, Volume::Messages(all)) => Way::of(sums.measured, all.get()),
-            (Phase::Finish | Phase::Over, _) => Way::default(),
+            (Phase::Measure, Volume::Messages(all)) => Bar::of(sums.measured, all.get()),
+            (Phase::Finish | Phase::Over, _) => Bar::default(),
         }
     }
 
@@ -134,6 +152,14 @@ impl Live {
             parts.push(format!("{open} of {asked} open"));
         } else {
             parts.push(format!("{} open", Count(sums.open)));
+        }
+        // Open is a connection that was answered.
+        let ledger = &sums.connections;
+        let answered = ledger.lost + ledger.closed + sums.open;
+        let silent = ledger.established.saturating_sub(answered);
+        if silent > 0 {
+            let silent = Count(silent);
+            parts.push(format!("{silent} connected, waiting for the first echo"));
         }
         parts.extend(trouble(sums));
         if self.phase == Phase::Ramp {
@@ -167,16 +193,16 @@ impl Drop for Live {
 
 /// How far a phase is.
 #[derive(Clone, Debug, Default)]
-struct Way {
+struct Bar {
     /// So many of so many.
     share: Option<(u64, u64)>,
     /// The same in words; empty where they stand elsewhere in the line.
     words: String,
 }
 
-impl Way {
-    fn of(done: u64, all: u64) -> Way {
-        Way {
+impl Bar {
+    fn of(done: u64, all: u64) -> Bar {
+        Bar {
             share: Some((done, all)),
             words: String::new(),
         }
@@ -185,14 +211,15 @@ impl Way {
 
 /// What went wrong; nothing where nothing did.
 fn trouble(sums: &Progress) -> impl Iterator<Item = String> {
-    let named = sums.lost + sums.refused + sums.timed_out + sums.failed;
+    let c = &sums.connections;
+    let named = c.lost + c.refused + c.timed_out + c.failed;
     // Each of those has its name among the errors too.
     let others = sums.errors.saturating_sub(named);
     let all = [
-        (sums.lost, "lost"),
-        (sums.refused, "refused"),
-        (sums.timed_out, "timed out"),
-        (sums.failed, "failed"),
+        (c.lost, "lost"),
+        (c.refused, "refused"),
+        (c.timed_out, "timed out"),
+        (c.failed, "failed"),
         (others, if named > 0 { "other errors" } else { "errors" }),
     ];
     all.into_iter()
@@ -202,20 +229,20 @@ fn trouble(sums: &Progress) -> impl Iterator<Item = String> {
 
 /// A line that fits into a terminal of `width`: without the bar where there is no room for it and
 /// all words, and then without the last words.
-fn fit(phase: &str, way: &Way, parts: &[String], width: usize) -> String {
+fn fit(phase: &str, bar: &Bar, parts: &[String], width: usize) -> String {
     // The last column stays free: some terminals wrap when it's written.
     let room = width.saturating_sub(1);
     let mut head = format!("{phase:>8}");
-    let words = [&way.words[..], &parts.join(", ")].join("  ").len();
-    if let Some((done, all)) = way.share
-        && head.len() + BAR as usize + 5 + words <= room
+    let words = [&bar.words[..], &parts.join(", ")].join("  ").len();
+    if let Some((done, all)) = bar.share
+        && head.len() + BAR_WIDTH as usize + 5 + words <= room
     {
-        let full = u128::from(done.min(all)) * u128::from(BAR) / u128::from(all.max(1));
+        let full = u128::from(done.min(all)) * u128::from(BAR_WIDTH) / u128::from(all.max(1));
         let full = full as usize;
         // Writing to a string does not fail.
-        let _ = write!(head, " [{:-<1$}]", "#".repeat(full), BAR as usize);
+        let _ = write!(head, " [{:-<1$}]", "#".repeat(full), BAR_WIDTH as usize);
     }
-    for piece in [&way.words].into_iter().chain(parts.first()) {
+    for piece in [&bar.words].into_iter().chain(parts.first()) {
         if !piece.is_empty() {
             head.push_str("  ");
             head.push_str(piece);
@@ -249,17 +276,17 @@ mod tests {
     #[test]
     fn a_line_is_as_long_as_the_terminal_is_wide_at_most_and_ends_with_a_whole_word() {
         let parts = ["100 open", "84,925 answers/s", "p50 567us", "cpu 40%"].map(str::to_owned);
-        let way = Way {
+        let bar = Bar {
             share: Some((3, 10)),
             words: "3s of 10s".to_owned(),
         };
         let whole = " measure [######--------------]  3s of 10s  100 open, 84,925 answers/s, p50 567us, cpu 40%";
-        assert_eq!(fit("measure", &way, &parts, 100), whole);
-        assert_eq!(fit("measure", &way, &parts, whole.len() + 1), whole);
+        assert_eq!(fit("measure", &bar, &parts, 100), whole);
+        assert_eq!(fit("measure", &bar, &parts, whole.len() + 1), whole);
         let bare = " measure  3s of 10s  100 open, 84,925 answers/s, p50 567us, cpu 40%";
-        assert_eq!(fit("measure", &way, &parts, whole.len()), bare);
+        assert_eq!(fit("measure", &bar, &parts, whole.len()), bare);
         for width in 0..120 {
-            let line = fit("measure", &way, &parts, width);
+            let line = fit("measure", &bar, &parts, width);
             assert!(line.len() < width.max(1), "{line}");
             let cut = ["open", "/s", "567us", "%"].iter();
             assert!(
@@ -268,10 +295,24 @@ mod tests {
             );
         }
         for done in [0, 20, 30] {
-            let way = Way::of(done, 20);
-            let hashes = fit("ramp", &way, &parts, 100).matches('#').count() as u64;
+            let bar = Bar::of(done, 20);
+            let hashes = fit("ramp", &bar, &parts, 100).matches('#').count() as u64;
             assert_eq!(hashes, done.min(20));
         }
+    }
+
+    #[test]
+    fn a_line_is_drawn_anew_only_on_a_terminal_that_can_erase_it() {
+        let place = |is_terminal, term: Option<&str>| {
+            Place::of(Verbosity::Normal, is_terminal, term.map(OsString::from))
+        };
+        assert_eq!(place(true, Some("xterm-256color")), Place::Terminal);
+        for term in [Some("dumb"), Some(""), None] {
+            assert_eq!(place(true, term), Place::Lines, "{term:?}");
+        }
+        assert_eq!(place(false, Some("xterm")), Place::Lines);
+        let quiet = Place::of(Verbosity::Quiet, true, Some("xterm".into()));
+        assert_eq!(quiet, Place::Nowhere);
     }
 
     #[test]
@@ -280,8 +321,8 @@ mod tests {
         assert_eq!(trouble(&sums).count(), 0);
         sums.errors = 7;
         assert_eq!(trouble(&sums).collect::<Vec<_>>(), ["7 errors"]);
-        sums.lost = 4;
-        sums.refused = 1;
+        sums.connections.lost = 4;
+        sums.connections.refused = 1;
         let told: Vec<String> = trouble(&sums).collect();
         assert_eq!(told, ["4 lost", "1 refused", "2 other errors"]);
     }

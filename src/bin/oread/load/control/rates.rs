@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::load::clock::until;
+use crate::load::clock::{SECOND, nanos, until};
 use crate::load::generator::protocol::Progress;
 
 /// What all threads together do.
@@ -19,12 +19,23 @@ pub(crate) struct Speed {
 }
 
 /// What a thread had counted when it was looked at last.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sample {
     at: u64,
     established: u64,
     echoed: u64,
     cpu: Duration,
+}
+
+impl Sample {
+    fn of(progress: &Progress) -> Sample {
+        Sample {
+            at: progress.at,
+            established: progress.connections.established,
+            echoed: progress.echoed,
+            cpu: progress.cpu,
+        }
+    }
 }
 
 /// The last samples of all threads.
@@ -38,9 +49,7 @@ impl Rates {
     pub(crate) fn new(threads: usize, begun: u64) -> Rates {
         let nothing = Sample {
             at: begun,
-            established: 0,
-            echoed: 0,
-            cpu: Duration::ZERO,
+            ..Sample::default()
         };
         Rates {
             last: vec![nothing; threads],
@@ -57,22 +66,17 @@ impl Rates {
     /// The speed since the last call. A thread that has told nothing adds nothing; `None` where
     /// none has told anything.
     pub(crate) fn take(&mut self, latest: &[Option<Box<Progress>>]) -> Option<Speed> {
-        let mut all = None;
+        let mut all: Option<Speed> = None;
         for (now, last) in latest.iter().zip(&mut self.last) {
-            let Some(now) = now.as_ref().filter(|now| now.at > last.at) else {
+            let Some(now) = now.as_deref().map(Sample::of).filter(|n| n.at > last.at) else {
                 continue;
             };
-            let seconds = until(last.at, now.at).as_secs_f64();
-            let all: &mut Speed = all.get_or_insert_default();
-            all.established += now.established.saturating_sub(last.established) as f64 / seconds;
-            all.echoed += now.echoed.saturating_sub(last.echoed) as f64 / seconds;
-            all.cpu += now.cpu.saturating_sub(last.cpu).as_secs_f64() / seconds;
-            *last = Sample {
-                at: now.at,
-                established: now.established,
-                echoed: now.echoed,
-                cpu: now.cpu,
-            };
+            let a_second = |count: u64| count as f64 / until(last.at, now.at).as_secs_f64();
+            let all = all.get_or_insert_default();
+            all.established += a_second(now.established.saturating_sub(last.established));
+            all.echoed += a_second(now.echoed.saturating_sub(last.echoed));
+            all.cpu += a_second(nanos(now.cpu.saturating_sub(last.cpu))) / SECOND as f64;
+            *last = now;
         }
         all
     }
@@ -81,7 +85,6 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::clock::SECOND;
 
     fn told(at: u64, echoed: u64) -> Option<Box<Progress>> {
         Some(Box::new(Progress {

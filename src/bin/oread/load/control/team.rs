@@ -1,39 +1,40 @@
 //! The generators' threads, as the lead has them.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use oread::Handle;
 
 use crate::failure::{Failure, Reason};
 use crate::load::clock::Epoch;
-use crate::load::control::interrupt::Interrupt;
+use crate::load::control::interrupt;
 use crate::load::count::Tally;
-use crate::load::generator::line::Line;
 use crate::load::generator::payload::Payload;
-use crate::load::generator::protocol::{Command, Ended, Event};
+use crate::load::generator::protocol::{Command, Ended, Event, EventSender};
 use crate::load::generator::{self, Generating, Setup};
 use crate::load::generator::{Clock, Endpoint, Gauge};
 use crate::load::options::load::Load;
 use crate::load::options::target::Resolved;
 use crate::load::preflight::Preflight;
 use crate::system::signals::Signals;
+use crate::system::threads::{self, ReactorThread};
 
 /// The generators.
 #[derive(Debug)]
 pub(crate) struct Team {
     pub(crate) handles: Vec<Handle<Command>>,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) senders: Vec<EventSender>,
     pub(crate) threads: Vec<JoinHandle<()>>,
     /// What the run's time counts from, and when they began in it.
     pub(crate) epoch: Epoch,
     pub(crate) begun: u64,
     /// How many connections are open.
     pub(crate) gauge: Arc<Gauge>,
-    /// Who stops them at a signal, for as long as there is a team.
-    _interrupt: Interrupt,
+    /// Stops them at a signal, for as long as there is a team.
+    _signals: ReactorThread<()>,
 }
 
 impl Team {
@@ -45,8 +46,8 @@ impl Team {
         sender: &Sender<Event>,
         signals: Signals,
     ) -> Result<Team, Failure> {
-        let none = Vec::new();
-        let sources = preflight.sources.iter().chain(std::iter::repeat(&none));
+        // One for each target.
+        let sources = preflight.sources.iter();
         let endpoints: Arc<[Endpoint]> = targets
             .iter()
             .zip(sources)
@@ -62,15 +63,15 @@ impl Team {
         let epoch = Epoch::begin();
         let handles: Vec<Handle<Command>> = reactors.iter().map(Generating::handle).collect();
         // Before the generators: from here on Ctrl-C ends them.
-        let interrupt = Interrupt::start(signals, handles.clone(), sender.clone())?;
+        let signals = interrupt::hear(signals, handles.clone(), sender.clone())?;
         let mut team = Team {
             handles,
-            lines: reactors.iter().map(|_| Line::new(sender)).collect(),
+            senders: reactors.iter().map(|_| EventSender::new(sender)).collect(),
             threads: Vec::new(),
             epoch,
             begun: epoch.now(),
             gauge: Arc::default(),
-            _interrupt: interrupt,
+            _signals: signals,
         };
         let shared = Arc::new(plan.clone());
         // Each run has messages of its own: an answer that was kept from another one is none.
@@ -79,7 +80,7 @@ impl Team {
         if log::log_enabled!(log::Level::Trace) {
             payload = payload.told();
         }
-        for (index, (reactor, line)) in reactors.into_iter().zip(&team.lines).enumerate() {
+        for (index, (reactor, events)) in reactors.into_iter().zip(&team.senders).enumerate() {
             let setup = Setup {
                 load: Arc::clone(&shared),
                 index: index as u32,
@@ -88,7 +89,7 @@ impl Team {
                 gauge: Arc::clone(&team.gauge),
                 begun: team.begun,
                 payload: payload.clone(),
-                line: line.clone(),
+                events: events.clone(),
             };
             team.threads.push(spawn(index, reactor, setup)?);
         }
@@ -106,29 +107,14 @@ impl Team {
 }
 
 fn spawn(index: usize, reactor: Generating, setup: Setup) -> Result<JoinHandle<()>, Failure> {
-    let last_words = LastWords(Some(setup.line.clone()));
-    let builder = thread::Builder::new().name(format!("generator {index}"));
-    builder
-        .spawn(move || {
-            let mut last_words = last_words;
-            let ended = generator::run(reactor, setup);
-            if let Some(line) = last_words.0.take() {
-                line.end(ended);
-            }
-        })
-        .map_err(|e| Failure::no_thread(&e))
-}
-
-/// Tells the lead that a generator is gone, even if it panicked.
-struct LastWords(Option<Line>);
-
-impl Drop for LastWords {
-    fn drop(&mut self) {
-        if let Some(line) = self.0.take() {
-            line.end(Ended {
-                tally: Tally::new(),
-                failure: Some("a generator panicked".to_owned()),
-            });
-        }
-    }
+    let events = setup.events.clone();
+    threads::start(&format!("generator {index}"), move || {
+        // The lead waits for its end: it's told even if the generator panicked.
+        let ran = panic::catch_unwind(AssertUnwindSafe(|| generator::run(reactor, setup)));
+        let ended = ran.unwrap_or_else(|_| Ended {
+            tally: Tally::new(),
+            failure: Some("a generator panicked".to_owned()),
+        });
+        events.send(Event::Done(Box::new(ended)));
+    })
 }

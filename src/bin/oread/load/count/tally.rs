@@ -47,6 +47,17 @@ pub(crate) struct ThreadUse {
     pub(crate) wall: Duration,
 }
 
+/// How long this process did not run at all: it was stopped, or the machine was taken from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StoodStill {
+    /// All of it.
+    pub(crate) total: Duration,
+    /// The longest at a time.
+    pub(crate) longest: Duration,
+    /// How often.
+    pub(crate) times: u64,
+}
+
 /// A part of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Partial {

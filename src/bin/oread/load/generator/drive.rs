@@ -12,12 +12,11 @@ use oread::{
 use super::Setup;
 use super::dialing::{Dial, Endpoint};
 use super::flow::{Flags, Sent, Socket, Stage};
-use super::line::Line;
 use super::logs::{Names, Warnings};
 use super::names;
 use super::payload::Payload;
-use super::plan::{Plan, Refused, Step};
-use super::protocol::{Command, Event, Phase, Progress};
+use super::plan::{Failed, Plan, Step};
+use super::protocol::{Command, Event, EventSender, Phase, Progress};
 use super::usage::{thread_cpu, thread_waited};
 use super::wake::{Clock, Wake};
 use crate::load::clock::{SECOND, until};
@@ -45,7 +44,7 @@ pub(crate) struct Generator {
     pub(super) payload: Payload,
     endpoints: Arc<[Endpoint]>,
     pub(super) warnings: Warnings,
-    line: Line,
+    events: EventSender,
     wake: Option<Wake>,
     /// Whether the turn has left something to do.
     has_more: bool,
@@ -77,7 +76,7 @@ impl Generator {
             begun,
             payload,
             gauge,
-            line,
+            events,
         } = setup;
         let targets = endpoints.len();
         let plan = Plan::new(
@@ -97,7 +96,7 @@ impl Generator {
             payload,
             endpoints,
             warnings: Warnings::default(),
-            line,
+            events,
             wake: None,
             has_more: false,
             told: false,
@@ -174,7 +173,7 @@ impl Generator {
         if !self.told && self.plan.is_ramped() {
             self.told = true;
             self.tell(now);
-            self.line.send(Event::Ramped);
+            self.events.send(Event::Ramped);
         }
         let phase = self.plan.phase();
         if phase >= Phase::Measure && self.used.before.is_none() {
@@ -242,13 +241,13 @@ impl Generator {
         };
         let took = until(flow.time, now);
         let (how, name) = match error.kind() {
-            io::ErrorKind::ConnectionRefused => (Refused::Refused, names::of_error(error)),
+            io::ErrorKind::ConnectionRefused => (Failed::Refused, names::of_error(error)),
             // The reactor's timeout and the system's are the same error.
             io::ErrorKind::TimedOut if took + STALE >= self.load.connect_timeout => {
-                (Refused::TimedOut, "connect timeout".to_owned())
+                (Failed::TimedOut, "connect timeout".to_owned())
             }
-            io::ErrorKind::TimedOut => (Refused::TimedOut, names::of_error(error)),
-            _ => (Refused::Otherwise, names::of_error(error)),
+            io::ErrorKind::TimedOut => (Failed::TimedOut, names::of_error(error)),
+            _ => (Failed::Otherwise, names::of_error(error)),
         };
         self.plan.dial_failed(index, how, &name, now);
     }
@@ -299,31 +298,22 @@ impl Generator {
 
     /// Tells the lead how it goes.
     pub(super) fn tell(&mut self, now: u64) {
-        if !self.line.keeps_up() {
+        if !self.events.keeps_up() {
             return;
         }
         let response = self.plan.meter().take_recent();
         let happened = self.plan.meter().happened();
         let (open, phase) = (self.plan.open(), self.plan.phase());
         let tally = self.plan.tally();
-        let ledger = &tally.connections;
-        self.line.progress(Progress {
+        self.events.progress(Progress {
             thread: self.index,
             at: now,
             phase,
-            dialed: ledger.dialed,
-            established: ledger.established,
-            confirmed: ledger.confirmed,
             open,
-            refused: ledger.refused,
-            timed_out: ledger.timed_out,
-            failed: ledger.failed,
-            lost: ledger.lost,
+            connections: tally.connections,
             errors: tally.errors.values().sum(),
-            sent: happened.sent,
             echoed: happened.echoed,
             measured: tally.messages.echoed,
-            received: happened.received_bytes,
             cpu: thread_cpu(),
             response,
         });

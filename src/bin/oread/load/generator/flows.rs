@@ -376,9 +376,9 @@ impl Flows {
         }
     }
 
-    /// The oldest message over a stream was answered; whether it had been given up.
+    /// The oldest message over a stream was answered.
     #[inline(always)]
-    pub(super) fn answered(&mut self, index: u32) -> Option<(Sent, bool)> {
+    pub(super) fn answered(&mut self, index: u32) -> Option<Answered> {
         let flow = self.table.get_mut(index as usize)?;
         let sent = flow.outstanding.pop()?;
         flow.got = 0;
@@ -388,10 +388,25 @@ impl Flows {
         } else {
             self.under_way -= 1;
         }
-        if flow.place == NOWHERE {
+        let (flow_number, next, stage) = (flow.number, flow.next, flow.stage);
+        // As far as its depth goes: what it owes is sent from outside of its callback.
+        let count = match flow.is_ready() {
+            true => self.depth.saturating_sub(flow.awaited()),
+            false => 0,
+        };
+        if self.is_open_loop && flow.place == NOWHERE {
             self.update_taker(index);
         }
-        Some((sent, given_up))
+        Some(Answered {
+            sent,
+            given_up,
+            stage,
+            wanted: Wanted {
+                count,
+                flow: flow_number,
+                next,
+            },
+        })
     }
 
     /// A part of the oldest message's answer has come.
@@ -542,6 +557,27 @@ impl Flows {
             .any(queued)
             .then(|| "a flow is not in the queue".to_owned())
     }
+}
+
+/// A message over a stream that was answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    pub(super) sent: Sent,
+    /// Whether it had been given up.
+    pub(super) given_up: bool,
+    /// How far its flow was.
+    pub(super) stage: Stage,
+    /// What the flow may send in its place.
+    pub(super) wanted: Wanted,
+}
+
+/// Messages that a flow is to send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) count: u32,
+    /// The flow's number, and that of the first message.
+    pub(super) flow: u32,
+    pub(super) next: u32,
 }
 
 /// What is known of a flow that was just confirmed.

@@ -39,9 +39,10 @@ pub(super) struct Meter {
     lag: FastHistogram,
     /// Since when a flow can take a message of the schedule.
     takers_since: u64,
-    /// What has happened so far, measured or not; when the current second began, and in all when the
-    /// measured time began; and when the second is over.
-    happened: Second,
+    /// What has happened about messages that are not measured.
+    unmeasured: Second,
+    /// What had happened in all when the current second began, and when the measured time began; and
+    /// when the second is over.
     before: Second,
     begun: Second,
     second_ends: u64,
@@ -63,7 +64,7 @@ impl Meter {
             late: FastHistogram::new(),
             lag: FastHistogram::new(),
             takers_since: 0,
-            happened: Second::default(),
+            unmeasured: Second::default(),
             before: Second::default(),
             begun: Second::default(),
             second_ends: NEVER,
@@ -96,7 +97,15 @@ impl Meter {
     /// Messages and answers so far, measured or not; those that confirm connections are not among
     /// them.
     pub(super) fn happened(&self) -> Second {
-        self.happened
+        let (messages, bytes) = (&self.tally.messages, &self.tally.bytes);
+        let mut happened = self.unmeasured;
+        happened.merge(&Second {
+            sent: messages.sent,
+            echoed: messages.echoed,
+            sent_bytes: bytes.sent,
+            received_bytes: bytes.received,
+        });
+        happened
     }
 
     /// A message was sent, at `sent.at`; whether it's measured.
@@ -107,8 +116,6 @@ impl Meter {
             self.sent_unmeasured(sent, bytes);
             return false;
         }
-        self.happened.sent += 1;
-        self.happened.sent_bytes += bytes as u64;
         self.tally.messages.sent += 1;
         self.tally.bytes.sent += bytes as u64;
         if self.scheduled {
@@ -123,8 +130,8 @@ impl Meter {
     fn sent_unmeasured(&mut self, sent: Sent, bytes: usize) {
         self.tally.messages.unmeasured += 1;
         if !sent.confirms() {
-            self.happened.sent += 1;
-            self.happened.sent_bytes += bytes as u64;
+            self.unmeasured.sent += 1;
+            self.unmeasured.sent_bytes += bytes as u64;
         }
     }
 
@@ -136,11 +143,10 @@ impl Meter {
     /// Bytes of an answer have come, and not its last ones.
     pub(super) fn received(&mut self, sent: Sent, now: u64, bytes: usize) {
         self.roll(now);
-        if !sent.confirms() {
-            self.happened.received_bytes += bytes as u64;
-        }
         if self.is_measured(sent.due) {
             self.tally.bytes.received += bytes as u64;
+        } else if !sent.confirms() {
+            self.unmeasured.received_bytes += bytes as u64;
         }
     }
 
@@ -154,8 +160,6 @@ impl Meter {
             return;
         }
         let response = now - sent.due.min(now);
-        self.happened.echoed += 1;
-        self.happened.received_bytes += bytes as u64;
         self.tally.bytes.received += bytes as u64;
         self.tally.messages.echoed += 1;
         if response >= self.timeout {
@@ -171,8 +175,8 @@ impl Meter {
     #[cold]
     fn answered_unmeasured(&mut self, sent: Sent, now: u64, bytes: usize, given_up: bool) {
         if !sent.confirms() {
-            self.happened.echoed += 1;
-            self.happened.received_bytes += bytes as u64;
+            self.unmeasured.echoed += 1;
+            self.unmeasured.received_bytes += bytes as u64;
         }
         if now.saturating_sub(sent.since()) >= self.timeout && !given_up {
             self.timed_out(sent, None);
@@ -215,7 +219,7 @@ impl Meter {
     pub(super) fn end_measured(&mut self, end: u64) {
         // Seconds in which nothing came were there all the same.
         self.roll(end);
-        let (all, begun) = (self.happened, self.begun);
+        let (all, begun) = (self.happened(), self.begun);
         let tally = &mut self.tally;
         tally.messages.in_time = all.echoed - begun.echoed;
         tally.bytes.sent_in_time = all.sent_bytes - begun.sent_bytes;
@@ -233,7 +237,8 @@ impl Meter {
     #[cold]
     fn roll_over(&mut self, now: u64) {
         if self.second_ends == self.from {
-            (self.begun, self.before) = (self.happened, self.happened);
+            self.begun = self.happened();
+            self.before = self.begun;
             self.second_ends = self.from.saturating_add(SECOND);
         }
         while now >= self.second_ends {
@@ -248,8 +253,9 @@ impl Meter {
 
     /// Adds what has happened since the last second.
     fn push_second(&mut self) {
-        let before = std::mem::replace(&mut self.before, self.happened);
-        self.tally.seconds.push(self.happened.since(&before));
+        let now = self.happened();
+        let before = std::mem::replace(&mut self.before, now);
+        self.tally.seconds.push(now.since(&before));
     }
 
     /// Responses since the last call, as they are told while it runs.
@@ -272,7 +278,7 @@ impl Meter {
         if self.verifies {
             self.tally.messages.verified = self.tally.messages.echoed;
         }
-        let begun = self.tally.seconds.is_empty() || self.before != self.happened;
+        let begun = self.tally.seconds.is_empty() || self.before != self.happened();
         if measured && begun {
             self.push_second();
         }

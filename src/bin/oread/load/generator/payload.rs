@@ -292,14 +292,11 @@ impl Key {
             0 => 0,
             _ => upper(flow, number),
         };
+        let [of_number, of_flow, of_high] = self.digits;
         let mut header = [0; HEADER];
-        for (bytes, (digits, key)) in header.as_chunks_mut::<4>().0.iter_mut().zip(
-            [sixes(number), sixes(flow), high]
-                .into_iter()
-                .zip(self.digits),
-        ) {
-            *bytes = ((digits ^ key) + ZEROS).to_le_bytes();
-        }
+        header[..4].copy_from_slice(&printable(sixes(number) ^ of_number));
+        header[4..8].copy_from_slice(&printable(sixes(flow) ^ of_flow));
+        header[8..].copy_from_slice(&printable(high ^ of_high));
         header
     }
 
@@ -308,6 +305,12 @@ impl Key {
     fn spell_short(&self, flow: u32, number: u32) -> [u8; HEADER] {
         self.spell(flow, number ^ (mix(flow, 0) as u32 & 0xFF_FFFF))
     }
+}
+
+/// Four digits as bytes.
+#[inline(always)]
+fn printable(digits: u32) -> [u8; 4] {
+    (digits + ZEROS).to_le_bytes()
 }
 
 /// The upper eight bits of both numbers.
@@ -331,7 +334,7 @@ fn sixes(bits: u32) -> u32 {
 fn noise(len: usize) -> Arc<[u8]> {
     let words = (0..len.div_ceil(4)).flat_map(|place| {
         let bits = mix(!0, place as u32) >> 32;
-        (sixes(bits as u32) + ZEROS).to_le_bytes()
+        printable(sixes(bits as u32))
     });
     words.take(len).collect()
 }

@@ -34,7 +34,7 @@ use crate::load::options::load::{Load, Traffic, Turnover};
 use crate::load::options::values::VerifyMode;
 
 use phases::Run;
-pub(super) use told::{Heard, Refused};
+pub(super) use told::{Failed, Heard};
 
 /// Dials in one turn: connections that are open want to be served as well.
 const DIALS_A_TURN: u32 = 64;

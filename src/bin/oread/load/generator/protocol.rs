@@ -2,13 +2,20 @@
 //!
 //! The lead is the main thread: it prints, and it decides when a phase begins. Each generator is a
 //! reactor in a thread of its own. Commands go to generators by their handles, events come to the
-//! lead by a channel, which a generator never waits for.
+//! lead by a channel: a generator never waits for it, and what a slow lead has not read does not
+//! pile up.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::load::count::Tally;
+use crate::load::count::{Ledger, Tally};
+
+/// Progresses of one generator that may wait for the lead, some 40 KB each.
+const MOST_UNREAD: u32 = 2;
 
 /// From the lead to a generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,16 +42,57 @@ pub(crate) enum Event {
     Done(Box<Ended>),
 }
 
-/// What a generator came to.
+/// How a generator ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// All that it has counted.
+    /// What it has counted, until it failed if it did.
     pub(crate) tally: Tally,
-    /// What its reactor failed with, in words.
+    /// What it failed with, in words.
     pub(crate) failure: Option<String>,
 }
 
-/// How one generator goes, since it began; the lead subtracts what it heard before.
+/// A generator's sender of events.
+#[derive(Clone, Debug)]
+pub(crate) struct EventSender {
+    sender: Sender<Event>,
+    /// Progresses on their way.
+    unread: Arc<AtomicU32>,
+}
+
+impl EventSender {
+    /// A sender of a generator's own into the lead's channel.
+    pub(crate) fn new(sender: &Sender<Event>) -> EventSender {
+        EventSender {
+            sender: sender.clone(),
+            unread: Arc::default(),
+        }
+    }
+
+    /// Sends what must not be lost. There are few of these.
+    pub(crate) fn send(&self, event: Event) {
+        if self.sender.send(event).is_err() {
+            // It went without waiting for its generators: nobody is left to tell.
+            log::debug!("the lead is gone");
+        }
+    }
+
+    /// Whether the lead keeps up: if not, a progress had better be told later.
+    pub(crate) fn keeps_up(&self) -> bool {
+        self.unread.load(Ordering::Relaxed) < MOST_UNREAD
+    }
+
+    pub(crate) fn progress(&self, progress: Progress) {
+        self.unread.fetch_add(1, Ordering::Relaxed);
+        self.send(Event::Progress(Box::new(progress)));
+    }
+
+    /// The lead has read a progress.
+    pub(crate) fn was_read(&self) {
+        self.unread.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How one generator goes, from its beginning; the lead subtracts what it heard before.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     /// Which thread tells it.
@@ -52,23 +100,16 @@ pub(crate) struct Progress {
     /// When these were its counts, in the run's time.
     pub(crate) at: u64,
     pub(crate) phase: Phase,
-    pub(crate) dialed: u64,
-    pub(crate) established: u64,
-    pub(crate) confirmed: u64,
-    /// Confirmed and open now.
+    /// Connections that are confirmed and open now.
     pub(crate) open: u64,
-    /// Dials that failed, by cause, and connections that were lost.
-    pub(crate) refused: u64,
-    pub(crate) timed_out: u64,
-    pub(crate) failed: u64,
-    pub(crate) lost: u64,
-    /// All that has a name in the report: these, and messages without a right answer.
+    /// What became of connections and dials so far.
+    pub(crate) connections: Ledger,
+    /// All that has a name in the report: what failed of these, and messages without a right
+    /// answer.
     pub(crate) errors: u64,
-    pub(crate) sent: u64,
     pub(crate) echoed: u64,
     /// Of these, the ones of the measured time.
     pub(crate) measured: u64,
-    pub(crate) received: u64,
     /// Processor time of the thread so far.
     pub(crate) cpu: Duration,
     /// Responses since the progress before, in nanoseconds, with two digits.
@@ -83,19 +124,11 @@ impl Progress {
             thread: 0,
             at: 0,
             phase: Phase::Measure,
-            dialed: 0,
-            established: 0,
-            confirmed: 0,
             open: 0,
-            refused: 0,
-            timed_out: 0,
-            failed: 0,
-            lost: 0,
+            connections: Ledger::default(),
             errors: 0,
-            sent: 0,
             echoed: 0,
             measured: 0,
-            received: 0,
             cpu: Duration::ZERO,
             response: crate::load::count::coarse(),
         }
@@ -105,24 +138,12 @@ impl Progress {
     /// latest.
     pub(crate) fn merge(&mut self, other: &Progress) {
         self.at = self.at.max(other.at);
-        self.phase = Phase::min(self.phase, other.phase);
-        for (to, from) in [
-            (&mut self.dialed, other.dialed),
-            (&mut self.established, other.established),
-            (&mut self.confirmed, other.confirmed),
-            (&mut self.open, other.open),
-            (&mut self.refused, other.refused),
-            (&mut self.timed_out, other.timed_out),
-            (&mut self.failed, other.failed),
-            (&mut self.lost, other.lost),
-            (&mut self.errors, other.errors),
-            (&mut self.sent, other.sent),
-            (&mut self.echoed, other.echoed),
-            (&mut self.measured, other.measured),
-            (&mut self.received, other.received),
-        ] {
-            *to += from;
-        }
+        self.phase = self.phase.min(other.phase);
+        self.open += other.open;
+        self.connections.merge(&other.connections);
+        self.errors += other.errors;
+        self.echoed += other.echoed;
+        self.measured += other.measured;
         self.cpu += other.cpu;
         self.add_responses(other);
     }

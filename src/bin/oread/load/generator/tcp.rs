@@ -1,9 +1,10 @@
 //! Messages over streams: sent, and compared with what comes back.
 
-use oread::{CloseReason, Connection, Pressure};
+use oread::{CloseReason, Connection, Output, Pressure};
 
 use super::drive::Generator;
 use super::flow::Sent;
+use super::flows::Wanted;
 use crate::load::options::values::VerifyMode;
 
 /// What input is.
@@ -19,9 +20,8 @@ enum Look {
 }
 
 impl Generator {
-    /// Sends a message on a connection; how that stands then. With [`Pressure::Closed`] the message
-    /// was not sent, and is not counted.
-    #[inline(always)]
+    /// Sends the next message of a flow; how its connection stands then. With [`Pressure::Closed`]
+    /// the message was not sent, and is not counted.
     pub(super) fn send(
         &mut self,
         connection: &mut Connection<'_, u32>,
@@ -31,23 +31,27 @@ impl Generator {
         let Some(flow) = self.plan.flow(index) else {
             return Pressure::Closed;
         };
-        let (pressure, len) = match self.payload.plain(flow.number, flow.next) {
+        let (flow, number) = (flow.number, flow.next);
+        let (_, mut output) = connection.split();
+        self.write(&mut output, index, flow, number, sent)
+    }
+
+    /// Sends message `number` of flow `flow`.
+    #[inline(always)]
+    fn write(
+        &mut self,
+        output: &mut Output<'_>,
+        index: u32,
+        flow: u32,
+        number: u32,
+        sent: Sent,
+    ) -> Pressure {
+        let (pressure, len) = match self.payload.plain(flow, number) {
             Some(plain) => {
-                connection.write(&plain.header);
-                (connection.write(plain.body), plain.len())
+                output.write(&plain.header);
+                (output.write(plain.body), plain.len())
             }
-            None => {
-                let message = self.payload.message(flow.number, flow.next);
-                self.plan.names().log_message(flow, &message);
-                // What is small is gathered, what is large is not copied.
-                let mut pressure = Pressure::Low;
-                for part in message.parts() {
-                    if !part.is_empty() {
-                        pressure = connection.write(part);
-                    }
-                }
-                (pressure, message.len())
-            }
+            None => self.write_parts(output, index, flow, number),
         };
         if pressure != Pressure::Closed {
             self.plan.sent(index, sent, len);
@@ -59,16 +63,37 @@ impl Generator {
         pressure
     }
 
-    /// Sends what a flow is to send now.
-    #[inline(always)]
-    pub(super) fn fill(&mut self, connection: &mut Connection<'_, u32>, index: u32, now: u64) {
-        let mut wanted = self.plan.wanted(index, now);
-        while wanted > 0 && self.plan.may_send(now) {
-            let sent = Sent { due: now, at: now };
-            if self.send(connection, index, sent) != Pressure::Low {
+    /// Writes a message part by part: what is small is gathered, what is large is not copied.
+    #[inline(never)]
+    fn write_parts(
+        &self,
+        output: &mut Output<'_>,
+        index: u32,
+        flow: u32,
+        number: u32,
+    ) -> (Pressure, usize) {
+        let message = self.payload.message(flow, number);
+        if let Some(flow) = self.plan.flow(index) {
+            self.plan.names().log_message(flow, &message);
+        }
+        let mut pressure = Pressure::Low;
+        for part in message.parts() {
+            if !part.is_empty() {
+                pressure = output.write(part);
+            }
+        }
+        (pressure, message.len())
+    }
+
+    /// Sends more messages behind the first that took the place of an answered one.
+    #[inline(never)]
+    fn fill(&mut self, output: &mut Output<'_>, index: u32, wanted: Wanted, sent: Sent) {
+        for more in 1..wanted.count {
+            let number = wanted.next.wrapping_add(more);
+            let may = self.plan.may_send(sent.at);
+            if !may || self.write(output, index, wanted.flow, number, sent) != Pressure::Low {
                 return;
             }
-            wanted -= 1;
         }
     }
 
@@ -77,11 +102,13 @@ impl Generator {
     pub(super) fn heard(&mut self, connection: &mut Connection<'_, u32>, mut data: &[u8]) {
         let now = self.clock.now(connection.context());
         self.plan.look_at_clock(now);
-        let index = *connection.session();
+        let (session, mut output) = connection.split();
+        let index = *session;
+        let mut wanted = Wanted::default();
         while !data.is_empty() {
             match self.look(index, data) {
                 Look::Whole(taken) => {
-                    self.plan.answered(index, taken, now);
+                    wanted = self.plan.answered(index, taken, now);
                     data = &data[taken..];
                 }
                 Look::Part(taken) => {
@@ -100,7 +127,13 @@ impl Generator {
                 }
             }
         }
-        self.fill(connection, index, now);
+        if wanted.count > 0 {
+            let sent = Sent { due: now, at: now };
+            let pressure = self.write(&mut output, index, wanted.flow, wanted.next, sent);
+            if pressure == Pressure::Low && wanted.count > 1 {
+                self.fill(&mut output, index, wanted, sent);
+            }
+        }
     }
 
     /// Compares the beginning of `data` with the oldest message under way.

@@ -8,7 +8,7 @@ use allocation_counter::measure;
 
 use super::*;
 use crate::load::clock::Epoch;
-use crate::load::control::own::Own;
+use crate::load::control::own_server::OwnServer;
 use crate::load::generator::protocol::{Command, Event};
 use crate::load::options::target::{Resolved, Transport};
 use oread::Handler as _;
@@ -57,7 +57,7 @@ impl Bench {
             clock: Clock::System(epoch),
             begun: epoch.now(),
             gauge: Arc::default(),
-            line: Line::new(&sender),
+            events: EventSender::new(&sender),
         };
         let mut generator = Generator::new(setup, epoch.now());
         generator.set_out(&mut reactor.context()).unwrap();
@@ -128,7 +128,7 @@ fn udp() -> Resolved {
 
 #[test]
 fn a_message_in_steady_state_allocates_nothing() {
-    let own = Own::start().unwrap();
+    let own = OwnServer::start().unwrap();
     let tcp = Resolved {
         transport: Transport::Tcp,
         address: own.address.into(),
@@ -145,7 +145,7 @@ fn a_message_in_steady_state_allocates_nothing() {
         let count = Bench::start(&tcp, arguments).allocations_of(500);
         assert_eq!(count, 0, "{arguments}");
     }
-    own.stop();
+    drop(own);
     for arguments in ["-c 4 -d 1h", "-c 4 -d 1h -R 2k"] {
         let count = Bench::start(&udp(), arguments).allocations_of(500);
         assert_eq!(count, 0, "udp {arguments}");

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
+use super::check::Wish;
+use super::examine::{Preflight, examine};
+use super::machine::Machine;
 use crate::failure::Failure;
 use crate::load::options::args;
 use crate::load::options::target::{self, Resolved, Transport};
-use crate::load::preflight::machine::Machine;
-use crate::load::preflight::{Check, Preflight, Wish, examine};
 use crate::system::stdout;
 use crate::values::units::Count;
 
@@ -58,20 +59,12 @@ fn as_table(wish: &Wish<'_>, found: &Preflight) -> String {
             if check.is_met() { "ok" } else { "SHORT" }
         );
     }
-    let short: Vec<&Check> = found
-        .checks
-        .iter()
-        .filter(|check| !check.is_met())
-        .collect();
     text.push('\n');
-    if short.is_empty() {
-        let _ = writeln!(
-            text,
-            "{} connections can be reached",
-            Count(wish.connections.get().into())
-        );
+    if found.shortfalls().is_empty() {
+        let count = Count(wish.connections.get().into());
+        let _ = writeln!(text, "{count} connections can be reached");
     }
-    for check in short {
+    for check in found.checks.iter().filter(|check| !check.is_met()) {
         for (index, mend) in check.mends.iter().enumerate() {
             let or = if index > 0 { "or " } else { "" };
             let _ = writeln!(text, "{}: {or}{mend}", check.name);

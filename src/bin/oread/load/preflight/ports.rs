@@ -6,9 +6,9 @@
 
 use std::net::IpAddr;
 
+use super::check::{Check, Wish};
+use super::machine::Machine;
 use crate::load::options::target::{Resolved, Transport};
-use crate::load::preflight::machine::Machine;
-use crate::load::preflight::{Check, Wish};
 
 /// How long whoever closes first keeps the pair of addresses (TIME_WAIT of Linux), in seconds.
 const KEPT: f64 = 60.0;
@@ -107,13 +107,7 @@ fn check(name: &'static str, needed: u64, sources: u64, ports: u64) -> Check {
             format!("give {}, and widen the range with {widen}", addresses(WIDE))
         });
     }
-    Check {
-        name,
-        needed,
-        here: Some(sources * ports),
-        bytes: false,
-        mends,
-    }
+    Check::new(name, needed, Some(sources * ports), mends)
 }
 
 #[cfg(test)]

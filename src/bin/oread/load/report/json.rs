@@ -196,11 +196,15 @@ fn second(second: &Second) -> Value {
 
 fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {
     let threads = outcome.tally.threads.iter();
+    let still = &outcome.stood_still;
     json!({
         "cpu": judgement.cpu,
         "waited": judgement.waited,
         "bottleneck": !judgement.bottleneck.is_empty(),
         "reasons": judgement.bottleneck,
+        "stood_still_ns": nanos(still.total),
+        "longest_still_ns": nanos(still.longest),
+        "times_still": still.times,
         "threads": threads
             .map(|t| json!({ "cpu_ns": nanos(t.cpu), "waited_ns": nanos(t.waited), "wall_ns": nanos(t.wall) }))
             .collect::<Vec<_>>(),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::load::count::{Tally, ThreadUse};
+use crate::load::count::{StoodStill, Tally, ThreadUse};
 use crate::load::options::load::{Load, Turnover, Volume};
 
 /// How a run ended.
@@ -32,6 +32,8 @@ pub(crate) struct Outcome {
     pub(crate) ramp: Duration,
     /// How long was measured; zero when it never came to that.
     pub(crate) measured: Duration,
+    /// How long the program did not run at all meanwhile.
+    pub(crate) stood_still: StoodStill,
     /// What the echo server of its own used in the measured time, if there was one.
     pub(crate) own_server: Option<ThreadUse>,
     /// The preflight's shortfalls, one line each; what was gone against with `--force` among them.

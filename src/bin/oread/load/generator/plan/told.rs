@@ -4,6 +4,7 @@ use super::{Dial, Entry, Kind, Plan, Source};
 use crate::load::clock::{nanos, until};
 use crate::load::count::{Partial, record};
 use crate::load::generator::flow::{Cause, Flow, Sent, Socket, Stage};
+use crate::load::generator::flows::{Answered, Wanted};
 use crate::load::generator::label::Label;
 use crate::load::generator::names;
 use crate::load::generator::window::Arrival;
@@ -12,7 +13,7 @@ use crate::load::report::short;
 
 /// How a dial failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum Failed {
     Refused,
     TimedOut,
     Otherwise,
@@ -62,7 +63,7 @@ impl Plan {
     }
 
     /// A dial has come to nothing, for a reason with this name.
-    pub(crate) fn dial_failed(&mut self, index: u32, how: Refused, name: &str, now: u64) {
+    pub(crate) fn dial_failed(&mut self, index: u32, how: Failed, name: &str, now: u64) {
         let Some(flow) = self.flows.remove(index) else {
             return;
         };
@@ -70,9 +71,9 @@ impl Plan {
             .log(&flow, format_args!("not established: {name}"));
         let ledger = &mut self.meter.tally.connections;
         *match how {
-            Refused::Refused => &mut ledger.refused,
-            Refused::TimedOut => &mut ledger.timed_out,
-            Refused::Otherwise => &mut ledger.failed,
+            Failed::Refused => &mut ledger.refused,
+            Failed::TimedOut => &mut ledger.timed_out,
+            Failed::Otherwise => &mut ledger.failed,
         } += 1;
         self.meter.tally.error(name);
         let again = self.load.turnover != Turnover::Keep && !self.run.is_finishing();
@@ -93,7 +94,7 @@ impl Plan {
         if self.meter.sent(sent, bytes) && self.run.took_one() {
             self.look_again_at(0);
         }
-        if self.source != Source::Depth && !sent.confirms() {
+        if !matches!(self.source, Source::Depth) && !sent.confirms() {
             self.is_done_with(index);
         }
     }
@@ -161,7 +162,6 @@ impl Plan {
     }
 
     /// How many messages a flow is to send now, from within its callback.
-    #[inline(always)]
     pub(crate) fn wanted(&self, index: u32, now: u64) -> u32 {
         match self.flow(index) {
             Some(flow) if self.may_send(now) => self.flows.wanted(flow),
@@ -183,17 +183,30 @@ impl Plan {
         }
     }
 
-    /// The last `bytes` of the answer to the oldest message have come.
+    /// The last `bytes` of the answer to the oldest message have come; what is to be sent in its
+    /// place, at once.
     #[inline(always)]
-    pub(crate) fn answered(&mut self, index: u32, bytes: usize, now: u64) {
-        let Some((sent, given_up)) = self.flows.answered(index) else {
-            return;
+    pub(in crate::load::generator) fn answered(
+        &mut self,
+        index: u32,
+        bytes: usize,
+        now: u64,
+    ) -> Wanted {
+        let Some(answered) = self.flows.answered(index) else {
+            return Wanted::default();
         };
+        let Answered {
+            sent,
+            given_up,
+            stage,
+            wanted,
+        } = answered;
         self.meter.answered(sent, now, bytes, given_up);
-        let stage = self.flow(index).map(|flow| flow.stage);
-        if stage != Some(Stage::Live) || self.source != Source::Depth || self.run.is_finishing() {
-            self.after_answer(index, stage, given_up, now);
+        if stage == Stage::Live && matches!(self.source, Source::Depth) && self.may_send(now) {
+            return wanted;
         }
+        self.after_answer(index, Some(stage), given_up, now);
+        Wanted::default()
     }
 
     /// What an answer leads to beside the next message of a closed loop.
