@@ -146,7 +146,11 @@ impl Plan {
         if has_no_room || !is_due {
             self.flows.is_full(index);
         } else {
-            self.meter.never_sent(sent.due);
+            // It's one of those that were asked for: a system that takes none must not keep the run
+            // from its end.
+            if self.meter.never_sent(sent.due) && self.run.took_one() {
+                self.look_again_at(0);
+            }
             self.is_done_with(index);
         }
     }

@@ -1,0 +1,1 @@
+//! One run for each fault that there was.
