@@ -134,7 +134,8 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
     if world.one_in(3) {
         said += &format!(" --warmup {}us", 1 + world.roll(500_000));
     }
-    match world.roll(6) {
+    let turnover = world.roll(6);
+    match turnover {
         0 => said += &format!(" --churn {}", world.pick(&[1, 5, 30, 100])),
         1 => said += &format!(" --lifetime {}ms", world.pick(&[1, 30, 100, 500, 2000])),
         _ => {}
@@ -144,7 +145,7 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
     if !is_udp {
         said += &format!(" --connect-timeout {}ms", world.pick(&[50, 500, 3000, 10_000]));
     }
-    if world.one_in(3) {
+    if world.one_in(3) && turnover != 1 {
         said += &format!(" -r {}", world.pick(&[200, 300, 1000, 100_000]));
     }
     if world.one_in(4) {
@@ -160,7 +161,7 @@ fn content(world: &mut World) -> (String, bool) {
     ]);
     let size = match framing {
         "fixed:40" => "40".to_owned(),
-        "raw" => world.pick(&["64", "12", "13-80", "5000", "4", "7", "100"]).to_owned(),
+        "raw" => world.pick(&["64", "12", "13-80", "300", "4", "7", "100"]).to_owned(),
         _ => world.pick(&["64", "4-12", "5-40", "200", "13"]).to_owned(),
     };
     let verify = world.pick(&["full", "full", "full", "sequence", "off"]);
@@ -227,9 +228,6 @@ fn run(world: &mut World, drawn: &Drawn) -> Ran {
         script,
         ..
     } = drawn;
-    if std::env::var_os("SHOW").is_some() {
-        eprintln!("oread load {arguments}: {manners:?}, {script:?}");
-    }
     world.note(format_args!("oread load {arguments}: {manners:?}, {script:?}"));
     Bench::new(world, arguments, manners, script.clone()).unwrap().run()
 }
@@ -259,8 +257,7 @@ fn streams(world: &mut World) {
     flows::check_end(&ran, way);
     let is_at_once = way.1 == AT_ONCE.1;
     let is_plain = drawn.manners.iter().all(Manners::is_honest)
-        && ran.load.turnover == Turnover::Keep
-        && !drawn.arguments.contains("-s 5000");
+        && ran.load.turnover == Turnover::Keep;
     // With time on the way, what crosses each other there can't be told.
     if is_at_once || is_plain {
         truth::check_connections(&ran, way);
@@ -277,6 +274,10 @@ fn anything(world: &mut World) {
     world.unleash();
     let is_udp = world.one_in(3);
     let mut drawn = drawn(world, is_udp);
+    if !is_udp && world.one_in(4) {
+        // More than buffers hold.
+        drawn.arguments = drawn.arguments.replace("-s 300", "-s 30000");
+    }
     let script = &mut drawn.script;
     if world.one_in(4) {
         let from = ms(world.roll(3000));

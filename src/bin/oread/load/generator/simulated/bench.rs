@@ -13,9 +13,8 @@ use oread::sim::{Host, World};
 use super::server::{Call, Gram, Manners, Server, Split};
 use crate::load::clock::{SECOND, nanos};
 use crate::load::count::Tally;
-use crate::load::generator::line::Line;
 use crate::load::generator::payload::Payload;
-use crate::load::generator::protocol::{Command, Event, Phase};
+use crate::load::generator::protocol::{Command, Event, EventSender, Phase};
 use crate::load::generator::{Clock, Endpoint, Gauge, Generator, Setup, limits};
 use crate::load::options::load::{Content, Load};
 use crate::load::options::target::{self, Transport};
@@ -39,8 +38,11 @@ pub(super) struct Script {
     pub(super) parted: Option<(usize, Duration, Duration)>,
     /// When the server of this number vanishes for good.
     pub(super) vanishes: Option<(usize, Duration)>,
-    /// The reactor's limits on the servers' side.
-    pub(super) limits: Limits,
+    /// The run's key, and answers that the servers have kept from a run with another one.
+    pub(super) key: u64,
+    pub(super) kept: Vec<Vec<u8>>,
+    /// When all processes stand still, and for how long.
+    pub(super) still: Option<(Duration, Duration)>,
 }
 
 /// A run that is over.
@@ -75,7 +77,7 @@ pub(super) struct Bench<'a> {
     generators: Vec<Host<Generator>>,
     servers: Vec<Host<Server>>,
     addresses: Vec<IpAddr>,
-    lines: Vec<Line>,
+    senders: Vec<EventSender>,
     events: Receiver<Event>,
     gauge: Arc<Gauge>,
     script: Script,
@@ -108,7 +110,7 @@ impl<'a> Bench<'a> {
     ) -> io::Result<Bench<'a>> {
         let load = Arc::new(Load::of(arguments));
         let resolved = target::resolve(&load.targets).unwrap();
-        let payload = Payload::new(&load.content, load.framing, load.verify, 7);
+        let payload = Payload::new(&load.content, load.framing, load.verify, script.key);
         let (least, most) = load.content.sizes();
         let is_one = least == most || matches!(load.content, Content::Given(_));
         let split = Split {
@@ -124,12 +126,13 @@ impl<'a> Bench<'a> {
             let at: SocketAddr = target.address.socket_addr().unwrap();
             let any = Clock::Simulated(std::time::Instant::now());
             let server = Server::new(any, at, split.clone(), *manners);
-            let mut host = world.host(server, script.limits.clone())?;
+            let mut host = world.host(server, Limits::default())?;
             host.process().addresses(&[at.ip()]);
             let now = host.context().now();
             let clock = *clock.get_or_insert(Clock::Simulated(now));
             let (reactor, server) = host.reactor();
             server.clock = clock;
+            server.kept.clone_from(&script.kept);
             server.open(&mut reactor.context(), target.transport == Transport::Udp)?;
             addresses.push(at.ip());
             servers.push(host);
@@ -145,9 +148,9 @@ impl<'a> Bench<'a> {
         let (sender, events) = mpsc::channel();
         let gauge = Arc::<Gauge>::default();
         let mut generators = Vec::new();
-        let mut lines = Vec::new();
+        let mut senders = Vec::new();
         for index in 0..load.threads.get() {
-            let line = Line::new(&sender);
+            let sender = EventSender::new(&sender);
             let setup = Setup {
                 load: Arc::clone(&load),
                 index,
@@ -156,13 +159,13 @@ impl<'a> Bench<'a> {
                 begun: SECOND,
                 payload: payload.clone(),
                 gauge: Arc::clone(&gauge),
-                line: line.clone(),
+                events: sender.clone(),
             };
             let generator = Generator::new(setup, in_run(world.now()));
             let host = world.host(generator, limits())?;
             host.process().addresses(&[address_of(index)]);
             generators.push(host);
-            lines.push(line);
+            senders.push(sender);
         }
         Ok(Bench {
             world,
@@ -171,7 +174,7 @@ impl<'a> Bench<'a> {
             generators,
             servers,
             addresses,
-            lines,
+            senders,
             events,
             gauge,
             script,
@@ -261,7 +264,7 @@ impl<'a> Bench<'a> {
                 Event::Ramped => self.ramped += 1,
                 Event::Progress(progress) => {
                     self.told += 1;
-                    self.lines[progress.thread as usize].was_read();
+                    self.senders[progress.thread as usize].was_read();
                 }
                 Event::Signal(_) | Event::Done(_) => {}
             }
@@ -282,6 +285,11 @@ impl<'a> Bench<'a> {
             self.script.stop = None;
             self.stopped = Some(in_run(now));
             self.tell(Command::Stop);
+        }
+        if self.script.still.is_some_and(|(at, _)| at <= now)
+            && let Some((_, time)) = self.script.still.take()
+        {
+            self.generators[0].process().stand_still(time);
         }
         self.play_network(now);
     }
@@ -326,6 +334,7 @@ impl<'a> Bench<'a> {
             self.script.stop,
             self.script.parted.map(|(_, from, _)| from),
             self.script.vanishes.map(|(_, at)| at),
+            self.script.still.map(|(at, _)| at),
         ];
         let now = self.world.now();
         let next = next.into_iter().flatten().filter(|&at| at > now).min();

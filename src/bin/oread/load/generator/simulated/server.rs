@@ -103,6 +103,8 @@ pub(super) struct Asked {
 pub(super) struct Call {
     id: Option<ConnectionId>,
     pub(super) from: IpAddr,
+    /// The server's own address.
+    pub(super) at: IpAddr,
     pub(super) accepted: u64,
     input: Vec<u8>,
     pub(super) asked: Vec<Asked>,
@@ -112,8 +114,6 @@ pub(super) struct Call {
     pub(super) spoiled: Option<(u64, Spoiled)>,
     /// When the client has ended it.
     pub(super) left: Option<u64>,
-    /// When bytes of an answer have gone out that is not whole.
-    pub(super) part: Option<usize>,
 }
 
 /// A datagram.
@@ -175,6 +175,8 @@ pub(super) struct Server {
     udp: Option<UdpId>,
     pub(super) calls: Vec<Call>,
     pub(super) grams: Vec<Gram>,
+    /// Answers from another run: to the first message of a connection, the second, and so on.
+    pub(super) kept: Vec<Vec<u8>>,
 }
 
 impl Server {
@@ -189,6 +191,7 @@ impl Server {
             udp: None,
             calls: Vec::new(),
             grams: Vec::new(),
+            kept: Vec::new(),
         }
     }
 
@@ -353,6 +356,9 @@ impl Server {
             }
             _ => {}
         }
+        if let Some(kept) = self.kept.get(number) {
+            other.clone_from(kept);
+        }
         let Some(mut connection) = context.connection(id) else {
             return;
         };
@@ -365,7 +371,6 @@ impl Server {
                 let part = right.len() / 2;
                 connection.write(&right[..part]);
                 spoil(Spoiled::Gone);
-                call.part = Some(part);
                 connection.close(CloseReason::Closed);
             }
             Fate::Reset => {
@@ -457,6 +462,7 @@ impl Handler for Server {
         self.calls.push(Call {
             id: None,
             from: caller.peer.socket_addr().unwrap().ip(),
+            at: self.at.ip(),
             accepted: now,
             input: Vec::new(),
             asked: Vec::new(),
@@ -464,7 +470,6 @@ impl Handler for Server {
             is_deaf,
             spoiled: None,
             left: None,
-            part: None,
         });
         Some(self.calls.len() as u32 - 1)
     }
