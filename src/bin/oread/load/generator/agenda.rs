@@ -16,10 +16,12 @@ pub(super) enum Kind {
     Think,
     /// Its next heartbeat.
     Beat,
+    /// Its first datagram may have to be sent again.
+    Retry,
 }
 
 /// All kinds.
-const KINDS: usize = 3;
+const KINDS: usize = 4;
 
 /// Something that is due on a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl Agenda {
 
     /// Takes one that is due.
     pub(super) fn pop(&mut self, now: u64) -> Option<(Kind, Entry)> {
-        for kind in [Kind::Begin, Kind::Think, Kind::Beat] {
+        for kind in [Kind::Begin, Kind::Think, Kind::Beat, Kind::Retry] {
             let queue = &mut self.queues[kind as usize];
             if let Some(&entry) = queue.front().filter(|entry| entry.due <= now) {
                 queue.pop_front();

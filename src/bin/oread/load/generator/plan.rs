@@ -265,7 +265,7 @@ impl Plan {
             self.turn.more |= self.dialing.due(self.is_sending()) <= now;
         }
         while let Some((kind, entry)) = self.agenda.pop(now) {
-            self.is_due(kind, entry);
+            self.is_due(kind, entry, now);
         }
         self.chores_at = self.next_chore();
         None
@@ -369,10 +369,18 @@ impl Plan {
     }
 
     /// Something is due on a flow, if that is still there.
-    fn is_due(&mut self, kind: Kind, entry: Entry) {
-        let flow = self.flows.of_number(entry.flow, entry.number);
-        if flow.is_none_or(|flow| flow.stage != Stage::Live) {
+    fn is_due(&mut self, kind: Kind, entry: Entry, now: u64) {
+        let Some(flow) = self.flows.of_number(entry.flow, entry.number) else {
             return;
+        };
+        match flow.stage {
+            Stage::Live if kind != Kind::Retry => {}
+            Stage::Confirming if kind == Kind::Retry => {
+                self.look_after_unheard(entry.flow, flow.time, now);
+                self.retry_later(entry.flow, now);
+                return;
+            }
+            _ => return,
         }
         match (kind, self.source) {
             (Kind::Begin, Source::Think { chains, .. }) => {
@@ -606,6 +614,18 @@ impl Plan {
         let last_sent = self.flows.window(index).map_or(0, |(w, _)| w.last_sent);
         if now >= last_sent + RETRY.max(last_sent.saturating_sub(dialed)) {
             self.unheard.push_back(index);
+        }
+    }
+
+    /// Looks after a flow's first datagram again in a while, if it's not answered by then.
+    fn retry_later(&mut self, index: u32, now: u64) {
+        if let Some(flow) = self.flows.get(index) {
+            let entry = Entry {
+                due: now.saturating_add(RETRY),
+                flow: index,
+                number: flow.number,
+            };
+            self.agenda.push(Kind::Retry, entry);
         }
     }
 

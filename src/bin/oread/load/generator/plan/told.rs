@@ -59,6 +59,9 @@ impl Plan {
         self.flows.established(index);
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
+        if self.flows.window(index).is_some() {
+            self.retry_later(index, now);
+        }
         self.look_again_at(0);
     }
 
@@ -339,7 +342,11 @@ impl Plan {
     /// What has come on a stream is not what was sent: nothing that follows can be told apart.
     pub(crate) fn corrupt(&mut self, index: u32) {
         self.meter.tally.messages.corrupt += 1;
-        self.lost(index, names::CORRUPT);
+        match self.flow(index).map(|flow| flow.stage) {
+            // It came right behind the last answer, and its connection was counted as closed then.
+            Some(Stage::Closing | Stage::Lost) => self.meter.tally.error(names::CORRUPT),
+            _ => self.lost(index, names::CORRUPT),
+        }
     }
 
     /// A flow has ended though the load had not ended it, for a reason with this name. Its slot

@@ -46,8 +46,8 @@ fn datagrams_that_the_system_refuses_are_due_and_unsent() {
         let ran = run_in(&mut world, &arguments, &[after(5)], Script::default());
         let messages = &ran.tally.messages;
         assert_eq!(messages.due(), 200, "{fault:?}");
-        // What was blocked is sent a little later.
-        assert_eq!(messages.unsent > 20, fault != Fault::SendBlocked, "{fault:?}");
+        // What had no room is sent a little later.
+        assert_eq!(messages.unsent > 20, fault == Fault::SendForbidden, "{fault:?}");
         assert!(ran.tally.datagrams.dropped > 20, "{fault:?}");
         assert!(ran.tally.errors.values().sum::<u64>() > 20, "{fault:?}");
     }
@@ -103,7 +103,7 @@ fn a_generator_that_catches_up_sends_no_more_datagrams_a_turn_than_it_reads() {
     };
     let arguments = format!("-c 4 -R 5k -d 2s {UDP}");
     let ran = run_in(&mut world(), &arguments, &[after(1)], script);
-    assert_eq!(ran.tally.messages.due(), 10_000);
+    assert_eq!(ran.tally.messages.due(), 10_000, "{:?} {:?} {:?} {:?}", ran.tally.messages, ran.tally.errors, ran.start, ran.ends);
     let mut turns = std::collections::BTreeMap::new();
     for gram in &ran.grams {
         *turns.entry(gram.at).or_insert(0) += 1;
@@ -159,7 +159,7 @@ fn the_most_connections_at_a_time_are_those_of_one_moment_over_all_threads() {
 #[test]
 fn the_message_timeout_counts_from_when_a_message_was_due() {
     let script = Script {
-        start_late: ms(55),
+        start_late: ms(65),
         ..Script::default()
     };
     let arguments = format!("-c 1 -R 100 -d 1s --message-timeout 30ms {TCP}");

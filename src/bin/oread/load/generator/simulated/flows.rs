@@ -96,6 +96,9 @@ fn check_flow(ran: &Ran, call: &Call, times: &Times, begun: u64) {
 /// Connections are closed when their time has come, and not before.
 pub(super) fn check_turnover(ran: &Ran) {
     let (way, mut times) = (AT_ONCE, Times::of(ran));
+    if times.at == NEVER {
+        return;
+    }
     if let Volume::Messages(_) = ran.load.volume {
         // With the last message nothing is replaced any more.
         let asked = ran.calls.iter().flat_map(|call| call.asked.last());

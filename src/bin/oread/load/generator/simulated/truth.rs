@@ -290,6 +290,12 @@ fn life(ran: &Ran, call: &Call, way: Way) -> Life {
     }
 }
 
+/// Whether a connection was lost when the run ended.
+fn ends_with_loss(ran: &Ran, thread: usize) -> bool {
+    let lost = ran.calls.iter().filter_map(|call| call.spoiled);
+    lost.into_iter().any(|(at, _)| at.abs_diff(ran.ends[thread]) < CLOSE)
+}
+
 /// All messages over streams, with when they were due.
 pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
     let mut all = Vec::new();
@@ -298,7 +304,7 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
         for (number, asked) in call.asked.iter().enumerate() {
             let sent = way.back(asked.at);
             let late = match ran.load.traffic {
-                Traffic::Idle { .. } => TICK,
+                Traffic::Idle { .. } => TICK + nanos(ran.start_late),
                 _ => 0,
             };
             all.push(Told {
@@ -314,6 +320,8 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
                 by_run: life.why == Why::Run,
                 torn: match life.why {
                     Why::Lost(Spoiled::Gone) => way.1.max(1),
+                    // Something else than an answer may have been what the run waited for.
+                    Why::Run if ends_with_loss(ran, life.thread) => 1,
                     _ => 0,
                 },
                 len: asked.bytes.len() as u64,
@@ -523,6 +531,7 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
         (Count::default(), Count::default(), Count::default());
     let mut corrupt = Count::default();
     for life in &lives {
+        let keeps = ran.load.turnover == Turnover::Keep;
         let first = life.confirmed;
         let is_over = life.why != Why::Run;
         established.count(is_over || life.opened.most <= life.end.least, true);
@@ -530,14 +539,14 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
         let is_lost = matches!(life.why, Why::Lost(_) | Why::NeverAnswered);
         let is_surely = life.end.most <= ran.ends[life.thread];
         // In the moment of its end it may still find that one was never answered.
-        let is_mute = life.why == Why::Run && first.is_none_or(|at| at.most > life.end.least);
+        let is_mute = first.is_none_or(|at| at.most + TICK > life.end.least);
+        let is_mute = is_mute && life.why == Why::Run;
         let is_mute = is_mute && ran.load.turnover != Turnover::Keep;
         // One that the load was to close had its last answer together with the server's end.
-        let keeps = ran.load.turnover == Turnover::Keep;
-        let is_either = !keeps && matches!(life.why, Why::Lost(s) if s != Spoiled::Corrupt);
+        let is_either = !keeps && matches!(life.why, Why::Lost(_));
         lost.count(is_lost && is_surely && !is_either, is_lost || is_mute);
         let is_corrupt = life.why == Why::Lost(Spoiled::Corrupt);
-        corrupt.count(is_corrupt && is_surely, is_corrupt);
+        corrupt.count(is_corrupt && is_surely && keeps, is_corrupt);
         closed.count(life.why == Why::Closed, life.why == Why::Run || is_either);
         let is_open = life.why == Why::Run && first.is_some_and(|at| at.most <= life.end.least);
         open.count(is_open, life.why == Why::Run && first.is_some());
