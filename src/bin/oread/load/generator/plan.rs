@@ -250,10 +250,13 @@ impl Plan {
             return Some(Step::End);
         }
         self.turn_over(now);
+        while let Some((kind, entry)) = self.agenda.pop(now) {
+            self.is_due(kind, entry, now);
+        }
         if let Some((flow, socket)) = self.closing.pop_front() {
             return Some(Step::Close { flow, socket });
         }
-        if let Some(flow) = self.unheard.pop_front() {
+        if let Some(flow) = self.next_unheard() {
             return Some(Step::Send { flow, due: 0 });
         }
         if self.turn.dials < DIALS_A_TURN {
@@ -263,9 +266,6 @@ impl Plan {
             }
         } else {
             self.turn.more |= self.dialing.due(self.is_sending()) <= now;
-        }
-        while let Some((kind, entry)) = self.agenda.pop(now) {
-            self.is_due(kind, entry, now);
         }
         self.chores_at = self.next_chore();
         None
@@ -615,6 +615,18 @@ impl Plan {
         if now >= last_sent + RETRY.max(last_sent.saturating_sub(dialed)) {
             self.unheard.push_back(index);
         }
+    }
+
+    /// The next flow whose first datagram is to be sent again, if it was not answered meanwhile: one
+    /// that is not measured must not come behind one that is.
+    fn next_unheard(&mut self) -> Option<u32> {
+        while let Some(index) = self.unheard.pop_front() {
+            let flow = self.flows.get(index);
+            if flow.is_some_and(|flow| flow.stage == Stage::Confirming) {
+                return Some(index);
+            }
+        }
+        None
     }
 
     /// Looks after a flow's first datagram again in a while, if it's not answered by then.

@@ -280,6 +280,15 @@ impl Plan {
         let Some(number) = self.flow(index).map(|flow| flow.number) else {
             return Heard::Answer;
         };
+        // A flow that was closed may have left its port to this one: it's an answer that came late.
+        if let Some(label) = label
+            && label.flow < number
+            && self.load.turnover != Turnover::Keep
+            && !self.flows.has_number(label.flow)
+        {
+            self.meter.tally.error(names::TOO_LATE);
+            return Heard::Answer;
+        }
         let Some((window, next)) = self.flows.window(index) else {
             return Heard::Answer;
         };
@@ -306,7 +315,7 @@ impl Plan {
         }
         match arrival {
             Arrival::Never => return self.corrupt_datagram(index),
-            Arrival::TooOld => self.meter.tally.error("answer too late to be told"),
+            Arrival::TooOld => self.meter.tally.error(names::TOO_LATE),
             Arrival::Again => {}
             Arrival::First { .. } => self.answered_datagram(index, label, bytes, now),
         }

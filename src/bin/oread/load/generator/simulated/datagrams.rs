@@ -123,7 +123,7 @@ fn check_depth(ran: &Ran, way: Way, times: &Times, grams: &[&Gram]) {
     let mut events: Vec<(u64, i32)> = Vec::new();
     for gram in grams.iter().filter(|gram| gram.due > 0) {
         let sent = way.back(gram.at).most;
-        let given_up = sent + times.timeout;
+        let given_up = way.back(gram.at).least + times.timeout;
         let answered = gram.answers.first().map(|&at| way.there(at).least);
         let end = answered.map_or(given_up, |at| at.min(given_up));
         events.push((sent, 1));

@@ -420,6 +420,13 @@ pub(super) fn check_messages(ran: &Ran, way: Way) {
         least: 0,
         most: unseen(ran, way),
     };
+    if std::env::var_os("SHOW").is_some() {
+        eprintln!("{times:?} {:?} {:?}", ran.ends, ran.tally.messages);
+        for told in &all {
+            let n = |span: Span| (span.least, span.most);
+            eprintln!("told {} {} s{:?} d{:?} a{:?} e{:?} {} {}", told.thread, told.confirms, n(told.sent), n(told.due), told.answered.map(n), n(told.end), told.by_run, told.torn);
+        }
+    }
     check_volume(ran, &times);
     if matches!(ran.load.traffic, Traffic::Open(_)) && unseen.most > 0 {
         // Which messages of the schedule were seen can't be told.
@@ -543,11 +550,18 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
         let is_mute = is_mute && life.why == Why::Run;
         let is_mute = is_mute && ran.load.turnover != Turnover::Keep;
         // One that the load was to close had its last answer together with the server's end.
-        let is_either = !keeps && matches!(life.why, Why::Lost(_));
-        lost.count(is_lost && is_surely && !is_either, is_lost || is_mute);
+        // So had one that was answered when it was given up.
+        let is_tie = first.is_some_and(|at| at.most + CLOSE > life.end.least);
+        let is_either = match life.why {
+            Why::Lost(_) => !keeps,
+            Why::Closed | Why::NeverAnswered => is_tie,
+            Why::Run => false,
+        };
+        lost.count(is_lost && is_surely && !is_either, is_lost || is_mute || is_either);
         let is_corrupt = life.why == Why::Lost(Spoiled::Corrupt);
         corrupt.count(is_corrupt && is_surely && keeps, is_corrupt);
-        closed.count(life.why == Why::Closed, life.why == Why::Run || is_either);
+        let is_closed = life.why == Why::Closed;
+        closed.count(is_closed && !is_either, is_closed || life.why == Why::Run || is_either);
         let is_open = life.why == Why::Run && first.is_some_and(|at| at.most <= life.end.least);
         open.count(is_open, life.why == Why::Run && first.is_some());
     }
