@@ -34,6 +34,8 @@ pub(crate) mod payload;
 mod plan;
 pub(crate) mod protocol;
 mod schedule;
+#[cfg(all(test, feature = "sim"))]
+mod simulated;
 mod tcp;
 mod udp;
 pub(crate) mod usage;

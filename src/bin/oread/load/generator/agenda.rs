@@ -1,5 +1,6 @@
 //! What is to happen on single flows later. Each kind of delay is the same for all flows, so what
-//! comes in later is due later: a queue for each kind is in order by itself.
+//! comes in later is due later, but for what is dealt with late: a queue for each kind is nearly in
+//! order by itself.
 
 use std::collections::VecDeque;
 
@@ -15,10 +16,12 @@ pub(super) enum Kind {
     Think,
     /// Its next heartbeat.
     Beat,
+    /// Its first datagram may have to be sent again.
+    Retry,
 }
 
 /// All kinds.
-const KINDS: usize = 3;
+const KINDS: usize = 4;
 
 /// Something that is due on a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +39,16 @@ pub(super) struct Agenda {
 }
 
 impl Agenda {
-    /// Adds an entry, which is due no earlier than those of its kind before it.
+    /// Adds an entry.
     #[inline]
     pub(super) fn push(&mut self, kind: Kind, entry: Entry) {
         let queue = &mut self.queues[kind as usize];
-        debug_assert!(queue.back().is_none_or(|last| last.due <= entry.due));
-        queue.push_back(entry);
+        if queue.back().is_none_or(|last| last.due <= entry.due) {
+            queue.push_back(entry);
+        } else {
+            let place = queue.partition_point(|other| other.due <= entry.due);
+            queue.insert(place, entry);
+        }
     }
 
     /// When the first of them is due.
@@ -53,7 +60,7 @@ impl Agenda {
 
     /// Takes one that is due.
     pub(super) fn pop(&mut self, now: u64) -> Option<(Kind, Entry)> {
-        for kind in [Kind::Begin, Kind::Think, Kind::Beat] {
+        for kind in [Kind::Begin, Kind::Think, Kind::Beat, Kind::Retry] {
             let queue = &mut self.queues[kind as usize];
             if let Some(&entry) = queue.front().filter(|entry| entry.due <= now) {
                 queue.pop_front();
@@ -82,7 +89,7 @@ mod tests {
             flow: due as u32,
             number: 0,
         };
-        for due in [10, 20, 20] {
+        for due in [20, 10, 20] {
             agenda.push(Kind::Think, entry(due));
         }
         agenda.push(Kind::Beat, entry(15));

@@ -118,6 +118,11 @@ impl Flows {
         self.owed
     }
 
+    /// Whether there is a flow of this number.
+    pub(super) fn has_number(&self, number: u32) -> bool {
+        self.table.iter().any(|(_, flow)| flow.number == number)
+    }
+
     /// Whether a message of the schedule can be taken by any.
     #[inline]
     pub(super) fn has_takers(&self) -> bool {
@@ -148,7 +153,11 @@ impl Flows {
 
     /// Its first answer has come; why it was dialed. `taken`: whether the ramp knew of it already.
     pub(super) fn confirmed(&mut self, index: u32, now: u64) -> Option<Confirmed> {
-        let flow = self.get_mut(index)?;
+        let flow = self.table.get_mut(index as usize)?;
+        // A first datagram may have been sent again: nobody waits for the other answers.
+        while let Some((_, answered)) = settle_oldest(flow, |sent, _| sent.confirms()) {
+            self.under_way -= u64::from(!answered);
+        }
         let confirmed = Confirmed {
             dialed: flow.time,
             cause: std::mem::replace(&mut flow.cause, Cause::Asked),

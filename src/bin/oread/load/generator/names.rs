@@ -7,6 +7,8 @@ use oread::CloseReason;
 
 /// An answer that is not what was sent.
 pub(crate) const CORRUPT: &str = "corrupt answer";
+/// An answer to a datagram, or to a flow, too long ago to be told.
+pub(crate) const TOO_LATE: &str = "answer too late to be told";
 
 /// An error by the system's name for it, `ECONNREFUSED`; by its words where there is none.
 pub(crate) fn of_error(error: &io::Error) -> String {

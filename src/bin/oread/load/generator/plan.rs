@@ -257,10 +257,13 @@ impl Plan {
             return Some(Step::End);
         }
         self.turn_over(now);
+        while let Some((kind, entry)) = self.agenda.pop(now) {
+            self.is_due(kind, entry, now);
+        }
         if let Some((flow, socket)) = self.closing.pop_front() {
             return Some(Step::Close { flow, socket });
         }
-        if let Some(flow) = self.unheard.pop_front() {
+        if let Some(flow) = self.next_unheard() {
             return Some(Step::Send { flow, due: 0 });
         }
         if self.turn.dials < DIALS_A_TURN {
@@ -270,9 +273,6 @@ impl Plan {
             }
         } else {
             self.turn.more |= self.dialing.due(self.is_sending()) <= now;
-        }
-        while let Some((kind, entry)) = self.agenda.pop(now) {
-            self.is_due(kind, entry);
         }
         self.chores_at = self.next_chore();
         None
@@ -376,10 +376,18 @@ impl Plan {
     }
 
     /// Something is due on a flow, if that is still there.
-    fn is_due(&mut self, kind: Kind, entry: Entry) {
-        let flow = self.flows.of_number(entry.flow, entry.number);
-        if flow.is_none_or(|flow| flow.stage != Stage::Live) {
+    fn is_due(&mut self, kind: Kind, entry: Entry, now: u64) {
+        let Some(flow) = self.flows.of_number(entry.flow, entry.number) else {
             return;
+        };
+        match flow.stage {
+            Stage::Live if kind != Kind::Retry => {}
+            Stage::Confirming if kind == Kind::Retry => {
+                self.look_after_unheard(entry.flow, flow.time, now);
+                self.retry_later(entry.flow, now);
+                return;
+            }
+            _ => return,
         }
         match (kind, self.source) {
             (Kind::Begin, Source::Think { chains, .. }) => {

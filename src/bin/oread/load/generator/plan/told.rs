@@ -60,6 +60,9 @@ impl Plan {
         self.flows.established(index);
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
+        if self.flows.window(index).is_some() {
+            self.retry_later(index, now);
+        }
         self.look_again_at(0);
     }
 
@@ -147,7 +150,11 @@ impl Plan {
         if has_no_room || !is_due {
             self.flows.is_full(index);
         } else {
-            self.meter.never_sent(sent.due);
+            // It's one of those that were asked for: a system that takes none must not keep the run
+            // from its end.
+            if self.meter.never_sent(sent.due) && self.run.took_one() {
+                self.look_again_at(0);
+            }
             self.is_done_with(index);
         }
     }
@@ -269,6 +276,15 @@ impl Plan {
         let Some(number) = self.flow(index).map(|flow| flow.number) else {
             return Heard::Answer;
         };
+        // A flow that was closed may have left its port to this one: it's an answer that came late.
+        if let Some(label) = label
+            && label.flow < number
+            && self.load.turnover != Turnover::Keep
+            && !self.flows.has_number(label.flow)
+        {
+            self.meter.tally.error(names::TOO_LATE);
+            return Heard::Answer;
+        }
         let Some((window, next)) = self.flows.window(index) else {
             return Heard::Answer;
         };
@@ -295,7 +311,7 @@ impl Plan {
         }
         match arrival {
             Arrival::Never => return self.corrupt_datagram(index),
-            Arrival::TooOld => self.meter.tally.error("answer too late to be told"),
+            Arrival::TooOld => self.meter.tally.error(names::TOO_LATE),
             Arrival::Again => {}
             Arrival::First { .. } => self.answered_datagram(index, label, bytes, now),
         }
@@ -347,7 +363,11 @@ impl Plan {
     /// What has come on a stream is not what was sent: nothing that follows can be told apart.
     pub(crate) fn corrupt(&mut self, index: u32) {
         self.meter.tally.messages.corrupt += 1;
-        self.lost(index, names::CORRUPT);
+        match self.flow(index).map(|flow| flow.stage) {
+            // It came right behind the last answer, and its connection was counted as closed then.
+            Some(Stage::Closing | Stage::Lost) => self.meter.tally.error(names::CORRUPT),
+            _ => self.lost(index, names::CORRUPT),
+        }
     }
 
     /// A flow has ended though the load had not ended it, for a reason with this name. Its slot

@@ -1,6 +1,6 @@
 //! Connections that are closed for others to take their places, and messages that are given up.
 
-use super::{MOST_REPLACING, Plan, RETRY, SLACK, SWEEPS_A_ROUND, Schedule, Source};
+use super::{Entry, Kind, MOST_REPLACING, Plan, RETRY, SLACK, SWEEPS_A_ROUND, Schedule, Source};
 use crate::load::clock::{NEVER, after};
 use crate::load::generator::flow::{Flow, Socket, Stage};
 use crate::load::options::load::Turnover;
@@ -161,7 +161,7 @@ impl Plan {
     }
 
     /// Sends the first datagram again while it's not answered, for as long as the message timeout.
-    fn look_after_unheard(&mut self, index: u32, dialed: u64, now: u64) {
+    pub(super) fn look_after_unheard(&mut self, index: u32, dialed: u64, now: u64) {
         if now >= dialed.saturating_add(self.timeout) {
             self.is_mute(index);
             return;
@@ -169,6 +169,30 @@ impl Plan {
         let last_sent = self.flows.window(index).map_or(0, |(w, _)| w.last_sent);
         if now >= last_sent + RETRY.max(last_sent.saturating_sub(dialed)) {
             self.unheard.push_back(index);
+        }
+    }
+
+    /// The next flow whose first datagram is to be sent again, if it was not answered meanwhile: one
+    /// that is not measured must not come behind one that is.
+    pub(super) fn next_unheard(&mut self) -> Option<u32> {
+        while let Some(index) = self.unheard.pop_front() {
+            let flow = self.flows.get(index);
+            if flow.is_some_and(|flow| flow.stage == Stage::Confirming) {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// Looks after a flow's first datagram again in a while, if it's not answered by then.
+    pub(super) fn retry_later(&mut self, index: u32, now: u64) {
+        if let Some(flow) = self.flows.get(index) {
+            let entry = Entry {
+                due: now.saturating_add(RETRY),
+                flow: index,
+                number: flow.number,
+            };
+            self.agenda.push(Kind::Retry, entry);
         }
     }
 }

@@ -1,0 +1,244 @@
+//! One run for each fault that there was.
+
+use std::time::Duration;
+
+use oread::sim::{Fault, World};
+
+use super::bench::{Bench, Ran, Script};
+use super::server::Manners;
+use super::truth::{AT_ONCE, check_connections, check_messages};
+use super::{datagrams::check_datagrams, ms};
+use crate::load::clock::{SECOND, nanos};
+
+/// A server that answers each message after so many milliseconds.
+fn after(ms: u64) -> Manners {
+    Manners {
+        delay: (ms, ms),
+        seed: 7,
+        ..Manners::default()
+    }
+}
+
+/// A world in which nothing is on its way for long.
+fn world() -> World {
+    let mut world = World::new(7);
+    world.latency(Duration::ZERO..=Duration::ZERO);
+    world
+}
+
+fn run_in(world: &mut World, arguments: &str, manners: &[Manners], script: Script) -> Ran {
+    Bench::new(world, arguments, manners, script).unwrap().run()
+}
+
+fn run(arguments: &str, manners: &[Manners]) -> Ran {
+    run_in(&mut world(), arguments, manners, Script::default())
+}
+
+const TCP: &str = "10.0.0.1:7";
+const UDP: &str = "udp://10.0.0.3:7";
+
+#[test]
+fn datagrams_that_the_system_refuses_are_due_and_unsent() {
+    for fault in [
+        Fault::SendForbidden,
+        Fault::SendNoBuffers,
+        Fault::SendBlocked,
+    ] {
+        let mut world = world();
+        world.fault_rate(fault, 300_000);
+        let arguments = format!("-c 2 -R 100 -d 2s {UDP}");
+        let ran = run_in(&mut world, &arguments, &[after(5)], Script::default());
+        let messages = &ran.tally.messages;
+        assert_eq!(messages.due(), 200, "{fault:?}");
+        // What had no room is sent a little later.
+        assert_eq!(
+            messages.unsent > 20,
+            fault == Fault::SendForbidden,
+            "{fault:?}"
+        );
+        assert!(ran.tally.datagrams.dropped > 20, "{fault:?}");
+        assert!(ran.tally.errors.values().sum::<u64>() > 20, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_system_that_refuses_every_datagram_does_not_keep_a_run_from_its_end() {
+    let mut world = world();
+    world.fault_rate(Fault::SendForbidden, 900_000);
+    let arguments = format!("-c 2 -R 100 -n 100 --message-timeout 1s {UDP}");
+    let ran = run_in(&mut world, &arguments, &[after(5)], Script::default());
+    let messages = &ran.tally.messages;
+    assert_eq!(messages.due(), 100);
+    assert!(messages.unsent > 50, "{messages:?}");
+    assert!(ran.ends[0] < 10 * SECOND);
+}
+
+#[test]
+fn a_first_datagram_that_is_sent_again_begins_no_second_chain_of_messages_and_pauses() {
+    let ran = run(&format!("-c 10 --think 500ms -d 3s {UDP}"), &[after(600)]);
+    check_datagrams(&ran, AT_ONCE);
+    for flow in 0..10 {
+        let grams = ran.grams.iter().filter(|gram| gram.flow == flow);
+        let (first, chain): (Vec<_>, Vec<_>) = grams.partition(|gram| gram.due == 0);
+        assert!(first.len() > 1, "it was sent once");
+        assert!((2..=3).contains(&chain.len()), "{} messages", chain.len());
+        for two in chain.windows(2) {
+            assert!(two[1].at - two[0].at >= nanos(ms(1100)));
+        }
+    }
+}
+
+#[test]
+fn answers_that_come_within_the_timeout_are_not_lost_however_many_are_under_way() {
+    let ran = run(
+        &format!("-c 2 --idle --heartbeat 1ms -d 3s {UDP}"),
+        &[after(2000)],
+    );
+    let datagrams = &ran.tally.datagrams;
+    // Two first ones lie before it.
+    assert_eq!(datagrams.sent, 6000);
+    assert_eq!((datagrams.lost, datagrams.received), (0, 6000));
+}
+
+#[test]
+fn a_generator_that_catches_up_sends_no_more_datagrams_a_turn_than_it_reads() {
+    let script = Script {
+        still: Some((ms(1000), ms(300))),
+        ..Script::default()
+    };
+    let arguments = format!("-c 4 -R 5k -d 2s {UDP}");
+    let ran = run_in(&mut world(), &arguments, &[after(1)], script);
+    let messages = &ran.tally.messages;
+    assert!(
+        messages.due() == 10_000,
+        "{messages:?} {:?} {:?}",
+        ran.start,
+        ran.ends
+    );
+    let mut turns = std::collections::BTreeMap::new();
+    for gram in &ran.grams {
+        *turns.entry(gram.at).or_insert(0) += 1;
+    }
+    let most = turns.values().max().unwrap();
+    assert!((32..=64).contains(most), "{most} datagrams in one turn");
+    assert_eq!(ran.tally.datagrams.received, ran.tally.datagrams.sent);
+}
+
+#[test]
+fn answers_in_the_measured_time_to_messages_of_the_warm_up_are_in_its_rate() {
+    let ran = run(
+        &format!("-c 4 -R 100 --warmup 1s -d 3s {TCP}"),
+        &[after(400)],
+    );
+    check_messages(&ran, AT_ONCE);
+    let messages = &ran.tally.messages;
+    assert_eq!((messages.in_time, messages.sent), (300, 300));
+    let echoed: Vec<u64> = ran
+        .tally
+        .seconds
+        .iter()
+        .map(|second| second.echoed)
+        .collect();
+    assert_eq!(echoed[..3], [100, 100, 100]);
+}
+
+#[test]
+fn connections_that_are_never_answered_are_lost_and_missed_where_others_are_replaced() {
+    let deaf = Manners {
+        deaf: 1,
+        ..after(1)
+    };
+    let ran = run(
+        &format!("-c 10 --churn 5 -d 4s --message-timeout 500ms {TCP}"),
+        &[deaf],
+    );
+    check_connections(&ran, AT_ONCE);
+    let connections = &ran.tally.connections;
+    assert_eq!((connections.confirmed, connections.missing), (0, 10));
+    assert!(
+        connections.lost >= 50,
+        "each gave up its place: {connections:?}"
+    );
+    let never = ran.tally.errors["never answered"];
+    assert_eq!(never, connections.lost);
+}
+
+#[test]
+fn the_most_connections_at_a_time_are_those_of_one_moment_over_all_threads() {
+    let brief = Manners {
+        finish: 1,
+        ..after(1)
+    };
+    let ran = run(&format!("-c 20 -t 2 -r 20 -d 100ms {TCP}"), &[brief]);
+    check_connections(&ran, AT_ONCE);
+    assert_eq!(ran.tally.connections.confirmed, 20);
+    assert_eq!(ran.tally.connections.peak_confirmed, 1);
+}
+
+#[test]
+fn the_message_timeout_counts_from_when_a_message_was_due() {
+    let script = Script {
+        start_late: ms(65),
+        ..Script::default()
+    };
+    let arguments = format!("-c 1 -R 100 -d 1s --message-timeout 30ms {TCP}");
+    let ran = run_in(&mut world(), &arguments, &[after(1)], script);
+    let messages = &ran.tally.messages;
+    assert_eq!((messages.sent, messages.echoed), (100, 100));
+    // Those that were due 55, 45 and 35 ms before.
+    assert_eq!((messages.late, messages.timed_out), (3, 3));
+}
+
+#[test]
+fn after_an_outage_each_target_has_its_connections_again() {
+    let away = Manners {
+        shut: Some((SECOND + SECOND / 2, 3 * SECOND)),
+        finish: 20,
+        ..after(5)
+    };
+    let ran = run(
+        &format!("-c 10 --churn 20 -d 6s --think 20ms {TCP} 10.0.0.2:7"),
+        &[away, after(5)],
+    );
+    check_connections(&ran, AT_ONCE);
+    let end = ran.ends[0];
+    for server in ["10.0.0.1", "10.0.0.2"] {
+        let calls = ran
+            .calls
+            .iter()
+            .filter(|call| call.at.to_string() == server);
+        let open =
+            calls.filter(|call| call.spoiled.is_none() && call.left.is_none_or(|left| left >= end));
+        assert!((4..=6).contains(&open.count()), "{server}");
+    }
+    assert!(ran.tally.connections.refused > 0);
+}
+
+#[test]
+fn answers_that_are_swapped_between_connections_are_found_at_any_size_from_4_on() {
+    let thief = Manners {
+        steal: 3,
+        ..after(5)
+    };
+    for size in [4, 5, 7, 8, 12, 64] {
+        let ran = run(&format!("-c 8 -d 1s -s {size} {TCP}"), &[thief]);
+        check_connections(&ran, AT_ONCE);
+        check_messages(&ran, AT_ONCE);
+        assert_eq!(ran.tally.messages.corrupt, 8, "size {size}");
+    }
+}
+
+#[test]
+fn answers_that_a_server_has_kept_from_another_run_are_none() {
+    let arguments = format!("-c 1 -d 100ms -s 24 {TCP}");
+    let first = run(&arguments, &[after(5)]);
+    let asked = first.calls[0].asked.iter();
+    let script = Script {
+        key: 8,
+        kept: asked.map(|asked| asked.bytes.clone()).collect(),
+        ..Script::default()
+    };
+    let second = run_in(&mut world(), &arguments, &[after(5)], script);
+    assert_eq!(second.tally.messages.corrupt, 1);
+    assert_eq!(second.tally.connections.confirmed, 0);
+}

@@ -1,0 +1,680 @@
+//! What the servers know, held against what the generators have counted.
+//!
+//! A server knows when a message came and when it answered; the network says how long the way
+//! takes, to some precision. So each moment at the client is known as a span, and each count as a
+//! range, which is one number where the network takes no time.
+
+use std::net::IpAddr;
+use std::ops::{Add, RangeInclusive};
+
+use hdrhistogram::Histogram;
+
+use super::bench::{Ran, address_of};
+use super::server::{Call, Spoiled};
+use crate::load::clock::{NEVER, SECOND, after, nanos};
+use crate::load::generator::schedule::Schedule;
+use crate::load::options::load::{Load, Traffic, Turnover, Volume};
+
+/// A timer of the reactor fires so much late at most: it counts in whole milliseconds, and so does
+/// the poll.
+pub(super) const TICK: u64 = 3_000_000;
+
+/// Spans that are shorter count as moments: a turn takes a fifth of a microsecond.
+const CLOSE: u64 = 300_000;
+
+/// A moment that lies in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) least: u64,
+    pub(super) most: u64,
+}
+
+impl Span {
+    /// No earlier than `other`, for certain.
+    fn is_behind(self, other: Span) -> bool {
+        self.least >= other.most
+    }
+
+    fn may_be_behind(self, other: Span) -> bool {
+        self.most >= other.least
+    }
+
+    fn at(moment: u64) -> Span {
+        Span {
+            least: moment,
+            most: moment,
+        }
+    }
+}
+
+/// A count that lies in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    least: u64,
+    most: u64,
+}
+
+impl Count {
+    pub(super) fn count(&mut self, surely: bool, maybe: bool) {
+        self.least += u64::from(surely);
+        self.most += u64::from(maybe || surely);
+    }
+
+    pub(super) fn is_exact(self) -> bool {
+        self.least == self.most
+    }
+
+    #[track_caller]
+    pub(super) fn holds(self, what: &str, counted: u64) {
+        let Count { least, most } = self;
+        assert!(
+            (least..=most).contains(&counted),
+            "{what}: {counted} were counted, the servers say {least} to {most}"
+        );
+    }
+}
+
+impl Add for Count {
+    type Output = Count;
+
+    fn add(self, other: Count) -> Count {
+        Count {
+            least: self.least.saturating_add(other.least),
+            most: self.most.saturating_add(other.most),
+        }
+    }
+}
+
+/// How long a way takes, at least and at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way(pub(super) u64, pub(super) u64);
+
+/// A network that takes no time, but for the turns of the hosts.
+pub(super) const AT_ONCE: Way = Way(0, 100_000);
+
+impl Way {
+    /// When what came at the server then was sent by the client.
+    pub(super) fn back(self, at: u64) -> Span {
+        Span {
+            least: at.saturating_sub(self.1),
+            most: at.saturating_sub(self.0),
+        }
+    }
+
+    /// When what the server sent then comes to the client.
+    pub(super) fn there(self, at: u64) -> Span {
+        Span {
+            least: at + self.0,
+            most: at + self.1,
+        }
+    }
+}
+
+/// When the phases of a run were.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// When traffic began.
+    pub(super) at: u64,
+    pub(super) from: u64,
+    /// When nothing more was due.
+    pub(super) until: u64,
+    pub(super) timeout: u64,
+    /// Longer than it takes until a message is given up whose time is over.
+    pub(super) round: u64,
+    pub(super) stopped: Option<u64>,
+}
+
+impl Times {
+    pub(super) fn of(ran: &Ran) -> Times {
+        let load = &ran.load;
+        let at = ran.start.unwrap_or(NEVER);
+        let from = after(at, load.warmup);
+        let until = match load.volume {
+            Volume::For(duration) => after(from, duration),
+            Volume::Messages(_) => NEVER,
+        };
+        let timeout = nanos(load.message_timeout);
+        Times {
+            at,
+            from,
+            until: until.min(ran.stopped.unwrap_or(NEVER)),
+            timeout,
+            round: timeout / 2 + 20 * TICK + SECOND / 10,
+            stopped: ran.stopped,
+        }
+    }
+}
+
+/// One message over a stream, as it must have been at the client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) thread: usize,
+    pub(super) confirms: bool,
+    pub(super) sent: Span,
+    pub(super) due: Span,
+    /// When the answer came, where one did.
+    pub(super) answered: Option<Span>,
+    /// When its connection, or the run, was over; and whether that was the run.
+    pub(super) end: Span,
+    pub(super) by_run: bool,
+    /// Its end may have overtaken what was sent before: how long that is on its way.
+    pub(super) torn: u64,
+    pub(super) len: u64,
+}
+
+impl Told {
+    fn is_measured(&self, times: &Times) -> (bool, bool) {
+        if self.confirms {
+            return (false, false);
+        }
+        let from = Span::at(times.from);
+        (self.due.is_behind(from), self.due.may_be_behind(from))
+    }
+
+    /// Whether its answer came before the run's end.
+    pub(super) fn is_answered_by(&self, end: u64) -> bool {
+        self.answered.is_some_and(|answered| answered.least <= end)
+    }
+
+    /// Whether the answer came to where somebody waited for it.
+    fn is_echoed(&self) -> (bool, bool) {
+        let Some(answered) = self.answered else {
+            return (false, false);
+        };
+        // What ends with an answer, a run or a connection that was to be closed, ends behind it.
+        let may = answered.least <= self.end.most;
+        let is_close = answered.most - answered.least < CLOSE;
+        match self.torn {
+            0 if is_close => (may, may),
+            0 => (answered.most <= self.end.least, may),
+            way => (answered.most + way < self.end.least, may),
+        }
+    }
+
+    /// Whether it had no answer when its time was over.
+    fn timed_out(&self, times: &Times) -> (bool, bool) {
+        let (echoed, maybe) = self.is_echoed();
+        let time = |moment: u64, due: u64| moment.saturating_sub(due) >= times.timeout;
+        let late = self.answered.map_or((false, false), |answered| {
+            (
+                time(answered.least, self.due.most),
+                time(answered.most, self.due.least),
+            )
+        });
+        // Whoever looks for such messages looks at each of them now and then.
+        let slack = match self.by_run {
+            true => 0,
+            false => times.round,
+        };
+        let over = (
+            time(self.end.least, self.due.most + slack),
+            time(self.end.most, self.due.least),
+        );
+        match (echoed, maybe) {
+            (true, _) => late,
+            (false, true) => (late.0 && over.0, late.1 || over.1),
+            (false, false) => over,
+        }
+    }
+}
+
+/// One connection, as it must have been at the client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    thread: usize,
+    opened: Span,
+    pub(super) confirmed: Option<Span>,
+    pub(super) end: Span,
+    why: Why,
+}
+
+impl Life {
+    /// Whether the load has closed it for another.
+    pub(super) fn is_closed(&self) -> bool {
+        self.why == Why::Closed
+    }
+}
+
+/// What became of all connections.
+pub(super) fn lives(ran: &Ran, way: Way) -> Vec<Life> {
+    ran.calls.iter().map(|call| life(ran, call, way)).collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The run was over.
+    Run,
+    /// The server has ended it.
+    Lost(Spoiled),
+    /// The client has, for another.
+    Closed,
+    /// The client has, as it was never answered.
+    NeverAnswered,
+}
+
+/// Which thread dials from there.
+pub(super) fn thread_of(from: IpAddr) -> usize {
+    (0..8).find(|&n| address_of(n) == from).unwrap() as usize
+}
+
+/// When a connection ended at the client, and why.
+fn life(ran: &Ran, call: &Call, way: Way) -> Life {
+    let over = Span::at(ran.ends[thread_of(call.from)]);
+    let spoiled = call
+        .spoiled
+        .map(|(at, how)| (way.there(at), Why::Lost(how)));
+    let left = call.left.map(|at| way.back(at));
+    let first = call.asked.first().and_then(|asked| asked.answered);
+    let first = first.map(|at| way.there(at));
+    let (end, why) = match (spoiled, left) {
+        (Some((at, _)), Some(left)) if left.most < at.least => (left, Why::Closed),
+        (Some(spoiled), _) => spoiled,
+        (None, Some(left)) => (left, Why::Closed),
+        (None, None) => (over, Why::Run),
+    };
+    // At its end a run closes all that is open.
+    let is_run = match why {
+        Why::Closed => end.most >= over.least,
+        _ => end.least >= over.least,
+    };
+    let (end, why) = if is_run { (over, Why::Run) } else { (end, why) };
+    let confirmed = first.filter(|first| first.least <= end.most);
+    let why = match (why, confirmed) {
+        (Why::Closed, None) => Why::NeverAnswered,
+        _ => why,
+    };
+    Life {
+        thread: thread_of(call.from),
+        opened: way.there(call.accepted),
+        confirmed,
+        end,
+        why,
+    }
+}
+
+/// Whether a connection was lost when the run ended.
+fn ends_with_loss(ran: &Ran, thread: usize) -> bool {
+    let lost = ran.calls.iter().filter_map(|call| call.spoiled);
+    lost.into_iter()
+        .any(|(at, _)| at.abs_diff(ran.ends[thread]) < CLOSE)
+}
+
+/// All messages over streams, with when they were due.
+pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
+    let mut all = Vec::new();
+    for call in &ran.calls {
+        let life = life(ran, call, way);
+        for (number, asked) in call.asked.iter().enumerate() {
+            let sent = way.back(asked.at);
+            let late = match ran.load.traffic {
+                Traffic::Idle { .. } => TICK + nanos(ran.start_late),
+                _ => 0,
+            };
+            all.push(Told {
+                thread: thread_of(call.from),
+                confirms: number == 0,
+                sent,
+                due: Span {
+                    least: sent.least.saturating_sub(late),
+                    most: sent.most,
+                },
+                answered: asked.answered.map(|at| way.there(at)),
+                end: life.end,
+                by_run: life.why == Why::Run,
+                torn: match life.why {
+                    Why::Lost(Spoiled::Gone) => way.1.max(1),
+                    // Something else than an answer may have been what the run waited for.
+                    Why::Run if ends_with_loss(ran, life.thread) => 1,
+                    _ => 0,
+                },
+                len: asked.bytes.len() as u64,
+            });
+        }
+    }
+    if let Traffic::Open(rate) = ran.load.traffic {
+        // Each thread sends in the order of its schedule.
+        all.sort_by_key(|told| told.sent.least);
+        let threads = ran.load.threads.get();
+        let schedule = |thread| Schedule::shared(times.at, rate.get(), thread, threads);
+        let mut schedules: Vec<Schedule> = (0..threads).map(schedule).collect();
+        for told in all.iter_mut().filter(|told| !told.confirms) {
+            let schedule = &mut schedules[told.thread];
+            told.due = Span::at(schedule.due());
+            schedule.advance();
+        }
+        spread(&mut all);
+    }
+    all
+}
+
+/// Messages that went out in one turn may each have been any of those that were due.
+fn spread(all: &mut [Told]) {
+    let together = |one: &Told, other: &Told| other.sent.least - one.sent.least < CLOSE;
+    for group in all.chunk_by_mut(together) {
+        let dues = || {
+            group
+                .iter()
+                .filter(|told| !told.confirms)
+                .map(|told| told.due.least)
+        };
+        let (Some(least), Some(most)) = (dues().min(), dues().max()) else {
+            continue;
+        };
+        for told in group.iter_mut().filter(|told| !told.confirms) {
+            told.due = Span { least, most };
+        }
+    }
+}
+
+/// How many messages a schedule has due in the measured time.
+pub(super) fn due_in(load: &Load, times: &Times) -> u64 {
+    let Traffic::Open(rate) = load.traffic else {
+        return 0;
+    };
+    // Counted, not computed: that is what is to be checked.
+    (0..)
+        .map(|k: u64| times.at + (u128::from(k) * 1_000_000_000 / u128::from(rate.get())) as u64)
+        .skip_while(|&due| due < times.from)
+        .take_while(|&due| due < times.until)
+        .count() as u64
+}
+
+/// Messages that a server has not seen, since they were on their way to a connection that was gone.
+fn unseen(ran: &Ran, way: Way) -> u64 {
+    let gone = ran.calls.iter().map(|call| life(ran, call, way).why);
+    let gone = gone.filter(|why| {
+        matches!(why, Why::Lost(Spoiled::Corrupt | Spoiled::Gone)) || *why == Why::NeverAnswered
+    });
+    match ran.load.traffic {
+        Traffic::Closed { depth, .. } => gone.count() as u64 * u64::from(depth),
+        _ => gone.count() as u64 * 1000,
+    }
+}
+
+/// Holds the counts of messages over streams against the servers' books.
+pub(super) fn check_messages(ran: &Ran, way: Way) {
+    let times = Times::of(ran);
+    let all = messages(ran, way, &times);
+    let counted = &ran.tally.messages;
+    let (mut sent, mut echoed) = (Count::default(), Count::default());
+    let (mut late, mut timed_out) = (Count::default(), Count::default());
+    let (mut in_time, mut lost) = (Count::default(), Count::default());
+    for told in &all {
+        let (surely, maybe) = told.is_measured(&times);
+        sent.count(surely, maybe);
+        let came = told.is_echoed();
+        echoed.count(surely && came.0, maybe && came.1);
+        let over = told.timed_out(&times);
+        timed_out.count(surely && over.0, maybe && over.1);
+        late.count(surely && over.0 && came.0, maybe && over.1 && came.1);
+        let may_be_closed = ran.load.turnover != Turnover::Keep;
+        lost.count(
+            surely && !came.1 && !told.by_run,
+            maybe && !came.0 && (!told.by_run || may_be_closed),
+        );
+        if let (Some(answered), false) = (told.answered, told.confirms) {
+            let end = match ran.load.volume {
+                Volume::For(_) => times.until,
+                Volume::Messages(_) => NEVER,
+            };
+            let within = (
+                answered.least >= times.from && answered.most < end,
+                answered.most >= times.from && answered.least < end,
+            );
+            in_time.count(came.0 && within.0, came.1 && within.1);
+        }
+    }
+    let unseen = Count {
+        least: 0,
+        most: unseen(ran, way),
+    };
+    if std::env::var_os("SHOW").is_some() {
+        eprintln!("{times:?} {:?} {:?}", ran.ends, ran.tally.messages);
+        for told in &all {
+            let n = |span: Span| (span.least, span.most);
+            eprintln!(
+                "told {} {} s{:?} d{:?} a{:?} e{:?} {} {}",
+                told.thread,
+                told.confirms,
+                n(told.sent),
+                n(told.due),
+                told.answered.map(n),
+                n(told.end),
+                told.by_run,
+                told.torn
+            );
+        }
+    }
+    check_volume(ran, &times);
+    if matches!(ran.load.traffic, Traffic::Open(_)) && unseen.most > 0 {
+        // Which messages of the schedule were seen can't be told.
+        return;
+    }
+    (sent + unseen).holds("messages sent", counted.sent);
+    echoed.holds("messages echoed", counted.echoed);
+    late.holds("messages late", counted.late);
+    (timed_out + unseen).holds("messages timed out", counted.timed_out);
+    (lost + unseen).holds("messages lost", counted.lost);
+    in_time.holds("messages in time", counted.in_time);
+    let confirming = all.iter().filter(|told| told.confirms).count() as u64;
+    let unmeasured = Count {
+        least: all.len() as u64 - sent.most,
+        most: all.len() as u64 - sent.least,
+    };
+    // One that was dialed at the very end may have sent nothing.
+    (unmeasured + unseen).holds("messages unmeasured", counted.unmeasured);
+    assert!(confirming <= ran.tally.connections.established);
+    if echoed.is_exact() && unseen.most == 0 {
+        check_latency(ran, &all, &times, way);
+    }
+}
+
+/// What was due went out, or is counted as unsent.
+pub(super) fn check_volume(ran: &Ran, times: &Times) {
+    let counted = &ran.tally.messages;
+    match ran.load.volume {
+        Volume::Messages(asked) if times.stopped.is_none() && ran.start.is_some() => {
+            assert_eq!(
+                counted.sent + counted.unsent,
+                asked.get(),
+                "of all asked for"
+            );
+        }
+        Volume::For(duration) if matches!(ran.load.traffic, Traffic::Open(_)) => {
+            if ran.start.is_none() {
+                return;
+            }
+            let due = due_in(&ran.load, times);
+            let all = Times {
+                until: after(times.from, duration),
+                ..*times
+            };
+            // A thread that had nothing to send on has ended before it could be stopped.
+            let is_stopped = times
+                .stopped
+                .is_some_and(|at| ran.ends.iter().any(|&end| end < at));
+            let most = match is_stopped {
+                true => due_in(&ran.load, &all),
+                false => due,
+            };
+            let counted = counted.sent + counted.unsent;
+            let range = Count { least: due, most };
+            range.holds("messages due", counted);
+        }
+        _ => {}
+    }
+}
+
+fn check_latency(ran: &Ran, all: &[Told], times: &Times, way: Way) {
+    let measured = |told: &&Told| told.is_measured(times).0 && told.is_echoed().0;
+    let is_closed = matches!(ran.load.traffic, Traffic::Closed { .. });
+    let slack = match ran.load.traffic {
+        // Those that went out in one turn may have been any of those that were due.
+        Traffic::Open(_) => 2 * TICK + nanos(ran.load.message_timeout) / 50,
+        Traffic::Idle { .. } => TICK,
+        Traffic::Closed { .. } => 0,
+    };
+    let late = nanos(ran.start_late) * u64::from(!is_closed);
+    let slack = slack + late + 2 * (way.1 - way.0);
+    let response = all.iter().filter(measured);
+    let response = response.filter_map(|told| Some(told.answered?.most - told.due.least));
+    is_like("response", &ran.tally.latency.response, response, slack);
+    let service = all.iter().filter(measured);
+    let service = service.filter_map(|told| Some(told.answered?.most - told.sent.least));
+    let slack = 2 * (way.1 - way.0);
+    is_like("service", &ran.tally.latency.service, service, slack);
+    let bytes: u64 = all.iter().filter(measured).map(|told| told.len).sum();
+    assert!(ran.tally.bytes.received >= bytes);
+    assert!(ran.tally.bytes.sent >= bytes);
+}
+
+/// A histogram's values are these, to its precision and a slack.
+pub(super) fn is_like(
+    what: &str,
+    histogram: &Histogram<u64>,
+    expected: impl Iterator<Item = u64>,
+    slack: u64,
+) {
+    let mut expected: Vec<u64> = expected.collect();
+    expected.sort_unstable();
+    let recorded = histogram.iter_recorded();
+    let recorded: Vec<u64> = recorded
+        .flat_map(|v| {
+            std::iter::repeat_n(
+                v.value_iterated_to(),
+                v.count_since_last_iteration() as usize,
+            )
+        })
+        .collect();
+    assert_eq!(recorded.len(), expected.len(), "{what}: how many there are");
+    for (place, (recorded, expected)) in recorded.iter().zip(&expected).enumerate() {
+        let slack = slack + expected / 500 + 2;
+        assert!(
+            recorded.abs_diff(*expected) <= slack,
+            "{what}: value {place} is {recorded}, and must be {expected}"
+        );
+    }
+}
+
+/// Holds the ledger of connections against the servers' books.
+pub(super) fn check_connections(ran: &Ran, way: Way) {
+    let counted = &ran.tally.connections;
+    let lives = lives(ran, way);
+    let (mut established, mut confirmed) = (Count::default(), Count::default());
+    let (mut lost, mut closed, mut open) = (Count::default(), Count::default(), Count::default());
+    let mut corrupt = Count::default();
+    for life in &lives {
+        let keeps = ran.load.turnover == Turnover::Keep;
+        let first = life.confirmed;
+        let is_over = life.why != Why::Run;
+        established.count(is_over || life.opened.most <= life.end.least, true);
+        confirmed.count(
+            first.is_some_and(|at| at.most <= life.end.least),
+            first.is_some(),
+        );
+        let is_lost = matches!(life.why, Why::Lost(_) | Why::NeverAnswered);
+        let is_surely = life.end.most <= ran.ends[life.thread];
+        // In the moment of its end it may still find that one was never answered.
+        let is_mute = first.is_none_or(|at| at.most + TICK > life.end.least);
+        let is_mute = is_mute && life.why == Why::Run;
+        let is_mute = is_mute && ran.load.turnover != Turnover::Keep;
+        // One that the load was to close had its last answer together with the server's end.
+        // So had one that was answered when it was given up.
+        let is_tie = first.is_some_and(|at| at.most + CLOSE > life.end.least);
+        let is_either = match life.why {
+            Why::Lost(_) => !keeps,
+            Why::Closed | Why::NeverAnswered => is_tie,
+            Why::Run => false,
+        };
+        lost.count(
+            is_lost && is_surely && !is_either,
+            is_lost || is_mute || is_either,
+        );
+        let is_corrupt = life.why == Why::Lost(Spoiled::Corrupt);
+        corrupt.count(is_corrupt && is_surely && keeps, is_corrupt);
+        let is_closed = life.why == Why::Closed;
+        closed.count(
+            is_closed && !is_either,
+            is_closed || life.why == Why::Run || is_either,
+        );
+        let is_open = life.why == Why::Run && first.is_some_and(|at| at.most <= life.end.least);
+        open.count(is_open, life.why == Why::Run && first.is_some());
+    }
+    established.holds("established", counted.established);
+    confirmed.holds("confirmed", counted.confirmed);
+    lost.holds("lost", counted.lost);
+    corrupt.holds("corrupt", ran.tally.messages.corrupt);
+    if ran.load.turnover == Turnover::Keep {
+        closed.most = closed.least;
+        assert_eq!(counted.redialed, 0);
+        let missing = Count {
+            least: counted.asked - open.most,
+            most: counted.asked - open.least,
+        };
+        missing.holds("missing", counted.missing);
+    }
+    closed.holds("closed", counted.closed);
+    peak(&lives).holds("peak", counted.peak_confirmed);
+}
+
+/// The most connections that were confirmed and open at a time.
+fn peak(lives: &[Life]) -> Count {
+    let most = |of: &dyn Fn(&Life) -> Option<RangeInclusive<u64>>| {
+        let mut events = Vec::new();
+        for span in lives.iter().filter_map(of).filter(|span| !span.is_empty()) {
+            events.push((*span.start(), 1));
+            events.push((*span.end() + 1, -1));
+        }
+        events.sort_unstable();
+        let open = events.iter().scan(0_i64, |open, event| {
+            *open += event.1;
+            Some(*open)
+        });
+        open.max().unwrap_or(0) as u64
+    };
+    Count {
+        // One that has ended at a moment may have made place for one that came in it.
+        least: most(&|life| Some(life.confirmed?.most..=life.end.least.saturating_sub(1))),
+        most: most(&|life| Some(life.confirmed?.least..=life.end.most)),
+    }
+}
+
+/// What must hold whatever the network did: nothing is made up.
+pub(super) fn check_loosely(ran: &Ran) {
+    let (connections, messages) = (&ran.tally.connections, &ran.tally.messages);
+    let asked = ran.calls.iter().map(|call| call.asked.len()).sum::<usize>() as u64;
+    let answers = ran.calls.iter().flat_map(|call| &call.asked);
+    let answers = answers.filter(|asked| asked.answered.is_some()).count() as u64;
+    let spoiled = ran.calls.iter().filter_map(|call| call.spoiled);
+    let corrupt = spoiled.filter(|(_, how)| *how == Spoiled::Corrupt).count() as u64;
+    let datagrams = ran.grams.len() as u64;
+    let wrong: usize = ran.grams.iter().map(|gram| gram.wrong.len()).sum();
+    let right = ran
+        .grams
+        .iter()
+        .filter(|gram| !gram.answers.is_empty())
+        .count() as u64;
+    assert!(
+        messages.sent + messages.unmeasured >= asked,
+        "{asked} were seen"
+    );
+    assert!(
+        messages.echoed <= answers + right,
+        "{answers} were answered"
+    );
+    assert!(
+        messages.corrupt <= corrupt + wrong as u64,
+        "{corrupt} were corrupt"
+    );
+    assert!(messages.late <= messages.timed_out && messages.late <= messages.echoed);
+    assert!(connections.dialed >= connections.asked || !ran.is_whole());
+    if datagrams == 0 {
+        assert!(connections.established >= connections.confirmed);
+        let confirmed = ran.calls.iter().filter(|call| {
+            let first = call.asked.first();
+            first.is_some_and(|asked| asked.answered.is_some())
+        });
+        assert!(connections.confirmed <= confirmed.count() as u64);
+    }
+    check_volume(ran, &Times::of(ran));
+}
