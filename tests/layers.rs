@@ -254,8 +254,8 @@ fn is_at_or_below(import: &[&str], from: &[&str]) -> bool {
     }
 }
 
-/// Takes away whatever needs nothing that is left, and whatever nothing left needs, until nothing is
-/// left: a circle would stay.
+/// Takes away whatever needs nothing that is left, and whatever nothing left needs, until nothing
+/// is left: a circle would stay.
 fn assert_without_circle(mut needs: BTreeMap<String, BTreeSet<String>>) {
     while !needs.is_empty() {
         let before = needs.len();

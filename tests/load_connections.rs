@@ -318,8 +318,8 @@ fn replacing_connections_keeps_to_the_connect_rate() {
     let begun = Instant::now();
     let pace = ["--connect-rate", "50", "--churn", "1"];
     let report = Report::of(&[&[&*address, "-c", "10", "-d", "1s"], &pace[..]].concat());
-    // Without a pace there would be hundreds. What a stall of 10 ms has kept may be made up for, and
-    // one is due at once.
+    // Without a pace there would be hundreds. What a stall of 10 ms has kept may be made up for,
+    // and one is due at once.
     let most = begun.elapsed().as_secs_f64() * 50.0 + 2.0;
     assert!(report.connections("redialed") > 0, "{}", report.value);
     assert!(

@@ -8,7 +8,7 @@
 //! | `plan` | what is due next: a dial, a message, a close, a wait, the end |
 //! | `plan/told` | what it's told: dials, messages and connections, and what became of them |
 //! | `plan/phases` | ramp, warm-up, measured time, finish, end |
-//! | `flows` over `flow`, `window`, `gauge` | all connections and UDP sockets, and what is under way |
+//! | `flows` over `flow`, `window`, `gauge` | connections and UDP sockets, and what is under way |
 //! | `dialing`, `agenda`, `schedule` | which dial is next; what is due on single flows; even pace |
 //! | `meter` over `fast_histogram` | what is counted |
 //! | `drive` over `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |

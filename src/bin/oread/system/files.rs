@@ -78,9 +78,9 @@ fn probe(path: &Path) -> io::Result<(bool, Option<File>)> {
     }
 }
 
-/// Writes a file whole or not at all: beside its place first. Only what is no plain file, or another
-/// name of one that is open (`/dev/stderr`), or lies in a folder that takes no other file, is
-/// written to in its place.
+/// Writes a file whole or not at all: beside its place first. Only what is no plain file, or
+/// another name of one that is open (`/dev/stderr`), or lies in a folder that takes no other file,
+/// is written to in its place.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let is_special = path.starts_with("/dev");
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -123,8 +123,8 @@ fn open_pipe(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Writes all to a named pipe, whose reader may come late. Where a reader leaves in the midst of it,
-/// the next one is told all.
+/// Writes all to a named pipe, whose reader may come late. Where a reader leaves in the midst of
+/// it, the next one is told all.
 fn feed(path: &Path, mut end: Option<File>, bytes: &[u8]) -> io::Result<()> {
     let mut deadline = Instant::now() + PATIENCE;
     let mut rest = bytes;

@@ -262,8 +262,8 @@ impl Lead<'_> {
         self.look_at_own_server(now);
     }
 
-    /// When the own server, if there is one, is asked next what it has used: at the beginning and at
-    /// the end of the measured time.
+    /// When the own server, if there is one, is asked next what it has used: at the beginning and
+    /// at the end of the measured time.
     fn own_server_due(&self) -> impl Iterator<Item = Instant> {
         let due = [self.measured.from, self.measured.until];
         let due = due.into_iter().zip(self.own_server_cpu);

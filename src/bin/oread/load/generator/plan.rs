@@ -8,10 +8,10 @@
 //! |---|---|
 //! | open loop | any flow that can take a message, in turn, when the schedule says so |
 //! | closed loop | a flow, as long as it has fewer messages under way than its depth |
-//! | closed loop with pauses, heartbeats | a flow, when one of its own messages is due: it *owes* it |
+//! | closed loop with pauses, heartbeats | a flow, when a message of its own is due: it *owes* it |
 //!
-//! [`phases`] has the way from the ramp to the end, [`upkeep`] the connections that are replaced and
-//! the messages that are given up.
+//! [`phases`] has the way from the ramp to the end, [`upkeep`] the connections that are replaced
+//! and the messages that are given up.
 
 mod phases;
 mod told;

@@ -74,7 +74,8 @@ pub(crate) enum Turnover {
 pub(crate) enum Content {
     /// Made up: no two alike where there is room to tell them apart.
     Made(SizeRange),
-    /// These bytes, always. At least 1 and at most [`MAX_MESSAGE`](crate::load::options::values::MAX_MESSAGE).
+    /// These bytes, always. At least 1 and at most
+    /// [`MAX_MESSAGE`](crate::load::options::values::MAX_MESSAGE).
     Given(Arc<[u8]>),
 }
 

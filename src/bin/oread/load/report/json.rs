@@ -147,8 +147,8 @@ fn timing(histogram: &Histogram<u64>) -> Value {
     })
 }
 
-/// The datagrams of each flow that was open at the end, by its number; and of those that were closed
-/// before, together.
+/// The datagrams of each flow that was open at the end, by its number; and of those that were
+/// closed before, together.
 fn flows(outcome: &Outcome) -> Value {
     let tally = &outcome.tally;
     let open = tally.flows.iter().map(|(flow, d)| (Some(*flow), d));

@@ -13,8 +13,8 @@ impl Plan {
         }
     }
 
-    /// When the next connection is to be closed for another; [`NEVER`] where that has to wait for an
-    /// event.
+    /// When the next connection is to be closed for another; [`NEVER`] where that has to wait for
+    /// an event.
     pub(super) fn turnover_due(&mut self) -> u64 {
         if !self.is_sending() || self.dialing.replacing() >= MOST_REPLACING {
             return NEVER;
@@ -172,8 +172,8 @@ impl Plan {
         }
     }
 
-    /// The next flow whose first datagram is to be sent again, if it was not answered meanwhile: one
-    /// that is not measured must not come behind one that is.
+    /// The next flow whose first datagram is to be sent again, if it was not answered meanwhile:
+    /// one that is not measured must not come behind one that is.
     pub(super) fn next_unheard(&mut self) -> Option<u32> {
         while let Some(index) = self.unheard.pop_front() {
             let flow = self.flows.get(index);
