@@ -171,7 +171,7 @@ fn sources() -> Vec<Source> {
             let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
             // Tests in files of their own: `mod tests;` and what only tests use.
             let of_tests = ["tests.rs", "script.rs"];
-            if name.contains("/tests/") {
+            if name.contains("/tests/") || name.contains("/simulated") {
                 continue;
             }
             if name.ends_with(".rs") && !of_tests.iter().any(|t| name.ends_with(&format!("/{t}"))) {
