@@ -3,7 +3,7 @@
 use oread::{CloseReason, Connection, Output, Pressure};
 
 use super::drive::Generator;
-use super::flow::Sent;
+use super::flow::{Flow, Sent};
 use super::flows::Wanted;
 use super::logs;
 use crate::load::options::values::VerifyMode;
@@ -105,12 +105,13 @@ impl Generator {
         self.plan.look_at_clock(now);
         let (session, mut output) = connection.split();
         let index = *session;
-        let Some(flow) = self.plan.flow(index).map(|flow| flow.number) else {
-            return;
-        };
-        let mut wanted = Wanted::default();
+        let (mut number, mut wanted) = (0, Wanted::default());
         while !data.is_empty() {
-            match self.look(index, flow, data) {
+            let Some(flow) = self.plan.flow(index) else {
+                return;
+            };
+            number = flow.number;
+            match self.look(flow, data) {
                 Look::Whole(taken) => {
                     wanted = self.plan.answered(index, taken, now);
                     data = &data[taken..];
@@ -136,35 +137,29 @@ impl Generator {
         }
         if wanted.count > 0 {
             let sent = Sent { due: now, at: now };
-            let pressure = self.write(&mut output, index, flow, wanted.next, sent);
+            let pressure = self.write(&mut output, index, number, wanted.next, sent);
             if pressure == Pressure::Low && wanted.count > 1 {
-                self.fill(&mut output, index, flow, wanted, sent);
+                self.fill(&mut output, index, number, wanted, sent);
             }
         }
     }
 
     /// Compares the beginning of `data` with the oldest message under way.
     #[inline(always)]
-    fn look(&self, index: u32, number: u32, data: &[u8]) -> Look {
-        let Some(flow) = self.plan.flow(index) else {
-            return Look::Surplus;
-        };
+    fn look(&self, flow: &Flow, data: &[u8]) -> Look {
         if flow.got == 0
             && flow.outstanding.len() > 0
-            && let Some(plain) = self.payload.plain(number, flow.oldest())
+            && let Some(plain) = self.payload.plain(flow.number, flow.oldest())
             && let Some(whole) = data.get(..plain.len())
             && plain.is(whole)
         {
             return Look::Whole(whole.len());
         }
-        self.look_closely(index, data)
+        self.look_closely(flow, data)
     }
 
     #[inline(never)]
-    fn look_closely(&self, index: u32, data: &[u8]) -> Look {
-        let Some(flow) = self.plan.flow(index) else {
-            return Look::Surplus;
-        };
+    fn look_closely(&self, flow: &Flow, data: &[u8]) -> Look {
         let verify = self.payload.verify();
         if flow.outstanding.len() == 0 {
             // Nothing was asked.
