@@ -87,6 +87,13 @@ impl Schedule {
         u64::try_from(span.div_ceil(step.max(1))).unwrap_or(u64::MAX)
     }
 
+    /// Lets all moments until `now` go; those that follow stay where they are.
+    pub(crate) fn pass(&mut self, now: u64) {
+        while self.due <= now {
+            self.advance();
+        }
+    }
+
     /// Lets what was missed go: the next one is due no earlier than `then`.
     pub(crate) fn skip_to(&mut self, then: u64) {
         self.due = self.due.max(then);
