@@ -413,12 +413,14 @@ pub(super) fn check_messages(ran: &Ran, way: Way) {
         if let (Some(answered), false) = (told.answered, told.confirms) {
             let end = match ran.load.volume {
                 Volume::For(_) => times.until,
+                // Stopped before that, it has measured nothing.
+                Volume::Messages(_) if times.until < times.from => 0,
                 Volume::Messages(_) => NEVER,
             };
             // A signal is heard before or behind what comes in its turn.
             let doubt = u64::from(times.stopped.is_some()) * CLOSE;
             let within = (
-                answered.least >= times.from && answered.most < end - doubt,
+                answered.least >= times.from && answered.most + doubt < end,
                 answered.most >= times.from && answered.least < end.saturating_add(doubt),
             );
             in_time.count(came.0 && within.0, came.1 && within.1);
@@ -428,13 +430,6 @@ pub(super) fn check_messages(ran: &Ran, way: Way) {
         least: 0,
         most: unseen(ran, way),
     };
-    if std::env::var_os("SHOW").is_some() {
-        eprintln!("{times:?} {:?} {:?}", ran.ends, ran.tally.messages);
-        for told in &all {
-            let n = |span: Span| (span.least, span.most);
-            eprintln!("told {} {} s{:?} d{:?} a{:?} e{:?} {} {}", told.thread, told.confirms, n(told.sent), n(told.due), told.answered.map(n), n(told.end), told.by_run, told.torn);
-        }
-    }
     check_volume(ran, &times);
     if matches!(ran.load.traffic, Traffic::Open(_)) && unseen.most > 0 {
         // Which messages of the schedule were seen can't be told.
