@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Searches the simulated network for longer than CI does: all searches of tests/simulated*.rs, each in its share of seeds.
+# Searches the simulated network for longer than CI does: all searches of tests/simulated*.rs, and those of the load's
+# generators in src/bin/oread, each in its share of seeds.
 #
 #   scripts/search.sh [FIRST [LAST]]     parts, numbered from 0; a part is about a million seeds; none: the part 0
 #
@@ -16,13 +17,14 @@ unset OREAD_SIM OREAD_TRACE
 options=(--locked --release --no-default-features --features sim
     --config profile.release.debug-assertions=true --config profile.release.overflow-checks=true)
 
-# The searches, a line each: the file of tests, the test, its seeds in CI. A test is one if all that it does is to check a
+# The searches, a line each: the file of tests (`oread`: the program), the test, its seeds in CI. A test is one if all that it does is to check a
 # function under 40 seeds or more.
 searches() {
     local path file
-    for path in tests/simulated*.rs tests/relay/*.rs; do
+    for path in tests/simulated*.rs tests/relay/*.rs src/bin/oread/load/generator/simulated.rs; do
         file=$(basename "$path" .rs)
         [[ $path == tests/relay/* ]] && file=simulated_relay
+        [[ $path == src/bin/* ]] && file=oread
         awk -v file="$file" '
             /^ *fn / { name = $2; sub(/\(.*/, "", name) }
             /^ *check\(0\.\.[0-9]+, [a-z_]+\);$/ {
@@ -34,15 +36,24 @@ searches() {
 
 list=$(searches)
 [[ -n $list ]] || { echo "search: no search is found in tests/" >&2; exit 1; }
+# The flags that choose a file of tests.
+target() {
+    case $1 in
+        oread) echo '--features cli --bin oread' ;;
+        *) echo "--test $1" ;;
+    esac
+}
+
 # shellcheck disable=SC2046  # a word for each file
-cargo test "${options[@]}" --no-run $(awk '!seen[$1]++ { print "--test", $1 }' <<<"$list")
+cargo test "${options[@]}" --no-run $(awk '!seen[$1]++ && $1 != "oread" { print "--test", $1 }' <<<"$list")
 all=0
 for ((part = first; part <= last; part++)); do
     while read -r file name seeds; do
         from=$((part * seeds * times))
         to=$((from + seeds * times))
         began=$SECONDS
-        said=$(OREAD_SEEDS=$from..$to cargo test --quiet "${options[@]}" --test "$file" -- "$name" </dev/null 2>&1) || {
+        # shellcheck disable=SC2046  # flags
+        said=$(OREAD_SEEDS=$from..$to cargo test --quiet "${options[@]}" $(target "$file") -- "$name" </dev/null 2>&1) || {
             echo "$said"
             exit 1
         }

@@ -46,7 +46,7 @@ pub(super) struct Meter {
     before: Second,
     begun: Second,
     second_ends: u64,
-    /// When the last answer came.
+    /// When the last answer came, but for those that confirm connections.
     last_answer: u64,
 }
 
@@ -89,7 +89,7 @@ impl Meter {
         due >= self.from
     }
 
-    /// When the last answer came.
+    /// When the last answer came, but for those that confirm connections.
     pub(super) fn last_answer(&self) -> u64 {
         self.last_answer
     }
@@ -153,12 +153,12 @@ impl Meter {
     /// The last `bytes` of an answer have come. `given_up`: the message was counted as such.
     #[inline(always)]
     pub(super) fn answered(&mut self, sent: Sent, now: u64, bytes: usize, given_up: bool) {
-        self.last_answer = now;
         self.roll(now);
         if !self.is_measured(sent.due) {
             self.answered_unmeasured(sent, now, bytes, given_up);
             return;
         }
+        self.last_answer = now;
         let response = now - sent.due.min(now);
         self.tally.bytes.received += bytes as u64;
         self.tally.messages.echoed += 1;
@@ -175,6 +175,7 @@ impl Meter {
     #[cold]
     fn answered_unmeasured(&mut self, sent: Sent, now: u64, bytes: usize, given_up: bool) {
         if !sent.confirms() {
+            self.last_answer = now;
             self.unmeasured.echoed += 1;
             self.unmeasured.received_bytes += bytes as u64;
         }

@@ -204,6 +204,7 @@ impl Plan {
                     self.begin_traffic(at);
                     self.begin_turnover(at);
                     if self.is_stranded() {
+                        self.run.catches_up = false;
                         self.finish(now);
                     }
                 }

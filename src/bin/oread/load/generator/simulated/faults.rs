@@ -242,3 +242,33 @@ fn answers_that_a_server_has_kept_from_another_run_are_none() {
     assert_eq!(second.tally.messages.corrupt, 1);
     assert_eq!(second.tally.connections.confirmed, 0);
 }
+
+#[test]
+fn churn_that_can_not_be_kept_up_closes_no_connection_before_it_has_sent_anything() {
+    let ran = run(&format!("-c 1 --churn 30 -d 3s {TCP}"), &[after(50)]);
+    let sent = ran.tally.messages.sent;
+    assert!((20..80).contains(&sent), "{sent}");
+    assert!(ran.tally.connections.replaced >= 15);
+}
+
+#[test]
+fn a_second_answer_to_the_last_message_of_a_connection_is_corrupt_and_the_counts_add_up() {
+    let twice = Manners {
+        double: 9,
+        ..after(5)
+    };
+    let ran = run(&format!("-c 4 --lifetime 20ms -d 1s {TCP}"), &[twice]);
+    assert!(ran.tally.messages.corrupt > 0);
+}
+
+#[test]
+fn a_first_datagram_that_was_lost_holds_up_no_message() {
+    let mut world = world();
+    world.fault(Fault::DatagramLost, 1);
+    let arguments = format!("-c 1 -d 1s {UDP}");
+    let ran = run_in(&mut world, &arguments, &[after(10)], Script::default());
+    assert_eq!(ran.grams.iter().filter(|gram| gram.due == 0).count(), 1);
+    assert!(ran.tally.messages.sent >= 80, "{:?}", ran.tally.messages);
+    // It was sent again after a quarter of a second.
+    assert!((SECOND..SECOND + SECOND / 3).contains(&ran.grams[0].at));
+}

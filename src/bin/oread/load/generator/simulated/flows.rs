@@ -2,7 +2,7 @@
 
 use super::bench::Ran;
 use super::server::Call;
-use super::truth::{AT_ONCE, TICK, Times, Told, Way, lives, messages};
+use super::truth::{AT_ONCE, CLOSE, Life, TICK, Times, Told, Way, lives, messages, thread_of};
 use crate::load::clock::{NEVER, SECOND, nanos};
 use crate::load::options::load::{Traffic, Turnover, Volume};
 
@@ -109,17 +109,31 @@ fn check_flow(ran: &Ran, call: &Call, times: &Times, begun: u64) {
 
 /// Connections are closed when their time has come, and not before.
 pub(super) fn check_turnover(ran: &Ran) {
-    let (way, mut times) = (AT_ONCE, Times::of(ran));
+    let (way, times) = (AT_ONCE, Times::of(ran));
     if times.at == NEVER {
         return;
     }
-    if let Volume::Messages(_) = ran.load.volume {
-        // With the last message nothing is replaced any more.
-        let asked = ran.calls.iter().flat_map(|call| call.asked.last());
-        times.until = asked.map(|asked| asked.at).max().unwrap_or(0);
-    }
+    // With its last message a thread replaces nothing any more.
+    let until = |thread: usize| match ran.load.volume {
+        Volume::For(_) => times.until,
+        Volume::Messages(_) => {
+            let mine = ran
+                .calls
+                .iter()
+                .filter(|call| thread_of(call.from) == thread);
+            let last = mine.filter_map(|call| Some(call.asked.last()?.at)).max();
+            times.until.min(last.unwrap_or(0))
+        }
+    };
     let lives = lives(ran, way);
-    let closed = lives.iter().filter(|life| life.is_closed());
+    // One that is given up in the moment of its first answer is lost, not closed.
+    let is_tie = |life: &Life| {
+        life.confirmed
+            .is_some_and(|at| at.most + CLOSE > life.end.least)
+    };
+    let closed = lives
+        .iter()
+        .filter(|life| life.is_closed() && !is_tie(life));
     match ran.load.turnover {
         Turnover::Keep => assert_eq!(closed.count(), 0),
         Turnover::Lifetime(lifetime) => {
@@ -141,7 +155,7 @@ pub(super) fn check_turnover(ran: &Ran) {
                 let given_up = due.saturating_add(times.timeout + times.round);
                 let due = answered.min(given_up).max(due);
                 assert!(
-                    life.end.least <= due + AT_ONCE.1 || due >= times.until,
+                    life.end.least <= due + AT_ONCE.1 || due >= until(thread_of(call.from)),
                     "one that was confirmed at {} is open at {}, {due}",
                     confirmed.least,
                     life.end.least
@@ -169,7 +183,7 @@ pub(super) fn check_end(ran: &Ran, way: Way) {
         let open: Vec<&Told> = asked.filter(|told| !told.is_answered_by(end)).collect();
         check_not_early(ran, &times, end, &open);
         if let (Volume::For(_), Some(_), None) = (ran.load.volume, ran.start, ran.stopped) {
-            let last = times.until + times.timeout + 2 * TICK;
+            let last = times.until + times.timeout + 2 * TICK + nanos(super::LATEST_START);
             assert!(end <= last, "it ended at {end}, which is behind {last}");
         }
         if let Some(stopped) = ran.stopped.filter(|_| ran.start.is_some()) {

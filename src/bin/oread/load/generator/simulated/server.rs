@@ -371,7 +371,9 @@ impl Server {
             }
             Fate::Reset => {
                 connection.abort(CloseReason::Aborted);
-                spoil(Spoiled::Gone);
+                // What was written right before has not gone out.
+                call.spoiled = call.spoiled.filter(|(at, _)| *at < now);
+                call.spoiled.get_or_insert((now, Spoiled::Gone));
             }
             _ => {
                 connection.write(&other);
