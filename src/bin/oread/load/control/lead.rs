@@ -209,6 +209,7 @@ impl Lead<'_> {
             Event::Ramped => self.heard.ramped += 1,
             Event::Signal(number) => {
                 self.heard.signal = Some(number);
+                self.ramp.get_or_insert(self.began.elapsed());
                 self.live.interrupted();
                 self.end_measured();
             }
@@ -250,7 +251,11 @@ impl Lead<'_> {
             let until = |from: Instant| from.checked_add(duration);
             self.measured.until = self.measured.from.and_then(until);
         }
-        self.hiccups.measure(self.measured);
+        // A stall behind the measured time is in the answers that are waited for then.
+        self.hiccups.measure(Window {
+            until: None,
+            ..self.measured
+        });
         self.team.tell(Command::Start(self.team.epoch.of(at)));
     }
 
@@ -258,7 +263,10 @@ impl Lead<'_> {
     fn end_measured(&mut self) {
         let now = Instant::now();
         self.measured.until = Some(self.measured.until.map_or(now, |until| until.min(now)));
-        self.hiccups.measure(self.measured);
+        self.hiccups.measure(Window {
+            until: Some(now),
+            ..self.measured
+        });
         self.look_at_own_server(now);
     }
 

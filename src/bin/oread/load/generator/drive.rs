@@ -80,6 +80,8 @@ pub(crate) struct Generator {
 struct Used {
     before: Option<(Duration, Duration)>,
     measured: Option<(Duration, Duration)>,
+    /// Datagrams of its own that the system had no room for until then.
+    drops: u64,
 }
 
 impl Generator {
@@ -174,11 +176,15 @@ impl Generator {
                 }
                 Step::End => {
                     self.over = true;
-                    self.count_own_drops(context);
+                    let (before, all) = (self.used.drops, self.own_drops(context));
+                    self.plan.meter().tally.own_drops = all.saturating_sub(before);
                     context.drain(CLOSING);
                     break;
                 }
             }
+        }
+        if self.plan.phase() >= Phase::Measure && self.used.before.is_none() {
+            self.used.drops = self.own_drops(context);
         }
         let now = self.clock.now(context);
         self.observe(now);
@@ -197,11 +203,12 @@ impl Generator {
             self.used.before = Some((thread_cpu(), thread_waited()));
         }
         // With a number of messages, the measured time lasts until the last answer.
-        if phase > Phase::Measure && (self.used.measured.is_none() || self.over) {
-            let whole = self.over && self.plan.measured_ends_with_answers();
-            if self.used.measured.is_none() || whole {
-                self.used.measured = Some((thread_cpu(), thread_waited()));
-            }
+        let has_ended = match self.plan.measured_ends_with_answers() {
+            true => phase == Phase::Over,
+            false => phase > Phase::Measure,
+        };
+        if has_ended && self.used.measured.is_none() {
+            self.used.measured = Some((thread_cpu(), thread_waited()));
         }
     }
 
@@ -221,17 +228,18 @@ impl Generator {
         tally
     }
 
-    /// Counts the datagrams that the system had no room for in our own receive buffers.
-    fn count_own_drops(&mut self, context: &Context<'_, u32>) {
-        let sockets = self.plan.last_sockets().iter().filter_map(|&(id, target)| {
+    /// Datagrams that the system has had no room for in our own receive buffers so far.
+    fn own_drops(&self, context: &Context<'_, u32>) -> u64 {
+        let sockets = self.plan.sockets().into_iter();
+        let sockets = sockets.filter_map(|(id, target)| {
             let endpoint = self.endpoints.get(usize::from(target))?;
             let remote = endpoint.resolved.address.socket_addr()?;
             Some((context.udp_addr(id)?, remote))
         });
         let sockets: Vec<_> = sockets.collect();
-        if !sockets.is_empty() {
-            let drops = udp_drops::drops(&sockets).unwrap_or(0);
-            self.plan.meter().tally.own_drops = drops;
+        match sockets.is_empty() {
+            true => 0,
+            false => udp_drops::drops(&sockets).unwrap_or(0),
         }
     }
 

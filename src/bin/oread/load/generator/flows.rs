@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use oread::UdpId;
 use slab::Slab;
 
 use super::flow::{Cause, Flags, Flow, NOWHERE, Sent, Socket, Stage, settle_oldest};
@@ -55,6 +56,8 @@ pub(super) struct Flows {
     under_way: u64,
     /// Messages that flows owe.
     owed: u64,
+    /// Flows that will be closed when what is under way on them has been answered.
+    retiring: u64,
     /// How many are confirmed and open; and over all threads.
     open: u64,
     gauge: Arc<Gauge>,
@@ -76,6 +79,7 @@ impl Flows {
             ages: (load.turnover != Turnover::Keep).then(VecDeque::new),
             under_way: 0,
             owed: 0,
+            retiring: 0,
             open: 0,
             gauge,
         }
@@ -116,6 +120,11 @@ impl Flows {
     /// Messages that flows owe, all together.
     pub(super) fn owed(&self) -> u64 {
         self.owed
+    }
+
+    /// Flows that will be closed when what is under way on them has been answered.
+    pub(super) fn retiring(&self) -> u64 {
+        self.retiring
     }
 
     /// Whether there is a flow of this number.
@@ -212,6 +221,7 @@ impl Flows {
         self.oldest_since()?;
         let age = self.ages.as_mut()?.pop_front()?;
         self.get_mut(age.flow)?.stage = Stage::Retiring;
+        self.retiring += 1;
         self.update_taker(age.flow);
         Some(age.flow)
     }
@@ -270,13 +280,14 @@ impl Flows {
     }
 
     /// Messages are due on this very flow, the first of them then.
-    pub(super) fn owe(&mut self, index: u32, count: u32, due: u64) {
+    pub(super) fn owe(&mut self, index: u32, count: u64, due: u64) {
         if let Some(flow) = self.get_mut(index) {
             if flow.owed == 0 {
                 flow.time = due;
             }
-            flow.owed += count;
-            self.owed += u64::from(count);
+            let before = flow.owed;
+            flow.owed = before.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+            self.owed += u64::from(flow.owed - before);
         }
         self.enqueue(index);
     }
@@ -491,6 +502,7 @@ impl Flows {
         self.update_taker(index);
         self.under_way -= u64::from(awaited);
         self.owed -= u64::from(owed);
+        self.retiring -= u64::from(was == Stage::Retiring);
         if matches!(was, Stage::Live | Stage::Retiring) {
             self.open -= 1;
             self.gauge.closed();
@@ -517,6 +529,16 @@ impl Flows {
     /// A flow that has ended is gone.
     pub(super) fn remove(&mut self, index: u32) -> Option<Flow> {
         self.table.try_remove(index as usize)
+    }
+
+    /// The UDP sockets that are open, and which targets they lead to.
+    pub(super) fn sockets(&self) -> Vec<(UdpId, u16)> {
+        let flows = self.table.iter();
+        let sockets = flows.filter_map(|(_, flow)| match flow.socket {
+            Socket::Datagrams(id) => Some((id, flow.target)),
+            _ => None,
+        });
+        sockets.collect()
     }
 
     /// All flows, when the run is over: from here on callbacks find none.

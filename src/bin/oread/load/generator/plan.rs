@@ -384,23 +384,25 @@ impl Plan {
             Stage::Live if kind != Kind::Retry => {}
             Stage::Confirming if kind == Kind::Retry => {
                 self.look_after_unheard(entry.flow, flow.time, now);
-                self.retry_later(entry.flow, now);
                 return;
             }
             _ => return,
         }
         match (kind, self.source) {
             (Kind::Begin, Source::Think { chains, .. }) => {
-                self.flows.owe(entry.flow, chains, entry.due);
+                self.flows.owe(entry.flow, chains.into(), entry.due);
             }
             (Kind::Think, _) => self.flows.owe(entry.flow, 1, entry.due),
             (Kind::Beat, Source::Beat { interval }) => {
-                let due = entry.due.saturating_add(interval);
-                // A heartbeat that lies beyond the measured time is never sent.
-                if entry.due < self.run.until() {
-                    self.flows.owe(entry.flow, 1, entry.due);
-                    self.agenda.push(Kind::Beat, Entry { due, ..entry });
-                }
+                // All that have become due since; one beyond the measured time is never sent.
+                let last = now.min(self.run.until().saturating_sub(1));
+                let Some(late) = last.checked_sub(entry.due) else {
+                    return;
+                };
+                let count = late / interval + 1;
+                self.flows.owe(entry.flow, count, entry.due);
+                let due = entry.due.saturating_add(count.saturating_mul(interval));
+                self.agenda.push(Kind::Beat, Entry { due, ..entry });
             }
             _ => {}
         }
@@ -447,7 +449,7 @@ impl Plan {
         match self.source {
             Source::Nothing | Source::Rate => {}
             Source::Depth => self.flows.enqueue(index),
-            Source::Think { chains, .. } => self.flows.owe(index, chains, now),
+            Source::Think { chains, .. } => self.flows.owe(index, chains.into(), now),
             Source::Beat { interval } => {
                 let number = self.flows.get(index).map_or(0, |flow| flow.number);
                 let due = now.saturating_add(interval);
@@ -485,9 +487,12 @@ impl Plan {
         &mut self.meter
     }
 
-    /// UDP sockets that were open at the end, and which targets they lead to.
-    pub(super) fn last_sockets(&self) -> &[(UdpId, u16)] {
-        &self.last_sockets
+    /// The UDP sockets that are open, or were at the end, and which targets they lead to.
+    pub(super) fn sockets(&self) -> Vec<(UdpId, u16)> {
+        match self.run.is_over() {
+            true => self.last_sockets.clone(),
+            false => self.flows.sockets(),
+        }
     }
 
     /// How many connections are confirmed and open.

@@ -7,7 +7,7 @@ use crate::load::options::values::VerifyMode;
 use crate::load::report::outcome::{Ending, Outcome};
 use crate::load::report::verdict::Verdict;
 use crate::load::report::warnings::{Usage, Warning, warnings};
-use crate::values::units::Count;
+use crate::values::units::{Count, a_second};
 
 /// Bits of a made-up message that each of its bytes has to tell it apart by, and from how many
 /// bytes on a mistake is out of the question.
@@ -93,6 +93,7 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
         failed.map(|failure| (1, failure.message().to_owned())),
         corrupt(tally),
         fewer(tally),
+        slower(outcome).filter(|_| is_done),
         less(tally, plan.volume).filter(|_| is_done),
         broken,
         unanswered(tally).filter(|_| is_done),
@@ -141,12 +142,31 @@ fn fewer(tally: &Tally) -> Option<(u8, String)> {
     })
 }
 
+/// Where fewer connections were replaced than was asked for. A tenth, and one connection, are left
+/// out of account: the last ones may be on their way.
+fn slower(outcome: &Outcome) -> Option<(u8, String)> {
+    let (asked, reached) = (outcome.churn_asked()?, outcome.churn_reached()?);
+    let seconds = outcome.measured.as_secs_f64();
+    let due = (asked * seconds * 0.9 - 1.0).max(0.0);
+    ((outcome.tally.connections.replaced as f64) < due).then(|| {
+        let (asked, reached) = (a_second(asked), a_second(reached));
+        let words = format!(
+            "ONLY {reached} of {asked} connections were replaced: each waits for its outstanding \
+             answers, and for the next one to be served"
+        );
+        (0, words)
+    })
+}
+
 /// Where fewer messages were sent than were due, or asked for.
 fn less(tally: &Tally, volume: Volume) -> Option<(u8, String)> {
     let m = &tally.messages;
     let (sent, due) = (Count(m.sent), Count(m.due()));
     let (code, why) = match volume {
         Volume::Messages(_) => (4, "nothing was answered any more"),
+        Volume::For(_) if tally.datagrams.dropped > 0 => {
+            (0, "the system refused to send the others")
+        }
         Volume::For(_) => (0, "no connection could take the others"),
     };
     (m.unsent > 0).then(|| {

@@ -50,6 +50,18 @@ impl Outcome {
         (seconds > 0.0).then(|| self.tally.messages.in_time as f64 / seconds)
     }
 
+    /// Connections that are to be closed and replaced a second; `None` where they are kept.
+    pub(crate) fn churn_asked(&self) -> Option<f64> {
+        match self.plan.turnover {
+            Turnover::Keep => None,
+            Turnover::Churn(rate) => Some(rate.get().into()),
+            Turnover::Lifetime(lifetime) => {
+                let connections: f64 = self.plan.connections.get().into();
+                Some(connections / lifetime.as_secs_f64().max(1e-9))
+            }
+        }
+    }
+
     /// Connections closed and replaced a second of the measured time; `None` where they are kept,
     /// or nothing was measured.
     pub(crate) fn churn_reached(&self) -> Option<f64> {

@@ -138,10 +138,8 @@ fn connections(page: &mut Page, outcome: &Outcome) {
     lines(page, "connections", &[counted(&came), counted(&went)]);
     let is_told = |_: &f64| c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
     if let Some(reached) = outcome.churn_reached().filter(is_told) {
-        let asked = match outcome.plan.turnover {
-            Turnover::Churn(rate) => format!("{} asked for, ", a_second(rate.get().into())),
-            _ => String::new(),
-        };
+        let asked = outcome.churn_asked().unwrap_or(0.0);
+        let asked = format!("{} asked for, ", a_second(asked));
         let (reached, replaced) = (a_second(reached), Count(c.replaced));
         let words = format!("{asked}{reached} reached: {replaced} closed and dialed again");
         page.line("churn", &words);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Plan, Source};
 use crate::load::clock::{NEVER, after, nanos};
 use crate::load::count::Datagrams;
-use crate::load::generator::flow::{Flow, Sent, Socket, Stage, settle_oldest};
+use crate::load::generator::flow::{Flow, Sent, Stage, settle_oldest};
 use crate::load::generator::protocol::Phase;
 use crate::load::options::load::{Turnover, Volume};
 
@@ -278,6 +278,7 @@ impl Plan {
         }
         self.run.phase = Phase::Finish;
         self.run.send_until = 0;
+        self.dialing.end_ramp();
         self.dialing.end_turnover();
         let timeout = self.load.message_timeout;
         let patience = match self.run.stopped {
@@ -314,14 +315,12 @@ impl Plan {
         ledger.missing = ledger.asked.saturating_sub(there);
         let mut flows: Vec<(u32, Datagrams)> = Vec::new();
         let given_up = now.saturating_sub(self.timeout);
+        self.last_sockets = self.flows.sockets();
         let all: Vec<Flow> = self.flows.take_all().collect();
         for mut flow in all {
             self.close_book(&mut flow, given_up);
             if let Some(window) = flow.window {
                 flows.push((flow.number, window.counts));
-            }
-            if let Socket::Datagrams(id) = flow.socket {
-                self.last_sockets.push((id, flow.target));
             }
         }
         let unsent = match (self.load.volume, self.run.stopped) {

@@ -169,10 +169,12 @@ impl Plan {
         self.flows.has_room(index);
     }
 
-    /// How many messages a flow is to send now, from within its callback.
+    /// How many messages a flow is to send now, from within its callback: those of a closed loop,
+    /// which are due when they are sent.
     pub(crate) fn wanted(&self, index: u32, now: u64) -> u32 {
+        let is_closed = matches!(self.source, Source::Depth | Source::Think { .. });
         match self.flow(index) {
-            Some(flow) if self.may_send(now) => self.flows.wanted(flow),
+            Some(flow) if is_closed && self.may_send(now) => self.flows.wanted(flow),
             _ => 0,
         }
     }

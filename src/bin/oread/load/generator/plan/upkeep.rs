@@ -2,7 +2,7 @@
 
 use super::{Entry, Kind, MOST_REPLACING, Plan, RETRY, SLACK, SWEEPS_A_ROUND, Schedule, Source};
 use crate::load::clock::{NEVER, after};
-use crate::load::generator::flow::{Flow, Socket, Stage};
+use crate::load::generator::flow::{Flow, Sent, Socket, Stage};
 use crate::load::options::load::Turnover;
 
 impl Plan {
@@ -16,7 +16,10 @@ impl Plan {
     /// When the next connection is to be closed for another; [`NEVER`] where that has to wait for
     /// an event.
     pub(super) fn turnover_due(&mut self) -> u64 {
-        if !self.is_sending() || self.dialing.replacing() >= MOST_REPLACING {
+        // At most half of the connections, for the others carry the load meanwhile.
+        let most = (self.meter.tally.connections.asked / 2).clamp(1, MOST_REPLACING);
+        let leaving = self.dialing.replacing() + self.flows.retiring();
+        if !self.is_sending() || leaving >= most {
             return NEVER;
         }
         let Some(since) = self.flows.oldest_since() else {
@@ -124,7 +127,10 @@ impl Plan {
         };
         let (stage, is_stream) = (flow.stage, flow.window.is_none());
         let partial = self.partial(flow);
-        let dialed = flow.time;
+        if stage == Stage::Confirming && !is_stream {
+            // It's looked after by the agenda, and its first datagram counts once.
+            return;
+        }
         let then = now.saturating_sub(self.timeout);
         let mut given_up = 0;
         while let Some(sent) = self.flows.give_up(index, then) {
@@ -133,8 +139,7 @@ impl Plan {
             given_up += 1;
         }
         match stage {
-            Stage::Confirming if is_stream && given_up > 0 => self.is_mute(index),
-            Stage::Confirming if !is_stream => self.look_after_unheard(index, dialed, now),
+            Stage::Confirming if given_up > 0 => self.is_mute(index),
             Stage::Retiring => self.close_if_answered(index),
             // The loop goes on in place of what was given up.
             Stage::Live => {
@@ -165,9 +170,12 @@ impl Plan {
     /// Sends the first datagram again while it's not answered, for as long as the message timeout.
     pub(super) fn look_after_unheard(&mut self, index: u32, dialed: u64, now: u64) {
         if now >= dialed.saturating_add(self.timeout) {
+            while self.flows.give_up(index, now).is_some() {}
+            self.meter.timed_out(Sent::to_confirm(dialed), None);
             self.is_mute(index);
             return;
         }
+        self.retry_later(index, now);
         let last_sent = self.flows.window(index).map_or(0, |(w, _)| w.last_sent);
         if now >= last_sent + RETRY.max(last_sent.saturating_sub(dialed)) {
             self.unheard.push_back(index);
@@ -190,7 +198,7 @@ impl Plan {
     pub(super) fn retry_later(&mut self, index: u32, now: u64) {
         if let Some(flow) = self.flows.get(index) {
             let entry = Entry {
-                due: now.saturating_add(RETRY),
+                due: flow.time.saturating_add(self.timeout).min(now + RETRY),
                 flow: index,
                 number: flow.number,
             };
