@@ -37,6 +37,11 @@ impl Plan {
         if self.load.turnover == Turnover::Keep {
             return;
         }
+        // Else one that was just confirmed would be closed for a moment that lies before it, and send
+        // nothing.
+        if let (Some(churn), Some(since)) = (&mut self.churn, self.flows.oldest_since()) {
+            churn.pass(since);
+        }
         while self.turnover_due() <= now {
             if let Some(churn) = &mut self.churn {
                 churn.skip_to(now.saturating_sub(SLACK));
@@ -46,8 +51,6 @@ impl Plan {
                 self.close_if_answered(index);
             }
         }
-        // Else one that was just confirmed would be closed for a moment that lies before it, and send
-        // nothing.
         if let Some(churn) = &mut self.churn {
             churn.pass(now);
         }

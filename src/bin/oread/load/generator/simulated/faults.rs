@@ -64,13 +64,16 @@ fn datagrams_that_the_system_refuses_are_due_and_unsent() {
 #[test]
 fn a_system_that_refuses_every_datagram_does_not_keep_a_run_from_its_end() {
     let mut world = world();
-    world.fault_rate(Fault::SendForbidden, 900_000);
+    // The first ones pass.
+    for nth in 20..4000 {
+        world.fault(Fault::SendForbidden, nth);
+    }
     let arguments = format!("-c 2 -R 100 -n 100 --message-timeout 1s {UDP}");
     let ran = run_in(&mut world, &arguments, &[after(5)], Script::default());
     let messages = &ran.tally.messages;
     assert_eq!(messages.due(), 100);
     assert!(messages.unsent > 50, "{messages:?}");
-    assert!(ran.ends[0] < 10 * SECOND);
+    assert!(ran.ends[0] < 5 * SECOND);
 }
 
 #[test]
@@ -247,7 +250,7 @@ fn answers_that_a_server_has_kept_from_another_run_are_none() {
 fn churn_that_can_not_be_kept_up_closes_no_connection_before_it_has_sent_anything() {
     let ran = run(&format!("-c 1 --churn 30 -d 3s {TCP}"), &[after(50)]);
     let sent = ran.tally.messages.sent;
-    assert!((20..80).contains(&sent), "{sent}");
+    assert!((20..100).contains(&sent), "{sent}");
     assert!(ran.tally.connections.replaced >= 15);
 }
 
