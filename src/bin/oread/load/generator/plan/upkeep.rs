@@ -16,8 +16,11 @@ impl Plan {
     /// When the next connection is to be closed for another; [`NEVER`] where that has to wait for
     /// an event.
     pub(super) fn turnover_due(&mut self) -> u64 {
-        // At most half of the connections, for the others carry the load meanwhile.
-        let most = (self.meter.tally.connections.asked / 2).clamp(1, MOST_REPLACING);
+        // Of churn, at most half of the connections: the others carry the load meanwhile.
+        let most = match self.load.turnover {
+            Turnover::Churn(_) => (self.meter.tally.connections.asked / 2).clamp(1, MOST_REPLACING),
+            Turnover::Keep | Turnover::Lifetime(_) => MOST_REPLACING,
+        };
         let leaving = self.dialing.replacing() + self.flows.retiring();
         if !self.is_sending() || leaving >= most {
             return NEVER;
