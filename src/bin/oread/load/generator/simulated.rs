@@ -129,7 +129,10 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
         most = world.roll((a_second * 3).clamp(1, 300)) + 1;
         said += &format!(" -n {most}");
     } else {
-        said += &format!(" -d {}us", 1000 * (1 + world.roll(longest)) + world.roll(1000));
+        said += &format!(
+            " -d {}us",
+            1000 * (1 + world.roll(longest)) + world.roll(1000)
+        );
     }
     if world.one_in(3) {
         said += &format!(" --warmup {}us", 1 + world.roll(500_000));
@@ -143,7 +146,10 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
     let timeout = world.pick(&[30, 100, 250, 1000, 5000, 5000]);
     said += &format!(" --message-timeout {timeout}ms");
     if !is_udp {
-        said += &format!(" --connect-timeout {}ms", world.pick(&[50, 500, 3000, 10_000]));
+        said += &format!(
+            " --connect-timeout {}ms",
+            world.pick(&[50, 500, 3000, 10_000])
+        );
     }
     if world.one_in(3) && turnover != 1 {
         said += &format!(" -r {}", world.pick(&[200, 300, 1000, 100_000]));
@@ -157,11 +163,20 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
 /// What messages consist of; whether nobody looks at them.
 fn content(world: &mut World) -> (String, bool) {
     let framing = world.pick(&[
-        "raw", "raw", "raw", "lines", "length:u16", "length:u32le", "length:u8", "fixed:40",
+        "raw",
+        "raw",
+        "raw",
+        "lines",
+        "length:u16",
+        "length:u32le",
+        "length:u8",
+        "fixed:40",
     ]);
     let size = match framing {
         "fixed:40" => "40".to_owned(),
-        "raw" => world.pick(&["64", "12", "13-80", "300", "4", "7", "100"]).to_owned(),
+        "raw" => world
+            .pick(&["64", "12", "13-80", "300", "4", "7", "100"])
+            .to_owned(),
         _ => world.pick(&["64", "4-12", "5-40", "200", "13"]).to_owned(),
     };
     let verify = world.pick(&["full", "full", "full", "sequence", "off"]);
@@ -228,8 +243,12 @@ fn run(world: &mut World, drawn: &Drawn) -> Ran {
         script,
         ..
     } = drawn;
-    world.note(format_args!("oread load {arguments}: {manners:?}, {script:?}"));
-    Bench::new(world, arguments, manners, script.clone()).unwrap().run()
+    world.note(format_args!(
+        "oread load {arguments}: {manners:?}, {script:?}"
+    ));
+    Bench::new(world, arguments, manners, script.clone())
+        .unwrap()
+        .run()
 }
 
 /// Runs it where the servers can be had: the system may refuse them their sockets.
@@ -240,7 +259,9 @@ fn try_run(world: &mut World, drawn: &Drawn) -> Option<Ran> {
         script,
         ..
     } = drawn;
-    world.note(format_args!("oread load {arguments}: {manners:?}, {script:?}"));
+    world.note(format_args!(
+        "oread load {arguments}: {manners:?}, {script:?}"
+    ));
     let bench = Bench::new(world, arguments, manners, script.clone()).ok()?;
     Some(bench.run())
 }

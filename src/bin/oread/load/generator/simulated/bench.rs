@@ -66,7 +66,9 @@ impl Ran {
     /// Whether it was neither stopped nor its ramp cut short.
     pub(super) fn is_whole(&self) -> bool {
         self.stopped.is_none()
-            && self.start.is_some_and(|at| at < in_run(self.load.ramp_timeout))
+            && self
+                .start
+                .is_some_and(|at| at < in_run(self.load.ramp_timeout))
     }
 }
 
@@ -326,9 +328,10 @@ impl<'a> Bench<'a> {
 
     /// When there is something to be done from outside.
     fn next_play(&self) -> Duration {
-        let late = self.start.filter(|_| !self.start_told).map(|at| {
-            Duration::from_nanos(at - SECOND) + self.script.start_late - AHEAD
-        });
+        let late = self
+            .start
+            .filter(|_| !self.start_told)
+            .map(|at| Duration::from_nanos(at - SECOND) + self.script.start_late - AHEAD);
         let ramp = self.load.ramp_timeout;
         let next = [
             late,
@@ -372,7 +375,11 @@ impl<'a> Bench<'a> {
             start: self.start,
             start_late: self.script.start_late,
             stopped: self.stopped,
-            ends: self.ends.into_iter().map(|end| end.unwrap_or(now)).collect(),
+            ends: self
+                .ends
+                .into_iter()
+                .map(|end| end.unwrap_or(now))
+                .collect(),
             calls: calls.concat(),
             grams: grams.concat(),
             told: self.told,

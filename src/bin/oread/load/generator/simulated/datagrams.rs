@@ -61,7 +61,10 @@ pub(super) fn check_datagrams(ran: &Ran, way: Way) {
             (is_late.1 && came.1) || (!came.0 && unanswered),
         );
         if came.0 && in_time {
-            first.push((way.there(answer).most - since, way.there(answer).most - gram.sent));
+            first.push((
+                way.there(answer).most - since,
+                way.there(answer).most - gram.sent,
+            ));
         }
         for more in answers {
             let came = in_run(more);

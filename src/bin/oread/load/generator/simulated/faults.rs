@@ -39,7 +39,11 @@ const UDP: &str = "udp://10.0.0.3:7";
 
 #[test]
 fn datagrams_that_the_system_refuses_are_due_and_unsent() {
-    for fault in [Fault::SendForbidden, Fault::SendNoBuffers, Fault::SendBlocked] {
+    for fault in [
+        Fault::SendForbidden,
+        Fault::SendNoBuffers,
+        Fault::SendBlocked,
+    ] {
         let mut world = world();
         world.fault_rate(fault, 300_000);
         let arguments = format!("-c 2 -R 100 -d 2s {UDP}");
@@ -47,7 +51,11 @@ fn datagrams_that_the_system_refuses_are_due_and_unsent() {
         let messages = &ran.tally.messages;
         assert_eq!(messages.due(), 200, "{fault:?}");
         // What had no room is sent a little later.
-        assert_eq!(messages.unsent > 20, fault == Fault::SendForbidden, "{fault:?}");
+        assert_eq!(
+            messages.unsent > 20,
+            fault == Fault::SendForbidden,
+            "{fault:?}"
+        );
         assert!(ran.tally.datagrams.dropped > 20, "{fault:?}");
         assert!(ran.tally.errors.values().sum::<u64>() > 20, "{fault:?}");
     }
@@ -70,10 +78,7 @@ fn a_system_that_refuses_every_datagram_does_not_keep_a_run_from_its_end() {
 
 #[test]
 fn a_first_datagram_that_is_sent_again_begins_no_second_chain_of_messages_and_pauses() {
-    let ran = run(
-        &format!("-c 10 --think 500ms -d 3s {UDP}"),
-        &[after(600)],
-    );
+    let ran = run(&format!("-c 10 --think 500ms -d 3s {UDP}"), &[after(600)]);
     check_datagrams(&ran, AT_ONCE);
     for flow in 0..10 {
         let grams = ran.grams.iter().filter(|gram| gram.flow == flow);
@@ -107,7 +112,12 @@ fn a_generator_that_catches_up_sends_no_more_datagrams_a_turn_than_it_reads() {
     let arguments = format!("-c 4 -R 5k -d 2s {UDP}");
     let ran = run_in(&mut world(), &arguments, &[after(1)], script);
     let messages = &ran.tally.messages;
-    assert!(messages.due() == 10_000, "{messages:?} {:?} {:?}", ran.start, ran.ends);
+    assert!(
+        messages.due() == 10_000,
+        "{messages:?} {:?} {:?}",
+        ran.start,
+        ran.ends
+    );
     let mut turns = std::collections::BTreeMap::new();
     for gram in &ran.grams {
         *turns.entry(gram.at).or_insert(0) += 1;
@@ -126,7 +136,12 @@ fn answers_in_the_measured_time_to_messages_of_the_warm_up_are_in_its_rate() {
     check_messages(&ran, AT_ONCE);
     let messages = &ran.tally.messages;
     assert_eq!((messages.in_time, messages.sent), (300, 300));
-    let echoed: Vec<u64> = ran.tally.seconds.iter().map(|second| second.echoed).collect();
+    let echoed: Vec<u64> = ran
+        .tally
+        .seconds
+        .iter()
+        .map(|second| second.echoed)
+        .collect();
     assert_eq!(echoed[..3], [100, 100, 100]);
 }
 
@@ -143,7 +158,10 @@ fn connections_that_are_never_answered_are_lost_and_missed_where_others_are_repl
     check_connections(&ran, AT_ONCE);
     let connections = &ran.tally.connections;
     assert_eq!((connections.confirmed, connections.missing), (0, 10));
-    assert!(connections.lost >= 50, "each gave up its place: {connections:?}");
+    assert!(
+        connections.lost >= 50,
+        "each gave up its place: {connections:?}"
+    );
     let never = ran.tally.errors["never answered"];
     assert_eq!(never, connections.lost);
 }
@@ -188,10 +206,12 @@ fn after_an_outage_each_target_has_its_connections_again() {
     check_connections(&ran, AT_ONCE);
     let end = ran.ends[0];
     for server in ["10.0.0.1", "10.0.0.2"] {
-        let calls = ran.calls.iter().filter(|call| call.at.to_string() == server);
-        let open = calls.filter(|call| {
-            call.spoiled.is_none() && call.left.is_none_or(|left| left >= end)
-        });
+        let calls = ran
+            .calls
+            .iter()
+            .filter(|call| call.at.to_string() == server);
+        let open =
+            calls.filter(|call| call.spoiled.is_none() && call.left.is_none_or(|left| left >= end));
         assert!((4..=6).contains(&open.count()), "{server}");
     }
     assert!(ran.tally.connections.refused > 0);

@@ -47,7 +47,11 @@ fn check_flow(ran: &Ran, call: &Call, times: &Times, begun: u64) {
             let depth = u64::from(depth);
             let before = |end: u64| answers().filter(|&at| at < end).count() as u64;
             let begins = begun + TICK + nanos(super::LATEST_START) < until;
-            let least = if begins { depth + before(until - doubt) } else { 0 };
+            let least = if begins {
+                depth + before(until - doubt)
+            } else {
+                0
+            };
             (least, depth + before(until + doubt))
         }
         Traffic::Closed {
@@ -58,7 +62,11 @@ fn check_flow(ran: &Ran, call: &Call, times: &Times, begun: u64) {
             let think = nanos(think);
             let before = |end: u64| answers().filter(|&at| at + think < end).count() as u64;
             let begins = begun + think + TICK + nanos(super::LATEST_START) < until;
-            let least = if begins { depth + before(until - doubt - TICK) } else { 0 };
+            let least = if begins {
+                depth + before(until - doubt - TICK)
+            } else {
+                0
+            };
             (least, depth + before(until + doubt))
         }
         Traffic::Idle {
@@ -69,7 +77,10 @@ fn check_flow(ran: &Ran, call: &Call, times: &Times, begun: u64) {
             let begun = begun + nanos(super::LATEST_START);
             (
                 beats(begun, until - doubt.min(until)),
-                beats(begun.saturating_sub(TICK + nanos(super::LATEST_START)), until + doubt) + 1,
+                beats(
+                    begun.saturating_sub(TICK + nanos(super::LATEST_START)),
+                    until + doubt,
+                ) + 1,
             )
         }
         Traffic::Idle { heartbeat: None } => (0, 0),
@@ -88,7 +99,10 @@ fn check_flow(ran: &Ran, call: &Call, times: &Times, begun: u64) {
         for two in beats.windows(2) {
             let gap = two[1] - two[0];
             let most = nanos(interval) + TICK + nanos(super::LATEST_START);
-            assert!(gap <= most, "a heartbeat came {gap} ns behind the one before");
+            assert!(
+                gap <= most,
+                "a heartbeat came {gap} ns behind the one before"
+            );
         }
     }
 }
@@ -103,7 +117,10 @@ pub(super) fn check_turnover(ran: &Ran) {
     let until = |thread: usize| match ran.load.volume {
         Volume::For(_) => times.until,
         Volume::Messages(_) => {
-            let mine = ran.calls.iter().filter(|call| thread_of(call.from) == thread);
+            let mine = ran
+                .calls
+                .iter()
+                .filter(|call| thread_of(call.from) == thread);
             let last = mine.filter_map(|call| Some(call.asked.last()?.at)).max();
             times.until.min(last.unwrap_or(0))
         }
@@ -111,9 +128,12 @@ pub(super) fn check_turnover(ran: &Ran) {
     let lives = lives(ran, way);
     // One that is given up in the moment of its first answer is lost, not closed.
     let is_tie = |life: &Life| {
-        life.confirmed.is_some_and(|at| at.most + CLOSE > life.end.least)
+        life.confirmed
+            .is_some_and(|at| at.most + CLOSE > life.end.least)
     };
-    let closed = lives.iter().filter(|life| life.is_closed() && !is_tie(life));
+    let closed = lives
+        .iter()
+        .filter(|life| life.is_closed() && !is_tie(life));
     match ran.load.turnover {
         Turnover::Keep => assert_eq!(closed.count(), 0),
         Turnover::Lifetime(lifetime) => {
@@ -168,7 +188,10 @@ pub(super) fn check_end(ran: &Ran, way: Way) {
         }
         if let Some(stopped) = ran.stopped.filter(|_| ran.start.is_some()) {
             let last = stopped.max(times.at.min(stopped)) + PATIENCE.min(times.timeout);
-            assert!(end <= last + 2 * TICK || end <= stopped, "stopped at {stopped}: {end}");
+            assert!(
+                end <= last + 2 * TICK || end <= stopped,
+                "stopped at {stopped}: {end}"
+            );
         }
         let is_calm = ran.tally.connections.lost + ran.tally.messages.timed_out == 0;
         if let (true, true, Volume::For(_), Some(_)) =
@@ -178,7 +201,10 @@ pub(super) fn check_end(ran: &Ran, way: Way) {
             let last = answers.max().unwrap_or(0).max(times.until);
             let last = last.max(times.at) + nanos(super::LATEST_START) + 3 * TICK;
             let is_behind = ran.tally.messages.unsent > 0;
-            assert!(end <= last || is_behind, "it ended at {end}, and could at {last}");
+            assert!(
+                end <= last || is_behind,
+                "it ended at {end}, and could at {last}"
+            );
         }
     }
 }

@@ -196,11 +196,7 @@ impl Server {
     }
 
     /// Begins to serve.
-    pub(super) fn open(
-        &mut self,
-        context: &mut Context<'_, u32>,
-        is_udp: bool,
-    ) -> io::Result<()> {
+    pub(super) fn open(&mut self, context: &mut Context<'_, u32>, is_udp: bool) -> io::Result<()> {
         if is_udp {
             self.udp = Some(context.bind_udp(&UdpOptions::new(self.at))?);
             return Ok(());

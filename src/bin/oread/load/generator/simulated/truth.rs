@@ -260,7 +260,9 @@ pub(super) fn thread_of(from: IpAddr) -> usize {
 /// When a connection ended at the client, and why.
 fn life(ran: &Ran, call: &Call, way: Way) -> Life {
     let over = Span::at(ran.ends[thread_of(call.from)]);
-    let spoiled = call.spoiled.map(|(at, how)| (way.there(at), Why::Lost(how)));
+    let spoiled = call
+        .spoiled
+        .map(|(at, how)| (way.there(at), Why::Lost(how)));
     let left = call.left.map(|at| way.back(at));
     let first = call.asked.first().and_then(|asked| asked.answered);
     let first = first.map(|at| way.there(at));
@@ -293,11 +295,13 @@ fn life(ran: &Ran, call: &Call, way: Way) -> Life {
 /// Whether a connection was lost when the run ended.
 fn ends_with_loss(ran: &Ran, thread: usize) -> bool {
     let lost = ran.calls.iter().filter_map(|call| call.spoiled);
-    lost.into_iter().any(|(at, _)| at.abs_diff(ran.ends[thread]) < CLOSE)
+    lost.into_iter()
+        .any(|(at, _)| at.abs_diff(ran.ends[thread]) < CLOSE)
 }
 
 /// All messages over streams, with when they were due.
 pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
+    let keeps = ran.load.turnover == Turnover::Keep;
     let mut all = Vec::new();
     for call in &ran.calls {
         let life = life(ran, call, way);
@@ -327,7 +331,7 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
                     // Something else than an answer may have been what the run waited for.
                     Why::Run if ends_with_loss(ran, life.thread) => 1,
                     // And of what a connection waited for that was to be closed.
-                    Why::Closed if is_late(asked) => 1,
+                    Why::Closed | Why::Lost(_) if !keeps && is_late(asked) => 1,
                     _ => 0,
                 },
                 len: asked.bytes.len() as u64,
@@ -354,7 +358,12 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
 fn spread(all: &mut [Told]) {
     let together = |one: &Told, other: &Told| other.sent.least - one.sent.least < CLOSE;
     for group in all.chunk_by_mut(together) {
-        let dues = || group.iter().filter(|told| !told.confirms).map(|told| told.due.least);
+        let dues = || {
+            group
+                .iter()
+                .filter(|told| !told.confirms)
+                .map(|told| told.due.least)
+        };
         let (Some(least), Some(most)) = (dues().min(), dues().max()) else {
             continue;
         };
@@ -459,7 +468,11 @@ pub(super) fn check_volume(ran: &Ran, times: &Times) {
     let counted = &ran.tally.messages;
     match ran.load.volume {
         Volume::Messages(asked) if times.stopped.is_none() && ran.start.is_some() => {
-            assert_eq!(counted.sent + counted.unsent, asked.get(), "of all asked for");
+            assert_eq!(
+                counted.sent + counted.unsent,
+                asked.get(),
+                "of all asked for"
+            );
         }
         Volume::For(duration) if matches!(ran.load.traffic, Traffic::Open(_)) => {
             if ran.start.is_none() {
@@ -471,7 +484,9 @@ pub(super) fn check_volume(ran: &Ran, times: &Times) {
                 ..*times
             };
             // A thread that had nothing to send on has ended before it could be stopped.
-            let is_stopped = times.stopped.is_some_and(|at| ran.ends.iter().any(|&end| end < at));
+            let is_stopped = times
+                .stopped
+                .is_some_and(|at| ran.ends.iter().any(|&end| end < at));
             let most = match is_stopped {
                 true => due_in(&ran.load, &all),
                 false => due,
@@ -520,7 +535,10 @@ pub(super) fn is_like(
     let recorded = histogram.iter_recorded();
     let recorded: Vec<u64> = recorded
         .flat_map(|v| {
-            std::iter::repeat_n(v.value_iterated_to(), v.count_since_last_iteration() as usize)
+            std::iter::repeat_n(
+                v.value_iterated_to(),
+                v.count_since_last_iteration() as usize,
+            )
         })
         .collect();
     assert_eq!(recorded.len(), expected.len(), "{what}: how many there are");
@@ -538,15 +556,17 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
     let counted = &ran.tally.connections;
     let lives = lives(ran, way);
     let (mut established, mut confirmed) = (Count::default(), Count::default());
-    let (mut lost, mut closed, mut open) =
-        (Count::default(), Count::default(), Count::default());
+    let (mut lost, mut closed, mut open) = (Count::default(), Count::default(), Count::default());
     let mut corrupt = Count::default();
     for life in &lives {
         let keeps = ran.load.turnover == Turnover::Keep;
         let first = life.confirmed;
         let is_over = life.why != Why::Run;
         established.count(is_over || life.opened.most <= life.end.least, true);
-        confirmed.count(first.is_some_and(|at| at.most <= life.end.least), first.is_some());
+        confirmed.count(
+            first.is_some_and(|at| at.most <= life.end.least),
+            first.is_some(),
+        );
         let is_lost = matches!(life.why, Why::Lost(_) | Why::NeverAnswered);
         let is_surely = life.end.most <= ran.ends[life.thread];
         // In the moment of its end it may still find that one was never answered.
@@ -561,11 +581,17 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
             Why::Closed | Why::NeverAnswered => is_tie,
             Why::Run => false,
         };
-        lost.count(is_lost && is_surely && !is_either, is_lost || is_mute || is_either);
+        lost.count(
+            is_lost && is_surely && !is_either,
+            is_lost || is_mute || is_either,
+        );
         let is_corrupt = life.why == Why::Lost(Spoiled::Corrupt);
         corrupt.count(is_corrupt && is_surely && keeps, is_corrupt);
         let is_closed = life.why == Why::Closed;
-        closed.count(is_closed && !is_either, is_closed || life.why == Why::Run || is_either);
+        closed.count(
+            is_closed && !is_either,
+            is_closed || life.why == Why::Run || is_either,
+        );
         let is_open = life.why == Why::Run && first.is_some_and(|at| at.most <= life.end.least);
         open.count(is_open, life.why == Why::Run && first.is_some());
     }
@@ -618,12 +644,25 @@ pub(super) fn check_loosely(ran: &Ran) {
     let corrupt = spoiled.filter(|(_, how)| *how == Spoiled::Corrupt).count() as u64;
     let datagrams = ran.grams.len() as u64;
     let wrong: usize = ran.grams.iter().map(|gram| gram.wrong.len()).sum();
-    let right = ran.grams.iter().filter(|gram| !gram.answers.is_empty()).count() as u64;
-    assert!(messages.sent + messages.unmeasured >= asked, "{asked} were seen");
-    assert!(messages.echoed <= answers + right, "{answers} were answered");
+    let right = ran
+        .grams
+        .iter()
+        .filter(|gram| !gram.answers.is_empty())
+        .count() as u64;
+    assert!(
+        messages.sent + messages.unmeasured >= asked,
+        "{asked} were seen"
+    );
+    assert!(
+        messages.echoed <= answers + right,
+        "{answers} were answered"
+    );
     // The network may double a datagram.
     let wrong = 2 * wrong as u64;
-    assert!(messages.corrupt <= corrupt + wrong, "{corrupt} were corrupt");
+    assert!(
+        messages.corrupt <= corrupt + wrong,
+        "{corrupt} were corrupt"
+    );
     assert!(messages.late <= messages.timed_out && messages.late <= messages.echoed);
     assert!(connections.dialed >= connections.asked || !ran.is_whole());
     if datagrams == 0 {
