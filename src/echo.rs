@@ -271,24 +271,21 @@ impl Handler for Echo {
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_, EchoSession>, rest: &[u8]) {
-        match self.options.framing {
-            _ if rest.is_empty() => connection.finish(),
-            Framing::Fixed(_) | Framing::Length(_) => {
-                let why = format!("the peer finished {} bytes into a frame", rest.len());
-                self.refuse(connection, CloseReason::FrameIncomplete, &why);
+        if rest.is_empty() {
+            connection.finish();
+        } else if self.options.framing.ends_with_stream() {
+            self.stats.frames_in += 1;
+            connection.write(rest);
+            self.stats.frames_out += 1;
+            if log_enabled!(Trace) {
+                let peer = Peer::of(connection);
+                show("received from", &peer, rest);
+                show("sent to", &peer, rest);
             }
-            // A last line without a newline is a line all the same.
-            _ => {
-                self.stats.frames_in += 1;
-                connection.write(rest);
-                self.stats.frames_out += 1;
-                if log_enabled!(Trace) {
-                    let peer = Peer::of(connection);
-                    show("received from", &peer, rest);
-                    show("sent to", &peer, rest);
-                }
-                connection.finish();
-            }
+            connection.finish();
+        } else {
+            let why = format!("the peer finished {} bytes into a frame", rest.len());
+            self.refuse(connection, CloseReason::FrameIncomplete, &why);
         }
     }
 

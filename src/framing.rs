@@ -13,19 +13,21 @@
 //! assert_eq!((frames.consumed(), frames.scanned()), (8, 3));
 //! ```
 
-mod envelope;
+mod error;
 mod frames;
+mod prefix;
 #[cfg(test)]
-mod tests;
-mod text;
+pub(crate) mod tests;
 
+use std::fmt;
 use std::io::BufRead;
 use std::num::NonZeroU32;
 use std::ops::Range;
+use std::str::FromStr;
 
-pub use envelope::Envelope;
-pub use frames::{Frame, Frames};
-pub use text::{EncodeError, FrameError, FramingParseError};
+pub use error::{EncodeError, FrameError, FramingParseError};
+pub use frames::{Envelope, Frame, Frames};
+pub use prefix::Prefix;
 
 /// How a stream of bytes is cut into frames.
 ///
@@ -39,8 +41,9 @@ pub use text::{EncodeError, FrameError, FramingParseError};
 /// assert_eq!(framing, Framing::Length(Prefix::U32));
 /// assert_eq!(framing.to_string(), "length:u32");
 /// assert_eq!("fixed:0".parse::<Framing>().unwrap_err().to_string(),
-///     "framing \"fixed:0\" has no size from 1 to 4294967295; allowed are raw, lines, fixed:N \
-///      (N bytes each), and length:P with P one of u8, u16, u32, u64, u16le, u32le, u64le");
+///     "framing \"fixed:0\" has no size from 1 to 4294967295; allowed are raw (bytes as they \
+///      come), lines (each ended by \\n), fixed:N (N bytes each), length:P (behind a prefix P: \
+///      u8, u16, u32 or u64, big-endian, or u16le, u32le or u64le)");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -56,26 +59,15 @@ pub enum Framing {
     Length(Prefix),
 }
 
-/// An unsigned number before a frame: how many bytes follow it, itself not counted.
-///
-/// Big-endian, network byte order, unless the name says otherwise. One byte has no order; `u8le` is
-/// read as `u8`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Prefix {
-    /// One byte: payloads up to 255 bytes.
-    U8,
-    /// Two bytes: payloads up to 64 KiB - 1.
-    U16,
-    /// Four bytes: payloads up to 4 GiB - 1.
-    U32,
-    /// Eight bytes: any payload.
-    U64,
-    /// Two bytes, little-endian.
-    U16Le,
-    /// Four bytes, little-endian.
-    U32Le,
-    /// Eight bytes, little-endian.
-    U64Le,
+/// What a framing puts around a payload, and which payloads it takes.
+struct Layout {
+    /// The number in front of a payload.
+    prefix: Option<Prefix>,
+    /// The byte that ends a frame, and is in no payload.
+    delimiter: Option<u8>,
+    /// The least and the most that a frame declares to carry, in bytes; `None` where it declares
+    /// nothing.
+    declared: Option<(u64, u64)>,
 }
 
 /// What stands at the start of some bytes.
@@ -104,6 +96,32 @@ pub struct Boundary {
 }
 
 impl Framing {
+    /// How each framing is written, and what it means: for a program's help and messages. `N` and
+    /// `P` stand for what is typed in their place.
+    pub const FORMS: &'static [(&'static str, &'static str)] = &[
+        ("raw", "bytes as they come"),
+        ("lines", "each ended by \\n"),
+        ("fixed:N", "N bytes each"),
+        (
+            "length:P",
+            "behind a prefix P: u8, u16, u32 or u64, big-endian, or u16le, u32le or u64le",
+        ),
+    ];
+
+    const fn layout(&self) -> Layout {
+        let (prefix, delimiter, declared) = match *self {
+            Framing::Raw => (None, None, None),
+            Framing::Lines => (None, Some(b'\n'), None),
+            Framing::Fixed(size) => (None, None, Some((size.get() as u64, size.get() as u64))),
+            Framing::Length(prefix) => (Some(prefix), None, Some((0, prefix.max()))),
+        };
+        Layout {
+            prefix,
+            delimiter,
+            declared,
+        }
+    }
+
     /// Finds the frame at the start of `bytes`.
     ///
     /// `scanned` is what the last call for this frame left in [`Next::Partial`], and 0 for a new
@@ -176,8 +194,10 @@ impl Framing {
     /// ```
     pub fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let envelope = self.envelope(payload.len())?;
-        if *self == Framing::Lines
-            && let Some(at) = find_newline(payload)
+        if let Some(at) = envelope
+            .behind()
+            .first()
+            .and_then(|end| find(*end, payload))
         {
             return Err(EncodeError::InnerNewline { at });
         }
@@ -187,14 +207,52 @@ impl Framing {
         Ok(())
     }
 
+    /// What stands around a payload of `len` bytes, so that a large one can be written without
+    /// being copied into a frame first, as [`encode`](Self::encode) does. That a line's payload has
+    /// no newline in it is the caller's to see to.
+    ///
+    /// # Errors
+    ///
+    /// When this framing has no frame for so many bytes.
+    ///
+    /// ```
+    /// use oread::Framing;
+    ///
+    /// let framing: Framing = "length:u16".parse().unwrap();
+    /// let envelope = framing.envelope(515).unwrap();
+    /// assert_eq!((envelope.before(), envelope.behind()), (&[2, 3][..], &[][..]));
+    /// assert_eq!(Framing::Lines.envelope(515).unwrap().behind(), b"\n");
+    /// ```
+    pub fn envelope(&self, len: usize) -> Result<Envelope, EncodeError> {
+        let layout = self.layout();
+        if let Some((least, most)) = layout.declared
+            && !(least..=most).contains(&(len as u64))
+        {
+            return Err(match u32::try_from(most) {
+                Ok(fixed) if least == most => EncodeError::WrongLength { len, fixed },
+                _ => EncodeError::TooLong { len, max: most },
+            });
+        }
+        Ok(Envelope::new(layout.prefix, len as u64, layout.delimiter))
+    }
+
     /// The largest payload in bytes that a frame can declare: the fixed size, or what the prefix
     /// can say. `None` where a frame declares nothing.
     #[must_use]
     pub const fn max_declarable(&self) -> Option<u64> {
-        match self {
-            Framing::Raw | Framing::Lines => None,
-            Framing::Fixed(size) => Some(size.get() as u64),
-            Framing::Length(prefix) => Some(prefix.max()),
+        match self.layout().declared {
+            Some((_, most)) => Some(most),
+            None => None,
+        }
+    }
+
+    /// The smallest payload in bytes that a frame can declare: the fixed size, or 0. `None` where a
+    /// frame declares nothing.
+    #[must_use]
+    pub const fn min_declarable(&self) -> Option<u64> {
+        match self.layout().declared {
+            Some((least, _)) => Some(least),
+            None => None,
         }
     }
 
@@ -202,59 +260,78 @@ impl Framing {
     /// hold every frame that is allowed.
     #[must_use]
     pub const fn overhead(&self) -> usize {
-        match self {
-            Framing::Raw | Framing::Fixed(_) => 0,
-            Framing::Lines => 1,
-            Framing::Length(prefix) => prefix.width(),
-        }
+        let Layout {
+            prefix, delimiter, ..
+        } = self.layout();
+        delimiter.is_some() as usize
+            + match prefix {
+                Some(prefix) => prefix.width(),
+                None => 0,
+            }
     }
 
     /// Whether the end of the stream ends a frame too: an unterminated last line is a line, while
-    /// the start of a fixed or length-prefixed frame is a loss.
+    /// the start of a frame that declares its length is a loss.
     #[must_use]
     pub const fn ends_with_stream(&self) -> bool {
-        matches!(self, Framing::Raw | Framing::Lines)
+        self.layout().declared.is_none()
+    }
+
+    /// The payload in the start of a frame that the end of the stream has cut off.
+    ///
+    /// ```
+    /// use oread::Framing;
+    ///
+    /// let framing: Framing = "length:u16".parse().unwrap();
+    /// assert_eq!(framing.cut_payload(b"\x00\x05hel"), b"hel");
+    /// assert_eq!(framing.cut_payload(b"\x00"), b"");
+    /// ```
+    #[must_use]
+    pub fn cut_payload<'a>(&self, start: &'a [u8]) -> &'a [u8] {
+        let width = self.layout().prefix.map_or(0, Prefix::width);
+        start.get(width..).unwrap_or_default()
     }
 }
 
-impl Prefix {
-    /// How many bytes the prefix has.
-    #[must_use]
-    pub const fn width(self) -> usize {
-        match self {
-            Prefix::U8 => 1,
-            Prefix::U16 | Prefix::U16Le => 2,
-            Prefix::U32 | Prefix::U32Le => 4,
-            Prefix::U64 | Prefix::U64Le => 8,
+impl FromStr for Framing {
+    type Err = FramingParseError;
+
+    fn from_str(text: &str) -> Result<Framing, FramingParseError> {
+        let wrong = |problem| FramingParseError::new(text, problem);
+        match text.split_once(':') {
+            None if text == "raw" => Ok(Framing::Raw),
+            None if text == "lines" => Ok(Framing::Lines),
+            Some(("raw" | "lines", _)) => Err(wrong("takes nothing after its name")),
+            Some(("fixed", size)) => fixed_size(size)
+                .map(Framing::Fixed)
+                .ok_or_else(|| wrong("has no size from 1 to 4294967295")),
+            // One byte has no order.
+            Some(("length", "u8le")) => Ok(Framing::Length(Prefix::U8)),
+            Some(("length", name)) => Prefix::ALL
+                .iter()
+                .find(|prefix| prefix.to_string() == name)
+                .map(|prefix| Framing::Length(*prefix))
+                .ok_or_else(|| wrong("has no prefix that is known")),
+            None if text == "fixed" => Err(wrong("lacks its size")),
+            None if text == "length" => Err(wrong("lacks its prefix")),
+            _ => Err(wrong("is not known")),
         }
     }
+}
 
-    /// The largest number it can say.
-    #[must_use]
-    pub const fn max(self) -> u64 {
-        u64::MAX >> (64 - 8 * self.width())
-    }
+/// A size of digits alone: `NonZeroU32::from_str` takes a plus sign too.
+fn fixed_size(text: &str) -> Option<NonZeroU32> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_plain.then(|| text.parse().ok()).flatten()
+}
 
-    /// The number at the start of `bytes`, if it is there as a whole.
-    fn read(self, bytes: &[u8]) -> Option<u64> {
-        Some(match self {
-            Prefix::U8 => u64::from(*bytes.first()?),
-            Prefix::U16 => u64::from(u16::from_be_bytes(*bytes.first_chunk()?)),
-            Prefix::U16Le => u64::from(u16::from_le_bytes(*bytes.first_chunk()?)),
-            Prefix::U32 => u64::from(u32::from_be_bytes(*bytes.first_chunk()?)),
-            Prefix::U32Le => u64::from(u32::from_le_bytes(*bytes.first_chunk()?)),
-            Prefix::U64 => u64::from_be_bytes(*bytes.first_chunk()?),
-            Prefix::U64Le => u64::from_le_bytes(*bytes.first_chunk()?),
-        })
-    }
-
-    /// `n`, which is at most [`max`](Self::max), in the first [`width`](Self::width) bytes.
-    fn bytes(self, n: u64) -> [u8; 8] {
+impl fmt::Display for Framing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Prefix::U8 | Prefix::U16 | Prefix::U32 | Prefix::U64 => {
-                (n << (64 - 8 * self.width())).to_be_bytes()
-            }
-            Prefix::U16Le | Prefix::U32Le | Prefix::U64Le => n.to_le_bytes(),
+            Framing::Raw => f.write_str("raw"),
+            Framing::Lines => f.write_str("lines"),
+            Framing::Fixed(size) => write!(f, "fixed:{size}"),
+            Framing::Length(prefix) => write!(f, "length:{prefix}"),
         }
     }
 }
@@ -296,7 +373,7 @@ fn next_line(bytes: &[u8], scanned: usize, max: usize) -> Result<Next, FrameErro
     // A newline behind these ends a line that is too long, so it is not looked for.
     let seen = &bytes[..bytes.len().min(max.saturating_add(1))];
     let scanned = scanned.min(seen.len());
-    match find_newline(&seen[scanned..]) {
+    match find(b'\n', &seen[scanned..]) {
         Some(at) => Ok(Next::frame(0..scanned + at, scanned + at + 1)),
         None if bytes.len() > max => Err(FrameError::TooLong {
             declared: None,
@@ -306,11 +383,11 @@ fn next_line(bytes: &[u8], scanned: usize, max: usize) -> Result<Next, FrameErro
     }
 }
 
-/// Where the first newline is.
-fn find_newline(bytes: &[u8]) -> Option<usize> {
+/// Where `byte` is for the first time.
+fn find(byte: u8, bytes: &[u8]) -> Option<usize> {
     // `skip_until` is the one door to the `memchr` in std. From 64 bytes on it is several times as
     // fast as `iter().position()`, which looks at one byte after the other.
     let mut rest = bytes;
-    let last = rest.skip_until(b'\n').ok()?.checked_sub(1)?;
-    (bytes.get(last) == Some(&b'\n')).then_some(last)
+    let last = rest.skip_until(byte).ok()?.checked_sub(1)?;
+    (bytes.get(last) == Some(&byte)).then_some(last)
 }

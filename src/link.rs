@@ -211,8 +211,10 @@ impl<S: Stream> Link<S> {
         if readiness.intersects(STICKY.union(Readiness::WRITE_CLOSED)) {
             self.readiness |= Readiness::READABLE;
         }
+        // An error ends the writing whether or not the event says so too: it may be told before its
+        // hang-up, and with poll(2) below nothing is told after it.
         if readiness.intersects(Readiness::ERROR.union(Readiness::WRITE_CLOSED)) {
-            self.readiness |= Readiness::WRITABLE;
+            self.readiness |= Readiness::WRITABLE.union(Readiness::WRITE_CLOSED);
         }
     }
 

@@ -15,67 +15,21 @@
 
 #[path = "common/fuzz.rs"]
 mod common;
+#[path = "common/framings.rs"]
+mod framings;
 
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
 
 use common::{Dice, fuzz};
+use framings::{Start, around, delimiter};
 use oread::Escaped;
-use oread::framing::{Boundary, EncodeError, FrameError, Framing, Next, Prefix};
-
-const PREFIXES: [Prefix; 7] = [
-    Prefix::U8,
-    Prefix::U16,
-    Prefix::U32,
-    Prefix::U64,
-    Prefix::U16Le,
-    Prefix::U32Le,
-    Prefix::U64Le,
-];
-
-/// How many bytes a prefix has, and whether the first one is the highest.
-fn layout(prefix: Prefix) -> (usize, bool) {
-    match prefix {
-        Prefix::U8 => (1, true),
-        Prefix::U16 => (2, true),
-        Prefix::U32 => (4, true),
-        Prefix::U64 => (8, true),
-        Prefix::U16Le => (2, false),
-        Prefix::U32Le => (4, false),
-        Prefix::U64Le => (8, false),
-    }
-}
-
-/// A number as a prefix, one byte after the other.
-fn prefix_bytes(prefix: Prefix, number: u64) -> Vec<u8> {
-    let (width, is_big) = layout(prefix);
-    let mut bytes = Vec::new();
-    for place in 0..width {
-        let shift = if is_big { width - 1 - place } else { place };
-        bytes.push((number >> (8 * shift)) as u8);
-    }
-    bytes
-}
-
-fn prefix_value(prefix: Prefix, bytes: &[u8]) -> u64 {
-    let is_big = layout(prefix).1;
-    let mut value = 0;
-    for place in 0..bytes.len() {
-        let byte = if is_big {
-            bytes[place]
-        } else {
-            bytes[bytes.len() - 1 - place]
-        };
-        value = value * 256 + u64::from(byte);
-    }
-    value
-}
+use oread::framing::{Boundary, EncodeError, FrameError, Framing, Next};
 
 fn any_framing(dice: &mut Dice) -> Framing {
     match dice.roll(8) {
-        0 => Framing::Raw,
-        1..=3 => Framing::Lines,
-        4 => {
+        0..=2 => Framing::Lines,
+        3 => {
             let size = if dice.once_in(8) {
                 dice.edge() as u32
             } else {
@@ -83,27 +37,33 @@ fn any_framing(dice: &mut Dice) -> Framing {
             };
             Framing::Fixed(NonZeroU32::new(size).unwrap_or(NonZeroU32::MIN))
         }
-        _ => Framing::Length(dice.pick(&PREFIXES)),
+        4 | 5 => dice.pick(&framings::PLAIN).parse().unwrap(),
+        _ => dice.pick(&framings::LENGTHS).parse().unwrap(),
+    }
+}
+
+#[test]
+fn the_plain_framings_are_all_that_there_are() {
+    let kind = |text: &'static str| text.split(':').next().unwrap();
+    let mut plain: Vec<_> = framings::PLAIN.map(kind).into();
+    plain.push(kind(framings::LENGTHS[0]));
+    for (form, _) in Framing::FORMS {
+        assert!(
+            plain.contains(&kind(form)),
+            "tests/common/framings.rs lacks {form}"
+        );
     }
 }
 
 /// What the start of a stream is, up to some byte.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Plain {
     /// Whole frames, all of them.
     frames: usize,
     /// Where the last of them ends.
     end: usize,
-    /// What is behind it.
-    rest: Rest,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Rest {
-    /// The start of a frame, or nothing; what it lacks at the least.
-    Partial(Option<usize>),
-    /// What it declares, and what was allowed.
-    TooLong(Option<u64>, usize),
+    /// What is behind it: no whole frame.
+    rest: Start,
 }
 
 /// A whole frame in a stream: where it begins and ends, and its payload.
@@ -139,74 +99,29 @@ impl Cutter {
         self.frames.clear();
         let mut begin = 0;
         for len in 0..=stream.len() {
-            let (payload, rest) = self.look(&stream[begin..len]);
-            if let Some((payload, whole)) = payload {
+            let mut rest = framings::start(framing, &stream[begin..len], max);
+            if let Start::Frame(payload, whole) = rest {
                 self.frames.push(PlainFrame {
                     start: begin,
                     end: begin + whole,
                     payload: begin + payload.start..begin + payload.end,
                 });
                 begin = len;
+                rest = framings::start(framing, &[], max);
             }
-            let rest = if begin == len { self.look(&[]).1 } else { rest };
+            let is_too_long = matches!(rest, Start::TooLong(..));
             self.starts.push(Plain {
                 frames: self.frames.len(),
                 end: begin,
                 rest,
             });
-            if let Rest::TooLong(..) = rest {
+            if is_too_long {
                 // Nothing that comes behind it makes it another one.
-                let last = self.starts.len() - 1;
-                let plain = self.starts[last];
+                let plain = self.starts[len].clone();
                 self.starts.resize(stream.len() + 1, plain);
                 return;
             }
         }
-    }
-
-    /// The frame that `bytes` are, if they are just one; else what they are.
-    fn look(&self, bytes: &[u8]) -> (Option<(std::ops::Range<usize>, usize)>, Rest) {
-        let len = bytes.len();
-        match self.framing {
-            Framing::Lines => {
-                // A newline can only be the last byte, as each was looked at when it was the last.
-                if bytes.last() == Some(&b'\n') {
-                    return (Some((0..len - 1, len)), Rest::Partial(None));
-                }
-                let rest = if len > self.max {
-                    Rest::TooLong(None, self.max)
-                } else {
-                    Rest::Partial(None)
-                };
-                (None, rest)
-            }
-            Framing::Fixed(size) => self.counted(0, u64::from(size.get()), len),
-            Framing::Length(prefix) => {
-                let width = layout(prefix).0;
-                if len < width {
-                    return (None, Rest::Partial(Some(width - len)));
-                }
-                self.counted(width, prefix_value(prefix, &bytes[..width]), len)
-            }
-            _ => panic!("cut elsewhere"),
-        }
-    }
-
-    fn counted(
-        &self,
-        width: usize,
-        declared: u64,
-        len: usize,
-    ) -> (Option<(std::ops::Range<usize>, usize)>, Rest) {
-        let most = self.max.min(usize::MAX - width);
-        if u128::from(declared) > most as u128 {
-            return (None, Rest::TooLong(Some(declared), most));
-        }
-        let whole = width + declared as usize;
-        if len == whole {
-            return (Some((width..whole, whole)), Rest::Partial(None));
-        }
-        (None, Rest::Partial(Some(whole - len)))
     }
 }
 
@@ -237,18 +152,19 @@ fn any_stream(dice: &mut Dice, framing: Framing, max: usize, stream: &mut Vec<u8
             (Framing::Length(prefix), 1) => {
                 let near = (max as u64).saturating_add(dice.roll(3)).saturating_sub(1);
                 let declared = dice.pick(&[dice.clone().edge(), near, u64::MAX]);
-                stream.extend_from_slice(&prefix_bytes(prefix, declared));
-            }
-            (Framing::Length(prefix), _) => {
-                stream.extend_from_slice(&prefix_bytes(prefix, size as u64));
-                let fill = dice.pick(b"\n\0\xffa");
-                stream.resize(stream.len() + size, fill);
+                stream.extend_from_slice(&framings::prefix_bytes(prefix, declared));
             }
             _ => {
-                let fill = dice.pick(b"\r\0\xffa");
+                let (before, behind) = around(framing, size).unwrap_or_default();
+                stream.extend_from_slice(&before);
+                let fill = dice.pick(if before.is_empty() {
+                    b"\r\0\xffa"
+                } else {
+                    b"\n\0\xffa"
+                });
                 stream.resize(stream.len() + size, fill);
-                if !dice.once_in(8) {
-                    stream.push(b'\n');
+                if before.is_empty() && !dice.once_in(8) {
+                    stream.push(behind.first().copied().unwrap_or(b'\n'));
                 }
             }
         }
@@ -314,14 +230,14 @@ impl<'a> Reading<'a> {
         assert_eq!((self.frames, self.consumed), (plain.frames, plain.end));
         self.scanned = frames.scanned();
         let rest = &self.stream[self.consumed..len];
-        match (error, plain.rest) {
-            (Some(FrameError::TooLong { declared, max }), Rest::TooLong(plain, most)) => {
-                assert_eq!((declared, max), (plain, most));
+        match (error, &plain.rest) {
+            (Some(FrameError::TooLong { declared, max }), Start::TooLong(plain, most)) => {
+                assert_eq!((declared, max), (*plain, *most));
                 self.failed = true;
             }
             // Without a byte of it there is no frame yet to be refused.
-            (None, Rest::TooLong(..)) => assert_eq!(rest, b""),
-            (None, Rest::Partial(_)) => assert_eq!(self.scanned, rest.len()),
+            (None, Start::TooLong(..)) => assert_eq!(rest, b""),
+            (None, Start::Partial(_)) => assert_eq!(self.scanned, rest.len()),
             other => panic!("{other:?}"),
         }
     }
@@ -333,16 +249,14 @@ fn is_told_of_the_rest(plain: &Cutter, stream: &[u8], len: usize) {
     let start = &plain.starts[len];
     let rest = &stream[start.end..len.max(start.end)];
     let (framing, max) = (plain.framing, plain.max);
-    let width = match framing {
-        Framing::Length(prefix) => layout(prefix).0,
-        _ => 0,
-    };
+    let width = around(framing, 0).map_or(0, |(before, _)| before.len());
     let expected = match start.rest {
-        Rest::Partial(missing) => Ok(Next::Partial {
+        Start::Frame(..) => panic!("a whole frame is no rest"),
+        Start::Partial(missing) => Ok(Next::Partial {
             scanned: rest.len(),
             missing,
         }),
-        Rest::TooLong(declared, max) => Err(FrameError::TooLong { declared, max }),
+        Start::TooLong(declared, max) => Err(FrameError::TooLong { declared, max }),
     };
     assert_eq!(framing.next(rest, 0, max), expected);
     // A line's newline, or anything of a payload, would change what is said if it were looked at. A
@@ -387,48 +301,22 @@ fn frames_are_those_of_a_plain_reading_however_the_stream_is_cut() {
                 is_told_of_the_rest(&plain, &stream, len);
             }
         }
-        matches!(plain.starts[stream.len()].rest, Rest::Partial(_))
+        matches!(plain.starts[stream.len()].rest, Start::Partial(_))
     });
 }
 
 /// Raw framing has no frames to keep apart: what is there is one, of any length.
 fn is_raw_whole(stream: &[u8], max: usize, dice: &mut Dice) -> bool {
     let scanned = dice.roll(stream.len() as u64 + 2) as usize;
-    let nothing = Next::Partial {
-        scanned: 0,
-        missing: Some(1),
+    let expected = match framings::start(Framing::Raw, stream, max) {
+        Start::Frame(payload, len) => Next::Frame(Boundary { len, payload }),
+        _ => Next::Partial {
+            scanned: 0,
+            missing: Some(1),
+        },
     };
-    let all = Next::Frame(Boundary {
-        len: stream.len(),
-        payload: 0..stream.len(),
-    });
-    let expected = if stream.is_empty() { nothing } else { all };
     assert_eq!(Framing::Raw.next(stream, scanned, max), Ok(expected));
     true
-}
-
-/// What stands before and behind a payload of this length, or why there is no frame for it.
-type PlainEnvelope = Result<(Vec<u8>, &'static [u8]), EncodeError>;
-
-fn plain_envelope(framing: Framing, len: usize) -> PlainEnvelope {
-    match framing {
-        Framing::Raw => Ok((Vec::new(), b"")),
-        Framing::Lines => Ok((Vec::new(), b"\n")),
-        Framing::Fixed(size) if size.get() as usize == len => Ok((Vec::new(), b"")),
-        Framing::Fixed(size) => Err(EncodeError::WrongLength {
-            len,
-            fixed: size.get(),
-        }),
-        Framing::Length(prefix) => {
-            let width = layout(prefix).0 as u32;
-            let most = (256_u128.pow(width) - 1) as u64;
-            if len as u64 > most {
-                return Err(EncodeError::TooLong { len, max: most });
-            }
-            Ok((prefix_bytes(prefix, len as u64), b""))
-        }
-        _ => panic!("a framing that is new"),
-    }
 }
 
 #[test]
@@ -442,11 +330,11 @@ fn an_envelope_is_what_the_framing_says_around_any_length() {
             }
             _ => dice.edge() as usize,
         };
-        let plain = plain_envelope(framing, len);
+        let plain = around(framing, len);
         let envelope = framing.envelope(len);
         let parts = envelope.as_ref().map(|e| (e.before(), e.behind()));
         match (&parts, &plain) {
-            (Ok(parts), Ok(plain)) => assert_eq!((parts.0, parts.1), (&plain.0[..], plain.1)),
+            (Ok(parts), Ok(plain)) => assert_eq!(*parts, (&plain.0[..], &plain.1[..])),
             (Err(error), Err(plain)) => assert_eq!(*error, plain),
             _ => panic!("{framing} {len}: {parts:?}, not {plain:?}"),
         }
@@ -478,18 +366,22 @@ fn an_encoded_payload_is_read_back_and_what_cannot_be_encoded_leaves_no_trace() 
         }
         out.clear();
         out.extend_from_slice(b"before");
-        let mut plain = plain_envelope(framing, size);
-        if let (Framing::Lines, Some(at)) = (framing, payload.iter().position(|b| *b == b'\n')) {
+        let mut plain = around(framing, size);
+        let inner = |byte: &u8| Some(*byte) == delimiter(framing);
+        if let Some(at) = payload.iter().position(inner) {
             plain = Err(EncodeError::InnerNewline { at });
         }
         let encoded = framing.encode(&payload, &mut out);
-        let Ok((prefix, delimiter)) = plain else {
+        let Ok((before, behind)) = plain else {
             assert_eq!(Err(encoded.unwrap_err()), plain);
             assert_eq!(out, b"before");
             return false;
         };
         assert_eq!(encoded, Ok(()));
-        assert_eq!(out, [b"before", &prefix[..], &payload, delimiter].concat());
+        assert_eq!(
+            out,
+            [b"before", &before[..], &payload, &behind[..]].concat()
+        );
         let frame = &out[6..];
         let mut frames = framing.frames(frame, 0, size);
         if let Some(read) = frames.next() {
@@ -661,8 +553,12 @@ fn nothing_is_shown_but_what_the_table_says() {
 /// A framing's name, written with what is easily got wrong.
 fn any_name(dice: &mut Dice, text: &mut String) {
     text.clear();
-    let names = ["raw", "lines", "fixed", "length", "Raw", "", "fixed "];
-    text.push_str(dice.pick(&names));
+    let names = ["length", "Raw", "", "fixed "];
+    let name = match dice.once_in(2) {
+        true => dice.pick(&framings::PLAIN),
+        false => dice.pick(&names),
+    };
+    text.push_str(name.split(':').next().unwrap());
     if !dice.once_in(4) {
         text.push(dice.pick(&[':', ':', ':', ':', '=', '\u{ff1a}']));
     }
@@ -681,42 +577,22 @@ fn any_name(dice: &mut Dice, text: &mut String) {
     }
 }
 
-/// The framing that `text` names, as the documentation has it.
-fn plain_framing(text: &str) -> Option<Framing> {
-    Some(match text {
-        "raw" => Framing::Raw,
-        "lines" => Framing::Lines,
-        "length:u8" | "length:u8le" => Framing::Length(Prefix::U8),
-        "length:u16" => Framing::Length(Prefix::U16),
-        "length:u32" => Framing::Length(Prefix::U32),
-        "length:u64" => Framing::Length(Prefix::U64),
-        "length:u16le" => Framing::Length(Prefix::U16Le),
-        "length:u32le" => Framing::Length(Prefix::U32Le),
-        "length:u64le" => Framing::Length(Prefix::U64Le),
-        _ => {
-            let digits = text.strip_prefix("fixed:")?;
-            let mut size = 0_u128;
-            for digit in digits.chars() {
-                size = size * 10 + u128::from(digit.to_digit(10)?);
-            }
-            Framing::Fixed(NonZeroU32::new(u32::try_from(size).ok()?)?)
-        }
-    })
-}
-
 #[test]
 fn a_framing_is_its_name_and_whatever_else_is_refused_with_all_names() {
     let mut text = String::new();
     fuzz(20_000, |dice| {
         any_name(dice, &mut text);
-        let plain = plain_framing(&text);
+        let plain = framings::named(&text);
         let parsed = text.parse::<Framing>();
         assert_eq!(parsed.clone().ok(), plain, "{text:?}");
         match parsed {
             Ok(framing) => assert_eq!(framing.to_string().parse(), Ok(framing)),
             Err(error) => {
                 let said = error.to_string();
-                assert!(said.contains("allowed are raw, lines, fixed:N"), "{said}");
+                let (_, allowed) = said.rsplit_once("; allowed are ").unwrap();
+                for (form, _) in Framing::FORMS {
+                    assert!(allowed.contains(form), "{said}");
+                }
                 assert!(!said.contains(char::is_control), "{said:?}");
                 assert!(!said.contains('\u{202e}'), "{said:?}");
             }

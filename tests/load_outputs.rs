@@ -171,7 +171,7 @@ fn what_can_be_written_of_a_report_is_whatever_else_can_t() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     let words = String::from_utf8(output.stdout).unwrap();
-    assert!(words.starts_with("interrupted"), "{words}");
+    assert!(words.starts_with("exit code 130 interrupted"), "{words}");
 }
 
 #[cfg(target_os = "linux")]
@@ -235,6 +235,206 @@ fn a_load_that_can_t_be_had_is_not_begun_and_programs_are_told_why() {
         "{table}"
     );
     assert!(!table.contains("SHORT"), "{table}");
+}
+
+/// A server that answers the first message of each connection, which confirms it, and no other one.
+fn mute() -> String {
+    tcp(|stream, _| {
+        each_message(stream, |stream, message, bytes| match message {
+            0 => say(stream, bytes),
+            _ => Next::Message,
+        });
+    })
+}
+
+#[test]
+fn a_second_signal_leaves_no_file_that_is_empty() {
+    let folder = Scratch::new("twice");
+    fs::create_dir(&folder.0).unwrap();
+    let (json, hdr) = (folder.0.join("x.json"), folder.0.join("x.hlog"));
+    let mut command = oread("load");
+    command.args([&mute(), "-c", "1", "-d", "10m", "--message-timeout", "10m"]);
+    command.arg("--json").arg(json).arg("--hdr").arg(hdr);
+    let (mut child, _watchdog) = piped(&mut command);
+    child.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    while child.try_wait().unwrap().is_none() {
+        signal(child.id(), "INT");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+    fs::remove_dir(&folder.0).unwrap();
+}
+
+#[test]
+fn a_file_is_replaced_whole_and_keeps_its_permissions() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (json, link) = (Scratch::new("old.json"), Scratch::new("link.json"));
+    fs::write(&json.0, "old").unwrap();
+    fs::set_permissions(&json.0, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink(&json.0, &link.0).unwrap();
+    let mut command = oread("load");
+    command.args(["-c", "1", "-n", "10", "-q", "--json", link.path()]);
+    assert_eq!(command.output().unwrap().status.code(), Some(0));
+    assert_eq!(json.json()["messages"]["echoed"], 10);
+    let mode = fs::metadata(&json.0).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert!(fs::symlink_metadata(&link.0).unwrap().is_symlink());
+}
+
+#[test]
+fn a_report_to_a_named_pipe_waits_for_its_reader_and_is_not_waited_for() {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let pipe = Scratch::new("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe.0).status();
+    assert!(made.unwrap().success());
+    let begin = || {
+        let mut command = oread("load");
+        command.args(["-c", "1", "-n", "10", "--json", pipe.path()]);
+        piped(&mut command)
+    };
+    let echoed =
+        |told: &str| serde_json::from_str::<Value>(told).unwrap()["messages"]["echoed"].clone();
+    // A reader that is there before: without waiting for a writer.
+    let mut options = fs::OpenOptions::new();
+    let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let reading = options.read(true).custom_flags(nonblocking).open(&pipe.0);
+    let (mut child, _watchdog) = begin();
+    assert_eq!(wait(&mut child).code(), Some(0));
+    let mut told = String::new();
+    reading.unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(echoed(&told), 10);
+    // And one that comes when all else is over.
+    let (mut child, _watchdog) = begin();
+    let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("waiting for a reader of ") {
+        line.clear();
+        let read = std::io::BufRead::read_line(&mut log, &mut line).unwrap();
+        assert!(read > 0, "it ended without a word");
+    }
+    assert_eq!(echoed(&fs::read_to_string(&pipe.0).unwrap()), 10);
+    assert_eq!(wait(&mut child).code(), Some(0));
+}
+
+#[test]
+fn a_standard_output_that_is_closed_is_refused_and_not_one_that_goes_nowhere() {
+    let json = Scratch::new("closed.json");
+    let run = |rest: &str| {
+        let script = format!("exec \"$0\" load -c 1 -n 10 {rest}");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_oread")]);
+        command.env_remove("RUST_LOG").env("JSON", json.path());
+        let output = command.output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), errors)
+    };
+    for rest in [">&-", "--json - >&-"] {
+        let (code, errors) = run(rest);
+        assert_eq!(code, Some(1), "{rest}: {errors}");
+        assert!(errors.contains("standard output is closed"), "{errors}");
+    }
+    for rest in [">/dev/null", "--json \"$JSON\" >&-"] {
+        let (code, errors) = run(rest);
+        assert_eq!(code, Some(0), "{rest}: {errors}");
+    }
+    assert_eq!(json.json()["messages"]["echoed"], 10);
+    // A file that something else writes to as well is not taken away from it.
+    let (code, _) = run("-v --json /dev/stderr 2>\"$JSON\"");
+    let log = String::from_utf8(json.read()).unwrap();
+    assert!(
+        code == Some(0) && log.contains("confirmed by an echo"),
+        "{log}"
+    );
+    assert!(log.contains("\"exit_code\":0"), "{log}");
+}
+
+/// What a load says on a terminal of 60 columns, by script(1) of util-linux; `None` without that.
+fn on_a_terminal(arguments: &str, no_color: &str) -> Option<String> {
+    let version = std::process::Command::new("script")
+        .arg("--version")
+        .output();
+    if !version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("util-linux")) {
+        println!("skipped: there is no script(1) of util-linux to give it a terminal");
+        return None;
+    }
+    let program = env!("CARGO_BIN_EXE_oread");
+    let line = format!("stty rows 24 cols 60; '{program}' load -q {arguments}");
+    let mut command = std::process::Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]);
+    command.env("TERM", "xterm").env("NO_COLOR", no_color);
+    for name in ["RUST_LOG", "CLICOLOR", "CLICOLOR_FORCE"] {
+        command.env_remove(name);
+    }
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn on_a_terminal_the_report_has_its_width_and_colours_for_what_went_wrong() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let gate = "--slo 'p99<1h' --slo 'errors<1%'";
+    let arguments = format!("{address} -c 20 -d 100ms {gate}");
+    for (color, no_color, red) in [
+        ("", "", true),
+        ("", "1", false),
+        ("--color never", "", false),
+        ("--color always", "1", true),
+    ] {
+        let Some(text) = on_a_terminal(&format!("{arguments} {color}"), no_color) else {
+            return;
+        };
+        assert_eq!(
+            text.contains("\x1b[31m"),
+            red,
+            "{color} {no_color}: {text:?}"
+        );
+        let plain = |line: &str| {
+            let mut parts = line.split('\x1b');
+            let first = parts.next().unwrap_or_default().to_owned();
+            let behind = |part: &str| part.split_once('m').unwrap_or_default().1.to_owned();
+            first + &parts.map(behind).collect::<String>()
+        };
+        let lines: Vec<String> = text.lines().map(plain).collect();
+        let (command, lines) = lines.split_last().unwrap();
+        assert!(command.contains("oread"), "{text}");
+        for line in lines {
+            assert!(
+                line.trim_end().chars().count() <= 60,
+                "{line:?} in:\n{text}"
+            );
+        }
+        assert!(text.contains("oread serve"), "{text}");
+    }
+    // No terminal, no colours, unless they are asked for.
+    for (color, red) in [("auto", false), ("always", true)] {
+        let mut command = oread("load");
+        command.args(arguments.split(" --slo").next().unwrap().split(' '));
+        command
+            .args(["-q", "--color", color])
+            .env_remove("CLICOLOR_FORCE");
+        let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        assert_eq!(text.contains("\x1b[31m"), red, "{color}: {text}");
+    }
+}
+
+#[test]
+fn a_message_is_sent_with_its_escapes() {
+    let (heard, hears) = mpsc::channel();
+    let heard = Mutex::new(heard);
+    let address = tcp(move |mut stream, _| {
+        let mut bytes = [0; 8];
+        while stream.read_exact(&mut bytes).is_ok() {
+            heard.lock().unwrap().send(bytes.to_vec()).unwrap();
+            say(&mut stream, &bytes);
+        }
+    });
+    let message = r"PING\r\n\x00\\";
+    let report = Report::of(&[&address, "-c", "1", "-n", "1", "--message", message]);
+    report.assert_all_is_well();
+    assert_eq!(hears.recv_timeout(LONG).unwrap(), b"PING\r\n\0\\");
 }
 
 /// The histogram of this tag in a log, read by the crate that others read it with.
@@ -306,11 +506,8 @@ fn words_json_and_histograms_of_one_run_say_the_same() {
             messages("echoed"),
             messages("verified")
         ),
-        format!(
-            "loaded {} for {:.1}s",
-            told["targets"][0].as_str().unwrap(),
-            told["seconds"]["measured"].as_f64().unwrap()
-        ),
+        format!("loaded       {} for ", told["targets"][0].as_str().unwrap()),
+        "exit code 0  all 200 connections were there at the end, and all gates are met".to_owned(),
         "p99<1h: met".to_owned(),
     ] {
         assert!(words.contains(&line), "no {line:?} in:\n{words}");

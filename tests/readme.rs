@@ -195,9 +195,18 @@ fn every_file_and_heading_that_is_named_is_there() {
             };
             assert!(has, "{page} links to {link}: no such heading");
         }
-        let of_ours = ["src/", "tests/", "docs/", "examples/", "benches/", ".ci/"];
+        let of_ours = [
+            "src/",
+            "tests/",
+            "docs/",
+            "examples/",
+            "benches/",
+            "scripts/",
+            ".ci/",
+        ];
         // In the last section of that page, another library's.
         let others = ["src/adapters/tcp.rs", "src/node.rs"];
+        let named = named.map(|path| path.split(' ').next().unwrap());
         let named = named.filter(|path| of_ours.iter().any(|start| path.starts_with(start)));
         for path in named.filter(|path| !path.contains('*')) {
             if page == "docs/EMBEDDING.md" && others.contains(&path) {
@@ -207,6 +216,25 @@ fn every_file_and_heading_that_is_named_is_there() {
         }
     }
     assert!(links > 50, "{links} links");
+}
+
+#[test]
+fn what_is_added_often_touches_few_files() {
+    let page = read("CONTRIBUTING.md");
+    for (walk, most) in [
+        ("## Add a framing", 5),
+        ("## Add a limit with its option", 4),
+    ] {
+        let (_, section) = page.split_once(&format!("\n{walk}\n")).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let is_step = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit());
+        let steps: Vec<&str> = section.lines().filter(is_step).collect();
+        assert!((2..=most).contains(&steps.len()), "{walk}: {steps:?}");
+        for step in steps {
+            let file = step.split('`').nth(1).unwrap();
+            assert!(root().join(file).is_file(), "{walk}: {step}");
+        }
+    }
 }
 
 #[test]
@@ -368,6 +396,24 @@ mod program {
     }
 
     #[test]
+    fn every_framing_is_in_the_table_of_framings_and_in_the_help() {
+        let page = read("docs/SERVE.md");
+        let helps = ["serve", "connect", "load"].map(help);
+        for (form, meaning) in oread::Framing::FORMS {
+            assert!(
+                page.contains(&format!("\n| `{form}` | ")),
+                "the page lacks {form}"
+            );
+            // The help breaks its lines where the terminal ends.
+            for help in &helps {
+                let words: Vec<&str> = help.split_whitespace().collect();
+                let all = words.join(" ");
+                assert!(all.contains(&format!("{form} ({meaning})")), "{help}");
+            }
+        }
+    }
+
+    #[test]
     fn every_command_that_is_shown_has_the_options_that_it_uses() {
         let page = read("docs/LOAD.md") + &read("docs/SERVE.md");
         let mut commands = 0;
@@ -383,6 +429,27 @@ mod program {
             commands += 1;
         }
         assert!(commands >= 30, "{commands} commands are shown");
+    }
+
+    #[test]
+    fn every_option_of_a_load_is_in_its_reference_and_no_other() {
+        let page = read("docs/LOAD-REFERENCE.md");
+        let section = page.split("\n## Options").nth(1).unwrap();
+        let table = section.split("\n### ").next().unwrap();
+        let help = help("load");
+        for option in options(table) {
+            assert!(lists(&help, option), "the reference names {option}");
+        }
+        let listed = help.lines().filter_map(|line| {
+            let line = line.trim_start();
+            line.starts_with('-')
+                .then(|| options(line).next())
+                .flatten()
+        });
+        for option in listed.filter(|option| *option != "--help") {
+            let names = |row: &str| row.starts_with('|') && options(row).any(|name| name == option);
+            assert!(table.lines().any(names), "the reference has no {option}");
+        }
     }
 
     /// Every field of an object and of the objects in it; not those that are named by what they
@@ -403,7 +470,7 @@ mod program {
 
     #[test]
     fn every_field_of_the_json_report_is_described() {
-        let page = read("docs/LOAD.md");
+        let page = read("docs/LOAD-REFERENCE.md");
         let reference = page.split("## The JSON report").nth(1).unwrap();
         let run = ["load", "-n", "10", "-c", "2", "-q", "--slo", "max<1h"];
         let output = oread(&[&run[..], &["--json", "-"]].concat());

@@ -5,6 +5,8 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/framings.rs"]
+mod framings;
 #[path = "common/hosts.rs"]
 mod hosts;
 #[path = "common/watched.rs"]
@@ -13,10 +15,10 @@ mod watched;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use oread::framing::Prefix;
 use oread::sim::{Fault, Host, Peer, World, check};
 use oread::{CloseReason, Echo, EchoOptions, Framing, Limits, ListenOptions};
 
+use framings::{Start, around, delimiter, ends_with_stream};
 use hosts::address;
 use watched::{Life, Watched, look_at};
 
@@ -36,78 +38,28 @@ const UNTOLD: [Fault; 3] = [Fault::ReadBlocked, Fault::EventLate, Fault::EventSp
 /// Faults that may part a peer from the echo without a word to either of them.
 const SILENT: [Fault; 3] = [Fault::PeerVanishes, Fault::Partition, Fault::ResetOneEnd];
 
-/// The bytes of a length's prefix, and whether the least comes first.
-fn width(prefix: Prefix) -> (usize, bool) {
-    match prefix {
-        Prefix::U8 => (1, false),
-        Prefix::U16 => (2, false),
-        Prefix::U32 => (4, false),
-        Prefix::U64 => (8, false),
-        Prefix::U16Le => (2, true),
-        Prefix::U32Le => (4, true),
-        Prefix::U64Le => (8, true),
-    }
-}
-
-/// The prefix of a frame with so many bytes behind it.
-fn prefixed(prefix: Prefix, payload: usize) -> Vec<u8> {
-    let (width, least_first) = width(prefix);
-    let mut bytes = (payload as u64).to_be_bytes()[8 - width..].to_vec();
-    if least_first {
-        bytes.reverse();
-    }
-    bytes
-}
-
 /// What an echo must give back for `sent` by a peer that has finished; `None`: its last frame is
 /// too long or cut off, and what is before it may be answered in full.
-fn expected(framing: &Framing, sent: &[u8]) -> (Vec<u8>, bool) {
+fn expected(framing: Framing, sent: &[u8]) -> (Vec<u8>, bool) {
     let mut at = 0;
     loop {
         let rest = &sent[at..];
-        let length = match framing {
-            Framing::Raw => return (sent.to_vec(), true),
-            Framing::Lines => match rest.iter().position(|&byte| byte == b'\n') {
-                Some(end) if end + 1 > MAX_FRAME + 1 => return (sent[..at].to_vec(), false),
-                Some(end) => end + 1,
-                None if rest.len() > MAX_FRAME => return (sent[..at].to_vec(), false),
-                // A last line without its newline is one all the same.
-                None => return (sent.to_vec(), true),
-            },
-            Framing::Fixed(size) => size.get() as usize,
-            Framing::Length(prefix) => {
-                let (width, least_first) = width(*prefix);
-                let Some(bytes) = rest.get(..width) else {
-                    return (sent[..at].to_vec(), rest.is_empty());
-                };
-                let digits = bytes.iter().map(|byte| u64::from(*byte));
-                let payload = match least_first {
-                    true => digits.rev().fold(0, |sum, digit| sum << 8 | digit),
-                    false => digits.fold(0, |sum, digit| sum << 8 | digit),
-                };
-                if payload > MAX_FRAME as u64 {
-                    return (sent[..at].to_vec(), false);
-                }
-                width + payload as usize
-            }
-            _ => unreachable!("not drawn here"),
-        };
-        if rest.len() < length {
-            return (sent[..at].to_vec(), rest.is_empty());
-        }
-        at += length;
-        if rest.is_empty() {
-            return (sent[..at].to_vec(), true);
+        match framings::start(framing, rest, MAX_FRAME) {
+            _ if rest.is_empty() => return (sent.to_vec(), true),
+            Start::Frame(_, len) => at += len,
+            // A last line without its newline is one all the same.
+            Start::Partial(_) if ends_with_stream(framing) => return (sent.to_vec(), true),
+            _ => return (sent[..at].to_vec(), false),
         }
     }
 }
 
 /// Whether `consumed` ends where a frame does. The last line may have no newline, which is known
 /// when the peer has `finished`.
-fn ends_a_frame(framing: &Framing, consumed: &[u8], finished: bool) -> bool {
-    let may_be_cut = finished || *framing != Framing::Lines || consumed.is_empty();
+fn ends_a_frame(framing: Framing, consumed: &[u8], finished: bool) -> bool {
+    let may_be_cut = finished || delimiter(framing).is_none() || consumed.is_empty();
     expected(framing, consumed).0.len() == consumed.len()
-        && (may_be_cut || consumed.ends_with(b"\n"))
+        && (may_be_cut || consumed.last().copied() == delimiter(framing))
 }
 
 /// What one peer is going to do, and has done.
@@ -156,7 +108,7 @@ enum Act {
 impl Client {
     /// A peer, with frames to send and a manner of its own. Where memory is `tight` nobody stays in
     /// the middle of a frame, for which others may wait.
-    fn draw(world: &mut World, framing: &Framing, most: usize, tight: bool) -> Client {
+    fn draw(world: &mut World, framing: Framing, most: usize, tight: bool) -> Client {
         let peer = world.connect(address());
         // Once it has stopped reading it never starts again.
         let stuck = world.one_in(if tight { 3 } else { 8 });
@@ -204,7 +156,7 @@ impl Client {
             address: peer.local_addr(),
             peer,
             sent: Vec::new(),
-            framing: *framing,
+            framing,
             whole: (Vec::new(), true),
             due: 0,
             right: (0, 0, 0),
@@ -253,11 +205,14 @@ impl Client {
             }
         }
         if self.sent.len() > before {
-            self.whole = expected(&self.framing, &self.sent);
-            let newline = self.whole.0.iter().rposition(|&byte| byte == b'\n');
-            self.due = match self.framing {
-                Framing::Lines => newline.map_or(0, |last| last + 1),
-                _ => self.whole.0.len(),
+            self.whole = expected(self.framing, &self.sent);
+            let whole = &self.whole.0;
+            self.due = match delimiter(self.framing) {
+                Some(end) => whole
+                    .iter()
+                    .rposition(|&byte| byte == end)
+                    .map_or(0, |at| at + 1),
+                None => whole.len(),
             };
         }
     }
@@ -295,7 +250,7 @@ impl Client {
             *shown += new.len();
             *left = life.left.len();
         }
-        let ends = ends_a_frame(&self.framing, new, self.finished);
+        let ends = ends_a_frame(self.framing, new, self.finished);
         assert!(ends, "the end of {new:?} is no frame's");
         let (back, whole) = (*back, whole.len());
         self.look_at_ends(life, back == whole);
@@ -358,26 +313,19 @@ impl Client {
 }
 
 /// Some whole frames of up to `most` bytes, and now and then a bad one or a piece of one.
-fn frames(world: &mut World, framing: &Framing, most: usize) -> Vec<u8> {
+fn frames(world: &mut World, framing: Framing, most: usize) -> Vec<u8> {
     let frame = most.min(MAX_FRAME);
     let mut bytes = Vec::new();
     for _ in 0..world.count(5) {
         let fill = b'a' + world.roll(26) as u8;
-        match framing {
-            Framing::Raw => bytes.extend(vec![fill; world.size(most)]),
-            Framing::Lines => {
-                bytes.extend(vec![fill; world.size(frame)]);
-                bytes.push(b'\n');
-            }
-            Framing::Fixed(size) => bytes.extend(vec![fill; size.get() as usize]),
-            Framing::Length(prefix) => {
-                let most = if *prefix == Prefix::U8 { 255 } else { frame };
-                let payload = world.size(most);
-                bytes.extend(prefixed(*prefix, payload));
-                bytes.extend(vec![fill; payload]);
-            }
-            _ => unreachable!("not drawn here"),
-        }
+        let payload = match (framing.min_declarable(), framing.max_declarable()) {
+            (Some(least), Some(most)) if least == most => least as usize,
+            (_, Some(declarable)) => world.size(frame.min(declarable as usize)),
+            _ if framing == Framing::Raw => world.size(most),
+            _ => world.size(frame),
+        };
+        let (before, behind) = around(framing, payload).unwrap();
+        bytes.extend([before, vec![fill; payload], behind].concat());
     }
     if world.one_in(12) {
         let cut = world.size(bytes.len());
@@ -415,10 +363,9 @@ fn draw_limits(world: &mut World) -> Limits {
 }
 
 fn draw_framing(world: &mut World) -> Framing {
-    let lengths = ["u8", "u16", "u32", "u64", "u16le", "u32le", "u64le"];
-    let length = format!("length:{}", world.pick(&lengths));
-    let name = world.pick(&["raw", "lines", "fixed:1", "fixed:100", &length]);
-    name.parse().unwrap()
+    let mut names = framings::PLAIN.to_vec();
+    names.push(world.pick(&framings::LENGTHS));
+    world.pick(&names).parse().unwrap()
 }
 
 /// One world with an echo and a few peers.
@@ -462,7 +409,7 @@ fn play(world: &mut World, limits: Limits) {
         false => 20_000,
     };
     let mut clients: Vec<Client> = (0..world.count(6))
-        .map(|_| Client::draw(world, &framing, most, tight))
+        .map(|_| Client::draw(world, framing, most, tight))
         .collect();
     loop {
         let now = world.now();

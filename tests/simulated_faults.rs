@@ -414,6 +414,29 @@ fn a_reset_after_the_peer_s_end_ends_who_still_owes_an_answer() {
     });
 }
 
+/// The kernel sets the error of a reset before its hang-up. A poll between the two drops the
+/// descriptor, and the reads say only the end.
+#[test]
+fn with_poll2_a_reset_after_the_peer_s_end_is_found_by_an_error_without_its_hang_up() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        world.poller(Poller::Poll2);
+        let mut host = host(&mut world, Plain::new(Way::Owe), Limits::default());
+        let peer = world.connect(address());
+        peer.send(b"question");
+        world.settle(&mut host).unwrap();
+        peer.finish();
+        world.advance(&mut (), SECOND).unwrap();
+        peer.reset();
+        world.advance(&mut (), SECOND).unwrap();
+        world.fault(Fault::EventSplit, 1);
+        world.settle(&mut host).unwrap();
+        assert_eq!(world.faults_met(), [Fault::EventSplit]);
+        assert!(lives(&host)[0].eof);
+        assert_eq!(lives(&host)[0].closed, Some(CloseReason::Reset));
+    }
+}
+
 /// Peers that send every 300 ms, at a host that stands still for longer than its idle timeout.
 fn stands_still(world: &mut World, interrupted: bool, events: usize) {
     let limits = Limits {

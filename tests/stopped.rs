@@ -1,6 +1,6 @@
-//! A program that is stopped, as by Ctrl-Z or with its whole machine, and goes on. A server that was
-//! stopped for longer than its timeouts: those who are well notice no more than the delay. A load:
-//! it says that it stood still.
+//! A program that is stopped, as by Ctrl-Z or with its whole machine, and goes on. A server that
+//! was stopped for longer than its timeouts: those who are well notice no more than the delay. A
+//! load: it says that it stood still.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

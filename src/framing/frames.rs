@@ -1,6 +1,6 @@
-//! Cutting the whole frames off a stretch of bytes.
+//! Frames: cut off a stretch of bytes, and what stands around a payload.
 
-use super::{Boundary, FrameError, Framing, Next};
+use super::{Boundary, FrameError, Framing, Next, Prefix};
 
 /// A whole frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,3 +72,35 @@ impl<'a> Iterator for Frames<'a> {
 }
 
 impl std::iter::FusedIterator for Frames<'_> {}
+
+/// The bytes of a frame before and behind its payload; made by [`Framing::envelope`]. It holds them
+/// itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    prefix: [u8; Prefix::MAX_WIDTH],
+    width: u8,
+    delimiter: Option<u8>,
+}
+
+impl Envelope {
+    /// What is around `len` bytes, which is no more than the prefix can say.
+    pub(super) fn new(prefix: Option<Prefix>, len: u64, delimiter: Option<u8>) -> Envelope {
+        Envelope {
+            prefix: prefix.map_or_else(Default::default, |prefix| prefix.bytes(len)),
+            width: prefix.map_or(0, |prefix| prefix.width() as u8),
+            delimiter,
+        }
+    }
+
+    /// What is written before the payload: a prefix, or nothing.
+    #[must_use]
+    pub fn before(&self) -> &[u8] {
+        &self.prefix[..usize::from(self.width)]
+    }
+
+    /// What is written behind the payload: a delimiter, or nothing.
+    #[must_use]
+    pub fn behind(&self) -> &[u8] {
+        self.delimiter.as_slice()
+    }
+}

@@ -13,6 +13,8 @@
 //!   registered anew after an error (`System::repoll`); no event comes with the last
 //!   acknowledgement of a connection that both sides have finished ([`HAS_EDGES`]);
 //! - an end may come without "readable": an end or an error alone starts a read;
+//! - an error may come without its hang-up, which the kernel sets a moment later, and the hang-up
+//!   then never comes: an error alone says that writing is over, too (`Link::ready`);
 //! - a batch may bring more events than it was made for;
 //! - mio's own waker can be lost: while the poll's own thread arms a descriptor anew, mio wakes
 //!   itself by the same eventfd and then empties it, and with it what another thread has just

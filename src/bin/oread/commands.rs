@@ -78,6 +78,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
         }
         Command::Load(typed) => {
             let plan = load::options::load::Load::try_from(*typed)?;
+            color(plan.color).write_global();
             logged(plan.verbosity, Audience::Later, |stderr| {
                 load::run(&plan, stderr)
             })
@@ -86,6 +87,15 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
             let verbosity = Verbosity::from(&typed.verbosity);
             logged(verbosity, Audience::Later, |_| load::doctor(&typed))
         }
+    }
+}
+
+/// What `--color` says to whatever writes in colours.
+fn color(typed: clap::ColorChoice) -> anstream::ColorChoice {
+    match typed {
+        clap::ColorChoice::Auto => anstream::ColorChoice::Auto,
+        clap::ColorChoice::Always => anstream::ColorChoice::Always,
+        clap::ColorChoice::Never => anstream::ColorChoice::Never,
     }
 }
 

@@ -122,6 +122,11 @@ impl Failure {
         format!("oread: error: {self}\n")
     }
 
+    /// What to try, where there is something.
+    pub(crate) fn tip(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         self.code

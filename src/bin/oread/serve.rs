@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `serve/args`, `serve/check` | arguments as typed and as checked |
+//! | `serve/bounds` | what a peer may take: the options, and the limits that they set |
 //! | `serve/endpoints` | what is bound: which transports on which addresses |
 //! | `serve/plan` | limits and options, split over the threads |
 //! | `serve/bind`, `serve/overlap` | the sockets, a set for each reactor, or handed over; clashes |
@@ -15,6 +16,7 @@
 
 pub(crate) mod args;
 mod bind;
+mod bounds;
 pub(crate) mod check;
 mod endpoints;
 mod overlap;

@@ -5,6 +5,8 @@
 //! | `system/logging` | the logger |
 //! | `system/stdout`, `system/stderr` | standard output and standard error |
 //! | `system/outlet` | an output that may fail and work again |
+//! | `system/files` | files that a long run ends with |
+//! | `system/page` | a page of labelled lines for standard output |
 //! | `system/signals` | SIGINT and SIGTERM |
 //! | `system/descriptors` | the limit of file descriptors |
 //! | `system/handed` | sockets that a service manager hands over, and what it is told |
@@ -12,9 +14,11 @@
 //! | `system/udp_drops` | datagrams that this process's own sockets dropped |
 
 pub(crate) mod descriptors;
+pub(crate) mod files;
 pub(crate) mod handed;
 pub(crate) mod logging;
 pub(crate) mod outlet;
+pub(crate) mod page;
 pub(crate) mod signals;
 pub(crate) mod stderr;
 pub(crate) mod stdout;

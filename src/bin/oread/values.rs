@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `values/units` | sizes, counts, rates and durations |
 //! | `values/address` | `host:port`, Unix sockets, and the default address |
-//! | `values/framing` | the longest frame that goes with a framing |
+//! | `values/framing` | the help of `--framing`, and the longest frame that goes with a framing |
 //! | `values/verbosity` | how much is said |
 
 pub(crate) mod address;

@@ -101,6 +101,16 @@ on_both! {
         assert_eq!(driver.closed, Some(CloseReason::Reset));
     }
 
+    fn a_reset_after_the_end_is_found_though_its_event_says_only_error<SHORT>() {
+        let script = Script::<SHORT>::new([bytes(b"ab"), Read::Eof], []);
+        let mut driver = Driver::new(script, Limits::default(), Lasting);
+        let event = driver.link.stream.arrive().unwrap();
+        driver.link.stream.error = Some(Errno::EPIPE);
+        driver.event(event | Readiness::ERROR);
+        assert_eq!(driver.seen, [Seen::Data(b"ab".to_vec()), Seen::Eof(vec![])]);
+        assert_eq!(driver.closed, Some(CloseReason::Reset));
+    }
+
     fn a_reset_is_not_told_as_an_end_to_who_wanted_to_finish<SHORT>() {
         let reads = [bytes(b"ab"), Read::Eof];
         let mut script = Script::<SHORT>::new(reads, [Write::Error(Errno::ECONNRESET)]);

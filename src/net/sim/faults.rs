@@ -173,7 +173,8 @@ faults! {
     SmallBuffers(delays),
     /// An event comes later than what it tells of.
     EventLate(delays),
-    /// An event tells a part, and another one the rest.
+    /// An event tells a part, and another one the rest. With mio's poll(2) only an error can be
+    /// told before its hang-up, and the rest never is: an error drops the descriptor.
     EventSplit(delays),
     /// An event tells of a socket that is ready for nothing, or what was told before (epoll(7):
     /// several events may come of one arrival).

@@ -267,6 +267,10 @@ impl State {
             return;
         }
         if model == Poller::Poll2 {
+            if told & flag::ERR != 0 && told & flag::HUP != 0 && self.faults.hit(Fault::EventSplit)
+            {
+                told = self.told_before_the_hang_up(target, registration);
+            }
             if told & (flag::HUP | flag::ERR) != 0 {
                 self.unwatch(target);
                 if let Some(watch) = self.watch_of(target) {
@@ -327,10 +331,23 @@ impl State {
         self.flags(target) & (wanted | flag::ERR | flag::HUP)
     }
 
+    /// What poll(2) says of a connection that has failed, as long as its error is set and nothing
+    /// else yet: Linux sets that first (`tcp_done_with_error`), and `tcp_poll` takes no lock.
+    fn told_before_the_hang_up(&mut self, target: Target, registration: Registration) -> u8 {
+        let Target::Stream(side) = target else {
+            return 0;
+        };
+        self.stream_flags(side, false) & (registration.armed | flag::ERR)
+    }
+
     /// The state of `target`, in poll(2)'s flags.
     fn flags(&mut self, target: Target) -> u8 {
         match target {
-            Target::Stream(side) => self.stream_flags(side),
+            Target::Stream(side) => {
+                let over = |end: &mut super::tcp::End| end.phase == Phase::Over;
+                let over = self.end(side).is_some_and(over);
+                self.stream_flags(side, over)
+            }
             Target::Listener(id) => {
                 let waits = |l: &mut super::listener::Listening| !l.queue.is_empty();
                 set(self.listener(id).is_some_and(waits), flag::IN)
@@ -343,14 +360,13 @@ impl State {
         }
     }
 
-    /// Linux' `tcp_poll`.
-    fn stream_flags(&mut self, side: Side) -> u8 {
+    /// Linux' `tcp_poll`, of a connection that is `over` or not.
+    fn stream_flags(&mut self, side: Side, over: bool) -> u8 {
         let now = self.now;
         let Some(connection) = self.connection(side.connection) else {
             return 0;
         };
         let end = &connection.ends[usize::from(side.end)];
-        let over = end.phase == Phase::Over;
         let (shut, finished) = (end.shut || over, end.finished || over);
         let mut flags = set(shut && finished, flag::HUP)
             | set(finished, flag::IN | flag::RDHUP)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use oread::Framing;
 
 use crate::values::address::{DEFAULT_ADDRESS, HostPort, Remote};
+use crate::values::framing::forms;
 use crate::values::units::{UNITS, duration, duration_or_zero, size_under_4gib};
 use crate::values::verbosity::VerbosityArgs;
 
@@ -21,16 +22,14 @@ were fewer answers than datagrams.";
 #[command(after_help = format!("{CONNECT_NOTES}\n\n{UNITS}"))]
 pub(crate) struct Connect {
     /// Where to connect to: HOST:PORT, unix:PATH or unix:@NAME
-    #[arg(value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = Remote::parse)]
+    #[arg(value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS, value_parser = remote)]
     pub(crate) address: Remote,
 
     /// Send datagrams, not a stream
     #[arg(long)]
     pub(crate) udp: bool,
 
-    /// What is printed as one piece: raw, lines, fixed:N, length:u8, u16, u32 or u64 (big-endian;
-    /// le behind it for little-endian)
-    #[arg(long, default_value = "raw", conflicts_with = "udp")]
+    #[arg(long, default_value = "raw", help = forms("What is printed as one piece"), conflicts_with = "udp")]
     pub(crate) framing: Framing,
 
     /// Longest message, either way, its prefix not counted; in raw framing, longest line that is
@@ -60,4 +59,12 @@ pub(crate) struct Connect {
 
     #[command(flatten)]
     pub(crate) verbosity: VerbosityArgs,
+}
+
+/// Where to connect to; for datagrams there is an option, where `oread load` has a scheme.
+fn remote(text: &str) -> Result<Remote, String> {
+    match text.strip_prefix("udp://") {
+        Some(address) => Err(format!("write --udp {}", address.escape_debug())),
+        None => Remote::parse(text),
+    }
 }

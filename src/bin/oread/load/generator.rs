@@ -8,7 +8,7 @@
 //! | `plan` | what is due next: a dial, a message, a close, a wait, the end |
 //! | `plan/told` | what it's told: dials, messages and connections, and what became of them |
 //! | `plan/phases` | ramp, warm-up, measured time, finish, end |
-//! | `flows` over `flow`, `window`, `gauge` | all connections and UDP sockets, and what is under way |
+//! | `flows` over `flow`, `window`, `gauge` | connections and UDP sockets, and what is under way |
 //! | `dialing`, `agenda`, `schedule` | which dial is next; what is due on single flows; even pace |
 //! | `meter` over `fast_histogram` | what is counted |
 //! | `drive` over `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
@@ -43,35 +43,16 @@ mod wake;
 mod window;
 
 use std::io;
-use std::sync::Arc;
 
 use oread::{Ended as End, Limits, Reactor};
 
 use crate::failure::Reason;
-use crate::load::options::load::Load;
-use payload::Payload;
-use protocol::{Ended, EventSender};
+use protocol::Ended;
 
 pub(crate) use dialing::Endpoint;
-pub(crate) use drive::Generator;
+pub(crate) use drive::{Generator, Setup};
 pub(crate) use gauge::Gauge;
 pub(crate) use wake::Clock;
-
-/// What a generator is told before it begins.
-pub(crate) struct Setup {
-    pub(crate) load: Arc<Load>,
-    /// Which thread it is.
-    pub(crate) index: u32,
-    pub(crate) endpoints: Arc<[Endpoint]>,
-    pub(crate) clock: Clock,
-    /// When the run began.
-    pub(crate) begun: u64,
-    pub(crate) payload: Payload,
-    /// How many connections are open over all threads.
-    pub(crate) gauge: Arc<Gauge>,
-    /// What the lead hears.
-    pub(crate) events: EventSender,
-}
 
 /// A reactor with a generator's messages.
 pub(crate) type Generating = Reactor<Generator>;

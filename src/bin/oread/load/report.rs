@@ -3,30 +3,32 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `report/text`, `report/headline` | the words, for people; their first lines |
+//! | `report/text` | the words, for people |
 //! | `report/chart` | how responses are spread, as bars |
 //! | `report/json` | everything, for programs |
 //! | `report/hdr` | the histograms, as other tools read them |
-//! | `report/judgement` | exit code, gates, and whether the generator was the bottleneck |
+//! | `report/judgement` | the exit code and why |
+//! | `report/verdict`, `report/warnings` | the gates; what to beware of |
 //! | `report/environment` | where it ran |
 //! | `report/outputs` | where all this goes |
 
 mod chart;
 mod environment;
 mod hdr;
-mod headline;
 mod json;
 mod judgement;
 pub(crate) mod outcome;
 mod outputs;
 mod text;
+mod verdict;
+mod warnings;
 
 use crate::failure::Failure;
 use crate::load::options::load::Load;
 use crate::load::report::outcome::Outcome;
+use crate::system::page::Page;
 
 pub(crate) use outputs::Outputs;
-pub(crate) use text::short;
 
 use environment::Environment;
 use judgement::Judgement;
@@ -37,29 +39,30 @@ const NOT_REACHABLE: u8 = 4;
 /// Tells a run's outcome in all `outputs` of its plan; gives the exit code.
 ///
 /// The files are written before the words are said: who reads the words finds the files there.
+/// Named pipes come last: their readers may come late.
 ///
 /// # Errors
 /// What could not be written; the rest was. Exit code 1, or that of an interruption.
 pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Failure> {
     let environment = Environment::of(Some(outcome.began));
-    let mut judgement = Judgement::of(outcome);
-    if let Some(path) = &outcome.plan.hdr {
+    let judged = |outputs: &Outputs| Judgement::of(outcome, outputs.failure().as_ref());
+    if let Some(file) = outputs.hdr.take() {
         match hdr::log(outcome) {
-            Ok(log) => outputs.write(path, &log),
-            Err(failure) => outputs.failed(failure),
+            Ok(log) => outputs.write(file, log),
+            Err(failure) => outputs.note(Err(failure)),
         }
     }
-    judgement.exit_code = outputs.exit_code(judgement.exit_code);
-    let json = || json::report(outcome, &environment, &judgement);
-    if outcome.plan.json_to_stdout() {
-        outputs.say(&json());
-    } else {
-        if let Some(path) = &outcome.plan.json {
-            outputs.write(path, json().as_bytes());
-        }
-        outputs.say(&text::report(outcome, &environment, &judgement));
+    let json = json::report(outcome, &environment, &judged(&outputs));
+    if let Some(file) = outputs.json.take() {
+        outputs.write(file, json.clone().into_bytes());
     }
-    outputs.finish(judgement.exit_code)
+    let judgement = judged(&outputs);
+    let words = || text::report(Page::of_stdout(), outcome, &environment, &judgement);
+    match outcome.plan.json_to_stdout() {
+        true => outputs.say(&json),
+        false => outputs.say(&words()),
+    }
+    outputs.finish(judgement.exit_code())
 }
 
 /// Tells programs of a run that was not begun, because the preflight said no. People have been told
@@ -73,11 +76,11 @@ pub(crate) fn not_begun(
     shortfalls: &[String],
     mut outputs: Outputs,
 ) -> Result<u8, Failure> {
-    let json = || json::not_begun(&Environment::of(None), targets, shortfalls, NOT_REACHABLE);
+    let json = json::not_begun(&Environment::of(None), targets, shortfalls, NOT_REACHABLE);
     if plan.json_to_stdout() {
-        outputs.say(&json());
-    } else if let Some(path) = &plan.json {
-        outputs.write(path, json().as_bytes());
+        outputs.say(&json);
+    } else if let Some(file) = outputs.json.take() {
+        outputs.write(file, json.into_bytes());
     }
     outputs.finish(NOT_REACHABLE)
 }
@@ -88,28 +91,14 @@ mod tests {
     use std::time::Duration;
 
     use base64::Engine as _;
-    use clap::Parser as _;
     use hdrhistogram::Histogram;
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     use super::*;
-    use crate::commands::{Args, Command};
     use crate::load::count::{StoodStill, Tally};
-    use crate::load::options::load::Load;
     use crate::load::report::outcome::Ending;
-
-    /// The plan of a command line.
-    fn plan(arguments: &str) -> Load {
-        let all = format!("oread load {arguments}");
-        match Args::try_parse_from(all.split_whitespace())
-            .unwrap()
-            .command
-        {
-            Command::Load(typed) => Load::try_from(*typed).unwrap(),
-            _ => panic!("not load"),
-        }
-    }
+    use crate::values::units::short;
 
     /// A run of ten seconds with 10,000 responses of 1 to 10,000 microseconds.
     fn outcome(arguments: &str) -> Outcome {
@@ -129,9 +118,10 @@ mod tests {
             tally.latency.service.record(us * 1000).unwrap();
         }
         Outcome {
-            plan: plan(arguments),
+            plan: Load::of(arguments),
             targets: vec!["tcp://127.0.0.1:1".to_owned()],
             began: std::time::UNIX_EPOCH + Duration::from_millis(1_500),
+            measured_from: Some(std::time::UNIX_EPOCH + Duration::from_millis(2_500)),
             ending: Ending::Done,
             tally,
             ramp: Duration::from_secs(1),
@@ -144,13 +134,13 @@ mod tests {
 
     fn all(outcome: &Outcome) -> (String, serde_json::Value, Vec<u8>, u8) {
         let environment = Environment::of(Some(outcome.began));
-        let judgement = Judgement::of(outcome);
+        let judgement = Judgement::of(outcome, None);
         let json = json::report(outcome, &environment, &judgement);
         (
-            text::report(outcome, &environment, &judgement),
+            text::report(Page::new(None, false), outcome, &environment, &judgement),
             serde_json::from_str(&json).unwrap(),
             hdr::log(outcome).unwrap(),
-            judgement.exit_code,
+            judgement.exit_code(),
         )
     }
 
@@ -188,7 +178,7 @@ mod tests {
         assert_eq!(response["count"], logged.len());
         assert_eq!(response["max_ns"], logged.max());
         assert!(text.contains("10,000 sent, 10,000 echoed"), "{text}");
-        assert!(text.contains("1,000 answers a second"), "{text}");
+        assert!(text.contains("1,000/s answered"), "{text}");
         assert_eq!(json["rate"]["reached"], 1000.0);
     }
 
@@ -222,7 +212,7 @@ mod tests {
         assert!(json["latency"]["response"]["p99_99_ns"].is_null());
         let row = text
             .lines()
-            .find(|line| line.starts_with("  response"))
+            .find(|line| line.starts_with("  round trip"))
             .unwrap();
         assert!(row.contains(" - "), "{row}");
     }
@@ -243,7 +233,7 @@ mod tests {
         let (text, _, _, code) = all(&run);
         assert_eq!(code, 4);
         assert!(
-            text.starts_with("ONLY 97 of 100 connections came about: 3 refused\n"),
+            text.starts_with("exit code 4  ONLY 97 of 100 connections came about: 3 refused\n"),
             "{text}"
         );
     }
@@ -257,13 +247,16 @@ mod tests {
         let (text, json, _, code) = all(&run);
         assert_eq!((code, &json["connections"]["missing"]), (4, &3.into()));
         assert!(
-            text.starts_with("ONLY 97 of 100 connections were there to the end: 3 lost\n"),
+            text.starts_with(
+                "exit code 4  ONLY 97 of 100 connections were there to the end: 3 lost\n"
+            ),
             "{text}"
         );
         run.tally.connections.missing = 0;
         let (text, _, _, code) = all(&run);
         assert_eq!(code, 0);
-        assert!(text.starts_with("LOST 3 connections"), "{text}");
+        let start = "exit code 0  all 100 connections were there at the end\n             LOST 3";
+        assert!(text.starts_with(start), "{text}");
     }
 
     #[test]
@@ -271,7 +264,7 @@ mod tests {
         let mut run = outcome("--churn 20");
         run.tally.connections.replaced = 195;
         let (text, json, ..) = all(&run);
-        assert!(text.contains("20 a second asked for, 19.5 a second reached: 195"));
+        assert!(text.contains("20/s asked for, 19.5/s reached: 195"));
         assert_eq!(json["churn"]["asked"], 20);
         assert_eq!(json["churn"]["reached"], 19.5);
         let (text, json, ..) = all(&outcome(""));
@@ -326,16 +319,8 @@ mod tests {
         for (gate, met, shown) in [
             ("p49<9.9ms", true, "9.8"),
             ("p50<11ms", true, "10ms"),
-            (
-                "p99<1h",
-                false,
-                "10,000 of 20,000 (50.000%) never came to it",
-            ),
-            (
-                "max<1h",
-                false,
-                "10,000 of 20,000 (50.000%) never came to it",
-            ),
+            ("p99<1h", false, "10,000 of 20,000 (50%) never came to it"),
+            ("max<1h", false, "10,000 of 20,000 (50%) never came to it"),
             ("mean<1h", false, "never came to it"),
             ("min<1ms", true, "1us"),
             ("errors<49%", false, "49.751%"),
@@ -390,7 +375,7 @@ mod tests {
         let (text, _, _, code) = all(&run);
         assert_eq!(code, 4);
         assert!(
-            text.starts_with("ONLY 10,000 of 15,000 messages were sent: nothing was answered"),
+            text.starts_with("exit code 4  ONLY 10,000 of 15,000 messages were sent: nothing"),
             "{text}"
         );
     }
@@ -401,7 +386,10 @@ mod tests {
         run.tally.messages.sent += 1;
         let (text, json, _, code) = all(&run);
         assert_eq!(code, 1);
-        assert!(text.starts_with("a fault of this program"), "{text}");
+        assert!(
+            text.starts_with("exit code 1  a fault of this program"),
+            "{text}"
+        );
         assert!(json["imbalance"].is_string());
     }
 
@@ -414,40 +402,279 @@ mod tests {
         }
     }
 
+    /// A run at a steady rate, in which each hundredth message was sent so late by our own doing.
+    fn late(ns: u64, samples: u64) -> Outcome {
+        let mut run = outcome("-R 1k --slo valid");
+        let pacing = &mut run.tally.pacing;
+        for histogram in [&mut pacing.error, &mut pacing.lag] {
+            let few = (samples / 50).max(1);
+            histogram.record_n(10_000, samples - few).unwrap();
+            histogram.record_n(ns, few).unwrap();
+        }
+        run.tally.threads = vec![thread(1_000, 0)];
+        run
+    }
+
+    /// The one thing to beware of in a run, and whose doing it was.
+    fn only_warning(run: &Outcome) -> (String, String) {
+        let (text, json, _, code) = all(run);
+        let words = json["warnings"][0].as_str().unwrap_or_default().to_owned();
+        let is_one = json["warnings"].as_array().unwrap().len() == 1;
+        assert!(
+            is_one && text.contains(&format!("BEWARE       {words}\n")),
+            "{text}"
+        );
+        assert!(text.find("BEWARE") < text.find("latency  "), "{text}");
+        assert_eq!((code, &json["slo"][0]["shown"]), (3, &(*words).into()));
+        let cause = json["generator"]["causes"][0].as_str();
+        (words, cause.unwrap_or_default().to_owned())
+    }
+
     #[test]
-    fn the_generator_is_the_bottleneck_when_it_is_busy_or_kept_waiting_or_late_by_its_own_doing() {
-        let late = |run: &mut Outcome, own: bool| {
-            let pacing = &mut run.tally.pacing;
-            for histogram in [&mut pacing.error, &mut pacing.lag] {
-                histogram.record_n(10_000, 9_800).unwrap();
-            }
-            pacing.error.record_n(500_000_000, 200).unwrap();
-            let lag = if own { 500_000_000 } else { 10_000 };
-            pacing.lag.record_n(lag, 200).unwrap();
+    fn own_lateness_is_held_against_the_response_at_the_same_percentile() {
+        // The response is 9.9 ms at p99.
+        let (words, cause) = only_warning(&late(5_000_000, 10_000));
+        let said = "the generator was the bottleneck: messages were sent 5ms later than they could \
+                    have been (p99), where the response is 9.9";
+        assert!(words.starts_with(said), "{words}");
+        assert_eq!(cause, "generator");
+        let (text, json, _, code) = all(&late(1_500_000, 10_000));
+        assert!(!text.contains("BEWARE"), "{text}");
+        assert_eq!((code, &json["generator"]["bottleneck"]), (0, &false.into()));
+        // However few samples there are.
+        let (words, _) = only_warning(&late(5_000_000, 15));
+        assert!(
+            words.contains("5ms later than they could have been (the most)"),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn a_machine_that_was_busy_is_told_from_a_program_that_was_slow() {
+        let mut run = outcome("--slo valid");
+        run.tally.threads = vec![thread(9_600, 0)];
+        let (words, cause) = only_warning(&run);
+        assert!(words.contains("the generator was the bottleneck: 1 of 1 threads had no time"));
+        assert_eq!(cause, "generator");
+        run.tally.threads = vec![thread(1_000, 1_100)];
+        let (words, cause) = only_warning(&run);
+        assert!(
+            words.starts_with("the machine was busy: a thread"),
+            "{words}"
+        );
+        assert!(words.contains("for a CPU 11% of"), "{words}");
+        assert_eq!(cause, "machine");
+        let mut run = late(5_000_000, 10_000);
+        run.tally.threads = vec![thread(1_000, 1_100)];
+        let (_, json, ..) = all(&run);
+        let causes = &json["generator"]["causes"];
+        assert_eq!(*causes, serde_json::json!(["machine", "machine"]), "{json}");
+        run.tally.threads = vec![thread(9_400, 900)];
+        run.plan = Load::of("");
+        assert_eq!(all(&run).1["warnings"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn a_program_that_stood_still_says_so_above_its_latencies() {
+        let mut run = outcome("--slo valid");
+        run.stood_still = StoodStill {
+            total: Duration::from_millis(1_200),
+            longest: Duration::from_millis(800),
+            times: 3,
         };
-        for (cpu, waited, own, reason) in [
-            (9_400, 900, false, None),
-            (9_600, 0, false, Some("no time left")),
-            (1_000, 1_100, false, Some("waited for a processor 11%")),
-            (
-                1_000,
-                0,
-                true,
-                Some("500ms or more after they could have been"),
-            ),
+        let (words, cause) = only_warning(&run);
+        let said = "the generator stood still for 1.2s in all, 3 times, 800ms the longest: ";
+        assert!(words.starts_with(said), "{words}");
+        assert_eq!(cause, "machine");
+        let (_, json, ..) = all(&run);
+        let still = |name: &str| json["generator"][name].as_u64();
+        assert_eq!(still("stood_still_ns"), Some(1_200_000_000));
+        assert_eq!(still("longest_still_ns"), Some(800_000_000));
+        assert_eq!(still("times_still"), Some(3));
+        // A moment that no figure shows; nor does it where none was answered.
+        run.stood_still = StoodStill {
+            total: Duration::from_millis(1),
+            longest: Duration::from_millis(1),
+            times: 1,
+        };
+        assert_eq!(all(&run).3, 0);
+        run.tally.latency = Default::default();
+        assert_eq!(all(&run).3, 0);
+    }
+
+    #[test]
+    fn datagrams_that_our_own_buffer_lost_are_called_ours() {
+        let mut run = outcome("--slo valid udp://127.0.0.1:1");
+        run.tally.datagrams.sent = 10_000;
+        run.tally.datagrams.received = 9_393;
+        run.tally.datagrams.lost = 607;
+        run.tally.own_drops = 607;
+        let (words, cause) = only_warning(&run);
+        assert!(words.starts_with("607 datagrams were lost in our own receive buffer"));
+        assert_eq!(cause, "");
+        assert_eq!(all(&run).1["udp"]["own_drops"], 607);
+    }
+
+    #[test]
+    fn a_flow_has_its_own_number_and_those_that_were_closed_are_one_entry() {
+        let mut run = outcome("udp://127.0.0.1:1");
+        let datagrams = |sent, lost| crate::load::count::Datagrams {
+            sent,
+            received: sent - lost,
+            lost,
+            ..Default::default()
+        };
+        run.tally.datagrams = datagrams(40, 9);
+        run.tally.flows = vec![(3, datagrams(10, 1)), (17, datagrams(10, 6))];
+        run.tally.retired_flows = datagrams(20, 2);
+        let (text, json, ..) = all(&run);
+        let numbers = |name: &str| {
+            let flows = json["udp_flows"].as_array().unwrap();
+            flows
+                .iter()
+                .map(|flow| flow[name].clone())
+                .collect::<serde_json::Value>()
+        };
+        assert_eq!(numbers("flow"), serde_json::json!([3, 17, null]));
+        assert_eq!(numbers("lost"), serde_json::json!([1, 6, 2]));
+        assert!(text.contains("flow 17 the most: 6"), "{text}");
+    }
+
+    #[test]
+    fn a_log_begins_with_its_version_and_when_measuring_began() {
+        let (_, _, log, _) = all(&outcome(""));
+        let text = String::from_utf8(log).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "#[Histogram log format version 1.3]");
+        assert!(
+            lines.contains(&"#[StartTime: 2.500 (seconds since epoch)]"),
+            "{text}"
+        );
+        let legend = lines
+            .iter()
+            .position(|line| line.starts_with("\"StartTimestamp\","));
+        let first = lines.iter().position(|line| line.starts_with("Tag="));
+        assert_eq!(legend.map(|at| at + 1), first, "{text}");
+    }
+
+    #[test]
+    fn a_part_of_an_answer_is_no_answer_that_never_came() {
+        let mut run = outcome("");
+        run.tally.errors.insert("message timeout".to_owned(), 3);
+        let part = Some(crate::load::count::Partial { got: 40, of: 64 });
+        run.tally.note_partial("message timeout", part);
+        let (text, json, ..) = all(&run);
+        let said = "3 message timeout; of the first one's answer 40 of 64 bytes came\n";
+        assert!(text.contains(said), "{text}");
+        let part = &json["connections"]["partial"]["message timeout"];
+        assert_eq!(*part, serde_json::json!({ "got": 40, "of": 64 }));
+    }
+
+    #[test]
+    fn a_wrong_answer_is_shown_in_the_report_too() {
+        let mut run = outcome("-q");
+        run.tally.messages.corrupt = 1;
+        run.tally.errors.insert("corrupt answer".to_owned(), 1);
+        run.tally.corrupt_answer = Some("flow 2: from byte 20 on \"G\", not \"F\"".to_owned());
+        let (text, json, _, code) = all(&run);
+        assert_eq!(code, 5);
+        assert!(
+            text.starts_with("exit code 5  WRONG: 1 answer was not"),
+            "{text}"
+        );
+        assert!(
+            text.contains("the first one: flow 2: from byte 20 on"),
+            "{text}"
+        );
+        assert!(json["connections"]["corrupt_answer"].is_string());
+    }
+
+    #[test]
+    fn messages_too_short_to_tell_whose_they_are_are_said_to_be() {
+        for (arguments, said) in [
+            ("-s 1", Some("1 byte has 6 bits")),
+            ("-s 3-100", Some("so 1 in 262,144 answers")),
+            ("-s 7 --verify sequence", Some("7 bytes has 42 bits")),
+            ("-s 8", None),
+            ("-s 1 -c 1", None),
+            ("-s 1 --verify off", None),
+            ("--message x", None),
         ] {
-            let mut run = outcome("-R 1k");
-            run.tally.threads = vec![thread(cpu, waited)];
-            late(&mut run, own);
-            let (text, json, ..) = all(&run);
-            let reasons = json["generator"]["reasons"].as_array().unwrap();
-            assert_eq!(json["generator"]["bottleneck"], reason.is_some(), "{json}");
-            assert_eq!(reasons.len(), usize::from(reason.is_some()), "{json}");
-            if let Some(reason) = reason {
-                assert!(text.contains(reason), "{text}");
+            let (text, json, ..) = all(&outcome(arguments));
+            let line = text.lines().find(|line| line.starts_with("not checked"));
+            assert_eq!(line.is_some(), said.is_some(), "{arguments}: {text}");
+            if let Some(said) = said {
+                assert!(line.unwrap().contains(said), "{arguments}: {text}");
+                assert!(json["not_checked"].as_str().unwrap().contains(said));
             }
-            // Whoever's doing it was, how late messages were sent is told.
-            assert!(text.contains("sent late by 500ms at p99"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_refuses_gets_the_tip_that_connect_gives() {
+        let mut run = outcome("127.0.0.1:1");
+        run.tally.errors.insert("ECONNREFUSED".to_owned(), 100);
+        run.tally.connections.missing = 1;
+        let (text, ..) = all(&run);
+        let tip = "tip          start a server there (`oread serve 127.0.0.1:1`), or check";
+        assert!(text.contains(tip), "{text}");
+        // One that was back in time needs none.
+        run.tally.connections.missing = 0;
+        assert!(!all(&run).0.contains("\ntip"));
+    }
+
+    #[test]
+    fn lines_of_nothing_but_zeros_are_left_out() {
+        let mut run = outcome("");
+        run.tally.bytes.sent_in_time = 640_000;
+        run.tally.bytes.received_in_time = 640_000;
+        let (text, ..) = all(&run);
+        let about = |line: &str| line.chars().take(13).collect::<String>();
+        let labels: Vec<String> = text.lines().map(about).collect();
+        let (_, behind) = text.split_once('\n').unwrap();
+        assert!(!behind.contains(" 0 "), "{text}");
+        assert_eq!(labels[2].trim_end(), "connections", "{text}");
+        assert_eq!(labels[3].trim_end(), "messages", "{text}");
+        assert_eq!(labels[4].trim_end(), "rate", "{text}");
+        let mut idle = outcome("--idle");
+        idle.tally.messages = Default::default();
+        let (text, ..) = all(&idle);
+        assert!(
+            !text.contains("\nmessages") && !text.contains("\nrate"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_connection_that_waits_for_its_first_echo_is_not_called_open() {
+        let mut run = outcome("");
+        let c = &mut run.tally.connections;
+        (c.confirmed, c.peak_confirmed, c.silent) = (50, 50, 50);
+        let (text, ..) = all(&run);
+        assert!(
+            text.contains("50 confirmed by an echo, 50 open at the end"),
+            "{text}"
+        );
+        let start = "exit code 4  ONLY 50 of 100 connections came about: 50 connected, waiting";
+        assert!(text.starts_with(start), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_a_report_of_its_width() {
+        for arguments in ["", "-R 1k --slo p99<1s --slo valid"] {
+            let mut run = late(5_000_000, 10_000);
+            run.plan = Load::of(arguments);
+            run.tally.messages.outstanding = 1;
+            run.tally.messages.sent += 1;
+            let environment = Environment::of(Some(run.began));
+            let judgement = Judgement::of(&run, None);
+            let page = Page::new(Some(60), false);
+            let text = text::report(page, &run, &environment, &judgement);
+            // The command is not broken.
+            let lines: Vec<&str> = text.lines().collect();
+            let rest = &lines[..lines.len() - 1];
+            assert!(rest.iter().all(|line| line.len() <= 60), "{text}");
+            assert!(text.contains("p99.9") && !text.contains("p99.99"), "{text}");
         }
     }
 }

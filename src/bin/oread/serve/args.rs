@@ -1,15 +1,17 @@
 //! `oread serve` as typed: one field an option, each value parsed by itself. The doc comments are
 //! the help texts.
 
+use std::convert::Infallible;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use oread::{Address, Framing};
 
+use super::bounds::Bounds;
 use crate::values::address::{BARE, HostPort, Place, unix};
+use crate::values::framing::forms;
 use crate::values::units::{
-    OrNever, Rate, UNITS, count, duration, duration_or_never, duration_or_zero, size,
-    size_under_4gib,
+    OrNever, Rate, UNITS, count, duration_or_never, duration_or_zero, size, size_under_4gib,
 };
 use crate::values::verbosity::VerbosityArgs;
 
@@ -31,6 +33,10 @@ pub(crate) struct Serve {
     /// [default: 127.0.0.1:9999]
     #[arg(value_name = "ADDR")]
     pub(crate) addresses: Vec<HostPort>,
+
+    /// Only to say what to write in its place.
+    #[arg(long, value_name = "PORT", value_parser = no_port, hide = true)]
+    pub(crate) port: Option<Infallible>,
 
     /// Address for TCP alone, may be repeated; without ADDR: the other ADDRs are for TCP alone
     #[arg(
@@ -92,9 +98,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) threads: NonZeroU32,
 
-    /// What is answered as one piece: raw, lines, fixed:N, length:u8, u16, u32 or u64 (big-endian;
-    /// le behind it for little-endian)
-    #[arg(long, default_value = "raw", help_heading = "Frames")]
+    #[arg(long, default_value = "raw", help = forms("What is answered as one piece"), help_heading = "Frames")]
     pub(crate) framing: Framing,
 
     /// Longest frame that is taken, its prefix not counted; a longer one closes the connection
@@ -121,27 +125,6 @@ pub(crate) struct Serve {
         help_heading = "Limits"
     )]
     pub(crate) max_pending: NonZeroU64,
-
-    /// Close a connection that is silent for so long; its peer has 5s more to close its end
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "never",
-        value_parser = duration_or_never,
-        help_heading = "Limits"
-    )]
-    pub(crate) idle_timeout: OrNever,
-
-    /// Close a connection whose pending output makes no progress, or that waits for memory, for so
-    /// long
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "60s",
-        value_parser = duration,
-        help_heading = "Limits"
-    )]
-    pub(crate) write_timeout: Duration,
 
     /// On SIGINT or SIGTERM, wait so long for connections to end; a second signal exits at once
     #[arg(
@@ -195,73 +178,22 @@ pub(crate) struct Serve {
     pub(crate) verbosity: VerbosityArgs,
 }
 
-/// What one peer, or all peers of one source, may take of a server that strangers reach. Checked as
-/// it is: nothing in it depends on anything else.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Limits")]
-pub(crate) struct Bounds {
-    /// Close a connection that takes longer over a frame, whatever it sends meanwhile; with a
-    /// --framing that has frames
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "never",
-        value_parser = duration_or_never
-    )]
-    pub(crate) frame_timeout: OrNever,
-
-    /// Connections at a time from one IPv4 address, or one IPv6 network of 64 bits. With --threads
-    /// each has its share of it, rounded up [default: no limit]
-    #[arg(long, value_name = "N", value_parser = count)]
-    pub(crate) connections_per_source: Option<NonZeroU32>,
-
-    /// New connections a second from one such source, shared out likewise [default: no limit]
-    #[arg(long, value_name = "N", value_parser = count)]
-    pub(crate) accepts_per_source: Option<NonZeroU32>,
-
-    /// Probe a connection that is silent for so long, 32767s at most; one that answers none of six
-    /// probes in a minute is closed
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "never",
-        value_parser = keepalive
-    )]
-    pub(crate) keepalive: OrNever,
-
-    /// Close a connection whose peer acknowledges nothing for so long [default: a minute behind the
-    /// first probe, or half as long again as --write-timeout]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) user_timeout: Option<Duration>,
-
-    /// Receive buffer of a connection in the system, which may take twice as much for it and
-    /// bounds it [default: the system's, which grows as needed]
-    #[arg(long, value_name = "SIZE", value_parser = size_under_4gib)]
-    pub(crate) receive_buffer: Option<NonZeroU32>,
-
-    /// Send buffer of a connection, likewise: what a peer that never reads costs
-    #[arg(long, value_name = "SIZE", value_parser = size_under_4gib)]
-    pub(crate) send_buffer: Option<NonZeroU32>,
-}
-
-/// A silence that the system probes after.
-///
-/// # Errors
-/// As [`duration_or_never`]; or it's longer than Linux allows (`MAX_TCP_KEEPIDLE`, net/tcp.h).
-fn keepalive(text: &str) -> Result<OrNever, String> {
-    let silence = duration_or_never(text)?;
-    let most = Duration::from_secs(32_767);
-    match silence.0 {
-        Some(silence) if silence > most => Err("must be at most 32767s; or never".to_owned()),
-        _ => Ok(silence),
-    }
-}
-
 /// Permissions as chmod(1) takes them in octal.
 fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok();
     let mode = mode.filter(|mode| *mode <= 0o777);
     mode.ok_or_else(|| "permissions are up to three octal digits, as in 660".to_owned())
+}
+
+/// Refuses `--port PORT`.
+///
+/// # Errors
+/// Always: the address says its port.
+fn no_port(text: &str) -> Result<Infallible, String> {
+    Err(format!(
+        "write the port behind the address, as in 127.0.0.1:{}",
+        text.escape_debug()
+    ))
 }
 
 #[cfg(test)]

@@ -2,12 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 
 use nix::errno::Errno;
-use oread::{
-    Address, Context, Echo, EchoSession, Keepalive, ListenOptions, ListenerId, Reactor, UdpOptions,
-};
+use oread::{Address, Context, Echo, EchoSession, ListenOptions, ListenerId, Reactor, UdpOptions};
 
 use super::overlap::ours;
 use super::plan::Plan;
@@ -256,18 +253,9 @@ fn close(context: &mut Context<'_, EchoSession>, id: Id) {
 
 /// What listeners and their connections are to be like, wherever they listen.
 fn listen_options(serve: &Serve) -> ListenOptions {
-    let bounds = &serve.bounds;
-    let bytes = |size: NonZeroU32| size.get() as usize;
     ListenOptions {
         backlog: serve.backlog.get(),
-        keepalive: bounds.keepalive.0.map(|idle| Keepalive {
-            idle,
-            ..Keepalive::default()
-        }),
-        user_timeout: bounds.user_timeout,
-        recv_buffer: bounds.receive_buffer.map(bytes),
-        send_buffer: bounds.send_buffer.map(bytes),
-        ..ListenOptions::default()
+        ..serve.bounds.listen_options()
     }
 }
 

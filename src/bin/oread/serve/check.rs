@@ -10,6 +10,7 @@ use std::time::Duration;
 use oread::{Address, Framing};
 
 use super::args;
+use super::bounds::Bounds;
 use super::endpoints::{self, Endpoint};
 use crate::failure::Failure;
 use crate::system::handed::{Handed, Kind};
@@ -65,10 +66,6 @@ pub(crate) struct Serve {
     /// Connections at a time, over all threads, at least one for each; `None`: what the descriptor
     /// limit allows.
     pub(crate) max_connections: Option<NonZeroU32>,
-    /// Silence after which a connection is closed; `None`: never.
-    pub(crate) idle_timeout: Option<Duration>,
-    /// Time without progress of pending output after which a connection is closed.
-    pub(crate) write_timeout: Duration,
     /// Pending output in bytes from which on a connection is not read; at most `max_pending`.
     pub(crate) high_water: NonZeroU32,
     /// The backlog to ask for; the system may cap it. At most `i32::MAX`.
@@ -79,7 +76,7 @@ pub(crate) struct Serve {
     /// Threads, each with a whole reactor.
     pub(crate) threads: NonZeroU32,
     /// What one peer or one source may take.
-    pub(crate) bounds: args::Bounds,
+    pub(crate) bounds: Bounds,
     /// How long a drain may take; zero cuts at once.
     pub(crate) drain_timeout: Duration,
     /// See [`Serve::udp_rates`].
@@ -175,8 +172,6 @@ impl Serve {
             framing: typed.framing,
             max_frame: max_frame(typed.framing, typed.max_frame)?,
             max_connections: typed.max_connections,
-            idle_timeout: typed.idle_timeout.0,
-            write_timeout: typed.write_timeout,
             high_water: high_water(typed.high_water, typed.max_pending)?,
             backlog: typed.backlog,
             max_pending: typed.max_pending,

@@ -75,26 +75,20 @@ impl Plan {
         // What one callback may add to output that is just below the high-water mark: all the
         // frames of a full input buffer. It must never be taken for a peer that doesn't read.
         let burst = max_input.saturating_add(defaults.read_buffer);
-        let bounds = &serve.bounds;
-        // Which reactor a caller comes to depends on its port as well.
-        let a_share = |of_all: NonZeroU32| of_all.get().div_ceil(self.threads.get());
-        Limits {
+        let mut limits = Limits {
             max_connections: share(self.max_connections.get(), self.threads.get(), index) as usize,
             max_input,
             high_water,
             low_water: high_water / 2,
             max_output: defaults.max_output.max(high_water.saturating_add(burst)),
             max_pending,
-            idle_timeout: serve.idle_timeout,
-            frame_timeout: bounds.frame_timeout.0,
-            connections_per_source: bounds.connections_per_source.map(a_share),
-            accepts_per_source: bounds.accepts_per_source.map(a_share),
-            write_timeout: Some(serve.write_timeout),
             // The other reactors' threads post one each, when they fail; and the first one, that
             // they are to leave, twice at most.
             mailbox: 1 + self.threads.get() as usize,
             ..defaults
-        }
+        };
+        serve.bounds.limit(&mut limits, self.threads);
+        limits
     }
 
     /// How streams are to be echoed, and datagrams where no cap applies.

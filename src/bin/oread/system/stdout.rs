@@ -6,12 +6,27 @@ use std::io::{self, Write as _};
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{fstat, stat};
 use serde_json::Value;
 
 use crate::failure::Failure;
 
 /// How long until an output that takes nothing for now is tried again.
 const AGAIN: Duration = Duration::from_millis(5);
+
+/// Whether standard output seems to have been closed when the program began, as by `>&-`. std has
+/// then opened `/dev/null` in its place, for reading and writing, which shells' own `> /dev/null`
+/// does for writing alone.
+pub(crate) fn was_closed() -> bool {
+    let stdout = io::stdout();
+    let flags = fcntl(&stdout, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    let device = fstat(&stdout).map(|file| file.st_rdev);
+    let null = stat("/dev/null").map(|file| file.st_rdev);
+    flags.is_ok_and(|flags| flags & OFlag::O_ACCMODE == OFlag::O_RDWR)
+        && device.is_ok()
+        && device == null
+}
 
 /// Writes `text` to standard output, all of it at once.
 ///

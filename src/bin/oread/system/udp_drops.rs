@@ -13,7 +13,6 @@ type Ends = ((IpAddr, u16), (IpAddr, u16));
 /// How many datagrams were dropped so far at the open sockets with these addresses, the local one
 /// and that of the peer; an unconnected socket's peer has no address and port 0. `None` where the
 /// system doesn't say.
-#[cfg_attr(not(test), allow(dead_code))]
 pub(crate) fn drops(of: &[(SocketAddr, SocketAddr)]) -> Option<u64> {
     let wanted: BTreeSet<Ends> = of
         .iter()

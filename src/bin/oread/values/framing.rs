@@ -1,4 +1,4 @@
-//! The longest frame that goes with a framing.
+//! What `--framing` says of itself, and the longest frame that goes with it.
 
 use std::num::NonZeroU32;
 
@@ -10,6 +10,15 @@ use crate::failure::Failure;
 /// `--max-frame` when it is not given: 1 MiB.
 const DEFAULT_MAX_FRAME: u32 = 1 << 20;
 
+/// The help of an option `--framing`, after what it is about.
+pub(crate) fn forms(about: &str) -> String {
+    let forms = Framing::FORMS.iter();
+    let forms: Vec<String> = forms
+        .map(|(form, meaning)| format!("{form} ({meaning})"))
+        .collect();
+    format!("{about}: {}", forms.join(", "))
+}
+
 /// The longest frame to take. A maximum that is typed must fit the framing; the default bends to
 /// it.
 ///
@@ -19,18 +28,13 @@ pub(crate) fn max_frame(
     framing: Framing,
     typed: Option<NonZeroU32>,
 ) -> Result<NonZeroU32, Failure> {
-    let fixed = match framing {
-        Framing::Fixed(n) => Some(n.get()),
-        _ => None,
-    };
-    let least = fixed.unwrap_or(1);
-    let most = match framing.max_declarable() {
-        Some(most) if fixed.is_none() => most,
-        _ => u64::from(u32::MAX),
-    };
+    let least = framing.min_declarable().unwrap_or(0).max(1);
+    // Frames of one size are under any larger maximum.
+    let most = framing.max_declarable().filter(|most| *most > least);
+    let most = most.unwrap_or(u32::MAX.into());
     let Some(max) = typed else {
-        let most = u32::try_from(most).unwrap_or(u32::MAX);
-        return Ok(NonZeroU32::new(DEFAULT_MAX_FRAME.clamp(least, most)).unwrap_or(NonZeroU32::MIN));
+        let default = u64::from(DEFAULT_MAX_FRAME).clamp(least, most);
+        return Ok(NonZeroU32::try_from(default as u32).unwrap_or(NonZeroU32::MIN));
     };
     let size = Size(max.get().into());
     if u64::from(max.get()) > most {
@@ -40,7 +44,7 @@ pub(crate) fn max_frame(
         ))
         .hint("leave --max-frame out, or choose a wider prefix"));
     }
-    if max.get() < least {
+    if u64::from(max.get()) < least {
         return Err(Failure::usage(format!(
             "--max-frame {size} is under the frames of --framing {framing}"
         ))

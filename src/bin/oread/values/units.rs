@@ -1,4 +1,4 @@
-//! Sizes, counts and durations, as people type and read them.
+//! Sizes, counts, durations, shares and rates, as people type and read them.
 //!
 //! The parsers are clap value parsers: their errors are the words after "invalid value '0' for
 //! '--backlog <N>':".
@@ -351,9 +351,82 @@ impl fmt::Display for Size {
     }
 }
 
+/// A time of so many nanoseconds, in at most seven characters: `850ns`, `1.25ms`, `12.3s`.
+pub(crate) fn short(ns: u64) -> String {
+    let (unit, name) = match ns {
+        0..1_000 => return format!("{ns}ns"),
+        1_000..1_000_000 => (1e3, "us"),
+        1_000_000..1_000_000_000 => (1e6, "ms"),
+        _ => (1e9, "s"),
+    };
+    let value = ns as f64 / unit;
+    let digits = match value {
+        v if v < 9.995 => 2,
+        v if v < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{}{name}", trimmed(format!("{value:.digits$}")))
+}
+
+/// A share from 0 to 1, to a thousandth of a percent: `49.751%`, `50%`.
+pub(crate) fn share(share: f64) -> String {
+    format!("{}%", trimmed(format!("{:.3}", share * 100.0)))
+}
+
+/// So many a second, to a tenth: `3,999.6/s`, `4,000/s`.
+pub(crate) fn a_second(rate: f64) -> String {
+    let tenths = (rate * 10.0).round() as u64;
+    match tenths % 10 {
+        0 => format!("{}/s", Count(tenths / 10)),
+        tenth => format!("{}.{tenth}/s", Count(tenths / 10)),
+    }
+}
+
+/// A number without the zeros that say nothing, behind its point.
+fn trimmed(number: String) -> String {
+    match number.contains('.') {
+        true => number
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned(),
+        false => number,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_told_with_three_digits_at_most() {
+        for (ns, text) in [
+            (0, "0ns"),
+            (999, "999ns"),
+            (1_000, "1us"),
+            (1_250_000, "1.25ms"),
+            (12_345_678, "12.3ms"),
+            (200_000_000, "200ms"),
+            (59_900_000_000, "59.9s"),
+            (3_600_000_000_000, "3600s"),
+        ] {
+            assert_eq!(short(ns), text);
+        }
+    }
+
+    #[test]
+    fn shares_and_rates_have_the_digits_that_they_need() {
+        for (part, text) in [
+            (0.0, "0%"),
+            (0.5, "50%"),
+            (1.0, "100%"),
+            (0.49751, "49.751%"),
+        ] {
+            assert_eq!(share(part), text);
+        }
+        for (rate, text) in [(0.0, "0/s"), (3999.6, "3,999.6/s"), (4000.02, "4,000/s")] {
+            assert_eq!(a_second(rate), text);
+        }
+    }
 
     #[test]
     fn sizes_are_bytes_or_carry_a_unit() {

@@ -1,7 +1,5 @@
 //! Frames of any framing through the echo, and what must come of them.
 
-use std::num::NonZeroU32;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -9,7 +7,8 @@ use super::super::driver::Play;
 use super::super::*;
 use super::{Hint, follow};
 use crate::error::CloseReason;
-use crate::framing::{Framing, Prefix};
+use crate::framing::Framing;
+use crate::framing::tests::{any_framing, fit};
 
 const MAX_FRAME: usize = 40;
 
@@ -68,41 +67,34 @@ enum Tail {
 fn framed(framing: Framing, payloads: Vec<Vec<u8>>, tail: Tail) -> Framed {
     let mut input = Vec::new();
     for mut payload in payloads {
-        match framing {
-            Framing::Fixed(size) => payload.resize(size.get() as usize, b'-'),
-            Framing::Lines => payload.retain(|&byte| byte != b'\n'),
-            _ => {}
-        }
+        fit(framing, &mut payload);
         framing.encode(&payload, &mut input).unwrap();
     }
     let mut output = input.clone();
     let mut reason = CloseReason::Finished;
     let mut behind = Vec::new();
-    match (tail, framing) {
-        (Tail::Part(len), Framing::Lines) => {
-            behind.resize(len, b'x');
-            output.extend_from_slice(&behind);
-        }
-        (Tail::Part(len), Framing::Fixed(size)) => {
-            behind.resize(len % size.get() as usize, b'x');
-            if !behind.is_empty() {
-                reason = CloseReason::FrameIncomplete;
+    let mut last = |len| {
+        let mut payload = vec![b'x'; len];
+        fit(framing, &mut payload);
+        framing.encode(&payload, &mut behind).unwrap();
+        payload.len()
+    };
+    match tail {
+        Tail::Part(len) => {
+            last(MAX_FRAME);
+            behind.truncate(len.min(behind.len() - 1));
+            match framing.ends_with_stream() {
+                true => output.extend_from_slice(&behind),
+                false if behind.is_empty() => {}
+                false => reason = CloseReason::FrameIncomplete,
             }
         }
-        (Tail::Part(len), Framing::Length(_)) => {
-            framing.encode(&[b'x'; MAX_FRAME], &mut behind).unwrap();
-            behind.truncate(len);
-            reason = CloseReason::FrameIncomplete;
-        }
-        (Tail::TooLong, Framing::Lines) => {
-            behind.resize(MAX_FRAME + 1, b'x');
+        // Frames of one size are none, and raw bytes are never too long.
+        Tail::TooLong if framing != Framing::Raw && last(MAX_FRAME + 1) > MAX_FRAME => {
             reason = CloseReason::FrameTooLong;
         }
-        (Tail::TooLong, Framing::Length(_)) => {
-            framing.encode(&[b'x'; MAX_FRAME + 1], &mut behind).unwrap();
-            reason = CloseReason::FrameTooLong;
-        }
-        _ => {}
+        Tail::TooLong => behind.clear(),
+        Tail::Nothing => {}
     }
     input.extend_from_slice(&behind);
     Framed {
@@ -114,28 +106,13 @@ fn framed(framing: Framing, payloads: Vec<Vec<u8>>, tail: Tail) -> Framed {
 }
 
 pub(super) fn any_framed() -> impl Strategy<Value = Framed> {
-    let prefixes = vec![
-        Prefix::U8,
-        Prefix::U16,
-        Prefix::U32,
-        Prefix::U64,
-        Prefix::U16Le,
-        Prefix::U32Le,
-        Prefix::U64Le,
-    ];
-    let framings = prop_oneof![
-        Just(Framing::Raw),
-        Just(Framing::Lines),
-        (1..=20_u32).prop_map(|size| Framing::Fixed(NonZeroU32::new(size).unwrap())),
-        prop::sample::select(prefixes).prop_map(Framing::Length),
-    ];
     let tails = prop_oneof![
         Just(Tail::Nothing),
         (1..30_usize).prop_map(Tail::Part),
         Just(Tail::TooLong),
     ];
     let payloads = vec(vec(any::<u8>(), 0..=MAX_FRAME), 0..12);
-    (framings, payloads, tails)
+    (any_framing(), payloads, tails)
         .prop_map(|(framing, payloads, tail)| framed(framing, payloads, tail))
 }
 

@@ -50,10 +50,7 @@ impl Client {
     /// Prints the start of a message that the server's end broke off. Of a prefix there is nothing
     /// to show.
     pub(super) fn print_start(&mut self, rest: &[u8]) {
-        let payload = match self.framing {
-            Framing::Length(_) => rest.get(self.framing.overhead()..).unwrap_or_default(),
-            _ => rest,
-        };
+        let payload = self.framing.cut_payload(rest);
         if !payload.is_empty() {
             self.output.offer_last(payload);
             self.output.offer_last(b"\n");

@@ -209,6 +209,7 @@ impl Lead<'_> {
             Event::Ramped => self.heard.ramped += 1,
             Event::Signal(number) => {
                 self.heard.signal = Some(number);
+                self.ramp.get_or_insert(self.began.elapsed());
                 self.live.interrupted();
                 self.end_measured();
             }
@@ -250,7 +251,11 @@ impl Lead<'_> {
             let until = |from: Instant| from.checked_add(duration);
             self.measured.until = self.measured.from.and_then(until);
         }
-        self.hiccups.measure(self.measured);
+        // A stall behind the measured time is in the answers that are waited for then.
+        self.hiccups.measure(Window {
+            until: None,
+            ..self.measured
+        });
         self.team.tell(Command::Start(self.team.epoch.of(at)));
     }
 
@@ -258,12 +263,15 @@ impl Lead<'_> {
     fn end_measured(&mut self) {
         let now = Instant::now();
         self.measured.until = Some(self.measured.until.map_or(now, |until| until.min(now)));
-        self.hiccups.measure(self.measured);
+        self.hiccups.measure(Window {
+            until: Some(now),
+            ..self.measured
+        });
         self.look_at_own_server(now);
     }
 
-    /// When the own server, if there is one, is asked next what it has used: at the beginning and at
-    /// the end of the measured time.
+    /// When the own server, if there is one, is asked next what it has used: at the beginning and
+    /// at the end of the measured time.
     fn own_server_due(&self) -> impl Iterator<Item = Instant> {
         let due = [self.measured.from, self.measured.until];
         let due = due.into_iter().zip(self.own_server_cpu);
@@ -317,15 +325,17 @@ impl Lead<'_> {
             // It has sent its last event; a panic was caught before that.
             let _ = thread.join();
         }
-        let mut tally = self.heard.tally.unwrap_or_else(Tally::new);
+        let mut tally = self.heard.tally.unwrap_or_default();
         tally.connections.peak_confirmed = self.team.gauge.peak();
         let measured = tally.threads.iter().map(|thread| thread.wall).max();
         let took = self.began.elapsed();
-        let began = SystemTime::now().checked_sub(took);
+        let ago = |time: Duration| SystemTime::now().checked_sub(time);
+        let from = self.measured.from.filter(|from| *from <= Instant::now());
         Outcome {
             plan: self.plan.clone(),
             targets,
-            began: began.unwrap_or(SystemTime::UNIX_EPOCH),
+            began: ago(took).unwrap_or(SystemTime::UNIX_EPOCH),
+            measured_from: from.and_then(|from| ago(from.elapsed())),
             ending: match (self.heard.signal, self.heard.failure) {
                 (Some(number), _) => Ending::Interrupted(number),
                 (None, Some(words)) => Ending::Failed(words),

@@ -13,9 +13,9 @@ use crate::load::control::rates::Speed;
 use crate::load::count::percentile;
 use crate::load::generator::protocol::{Phase, Progress};
 use crate::load::options::load::{Load, Volume};
-use crate::load::report::short;
 use crate::system::stderr::Stderr;
 use crate::values::units::Count;
+use crate::values::units::short;
 use crate::values::verbosity::Verbosity;
 
 /// How many columns a terminal has that doesn't say.

@@ -4,11 +4,12 @@
 //! one list, and the report for programs tells all of them by these names.
 
 /// Makes a struct of counters: its fields, how another one is added to it, and what each is called.
+/// A counter with `max` behind it is one of all threads together, so that the largest is taken.
 macro_rules! counters {
     (
         $(#[$about:meta])*
         $name:ident {
-            $($(#[$doc:meta])* $field:ident,)+
+            $($(#[$doc:meta])* $field:ident $($max:ident)?,)+
         }
     ) => {
         $(#[$about])*
@@ -20,7 +21,7 @@ macro_rules! counters {
         impl $name {
             /// Adds another one's.
             pub(crate) fn merge(&mut self, other: &$name) {
-                $(self.$field += other.$field;)+
+                $(counters!(@add self.$field, other.$field $(, $max)?);)+
             }
 
             /// Each counter by its name.
@@ -29,16 +30,18 @@ macro_rules! counters {
             }
         }
     };
+    (@add $to:expr, $from:expr) => { $to += $from };
+    (@add $to:expr, $from:expr, max) => { $to = $to.max($from) };
 }
 
 counters! {
     /// The ledger of connections (for UDP: of sockets, which are established as soon as they are
     /// bound).
     ///
-    /// Each dial ends as established, refused, timed out, failed otherwise, or is still dialing when
-    /// the run ends. With `--churn` or `--lifetime` there are more dials than were asked for;
-    /// `redialed` says how many. Without them nobody is dialed in place of a connection that was lost:
-    /// it's missing to the end.
+    /// Each dial ends as established, refused, timed out, failed otherwise, or is still dialing
+    /// when the run ends. With `--churn` or `--lifetime` there are more dials than were asked for;
+    /// `redialed` says how many. Without them nobody is dialed in place of a connection that was
+    /// lost: it's missing to the end.
     Ledger {
         /// What `--connections` says.
         asked,
@@ -47,17 +50,17 @@ counters! {
         /// Of these, to replace a connection that had ended, or a dial that had failed; only with
         /// `--churn` or `--lifetime`.
         redialed,
-        /// Connections that the load closed and whose next one was confirmed, within the measured time:
-        /// the churn that was reached.
+        /// Connections that the load closed and whose next one was confirmed, within the measured
+        /// time: the churn that was reached.
         replaced,
         /// Dials that came to a connection.
         established,
         /// Connections that an echo has come back on, at least one.
         confirmed,
-        /// The most that were confirmed and open at one time.
-        peak_confirmed,
-        /// Connections that ended though the load had not ended them, or that it cut off because of a
-        /// corrupt answer.
+        /// The most that were confirmed and open at one time, over all threads.
+        peak_confirmed max,
+        /// Connections that ended though the load had not ended them, or that it cut off because of
+        /// a corrupt answer.
         lost,
         /// Connections that the load itself ended.
         closed,
@@ -73,31 +76,32 @@ counters! {
         open,
         /// Of these, the ones that no echo ever came back on.
         silent,
-        /// Of those asked for, how many were not there when the run ended: never had, or lost and not
-        /// replaced. Those that the load itself had closed, and was about to replace, are not among
-        /// them.
+        /// Of those asked for, how many were not there when the run ended: never had, or lost and
+        /// not replaced. Those that the load itself had closed, and was about to replace, are not
+        /// among them.
         missing,
     }
 }
 
 counters! {
-    /// The messages of the measured time (not of the ramp and the warm-up, and not those that confirm a
-    /// connection: these are [`Messages::unmeasured`]); datagrams are messages too.
+    /// The messages of the measured time (not of the ramp and the warm-up, and not those that
+    /// confirm a connection: these are [`Messages::unmeasured`]); datagrams are messages too.
     Messages {
         /// Handed to the socket's connection.
         sent,
         /// Answered in full, within the message timeout or not.
         echoed,
-        /// Answers that came within the measured time, also to messages of the warm-up: what the rate is
-        /// made of. What was due in that time and is answered behind it would make a server that falls
-        /// behind look as if it did not.
+        /// Answers that came within the measured time, also to messages of the warm-up: what the
+        /// rate is made of. What was due in that time and is answered behind it would make a server
+        /// that falls behind look as if it did not.
         in_time,
         /// Answered with what was sent, as far as `--verify` looks.
         verified,
-        /// Answers that were something else, those to messages that are not measured among them: one is
-        /// one too many. A message that was answered so is not `echoed`.
+        /// Answers that were something else, those to messages that are not measured among them:
+        /// one is one too many. A message that was answered so is not `echoed`.
         corrupt,
-        /// Not answered within the message timeout. Those that were answered later are `echoed` too.
+        /// Not answered within the message timeout. Those that were answered later are `echoed`
+        /// too.
         timed_out,
         /// Answered after the message timeout; counted among `echoed` and `timed_out` too.
         late,
@@ -130,8 +134,8 @@ counters! {
 }
 
 counters! {
-    /// Datagrams of the measured time, over all flows. `sent = received + lost + outstanding` once all
-    /// is counted, where `received` counts each datagram once however often it came.
+    /// Datagrams of the measured time, over all flows. `sent = received + lost + outstanding` once
+    /// all is counted, where `received` counts each datagram once however often it came.
     Datagrams {
         /// Sent.
         sent,
@@ -149,15 +153,16 @@ counters! {
         reordered,
         /// Answers that are none of what was sent.
         corrupt,
-        /// Sends that the system refused: no room, or no answer behind the port. Not counted as sent.
+        /// Sends that the system refused: no room, or no answer behind the port. Not counted as
+        /// sent.
         dropped,
     }
 }
 
 counters! {
     /// What happened in one second of the measured time, whichever message it was about; those that
-    /// confirm connections are left out. Seconds behind it hold the answers that came while they were
-    /// waited for.
+    /// confirm connections are left out. Seconds behind it hold the answers that came while they
+    /// were waited for.
     Second {
         /// Messages sent.
         sent,

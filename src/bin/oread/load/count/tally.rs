@@ -68,7 +68,7 @@ pub(crate) struct Partial {
 }
 
 /// Everything that one thread counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) connections: Ledger,
     /// Every error by its name (`ECONNREFUSED`, `connect timeout`, `message timeout`,
@@ -87,37 +87,40 @@ pub(crate) struct Tally {
     /// Answers of which a part had come when they were given up, by the error's name: the first of
     /// each.
     pub(crate) partial: BTreeMap<String, Partial>,
+    /// The first answer that was not what was sent: where it came, and what it was.
+    pub(crate) corrupt_answer: Option<String>,
+    /// Datagrams that were lost in this program's own receive buffers: the system says so.
+    pub(crate) own_drops: u64,
     /// The measured time, second by second.
     pub(crate) seconds: Vec<Second>,
     /// One entry a thread.
     pub(crate) threads: Vec<ThreadUse>,
 }
 
+impl Default for Latency {
+    fn default() -> Latency {
+        Latency {
+            connect: histogram(),
+            first_echo: histogram(),
+            response: histogram(),
+            service: histogram(),
+        }
+    }
+}
+
+impl Default for Pacing {
+    fn default() -> Pacing {
+        Pacing {
+            error: histogram(),
+            lag: histogram(),
+        }
+    }
+}
+
 impl Tally {
     /// Nothing yet.
     pub(crate) fn new() -> Tally {
-        Tally {
-            connections: Ledger::default(),
-            errors: BTreeMap::new(),
-            messages: Messages::default(),
-            bytes: Bytes::default(),
-            latency: Latency {
-                connect: histogram(),
-                first_echo: histogram(),
-                response: histogram(),
-                service: histogram(),
-            },
-            pacing: Pacing {
-                error: histogram(),
-                lag: histogram(),
-            },
-            datagrams: Datagrams::default(),
-            flows: Vec::new(),
-            retired_flows: Datagrams::default(),
-            partial: BTreeMap::new(),
-            seconds: Vec::new(),
-            threads: Vec::new(),
-        }
+        Tally::default()
     }
 
     /// Counts an error.
@@ -129,9 +132,7 @@ impl Tally {
             }
         }
     }
-}
 
-impl Tally {
     /// Keeps what had come of the answer to a message that ended by an error of this name, if it's
     /// the first such.
     pub(crate) fn note_partial(&mut self, name: &str, partial: Option<Partial>) {
@@ -169,6 +170,10 @@ impl Tally {
         for (name, partial) in &other.partial {
             self.note_partial(name, Some(*partial));
         }
+        if self.corrupt_answer.is_none() {
+            self.corrupt_answer.clone_from(&other.corrupt_answer);
+        }
+        self.own_drops += other.own_drops;
         if self.seconds.len() < other.seconds.len() {
             self.seconds.resize(other.seconds.len(), Second::default());
         }
@@ -183,32 +188,33 @@ impl Tally {
         let c = &self.connections;
         let m = &self.messages;
         let d = &self.datagrams;
+        let dialed = c.established + c.refused + c.timed_out + c.failed + c.dialing;
+        let established = c.lost + c.closed + c.open;
+        let (echoed, received) = (m.echoed + m.lost + m.outstanding, d.received + d.lost);
         let checks = [
             (
-                "dialed = established + refused + timed out + failed + dialing",
                 c.dialed,
-                c.established + c.refused + c.timed_out + c.failed + c.dialing,
+                dialed,
+                "dialed = established + refused + timed out + failed + dialing",
             ),
             (
-                "established = lost + closed + open",
                 c.established,
-                c.lost + c.closed + c.open,
+                established,
+                "established = lost + closed + open",
             ),
             (
-                "messages sent = echoed + lost + outstanding",
                 m.sent,
-                m.echoed + m.lost + m.outstanding,
+                echoed,
+                "messages sent = echoed + lost + outstanding",
             ),
             (
-                "datagrams sent = received + lost + outstanding",
                 d.sent,
-                d.received + d.lost + d.outstanding,
+                received + d.outstanding,
+                "datagrams sent = received + lost + outstanding",
             ),
         ];
-        checks
-            .into_iter()
-            .find(|(_, left, right)| left != right)
-            .map(|(rule, left, right)| format!("{rule} does not hold: {left} and {right}"))
+        let broken = checks.into_iter().find(|(left, right, _)| left != right);
+        broken.map(|(left, right, rule)| format!("{rule} does not hold: {left} and {right}"))
     }
 }
 
@@ -237,6 +243,17 @@ mod tests {
         assert_eq!(all.seconds[0].sent, 2);
         assert_eq!(all.latency.response.len(), 2);
         assert_eq!(all.imbalance(), None);
+    }
+
+    #[test]
+    fn a_peak_of_all_threads_is_no_sum_of_theirs() {
+        let mut all = Tally::new();
+        for peak in [20, 15] {
+            let mut one = Tally::new();
+            one.connections.peak_confirmed = peak;
+            all.merge(&one);
+        }
+        assert_eq!(all.connections.peak_confirmed, 20);
     }
 
     #[test]

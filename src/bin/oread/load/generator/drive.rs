@@ -9,30 +9,46 @@ use oread::{
     Readiness, SourceId, UdpId,
 };
 
-use super::Setup;
 use super::dialing::{Dial, Endpoint};
 use super::flow::{Flags, Sent, Socket, Stage};
+use super::gauge::Gauge;
 use super::logs::{Names, Warnings};
 use super::names;
 use super::payload::Payload;
 use super::plan::{Failed, Plan, Step};
 use super::protocol::{Command, Event, EventSender, Phase, Progress};
 use super::usage::{thread_cpu, thread_waited};
-use super::wake::{Clock, Wake};
+use super::wake::{Clock, WAKE, Wake};
 use crate::load::clock::{SECOND, until};
 use crate::load::count::{Tally, ThreadUse};
 use crate::load::options::load::Load;
 use crate::load::options::target::{Resolved, Transport};
+use crate::system::udp_drops;
 
-/// The keys of timers: for the next progress; and, in a simulated network, for the plan.
+/// The key of the timer for the next progress.
 const PROGRESS: u64 = 0;
-pub(super) const WAKE: u64 = 1;
 /// How long closing takes at most: it waits for the peers' ends.
 const CLOSING: Duration = Duration::from_secs(1);
 /// How much earlier than its time the reactor's timeout may come, at the most: the reactor counts
 /// from the time that it read before the dial, which is old where its thread has waited for a
 /// processor since. The system's own comes after minutes.
 const STALE: Duration = Duration::from_secs(1);
+
+/// What a generator is told before it begins.
+pub(crate) struct Setup {
+    pub(crate) load: Arc<Load>,
+    /// Which thread it is.
+    pub(crate) index: u32,
+    pub(crate) endpoints: Arc<[Endpoint]>,
+    pub(crate) clock: Clock,
+    /// When the run began.
+    pub(crate) begun: u64,
+    pub(crate) payload: Payload,
+    /// How many connections are open over all threads.
+    pub(crate) gauge: Arc<Gauge>,
+    /// What the lead hears.
+    pub(crate) events: EventSender,
+}
 
 /// One generator.
 #[derive(Debug)]
@@ -64,6 +80,8 @@ pub(crate) struct Generator {
 struct Used {
     before: Option<(Duration, Duration)>,
     measured: Option<(Duration, Duration)>,
+    /// Datagrams of its own that the system had no room for until then.
+    drops: u64,
 }
 
 impl Generator {
@@ -158,10 +176,15 @@ impl Generator {
                 }
                 Step::End => {
                     self.over = true;
+                    let (before, all) = (self.used.drops, self.own_drops(context));
+                    self.plan.meter().tally.own_drops = all.saturating_sub(before);
                     context.drain(CLOSING);
                     break;
                 }
             }
+        }
+        if self.plan.phase() >= Phase::Measure && self.used.before.is_none() {
+            self.used.drops = self.own_drops(context);
         }
         let now = self.clock.now(context);
         self.observe(now);
@@ -180,11 +203,12 @@ impl Generator {
             self.used.before = Some((thread_cpu(), thread_waited()));
         }
         // With a number of messages, the measured time lasts until the last answer.
-        if phase > Phase::Measure && (self.used.measured.is_none() || self.over) {
-            let whole = self.over && self.plan.measured_ends_with_answers();
-            if self.used.measured.is_none() || whole {
-                self.used.measured = Some((thread_cpu(), thread_waited()));
-            }
+        let has_ended = match self.plan.measured_ends_with_answers() {
+            true => phase == Phase::Over,
+            false => phase > Phase::Measure,
+        };
+        if has_ended && self.used.measured.is_none() {
+            self.used.measured = Some((thread_cpu(), thread_waited()));
         }
     }
 
@@ -202,6 +226,21 @@ impl Generator {
         });
         tally.threads = vec![used.unwrap_or_default()];
         tally
+    }
+
+    /// Datagrams that the system has had no room for in our own receive buffers so far.
+    fn own_drops(&self, context: &Context<'_, u32>) -> u64 {
+        let sockets = self.plan.sockets().into_iter();
+        let sockets = sockets.filter_map(|(id, target)| {
+            let endpoint = self.endpoints.get(usize::from(target))?;
+            let remote = endpoint.resolved.address.socket_addr()?;
+            Some((context.udp_addr(id)?, remote))
+        });
+        let sockets: Vec<_> = sockets.collect();
+        match sockets.is_empty() {
+            true => 0,
+            false => udp_drops::drops(&sockets).unwrap_or(0),
+        }
     }
 
     fn dial(&mut self, context: &mut Context<'_, u32>, dial: Dial, now: u64) {

@@ -236,6 +236,23 @@ impl Flow {
     }
 }
 
+/// Takes the oldest datagram out of what is under way if `done` says so of it, and of whether it
+/// was answered.
+pub(super) fn settle_oldest(
+    flow: &mut Flow,
+    done: impl Fn(Sent, bool) -> bool,
+) -> Option<(Sent, bool)> {
+    let number = flow.oldest();
+    let sent = flow.outstanding.oldest()?;
+    let window = flow.window.as_mut()?;
+    if !done(sent, window.is_answered(number)) {
+        return None;
+    }
+    let answered = window.forget(number);
+    flow.outstanding.pop();
+    Some((sent, answered))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

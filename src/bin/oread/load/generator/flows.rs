@@ -8,9 +8,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use oread::UdpId;
 use slab::Slab;
 
-use super::flow::{Cause, Flags, Flow, NOWHERE, Sent, Socket, Stage};
+use super::flow::{Cause, Flags, Flow, NOWHERE, Sent, Socket, Stage, settle_oldest};
 use super::gauge::Gauge;
 use super::window::Window;
 use crate::load::options::load::{Load, MAX_DEPTH, Traffic, Turnover};
@@ -55,6 +56,8 @@ pub(super) struct Flows {
     under_way: u64,
     /// Messages that flows owe.
     owed: u64,
+    /// Flows that will be closed when what is under way on them has been answered.
+    retiring: u64,
     /// How many are confirmed and open; and over all threads.
     open: u64,
     gauge: Arc<Gauge>,
@@ -76,6 +79,7 @@ impl Flows {
             ages: (load.turnover != Turnover::Keep).then(VecDeque::new),
             under_way: 0,
             owed: 0,
+            retiring: 0,
             open: 0,
             gauge,
         }
@@ -116,6 +120,11 @@ impl Flows {
     /// Messages that flows owe, all together.
     pub(super) fn owed(&self) -> u64 {
         self.owed
+    }
+
+    /// Flows that will be closed when what is under way on them has been answered.
+    pub(super) fn retiring(&self) -> u64 {
+        self.retiring
     }
 
     /// Whether there is a flow of this number.
@@ -212,6 +221,7 @@ impl Flows {
         self.oldest_since()?;
         let age = self.ages.as_mut()?.pop_front()?;
         self.get_mut(age.flow)?.stage = Stage::Retiring;
+        self.retiring += 1;
         self.update_taker(age.flow);
         Some(age.flow)
     }
@@ -270,13 +280,14 @@ impl Flows {
     }
 
     /// Messages are due on this very flow, the first of them then.
-    pub(super) fn owe(&mut self, index: u32, count: u32, due: u64) {
+    pub(super) fn owe(&mut self, index: u32, count: u64, due: u64) {
         if let Some(flow) = self.get_mut(index) {
             if flow.owed == 0 {
                 flow.time = due;
             }
-            flow.owed += count;
-            self.owed += u64::from(count);
+            let before = flow.owed;
+            flow.owed = before.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+            self.owed += u64::from(flow.owed - before);
         }
         self.enqueue(index);
     }
@@ -397,7 +408,7 @@ impl Flows {
         } else {
             self.under_way -= 1;
         }
-        let (flow_number, next, stage) = (flow.number, flow.next, flow.stage);
+        let (next, stage) = (flow.next, flow.stage);
         // As far as its depth goes: what it owes is sent from outside of its callback.
         let count = match flow.is_ready() {
             true => self.depth.saturating_sub(flow.awaited()),
@@ -410,11 +421,7 @@ impl Flows {
             sent,
             given_up,
             stage,
-            wanted: Wanted {
-                count,
-                flow: flow_number,
-                next,
-            },
+            wanted: Wanted { count, next },
         })
     }
 
@@ -495,6 +502,7 @@ impl Flows {
         self.update_taker(index);
         self.under_way -= u64::from(awaited);
         self.owed -= u64::from(owed);
+        self.retiring -= u64::from(was == Stage::Retiring);
         if matches!(was, Stage::Live | Stage::Retiring) {
             self.open -= 1;
             self.gauge.closed();
@@ -523,6 +531,16 @@ impl Flows {
         self.table.try_remove(index as usize)
     }
 
+    /// The UDP sockets that are open, and which targets they lead to.
+    pub(super) fn sockets(&self) -> Vec<(UdpId, u16)> {
+        let flows = self.table.iter();
+        let sockets = flows.filter_map(|(_, flow)| match flow.socket {
+            Socket::Datagrams(id) => Some((id, flow.target)),
+            _ => None,
+        });
+        sockets.collect()
+    }
+
     /// All flows, when the run is over: from here on callbacks find none.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Flow> {
         self.takers.clear();
@@ -536,7 +554,7 @@ impl Flows {
     }
 
     /// Which invariant does not hold.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "sim"))]
     pub(super) fn broken(&self) -> Option<String> {
         let flows = || self.table.iter().map(|(_, flow)| flow);
         let ended = |flow: &&Flow| matches!(flow.stage, Stage::Closing | Stage::Lost);
@@ -584,8 +602,7 @@ pub(super) struct Answered {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) count: u32,
-    /// The flow's number, and that of the first message.
-    pub(super) flow: u32,
+    /// The number of the first.
     pub(super) next: u32,
 }
 
@@ -596,21 +613,4 @@ pub(super) struct Confirmed {
     pub(super) cause: Cause,
     /// Whether the ramp waited for it.
     pub(super) settles: bool,
-}
-
-/// Takes the oldest datagram out of what is under way if `done` says so of it, and of whether it
-/// was answered.
-pub(super) fn settle_oldest(
-    flow: &mut Flow,
-    done: impl Fn(Sent, bool) -> bool,
-) -> Option<(Sent, bool)> {
-    let number = flow.oldest();
-    let sent = flow.outstanding.oldest()?;
-    let window = flow.window.as_mut()?;
-    if !done(sent, window.is_answered(number)) {
-        return None;
-    }
-    let answered = window.forget(number);
-    flow.outstanding.pop();
-    Some((sent, answered))
 }

@@ -7,7 +7,6 @@ use oread::escape::Escaped;
 
 use crate::load::clock::SECOND;
 use crate::load::generator::dialing::Endpoint;
-use crate::load::generator::drive::Generator;
 use crate::load::generator::flow::Flow;
 use crate::load::generator::label::Label;
 use crate::load::generator::payload::{Message, Payload};
@@ -143,49 +142,57 @@ impl Names {
     }
 }
 
-impl Generator {
-    /// `data` has come on a flow and is not the rest of the answer that is awaited on it.
-    #[cold]
-    pub(super) fn warn_of_corrupt(&mut self, index: u32, data: &[u8], now: u64) {
-        let Some(flow) = self.plan.flow(index) else {
-            return;
-        };
-        let Some(suppressed) = self.warnings.permit(now) else {
-            return;
-        };
-        let name = self.plan.names().name(flow);
-        match wrong_in_stream(&self.payload, flow, data) {
-            Some(wrong) => {
-                let number = flow.oldest();
-                log::warn!("{name}: a wrong answer to message {number}: {wrong}{suppressed}");
-            }
-            None => {
-                let came = Escaped::new(data).limit(WRONG);
-                log::warn!("{name}: an answer that nobody asked for: \"{came}\"{suppressed}");
-            }
+/// What is wrong with `data`, which has come on a flow and is not the rest of the answer that is
+/// awaited on it.
+#[cold]
+pub(super) fn corrupt(names: &Names, payload: &Payload, flow: &Flow, data: &[u8]) -> String {
+    let name = names.name(flow);
+    match wrong_in_stream(payload, flow, data) {
+        Some(wrong) => format!(
+            "{name}: a wrong answer to message {}: {wrong}",
+            flow.oldest()
+        ),
+        None => {
+            let came = Escaped::new(data).limit(WRONG);
+            format!("{name}: an answer that nobody asked for: \"{came}\"")
         }
     }
+}
 
-    /// A datagram has come on a flow that is none of what was sent there.
-    #[cold]
-    pub(super) fn warn_of_corrupt_datagram(&mut self, index: u32, data: &[u8], now: u64) {
-        let Some(flow) = self.plan.flow(index) else {
-            return;
-        };
-        let Some(suppressed) = self.warnings.permit(now) else {
-            return;
-        };
-        let name = self.plan.names().name(flow);
-        let len = data.len();
-        match wrong_in_datagram(&self.payload, data) {
-            Some(wrong) if wrong.at < len => {
-                log::warn!("{name}: a wrong datagram of {len} bytes: {wrong}{suppressed}");
-            }
-            _ => {
-                let came = Escaped::new(data).limit(WRONG);
-                log::warn!("{name}: {len} bytes that were not sent: \"{came}\"{suppressed}");
-            }
+/// What is wrong with a datagram, which has come on a flow and is none of what was sent there.
+#[cold]
+pub(super) fn corrupt_datagram(
+    names: &Names,
+    payload: &Payload,
+    flow: &Flow,
+    data: &[u8],
+) -> String {
+    let name = names.name(flow);
+    let len = data.len();
+    match wrong_in_datagram(payload, data) {
+        Some(wrong) if wrong.at < len => {
+            format!("{name}: a wrong datagram of {len} bytes: {wrong}")
         }
+        _ => {
+            let came = Escaped::new(data).limit(WRONG);
+            format!("{name}: {len} bytes that were not sent: \"{came}\"")
+        }
+    }
+}
+
+impl Warnings {
+    /// Tells of a corrupt answer, and keeps the first in `first`.
+    #[cold]
+    pub(super) fn tell(
+        &mut self,
+        now: u64,
+        first: &mut Option<String>,
+        words: impl Fn() -> String,
+    ) {
+        if let Some(suppressed) = self.permit(now) {
+            log::warn!("{}{suppressed}", words());
+        }
+        first.get_or_insert_with(words);
     }
 }
 

@@ -41,8 +41,8 @@ pub(super) struct Meter {
     takers_since: u64,
     /// What has happened about messages that are not measured.
     unmeasured: Second,
-    /// What had happened in all when the current second began, and when the measured time began; and
-    /// when the second is over.
+    /// What had happened in all when the current second began, and when the measured time began;
+    /// and when the second is over.
     before: Second,
     begun: Second,
     second_ends: u64,

@@ -322,8 +322,8 @@ fn upper(flow: u32, number: u32) -> u32 {
 /// Four times `0`.
 const ZEROS: u32 = 0x3030_3030;
 
-/// Spreads the lower 24 bits over four bytes, six to each. With [`ZEROS`] they are printable: `0` to
-/// `o`.
+/// Spreads the lower 24 bits over four bytes, six to each. With [`ZEROS`] they are printable: `0`
+/// to `o`.
 #[inline(always)]
 fn sixes(bits: u32) -> u32 {
     let halves = (bits & 0xFFF) | (bits & 0xFF_F000) << 4;

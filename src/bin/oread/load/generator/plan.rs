@@ -8,16 +8,20 @@
 //! |---|---|
 //! | open loop | any flow that can take a message, in turn, when the schedule says so |
 //! | closed loop | a flow, as long as it has fewer messages under way than its depth |
-//! | closed loop with pauses, heartbeats | a flow, when one of its own messages is due: it *owes* it |
+//! | closed loop with pauses, heartbeats | a flow, when a message of its own is due: it *owes* it |
 //!
-//! [`phases`] has the way from the ramp to the end.
+//! [`phases`] has the way from the ramp to the end, [`upkeep`] the connections that are replaced
+//! and the messages that are given up.
 
 mod phases;
 mod told;
+mod upkeep;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+
+use oread::UdpId;
 
 use super::agenda::{Agenda, Entry, Kind};
 use super::dialing::{Dial, Dialing, SLACK};
@@ -28,9 +32,9 @@ use super::logs::Names;
 use super::meter::Meter;
 use super::payload::Payload;
 use super::schedule::Schedule;
-use crate::load::clock::{NEVER, SECOND, after, nanos};
+use crate::load::clock::{NEVER, SECOND, nanos};
 use crate::load::count::{Datagrams, Tally};
-use crate::load::options::load::{Load, Traffic, Turnover};
+use crate::load::options::load::{Load, Traffic};
 use crate::load::options::values::VerifyMode;
 
 use phases::Run;
@@ -144,6 +148,8 @@ pub(super) struct Plan {
     chores_at: u64,
     /// What is counted of UDP flows that were closed.
     retired: Datagrams,
+    /// UDP sockets that were open at the end, and where they lead.
+    last_sockets: Vec<(UdpId, u16)>,
 }
 
 impl Plan {
@@ -207,6 +213,7 @@ impl Plan {
             turn: Turn::default(),
             chores_at: 0,
             retired: Datagrams::default(),
+            last_sockets: Vec::new(),
             load,
         }
     }
@@ -377,23 +384,25 @@ impl Plan {
             Stage::Live if kind != Kind::Retry => {}
             Stage::Confirming if kind == Kind::Retry => {
                 self.look_after_unheard(entry.flow, flow.time, now);
-                self.retry_later(entry.flow, now);
                 return;
             }
             _ => return,
         }
         match (kind, self.source) {
             (Kind::Begin, Source::Think { chains, .. }) => {
-                self.flows.owe(entry.flow, chains, entry.due);
+                self.flows.owe(entry.flow, chains.into(), entry.due);
             }
             (Kind::Think, _) => self.flows.owe(entry.flow, 1, entry.due),
             (Kind::Beat, Source::Beat { interval }) => {
-                let due = entry.due.saturating_add(interval);
-                // A heartbeat that lies beyond the measured time is never sent.
-                if entry.due < self.run.until() {
-                    self.flows.owe(entry.flow, 1, entry.due);
-                    self.agenda.push(Kind::Beat, Entry { due, ..entry });
-                }
+                // All that have become due since; one beyond the measured time is never sent.
+                let last = now.min(self.run.until().saturating_sub(1));
+                let Some(late) = last.checked_sub(entry.due) else {
+                    return;
+                };
+                let count = late / interval + 1;
+                self.flows.owe(entry.flow, count, entry.due);
+                let due = entry.due.saturating_add(count.saturating_mul(interval));
+                self.agenda.push(Kind::Beat, Entry { due, ..entry });
             }
             _ => {}
         }
@@ -440,7 +449,7 @@ impl Plan {
         match self.source {
             Source::Nothing | Source::Rate => {}
             Source::Depth => self.flows.enqueue(index),
-            Source::Think { chains, .. } => self.flows.owe(index, chains, now),
+            Source::Think { chains, .. } => self.flows.owe(index, chains.into(), now),
             Source::Beat { interval } => {
                 let number = self.flows.get(index).map_or(0, |flow| flow.number);
                 let due = now.saturating_add(interval);
@@ -448,201 +457,6 @@ impl Plan {
                 self.agenda.push(Kind::Beat, Entry { due, flow, number });
                 self.look_again_at(due);
             }
-        }
-    }
-
-    fn begin_turnover(&mut self, at: u64) {
-        if let Turnover::Churn(rate) = self.load.turnover {
-            let threads = self.load.threads.get();
-            self.churn = Some(Schedule::shared(at, rate.get(), self.index, threads));
-        }
-    }
-
-    /// When the next connection is to be closed for another; [`NEVER`] where that has to wait for an
-    /// event.
-    fn turnover_due(&mut self) -> u64 {
-        if !self.is_sending() || self.dialing.replacing() >= MOST_REPLACING {
-            return NEVER;
-        }
-        let Some(since) = self.flows.oldest_since() else {
-            return NEVER;
-        };
-        match self.load.turnover {
-            Turnover::Keep => NEVER,
-            Turnover::Lifetime(lifetime) => after(since, lifetime),
-            Turnover::Churn(_) => self.churn.map_or(NEVER, |churn| churn.due()),
-        }
-    }
-
-    /// Retires the connections whose time has come. Where none can be, the moment passes.
-    fn turn_over(&mut self, now: u64) {
-        if self.load.turnover == Turnover::Keep {
-            return;
-        }
-        // Else one that was just confirmed would be closed for a moment that lies before it, and
-        // send nothing.
-        if let (Some(churn), Some(since)) = (&mut self.churn, self.flows.oldest_since()) {
-            churn.pass(since);
-        }
-        while self.turnover_due() <= now {
-            if let Some(churn) = &mut self.churn {
-                churn.skip_to(now.saturating_sub(SLACK));
-                churn.advance();
-            }
-            if let Some(index) = self.flows.retire_oldest() {
-                self.close_if_answered(index);
-            }
-        }
-        if let Some(churn) = &mut self.churn {
-            churn.pass(now);
-        }
-    }
-
-    /// Closes a connection that is to be closed, when nothing is awaited on it any more.
-    fn close_if_answered(&mut self, index: u32) {
-        let Some(flow) = self.flows.get(index) else {
-            return;
-        };
-        if flow.stage != Stage::Retiring || flow.awaited() > 0 {
-            return;
-        }
-        let target = flow.target;
-        self.names.log(flow, format_args!("closed, for another"));
-        self.end_flow(index, Stage::Closing);
-        self.meter.tally.connections.closed += 1;
-        // Now, and not when the peer has finished too: that is up to the peer.
-        self.dialing.vacated(target);
-    }
-
-    /// A flow ends, and its connection is closed, or is gone already. What was under way on it is
-    /// lost.
-    fn end_flow(&mut self, index: u32, stage: Stage) {
-        let Some(flow) = self.flows.get(index) else {
-            return;
-        };
-        let (socket, is_stream) = (flow.socket, flow.window.is_none());
-        self.meter.tally.messages.unsent += self.unsent_of(flow);
-        let was = self.flows.ends(index, stage);
-        while let Some(sent) = self.flows.take_lost(index) {
-            // Lost datagrams are counted when all that may still come has come.
-            if is_stream {
-                self.meter.lost(sent);
-            }
-        }
-        if socket != Socket::None {
-            self.closing.push_back((index, socket));
-        }
-        let is_confirmed = matches!(was, Some(Stage::Live | Stage::Retiring));
-        if !is_confirmed {
-            let cause = self.flows.unconfirmed(index);
-            self.dialing.replaced(cause);
-        }
-        self.settle(index);
-        self.look_again_at(0);
-    }
-
-    /// Heartbeats of the measured time that a flow owes.
-    fn unsent_of(&self, flow: &Flow) -> u64 {
-        let Source::Beat { interval } = self.source else {
-            return 0;
-        };
-        let before = self.meter.from().saturating_sub(flow.time);
-        let unmeasured = before.div_ceil(interval.max(1));
-        u64::from(flow.owed).saturating_sub(unmeasured)
-    }
-
-    /// Looks at a part of the flows: gives up messages that are under way for too long.
-    fn look_after_flows(&mut self, now: u64) {
-        if now < self.sweep.due {
-            return;
-        }
-        self.sweep.due = now.saturating_add(self.sweep.interval);
-        let count = self.flows.capacity();
-        for _ in 0..count.div_ceil(SWEEPS_A_ROUND) {
-            let index = self.sweep.at;
-            self.sweep.at = if index + 1 < count { index + 1 } else { 0 };
-            self.look_after_flow(index, now);
-        }
-        self.finish_if_stuck(now);
-    }
-
-    fn look_after_flow(&mut self, index: u32, now: u64) {
-        let Some(flow) = self.flows.get(index) else {
-            return;
-        };
-        let (stage, is_stream) = (flow.stage, flow.window.is_none());
-        let partial = self.partial(flow);
-        let dialed = flow.time;
-        let then = now.saturating_sub(self.timeout);
-        let mut given_up = 0;
-        while let Some(sent) = self.flows.give_up(index, then) {
-            self.meter
-                .timed_out(sent, partial.filter(|_| given_up == 0));
-            given_up += 1;
-        }
-        match stage {
-            Stage::Confirming if is_stream && given_up > 0 => self.is_mute(index),
-            Stage::Confirming if !is_stream => self.look_after_unheard(index, dialed, now),
-            Stage::Retiring => self.close_if_answered(index),
-            // The loop goes on in place of what was given up.
-            Stage::Live => {
-                if let Source::Think { .. } = self.source {
-                    self.flows.owe(index, given_up, now);
-                }
-                // A datagram that the system did not take is tried again.
-                if !is_stream {
-                    self.flows.has_room(index);
-                } else if given_up > 0 {
-                    self.flows.enqueue(index);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A connection's first message was not answered in time. Where connections are replaced, this
-    /// one is; else it stays, for its answer may come.
-    fn is_mute(&mut self, index: u32) {
-        if self.load.turnover == Turnover::Keep {
-            self.settle(index);
-            return;
-        }
-        self.lost(index, "never answered");
-    }
-
-    /// Sends the first datagram again while it's not answered, for as long as the message timeout.
-    fn look_after_unheard(&mut self, index: u32, dialed: u64, now: u64) {
-        if now >= dialed.saturating_add(self.timeout) {
-            self.is_mute(index);
-            return;
-        }
-        let last_sent = self.flows.window(index).map_or(0, |(w, _)| w.last_sent);
-        if now >= last_sent + RETRY.max(last_sent.saturating_sub(dialed)) {
-            self.unheard.push_back(index);
-        }
-    }
-
-    /// The next flow whose first datagram is to be sent again, if it was not answered meanwhile: one
-    /// that is not measured must not come behind one that is.
-    fn next_unheard(&mut self) -> Option<u32> {
-        while let Some(index) = self.unheard.pop_front() {
-            let flow = self.flows.get(index);
-            if flow.is_some_and(|flow| flow.stage == Stage::Confirming) {
-                return Some(index);
-            }
-        }
-        None
-    }
-
-    /// Looks after a flow's first datagram again in a while, if it's not answered by then.
-    fn retry_later(&mut self, index: u32, now: u64) {
-        if let Some(flow) = self.flows.get(index) {
-            let entry = Entry {
-                due: now.saturating_add(RETRY),
-                flow: index,
-                number: flow.number,
-            };
-            self.agenda.push(Kind::Retry, entry);
         }
     }
 
@@ -673,13 +487,21 @@ impl Plan {
         &mut self.meter
     }
 
+    /// The UDP sockets that are open, or were at the end, and which targets they lead to.
+    pub(super) fn sockets(&self) -> Vec<(UdpId, u16)> {
+        match self.run.is_over() {
+            true => self.last_sockets.clone(),
+            false => self.flows.sockets(),
+        }
+    }
+
     /// How many connections are confirmed and open.
     pub(super) fn open(&self) -> u64 {
         self.flows.open()
     }
 
     /// Which invariant does not hold.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "sim"))]
     pub(super) fn broken(&self) -> Option<String> {
         self.flows.broken()
     }

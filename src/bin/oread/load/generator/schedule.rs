@@ -89,9 +89,14 @@ impl Schedule {
 
     /// Lets all moments until `now` go; those that follow stay where they are.
     pub(crate) fn pass(&mut self, now: u64) {
-        while self.due <= now {
-            self.advance();
-        }
+        let count = u128::from(self.before(now.saturating_add(1)));
+        let (den, step) = (u128::from(self.den), u128::from(self.step));
+        let left_out = u128::from(self.left_out) + count * u128::from(self.step_left_out);
+        let ahead = (count * step).saturating_add(left_out / den);
+        self.due = self
+            .due
+            .saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX));
+        self.left_out = (left_out % den) as u64;
     }
 
     /// Lets what was missed go: the next one is due no earlier than `then`.
@@ -155,5 +160,27 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(first), [100, 200, 300, 400]);
         let most = Duration::from_nanos(u64::MAX);
         assert!(Schedule::every(100, most, 1, 1023, 1024).due() > u64::MAX / 2);
+    }
+
+    #[test]
+    fn moments_that_pass_leave_the_others_where_they_are() {
+        for (rate, threads) in [(1, 1), (3, 2), (7, 3), (999_983, 7)] {
+            for now in [0, 4, 5, 6, 333_333_338, 1_000_000_005, 3_600_000_000_000] {
+                let mut passed = Schedule::shared(5, rate, 1, threads);
+                let mut walked = passed;
+                passed.pass(now);
+                if now < 2_000_000_000 {
+                    while walked.due() <= now {
+                        walked.advance();
+                    }
+                    for _ in 0..3 {
+                        assert_eq!(passed.due(), walked.due(), "{rate} {threads} {now}");
+                        passed.advance();
+                        walked.advance();
+                    }
+                }
+                assert!(passed.due() > now);
+            }
+        }
     }
 }

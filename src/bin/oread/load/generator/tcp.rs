@@ -3,8 +3,9 @@
 use oread::{CloseReason, Connection, Output, Pressure};
 
 use super::drive::Generator;
-use super::flow::Sent;
+use super::flow::{Flow, Sent};
 use super::flows::Wanted;
+use super::logs;
 use crate::load::options::values::VerifyMode;
 
 /// What input is.
@@ -87,11 +88,11 @@ impl Generator {
 
     /// Sends more messages behind the first that took the place of an answered one.
     #[inline(never)]
-    fn fill(&mut self, output: &mut Output<'_>, index: u32, wanted: Wanted, sent: Sent) {
+    fn fill(&mut self, output: &mut Output<'_>, index: u32, flow: u32, wanted: Wanted, sent: Sent) {
         for more in 1..wanted.count {
             let number = wanted.next.wrapping_add(more);
             let may = self.plan.may_send(sent.at);
-            if !may || self.write(output, index, wanted.flow, number, sent) != Pressure::Low {
+            if !may || self.write(output, index, flow, number, sent) != Pressure::Low {
                 return;
             }
         }
@@ -104,9 +105,13 @@ impl Generator {
         self.plan.look_at_clock(now);
         let (session, mut output) = connection.split();
         let index = *session;
-        let mut wanted = Wanted::default();
+        let (mut number, mut wanted) = (0, Wanted::default());
         while !data.is_empty() {
-            match self.look(index, data) {
+            let Some(flow) = self.plan.flow(index) else {
+                return;
+            };
+            number = flow.number;
+            match self.look(flow, data) {
                 Look::Whole(taken) => {
                     wanted = self.plan.answered(index, taken, now);
                     data = &data[taken..];
@@ -120,7 +125,10 @@ impl Generator {
                     break;
                 }
                 Look::Corrupt => {
-                    self.warn_of_corrupt(index, data, now);
+                    self.plan
+                        .warn(&mut self.warnings, now, index, |names, flow| {
+                            logs::corrupt(names, &self.payload, flow, data)
+                        });
                     self.plan.corrupt(index);
                     connection.abort(CloseReason::Aborted);
                     return;
@@ -129,19 +137,16 @@ impl Generator {
         }
         if wanted.count > 0 {
             let sent = Sent { due: now, at: now };
-            let pressure = self.write(&mut output, index, wanted.flow, wanted.next, sent);
+            let pressure = self.write(&mut output, index, number, wanted.next, sent);
             if pressure == Pressure::Low && wanted.count > 1 {
-                self.fill(&mut output, index, wanted, sent);
+                self.fill(&mut output, index, number, wanted, sent);
             }
         }
     }
 
     /// Compares the beginning of `data` with the oldest message under way.
     #[inline(always)]
-    fn look(&self, index: u32, data: &[u8]) -> Look {
-        let Some(flow) = self.plan.flow(index) else {
-            return Look::Surplus;
-        };
+    fn look(&self, flow: &Flow, data: &[u8]) -> Look {
         if flow.got == 0
             && flow.outstanding.len() > 0
             && let Some(plain) = self.payload.plain(flow.number, flow.oldest())
@@ -150,14 +155,11 @@ impl Generator {
         {
             return Look::Whole(whole.len());
         }
-        self.look_closely(index, data)
+        self.look_closely(flow, data)
     }
 
     #[inline(never)]
-    fn look_closely(&self, index: u32, data: &[u8]) -> Look {
-        let Some(flow) = self.plan.flow(index) else {
-            return Look::Surplus;
-        };
+    fn look_closely(&self, flow: &Flow, data: &[u8]) -> Look {
         let verify = self.payload.verify();
         if flow.outstanding.len() == 0 {
             // Nothing was asked.

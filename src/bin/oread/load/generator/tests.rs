@@ -1,6 +1,6 @@
 //! A message in steady state asks for no memory.
 
-use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,9 @@ use allocation_counter::measure;
 use super::*;
 use crate::load::clock::Epoch;
 use crate::load::control::own_server::OwnServer;
-use crate::load::generator::protocol::{Command, Event};
+use crate::load::generator::payload::Payload;
+use crate::load::generator::protocol::{Command, Event, EventSender};
+use crate::load::options::load::Load;
 use crate::load::options::target::{Resolved, Transport};
 use oread::Handler as _;
 

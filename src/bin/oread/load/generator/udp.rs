@@ -9,6 +9,7 @@ use oread::{Context, Datagram, SendOutcome, UdpId, UdpOptions};
 use super::drive::Generator;
 use super::flow::{Sent, Socket};
 use super::label::Label;
+use super::logs;
 use super::names;
 use super::plan::Heard;
 
@@ -89,8 +90,12 @@ impl Generator {
             self.plan.names().log_bytes(flow, "received", data);
         }
         let label = Label::read(&self.payload, data);
-        if self.plan.datagram(index, label, data.len(), now) == Heard::Corrupt {
-            self.warn_of_corrupt_datagram(index, data, now);
+        let heard = self.plan.datagram(index, label, data.len(), now);
+        if heard == Heard::Corrupt {
+            self.plan
+                .warn(&mut self.warnings, now, index, |names, flow| {
+                    logs::corrupt_datagram(names, &self.payload, flow, data)
+                });
         }
         let wanted = self.plan.wanted(index, now);
         for _ in 0..wanted.min(MOST_A_CALL) {

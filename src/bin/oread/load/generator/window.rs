@@ -1,6 +1,5 @@
 //! Which of the last datagrams of a flow have been answered, and what is counted of them.
 
-use super::flow::Sent;
 use crate::load::count::Datagrams;
 
 /// The fewest datagrams of a flow that are remembered, and the most.
@@ -154,9 +153,9 @@ impl Window {
         answered
     }
 
-    /// What is counted of datagrams sent then.
-    pub(super) fn counts_of(&mut self, sent: Sent, from: u64) -> Option<&mut Datagrams> {
-        (sent.due >= from).then_some(&mut self.counts)
+    /// What is counted of a datagram that was due then, where it's measured from `from` on.
+    pub(super) fn counts_of(&mut self, due: u64, from: u64) -> Option<&mut Datagrams> {
+        (due >= from).then_some(&mut self.counts)
     }
 }
 

@@ -5,14 +5,27 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ColorChoice;
+
 use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
 use crate::load::options::target::{Target, udp_target};
-use crate::load::options::values::{SizeRange, VerifyMode, per_second};
+use crate::load::options::values::{MessageText, SizeRange, VerifyMode, per_second};
+use crate::values::framing::forms;
 use crate::values::units::UNITS;
 use crate::values::units::{count, duration, duration_or_zero, large_count};
 use crate::values::verbosity::VerbosityArgs;
 use oread::Framing;
+
+const EXAMPLES: &str = "\
+Examples:
+  oread load                                       a server of its own, 100 connections, 10 seconds
+  oread load -c 10k --idle -d 1h HOST:PORT         hold 10,000 connections
+  oread load -R 4k --slo 'p99<5ms' HOST:PORT       4,000 messages a second, and what must hold
+  oread load --churn 200 HOST:PORT                 close and dial again 200 connections a second
+  oread load -c 8 -R 2k udp://HOST:PORT            datagrams: loss, order, duplicates
+  oread load --message 'PING\\r\\n' HOST:PORT        what your server answers with the same
+  oread load --json - HOST:PORT | jq .rate.reached";
 
 const LOAD_NOTES: &str = "\
 Exit codes: 0 all is well, 1 something failed while it ran, 2 it was asked for in a wrong way,
@@ -23,7 +36,7 @@ the way, or the preflight says that so many can't be reached, 5 an answer was no
 /// Load a server with connections and messages, and report
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = format!("{UNITS}\n\n{LOAD_NOTES}"),
+    after_help = format!("{EXAMPLES}\n\n{UNITS}\n\n{LOAD_NOTES}"),
     mut_arg("quiet", |arg| arg.help("Log errors only, and leave out the line a second on how it goes"))
 )]
 pub(crate) struct Load {
@@ -34,7 +47,7 @@ pub(crate) struct Load {
     pub(crate) targets: Vec<Target>,
 
     /// Only to say what to write in its place: `connect` has it.
-    #[arg(long, value_name = "TARGET", value_parser = udp_target, hide = true)]
+    #[arg(long, value_name = "TARGET", num_args = 0..=1, default_missing_value = "HOST:PORT", value_parser = udp_target, hide = true)]
     pub(crate) udp: Option<Infallible>,
 
     /// Connections to open and hold; for UDP, sockets
@@ -42,7 +55,7 @@ pub(crate) struct Load {
     pub(crate) connections: NonZeroU32,
 
     /// Connections to dial a second at most, while they are opened and for --churn and --lifetime
-    /// [default: 1000, or what --churn takes]
+    /// [default: 1000, or what --churn or --lifetime takes]
     #[arg(short = 'r', long, value_name = "N", value_parser = per_second)]
     pub(crate) connect_rate: Option<NonZeroU32>,
 
@@ -51,13 +64,7 @@ pub(crate) struct Load {
     pub(crate) duration: Option<Duration>,
 
     /// Measure so many messages, not a duration
-    #[arg(
-        short = 'n',
-        long,
-        value_name = "N",
-        value_parser = large_count,
-        conflicts_with_all = ["duration", "idle"]
-    )]
+    #[arg(short = 'n', long, value_name = "N", value_parser = large_count, conflicts_with_all = ["duration", "idle"])]
     pub(crate) messages: Option<NonZeroU64>,
 
     /// Go on with those that are there when the others take longer than this [default: what the
@@ -69,158 +76,129 @@ pub(crate) struct Load {
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration_or_zero)]
     pub(crate) warmup: Duration,
 
+    #[command(flatten)]
+    pub(crate) traffic: Traffic,
+
+    #[command(flatten)]
+    pub(crate) content: Messages,
+
+    #[command(flatten)]
+    pub(crate) sockets: Sockets,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
+}
+
+/// What is sent when, and whether connections are kept.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Traffic")]
+pub(crate) struct Traffic {
     /// Messages to send a second, over all connections, whatever comes back (an open loop); latency
     /// counts from when a message should have been sent
-    #[arg(short = 'R', long, value_name = "N", value_parser = per_second, help_heading = "Traffic")]
+    #[arg(short = 'R', long, value_name = "N", value_parser = per_second)]
     pub(crate) rate: Option<NonZeroU32>,
 
     /// Without --rate: messages that a connection has under way at a time (a closed loop)
     /// [default: 1]
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = count,
-        conflicts_with_all = ["rate", "idle"],
-        help_heading = "Traffic"
-    )]
+    #[arg(long, value_name = "N", value_parser = count, conflicts_with_all = ["rate", "idle"])]
     pub(crate) depth: Option<NonZeroU32>,
 
     /// Wait so long between an answer and the next message of a connection
-    #[arg(
-        long,
-        value_name = "DURATION",
-        value_parser = duration,
-        conflicts_with_all = ["rate", "idle"],
-        help_heading = "Traffic"
-    )]
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["rate", "idle"])]
     pub(crate) think: Option<Duration>,
 
     /// Hold the connections: one message each to show that it is served, then none
-    #[arg(long, conflicts_with = "rate", help_heading = "Traffic")]
+    #[arg(long, conflicts_with = "rate")]
     pub(crate) idle: bool,
 
     /// With --idle: a message on each connection at this interval
-    #[arg(
-        long,
-        value_name = "DURATION",
-        value_parser = duration,
-        requires = "idle",
-        help_heading = "Traffic"
-    )]
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "idle")]
     pub(crate) heartbeat: Option<Duration>,
 
     /// Close and dial again so many connections a second, the oldest first
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = per_second,
-        conflicts_with = "lifetime",
-        help_heading = "Traffic"
-    )]
+    #[arg(long, value_name = "N", value_parser = per_second, conflicts_with = "lifetime")]
     pub(crate) churn: Option<NonZeroU32>,
 
     /// Close a connection after so long, and dial another
-    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Traffic")]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) lifetime: Option<Duration>,
+}
 
+/// What messages consist of, and what is checked of their answers.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Messages")]
+pub(crate) struct Messages {
     /// Bytes of a message, or a range of them as in 64-4096 (each size as likely as the other)
-    #[arg(
-        short,
-        long,
-        value_name = "SIZE",
-        default_value = "64",
-        help_heading = "Messages"
-    )]
+    #[arg(short, long, value_name = "SIZE", default_value = "64")]
     pub(crate) size: SizeRange,
 
-    /// What to send, as it is; not made up
-    #[arg(
-        long,
-        value_name = "TEXT",
-        conflicts_with = "size",
-        help_heading = "Messages"
-    )]
-    pub(crate) message: Option<String>,
+    /// What to send, always the same; \r, \n, \t, \x00 to \xff and \\ stand for a byte each
+    #[arg(long, value_name = "TEXT", conflicts_with = "size")]
+    pub(crate) message: Option<MessageText>,
 
     /// A file that holds what to send; with --framing lines, a newline at its end is the line's own
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with_all = ["size", "message"],
-        help_heading = "Messages"
-    )]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "message"])]
     pub(crate) message_file: Option<PathBuf>,
 
-    /// What makes a message of the bytes: raw, lines, fixed:N, length:u8, u16, u32 or u64
-    /// (big-endian; le behind it for little-endian)
-    #[arg(long, default_value = "raw", help_heading = "Messages")]
+    #[arg(long, default_value = "raw", help = forms("What makes a message of the bytes"))]
     pub(crate) framing: Framing,
 
     /// What is checked of the answers: full (every byte), sequence (their order and length alone),
     /// or off
-    #[arg(
-        long,
-        value_name = "MODE",
-        default_value = "full",
-        help_heading = "Messages"
-    )]
+    #[arg(long, value_name = "MODE", default_value = "full")]
     pub(crate) verify: VerifyMode,
+}
 
+/// Where connections come from, and how long they are waited for.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Sockets")]
+pub(crate) struct Sockets {
     /// Local address, or network as in 10.0.0.0/24, to connect from; may be repeated. For targets
     /// on loopback, addresses of 127.0.0.0/8 are taken by themselves when ports would not do
-    #[arg(long, value_name = "ADDR", help_heading = "Sockets")]
+    #[arg(long, value_name = "ADDR")]
     pub(crate) source: Vec<SourceRange>,
 
     /// Threads, each with its own reactor and its exact share of the load
-    #[arg(
-        short,
-        long,
-        value_name = "N",
-        default_value = "1",
-        value_parser = count,
-        help_heading = "Sockets"
-    )]
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count)]
     pub(crate) threads: NonZeroU32,
 
     /// Give a connection up that is not there after so long
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "10s",
-        value_parser = duration,
-        help_heading = "Sockets"
-    )]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) connect_timeout: Duration,
 
     /// Give an answer up that has not come after so long; at the end, wait as long for what is
     /// under way
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "5s",
-        value_parser = duration,
-        help_heading = "Sockets"
-    )]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) message_timeout: Duration,
 
     /// Begin although the preflight says that so many connections can't be reached
-    #[arg(long, help_heading = "Sockets")]
+    #[arg(long)]
     pub(crate) force: bool,
+}
 
+/// Where the report goes, and what must hold.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Output {
     /// Write the whole report as JSON to a file, or with - to standard output in place of the words
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
     /// Write the histograms to a file, as an HdrHistogram log
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
 
-    /// What must hold, as in 'p99<5ms', 'errors<0.1%' or 'rate>49k'; may be repeated
-    #[arg(long, value_name = "GATE", help_heading = "Output")]
+    /// What must hold, as in 'p99<5ms', 'errors<0.1%' or 'rate>49k', or valid: the report says
+    /// BEWARE of nothing; may be repeated
+    #[arg(long, value_name = "GATE")]
     pub(crate) slo: Vec<Gate>,
 
-    #[command(flatten)]
-    pub(crate) verbosity: VerbosityArgs,
+    /// Colours in the report and the log; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorChoice,
 }
 
 /// Say whether so many connections can be reached, and what to change where they can't

@@ -1,42 +1,34 @@
 //! Gates: what must hold of a run, as in `p99<5ms`, `errors<0.1%` or `rate>49k`.
 //!
-//! A gate is a figure, a comparison and a bound. A figure that the run doesn't have (a percentile
-//! that too few samples carry, the loss of datagrams where none were sent) breaks its gate: what
-//! can't be shown does not hold. Where that is plain before the run, the gate is refused
-//! (`gate/never`). `gate/parse` reads a gate as typed.
-//!
-//! Latencies are of all that was due, and not of the survivors alone: what was never answered
-//! counts as later than every answer. With 2% of it, `p99` is not known, and `p90` is what 91.8% of
-//! the answers kept.
+//! A gate is a figure, a comparison and a bound. Here it is read as typed; `load/never` refuses one
+//! that no run can meet, and `report/verdict` holds it against a run.
 
 #[cfg(test)]
 mod fuzz;
-mod never;
-mod parse;
 
 use std::fmt;
+use std::str::FromStr;
 
-use hdrhistogram::Histogram;
+use crate::load::clock::nanos;
+use crate::load::options::values::per_second;
+use crate::values::units::{count_or_zero, duration};
 
-use crate::load::count::{carries, samples_for};
-use crate::load::options::load::Turnover;
-use crate::load::report::outcome::Outcome;
-use crate::load::report::short;
-use crate::values::units::Count;
+/// The gate on the run itself.
+pub(crate) const VALID: &str = "valid";
 
 /// One gate.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Gate {
     /// As typed, on one line.
     pub(crate) text: String,
-    figure: Figure,
-    comparison: Comparison,
-    bound: f64,
+    pub(crate) figure: Figure,
+    pub(crate) comparison: Comparison,
+    pub(crate) bound: f64,
 }
 
 /// What a gate looks at.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Figure {
+pub(crate) enum Figure {
     /// Nanoseconds of one of the histograms.
     Latency(Timing, Statistic),
     /// Of the messages that were due and the connections that were dialed, those that came to no
@@ -50,11 +42,13 @@ enum Figure {
     Rate,
     /// Connections that an echo came back on, at a time.
     Connections,
+    /// What the report says BEWARE of, counted.
+    Warnings,
 }
 
 /// Which histogram.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Timing {
+pub(crate) enum Timing {
     Response,
     Service,
     Connect,
@@ -63,7 +57,7 @@ enum Timing {
 
 /// What of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Statistic {
+pub(crate) enum Statistic {
     Min,
     Mean,
     Max,
@@ -71,138 +65,21 @@ enum Statistic {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Comparison {
+pub(crate) enum Comparison {
     Less,
     AtMost,
     More,
     AtLeast,
 }
 
-/// How a gate came out.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Verdict {
-    /// The gate, as typed.
-    pub(crate) gate: String,
-    /// Whether it holds.
-    pub(crate) met: bool,
-    /// The figure: nanoseconds, a share from 0 to 1, a count or a rate; `None` where the run has no
-    /// such figure.
-    pub(crate) value: Option<f64>,
-    /// The figure as people read it.
-    pub(crate) shown: String,
-}
-
-impl Gate {
-    /// Holds the gate against a run.
-    pub(crate) fn judge(&self, outcome: &Outcome) -> Verdict {
-        let value = self.figure.of(outcome);
-        let met = value.as_ref().is_ok_and(|&value| match self.comparison {
-            Comparison::Less => value < self.bound,
-            Comparison::AtMost => value <= self.bound,
-            Comparison::More => value > self.bound,
-            Comparison::AtLeast => value >= self.bound,
-        });
-        Verdict {
-            gate: self.text.clone(),
-            met,
-            shown: match &value {
-                Ok(value) => self.figure.show(*value),
-                Err(why) => format!("not known: {why}"),
-            },
-            value: value.ok(),
-        }
-    }
-}
-
-impl Figure {
-    /// The figure of a run, or why it has none.
-    fn of(self, outcome: &Outcome) -> Result<f64, String> {
-        let tally = &outcome.tally;
-        let (c, m) = (&tally.connections, &tally.messages);
-        // Replacements that were on their way when the run ended have come to no end, good or bad.
-        let (dialing, confirming) = match outcome.plan.turnover {
-            Turnover::Keep => (0, 0),
-            _ => (c.dialing, c.silent),
-        };
+impl Comparison {
+    /// Whether a figure keeps to a bound.
+    pub(crate) fn holds(self, figure: f64, bound: f64) -> bool {
         match self {
-            Figure::Latency(timing, statistic) => {
-                let latency = &tally.latency;
-                let connecting = c.dialed - c.established - dialing;
-                let (histogram, without) = match timing {
-                    Timing::Response => (&latency.response, m.unanswered()),
-                    Timing::Service => (&latency.service, m.unanswered() - m.unsent),
-                    Timing::Connect => (&latency.connect, connecting),
-                    Timing::FirstEcho => {
-                        let unserved = (c.established - c.confirmed).saturating_sub(confirming);
-                        (&latency.first_echo, connecting + unserved)
-                    }
-                };
-                statistic.of(histogram, without)
-            }
-            Figure::ErrorShare => {
-                let tries = m.due() + c.dialed;
-                let unconnected = c.refused + c.timed_out + c.failed;
-                let silent = c.silent - confirming;
-                let failed = m.unanswered() + m.late + unconnected + c.lost + silent;
-                if tries == 0 {
-                    return Err("nothing was tried".to_owned());
-                }
-                Ok(failed as f64 / tries as f64)
-            }
-            Figure::Errors => Ok(tally.errors.values().sum::<u64>() as f64),
-            Figure::LostShare => match tally.datagrams.sent {
-                0 => Err("no datagram was sent".to_owned()),
-                sent => Ok(tally.datagrams.lost as f64 / sent as f64),
-            },
-            Figure::Rate => outcome
-                .rate_reached()
-                .ok_or_else(|| "it never came to measuring".to_owned()),
-            Figure::Connections => Ok(c.peak_confirmed as f64),
-        }
-    }
-
-    fn show(self, value: f64) -> String {
-        match self {
-            Figure::Latency(..) => short(value.round() as u64),
-            Figure::ErrorShare | Figure::LostShare => format!("{:.3}%", value * 100.0),
-            Figure::Errors | Figure::Connections => format!("{value:.0}"),
-            Figure::Rate => format!("{value:.1}/s"),
-        }
-    }
-}
-
-impl Statistic {
-    /// The statistic of what is in `histogram`, and of `without` more that took longer than all of
-    /// it.
-    fn of(self, histogram: &Histogram<u64>, without: u64) -> Result<f64, String> {
-        let some = histogram.len();
-        let all = some + without;
-        if some == 0 {
-            return Err("there are no samples".to_owned());
-        }
-        let unknown = || {
-            let share = without as f64 / all as f64 * 100.0;
-            let (without, all) = (Count(without), Count(all));
-            format!("{without} of {all} ({share:.3}%) never came to it")
-        };
-        match self {
-            Statistic::Min => Ok(histogram.min() as f64),
-            Statistic::Mean | Statistic::Max if without > 0 => Err(unknown()),
-            Statistic::Mean => Ok(histogram.mean()),
-            Statistic::Max => Ok(histogram.max() as f64),
-            Statistic::Percentile(p) if !carries(all, p) => {
-                let (all, least) = (Count(all), Count(samples_for(p)));
-                Err(format!("too few samples: {all}, it takes {least}"))
-            }
-            Statistic::Percentile(p) => {
-                // In this order, so that it's the report's own percentile to the last digit where
-                // all are answered.
-                let rank = p / 100.0 * (all as f64 / some as f64);
-                if rank > 1.0 {
-                    return Err(unknown());
-                }
-                Ok(histogram.value_at_quantile(rank) as f64)
-            }
+            Comparison::Less => figure < bound,
+            Comparison::AtMost => figure <= bound,
+            Comparison::More => figure > bound,
+            Comparison::AtLeast => figure >= bound,
         }
     }
 }
@@ -213,23 +90,145 @@ impl fmt::Display for Gate {
     }
 }
 
+impl FromStr for Gate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Gate, String> {
+        if text.trim() == VALID {
+            return Ok(Gate {
+                text: VALID.to_owned(),
+                figure: Figure::Warnings,
+                comparison: Comparison::AtMost,
+                bound: 0.0,
+            });
+        }
+        let at = text.find(['<', '>']).ok_or(
+            "no < or > in it; write a gate as in 'p99<5ms', 'errors<0.1%' or 'rate>49k', or valid",
+        )?;
+        let (left, right) = text.split_at(at);
+        let (comparison, bound) = match right.as_bytes() {
+            [b'<', b'=', ..] => (Comparison::AtMost, &right[2..]),
+            [b'<', ..] => (Comparison::Less, &right[1..]),
+            [_, b'=', ..] => (Comparison::AtLeast, &right[2..]),
+            _ => (Comparison::More, &right[1..]),
+        };
+        let (figure, bound) = figure_and_bound(left.trim(), bound.trim())?;
+        Ok(Gate {
+            // On one line, whatever was between the words.
+            text: text.split_whitespace().collect::<Vec<_>>().join(" "),
+            figure,
+            comparison,
+            bound,
+        })
+    }
+}
+
+fn figure_and_bound(name: &str, bound: &str) -> Result<(Figure, f64), String> {
+    let share = bound.strip_suffix('%');
+    Ok(match (name, share) {
+        ("errors", Some(percent)) => (Figure::ErrorShare, percentage(percent)? / 100.0),
+        ("errors", None) => (Figure::Errors, count_or_zero(bound)? as f64),
+        ("lost", Some(percent)) => (Figure::LostShare, percentage(percent)? / 100.0),
+        ("lost", None) => return Err("lost is a share; write it as in 'lost<0.1%'".into()),
+        ("rate", _) => (Figure::Rate, f64::from(per_second(bound)?.get())),
+        ("connections", _) => (Figure::Connections, count_or_zero(bound)? as f64),
+        (VALID, _) => return Err("valid stands alone, without a bound".into()),
+        _ => {
+            let figure = latency(name)?.ok_or_else(|| {
+                format!(
+                    "figure \"{}\" is not known; there are p50, p99, p99.9 and so on, min, mean and max \
+                     (of connect, first_echo or service with that and a dot in front), errors, lost, \
+                     rate and connections, and valid alone",
+                    name.escape_debug()
+                )
+            })?;
+            (figure, nanos(duration(bound)?) as f64)
+        }
+    })
+}
+
+/// The figure of a histogram that `name` is; `None` where it is none.
+fn latency(name: &str) -> Result<Option<Figure>, String> {
+    let (timing, statistic) = match name.split_once('.') {
+        Some(("connect", rest)) => (Timing::Connect, rest),
+        Some(("first_echo", rest)) => (Timing::FirstEcho, rest),
+        Some(("service", rest)) => (Timing::Service, rest),
+        Some(("response", rest)) => (Timing::Response, rest),
+        _ => (Timing::Response, name),
+    };
+    let statistic = match statistic {
+        "min" => Statistic::Min,
+        "mean" => Statistic::Mean,
+        "max" => Statistic::Max,
+        _ => match statistic.strip_prefix('p').and_then(decimal) {
+            Some(percentile) if (0.0..100.0).contains(&percentile) => {
+                Statistic::Percentile(percentile)
+            }
+            Some(percentile) if percentile >= 100.0 => {
+                return Err("a percentile is under 100; for the largest write max".to_owned());
+            }
+            _ => return Ok(None),
+        },
+    };
+    Ok(Some(Figure::Latency(timing, statistic)))
+}
+
+fn percentage(text: &str) -> Result<f64, String> {
+    let percent =
+        decimal(text.trim()).ok_or_else(|| "not a share; write it as in 0.1%".to_owned())?;
+    if !(0.0..=100.0).contains(&percent) {
+        return Err("a share is from 0% to 100%".into());
+    }
+    Ok(percent)
+}
+
+/// A number that is not negative. A sign in front, which `f64::from_str` takes, is none of ours,
+/// and the minus of -0 is lost on all comparisons.
+fn decimal(text: &str) -> Option<f64> {
+    let is_signed = text.starts_with(['+', '-']);
+    text.parse().ok().filter(|_| !is_signed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::count::percentile;
 
     #[test]
-    fn a_percentile_of_what_is_all_answered_is_the_report_s() {
-        for samples in [10_000, 20_000, 33_333] {
-            let mut histogram = Histogram::<u64>::new(3).unwrap();
-            for value in 1..=samples {
-                histogram.record(value * value).unwrap();
-            }
-            for p in [33.3, 50.0, 90.0, 99.0, 99.9] {
-                let gate = Statistic::Percentile(p).of(&histogram, 0).unwrap();
-                let report = percentile(&histogram, p).unwrap();
-                assert_eq!(gate, report as f64, "p{p} of {samples}");
-            }
+    fn what_is_no_gate_is_refused_with_a_reason() {
+        for (text, reason) in [
+            ("p99", "no < or >"),
+            ("valid<1", "stands alone"),
+            ("p100<5ms", "for the largest write max"),
+            ("connect.p101<5ms", "for the largest write max"),
+            ("p-1<5ms", "not known"),
+            ("pnan<5ms", "not known"),
+            ("p+99<5ms", "not known"),
+            ("p-0<5ms", "not known"),
+            ("errors<-0%", "not a share"),
+            ("lost<+1%", "not a share"),
+            ("p99<5", "not a duration"),
+            ("speed>1", "not known"),
+            ("errors<101%", "from 0% to 100%"),
+            ("errors<0.5", "whole number"),
+            ("lost<5", "lost is a share"),
+            ("rate>x", "not a count"),
+            ("rate>49,000", "write 49000"),
+        ] {
+            let error = text.parse::<Gate>().unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn zero_is_a_bound_however_it_is_written() {
+        for text in ["errors<=0", "errors<=00", "errors<=0.0", "connections>=0k"] {
+            assert_eq!(text.parse::<Gate>().unwrap().bound, 0.0, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_gate_is_told_on_one_line() {
+        let gate: Gate = "p99 <\n\t5\u{85}ms ".parse().unwrap();
+        assert_eq!(gate.to_string(), "p99 < 5 ms");
     }
 }

@@ -2,12 +2,14 @@
 //! together. `plan/content` checks what messages consist of.
 
 mod content;
+mod never;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ColorChoice;
 use oread::Framing;
 
 use crate::failure::Failure;
@@ -72,7 +74,8 @@ pub(crate) enum Turnover {
 pub(crate) enum Content {
     /// Made up: no two alike where there is room to tell them apart.
     Made(SizeRange),
-    /// These bytes, always. At least 1 and at most [`MAX_MESSAGE`](crate::load::options::values::MAX_MESSAGE).
+    /// These bytes, always. At least 1 and at most
+    /// [`MAX_MESSAGE`](crate::load::options::values::MAX_MESSAGE).
     Given(Arc<[u8]>),
 }
 
@@ -120,6 +123,7 @@ pub(crate) struct Load {
     /// Where the histogram log goes.
     pub(crate) hdr: Option<PathBuf>,
     pub(crate) gates: Vec<Gate>,
+    pub(crate) color: ColorChoice,
     pub(crate) verbosity: Verbosity,
 }
 
@@ -132,20 +136,7 @@ impl Load {
 
     /// Whether a target takes datagrams.
     pub(crate) fn has_udp(&self) -> bool {
-        self.targets.iter().any(|t| t.transport == Transport::Udp)
-    }
-
-    /// The load of a command line.
-    #[cfg(test)]
-    #[allow(clippy::unwrap_used, clippy::panic)]
-    pub(crate) fn of(arguments: &str) -> Load {
-        use clap::Parser as _;
-        let all = format!("oread load {arguments}");
-        let typed = crate::commands::Args::try_parse_from(all.split_whitespace());
-        match typed.unwrap().command {
-            crate::commands::Command::Load(typed) => Load::try_from(*typed).unwrap(),
-            _ => panic!("not load"),
-        }
+        has_udp(&self.targets)
     }
 
     /// Whether the JSON report takes the place of the words on standard output.
@@ -156,55 +147,42 @@ impl Load {
     }
 }
 
+/// Whether one of these takes datagrams.
+fn has_udp(targets: &[Target]) -> bool {
+    targets
+        .iter()
+        .any(|target| target.transport == Transport::Udp)
+}
+
 impl TryFrom<args::Load> for Load {
     type Error = Failure;
 
     /// # Errors
     /// Exit code 2: what does not go together. Exit code 1: the message file can't be read.
     fn try_from(typed: args::Load) -> Result<Load, Failure> {
-        if typed.threads.get() > MAX_THREADS {
-            return Err(Failure::usage(format!(
-                "--threads must be at most {}",
-                Count(MAX_THREADS.into())
-            )));
-        }
-        if typed.threads > typed.connections {
-            return Err(Failure::usage(format!(
-                "--threads {} is more than --connections {}: each thread needs one at least",
-                typed.threads, typed.connections
-            )));
-        }
-        let depth = typed.depth.map_or(1, NonZeroU32::get);
-        if depth > MAX_DEPTH {
-            return Err(Failure::usage(format!(
-                "--depth must be at most {}",
-                Count(MAX_DEPTH.into())
-            )));
-        }
-        let traffic = match (typed.rate, typed.idle) {
+        let depth = typed.traffic.depth.map_or(1, NonZeroU32::get);
+        at_most("--threads", typed.sockets.threads.get(), MAX_THREADS)?;
+        at_most("--depth", depth, MAX_DEPTH)?;
+        let (heartbeat, think) = (typed.traffic.heartbeat, typed.traffic.think);
+        let traffic = match (typed.traffic.rate, typed.traffic.idle) {
             (Some(rate), _) => Traffic::Open(rate),
-            (None, true) => Traffic::Idle {
-                heartbeat: typed.heartbeat,
-            },
-            (None, false) => Traffic::Closed {
-                depth,
-                think: typed.think,
-            },
+            (None, true) => Traffic::Idle { heartbeat },
+            (None, false) => Traffic::Closed { depth, think },
         };
-        let turnover = match (typed.churn, typed.lifetime) {
+        let turnover = match (typed.traffic.churn, typed.traffic.lifetime) {
             (Some(rate), _) => Turnover::Churn(rate),
             (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
             (None, None) => Turnover::Keep,
         };
-        check_sources(&typed)?;
+        check_sockets(&typed)?;
         let content = content::content(&typed)?;
         check_outputs(&typed)?;
-        let connect_rate = connect_rate(typed.connect_rate, turnover)?;
+        let connect_rate = connect_rate(typed.connect_rate, typed.connections, turnover)?;
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         let load = Load {
             ramp_timeout: typed
                 .ramp_timeout
-                .unwrap_or(Duration::from_secs(ramp) + typed.connect_timeout),
+                .unwrap_or(Duration::from_secs(ramp) + typed.sockets.connect_timeout),
             volume: match typed.messages {
                 Some(messages) => Volume::Messages(messages),
                 None => Volume::For(typed.duration.unwrap_or(DEFAULT_DURATION)),
@@ -216,16 +194,17 @@ impl TryFrom<args::Load> for Load {
             traffic,
             turnover,
             content,
-            framing: typed.framing,
-            verify: typed.verify,
-            sources: typed.source,
-            threads: typed.threads,
-            connect_timeout: typed.connect_timeout,
-            message_timeout: typed.message_timeout,
-            force: typed.force,
-            json: typed.json,
-            hdr: typed.hdr,
-            gates: typed.slo,
+            framing: typed.content.framing,
+            verify: typed.content.verify,
+            sources: typed.sockets.source,
+            threads: typed.sockets.threads,
+            connect_timeout: typed.sockets.connect_timeout,
+            message_timeout: typed.sockets.message_timeout,
+            force: typed.sockets.force,
+            json: typed.output.json,
+            hdr: typed.output.hdr,
+            gates: typed.output.slo,
+            color: typed.output.color,
             verbosity: Verbosity::from(&typed.verbosity),
         };
         check_gates(&load)?;
@@ -234,32 +213,47 @@ impl TryFrom<args::Load> for Load {
 }
 
 /// # Errors
-/// A target is a Unix socket, and it's said where to connect from.
-fn check_sources(typed: &args::Load) -> Result<(), Failure> {
+/// An option says more than there may be.
+fn at_most(option: &str, value: u32, most: u32) -> Result<(), Failure> {
+    let words = || format!("{option} must be at most {}", Count(most.into()));
+    (value <= most)
+        .then_some(())
+        .ok_or_else(|| Failure::usage(words()))
+}
+
+/// # Errors
+/// There are more threads than connections; or a target is a Unix socket, and it's said where to
+/// connect from.
+fn check_sockets(typed: &args::Load) -> Result<(), Failure> {
+    let (threads, connections) = (typed.sockets.threads, typed.connections);
+    if threads > connections {
+        return Err(Failure::usage(format!(
+            "--threads {threads} is more than --connections {connections}: each thread needs one \
+             at least"
+        )));
+    }
     let is_unix = |target: &Target| target.transport == Transport::Unix;
-    if !typed.source.is_empty() && typed.targets.iter().any(is_unix) {
-        return Err(Failure::usage(
-            "--source has addresses to connect from, and a Unix socket knows none",
-        ));
+    if !typed.sockets.source.is_empty() && typed.targets.iter().any(is_unix) {
+        let words = "--source has addresses to connect from, and a Unix socket knows none";
+        return Err(Failure::usage(words));
     }
     Ok(())
 }
 
 /// Refuses gates that no run can meet.
 fn check_gates(load: &Load) -> Result<(), Failure> {
-    for gate in &load.gates {
-        if let Some(why) = gate.why_never(load) {
-            return Err(Failure::usage(format!(
-                "--slo '{gate}' can't be met: {why}"
-            )));
-        }
+    let mut gates = load.gates.iter();
+    match gates.find_map(|gate| Some((gate, never::why_never(gate, load)?))) {
+        Some((gate, why)) => Err(Failure::usage(format!(
+            "--slo '{gate}' can't be met: {why}"
+        ))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Refuses files that would be others than they look like.
 fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
-    let Some(hdr) = &typed.hdr else {
+    let Some(hdr) = &typed.output.hdr else {
         return Ok(());
     };
     if hdr.as_os_str() == "-" {
@@ -274,7 +268,7 @@ fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
             .or_else(|_| std::path::absolute(path))
             .ok()
     };
-    match &typed.json {
+    match &typed.output.json {
         Some(json) if json.as_os_str() != "-" && place(json) == place(hdr) => {
             Err(Failure::usage(format!(
                 "--json and --hdr would write the same file, {}",
@@ -286,43 +280,68 @@ fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
     }
 }
 
-/// The rate of dials: what was typed, where it is enough for the churn, or the default, where that
-/// is.
-fn connect_rate(typed: Option<NonZeroU32>, turnover: Turnover) -> Result<NonZeroU32, Failure> {
-    let churn = match turnover {
-        Turnover::Churn(rate) => rate,
-        Turnover::Keep | Turnover::Lifetime(_) => NonZeroU32::MIN,
+/// The rate of dials: what was typed, where it keeps up with what is closed, or the default, where
+/// that does.
+fn connect_rate(
+    typed: Option<NonZeroU32>,
+    connections: NonZeroU32,
+    turnover: Turnover,
+) -> Result<NonZeroU32, Failure> {
+    let (closed, option) = match turnover {
+        Turnover::Keep => (NonZeroU32::MIN, String::new()),
+        Turnover::Churn(rate) => (rate, format!("--churn {rate}")),
+        Turnover::Lifetime(lifetime) => {
+            let second = u128::from(connections.get()) * 1_000_000_000;
+            let closed = second.div_ceil(lifetime.as_nanos().max(1));
+            let closed = u32::try_from(closed).ok().and_then(NonZeroU32::new);
+            let lifetime = humantime::format_duration(lifetime);
+            let option = format!("--lifetime {lifetime} of {connections} connections");
+            (closed.unwrap_or(NonZeroU32::MAX), option)
+        }
     };
     match typed {
-        Some(rate) if rate < churn => Err(Failure::usage(format!(
-            "--churn {churn} closes more connections a second than --connect-rate {rate} dials"
+        Some(rate) if rate < closed => Err(Failure::usage(format!(
+            "{option} closes more connections a second, {closed}, than --connect-rate {rate} dials"
         ))
-        .hint(format!("add --connect-rate {churn}, or leave it out"))),
+        .hint(format!("add --connect-rate {closed}, or leave it out"))),
         Some(rate) => Ok(rate),
-        None => Ok(churn.max(DEFAULT_CONNECT_RATE)),
+        None => Ok(closed.max(DEFAULT_CONNECT_RATE)),
     }
 }
+
+#[cfg(test)]
+impl Load {
+    /// The load that a command line asks for, without `oread load` in front of it.
+    ///
+    /// # Errors
+    /// As `try_from`.
+    pub(crate) fn try_of(arguments: &[&str]) -> Result<Load, Failure> {
+        use clap::{Args as _, FromArgMatches as _};
+        let command = args::Load::augment_args(clap::Command::new("load"));
+        let matches = command.try_get_matches_from(["load"].iter().chain(arguments));
+        let typed = matches.and_then(|matches| args::Load::from_arg_matches(&matches));
+        Load::try_from(typed.map_err(|error| Failure::arguments(&error))?)
+    }
+
+    /// The same, of words with spaces between, in which there is nothing wrong.
+    pub(crate) fn of(arguments: &str) -> Load {
+        let words: Vec<&str> = arguments.split_whitespace().collect();
+        Load::try_of(&words).unwrap_or_else(|failure| panic!("{arguments}: {failure}"))
+    }
+}
+
+#[cfg(test)]
+pub(crate) use never::why_never;
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use clap::Parser as _;
-
     use super::*;
-    use crate::commands::{Args, Command};
-
-    fn plan(arguments: &[&str]) -> Result<Load, Failure> {
-        let all = ["oread", "load"].iter().chain(arguments);
-        match Args::try_parse_from(all).unwrap().command {
-            Command::Load(typed) => Load::try_from(*typed),
-            _ => panic!("not load"),
-        }
-    }
 
     fn refused(arguments: &str) -> String {
         let words: Vec<&str> = arguments.split_whitespace().collect();
-        let failure = plan(&words).unwrap_err();
+        let failure = Load::try_of(&words).unwrap_err();
         assert_eq!(failure.code(), 2, "{arguments}: {failure}");
         failure.to_string()
     }
@@ -378,7 +397,25 @@ mod tests {
             "--slo p99.9999<1s",
         ] {
             let words: Vec<&str> = arguments.split_whitespace().collect();
-            assert!(plan(&words).is_ok(), "{arguments}");
+            assert!(Load::try_of(&words).is_ok(), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn the_connect_rate_keeps_up_with_what_is_closed() {
+        for (arguments, rate) in [
+            ("-c 1000", 1_000),
+            ("--churn 3k", 3_000),
+            ("-c 1000 --lifetime 500ms", 2_000),
+            ("-c 1000 --lifetime 3s", 1_000),
+            ("-c 1000 --lifetime 500ms -r 5k", 5_000),
+            ("-c 10 --lifetime 1ns", u32::MAX),
+        ] {
+            assert_eq!(Load::of(arguments).connect_rate.get(), rate, "{arguments}");
+        }
+        for arguments in ["-c 1000 --lifetime 500ms -r 1999", "--churn 2k -r 1999"] {
+            let said = refused(arguments);
+            assert!(said.contains("tip: add --connect-rate 2000"), "{said}");
         }
     }
 
@@ -394,7 +431,7 @@ mod tests {
             ["--json", "-", "--hdr", "./-"],
             ["--json", "x", "--hdr", "y"],
         ] {
-            assert!(plan(&fine).is_ok(), "{fine:?}");
+            assert!(Load::try_of(&fine).is_ok(), "{fine:?}");
         }
     }
 
@@ -405,7 +442,7 @@ mod tests {
             assert!(said.contains("are for streams"), "{said}");
         }
         assert!(refused("udp://127.0.0.1:9 -s 23").contains("24 bytes at least"));
-        assert!(plan(&["udp://127.0.0.1:9", "-s", "24"]).is_ok());
+        assert!(Load::try_of(&["udp://127.0.0.1:9", "-s", "24"]).is_ok());
     }
 
     #[test]
@@ -414,7 +451,7 @@ mod tests {
         let shown = path.display().to_string();
         let with = |bytes: &[u8], framing: &str| {
             fs::write(&path, bytes).unwrap();
-            plan(&["--framing", framing, "--message-file", &shown])
+            Load::try_of(&["--framing", framing, "--message-file", &shown])
         };
         let content = |bytes: &[u8], framing| match with(bytes, framing).unwrap().content {
             Content::Given(bytes) => bytes.to_vec(),
@@ -433,7 +470,7 @@ mod tests {
             assert!(said.contains(words) && said.contains(&shown), "{said}");
         }
         fs::remove_file(&path).unwrap();
-        let said = plan(&["--framing", "lines", "--message", "a\nb"]).unwrap_err();
+        let said = Load::try_of(&["--framing", "lines", "--message", "a\nb"]).unwrap_err();
         assert!(
             said.to_string()
                 .contains("--message has more than one line"),

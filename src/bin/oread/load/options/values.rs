@@ -56,6 +56,49 @@ impl fmt::Display for SizeRange {
     }
 }
 
+/// What to send, as typed: text in which `\r`, `\n`, `\t`, `\\` and `\xNN` stand for a byte each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MessageText(pub(crate) Vec<u8>);
+
+impl FromStr for MessageText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<MessageText, String> {
+        let (mut bytes, mut rest) = (Vec::new(), text);
+        while let Some((plain, behind)) = rest.split_once('\\') {
+            let (byte, length) = escape(behind).ok_or_else(|| bad_escape(behind))?;
+            bytes.extend_from_slice(plain.as_bytes());
+            bytes.push(byte);
+            rest = &behind[length..];
+        }
+        bytes.extend_from_slice(rest.as_bytes());
+        Ok(MessageText(bytes))
+    }
+}
+
+/// The byte that is meant by what stands behind a backslash, and the length of that.
+fn escape(behind: &str) -> Option<(u8, usize)> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    Some(match *behind.as_bytes() {
+        [b'r', ..] => (b'\r', 1),
+        [b'n', ..] => (b'\n', 1),
+        [b't', ..] => (b'\t', 1),
+        [b'\\', ..] => (b'\\', 1),
+        [b'x', high, low, ..] => (digit(high)? << 4 | digit(low)?, 3),
+        _ => return None,
+    })
+}
+
+/// Why what stands behind a backslash is no escape.
+fn bad_escape(behind: &str) -> String {
+    let shown: String = behind.chars().take(3).collect();
+    format!(
+        "\"\\{}\" is no escape; there are \\r, \\n, \\t, \\x00 to \\xff, and \\\\ for a backslash \
+         (--message-file sends a file as it is)",
+        shown.escape_debug()
+    )
+}
+
 /// What is checked of the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum VerifyMode {
@@ -81,6 +124,24 @@ mod tests {
             assert!(refused.contains("whole number"), "{text}: {refused}");
         }
         assert_eq!(per_second("1.5k/s").unwrap().get(), 1_500);
+    }
+
+    #[test]
+    fn a_message_has_escapes_for_bytes_that_can_t_be_typed() {
+        let read = |text: &str| text.parse::<MessageText>().map(|text| text.0);
+        for (text, bytes) in [
+            ("PING", b"PING".as_slice()),
+            (r"PING\r\n", b"PING\r\n"),
+            (r"\x00\xfF\t.", b"\x00\xff\t."),
+            (r"a\\nb\\", br"a\nb\"),
+            ("é\n", "é\n".as_bytes()),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(bytes), "{text}");
+        }
+        for text in [r"\", r"a\\\", r"\q", r"\x0", r"\xg0", r"\0", r"\xé"] {
+            let said = read(text).unwrap_err();
+            assert!(said.contains("is no escape"), "{text}: {said}");
+        }
     }
 
     #[test]

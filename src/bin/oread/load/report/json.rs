@@ -1,16 +1,15 @@
-//! The report for programs: one JSON object. `docs/LOAD.md` describes every field.
+//! The report for programs: one JSON object. `docs/LOAD-REFERENCE.md` describes every field.
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::environment::Environment;
-use super::judgement::Judgement;
 use crate::load::clock::nanos;
-use crate::load::count::percentile;
-use crate::load::count::{Datagrams, Second, over_an_hour};
-use crate::load::options::gate::Verdict;
+use crate::load::count::{Datagrams, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
+use crate::load::report::environment::Environment;
+use crate::load::report::judgement::Judgement;
 use crate::load::report::outcome::{Ending, Outcome};
+use crate::load::report::verdict::Verdict;
 
 /// Grows when a field changes its meaning or goes away; new fields don't change it.
 const SCHEMA: &str = "oread.load/1";
@@ -22,38 +21,42 @@ pub(super) fn report(
     judgement: &Judgement,
 ) -> String {
     let tally = &outcome.tally;
-    let value = json!({
-        "schema": SCHEMA,
-        "version": environment.version,
-        "command": environment.command,
-        "environment": place(environment),
-        "targets": outcome.targets,
-        "ending": ending(&outcome.ending),
-        "shortfalls": outcome.shortfalls,
-        "seconds": { "ramp": outcome.ramp.as_secs_f64(), "measured": outcome.measured.as_secs_f64() },
-        "connections": connections(outcome),
-        "churn": churn(outcome),
-        "messages": messages(outcome),
-        "bytes": {
-            "sent": tally.bytes.sent,
-            "received": tally.bytes.received,
-            "surplus": tally.bytes.surplus,
-        },
-        "rate": rate(outcome),
-        "latency": {
-            "connect": timing(&tally.latency.connect),
-            "first_echo": timing(&tally.latency.first_echo),
-            "response": timing(&tally.latency.response),
-            "service": timing(&tally.latency.service),
-        },
-        "udp": datagrams(&tally.datagrams),
-        "udp_flows": tally.flows.iter().map(|(_, flow)| datagrams(flow)).collect::<Vec<_>>(),
-        "by_second": tally.seconds.iter().map(second).collect::<Vec<_>>(),
-        "generator": generator(outcome, judgement),
-        "slo": judgement.gates.iter().map(gate).collect::<Vec<_>>(),
-        "imbalance": tally.imbalance(),
-        "exit_code": judgement.exit_code,
+    let latency = &tally.latency;
+    let (findings, warnings) = (judgement.findings.iter(), judgement.warnings.iter());
+    let mut value = begun(environment, &outcome.targets, &outcome.shortfalls);
+    value["ending"] = ending(&outcome.ending);
+    value["exit_code"] = judgement.exit_code().into();
+    value["verdict"] = findings.map(|finding| &*finding.words).collect();
+    value["warnings"] = warnings.map(|warning| &*warning.words).collect();
+    value["not_checked"] = json!(judgement.unchecked);
+    value["seconds"] = json!({
+        "ramp": outcome.ramp.as_secs_f64(),
+        "measured": outcome.measured.as_secs_f64(),
     });
+    value["connections"] = object(tally.connections.named());
+    value["connections"]["errors"] = json!(tally.errors);
+    let partial = tally.partial.iter();
+    value["connections"]["partial"] = partial
+        .map(|(name, part)| (name.clone(), json!({ "got": part.got, "of": part.of })))
+        .collect();
+    value["connections"]["corrupt_answer"] = json!(tally.corrupt_answer);
+    value["churn"] = churn(outcome);
+    value["messages"] = object(tally.messages.named());
+    value["bytes"] = object(tally.bytes.named());
+    value["rate"] = rate(outcome);
+    value["latency"] = json!({
+        "connect": timing(&latency.connect),
+        "first_echo": timing(&latency.first_echo),
+        "response": timing(&latency.response),
+        "service": timing(&latency.service),
+    });
+    value["udp"] = object(tally.datagrams.named());
+    value["udp"]["own_drops"] = tally.own_drops.into();
+    value["udp_flows"] = flows(outcome);
+    value["by_second"] = tally.seconds.iter().map(|s| object(s.named())).collect();
+    value["generator"] = generator(outcome, judgement);
+    value["slo"] = slo(judgement);
+    value["imbalance"] = json!(tally.imbalance());
     format!("{value}\n")
 }
 
@@ -64,27 +67,35 @@ pub(super) fn not_begun(
     shortfalls: &[String],
     exit_code: u8,
 ) -> String {
-    let value = json!({
-        "schema": SCHEMA,
-        "version": environment.version,
-        "command": environment.command,
-        "environment": place(environment),
-        "targets": targets,
-        "ending": { "kind": "not begun" },
-        "shortfalls": shortfalls,
-        "exit_code": exit_code,
-    });
+    let mut value = begun(environment, targets, shortfalls);
+    value["ending"] = json!({ "kind": "not begun" });
+    value["exit_code"] = exit_code.into();
     format!("{value}\n")
 }
 
-fn place(environment: &Environment) -> Value {
+/// What is known before a run.
+fn begun(environment: &Environment, targets: &[String], shortfalls: &[String]) -> Value {
     json!({
-        "kernel": environment.kernel,
-        "machine": environment.machine,
-        "processors": environment.processors,
-        "descriptor_limit": environment.descriptors,
-        "began": environment.began,
+        "schema": SCHEMA,
+        "version": environment.version,
+        "command": environment.command,
+        "environment": {
+            "kernel": environment.kernel,
+            "machine": environment.machine,
+            "processors": environment.processors,
+            "descriptor_limit": environment.descriptors,
+            "began": environment.began,
+        },
+        "targets": targets,
+        "shortfalls": shortfalls,
     })
+}
+
+/// Counters by their names: none can be forgotten.
+fn object(named: impl Iterator<Item = (&'static str, u64)>) -> Value {
+    named
+        .map(|(name, count)| (name.to_owned(), Value::from(count)))
+        .collect()
 }
 
 fn ending(ending: &Ending) -> Value {
@@ -95,29 +106,6 @@ fn ending(ending: &Ending) -> Value {
     }
 }
 
-fn connections(outcome: &Outcome) -> Value {
-    let c = &outcome.tally.connections;
-    json!({
-        "asked": c.asked,
-        "dialed": c.dialed,
-        "redialed": c.redialed,
-        "replaced": c.replaced,
-        "established": c.established,
-        "confirmed": c.confirmed,
-        "peak_confirmed": c.peak_confirmed,
-        "refused": c.refused,
-        "timed_out": c.timed_out,
-        "failed": c.failed,
-        "dialing": c.dialing,
-        "lost": c.lost,
-        "closed": c.closed,
-        "open": c.open,
-        "silent": c.silent,
-        "missing": c.missing,
-        "errors": outcome.tally.errors,
-    })
-}
-
 fn churn(outcome: &Outcome) -> Value {
     let (rate, lifetime) = match outcome.plan.turnover {
         Turnover::Keep => (None, None),
@@ -125,23 +113,6 @@ fn churn(outcome: &Outcome) -> Value {
         Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime))),
     };
     json!({ "asked": rate, "lifetime_ns": lifetime, "reached": outcome.churn_reached() })
-}
-
-fn messages(outcome: &Outcome) -> Value {
-    let m = &outcome.tally.messages;
-    json!({
-        "sent": m.sent,
-        "echoed": m.echoed,
-        "in_time": m.in_time,
-        "verified": m.verified,
-        "corrupt": m.corrupt,
-        "timed_out": m.timed_out,
-        "late": m.late,
-        "lost": m.lost,
-        "outstanding": m.outstanding,
-        "unsent": m.unsent,
-        "unmeasured": m.unmeasured,
-    })
 }
 
 fn rate(outcome: &Outcome) -> Value {
@@ -176,32 +147,36 @@ fn timing(histogram: &Histogram<u64>) -> Value {
     })
 }
 
-fn datagrams(d: &Datagrams) -> Value {
-    json!({
-        "sent": d.sent,
-        "received": d.received,
-        "lost": d.lost,
-        "outstanding": d.outstanding,
-        "late": d.late,
-        "duplicated": d.duplicated,
-        "reordered": d.reordered,
-        "corrupt": d.corrupt,
-        "dropped": d.dropped,
-    })
-}
-
-fn second(second: &Second) -> Value {
-    json!({ "sent": second.sent, "echoed": second.echoed, "received_bytes": second.received_bytes })
+/// The datagrams of each flow that was open at the end, by its number; and of those that were
+/// closed before, together.
+fn flows(outcome: &Outcome) -> Value {
+    let tally = &outcome.tally;
+    let open = tally.flows.iter().map(|(flow, d)| (Some(*flow), d));
+    let retired = tally.retired_flows.named().any(|(_, count)| count > 0);
+    let retired = retired.then_some((None, &tally.retired_flows));
+    let flow = |(flow, datagrams): (Option<u32>, &Datagrams)| {
+        let mut value = object(datagrams.named());
+        value["flow"] = json!(flow);
+        value
+    };
+    open.chain(retired).map(flow).collect()
 }
 
 fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {
+    let slow = || {
+        judgement
+            .warnings
+            .iter()
+            .filter_map(|w| Some((w.cause?, w)))
+    };
     let threads = outcome.tally.threads.iter();
     let still = &outcome.stood_still;
     json!({
-        "cpu": judgement.cpu,
-        "waited": judgement.waited,
-        "bottleneck": !judgement.bottleneck.is_empty(),
-        "reasons": judgement.bottleneck,
+        "cpu": judgement.usage.cpu,
+        "waited": judgement.usage.waited,
+        "bottleneck": slow().next().is_some(),
+        "reasons": slow().map(|(_, warning)| &*warning.words).collect::<Value>(),
+        "causes": slow().map(|(cause, _)| cause).collect::<Value>(),
         "stood_still_ns": nanos(still.total),
         "longest_still_ns": nanos(still.longest),
         "times_still": still.times,
@@ -214,11 +189,14 @@ fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {
     })
 }
 
-fn gate(verdict: &Verdict) -> Value {
-    json!({
-        "gate": verdict.gate,
-        "met": verdict.met,
-        "value": verdict.value,
-        "shown": verdict.shown,
-    })
+fn slo(judgement: &Judgement) -> Value {
+    let gate = |verdict: &Verdict| {
+        json!({
+            "gate": verdict.gate,
+            "met": verdict.met,
+            "value": verdict.value,
+            "shown": verdict.shown,
+        })
+    };
+    judgement.gates.iter().map(gate).collect()
 }

@@ -1,124 +1,228 @@
-//! What a run is worth: gates, exit code, and whether its own figures can be trusted.
+//! What a run is worth: its exit code and why, its gates, and whether its figures can be trusted.
 
-use std::time::Duration;
-
-use crate::load::count::ThreadUse;
-use crate::load::count::percentile;
-use crate::load::options::gate::Verdict;
-use crate::load::options::load::Traffic;
+use crate::failure::Failure;
+use crate::load::count::Tally;
+use crate::load::options::load::{Content, Load, Volume};
+use crate::load::options::values::VerifyMode;
 use crate::load::report::outcome::{Ending, Outcome};
-use crate::load::report::short;
+use crate::load::report::verdict::Verdict;
+use crate::load::report::warnings::{Usage, Warning, warnings};
+use crate::values::units::{Count, a_second};
 
-/// A thread that is busy for more of the time than this has no time left to be on time.
-const BUSY: f64 = 0.95;
-/// A thread that is kept from its processor for more of the time than this times the machine, not
-/// the server.
-const KEPT_WAITING: f64 = 0.1;
-/// Lateness of the open loop by the generator's own doing, at its 99th percentile, that is too
-/// much: far over what a timer and a turn of the reactor take, far below what one would call a
-/// response.
-const LATE_NS: u64 = 1_000_000;
+/// Bits of a made-up message that each of its bytes has to tell it apart by, and from how many
+/// bytes on a mistake is out of the question.
+const BITS_A_BYTE: u32 = 6;
+const TELLING: u32 = 8;
+
+/// Something that the verdict says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// The exit code that it alone would lead to; 0 where it leads to none.
+    pub(super) code: u8,
+    pub(super) words: String,
+}
 
 /// The run, judged.
 #[derive(Clone, Debug)]
 pub(super) struct Judgement {
-    /// See [`exit_code`].
-    pub(super) exit_code: u8,
+    /// What went wrong, and whether that decides the exit code; in the order of that: 130 or 143
+    /// interrupted, 1 failed (its own counts among it, where they don't add up), 5 an answer was
+    /// wrong, 4 fewer connections or messages than asked for, or connections that were not there to
+    /// the end, 3 a gate is not met. (2, a usage error, never comes to a report.)
+    pub(super) findings: Vec<Finding>,
     /// The gates, in the order they were given.
     pub(super) gates: Vec<Verdict>,
-    /// Why the generator was the bottleneck, in words; empty where it wasn't.
-    pub(super) bottleneck: Vec<String>,
-    /// Processors that the generator's threads used in the measured time: 0.5 is half of one.
-    pub(super) cpu: f64,
-    /// The largest share of the measured time that one of them was ready to run, and others had the
-    /// processors.
-    pub(super) waited: f64,
+    /// What to beware of.
+    pub(super) warnings: Vec<Warning>,
+    /// What is not checked, in words.
+    pub(super) unchecked: Option<String>,
+    pub(super) usage: Usage,
 }
 
 impl Judgement {
-    pub(super) fn of(outcome: &Outcome) -> Judgement {
-        let gates: Vec<Verdict> = outcome
-            .plan
-            .gates
-            .iter()
-            .map(|gate| gate.judge(outcome))
+    /// `failed`: an output that could not be written.
+    pub(super) fn of(outcome: &Outcome, failed: Option<&Failure>) -> Judgement {
+        let usage = Usage::of(&outcome.tally.threads);
+        let warnings = warnings(outcome, &usage);
+        let gates = outcome.plan.gates.iter();
+        let gates: Vec<Verdict> = gates
+            .map(|gate| Verdict::of(gate, outcome, &warnings))
             .collect();
-        let threads = &outcome.tally.threads;
-        let busy: Vec<f64> = threads.iter().map(|t| share(t.cpu, t)).collect();
-        let waited = threads.iter().map(|t| share(t.waited, t));
-        let waited = waited.fold(0.0, f64::max);
         Judgement {
-            exit_code: exit_code(outcome, &gates),
+            findings: findings(outcome, &gates, failed),
             gates,
-            bottleneck: bottleneck(outcome, &busy, waited),
-            waited,
-            cpu: busy.iter().sum(),
+            warnings,
+            unchecked: unchecked(&outcome.plan),
+            usage,
         }
     }
-}
 
-/// The share of the measured time that a thread was busy, or waited. It has one processor at most:
-/// more comes of a time so short that reading the clocks is most of it.
-fn share(of: Duration, thread: &ThreadUse) -> f64 {
-    let wall = thread.wall.as_secs_f64();
-    if wall > 0.0 {
-        (of.as_secs_f64() / wall).min(1.0)
-    } else {
-        0.0
+    /// The exit code: that of the first finding that has one.
+    pub(super) fn exit_code(&self) -> u8 {
+        let mut codes = self.findings.iter().map(|finding| finding.code);
+        codes.find(|&code| code > 0).unwrap_or(0)
     }
 }
 
-/// The exit code: 130 or 143 interrupted, 1 failed (its own counts among it, where they don't add
-/// up), 5 an answer was wrong, 4 fewer connections or messages than asked for, or connections that
-/// were not there to the end, 3 a gate is not met; the first that applies. (2, a usage error, never
-/// comes to a report.)
-fn exit_code(outcome: &Outcome, gates: &[Verdict]) -> u8 {
-    let tally = &outcome.tally;
-    match outcome.ending {
-        Ending::Interrupted(signal) => return 128 + u8::try_from(signal).unwrap_or(2),
-        Ending::Failed(_) => return 1,
-        Ending::Done if tally.imbalance().is_some() => return 1,
-        Ending::Done => {}
+/// All that went wrong, what decides the exit code first.
+fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> Vec<Finding> {
+    let (tally, plan) = (&outcome.tally, &outcome.plan);
+    let ending = match &outcome.ending {
+        Ending::Done => None,
+        Ending::Interrupted(signal) => Some((
+            128 + u8::try_from(*signal).unwrap_or(2),
+            "interrupted: these are the figures until then".to_owned(),
+        )),
+        Ending::Failed(why) => Some((
+            1,
+            format!("FAILED: {why}; these are the figures until then"),
+        )),
+    };
+    let imbalance = tally.imbalance().map(|what| {
+        let words = format!("a fault of this program: {what}; don't trust these figures");
+        (1, words)
+    });
+    let broken = gates.iter().filter(|gate| !gate.met);
+    let broken: Vec<&str> = broken.map(|gate| &*gate.gate).collect();
+    let broken = (!broken.is_empty()).then(|| (3, format!("NOT MET: {}", broken.join(", "))));
+    // What was just due when it was interrupted is not worth a line.
+    let is_done = outcome.ending == Ending::Done;
+    let all = [
+        ending,
+        imbalance,
+        failed.map(|failure| (1, failure.message().to_owned())),
+        corrupt(tally),
+        fewer(tally),
+        slower(outcome).filter(|_| is_done),
+        less(tally, plan.volume).filter(|_| is_done),
+        broken,
+        unanswered(tally).filter(|_| is_done),
+    ];
+    let all = all.into_iter().flatten();
+    let mut all: Vec<Finding> = all.map(|(code, words)| Finding { code, words }).collect();
+    all.sort_by_key(|finding| match finding.code {
+        128.. => 0,
+        1 => 1,
+        0 => u8::MAX,
+        code => 10 - code,
+    });
+    all
+}
+
+fn corrupt(tally: &Tally) -> Option<(u8, String)> {
+    // Corrupt datagrams are corrupt messages too.
+    let count = tally.messages.corrupt.max(tally.datagrams.corrupt);
+    let answers = match count {
+        1 => "1 answer was",
+        _ => &format!("{} answers were", Count(count)),
+    };
+    (count > 0).then(|| (5, format!("WRONG: {answers} not what was sent")))
+}
+
+/// Where there were fewer connections than asked for, or not all the time.
+fn fewer(tally: &Tally) -> Option<(u8, String)> {
+    let c = &tally.connections;
+    let asked = Count(c.asked);
+    if c.peak_confirmed < c.asked {
+        let (came, why) = (Count(c.peak_confirmed), missing(tally));
+        let words = format!("ONLY {came} of {asked} connections came about: {why}");
+        return Some((4, words));
     }
-    if tally.messages.corrupt + tally.datagrams.corrupt > 0 {
-        5
-    } else if tally.connections.missing > 0
-        || tally.connections.peak_confirmed < tally.connections.asked
-        || outcome.messages_missing() > 0
-    {
-        4
-    } else if gates.iter().any(|gate| !gate.met) {
-        3
-    } else {
-        0
+    if c.missing > 0 {
+        let (left, why) = (Count(c.asked.saturating_sub(c.missing)), missing(tally));
+        let words = format!("ONLY {left} of {asked} connections were there to the end: {why}");
+        return Some((4, words));
+    }
+    let lost = Count(c.lost);
+    (c.lost > 0).then(|| {
+        let words = format!(
+            "LOST {lost} connections that the load had not ended; others took their places"
+        );
+        (0, words)
+    })
+}
+
+/// Where fewer connections were replaced than was asked for. A tenth, and one connection, are left
+/// out of account: the last ones may be on their way.
+fn slower(outcome: &Outcome) -> Option<(u8, String)> {
+    let (asked, reached) = (outcome.churn_asked()?, outcome.churn_reached()?);
+    let seconds = outcome.measured.as_secs_f64();
+    let due = (asked * seconds * 0.9 - 1.0).max(0.0);
+    ((outcome.tally.connections.replaced as f64) < due).then(|| {
+        let (asked, reached) = (a_second(asked), a_second(reached));
+        let words = format!(
+            "ONLY {reached} of {asked} connections were replaced: each waits for its outstanding \
+             answers, and for the next one to be served"
+        );
+        (0, words)
+    })
+}
+
+/// Where fewer messages were sent than were due, or asked for.
+fn less(tally: &Tally, volume: Volume) -> Option<(u8, String)> {
+    let m = &tally.messages;
+    let (sent, due) = (Count(m.sent), Count(m.due()));
+    let (code, why) = match volume {
+        Volume::Messages(_) => (4, "nothing was answered any more"),
+        Volume::For(_) if tally.datagrams.dropped > 0 => {
+            (0, "the system refused to send the others")
+        }
+        Volume::For(_) => (0, "no connection could take the others"),
+    };
+    (m.unsent > 0).then(|| {
+        let words = format!("ONLY {sent} of {due} messages were sent: {why}");
+        (code, words)
+    })
+}
+
+/// Where messages over streams were sent and never answered. Datagrams get lost, and have lines of
+/// their own.
+fn unanswered(tally: &Tally) -> Option<(u8, String)> {
+    let (m, d) = (&tally.messages, &tally.datagrams);
+    let without = (m.lost + m.outstanding).saturating_sub(d.lost + d.outstanding);
+    let (count, sent) = (Count(without), Count(m.sent));
+    (without > 0).then(|| (0, format!("NO ANSWER came to {count} of {sent} messages")))
+}
+
+/// What became of the connections that are missing.
+fn missing(tally: &Tally) -> String {
+    let c = &tally.connections;
+    let undialed = c.asked.saturating_sub(c.dialed - c.redialed);
+    let causes = counted(&[
+        (c.refused, "refused"),
+        (c.timed_out, "timed out"),
+        (c.failed, "failed"),
+        (c.dialing, "still dialing"),
+        (c.lost, "lost"),
+        (c.silent, "connected, waiting for the first echo"),
+        (undialed, "never dialed"),
+    ]);
+    match causes.is_empty() {
+        true => "never so many at one time".to_owned(),
+        false => causes,
     }
 }
 
-/// Why the generator, not the server, set the figures.
-fn bottleneck(outcome: &Outcome, busy: &[f64], waited: f64) -> Vec<String> {
-    let mut reasons = Vec::new();
-    let full = busy.iter().filter(|&&share| share > BUSY).count();
-    if full > 0 {
-        reasons.push(format!(
-            "{full} of {} generator threads had no time left (over {:.0}% of a processor)",
-            busy.len(),
-            BUSY * 100.0
-        ));
+/// Counts with their names, but for those that are zero.
+pub(super) fn counted(counts: &[(u64, &str)]) -> String {
+    let parts = counts.iter().filter(|(count, _)| *count > 0);
+    let parts = parts.map(|(count, name)| format!("{} {name}", Count(*count)));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// What `--verify` can't see of messages as short as these.
+fn unchecked(plan: &Load) -> Option<String> {
+    let Content::Made(sizes) = plan.content else {
+        return None;
+    };
+    let least = sizes.least;
+    if least >= TELLING || plan.verify == VerifyMode::Off || plan.connections.get() == 1 {
+        return None;
     }
-    if waited > KEPT_WAITING {
-        reasons.push(format!(
-            "a thread of it was ready and waited for a processor {:.0}% of the time, which is in the latencies",
-            waited * 100.0
-        ));
-    }
-    if let Traffic::Open(_) = outcome.plan.traffic
-        && let Some(late) = percentile(&outcome.tally.pacing.lag, 99.0)
-        && late > LATE_NS
-    {
-        reasons.push(format!(
-            "1% of the messages were sent {} or more after they could have been",
-            short(late)
-        ));
-    }
-    reasons
+    let (s, bits) = (if least == 1 { "" } else { "s" }, BITS_A_BYTE * least);
+    let one_in = Count(1 << bits);
+    Some(format!(
+        "whose answer it is: a message of {least} byte{s} has {bits} bits to tell its connection \
+         and number by, so 1 in {one_in} answers swapped between connections passes as right"
+    ))
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::load::count::{StoodStill, Tally, ThreadUse};
-use crate::load::options::load::{Load, Turnover, Volume};
+use crate::load::options::load::{Load, Turnover};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) struct Outcome {
     pub(crate) targets: Vec<String>,
     /// When the ramp began, by the machine's clock.
     pub(crate) began: SystemTime,
+    /// When the measured time began, by the same clock; `None`: it never came to that.
+    pub(crate) measured_from: Option<SystemTime>,
     pub(crate) ending: Ending,
     /// All threads' counts together.
     pub(crate) tally: Tally,
@@ -48,11 +50,15 @@ impl Outcome {
         (seconds > 0.0).then(|| self.tally.messages.in_time as f64 / seconds)
     }
 
-    /// Messages that `--messages` asked for and that were never sent.
-    pub(crate) fn messages_missing(&self) -> u64 {
-        match self.plan.volume {
-            Volume::Messages(_) => self.tally.messages.unsent,
-            Volume::For(_) => 0,
+    /// Connections that are to be closed and replaced a second; `None` where they are kept.
+    pub(crate) fn churn_asked(&self) -> Option<f64> {
+        match self.plan.turnover {
+            Turnover::Keep => None,
+            Turnover::Churn(rate) => Some(rate.get().into()),
+            Turnover::Lifetime(lifetime) => {
+                let connections: f64 = self.plan.connections.get().into();
+                Some(connections / lifetime.as_secs_f64().max(1e-9))
+            }
         }
     }
 

@@ -1,103 +1,78 @@
 //! Where a report goes: files, and standard output. Each is tried, whatever becomes of the others:
 //! a full disk shall not cost the words, nor a histogram the JSON.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
-
-use crate::failure::{Failure, Reason};
+use crate::failure::Failure;
 use crate::load::options::load::Load;
+use crate::system::files::LateFile;
 use crate::system::stdout;
 
-/// The outputs that a plan wants. Dropped, it takes away what it has made and nothing was written
-/// to.
-#[derive(Debug)]
+/// The outputs that a plan wants.
+#[derive(Debug, Default)]
 pub(crate) struct Outputs {
-    created: Vec<PathBuf>,
+    pub(super) json: Option<LateFile>,
+    pub(super) hdr: Option<LateFile>,
+    /// Named pipes and what they are told, once all else is written: their readers may come late.
+    late: Vec<(LateFile, Vec<u8>)>,
     failures: Vec<Failure>,
 }
 
 impl Outputs {
-    /// Finds out before a run whether its files can be written: afterwards it would be lost. An old
-    /// one stays as it is until then.
+    /// Finds out before a run whether its outputs can be written: afterwards it would be lost.
     ///
     /// # Errors
-    /// Exit code 1: one can't.
+    /// Exit code 1: one can't be written.
     pub(crate) fn open(plan: &Load) -> Result<Outputs, Failure> {
-        let mut outputs = Outputs {
-            created: Vec::new(),
-            failures: Vec::new(),
-        };
         let json = plan.json.as_deref().filter(|_| !plan.json_to_stdout());
-        for path in [json, plan.hdr.as_deref()].into_iter().flatten() {
-            match OpenOptions::new().append(true).create_new(true).open(path) {
-                Ok(_) => outputs.created.push(path.to_owned()),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    let old = OpenOptions::new().append(true).open(path);
-                    old.map_err(|error| unwritable(path, &error))?;
-                }
-                Err(error) => return Err(unwritable(path, &error)),
-            }
+        let is_all = json.is_none() && plan.hdr.is_none() && plan.gates.is_empty();
+        if (is_all || plan.json_to_stdout()) && stdout::was_closed() {
+            let failure = "standard output is closed: the report would be lost";
+            return Err(Failure::runtime(failure).hint(
+                "give it a place, or write `> /dev/null` or `--json FILE` where you don't want it",
+            ));
         }
-        Ok(outputs)
+        Ok(Outputs {
+            json: json.map(LateFile::new).transpose()?,
+            hdr: plan.hdr.as_deref().map(LateFile::new).transpose()?,
+            ..Outputs::default()
+        })
     }
 
     /// Writes a file.
-    pub(super) fn write(&mut self, path: &Path, bytes: &[u8]) {
-        if let Err(error) = fs::write(path, bytes) {
-            self.failed(unwritable(path, &error));
+    pub(super) fn write(&mut self, file: LateFile, bytes: Vec<u8>) {
+        match file.is_pipe {
+            true => self.late.push((file, bytes)),
+            false => self.note(file.write(&bytes)),
         }
     }
 
     /// Writes to standard output. That its reader has left is no failure: he has seen enough.
     pub(super) fn say(&mut self, text: &str) {
-        if let Err(failure) = stdout::say(text)
-            && !failure.is_silent()
-        {
-            self.failed(failure);
-        }
+        self.note(stdout::say(text));
     }
 
-    /// Something could not be written.
-    pub(super) fn failed(&mut self, failure: Failure) {
-        self.failures.push(failure);
+    /// Remembers a failure.
+    pub(super) fn note(&mut self, result: Result<(), Failure>) {
+        let failure = result.err().filter(|failure| !failure.is_silent());
+        self.failures.extend(failure);
     }
 
-    /// The exit code of a run that is worth `code`: 1 where an output has failed, but that an
-    /// interruption (128 and the signal) comes first.
-    pub(super) fn exit_code(&self, code: u8) -> u8 {
-        if self.failures.is_empty() || code >= 128 {
-            code
-        } else {
-            1
-        }
+    /// What has failed so far, in one.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        Failure::all(&self.failures)
     }
 
-    /// Gives the exit code of a run that is worth `code`.
+    /// Feeds the named pipes, and gives the exit code of a run that is worth `code`: 1 where an
+    /// output has failed, but that an interruption (128 and the signal) comes first.
     ///
     /// # Errors
     /// All that has failed, in one, with that exit code.
     pub(super) fn finish(mut self, code: u8) -> Result<u8, Failure> {
-        let code = self.exit_code(code);
-        match Failure::all(&std::mem::take(&mut self.failures)) {
-            Some(failure) => Err(failure.with_code(code)),
+        for (file, bytes) in std::mem::take(&mut self.late) {
+            self.note(file.write(&bytes));
+        }
+        match self.failure() {
+            Some(failure) => Err(failure.with_code(if code >= 128 { code } else { 1 })),
             None => Ok(code),
         }
     }
-}
-
-impl Drop for Outputs {
-    fn drop(&mut self) {
-        for path in &self.created {
-            let is_empty = fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() == 0);
-            if is_empty && let Err(error) = fs::remove_file(path) {
-                log::debug!("{} stays, empty: {}", path.display(), Reason(&error));
-            }
-        }
-    }
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    Failure::runtime(format!("can't write {}: {}", path.display(), Reason(error)))
-        .hint("choose another place for it")
 }

@@ -1,279 +1,303 @@
 //! The report in words.
 
-use std::fmt::Write as _;
-
 use hdrhistogram::Histogram;
+use oread::Address;
 
-use super::chart::chart;
-use super::environment::Environment;
-use super::headline::headline;
-use super::judgement::Judgement;
-use crate::load::count::over_an_hour;
-use crate::load::count::percentile;
+use crate::failure::Failure;
+use crate::load::clock::nanos;
+use crate::load::count::{over_an_hour, percentile};
+use crate::load::options::gate::VALID;
 use crate::load::options::load::{Traffic, Turnover};
+use crate::load::report::chart::chart;
+use crate::load::report::environment::Environment;
+use crate::load::report::judgement::{Judgement, counted};
 use crate::load::report::outcome::Outcome;
-use crate::values::units::{Count, Size};
+use crate::load::report::warnings::About;
+use crate::system::page::{Page, Tone};
+use crate::values::units::{Count, Size, a_second, share, short};
 
-/// The whole report. Its first line says what matters most: whether the connections asked for were
-/// there.
+/// The percentiles of the table, and how wide the terminal must be for each to stand there: those
+/// that say the least go first.
+const COLUMNS: [(&str, f64, usize); 5] = [
+    ("p50", 50.0, 0),
+    ("p90", 90.0, 69),
+    ("p99", 99.0, 0),
+    ("p99.9", 99.9, 0),
+    ("p99.99", 99.99, 78),
+];
+
+/// The whole report. It begins with what matters most: the exit code and why, the gates, and what
+/// became of the connections.
 pub(super) fn report(
+    mut page: Page,
     outcome: &Outcome,
     environment: &Environment,
     judgement: &Judgement,
 ) -> String {
-    let mut text = String::new();
-    headline(&mut text, outcome);
-    connections(&mut text, outcome);
-    traffic(&mut text, outcome);
-    datagrams(&mut text, outcome);
-    latency(&mut text, outcome);
-    honesty(&mut text, outcome, judgement);
-    for gate in &judgement.gates {
-        let word = if gate.met { "met" } else { "NOT MET" };
-        line(
-            &mut text,
-            "gate",
-            &format!("{}: {word}, it is {}", gate.gate, gate.shown),
-        );
+    verdict(&mut page, outcome, judgement);
+    connections(&mut page, outcome);
+    beware(&mut page, judgement, About::Messages);
+    traffic(&mut page, outcome, judgement);
+    if outcome.tally.datagrams.sent + outcome.tally.datagrams.dropped > 0 {
+        beware(&mut page, judgement, About::Datagrams);
+        datagrams(&mut page, outcome);
     }
-    line(
-        &mut text,
-        "ran",
-        &format!(
-            "oread {} on {} {}, {} processors, {} descriptors",
-            environment.version,
-            environment.kernel,
-            environment.machine,
-            environment.processors,
-            Count(environment.descriptors)
-        ),
-    );
-    line(&mut text, "", &environment.command_line);
-    text
+    beware(&mut page, judgement, About::Latency);
+    latency(&mut page, outcome);
+    generator(&mut page, outcome, judgement);
+    let Environment {
+        version,
+        kernel,
+        machine,
+        processors,
+        ..
+    } = environment;
+    let descriptors = Count(environment.descriptors);
+    let on = format!("{kernel} {machine}, {processors} processors, {descriptors} descriptors");
+    page.line("ran", &format!("oread {version} on {on}"));
+    // Not broken, so that it can be copied.
+    page.row(&format!("{:13}{}", "", environment.command_line));
+    page.finish()
 }
 
-/// A time in at most seven characters: `850ns`, `1.25ms`, `12.3s`.
-pub(crate) fn short(ns: u64) -> String {
-    let (unit, name) = match ns {
-        0..1_000 => return format!("{ns}ns"),
-        1_000..1_000_000 => (1e3, "us"),
-        1_000_000..1_000_000_000 => (1e6, "ms"),
-        _ => (1e9, "s"),
-    };
-    let value = ns as f64 / unit;
-    let digits = match value {
-        v if v < 9.995 => 2,
-        v if v < 99.95 => 1,
-        _ => 0,
-    };
-    let number = format!("{value:.digits$}");
-    let number = match number.split_once('.') {
-        Some(_) => number.trim_end_matches('0').trim_end_matches('.'),
-        None => &number,
-    };
-    format!("{number}{name}")
-}
-
-/// A line: what it's about, and what there is to say.
-fn line(text: &mut String, about: &str, what: &str) {
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "{about:<12} {what}");
-}
-
-fn connections(text: &mut String, outcome: &Outcome) {
-    let c = &outcome.tally.connections;
-    line(
-        text,
-        "connections",
-        &format!(
-            "{} asked for, {} dialed, {} established, {} confirmed by an echo",
-            Count(c.asked),
-            Count(c.dialed),
-            Count(c.established),
-            Count(c.confirmed)
-        ),
-    );
-    line(
-        text,
-        "",
-        &format!(
-            "{} lost, {} refused, {} timed out, {} failed, {} still dialing; {} open at the end",
-            Count(c.lost),
-            Count(c.refused),
-            Count(c.timed_out),
-            Count(c.failed),
-            Count(c.dialing),
-            Count(c.open)
-        ),
-    );
-    if let Some(reached) = outcome.churn_reached() {
-        let asked = match outcome.plan.turnover {
-            Turnover::Churn(rate) => format!("{} a second asked for, ", Count(rate.get().into())),
-            _ => String::new(),
+fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
+    let code = judgement.exit_code();
+    let mut label = format!("exit code {code}");
+    if code == 0 {
+        let words = match outcome.tally.connections.asked {
+            1 => "the connection was there at the end",
+            asked => &format!("all {} connections were there at the end", Count(asked)),
         };
-        let what = format!(
-            "{asked}{reached:.1} a second reached: {} closed and dialed again",
-            Count(c.replaced)
-        );
-        line(text, "churn", &what);
+        let gates = match judgement.gates.is_empty() {
+            true => "",
+            false => ", and all gates are met",
+        };
+        page.line(&label, &format!("{words}{gates}"));
+        label.clear();
+    }
+    for finding in &judgement.findings {
+        let tone = match finding.code {
+            0 => Tone::Warning,
+            _ => Tone::Bad,
+        };
+        page.toned(tone, &label, &finding.words);
+        label.clear();
+    }
+    let measured = match outcome.measured.is_zero() {
+        true => ": nothing was measured".to_owned(),
+        false => format!(" for {}", short(nanos(outcome.measured))),
+    };
+    let (targets, ramp) = (outcome.targets.join(", "), short(nanos(outcome.ramp)));
+    let words = format!("{targets}{measured}, after a ramp of {ramp}");
+    page.line("loaded", &words);
+    for gate in &judgement.gates {
+        let (tone, word) = match gate.met {
+            true => (Tone::Plain, "met"),
+            false => (Tone::Bad, "NOT MET"),
+        };
+        let is = match &*gate.gate {
+            VALID => ":",
+            _ => ", it is",
+        };
+        let words = format!("{}: {word}{is} {}", gate.gate, gate.shown);
+        page.toned(tone, "gate", &words);
+    }
+}
+
+fn beware(page: &mut Page, judgement: &Judgement, about: About) {
+    let warnings = judgement.warnings.iter();
+    for warning in warnings.filter(|warning| warning.about == about) {
+        page.toned(Tone::Warning, "BEWARE", &warning.words);
+    }
+}
+
+/// Lines about one thing, those without a word left out.
+fn lines(page: &mut Page, mut label: &str, all: &[String]) {
+    for words in all.iter().filter(|words| !words.is_empty()) {
+        page.line(std::mem::take(&mut label), words);
+    }
+}
+
+fn connections(page: &mut Page, outcome: &Outcome) {
+    let c = &outcome.tally.connections;
+    let came = [
+        (c.asked, "asked for"),
+        (c.dialed, "dialed"),
+        (c.established, "established"),
+        (c.confirmed, "confirmed by an echo"),
+        (c.open.saturating_sub(c.silent), "open at the end"),
+    ];
+    let went = [
+        (c.lost, "lost"),
+        (c.refused, "refused"),
+        (c.timed_out, "timed out"),
+        (c.failed, "failed"),
+        (c.dialing, "still dialing"),
+        (c.silent, "connected, waiting for the first echo"),
+    ];
+    lines(page, "connections", &[counted(&came), counted(&went)]);
+    let is_told = |_: &f64| c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
+    if let Some(reached) = outcome.churn_reached().filter(is_told) {
+        let asked = outcome.churn_asked().unwrap_or(0.0);
+        let asked = format!("{} asked for, ", a_second(asked));
+        let (reached, replaced) = (a_second(reached), Count(c.replaced));
+        let words = format!("{asked}{reached} reached: {replaced} closed and dialed again");
+        page.line("churn", &words);
     }
     for (name, count) in &outcome.tally.errors {
-        line(text, "error", &format!("{} {name}", Count(*count)));
+        let part = outcome.tally.partial.get(name);
+        let part = part.map_or_else(String::new, |part| {
+            let (got, of) = (Count(part.got), Count(part.of));
+            format!("; of the first one's answer {got} of {of} bytes came")
+        });
+        let words = format!("{} {name}{part}", Count(*count));
+        page.toned(Tone::Bad, "error", &words);
     }
+    if let Some(answer) = &outcome.tally.corrupt_answer {
+        page.toned(Tone::Bad, "", &format!("the first one: {answer}"));
+    }
+    page.line("tip", &tip(outcome).unwrap_or_default());
 }
 
-fn traffic(text: &mut String, outcome: &Outcome) {
+/// What to try where a target refuses: the words of `oread connect`.
+fn tip(outcome: &Outcome) -> Option<String> {
+    let (c, errors) = (&outcome.tally.connections, &outcome.tally.errors);
+    let refused = errors.contains_key("ECONNREFUSED") || errors.contains_key("ENOENT");
+    if !refused || c.peak_confirmed >= c.asked && c.missing == 0 {
+        return None;
+    }
+    let [target] = &outcome.targets[..] else {
+        return Some("start a server at each target, or check the addresses".to_owned());
+    };
+    let address = target.split_once("://").map_or(&**target, |(_, at)| at);
+    let address: Address = address.parse().ok()?;
+    let refused = std::io::ErrorKind::ConnectionRefused.into();
+    let failure = Failure::connect(&address, &refused);
+    failure.tip().map(str::to_owned)
+}
+
+fn traffic(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let m = &outcome.tally.messages;
     let b = &outcome.tally.bytes;
-    if m.sent + m.unsent > 0 {
-        line(
-            text,
-            "messages",
-            &format!(
-                "{} sent, {} echoed, {} verified, {} corrupt, {} outstanding",
-                Count(m.sent),
-                Count(m.echoed),
-                Count(m.verified),
-                Count(m.corrupt),
-                Count(m.outstanding)
-            ),
-        );
-        if m.timed_out + m.lost + m.unsent > 0 {
-            line(
-                text,
-                "",
-                &format!(
-                    "{} over the message timeout, {} lost, {} due and never sent",
-                    Count(m.timed_out),
-                    Count(m.lost),
-                    Count(m.unsent)
-                ),
-            );
-        }
+    let came = [
+        (m.sent, "sent"),
+        (m.echoed, "echoed"),
+        (m.verified, "verified"),
+    ];
+    let went = [
+        (m.corrupt, "corrupt"),
+        (m.timed_out, "over the message timeout"),
+        (m.lost, "lost"),
+        (m.outstanding, "outstanding"),
+        (m.unsent, "due and never sent"),
+    ];
+    lines(page, "messages", &[counted(&came), counted(&went)]);
+    if m.verified > 0 {
+        page.line("not checked", judgement.unchecked.as_deref().unwrap_or(""));
     }
-    if b.surplus > 0 {
-        let what = format!(
-            "{} came that no message had asked for: answers here are longer than messages, and \
-             `--verify off` tells them apart by the messages' length",
-            Size(b.surplus)
-        );
-        line(text, "BEWARE", &what);
-    }
-    let Some(rate) = outcome.rate_reached() else {
-        return;
-    };
-    let each = |bytes: u64| Size((bytes as f64 / outcome.measured.as_secs_f64()) as u64);
-    line(
-        text,
-        "rate",
-        &format!(
-            "{} answers a second; {}/s out, {}/s in",
-            Count(rate.round() as u64),
+    if let Some(rate) = outcome.rate_reached().filter(|_| m.due() + m.in_time > 0) {
+        let each = |bytes: u64| Size((bytes as f64 / outcome.measured.as_secs_f64()) as u64);
+        let words = format!(
+            "{} answered; {}/s out, {}/s in",
+            a_second(rate),
             each(b.sent_in_time),
             each(b.received_in_time)
-        ),
-    );
+        );
+        page.line("rate", &words);
+    }
 }
 
-fn datagrams(text: &mut String, outcome: &Outcome) {
+fn datagrams(page: &mut Page, outcome: &Outcome) {
     let d = &outcome.tally.datagrams;
-    if d.sent + d.dropped == 0 {
-        return;
-    }
-    line(
-        text,
-        "datagrams",
-        &format!(
-            "{} sent, {} received, {} lost ({:.3}%)",
-            Count(d.sent),
-            Count(d.received),
-            Count(d.lost),
-            d.lost as f64 / d.sent.max(1) as f64 * 100.0
-        ),
-    );
-    line(
-        text,
-        "",
-        &format!(
-            "{} late, {} duplicated, {} reordered, {} corrupt, {} not taken by the system",
-            Count(d.late),
-            Count(d.duplicated),
-            Count(d.reordered),
-            Count(d.corrupt),
-            Count(d.dropped)
-        ),
-    );
-    let mut worst: Vec<(u32, u64)> = outcome
-        .tally
-        .flows
-        .iter()
-        .map(|(flow, d)| (*flow, d.lost))
-        .filter(|(_, lost)| *lost > 0)
-        .collect();
-    worst.sort_by_key(|&(_, lost)| std::cmp::Reverse(lost));
-    if let Some((flow, lost)) = worst.first() {
-        let what = format!(
-            "{} of {} flows lost some, flow {flow} the most: {}",
-            Count(worst.len() as u64),
-            Count(outcome.tally.flows.len() as u64),
-            Count(*lost)
-        );
-        line(text, "", &what);
+    let part = share(d.lost as f64 / d.sent.max(1) as f64);
+    let (sent, received, lost) = (Count(d.sent), Count(d.received), Count(d.lost));
+    let words = format!("{sent} sent, {received} received, {lost} lost ({part})");
+    let went = [
+        (d.late, "late"),
+        (d.duplicated, "duplicated"),
+        (d.reordered, "reordered"),
+        (d.corrupt, "corrupt"),
+        (d.outstanding, "outstanding"),
+        (d.dropped, "not taken by the system"),
+    ];
+    lines(page, "datagrams", &[words, counted(&went)]);
+    let flows = &outcome.tally.flows;
+    let losing = || flows.iter().filter(|(_, flow)| flow.lost > 0);
+    if let Some((flow, worst)) = losing().max_by_key(|(_, flow)| flow.lost) {
+        let (some, all) = (losing().count() as u64, flows.len() as u64);
+        let (some, all, most) = (Count(some), Count(all), Count(worst.lost));
+        let words = format!("{some} of {all} flows lost some, flow {flow} the most: {most}");
+        page.line("", &words);
     }
 }
 
-fn latency(text: &mut String, outcome: &Outcome) {
+fn latency(page: &mut Page, outcome: &Outcome) {
     let l = &outcome.tally.latency;
-    let open = matches!(outcome.plan.traffic, Traffic::Open(_));
-    let mut rows = vec![("connect", &l.connect), ("first echo", &l.first_echo)];
-    rows.push(("response", &l.response));
-    if open {
-        rows.push(("service", &l.service));
-    }
-    rows.retain(|(_, histogram)| !histogram.is_empty());
-    if rows.is_empty() {
+    let traffic = outcome.plan.traffic;
+    let response = match traffic {
+        Traffic::Closed { .. } => "round trip",
+        _ => "response",
+    };
+    let open = matches!(traffic, Traffic::Open(_));
+    let rows = [
+        ("connect", &l.connect, true),
+        ("first echo", &l.first_echo, true),
+        (response, &l.response, true),
+        ("service", &l.service, open),
+    ];
+    let rows = || rows.iter().filter(|row| row.2 && !row.1.is_empty());
+    if rows().count() == 0 {
         return;
     }
-    let _ = writeln!(
-        text,
-        "\n{:<12} {:>11} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
-        "latency", "count", "p50", "p90", "p99", "p99.9", "p99.99", "max"
-    );
-    for (name, histogram) in rows {
-        let _ = write!(
-            text,
-            "  {name:<10} {:>11}",
-            Count(histogram.len()).to_string()
-        );
-        for p in [50.0, 90.0, 99.0, 99.9, 99.99] {
-            let _ = write!(text, " {:>8}", percentile_or_dash(histogram, p));
-        }
-        let _ = writeln!(text, " {:>8}", short(histogram.max()));
+    let width = page.width();
+    let columns = || COLUMNS.iter().filter(|column| column.2 <= width);
+    let head: String = columns()
+        .map(|column| format!(" {:>8}", column.0))
+        .collect();
+    page.row("");
+    page.row(&format!(
+        "{:<12} {:>11}{head} {:>8}",
+        "latency", "count", "max"
+    ));
+    for (name, histogram, _) in rows() {
+        let figures: String = columns()
+            .map(|column| format!(" {:>8}", percentile_or_dash(histogram, column.1)))
+            .collect();
+        let (count, max) = (Count(histogram.len()).to_string(), short(histogram.max()));
+        page.row(&format!("  {name:<10} {count:>11}{figures} {max:>8}"));
         let over = over_an_hour(histogram);
         if over > 0 {
             let over = Count(over);
-            let _ = writeln!(
-                text,
-                "  ({over} of these took over an hour; what is over 73 minutes counts as that)"
-            );
+            page.remark(&format!(
+                "{over} of these took over an hour; what is over 73 minutes counts as that"
+            ));
         }
     }
     let m = &outcome.tally.messages;
     if m.unanswered() > 0 {
         let (without, due) = (Count(m.unanswered()), Count(m.due()));
-        let _ = writeln!(
-            text,
-            "  ({without} of the {due} messages due were never answered, and are in none of these figures)"
-        );
+        page.remark(&format!(
+            "{without} of the {due} messages due were never answered, and are in none of these figures"
+        ));
     }
-    if open {
-        text.push_str(
-            "  (response counts from when a message was due, service from when it was sent)\n",
-        );
+    if l.response.is_empty() {
+        return page.row("");
     }
-    if !l.response.is_empty() {
-        let _ = write!(text, "\nresponses\n{}\n", chart(&l.response));
+    match traffic {
+        Traffic::Open(_) => page.remark(
+            "response counts from when a message was due, service from when it was sent",
+        ),
+        Traffic::Closed { .. } => page.remark(
+            "a round trip counts from when a message was sent; while the server stalls none is sent, \
+             so that a stall is in few of them: -R sends on, and counts it in full",
+        ),
+        Traffic::Idle { .. } => {}
     }
+    page.row("\nresponses");
+    chart(&l.response, width)
+        .iter()
+        .for_each(|row| page.row(row));
+    page.row("");
 }
 
 /// A dash where too few samples carry the percentile.
@@ -281,65 +305,33 @@ fn percentile_or_dash(histogram: &Histogram<u64>, p: f64) -> String {
     percentile(histogram, p).map_or_else(|| "-".to_owned(), short)
 }
 
-fn honesty(text: &mut String, outcome: &Outcome, judgement: &Judgement) {
+/// How well the schedule was kept, and how busy who was.
+fn generator(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     if let Traffic::Open(asked) = outcome.plan.traffic {
         let pacing = &outcome.tally.pacing.error;
-        let late = percentile_or_dash(pacing, 99.0);
-        let most = if pacing.is_empty() {
-            "-".to_owned()
-        } else {
-            short(pacing.max())
-        };
-        line(
-            text,
-            "pacing",
-            &format!(
-                "{} a second asked for; sent late by {late} at p99, {most} at most",
-                Count(asked.get().into())
+        let late = match pacing.is_empty() {
+            true => String::new(),
+            false => format!(
+                "; sent late by {} at p99, {} at most",
+                percentile_or_dash(pacing, 99.0),
+                short(pacing.max())
             ),
-        );
+        };
+        let asked = a_second(asked.get().into());
+        page.line("pacing", &format!("{asked} asked for{late}"));
     }
-    line(
-        text,
-        "generator",
-        &format!(
-            "{:.0}% of a processor; ready, and waiting for one, {:.0}% of the time",
-            judgement.cpu * 100.0,
-            judgement.waited * 100.0
-        ),
-    );
-    if let Some(server) = outcome.own_server
-        && !server.wall.is_zero()
-    {
-        let share = server.cpu.as_secs_f64() / server.wall.as_secs_f64() * 100.0;
-        line(text, "its server", &format!("{share:.0}% of a processor"));
+    let whole = |part: f64| share((part * 100.0).round() / 100.0);
+    let usage = &judgement.usage;
+    if usage.cpu.max(usage.waited) >= 0.005 {
+        let (cpu, waited) = (whole(usage.cpu), whole(usage.waited));
+        let words = format!("{cpu} of a CPU; kept waiting for a CPU {waited} of the time");
+        page.line("generator", &words);
     }
-    for reason in &judgement.bottleneck {
-        line(
-            text,
-            "BEWARE",
-            &format!("the generator was the bottleneck: {reason}"),
-        );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_told_with_three_digits_at_most() {
-        for (ns, text) in [
-            (0, "0ns"),
-            (999, "999ns"),
-            (1_000, "1us"),
-            (1_250_000, "1.25ms"),
-            (12_345_678, "12.3ms"),
-            (200_000_000, "200ms"),
-            (59_900_000_000, "59.9s"),
-            (3_600_000_000_000, "3600s"),
-        ] {
-            assert_eq!(short(ns), text);
-        }
+    let server = outcome.own_server.filter(|server| !server.wall.is_zero());
+    let part = server.map_or(0.0, |server| {
+        server.cpu.as_secs_f64() / server.wall.as_secs_f64()
+    });
+    if part >= 0.005 {
+        page.line("its server", &format!("{} of a CPU", whole(part)));
     }
 }

@@ -24,12 +24,16 @@ fn the_defaults_are_those_of_the_help() {
     assert_eq!((serve.backlog.get(), serve.threads.get()), (4096, 1));
     assert_eq!(serve.max_pending.get(), 1 << 30);
     assert_eq!(
-        (serve.idle_timeout, serve.stats, serve.max_connections),
+        (
+            serve.bounds.idle_timeout.0,
+            serve.stats,
+            serve.max_connections
+        ),
         (None, None, None)
     );
     assert_eq!(
-        (serve.write_timeout.as_secs(), serve.drain_timeout.as_secs()),
-        (60, 5)
+        [serve.bounds.write_timeout, serve.drain_timeout].map(|time| time.as_secs()),
+        [60, 5]
     );
     assert_eq!(serve.verbosity, Verbosity::Normal);
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::{Plan, Source};
 use crate::load::clock::{NEVER, after, nanos};
 use crate::load::count::Datagrams;
-use crate::load::generator::flow::{Flow, Sent, Stage};
-use crate::load::generator::flows::settle_oldest;
+use crate::load::generator::flow::{Flow, Sent, Stage, settle_oldest};
 use crate::load::generator::protocol::Phase;
 use crate::load::options::load::{Turnover, Volume};
 
@@ -279,6 +278,7 @@ impl Plan {
         }
         self.run.phase = Phase::Finish;
         self.run.send_until = 0;
+        self.dialing.end_ramp();
         self.dialing.end_turnover();
         let timeout = self.load.message_timeout;
         let patience = match self.run.stopped {
@@ -315,6 +315,7 @@ impl Plan {
         ledger.missing = ledger.asked.saturating_sub(there);
         let mut flows: Vec<(u32, Datagrams)> = Vec::new();
         let given_up = now.saturating_sub(self.timeout);
+        self.last_sockets = self.flows.sockets();
         let all: Vec<Flow> = self.flows.take_all().collect();
         for mut flow in all {
             self.close_book(&mut flow, given_up);
@@ -370,7 +371,7 @@ impl Plan {
                 continue;
             }
             let counts = flow.window.as_mut();
-            if let Some(counts) = counts.and_then(|window| window.counts_of(sent, from)) {
+            if let Some(counts) = counts.and_then(|window| window.counts_of(sent.due, from)) {
                 counts.outstanding += 1;
                 self.meter.tally.messages.outstanding += 1;
             }

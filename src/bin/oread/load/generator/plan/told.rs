@@ -6,10 +6,11 @@ use crate::load::count::{Partial, record};
 use crate::load::generator::flow::{Cause, Flow, Sent, Socket, Stage};
 use crate::load::generator::flows::{Answered, Wanted};
 use crate::load::generator::label::Label;
+use crate::load::generator::logs::{Names, Warnings};
 use crate::load::generator::names;
 use crate::load::generator::window::Arrival;
 use crate::load::options::load::Turnover;
-use crate::load::report::short;
+use crate::values::units::short;
 
 /// How a dial failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +125,7 @@ impl Plan {
         }
         let from = self.meter.from();
         if let Some((window, _)) = self.flows.window(index)
-            && let Some(counts) = window.counts_of(sent, from)
+            && let Some(counts) = window.counts_of(sent.due, from)
         {
             counts.sent += 1;
         }
@@ -137,7 +138,7 @@ impl Plan {
         self.meter.tally.error(name);
         let from = self.meter.from();
         if let Some((window, _)) = self.flows.window(index)
-            && let Some(counts) = window.counts_of(sent, from)
+            && let Some(counts) = window.counts_of(sent.due, from)
         {
             counts.dropped += 1;
         }
@@ -168,10 +169,12 @@ impl Plan {
         self.flows.has_room(index);
     }
 
-    /// How many messages a flow is to send now, from within its callback.
+    /// How many messages a flow is to send now, from within its callback: those of a closed loop,
+    /// which are due when they are sent.
     pub(crate) fn wanted(&self, index: u32, now: u64) -> u32 {
+        let is_closed = matches!(self.source, Source::Depth | Source::Think { .. });
         match self.flow(index) {
-            Some(flow) if self.may_send(now) => self.flows.wanted(flow),
+            Some(flow) if is_closed && self.may_send(now) => self.flows.wanted(flow),
             _ => 0,
         }
     }
@@ -193,12 +196,7 @@ impl Plan {
     /// The last `bytes` of the answer to the oldest message have come; what is to be sent in its
     /// place, at once.
     #[inline(always)]
-    pub(in crate::load::generator) fn answered(
-        &mut self,
-        index: u32,
-        bytes: usize,
-        now: u64,
-    ) -> Wanted {
+    pub(crate) fn answered(&mut self, index: u32, bytes: usize, now: u64) -> Wanted {
         let Some(answered) = self.flows.answered(index) else {
             return Wanted::default();
         };
@@ -301,7 +299,7 @@ impl Plan {
             return self.corrupt_datagram(index);
         };
         let arrival = window.arrived(label.number, next);
-        if let Some(counts) = window.counts_of(label.sent, from) {
+        if let Some(counts) = window.counts_of(label.sent.due, from) {
             match arrival {
                 Arrival::Again => counts.duplicated += 1,
                 Arrival::First { after_later } => {
@@ -341,6 +339,22 @@ impl Plan {
         // An answer to a first datagram that was sent twice begins no second chain.
         let is_none = kept.is_none() || (sent.confirms() && stage == Some(Stage::Live));
         self.after_answer(index, stage, is_none, now);
+    }
+
+    /// An answer was corrupt: it's told of, and the first is kept.
+    #[cold]
+    pub(crate) fn warn(
+        &mut self,
+        warnings: &mut Warnings,
+        now: u64,
+        index: u32,
+        words: impl Fn(&Names, &Flow) -> String,
+    ) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let first = &mut self.meter.tally.corrupt_answer;
+        warnings.tell(now, first, || words(&self.names, flow));
     }
 
     /// A flow's peer will send no more.

@@ -276,8 +276,8 @@ impl Server {
         (from..until).contains(&now).then_some(until)
     }
 
-    /// Which flow a connection is, by its first bytes: only where sizes are drawn and nothing stands
-    /// between messages.
+    /// Which flow a connection is, by its first bytes: only where sizes are drawn and nothing
+    /// stands between messages.
     fn size_of(&self, call: &Call) -> Option<usize> {
         if self.split.size.is_some() {
             return self.split.size;

@@ -6,10 +6,9 @@ use std::path::Path;
 
 use oread::Framing;
 
-use super::Content;
+use super::{Content, has_udp};
 use crate::failure::{Failure, Reason};
 use crate::load::options::args;
-use crate::load::options::target::{Target, Transport};
 use crate::load::options::values::MAX_MESSAGE;
 use crate::values::units::{Count, Size};
 
@@ -26,25 +25,21 @@ const MAX_DATAGRAM: u32 = 65_507;
 pub(super) fn content(typed: &args::Load) -> Result<Content, Failure> {
     // First what is for streams alone: to mend its size would be in vain.
     refuse_for_datagrams(typed)?;
-    let content = match (&typed.message, &typed.message_file) {
-        (Some(text), _) => given(text.clone().into_bytes(), "--message", typed.framing)?,
-        (None, Some(path)) => from_file(path, typed.framing)?,
-        (None, None) => Content::Made(typed.size),
+    let content = match (&typed.content.message, &typed.content.message_file) {
+        (Some(text), _) => given(text.0.clone(), "--message", typed.content.framing)?,
+        (None, Some(path)) => from_file(path, typed.content.framing)?,
+        (None, None) => Content::Made(typed.content.size),
     };
-    check_framing(&content, typed.framing)?;
+    check_framing(&content, typed.content.framing)?;
     if has_udp(&typed.targets) {
         check_datagram(&content)?;
     }
     Ok(content)
 }
 
-fn has_udp(targets: &[Target]) -> bool {
-    targets.iter().any(|t| t.transport == Transport::Udp)
-}
-
 fn refuse_for_datagrams(typed: &args::Load) -> Result<(), Failure> {
-    let given = typed.message.is_some() || typed.message_file.is_some();
-    if has_udp(&typed.targets) && (typed.framing != Framing::Raw || given) {
+    let given = typed.content.message.is_some() || typed.content.message_file.is_some();
+    if has_udp(&typed.targets) && (typed.content.framing != Framing::Raw || given) {
         return Err(Failure::usage(
             "--framing, --message and --message-file are for streams: a datagram carries its flow, \
              number and time, so that what is lost can be told",

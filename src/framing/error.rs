@@ -1,10 +1,8 @@
-//! Framings and their errors as text.
+//! What is wrong with a frame, with a payload, and with a framing's name.
 
 use std::fmt;
-use std::num::NonZeroU32;
-use std::str::FromStr;
 
-use super::{Framing, Prefix};
+use super::Framing;
 
 /// A stream that cannot be cut into frames any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,78 +50,22 @@ pub struct FramingParseError {
     problem: &'static str,
 }
 
-impl FromStr for Framing {
-    type Err = FramingParseError;
-
-    fn from_str(text: &str) -> Result<Framing, FramingParseError> {
-        let wrong = |problem| FramingParseError {
-            text: text.to_owned(),
-            problem,
-        };
-        match text.split_once(':') {
-            None if text == "raw" => Ok(Framing::Raw),
-            None if text == "lines" => Ok(Framing::Lines),
-            Some(("raw" | "lines", _)) => Err(wrong("takes nothing after its name")),
-            Some(("fixed", size)) => fixed_size(size)
-                .map(Framing::Fixed)
-                .ok_or_else(|| wrong("has no size from 1 to 4294967295")),
-            // One byte has no order.
-            Some(("length", "u8le")) => Ok(Framing::Length(Prefix::U8)),
-            Some(("length", name)) => Prefix::ALL
-                .iter()
-                .find(|prefix| prefix.to_string() == name)
-                .map(|prefix| Framing::Length(*prefix))
-                .ok_or_else(|| wrong("has no prefix that is known")),
-            None if text == "fixed" => Err(wrong("lacks its size")),
-            None if text == "length" => Err(wrong("lacks its prefix")),
-            _ => Err(wrong("is not known")),
-        }
-    }
-}
-
-/// A size of digits alone: `NonZeroU32::from_str` takes a plus sign too.
-fn fixed_size(text: &str) -> Option<NonZeroU32> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    is_plain.then(|| text.parse().ok()).flatten()
-}
-
-/// How prefixes are written.
-macro_rules! prefixes {
-    ($($prefix:ident $name:literal),+) => {
-        impl Prefix {
-            /// Every prefix: the match below fails to compile if one is left out.
-            pub(super) const ALL: &'static [Prefix] = &[$(Prefix::$prefix),+];
-        }
-
-        impl fmt::Display for Prefix {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(Prefix::$prefix => $name),+ })
-            }
-        }
-    };
-}
-
-prefixes!(U8 "u8", U16 "u16", U32 "u32", U64 "u64", U16Le "u16le", U32Le "u32le", U64Le "u64le");
-
-impl fmt::Display for Framing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Framing::Raw => f.write_str("raw"),
-            Framing::Lines => f.write_str("lines"),
-            Framing::Fixed(size) => write!(f, "fixed:{size}"),
-            Framing::Length(prefix) => write!(f, "length:{prefix}"),
-        }
+impl FramingParseError {
+    pub(super) fn new(text: &str, problem: &'static str) -> FramingParseError {
+        let text = text.to_owned();
+        FramingParseError { text, problem }
     }
 }
 
 impl fmt::Display for FramingParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let FramingParseError { text, problem } = self;
-        write!(
-            f,
-            "framing {text:?} {problem}; allowed are raw, lines, fixed:N (N bytes each), and \
-             length:P with P one of u8, u16, u32, u64, u16le, u32le, u64le"
-        )
+        write!(f, "framing {text:?} {problem}; allowed are ")?;
+        for (at, (form, meaning)) in Framing::FORMS.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{form} ({meaning})")?;
+        }
+        Ok(())
     }
 }
 

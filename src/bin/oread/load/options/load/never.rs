@@ -4,52 +4,47 @@
 //! Only what is plain is found out. What depends on the server or the machine is for the run to
 //! show.
 
-use super::{Comparison, Figure, Gate, Statistic, Timing, samples_for};
-use crate::load::options::load::{Load, Traffic, Turnover, Volume};
-use crate::load::options::target::Transport;
+use super::{Load, Traffic, Turnover, Volume};
+use crate::load::count::samples_for;
+use crate::load::options::gate::{Comparison, Figure, Gate, Statistic, Timing};
 use crate::values::units::Count;
 
-impl Gate {
-    /// Why no run of `plan` meets this gate; `None` where one may.
-    pub(crate) fn why_never(&self, plan: &Load) -> Option<String> {
-        if self.bound == 0.0 && self.comparison == Comparison::Less {
-            return Some(format!(
-                "nothing is below 0; write {}",
-                self.text.replacen('<', "<=", 1)
-            ));
-        }
-        match self.figure {
-            Figure::Latency(timing, statistic) => too_few(timing, statistic, plan),
-            Figure::LostShare => {
-                let has_udp = plan.targets.iter().any(|t| t.transport == Transport::Udp);
-                (!has_udp)
-                    .then(|| "only datagrams are lost, and no target begins with udp://".to_owned())
-            }
-            Figure::Rate => match plan.traffic {
-                Traffic::Open(rate) if self.is_over(most_a_second(rate.get(), plan.volume)) => {
-                    Some(format!("--rate {rate} sends fewer"))
-                }
-                Traffic::Idle { heartbeat: None } if self.is_over(0.0) => {
-                    Some("with --idle and no --heartbeat nothing is sent".to_owned())
-                }
-                _ => None,
-            },
-            Figure::Connections if self.is_over(plan.connections.get().into()) => {
-                Some(format!("--connections {} are fewer", plan.connections))
-            }
-            Figure::Errors | Figure::ErrorShare | Figure::Connections => None,
-        }
+/// Why no run of `plan` meets a gate; `None` where one may.
+pub(crate) fn why_never(gate: &Gate, plan: &Load) -> Option<String> {
+    if gate.bound == 0.0 && gate.comparison == Comparison::Less {
+        return Some(format!(
+            "nothing is below 0; write {}",
+            gate.text.replacen('<', "<=", 1)
+        ));
     }
-
-    /// Whether the figure must be more than `most`, the most that it can be. A rate that is the
-    /// very one that is sent at may be passed by a hair, so `rate>4k` at 4,000 a second is left to
-    /// the run.
-    fn is_over(&self, most: f64) -> bool {
-        match self.comparison {
-            Comparison::More if self.figure == Figure::Connections => self.bound >= most,
-            Comparison::More | Comparison::AtLeast => self.bound > most,
-            Comparison::Less | Comparison::AtMost => false,
+    match gate.figure {
+        Figure::Latency(timing, statistic) => too_few(timing, statistic, plan),
+        Figure::LostShare => (!plan.has_udp())
+            .then(|| "only datagrams are lost, and no target begins with udp://".to_owned()),
+        Figure::Rate => match plan.traffic {
+            Traffic::Open(rate) if is_over(gate, most_a_second(rate.get(), plan.volume)) => {
+                Some(format!("--rate {rate} sends fewer"))
+            }
+            Traffic::Idle { heartbeat: None } if is_over(gate, 0.0) => {
+                Some("with --idle and no --heartbeat nothing is sent".to_owned())
+            }
+            _ => None,
+        },
+        Figure::Connections if is_over(gate, plan.connections.get().into()) => {
+            Some(format!("--connections {} are fewer", plan.connections))
         }
+        Figure::Errors | Figure::ErrorShare | Figure::Connections | Figure::Warnings => None,
+    }
+}
+
+/// Whether the figure must be more than `most`, the most that it can be. A rate that is the
+/// very one that is sent at may be passed by a hair, so `rate>4k` at 4,000 a second is left to
+/// the run.
+fn is_over(gate: &Gate, most: f64) -> bool {
+    match gate.comparison {
+        Comparison::More if gate.figure == Figure::Connections => gate.bound >= most,
+        Comparison::More | Comparison::AtLeast => gate.bound > most,
+        Comparison::Less | Comparison::AtMost => false,
     }
 }
 

@@ -1,0 +1,211 @@
+//! Connections that are closed for others to take their places, and messages that are given up.
+
+use super::{Entry, Kind, MOST_REPLACING, Plan, RETRY, SLACK, SWEEPS_A_ROUND, Schedule, Source};
+use crate::load::clock::{NEVER, after};
+use crate::load::generator::flow::{Flow, Sent, Socket, Stage};
+use crate::load::options::load::Turnover;
+
+impl Plan {
+    pub(super) fn begin_turnover(&mut self, at: u64) {
+        if let Turnover::Churn(rate) = self.load.turnover {
+            let threads = self.load.threads.get();
+            self.churn = Some(Schedule::shared(at, rate.get(), self.index, threads));
+        }
+    }
+
+    /// When the next connection is to be closed for another; [`NEVER`] where that has to wait for
+    /// an event.
+    pub(super) fn turnover_due(&mut self) -> u64 {
+        // At most half of the connections, for the others carry the load meanwhile.
+        let most = (self.meter.tally.connections.asked / 2).clamp(1, MOST_REPLACING);
+        let leaving = self.dialing.replacing() + self.flows.retiring();
+        if !self.is_sending() || leaving >= most {
+            return NEVER;
+        }
+        let Some(since) = self.flows.oldest_since() else {
+            return NEVER;
+        };
+        match self.load.turnover {
+            Turnover::Keep => NEVER,
+            Turnover::Lifetime(lifetime) => after(since, lifetime),
+            Turnover::Churn(_) => self.churn.map_or(NEVER, |churn| churn.due()),
+        }
+    }
+
+    /// Retires the connections whose time has come. Where none can be, the moment passes.
+    pub(super) fn turn_over(&mut self, now: u64) {
+        if self.load.turnover == Turnover::Keep {
+            return;
+        }
+        // Else one that was just confirmed would be closed for a moment that lies before it, and send
+        // nothing.
+        if let (Some(churn), Some(since)) = (&mut self.churn, self.flows.oldest_since()) {
+            churn.pass(since);
+        }
+        while self.turnover_due() <= now {
+            if let Some(churn) = &mut self.churn {
+                churn.skip_to(now.saturating_sub(SLACK));
+                churn.advance();
+            }
+            if let Some(index) = self.flows.retire_oldest() {
+                self.close_if_answered(index);
+            }
+        }
+        if let Some(churn) = &mut self.churn {
+            churn.pass(now);
+        }
+    }
+
+    /// Closes a connection that is to be closed, when nothing is awaited on it any more.
+    pub(super) fn close_if_answered(&mut self, index: u32) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        if flow.stage != Stage::Retiring || flow.awaited() > 0 {
+            return;
+        }
+        let target = flow.target;
+        self.names.log(flow, format_args!("closed, for another"));
+        self.end_flow(index, Stage::Closing);
+        self.meter.tally.connections.closed += 1;
+        // Now, and not when the peer has finished too: that is up to the peer.
+        self.dialing.vacated(target);
+    }
+
+    /// A flow ends, and its connection is closed, or is gone already. What was under way on it is
+    /// lost.
+    pub(super) fn end_flow(&mut self, index: u32, stage: Stage) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let (socket, is_stream) = (flow.socket, flow.window.is_none());
+        self.meter.tally.messages.unsent += self.unsent_of(flow);
+        let was = self.flows.ends(index, stage);
+        while let Some(sent) = self.flows.take_lost(index) {
+            // Lost datagrams are counted when all that may still come has come.
+            if is_stream {
+                self.meter.lost(sent);
+            }
+        }
+        if socket != Socket::None {
+            self.closing.push_back((index, socket));
+        }
+        let is_confirmed = matches!(was, Some(Stage::Live | Stage::Retiring));
+        if !is_confirmed {
+            let cause = self.flows.unconfirmed(index);
+            self.dialing.replaced(cause);
+        }
+        self.settle(index);
+        self.look_again_at(0);
+    }
+
+    /// Heartbeats of the measured time that a flow owes.
+    pub(super) fn unsent_of(&self, flow: &Flow) -> u64 {
+        let Source::Beat { interval } = self.source else {
+            return 0;
+        };
+        let before = self.meter.from().saturating_sub(flow.time);
+        let unmeasured = before.div_ceil(interval.max(1));
+        u64::from(flow.owed).saturating_sub(unmeasured)
+    }
+
+    /// Looks at a part of the flows: gives up messages that are under way for too long.
+    pub(super) fn look_after_flows(&mut self, now: u64) {
+        if now < self.sweep.due {
+            return;
+        }
+        self.sweep.due = now.saturating_add(self.sweep.interval);
+        let count = self.flows.capacity();
+        for _ in 0..count.div_ceil(SWEEPS_A_ROUND) {
+            let index = self.sweep.at;
+            self.sweep.at = if index + 1 < count { index + 1 } else { 0 };
+            self.look_after_flow(index, now);
+        }
+        self.finish_if_stuck(now);
+    }
+
+    fn look_after_flow(&mut self, index: u32, now: u64) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let (stage, is_stream) = (flow.stage, flow.window.is_none());
+        let partial = self.partial(flow);
+        if stage == Stage::Confirming && !is_stream {
+            // It's looked after by the agenda, and its first datagram counts once.
+            return;
+        }
+        let then = now.saturating_sub(self.timeout);
+        let mut given_up = 0;
+        while let Some(sent) = self.flows.give_up(index, then) {
+            self.meter
+                .timed_out(sent, partial.filter(|_| given_up == 0));
+            given_up += 1;
+        }
+        match stage {
+            Stage::Confirming if given_up > 0 => self.is_mute(index),
+            Stage::Retiring => self.close_if_answered(index),
+            // The loop goes on in place of what was given up.
+            Stage::Live => {
+                if let Source::Think { .. } = self.source {
+                    self.flows.owe(index, given_up, now);
+                }
+                // A datagram that the system did not take is tried again.
+                if !is_stream {
+                    self.flows.has_room(index);
+                } else if given_up > 0 {
+                    self.flows.enqueue(index);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A connection's first message was not answered in time. Where connections are replaced, this
+    /// one is; else it stays, for its answer may come.
+    fn is_mute(&mut self, index: u32) {
+        if self.load.turnover == Turnover::Keep {
+            self.settle(index);
+            return;
+        }
+        self.lost(index, "never answered");
+    }
+
+    /// Sends the first datagram again while it's not answered, for as long as the message timeout.
+    pub(super) fn look_after_unheard(&mut self, index: u32, dialed: u64, now: u64) {
+        if now >= dialed.saturating_add(self.timeout) {
+            while self.flows.give_up(index, now).is_some() {}
+            self.meter.timed_out(Sent::to_confirm(dialed), None);
+            self.is_mute(index);
+            return;
+        }
+        self.retry_later(index, now);
+        let last_sent = self.flows.window(index).map_or(0, |(w, _)| w.last_sent);
+        if now >= last_sent + RETRY.max(last_sent.saturating_sub(dialed)) {
+            self.unheard.push_back(index);
+        }
+    }
+
+    /// The next flow whose first datagram is to be sent again, if it was not answered meanwhile:
+    /// one that is not measured must not come behind one that is.
+    pub(super) fn next_unheard(&mut self) -> Option<u32> {
+        while let Some(index) = self.unheard.pop_front() {
+            let flow = self.flows.get(index);
+            if flow.is_some_and(|flow| flow.stage == Stage::Confirming) {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// Looks after a flow's first datagram again in a while, if it's not answered by then.
+    pub(super) fn retry_later(&mut self, index: u32, now: u64) {
+        if let Some(flow) = self.flows.get(index) {
+            let entry = Entry {
+                due: flow.time.saturating_add(self.timeout).min(now + RETRY),
+                flow: index,
+                number: flow.number,
+            };
+            self.agenda.push(Kind::Retry, entry);
+        }
+    }
+}

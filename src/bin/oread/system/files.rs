@@ -1,0 +1,166 @@
+//! A file that a long run ends with: whether it can be written is found out before, it is written
+//! whole or not at all, and a named pipe is waited for without being blocked on.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use crate::failure::{Failure, Reason};
+
+/// How long a named pipe is waited for: for a reader, and for it to take something.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long until it is tried again.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// A file to be written once.
+#[derive(Debug)]
+pub(crate) struct LateFile {
+    path: PathBuf,
+    pub(crate) is_pipe: bool,
+    /// A named pipe's end for writing, where it had a reader already: that one would take a close
+    /// for the end.
+    end: Option<File>,
+}
+
+impl LateFile {
+    /// Finds out whether a path can be written to. No file is made or changed.
+    ///
+    /// # Errors
+    /// Exit code 1: it can't.
+    pub(crate) fn new(path: &Path) -> Result<LateFile, Failure> {
+        let (is_pipe, end) = probe(path).map_err(|error| unwritable(path, &error))?;
+        Ok(LateFile {
+            path: path.to_owned(),
+            is_pipe,
+            end,
+        })
+    }
+
+    /// Writes it. A named pipe is waited for: its reader may come late.
+    ///
+    /// # Errors
+    /// Exit code 1: not all of it could be written.
+    pub(crate) fn write(self, bytes: &[u8]) -> Result<(), Failure> {
+        let written = match self.is_pipe {
+            true => feed(&self.path, self.end, bytes),
+            false => replace(&self.path, bytes),
+        };
+        written.map_err(|error| unwritable(&self.path, &error))
+    }
+}
+
+/// Whether a path that can be written to is a named pipe, and its end if that has a reader.
+fn probe(path: &Path) -> io::Result<(bool, Option<File>)> {
+    match fs::metadata(path) {
+        Ok(file) if file.file_type().is_fifo() => match open_pipe(path) {
+            Err(error) if is_for_now(&error) => Ok((true, None)),
+            opened => Ok((true, Some(opened?))),
+        },
+        Ok(_) => OpenOptions::new()
+            .append(true)
+            .open(path)
+            .map(|_| (false, None)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let tried = beside(path);
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&tried)?;
+            fs::remove_file(tried).map(|()| (false, None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a file whole or not at all: beside its place first. Only what is no plain file, or
+/// another name of one that is open (`/dev/stderr`), or lies in a folder that takes no other file,
+/// is written to in its place.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let is_special = path.starts_with("/dev");
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let old = fs::metadata(path).ok();
+    if old.as_ref().is_some_and(|old| is_special || !old.is_file()) {
+        let mut file = OpenOptions::new().append(true).open(path)?;
+        return file.write_all(bytes);
+    }
+    let new = beside(path);
+    let mut file = match OpenOptions::new().write(true).create_new(true).open(&new) {
+        Err(error) if old.is_some() && error.kind() == ErrorKind::PermissionDenied => {
+            return fs::write(path, bytes);
+        }
+        opened => opened?,
+    };
+    let permissions = old.map_or(Ok(()), |old| file.set_permissions(old.permissions()));
+    let written = permissions
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| fs::rename(&new, path));
+    if written.is_err()
+        && let Err(error) = fs::remove_file(&new)
+    {
+        log::debug!("{} stays: {}", new.display(), Reason(&error));
+    }
+    written
+}
+
+/// A name of this process's own in the folder of a file.
+fn beside(path: &Path) -> PathBuf {
+    path.with_file_name(format!(".oread-{}", std::process::id()))
+}
+
+/// Opens a named pipe without waiting for a reader.
+///
+/// # Errors
+/// `ENXIO`: it has none; see [`is_for_now`].
+fn open_pipe(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    options.open(path)
+}
+
+/// Writes all to a named pipe, whose reader may come late. Where a reader leaves in the midst of
+/// it, the next one is told all.
+fn feed(path: &Path, mut end: Option<File>, bytes: &[u8]) -> io::Result<()> {
+    let mut deadline = Instant::now() + PATIENCE;
+    let mut rest = bytes;
+    if end.is_none() {
+        log::info!("waiting for a reader of {}", path.display());
+    }
+    while !rest.is_empty() {
+        let step = match &mut end {
+            Some(end) => end.write(rest),
+            None => open_pipe(path).map(|opened| {
+                end = Some(opened);
+                0
+            }),
+        };
+        match step {
+            Ok(0) => {}
+            Ok(count) => {
+                rest = &rest[count..];
+                deadline = Instant::now() + PATIENCE;
+            }
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => (end, rest) = (None, bytes),
+            Err(error) if !is_for_now(&error) => return Err(error),
+            Err(_) if Instant::now() < deadline => thread::sleep(AGAIN),
+            Err(_) => return Err(io::Error::new(ErrorKind::TimedOut, "nobody reads it")),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a named pipe may take more later: it is full, or has no reader yet.
+fn is_for_now(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+        || error.raw_os_error() == Some(Errno::ENXIO as i32)
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::runtime(format!("can't write {}: {}", path.display(), Reason(error)))
+        .hint("choose another place for it")
+}
