@@ -301,6 +301,7 @@ fn ends_with_loss(ran: &Ran, thread: usize) -> bool {
 
 /// All messages over streams, with when they were due.
 pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
+    let keeps = ran.load.turnover == Turnover::Keep;
     let mut all = Vec::new();
     for call in &ran.calls {
         let life = life(ran, call, way);
@@ -330,7 +331,7 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
                     // Something else than an answer may have been what the run waited for.
                     Why::Run if ends_with_loss(ran, life.thread) => 1,
                     // And of what a connection waited for that was to be closed.
-                    Why::Closed if is_late(asked) => 1,
+                    Why::Closed | Why::Lost(_) if !keeps && is_late(asked) => 1,
                     _ => 0,
                 },
                 len: asked.bytes.len() as u64,
