@@ -40,8 +40,8 @@ impl Plan {
         if self.load.turnover == Turnover::Keep {
             return;
         }
-        // Else one that was just confirmed would be closed for a moment that lies before it, and send
-        // nothing.
+        // Else one that was just confirmed would be closed for a moment that lies before it, and
+        // send nothing.
         if let (Some(churn), Some(since)) = (&mut self.churn, self.flows.oldest_since()) {
             churn.pass(since);
         }
