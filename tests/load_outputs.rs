@@ -283,6 +283,18 @@ fn a_file_is_replaced_whole_and_keeps_its_permissions() {
 }
 
 #[test]
+fn a_report_to_a_pipe_without_a_name_whose_reader_has_left_is_an_error_at_once() {
+    let mut command = oread("load");
+    command.args(["-c", "1", "-n", "10", "--json", "/dev/stdout"]);
+    let (mut child, _watchdog) = piped(&mut command);
+    drop(child.stdout.take());
+    assert_eq!(wait(&mut child).code(), Some(1));
+    let mut told = String::new();
+    child.stderr.unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.contains("can't write /dev/stdout"), "{told}");
+}
+
+#[test]
 fn a_report_to_a_named_pipe_waits_for_its_reader_and_is_not_waited_for() {
     use std::os::unix::fs::OpenOptionsExt as _;
     let pipe = Scratch::new("pipe");

@@ -411,7 +411,7 @@ mod tests {
             histogram.record_n(10_000, samples - few).unwrap();
             histogram.record_n(ns, few).unwrap();
         }
-        run.tally.threads = vec![thread(1_000, 0)];
+        run.tally.threads = vec![thread(6_000, 0)];
         run
     }
 
@@ -441,6 +441,15 @@ mod tests {
         let (text, json, _, code) = all(&late(1_500_000, 10_000));
         assert!(!text.contains("BEWARE"), "{text}");
         assert_eq!((code, &json["generator"]["bottleneck"]), (0, &false.into()));
+        // A thread that had most of its time left was not let run.
+        let mut idle = late(5_000_000, 10_000);
+        idle.tally.threads = vec![thread(1_000, 0)];
+        let (words, cause) = only_warning(&idle);
+        assert!(words.starts_with("the machine was busy: messages were sent 5ms later"));
+        assert_eq!(cause, "machine");
+        // Most were never answered: the few that were say little.
+        idle.tally.messages.lost = 10_001;
+        assert!(!all(&idle).0.contains("BEWARE"));
         // However few samples there are.
         let (words, _) = only_warning(&late(5_000_000, 15));
         assert!(

@@ -124,12 +124,17 @@ fn open_pipe(path: &Path) -> io::Result<File> {
 }
 
 /// Writes all to a named pipe, whose reader may come late. Where a reader leaves in the midst of
-/// it, the next one is told all.
+/// it, the next one is told all. A pipe without a name of its own (`/dev/stdout`, `>(command)`) gets
+/// no other reader.
 fn feed(path: &Path, mut end: Option<File>, bytes: &[u8]) -> io::Result<()> {
     let mut deadline = Instant::now() + PATIENCE;
     let mut rest = bytes;
+    let is_named = fs::canonicalize(path).is_ok_and(|path| !path.starts_with("/proc"));
     if end.is_none() {
-        log::info!("waiting for a reader of {}", path.display());
+        let (path, patience) = (path.display(), PATIENCE.as_secs());
+        log::info!(
+            "waiting for a reader of {path}, {patience} s at most; two signals (Ctrl-C) end that"
+        );
     }
     while !rest.is_empty() {
         let step = match &mut end {
@@ -145,10 +150,19 @@ fn feed(path: &Path, mut end: Option<File>, bytes: &[u8]) -> io::Result<()> {
                 rest = &rest[count..];
                 deadline = Instant::now() + PATIENCE;
             }
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => (end, rest) = (None, bytes),
-            Err(error) if !is_for_now(&error) => return Err(error),
-            Err(_) if Instant::now() < deadline => thread::sleep(AGAIN),
-            Err(_) => return Err(io::Error::new(ErrorKind::TimedOut, "nobody reads it")),
+            Err(error) => {
+                let has_left = error.kind() == ErrorKind::BrokenPipe;
+                if has_left {
+                    (end, rest) = (None, bytes);
+                }
+                if !(is_for_now(&error) || has_left && is_named) {
+                    return Err(error);
+                }
+                if Instant::now() >= deadline {
+                    return Err(io::Error::new(ErrorKind::TimedOut, "nobody reads it"));
+                }
+                thread::sleep(AGAIN);
+            }
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use crate::load::options::values::VerifyMode;
 use crate::load::report::outcome::{Ending, Outcome};
 use crate::load::report::verdict::Verdict;
 use crate::load::report::warnings::{Usage, Warning, warnings};
-use crate::values::units::{Count, a_second};
+use crate::values::units::{Count, a_second, share};
 
 /// Bits of a made-up message that each of its bytes has to tell it apart by, and from how many
 /// bytes on a mistake is out of the question.
@@ -97,6 +97,7 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
         less(tally, plan.volume).filter(|_| is_done),
         broken,
         unanswered(tally).filter(|_| is_done),
+        lost_datagrams(tally).filter(|_| is_done),
     ];
     let all = all.into_iter().flatten();
     let mut all: Vec<Finding> = all.map(|(code, words)| Finding { code, words }).collect();
@@ -182,6 +183,14 @@ fn unanswered(tally: &Tally) -> Option<(u8, String)> {
     let without = (m.lost + m.outstanding).saturating_sub(d.lost + d.outstanding);
     let (count, sent) = (Count(without), Count(m.sent));
     (without > 0).then(|| (0, format!("NO ANSWER came to {count} of {sent} messages")))
+}
+
+/// Where datagrams were lost, on their way or by a server that died.
+fn lost_datagrams(tally: &Tally) -> Option<(u8, String)> {
+    let d = &tally.datagrams;
+    let (lost, sent) = (Count(d.lost), Count(d.sent));
+    let part = share(d.lost as f64 / d.sent.max(1) as f64);
+    (d.lost > 0).then(|| (0, format!("LOST {lost} of {sent} datagrams ({part})")))
 }
 
 /// What became of the connections that are missing.

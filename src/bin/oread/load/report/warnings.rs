@@ -50,6 +50,8 @@ pub(super) struct Usage {
     /// Threads, and those of them that had no time left.
     threads: usize,
     full: usize,
+    /// The largest share of the measured time that one of them used a processor.
+    busiest: f64,
 }
 
 impl Usage {
@@ -66,6 +68,7 @@ impl Usage {
             cpu: busy().sum(),
             waited: waited.fold(0.0, f64::max),
             threads: threads.len(),
+            busiest: busy().fold(0.0, f64::max),
             full: busy().filter(|&share| share > BUSY).count(),
         }
     }
@@ -102,7 +105,9 @@ pub(super) fn warnings(outcome: &Outcome, usage: &Usage) -> Vec<Warning> {
              {busy} of a CPU)"
         )
     });
-    let (cause, who) = match still.is_some() || waited.is_some() {
+    // A thread that had half of its time left was late because it was not let run.
+    let was_kept = still.is_some() || waited.is_some() || usage.busiest < 0.5;
+    let (cause, who) = match was_kept {
         true => (MACHINE, "the machine was busy"),
         false => (GENERATOR, "the generator was the bottleneck"),
     };
@@ -155,7 +160,8 @@ fn lateness(outcome: &Outcome) -> Option<String> {
         return None;
     };
     let (lag, response) = (&outcome.tally.pacing.lag, &outcome.tally.latency.response);
-    if lag.is_empty() {
+    // Beside answers that never came, lateness is little; and those that came are the quick ones.
+    if lag.is_empty() || outcome.tally.messages.unanswered() > response.len() {
         return None;
     }
     let named = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9)];
