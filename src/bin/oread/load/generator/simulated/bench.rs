@@ -58,8 +58,6 @@ pub(super) struct Ran {
     pub(super) calls: Vec<Call>,
     pub(super) grams: Vec<Gram>,
     pub(super) start_late: Duration,
-    /// How often the lead was told how it goes.
-    pub(super) told: u32,
 }
 
 impl Ran {
@@ -84,7 +82,6 @@ pub(super) struct Bench<'a> {
     gauge: Arc<Gauge>,
     script: Script,
     ramped: usize,
-    told: u32,
     start: Option<u64>,
     start_told: bool,
     stopped: Option<u64>,
@@ -181,7 +178,6 @@ impl<'a> Bench<'a> {
             gauge,
             script,
             ramped: 0,
-            told: 0,
             start: None,
             start_told: false,
             stopped: None,
@@ -267,7 +263,6 @@ impl<'a> Bench<'a> {
             match event {
                 Event::Ramped => self.ramped += 1,
                 Event::Progress(progress) => {
-                    self.told += 1;
                     self.senders[progress.thread as usize].was_read();
                 }
                 Event::Signal(_) | Event::Done(_) => {}
@@ -382,7 +377,6 @@ impl<'a> Bench<'a> {
                 .collect(),
             calls: calls.concat(),
             grams: grams.concat(),
-            told: self.told,
         }
     }
 }

@@ -429,8 +429,8 @@ impl Server {
                 }
                 Fate::Steal => {
                     let flow = self.grams[index].flow;
-                    let others = self.grams.iter().filter(|gram| gram.flow != flow);
-                    if let Some(other) = others.last() {
+                    let mut others = self.grams.iter().filter(|gram| gram.flow != flow);
+                    if let Some(other) = others.next_back() {
                         bytes = other.bytes.clone();
                         is_right = false;
                     }
