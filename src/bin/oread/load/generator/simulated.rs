@@ -5,12 +5,13 @@
 //! |---|---|
 //! | `server` | a server that misbehaves as it's told to, and writes down what came and went |
 //! | `bench` | turns generators and servers, and plays the lead |
-//! | `truth`, `datagrams` | the counts and the latencies, as the servers say they must be |
+//! | `truth`, `connections`, `datagrams` | counts and latencies, as the servers say they must be |
 //! | `flows` | who sends next, when, and when it's over |
 //! | `faults` | one run for each fault that there was |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bench;
+mod connections;
 mod datagrams;
 mod faults;
 mod flows;
@@ -274,7 +275,7 @@ fn streams(world: &mut World) {
     world.latency(Duration::from_nanos(least)..=Duration::from_nanos(least));
     let ran = run(world, &drawn);
     let way = Way(least, most);
-    truth::check_loosely(&ran);
+    connections::check_loosely(&ran);
     flows::check_end(&ran, way);
     let is_at_once = way.1 == AT_ONCE.1;
     let is_plain = drawn.manners.iter().all(Manners::is_honest)
@@ -283,7 +284,7 @@ fn streams(world: &mut World) {
         && ran.load.content.sizes().1 <= 20;
     // With time on the way, what crosses each other there can't be told.
     if is_at_once || is_plain {
-        truth::check_connections(&ran, way);
+        connections::check_connections(&ran, way);
         truth::check_messages(&ran, way);
     }
     if is_at_once {
@@ -313,7 +314,7 @@ fn anything(world: &mut World) {
     let Some(ran) = try_run(world, &drawn) else {
         return;
     };
-    truth::check_loosely(&ran);
+    connections::check_loosely(&ran);
 }
 
 fn datagrams(world: &mut World) {

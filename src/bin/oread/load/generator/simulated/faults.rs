@@ -5,8 +5,9 @@ use std::time::Duration;
 use oread::sim::{Fault, World};
 
 use super::bench::{Bench, Ran, Script};
+use super::connections::check_connections;
 use super::server::Manners;
-use super::truth::{AT_ONCE, check_connections, check_messages};
+use super::truth::{AT_ONCE, check_messages};
 use super::{datagrams::check_datagrams, ms};
 use crate::load::clock::{SECOND, nanos};
 
