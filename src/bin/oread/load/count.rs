@@ -14,4 +14,4 @@ pub(crate) use counters::{Datagrams, Ledger, Second};
 pub(crate) use histogram::{
     carries, coarse, histogram, over_an_hour, percentile, record, samples_for,
 };
-pub(crate) use tally::{Partial, StoodStill, Tally, ThreadUse};
+pub(crate) use tally::{CORRUPT, Partial, StoodStill, Tally, ThreadUse};

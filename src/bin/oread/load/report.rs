@@ -431,6 +431,51 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_says_nothing_or_something_else_gets_a_tip() {
+        let mut run = outcome("");
+        assert!(!all(&run).0.contains("\ntip "));
+        run.tally.connections.silent = 3;
+        assert!(
+            all(&run)
+                .0
+                .contains("\ntip          a server that accepts and says nothing")
+        );
+        run.tally.connections.silent = 0;
+        run.tally.connections.confirmed = 0;
+        run.tally.error("corrupt answer");
+        run.tally.error("message timeout");
+        run.tally.corrupt_answer = Some("flow 2: a wrong answer".to_owned());
+        let (text, ..) = all(&run);
+        assert!(
+            text.contains("\ntip          this may be no echo server"),
+            "{text}"
+        );
+        let lines = "1 corrupt answer\n             the first one: flow 2: a wrong answer\n";
+        assert!(text.contains(lines), "{text}");
+    }
+
+    #[test]
+    fn lost_datagrams_and_churn_that_falls_behind_are_in_the_verdict() {
+        let mut run = outcome("udp://127.0.0.1:1");
+        run.tally.datagrams.sent = 800;
+        run.tally.datagrams.received = 299;
+        run.tally.datagrams.lost = 501;
+        let (text, json, ..) = all(&run);
+        let said = "LOST 501 of 800 datagrams (62.625%)";
+        assert!(text.contains(said), "{text}");
+        assert!(json["verdict"].to_string().contains(said), "{json}");
+        let mut run = outcome("--lifetime 1s");
+        run.tally.connections.replaced = 890;
+        assert!(
+            all(&run)
+                .0
+                .contains("ONLY 89/s of 100/s connections were replaced")
+        );
+        run.tally.connections.replaced = 900;
+        assert!(!all(&run).0.contains("were replaced"));
+    }
+
+    #[test]
     fn own_lateness_is_held_against_the_response_at_the_same_percentile() {
         // The response is 9.9 ms at p99.
         let (words, cause) = only_warning(&late(5_000_000, 10_000));

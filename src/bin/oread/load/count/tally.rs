@@ -58,6 +58,9 @@ pub(crate) struct StoodStill {
     pub(crate) times: u64,
 }
 
+/// What an answer that is not what was sent is called among the errors.
+pub(crate) const CORRUPT: &str = "corrupt answer";
+
 /// A part of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Partial {

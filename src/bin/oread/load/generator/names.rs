@@ -5,8 +5,7 @@ use std::io;
 use nix::errno::Errno;
 use oread::CloseReason;
 
-/// An answer that is not what was sent.
-pub(crate) const CORRUPT: &str = "corrupt answer";
+pub(crate) use crate::load::count::CORRUPT;
 /// An answer to a datagram, or to a flow, too long ago to be told.
 pub(crate) const TOO_LATE: &str = "answer too late to be told";
 

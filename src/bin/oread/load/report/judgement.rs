@@ -164,7 +164,11 @@ fn less(tally: &Tally, volume: Volume) -> Option<(u8, String)> {
     let m = &tally.messages;
     let (sent, due) = (Count(m.sent), Count(m.due()));
     let (code, why) = match volume {
+        Volume::Messages(_) if m.echoed == 0 => (4, "nothing was answered"),
         Volume::Messages(_) => (4, "nothing was answered any more"),
+        Volume::For(_) if m.sent == 0 && tally.datagrams.dropped == 0 => {
+            (0, "no connection could take them")
+        }
         Volume::For(_) if tally.datagrams.dropped > 0 => {
             (0, "the system refused to send the others")
         }

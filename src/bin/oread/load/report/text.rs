@@ -5,7 +5,7 @@ use oread::Address;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
-use crate::load::count::{over_an_hour, percentile};
+use crate::load::count::{CORRUPT, over_an_hour, percentile};
 use crate::load::options::gate::VALID;
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::report::chart::chart;
@@ -152,19 +152,36 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         });
         let words = format!("{} {name}{part}", Count(*count));
         page.toned(Tone::Bad, "error", &words);
-    }
-    if let Some(answer) = &outcome.tally.corrupt_answer {
-        page.toned(Tone::Bad, "", &format!("the first one: {answer}"));
+        if let Some(answer) = &outcome.tally.corrupt_answer
+            && name == CORRUPT
+        {
+            page.toned(Tone::Bad, "", &format!("the first one: {answer}"));
+        }
     }
     page.line("tip", &tip(outcome).unwrap_or_default());
 }
 
-/// What to try where a target refuses: the words of `oread connect`.
+/// What to try where a target refuses, with the words of `oread connect`; is no echo server; or says
+/// nothing.
 fn tip(outcome: &Outcome) -> Option<String> {
     let (c, errors) = (&outcome.tally.connections, &outcome.tally.errors);
     let refused = errors.contains_key("ECONNREFUSED") || errors.contains_key("ENOENT");
-    if !refused || c.peak_confirmed >= c.asked && c.missing == 0 {
-        return None;
+    let is_short = c.peak_confirmed < c.asked || c.missing > 0 || outcome.tally.datagrams.lost > 0;
+    if !refused || !is_short {
+        let is_other = c.confirmed == 0 && errors.contains_key(CORRUPT);
+        let is_mute = c.silent > 0 || errors.contains_key("never answered");
+        let words = match (is_other, is_mute) {
+            (true, _) => {
+                "this may be no echo server: --message sends what it expects, and with --verify off \
+                 answers count by their length alone"
+            }
+            (false, true) => {
+                "a server that accepts and says nothing may wait for a whole line or frame \
+                 (--framing), be full, or hang"
+            }
+            (false, false) => return None,
+        };
+        return Some(words.to_owned());
     }
     let [target] = &outcome.targets[..] else {
         return Some("start a server at each target, or check the addresses".to_owned());
