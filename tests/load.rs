@@ -228,6 +228,7 @@ fn no_option_is_too_large_or_too_small_to_come_to_an_end() {
         &["-c", "5", "--lifetime", "1ns", "-d", "50ms"],
         &["-c", "2", "--think", "1ns", "-n", "50"],
         &["-c", "2", "--think", "24d", "-n", "1"],
+        &["-c", "2", "--idle", "--heartbeat", "1ns", "-d", "50ms"],
         &["-c", "2", "--message-timeout", "1ns", "-d", "50ms"],
         &["-c", "20", "-r", MOST, "--warmup", "1ns", "-d", "50ms"],
         &[

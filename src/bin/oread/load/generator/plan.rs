@@ -14,6 +14,8 @@
 //! and the messages that are given up.
 
 mod phases;
+#[cfg(test)]
+mod tests;
 mod told;
 mod upkeep;
 

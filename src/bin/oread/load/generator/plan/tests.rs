@@ -1,0 +1,158 @@
+//! Straight lines through the plan, with invented times.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::load::count::Ledger;
+use crate::load::generator::flow::Sent;
+use crate::load::generator::label::Label;
+
+/// A plan of these arguments, for one target, from the time 1 s on.
+fn plan(arguments: &str) -> Plan {
+    let load = Load::of(arguments);
+    let payload = Payload::new(&load.content, load.framing, load.verify, 7);
+    let names = Names::of(&[]);
+    Plan::new(Arc::new(load), 0, 1, payload, names, Arc::default(), SECOND)
+}
+
+fn ledger(plan: &Plan) -> Ledger {
+    plan.tally().connections
+}
+
+/// Makes the dials that are due, and gives each its connection.
+fn dial(plan: &mut Plan, now: u64) -> Vec<u32> {
+    let mut flows = Vec::new();
+    plan.turn_begins();
+    while let Step::Dial(dial) = plan.next(now) {
+        let index = plan.dialed(dial, now);
+        plan.established(index, now);
+        plan.sent(index, Sent::to_confirm(now), 64);
+        flows.push(index);
+    }
+    flows
+}
+
+/// A plan whose connections are all confirmed, and whose traffic begins at 10 s.
+fn begun(arguments: &str) -> (Plan, Vec<u32>) {
+    let mut plan = plan(arguments);
+    let mut flows = Vec::new();
+    for ms in 0..1_000 {
+        flows.extend(dial(&mut plan, SECOND + ms * 1_000_000));
+    }
+    for &flow in &flows {
+        plan.answered(flow, 64, 2 * SECOND);
+    }
+    plan.start(10 * SECOND);
+    (plan, flows)
+}
+
+#[test]
+fn heartbeats_that_a_stall_has_held_up_are_sent_with_the_times_they_were_due() {
+    let (mut plan, flows) = begun("-c 1 --idle --heartbeat 20ms -d 5s");
+    let now = 12 * SECOND;
+    assert_eq!(plan.wanted(flows[0], now), 0, "none is due when it is sent");
+    let mut dues = Vec::new();
+    while dues.len() < 101 {
+        plan.turn_begins();
+        while let Step::Send { flow, due } = plan.next(now) {
+            plan.sent(flow, Sent { due, at: now }, 64);
+            dues.push(due);
+        }
+    }
+    let first = 10 * SECOND;
+    let expected: Vec<u64> = (0..101).map(|beat| first + beat * 20_000_000).collect();
+    assert_eq!(dues, expected);
+    assert!(matches!(plan.next(now), Step::Wait(_)));
+}
+
+#[test]
+fn heartbeats_of_a_nanosecond_neither_stall_the_plan_nor_overflow_it() {
+    let (mut plan, _) = begun("-c 2 --idle --heartbeat 1ns -d 1h");
+    for seconds in [11, 100, 1000] {
+        plan.turn_begins();
+        let mut sent = 0;
+        while let Step::Send { flow, due } = plan.next(seconds * SECOND) {
+            let at = seconds * SECOND;
+            plan.sent(flow, Sent { due, at }, 64);
+            sent += 1;
+        }
+        assert!((1..=256).contains(&sent), "{sent}");
+    }
+}
+
+#[test]
+fn a_ramp_that_is_interrupted_dials_no_more() {
+    let mut plan = plan("-c 100 -r 10");
+    assert_eq!(dial(&mut plan, SECOND).len(), 1);
+    plan.stop(SECOND + 1);
+    for second in 1..20 {
+        assert!(dial(&mut plan, second * SECOND).is_empty());
+    }
+    assert_eq!(ledger(&plan).dialed, 1);
+}
+
+#[test]
+fn churn_lets_half_of_the_connections_carry_the_load_while_answers_are_waited_for() {
+    let (mut plan, flows) = begun("-c 10 --churn 1k --message-timeout 1m");
+    let mut now = 10 * SECOND;
+    while now < 12 * SECOND {
+        plan.turn_begins();
+        while let Step::Send { flow, due } = plan.next(now) {
+            plan.sent(flow, Sent { due, at: now }, 64);
+        }
+        now += 1_000_000;
+    }
+    let stages = flows.iter().filter_map(|&flow| plan.flow(flow));
+    assert_eq!(stages.filter(|flow| flow.stage == Stage::Live).count(), 5);
+}
+
+#[test]
+fn a_first_datagram_that_is_sent_again_is_one_message_that_was_not_answered() {
+    let mut plan = plan("udp://127.0.0.1:9 -c 1 --message-timeout 2s --churn 1");
+    let Step::Dial(dial) = plan.next(SECOND) else {
+        panic!("nothing is dialed");
+    };
+    let index = plan.dialed(dial, SECOND);
+    let reactor = &mut oread::Reactor::<NoHandler>::new().unwrap();
+    let options = oread::UdpOptions::default();
+    let id = reactor.context().bind_udp(&options).unwrap();
+    plan.bound(index, Socket::Datagrams(id));
+    plan.established(index, SECOND);
+    plan.sent_datagram(index, Sent::to_confirm(SECOND), 64);
+    let mut again = 0;
+    for ms in 0..5_000 {
+        let now = SECOND + ms * 1_000_000;
+        plan.turn_begins();
+        loop {
+            match plan.next(now) {
+                Step::Send { flow, due: 0 } => {
+                    plan.sent_datagram(flow, Sent::to_confirm(now), 64);
+                    again += 1;
+                }
+                Step::Close { flow, .. } => plan.gone(flow, ""),
+                _ => break,
+            }
+        }
+    }
+    assert!((2..=4).contains(&again), "{again}");
+    let errors = &plan.tally().errors;
+    assert_eq!(
+        (errors["message timeout"], errors["never answered"]),
+        (1, 1)
+    );
+    assert_eq!(
+        plan.datagram(index, None::<Label>, 0, 7 * SECOND),
+        Heard::Answer
+    );
+}
+
+struct NoHandler;
+
+impl oread::Handler for NoHandler {
+    type Session = ();
+    type Message = ();
+
+    fn on_data(&mut self, _: &mut oread::Connection<'_, ()>, data: &[u8]) -> usize {
+        data.len()
+    }
+}
