@@ -78,7 +78,7 @@ fn check_flow(ran: &Ran, call: &Call, times: &Times, begun: u64) {
             (
                 beats(begun, until - doubt.min(until)),
                 beats(
-                    begun.saturating_sub(TICK + nanos(super::LATEST_START)),
+                    begun.saturating_sub(TICK + 2 * nanos(super::LATEST_START)),
                     until + doubt,
                 ) + 1,
             )
