@@ -275,6 +275,7 @@ impl<'a> Bench<'a> {
         }
         if let Some(at) = self.start
             && !self.start_told
+            && self.stopped.is_none()
             && in_run(now) + nanos(AHEAD) >= at + nanos(self.script.start_late)
         {
             self.start_told = true;
@@ -367,7 +368,7 @@ impl<'a> Bench<'a> {
         Ran {
             load: self.load,
             tally,
-            start: self.start,
+            start: self.start.filter(|_| self.start_told),
             start_late: self.script.start_late,
             stopped: self.stopped,
             ends: self

@@ -26,10 +26,7 @@ pub(super) fn check_datagrams(ran: &Ran, way: Way) {
         let is_measured = gram.due >= times.from;
         let in_run = |at: u64| {
             let came = way.there(at);
-            match way.1 == AT_ONCE.1 {
-                true => (came.least <= over, came.least <= over),
-                false => (came.most <= over, came.least <= over),
-            }
+            (came.most <= over, came.least <= over)
         };
         for &wrong in &gram.wrong {
             let came = in_run(wrong);
@@ -45,7 +42,11 @@ pub(super) fn check_datagrams(ran: &Ran, way: Way) {
             timed_out.count(over - since >= times.timeout, false);
             continue;
         };
-        let came = in_run(answer);
+        let mut came = in_run(answer);
+        if way.1 == AT_ONCE.1 {
+            // The last one that is waited for ends the run.
+            came.0 = came.1;
+        }
         let took = (
             way.there(answer).least.saturating_sub(since),
             way.there(answer).most.saturating_sub(since),

@@ -7,7 +7,7 @@ use oread::sim::{Fault, World};
 use super::bench::{Bench, Ran, Script};
 use super::connections::check_connections;
 use super::server::Manners;
-use super::truth::{AT_ONCE, check_messages};
+use super::truth::{AT_ONCE, check_messages, lives};
 use super::{datagrams::check_datagrams, ms};
 use crate::load::clock::{SECOND, nanos};
 
@@ -275,4 +275,18 @@ fn a_first_datagram_that_was_lost_holds_up_no_message() {
     assert!(ran.tally.messages.sent >= 80, "{:?}", ran.tally.messages);
     // It was sent again after a quarter of a second.
     assert!((SECOND..SECOND + SECOND / 3).contains(&ran.grams[0].at));
+}
+
+#[test]
+fn a_connection_is_closed_when_its_time_has_come() {
+    let ran = run(&format!("-c 20 --lifetime 500ms -d 3s {TCP}"), &[after(1)]);
+    check_connections(&ran, AT_ONCE);
+    let closed = lives(&ran, AT_ONCE);
+    let lived = closed.iter().filter(|life| life.is_closed());
+    let lived: Vec<u64> = lived
+        .map(|life| life.end.most - life.confirmed.unwrap().least)
+        .collect();
+    assert!(lived.len() >= 80, "{} were closed", lived.len());
+    let most = lived.iter().max().unwrap();
+    assert!(*most < nanos(ms(520)), "one lived for {most} ns");
 }

@@ -2,7 +2,7 @@
 
 use super::bench::Ran;
 use super::server::Call;
-use super::truth::{AT_ONCE, CLOSE, Life, TICK, Times, Told, Way, lives, messages, thread_of};
+use super::truth::{AT_ONCE, CLOSE, Life, TICK, Times, Told, Way, lives, messages};
 use crate::load::clock::{NEVER, SECOND, nanos};
 use crate::load::options::load::{Traffic, Turnover, Volume};
 
@@ -78,7 +78,7 @@ fn check_flow(ran: &Ran, call: &Call, times: &Times, begun: u64) {
             (
                 beats(begun, until - doubt.min(until)),
                 beats(
-                    begun.saturating_sub(TICK + nanos(super::LATEST_START)),
+                    begun.saturating_sub(TICK + 2 * nanos(super::LATEST_START)),
                     until + doubt,
                 ) + 1,
             )
@@ -113,18 +113,6 @@ pub(super) fn check_turnover(ran: &Ran) {
     if times.at == NEVER {
         return;
     }
-    // With its last message a thread replaces nothing any more.
-    let until = |thread: usize| match ran.load.volume {
-        Volume::For(_) => times.until,
-        Volume::Messages(_) => {
-            let mine = ran
-                .calls
-                .iter()
-                .filter(|call| thread_of(call.from) == thread);
-            let last = mine.filter_map(|call| Some(call.asked.last()?.at)).max();
-            times.until.min(last.unwrap_or(0))
-        }
-    };
     let lives = lives(ran, way);
     // One that is given up in the moment of its first answer is lost, not closed.
     let is_tie = |life: &Life| {
@@ -141,25 +129,6 @@ pub(super) fn check_turnover(ran: &Ran) {
             for life in closed {
                 let lived = life.end.most - life.confirmed.unwrap().least;
                 assert!(lived + AT_ONCE.1 >= lifetime, "closed after {lived} ns");
-            }
-            for (call, life) in ran.calls.iter().zip(&lives) {
-                let Some(confirmed) = life.confirmed else {
-                    continue;
-                };
-                let due = (confirmed.least + lifetime).max(times.at) + TICK;
-                let due = due + nanos(super::LATEST_START);
-                // What is awaited is waited for, and given up some time.
-                let asked = call.asked.iter().filter(|asked| asked.at <= due);
-                let answered = asked.map(|asked| asked.answered.unwrap_or(NEVER));
-                let answered = answered.max().unwrap_or(0);
-                let given_up = due.saturating_add(times.timeout + times.round);
-                let due = answered.min(given_up).max(due);
-                assert!(
-                    life.end.least <= due + AT_ONCE.1 || due >= until(thread_of(call.from)),
-                    "one that was confirmed at {} is open at {}, {due}",
-                    confirmed.least,
-                    life.end.least
-                );
             }
         }
         Turnover::Churn(rate) => {

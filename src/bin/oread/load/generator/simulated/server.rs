@@ -198,7 +198,10 @@ impl Server {
     /// Begins to serve.
     pub(super) fn open(&mut self, context: &mut Context<'_, u32>, is_udp: bool) -> io::Result<()> {
         if is_udp {
-            self.udp = Some(context.bind_udp(&UdpOptions::new(self.at))?);
+            self.udp = Some(context.bind_udp(&UdpOptions {
+                recv_buffer: Some(4 << 20),
+                ..UdpOptions::new(self.at)
+            })?);
             return Ok(());
         }
         self.listen(context)?;
