@@ -209,7 +209,7 @@ fn the_rate_is_of_answers_that_came_within_the_measured_time() {
 #[test]
 fn no_option_is_too_large_or_too_small_to_come_to_an_end() {
     const MOST: &str = "4294967295";
-    let short: [&[&str]; 12] = [
+    let short: [&[&str]; 13] = [
         &["-c", "2", "-d", "1ns"],
         &["-c", "3", "-t", "2", "-n", "1"],
         &[

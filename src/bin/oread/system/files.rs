@@ -124,8 +124,8 @@ fn open_pipe(path: &Path) -> io::Result<File> {
 }
 
 /// Writes all to a named pipe, whose reader may come late. Where a reader leaves in the midst of
-/// it, the next one is told all. A pipe without a name of its own (`/dev/stdout`, `>(command)`) gets
-/// no other reader.
+/// it, the next one is told all. A pipe without a name of its own (`/dev/stdout`, `>(command)`)
+/// gets no other reader.
 fn feed(path: &Path, mut end: Option<File>, bytes: &[u8]) -> io::Result<()> {
     let mut deadline = Instant::now() + PATIENCE;
     let mut rest = bytes;

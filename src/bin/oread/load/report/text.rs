@@ -161,8 +161,8 @@ fn connections(page: &mut Page, outcome: &Outcome) {
     page.line("tip", &tip(outcome).unwrap_or_default());
 }
 
-/// What to try where a target refuses, with the words of `oread connect`; is no echo server; or says
-/// nothing.
+/// What to try where a target refuses, with the words of `oread connect`; is no echo server; or
+/// says nothing.
 fn tip(outcome: &Outcome) -> Option<String> {
     let (c, errors) = (&outcome.tally.connections, &outcome.tally.errors);
     let refused = errors.contains_key("ECONNREFUSED") || errors.contains_key("ENOENT");
