@@ -24,7 +24,8 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
             first.is_some(),
         );
         let is_lost = matches!(life.why, Why::Lost(_) | Why::NeverAnswered);
-        let is_surely = life.end.most <= ran.ends[life.thread];
+        // What a server ends in the moment of the run's end may come before it or behind it.
+        let is_surely = life.end.most + CLOSE <= ran.ends[life.thread];
         // In the moment of its end it may still find that one was never answered.
         let is_mute = first.is_none_or(|at| at.most + TICK > life.end.least);
         let is_mute = is_mute && life.why == Why::Run;
@@ -49,7 +50,10 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
             is_closed || life.why == Why::Run || is_either,
         );
         let is_open = life.why == Why::Run && first.is_some_and(|at| at.most <= life.end.least);
-        open.count(is_open, life.why == Why::Run && first.is_some());
+        open.count(
+            is_open,
+            (is_lost && !is_surely) || (life.why == Why::Run && first.is_some()),
+        );
     }
     established.holds("established", counted.established);
     confirmed.holds("confirmed", counted.confirmed);
