@@ -99,6 +99,34 @@ pub(super) fn in_run(time: Duration) -> u64 {
     nanos(time) + SECOND
 }
 
+/// Lets a server listen at each target, which behaves like this; the servers, and the clock of the
+/// world from now on.
+fn serve(
+    world: &mut World,
+    targets: &[target::Resolved],
+    manners: &[Manners],
+    script: &Script,
+    split: &Split,
+) -> io::Result<(Vec<Host<Server>>, Clock)> {
+    let mut servers = Vec::new();
+    let mut first = None;
+    for (target, manners) in targets.iter().zip(manners) {
+        let at: SocketAddr = target.address.socket_addr().unwrap();
+        let any = Clock::Simulated(std::time::Instant::now());
+        let server = Server::new(any, at, split.clone(), *manners);
+        let mut host = world.host(server, Limits::default())?;
+        host.process().addresses(&[at.ip()]);
+        let now = host.context().now();
+        let clock = *first.get_or_insert(Clock::Simulated(now));
+        let (reactor, server) = host.reactor();
+        server.clock = clock;
+        server.kept.clone_from(&script.kept);
+        server.open(&mut reactor.context(), target.transport == Transport::Udp)?;
+        servers.push(host);
+    }
+    Ok((servers, first.unwrap()))
+}
+
 impl<'a> Bench<'a> {
     /// A load of these arguments, of servers that behave like this, one for each target.
     pub(super) fn new(
@@ -118,25 +146,11 @@ impl<'a> Bench<'a> {
             size: is_one.then_some(least as usize),
             verify: load.verify,
         };
-        let mut servers = Vec::new();
-        let mut addresses = Vec::new();
-        let mut clock = None;
-        for (target, manners) in resolved.iter().zip(manners) {
-            let at: SocketAddr = target.address.socket_addr().unwrap();
-            let any = Clock::Simulated(std::time::Instant::now());
-            let server = Server::new(any, at, split.clone(), *manners);
-            let mut host = world.host(server, Limits::default())?;
-            host.process().addresses(&[at.ip()]);
-            let now = host.context().now();
-            let clock = *clock.get_or_insert(Clock::Simulated(now));
-            let (reactor, server) = host.reactor();
-            server.clock = clock;
-            server.kept.clone_from(&script.kept);
-            server.open(&mut reactor.context(), target.transport == Transport::Udp)?;
-            addresses.push(at.ip());
-            servers.push(host);
-        }
-        let clock = clock.unwrap();
+        let (servers, clock) = serve(world, &resolved, manners, &script, &split)?;
+        let addresses = resolved
+            .iter()
+            .filter_map(|target| Some(target.address.socket_addr()?.ip()));
+        let addresses = addresses.collect();
         let endpoints: Arc<[Endpoint]> = resolved
             .into_iter()
             .map(|resolved| Endpoint {

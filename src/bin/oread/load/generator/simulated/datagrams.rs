@@ -7,17 +7,52 @@ use super::server::Gram;
 use super::truth::{AT_ONCE, Count, Times, Way, check_volume, is_like, thread_of};
 use crate::load::options::load::{Traffic, Turnover};
 
+/// What the servers' books say of all datagrams.
+#[derive(Default)]
+struct Books {
+    sent: Count,
+    unmeasured: Count,
+    received: Count,
+    late: Count,
+    again: Count,
+    corrupt: Count,
+    timed_out: Count,
+    /// How long first answers took: since their datagrams were due, and since they were sent.
+    first: Vec<(u64, u64)>,
+}
+
 /// Holds the counts of datagrams against the servers' books, where the network lost none.
 pub(super) fn check_datagrams(ran: &Ran, way: Way) {
     let times = Times::of(ran);
-    let keeps = ran.load.turnover == Turnover::Keep;
-    let counted = &ran.tally.datagrams;
-    let mut first = Vec::new();
-    let (mut sent, mut received) = (Count::default(), Count::default());
-    let (mut late, mut again) = (Count::default(), Count::default());
-    let (mut corrupt, mut timed_out) = (Count::default(), Count::default());
-    let mut unmeasured = Count::default();
+    let mut books = Books::default();
     for gram in &ran.grams {
+        books.note(ran, way, &times, gram);
+    }
+    let counted = &ran.tally.datagrams;
+    books.sent.holds("datagrams sent", counted.sent);
+    (books.unmeasured).holds("messages unmeasured", ran.tally.messages.unmeasured);
+    books.received.holds("datagrams received", counted.received);
+    books.late.holds("datagrams late", counted.late);
+    books.again.holds("datagrams doubled", counted.duplicated);
+    books.corrupt.holds("datagrams corrupt", counted.corrupt);
+    (books.timed_out).holds("datagrams timed out", ran.tally.messages.timed_out);
+    assert_eq!(counted.received, ran.tally.messages.echoed);
+    check_volume(ran, &times);
+    if books.received.is_exact() {
+        let slack = 2 * (way.1 - way.0);
+        let latency = &ran.tally.latency;
+        let response = books.first.iter().map(|times| times.0);
+        is_like("response", &latency.response, response, slack);
+        let service = books.first.iter().map(|times| times.1);
+        is_like("service", &latency.service, service, slack + 64);
+    }
+    check_flows(ran, way, &times);
+}
+
+impl Books {
+    /// Notes a datagram and its answers.
+    fn note(&mut self, ran: &Ran, way: Way, times: &Times, gram: &Gram) {
+        let keeps = ran.load.turnover == Turnover::Keep;
         let over = ran.ends[thread_of(gram.from.ip())];
         let since = match gram.due {
             0 => way.back(gram.at).least,
@@ -30,17 +65,17 @@ pub(super) fn check_datagrams(ran: &Ran, way: Way) {
         };
         for &wrong in &gram.wrong {
             let came = in_run(wrong);
-            corrupt.count(keeps && came.0, came.1);
+            self.corrupt.count(keeps && came.0, came.1);
         }
         if !is_measured {
-            unmeasured.count(true, true);
-            continue;
+            self.unmeasured.count(true, true);
+            return;
         }
-        sent.count(true, true);
+        self.sent.count(true, true);
         let mut answers = gram.answers.iter().copied();
         let Some(answer) = answers.next() else {
-            timed_out.count(over - since >= times.timeout, false);
-            continue;
+            self.timed_out.count(over - since >= times.timeout, false);
+            return;
         };
         let mut came = in_run(answer);
         if way.1 == AT_ONCE.1 {
@@ -53,16 +88,16 @@ pub(super) fn check_datagrams(ran: &Ran, way: Way) {
         );
         // What comes behind the timeout may be too old to be told, or find its socket closed.
         let in_time = took.1 < times.timeout;
-        received.count(came.0 && in_time, came.1);
+        self.received.count(came.0 && in_time, came.1);
         let is_late = (took.0 >= times.timeout, took.1 >= times.timeout);
-        late.count(false, is_late.1 && came.1);
+        self.late.count(false, is_late.1 && came.1);
         let unanswered = over - since >= times.timeout;
-        timed_out.count(
+        self.timed_out.count(
             is_late.0 && unanswered,
             (is_late.1 && came.1) || (!came.0 && unanswered),
         );
         if came.0 && in_time {
-            first.push((
+            self.first.push((
                 way.there(answer).most - since,
                 way.there(answer).most - gram.sent,
             ));
@@ -70,27 +105,9 @@ pub(super) fn check_datagrams(ran: &Ran, way: Way) {
         for more in answers {
             let came = in_run(more);
             let in_time = way.there(more).most - since < times.timeout;
-            again.count(came.0 && in_time && keeps, came.1);
+            self.again.count(came.0 && in_time && keeps, came.1);
         }
     }
-    sent.holds("datagrams sent", counted.sent);
-    unmeasured.holds("messages unmeasured", ran.tally.messages.unmeasured);
-    received.holds("datagrams received", counted.received);
-    late.holds("datagrams late", counted.late);
-    again.holds("datagrams doubled", counted.duplicated);
-    corrupt.holds("datagrams corrupt", counted.corrupt);
-    timed_out.holds("datagrams timed out", ran.tally.messages.timed_out);
-    assert_eq!(counted.received, ran.tally.messages.echoed);
-    check_volume(ran, &times);
-    if received.is_exact() {
-        let slack = 2 * (way.1 - way.0);
-        let latency = &ran.tally.latency;
-        let response = first.iter().map(|times| times.0);
-        is_like("response", &latency.response, response, slack);
-        let service = first.iter().map(|times| times.1);
-        is_like("service", &latency.service, service, slack + 64);
-    }
-    check_flows(ran, way, &times);
 }
 
 /// The flows by the numbers that their datagrams have.

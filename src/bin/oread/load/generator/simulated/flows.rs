@@ -91,6 +91,11 @@ fn check_flow(ran: &Ran, call: &Call, times: &Times, begun: u64) {
         (least..=most).contains(&sent),
         "a connection sent {sent} of {number}, and must have sent {least} to {most}"
     );
+    check_beats(ran, call);
+}
+
+/// Heartbeats come at their interval.
+fn check_beats(ran: &Ran, call: &Call) {
     if let Traffic::Idle {
         heartbeat: Some(interval),
     } = ran.load.traffic

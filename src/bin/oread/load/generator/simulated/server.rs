@@ -327,19 +327,9 @@ impl Server {
         }
     }
 
-    fn deal(
-        &mut self,
-        context: &mut Context<'_, u32>,
-        index: usize,
-        number: usize,
-        fate: Fate,
-        now: u64,
-    ) {
+    /// What is answered to a message with this fate.
+    fn answer_of(&mut self, index: usize, number: usize, fate: Fate) -> Vec<u8> {
         let call = &self.calls[index];
-        let is_silent = call.is_deaf || call.spoiled.is_some_and(|(_, s)| s != Spoiled::Corrupt);
-        let Some(id) = call.id.filter(|_| !is_silent) else {
-            return;
-        };
         let right = call.asked[number].bytes.clone();
         let mut other = right.clone();
         match fate {
@@ -358,6 +348,24 @@ impl Server {
         if let Some(kept) = self.kept.get(number) {
             other.clone_from(kept);
         }
+        other
+    }
+
+    fn deal(
+        &mut self,
+        context: &mut Context<'_, u32>,
+        index: usize,
+        number: usize,
+        fate: Fate,
+        now: u64,
+    ) {
+        let call = &self.calls[index];
+        let is_silent = call.is_deaf || call.spoiled.is_some_and(|(_, s)| s != Spoiled::Corrupt);
+        let Some(id) = call.id.filter(|_| !is_silent) else {
+            return;
+        };
+        let right = call.asked[number].bytes.clone();
+        let other = self.answer_of(index, number, fate);
         let Some(mut connection) = context.connection(id) else {
             return;
         };
