@@ -8,8 +8,8 @@
 //! | `plan` | what is due next: a dial, a message, a close, a wait, the end |
 //! | `plan/told` | what it's told: dials, messages and connections, and what became of them |
 //! | `plan/phases` | ramp, warm-up, measured time, finish, end |
-//! | `flows` over `flow`, `window`, `gauge` | connections and UDP sockets, and what is under way |
-//! | `dialing`, `agenda`, `schedule` | which dial is next; what is due on single flows; even pace |
+//! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
+//! | `dialing`, `schedule` | which dial is next; even pace |
 //! | `meter` over `fast_histogram` | what is counted |
 //! | `drive` over `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
 //! | `payload`, `label` | what messages and datagrams consist of |
@@ -19,7 +19,6 @@
 //! Every message is counted by when it was *due*: what lies before the measured time is not in its
 //! figures, whenever its answer comes.
 
-mod agenda;
 mod dialing;
 mod drive;
 mod fast_histogram;
@@ -40,7 +39,6 @@ mod tcp;
 mod udp;
 pub(crate) mod usage;
 mod wake;
-mod window;
 
 use std::io;
 

@@ -76,10 +76,7 @@ impl Team {
         let shared = Arc::new(plan.clone());
         // Each run has messages of its own: an answer that was kept from another one is none.
         let key = RandomState::new().hash_one(team.begun);
-        let mut payload = Payload::new(&plan.content, plan.framing, plan.verify, key);
-        if log::log_enabled!(log::Level::Trace) {
-            payload = payload.told();
-        }
+        let payload = Payload::new(&plan.content, plan.framing, plan.verify, key);
         for (index, (reactor, events)) in reactors.into_iter().zip(&team.senders).enumerate() {
             let setup = Setup {
                 load: Arc::clone(&shared),

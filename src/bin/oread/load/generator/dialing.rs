@@ -4,7 +4,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::flow::Cause;
 use super::schedule::Schedule;
 use crate::load::clock::{NEVER, SECOND, after};
 use crate::load::options::load::Load;
@@ -47,7 +46,10 @@ pub(super) struct Dial {
     /// Where it leads, and which of its target's local addresses it's made from.
     pub(super) target: u16,
     pub(super) turn: u64,
-    pub(super) cause: Cause,
+    /// Whether it's one in place of another, and not of those that were asked for; and whether it
+    /// takes the place of a connection that the load itself has closed.
+    pub(super) again: bool,
+    pub(super) replaces: bool,
 }
 
 /// The places of one target that are vacant.
@@ -151,12 +153,13 @@ impl Dialing {
         if self.due(replaces) > now {
             return None;
         }
-        let (target, cause) = if self.left > 0 {
+        let again = self.left == 0;
+        let (target, replaces) = if again {
+            self.take_vacant(now)?
+        } else {
             self.left -= 1;
             let target = self.ordinal % self.places.len().max(1) as u64;
-            (target as usize, Cause::Asked)
-        } else {
-            self.take_vacant(now)?
+            (target as usize, false)
         };
         self.pace.skip_to(now.saturating_sub(SLACK));
         self.pace.advance();
@@ -167,12 +170,14 @@ impl Dialing {
             number: ordinal as u32,
             target: target as u16,
             turn: ordinal / self.places.len().max(1) as u64,
-            cause,
+            again,
+            replaces,
         })
     }
 
-    /// The next target, in turn, that has a vacant place and may be dialed.
-    fn take_vacant(&mut self, now: u64) -> Option<(usize, Cause)> {
+    /// The next target, in turn, that has a vacant place and may be dialed; whether the load itself
+    /// has vacated that.
+    fn take_vacant(&mut self, now: u64) -> Option<(usize, bool)> {
         let count = self.places.len();
         let target = (0..count)
             .map(|step| (self.turn + step) % count)
@@ -180,13 +185,13 @@ impl Dialing {
         self.turn = target + 1;
         self.vacant -= 1;
         let places = &mut self.places[target];
-        if places.vacated > 0 {
-            places.vacated -= 1;
-            Some((target, Cause::Turnover))
-        } else {
-            places.empty -= 1;
-            Some((target, Cause::Retry))
-        }
+        let vacated = places.vacated > 0;
+        let place = match vacated {
+            true => &mut places.vacated,
+            false => &mut places.empty,
+        };
+        *place -= 1;
+        Some((target, vacated))
     }
 
     /// When the next dial may be made; [`NEVER`] where there is none, or where the end of another
@@ -214,9 +219,8 @@ impl Dialing {
     }
 
     /// A dial to `target` has come to nothing; `again`: it's tried again, but not at once.
-    pub(super) fn failed(&mut self, target: u16, cause: Cause, again: bool, now: u64) {
+    pub(super) fn failed(&mut self, target: u16, again: bool, now: u64) {
         self.under_way -= 1;
-        self.replaced(cause);
         if let Some(places) = self.places.get_mut(usize::from(target)).filter(|_| again) {
             self.vacant += 1;
             places.empty += 1;
@@ -225,9 +229,10 @@ impl Dialing {
         }
     }
 
-    /// The connection for a place has come, or has failed to.
-    pub(super) fn replaced(&mut self, cause: Cause) {
-        self.replacing -= u64::from(cause == Cause::Turnover);
+    /// A connection has come, or has failed to. `replaces`: it was to take the place of one that
+    /// the load has closed.
+    pub(super) fn replaced(&mut self, replaces: bool) {
+        self.replacing -= u64::from(replaces);
     }
 }
 
@@ -295,7 +300,7 @@ mod tests {
             if let Some(dial) = dialing.next(now, true) {
                 tries[usize::from(dial.target)] += 1;
                 match dial.target {
-                    0 => dialing.failed(0, dial.cause, true, now),
+                    0 => dialing.failed(0, true, now),
                     _ => dialing.succeeded(1),
                 }
             }

@@ -10,9 +10,9 @@ use oread::{
 };
 
 use super::dialing::{Dial, Endpoint};
-use super::flow::{Flags, Sent, Socket, Stage};
+use super::flow::{Flags, Sent, Socket};
 use super::gauge::Gauge;
-use super::logs::{Names, Warnings};
+use super::logs::Warnings;
 use super::names;
 use super::payload::Payload;
 use super::plan::{Failed, Plan, Step};
@@ -51,16 +51,10 @@ pub(crate) struct Setup {
 }
 
 /// One generator.
-#[derive(Debug)]
 pub(crate) struct Generator {
-    load: Arc<Load>,
-    index: u32,
-    pub(super) clock: Clock,
+    setup: Setup,
     pub(super) plan: Plan,
-    pub(super) payload: Payload,
-    endpoints: Arc<[Endpoint]>,
     pub(super) warnings: Warnings,
-    events: EventSender,
     wake: Option<Wake>,
     /// Whether the turn has left something to do.
     has_more: bool,
@@ -86,43 +80,32 @@ struct Used {
 
 impl Generator {
     pub(crate) fn new(setup: Setup, now: u64) -> Generator {
-        let Setup {
-            load,
-            index,
-            endpoints,
-            clock,
-            begun,
-            payload,
-            gauge,
-            events,
-        } = setup;
-        let targets = endpoints.len();
         let plan = Plan::new(
-            Arc::clone(&load),
-            index,
-            targets,
-            payload.clone(),
-            Names::of(&endpoints),
-            gauge,
+            Arc::clone(&setup.load),
+            setup.index,
+            &setup.endpoints,
+            setup.payload.clone(),
+            Arc::clone(&setup.gauge),
             now,
         );
         Generator {
-            load,
-            index,
-            clock,
             plan,
-            payload,
-            endpoints,
             warnings: Warnings::default(),
-            events,
             wake: None,
             has_more: false,
             told: false,
-            tell_at: begun.saturating_add(SECOND),
+            tell_at: setup.begun.saturating_add(SECOND),
             used: Used::default(),
             over: false,
             scratch: Vec::new(),
+            setup,
         }
+    }
+
+    /// The time of the run.
+    #[inline(always)]
+    pub(super) fn now(&self, context: &Context<'_, u32>) -> u64 {
+        self.setup.clock.now(context)
     }
 
     /// Begins.
@@ -130,8 +113,8 @@ impl Generator {
     /// # Errors
     /// As the system gives them: out of descriptors.
     pub(crate) fn set_out(&mut self, context: &mut Context<'_, u32>) -> io::Result<()> {
-        self.wake = Some(Wake::new(context, &self.clock)?);
-        let now = self.clock.now(context);
+        self.wake = Some(Wake::new(context, &self.setup.clock)?);
+        let now = self.now(context);
         context.timer(until(now, self.tell_at), PROGRESS);
         self.carry_on(context)
     }
@@ -144,7 +127,7 @@ impl Generator {
         if self.has_more {
             return Some(Duration::ZERO);
         }
-        let now = self.clock.now(context);
+        let now = self.now(context);
         self.wake.as_ref().and_then(|wake| wake.wait(now))
     }
 
@@ -159,7 +142,7 @@ impl Generator {
         self.plan.turn_begins();
         self.has_more = false;
         loop {
-            let now = self.clock.now(context);
+            let now = self.now(context);
             match self.plan.next(now) {
                 Step::Dial(dial) => self.dial(context, dial, now),
                 Step::Send { flow, due } => self.send_on(context, flow, Sent { due, at: now }),
@@ -177,7 +160,7 @@ impl Generator {
                 Step::End => {
                     self.over = true;
                     let (before, all) = (self.used.drops, self.own_drops(context));
-                    self.plan.meter().tally.own_drops = all.saturating_sub(before);
+                    self.plan.meter.tally.own_drops = all.saturating_sub(before);
                     context.drain(CLOSING);
                     break;
                 }
@@ -186,7 +169,7 @@ impl Generator {
         if self.plan.phase() >= Phase::Measure && self.used.before.is_none() {
             self.used.drops = self.own_drops(context);
         }
-        let now = self.clock.now(context);
+        let now = self.now(context);
         self.observe(now);
         Ok(())
     }
@@ -196,7 +179,7 @@ impl Generator {
         if !self.told && self.plan.is_ramped() {
             self.told = true;
             self.tell(now);
-            self.events.send(Event::Ramped);
+            self.setup.events.send(Event::Ramped);
         }
         let phase = self.plan.phase();
         if phase >= Phase::Measure && self.used.before.is_none() {
@@ -217,12 +200,12 @@ impl Generator {
         self.plan.end_now(now);
         self.observe(now);
         let measured = self.plan.measured();
-        let mut tally = self.plan.meter().finish(measured.is_some());
+        let mut tally = self.plan.meter.finish(measured.is_some());
         let cpu = self.used.before.zip(self.used.measured);
         let used = measured.zip(cpu).map(|(time, (before, after))| ThreadUse {
             cpu: after.0.saturating_sub(before.0),
             waited: after.1.saturating_sub(before.1),
-            wall: until(time.from, time.until),
+            wall: until(time.start, time.end),
         });
         tally.threads = vec![used.unwrap_or_default()];
         tally
@@ -232,7 +215,7 @@ impl Generator {
     fn own_drops(&self, context: &Context<'_, u32>) -> u64 {
         let sockets = self.plan.sockets().into_iter();
         let sockets = sockets.filter_map(|(id, target)| {
-            let endpoint = self.endpoints.get(usize::from(target))?;
+            let endpoint = self.setup.endpoints.get(usize::from(target))?;
             let remote = endpoint.resolved.address.socket_addr()?;
             Some((context.udp_addr(id)?, remote))
         });
@@ -245,7 +228,7 @@ impl Generator {
 
     fn dial(&mut self, context: &mut Context<'_, u32>, dial: Dial, now: u64) {
         let index = self.plan.dialed(dial, now);
-        let endpoints = Arc::clone(&self.endpoints);
+        let endpoints = Arc::clone(&self.setup.endpoints);
         let Some(endpoint) = endpoints.get(usize::from(dial.target)) else {
             return;
         };
@@ -254,8 +237,8 @@ impl Generator {
         if let (Transport::Udp, Some(to)) = (transport, address.socket_addr()) {
             match Generator::bind(context, index, to, source) {
                 Ok(id) => {
-                    self.plan.bound(index, Socket::Datagrams(id));
-                    let now = self.clock.now(context);
+                    self.plan.flows.bound(index, Socket::Datagrams(id));
+                    let now = self.now(context);
                     self.plan.established(index, now);
                     self.send_datagram(context, index, Sent::to_confirm(now));
                 }
@@ -265,11 +248,11 @@ impl Generator {
         }
         let options = ConnectOptions {
             source,
-            timeout: Some(self.load.connect_timeout),
+            timeout: Some(self.setup.load.connect_timeout),
             ..ConnectOptions::new(address.clone())
         };
         match context.connect(&options, index) {
-            Ok(id) => self.plan.bound(index, Socket::Stream(id)),
+            Ok(id) => self.plan.flows.bound(index, Socket::Stream(id)),
             Err(refused) => self.dial_failed(index, &refused.error, now),
         }
     }
@@ -282,7 +265,7 @@ impl Generator {
         let (how, name) = match error.kind() {
             io::ErrorKind::ConnectionRefused => (Failed::Refused, names::of_error(error)),
             // The reactor's timeout and the system's are the same error.
-            io::ErrorKind::TimedOut if took + STALE >= self.load.connect_timeout => {
+            io::ErrorKind::TimedOut if took + STALE >= self.setup.load.connect_timeout => {
                 (Failed::TimedOut, "connect timeout".to_owned())
             }
             io::ErrorKind::TimedOut => (Failed::TimedOut, names::of_error(error)),
@@ -298,23 +281,21 @@ impl Generator {
                 self.send_datagram(context, index, sent);
             }
             Some(Socket::Stream(id)) => match context.connection(id) {
-                Some(mut connection) => {
-                    self.send(&mut connection, index, sent);
-                }
+                Some(mut connection) => self.send(&mut connection, index, sent),
                 // It's gone, and its callback is to come.
-                None => self.plan.is_full(index),
+                None => self.plan.flows.is_full(index),
             },
-            Some(Socket::None) | None => self.plan.is_full(index),
+            Some(Socket::None) | None => self.plan.flows.is_full(index),
         }
     }
 
+    /// Closes a flow's connection or socket.
     fn close(&mut self, context: &mut Context<'_, u32>, index: u32, socket: Socket) {
         match socket {
             Socket::Stream(id) => {
                 if let Some(mut connection) = context.connection(id) {
-                    let stage = self.plan.flow(index).map(|flow| flow.stage);
                     match connection.pending() {
-                        0 if stage == Some(Stage::Closing) => connection.close(CloseReason::Closed),
+                        0 => connection.close(CloseReason::Closed),
                         // Messages that were given up, and that the peer does not read: it might
                         // never.
                         _ => connection.abort(CloseReason::Aborted),
@@ -329,23 +310,17 @@ impl Generator {
         }
     }
 
-    /// The plan, for tests that look at it.
-    #[cfg(test)]
-    pub(super) fn plan(&mut self) -> &mut Plan {
-        &mut self.plan
-    }
-
     /// Tells the lead how it goes.
     pub(super) fn tell(&mut self, now: u64) {
-        if !self.events.keeps_up() {
+        if !self.setup.events.keeps_up() {
             return;
         }
-        let response = self.plan.meter().take_recent();
-        let happened = self.plan.meter().happened();
-        let (open, phase) = (self.plan.open(), self.plan.phase());
-        let tally = self.plan.tally();
-        self.events.progress(Progress {
-            thread: self.index,
+        let response = self.plan.meter.take_recent();
+        let happened = self.plan.meter.happened();
+        let (open, phase) = (self.plan.flows.open(), self.plan.phase());
+        let tally = &self.plan.meter.tally;
+        self.setup.events.progress(Progress {
+            thread: self.setup.index,
             at: now,
             phase,
             open,
@@ -369,7 +344,7 @@ impl Handler for Generator {
 
     fn on_open(&mut self, connection: &mut Connection<'_, u32>) {
         let index = *connection.session();
-        let now = self.clock.now(connection.context());
+        let now = self.now(connection.context());
         self.plan.established(index, now);
         // Its first message shows whether it's served.
         self.send(connection, index, Sent::to_confirm(now));
@@ -382,12 +357,12 @@ impl Handler for Generator {
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_, u32>, _: &[u8]) {
-        self.plan.peer_finished(*connection.session());
+        self.plan.flows.peer_finished(*connection.session());
         connection.finish();
     }
 
     fn on_drained(&mut self, connection: &mut Connection<'_, u32>) {
-        self.plan.has_room(*connection.session());
+        self.plan.flows.has_room(*connection.session());
     }
 
     fn on_close(
@@ -412,7 +387,7 @@ impl Handler for Generator {
         index: u32,
         error: io::Error,
     ) {
-        let now = self.clock.now(context);
+        let now = self.now(context);
         self.dial_failed(index, &error, now);
     }
 
@@ -422,13 +397,13 @@ impl Handler for Generator {
 
     fn on_datagram_error(&mut self, _: &mut Context<'_, u32>, _: UdpId, error: io::Error) {
         if !self.over {
-            self.plan.meter().tally.error(&names::of_error(&error));
+            self.plan.meter.tally.error(&names::of_error(&error));
         }
     }
 
     fn on_datagram_writable(&mut self, context: &mut Context<'_, u32>, socket: UdpId) {
         if let Some(index) = context.udp_key(socket) {
-            self.plan.has_room(index as u32);
+            self.plan.flows.has_room(index as u32);
         }
     }
 
@@ -442,7 +417,7 @@ impl Handler for Generator {
         if self.over {
             return;
         }
-        let now = self.clock.now(context);
+        let now = self.now(context);
         while self.tell_at <= now {
             self.tell_at += SECOND;
         }
@@ -454,7 +429,7 @@ impl Handler for Generator {
         match command {
             Command::Start(at) => self.plan.start(at),
             Command::Stop => {
-                let now = self.clock.now(context);
+                let now = self.now(context);
                 self.plan.stop(now);
             }
         }

@@ -5,18 +5,18 @@ use std::collections::VecDeque;
 use bitflags::bitflags;
 use oread::{ConnectionId, UdpId};
 
-use super::window::Window;
+use crate::load::count::Datagrams;
 
-/// No place among the takers.
-pub(super) const NOWHERE: u32 = u32::MAX;
-
-/// A message under way: when it was due, and when it was sent. A message outside of the measured
-/// time needs no other mark than `due`: it lies before that time.
+/// A message: when it was due, and when it was sent. A message outside of the measured time needs
+/// no other mark than `due`: it lies before that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
     pub(super) due: u64,
     pub(super) at: u64,
 }
+
+/// Of `at`: the datagram was answered. A run is shorter than 292 years.
+const ANSWERED: u64 = 1 << 63;
 
 impl Sent {
     /// A message that confirms a connection: due before everything, so it's never measured.
@@ -34,72 +34,10 @@ impl Sent {
     /// connection is due when the connection is there.
     #[inline]
     pub(super) fn since(self) -> u64 {
-        if self.confirms() { self.at } else { self.due }
-    }
-}
-
-/// Messages under way on one flow, oldest first. One message is kept inline. Memory is taken when
-/// there are more, and then kept: a flow that had many under way will have many again.
-#[derive(Debug)]
-pub(super) struct Outstanding {
-    first: Sent,
-    #[allow(clippy::box_collection)] // 8 bytes of each idle connection, not 32.
-    more: Option<Box<VecDeque<Sent>>>,
-    len: u32,
-}
-
-impl Outstanding {
-    const fn new() -> Outstanding {
-        Outstanding {
-            first: Sent { due: 0, at: 0 },
-            len: 0,
-            more: None,
+        match self.confirms() {
+            true => self.at & !ANSWERED,
+            false => self.due,
         }
-    }
-
-    #[inline]
-    pub(super) fn len(&self) -> u32 {
-        self.len
-    }
-
-    #[inline]
-    pub(super) fn push(&mut self, sent: Sent) {
-        if self.len == 0 {
-            self.first = sent;
-        } else {
-            self.more.get_or_insert_default().push_back(sent);
-        }
-        self.len += 1;
-    }
-
-    /// Takes the oldest one out.
-    #[inline]
-    pub(super) fn pop(&mut self) -> Option<Sent> {
-        self.len = self.len.checked_sub(1)?;
-        let oldest = self.first;
-        if self.len > 0
-            && let Some(next) = self.more.as_mut().and_then(|more| more.pop_front())
-        {
-            self.first = next;
-        }
-        Some(oldest)
-    }
-
-    /// The one with so many before it.
-    pub(super) fn get(&self, index: u32) -> Option<Sent> {
-        if index >= self.len {
-            return None;
-        }
-        match index.checked_sub(1) {
-            None => Some(self.first),
-            Some(behind) => self.more.as_ref()?.get(behind as usize).copied(),
-        }
-    }
-
-    /// The oldest one.
-    #[inline]
-    pub(super) fn oldest(&self) -> Option<Sent> {
-        (self.len > 0).then_some(self.first)
     }
 }
 
@@ -114,21 +52,8 @@ pub(super) enum Stage {
     Live,
     /// It will be closed when what is under way has been answered.
     Retiring,
-    /// The load has closed it, and has counted that.
-    Closing,
-    /// It has ended though the load had not ended it, and that is counted.
-    Lost,
-}
-
-/// Why a flow was dialed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// It's one of those that were asked for.
-    Asked,
-    /// The load has closed another one, for this one to take its place.
-    Turnover,
-    /// Another one was lost, or could not be dialed.
-    Retry,
+    /// It has ended, and that is counted. Its connection is about to be gone.
+    Ended,
 }
 
 /// How the reactor knows a flow.
@@ -152,81 +77,224 @@ bitflags! {
         const FULL = 4;
         /// It stands in the queue of those that have something to send.
         const QUEUED = 8;
+        /// It takes the place of one that the load has closed.
+        const REPLACES = 16;
     }
+}
+
+/// What only a flow over UDP has.
+#[derive(Debug, Default)]
+pub(super) struct Udp {
+    /// How many datagrams were answered before an older one was settled.
+    gaps: u32,
+    /// The highest number that was answered.
+    highest: Option<u32>,
+    /// When the last datagram was sent.
+    pub(super) last_sent: u64,
+    pub(super) counts: Datagrams,
+}
+
+/// What an answer over UDP is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// The first to its datagram. `given_up`: nobody waited for it any more; `after_later`: one to
+    /// a later datagram has come before.
+    First {
+        sent: Sent,
+        given_up: bool,
+        after_later: bool,
+    },
+    /// Another one.
+    Again(Sent),
+    /// To a datagram too long ago to be told.
+    TooOld,
+    /// To one that was not sent.
+    Never,
 }
 
 /// One flow.
 #[derive(Debug)]
 pub(super) struct Flow {
-    pub(super) outstanding: Outstanding,
+    /// The oldest message that is kept, and those behind it. Memory is taken when there are more
+    /// than one, and then kept: a flow that had many under way will have many again.
+    first: Sent,
+    #[allow(clippy::box_collection)] // 8 bytes of each idle connection, not 32.
+    more: Option<Box<VecDeque<Sent>>>,
     /// When it was dialed. With heartbeats, from its confirmation on: when the oldest message that
     /// it owes is due.
     pub(super) time: u64,
-    /// What only UDP needs.
-    pub(super) window: Option<Box<Window>>,
+    pub(super) udp: Option<Box<Udp>>,
     pub(super) socket: Socket,
     /// Which dial of all threads it was: what its messages are made of.
     pub(super) number: u32,
     /// The number of its next message.
     pub(super) next: u32,
+    /// Messages that are kept: those before `next`. Over a stream they are not answered; over UDP
+    /// they may be, for a second answer is told from a first.
+    kept: u32,
+    /// How many of the oldest nobody waits for any more: answered, or given up because their time
+    /// was over.
+    settled: u32,
     /// Bytes of the oldest message's answer that have come.
     pub(super) got: u32,
-    /// How many of the oldest messages were given up because their time was over. Their answers may
-    /// come yet.
-    pub(super) given_up: u32,
     /// Messages that are due on this very flow and not sent yet: thought about, or heartbeats.
     pub(super) owed: u32,
-    /// Its place among the takers, or [`NOWHERE`].
-    pub(super) place: u32,
     /// Where it leads.
     pub(super) target: u16,
     pub(super) stage: Stage,
-    pub(super) cause: Cause,
     pub(super) flags: Flags,
 }
 
 impl Flow {
     /// A flow that is being dialed.
-    pub(super) fn new(number: u32, target: u16, cause: Cause, dialed: u64) -> Flow {
+    pub(super) fn new(number: u32, target: u16, flags: Flags, dialed: u64) -> Flow {
         Flow {
-            outstanding: Outstanding::new(),
+            first: Sent::to_confirm(0),
+            more: None,
             time: dialed,
-            window: None,
+            udp: None,
             socket: Socket::None,
             number,
             next: 0,
+            kept: 0,
+            settled: 0,
             got: 0,
-            given_up: 0,
             owed: 0,
-            place: NOWHERE,
             target,
             stage: Stage::Dialing,
-            cause,
-            flags: Flags::empty(),
+            flags,
         }
+    }
+
+    /// Messages that are kept.
+    #[inline]
+    pub(super) fn kept(&self) -> u32 {
+        self.kept
     }
 
     /// Messages that are under way and not given up.
     #[inline]
     pub(super) fn awaited(&self) -> u32 {
-        let answered = self.window.as_ref().map_or(0, |window| window.within());
-        self.outstanding.len() - self.given_up - answered
+        let gaps = self.udp.as_ref().map_or(0, |udp| udp.gaps);
+        self.kept - self.settled - gaps
     }
 
-    /// The number of the oldest message under way.
+    /// The number of the oldest message that is kept.
     #[inline(always)]
     pub(super) fn oldest(&self) -> u32 {
-        self.next.wrapping_sub(self.outstanding.len())
+        self.next.wrapping_sub(self.kept)
     }
 
-    /// Gives up the oldest message over a stream that is not given up yet, where it was due at
-    /// `then` or before.
+    /// The message with so many before it.
+    fn place(&mut self, place: u32) -> Option<&mut Sent> {
+        match place.checked_sub(1) {
+            _ if place >= self.kept => None,
+            None => Some(&mut self.first),
+            Some(behind) => self.more.as_mut()?.get_mut(behind as usize),
+        }
+    }
+
+    /// The oldest message over a stream, whose answer comes next.
+    pub(super) fn asked(&self) -> Option<Sent> {
+        (self.kept > 0).then_some(self.first)
+    }
+
+    /// A message was sent.
+    #[inline]
+    pub(super) fn push(&mut self, sent: Sent) {
+        match self.kept {
+            0 => self.first = sent,
+            _ => self.more.get_or_insert_default().push_back(sent),
+        }
+        self.kept += 1;
+        self.next = self.next.wrapping_add(1);
+    }
+
+    /// Takes the oldest one out, and says whether it was settled.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<(Sent, bool)> {
+        self.kept = self.kept.checked_sub(1)?;
+        let oldest = self.first;
+        if self.kept > 0
+            && let Some(next) = self.more.as_mut().and_then(|more| more.pop_front())
+        {
+            self.first = next;
+        }
+        let was_settled = self.settled > 0;
+        self.settled -= u32::from(was_settled);
+        self.got = 0;
+        Some((oldest, was_settled))
+    }
+
+    /// Gives up the oldest message that is awaited, where it was due at `then` or before.
     pub(super) fn give_up(&mut self, then: u64) -> Option<Sent> {
-        let sent = self.outstanding.get(self.given_up)?;
+        let sent = *self.place(self.settled)?;
         (sent.since() <= then).then(|| {
-            self.given_up += 1;
+            self.settle();
             sent
         })
+    }
+
+    /// The oldest message that is awaited is so no longer.
+    fn settle(&mut self) {
+        self.settled += 1;
+        while self
+            .place(self.settled)
+            .is_some_and(|sent| sent.at & ANSWERED != 0)
+        {
+            self.settled += 1;
+            if let Some(udp) = &mut self.udp {
+                udp.gaps -= 1;
+            }
+        }
+    }
+
+    /// An answer to datagram `number` has come.
+    pub(super) fn heard(&mut self, number: u32) -> Arrival {
+        let age = self.next.wrapping_sub(number);
+        if age == 0 || age > u32::MAX / 2 {
+            return Arrival::Never;
+        }
+        let Some(place) = self.kept.checked_sub(age) else {
+            return Arrival::TooOld;
+        };
+        let settled = self.settled;
+        let Some(kept) = self.place(place) else {
+            return Arrival::TooOld;
+        };
+        let sent = Sent {
+            at: kept.at & !ANSWERED,
+            ..*kept
+        };
+        if sent != *kept {
+            return Arrival::Again(sent);
+        }
+        kept.at |= ANSWERED;
+        if place == settled {
+            self.settle();
+        }
+        let mut after_later = false;
+        if let Some(udp) = &mut self.udp {
+            udp.gaps += u32::from(place > settled);
+            let later = udp
+                .highest
+                .filter(|highest| highest.wrapping_sub(number) < u32::MAX / 2);
+            after_later = later.is_some();
+            udp.highest = later.or(Some(number));
+        }
+        Arrival::First {
+            sent,
+            given_up: place < settled,
+            after_later,
+        }
+    }
+
+    /// Forgets datagrams that nobody waits for and that were due at `then` or before: those of a
+    /// flow that sends on.
+    pub(super) fn forget(&mut self, then: u64) {
+        while self.settled > 0 && self.first.since() <= then {
+            self.pop();
+        }
     }
 
     /// Whether its socket can be asked to take a message.
@@ -234,23 +302,6 @@ impl Flow {
     pub(super) fn is_ready(&self) -> bool {
         self.stage == Stage::Live && !self.flags.intersects(Flags::FULL | Flags::PEER_FINISHED)
     }
-}
-
-/// Takes the oldest datagram out of what is under way if `done` says so of it, and of whether it
-/// was answered.
-pub(super) fn settle_oldest(
-    flow: &mut Flow,
-    done: impl Fn(Sent, bool) -> bool,
-) -> Option<(Sent, bool)> {
-    let number = flow.oldest();
-    let sent = flow.outstanding.oldest()?;
-    let window = flow.window.as_mut()?;
-    if !done(sent, window.is_answered(number)) {
-        return None;
-    }
-    let answered = window.forget(number);
-    flow.outstanding.pop();
-    Some((sent, answered))
 }
 
 #[cfg(test)]
@@ -261,48 +312,99 @@ mod tests {
         Sent { due: at, at }
     }
 
+    fn flow(is_udp: bool) -> Flow {
+        let mut flow = Flow::new(0, 0, Flags::empty(), 0);
+        flow.udp = is_udp.then(Box::default);
+        flow
+    }
+
     #[test]
-    fn a_held_connection_takes_less_than_a_hundred_bytes() {
-        assert!(size_of::<Flow>() <= 96, "{}", size_of::<Flow>());
+    fn a_held_connection_takes_eighty_bytes() {
+        assert!(size_of::<Flow>() <= 80, "{}", size_of::<Flow>());
         assert_eq!(size_of::<Option<Flow>>(), size_of::<Flow>());
     }
 
     #[test]
     fn messages_come_out_in_the_order_they_went_in() {
-        let mut outstanding = Outstanding::new();
-        assert_eq!(outstanding.pop(), None);
+        let mut flow = flow(false);
+        assert_eq!(flow.pop(), None);
         for round in 0..3 {
             for at in 0..5 {
-                outstanding.push(sent(at + round));
-                assert_eq!(outstanding.get(at as u32), Some(sent(at + round)));
+                flow.push(sent(at + round));
+                assert_eq!(flow.place(at as u32), Some(&mut sent(at + round)));
             }
-            assert_eq!(outstanding.get(5), None);
+            assert_eq!(flow.place(5), None);
             for at in 0..5 {
-                assert_eq!(outstanding.oldest(), Some(sent(at + round)));
-                assert_eq!(outstanding.pop(), Some(sent(at + round)));
+                assert_eq!(flow.asked(), Some(sent(at + round)));
+                assert_eq!(flow.pop(), Some((sent(at + round), false)));
             }
-            assert_eq!(outstanding.len(), 0);
+            assert_eq!((flow.kept(), flow.oldest()), (0, 5 * (round as u32 + 1)));
         }
     }
 
     #[test]
-    fn a_message_is_given_up_once() {
-        let mut flow = Flow::new(0, 0, Cause::Asked, 0);
+    fn a_message_is_given_up_once_by_when_it_was_due() {
+        let mut flow = flow(false);
         for at in [10, 20, 30] {
-            flow.outstanding.push(sent(at));
+            flow.push(sent(at));
         }
         assert_eq!(flow.give_up(20), Some(sent(10)));
         assert_eq!(flow.give_up(20), Some(sent(20)));
         assert_eq!((flow.give_up(29), flow.awaited()), (None, 1));
+        assert_eq!(flow.pop(), Some((sent(10), true)));
         assert_eq!(flow.give_up(30), Some(sent(30)));
+        // One that waited for room.
+        flow.push(Sent { due: 40, at: 500 });
+        assert_eq!(flow.give_up(40), Some(Sent { due: 40, at: 500 }));
+        flow.push(Sent::to_confirm(500));
+        assert_eq!(flow.give_up(499), None);
+    }
+
+    /// A first answer to what was sent at this time.
+    fn first(at: u64, given_up: bool, after_later: bool) -> Arrival {
+        Arrival::First {
+            sent: sent(at),
+            given_up,
+            after_later,
+        }
     }
 
     #[test]
-    fn a_message_that_waited_for_room_is_given_up_by_when_it_was_due() {
-        let mut flow = Flow::new(0, 0, Cause::Asked, 0);
-        flow.outstanding.push(Sent { due: 10, at: 500 });
-        assert_eq!(flow.give_up(10), Some(Sent { due: 10, at: 500 }));
-        flow.outstanding.push(Sent::to_confirm(500));
-        assert_eq!(flow.give_up(499), None);
+    fn duplicates_and_swaps_are_told_from_first_answers() {
+        let mut flow = flow(true);
+        for at in 0..4 {
+            flow.push(sent(at));
+        }
+        assert_eq!(flow.heard(0), first(0, false, false));
+        assert_eq!(flow.heard(2), first(2, false, false));
+        assert_eq!(flow.awaited(), 2);
+        assert_eq!(flow.give_up(1), Some(sent(1)));
+        assert_eq!((flow.awaited(), flow.give_up(2)), (1, None));
+        assert_eq!(flow.heard(1), first(1, true, true));
+        assert_eq!(flow.heard(1), Arrival::Again(sent(1)));
+        assert_eq!(flow.heard(4), Arrival::Never);
+        flow.forget(2);
+        assert_eq!(flow.heard(2), Arrival::TooOld);
+        assert_eq!(flow.heard(3), first(3, false, false));
+        assert_eq!((flow.awaited(), flow.kept()), (0, 1));
+    }
+
+    #[test]
+    fn the_numbers_of_datagrams_go_round() {
+        let mut flow = flow(true);
+        flow.next = u32::MAX - 1;
+        for at in 0..4 {
+            flow.push(sent(at));
+        }
+        for (number, arrival) in [
+            (u32::MAX - 2, Arrival::TooOld),
+            (u32::MAX, first(1, false, false)),
+            (1, first(3, false, false)),
+            (0, first(2, false, true)),
+            (2, Arrival::Never),
+        ] {
+            assert_eq!(flow.heard(number), arrival, "{number}");
+        }
+        assert_eq!(flow.awaited(), 1);
     }
 }

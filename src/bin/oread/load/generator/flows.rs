@@ -1,9 +1,9 @@
 //! All flows that there are: who may send, how old they are, what is under way, and how many
 //! messages may still be sent.
 //!
-//! Invariants, which [`Flows::broken`] checks: `under_way` is the sum of what the flows await;
-//! `open` counts the live and the retiring ones; a flow knows its place among the takers, and has
-//! one only while it can take a message of the schedule.
+//! Invariants, which [`Flows::broken`] checks in the simulated runs: `under_way` is the sum of what
+//! the flows await, `owed` of what they owe; `open` counts the live and the retiring ones; a flow
+//! that can send stands in the queue.
 
 #[cfg(all(test, feature = "sim"))]
 mod invariants;
@@ -14,9 +14,8 @@ use std::sync::Arc;
 use oread::UdpId;
 use slab::Slab;
 
-use super::flow::{Cause, Flags, Flow, NOWHERE, Sent, Socket, Stage, settle_oldest};
+use super::flow::{Arrival, Flags, Flow, Sent, Socket, Stage, Udp};
 use super::gauge::Gauge;
-use super::window::Window;
 use crate::load::options::load::{Load, MAX_DEPTH, Traffic, Turnover};
 
 /// Flows that have room from the beginning: 1.5 GiB of addresses, of which memory is taken as they
@@ -26,16 +25,17 @@ const MOST_AT_ONCE: u64 = 1 << 24;
 /// Messages of a schedule that a connection may have under way. One that has so many is passed over
 /// until answers come.
 const MOST_SCHEDULED: u32 = 4096;
+/// Datagrams of a flow that are kept at the most.
+const MOST_KEPT: u32 = 1 << 20;
 /// How many entries of flows that have gone may stand in the list of ages, beside as many as flows
 /// are open.
 const MOST_STALE: usize = 1024;
 
-/// Where a flow is, its number, and since when it carries the load.
-#[derive(Clone, Copy, Debug)]
-struct Age {
-    flow: u32,
-    number: u32,
-    since: u64,
+/// A flow's index, and its number: another flow may have the index by the time that it's used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) index: u32,
+    pub(super) number: u32,
 }
 
 /// The flows of one thread.
@@ -47,14 +47,11 @@ pub(super) struct Flows {
     depth: u32,
     /// Whether any flow may take a message of the schedule, and not a certain one.
     is_open_loop: bool,
-    /// Those that can take a message of the schedule, and whose turn it is.
-    takers: Vec<u32>,
-    turn: usize,
-    /// Those that have something to send from outside of their callbacks.
-    queue: VecDeque<u32>,
-    /// Live ones, oldest first, where connections are replaced. One that has gone since is passed
-    /// over: its index has another number, or none.
-    ages: Option<VecDeque<Age>>,
+    /// Those that have something to send from outside of their callbacks, in turn.
+    queue: VecDeque<Key>,
+    /// Live ones and when they were confirmed, oldest first, where connections are replaced. One
+    /// that has gone since is passed over.
+    ages: Option<VecDeque<(Key, u64)>>,
     /// Messages under way on all flows that are not given up.
     under_way: u64,
     /// Messages that flows owe.
@@ -76,8 +73,6 @@ impl Flows {
                 _ => 0,
             },
             is_open_loop: matches!(load.traffic, Traffic::Open(_)),
-            takers: Vec::new(),
-            turn: 0,
             queue: VecDeque::new(),
             ages: (load.turnover != Turnover::Keep).then(VecDeque::new),
             under_way: 0,
@@ -98,9 +93,9 @@ impl Flows {
         self.table.get_mut(index as usize)
     }
 
-    /// A flow by its index, where that is still the one of this number.
-    pub(super) fn of_number(&self, index: u32, number: u32) -> Option<&Flow> {
-        self.get(index).filter(|flow| flow.number == number)
+    /// A flow, where it's still there.
+    pub(super) fn find(&self, key: Key) -> Option<&Flow> {
+        self.get(key.index).filter(|flow| flow.number == key.number)
     }
 
     /// Indices that flows have, or had: each is below this.
@@ -135,12 +130,6 @@ impl Flows {
         self.table.iter().any(|(_, flow)| flow.number == number)
     }
 
-    /// Whether a message of the schedule can be taken by any.
-    #[inline]
-    pub(super) fn has_takers(&self) -> bool {
-        !self.takers.is_empty()
-    }
-
     /// A flow is being dialed; its index.
     pub(super) fn dialed(&mut self, flow: Flow) -> u32 {
         self.table.insert(flow) as u32
@@ -157,63 +146,42 @@ impl Flows {
     pub(super) fn established(&mut self, index: u32) {
         if let Some(flow) = self.get_mut(index) {
             flow.stage = Stage::Confirming;
-            if matches!(flow.socket, Socket::Datagrams(_)) {
-                flow.window = Some(Box::new(Window::new()));
-            }
+            let is_udp = matches!(flow.socket, Socket::Datagrams(_));
+            flow.udp = is_udp.then(Box::<Udp>::default);
         }
     }
 
-    /// Its first answer has come; why it was dialed. `taken`: whether the ramp knew of it already.
-    pub(super) fn confirmed(&mut self, index: u32, now: u64) -> Option<Confirmed> {
-        let flow = self.table.get_mut(index as usize)?;
+    /// Its first answer has come.
+    pub(super) fn confirmed(&mut self, index: u32, now: u64) {
         // A first datagram may have been sent again: nobody waits for the other answers.
-        while let Some((_, answered)) = settle_oldest(flow, |sent, _| sent.confirms()) {
-            self.under_way -= u64::from(!answered);
-        }
-        let confirmed = Confirmed {
-            dialed: flow.time,
-            cause: std::mem::replace(&mut flow.cause, Cause::Asked),
-            settles: !flow.flags.contains(Flags::SETTLED),
+        while self.give_up(index, now).is_some() {}
+        let Some(flow) = self.get_mut(index) else {
+            return;
         };
         flow.stage = Stage::Live;
-        flow.flags |= Flags::SETTLED;
         let number = flow.number;
         self.open += 1;
         self.gauge.opened();
         if let Some(ages) = &mut self.ages {
-            ages.push_back(Age {
-                flow: index,
-                number,
-                since: now,
-            });
+            ages.push_back((Key { index, number }, now));
+            // With a long lifetime, and a server that hangs up on everybody, the list would grow
+            // for as long as that.
             if ages.len() as u64 > 2 * self.open + MOST_STALE as u64 {
-                self.forget_gone();
+                let table = &self.table;
+                ages.retain(|(key, _)| is_live(table, *key));
             }
         }
-        self.update_taker(index);
-        Some(confirmed)
-    }
-
-    /// With a long lifetime, and a server that hangs up on everybody, the list of ages would grow
-    /// for as long as that.
-    fn forget_gone(&mut self) {
-        let table = &self.table;
-        let is_there = |age: &Age| {
-            let flow = table.get(age.flow as usize);
-            flow.is_some_and(|flow| flow.number == age.number && flow.stage == Stage::Live)
-        };
-        if let Some(ages) = &mut self.ages {
-            ages.retain(is_there);
+        if self.is_open_loop {
+            self.enqueue(index);
         }
     }
 
     /// Since when the oldest live flow carries the load.
     pub(super) fn oldest_since(&mut self) -> Option<u64> {
         loop {
-            let &age = self.ages.as_ref()?.front()?;
-            let flow = self.of_number(age.flow, age.number);
-            if flow.is_some_and(|flow| flow.stage == Stage::Live) {
-                return Some(age.since);
+            let &(key, since) = self.ages.as_ref()?.front()?;
+            if is_live(&self.table, key) {
+                return Some(since);
             }
             self.ages.as_mut()?.pop_front();
         }
@@ -222,59 +190,59 @@ impl Flows {
     /// The oldest live flow is to be closed when what is under way on it has been answered.
     pub(super) fn retire_oldest(&mut self) -> Option<u32> {
         self.oldest_since()?;
-        let age = self.ages.as_mut()?.pop_front()?;
-        self.get_mut(age.flow)?.stage = Stage::Retiring;
+        let (key, _) = self.ages.as_mut()?.pop_front()?;
+        self.get_mut(key.index)?.stage = Stage::Retiring;
         self.retiring += 1;
-        self.update_taker(age.flow);
-        Some(age.flow)
+        Some(key.index)
     }
 
-    /// How many messages a flow is to send now, as far as it's concerned: in a closed loop what its
-    /// depth leaves room for, and what it owes.
-    #[inline(always)]
+    /// How many messages a flow is to send now, as far as it's concerned: one of the schedule; in a
+    /// closed loop what its depth leaves room for; and what it owes.
+    #[inline]
     pub(super) fn wanted(&self, flow: &Flow) -> u32 {
         if !flow.is_ready() {
             return 0;
         }
-        let wanted = self.depth.saturating_sub(flow.awaited()) + flow.owed;
+        if flow.udp.is_some() {
+            // Datagrams that nobody answers hold up none that follow.
+            let scheduled = u32::from(self.is_open_loop);
+            return self.depth.saturating_sub(flow.awaited()) + flow.owed + scheduled;
+        }
         // What was given up is still kept, for its answer may come.
-        wanted.min(MAX_DEPTH.saturating_sub(flow.outstanding.len()))
+        match self.is_open_loop {
+            true => u32::from(flow.kept() < MOST_SCHEDULED),
+            false => (self.depth.saturating_sub(flow.awaited()) + flow.owed)
+                .min(MAX_DEPTH.saturating_sub(flow.kept())),
+        }
     }
 
-    /// A message of `bytes` was sent.
-    #[inline(always)]
+    /// A message was sent.
+    #[inline]
     pub(super) fn sent(&mut self, index: u32, sent: Sent) {
-        let Some(flow) = self.table.get_mut(index as usize) else {
-            return;
-        };
-        flow.next = flow.next.wrapping_add(1);
-        flow.outstanding.push(sent);
-        self.under_way += 1;
-        if flow.place != NOWHERE && flow.outstanding.len() >= MOST_SCHEDULED {
-            self.update_taker(index);
+        if let Some(flow) = self.table.get_mut(index as usize) {
+            flow.push(sent);
+            self.under_way += 1;
         }
     }
 
-    /// A datagram was sent; what had to be forgotten for it, where that was still awaited.
-    pub(super) fn sent_datagram(&mut self, index: u32, sent: Sent, measured: bool) -> Option<Sent> {
-        let flow = self.table.get_mut(index as usize)?;
-        let mut forgotten = None;
-        let window = flow.window.as_mut()?;
-        if !window.can_keep(flow.outstanding.len()) {
-            let oldest = flow.next.wrapping_sub(flow.outstanding.len());
-            let answered = window.forget(oldest);
-            forgotten = flow.outstanding.pop().filter(|_| !answered);
+    /// A datagram is about to be sent. Those that were due at `then` or before, and that nobody
+    /// waits for, are forgotten. The one that had to be forgotten though it was awaited.
+    pub(super) fn make_room(&mut self, index: u32, then: u64) -> Option<Sent> {
+        let flow = self.get_mut(index)?;
+        flow.forget(then);
+        if flow.kept() < MOST_KEPT {
+            return None;
         }
-        window.sent(flow.next, flow.outstanding.len(), sent.at, measured);
+        let forgotten = flow.give_up(u64::MAX);
+        flow.pop();
         self.under_way -= u64::from(forgotten.is_some());
-        self.sent(index, sent);
         forgotten
     }
 
     /// A message that the flow owed was sent, or has come to nothing. The next one it owes is due
     /// an interval later.
     pub(super) fn paid(&mut self, index: u32, interval: u64) {
-        if let Some(flow) = self.get_mut(index) {
+        if let Some(flow) = self.table.get_mut(index as usize) {
             let paid = flow.owed.min(1);
             flow.owed -= paid;
             flow.time = flow.time.saturating_add(interval);
@@ -284,7 +252,7 @@ impl Flows {
 
     /// Messages are due on this very flow, the first of them then.
     pub(super) fn owe(&mut self, index: u32, count: u64, due: u64) {
-        if let Some(flow) = self.get_mut(index) {
+        if let Some(flow) = self.table.get_mut(index as usize) {
             if flow.owed == 0 {
                 flow.time = due;
             }
@@ -297,58 +265,45 @@ impl Flows {
 
     /// A flow may have something to send, from outside of its callback.
     pub(super) fn enqueue(&mut self, index: u32) {
-        if let Some(flow) = self.get_mut(index)
+        if let Some(flow) = self.table.get_mut(index as usize)
             && !flow.flags.contains(Flags::QUEUED)
         {
             flow.flags |= Flags::QUEUED;
-            self.queue.push_back(index);
+            let number = flow.number;
+            self.queue.push_back(Key { index, number });
         }
     }
 
-    /// The first flow in the queue that has something to send.
-    pub(super) fn first_queued(&mut self) -> Option<u32> {
-        while let Some(&index) = self.queue.front() {
-            let flow = self.get(index);
-            if flow.is_some_and(|flow| flow.flags.contains(Flags::QUEUED) && self.wanted(flow) > 0)
-            {
-                return Some(index);
-            }
-            self.dequeue();
-        }
-        None
-    }
-
-    /// Lets the next one in the queue have its turn.
-    pub(super) fn rotate(&mut self) {
-        if self.queue.len() > 1 {
-            self.queue.rotate_left(1);
-        }
-    }
-
-    fn dequeue(&mut self) {
-        if let Some(index) = self.queue.pop_front()
-            && let Some(flow) = self.get_mut(index)
-        {
-            flow.flags -= Flags::QUEUED;
-        }
-    }
-
-    /// The flow whose turn it is to take a message of the schedule.
+    /// The flow whose turn it is to send: the first in the queue that can.
     #[inline]
-    pub(super) fn next_taker(&mut self) -> Option<u32> {
-        if self.turn >= self.takers.len() {
-            self.turn = 0;
+    pub(super) fn first_ready(&mut self) -> Option<u32> {
+        loop {
+            let &key = self.queue.front()?;
+            match self.find(key) {
+                Some(flow) if self.wanted(flow) > 0 => return Some(key.index),
+                Some(_) => {
+                    if let Some(flow) = self.get_mut(key.index) {
+                        flow.flags -= Flags::QUEUED;
+                    }
+                }
+                None => {}
+            }
+            self.queue.pop_front();
         }
-        let taker = *self.takers.get(self.turn)?;
-        self.turn += 1;
-        Some(taker)
+    }
+
+    /// It was the first one's turn: the others come before it again.
+    #[inline]
+    pub(super) fn rotate(&mut self) {
+        if let Some(key) = self.queue.pop_front() {
+            self.queue.push_back(key);
+        }
     }
 
     /// Its socket takes nothing now; an event will tell when it does.
     pub(super) fn is_full(&mut self, index: u32) {
         if let Some(flow) = self.get_mut(index) {
             flow.flags |= Flags::FULL;
-            self.update_taker(index);
         }
     }
 
@@ -356,7 +311,6 @@ impl Flows {
     pub(super) fn has_room(&mut self, index: u32) {
         if let Some(flow) = self.get_mut(index) {
             flow.flags -= Flags::FULL;
-            self.update_taker(index);
             self.enqueue(index);
         }
     }
@@ -365,115 +319,66 @@ impl Flows {
     pub(super) fn peer_finished(&mut self, index: u32) {
         if let Some(flow) = self.get_mut(index) {
             flow.flags |= Flags::PEER_FINISHED;
-            self.update_taker(index);
         }
     }
 
-    /// Has a flow stand among the takers exactly where it can take a message of the schedule.
-    #[inline]
-    fn update_taker(&mut self, index: u32) {
-        if !self.is_open_loop {
-            return;
-        }
-        let Some(flow) = self.table.get_mut(index as usize) else {
-            return;
-        };
-        // Datagrams that nobody answers hold up none that follow.
-        let has_room = flow.window.is_some() || flow.outstanding.len() < MOST_SCHEDULED;
-        let takes = flow.is_ready() && has_room;
-        match (takes, flow.place) {
-            (true, NOWHERE) => {
-                flow.place = self.takers.len() as u32;
-                self.takers.push(index);
-            }
-            (false, place) if place != NOWHERE => {
-                flow.place = NOWHERE;
-                self.takers.swap_remove(place as usize);
-                if let Some(&moved) = self.takers.get(place as usize)
-                    && let Some(moved) = self.table.get_mut(moved as usize)
-                {
-                    moved.place = place;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The oldest message over a stream was answered.
+    /// The oldest message over a stream was answered. `replaces`: in a closed loop, another is sent
+    /// in its place at once, at this time.
     #[inline(always)]
-    pub(super) fn answered(&mut self, index: u32) -> Option<Answered> {
+    pub(super) fn answered(&mut self, index: u32, replaces: Option<u64>) -> Option<Answered> {
         let flow = self.table.get_mut(index as usize)?;
-        let sent = flow.outstanding.pop()?;
-        flow.got = 0;
-        let given_up = flow.given_up > 0;
-        if given_up {
-            flow.given_up -= 1;
-        } else {
-            self.under_way -= 1;
+        let (sent, given_up) = flow.pop()?;
+        self.under_way -= u64::from(!given_up);
+        let mut next = None;
+        if let Some(now) = replaces
+            && flow.awaited() < self.depth
+            && flow.is_ready()
+        {
+            next = Some(flow.next);
+            flow.push(Sent { due: now, at: now });
+            self.under_way += 1;
         }
-        let (next, stage) = (flow.next, flow.stage);
-        // As far as its depth goes: what it owes is sent from outside of its callback.
-        let count = match flow.is_ready() {
-            true => self.depth.saturating_sub(flow.awaited()),
-            false => 0,
-        };
-        if self.is_open_loop && flow.place == NOWHERE {
-            self.update_taker(index);
+        let stage = flow.stage;
+        if self.is_open_loop && !flow.flags.contains(Flags::QUEUED) {
+            self.enqueue(index);
         }
         Some(Answered {
             sent,
             given_up,
             stage,
-            wanted: Wanted { count, next },
+            next,
         })
     }
 
-    /// A part of the oldest message's answer has come.
+    /// A part of the oldest message's answer has come: so many bytes.
     pub(super) fn got(&mut self, index: u32, bytes: u32) {
         if let Some(flow) = self.get_mut(index) {
             flow.got += bytes;
         }
     }
 
-    /// Gives up what is due since `then` or before and not answered, a message at a time.
+    /// Gives up what was due at `then` or before and is not answered, a message at a time.
     pub(super) fn give_up(&mut self, index: u32, then: u64) -> Option<Sent> {
-        let flow = self.table.get_mut(index as usize)?;
-        if flow.window.is_none() {
-            let sent = flow.give_up(then)?;
-            self.under_way -= 1;
-            return Some(sent);
-        }
-        loop {
-            let (sent, answered) =
-                settle_oldest(flow, |sent, answered| answered || sent.since() <= then)?;
-            if !answered {
-                self.under_way -= 1;
-                return Some(sent);
-            }
-        }
+        let sent = self.get_mut(index)?.give_up(then)?;
+        self.under_way -= 1;
+        Some(sent)
     }
 
-    /// A datagram was answered for the first time: what is kept of it, where it's not given up.
-    pub(super) fn answered_datagram(&mut self, index: u32, number: u32) -> Option<Sent> {
-        let flow = self.table.get_mut(index as usize)?;
-        let age = flow.next.wrapping_sub(number);
-        let kept = flow.outstanding.len().checked_sub(age);
-        let kept = kept.and_then(|place| flow.outstanding.get(place));
-        if kept.is_some() {
-            self.under_way -= 1;
-            if let Some(window) = &mut flow.window {
-                window.answered_within();
-            }
+    /// An answer to a flow's datagram of this number has come.
+    pub(super) fn heard(&mut self, index: u32, number: u32) -> Arrival {
+        let Some(flow) = self.table.get_mut(index as usize) else {
+            return Arrival::Never;
+        };
+        let arrival = flow.heard(number);
+        if let Arrival::First { given_up, .. } = arrival {
+            self.under_way -= u64::from(!given_up);
         }
-        while settle_oldest(flow, |_, answered| answered).is_some() {}
-        kept
+        arrival
     }
 
-    /// The window of a flow over UDP, and the number of its next datagram.
-    pub(super) fn window(&mut self, index: u32) -> Option<(&mut Window, u32)> {
-        let flow = self.table.get_mut(index as usize)?;
-        let next = flow.next;
-        flow.window.as_deref_mut().map(|window| (window, next))
+    /// What only a flow over UDP has.
+    pub(super) fn udp(&mut self, index: u32) -> Option<&mut Udp> {
+        self.get_mut(index)?.udp.as_deref_mut()
     }
 
     /// The ramp waits for this flow no longer; whether it did.
@@ -486,47 +391,20 @@ impl Flows {
         waited
     }
 
-    /// A flow will take no one's place any more: it was not confirmed in time, or lost before; why
-    /// it was dialed.
-    pub(super) fn unconfirmed(&mut self, index: u32) -> Cause {
-        let flow = self.get_mut(index);
-        flow.map_or(Cause::Retry, |flow| {
-            std::mem::replace(&mut flow.cause, Cause::Retry)
-        })
-    }
-
-    /// A flow carries the load no longer, and its slot stays until its connection is gone; the
-    /// stage that it was in.
-    pub(super) fn ends(&mut self, index: u32, stage: Stage) -> Option<Stage> {
-        let flow = self.get_mut(index)?;
-        let was = std::mem::replace(&mut flow.stage, stage);
-        let owed = std::mem::take(&mut flow.owed);
-        let awaited = flow.awaited();
-        self.update_taker(index);
-        self.under_way -= u64::from(awaited);
-        self.owed -= u64::from(owed);
+    /// A flow has ended, and its slot stays until its connection is gone. The stage that it was in,
+    /// and what was under way on it over a stream.
+    pub(super) fn ends(&mut self, index: u32) -> Option<(Stage, impl Iterator<Item = Sent>)> {
+        let flow = self.table.get_mut(index as usize)?;
+        let was = std::mem::replace(&mut flow.stage, Stage::Ended);
+        self.owed -= u64::from(std::mem::take(&mut flow.owed));
+        self.under_way -= u64::from(flow.awaited());
         self.retiring -= u64::from(was == Stage::Retiring);
         if matches!(was, Stage::Live | Stage::Retiring) {
             self.open -= 1;
-            self.gauge.closed();
+            self.gauge.close(1);
         }
-        Some(was)
-    }
-
-    /// Takes what was under way on a flow that has [ended](Flows::ends), one after the other.
-    pub(super) fn take_lost(&mut self, index: u32) -> Option<Sent> {
-        let flow = self.get_mut(index)?;
-        flow.given_up = 0;
-        flow.got = 0;
-        if flow.window.is_none() {
-            return flow.outstanding.pop();
-        }
-        while let Some((sent, answered)) = settle_oldest(flow, |_, _| true) {
-            if !answered {
-                return Some(sent);
-            }
-        }
-        None
+        let lost = std::iter::from_fn(|| flow.pop());
+        Some((was, lost.map(|(sent, _)| sent)))
     }
 
     /// A flow that has ended is gone.
@@ -545,16 +423,18 @@ impl Flows {
     }
 
     /// All flows, when the run is over: from here on callbacks find none.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Flow> {
-        self.takers.clear();
+    pub(super) fn take_all(&mut self) -> Slab<Flow> {
         self.queue.clear();
         self.ages = None;
         self.gauge.close(self.open);
         (self.open, self.under_way, self.owed) = (0, 0, 0);
         std::mem::take(&mut self.table)
-            .into_iter()
-            .map(|(_, flow)| flow)
     }
+}
+
+fn is_live(table: &Slab<Flow>, key: Key) -> bool {
+    let flow = table.get(key.index as usize);
+    flow.is_some_and(|flow| flow.number == key.number && flow.stage == Stage::Live)
 }
 
 /// A message over a stream that was answered.
@@ -563,25 +443,8 @@ pub(super) struct Answered {
     pub(super) sent: Sent,
     /// Whether it had been given up.
     pub(super) given_up: bool,
-    /// How far its flow was.
+    /// How far its flow is.
     pub(super) stage: Stage,
-    /// What the flow may send in its place.
-    pub(super) wanted: Wanted,
-}
-
-/// Messages that a flow is to send.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) count: u32,
-    /// The number of the first.
-    pub(super) next: u32,
-}
-
-/// What is known of a flow that was just confirmed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Confirmed {
-    pub(super) dialed: u64,
-    pub(super) cause: Cause,
-    /// Whether the ramp waited for it.
-    pub(super) settles: bool,
+    /// The number of the message that was sent in its place.
+    pub(super) next: Option<u32>,
 }

@@ -16,11 +16,6 @@ impl Gauge {
         self.peak.fetch_max(open, Ordering::Relaxed);
     }
 
-    /// One is open no longer.
-    pub(super) fn closed(&self) {
-        self.close(1);
-    }
-
     /// So many are open no longer.
     pub(super) fn close(&self, count: u64) {
         self.open.fetch_sub(count, Ordering::Relaxed);

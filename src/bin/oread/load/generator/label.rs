@@ -5,97 +5,72 @@
 //! |---|---|
 //! | 0-3 | the flow's number |
 //! | 4-7 | the datagram's number in it |
-//! | 8-15 | when it was due, in nanoseconds of the run |
-//! | 16-19 | how late it was sent, in units of 64 ns; at most 274 s |
-//! | 20-23 | a check over these |
-//! | 24- | a piece of the run's pseudo-random bytes, its place following from the rest |
+//! | 8-15 | when it was due, in nanoseconds of the run; 0: it confirms the flow |
+//! | 16-23 | a check over these, of this run |
+//! | 24- | a piece of the run's pseudo-random bytes, its place following from the check |
 //!
 //! All numbers are big-endian.
 
-use crate::load::generator::flow::Sent;
 use crate::load::generator::payload::{Payload, mix};
 use crate::load::options::values::VerifyMode;
 
 /// Bytes before the pseudo-random ones.
 const HEADER: usize = 24;
-/// What lateness is counted in, in nanoseconds.
-const LATENESS_UNIT: u64 = 64;
 
 /// What a datagram says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Label {
     pub(crate) flow: u32,
     pub(crate) number: u32,
-    pub(crate) sent: Sent,
+    pub(crate) due: u64,
 }
 
 impl Label {
-    /// Writes the datagram of `size` bytes.
-    pub(crate) fn write(&self, payload: &Payload, size: usize, into: &mut Vec<u8>) {
-        let lateness = self.lateness();
-        let digest = digest(payload, self.flow, self.number, self.sent.due, lateness);
+    /// Writes the datagram.
+    pub(crate) fn write(&self, payload: &Payload, into: &mut Vec<u8>) {
+        let (check, size) = (self.check(payload), payload.size(self.flow, self.number));
         into.clear();
         into.extend_from_slice(&self.flow.to_be_bytes());
         into.extend_from_slice(&self.number.to_be_bytes());
-        into.extend_from_slice(&self.sent.due.to_be_bytes());
-        into.extend_from_slice(&lateness.to_be_bytes());
-        into.extend_from_slice(&((digest >> 32) as u32).to_be_bytes());
-        into.extend_from_slice(payload.piece(digest, size.saturating_sub(HEADER)));
+        into.extend_from_slice(&self.due.to_be_bytes());
+        into.extend_from_slice(&check.to_be_bytes());
+        into.extend_from_slice(payload.piece(check, size.saturating_sub(HEADER)));
     }
 
     /// What a datagram says of itself, true or not.
     pub(crate) fn claimed(bytes: &[u8]) -> Option<Label> {
-        let (header, _) = bytes.split_first_chunk::<HEADER>()?;
-        let due = u64::from(word(header, 8)) << 32 | u64::from(word(header, 12));
-        let at = due.saturating_add(u64::from(word(header, 16)) * LATENESS_UNIT);
+        let (numbers, bytes) = bytes.split_first_chunk()?;
+        let (due, _) = bytes.split_first_chunk()?;
+        let numbers = u64::from_be_bytes(*numbers);
         Some(Label {
-            flow: word(header, 0),
-            number: word(header, 4),
-            sent: Sent { due, at },
+            flow: (numbers >> 32) as u32,
+            number: numbers as u32,
+            due: u64::from_be_bytes(*due),
         })
     }
 
     /// Reads a datagram; `None` for one that nobody sent, as far as the payload is to be looked at.
     pub(crate) fn read(payload: &Payload, bytes: &[u8]) -> Option<Label> {
-        let (header, body) = bytes.split_first_chunk::<HEADER>()?;
         let label = Label::claimed(bytes)?;
-        let (lateness, check) = (word(header, 16), word(header, 20));
-        let digest = digest(payload, label.flow, label.number, label.sent.due, lateness);
+        let (header, body) = bytes.split_first_chunk::<HEADER>()?;
+        let check = label.check(payload);
+        let whole = bytes.len() == payload.size(label.flow, label.number);
         // Whatever is to be looked at: a header that is wrong would be counted as another
         // datagram's.
-        if check != (digest >> 32) as u32 {
-            return None;
-        }
-        let whole = bytes.len() == payload.datagram_size(label.flow, label.number);
-        let right = match payload.verify() {
-            VerifyMode::Off => true,
-            VerifyMode::Sequence => whole,
-            VerifyMode::Full => whole && body == payload.piece(digest, body.len()),
-        };
+        let right = header.ends_with(&check.to_be_bytes())
+            && match payload.verify() {
+                VerifyMode::Off => true,
+                VerifyMode::Sequence => whole,
+                VerifyMode::Full => whole && body == payload.piece(check, body.len()),
+            };
         right.then_some(label)
     }
 
-    /// How late it was sent, as far as there is room to say it.
-    fn lateness(&self) -> u32 {
-        // What is due before everything is not late.
-        if self.sent.due == 0 {
-            return 0;
-        }
-        let late = self.sent.at.saturating_sub(self.sent.due) / LATENESS_UNIT;
-        u32::try_from(late).unwrap_or(u32::MAX)
+    /// One number of all that stands before it, and of the run.
+    fn check(&self, payload: &Payload) -> u64 {
+        let numbers = mix(u64::from(self.flow) << 32 | u64::from(self.number));
+        mix(numbers ^ self.due ^ payload.key())
     }
-}
-
-/// Four bytes of a header as a number.
-fn word(header: &[u8; HEADER], at: usize) -> u32 {
-    let four = header[at..at + 4].iter();
-    four.fold(0, |number, &byte| number << 8 | u32::from(byte))
-}
-
-/// One number of all that stands in a header but the check, and of the run.
-fn digest(payload: &Payload, flow: u32, number: u32, due: u64, lateness: u32) -> u64 {
-    let time = mix((due >> 32) as u32, due as u32) ^ u64::from(lateness);
-    mix(flow, number) ^ mix((time >> 32) as u32, time as u32) ^ payload.key()
 }
 
 #[cfg(test)]
@@ -118,15 +93,12 @@ mod tests {
         let label = Label {
             flow: 3,
             number: 5,
-            sent: Sent {
-                due: SECOND,
-                at: SECOND,
-            },
+            due: SECOND,
         };
         for verify in [VerifyMode::Off, VerifyMode::Sequence, VerifyMode::Full] {
             let payload = payload(verify);
             let mut bytes = Vec::new();
-            label.write(&payload, payload.datagram_size(3, 5), &mut bytes);
+            label.write(&payload, &mut bytes);
             for bit in 0..HEADER * 8 {
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 assert_eq!(Label::read(&payload, &bytes), None, "{verify:?}: bit {bit}");
@@ -146,13 +118,10 @@ mod tests {
             let label = Label {
                 flow: 70_000,
                 number,
-                sent: Sent {
-                    due: 5 * SECOND + 1,
-                    at: 5 * SECOND + 1 + 64 * 17,
-                },
+                due: 5 * SECOND + 1,
             };
-            let size = payload.datagram_size(label.flow, number);
-            label.write(&payload, size, &mut bytes);
+            let size = payload.size(label.flow, number);
+            label.write(&payload, &mut bytes);
             assert_eq!(bytes.len(), size);
             assert_eq!(Label::read(&payload, &bytes), Some(label));
             for bit in 0..bytes.len() * 8 {

@@ -9,7 +9,7 @@ use crate::load::clock::SECOND;
 use crate::load::generator::dialing::Endpoint;
 use crate::load::generator::flow::Flow;
 use crate::load::generator::label::Label;
-use crate::load::generator::payload::{Message, Payload};
+use crate::load::generator::payload::Payload;
 
 /// Bytes of a message that a log line shows, as in a server's.
 const SHOWN: usize = 256;
@@ -24,26 +24,20 @@ pub(crate) struct Warnings {
 }
 
 impl Warnings {
-    /// Whether there may be one now; how many there might have been since the last.
-    fn permit(&mut self, now: u64) -> Option<Suppressed> {
+    /// Tells of a corrupt answer in these words, where the last one is a second ago; the words.
+    #[cold]
+    pub(super) fn tell(&mut self, now: u64, words: impl FnOnce() -> String) -> Option<String> {
         if now < self.not_before {
             self.suppressed += 1;
             return None;
         }
         self.not_before = now.saturating_add(SECOND);
-        Some(Suppressed(std::mem::take(&mut self.suppressed)))
-    }
-}
-
-/// How many warnings were not told, where some were not.
-struct Suppressed(u64);
-
-impl fmt::Display for Suppressed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            more => write!(f, " ({more} more since the last line)"),
+        let words = words();
+        match std::mem::take(&mut self.suppressed) {
+            0 => log::warn!("{words}"),
+            more => log::warn!("{words} ({more} more since the last line)"),
         }
+        Some(words)
     }
 }
 
@@ -51,73 +45,16 @@ impl fmt::Display for Suppressed {
 #[derive(Debug)]
 pub(super) struct Names(Vec<String>);
 
-/// A flow and where it leads.
-struct Name<'a> {
-    number: u32,
-    target: Option<&'a String>,
-}
-
-impl fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "flow {}", self.number)?;
-        match self.target {
-            Some(target) => write!(f, " {target}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Where the first byte is that is not what it should be, and what stands there.
-#[derive(Debug, PartialEq, Eq)]
-struct Wrong {
-    at: usize,
-    expected: Vec<u8>,
-    came: Vec<u8>,
-}
-
-impl Wrong {
-    /// In the bytes `came` from byte `got` of an answer on; `right`: whether so many of them are.
-    fn find(expected: &[u8], got: usize, came: &[u8], right: impl Fn(usize) -> bool) -> Wrong {
-        // Bytes behind a wrong one make it no better: the first one can be searched for by halves.
-        let (mut low, mut high) = (0, came.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            if right(middle + 1) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        let from = |bytes: &[u8], at: usize| bytes.iter().skip(at).copied().collect();
-        Wrong {
-            at: got + low,
-            expected: from(expected, got + low),
-            came: from(came, low),
-        }
-    }
-}
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let expected = Escaped::new(&self.expected).limit(WRONG);
-        let came = Escaped::new(&self.came).limit(WRONG);
-        write!(f, "from byte {} on \"{came}\", not \"{expected}\"", self.at)
-    }
-}
-
 impl Names {
     pub(super) fn of(endpoints: &[Endpoint]) -> Names {
-        let names = endpoints
-            .iter()
-            .map(|endpoint| endpoint.resolved.to_string());
-        Names(names.collect())
+        let name = |endpoint: &Endpoint| endpoint.resolved.to_string();
+        Names(endpoints.iter().map(name).collect())
     }
 
-    fn name(&self, flow: &Flow) -> Name<'_> {
-        Name {
-            number: flow.number,
-            target: self.0.get(usize::from(flow.target)),
-        }
+    /// A flow, and where it leads.
+    fn name(&self, flow: &Flow) -> String {
+        let target = self.0.get(usize::from(flow.target));
+        format!("flow {} {}", flow.number, target.map_or("", |name| name))
     }
 
     /// Something has happened to a flow.
@@ -127,94 +64,79 @@ impl Names {
 
     /// Bytes were sent, or have come.
     #[inline]
-    pub(super) fn log_bytes(&self, flow: &Flow, what: &str, bytes: &[u8]) {
+    pub(super) fn log_bytes(&self, flow: &Flow, what: &str, parts: &[&[u8]]) {
         if log::log_enabled!(log::Level::Trace) {
-            let shown = Escaped::new(bytes).limit(SHOWN);
+            let bytes = parts.concat();
+            let shown = Escaped::new(&bytes).limit(SHOWN);
             log::trace!("{}: {what}: {shown}", self.name(flow));
         }
     }
 
-    /// A message was sent.
-    pub(super) fn log_message(&self, flow: &Flow, message: &Message<'_>) {
-        if log::log_enabled!(log::Level::Trace) {
-            self.log_bytes(flow, "sent", &message.parts().concat());
-        }
-    }
-}
-
-/// What is wrong with `data`, which has come on a flow and is not the rest of the answer that is
-/// awaited on it.
-#[cold]
-pub(super) fn corrupt(names: &Names, payload: &Payload, flow: &Flow, data: &[u8]) -> String {
-    let name = names.name(flow);
-    match wrong_in_stream(payload, flow, data) {
-        Some(wrong) => format!(
-            "{name}: a wrong answer to message {}: {wrong}",
-            flow.oldest()
-        ),
-        None => {
-            let came = Escaped::new(data).limit(WRONG);
-            format!("{name}: an answer that nobody asked for: \"{came}\"")
-        }
-    }
-}
-
-/// What is wrong with a datagram, which has come on a flow and is none of what was sent there.
-#[cold]
-pub(super) fn corrupt_datagram(
-    names: &Names,
-    payload: &Payload,
-    flow: &Flow,
-    data: &[u8],
-) -> String {
-    let name = names.name(flow);
-    let len = data.len();
-    match wrong_in_datagram(payload, data) {
-        Some(wrong) if wrong.at < len => {
-            format!("{name}: a wrong datagram of {len} bytes: {wrong}")
-        }
-        _ => {
-            let came = Escaped::new(data).limit(WRONG);
-            format!("{name}: {len} bytes that were not sent: \"{came}\"")
-        }
-    }
-}
-
-impl Warnings {
-    /// Tells of a corrupt answer, and keeps the first in `first`.
+    /// What is wrong with `came`, which has come on a flow and is not what was awaited there.
     #[cold]
-    pub(super) fn tell(
-        &mut self,
-        now: u64,
-        first: &mut Option<String>,
-        words: impl Fn() -> String,
-    ) {
-        if let Some(suppressed) = self.permit(now) {
-            log::warn!("{}{suppressed}", words());
+    pub(super) fn corrupt(&self, payload: &Payload, flow: &Flow, came: &[u8]) -> String {
+        let (verify, got) = (payload.verify(), flow.got as usize);
+        let (what, at, expected) = if flow.udp.is_some() {
+            // It's held against the datagram that it says it is.
+            let mut expected = Vec::new();
+            if let Some(label) = Label::claimed(came) {
+                label.write(payload, &mut expected);
+            }
+            let at = wrong_at(came.len(), |count| {
+                expected.get(..count) == Some(&came[..count])
+            });
+            match at < came.len() && !expected.is_empty() {
+                true => (
+                    format!("a wrong datagram of {} bytes", came.len()),
+                    at,
+                    expected,
+                ),
+                false => (
+                    format!("{} bytes that were not sent", came.len()),
+                    0,
+                    Vec::new(),
+                ),
+            }
+        } else if flow.kept() > 0 {
+            let message = payload.message(flow.number, flow.oldest());
+            let rest = came.len().min(message.len().saturating_sub(got));
+            let at = wrong_at(rest, |count| message.matches(verify, got, &came[..count]));
+            let expected = message.parts().concat().split_off(got);
+            (
+                format!("a wrong answer to message {}", flow.oldest()),
+                at,
+                expected,
+            )
+        } else {
+            ("an answer that nobody asked for".to_owned(), 0, Vec::new())
+        };
+        let shown = |bytes: &[u8]| {
+            let behind = bytes.get(at..).unwrap_or_default();
+            Escaped::new(behind).limit(WRONG).to_string()
+        };
+        let (name, came, expected) = (self.name(flow), shown(came), shown(&expected));
+        match expected.is_empty() {
+            true => format!("{name}: {what}: \"{came}\""),
+            false => format!(
+                "{name}: {what}: from byte {} on \"{came}\", not \"{expected}\"",
+                got + at
+            ),
         }
-        first.get_or_insert_with(words);
     }
 }
 
-/// What is wrong in the answer to the oldest message under way; `None`: there is none.
-fn wrong_in_stream(payload: &Payload, flow: &Flow, data: &[u8]) -> Option<Wrong> {
-    flow.outstanding.oldest()?;
-    let message = payload.message(flow.number, flow.oldest());
-    let (got, verify) = (flow.got as usize, payload.verify());
-    let expected = message.parts().concat();
-    let came = &data[..data.len().min(expected.len().saturating_sub(got))];
-    let right = |count: usize| message.matches(verify, got, &came[..count]);
-    Some(Wrong::find(&expected, got, came, right))
-}
-
-/// What is wrong in a datagram, held against the one that it says it is; `None`: it says nothing.
-fn wrong_in_datagram(payload: &Payload, data: &[u8]) -> Option<Wrong> {
-    let label = Label::claimed(data)?;
-    let mut expected = Vec::new();
-    let size = payload.datagram_size(label.flow, label.number);
-    label.write(payload, size, &mut expected);
-    let right = |count: usize| expected.get(..count) == Some(&data[..count]);
-    Some(Wrong::find(&expected, 0, data, right))
+/// Where the first wrong one of `len` bytes is; `right` says whether so many are right. Bytes
+/// behind a wrong one make it no better, so it's searched for by halves.
+fn wrong_at(len: usize, right: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low.midpoint(high);
+        match right(middle + 1) {
+            true => low = middle + 1,
+            false => high = middle,
+        }
+    }
+    low
 }
 
 #[cfg(test)]
@@ -223,27 +145,22 @@ mod tests {
 
     #[test]
     fn the_first_wrong_byte_is_found_wherever_it_is() {
-        let expected: Vec<u8> = (0..100).collect();
-        for got in [0, 1, 50] {
-            for at in got..100 {
-                let mut came = expected[got..].to_vec();
-                came[at - got] ^= 0x80;
-                let right = |count: usize| came[..count] == expected[got..][..count];
-                let wrong = Wrong::find(&expected, got, &came, right);
-                assert_eq!(wrong.at, at);
-                assert_eq!(wrong.expected, expected[at..]);
-                assert_eq!(wrong.came, came[at - got..]);
-            }
+        for wrong in 0..=100 {
+            assert_eq!(wrong_at(100, |count| count <= wrong), wrong);
         }
     }
 
     #[test]
     fn one_warning_a_second_is_told_and_the_others_are_counted() {
         let mut warnings = Warnings::default();
-        let mut told = Vec::new();
+        let mut suppressed = Vec::new();
         for ms in 0..3500 {
-            told.extend(warnings.permit(SECOND + ms * SECOND / 1000).map(|s| s.0));
+            let before = warnings.suppressed;
+            let now = SECOND + ms * SECOND / 1000;
+            if warnings.tell(now, || "wrong".to_owned()).is_some() {
+                suppressed.push(before);
+            }
         }
-        assert_eq!(told, [0, 999, 999, 999]);
+        assert_eq!(suppressed, [0, 999, 999, 999]);
     }
 }

@@ -209,13 +209,6 @@ impl Meter {
         }
     }
 
-    /// A message was due then and will never be sent; whether it's measured.
-    pub(super) fn never_sent(&mut self, due: u64) -> bool {
-        let is_measured = self.is_measured(due);
-        self.tally.messages.unsent += u64::from(is_measured);
-        is_measured
-    }
-
     /// The measured time is over, at `end`: what has happened until now happened in it.
     pub(super) fn end_measured(&mut self, end: u64) {
         // Seconds in which nothing came were there all the same.

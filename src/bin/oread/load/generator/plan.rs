@@ -19,28 +19,29 @@ mod tests;
 mod told;
 mod upkeep;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use oread::UdpId;
 
-use super::agenda::{Agenda, Entry, Kind};
-use super::dialing::{Dial, Dialing, SLACK};
+use super::dialing::{Dial, Dialing, Endpoint, SLACK};
 use super::flow::{Flow, Socket, Stage};
-use super::flows::Flows;
+use super::flows::{Flows, Key};
 use super::gauge::Gauge;
 use super::logs::Names;
 use super::meter::Meter;
 use super::payload::Payload;
+use super::protocol::Phase;
 use super::schedule::Schedule;
 use crate::load::clock::{NEVER, SECOND, nanos};
-use crate::load::count::{Datagrams, Tally};
+use crate::load::count::Datagrams;
 use crate::load::options::load::{Load, Traffic};
 use crate::load::options::values::VerifyMode;
 
 use phases::Run;
-pub(super) use told::{Failed, Heard};
+pub(super) use told::Failed;
 
 /// Dials in one turn: connections that are open want to be served as well.
 const DIALS_A_TURN: u32 = 64;
@@ -105,6 +106,23 @@ struct Sweep {
     interval: u64,
 }
 
+/// What is due on a single flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// It begins to send, in a closed loop with pauses: one flow after the other, so that they
+    /// don't all send at one time.
+    Begin,
+    /// A pause is over.
+    Think,
+    /// Its next heartbeat.
+    Beat,
+    /// Its first datagram may have to be sent again.
+    Retry,
+}
+
+/// What is due on flows, and when: the earliest is on top.
+type Agenda = BinaryHeap<Reverse<(u64, Kind, Key)>>;
+
 /// What sends messages, but for those that confirm connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -120,19 +138,36 @@ enum Source {
     Rate,
 }
 
+impl Source {
+    fn of(traffic: Traffic) -> Source {
+        match traffic {
+            Traffic::Open(_) => Source::Rate,
+            Traffic::Closed { think, depth } => {
+                think.map_or(Source::Depth, |think| Source::Think {
+                    pause: nanos(think),
+                    chains: depth,
+                })
+            }
+            Traffic::Idle { heartbeat } => heartbeat.map_or(Source::Nothing, |interval| {
+                let interval = nanos(interval);
+                Source::Beat { interval }
+            }),
+        }
+    }
+}
+
 /// The plan of one thread.
 #[derive(Debug)]
 pub(super) struct Plan {
     load: Arc<Load>,
     index: u32,
-    has_datagrams: bool,
     timeout: u64,
-    flows: Flows,
+    pub(super) flows: Flows,
     dialing: Dialing,
     agenda: Agenda,
-    meter: Meter,
-    payload: Payload,
-    names: Names,
+    pub(super) meter: Meter,
+    pub(super) payload: Payload,
+    pub(super) names: Names,
     run: Run,
     source: Source,
     /// When messages of the open loop are due.
@@ -142,8 +177,6 @@ pub(super) struct Plan {
     /// When the next connection is to be closed, where that has a rate.
     churn: Option<Schedule>,
     closing: VecDeque<(u32, Socket)>,
-    /// Flows over UDP whose first datagram is to be sent again.
-    unheard: VecDeque<u32>,
     sweep: Sweep,
     turn: Turn,
     /// When there is something to do beside sending; 0 after whatever may have changed that.
@@ -155,34 +188,17 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The plan of thread `index`, which begins to dial `targets` at `now`.
+    /// The plan of thread `index`, which begins to dial at `now`.
     pub(super) fn new(
         load: Arc<Load>,
         index: u32,
-        targets: usize,
+        endpoints: &[Endpoint],
         payload: Payload,
-        names: Names,
         gauge: Arc<Gauge>,
         now: u64,
     ) -> Plan {
         let share = load.share(load.connections.get().into(), index);
-        let source = match load.traffic {
-            Traffic::Closed { think: None, .. } => Source::Depth,
-            Traffic::Closed {
-                think: Some(think),
-                depth,
-            } => Source::Think {
-                pause: nanos(think),
-                chains: depth,
-            },
-            Traffic::Open(_) => Source::Rate,
-            Traffic::Idle { heartbeat: None } => Source::Nothing,
-            Traffic::Idle {
-                heartbeat: Some(interval),
-            } => Source::Beat {
-                interval: nanos(interval),
-            },
-        };
+        let source = Source::of(load.traffic);
         let timeout = nanos(load.message_timeout);
         let verifies = load.verify != VerifyMode::Off;
         let is_scheduled = matches!(source, Source::Rate | Source::Beat { .. });
@@ -192,21 +208,19 @@ impl Plan {
         let interval = interval.clamp(SECOND / 200, SECOND / 10);
         Plan {
             index,
-            has_datagrams: load.has_udp(),
             timeout,
             flows: Flows::new(&load, share, gauge),
-            dialing: Dialing::new(&load, index, targets, now),
-            agenda: Agenda::default(),
+            dialing: Dialing::new(&load, index, endpoints.len(), now),
+            agenda: Agenda::new(),
             meter,
             payload,
-            names,
+            names: Names::of(endpoints),
             run: Run::new(),
             source,
             rate: None,
             starved: false,
             churn: None,
             closing: VecDeque::new(),
-            unheard: VecDeque::new(),
             sweep: Sweep {
                 at: 0,
                 due: now.saturating_add(interval),
@@ -230,23 +244,27 @@ impl Plan {
     /// What is to be done at `now`.
     #[inline]
     pub(super) fn next(&mut self, now: u64) -> Step {
-        if now >= self.chores_at
-            && let Some(step) = self.chore(now)
-        {
-            return step;
+        loop {
+            if now >= self.chores_at
+                && let Some(step) = self.chore(now)
+            {
+                return step;
+            }
+            if let Some(step) = self.message(now) {
+                return step;
+            }
+            if self.turn.more {
+                return Step::Yield;
+            }
+            // What a message has changed is looked at before the wait.
+            if self.chores_at > now {
+                break;
+            }
         }
-        if let Some(step) = self.message(now) {
-            return step;
-        }
-        if self.turn.more {
-            return Step::Yield;
-        }
-        // What a message has changed is looked at before the wait.
-        match self.chores_at <= now {
-            true => self.next(now),
-            // Without a flow that takes it, the next message waits for an event.
-            false if self.flows.has_takers() => Step::Wait(self.chores_at.min(self.rate_due())),
-            false => Step::Wait(self.chores_at),
+        // Without a flow that takes it, the next message waits for an event.
+        match self.flows.first_ready() {
+            Some(_) => Step::Wait(self.chores_at.min(self.rate_due())),
+            None => Step::Wait(self.chores_at),
         }
     }
 
@@ -255,26 +273,28 @@ impl Plan {
         self.look_at_clock(now);
         self.look_after_flows(now);
         self.finish_if_done(now);
-        if self.run.is_over() {
+        if self.run.phase == Phase::Over {
             return Some(Step::End);
         }
         self.turn_over(now);
-        while let Some((kind, entry)) = self.agenda.pop(now) {
-            self.is_due(kind, entry, now);
+        while let Some(&Reverse((due, kind, key))) = self.agenda.peek()
+            && due <= now
+        {
+            self.agenda.pop();
+            if let Some(step) = self.is_due(kind, key, due, now) {
+                return Some(step);
+            }
         }
         if let Some((flow, socket)) = self.closing.pop_front() {
             return Some(Step::Close { flow, socket });
         }
-        if let Some(flow) = self.next_unheard() {
-            return Some(Step::Send { flow, due: 0 });
-        }
         if self.turn.dials < DIALS_A_TURN {
-            if let Some(dial) = self.dialing.next(now, self.is_sending()) {
+            if let Some(dial) = self.dialing.next(now, self.run.is_sending()) {
                 self.turn.dials += 1;
                 return Some(Step::Dial(dial));
             }
         } else {
-            self.turn.more |= self.dialing.due(self.is_sending()) <= now;
+            self.turn.more |= self.dialing.due(self.run.is_sending()) <= now;
         }
         self.chores_at = self.next_chore();
         None
@@ -283,13 +303,14 @@ impl Plan {
     /// When there is something to do beside sending, as things stand.
     fn next_chore(&mut self) -> u64 {
         let dial = match self.turn.dials < DIALS_A_TURN {
-            true => self.dialing.due(self.is_sending()),
+            true => self.dialing.due(self.run.is_sending()),
             false => NEVER,
         };
+        let first = self.agenda.peek().map_or(NEVER, |first| first.0.0);
         let others = [
-            self.run.boundary(),
+            self.run.boundary,
             self.sweep.due,
-            self.agenda.due(),
+            first,
             self.turnover_due(),
         ];
         others.into_iter().fold(dial, u64::min)
@@ -304,52 +325,32 @@ impl Plan {
     /// The next message that is to be sent now, within the turn's budget.
     #[inline]
     fn message(&mut self, now: u64) -> Option<Step> {
-        let (flow, due) = match self.source {
-            Source::Nothing => return None,
-            Source::Rate => {
-                let due = self.rate_due();
-                if due > now {
-                    return None;
-                }
-                if !self.flows.has_takers() {
-                    self.starved = true;
-                    return None;
-                }
-                if std::mem::take(&mut self.starved) {
-                    self.meter.takers_are_back(now);
-                }
-                if !self.may_send_more(due, now) {
-                    return None;
-                }
-                (self.flows.next_taker()?, due)
-            }
-            Source::Depth | Source::Think { .. } => {
-                if !self.may_send(now) {
-                    return None;
-                }
-                let flow = self.flows.first_queued()?;
-                if !self.may_send_more(now, now) {
-                    return None;
-                }
-                (flow, now)
-            }
-            Source::Beat { .. } => {
-                if !self.run.is_pumping() {
-                    return None;
-                }
-                let flow = self.flows.first_queued()?;
-                let due = self.flows.get(flow)?.time;
-                if !self.may_send_more(due, now) {
-                    return None;
-                }
-                (flow, due)
-            }
+        let may = match self.source {
+            Source::Nothing => false,
+            Source::Depth | Source::Think { .. } => self.run.may_send(now),
+            Source::Beat { .. } => self.run.is_pumping(),
+            Source::Rate => self.rate_due() <= now,
         };
-        self.turn.sends += 1;
-        // A flow over UDP may have thousands to send, and the others wait.
-        if self.turn.sends.is_multiple_of(SENDS_A_TURN) {
-            self.flows.rotate();
+        if !may {
+            return None;
         }
+        let Some(flow) = self.flows.first_ready() else {
+            self.starved = self.source == Source::Rate;
+            return None;
+        };
+        if std::mem::take(&mut self.starved) {
+            self.meter.takers_are_back(now);
+        }
+        let due = match self.source {
+            Source::Rate => self.rate_due(),
+            Source::Beat { .. } => self.flows.get(flow)?.time,
+            _ => now,
+        };
+        if !self.may_send_more(due, now) {
+            return None;
+        }
+        self.turn.sends += 1;
+        self.flows.rotate();
         Some(Step::Send { flow, due })
     }
 
@@ -357,7 +358,7 @@ impl Plan {
     fn may_send_more(&mut self, due: u64, now: u64) -> bool {
         if self.turn.most_sends == 0 {
             self.turn.most_sends = match due.saturating_add(FAR_BEHIND) < now {
-                true if self.has_datagrams => DATAGRAMS_TO_CATCH_UP,
+                true if self.load.has_udp() => DATAGRAMS_TO_CATCH_UP,
                 true => SENDS_TO_CATCH_UP,
                 false if self.source == Source::Rate => SENDS_A_TURN,
                 false => DATAGRAMS_TO_CATCH_UP,
@@ -372,99 +373,80 @@ impl Plan {
     #[inline]
     fn rate_due(&self) -> u64 {
         match &self.rate {
-            Some(rate) if rate.due() < self.run.until() && self.run.is_pumping() => rate.due(),
+            Some(rate) if rate.due() < self.run.until && self.run.is_pumping() => rate.due(),
             _ => NEVER,
         }
     }
 
-    /// Something is due on a flow, if that is still there.
-    fn is_due(&mut self, kind: Kind, entry: Entry, now: u64) {
-        let Some(flow) = self.flows.of_number(entry.flow, entry.number) else {
-            return;
-        };
-        match flow.stage {
-            Stage::Live if kind != Kind::Retry => {}
-            Stage::Confirming if kind == Kind::Retry => {
-                self.look_after_unheard(entry.flow, flow.time, now);
-                return;
-            }
-            _ => return,
+    /// Something is to happen on a flow at `due`.
+    fn later(&mut self, kind: Kind, index: u32, due: u64) {
+        if let Some(flow) = self.flows.get(index) {
+            let number = flow.number;
+            self.agenda
+                .push(Reverse((due, kind, Key { index, number })));
+            self.look_again_at(due);
         }
-        match (kind, self.source) {
-            (Kind::Begin, Source::Think { chains, .. }) => {
-                self.flows.owe(entry.flow, chains.into(), entry.due);
+    }
+
+    /// Something was due on a flow, if that is still there.
+    fn is_due(&mut self, kind: Kind, key: Key, due: u64, now: u64) -> Option<Step> {
+        let flow = self.flows.find(key)?;
+        let index = key.index;
+        match (kind, flow.stage, self.source) {
+            (Kind::Retry, Stage::Confirming, _) => {
+                return self.look_after_unheard(index, flow.time, now);
             }
-            (Kind::Think, _) => self.flows.owe(entry.flow, 1, entry.due),
-            (Kind::Beat, Source::Beat { interval }) => {
+            (Kind::Begin, Stage::Live, Source::Think { chains, .. }) => {
+                self.flows.owe(index, chains.into(), due);
+            }
+            (Kind::Think, Stage::Live, _) => self.flows.owe(index, 1, due),
+            (Kind::Beat, Stage::Live, Source::Beat { interval }) => {
                 // All that have become due since; one beyond the measured time is never sent.
-                let last = now.min(self.run.until().saturating_sub(1));
-                let Some(late) = last.checked_sub(entry.due) else {
-                    return;
-                };
-                let count = late / interval + 1;
-                self.flows.owe(entry.flow, count, entry.due);
-                let due = entry.due.saturating_add(count.saturating_mul(interval));
-                self.agenda.push(Kind::Beat, Entry { due, ..entry });
+                let last = now.min(self.run.until.saturating_sub(1));
+                let count = last.checked_sub(due)? / interval + 1;
+                self.flows.owe(index, count, due);
+                let next = due.saturating_add(count.saturating_mul(interval));
+                self.later(Kind::Beat, index, next);
             }
             _ => {}
         }
+        None
     }
 
     /// Traffic begins, at `at`, on the flows that are live by then.
     fn begin_traffic(&mut self, at: u64) {
         let threads = self.load.threads.get();
-        let count = u32::try_from(self.flows.open()).unwrap_or(u32::MAX);
-        let (interval, kind) = match self.source {
-            Source::Nothing => return,
-            Source::Rate => {
-                if let Traffic::Open(rate) = self.load.traffic {
-                    self.rate = Some(Schedule::shared(at, rate.get(), self.index, threads));
-                }
-                return;
-            }
-            Source::Depth => (None, Kind::Begin),
-            Source::Think { pause, .. } => (Some(pause), Kind::Begin),
-            Source::Beat { interval } => (Some(interval), Kind::Beat),
+        if let Traffic::Open(rate) = self.load.traffic {
+            self.rate = Some(Schedule::shared(at, rate.get(), self.index, threads));
+        }
+        let interval = match self.source {
+            Source::Think { pause, .. } => pause,
+            Source::Beat { interval } => interval,
+            _ => 0,
         };
-        let stagger = interval.map(Duration::from_nanos);
-        let mut stagger =
-            stagger.map(|interval| Schedule::every(at, interval, count, self.index, threads));
+        let count = u32::try_from(self.flows.open()).unwrap_or(u32::MAX);
+        let interval = Duration::from_nanos(interval);
+        let mut stagger = Schedule::every(at, interval, count, self.index, threads);
         for index in 0..self.flows.capacity() {
-            let Some(flow) = self.flows.get(index).filter(|f| f.stage == Stage::Live) else {
-                continue;
-            };
-            let number = flow.number;
-            match &mut stagger {
-                None => self.flows.enqueue(index),
-                Some(stagger) => {
-                    let due = stagger.due();
-                    stagger.advance();
-                    let flow = index;
-                    self.agenda.push(kind, Entry { due, flow, number });
-                }
+            if self
+                .flows
+                .get(index)
+                .is_some_and(|flow| flow.stage == Stage::Live)
+            {
+                self.begin_flow(index, stagger.due());
+                stagger.advance();
             }
         }
     }
 
-    /// A flow is confirmed while traffic goes on: it begins at once.
-    fn begin_flow(&mut self, index: u32, now: u64) {
+    /// A flow begins to send at `due`.
+    fn begin_flow(&mut self, index: u32, due: u64) {
         match self.source {
             Source::Nothing | Source::Rate => {}
             Source::Depth => self.flows.enqueue(index),
-            Source::Think { chains, .. } => self.flows.owe(index, chains.into(), now),
-            Source::Beat { interval } => {
-                let number = self.flows.get(index).map_or(0, |flow| flow.number);
-                let due = now.saturating_add(interval);
-                let flow = index;
-                self.agenda.push(Kind::Beat, Entry { due, flow, number });
-                self.look_again_at(due);
-            }
+            Source::Think { .. } => self.later(Kind::Begin, index, due),
+            Source::Beat { .. } => self.later(Kind::Beat, index, due),
         }
-    }
-
-    /// A flow has more to send than its callback has sent.
-    pub(super) fn goes_on(&mut self, index: u32) {
-        self.flows.enqueue(index);
     }
 
     /// A flow by its index.
@@ -473,38 +455,11 @@ impl Plan {
         self.flows.get(index)
     }
 
-    /// What flows are called.
-    #[inline]
-    pub(super) fn names(&self) -> &Names {
-        &self.names
-    }
-
-    /// What is counted.
-    pub(super) fn tally(&self) -> &Tally {
-        &self.meter.tally
-    }
-
-    /// The same, and how.
-    pub(super) fn meter(&mut self) -> &mut Meter {
-        &mut self.meter
-    }
-
     /// The UDP sockets that are open, or were at the end, and which targets they lead to.
     pub(super) fn sockets(&self) -> Vec<(UdpId, u16)> {
-        match self.run.is_over() {
-            true => self.last_sockets.clone(),
-            false => self.flows.sockets(),
+        match self.run.phase {
+            Phase::Over => self.last_sockets.clone(),
+            _ => self.flows.sockets(),
         }
-    }
-
-    /// How many connections are confirmed and open.
-    pub(super) fn open(&self) -> u64 {
-        self.flows.open()
-    }
-
-    /// Which invariant does not hold.
-    #[cfg(all(test, feature = "sim"))]
-    pub(super) fn broken(&self) -> Option<String> {
-        self.flows.broken()
     }
 }

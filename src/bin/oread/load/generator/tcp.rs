@@ -4,8 +4,7 @@ use oread::{CloseReason, Connection, Output, Pressure};
 
 use super::drive::Generator;
 use super::flow::{Flow, Sent};
-use super::flows::Wanted;
-use super::logs;
+use super::plan::Plan;
 use crate::load::options::values::VerifyMode;
 
 /// What input is.
@@ -21,23 +20,72 @@ enum Look {
 }
 
 impl Generator {
-    /// Sends the next message of a flow; how its connection stands then. With [`Pressure::Closed`]
-    /// the message was not sent, and is not counted.
-    pub(super) fn send(
-        &mut self,
-        connection: &mut Connection<'_, u32>,
-        index: u32,
-        sent: Sent,
-    ) -> Pressure {
-        let Some(flow) = self.plan.flow(index) else {
-            return Pressure::Closed;
-        };
-        let (flow, number) = (flow.number, flow.next);
+    /// Sends the next message of a flow, from outside of its callback. It's not sent, and not
+    /// counted, where the connection takes nothing any more: its end is to come.
+    pub(super) fn send(&mut self, connection: &mut Connection<'_, u32>, index: u32, sent: Sent) {
         let (_, mut output) = connection.split();
-        self.write(&mut output, index, flow, number, sent)
+        if let Some((flow, number)) = self.plan.flow(index).map(|flow| (flow.number, flow.next))
+            && let Some(len) = self.plan.write(&mut output, index, flow, number)
+        {
+            self.plan.sent(index, sent, len);
+        }
     }
 
-    /// Sends message `number` of flow `flow`.
+    /// Input has come.
+    #[inline(always)]
+    pub(super) fn heard(&mut self, connection: &mut Connection<'_, u32>, mut data: &[u8]) {
+        let now = self.now(connection.context());
+        let plan = &mut self.plan;
+        plan.look_at_clock(now);
+        let (session, mut output) = connection.split();
+        let index = *session;
+        while !data.is_empty() {
+            let Some(flow) = plan.flow(index) else {
+                return;
+            };
+            let number = flow.number;
+            match plan.look(flow, data) {
+                Look::Whole(taken) => {
+                    data = &data[taken..];
+                    if let Some(next) = plan.answered(index, taken, now)
+                        && let Some(len) = plan.write(&mut output, index, number, next)
+                    {
+                        plan.count_sent(Sent { due: now, at: now }, len);
+                    }
+                }
+                Look::Part(taken) => {
+                    plan.got(index, taken, now);
+                    return;
+                }
+                Look::Surplus => {
+                    plan.meter.tally.bytes.surplus += data.len() as u64;
+                    return;
+                }
+                Look::Corrupt => {
+                    self.warn(index, data, now);
+                    self.plan.corrupt(index);
+                    connection.abort(CloseReason::Aborted);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells of an answer that is not what was sent, and keeps the words of the first.
+    #[cold]
+    pub(super) fn warn(&mut self, index: u32, data: &[u8], now: u64) {
+        let plan = &mut self.plan;
+        if let Some(flow) = plan.flows.get(index) {
+            let words = || plan.names.corrupt(&plan.payload, flow, data);
+            if let Some(words) = self.warnings.tell(now, words) {
+                plan.meter.tally.corrupt_answer.get_or_insert(words);
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// Writes message `number` of a flow; its length, unless the connection takes nothing any more.
     #[inline(always)]
     fn write(
         &mut self,
@@ -45,115 +93,39 @@ impl Generator {
         index: u32,
         flow: u32,
         number: u32,
-        sent: Sent,
-    ) -> Pressure {
-        let (pressure, len) = match self.payload.plain(flow, number) {
-            Some(plain) => {
-                output.write(&plain.header);
-                (output.write(plain.body), plain.len())
-            }
-            None => self.write_parts(output, index, flow, number),
-        };
-        if pressure != Pressure::Closed {
-            self.plan.sent(index, sent, len);
-        }
-        if pressure != Pressure::Low {
-            // Below the low-water mark `on_drained` says that there is room.
-            self.plan.is_full(index);
-        }
-        pressure
-    }
-
-    /// Writes a message part by part: what is small is gathered, what is large is not copied.
-    #[inline(never)]
-    fn write_parts(
-        &self,
-        output: &mut Output<'_>,
-        index: u32,
-        flow: u32,
-        number: u32,
-    ) -> (Pressure, usize) {
+    ) -> Option<usize> {
         let message = self.payload.message(flow, number);
-        if let Some(flow) = self.plan.flow(index) {
-            self.plan.names().log_message(flow, &message);
+        if log::log_enabled!(log::Level::Trace)
+            && let Some(flow) = self.flows.get(index)
+        {
+            self.names.log_bytes(flow, "sent", &message.parts());
         }
         let mut pressure = Pressure::Low;
         for part in message.parts() {
+            // What is small is gathered, what is large is not copied.
             if !part.is_empty() {
                 pressure = output.write(part);
             }
         }
-        (pressure, message.len())
-    }
-
-    /// Sends more messages behind the first that took the place of an answered one.
-    #[inline(never)]
-    fn fill(&mut self, output: &mut Output<'_>, index: u32, flow: u32, wanted: Wanted, sent: Sent) {
-        for more in 1..wanted.count {
-            let number = wanted.next.wrapping_add(more);
-            let may = self.plan.may_send(sent.at);
-            if !may || self.write(output, index, flow, number, sent) != Pressure::Low {
-                return;
-            }
+        let len = message.len();
+        if pressure != Pressure::Low {
+            // Below the low-water mark `on_drained` says that there is room.
+            self.flows.is_full(index);
         }
-    }
-
-    /// Input has come.
-    #[inline(always)]
-    pub(super) fn heard(&mut self, connection: &mut Connection<'_, u32>, mut data: &[u8]) {
-        let now = self.clock.now(connection.context());
-        self.plan.look_at_clock(now);
-        let (session, mut output) = connection.split();
-        let index = *session;
-        let (mut number, mut wanted) = (0, Wanted::default());
-        while !data.is_empty() {
-            let Some(flow) = self.plan.flow(index) else {
-                return;
-            };
-            number = flow.number;
-            match self.look(flow, data) {
-                Look::Whole(taken) => {
-                    wanted = self.plan.answered(index, taken, now);
-                    data = &data[taken..];
-                }
-                Look::Part(taken) => {
-                    self.plan.got(index, taken, now);
-                    break;
-                }
-                Look::Surplus => {
-                    self.plan.meter().tally.bytes.surplus += data.len() as u64;
-                    break;
-                }
-                Look::Corrupt => {
-                    self.plan
-                        .warn(&mut self.warnings, now, index, |names, flow| {
-                            logs::corrupt(names, &self.payload, flow, data)
-                        });
-                    self.plan.corrupt(index);
-                    connection.abort(CloseReason::Aborted);
-                    return;
-                }
-            }
-        }
-        if wanted.count > 0 {
-            let sent = Sent { due: now, at: now };
-            let pressure = self.write(&mut output, index, number, wanted.next, sent);
-            if pressure == Pressure::Low && wanted.count > 1 {
-                self.fill(&mut output, index, number, wanted, sent);
-            }
-        }
+        (pressure != Pressure::Closed).then_some(len)
     }
 
     /// Compares the beginning of `data` with the oldest message under way.
     #[inline(always)]
     fn look(&self, flow: &Flow, data: &[u8]) -> Look {
-        if flow.got == 0
-            && flow.outstanding.len() > 0
-            && let Some(plain) = self.payload.plain(flow.number, flow.oldest())
-            && let Some(whole) = data.get(..plain.len())
-            && plain.is(whole)
-        {
-            return Look::Whole(whole.len());
+        if flow.got == 0 && flow.kept() > 0 {
+            let message = self.payload.message(flow.number, flow.oldest());
+            if let Some(whole) = data.get(..message.len())
+                && message.is(whole)
+                && !log::log_enabled!(log::Level::Trace)
+            {
+                return Look::Whole(whole.len());
+            }
         }
         self.look_closely(flow, data)
     }
@@ -161,7 +133,7 @@ impl Generator {
     #[inline(never)]
     fn look_closely(&self, flow: &Flow, data: &[u8]) -> Look {
         let verify = self.payload.verify();
-        if flow.outstanding.len() == 0 {
+        if flow.kept() == 0 {
             // Nothing was asked.
             return match verify {
                 VerifyMode::Off => Look::Surplus,
@@ -171,9 +143,7 @@ impl Generator {
         let message = self.payload.message(flow.number, flow.oldest());
         let got = flow.got as usize;
         let taken = data.len().min(message.len() - got);
-        self.plan
-            .names()
-            .log_bytes(flow, "received", &data[..taken]);
+        self.names.log_bytes(flow, "received", &[&data[..taken]]);
         if !message.matches(verify, got, &data[..taken]) {
             return Look::Corrupt;
         }

@@ -35,7 +35,7 @@ impl Bench {
         bench.generator.on_message(context, Command::Start(now));
         // What comes once a second is not a message's: a list of seconds that grows, and a
         // progress, of which two may wait.
-        bench.generator.plan().meter().tally.seconds.reserve(1000);
+        bench.generator.plan.meter.tally.seconds.reserve(1000);
         bench.generator.tell(now);
         bench.generator.tell(now);
         bench
@@ -69,12 +69,12 @@ impl Bench {
             epoch,
             _events: events,
         };
-        bench.turn_until(|generator| generator.plan().open() == asked);
+        bench.turn_until(|generator| generator.plan.flows.open() == asked);
         bench
     }
 
     fn echoed(&mut self) -> u64 {
-        self.generator.plan().tally().messages.echoed
+        self.generator.plan.meter.tally.messages.echoed
     }
 
     fn turn_until(&mut self, done: impl Fn(&mut Generator) -> bool) {
@@ -99,7 +99,7 @@ impl Bench {
         for _ in 0..20 {
             let until = self.echoed() + messages;
             let counted = measure(|| {
-                self.turn_until(|generator| generator.plan().tally().messages.echoed >= until);
+                self.turn_until(|generator| generator.plan.meter.tally.messages.echoed >= until);
             });
             fewest = fewest.min(counted.count_total);
             if fewest == 0 {

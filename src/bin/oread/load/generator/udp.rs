@@ -9,9 +9,7 @@ use oread::{Context, Datagram, SendOutcome, UdpId, UdpOptions};
 use super::drive::Generator;
 use super::flow::{Sent, Socket};
 use super::label::Label;
-use super::logs;
 use super::names;
-use super::plan::Heard;
 
 /// Datagrams that one callback sends at most, in a closed loop. Where the system takes whatever
 /// it's given, it would go on for as long as the depth has it, and no one would be heard meanwhile.
@@ -59,16 +57,15 @@ impl Generator {
         let label = Label {
             flow: flow.number,
             number: flow.next,
-            sent,
+            due: sent.due,
         };
-        let size = self.payload.datagram_size(label.flow, label.number);
-        label.write(&self.payload, size, &mut self.scratch);
-        self.plan.names().log_bytes(flow, "sent", &self.scratch);
+        label.write(&self.plan.payload, &mut self.scratch);
+        self.plan.names.log_bytes(flow, "sent", &[&self.scratch]);
         // The socket is connected: the address is of no matter.
         let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
         let (name, has_no_room) = match context.send_to(id, nowhere, &self.scratch) {
             SendOutcome::Sent => {
-                self.plan.sent_datagram(index, sent, size);
+                self.plan.sent_datagram(index, sent, self.scratch.len());
                 return true;
             }
             SendOutcome::Blocked => ("no room to send".to_owned(), true),
@@ -84,30 +81,24 @@ impl Generator {
     pub(super) fn heard_datagram(&mut self, datagram: &mut Datagram<'_, u32>, data: &[u8]) {
         let index = datagram.key() as u32;
         let context = datagram.context();
-        let now = self.clock.now(context);
+        let now = self.now(context);
         self.plan.look_at_clock(now);
         if let Some(flow) = self.plan.flow(index) {
-            self.plan.names().log_bytes(flow, "received", data);
+            self.plan.names.log_bytes(flow, "received", &[data]);
         }
-        let label = Label::read(&self.payload, data);
-        let heard = self.plan.datagram(index, label, data.len(), now);
-        if heard == Heard::Corrupt {
-            self.plan
-                .warn(&mut self.warnings, now, index, |names, flow| {
-                    logs::corrupt_datagram(names, &self.payload, flow, data)
-                });
+        let label = Label::read(&self.plan.payload, data);
+        if !self.plan.datagram(index, label, data.len(), now) {
+            self.warn(index, data, now);
         }
-        let wanted = self.plan.wanted(index, now);
-        for _ in 0..wanted.min(MOST_A_CALL) {
+        for _ in 0..MOST_A_CALL {
             // Each goes out by a system call of its own.
-            let now = self.clock.now(context);
-            let sent = Sent { due: now, at: now };
-            if !self.plan.may_send(now) || !self.send_datagram(context, index, sent) {
+            let now = self.now(context);
+            if self.plan.wanted(index, now) == 0
+                || !self.send_datagram(context, index, Sent { due: now, at: now })
+            {
                 return;
             }
         }
-        if wanted > MOST_A_CALL {
-            self.plan.goes_on(index);
-        }
+        self.plan.flows.enqueue(index);
     }
 }

@@ -1,37 +1,35 @@
 //! The invariants of the flows, as the simulated runs look at them after each step.
 
-use super::Flows;
 use crate::load::generator::flow::{Flags, Flow, Stage};
+use crate::load::generator::flows::{Flows, Key};
 
 impl Flows {
     /// Which invariant does not hold.
     pub(crate) fn broken(&self) -> Option<String> {
         let flows = || self.table.iter().map(|(_, flow)| flow);
-        let ended = |flow: &&Flow| matches!(flow.stage, Stage::Closing | Stage::Lost);
-        let awaited: u64 = flows()
-            .filter(|flow| !ended(flow))
-            .map(|flow| u64::from(flow.awaited()))
-            .sum();
-        if awaited != self.under_way {
-            return Some(format!("{awaited} awaited, {} under way", self.under_way));
-        }
-        let open = flows().filter(|f| matches!(f.stage, Stage::Live | Stage::Retiring));
-        let open = open.count() as u64;
-        if open != self.open {
-            return Some(format!("{open} are open, {} counted", self.open));
-        }
-        for (place, &index) in self.takers.iter().enumerate() {
-            match self.get(index) {
-                Some(flow) if flow.place as usize == place && flow.is_ready() => {}
-                other => return Some(format!("taker {place} is {other:?}")),
+        let running = flows().filter(|flow| flow.stage != Stage::Ended);
+        let awaited: u64 = running.map(|flow| u64::from(flow.awaited())).sum();
+        let owed: u64 = flows().map(|flow| u64::from(flow.owed)).sum();
+        let is_open = |flow: &&Flow| matches!(flow.stage, Stage::Live | Stage::Retiring);
+        let open = flows().filter(is_open).count() as u64;
+        for (what, counted, found) in [
+            ("under way", self.under_way, awaited),
+            ("owed", self.owed, owed),
+            ("open", self.open, open),
+        ] {
+            if counted != found {
+                return Some(format!("{found} are {what}, {counted} are counted"));
             }
         }
-        let queued = |(index, flow): (usize, &Flow)| {
-            flow.flags.contains(Flags::QUEUED) && !self.queue.contains(&(index as u32))
+        let astray = |(index, flow): (usize, &Flow)| {
+            let (index, number) = (index as u32, flow.number);
+            let is_queued = self.queue.contains(&Key { index, number });
+            flow.flags.contains(Flags::QUEUED) != is_queued
+                || self.is_open_loop && self.wanted(flow) > 0 && !is_queued
         };
         self.table
             .iter()
-            .any(queued)
+            .any(astray)
             .then(|| "a flow is not in the queue".to_owned())
     }
 }

@@ -1,11 +1,12 @@
 //! From the ramp to the end.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::{Plan, Source};
 use crate::load::clock::{NEVER, after, nanos};
 use crate::load::count::Datagrams;
-use crate::load::generator::flow::{Flow, Sent, Stage, settle_oldest};
+use crate::load::generator::flow::{Flow, Stage};
 use crate::load::generator::protocol::Phase;
 use crate::load::options::load::{Turnover, Volume};
 
@@ -15,24 +16,24 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How far the run is.
 #[derive(Debug)]
 pub(super) struct Run {
-    phase: Phase,
+    pub(super) phase: Phase,
     /// When the phase ends.
-    boundary: u64,
+    pub(super) boundary: u64,
     /// The measured time.
-    from: u64,
-    until: u64,
+    pub(super) from: u64,
+    pub(super) until: u64,
     /// When its end was: earlier than planned where the run was stopped.
-    ended: Option<u64>,
+    pub(super) ended: Option<u64>,
     /// Measured messages that may still be sent.
-    left: u64,
+    pub(super) left: u64,
     /// Until when messages of a closed loop may be sent; 0 in the ramp and when it's over.
-    send_until: u64,
+    pub(super) send_until: u64,
     /// When it was told to stop.
-    stopped: Option<u64>,
+    pub(super) stopped: Option<u64>,
     /// Whether what was due before the end of the measured time is still sent, late.
-    catches_up: bool,
+    pub(super) catches_up: bool,
     /// Dials of the ramp that have come to something.
-    settled: u64,
+    pub(super) settled: u64,
 }
 
 impl Run {
@@ -49,21 +50,6 @@ impl Run {
             catches_up: true,
             settled: 0,
         }
-    }
-
-    /// Whether all is counted.
-    pub(super) fn is_over(&self) -> bool {
-        self.phase == Phase::Over
-    }
-
-    pub(super) fn boundary(&self) -> u64 {
-        self.boundary
-    }
-
-    /// When the measured time ends.
-    #[inline]
-    pub(super) fn until(&self) -> u64 {
-        self.until
     }
 
     /// Whether messages are sent.
@@ -101,18 +87,6 @@ impl Run {
         self.left -= 1;
         self.left == 0
     }
-
-    /// A dial of the ramp has come to something.
-    pub(super) fn settled(&mut self) {
-        self.settled += 1;
-    }
-}
-
-/// When the measured time was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Measured {
-    pub(crate) from: u64,
-    pub(crate) until: u64,
 }
 
 impl Plan {
@@ -122,20 +96,15 @@ impl Plan {
         self.run.phase
     }
 
-    pub(super) fn is_sending(&self) -> bool {
-        self.run.is_sending()
-    }
-
     /// Whether every dial of the ramp has come to something.
     #[inline]
     pub(crate) fn is_ramped(&self) -> bool {
         self.run.settled >= self.meter.tally.connections.asked
     }
 
-    /// The measured time, once it has ended.
-    pub(crate) fn measured(&self) -> Option<Measured> {
-        let (from, until) = (self.run.from, self.run.ended?);
-        Some(Measured { from, until })
+    /// When the measured time was, once it has ended.
+    pub(crate) fn measured(&self) -> Option<Range<u64>> {
+        Some(self.run.from..self.run.ended?)
     }
 
     /// Whether the measured time ends with the last answer.
@@ -145,7 +114,7 @@ impl Plan {
 
     /// Ends, whatever is under way: the reactor turns no more.
     pub(crate) fn end_now(&mut self, now: u64) {
-        if !self.run.is_over() {
+        if self.run.phase != Phase::Over {
             self.stop(now);
             self.end(now);
         }
@@ -245,12 +214,12 @@ impl Plan {
         // A slow schedule has nothing to send or to hear for most of the time. In a closed loop
         // it's answers that count: it sends again in place of each that it has given up.
         let due = match &self.rate {
-            Some(rate) if self.flows.has_takers() => rate.due(),
+            Some(rate) if self.flows.first_ready().is_some() => rate.due(),
             _ => 0,
         };
         let last = self.meter.last_answer().max(self.run.from).max(due);
         let is_stuck = self.is_stranded() || now > last.saturating_add(patience);
-        if self.is_sending() && is_stuck {
+        if self.run.is_sending() && is_stuck {
             self.run.catches_up = false;
             self.finish(now);
         }
@@ -314,14 +283,10 @@ impl Plan {
         let ledger = &mut self.meter.tally.connections;
         ledger.missing = ledger.asked.saturating_sub(there);
         let mut flows: Vec<(u32, Datagrams)> = Vec::new();
-        let given_up = now.saturating_sub(self.timeout);
         self.last_sockets = self.flows.sockets();
-        let all: Vec<Flow> = self.flows.take_all().collect();
-        for mut flow in all {
-            self.close_book(&mut flow, given_up);
-            if let Some(window) = flow.window {
-                flows.push((flow.number, window.counts));
-            }
+        for (_, mut flow) in self.flows.take_all() {
+            self.close_book(&mut flow, now.saturating_sub(self.timeout));
+            flows.extend(flow.udp.map(|udp| (flow.number, udp.counts)));
         }
         let unsent = match (self.load.volume, self.run.stopped) {
             // All of them were asked for, by a schedule or not; who interrupts it has asked for no
@@ -341,49 +306,28 @@ impl Plan {
         let ledger = &mut self.meter.tally.connections;
         match flow.stage {
             Stage::Dialing => ledger.dialing += 1,
-            Stage::Closing | Stage::Lost => return,
+            Stage::Ended => return,
             Stage::Confirming | Stage::Live | Stage::Retiring => ledger.open += 1,
         }
-        self.names.log(flow, format_args!("closed at the end"));
-        let ledger = &mut self.meter.tally.connections;
         ledger.silent += u64::from(flow.stage == Stage::Confirming);
+        self.names.log(flow, format_args!("closed at the end"));
         if !matches!(self.load.volume, Volume::Messages(_)) {
             self.meter.tally.messages.unsent += self.unsent_of(flow);
         }
-        if flow.window.is_none() {
-            let before = flow.given_up;
-            while flow.give_up(given_up).is_some() {}
-            for place in 0..flow.outstanding.len() {
-                if let Some(sent) = flow.outstanding.get(place) {
-                    self.is_outstanding(sent, (before..flow.given_up).contains(&place));
-                }
-            }
-            return;
-        }
-        let from = self.meter.from();
-        while let Some((sent, answered)) = settle_oldest(flow, |_, _| true) {
-            let too_late = sent.since() <= given_up;
-            if answered {
-                continue;
-            }
-            if too_late {
-                self.meter.timed_out(sent, None);
-                continue;
-            }
-            let counts = flow.window.as_mut();
-            if let Some(counts) = counts.and_then(|window| window.counts_of(sent.due, from)) {
-                counts.outstanding += 1;
-                self.meter.tally.messages.outstanding += 1;
-            }
-        }
-    }
-
-    fn is_outstanding(&mut self, sent: Sent, too_late: bool) {
-        if too_late {
+        while let Some(sent) = flow.give_up(given_up) {
             self.meter.timed_out(sent, None);
         }
-        if self.meter.is_measured(sent.due) {
-            self.meter.tally.messages.outstanding += 1;
+        // Over a stream, what was given up may still come; over UDP it's lost, for a datagram is.
+        let mut outstanding = 0;
+        while let Some(sent) = match &flow.udp {
+            Some(_) => flow.give_up(NEVER),
+            None => flow.pop().map(|(sent, _)| sent),
+        } {
+            outstanding += u64::from(self.meter.is_measured(sent.due));
+        }
+        self.meter.tally.messages.outstanding += outstanding;
+        if let Some(udp) = &mut flow.udp {
+            udp.counts.outstanding = outstanding;
         }
     }
 

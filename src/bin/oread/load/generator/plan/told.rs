@@ -1,14 +1,11 @@
 //! What the plan is told: what has become of dials, connections and messages, each with the time.
 
-use super::{Dial, Entry, Kind, Plan, Source};
+use super::{Dial, Plan, Source};
 use crate::load::clock::{nanos, until};
 use crate::load::count::{Partial, record};
-use crate::load::generator::flow::{Cause, Flow, Sent, Socket, Stage};
-use crate::load::generator::flows::{Answered, Wanted};
+use crate::load::generator::flow::{Arrival, Flags, Flow, Sent, Socket, Stage};
 use crate::load::generator::label::Label;
-use crate::load::generator::logs::{Names, Warnings};
 use crate::load::generator::names;
-use crate::load::generator::window::Arrival;
 use crate::load::options::load::Turnover;
 use crate::values::units::short;
 
@@ -20,47 +17,35 @@ pub(crate) enum Failed {
     Otherwise,
 }
 
-/// What a datagram is that has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// None that was sent.
-    Corrupt,
-    /// An answer.
-    Answer,
-}
-
 impl Plan {
     /// A dial is being made; the index of its flow.
     pub(crate) fn dialed(&mut self, dial: Dial, now: u64) -> u32 {
         let ledger = &mut self.meter.tally.connections;
         ledger.dialed += 1;
-        ledger.redialed += u64::from(dial.cause != Cause::Asked);
-        let flow = Flow::new(dial.number, dial.target, dial.cause, now);
+        ledger.redialed += u64::from(dial.again);
+        let mut flags = Flags::empty();
+        flags.set(Flags::REPLACES, dial.replaces);
+        let flow = Flow::new(dial.number, dial.target, flags, now);
         self.names.log(&flow, format_args!("dialed"));
         self.flows.dialed(flow)
     }
 
-    /// How the reactor knows a flow.
-    pub(crate) fn bound(&mut self, index: u32, socket: Socket) {
-        self.flows.bound(index, socket);
-    }
-
     /// A dial has come to a connection, or a socket: its first message is to be sent.
     pub(crate) fn established(&mut self, index: u32, now: u64) {
+        self.flows.established(index);
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        let took = until(flow.time, now);
+        let (took, is_udp) = (until(flow.time, now), flow.udp.is_some());
         if log::log_enabled!(log::Level::Debug) {
             let took = short(nanos(took));
             self.names
                 .log(flow, format_args!("established after {took}"));
         }
         self.dialing.succeeded(flow.target);
-        self.flows.established(index);
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
-        if self.flows.window(index).is_some() {
+        if is_udp {
             self.retry_later(index, now);
         }
         self.look_again_at(0);
@@ -80,26 +65,26 @@ impl Plan {
             Failed::Otherwise => &mut ledger.failed,
         } += 1;
         self.meter.tally.error(name);
-        let again = self.load.turnover != Turnover::Keep && !self.run.is_finishing();
-        self.dialing.failed(flow.target, flow.cause, again, now);
-        self.run.settled();
+        self.dialing.failed(flow.target, self.replaces_lost(), now);
+        self.dialing.replaced(flow.flags.contains(Flags::REPLACES));
+        self.run.settled += 1;
         self.look_again_at(0);
     }
 
     /// A message of `bytes` was sent on a flow.
-    #[inline(always)]
     pub(crate) fn sent(&mut self, index: u32, sent: Sent, bytes: usize) {
         self.flows.sent(index, sent);
-        self.count_sent(index, sent, bytes);
+        self.count_sent(sent, bytes);
+        if !sent.confirms() {
+            self.is_done_with(index);
+        }
     }
 
+    /// Counts a message as sent.
     #[inline(always)]
-    fn count_sent(&mut self, index: u32, sent: Sent, bytes: usize) {
+    pub(crate) fn count_sent(&mut self, sent: Sent, bytes: usize) {
         if self.meter.sent(sent, bytes) && self.run.took_one() {
             self.look_again_at(0);
-        }
-        if !matches!(self.source, Source::Depth) && !sent.confirms() {
-            self.is_done_with(index);
         }
     }
 
@@ -119,28 +104,26 @@ impl Plan {
 
     /// A datagram was sent.
     pub(crate) fn sent_datagram(&mut self, index: u32, sent: Sent, bytes: usize) {
-        let measured = self.meter.is_measured(sent.due);
-        if let Some(forgotten) = self.flows.sent_datagram(index, sent, measured) {
+        // An answer that comes within twice the timeout is told for what it is.
+        let then = sent.at.saturating_sub(2 * self.timeout);
+        if let Some(forgotten) = self.flows.make_room(index, then) {
             self.meter.timed_out(forgotten, None);
         }
-        let from = self.meter.from();
-        if let Some((window, _)) = self.flows.window(index)
-            && let Some(counts) = window.counts_of(sent.due, from)
-        {
-            counts.sent += 1;
+        let is_measured = self.meter.is_measured(sent.due);
+        if let Some(udp) = self.flows.udp(index) {
+            udp.last_sent = sent.at;
+            udp.counts.sent += u64::from(is_measured);
         }
-        self.count_sent(index, sent, bytes);
+        self.sent(index, sent, bytes);
     }
 
     /// The system has refused to send a datagram, for a reason with this name. `has_no_room`: an
     /// event will tell when it can be tried again.
     pub(crate) fn not_sent(&mut self, index: u32, sent: Sent, name: &str, has_no_room: bool) {
         self.meter.tally.error(name);
-        let from = self.meter.from();
-        if let Some((window, _)) = self.flows.window(index)
-            && let Some(counts) = window.counts_of(sent.due, from)
-        {
-            counts.dropped += 1;
+        let is_measured = self.meter.is_measured(sent.due);
+        if let Some(udp) = self.flows.udp(index) {
+            udp.counts.dropped += u64::from(is_measured);
         }
         if sent.confirms() {
             return;
@@ -149,24 +132,17 @@ impl Plan {
         let is_due = matches!(self.source, Source::Rate | Source::Beat { .. });
         if has_no_room || !is_due {
             self.flows.is_full(index);
-        } else {
-            // It's one of those that were asked for: a system that takes none must not keep the run
-            // from its end.
-            if self.meter.never_sent(sent.due) && self.run.took_one() {
+            return;
+        }
+        // It's one of those that were asked for: a system that takes none must not keep the run
+        // from its end.
+        if is_measured {
+            self.meter.tally.messages.unsent += 1;
+            if self.run.took_one() {
                 self.look_again_at(0);
             }
-            self.is_done_with(index);
         }
-    }
-
-    /// A flow's socket takes nothing now.
-    pub(crate) fn is_full(&mut self, index: u32) {
-        self.flows.is_full(index);
-    }
-
-    /// A flow's socket takes something again.
-    pub(crate) fn has_room(&mut self, index: u32) {
-        self.flows.has_room(index);
+        self.is_done_with(index);
     }
 
     /// How many messages a flow is to send now, from within its callback: those of a closed loop,
@@ -174,53 +150,42 @@ impl Plan {
     pub(crate) fn wanted(&self, index: u32, now: u64) -> u32 {
         let is_closed = matches!(self.source, Source::Depth | Source::Think { .. });
         match self.flow(index) {
-            Some(flow) if is_closed && self.may_send(now) => self.flows.wanted(flow),
+            Some(flow) if is_closed && self.run.may_send(now) => self.flows.wanted(flow),
             _ => 0,
         }
     }
 
-    /// Whether messages of a closed loop may be sent now.
-    #[inline(always)]
-    pub(crate) fn may_send(&self, now: u64) -> bool {
-        self.run.may_send(now)
-    }
-
     /// A part of the oldest message's answer has come.
     pub(crate) fn got(&mut self, index: u32, bytes: usize, now: u64) {
-        if let Some(sent) = self.flow(index).and_then(|flow| flow.outstanding.oldest()) {
+        if let Some(sent) = self.flow(index).and_then(Flow::asked) {
             self.meter.received(sent, now, bytes);
             self.flows.got(index, bytes as u32);
         }
     }
 
-    /// The last `bytes` of the answer to the oldest message have come; what is to be sent in its
-    /// place, at once.
+    /// The last `bytes` of the answer to the oldest message have come. The number of the message
+    /// that goes out in its place, at once: when it's written, [`Plan::count_sent`] is told.
     #[inline(always)]
-    pub(crate) fn answered(&mut self, index: u32, bytes: usize, now: u64) -> Wanted {
-        let Some(answered) = self.flows.answered(index) else {
-            return Wanted::default();
-        };
-        let Answered {
-            sent,
-            given_up,
-            stage,
-            wanted,
-        } = answered;
-        self.meter.answered(sent, now, bytes, given_up);
-        if stage == Stage::Live && matches!(self.source, Source::Depth) && self.may_send(now) {
-            return wanted;
+    pub(crate) fn answered(&mut self, index: u32, bytes: usize, now: u64) -> Option<u32> {
+        let replaces = self.source == Source::Depth && self.run.may_send(now);
+        let answered = self.flows.answered(index, replaces.then_some(now))?;
+        self.meter
+            .answered(answered.sent, now, bytes, answered.given_up);
+        if answered.next.is_none() {
+            self.after_answer(index, answered.stage, answered.given_up, now);
         }
-        self.after_answer(index, Some(stage), given_up, now);
-        Wanted::default()
+        answered.next
     }
 
     /// What an answer leads to beside the next message of a closed loop.
-    fn after_answer(&mut self, index: u32, stage: Option<Stage>, given_up: bool, now: u64) {
-        match stage {
-            Some(Stage::Confirming) => self.confirmed(index, now),
-            Some(Stage::Retiring) => self.close_if_answered(index),
+    fn after_answer(&mut self, index: u32, stage: Stage, given_up: bool, now: u64) {
+        match (stage, self.source) {
+            (Stage::Confirming, _) => self.confirmed(index, now),
+            (Stage::Retiring, _) => self.close_if_answered(index),
             // In place of one that was given up, another has been sent.
-            Some(Stage::Live) if !given_up => self.think(index, now),
+            (Stage::Live, Source::Think { pause, .. }) if !given_up && self.run.is_sending() => {
+                self.later(super::Kind::Think, index, now.saturating_add(pause));
+            }
             _ => {}
         }
         if self.run.is_finishing() && self.flows.under_way() == 0 {
@@ -228,138 +193,91 @@ impl Plan {
         }
     }
 
-    /// An answer has come: with pauses, one begins.
-    fn think(&mut self, index: u32, now: u64) {
-        if let Source::Think { pause, .. } = self.source
-            && self.run.is_sending()
-        {
-            let due = now.saturating_add(pause);
-            let number = self.flow(index).map_or(0, |flow| flow.number);
-            let flow = index;
-            self.agenda.push(Kind::Think, Entry { due, flow, number });
-            self.look_again_at(due);
-        }
-    }
-
     /// The first answer of a flow: it's served.
     fn confirmed(&mut self, index: u32, now: u64) {
-        let Some(confirmed) = self.flows.confirmed(index, now) else {
+        let Some(flow) = self.flows.get(index) else {
             return;
         };
-        if let Some(flow) = self.flows.get(index) {
-            self.names.log(flow, format_args!("confirmed by an echo"));
-        }
-        let took = until(confirmed.dialed, now);
-        record(&mut self.meter.tally.latency.first_echo, took);
-        let is_measured = self.run.is_measuring();
+        self.names.log(flow, format_args!("confirmed by an echo"));
+        let replaces = flow.flags.contains(Flags::REPLACES);
+        record(
+            &mut self.meter.tally.latency.first_echo,
+            until(flow.time, now),
+        );
         let ledger = &mut self.meter.tally.connections;
         ledger.confirmed += 1;
-        let replaces = confirmed.cause == Cause::Turnover;
-        ledger.replaced += u64::from(replaces && is_measured);
-        self.dialing.replaced(confirmed.cause);
-        if confirmed.settles {
-            self.run.settled();
-        }
+        ledger.replaced += u64::from(replaces && self.run.is_measuring());
+        self.dialing.replaced(replaces);
+        self.flows.confirmed(index, now);
+        self.settle(index);
         if self.run.is_sending() {
-            self.begin_flow(index, now);
+            let wait = match self.source {
+                Source::Beat { interval } => interval,
+                _ => 0,
+            };
+            self.begin_flow(index, now.saturating_add(wait));
         }
         self.look_again_at(0);
     }
 
-    /// A datagram has come on a flow; what it says of itself, unless it's none of this run's.
+    /// A datagram has come on a flow, and what it says of itself, unless it's none of this run's;
+    /// whether it's an answer.
     pub(crate) fn datagram(
         &mut self,
         index: u32,
         label: Option<Label>,
         bytes: usize,
         now: u64,
-    ) -> Heard {
-        let (from, timeout) = (self.meter.from(), self.timeout);
-        let Some(number) = self.flow(index).map(|flow| flow.number) else {
-            return Heard::Answer;
+    ) -> bool {
+        let Some(flow) = self.flow(index) else {
+            return true;
         };
         // A flow that was closed may have left its port to this one: it's an answer that came late.
         if let Some(label) = label
-            && label.flow < number
+            && label.flow < flow.number
             && self.load.turnover != Turnover::Keep
             && !self.flows.has_number(label.flow)
         {
             self.meter.tally.error(names::TOO_LATE);
-            return Heard::Answer;
+            return true;
         }
-        let Some((window, next)) = self.flows.window(index) else {
-            return Heard::Answer;
-        };
-        // One whose time contradicts what is known of its number was not sent either.
-        let label = label.filter(|label| {
-            let measured = window.is_measured(label.number, next);
-            label.flow == number && measured == (label.sent.due >= from)
+        let label = label.filter(|label| label.flow == flow.number);
+        let stage = flow.stage;
+        let arrival = label.map_or(Arrival::Never, |label| {
+            self.flows.heard(index, label.number)
         });
-        let Some(label) = label else {
-            return self.corrupt_datagram(index);
-        };
-        let arrival = window.arrived(label.number, next);
-        if let Some(counts) = window.counts_of(label.sent.due, from) {
-            match arrival {
-                Arrival::Again => counts.duplicated += 1,
-                Arrival::First { after_later } => {
+        let (from, timeout) = (self.meter.from(), self.timeout);
+        let counts = self.flows.udp(index).map(|udp| &mut udp.counts);
+        match arrival {
+            Arrival::Never => {
+                if let Some(counts) = counts {
+                    counts.corrupt += 1;
+                }
+                self.meter.tally.messages.corrupt += 1;
+                self.meter.tally.error(names::CORRUPT);
+                return false;
+            }
+            Arrival::TooOld => self.meter.tally.error(names::TOO_LATE),
+            Arrival::Again(sent) => {
+                if let Some(counts) = counts.filter(|_| sent.due >= from) {
+                    counts.duplicated += 1;
+                }
+            }
+            Arrival::First {
+                sent,
+                given_up,
+                after_later,
+            } => {
+                if let Some(counts) = counts.filter(|_| sent.due >= from) {
                     counts.received += 1;
                     counts.reordered += u64::from(after_later);
-                    let took = now.saturating_sub(label.sent.since());
-                    counts.late += u64::from(took >= timeout);
+                    counts.late += u64::from(now.saturating_sub(sent.since()) >= timeout);
                 }
-                Arrival::TooOld | Arrival::Never => {}
+                self.meter.answered(sent, now, bytes, given_up);
+                self.after_answer(index, stage, given_up, now);
             }
         }
-        match arrival {
-            Arrival::Never => return self.corrupt_datagram(index),
-            Arrival::TooOld => self.meter.tally.error(names::TOO_LATE),
-            Arrival::Again => {}
-            Arrival::First { .. } => self.answered_datagram(index, label, bytes, now),
-        }
-        Heard::Answer
-    }
-
-    fn corrupt_datagram(&mut self, index: u32) -> Heard {
-        if let Some((window, _)) = self.flows.window(index) {
-            window.counts.corrupt += 1;
-        }
-        self.meter.tally.messages.corrupt += 1;
-        self.meter.tally.error(names::CORRUPT);
-        Heard::Corrupt
-    }
-
-    /// The first answer to a datagram has come.
-    fn answered_datagram(&mut self, index: u32, label: Label, bytes: usize, now: u64) {
-        // What is kept here is exact, what the datagram says is rounded.
-        let kept = self.flows.answered_datagram(index, label.number);
-        let sent = kept.unwrap_or(label.sent);
-        self.meter.answered(sent, now, bytes, kept.is_none());
-        let stage = self.flow(index).map(|flow| flow.stage);
-        // An answer to a first datagram that was sent twice begins no second chain.
-        let is_none = kept.is_none() || (sent.confirms() && stage == Some(Stage::Live));
-        self.after_answer(index, stage, is_none, now);
-    }
-
-    /// An answer was corrupt: it's told of, and the first is kept.
-    #[cold]
-    pub(crate) fn warn(
-        &mut self,
-        warnings: &mut Warnings,
-        now: u64,
-        index: u32,
-        words: impl Fn(&Names, &Flow) -> String,
-    ) {
-        let Some(flow) = self.flows.get(index) else {
-            return;
-        };
-        let first = &mut self.meter.tally.corrupt_answer;
-        warnings.tell(now, first, || words(&self.names, flow));
-    }
-
-    /// A flow's peer will send no more.
-    pub(crate) fn peer_finished(&mut self, index: u32) {
-        self.flows.peer_finished(index);
+        true
     }
 
     /// What has come on a stream is not what was sent: nothing that follows can be told apart.
@@ -367,7 +285,7 @@ impl Plan {
         self.meter.tally.messages.corrupt += 1;
         match self.flow(index).map(|flow| flow.stage) {
             // It came right behind the last answer, and its connection was counted as closed then.
-            Some(Stage::Closing | Stage::Lost) => self.meter.tally.error(names::CORRUPT),
+            Some(Stage::Ended) => self.meter.tally.error(names::CORRUPT),
             _ => self.lost(index, names::CORRUPT),
         }
     }
@@ -378,12 +296,21 @@ impl Plan {
         let Some(flow) = self.flow(index) else {
             return;
         };
-        let partial = self.partial(flow);
+        let (partial, target) = (self.partial(flow), flow.target);
         self.names.log(flow, format_args!("lost: {name}"));
-        self.end_flow(index, Stage::Lost);
+        self.end_flow(index);
         self.meter.tally.connections.lost += 1;
         self.meter.tally.error(name);
         self.meter.tally.note_partial(name, partial);
+        // One that is lost in the ramp is dialed again after it.
+        if self.replaces_lost() {
+            self.dialing.lost(target);
+        }
+    }
+
+    /// Whether a connection that was lost, or a dial that failed, is made up for by another.
+    fn replaces_lost(&self) -> bool {
+        self.load.turnover != Turnover::Keep && !self.run.is_finishing()
     }
 
     /// What had come of the answer to a flow's oldest message, where it was a part.
@@ -401,29 +328,18 @@ impl Plan {
         let Some(flow) = self.flow(index) else {
             return;
         };
-        if !matches!(flow.stage, Stage::Closing | Stage::Lost) {
+        if flow.stage != Stage::Ended {
             self.flows.bound(index, Socket::None);
             self.lost(index, name);
         }
-        let Some(flow) = self.flows.remove(index) else {
-            return;
-        };
-        if let Some(window) = flow.window {
-            self.retired.merge(&window.counts);
-        }
-        // The place of one that the load has closed is vacant since then. One that is lost in the
-        // ramp is dialed again after it.
-        let is_lost = flow.stage == Stage::Lost;
-        if is_lost && self.load.turnover != Turnover::Keep && !self.run.is_finishing() {
-            self.dialing.lost(flow.target);
+        if let Some(udp) = self.flows.remove(index).and_then(|flow| flow.udp) {
+            self.retired.merge(&udp.counts);
         }
         self.look_again_at(0);
     }
 
     /// The ramp waits for a flow no longer.
     pub(super) fn settle(&mut self, index: u32) {
-        if self.flows.settle(index) {
-            self.run.settled();
-        }
+        self.run.settled += u64::from(self.flows.settle(index));
     }
 }

@@ -1,8 +1,8 @@
 //! Connections that are closed for others to take their places, and messages that are given up.
 
-use super::{Entry, Kind, MOST_REPLACING, Plan, RETRY, SLACK, SWEEPS_A_ROUND, Schedule, Source};
+use super::{Kind, MOST_REPLACING, Plan, RETRY, SLACK, SWEEPS_A_ROUND, Schedule, Source, Step};
 use crate::load::clock::{NEVER, after};
-use crate::load::generator::flow::{Flow, Sent, Socket, Stage};
+use crate::load::generator::flow::{Flags, Flow, Sent, Socket, Stage};
 use crate::load::options::load::Turnover;
 
 impl Plan {
@@ -22,7 +22,7 @@ impl Plan {
             Turnover::Keep | Turnover::Lifetime(_) => MOST_REPLACING,
         };
         let leaving = self.dialing.replacing() + self.flows.retiring();
-        if !self.is_sending() || leaving >= most {
+        if !self.run.is_sending() || leaving >= most {
             return NEVER;
         }
         let Some(since) = self.flows.oldest_since() else {
@@ -69,7 +69,7 @@ impl Plan {
         }
         let target = flow.target;
         self.names.log(flow, format_args!("closed, for another"));
-        self.end_flow(index, Stage::Closing);
+        self.end_flow(index);
         self.meter.tally.connections.closed += 1;
         // Now, and not when the peer has finished too: that is up to the peer.
         self.dialing.vacated(target);
@@ -77,26 +77,22 @@ impl Plan {
 
     /// A flow ends, and its connection is closed, or is gone already. What was under way on it is
     /// lost.
-    pub(super) fn end_flow(&mut self, index: u32, stage: Stage) {
+    pub(super) fn end_flow(&mut self, index: u32) {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        let (socket, is_stream) = (flow.socket, flow.window.is_none());
+        let (socket, is_stream) = (flow.socket, flow.udp.is_none());
+        let replaces = flow.flags.contains(Flags::REPLACES);
         self.meter.tally.messages.unsent += self.unsent_of(flow);
-        let was = self.flows.ends(index, stage);
-        while let Some(sent) = self.flows.take_lost(index) {
+        if let Some((was, lost)) = self.flows.ends(index) {
             // Lost datagrams are counted when all that may still come has come.
-            if is_stream {
+            for sent in lost.filter(|_| is_stream) {
                 self.meter.lost(sent);
             }
+            self.dialing.replaced(replaces && was == Stage::Confirming);
         }
         if socket != Socket::None {
             self.closing.push_back((index, socket));
-        }
-        let is_confirmed = matches!(was, Some(Stage::Live | Stage::Retiring));
-        if !is_confirmed {
-            let cause = self.flows.unconfirmed(index);
-            self.dialing.replaced(cause);
         }
         self.settle(index);
         self.look_again_at(0);
@@ -131,17 +127,16 @@ impl Plan {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        let (stage, is_stream) = (flow.stage, flow.window.is_none());
-        let partial = self.partial(flow);
+        let (stage, is_stream) = (flow.stage, flow.udp.is_none());
         if stage == Stage::Confirming && !is_stream {
             // It's looked after by the agenda, and its first datagram counts once.
             return;
         }
+        let mut partial = self.partial(flow);
         let then = now.saturating_sub(self.timeout);
         let mut given_up = 0;
         while let Some(sent) = self.flows.give_up(index, then) {
-            self.meter
-                .timed_out(sent, partial.filter(|_| given_up == 0));
+            self.meter.timed_out(sent, partial.take());
             given_up += 1;
         }
         match stage {
@@ -166,49 +161,34 @@ impl Plan {
     /// A connection's first message was not answered in time. Where connections are replaced, this
     /// one is; else it stays, for its answer may come.
     fn is_mute(&mut self, index: u32) {
-        if self.load.turnover == Turnover::Keep {
-            self.settle(index);
-            return;
+        match self.load.turnover {
+            Turnover::Keep => self.settle(index),
+            _ => self.lost(index, "never answered"),
         }
-        self.lost(index, "never answered");
     }
 
     /// Sends the first datagram again while it's not answered, for as long as the message timeout.
-    pub(super) fn look_after_unheard(&mut self, index: u32, dialed: u64, now: u64) {
+    pub(super) fn look_after_unheard(&mut self, index: u32, dialed: u64, now: u64) -> Option<Step> {
         if now >= dialed.saturating_add(self.timeout) {
             while self.flows.give_up(index, now).is_some() {}
             self.meter.timed_out(Sent::to_confirm(dialed), None);
             self.is_mute(index);
-            return;
+            return None;
         }
         self.retry_later(index, now);
-        let last_sent = self.flows.window(index).map_or(0, |(w, _)| w.last_sent);
-        if now >= last_sent + RETRY.max(last_sent.saturating_sub(dialed)) {
-            self.unheard.push_back(index);
-        }
-    }
-
-    /// The next flow whose first datagram is to be sent again, if it was not answered meanwhile:
-    /// one that is not measured must not come behind one that is.
-    pub(super) fn next_unheard(&mut self) -> Option<u32> {
-        while let Some(index) = self.unheard.pop_front() {
-            let flow = self.flows.get(index);
-            if flow.is_some_and(|flow| flow.stage == Stage::Confirming) {
-                return Some(index);
-            }
-        }
-        None
+        let last_sent = self.flows.udp(index)?.last_sent;
+        let is_due = now >= last_sent + RETRY.max(last_sent.saturating_sub(dialed));
+        is_due.then_some(Step::Send {
+            flow: index,
+            due: 0,
+        })
     }
 
     /// Looks after a flow's first datagram again in a while, if it's not answered by then.
     pub(super) fn retry_later(&mut self, index: u32, now: u64) {
         if let Some(flow) = self.flows.get(index) {
-            let entry = Entry {
-                due: flow.time.saturating_add(self.timeout).min(now + RETRY),
-                flow: index,
-                number: flow.number,
-            };
-            self.agenda.push(Kind::Retry, entry);
+            let over = flow.time.saturating_add(self.timeout);
+            self.later(Kind::Retry, index, over.min(now + RETRY));
         }
     }
 }

@@ -263,10 +263,10 @@ impl<'a> Bench<'a> {
         }
         let (reactor, generator) = host.reactor();
         generator.carry_on(&mut reactor.context()).unwrap();
-        if let Some(broken) = generator.plan().broken() {
+        if let Some(broken) = generator.plan.flows.broken() {
             panic!("thread {thread}: {broken}");
         }
-        if generator.plan().phase() == Phase::Over {
+        if generator.plan.phase() == Phase::Over {
             self.ends[thread].get_or_insert(now);
         }
     }

@@ -44,7 +44,7 @@ pub(super) fn check_datagrams(ran: &Ran, way: Way) {
         let response = books.first.iter().map(|times| times.0);
         is_like("response", &latency.response, response, slack);
         let service = books.first.iter().map(|times| times.1);
-        is_like("service", &latency.service, service, slack + 64);
+        is_like("service", &latency.service, service, slack);
     }
     check_flows(ran, way, &times);
 }
@@ -99,7 +99,7 @@ impl Books {
         if came.0 && in_time {
             self.first.push((
                 way.there(answer).most - since,
-                way.there(answer).most - gram.sent,
+                way.there(answer).most - way.back(gram.at).least,
             ));
         }
         for more in answers {

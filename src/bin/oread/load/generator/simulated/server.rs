@@ -123,8 +123,6 @@ pub(super) struct Gram {
     pub(super) flow: u32,
     pub(super) number: u32,
     pub(super) due: u64,
-    /// When it was sent, to 64 ns.
-    pub(super) sent: u64,
     pub(super) at: u64,
     pub(super) bytes: Vec<u8>,
     /// Right answers, and wrong ones.
@@ -158,7 +156,7 @@ impl Split {
         match self.verify {
             VerifyMode::Off => false,
             VerifyMode::Full => true,
-            VerifyMode::Sequence => at < before + 12 || at + behind >= right.len(),
+            VerifyMode::Sequence => at < before + 8 || at + behind >= right.len(),
         }
     }
 }
@@ -235,7 +233,7 @@ impl Server {
     fn roll(&mut self, sides: u64) -> u64 {
         self.draws += 1;
         let seed = self.manners.seed;
-        let mixed = mix(seed as u32, self.draws) ^ mix((seed >> 32) as u32, self.draws);
+        let mixed = mix(mix(seed) ^ u64::from(self.draws));
         (mixed >> 16) % sides
     }
 
@@ -286,10 +284,10 @@ impl Server {
             return self.split.size;
         }
         let first = call.asked.first().map_or(&call.input, |asked| &asked.bytes);
-        let head = first.get(..12)?;
+        let head = first.get(..8)?;
         let flow = (0..10_000).find(|&flow| {
             let message = self.split.payload.message(flow, 0);
-            message.parts().concat()[..12] == *head
+            message.parts().concat()[..8] == *head
         });
         let number = call.asked.len() as u32;
         Some(self.split.payload.message(flow.unwrap(), number).len())
@@ -557,7 +555,6 @@ impl Handler for Server {
             flow: word(0),
             number: word(4),
             due,
-            sent: due + u64::from(word(16)) * 64,
             at: now,
             bytes: data.to_vec(),
             answers: Vec::new(),
