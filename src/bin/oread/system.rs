@@ -11,6 +11,7 @@
 //! | `system/descriptors` | the limit of file descriptors |
 //! | `system/handed` | sockets that a service manager hands over, and what it is told |
 //! | `system/threads` | threads with names, and reactors in them |
+//! | `system/timer` | a timer descriptor |
 //! | `system/udp_drops` | datagrams that this process's own sockets dropped |
 
 pub(crate) mod descriptors;
@@ -23,4 +24,5 @@ pub(crate) mod signals;
 pub(crate) mod stderr;
 pub(crate) mod stdout;
 pub(crate) mod threads;
+pub(crate) mod timer;
 pub(crate) mod udp_drops;

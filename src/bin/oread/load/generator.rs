@@ -83,9 +83,8 @@ pub(crate) fn run(mut reactor: Generating, setup: Setup) -> Ended {
     let now = clock.now(&reactor.context());
     let mut generator = Generator::new(setup, now);
     let failure = turn(&mut reactor, &mut generator).err();
-    let now = clock.now(&reactor.context());
     Ended {
-        tally: generator.finish(now),
+        tally: generator.finish(&reactor.context()),
         failure: failure.map(|error| format!("a generator failed: {}", Reason(&error))),
     }
 }
@@ -94,8 +93,7 @@ pub(crate) fn run(mut reactor: Generating, setup: Setup) -> Ended {
 fn turn(reactor: &mut Generating, generator: &mut Generator) -> io::Result<()> {
     generator.set_out(&mut reactor.context())?;
     loop {
-        let wait = generator.wait(&reactor.context());
-        let turn = reactor.turn(generator, wait)?;
+        let turn = reactor.turn(generator, generator.wait())?;
         if let Some(End::Drained { .. } | End::Stopped) = turn.ended {
             return Ok(());
         }

@@ -113,22 +113,15 @@ impl Generator {
     /// # Errors
     /// As the system gives them: out of descriptors.
     pub(crate) fn set_out(&mut self, context: &mut Context<'_, u32>) -> io::Result<()> {
-        self.wake = Some(Wake::new(context, &self.setup.clock)?);
+        self.wake = Some(Wake::new(context)?);
         let now = self.now(context);
         context.timer(until(now, self.tell_at), PROGRESS);
         self.carry_on(context)
     }
 
-    /// How long the poll may wait.
-    pub(crate) fn wait(&self, context: &Context<'_, u32>) -> Option<Duration> {
-        if self.over {
-            return None;
-        }
-        if self.has_more {
-            return Some(Duration::ZERO);
-        }
-        let now = self.now(context);
-        self.wake.as_ref().and_then(|wake| wake.wait(now))
+    /// How long the poll may wait: until something wakes it, or not at all.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.has_more.then_some(Duration::ZERO)
     }
 
     /// Does what is due. Before each poll, so that what is written here goes out at once.
@@ -166,39 +159,30 @@ impl Generator {
                 }
             }
         }
-        if self.plan.phase() >= Phase::Measure && self.used.before.is_none() {
-            self.used.drops = self.own_drops(context);
-        }
-        let now = self.now(context);
-        self.observe(now);
+        self.observe(context);
         Ok(())
     }
 
     /// Notices how far the plan is.
-    fn observe(&mut self, now: u64) {
+    fn observe(&mut self, context: &Context<'_, u32>) {
         if !self.told && self.plan.is_ramped() {
             self.told = true;
-            self.tell(now);
+            self.tell(self.now(context));
             self.setup.events.send(Event::Ramped);
         }
-        let phase = self.plan.phase();
-        if phase >= Phase::Measure && self.used.before.is_none() {
+        if self.plan.phase() >= Phase::Measure && self.used.before.is_none() {
             self.used.before = Some((thread_cpu(), thread_waited()));
+            self.used.drops = self.own_drops(context);
         }
-        // With a number of messages, the measured time lasts until the last answer.
-        let has_ended = match self.plan.measured_ends_with_answers() {
-            true => phase == Phase::Over,
-            false => phase > Phase::Measure,
-        };
-        if has_ended && self.used.measured.is_none() {
+        if self.plan.has_measured() && self.used.measured.is_none() {
             self.used.measured = Some((thread_cpu(), thread_waited()));
         }
     }
 
     /// All that was counted, when nothing more comes.
-    pub(crate) fn finish(&mut self, now: u64) -> Tally {
-        self.plan.end_now(now);
-        self.observe(now);
+    pub(crate) fn finish(&mut self, context: &Context<'_, u32>) -> Tally {
+        self.plan.end_now(self.now(context));
+        self.observe(context);
         let measured = self.plan.measured();
         let mut tally = self.plan.meter.finish(measured.is_some());
         let cpu = self.used.before.zip(self.used.measured);
@@ -272,6 +256,13 @@ impl Generator {
             _ => (Failed::Otherwise, names::of_error(error)),
         };
         self.plan.dial_failed(index, how, &name, now);
+    }
+
+    /// The timer has done its work by ending the poll's wait.
+    fn woken(&mut self) {
+        if let Some(wake) = &mut self.wake {
+            wake.fired();
+        }
     }
 
     /// Sends a message on a flow, from outside of its callback.
@@ -409,20 +400,15 @@ impl Handler for Generator {
 
     fn on_timer(&mut self, context: &mut Context<'_, u32>, key: u64) {
         if key == WAKE {
-            if let Some(wake) = &mut self.wake {
-                wake.fired();
+            self.woken();
+        } else if !self.over {
+            let now = self.now(context);
+            while self.tell_at <= now {
+                self.tell_at += SECOND;
             }
-            return;
+            self.tell(now);
+            context.timer(until(now, self.tell_at), PROGRESS);
         }
-        if self.over {
-            return;
-        }
-        let now = self.now(context);
-        while self.tell_at <= now {
-            self.tell_at += SECOND;
-        }
-        self.tell(now);
-        context.timer(until(now, self.tell_at), PROGRESS);
     }
 
     fn on_message(&mut self, context: &mut Context<'_, u32>, command: Command) {
@@ -436,9 +422,8 @@ impl Handler for Generator {
     }
 
     fn on_ready(&mut self, _: &mut Context<'_, u32>, source: SourceId, _: Readiness) {
-        // It has done its work by ending the poll's wait.
-        if let Some(wake) = self.wake.as_mut().filter(|wake| wake.is(source)) {
-            wake.fired();
+        if self.wake.as_ref().is_some_and(|wake| wake.is(source)) {
+            self.woken();
         }
     }
 }

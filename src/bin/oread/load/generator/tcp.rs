@@ -94,20 +94,14 @@ impl Plan {
         flow: u32,
         number: u32,
     ) -> Option<usize> {
-        let message = self.payload.message(flow, number);
-        if log::log_enabled!(log::Level::Trace)
-            && let Some(flow) = self.flows.get(index)
-        {
-            self.names.log_bytes(flow, "sent", &message.parts());
-        }
-        let mut pressure = Pressure::Low;
-        for part in message.parts() {
-            // What is small is gathered, what is large is not copied.
-            if !part.is_empty() {
-                pressure = output.write(part);
+        let (pressure, len) = match self.payload.plain(flow, number) {
+            Some(plain) if !log::log_enabled!(log::Level::Trace) => {
+                output.write(&plain.header);
+                let pressure = output.write(plain.body);
+                (pressure, plain.header.len() + plain.body.len())
             }
-        }
-        let len = message.len();
+            _ => self.write_parts(output, index, flow, number),
+        };
         if pressure != Pressure::Low {
             // Below the low-water mark `on_drained` says that there is room.
             self.flows.is_full(index);
@@ -115,17 +109,38 @@ impl Plan {
         (pressure != Pressure::Closed).then_some(len)
     }
 
+    /// Writes a message part by part: what is small is gathered, what is large is not copied.
+    #[inline(never)]
+    fn write_parts(
+        &self,
+        output: &mut Output<'_>,
+        index: u32,
+        flow: u32,
+        number: u32,
+    ) -> (Pressure, usize) {
+        let message = self.payload.message(flow, number);
+        if let Some(flow) = self.flows.get(index) {
+            self.names.log_bytes(flow, "sent", &message.parts());
+        }
+        let mut pressure = Pressure::Low;
+        for part in message.parts() {
+            if !part.is_empty() {
+                pressure = output.write(part);
+            }
+        }
+        (pressure, message.len())
+    }
+
     /// Compares the beginning of `data` with the oldest message under way.
     #[inline(always)]
     fn look(&self, flow: &Flow, data: &[u8]) -> Look {
-        if flow.got == 0 && flow.kept() > 0 {
-            let message = self.payload.message(flow.number, flow.oldest());
-            if let Some(whole) = data.get(..message.len())
-                && message.is(whole)
-                && !log::log_enabled!(log::Level::Trace)
-            {
-                return Look::Whole(whole.len());
-            }
+        if flow.got == 0
+            && flow.kept() > 0
+            && let Some(plain) = self.payload.plain(flow.number, flow.oldest())
+            && plain.begins(data)
+            && !log::log_enabled!(log::Level::Trace)
+        {
+            return Look::Whole(plain.header.len() + plain.body.len());
         }
         self.look_closely(flow, data)
     }

@@ -83,7 +83,7 @@ impl Bench {
             assert!(Instant::now() < deadline, "it does not come to that");
             // A signal, a command or a timer of its own ends it; nothing is waited for that does
             // not come.
-            let wait = self.generator.wait(&self.reactor.context());
+            let wait = self.generator.wait();
             let wait = wait.unwrap_or(Duration::from_millis(100));
             self.reactor.turn(&mut self.generator, Some(wait)).unwrap();
             let context = &mut self.reactor.context();

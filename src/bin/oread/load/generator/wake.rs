@@ -7,9 +7,10 @@
 use std::io;
 use std::time::Duration;
 
-use oread::{Context, SourceId};
+use oread::{Context, SourceId, TimerId};
 
 use crate::load::clock::{Epoch, NEVER};
+use crate::system::timer::Timer;
 
 /// What the time of the run is read from.
 #[derive(Clone, Copy, Debug)]
@@ -37,17 +38,26 @@ impl Clock {
     }
 }
 
-/// The key of the reactor's timer that does it in a simulated network.
+/// The key of the reactor's timer that does it where there is no descriptor.
 pub(super) const WAKE: u64 = 1;
 
 /// The shortest wait, in nanoseconds, where moments are closer to each other. At 50,000 messages a
 /// second it's two or three messages at a time, and a system call for them.
 const TICK: u64 = 50_000;
+/// How much earlier the reactor's timer is set, which is exact to a millisecond and a poll's
+/// rounding: for the rest the reactor turns on and on. It takes a whole processor, and is as exact.
+/// In a simulated network nothing takes a processor, and milliseconds are exact enough.
+const EARLIER: Duration = match cfg!(all(test, feature = "sim")) {
+    true => Duration::ZERO,
+    false => Duration::from_millis(2),
+};
 
 /// What wakes a thread.
 #[derive(Debug)]
 pub(crate) struct Wake {
-    timer: timer::Timer,
+    timer: Option<Timer>,
+    /// Without one: the reactor's.
+    fallback: Option<TimerId>,
     /// For when it's set; [`NEVER`]: it's not.
     set_for: u64,
 }
@@ -57,9 +67,13 @@ impl Wake {
     ///
     /// # Errors
     /// As the system gives them: out of descriptors.
-    pub(crate) fn new(context: &mut Context<'_, u32>, clock: &Clock) -> io::Result<Wake> {
+    pub(crate) fn new(context: &mut Context<'_, u32>) -> io::Result<Wake> {
         Ok(Wake {
-            timer: timer::Timer::new(context, clock)?,
+            timer: match cfg!(all(test, feature = "sim")) {
+                true => None,
+                false => Timer::new(context)?,
+            },
+            fallback: None,
             set_for: NEVER,
         })
     }
@@ -77,11 +91,18 @@ impl Wake {
     ) -> io::Result<()> {
         // One that fires too early is set again then; most of the time an event has come before
         // it, and led to what was due.
-        if self.set_for > due {
-            let due = due.max(now.saturating_add(TICK));
-            self.timer.once(context, due - now)?;
-            self.set_for = due;
+        if self.set_for <= due {
+            return Ok(());
         }
+        self.set_for = due.max(now.saturating_add(TICK));
+        let wait = Duration::from_nanos(self.set_for - now);
+        if let Some(timer) = &self.timer {
+            return timer.set(wait);
+        }
+        if let Some(before) = self.fallback.take() {
+            context.cancel(before);
+        }
+        self.fallback = Some(context.timer(wait.saturating_sub(EARLIER), WAKE));
         Ok(())
     }
 
@@ -90,145 +111,19 @@ impl Wake {
         self.set_for = NEVER;
     }
 
-    /// How long the poll may wait, where the timer does not end its wait.
-    pub(crate) fn wait(&self, now: u64) -> Option<Duration> {
-        let left = self.set_for.saturating_sub(now);
-        (self.set_for != NEVER)
-            .then_some(left)
-            .and_then(|left| self.timer.wait(left))
-    }
-
-    /// Whether an event is this timer's.
+    /// Whether an event is this one's.
     pub(crate) fn is(&self, source: SourceId) -> bool {
-        self.timer.is(source)
+        self.timer.as_ref().is_some_and(|timer| timer.is(source))
     }
 }
 
-/// A timer descriptor, set for one moment after the other. It need not be read: each firing is an
-/// edge, and edges are what the poll tells. One that is set to fire periodically would have to be:
-/// the next period begins with the read.
-#[cfg(all(
-    target_os = "linux",
-    not(mio_unsupported_force_poll_poll),
-    not(all(test, feature = "sim"))
-))]
-mod timer {
-    use std::io;
-    use std::os::fd::{AsFd as _, AsRawFd as _};
-    use std::time::Duration;
-
-    use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-    use oread::Interest;
-    use oread::SourceFd;
-    use oread::{Context, SourceId};
-
-    use crate::load::generator::wake::Clock;
-
-    #[derive(Debug)]
-    pub(super) struct Timer {
-        timer: TimerFd,
-        id: SourceId,
-    }
-
-    impl Timer {
-        pub(super) fn new(context: &mut Context<'_, u32>, _: &Clock) -> io::Result<Timer> {
-            let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-            let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-            let fd = timer.as_fd().as_raw_fd();
-            let id = context.register(&mut SourceFd(&fd), Interest::READABLE)?;
-            Ok(Timer { timer, id })
-        }
-
-        pub(super) fn once(&mut self, _: &mut Context<'_, u32>, wait: u64) -> io::Result<()> {
-            let when = Expiration::OneShot(Duration::from_nanos(wait).into());
-            Ok(self.timer.set(when, TimerSetTimeFlags::empty())?)
-        }
-
-        /// The timer ends the poll's wait: it may wait for ever.
-        pub(super) fn wait(&self, _left: u64) -> Option<Duration> {
-            None
-        }
-
-        pub(super) fn is(&self, source: SourceId) -> bool {
-            self.id == source
-        }
-    }
-}
-
-/// Without one: the poll waits while a millisecond or more is left, and then not at all. It takes a
-/// whole processor, and is as exact. In a simulated network, where nothing takes a processor, the
-/// reactor's own timers do it, in whole milliseconds.
-#[cfg(not(all(
-    target_os = "linux",
-    not(mio_unsupported_force_poll_poll),
-    not(all(test, feature = "sim"))
-)))]
-mod timer {
-    use std::io;
-    use std::time::Duration;
-
-    use oread::{Context, SourceId};
-
-    use crate::load::generator::wake::Clock;
-
-    #[derive(Debug)]
-    pub(super) struct Timer {
-        /// The reactor's timer is used, and which it is.
-        is_simulated: bool,
-        timer: Option<oread::TimerId>,
-    }
-
-    impl Timer {
-        #[allow(clippy::unnecessary_wraps)] // As where there is one.
-        pub(super) fn new(_: &mut Context<'_, u32>, clock: &Clock) -> io::Result<Timer> {
-            Ok(Timer {
-                is_simulated: !matches!(clock, Clock::System(_)),
-                timer: None,
-            })
-        }
-
-        #[allow(clippy::unnecessary_wraps)]
-        pub(super) fn once(&mut self, context: &mut Context<'_, u32>, wait: u64) -> io::Result<()> {
-            if self.is_simulated {
-                if let Some(timer) = self.timer.take() {
-                    context.cancel(timer);
-                }
-                let wait = Duration::from_nanos(wait);
-                self.timer = Some(context.timer(wait, crate::load::generator::wake::WAKE));
-            }
-            Ok(())
-        }
-
-        pub(super) fn wait(&self, left: u64) -> Option<Duration> {
-            // The poll rounds up.
-            let whole = Duration::from_millis((left / 1_000_000).saturating_sub(1));
-            (!self.is_simulated).then_some(whole)
-        }
-
-        #[allow(clippy::unused_self)]
-        pub(super) fn is(&self, _: SourceId) -> bool {
-            false
-        }
-    }
-}
-
-#[cfg(all(
-    test,
-    target_os = "linux",
-    not(mio_unsupported_force_poll_poll),
-    not(feature = "sim")
-))]
+#[cfg(all(test, not(feature = "sim")))]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::time::Duration;
+    use super::*;
 
-    use oread::{Context, SourceId};
-
-    use crate::load::clock::Epoch;
-    use crate::load::generator::wake::{Clock, Wake};
-
-    /// Counts the events of a timer.
-    struct Woken(Option<Wake>, u32);
+    /// Counts what wakes it.
+    struct Woken(Wake, u32);
 
     impl oread::Handler for Woken {
         type Session = u32;
@@ -243,27 +138,41 @@ mod tests {
         }
 
         fn on_ready(&mut self, _: &mut Context<'_, u32>, source: SourceId, _: oread::Readiness) {
-            if let Some(wake) = self.0.as_mut().filter(|wake| wake.is(source)) {
-                wake.fired();
-                self.1 += 1;
-            }
+            assert!(self.0.is(source));
+            self.0.fired();
+            self.1 += 1;
+        }
+
+        fn on_timer(&mut self, _: &mut Context<'_, u32>, key: u64) {
+            assert_eq!(key, WAKE);
+            self.0.fired();
+            self.1 += 1;
         }
     }
 
     #[test]
     fn it_wakes_the_poll_every_time_whether_moments_are_far_apart_or_close() {
         let clock = Clock::System(Epoch::begin());
-        for interval in [2_000_000, 10_000] {
+        for (interval, has_timer) in [2_000_000, 10_000, 5_000_000]
+            .into_iter()
+            .flat_map(|interval| [(interval, true), (interval, false)])
+        {
             let mut reactor = oread::Reactor::new().unwrap();
-            let wake = Wake::new(&mut reactor.context(), &clock);
-            let mut woken = Woken(wake.ok(), 0);
+            let mut wake = Wake::new(&mut reactor.context()).unwrap();
+            wake.timer = wake.timer.filter(|_| has_timer);
+            let mut woken = Woken(wake, 0);
             while woken.1 < 20 {
+                let before = woken.1;
                 let mut context = reactor.context();
                 let now = clock.now(&context);
-                let wake = woken.0.as_mut().unwrap();
-                wake.at(&mut context, now, now + interval).unwrap();
-                let turn = reactor.turn(&mut woken, Some(Duration::from_secs(60)));
-                assert!(turn.unwrap().events > 0, "nothing woke it at {interval}");
+                woken.0.at(&mut context, now, now + interval).unwrap();
+                for _ in 0..10 {
+                    if woken.1 == before {
+                        let wait = Some(Duration::from_secs(60));
+                        reactor.turn(&mut woken, wait).unwrap();
+                    }
+                }
+                assert!(woken.1 > before, "nothing woke it at {interval}");
             }
         }
     }

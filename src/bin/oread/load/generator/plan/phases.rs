@@ -107,9 +107,12 @@ impl Plan {
         Some(self.run.from..self.run.ended?)
     }
 
-    /// Whether the measured time ends with the last answer.
-    pub(crate) fn measured_ends_with_answers(&self) -> bool {
-        matches!(self.load.volume, Volume::Messages(_))
+    /// Whether the measured time is over; with a number of messages, it lasts until the last answer.
+    pub(crate) fn has_measured(&self) -> bool {
+        match self.load.volume {
+            Volume::Messages(_) => self.run.phase == Phase::Over,
+            Volume::For(_) => self.run.phase > Phase::Measure,
+        }
     }
 
     /// Ends, whatever is under way: the reactor turns no more.

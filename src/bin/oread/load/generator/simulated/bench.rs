@@ -234,8 +234,7 @@ impl<'a> Bench<'a> {
         let mut any = false;
         for thread in 0..self.generators.len() {
             let host = &mut self.generators[thread];
-            let (reactor, generator) = host.reactor();
-            let wait = generator.wait(&reactor.context());
+            let wait = host.handler.wait();
             if wait == Some(Duration::ZERO) && !host.has_drained() {
                 any = true;
                 host.turn(wait).unwrap();
@@ -360,7 +359,8 @@ impl<'a> Bench<'a> {
         let mut tally = Tally::new();
         let now = in_run(self.world.now());
         for host in &mut self.generators {
-            let one = host.handler.finish(now);
+            let (reactor, generator) = host.reactor();
+            let one = generator.finish(&reactor.context());
             assert_eq!(one.imbalance(), None);
             tally.merge(&one);
         }
