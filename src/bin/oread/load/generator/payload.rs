@@ -32,7 +32,7 @@ pub(crate) struct Payload {
     framing: Framing,
     /// What stands around each message, where all have one size.
     envelope: Option<Envelope>,
-    /// Bytes of the body of a [`Plain`] message, where all are such.
+    /// Bytes of the body of a [`Plain`] message, where all are such and none is logged.
     plain: Option<usize>,
     verify: VerifyMode,
     /// What makes the messages of one run differ from another's.
@@ -71,7 +71,8 @@ impl Payload {
             Content::Given(bytes) => (Arc::clone(bytes), None),
         };
         let envelope = (least == most).then(|| envelope(framing, least as usize));
-        let is_plain = made.is_some() && envelope == Some(Envelope::default());
+        let is_logged = log::log_enabled!(log::Level::Trace);
+        let is_plain = made.is_some() && envelope == Some(Envelope::default()) && !is_logged;
         Payload {
             block,
             made,
@@ -152,18 +153,19 @@ impl Payload {
     /// [`PLACES`].
     #[inline(always)]
     pub(super) fn piece(&self, place: u64, len: usize) -> &[u8] {
+        let place = place as usize % PLACES;
         // The block is made for the longest message at the last place.
-        &self.block[place as usize % PLACES..][..len]
+        &self.block[place..place + len]
     }
 }
 
 impl Plain<'_> {
-    /// Whether it's what `bytes` begin with.
+    /// What stands behind it in `bytes`, if they begin with it.
     #[inline(always)]
-    pub(crate) fn begins(&self, bytes: &[u8]) -> bool {
-        bytes.split_first_chunk().is_some_and(|(header, rest)| {
-            *header == self.header && rest.get(..self.body.len()) == Some(self.body)
-        })
+    pub(crate) fn strip<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let (header, rest) = bytes.split_first_chunk()?;
+        let (body, behind) = rest.split_at_checked(self.body.len())?;
+        (*header == self.header && body == self.body).then_some(behind)
     }
 }
 
@@ -270,12 +272,14 @@ mod tests {
                 let plain = payload.plain(flow, number).unwrap();
                 let mut bytes = [&plain.header[..], plain.body].concat();
                 assert_eq!(payload.message(flow, number).parts().concat(), bytes);
-                assert!(plain.begins(&bytes) && !plain.begins(&bytes[1..]));
-                assert!(!plain.begins(&bytes[..bytes.len() - 1]));
-                assert!(plain.begins(&[&bytes[..], b"0"].concat()));
+                assert_eq!(plain.strip(&bytes), Some(&b""[..]));
+                assert_eq!(plain.strip(&bytes[1..]), None);
+                assert_eq!(plain.strip(&bytes[..bytes.len() - 1]), None);
+                let more = [&bytes[..], b"0"].concat();
+                assert_eq!(plain.strip(&more), Some(&b"0"[..]));
                 for at in 0..bytes.len() {
                     bytes[at] ^= 1;
-                    assert!(!plain.begins(&bytes), "byte {at}");
+                    assert_eq!(plain.strip(&bytes), None, "byte {at}");
                     bytes[at] ^= 1;
                 }
             }

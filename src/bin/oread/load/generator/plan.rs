@@ -22,7 +22,6 @@ mod upkeep;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use oread::UdpId;
 
@@ -95,17 +94,6 @@ struct Turn {
     more: bool,
 }
 
-/// Looking for messages whose time is over: a little of it often, not all of it at once. A load of
-/// a million connections must not stand still meanwhile.
-#[derive(Debug)]
-struct Sweep {
-    at: u32,
-    due: u64,
-    /// A whole round takes at most half the message timeout; a sweep comes no more often than each
-    /// 5 ms, and at least ten times a second.
-    interval: u64,
-}
-
 /// What is due on a single flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -123,39 +111,6 @@ enum Kind {
 /// What is due on flows, and when: the earliest is on top.
 type Agenda = BinaryHeap<Reverse<(u64, Kind, Key)>>;
 
-/// What sends messages, but for those that confirm connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    /// Nothing.
-    Nothing,
-    /// The depth of each flow.
-    Depth,
-    /// What each flow owes: so many chains of message, answer and pause.
-    Think { pause: u64, chains: u32 },
-    /// What each flow owes: a message each interval.
-    Beat { interval: u64 },
-    /// A schedule for all flows.
-    Rate,
-}
-
-impl Source {
-    fn of(traffic: Traffic) -> Source {
-        match traffic {
-            Traffic::Open(_) => Source::Rate,
-            Traffic::Closed { think, depth } => {
-                think.map_or(Source::Depth, |think| Source::Think {
-                    pause: nanos(think),
-                    chains: depth,
-                })
-            }
-            Traffic::Idle { heartbeat } => heartbeat.map_or(Source::Nothing, |interval| {
-                let interval = nanos(interval);
-                Source::Beat { interval }
-            }),
-        }
-    }
-}
-
 /// The plan of one thread.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -169,7 +124,7 @@ pub(super) struct Plan {
     pub(super) payload: Payload,
     pub(super) names: Names,
     run: Run,
-    source: Source,
+    traffic: Traffic,
     /// When messages of the open loop are due.
     rate: Option<Schedule>,
     /// Whether a message was due and no flow could take it.
@@ -177,7 +132,10 @@ pub(super) struct Plan {
     /// When the next connection is to be closed, where that has a rate.
     churn: Option<Schedule>,
     closing: VecDeque<(u32, Socket)>,
-    sweep: Sweep,
+    /// The next flow to be looked at for messages whose time is over, and when. A little of it
+    /// often, not all of it at once: a load of a million connections must not stand still meanwhile.
+    sweep_at: u32,
+    sweep_due: u64,
     turn: Turn,
     /// When there is something to do beside sending; 0 after whatever may have changed that.
     chores_at: u64,
@@ -198,14 +156,11 @@ impl Plan {
         now: u64,
     ) -> Plan {
         let share = load.share(load.connections.get().into(), index);
-        let source = Source::of(load.traffic);
         let timeout = nanos(load.message_timeout);
         let verifies = load.verify != VerifyMode::Off;
-        let is_scheduled = matches!(source, Source::Rate | Source::Beat { .. });
+        let is_scheduled = !matches!(load.traffic, Traffic::Closed { .. });
         let mut meter = Meter::new(is_scheduled, verifies, timeout);
         meter.tally.connections.asked = share;
-        let interval = timeout / (2 * u64::from(SWEEPS_A_ROUND));
-        let interval = interval.clamp(SECOND / 200, SECOND / 10);
         Plan {
             index,
             timeout,
@@ -216,16 +171,13 @@ impl Plan {
             payload,
             names: Names::of(endpoints),
             run: Run::new(),
-            source,
+            traffic: load.traffic,
             rate: None,
             starved: false,
             churn: None,
             closing: VecDeque::new(),
-            sweep: Sweep {
-                at: 0,
-                due: now.saturating_add(interval),
-                interval,
-            },
+            sweep_at: 0,
+            sweep_due: now,
             turn: Turn::default(),
             chores_at: 0,
             retired: Datagrams::default(),
@@ -309,7 +261,7 @@ impl Plan {
         let first = self.agenda.peek().map_or(NEVER, |first| first.0.0);
         let others = [
             self.run.boundary,
-            self.sweep.due,
+            self.sweep_due,
             first,
             self.turnover_due(),
         ];
@@ -325,26 +277,25 @@ impl Plan {
     /// The next message that is to be sent now, within the turn's budget.
     #[inline]
     fn message(&mut self, now: u64) -> Option<Step> {
-        let may = match self.source {
-            Source::Nothing => false,
-            Source::Depth | Source::Think { .. } => self.run.may_send(now),
-            Source::Beat { .. } => self.run.is_pumping(),
-            Source::Rate => self.rate_due() <= now,
+        let may = match self.traffic {
+            Traffic::Closed { .. } => self.run.may_send(now),
+            Traffic::Open(_) => self.rate_due() <= now,
+            Traffic::Idle { heartbeat } => heartbeat.is_some() && self.run.is_pumping(),
         };
         if !may {
             return None;
         }
         let Some(flow) = self.flows.first_ready() else {
-            self.starved = self.source == Source::Rate;
+            self.starved = matches!(self.traffic, Traffic::Open(_));
             return None;
         };
         if std::mem::take(&mut self.starved) {
             self.meter.takers_are_back(now);
         }
-        let due = match self.source {
-            Source::Rate => self.rate_due(),
-            Source::Beat { .. } => self.flows.get(flow)?.time,
-            _ => now,
+        let due = match self.traffic {
+            Traffic::Closed { .. } => now,
+            Traffic::Open(_) => self.rate_due(),
+            Traffic::Idle { .. } => self.flows.get(flow)?.time,
         };
         if !self.may_send_more(due, now) {
             return None;
@@ -360,7 +311,7 @@ impl Plan {
             self.turn.most_sends = match due.saturating_add(FAR_BEHIND) < now {
                 true if self.load.has_udp() => DATAGRAMS_TO_CATCH_UP,
                 true => SENDS_TO_CATCH_UP,
-                false if self.source == Source::Rate => SENDS_A_TURN,
+                false if matches!(self.traffic, Traffic::Open(_)) => SENDS_A_TURN,
                 false => DATAGRAMS_TO_CATCH_UP,
             };
         }
@@ -392,15 +343,16 @@ impl Plan {
     fn is_due(&mut self, kind: Kind, key: Key, due: u64, now: u64) -> Option<Step> {
         let flow = self.flows.find(key)?;
         let index = key.index;
-        match (kind, flow.stage, self.source) {
+        match (kind, flow.stage, self.traffic) {
             (Kind::Retry, Stage::Confirming, _) => {
                 return self.look_after_unheard(index, flow.time, now);
             }
-            (Kind::Begin, Stage::Live, Source::Think { chains, .. }) => {
-                self.flows.owe(index, chains.into(), due);
+            (Kind::Begin, Stage::Live, Traffic::Closed { depth, .. }) => {
+                self.flows.owe(index, depth.into(), due);
             }
             (Kind::Think, Stage::Live, _) => self.flows.owe(index, 1, due),
-            (Kind::Beat, Stage::Live, Source::Beat { interval }) => {
+            (Kind::Beat, Stage::Live, _) => {
+                let interval = self.interval();
                 // All that have become due since; one beyond the measured time is never sent.
                 let last = now.min(self.run.until.saturating_sub(1));
                 let count = last.checked_sub(due)? / interval + 1;
@@ -413,20 +365,24 @@ impl Plan {
         None
     }
 
+    /// The pause of a closed loop, or the interval of heartbeats, in nanoseconds; 0: there is none.
+    fn interval(&self) -> u64 {
+        match self.traffic {
+            Traffic::Closed { think: time, .. } | Traffic::Idle { heartbeat: time } => {
+                time.map_or(0, nanos)
+            }
+            Traffic::Open(_) => 0,
+        }
+    }
+
     /// Traffic begins, at `at`, on the flows that are live by then.
     fn begin_traffic(&mut self, at: u64) {
-        let threads = self.load.threads.get();
-        if let Traffic::Open(rate) = self.load.traffic {
-            self.rate = Some(Schedule::shared(at, rate.get(), self.index, threads));
+        let (index, threads) = (self.index, self.load.threads.get());
+        if let Traffic::Open(rate) = self.traffic {
+            self.rate = Some(Schedule::shared(at, rate.get(), index, threads));
         }
-        let interval = match self.source {
-            Source::Think { pause, .. } => pause,
-            Source::Beat { interval } => interval,
-            _ => 0,
-        };
         let count = u32::try_from(self.flows.open()).unwrap_or(u32::MAX);
-        let interval = Duration::from_nanos(interval);
-        let mut stagger = Schedule::every(at, interval, count, self.index, threads);
+        let mut stagger = Schedule::every(at, self.interval(), count, index, threads);
         for index in 0..self.flows.capacity() {
             if self
                 .flows
@@ -441,11 +397,11 @@ impl Plan {
 
     /// A flow begins to send at `due`.
     fn begin_flow(&mut self, index: u32, due: u64) {
-        match self.source {
-            Source::Nothing | Source::Rate => {}
-            Source::Depth => self.flows.enqueue(index),
-            Source::Think { .. } => self.later(Kind::Begin, index, due),
-            Source::Beat { .. } => self.later(Kind::Beat, index, due),
+        match self.traffic {
+            Traffic::Closed { think: None, .. } => self.flows.enqueue(index),
+            Traffic::Closed { .. } => self.later(Kind::Begin, index, due),
+            Traffic::Idle { heartbeat: Some(_) } => self.later(Kind::Beat, index, due),
+            Traffic::Open(_) | Traffic::Idle { heartbeat: None } => {}
         }
     }
 

@@ -8,9 +8,9 @@ use super::plan::Plan;
 use crate::load::options::values::VerifyMode;
 
 /// What input is.
-enum Look {
-    /// The rest of an answer, in the first so many bytes.
-    Whole(usize),
+enum Look<'a> {
+    /// The rest of an answer, of so many bytes, and what stands behind it.
+    Whole(usize, &'a [u8]),
     /// So many bytes of one.
     Part(usize),
     /// Bytes that nobody looks at.
@@ -45,8 +45,8 @@ impl Generator {
             };
             let number = flow.number;
             match plan.look(flow, data) {
-                Look::Whole(taken) => {
-                    data = &data[taken..];
+                Look::Whole(taken, behind) => {
+                    data = behind;
                     if let Some(next) = plan.answered(index, taken, now)
                         && let Some(len) = plan.write(&mut output, index, number, next)
                     {
@@ -95,12 +95,12 @@ impl Plan {
         number: u32,
     ) -> Option<usize> {
         let (pressure, len) = match self.payload.plain(flow, number) {
-            Some(plain) if !log::log_enabled!(log::Level::Trace) => {
+            Some(plain) => {
                 output.write(&plain.header);
                 let pressure = output.write(plain.body);
                 (pressure, plain.header.len() + plain.body.len())
             }
-            _ => self.write_parts(output, index, flow, number),
+            None => self.write_parts(output, index, flow, number),
         };
         if pressure != Pressure::Low {
             // Below the low-water mark `on_drained` says that there is room.
@@ -133,20 +133,19 @@ impl Plan {
 
     /// Compares the beginning of `data` with the oldest message under way.
     #[inline(always)]
-    fn look(&self, flow: &Flow, data: &[u8]) -> Look {
+    fn look<'a>(&self, flow: &Flow, data: &'a [u8]) -> Look<'a> {
         if flow.got == 0
             && flow.kept() > 0
             && let Some(plain) = self.payload.plain(flow.number, flow.oldest())
-            && plain.begins(data)
-            && !log::log_enabled!(log::Level::Trace)
+            && let Some(behind) = plain.strip(data)
         {
-            return Look::Whole(plain.header.len() + plain.body.len());
+            return Look::Whole(plain.header.len() + plain.body.len(), behind);
         }
         self.look_closely(flow, data)
     }
 
     #[inline(never)]
-    fn look_closely(&self, flow: &Flow, data: &[u8]) -> Look {
+    fn look_closely<'a>(&self, flow: &Flow, data: &'a [u8]) -> Look<'a> {
         let verify = self.payload.verify();
         if flow.kept() == 0 {
             // Nothing was asked.
@@ -157,14 +156,14 @@ impl Plan {
         }
         let message = self.payload.message(flow.number, flow.oldest());
         let got = flow.got as usize;
-        let taken = data.len().min(message.len() - got);
-        self.names.log_bytes(flow, "received", &[&data[..taken]]);
-        if !message.matches(verify, got, &data[..taken]) {
+        let (these, behind) = data.split_at(data.len().min(message.len() - got));
+        self.names.log_bytes(flow, "received", &[these]);
+        if !message.matches(verify, got, these) {
             return Look::Corrupt;
         }
-        match got + taken < message.len() {
-            true => Look::Part(taken),
-            false => Look::Whole(taken),
+        match got + these.len() < message.len() {
+            true => Look::Part(these.len()),
+            false => Look::Whole(these.len(), behind),
         }
     }
 }

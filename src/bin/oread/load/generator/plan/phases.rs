@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Plan, Source};
+use super::Plan;
 use crate::load::clock::{NEVER, after, nanos};
 use crate::load::count::Datagrams;
 use crate::load::generator::flow::{Flow, Stage};
 use crate::load::generator::protocol::Phase;
-use crate::load::options::load::{Turnover, Volume};
+use crate::load::options::load::{Traffic, Turnover, Volume};
 
 /// How long an interrupted run waits for outstanding answers.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -207,13 +207,9 @@ impl Plan {
             return;
         };
         // Longer than anything may take.
-        let pause = match self.source {
-            Source::Think { pause, .. } | Source::Beat { interval: pause } => pause,
-            _ => 0,
-        };
         let patience = nanos(self.load.connect_timeout)
             .saturating_add(self.timeout.saturating_mul(2))
-            .saturating_add(pause);
+            .saturating_add(self.interval());
         // A slow schedule has nothing to send or to hear for most of the time. In a closed loop
         // it's answers that count: it sends again in place of each that it has given up.
         let due = match &self.rate {
@@ -272,7 +268,7 @@ impl Plan {
     /// Whether messages of the measured time are yet to be sent, and a connection is there to take
     /// them.
     fn is_behind(&self) -> bool {
-        let is_owed = self.flows.owed() > 0 && matches!(self.source, Source::Beat { .. });
+        let is_owed = self.flows.owed() > 0 && matches!(self.traffic, Traffic::Idle { .. });
         let unsent = is_owed || self.unsent(NEVER) > 0;
         self.run.catches_up && self.flows.open() > 0 && unsent && self.run.left > 0
     }

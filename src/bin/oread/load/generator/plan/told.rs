@@ -1,12 +1,12 @@
 //! What the plan is told: what has become of dials, connections and messages, each with the time.
 
-use super::{Dial, Plan, Source};
+use super::{Dial, Kind, Plan};
 use crate::load::clock::{nanos, until};
 use crate::load::count::{Partial, record};
 use crate::load::generator::flow::{Arrival, Flags, Flow, Sent, Socket, Stage};
 use crate::load::generator::label::Label;
 use crate::load::generator::names;
-use crate::load::options::load::Turnover;
+use crate::load::options::load::{Traffic, Turnover};
 use crate::values::units::short;
 
 /// How a dial failed.
@@ -90,15 +90,14 @@ impl Plan {
 
     /// What was due was sent, or has come to nothing: what is due next is another one.
     fn is_done_with(&mut self, index: u32) {
-        match self.source {
-            Source::Rate => {
+        match self.traffic {
+            Traffic::Open(_) => {
                 if let Some(rate) = &mut self.rate {
                     rate.advance();
                 }
             }
-            Source::Think { .. } => self.flows.paid(index, 0),
-            Source::Beat { interval } => self.flows.paid(index, interval),
-            Source::Depth | Source::Nothing => {}
+            Traffic::Closed { .. } => self.flows.paid(index, 0),
+            Traffic::Idle { .. } => self.flows.paid(index, self.interval()),
         }
     }
 
@@ -129,8 +128,7 @@ impl Plan {
             return;
         }
         // In a closed loop it's tried again: nothing was due at a certain time.
-        let is_due = matches!(self.source, Source::Rate | Source::Beat { .. });
-        if has_no_room || !is_due {
+        if has_no_room || matches!(self.traffic, Traffic::Closed { .. }) {
             self.flows.is_full(index);
             return;
         }
@@ -148,7 +146,7 @@ impl Plan {
     /// How many messages a flow is to send now, from within its callback: those of a closed loop,
     /// which are due when they are sent.
     pub(crate) fn wanted(&self, index: u32, now: u64) -> u32 {
-        let is_closed = matches!(self.source, Source::Depth | Source::Think { .. });
+        let is_closed = matches!(self.traffic, Traffic::Closed { .. });
         match self.flow(index) {
             Some(flow) if is_closed && self.run.may_send(now) => self.flows.wanted(flow),
             _ => 0,
@@ -167,7 +165,7 @@ impl Plan {
     /// that goes out in its place, at once: when it's written, [`Plan::count_sent`] is told.
     #[inline(always)]
     pub(crate) fn answered(&mut self, index: u32, bytes: usize, now: u64) -> Option<u32> {
-        let replaces = self.source == Source::Depth && self.run.may_send(now);
+        let replaces = self.run.may_send(now);
         let answered = self.flows.answered(index, replaces.then_some(now))?;
         self.meter
             .answered(answered.sent, now, bytes, answered.given_up);
@@ -179,12 +177,14 @@ impl Plan {
 
     /// What an answer leads to beside the next message of a closed loop.
     fn after_answer(&mut self, index: u32, stage: Stage, given_up: bool, now: u64) {
-        match (stage, self.source) {
+        match (stage, self.traffic) {
             (Stage::Confirming, _) => self.confirmed(index, now),
             (Stage::Retiring, _) => self.close_if_answered(index),
             // In place of one that was given up, another has been sent.
-            (Stage::Live, Source::Think { pause, .. }) if !given_up && self.run.is_sending() => {
-                self.later(super::Kind::Think, index, now.saturating_add(pause));
+            (Stage::Live, Traffic::Closed { think: Some(_), .. })
+                if !given_up && self.run.is_sending() =>
+            {
+                self.later(Kind::Think, index, now.saturating_add(self.interval()));
             }
             _ => {}
         }
@@ -211,8 +211,8 @@ impl Plan {
         self.flows.confirmed(index, now);
         self.settle(index);
         if self.run.is_sending() {
-            let wait = match self.source {
-                Source::Beat { interval } => interval,
+            let wait = match self.traffic {
+                Traffic::Idle { .. } => self.interval(),
                 _ => 0,
             };
             self.begin_flow(index, now.saturating_add(wait));

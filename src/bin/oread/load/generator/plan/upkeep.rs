@@ -1,9 +1,9 @@
 //! Connections that are closed for others to take their places, and messages that are given up.
 
-use super::{Kind, MOST_REPLACING, Plan, RETRY, SLACK, SWEEPS_A_ROUND, Schedule, Source, Step};
-use crate::load::clock::{NEVER, after};
+use super::{Kind, MOST_REPLACING, Plan, RETRY, SLACK, SWEEPS_A_ROUND, Schedule, Step};
+use crate::load::clock::{NEVER, SECOND, after};
 use crate::load::generator::flow::{Flags, Flow, Sent, Socket, Stage};
-use crate::load::options::load::Turnover;
+use crate::load::options::load::{Traffic, Turnover};
 
 impl Plan {
     pub(super) fn begin_turnover(&mut self, at: u64) {
@@ -100,24 +100,27 @@ impl Plan {
 
     /// Heartbeats of the measured time that a flow owes.
     pub(super) fn unsent_of(&self, flow: &Flow) -> u64 {
-        let Source::Beat { interval } = self.source else {
+        let Traffic::Idle { .. } = self.traffic else {
             return 0;
         };
         let before = self.meter.from().saturating_sub(flow.time);
-        let unmeasured = before.div_ceil(interval.max(1));
+        let unmeasured = before.div_ceil(self.interval().max(1));
         u64::from(flow.owed).saturating_sub(unmeasured)
     }
 
     /// Looks at a part of the flows: gives up messages that are under way for too long.
     pub(super) fn look_after_flows(&mut self, now: u64) {
-        if now < self.sweep.due {
+        if now < self.sweep_due {
             return;
         }
-        self.sweep.due = now.saturating_add(self.sweep.interval);
+        // A whole round takes at most half the message timeout; a sweep comes no more often than
+        // each 5 ms, and at least ten times a second.
+        let interval = self.timeout / (2 * u64::from(SWEEPS_A_ROUND));
+        self.sweep_due = now.saturating_add(interval.clamp(SECOND / 200, SECOND / 10));
         let count = self.flows.capacity();
         for _ in 0..count.div_ceil(SWEEPS_A_ROUND) {
-            let index = self.sweep.at;
-            self.sweep.at = if index + 1 < count { index + 1 } else { 0 };
+            let index = self.sweep_at;
+            self.sweep_at = if index + 1 < count { index + 1 } else { 0 };
             self.look_after_flow(index, now);
         }
         self.finish_if_stuck(now);
@@ -144,7 +147,7 @@ impl Plan {
             Stage::Retiring => self.close_if_answered(index),
             // The loop goes on in place of what was given up.
             Stage::Live => {
-                if let Source::Think { .. } = self.source {
+                if let Traffic::Closed { think: Some(_), .. } = self.traffic {
                     self.flows.owe(index, given_up, now);
                 }
                 // A datagram that the system did not take is tried again.
