@@ -177,15 +177,17 @@ impl Told {
     }
 
     /// Whether the answer came to where somebody waited for it.
-    fn is_echoed(&self) -> (bool, bool) {
+    fn is_echoed(&self, times: &Times) -> (bool, bool) {
         let Some(answered) = self.answered else {
             return (false, false);
         };
-        // What ends with an answer, a run or a connection that was to be closed, ends behind it.
+        // What ends with an answer, a run or a connection that was to be closed, ends behind it. It
+        // does not wait for one whose time is over.
         let may = answered.least <= self.end.most;
         let is_close = answered.most - answered.least < CLOSE;
+        let is_awaited = answered.most.saturating_sub(self.due.least) < times.timeout;
         match self.torn {
-            0 if is_close => (may, may),
+            0 if is_close && is_awaited => (may, may),
             0 => (answered.most <= self.end.least, may),
             way => (answered.most + way < self.end.least, may),
         }
@@ -193,7 +195,7 @@ impl Told {
 
     /// Whether it had no answer when its time was over.
     fn timed_out(&self, times: &Times) -> (bool, bool) {
-        let (echoed, maybe) = self.is_echoed();
+        let (echoed, maybe) = self.is_echoed(times);
         let time = |moment: u64, due: u64| moment.saturating_sub(due) >= times.timeout;
         let late = self.answered.map_or((false, false), |answered| {
             (
@@ -409,7 +411,7 @@ pub(super) fn check_messages(ran: &Ran, way: Way) {
     for told in &all {
         let (surely, maybe) = told.is_measured(&times);
         sent.count(surely, maybe);
-        let came = told.is_echoed();
+        let came = told.is_echoed(&times);
         echoed.count(surely && came.0, maybe && came.1);
         let over = told.timed_out(&times);
         timed_out.count(surely && over.0, maybe && over.1);
@@ -500,7 +502,7 @@ pub(super) fn check_volume(ran: &Ran, times: &Times) {
 }
 
 fn check_latency(ran: &Ran, all: &[Told], times: &Times, way: Way) {
-    let measured = |told: &&Told| told.is_measured(times).0 && told.is_echoed().0;
+    let measured = |told: &&Told| told.is_measured(times).0 && told.is_echoed(times).0;
     let is_closed = matches!(ran.load.traffic, Traffic::Closed { .. });
     let slack = match ran.load.traffic {
         // Those that went out in one turn may have been any of those that were due.
