@@ -322,32 +322,40 @@ impl Flows {
         }
     }
 
-    /// The oldest message over a stream was answered. `replaces`: in a closed loop, another is sent
-    /// in its place at once, at this time.
+    /// The oldest message over a stream was answered, where `find` finds its answer. `replaces`: in a
+    /// closed loop, another is sent in its place at once, at this time.
     #[inline(always)]
-    pub(super) fn answered(&mut self, index: u32, replaces: Option<u64>) -> Option<Answered> {
+    pub(super) fn answered(
+        &mut self,
+        index: u32,
+        replaces: Option<u64>,
+        find: impl FnOnce(&Flow) -> Option<usize>,
+    ) -> Option<Answered> {
         let flow = self.table.get_mut(index as usize)?;
+        let bytes = find(flow)?;
         let (sent, given_up) = flow.pop()?;
+        let mut answered = Answered {
+            flow: flow.number,
+            stage: flow.stage,
+            sent,
+            bytes,
+            given_up,
+            next: None,
+        };
         self.under_way -= u64::from(!given_up);
-        let mut next = None;
+        // In place of one that was given up, another has been sent.
         if let Some(now) = replaces
-            && flow.awaited() < self.depth
+            && !given_up
             && flow.is_ready()
         {
-            next = Some(flow.next);
+            answered.next = Some(flow.next);
             flow.push(Sent { due: now, at: now });
             self.under_way += 1;
         }
-        let stage = flow.stage;
-        if self.is_open_loop && !flow.flags.contains(Flags::QUEUED) {
+        if self.is_open_loop {
             self.enqueue(index);
         }
-        Some(Answered {
-            sent,
-            given_up,
-            stage,
-            next,
-        })
+        Some(answered)
     }
 
     /// A part of the oldest message's answer has come: so many bytes.
@@ -440,11 +448,14 @@ fn is_live(table: &Slab<Flow>, key: Key) -> bool {
 /// A message over a stream that was answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answered {
+    /// The number of its flow, and how far that is.
+    pub(super) flow: u32,
+    pub(super) stage: Stage,
     pub(super) sent: Sent,
+    /// Bytes of the answer that have come now.
+    pub(super) bytes: usize,
     /// Whether it had been given up.
     pub(super) given_up: bool,
-    /// How far its flow is.
-    pub(super) stage: Stage,
     /// The number of the message that was sent in its place.
     pub(super) next: Option<u32>,
 }

@@ -97,7 +97,7 @@ impl Payload {
         let word = self.word(flow, number);
         Some(Plain {
             header: spell(word),
-            body: self.piece(word >> 32, body),
+            body: self.piece(word >> 52, body),
         })
     }
 
@@ -109,7 +109,7 @@ impl Payload {
         let (spelled, body) = match self.made {
             Some(_) => {
                 let spelled = size.min(HEADER);
-                (spelled, self.piece(word >> 32, size - spelled))
+                (spelled, self.piece(word >> 52, size - spelled))
             }
             None => (0, &*self.block),
         };
@@ -123,12 +123,11 @@ impl Payload {
         }
     }
 
-    /// The two numbers and the key, mixed: the product's upper half depends on all of them, and the
-    /// lower one is given its part of that.
+    /// The two numbers and the key, mixed. The lower bits tell messages of a flow apart, the upper
+    /// ones depend on all.
     #[inline(always)]
     fn word(&self, flow: u32, number: u32) -> u64 {
-        let product = (both(flow, number) ^ self.key).wrapping_mul(GOLDEN);
-        product ^ product >> 32
+        (both(flow, number) ^ self.key).wrapping_mul(GOLDEN)
     }
 
     /// Bytes of message `number` of a flow, without its frame's.
@@ -160,12 +159,18 @@ impl Payload {
 }
 
 impl Plain<'_> {
-    /// What stands behind it in `bytes`, if they begin with it.
+    /// Whether `bytes` begin with it.
     #[inline(always)]
-    pub(crate) fn strip<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let (header, rest) = bytes.split_first_chunk()?;
-        let (body, behind) = rest.split_at_checked(self.body.len())?;
-        (*header == self.header && body == self.body).then_some(behind)
+    pub(crate) fn begins(&self, bytes: &[u8]) -> bool {
+        bytes.split_first_chunk().is_some_and(|(header, rest)| {
+            *header == self.header && rest.get(..self.body.len()) == Some(self.body)
+        })
+    }
+
+    /// Bytes in all.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        HEADER + self.body.len()
     }
 }
 
@@ -272,14 +277,13 @@ mod tests {
                 let plain = payload.plain(flow, number).unwrap();
                 let mut bytes = [&plain.header[..], plain.body].concat();
                 assert_eq!(payload.message(flow, number).parts().concat(), bytes);
-                assert_eq!(plain.strip(&bytes), Some(&b""[..]));
-                assert_eq!(plain.strip(&bytes[1..]), None);
-                assert_eq!(plain.strip(&bytes[..bytes.len() - 1]), None);
-                let more = [&bytes[..], b"0"].concat();
-                assert_eq!(plain.strip(&more), Some(&b"0"[..]));
+                assert!(plain.begins(&bytes) && !plain.begins(&bytes[1..]));
+                assert_eq!(plain.len(), bytes.len());
+                assert!(!plain.begins(&bytes[..bytes.len() - 1]));
+                assert!(plain.begins(&[&bytes[..], b"0"].concat()));
                 for at in 0..bytes.len() {
                     bytes[at] ^= 1;
-                    assert_eq!(plain.strip(&bytes), None, "byte {at}");
+                    assert!(!plain.begins(&bytes), "byte {at}");
                     bytes[at] ^= 1;
                 }
             }

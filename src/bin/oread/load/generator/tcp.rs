@@ -4,13 +4,14 @@ use oread::{CloseReason, Connection, Output, Pressure};
 
 use super::drive::Generator;
 use super::flow::{Flow, Sent};
+use super::payload::Payload;
 use super::plan::Plan;
 use crate::load::options::values::VerifyMode;
 
 /// What input is.
-enum Look<'a> {
-    /// The rest of an answer, of so many bytes, and what stands behind it.
-    Whole(usize, &'a [u8]),
+enum Look {
+    /// The rest of an answer, in the first so many bytes.
+    Whole(usize),
     /// So many bytes of one.
     Part(usize),
     /// Bytes that nobody looks at.
@@ -40,33 +41,34 @@ impl Generator {
         let (session, mut output) = connection.split();
         let index = *session;
         while !data.is_empty() {
-            let Some(flow) = plan.flow(index) else {
-                return;
-            };
-            let number = flow.number;
-            match plan.look(flow, data) {
-                Look::Whole(taken, behind) => {
-                    data = behind;
-                    if let Some(next) = plan.answered(index, taken, now)
-                        && let Some(len) = plan.write(&mut output, index, number, next)
-                    {
-                        plan.count_sent(Sent { due: now, at: now }, len);
+            let mut answered =
+                plan.answered(index, now, |payload, flow| plain(payload, flow, data));
+            if answered.is_none() {
+                let Some(flow) = plan.flow(index) else {
+                    return;
+                };
+                match plan.look(flow, data) {
+                    Look::Whole(taken) => {
+                        answered = plan.answered(index, now, |_, _| Some(taken));
+                    }
+                    Look::Part(taken) => plan.got(index, taken, now),
+                    Look::Surplus => plan.meter.tally.bytes.surplus += data.len() as u64,
+                    Look::Corrupt => {
+                        self.warn(index, data, now);
+                        self.plan.corrupt(index);
+                        connection.abort(CloseReason::Aborted);
+                        return;
                     }
                 }
-                Look::Part(taken) => {
-                    plan.got(index, taken, now);
-                    return;
-                }
-                Look::Surplus => {
-                    plan.meter.tally.bytes.surplus += data.len() as u64;
-                    return;
-                }
-                Look::Corrupt => {
-                    self.warn(index, data, now);
-                    self.plan.corrupt(index);
-                    connection.abort(CloseReason::Aborted);
-                    return;
-                }
+            }
+            let Some(answered) = answered else {
+                return;
+            };
+            data = &data[answered.bytes..];
+            if let Some(next) = answered.next
+                && let Some(len) = plan.write(&mut output, index, answered.flow, next)
+            {
+                plan.count_sent(Sent { due: now, at: now }, len);
             }
         }
     }
@@ -98,7 +100,7 @@ impl Plan {
             Some(plain) => {
                 output.write(&plain.header);
                 let pressure = output.write(plain.body);
-                (pressure, plain.header.len() + plain.body.len())
+                (pressure, plain.len())
             }
             None => self.write_parts(output, index, flow, number),
         };
@@ -132,20 +134,8 @@ impl Plan {
     }
 
     /// Compares the beginning of `data` with the oldest message under way.
-    #[inline(always)]
-    fn look<'a>(&self, flow: &Flow, data: &'a [u8]) -> Look<'a> {
-        if flow.got == 0
-            && flow.kept() > 0
-            && let Some(plain) = self.payload.plain(flow.number, flow.oldest())
-            && let Some(behind) = plain.strip(data)
-        {
-            return Look::Whole(plain.header.len() + plain.body.len(), behind);
-        }
-        self.look_closely(flow, data)
-    }
-
     #[inline(never)]
-    fn look_closely<'a>(&self, flow: &Flow, data: &'a [u8]) -> Look<'a> {
+    fn look(&self, flow: &Flow, data: &[u8]) -> Look {
         let verify = self.payload.verify();
         if flow.kept() == 0 {
             // Nothing was asked.
@@ -156,14 +146,25 @@ impl Plan {
         }
         let message = self.payload.message(flow.number, flow.oldest());
         let got = flow.got as usize;
-        let (these, behind) = data.split_at(data.len().min(message.len() - got));
+        let these = &data[..data.len().min(message.len() - got)];
         self.names.log_bytes(flow, "received", &[these]);
         if !message.matches(verify, got, these) {
             return Look::Corrupt;
         }
         match got + these.len() < message.len() {
             true => Look::Part(these.len()),
-            false => Look::Whole(these.len(), behind),
+            false => Look::Whole(these.len()),
         }
     }
+}
+
+/// The bytes of the oldest message's answer, where `data` begins with it and it's plain and whole:
+/// most input is that and no more.
+#[inline(always)]
+fn plain(payload: &Payload, flow: &Flow, data: &[u8]) -> Option<usize> {
+    if flow.got > 0 || flow.kept() == 0 {
+        return None;
+    }
+    let plain = payload.plain(flow.number, flow.oldest())?;
+    plain.begins(data).then_some(plain.len())
 }

@@ -28,6 +28,9 @@ pub(super) struct Run {
     pub(super) left: u64,
     /// Until when messages of a closed loop may be sent; 0 in the ramp and when it's over.
     pub(super) send_until: u64,
+    /// Until when one is sent in place of each that was answered, at once: that too, in a closed
+    /// loop without pauses and as long as messages are left; else 0.
+    pub(super) replace_until: u64,
     /// When it was told to stop.
     pub(super) stopped: Option<u64>,
     /// Whether what was due before the end of the measured time is still sent, late.
@@ -46,6 +49,7 @@ impl Run {
             ended: None,
             left: NEVER,
             send_until: 0,
+            replace_until: 0,
             stopped: None,
             catches_up: true,
             settled: 0,
@@ -85,6 +89,9 @@ impl Run {
     #[inline(always)]
     pub(super) fn took_one(&mut self) -> bool {
         self.left -= 1;
+        if self.left == 0 {
+            self.replace_until = 0;
+        }
         self.left == 0
     }
 }
@@ -173,6 +180,9 @@ impl Plan {
                     self.run.phase = Phase::Warmup;
                     let at = std::mem::replace(&mut self.run.boundary, self.run.from);
                     self.run.send_until = self.run.until;
+                    if let Traffic::Closed { think: None, .. } = self.traffic {
+                        self.run.replace_until = self.run.until;
+                    }
                     self.begin_traffic(at);
                     self.begin_turnover(at);
                     if self.is_stranded() {
@@ -245,7 +255,7 @@ impl Plan {
             self.run.ended = Some(end);
         }
         self.run.phase = Phase::Finish;
-        self.run.send_until = 0;
+        (self.run.send_until, self.run.replace_until) = (0, 0);
         self.dialing.end_ramp();
         self.dialing.end_turnover();
         let timeout = self.load.message_timeout;

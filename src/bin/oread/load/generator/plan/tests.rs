@@ -53,7 +53,7 @@ fn begun(arguments: &str) -> (Plan, Vec<u32>) {
         flows.extend(dial(&mut plan, SECOND + ms * 1_000_000));
     }
     for &flow in &flows {
-        plan.answered(flow, 64, 2 * SECOND);
+        plan.answered(flow, 2 * SECOND, |_, _| Some(64));
     }
     plan.start(10 * SECOND);
     (plan, flows)

@@ -4,8 +4,10 @@ use super::{Dial, Kind, Plan};
 use crate::load::clock::{nanos, until};
 use crate::load::count::{Partial, record};
 use crate::load::generator::flow::{Arrival, Flags, Flow, Sent, Socket, Stage};
+use crate::load::generator::flows::Answered;
 use crate::load::generator::label::Label;
 use crate::load::generator::names;
+use crate::load::generator::payload::Payload;
 use crate::load::options::load::{Traffic, Turnover};
 use crate::values::units::short;
 
@@ -161,18 +163,25 @@ impl Plan {
         }
     }
 
-    /// The last `bytes` of the answer to the oldest message have come. The number of the message
-    /// that goes out in its place, at once: when it's written, [`Plan::count_sent`] is told.
+    /// The last bytes of the answer to the oldest message have come, where `find` finds them, and
+    /// how many. When the message that goes out in its place, at once, is written,
+    /// [`Plan::count_sent`] is told.
     #[inline(always)]
-    pub(crate) fn answered(&mut self, index: u32, bytes: usize, now: u64) -> Option<u32> {
-        let replaces = self.run.may_send(now);
-        let answered = self.flows.answered(index, replaces.then_some(now))?;
-        self.meter
-            .answered(answered.sent, now, bytes, answered.given_up);
+    pub(crate) fn answered(
+        &mut self,
+        index: u32,
+        now: u64,
+        find: impl FnOnce(&Payload, &Flow) -> Option<usize>,
+    ) -> Option<Answered> {
+        let replaces = (now < self.run.replace_until).then_some(now);
+        let find = |flow: &Flow| find(&self.payload, flow);
+        let answered = self.flows.answered(index, replaces, find)?;
+        let (bytes, given_up) = (answered.bytes, answered.given_up);
+        self.meter.answered(answered.sent, now, bytes, given_up);
         if answered.next.is_none() {
-            self.after_answer(index, answered.stage, answered.given_up, now);
+            self.after_answer(index, answered.stage, given_up, now);
         }
-        answered.next
+        Some(answered)
     }
 
     /// What an answer leads to beside the next message of a closed loop.
