@@ -10,7 +10,7 @@
 //! | `system/signals` | SIGINT and SIGTERM |
 //! | `system/descriptors` | the limit of file descriptors |
 //! | `system/handed` | sockets that a service manager hands over, and what it is told |
-//! | `system/threads` | threads with names, and reactors in them |
+//! | `system/threads` | threads with names |
 //! | `system/timer` | a timer descriptor |
 //! | `system/udp_drops` | datagrams that this process's own sockets dropped |
 
