@@ -61,6 +61,7 @@ fn text_that_is_no_address_is_refused() {
         ("connect udp://127.0.0.1:9", "write --udp 127.0.0.1:9"),
         ("load --udp 127.0.0.1:9", "write udp://127.0.0.1:9 as"),
         ("load 127.0.0.1:9 --udp", "write udp://HOST:PORT as"),
+        ("load --tcp 127.0.0.1:9", "write tcp://127.0.0.1:9 as"),
         ("serve --port 7", "as in 127.0.0.1:7"),
         (
             "connect --udp --bind [::1]:0 127.0.0.1:9",

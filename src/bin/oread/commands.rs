@@ -40,8 +40,8 @@ pub(crate) enum Command {
     Connect(connect::args::Connect),
     /// Load a server with connections and messages, and report
     Load(Box<load::options::args::Load>),
-    /// Say whether so many connections can be reached, and what to change where they can't
-    Doctor(load::options::args::Doctor),
+    /// Say whether a load can be had, and what to change where it can't
+    Doctor(Box<load::options::args::Doctor>),
 }
 
 /// How long the program's end waits for a standard error that takes nothing.
@@ -84,8 +84,11 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
             })
         }
         Command::Doctor(typed) => {
-            let verbosity = Verbosity::from(&typed.verbosity);
-            logged(verbosity, Audience::Later, |_| load::doctor(&typed))
+            let as_json = typed.json;
+            let plan = load::options::load::Load::try_from(*typed)?;
+            logged(plan.verbosity, Audience::Later, |_| {
+                load::doctor(&plan, as_json)
+            })
         }
     }
 }

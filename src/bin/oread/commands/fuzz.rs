@@ -260,7 +260,7 @@ fn checked(command: &mut clap::Command, words: &[OsString]) -> Result<Option<()>
         Command::Serve(typed) => serve::check::Serve::new(*typed, &[]).map(drop)?,
         Command::Connect(typed) => connect::check::Connect::try_from(typed).map(drop)?,
         Command::Load(typed) => load::options::load::Load::try_from(*typed).map(drop)?,
-        Command::Doctor(_) => {}
+        Command::Doctor(typed) => load::options::load::Load::try_from(*typed).map(drop)?,
     }
     Ok(Some(()))
 }

@@ -1,11 +1,11 @@
-//! Whether so many connections can be reached, found out before the first is dialed.
+//! Whether a load can be had, found out before the first connection is dialed.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `preflight/doctor` | the table of checks, for people and for programs |
-//! | `preflight/examine` | what a load needs, and what there is |
+//! | `preflight/examine` | the checks: what a load needs, and what there is |
 //! | `preflight/ports` | the same of local ports |
-//! | `preflight/check` | what is wished for, and a line of the table |
+//! | `preflight/check` | a line of the table |
 //! | `preflight/machine` | what this machine allows |
 //!
 //! Nothing is changed, but that the soft limit of descriptors is raised to the hard one.

@@ -9,7 +9,7 @@ use clap::ColorChoice;
 
 use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
-use crate::load::options::target::{Target, udp_target};
+use crate::load::options::target::{Target, schemed};
 use crate::load::options::values::{MessageText, SizeRange, VerifyMode, per_second};
 use crate::values::framing::forms;
 use crate::values::units::UNITS;
@@ -40,14 +40,31 @@ the way, or the preflight says that so many can't be reached, 5 an answer was no
     mut_arg("quiet", |arg| arg.help("Log errors only, and leave out the line a second on how it goes"))
 )]
 pub(crate) struct Load {
+    #[command(flatten)]
+    pub(crate) demand: Demand,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
+}
+
+/// What is to be done.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demand {
     /// What to load: HOST:PORT or tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unix:@NAME;
     /// several are used in turn. Of a name, the first address that the system gives [default: an
     /// echo server of its own, in a second thread]
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<Target>,
 
-    /// Only to say what to write in its place: `connect` has it.
-    #[arg(long, value_name = "TARGET", num_args = 0..=1, default_missing_value = "HOST:PORT", value_parser = udp_target, hide = true)]
+    /// Only to say what to write in its place: `serve` has it.
+    #[arg(long, value_name = "TARGET", num_args = 0..=1, default_missing_value = "HOST:PORT", value_parser = |text: &str| schemed("tcp", text), hide = true)]
+    pub(crate) tcp: Option<Infallible>,
+
+    /// The same; `connect` has it too.
+    #[arg(long, value_name = "TARGET", num_args = 0..=1, default_missing_value = "HOST:PORT", value_parser = |text: &str| schemed("udp", text), hide = true)]
     pub(crate) udp: Option<Infallible>,
 
     /// Connections to open and hold; for UDP, sockets
@@ -84,12 +101,6 @@ pub(crate) struct Load {
 
     #[command(flatten)]
     pub(crate) sockets: Sockets,
-
-    #[command(flatten)]
-    pub(crate) output: Output,
-
-    #[command(flatten)]
-    pub(crate) verbosity: VerbosityArgs,
 }
 
 /// What is sent when, and whether connections are kept.
@@ -180,7 +191,7 @@ pub(crate) struct Sockets {
 }
 
 /// Where the report goes, and what must hold.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Output {
     /// Write the whole report as JSON to a file, or with - to standard output in place of the words
@@ -201,28 +212,15 @@ pub(crate) struct Output {
     pub(crate) color: ColorChoice,
 }
 
-/// Say whether so many connections can be reached, and what to change where they can't
+/// Say whether a load can be had, and what to change where it can't
 #[derive(Debug, clap::Args)]
 #[command(after_help = UNITS)]
 pub(crate) struct Doctor {
-    /// What the load would be for, as in `oread load`
-    #[arg(value_name = "TARGET")]
-    pub(crate) targets: Vec<Target>,
-
-    /// Connections
-    #[arg(short, long, value_name = "N", default_value = "100", value_parser = count)]
-    pub(crate) connections: NonZeroU32,
-
-    /// Local address, or network as in 10.0.0.0/24, to connect from; may be repeated
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) source: Vec<SourceRange>,
-
-    /// Threads, as in `oread load`
-    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count)]
-    pub(crate) threads: NonZeroU32,
+    #[command(flatten)]
+    pub(crate) demand: Demand,
 
     /// Print the table as JSON
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
 
     #[command(flatten)]

@@ -160,6 +160,11 @@ impl TryFrom<args::Load> for Load {
     /// # Errors
     /// Exit code 2: what does not go together. Exit code 1: the message file can't be read.
     fn try_from(typed: args::Load) -> Result<Load, Failure> {
+        let args::Load {
+            demand: typed,
+            output,
+            verbosity,
+        } = typed;
         let depth = typed.traffic.depth.map_or(1, NonZeroU32::get);
         at_most("--threads", typed.sockets.threads.get(), MAX_THREADS)?;
         at_most("--depth", depth, MAX_DEPTH)?;
@@ -176,7 +181,7 @@ impl TryFrom<args::Load> for Load {
         };
         check_sockets(&typed)?;
         let content = content::content(&typed)?;
-        check_outputs(&typed)?;
+        check_outputs(&output)?;
         let connect_rate = connect_rate(typed.connect_rate, typed.connections, turnover)?;
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         let load = Load {
@@ -201,14 +206,30 @@ impl TryFrom<args::Load> for Load {
             connect_timeout: typed.sockets.connect_timeout,
             message_timeout: typed.sockets.message_timeout,
             force: typed.sockets.force,
-            json: typed.output.json,
-            hdr: typed.output.hdr,
-            gates: typed.output.slo,
-            color: typed.output.color,
-            verbosity: Verbosity::from(&typed.verbosity),
+            json: output.json,
+            hdr: output.hdr,
+            gates: output.slo,
+            color: output.color,
+            verbosity: Verbosity::from(&verbosity),
         };
         check_gates(&load)?;
         Ok(load)
+    }
+}
+
+impl TryFrom<args::Doctor> for Load {
+    type Error = Failure;
+
+    /// The load that is asked about; nothing is said on its outputs.
+    ///
+    /// # Errors
+    /// As those of a load that is run.
+    fn try_from(typed: args::Doctor) -> Result<Load, Failure> {
+        Load::try_from(args::Load {
+            demand: typed.demand,
+            output: args::Output::default(),
+            verbosity: typed.verbosity,
+        })
     }
 }
 
@@ -224,7 +245,7 @@ fn at_most(option: &str, value: u32, most: u32) -> Result<(), Failure> {
 /// # Errors
 /// There are more threads than connections; or a target is a Unix socket, and it's said where to
 /// connect from.
-fn check_sockets(typed: &args::Load) -> Result<(), Failure> {
+fn check_sockets(typed: &args::Demand) -> Result<(), Failure> {
     let (threads, connections) = (typed.sockets.threads, typed.connections);
     if threads > connections {
         return Err(Failure::usage(format!(
@@ -252,8 +273,8 @@ fn check_gates(load: &Load) -> Result<(), Failure> {
 }
 
 /// Refuses files that would be others than they look like.
-fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
-    let Some(hdr) = &typed.output.hdr else {
+fn check_outputs(output: &args::Output) -> Result<(), Failure> {
+    let Some(hdr) = &output.hdr else {
         return Ok(());
     };
     if hdr.as_os_str() == "-" {
@@ -268,7 +289,7 @@ fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
             .or_else(|_| std::path::absolute(path))
             .ok()
     };
-    match &typed.output.json {
+    match &output.json {
         Some(json) if json.as_os_str() != "-" && place(json) == place(hdr) => {
             Err(Failure::usage(format!(
                 "--json and --hdr would write the same file, {}",

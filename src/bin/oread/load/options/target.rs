@@ -76,16 +76,14 @@ pub(crate) fn resolve(targets: &[Target]) -> Result<Vec<Resolved>, Failure> {
     Ok(all)
 }
 
-/// Refuses `--udp TARGET`.
+/// Refuses `--tcp TARGET` and `--udp TARGET`.
 ///
 /// # Errors
 /// Always: the target's scheme says its transport.
-pub(crate) fn udp_target(text: &str) -> Result<Infallible, String> {
-    let address = text.strip_prefix("udp://").unwrap_or(text);
-    Err(format!(
-        "write udp://{} as a target",
-        address.escape_debug()
-    ))
+pub(crate) fn schemed(scheme: &str, text: &str) -> Result<Infallible, String> {
+    let (_, address) = text.split_once("://").unwrap_or(("", text));
+    let address = address.escape_debug();
+    Err(format!("write {scheme}://{address} as a target"))
 }
 
 impl FromStr for Target {
@@ -148,7 +146,10 @@ mod tests {
 
     #[test]
     fn who_asks_for_udp_as_of_connect_is_told_how_load_writes_it() {
-        assert!(udp_target("[::1]:9").unwrap_err().contains("udp://[::1]:9"));
+        for text in ["[::1]:9", "udp://[::1]:9"] {
+            let said = schemed("udp", text).unwrap_err();
+            assert_eq!(said, "write udp://[::1]:9 as a target");
+        }
     }
 
     #[test]

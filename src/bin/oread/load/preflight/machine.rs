@@ -4,40 +4,19 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::ops::RangeInclusive;
 
 use crate::failure::Failure;
 use crate::system::descriptors::{Descriptors, UNLIMITED};
 
+/// Gives the text of a file under `/proc`.
+type Files = Box<dyn Fn(&str) -> Option<String>>;
+
 /// The machine's limits.
-#[derive(Clone, Debug, Default)]
 pub(crate) struct Machine {
     /// Descriptors that this process may have; `None`: without limit.
     pub(crate) descriptors: Option<u64>,
-    /// Files that all processes together may still open (`fs.file-max`, less those in use).
-    pub(crate) files_left: Option<u64>,
-    /// The ports that the system gives to those who ask for none (`net.ipv4.ip_local_port_range`,
-    /// for IPv6 as well).
-    pub(crate) ports: Option<RangeInclusive<u16>>,
-    /// Whether a pair of addresses in TIME_WAIT may be used again after a second
-    /// (`net.ipv4.tcp_tw_reuse`): 0 no, 1 yes, 2 on loopback.
-    pub(crate) time_wait_reuse: Option<u64>,
-    /// The most that a listener's backlog may be (`net.core.somaxconn`).
-    pub(crate) somaxconn: Option<u64>,
-    /// Connections that the firewall's tracking may still take on (`nf_conntrack_max`, less those
-    /// it has).
-    pub(crate) conntrack_left: Option<u64>,
-    /// Bytes that all TCP sockets' buffers may take in all (`net.ipv4.tcp_mem`).
-    pub(crate) tcp_buffers: Option<u64>,
-    /// Descriptors that one user may have registered in epoll (`fs.epoll.max_user_watches`).
-    pub(crate) watches: Option<u64>,
-    /// Bytes of memory that can be had without swapping (`MemAvailable`).
-    pub(crate) memory: Option<u64>,
+    pub(crate) proc: Files,
 }
-
-/// The unit of `tcp_mem`. It's the machine's page; 4 KiB on all but few, and on those we only ask
-/// for too little.
-const PAGE: u64 = 4096;
 
 impl Machine {
     /// This one. The soft limit of descriptors is raised to the hard one, as the load itself does.
@@ -46,37 +25,42 @@ impl Machine {
     /// Exit code 1: the limit of descriptors can't be read.
     pub(crate) fn here() -> Result<Machine, Failure> {
         let limit = Descriptors::raise()?.limit;
-        let files = numbers("/proc/sys/fs/file-nr");
-        let tracked = number("/proc/sys/net/netfilter/nf_conntrack_count");
         Ok(Machine {
             descriptors: (limit != UNLIMITED).then_some(limit),
-            // Allocated, free (0 since Linux 2.6), and the most.
-            files_left: match files.as_deref() {
-                Some([used, _, most]) => Some(most.saturating_sub(*used)),
-                _ => None,
-            },
-            ports: ports(numbers("/proc/sys/net/ipv4/ip_local_port_range")),
-            time_wait_reuse: number("/proc/sys/net/ipv4/tcp_tw_reuse"),
-            somaxconn: number("/proc/sys/net/core/somaxconn"),
-            conntrack_left: number("/proc/sys/net/netfilter/nf_conntrack_max")
-                .map(|most| most.saturating_sub(tracked.unwrap_or(0))),
-            // Below the first nobody cares, above the second it's under pressure, the third is the
-            // limit.
-            tcp_buffers: numbers("/proc/sys/net/ipv4/tcp_mem")
-                .and_then(|limits| limits.get(2).copied())
-                .map(|pages| pages.saturating_mul(PAGE)),
-            watches: number("/proc/sys/fs/epoll/max_user_watches"),
-            memory: available_memory(),
+            proc: Box::new(|path| fs::read_to_string(format!("/proc/{path}")).ok()),
         })
     }
 
+    /// The number at a place in a file of `/proc`, of those that stand behind `label`, or of all.
+    fn number(&self, path: &str, label: &str, place: usize) -> Option<u64> {
+        let text = (self.proc)(path)?;
+        let (_, behind) = text.split_once(label)?;
+        behind.split_whitespace().nth(place)?.parse().ok()
+    }
+
+    /// A setting of the kernel's by its name, or one of several in it.
+    pub(crate) fn setting(&self, name: &str, place: usize) -> Option<u64> {
+        self.number(&format!("sys/{}", name.replace('.', "/")), "", place)
+    }
+
+    /// What a limit, at its place in a setting, leaves to what is used.
+    pub(crate) fn left(&self, most: &str, place: usize, used: &str) -> Option<u64> {
+        let used = self.setting(used, 0).unwrap_or(0);
+        Some(self.setting(most, place)?.saturating_sub(used))
+    }
+
     /// How many ports there are for one pair of a source and a target; the system's usual 28,232
-    /// where it doesn't say.
+    /// where it doesn't say. They are the same for IPv4 and IPv6.
     pub(crate) fn ports_a_pair(&self) -> u64 {
-        match &self.ports {
-            Some(range) => range.len() as u64,
-            None => 28_232,
-        }
+        let end = |place| self.setting("net.ipv4.ip_local_port_range", place);
+        let range = end(0).zip(end(1));
+        range.map_or(28_232, |(first, last)| (last + 1).saturating_sub(first))
+    }
+
+    /// Bytes of memory that can be had without swapping.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        let kib = self.number("meminfo", "MemAvailable:", 0)?;
+        Some(kib << 10)
     }
 }
 
@@ -102,32 +86,18 @@ fn own_end(address: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-fn numbers(path: &str) -> Option<Vec<u64>> {
-    let text = fs::read_to_string(path).ok()?;
-    text.split_whitespace()
-        .map(|word| word.parse().ok())
-        .collect()
-}
-
-fn number(path: &str) -> Option<u64> {
-    numbers(path)?.first().copied()
-}
-
-fn ports(range: Option<Vec<u64>>) -> Option<RangeInclusive<u16>> {
-    let range = range?;
-    let [first, last] = range.as_slice() else {
-        return None;
-    };
-    Some(u16::try_from(*first).ok()?..=u16::try_from(*last).ok()?)
-}
-
-fn available_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib << 10)
+#[cfg(test)]
+impl Machine {
+    /// One that says no more than this: files under `/proc` and what they hold.
+    pub(crate) fn that_says(files: &'static [(&str, &str)]) -> Machine {
+        Machine {
+            descriptors: None,
+            proc: Box::new(|path| {
+                let found = files.iter().find(|(name, _)| *name == path)?;
+                Some(found.1.to_owned())
+            }),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ const MAX_DATAGRAM: u32 = 65_507;
 ///
 /// # Errors
 /// Exit code 2: the framing or a target can't carry it. Exit code 1: the file can't be read.
-pub(super) fn content(typed: &args::Load) -> Result<Content, Failure> {
+pub(super) fn content(typed: &args::Demand) -> Result<Content, Failure> {
     // First what is for streams alone: to mend its size would be in vain.
     refuse_for_datagrams(typed)?;
     let content = match (&typed.content.message, &typed.content.message_file) {
@@ -37,7 +37,7 @@ pub(super) fn content(typed: &args::Load) -> Result<Content, Failure> {
     Ok(content)
 }
 
-fn refuse_for_datagrams(typed: &args::Load) -> Result<(), Failure> {
+fn refuse_for_datagrams(typed: &args::Demand) -> Result<(), Failure> {
     let given = typed.content.message.is_some() || typed.content.message_file.is_some();
     if has_udp(&typed.targets) && (typed.content.framing != Framing::Raw || given) {
         return Err(Failure::usage(
