@@ -149,7 +149,7 @@ fn a_load_that_can_t_be_meant_is_refused() {
         ("load 127.0.0.1:x", "from 1 to 65535"),
         ("connect 127.0.0.1:x", "from 1 to 65535"),
         ("load --source fe80::1", "only with a scope"),
-        ("doctor --source 10.0.0.0/4", "write 10.0.0.0 for"),
+        ("doctor --source 10.0.0.0/4", "or 10.0.0.0 for"),
         ("load --slo lost<1%", "no target begins with udp://"),
         ("load --slo p100<1s", "write max"),
         ("load --slo valid<1", "valid stands alone"),

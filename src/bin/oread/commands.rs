@@ -16,6 +16,8 @@ use clap::{Parser, Subcommand};
 use crate::connect;
 use crate::failure::Failure;
 use crate::load;
+use crate::load::options::args::Output;
+use crate::load::options::load::Load as Plan;
 use crate::serve;
 use crate::system::handed;
 use crate::system::logging::{self, Audience};
@@ -77,17 +79,16 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
             })
         }
         Command::Load(typed) => {
-            let plan = load::options::load::Load::try_from(*typed)?;
+            let plan = Plan::new(typed.demand, typed.output, &typed.verbosity)?;
             color(plan.color).write_global();
             logged(plan.verbosity, Audience::Later, |stderr| {
                 load::run(&plan, stderr)
             })
         }
         Command::Doctor(typed) => {
-            let as_json = typed.json;
-            let plan = load::options::load::Load::try_from(*typed)?;
+            let plan = Plan::new(typed.demand, Output::default(), &typed.verbosity)?;
             logged(plan.verbosity, Audience::Later, |_| {
-                load::doctor(&plan, as_json)
+                load::doctor(&plan, typed.json)
             })
         }
     }

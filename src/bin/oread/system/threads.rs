@@ -4,6 +4,10 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::failure::Failure;
 
+/// The most that `--threads` may be: no machine has so many cores, and a slip of the keyboard shall
+/// not try.
+pub(crate) const MOST: u32 = 1024;
+
 /// Starts a thread that is called `name`.
 ///
 /// # Errors

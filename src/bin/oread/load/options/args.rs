@@ -10,10 +10,11 @@ use clap::ColorChoice;
 use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
 use crate::load::options::target::{Target, schemed};
-use crate::load::options::values::{MessageText, SizeRange, VerifyMode, per_second};
+use crate::load::options::values::{MAX_DEPTH, MessageText, SizeRange, VerifyMode, per_second};
+use crate::system::threads;
 use crate::values::framing::forms;
 use crate::values::units::UNITS;
-use crate::values::units::{count, duration, duration_or_zero, large_count};
+use crate::values::units::{count, count_to, duration, duration_or_zero, large_count};
 use crate::values::verbosity::VerbosityArgs;
 use oread::Framing;
 
@@ -113,9 +114,8 @@ pub(crate) struct Traffic {
     pub(crate) rate: Option<NonZeroU32>,
 
     /// Without --rate: messages that a connection has under way at a time (a closed loop)
-    /// [default: 1]
-    #[arg(long, value_name = "N", value_parser = count, conflicts_with_all = ["rate", "idle"])]
-    pub(crate) depth: Option<NonZeroU32>,
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count_to(MAX_DEPTH), conflicts_with_all = ["rate", "idle"])]
+    pub(crate) depth: NonZeroU32,
 
     /// Wait so long between an answer and the next message of a connection
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["rate", "idle"])]
@@ -173,7 +173,7 @@ pub(crate) struct Sockets {
     pub(crate) source: Vec<SourceRange>,
 
     /// Threads, each with its own reactor and its exact share of the load
-    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count)]
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count_to(threads::MOST))]
     pub(crate) threads: NonZeroU32,
 
     /// Give a connection up that is not there after so long

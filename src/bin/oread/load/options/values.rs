@@ -13,6 +13,10 @@ use crate::values::units::{count, size_under_4gib};
 /// message is built in memory whole, once for each that is checked.
 pub(crate) const MAX_MESSAGE: u32 = 1 << 20;
 
+/// The most messages that a connection may have under way: their times of sending are kept, 16
+/// bytes each.
+pub(crate) const MAX_DEPTH: u32 = 1 << 16;
+
 /// A rate: a count, with or without `/s` behind it: `500`, `10k`, `50k/s`. A fraction of one a
 /// second is none.
 ///

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::check::Check;
 use super::machine::Machine;
-use crate::load::options::load::{Load, Turnover, Volume};
+use crate::load::options::load::{Load, Volume};
 use crate::load::options::target::{Resolved, Transport};
 
 /// How long whoever closes first keeps the pair of addresses (TIME_WAIT of Linux), in seconds.
@@ -50,15 +50,8 @@ fn kept(plan: &Load, machine: &Machine, target: &Resolved) -> u64 {
     let (Some(reuse), Transport::Tcp) = (reuse, target.transport) else {
         return 0;
     };
-    let a_second = match plan.turnover {
-        Turnover::Keep => return 0,
-        Turnover::Churn(rate) => rate.get().into(),
-        Turnover::Lifetime(lifetime) => {
-            let all = f64::from(plan.connections.get()) / lifetime.as_secs_f64();
-            (all.ceil() as u64).min(plan.connect_rate.get().into())
-        }
-    };
-    let a_second = a_second.min(MOST_A_SECOND * u64::from(plan.threads.get()));
+    let closed = plan.turnover.closed_a_second(plan.connections);
+    let a_second = u64::from(closed).min(MOST_A_SECOND * u64::from(plan.threads.get()));
     let lasts = match plan.volume {
         Volume::For(duration) => plan.warmup.saturating_add(duration),
         Volume::Messages(_) => Duration::MAX,
