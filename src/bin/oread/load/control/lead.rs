@@ -14,7 +14,7 @@ use crate::load::control::team::Team;
 use crate::load::count::{StoodStill, Tally};
 use crate::load::generator::protocol::{Command, Ended, Event};
 use crate::load::options::load::{Load, Volume};
-use crate::load::options::target::{self, Resolved, Transport};
+use crate::load::options::target::{self, Resolved};
 use crate::load::preflight;
 use crate::load::report::outcome::{Ending, Outcome};
 use crate::system::signals::Signals;
@@ -49,10 +49,7 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
     };
     let resolved = match &own_server {
         None => target::resolve(&plan.targets)?,
-        Some(server) => vec![Resolved {
-            transport: Transport::Tcp,
-            address: server.address.into(),
-        }],
+        Some(server) => vec![Resolved::tcp(server.address)],
     };
     let preflight = preflight::check(plan, &resolved)?;
     let targets = resolved.iter().map(Resolved::to_string).collect();
@@ -88,13 +85,12 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
 /// Says what is short, a line each.
 fn tell_shortfalls(plan: &Load, shortfalls: &[String], mut stderr: Stderr) {
     let count = Count(plan.connections.get().into());
-    let mut text = format!("oread: {count} connections can't be reached here:\n");
-    for shortfall in shortfalls {
-        text.push_str(&format!("  {shortfall}\n"));
-    }
-    if !plan.force {
-        text.push_str("  (to begin all the same, add --force)\n");
-    }
+    let tip = match plan.force {
+        true => "",
+        false => "  (to begin all the same, add --force)\n",
+    };
+    let lines = shortfalls.join("\n  ");
+    let text = format!("oread: {count} connections can't be reached here:\n  {lines}\n{tip}");
     // It takes everything, or counts it.
     let _ = stderr.write_all(text.as_bytes());
 }
@@ -184,7 +180,7 @@ impl Lead<'_> {
         if let Some(signal) = self.signals.pending() {
             self.heard.signal = Some(signal.number());
             self.ramp.get_or_insert(until(self.team.begun, now));
-            self.live.interrupted();
+            self.live.take_down();
             self.end_measured(now);
             self.team.tell(Command::Stop);
         }
@@ -204,10 +200,9 @@ impl Lead<'_> {
 
     /// The measured time ends now at the latest, if it has begun.
     fn end_measured(&mut self, now: u64) {
-        let [from, to] = self.measured;
-        self.measured = match from <= now {
-            true => [from, to.min(now)],
-            false => [NEVER; 2],
+        self.measured = match self.measured {
+            [from, to] if from <= now => [from, to.min(now)],
+            _ => [NEVER; 2],
         };
         self.look_at_own_server(now);
     }

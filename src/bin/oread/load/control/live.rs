@@ -102,9 +102,9 @@ impl<'a> Live<'a> {
         self.before = sums;
     }
 
-    /// From now on a second signal ends the program, and would leave a line that is drawn anew
-    /// where it stands: it goes on in plain lines.
-    pub(crate) fn interrupted(&mut self) {
+    /// Takes down the line that is drawn anew, and goes on in plain lines: from now on a second
+    /// signal ends the program, and would leave that where it stands.
+    pub(crate) fn take_down(&mut self) {
         if self.place == Place::Terminal {
             self.stderr.show("");
             self.place = Place::Lines;
@@ -137,12 +137,9 @@ impl<'a> Live<'a> {
         let passed = sums.at.saturating_sub(before.at).as_secs_f64() / threads;
         let a_second = |amount: f64| Count((amount / passed).round() as u64);
         let is_ramp = sums.phase == Phase::Ramp;
-        let open = Count(sums.open);
+        let (open, asked) = (Count(sums.open), Count(self.plan.connections.get().into()));
         let mut parts = vec![match is_ramp {
-            true => format!(
-                "{open} of {} open",
-                Count(self.plan.connections.get().into())
-            ),
+            true => format!("{open} of {asked} open"),
             false => format!("{open} open"),
         }];
         // Open is a connection that was answered.
@@ -177,9 +174,7 @@ impl<'a> Live<'a> {
 impl Drop for Live<'_> {
     /// Takes the view down, for the report to take its place.
     fn drop(&mut self) {
-        if self.place == Place::Terminal {
-            self.stderr.show("");
-        }
+        self.take_down();
         if !self.stderr.settle(PATIENCE) {
             log::debug!("standard error takes nothing: nobody waits for it");
         }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ColorChoice;
@@ -10,7 +11,7 @@ use clap::ColorChoice;
 use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
 use crate::load::options::target::{Target, schemed};
-use crate::load::options::values::{MAX_DEPTH, MessageText, SizeRange, VerifyMode, per_second};
+use crate::load::options::values::{MAX_DEPTH, SizeRange, VerifyMode, message, per_second};
 use crate::system::threads;
 use crate::values::framing::forms;
 use crate::values::units::UNITS;
@@ -147,8 +148,8 @@ pub(crate) struct Messages {
     pub(crate) size: SizeRange,
 
     /// What to send, always the same; \r, \n, \t, \x00 to \xff and \\ stand for a byte each
-    #[arg(long, value_name = "TEXT", conflicts_with = "size")]
-    pub(crate) message: Option<MessageText>,
+    #[arg(long, value_name = "TEXT", value_parser = message, conflicts_with = "size")]
+    pub(crate) message: Option<Arc<[u8]>>,
 
     /// A file that holds what to send; with --framing lines, a newline at its end is the line's own
     #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "message"])]

@@ -2,7 +2,7 @@
 //! together. `load/content` checks what messages consist of.
 
 mod content;
-mod never;
+pub(crate) mod never;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf, absolute};
@@ -152,20 +152,9 @@ impl Load {
 
     /// Whether the JSON report takes the place of the words on standard output.
     pub(crate) fn json_to_stdout(&self) -> bool {
-        self.json
-            .as_ref()
-            .is_some_and(|path| path.as_os_str() == "-")
+        self.json.as_deref() == Some(Path::new("-"))
     }
-}
 
-/// Whether one of these takes datagrams.
-fn has_udp(targets: &[Target]) -> bool {
-    targets
-        .iter()
-        .any(|target| target.transport == Transport::Udp)
-}
-
-impl Load {
     /// What is meant by what was typed.
     ///
     /// # Errors
@@ -178,7 +167,7 @@ impl Load {
         check_sockets(&typed)?;
         let content = content::content(&typed)?;
         check_outputs(&output)?;
-        let (sockets, sent) = (typed.sockets, typed.traffic);
+        let sent = &typed.traffic;
         let traffic = match sent.rate {
             Some(rate) => Traffic::Open(rate),
             None if sent.idle => Traffic::Idle {
@@ -194,7 +183,8 @@ impl Load {
             (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
             (None, None) => Turnover::Keep,
         };
-        let connect_rate = connect_rate(typed.connect_rate, typed.connections, turnover)?;
+        let connect_rate = connect_rate(&typed, turnover)?;
+        let sockets = typed.sockets;
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         let ramp = Duration::from_secs(ramp) + sockets.connect_timeout;
         let load = Load {
@@ -223,15 +213,20 @@ impl Load {
             color: output.color,
             verbosity: Verbosity::from(verbosity),
         };
-        let mut gates = load.gates.iter();
-        let never = gates.find_map(|gate| Some((gate, never::why_never(gate, &load)?)));
-        never.map_or(Ok(()), |(gate, why)| {
-            Err(Failure::usage(format!(
-                "--slo '{gate}' can't be met: {why}"
-            )))
-        })?;
+        for gate in &load.gates {
+            if let Some(why) = never::why_never(gate, &load) {
+                let words = format!("--slo '{}' can't be met: {why}", gate.text);
+                return Err(Failure::usage(words));
+            }
+        }
         Ok(load)
     }
+}
+
+/// Whether one of these takes datagrams.
+fn has_udp(targets: &[Target]) -> bool {
+    let is_udp = |target: &Target| target.transport == Transport::Udp;
+    targets.iter().any(is_udp)
 }
 
 /// # Errors
@@ -255,20 +250,17 @@ fn check_sockets(typed: &args::Demand) -> Result<(), Failure> {
 
 /// Refuses files that would be others than they look like.
 fn check_outputs(output: &args::Output) -> Result<(), Failure> {
-    let Some(hdr) = &output.hdr else {
-        return Ok(());
-    };
-    if hdr.as_os_str() == "-" {
+    let stdout = Some(Path::new("-"));
+    let (json, hdr) = (output.json.as_deref(), output.hdr.as_deref());
+    if hdr == stdout {
         let tip = "give it a name; a file that is called - is written as ./-";
         return Err(Failure::usage("--hdr takes a file, and - is standard output").hint(tip));
     }
     // A file that is not there yet has no other name than the one that is typed.
     let place = |path: &Path| path.canonicalize().or_else(|_| absolute(path)).ok();
-    let json = output
-        .json
-        .as_deref()
-        .filter(|json| json.as_os_str() != "-");
-    if json.is_some_and(|json| place(json) == place(hdr)) {
+    if let (Some(json), Some(hdr)) = (json.filter(|_| json != stdout), hdr)
+        && place(json) == place(hdr)
+    {
         let file = hdr.display();
         let words = format!("--json and --hdr would write the same file, {file}");
         return Err(Failure::usage(words).hint("give each a file of its own"));
@@ -278,25 +270,18 @@ fn check_outputs(output: &args::Output) -> Result<(), Failure> {
 
 /// The rate of dials: what was typed, where it keeps up with what is closed, or the default, where
 /// that does.
-fn connect_rate(
-    typed: Option<NonZeroU32>,
-    connections: NonZeroU32,
-    turnover: Turnover,
-) -> Result<NonZeroU32, Failure> {
-    let closed = turnover.closed_a_second(connections);
-    let option = match (typed, turnover) {
-        (None, _) => {
-            let closed = NonZeroU32::new(closed).unwrap_or(NonZeroU32::MIN);
-            return Ok(closed.max(DEFAULT_CONNECT_RATE));
-        }
-        (Some(rate), _) if rate.get() >= closed => return Ok(rate),
-        (_, Turnover::Lifetime(lifetime)) => {
-            let lifetime = humantime::format_duration(lifetime);
-            format!("--lifetime {lifetime} of {connections} connections")
-        }
-        _ => format!("--churn {closed}"),
+fn connect_rate(typed: &args::Demand, turnover: Turnover) -> Result<NonZeroU32, Failure> {
+    let closed = turnover.closed_a_second(typed.connections);
+    let closed = NonZeroU32::new(closed).unwrap_or(NonZeroU32::MIN);
+    let Some(rate) = typed.connect_rate.filter(|rate| *rate < closed) else {
+        return Ok(typed
+            .connect_rate
+            .unwrap_or(closed.max(DEFAULT_CONNECT_RATE)));
     };
-    let rate = typed.unwrap_or(DEFAULT_CONNECT_RATE);
+    let option = match turnover {
+        Turnover::Lifetime(_) => "--lifetime",
+        _ => "--churn",
+    };
     let words = format!(
         "{option} closes more connections a second, {closed}, than --connect-rate {rate} dials"
     );
@@ -305,35 +290,31 @@ fn connect_rate(
 }
 
 #[cfg(test)]
-impl Load {
-    /// The load that a command line asks for, without `oread load` in front of it.
-    ///
-    /// # Errors
-    /// As [`Load::new`].
-    pub(crate) fn try_of(arguments: &[&str]) -> Result<Load, Failure> {
-        use clap::{Args as _, FromArgMatches as _};
-        let command = args::Load::augment_args(clap::Command::new("load"));
-        let matches = command.try_get_matches_from(["load"].iter().chain(arguments));
-        let typed = matches.and_then(|matches| args::Load::from_arg_matches(&matches));
-        let typed = typed.map_err(|error| Failure::arguments(&error))?;
-        Load::new(typed.demand, typed.output, &typed.verbosity)
-    }
-
-    /// The same, of words with spaces between, in which there is nothing wrong.
-    pub(crate) fn of(arguments: &str) -> Load {
-        let words: Vec<&str> = arguments.split_whitespace().collect();
-        Load::try_of(&words).unwrap_or_else(|failure| panic!("{arguments}: {failure}"))
-    }
-}
-
-#[cfg(test)]
-pub(crate) use never::why_never;
-
-#[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
+
+    impl Load {
+        /// The load that a command line asks for, without `oread load` in front of it.
+        ///
+        /// # Errors
+        /// As [`Load::new`].
+        pub(crate) fn try_of(arguments: &[&str]) -> Result<Load, Failure> {
+            use clap::{Args as _, FromArgMatches as _};
+            let command = args::Load::augment_args(clap::Command::new("load"));
+            let matches = command.try_get_matches_from(["load"].iter().chain(arguments));
+            let typed = matches.and_then(|matches| args::Load::from_arg_matches(&matches));
+            let typed = typed.map_err(|error| Failure::arguments(&error))?;
+            Load::new(typed.demand, typed.output, &typed.verbosity)
+        }
+
+        /// The same, of words with spaces between, in which there is nothing wrong.
+        pub(crate) fn of(arguments: &str) -> Load {
+            let words: Vec<&str> = arguments.split_whitespace().collect();
+            Load::try_of(&words).unwrap_or_else(|failure| panic!("{arguments}: {failure}"))
+        }
+    }
 
     fn refused(arguments: &str) -> String {
         let words: Vec<&str> = arguments.split_whitespace().collect();

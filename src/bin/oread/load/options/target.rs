@@ -5,6 +5,7 @@ mod fuzz;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use oread::Address;
@@ -35,6 +36,16 @@ pub(crate) struct Target<A = Remote> {
 
 /// A target with the address that it stands for.
 pub(crate) type Resolved = Target<Address>;
+
+impl Resolved {
+    /// One over TCP.
+    pub(crate) fn tcp(address: SocketAddr) -> Resolved {
+        Target {
+            transport: Transport::Tcp,
+            address: address.into(),
+        }
+    }
+}
 
 impl<A: fmt::Display> fmt::Display for Target<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

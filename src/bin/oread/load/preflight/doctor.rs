@@ -7,7 +7,7 @@ use serde_json::json;
 use super::examine::{Preflight, check};
 use crate::failure::Failure;
 use crate::load::options::load::Load;
-use crate::load::options::target::{self, Resolved, Transport};
+use crate::load::options::target::{self, Resolved};
 use crate::system::stdout;
 use crate::values::units::Count;
 
@@ -20,10 +20,7 @@ pub(crate) fn run(plan: &Load, as_json: bool) -> Result<u8, Failure> {
     let mut targets = target::resolve(&plan.targets)?;
     if targets.is_empty() {
         // The server of its own, which is not there.
-        targets.push(Resolved {
-            transport: Transport::Tcp,
-            address: ([127, 0, 0, 1], 0).into(),
-        });
+        targets.push(Resolved::tcp(([127, 0, 0, 1], 0).into()));
     }
     let found = check(plan, &targets)?;
     stdout::say(&match as_json {

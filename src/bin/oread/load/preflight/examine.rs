@@ -28,6 +28,8 @@ const MOST_BUFFERED: u64 = 4 << 20;
 /// The unit of `tcp_mem`. It's the machine's page; 4 KiB on all but few, and on those we only ask
 /// for too little.
 const PAGE: u64 = 4096;
+/// How many connections the firewall tracks at the most.
+const TRACKED: &str = "net.netfilter.nf_conntrack_max";
 /// Connections a thread that may be on their way from an old one to its successor; the
 /// generator's turnover. The old one may still have its descriptor in the server.
 const REPLACING: u64 = 512;
@@ -72,11 +74,7 @@ fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Prefl
     let tcp = targets.iter().any(|t| t.transport == Transport::Tcp);
     let (ends, connections) = (ends(plan, targets), plan.connections.get().into());
     let files = machine.left("fs.file-nr", 2, "fs.file-nr");
-    let tracked = machine.left(
-        "net.netfilter.nf_conntrack_max",
-        0,
-        "net.netfilter.nf_conntrack_count",
-    );
+    let tracked = machine.left(TRACKED, 0, "net.netfilter.nf_conntrack_count");
     let watches = machine.setting("fs.epoll.max_user_watches", 0);
     let limit = |name, needed: u64, here, setting: &str| {
         let mend = format!("`sysctl -w {setting}={}`", round_up(needed * 2));
@@ -88,12 +86,7 @@ fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Prefl
         ports(Transport::Tcp, "local ports to a target"),
         ports(Transport::Udp, "local ports for UDP"),
         plan.targets.is_empty().then(|| backlog(machine)),
-        limit(
-            "tracked connections",
-            connections,
-            tracked,
-            "net.netfilter.nf_conntrack_max",
-        ),
+        limit("tracked connections", connections, tracked, TRACKED),
         limit("epoll watches", ends, watches, "fs.epoll.max_user_watches"),
         tcp.then(|| tcp_buffers(plan, machine, ends)),
         Some(memory(plan, machine, ends)),
@@ -135,12 +128,9 @@ fn descriptors(plan: &Load, machine: &Machine) -> Check {
     let needed = if own_server { with_server } else { alone };
     let most = round_up(needed);
     // A limit of a process can't be over this one.
-    let over = machine
-        .setting("fs.nr_open", 0)
-        .is_some_and(|open| open < most);
-    let first = match over {
-        true => format!("sysctl -w fs.nr_open={most} && "),
-        false => String::new(),
+    let first = match machine.setting("fs.nr_open", 0) {
+        Some(open) if open < most => format!("sysctl -w fs.nr_open={most} && "),
+        _ => String::new(),
     };
     let mut mends = vec![format!(
         "`{first}ulimit -Hn {most} && ulimit -n {most}` as root before it"

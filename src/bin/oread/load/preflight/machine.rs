@@ -87,22 +87,21 @@ fn own_end(address: SocketAddr) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-impl Machine {
-    /// One that says no more than this: files under `/proc` and what they hold.
-    pub(crate) fn that_says(files: &'static [(&str, &str)]) -> Machine {
-        Machine {
-            descriptors: None,
-            proc: Box::new(|path| {
-                let found = files.iter().find(|(name, _)| *name == path)?;
-                Some(found.1.to_owned())
-            }),
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Machine {
+        /// One that says no more than this: files under `/proc` and what they hold.
+        pub(crate) fn that_says(files: &'static [(&str, &str)]) -> Machine {
+            Machine {
+                descriptors: None,
+                proc: Box::new(|path| {
+                    let found = files.iter().find(|(name, _)| *name == path)?;
+                    Some(found.1.to_owned())
+                }),
+            }
+        }
+    }
 
     #[test]
     fn an_address_of_this_machine_is_told_from_anothers() {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use oread::Framing;
 
@@ -40,7 +41,7 @@ pub(super) fn content(typed: &args::Demand) -> Result<Content, Failure> {
         ));
     }
     let content = match (message, message_file) {
-        (Some(text), _) => given(text.0.clone(), "--message", *framing)?,
+        (Some(text), _) => given(Arc::clone(text), "--message", *framing)?,
         (None, Some(path)) => from_file(path, *framing)?,
         (None, None) => Content::Made(*size),
     };
@@ -68,11 +69,11 @@ fn from_file(path: &Path, framing: Framing) -> Result<Content, Failure> {
     if framing == Framing::Lines && bytes.last() == Some(&b'\n') {
         bytes.pop();
     }
-    given(bytes, &format!("--message-file {shown}"), framing)
+    given(bytes.into(), &format!("--message-file {shown}"), framing)
 }
 
 /// Bytes that are sent as they are; `source` is where they were typed.
-fn given(bytes: Vec<u8>, source: &str, framing: Framing) -> Result<Content, Failure> {
+fn given(bytes: Arc<[u8]>, source: &str, framing: Framing) -> Result<Content, Failure> {
     let wrong = match bytes.len() {
         0 => Some("empty"),
         length if length > MAX_MESSAGE as usize => Some("too long"),
@@ -90,7 +91,7 @@ fn given(bytes: Vec<u8>, source: &str, framing: Framing) -> Result<Content, Fail
         ))
         .hint("leave one line, or send all of them as one message with --framing raw"));
     }
-    Ok(Content::Given(bytes.into()))
+    Ok(Content::Given(bytes))
 }
 
 /// Refuses sizes that the framing has no frame for.
