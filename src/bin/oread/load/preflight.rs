@@ -6,14 +6,12 @@
 //! | `preflight/examine` | the checks: what a load needs, and what there is |
 //! | `preflight/ports` | the same of local ports |
 //! | `preflight/check` | a line of the table |
-//! | `preflight/machine` | what this machine allows |
 //!
 //! Nothing is changed, but that the soft limit of descriptors is raised to the hard one.
 
 mod check;
 pub(crate) mod doctor;
 mod examine;
-mod machine;
 mod ports;
 
 pub(crate) use examine::{Preflight, check};

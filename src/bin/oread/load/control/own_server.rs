@@ -11,8 +11,7 @@ use oread::{Echo, EchoOptions, Handle, ListenOptions, Reactor};
 use crate::failure::{Failure, Reason};
 use crate::load::clock::until;
 use crate::load::count::ThreadUse;
-use crate::load::generator::usage::thread_cpu;
-use crate::system::threads;
+use crate::system::threads::{self, thread_cpu};
 
 /// How long its answer on what it has used may take.
 const PATIENCE: Duration = Duration::from_secs(1);

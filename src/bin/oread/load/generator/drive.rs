@@ -18,12 +18,12 @@ use super::names;
 use super::payload::Payload;
 use super::plan::{Failed, Plan, Step};
 use super::protocol::{Command, Event, Phase, Progress, Slot};
-use super::usage::{thread_cpu, thread_waited};
 use super::wake::{Clock, WAKE, Wake};
 use crate::load::clock::{SECOND, until};
 use crate::load::count::{Tally, ThreadUse};
 use crate::load::options::load::Load;
 use crate::load::options::target::{Resolved, Transport};
+use crate::system::threads::{thread_cpu, thread_waited};
 use crate::system::udp_drops;
 
 /// The key of the timer for the next progress.

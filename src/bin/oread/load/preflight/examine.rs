@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use super::check::Check;
-use super::machine::{Machine, is_own};
 use super::ports;
 use crate::failure::Failure;
 use crate::load::options::load::{Load, Traffic, Turnover};
 use crate::load::options::sources::sources;
 use crate::load::options::target::{Resolved, Transport};
 use crate::system::descriptors::reserve;
+use crate::system::machine::{Machine, is_own};
 use crate::values::units::Count;
 
 /// Kernel memory of one end of an idle TCP connection on Linux 6 (socket, file, inode, epoll item):

@@ -8,9 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::check::Check;
-use super::machine::Machine;
 use crate::load::options::load::{Load, Volume};
 use crate::load::options::target::{Resolved, Transport};
+use crate::system::machine::Machine;
 
 /// How long whoever closes first keeps the pair of addresses (TIME_WAIT of Linux), in seconds.
 const KEPT: f64 = 60.0;

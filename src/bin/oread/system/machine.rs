@@ -5,8 +5,8 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use super::descriptors::{Descriptors, UNLIMITED};
 use crate::failure::Failure;
-use crate::system::descriptors::{Descriptors, UNLIMITED};
 
 /// Gives the text of a file under `/proc`.
 type Files = Box<dyn Fn(&str) -> Option<String>>;
@@ -19,7 +19,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This one. The soft limit of descriptors is raised to the hard one, as the load itself does.
+    /// This one. The soft limit of descriptors is raised to the hard one, as the program itself does.
     ///
     /// # Errors
     /// Exit code 1: the limit of descriptors can't be read.
