@@ -61,6 +61,7 @@ fn text_that_is_no_address_is_refused() {
         ("connect udp://127.0.0.1:9", "write --udp 127.0.0.1:9"),
         ("load --udp 127.0.0.1:9", "write udp://127.0.0.1:9 as"),
         ("load 127.0.0.1:9 --udp", "write udp://HOST:PORT as"),
+        ("load --tcp 127.0.0.1:9", "write tcp://127.0.0.1:9 as"),
         ("serve --port 7", "as in 127.0.0.1:7"),
         (
             "connect --udp --bind [::1]:0 127.0.0.1:9",
@@ -148,7 +149,7 @@ fn a_load_that_can_t_be_meant_is_refused() {
         ("load 127.0.0.1:x", "from 1 to 65535"),
         ("connect 127.0.0.1:x", "from 1 to 65535"),
         ("load --source fe80::1", "only with a scope"),
-        ("doctor --source 10.0.0.0/4", "write 10.0.0.0 for"),
+        ("doctor --source 10.0.0.0/4", "or 10.0.0.0 for"),
         ("load --slo lost<1%", "no target begins with udp://"),
         ("load --slo p100<1s", "write max"),
         ("load --slo valid<1", "valid stands alone"),

@@ -317,16 +317,27 @@ fn a_report_to_a_named_pipe_waits_for_its_reader_and_is_not_waited_for() {
     reading.unwrap().read_to_string(&mut told).unwrap();
     assert_eq!(echoed(&told), 10);
     // And one that comes when all else is over.
+    let waits = |child: &mut std::process::Child| {
+        let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("waiting for a reader of ") {
+            line.clear();
+            let read = std::io::BufRead::read_line(&mut log, &mut line).unwrap();
+            assert!(read > 0, "it ended without a word");
+        }
+        log
+    };
     let (mut child, _watchdog) = begin();
-    let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("waiting for a reader of ") {
-        line.clear();
-        let read = std::io::BufRead::read_line(&mut log, &mut line).unwrap();
-        assert!(read > 0, "it ended without a word");
-    }
+    let _log = waits(&mut child);
     assert_eq!(echoed(&fs::read_to_string(&pipe.0).unwrap()), 10);
     assert_eq!(wait(&mut child).code(), Some(0));
+    // The first signal ends the waiting.
+    let (mut child, _watchdog) = begin();
+    let _log = waits(&mut child);
+    let begun = std::time::Instant::now();
+    signal(child.id(), "INT");
+    assert_eq!(wait(&mut child).code(), Some(130));
+    assert!(begun.elapsed() < Duration::from_secs(20), "it waited on");
 }
 
 #[test]

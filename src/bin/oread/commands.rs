@@ -16,6 +16,8 @@ use clap::{Parser, Subcommand};
 use crate::connect;
 use crate::failure::Failure;
 use crate::load;
+use crate::load::options::args::Output;
+use crate::load::options::load::Load as Plan;
 use crate::serve;
 use crate::system::handed;
 use crate::system::logging::{self, Audience};
@@ -40,8 +42,8 @@ pub(crate) enum Command {
     Connect(connect::args::Connect),
     /// Load a server with connections and messages, and report
     Load(Box<load::options::args::Load>),
-    /// Say whether so many connections can be reached, and what to change where they can't
-    Doctor(load::options::args::Doctor),
+    /// Say whether a load can be had, and what to change where it can't
+    Doctor(Box<load::options::args::Doctor>),
 }
 
 /// How long the program's end waits for a standard error that takes nothing.
@@ -77,15 +79,17 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
             })
         }
         Command::Load(typed) => {
-            let plan = load::options::load::Load::try_from(*typed)?;
+            let plan = Plan::new(typed.demand, typed.output, &typed.verbosity)?;
             color(plan.color).write_global();
             logged(plan.verbosity, Audience::Later, |stderr| {
                 load::run(&plan, stderr)
             })
         }
         Command::Doctor(typed) => {
-            let verbosity = Verbosity::from(&typed.verbosity);
-            logged(verbosity, Audience::Later, |_| load::doctor(&typed))
+            let plan = Plan::new(typed.demand, Output::default(), &typed.verbosity)?;
+            logged(plan.verbosity, Audience::Later, |_| {
+                load::doctor(&plan, typed.json)
+            })
         }
     }
 }

@@ -9,8 +9,9 @@
 //! | `system/page` | a page of labelled lines for standard output |
 //! | `system/signals` | SIGINT and SIGTERM |
 //! | `system/descriptors` | the limit of file descriptors |
+//! | `system/machine` | what this machine allows: limits, ports, memory |
 //! | `system/handed` | sockets that a service manager hands over, and what it is told |
-//! | `system/threads` | threads with names, and reactors in them |
+//! | `system/threads` | threads with names, and what they use of processors |
 //! | `system/timer` | a timer descriptor |
 //! | `system/udp_drops` | datagrams that this process's own sockets dropped |
 
@@ -18,6 +19,7 @@ pub(crate) mod descriptors;
 pub(crate) mod files;
 pub(crate) mod handed;
 pub(crate) mod logging;
+pub(crate) mod machine;
 pub(crate) mod outlet;
 pub(crate) mod page;
 pub(crate) mod signals;

@@ -18,6 +18,7 @@ const COUNT: Kind = (
     &["1", "2", "10k", "1.5k", "1_000"],
     &["0", "-1", "1.5", "10,000", "", "5G", "1i", "x"],
 );
+const THREADS: Kind = (&["1", "2", "1k"], &["0", "10k", "many"]);
 const LARGE: Kind = (
     &["1", "5G", "18446744073709551615"],
     &["0", "0.5", "18446744073709551616", "1e99"],
@@ -71,7 +72,7 @@ const TARGET: Kind = (
 );
 const SOURCE: Kind = (
     &["127.0.0.2", "10.0.0.0/24", "::1"],
-    &["10.0.0.5/24", "fe80::1%eth0", "localhost", "0.0.0.0/4"],
+    &["10.0.0.5/24", "fe80::1%eth0", "localhost"],
 );
 const GATE: Kind = (
     &["p99<5ms", "errors<1%", "rate>=1", "connections>0"],
@@ -100,7 +101,7 @@ const COMMANDS: [Line; 4] = [
             ("--tcp", ADDRESS),
             ("--udp", ADDRESS),
             ("--backlog", COUNT),
-            ("--threads", COUNT),
+            ("--threads", THREADS),
             ("--framing", FRAMING),
             ("--max-frame", SIZE_4GIB),
             ("--max-connections", COUNT),
@@ -154,7 +155,7 @@ const COMMANDS: [Line; 4] = [
             ("--framing", FRAMING),
             ("--verify", VERIFY),
             ("--source", SOURCE),
-            ("--threads", COUNT),
+            ("--threads", THREADS),
             ("--connect-timeout", DURATION),
             ("--message-timeout", DURATION),
             ("--force", FLAG),
@@ -170,7 +171,7 @@ const COMMANDS: [Line; 4] = [
         &[
             ("--connections", COUNT),
             ("--source", SOURCE),
-            ("--threads", COUNT),
+            ("--threads", THREADS),
             ("--json", FLAG),
         ],
     ),
@@ -259,8 +260,12 @@ fn checked(command: &mut clap::Command, words: &[OsString]) -> Result<Option<()>
     match typed.command {
         Command::Serve(typed) => serve::check::Serve::new(*typed, &[]).map(drop)?,
         Command::Connect(typed) => connect::check::Connect::try_from(typed).map(drop)?,
-        Command::Load(typed) => load::options::load::Load::try_from(*typed).map(drop)?,
-        Command::Doctor(_) => {}
+        Command::Load(typed) => {
+            Plan::new(typed.demand, typed.output, &typed.verbosity).map(drop)?;
+        }
+        Command::Doctor(typed) => {
+            Plan::new(typed.demand, Output::default(), &typed.verbosity).map(drop)?;
+        }
     }
     Ok(Some(()))
 }

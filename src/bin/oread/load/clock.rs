@@ -1,7 +1,7 @@
 //! The run's time: nanoseconds since it began, in one word, so that a message under way costs two
 //! of them and no more.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -34,13 +34,6 @@ impl Epoch {
     pub(crate) fn now(self) -> u64 {
         let (second, nanosecond) = monotonic();
         (second - self.second) as u64 * SECOND + nanosecond as u64
-    }
-
-    /// A moment to come as the run counts it. To be asked once for all threads: one that has passed
-    /// counts as now.
-    pub(crate) fn of(self, moment: Instant) -> u64 {
-        let ahead = moment.saturating_duration_since(Instant::now());
-        self.now().saturating_add(nanos(ahead))
     }
 }
 

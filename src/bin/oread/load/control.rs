@@ -1,9 +1,7 @@
-//! The main thread, and the threads beside the generators.
+//! The main thread, and what it looks after beside the generators.
 
-pub(crate) mod hiccups;
-pub(crate) mod interrupt;
+mod hiccups;
 pub(crate) mod lead;
-pub(crate) mod live;
+mod live;
 pub(crate) mod own_server;
-pub(crate) mod rates;
-pub(crate) mod team;
+mod team;

@@ -14,7 +14,7 @@
 //! | `drive` over `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
 //! | `payload`, `label` | what messages and datagrams consist of |
 //! | `names`, `logs` | what errors are called, and what is logged |
-//! | `protocol`, `usage` | what the lead hears, and how; what a thread uses |
+//! | `protocol` | what the lead hears, and how |
 //!
 //! Every message is counted by when it was *due*: what lies before the measured time is not in its
 //! figures, whenever its answer comes.
@@ -37,7 +37,6 @@ mod schedule;
 mod simulated;
 mod tcp;
 mod udp;
-pub(crate) mod usage;
 mod wake;
 
 use std::io;

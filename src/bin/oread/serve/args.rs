@@ -8,10 +8,12 @@ use std::time::Duration;
 use oread::{Address, Framing};
 
 use super::bounds::Bounds;
+use crate::system::threads;
 use crate::values::address::{BARE, HostPort, Place, unix};
 use crate::values::framing::forms;
 use crate::values::units::{
-    OrNever, Rate, UNITS, count, duration_or_never, duration_or_zero, size, size_under_4gib,
+    OrNever, Rate, UNITS, count, count_to, duration_or_never, duration_or_zero, size,
+    size_under_4gib,
 };
 use crate::values::verbosity::VerbosityArgs;
 
@@ -82,7 +84,7 @@ pub(crate) struct Serve {
         long,
         value_name = "N",
         default_value = "4096",
-        value_parser = count,
+        value_parser = count_to(i32::MAX.unsigned_abs()),
         help_heading = "Sockets"
     )]
     pub(crate) backlog: NonZeroU32,
@@ -93,7 +95,7 @@ pub(crate) struct Serve {
         long,
         value_name = "N",
         default_value = "1",
-        value_parser = count,
+        value_parser = count_to(threads::MOST),
         help_heading = "Sockets"
     )]
     pub(crate) threads: NonZeroU32,

@@ -15,7 +15,7 @@ use super::endpoints::{self, Endpoint};
 use crate::failure::Failure;
 use crate::system::handed::{Handed, Kind};
 use crate::values::framing::max_frame;
-use crate::values::units::{Count, Rate, Size};
+use crate::values::units::{Rate, Size};
 use crate::values::verbosity::Verbosity;
 
 /// `--high-water` when it is not given: 64 KiB.
@@ -31,9 +31,6 @@ const PUBLIC_UDP_RATE_PER_SOURCE: u32 = 100;
 /// second. Nobody asks the same so often who doesn't measure, and `oread load` numbers what it
 /// sends.
 const UDP_REPEAT_RATE: u32 = 1000;
-/// The most that `--threads` may be: no machine has so many cores, and a slip of the keyboard shall
-/// not try.
-const MAX_THREADS: u32 = 1024;
 
 /// The caps on datagrams that are answered a second by one socket; `None` is no cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,18 +127,6 @@ impl Serve {
     /// Exit code 2: what does not go together.
     pub(crate) fn new(typed: args::Serve, handed: &[Handed]) -> Result<Serve, Failure> {
         let endpoints = served(&typed, handed)?;
-        if typed.backlog.get() > i32::MAX.unsigned_abs() {
-            return Err(Failure::usage(format!(
-                "--backlog must be at most {}",
-                Count(i32::MAX as u64)
-            )));
-        }
-        if typed.threads.get() > MAX_THREADS {
-            return Err(Failure::usage(format!(
-                "--threads must be at most {}",
-                Count(MAX_THREADS.into())
-            )));
-        }
         if let Some(most) = typed.max_connections
             && most < typed.threads
         {

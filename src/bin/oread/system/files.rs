@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use super::signals;
 use crate::failure::{Failure, Reason};
 
 /// How long a named pipe is waited for: for a reader, and for it to take something.
@@ -130,11 +131,11 @@ fn feed(path: &Path, mut end: Option<File>, bytes: &[u8]) -> io::Result<()> {
     let mut deadline = Instant::now() + PATIENCE;
     let mut rest = bytes;
     let is_named = fs::canonicalize(path).is_ok_and(|path| !path.starts_with("/proc"));
+    // All else is written by now.
+    signals::end_by_the_first();
     if end.is_none() {
         let (path, patience) = (path.display(), PATIENCE.as_secs());
-        log::info!(
-            "waiting for a reader of {path}, {patience} s at most; two signals (Ctrl-C) end that"
-        );
+        log::info!("waiting for a reader of {path}, {patience} s at most; Ctrl-C ends that");
     }
     while !rest.is_empty() {
         let step = match &mut end {

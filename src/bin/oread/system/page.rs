@@ -2,11 +2,12 @@
 //! and coloured where something went wrong.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
+use std::io;
+use std::os::fd::AsFd;
 
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
-use terminal_size::{Width, terminal_size_of};
+use rustix::termios::tcgetwinsize;
 
 /// Columns of a label, and of what stands between it and the words.
 const LABEL: usize = 13;
@@ -33,6 +34,13 @@ impl Tone {
     }
 }
 
+/// How wide the terminal is; `None` where `output` is none, or it doesn't say. Some say how wide they
+/// are and not how high.
+pub(crate) fn columns(output: impl AsFd) -> Option<usize> {
+    let size = tcgetwinsize(output).ok()?;
+    Some(size.ws_col.into()).filter(|columns| *columns > 0)
+}
+
 /// The page, and what it is read on.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
@@ -55,9 +63,8 @@ impl Page {
     /// `NO_COLOR` say.
     pub(crate) fn of_stdout() -> Page {
         let stdout = io::stdout();
-        let width = terminal_size_of(&stdout).map(|(Width(columns), _)| usize::from(columns));
         let has_colors = AutoStream::choice(&stdout) != ColorChoice::Never;
-        Page::new(width.filter(|_| stdout.is_terminal()), has_colors)
+        Page::new(columns(&stdout), has_colors)
     }
 
     /// Columns for a table.
@@ -126,6 +133,24 @@ fn broken(words: &str, room: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_that_does_not_say_how_high_it_is_says_how_wide() {
+        use rustix::pty::{OpenptFlags, openpt};
+        use rustix::termios::{Winsize, tcsetwinsize};
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        for (ws_row, ws_col, width) in [(0, 40, Some(40)), (25, 40, Some(40)), (25, 0, None)] {
+            let size = Winsize {
+                ws_row,
+                ws_col,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            tcsetwinsize(&terminal, size).unwrap();
+            assert_eq!(columns(&terminal), width);
+        }
+        assert_eq!(columns(std::fs::File::open("/dev/null").unwrap()), None);
+    }
 
     #[test]
     fn a_line_is_broken_between_words_where_the_terminal_ends() {

@@ -3,14 +3,23 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook_mio::v1_0::Signals as Pipe;
 
 use crate::failure::{Failure, Reason};
+
+/// Whether the next signal ends the program at once.
+static SEEN: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// From now on the first signal ends the program at once: there is nothing left to be brought to its
+/// end.
+pub(crate) fn end_by_the_first() {
+    SEEN.store(true, Ordering::SeqCst);
+}
 
 /// A signal that asks the program to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +73,9 @@ impl Signals {
             // Actions run in the order in which they were registered: the exit sees the flag of an
             // earlier signal, of either kind, and not yet that of this one. 128 + number is what
             // shells say of a death by signal.
-            let seen = Arc::new(AtomicBool::new(false));
             for signal in [SIGINT, SIGTERM] {
-                flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&seen))?;
-                flag::register(signal, Arc::clone(&seen))?;
+                flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&SEEN))?;
+                flag::register(signal, Arc::clone(&SEEN))?;
             }
             Ok(pipe)
         };

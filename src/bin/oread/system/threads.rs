@@ -1,10 +1,15 @@
-//! Threads of the program: each has a name.
+//! Threads of the program: each has a name. And what they use of processors.
 
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
-use oread::{Handle, Handler, Reactor};
+use nix::time::{ClockId, clock_gettime};
 
-use crate::failure::{Failure, Reason};
+use crate::failure::Failure;
+
+/// The most that `--threads` may be: no machine has so many cores, and a slip of the keyboard shall
+/// not try.
+pub(crate) const MOST: u32 = 1024;
 
 /// Starts a thread that is called `name`.
 ///
@@ -18,62 +23,16 @@ pub(crate) fn start<T: Send + 'static>(
     started.map_err(|error| Failure::no_thread(&error))
 }
 
-/// A reactor that runs in a thread of its own. Dropping this stops it, and waits for its end.
-#[derive(Debug)]
-pub(crate) struct ReactorThread<M> {
-    name: &'static str,
-    handle: Handle<M>,
-    thread: Option<JoinHandle<()>>,
+/// Processor time of the calling thread so far; zero where the system doesn't tell.
+pub(crate) fn thread_cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-impl<M: Send + 'static> ReactorThread<M> {
-    /// Runs `handler` in a thread that is called `name`. Whenever its reactor was stopped,
-    /// `on_stop` says whether it goes on. A reactor that fails is logged.
-    ///
-    /// # Errors
-    /// As [`start`].
-    pub(crate) fn start<H: Handler<Message = M> + Send + 'static>(
-        name: &'static str,
-        mut reactor: Reactor<H>,
-        mut handler: H,
-        mut on_stop: impl FnMut() -> bool + Send + 'static,
-    ) -> Result<ReactorThread<M>, Failure>
-    where
-        H::Session: Send,
-    {
-        let handle = reactor.handle();
-        let run = move || {
-            loop {
-                match reactor.run(&mut handler) {
-                    Ok(_) if on_stop() => {}
-                    Ok(_) => break,
-                    Err(error) => {
-                        log::error!("the thread \"{name}\" has failed: {}", Reason(&error));
-                        break;
-                    }
-                }
-            }
-        };
-        Ok(ReactorThread {
-            name,
-            handle,
-            thread: Some(start(name, run)?),
-        })
-    }
-}
-
-impl<M> ReactorThread<M> {
-    /// Stops the reactor; see [`ReactorThread::start`].
-    pub(crate) fn stop(&self) {
-        self.handle.stop();
-    }
-}
-
-impl<M> Drop for ReactorThread<M> {
-    fn drop(&mut self) {
-        self.handle.stop();
-        if self.thread.take().is_some_and(|t| t.join().is_err()) {
-            log::error!("the thread \"{}\" panicked", self.name);
-        }
-    }
+/// How long the calling thread has been ready to run so far, while others had the processors; zero
+/// where the system doesn't tell. Linux does, as the second number of this file (proc(5) calls it
+/// the time spent waiting on a run queue).
+pub(crate) fn thread_waited() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = told.split_whitespace().nth(1);
+    Duration::from_nanos(waited.and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }

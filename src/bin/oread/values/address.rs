@@ -118,6 +118,15 @@ impl Remote {
     }
 }
 
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Remote::Inet(typed) => typed.fmt(f),
+            Remote::Unix(address) => address.fmt(f),
+        }
+    }
+}
+
 /// A Unix socket by its path, or by an abstract name behind `@`; with or without `unix:` before it.
 ///
 /// # Errors

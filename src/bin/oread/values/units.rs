@@ -179,6 +179,19 @@ pub(crate) fn large_count(text: &str) -> Result<NonZeroU64, String> {
     NonZeroU64::new(count_or_zero(text)?).ok_or_else(|| "must be at least 1".to_owned())
 }
 
+/// A count up to `most`.
+///
+/// # Errors
+/// As [`count`]; or words on what it may be at the most.
+pub(crate) fn count_to(
+    most: u32,
+) -> impl Fn(&str) -> Result<NonZeroU32, String> + Clone + Send + Sync + 'static {
+    move |text| match count(text)? {
+        count if count.get() <= most => Ok(count),
+        _ => Err(format!("must be at most {}", Count(most.into()))),
+    }
+}
+
 /// A count that may pass 2^32, and may be 0.
 ///
 /// # Errors

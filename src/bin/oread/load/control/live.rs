@@ -3,16 +3,16 @@
 //! thread that writes that, so that one which takes nothing stalls nobody.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
+use std::iter;
+use std::time::Duration;
 
-use terminal_size::{Width, terminal_size_of};
-
-use crate::load::control::rates::Speed;
+use crate::load::clock::{nanos, until};
+use crate::load::control::team::Team;
 use crate::load::count::percentile;
-use crate::load::generator::protocol::{Phase, Progress};
+use crate::load::generator::protocol::{Phase, Progress, Slot};
 use crate::load::options::load::{Load, Volume};
+use crate::system::page::columns;
 use crate::system::stderr::Stderr;
 use crate::values::units::Count;
 use crate::values::units::short;
@@ -21,7 +21,7 @@ use crate::values::verbosity::Verbosity;
 /// How many columns a terminal has that doesn't say.
 const USUAL_WIDTH: usize = 80;
 /// Characters between the brackets of the bar.
-const BAR_WIDTH: u64 = 20;
+const BAR_WIDTH: usize = 20;
 /// How long the report waits for the last line to be written: it's to stand behind it, but it waits
 /// for no standard error that takes nothing.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -51,108 +51,97 @@ impl Place {
 
 /// The view.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct Live<'a> {
     stderr: Stderr,
     place: Place,
-    asked: u64,
-    warmup: Duration,
-    volume: Volume,
-    started: Instant,
-    phase: Phase,
+    plan: &'a Load,
+    /// When the run began.
+    begun: u64,
+    /// How each generator goes.
+    slots: Vec<Slot>,
+    /// How all went together when it was drawn last.
+    before: Progress,
 }
 
-impl Live {
-    /// A view of a load that is about to begin.
-    pub(crate) fn new(plan: &Load, stderr: Stderr) -> Live {
+impl<'a> Live<'a> {
+    /// A view of a load that has just begun.
+    pub(crate) fn new(plan: &'a Load, stderr: Stderr, team: &Team) -> Live<'a> {
         let is_terminal = std::io::stderr().is_terminal();
         Live {
             stderr,
             place: Place::of(plan.verbosity, is_terminal, std::env::var_os("TERM")),
-            asked: plan.connections.get().into(),
-            warmup: plan.warmup,
-            volume: plan.volume,
-            started: Instant::now(),
-            phase: Phase::Ramp,
+            plan,
+            begun: team.begun,
+            before: look(&team.slots),
+            slots: team.slots.clone(),
         }
     }
 
-    /// Shows how all threads go together; about once a second. `speed`: what they do, if they have
-    /// told it. `from`: when the measured time begins, if that is known.
-    pub(crate) fn progress(
-        &mut self,
-        merged: &Progress,
-        speed: Option<Speed>,
-        from: Option<Instant>,
-    ) {
-        self.phase = self.phase.max(merged.phase);
+    /// Shows how all generators go together, if they have told anything since the last call.
+    pub(crate) fn draw(&mut self, now: u64, measured_from: u64) {
+        let sums = look(&self.slots);
+        if sums.at == self.before.at {
+            return;
+        }
+        let (phase, parts) = (name(sums.phase), self.parts(&sums));
         match self.place {
             Place::Nowhere => {}
             Place::Lines => {
-                let seconds = self.started.elapsed().as_secs();
-                let parts = self.parts(merged, speed).join(", ");
-                let line = format!("{seconds:>5}s {:>8}  {parts}\n", name(self.phase));
+                let seconds = until(self.begun, now).as_secs();
+                let line = format!("{seconds:>5}s {phase:>8}  {}\n", parts.join(", "));
                 // It takes everything, or counts it.
                 let _ = self.stderr.write_all(line.as_bytes());
             }
             Place::Terminal => {
-                let bar = self.bar(merged, from);
-                let parts = self.parts(merged, speed);
-                let width = terminal_size_of(std::io::stderr())
-                    .map_or(USUAL_WIDTH, |(Width(columns), _)| columns.into());
-                self.stderr
-                    .show(&fit(name(self.phase), &bar, &parts, width));
+                let (share, words) = self.share(&sums, now, measured_from);
+                let parts: Vec<String> = words.into_iter().chain(parts).collect();
+                let width = columns(std::io::stderr()).unwrap_or(USUAL_WIDTH);
+                self.stderr.show(&fit(phase, share, &parts, width));
             }
         }
+        self.before = sums;
     }
 
-    /// From now on a second signal ends the program, and would leave a line that is drawn anew
-    /// where it stands: it goes on in plain lines.
-    pub(crate) fn interrupted(&mut self) {
+    /// Takes down the line that is drawn anew, and goes on in plain lines: from now on a second
+    /// signal ends the program, and would leave that where it stands.
+    pub(crate) fn take_down(&mut self) {
         if self.place == Place::Terminal {
             self.stderr.show("");
             self.place = Place::Lines;
         }
     }
 
-    /// How far it is in this phase.
-    fn bar(&self, sums: &Progress, from: Option<Instant>) -> Bar {
-        let timed = |begun: Option<Instant>, whole: Duration| {
-            let gone = begun.map_or(0, |begun| begun.elapsed().as_secs());
+    /// How far it is in this phase: so much of so much, and that in words, where they aren't among
+    /// the others.
+    fn share(&self, sums: &Progress, now: u64, from: u64) -> (Option<(u64, u64)>, Option<String>) {
+        let timed = |begun: u64, whole: Duration| {
             let whole = whole.as_secs().max(1);
-            let gone = gone.min(whole);
-            Bar {
-                share: Some((gone, whole)),
-                words: format!("{gone}s of {whole}s"),
-            }
+            let gone = until(begun, now).as_secs().min(whole);
+            (Some((gone, whole)), Some(format!("{gone}s of {whole}s")))
         };
-        match (self.phase, self.volume) {
-            // The numbers themselves stand among the other words.
-            (Phase::Ramp, _) => Bar::of(sums.open, self.asked),
-            (Phase::Warmup, _) => {
-                let begun = from.and_then(|from| from.checked_sub(self.warmup));
-                timed(begun, self.warmup)
-            }
+        let (asked, warmup) = (self.plan.connections.get(), self.plan.warmup);
+        match (sums.phase, self.plan.volume) {
+            (Phase::Ramp, _) => (Some((sums.open, asked.into())), None),
+            (Phase::Warmup, _) => timed(from.saturating_sub(nanos(warmup)), warmup),
             (Phase::Measure, Volume::For(duration)) => timed(from, duration),
-            (Phase::Measure, Volume::Messages(all)) => Bar::of(sums.measured, all.get()),
-            (Phase::Finish | Phase::Over, _) => Bar::default(),
+            (Phase::Measure, Volume::Messages(all)) => (Some((sums.measured, all.get())), None),
+            (Phase::Finish | Phase::Over, _) => (None, None),
         }
     }
 
     /// What there is to say, the most important first; the words are the report's.
-    fn parts(&self, sums: &Progress, speed: Option<Speed>) -> Vec<String> {
-        let tell = |rate: fn(Speed) -> f64| {
-            speed.map_or_else(
-                || "-".to_owned(),
-                |speed| Count(rate(speed).round() as u64).to_string(),
-            )
-        };
-        let mut parts = Vec::new();
-        if self.phase == Phase::Ramp {
-            let (open, asked) = (Count(sums.open), Count(self.asked));
-            parts.push(format!("{open} of {asked} open"));
-        } else {
-            parts.push(format!("{} open", Count(sums.open)));
-        }
+    fn parts(&self, sums: &Progress) -> Vec<String> {
+        let before = &self.before;
+        // The time that one thread has told of, of all that still run.
+        let threads = f64::from(sums.running.max(1));
+        let passed = sums.at.saturating_sub(before.at).as_secs_f64() / threads;
+        let a_second = |amount: f64| Count((amount / passed).round() as u64);
+        let is_ramp = sums.phase == Phase::Ramp;
+        let (open, asked) = (Count(sums.open), Count(self.plan.connections.get().into()));
+        let mut parts = vec![match is_ramp {
+            true => format!("{open} of {asked} open"),
+            false => format!("{open} open"),
+        }];
         // Open is a connection that was answered.
         let ledger = &sums.connections;
         let answered = ledger.lost + ledger.closed + sums.open;
@@ -162,51 +151,40 @@ impl Live {
             parts.push(format!("{silent} connected, waiting for the first echo"));
         }
         parts.extend(trouble(sums));
-        if self.phase == Phase::Ramp {
-            parts.push(format!("{}/s", tell(|speed| speed.established)));
+        if is_ramp {
+            let established = ledger.established - before.connections.established;
+            parts.push(format!("{}/s", a_second(established as f64)));
         } else {
-            if let Volume::Messages(all) = self.volume {
+            if let Volume::Messages(all) = self.plan.volume {
                 let (done, all) = (Count(sums.measured), Count(all.get()));
                 parts.push(format!("{done} of {all} answered"));
             }
+            let echoed = sums.echoed.saturating_sub(before.echoed);
             let late = |p| percentile(&sums.response, p).map_or_else(|| "-".to_owned(), short);
-            parts.push(format!("{} answers/s", tell(|speed| speed.echoed)));
+            parts.push(format!("{} answers/s", a_second(echoed as f64)));
             parts.push(format!("p50 {}", late(50.0)));
             parts.push(format!("p99 {}", late(99.0)));
         }
-        parts.push(format!("cpu {}%", tell(|speed| speed.cpu * 100.0)));
+        let cpu = sums.cpu.saturating_sub(before.cpu).as_secs_f64();
+        parts.push(format!("cpu {}%", a_second(cpu * 100.0)));
         parts
     }
 }
 
-impl Drop for Live {
+impl Drop for Live<'_> {
     /// Takes the view down, for the report to take its place.
     fn drop(&mut self) {
-        if self.place == Place::Terminal {
-            self.stderr.show("");
-        }
+        self.take_down();
         if !self.stderr.settle(PATIENCE) {
             log::debug!("standard error takes nothing: nobody waits for it");
         }
     }
 }
 
-/// How far a phase is.
-#[derive(Clone, Debug, Default)]
-struct Bar {
-    /// So many of so many.
-    share: Option<(u64, u64)>,
-    /// The same in words; empty where they stand elsewhere in the line.
-    words: String,
-}
-
-impl Bar {
-    fn of(done: u64, all: u64) -> Bar {
-        Bar {
-            share: Some((done, all)),
-            words: String::new(),
-        }
-    }
+/// How all generators go together.
+fn look(slots: &[Slot]) -> Progress {
+    let each = slots.iter().map(Slot::look);
+    each.fold(Progress::none(), |all, one| all.with(&one))
 }
 
 /// What went wrong; nothing where nothing did.
@@ -229,35 +207,22 @@ fn trouble(sums: &Progress) -> impl Iterator<Item = String> {
 
 /// A line that fits into a terminal of `width`: without the bar where there is no room for it and
 /// all words, and then without the last words.
-fn fit(phase: &str, bar: &Bar, parts: &[String], width: usize) -> String {
+fn fit(phase: &str, share: Option<(u64, u64)>, parts: &[String], width: usize) -> String {
     // The last column stays free: some terminals wrap when it's written.
     let room = width.saturating_sub(1);
-    let mut head = format!("{phase:>8}");
-    let words = [&bar.words[..], &parts.join(", ")].join("  ").len();
-    if let Some((done, all)) = bar.share
-        && head.len() + BAR_WIDTH as usize + 5 + words <= room
-    {
-        let full = u128::from(done.min(all)) * u128::from(BAR_WIDTH) / u128::from(all.max(1));
-        let full = full as usize;
-        // Writing to a string does not fail.
-        let _ = write!(head, " [{:-<1$}]", "#".repeat(full), BAR_WIDTH as usize);
-    }
-    for piece in [&bar.words].into_iter().chain(parts.first()) {
-        if !piece.is_empty() {
-            head.push_str("  ");
-            head.push_str(piece);
-        }
-    }
-    for part in parts.iter().skip(1) {
-        if head.len() + 2 + part.len() > room {
-            break;
-        }
-        head.push_str(", ");
-        head.push_str(part);
-    }
-    // All of it is ASCII; what is narrower than the first words is narrow indeed.
-    head.truncate(room);
-    head
+    let bar = share.map_or_else(String::new, |(done, all)| {
+        let full = BAR_WIDTH as f64 * done.min(all) as f64 / all.max(1) as f64;
+        format!(" [{:-<BAR_WIDTH$}]", "#".repeat(full as usize))
+    });
+    let line = |bar: &str, count| format!("{phase:>8}{bar}  {}", parts[..count].join(", "));
+    let shorter = (1..=parts.len()).rev().map(|count| line("", count));
+    let mut lines = iter::once(line(&bar, parts.len())).chain(shorter);
+    let fitting = lines.find(|line| line.len() <= room);
+    // What is narrower than the first words is narrow indeed.
+    let mut line = fitting.unwrap_or_else(|| line("", 1));
+    // All of it is ASCII.
+    line.truncate(room);
+    line
 }
 
 fn name(phase: Phase) -> &'static str {
@@ -275,18 +240,22 @@ mod tests {
 
     #[test]
     fn a_line_is_as_long_as_the_terminal_is_wide_at_most_and_ends_with_a_whole_word() {
-        let parts = ["100 open", "84,925 answers/s", "p50 567us", "cpu 40%"].map(str::to_owned);
-        let bar = Bar {
-            share: Some((3, 10)),
-            words: "3s of 10s".to_owned(),
-        };
-        let whole = " measure [######--------------]  3s of 10s  100 open, 84,925 answers/s, p50 567us, cpu 40%";
-        assert_eq!(fit("measure", &bar, &parts, 100), whole);
-        assert_eq!(fit("measure", &bar, &parts, whole.len() + 1), whole);
-        let bare = " measure  3s of 10s  100 open, 84,925 answers/s, p50 567us, cpu 40%";
-        assert_eq!(fit("measure", &bar, &parts, whole.len()), bare);
+        let parts = [
+            "3s of 10s",
+            "100 open",
+            "84,925 answers/s",
+            "p50 567us",
+            "cpu 40%",
+        ]
+        .map(str::to_owned);
+        let share = Some((3, 10));
+        let whole = " measure [######--------------]  3s of 10s, 100 open, 84,925 answers/s, p50 567us, cpu 40%";
+        assert_eq!(fit("measure", share, &parts, 100), whole);
+        assert_eq!(fit("measure", share, &parts, whole.len() + 1), whole);
+        let bare = " measure  3s of 10s, 100 open, 84,925 answers/s, p50 567us, cpu 40%";
+        assert_eq!(fit("measure", share, &parts, whole.len()), bare);
         for width in 0..120 {
-            let line = fit("measure", &bar, &parts, width);
+            let line = fit("measure", share, &parts, width);
             assert!(line.len() < width.max(1), "{line}");
             let cut = ["open", "/s", "567us", "%"].iter();
             assert!(
@@ -295,8 +264,9 @@ mod tests {
             );
         }
         for done in [0, 20, 30] {
-            let bar = Bar::of(done, 20);
-            let hashes = fit("ramp", &bar, &parts, 100).matches('#').count() as u64;
+            let hashes = fit("ramp", Some((done, 20)), &parts, 100)
+                .matches('#')
+                .count() as u64;
             assert_eq!(hashes, done.min(20));
         }
     }
@@ -325,5 +295,47 @@ mod tests {
         sums.connections.refused = 1;
         let told: Vec<String> = trouble(&sums).collect();
         assert_eq!(told, ["4 lost", "1 refused", "2 other errors"]);
+    }
+
+    /// What threads have told that have run so long, and got so many answers.
+    fn told(threads: &[(Duration, u64, Phase)]) -> Progress {
+        let threads = threads.iter().map(|&(at, echoed, phase)| Progress {
+            running: u32::from(phase < Phase::Over),
+            at,
+            phase,
+            echoed,
+            cpu: at / 2,
+            ..Progress::none()
+        });
+        threads.fold(Progress::none(), |all, one| all.with(&one))
+    }
+
+    #[test]
+    fn a_steady_load_is_shown_as_steady_however_late_its_threads_tell_it() {
+        const MS: Duration = Duration::from_millis(1);
+        let plan = Load::of("-t 2");
+        let shown = |before: &[_], now: &[_]| {
+            let live = Live {
+                stderr: Stderr::start(std::io::sink()),
+                place: Place::Nowhere,
+                plan: &plan,
+                begun: 0,
+                slots: Vec::new(),
+                before: told(before),
+            };
+            live.parts(&told(now)).join(", ")
+        };
+        // Each has 1,000 answers a second.
+        let one = |ms: u32| (ms * MS, ms.into(), Phase::Measure);
+        let before = [one(1_000), one(1_400)];
+        for now in [[2_000, 2_000], [2_400, 1_700], [2_100, 1_400]] {
+            let shown = shown(&before, &now.map(one));
+            assert!(shown.contains("2,000 answers/s"), "{now:?}: {shown}");
+            assert!(shown.ends_with("cpu 100%"), "{now:?}: {shown}");
+        }
+        // One that has ended has no part in it.
+        let ended = (1_400 * MS, 1_400, Phase::Over);
+        let shown = shown(&[one(1_000), ended], &[one(2_000), ended]);
+        assert!(shown.contains("1,000 answers/s"), "{shown}");
     }
 }

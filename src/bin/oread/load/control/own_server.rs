@@ -6,58 +6,91 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use oread::{Echo, EchoOptions, ListenOptions, Reactor};
+use oread::{Echo, EchoOptions, Handle, ListenOptions, Reactor};
 
 use crate::failure::{Failure, Reason};
-use crate::load::generator::usage::thread_cpu;
-use crate::system::threads::ReactorThread;
+use crate::load::clock::until;
+use crate::load::count::ThreadUse;
+use crate::system::threads::{self, thread_cpu};
 
 /// How long its answer on what it has used may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The running server; it ends when this is dropped.
+/// The running server.
 #[derive(Debug)]
 pub(crate) struct OwnServer {
     pub(crate) address: SocketAddr,
-    /// What its thread has used, at each stop. Dropped before the thread, which ends by that.
+    handle: Handle<Infallible>,
+    /// What its thread has used, at each stop.
     cpu: Receiver<Duration>,
-    thread: ReactorThread<Infallible>,
+    /// When the measured time began and ended, and what it had used by then.
+    marks: Vec<(u64, Duration)>,
 }
 
 impl OwnServer {
-    /// Listens on a free port of loopback, and serves it.
+    /// Listens on a free port of loopback, and serves it for as long as the program runs.
     ///
     /// # Errors
     /// Exit code 1: no descriptor, no port or no thread can be had.
     pub(crate) fn start() -> Result<OwnServer, Failure> {
-        let failed = |what: &str, error: &io::Error| {
-            Failure::runtime(format!(
-                "can't start an echo server to load: {what}: {}",
-                Reason(error)
-            ))
+        let listen = || -> io::Result<_> {
+            let mut reactor = Reactor::new()?;
+            let mut context = reactor.context();
+            let listener = context.listen(&ListenOptions::default())?;
+            let address = context.listener_addr(listener);
+            Ok((reactor, address.and_then(|at| at.socket_addr())))
         };
-        let mut reactor = Reactor::new().map_err(|e| failed("no poll can be had", &e))?;
-        let mut context = reactor.context();
-        let listening = context.listen(&ListenOptions::default());
-        let listener = listening.map_err(|e| failed("it can't listen on 127.0.0.1", &e))?;
-        let address = context
-            .listener_addr(listener)
-            .and_then(|at| at.socket_addr());
+        let (mut reactor, address) = listen().map_err(|error| {
+            let reason = Reason(&error);
+            Failure::runtime(format!(
+                "can't listen on 127.0.0.1 as the server to load: {reason}"
+            ))
+        })?;
+        let handle = reactor.handle();
         let (tell, cpu) = mpsc::channel();
-        let echo = Echo::new(EchoOptions::default());
-        let on_stop = move || tell.send(thread_cpu()).is_ok();
+        threads::start("echo server", move || {
+            let mut echo = Echo::new(EchoOptions::default());
+            loop {
+                if let Err(error) = reactor.run(&mut echo) {
+                    return log::error!("the echo server has failed: {}", Reason(&error));
+                }
+                // It was stopped to be asked.
+                if tell.send(thread_cpu()).is_err() {
+                    return;
+                }
+            }
+        })?;
         Ok(OwnServer {
             address: address.unwrap_or((Ipv4Addr::LOCALHOST, 0).into()),
+            handle,
             cpu,
-            thread: ReactorThread::start("echo server", reactor, echo, on_stop)?,
+            marks: Vec::new(),
         })
     }
 
-    /// Processor time that its thread has used so far; `None` when it does not say. The reactor
-    /// stops for the answer, and goes on.
-    pub(crate) fn cpu(&self) -> Option<Duration> {
-        self.thread.stop();
-        self.cpu.recv_timeout(PATIENCE).ok()
+    /// Asks it what it has used, once when the measured time has begun and once when it has ended.
+    /// The reactor stops for the answer, and goes on.
+    pub(crate) fn look(&mut self, now: u64, [from, until]: [u64; 2]) {
+        if [from, until]
+            .get(self.marks.len())
+            .is_some_and(|due| *due <= now)
+        {
+            self.handle.stop();
+            let cpu = self.cpu.recv_timeout(PATIENCE).unwrap_or_default();
+            self.marks.push((now, cpu));
+        }
+    }
+
+    /// What it used in the measured time, if there was one.
+    pub(crate) fn used(&self) -> Option<ThreadUse> {
+        let [(from, before), (to, after)] = self.marks[..] else {
+            return None;
+        };
+        Some(ThreadUse {
+            cpu: after.saturating_sub(before),
+            waited: Duration::ZERO,
+            wall: until(from, to),
+        })
     }
 }
 
@@ -68,20 +101,19 @@ mod tests {
     use std::net::TcpStream;
 
     #[test]
-    fn a_server_that_was_asked_what_it_used_serves_on_and_ends_when_it_is_dropped() {
-        let server = OwnServer::start().unwrap();
+    fn a_server_that_was_asked_what_it_used_serves_on() {
+        let mut server = OwnServer::start().unwrap();
         let mut client = TcpStream::connect(server.address).unwrap();
-        let mut used = Duration::ZERO;
-        for _ in 0..3 {
+        for now in [5, 10, 15, 20, 25] {
             let mut answer = [0; 4];
             client.write_all(b"echo").unwrap();
             client.read_exact(&mut answer).unwrap();
             assert_eq!(&answer, b"echo");
-            let now = server.cpu().unwrap();
-            assert!(now > used, "{now:?} after {used:?}");
-            used = now;
+            server.look(now, [10, 20]);
+            assert_eq!(server.used().is_some(), now >= 20);
         }
-        drop(server);
-        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+        let used = server.used().unwrap();
+        assert_eq!(used.wall, Duration::from_nanos(10));
+        assert!(used.cpu > Duration::ZERO, "{used:?}");
     }
 }

@@ -1,56 +1,52 @@
 //! The generators' threads, as the lead has them.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 
 use oread::Handle;
 
 use crate::failure::{Failure, Reason};
 use crate::load::clock::Epoch;
-use crate::load::control::interrupt;
-use crate::load::count::Tally;
 use crate::load::generator::payload::Payload;
-use crate::load::generator::protocol::{Command, Ended, Event, EventSender};
+use crate::load::generator::protocol::{Command, Event, Slot};
 use crate::load::generator::{self, Generating, Setup};
 use crate::load::generator::{Clock, Endpoint, Gauge};
 use crate::load::options::load::Load;
 use crate::load::options::target::Resolved;
 use crate::load::preflight::Preflight;
-use crate::system::signals::Signals;
-use crate::system::threads::{self, ReactorThread};
+use crate::system::threads;
 
 /// The generators.
 #[derive(Debug)]
 pub(crate) struct Team {
-    pub(crate) handles: Vec<Handle<Command>>,
-    pub(crate) senders: Vec<EventSender>,
+    handles: Vec<Handle<Command>>,
     pub(crate) threads: Vec<JoinHandle<()>>,
+    /// How each goes.
+    pub(crate) slots: Vec<Slot>,
+    /// What they say; nobody says anything any more when all have ended.
+    pub(crate) events: Receiver<Event>,
     /// What the run's time counts from, and when they began in it.
     pub(crate) epoch: Epoch,
     pub(crate) begun: u64,
     /// How many connections are open.
     pub(crate) gauge: Arc<Gauge>,
-    /// Stops them at a signal, for as long as there is a team.
-    _signals: ReactorThread<()>,
 }
 
 impl Team {
     /// Starts them all. They begin to dial at once.
+    ///
+    /// # Errors
+    /// Exit code 1: no descriptor or no thread can be had.
     pub(crate) fn start(
         plan: &Load,
         targets: &[Resolved],
         preflight: &Preflight,
-        sender: &Sender<Event>,
-        signals: Signals,
     ) -> Result<Team, Failure> {
-        // One for each target.
-        let sources = preflight.sources.iter();
         let endpoints: Arc<[Endpoint]> = targets
             .iter()
-            .zip(sources)
+            .zip(&preflight.sources)
             .map(|(resolved, sources)| Endpoint {
                 resolved: resolved.clone(),
                 sources: sources.clone(),
@@ -61,34 +57,42 @@ impl Team {
             .collect::<Result<_, _>>()
             .map_err(|e| Failure::runtime(format!("no poll can be had: {}", Reason(&e))))?;
         let epoch = Epoch::begin();
-        let handles: Vec<Handle<Command>> = reactors.iter().map(Generating::handle).collect();
-        // Before the generators: from here on Ctrl-C ends them.
-        let signals = interrupt::hear(signals, handles.clone(), sender.clone())?;
+        let begun = epoch.now();
+        let (sender, events) = mpsc::channel();
         let mut team = Team {
-            handles,
-            senders: reactors.iter().map(|_| EventSender::new(sender)).collect(),
+            handles: reactors.iter().map(Generating::handle).collect(),
             threads: Vec::new(),
+            slots: reactors.iter().map(|_| Slot::new(begun)).collect(),
+            events,
             epoch,
-            begun: epoch.now(),
+            begun,
             gauge: Arc::default(),
-            _signals: signals,
         };
         let shared = Arc::new(plan.clone());
         // Each run has messages of its own: an answer that was kept from another one is none.
-        let key = RandomState::new().hash_one(team.begun);
+        let key = RandomState::new().hash_one(begun);
         let payload = Payload::new(&plan.content, plan.framing, plan.verify, key);
-        for (index, (reactor, events)) in reactors.into_iter().zip(&team.senders).enumerate() {
+        for (index, (reactor, slot)) in reactors.into_iter().zip(&team.slots).enumerate() {
             let setup = Setup {
                 load: Arc::clone(&shared),
                 index: index as u32,
                 endpoints: Arc::clone(&endpoints),
                 clock: Clock::System(epoch),
                 gauge: Arc::clone(&team.gauge),
-                begun: team.begun,
+                begun,
                 payload: payload.clone(),
-                events: events.clone(),
+                events: sender.clone(),
+                slot: slot.clone(),
             };
-            team.threads.push(spawn(index, reactor, setup)?);
+            let sender = sender.clone();
+            let run = move || {
+                let ended = generator::run(reactor, setup);
+                if sender.send(Event::Ended(Box::new(ended))).is_err() {
+                    log::debug!("the lead is gone");
+                }
+            };
+            let thread = threads::start(&format!("generator {index}"), run)?;
+            team.threads.push(thread);
         }
         Ok(team)
     }
@@ -101,17 +105,4 @@ impl Team {
             }
         }
     }
-}
-
-fn spawn(index: usize, reactor: Generating, setup: Setup) -> Result<JoinHandle<()>, Failure> {
-    let events = setup.events.clone();
-    threads::start(&format!("generator {index}"), move || {
-        // The lead waits for its end: it's told even if the generator panicked.
-        let ran = panic::catch_unwind(AssertUnwindSafe(|| generator::run(reactor, setup)));
-        let ended = ran.unwrap_or_else(|_| Ended {
-            tally: Tally::new(),
-            failure: Some("a generator panicked".to_owned()),
-        });
-        events.send(Event::Done(Box::new(ended)));
-    })
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use oread::{
@@ -16,13 +17,13 @@ use super::logs::Warnings;
 use super::names;
 use super::payload::Payload;
 use super::plan::{Failed, Plan, Step};
-use super::protocol::{Command, Event, EventSender, Phase, Progress};
-use super::usage::{thread_cpu, thread_waited};
+use super::protocol::{Command, Event, Phase, Progress, Slot};
 use super::wake::{Clock, WAKE, Wake};
 use crate::load::clock::{SECOND, until};
 use crate::load::count::{Tally, ThreadUse};
 use crate::load::options::load::Load;
 use crate::load::options::target::{Resolved, Transport};
+use crate::system::threads::{thread_cpu, thread_waited};
 use crate::system::udp_drops;
 
 /// The key of the timer for the next progress.
@@ -46,8 +47,9 @@ pub(crate) struct Setup {
     pub(crate) payload: Payload,
     /// How many connections are open over all threads.
     pub(crate) gauge: Arc<Gauge>,
-    /// What the lead hears.
-    pub(crate) events: EventSender,
+    /// What the lead hears, and what it looks at.
+    pub(crate) events: Sender<Event>,
+    pub(crate) slot: Slot,
 }
 
 /// One generator.
@@ -168,7 +170,9 @@ impl Generator {
         if !self.told && self.plan.is_ramped() {
             self.told = true;
             self.tell(self.now(context));
-            self.setup.events.send(Event::Ramped);
+            if self.setup.events.send(Event::Ramped).is_err() {
+                log::debug!("the lead is gone");
+            }
         }
         if self.plan.phase() >= Phase::Measure && self.used.before.is_none() {
             self.used.before = Some((thread_cpu(), thread_waited()));
@@ -183,6 +187,7 @@ impl Generator {
     pub(crate) fn finish(&mut self, context: &Context<'_, u32>) -> Tally {
         self.plan.end_now(self.now(context));
         self.observe(context);
+        self.tell(self.now(context));
         let measured = self.plan.measured();
         let mut tally = self.plan.meter.finish(measured.is_some());
         let cpu = self.used.before.zip(self.used.measured);
@@ -303,24 +308,22 @@ impl Generator {
 
     /// Tells the lead how it goes.
     pub(super) fn tell(&mut self, now: u64) {
-        if !self.setup.events.keeps_up() {
-            return;
-        }
-        let response = self.plan.meter.take_recent();
-        let happened = self.plan.meter.happened();
-        let (open, phase) = (self.plan.flows.open(), self.plan.phase());
-        let tally = &self.plan.meter.tally;
-        self.setup.events.progress(Progress {
-            thread: self.setup.index,
-            at: now,
-            phase,
-            open,
-            connections: tally.connections,
-            errors: tally.errors.values().sum(),
-            echoed: happened.echoed,
-            measured: tally.messages.echoed,
-            cpu: thread_cpu(),
-            response,
+        self.setup.slot.tell(|| {
+            let response = self.plan.meter.take_recent();
+            let tally = &self.plan.meter.tally;
+            let phase = self.plan.phase();
+            Progress {
+                running: u32::from(phase < Phase::Over),
+                at: Duration::from_nanos(now),
+                phase,
+                open: self.plan.flows.open(),
+                connections: tally.connections,
+                errors: tally.errors.values().sum(),
+                echoed: self.plan.meter.happened().echoed,
+                measured: tally.messages.echoed,
+                cpu: thread_cpu(),
+                response,
+            }
         });
     }
 }

@@ -1,21 +1,16 @@
-//! What the threads of a run say to each other.
+//! What the lead and the generators say to each other.
 //!
 //! The lead is the main thread: it prints, and it decides when a phase begins. Each generator is a
-//! reactor in a thread of its own. Commands go to generators by their handles, events come to the
-//! lead by a channel: a generator never waits for it, and what a slow lead has not read does not
-//! pile up.
+//! reactor in a thread of its own. Commands go to generators by their handles, the few events come
+//! to the lead by a channel, and how a generator goes is in a slot that the lead looks at when it
+//! draws: a generator waits for nobody, and nothing piles up for a lead that is slow.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::load::count::{Ledger, Tally};
-
-/// Progresses of one generator that may wait for the lead, some 40 KB each.
-const MOST_UNREAD: u32 = 2;
+use crate::load::count::{Ledger, Tally, coarse};
 
 /// From the lead to a generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +23,13 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// From a generator to the lead, but for signals.
+/// From a generator to the lead.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Every dial of this thread has come to something: an echo, or a failure.
     Ramped,
-    /// A signal came, of this number; from the thread that hears them. All generators have been
-    /// told to stop.
-    Signal(i32),
-    /// How it goes; once a second or so, while it runs.
-    Progress(Box<Progress>),
     /// It's over; the last thing that a generator says.
-    Done(Box<Ended>),
+    Ended(Box<Ended>),
 }
 
 /// How a generator ended.
@@ -51,54 +41,15 @@ pub(crate) struct Ended {
     pub(crate) failure: Option<String>,
 }
 
-/// A generator's sender of events.
-#[derive(Clone, Debug)]
-pub(crate) struct EventSender {
-    sender: Sender<Event>,
-    /// Progresses on their way.
-    unread: Arc<AtomicU32>,
-}
-
-impl EventSender {
-    /// A sender of a generator's own into the lead's channel.
-    pub(crate) fn new(sender: &Sender<Event>) -> EventSender {
-        EventSender {
-            sender: sender.clone(),
-            unread: Arc::default(),
-        }
-    }
-
-    /// Sends what must not be lost. There are few of these.
-    pub(crate) fn send(&self, event: Event) {
-        if self.sender.send(event).is_err() {
-            // It went without waiting for its generators: nobody is left to tell.
-            log::debug!("the lead is gone");
-        }
-    }
-
-    /// Whether the lead keeps up: if not, a progress had better be told later.
-    pub(crate) fn keeps_up(&self) -> bool {
-        self.unread.load(Ordering::Relaxed) < MOST_UNREAD
-    }
-
-    pub(crate) fn progress(&self, progress: Progress) {
-        self.unread.fetch_add(1, Ordering::Relaxed);
-        self.send(Event::Progress(Box::new(progress)));
-    }
-
-    /// The lead has read a progress.
-    pub(crate) fn was_read(&self) {
-        self.unread.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// How one generator goes, from its beginning; the lead subtracts what it heard before.
+/// How generators go, since the run began: one, or the sum of several.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
-    /// Which thread tells it.
-    pub(crate) thread: u32,
-    /// When these were its counts, in the run's time.
-    pub(crate) at: u64,
+    /// How many of them have not ended.
+    pub(crate) running: u32,
+    /// The run's time when these were the counts. It's a sum as the others are, so that counts by
+    /// the time between two looks are a rate however late each of the threads has told its own.
+    pub(crate) at: Duration,
+    /// That of the one that is behind.
     pub(crate) phase: Phase,
     /// Connections that are confirmed and open now.
     pub(crate) open: u64,
@@ -110,34 +61,33 @@ pub(crate) struct Progress {
     pub(crate) echoed: u64,
     /// Of these, the ones of the measured time.
     pub(crate) measured: u64,
-    /// Processor time of the thread so far.
+    /// Processor time so far.
     pub(crate) cpu: Duration,
-    /// Responses since the progress before, in nanoseconds, with two digits.
+    /// Responses since the last look, in nanoseconds, with two digits.
     pub(crate) response: Histogram<u64>,
 }
 
 impl Progress {
-    /// Nothing at all.
-    #[cfg(test)]
+    /// No generator.
     pub(crate) fn none() -> Progress {
         Progress {
-            thread: 0,
-            at: 0,
-            phase: Phase::Measure,
+            running: 0,
+            at: Duration::ZERO,
+            phase: Phase::Over,
             open: 0,
             connections: Ledger::default(),
             errors: 0,
             echoed: 0,
             measured: 0,
             cpu: Duration::ZERO,
-            response: crate::load::count::coarse(),
+            response: coarse(),
         }
     }
 
-    /// Adds another thread's. The phase is that of the one that is behind, the time that of the
-    /// latest.
-    pub(crate) fn merge(&mut self, other: &Progress) {
-        self.at = self.at.max(other.at);
+    /// Both threads' together.
+    pub(crate) fn with(mut self, other: &Progress) -> Progress {
+        self.running += other.running;
+        self.at += other.at;
         self.phase = self.phase.min(other.phase);
         self.open += other.open;
         self.connections.merge(&other.connections);
@@ -145,14 +95,50 @@ impl Progress {
         self.echoed += other.echoed;
         self.measured += other.measured;
         self.cpu += other.cpu;
-        self.add_responses(other);
+        self.add_responses(&other.response);
+        self
     }
 
-    /// Adds the responses of another progress.
-    pub(crate) fn add_responses(&mut self, other: &Progress) {
+    fn add_responses(&mut self, responses: &Histogram<u64>) {
         // All have the same bounds: nothing can fail to fit.
-        if let Err(error) = self.response.add(&other.response) {
+        if let Err(error) = self.response.add(responses) {
             log::error!("a histogram could not be added up: {error}");
+        }
+    }
+}
+
+/// Where a generator puts how it goes, for the lead to look at.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot(Arc<Mutex<Progress>>);
+
+impl Slot {
+    /// That of a generator that begins at this time of the run.
+    pub(crate) fn new(begun: u64) -> Slot {
+        Slot(Arc::new(Mutex::new(Progress {
+            running: 1,
+            at: Duration::from_nanos(begun),
+            phase: Phase::Ramp,
+            ..Progress::none()
+        })))
+    }
+
+    /// Puts what `progress` gives there, but for a lead that is looking: that sees it the next
+    /// time.
+    pub(crate) fn tell(&self, progress: impl FnOnce() -> Progress) {
+        if let Ok(mut told) = self.0.try_lock() {
+            let before = std::mem::replace(&mut *told, progress());
+            told.add_responses(&before.response);
+        }
+    }
+
+    /// What was told last. Each response is told once.
+    pub(crate) fn look(&self) -> Progress {
+        // A progress is whole at any time.
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let response = std::mem::replace(&mut told.response, coarse());
+        Progress {
+            response,
+            ..told.clone()
         }
     }
 }
@@ -170,4 +156,34 @@ pub(crate) enum Phase {
     Finish,
     /// All is counted.
     Over,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_response_is_told_once_however_rarely_the_lead_looks() {
+        let slot = Slot::new(1);
+        let tell = |count| {
+            slot.tell(|| {
+                let mut told = Progress::none();
+                told.response.record_n(1_000, count).unwrap();
+                told
+            });
+        };
+        tell(2);
+        tell(3);
+        assert_eq!(slot.look().response.len(), 5);
+        assert_eq!(slot.look().response.len(), 0);
+    }
+
+    #[test]
+    fn a_generator_does_not_wait_for_a_lead_that_is_looking() {
+        let slot = Slot::new(1);
+        let looking = slot.0.lock().unwrap();
+        slot.tell(|| panic!("it would be lost"));
+        drop(looking);
+        assert_eq!(slot.look().at, Duration::from_nanos(1));
+    }
 }

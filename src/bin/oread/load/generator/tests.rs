@@ -10,7 +10,7 @@ use super::*;
 use crate::load::clock::Epoch;
 use crate::load::control::own_server::OwnServer;
 use crate::load::generator::payload::Payload;
-use crate::load::generator::protocol::{Command, Event, EventSender};
+use crate::load::generator::protocol::{Command, Event, Slot};
 use crate::load::options::load::Load;
 use crate::load::options::target::{Resolved, Transport};
 use oread::Handler as _;
@@ -59,7 +59,8 @@ impl Bench {
             clock: Clock::System(epoch),
             begun: epoch.now(),
             gauge: Arc::default(),
-            events: EventSender::new(&sender),
+            events: sender,
+            slot: Slot::new(epoch.now()),
         };
         let mut generator = Generator::new(setup, epoch.now());
         generator.set_out(&mut reactor.context()).unwrap();

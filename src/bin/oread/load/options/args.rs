@@ -3,17 +3,19 @@
 use std::convert::Infallible;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ColorChoice;
 
 use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
-use crate::load::options::target::{Target, udp_target};
-use crate::load::options::values::{MessageText, SizeRange, VerifyMode, per_second};
+use crate::load::options::target::{Target, schemed};
+use crate::load::options::values::{MAX_DEPTH, SizeRange, VerifyMode, message, per_second};
+use crate::system::threads;
 use crate::values::framing::forms;
 use crate::values::units::UNITS;
-use crate::values::units::{count, duration, duration_or_zero, large_count};
+use crate::values::units::{count, count_to, duration, duration_or_zero, large_count};
 use crate::values::verbosity::VerbosityArgs;
 use oread::Framing;
 
@@ -40,14 +42,31 @@ the way, or the preflight says that so many can't be reached, 5 an answer was no
     mut_arg("quiet", |arg| arg.help("Log errors only, and leave out the line a second on how it goes"))
 )]
 pub(crate) struct Load {
+    #[command(flatten)]
+    pub(crate) demand: Demand,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
+}
+
+/// What is to be done.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demand {
     /// What to load: HOST:PORT or tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unix:@NAME;
     /// several are used in turn. Of a name, the first address that the system gives [default: an
     /// echo server of its own, in a second thread]
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<Target>,
 
-    /// Only to say what to write in its place: `connect` has it.
-    #[arg(long, value_name = "TARGET", num_args = 0..=1, default_missing_value = "HOST:PORT", value_parser = udp_target, hide = true)]
+    /// Only to say what to write in its place: `serve` has it.
+    #[arg(long, value_name = "TARGET", num_args = 0..=1, default_missing_value = "HOST:PORT", value_parser = |text: &str| schemed("tcp", text), hide = true)]
+    pub(crate) tcp: Option<Infallible>,
+
+    /// The same; `connect` has it too.
+    #[arg(long, value_name = "TARGET", num_args = 0..=1, default_missing_value = "HOST:PORT", value_parser = |text: &str| schemed("udp", text), hide = true)]
     pub(crate) udp: Option<Infallible>,
 
     /// Connections to open and hold; for UDP, sockets
@@ -84,12 +103,6 @@ pub(crate) struct Load {
 
     #[command(flatten)]
     pub(crate) sockets: Sockets,
-
-    #[command(flatten)]
-    pub(crate) output: Output,
-
-    #[command(flatten)]
-    pub(crate) verbosity: VerbosityArgs,
 }
 
 /// What is sent when, and whether connections are kept.
@@ -102,9 +115,8 @@ pub(crate) struct Traffic {
     pub(crate) rate: Option<NonZeroU32>,
 
     /// Without --rate: messages that a connection has under way at a time (a closed loop)
-    /// [default: 1]
-    #[arg(long, value_name = "N", value_parser = count, conflicts_with_all = ["rate", "idle"])]
-    pub(crate) depth: Option<NonZeroU32>,
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count_to(MAX_DEPTH), conflicts_with_all = ["rate", "idle"])]
+    pub(crate) depth: NonZeroU32,
 
     /// Wait so long between an answer and the next message of a connection
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["rate", "idle"])]
@@ -136,8 +148,8 @@ pub(crate) struct Messages {
     pub(crate) size: SizeRange,
 
     /// What to send, always the same; \r, \n, \t, \x00 to \xff and \\ stand for a byte each
-    #[arg(long, value_name = "TEXT", conflicts_with = "size")]
-    pub(crate) message: Option<MessageText>,
+    #[arg(long, value_name = "TEXT", value_parser = message, conflicts_with = "size")]
+    pub(crate) message: Option<Arc<[u8]>>,
 
     /// A file that holds what to send; with --framing lines, a newline at its end is the line's own
     #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "message"])]
@@ -162,7 +174,7 @@ pub(crate) struct Sockets {
     pub(crate) source: Vec<SourceRange>,
 
     /// Threads, each with its own reactor and its exact share of the load
-    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count)]
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count_to(threads::MOST))]
     pub(crate) threads: NonZeroU32,
 
     /// Give a connection up that is not there after so long
@@ -180,7 +192,7 @@ pub(crate) struct Sockets {
 }
 
 /// Where the report goes, and what must hold.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Output {
     /// Write the whole report as JSON to a file, or with - to standard output in place of the words
@@ -201,28 +213,15 @@ pub(crate) struct Output {
     pub(crate) color: ColorChoice,
 }
 
-/// Say whether so many connections can be reached, and what to change where they can't
+/// Say whether a load can be had, and what to change where it can't
 #[derive(Debug, clap::Args)]
 #[command(after_help = UNITS)]
 pub(crate) struct Doctor {
-    /// What the load would be for, as in `oread load`
-    #[arg(value_name = "TARGET")]
-    pub(crate) targets: Vec<Target>,
-
-    /// Connections
-    #[arg(short, long, value_name = "N", default_value = "100", value_parser = count)]
-    pub(crate) connections: NonZeroU32,
-
-    /// Local address, or network as in 10.0.0.0/24, to connect from; may be repeated
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) source: Vec<SourceRange>,
-
-    /// Threads, as in `oread load`
-    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count)]
-    pub(crate) threads: NonZeroU32,
+    #[command(flatten)]
+    pub(crate) demand: Demand,
 
     /// Print the table as JSON
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
 
     #[command(flatten)]

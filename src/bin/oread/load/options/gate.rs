@@ -6,8 +6,9 @@
 #[cfg(test)]
 mod fuzz;
 
-use std::fmt;
 use std::str::FromStr;
+
+use clap::ValueEnum;
 
 use crate::load::clock::nanos;
 use crate::load::options::values::per_second;
@@ -47,7 +48,8 @@ pub(crate) enum Figure {
 }
 
 /// Which histogram.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
 pub(crate) enum Timing {
     Response,
     Service,
@@ -84,12 +86,6 @@ impl Comparison {
     }
 }
 
-impl fmt::Display for Gate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
 impl FromStr for Gate {
     type Err = String;
 
@@ -105,14 +101,14 @@ impl FromStr for Gate {
         let at = text.find(['<', '>']).ok_or(
             "no < or > in it; write a gate as in 'p99<5ms', 'errors<0.1%' or 'rate>49k', or valid",
         )?;
-        let (left, right) = text.split_at(at);
-        let (comparison, bound) = match right.as_bytes() {
-            [b'<', b'=', ..] => (Comparison::AtMost, &right[2..]),
-            [b'<', ..] => (Comparison::Less, &right[1..]),
-            [_, b'=', ..] => (Comparison::AtLeast, &right[2..]),
-            _ => (Comparison::More, &right[1..]),
+        let (name, rest) = text.split_at(at);
+        let (comparison, sign) = match rest.as_bytes() {
+            [b'<', b'=', ..] => (Comparison::AtMost, 2),
+            [b'>', b'=', ..] => (Comparison::AtLeast, 2),
+            [b'<', ..] => (Comparison::Less, 1),
+            _ => (Comparison::More, 1),
         };
-        let (figure, bound) = figure_and_bound(left.trim(), bound.trim())?;
+        let (figure, bound) = figure_and_bound(name.trim(), rest[sign..].trim())?;
         Ok(Gate {
             // On one line, whatever was between the words.
             text: text.split_whitespace().collect::<Vec<_>>().join(" "),
@@ -124,62 +120,55 @@ impl FromStr for Gate {
 }
 
 fn figure_and_bound(name: &str, bound: &str) -> Result<(Figure, f64), String> {
-    let share = bound.strip_suffix('%');
+    let count = || count_or_zero(bound).map(|count| count as f64);
+    let share = bound.strip_suffix('%').map(percentage);
     Ok(match (name, share) {
-        ("errors", Some(percent)) => (Figure::ErrorShare, percentage(percent)? / 100.0),
-        ("errors", None) => (Figure::Errors, count_or_zero(bound)? as f64),
-        ("lost", Some(percent)) => (Figure::LostShare, percentage(percent)? / 100.0),
+        ("errors", Some(share)) => (Figure::ErrorShare, share?),
+        ("errors", None) => (Figure::Errors, count()?),
+        ("lost", Some(share)) => (Figure::LostShare, share?),
         ("lost", None) => return Err("lost is a share; write it as in 'lost<0.1%'".into()),
         ("rate", _) => (Figure::Rate, f64::from(per_second(bound)?.get())),
-        ("connections", _) => (Figure::Connections, count_or_zero(bound)? as f64),
+        ("connections", _) => (Figure::Connections, count()?),
         (VALID, _) => return Err("valid stands alone, without a bound".into()),
-        _ => {
-            let figure = latency(name)?.ok_or_else(|| {
-                format!(
-                    "figure \"{}\" is not known; there are p50, p99, p99.9 and so on, min, mean and max \
-                     (of connect, first_echo or service with that and a dot in front), errors, lost, \
-                     rate and connections, and valid alone",
-                    name.escape_debug()
-                )
-            })?;
-            (figure, nanos(duration(bound)?) as f64)
-        }
+        _ => (latency(name)?, nanos(duration(bound)?) as f64),
     })
 }
 
-/// The figure of a histogram that `name` is; `None` where it is none.
-fn latency(name: &str) -> Result<Option<Figure>, String> {
-    let (timing, statistic) = match name.split_once('.') {
-        Some(("connect", rest)) => (Timing::Connect, rest),
-        Some(("first_echo", rest)) => (Timing::FirstEcho, rest),
-        Some(("service", rest)) => (Timing::Service, rest),
-        Some(("response", rest)) => (Timing::Response, rest),
-        _ => (Timing::Response, name),
+/// The figure of a histogram that `name` is.
+fn latency(name: &str) -> Result<Figure, String> {
+    let timed = name.split_once('.').and_then(|(timing, statistic)| {
+        let timing = Timing::from_str(timing, false).ok()?;
+        Some((timing, statistic))
+    });
+    let (timing, statistic) = timed.unwrap_or((Timing::Response, name));
+    let percentile = statistic.strip_prefix('p').and_then(decimal);
+    let statistic = match (statistic, percentile) {
+        ("min", _) => Statistic::Min,
+        ("mean", _) => Statistic::Mean,
+        ("max", _) => Statistic::Max,
+        (_, Some(percentile)) if percentile < 100.0 => Statistic::Percentile(percentile),
+        (_, Some(percentile)) if percentile >= 100.0 => {
+            return Err("a percentile is under 100; for the largest write max".to_owned());
+        }
+        _ => {
+            let name = name.escape_debug();
+            return Err(format!(
+                "figure \"{name}\" is not known; there are p50, p99, p99.9 and so on, min, mean and max \
+                 (of connect, first_echo or service with that and a dot in front), errors, lost, \
+                 rate and connections, and valid alone"
+            ));
+        }
     };
-    let statistic = match statistic {
-        "min" => Statistic::Min,
-        "mean" => Statistic::Mean,
-        "max" => Statistic::Max,
-        _ => match statistic.strip_prefix('p').and_then(decimal) {
-            Some(percentile) if (0.0..100.0).contains(&percentile) => {
-                Statistic::Percentile(percentile)
-            }
-            Some(percentile) if percentile >= 100.0 => {
-                return Err("a percentile is under 100; for the largest write max".to_owned());
-            }
-            _ => return Ok(None),
-        },
-    };
-    Ok(Some(Figure::Latency(timing, statistic)))
+    Ok(Figure::Latency(timing, statistic))
 }
 
+/// What a percentage is as a share of 1.
 fn percentage(text: &str) -> Result<f64, String> {
-    let percent =
-        decimal(text.trim()).ok_or_else(|| "not a share; write it as in 0.1%".to_owned())?;
-    if !(0.0..=100.0).contains(&percent) {
-        return Err("a share is from 0% to 100%".into());
+    match decimal(text.trim()) {
+        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        Some(_) => Err("a share is from 0% to 100%".into()),
+        None => Err("not a share; write it as in 0.1%".into()),
     }
-    Ok(percent)
 }
 
 /// A number that is not negative. A sign in front, which `f64::from_str` takes, is none of ours,
@@ -229,6 +218,6 @@ mod tests {
     #[test]
     fn a_gate_is_told_on_one_line() {
         let gate: Gate = "p99 <\n\t5\u{85}ms ".parse().unwrap();
-        assert_eq!(gate.to_string(), "p99 < 5 ms");
+        assert_eq!(gate.text, "p99 < 5 ms");
     }
 }

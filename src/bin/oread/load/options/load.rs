@@ -1,11 +1,11 @@
 //! A load as checked: what is meant, with defaults filled in and nothing in it that does not go
-//! together. `plan/content` checks what messages consist of.
+//! together. `load/content` checks what messages consist of.
 
 mod content;
-mod never;
+pub(crate) mod never;
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,19 +17,15 @@ use crate::load::options::args;
 use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
 use crate::load::options::target::{Target, Transport};
+pub(crate) use crate::load::options::values::MAX_DEPTH;
 use crate::load::options::values::{SizeRange, VerifyMode};
-use crate::values::units::Count;
-use crate::values::verbosity::Verbosity;
+use crate::values::verbosity::{Verbosity, VerbosityArgs};
 
 /// Dials a second when nothing is said.
 const DEFAULT_CONNECT_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 /// How long is measured when nothing is said.
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
-/// No machine has so many cores; as for `oread serve`.
-const MAX_THREADS: u32 = 1024;
-/// The most messages that a connection may have under way: their times of sending are kept, 16
-/// bytes each.
-pub(crate) const MAX_DEPTH: u32 = 1 << 16;
+
 /// When the measured part ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Volume {
@@ -67,6 +63,21 @@ pub(crate) enum Turnover {
     Churn(NonZeroU32),
     /// Each is closed after so long, and another is dialed.
     Lifetime(Duration),
+}
+
+impl Turnover {
+    /// How many of `connections` are closed a second, rounded up.
+    pub(crate) fn closed_a_second(self, connections: NonZeroU32) -> u32 {
+        match self {
+            Turnover::Keep => 0,
+            Turnover::Churn(rate) => rate.get(),
+            Turnover::Lifetime(lifetime) => {
+                let second = u128::from(connections.get()) * 1_000_000_000;
+                let closed = second.div_ceil(lifetime.as_nanos().max(1));
+                u32::try_from(closed).unwrap_or(u32::MAX)
+            }
+        }
+    }
 }
 
 /// What messages consist of, before they are framed.
@@ -141,90 +152,87 @@ impl Load {
 
     /// Whether the JSON report takes the place of the words on standard output.
     pub(crate) fn json_to_stdout(&self) -> bool {
-        self.json
-            .as_ref()
-            .is_some_and(|path| path.as_os_str() == "-")
+        self.json.as_deref() == Some(Path::new("-"))
     }
-}
 
-/// Whether one of these takes datagrams.
-fn has_udp(targets: &[Target]) -> bool {
-    targets
-        .iter()
-        .any(|target| target.transport == Transport::Udp)
-}
-
-impl TryFrom<args::Load> for Load {
-    type Error = Failure;
-
+    /// What is meant by what was typed.
+    ///
     /// # Errors
     /// Exit code 2: what does not go together. Exit code 1: the message file can't be read.
-    fn try_from(typed: args::Load) -> Result<Load, Failure> {
-        let depth = typed.traffic.depth.map_or(1, NonZeroU32::get);
-        at_most("--threads", typed.sockets.threads.get(), MAX_THREADS)?;
-        at_most("--depth", depth, MAX_DEPTH)?;
-        let (heartbeat, think) = (typed.traffic.heartbeat, typed.traffic.think);
-        let traffic = match (typed.traffic.rate, typed.traffic.idle) {
-            (Some(rate), _) => Traffic::Open(rate),
-            (None, true) => Traffic::Idle { heartbeat },
-            (None, false) => Traffic::Closed { depth, think },
+    pub(crate) fn new(
+        typed: args::Demand,
+        output: args::Output,
+        verbosity: &VerbosityArgs,
+    ) -> Result<Load, Failure> {
+        check_sockets(&typed)?;
+        let content = content::content(&typed)?;
+        check_outputs(&output)?;
+        let sent = &typed.traffic;
+        let traffic = match sent.rate {
+            Some(rate) => Traffic::Open(rate),
+            None if sent.idle => Traffic::Idle {
+                heartbeat: sent.heartbeat,
+            },
+            None => Traffic::Closed {
+                depth: sent.depth.get(),
+                think: sent.think,
+            },
         };
-        let turnover = match (typed.traffic.churn, typed.traffic.lifetime) {
+        let turnover = match (sent.churn, sent.lifetime) {
             (Some(rate), _) => Turnover::Churn(rate),
             (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
             (None, None) => Turnover::Keep,
         };
-        check_sockets(&typed)?;
-        let content = content::content(&typed)?;
-        check_outputs(&typed)?;
-        let connect_rate = connect_rate(typed.connect_rate, typed.connections, turnover)?;
+        let connect_rate = connect_rate(&typed, turnover)?;
+        let sockets = typed.sockets;
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
+        let ramp = Duration::from_secs(ramp) + sockets.connect_timeout;
         let load = Load {
-            ramp_timeout: typed
-                .ramp_timeout
-                .unwrap_or(Duration::from_secs(ramp) + typed.sockets.connect_timeout),
+            targets: typed.targets,
+            connections: typed.connections,
+            connect_rate,
+            ramp_timeout: typed.ramp_timeout.unwrap_or(ramp),
+            warmup: typed.warmup,
             volume: match typed.messages {
                 Some(messages) => Volume::Messages(messages),
                 None => Volume::For(typed.duration.unwrap_or(DEFAULT_DURATION)),
             },
-            targets: typed.targets,
-            connections: typed.connections,
-            connect_rate,
-            warmup: typed.warmup,
             traffic,
             turnover,
             content,
             framing: typed.content.framing,
             verify: typed.content.verify,
-            sources: typed.sockets.source,
-            threads: typed.sockets.threads,
-            connect_timeout: typed.sockets.connect_timeout,
-            message_timeout: typed.sockets.message_timeout,
-            force: typed.sockets.force,
-            json: typed.output.json,
-            hdr: typed.output.hdr,
-            gates: typed.output.slo,
-            color: typed.output.color,
-            verbosity: Verbosity::from(&typed.verbosity),
+            sources: sockets.source,
+            threads: sockets.threads,
+            connect_timeout: sockets.connect_timeout,
+            message_timeout: sockets.message_timeout,
+            force: sockets.force,
+            json: output.json,
+            hdr: output.hdr,
+            gates: output.slo,
+            color: output.color,
+            verbosity: Verbosity::from(verbosity),
         };
-        check_gates(&load)?;
+        for gate in &load.gates {
+            if let Some(why) = never::why_never(gate, &load) {
+                let words = format!("--slo '{}' can't be met: {why}", gate.text);
+                return Err(Failure::usage(words));
+            }
+        }
         Ok(load)
     }
 }
 
-/// # Errors
-/// An option says more than there may be.
-fn at_most(option: &str, value: u32, most: u32) -> Result<(), Failure> {
-    let words = || format!("{option} must be at most {}", Count(most.into()));
-    (value <= most)
-        .then_some(())
-        .ok_or_else(|| Failure::usage(words()))
+/// Whether one of these takes datagrams.
+fn has_udp(targets: &[Target]) -> bool {
+    let is_udp = |target: &Target| target.transport == Transport::Udp;
+    targets.iter().any(is_udp)
 }
 
 /// # Errors
 /// There are more threads than connections; or a target is a Unix socket, and it's said where to
 /// connect from.
-fn check_sockets(typed: &args::Load) -> Result<(), Failure> {
+fn check_sockets(typed: &args::Demand) -> Result<(), Failure> {
     let (threads, connections) = (typed.sockets.threads, typed.connections);
     if threads > connections {
         return Err(Failure::usage(format!(
@@ -240,104 +248,73 @@ fn check_sockets(typed: &args::Load) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses gates that no run can meet.
-fn check_gates(load: &Load) -> Result<(), Failure> {
-    let mut gates = load.gates.iter();
-    match gates.find_map(|gate| Some((gate, never::why_never(gate, load)?))) {
-        Some((gate, why)) => Err(Failure::usage(format!(
-            "--slo '{gate}' can't be met: {why}"
-        ))),
-        None => Ok(()),
-    }
-}
-
 /// Refuses files that would be others than they look like.
-fn check_outputs(typed: &args::Load) -> Result<(), Failure> {
-    let Some(hdr) = &typed.output.hdr else {
-        return Ok(());
-    };
-    if hdr.as_os_str() == "-" {
-        return Err(
-            Failure::usage("--hdr takes a file, and - is standard output")
-                .hint("give it a name; a file that is called - is written as ./-"),
-        );
+fn check_outputs(output: &args::Output) -> Result<(), Failure> {
+    let stdout = Some(Path::new("-"));
+    let (json, hdr) = (output.json.as_deref(), output.hdr.as_deref());
+    if hdr == stdout {
+        let tip = "give it a name; a file that is called - is written as ./-";
+        return Err(Failure::usage("--hdr takes a file, and - is standard output").hint(tip));
     }
     // A file that is not there yet has no other name than the one that is typed.
-    let place = |path: &Path| {
-        path.canonicalize()
-            .or_else(|_| std::path::absolute(path))
-            .ok()
-    };
-    match &typed.output.json {
-        Some(json) if json.as_os_str() != "-" && place(json) == place(hdr) => {
-            Err(Failure::usage(format!(
-                "--json and --hdr would write the same file, {}",
-                hdr.display()
-            ))
-            .hint("give each a file of its own"))
-        }
-        _ => Ok(()),
+    let place = |path: &Path| path.canonicalize().or_else(|_| absolute(path)).ok();
+    if let (Some(json), Some(hdr)) = (json.filter(|_| json != stdout), hdr)
+        && place(json) == place(hdr)
+    {
+        let file = hdr.display();
+        let words = format!("--json and --hdr would write the same file, {file}");
+        return Err(Failure::usage(words).hint("give each a file of its own"));
     }
+    Ok(())
 }
 
 /// The rate of dials: what was typed, where it keeps up with what is closed, or the default, where
 /// that does.
-fn connect_rate(
-    typed: Option<NonZeroU32>,
-    connections: NonZeroU32,
-    turnover: Turnover,
-) -> Result<NonZeroU32, Failure> {
-    let (closed, option) = match turnover {
-        Turnover::Keep => (NonZeroU32::MIN, String::new()),
-        Turnover::Churn(rate) => (rate, format!("--churn {rate}")),
-        Turnover::Lifetime(lifetime) => {
-            let second = u128::from(connections.get()) * 1_000_000_000;
-            let closed = second.div_ceil(lifetime.as_nanos().max(1));
-            let closed = u32::try_from(closed).ok().and_then(NonZeroU32::new);
-            let lifetime = humantime::format_duration(lifetime);
-            let option = format!("--lifetime {lifetime} of {connections} connections");
-            (closed.unwrap_or(NonZeroU32::MAX), option)
-        }
+fn connect_rate(typed: &args::Demand, turnover: Turnover) -> Result<NonZeroU32, Failure> {
+    let closed = turnover.closed_a_second(typed.connections);
+    let closed = NonZeroU32::new(closed).unwrap_or(NonZeroU32::MIN);
+    let Some(rate) = typed.connect_rate.filter(|rate| *rate < closed) else {
+        return Ok(typed
+            .connect_rate
+            .unwrap_or(closed.max(DEFAULT_CONNECT_RATE)));
     };
-    match typed {
-        Some(rate) if rate < closed => Err(Failure::usage(format!(
-            "{option} closes more connections a second, {closed}, than --connect-rate {rate} dials"
-        ))
-        .hint(format!("add --connect-rate {closed}, or leave it out"))),
-        Some(rate) => Ok(rate),
-        None => Ok(closed.max(DEFAULT_CONNECT_RATE)),
-    }
+    let option = match turnover {
+        Turnover::Lifetime(_) => "--lifetime",
+        _ => "--churn",
+    };
+    let words = format!(
+        "{option} closes more connections a second, {closed}, than --connect-rate {rate} dials"
+    );
+    let tip = format!("add --connect-rate {closed}, or leave it out");
+    Err(Failure::usage(words).hint(tip))
 }
-
-#[cfg(test)]
-impl Load {
-    /// The load that a command line asks for, without `oread load` in front of it.
-    ///
-    /// # Errors
-    /// As `try_from`.
-    pub(crate) fn try_of(arguments: &[&str]) -> Result<Load, Failure> {
-        use clap::{Args as _, FromArgMatches as _};
-        let command = args::Load::augment_args(clap::Command::new("load"));
-        let matches = command.try_get_matches_from(["load"].iter().chain(arguments));
-        let typed = matches.and_then(|matches| args::Load::from_arg_matches(&matches));
-        Load::try_from(typed.map_err(|error| Failure::arguments(&error))?)
-    }
-
-    /// The same, of words with spaces between, in which there is nothing wrong.
-    pub(crate) fn of(arguments: &str) -> Load {
-        let words: Vec<&str> = arguments.split_whitespace().collect();
-        Load::try_of(&words).unwrap_or_else(|failure| panic!("{arguments}: {failure}"))
-    }
-}
-
-#[cfg(test)]
-pub(crate) use never::why_never;
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
+
+    impl Load {
+        /// The load that a command line asks for, without `oread load` in front of it.
+        ///
+        /// # Errors
+        /// As [`Load::new`].
+        pub(crate) fn try_of(arguments: &[&str]) -> Result<Load, Failure> {
+            use clap::{Args as _, FromArgMatches as _};
+            let command = args::Load::augment_args(clap::Command::new("load"));
+            let matches = command.try_get_matches_from(["load"].iter().chain(arguments));
+            let typed = matches.and_then(|matches| args::Load::from_arg_matches(&matches));
+            let typed = typed.map_err(|error| Failure::arguments(&error))?;
+            Load::new(typed.demand, typed.output, &typed.verbosity)
+        }
+
+        /// The same, of words with spaces between, in which there is nothing wrong.
+        pub(crate) fn of(arguments: &str) -> Load {
+            let words: Vec<&str> = arguments.split_whitespace().collect();
+            Load::try_of(&words).unwrap_or_else(|failure| panic!("{arguments}: {failure}"))
+        }
+    }
 
     fn refused(arguments: &str) -> String {
         let words: Vec<&str> = arguments.split_whitespace().collect();

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod fuzz;
 
+use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
@@ -17,36 +19,41 @@ use crate::failure::{Failure, Reason};
 /// The most addresses that are used: with one port each they are as many connections as one
 /// descriptor limit ever was.
 const MOST: usize = 1 << 20;
+/// 127.255.255.254.
+const LAST_OF_LOOPBACK: u32 = 0x7fff_fffe;
 
-/// An address, or all usable addresses of a network.
+/// An address, or all usable addresses of a network: not its first and last, which stand for the
+/// network and for all in it (RFC 919), unless there are only two (RFC 3021).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SourceRange(IpNet);
-
-impl SourceRange {
-    /// Whether an address is among the usable ones of the network: not its first and last, which
-    /// stand for the network and for all in it (RFC 919), unless there are only two (RFC 3021).
-    fn has(&self, address: IpAddr) -> bool {
-        let ends = match self.0 {
-            IpNet::V4(network) => network.prefix_len() < 31,
-            IpNet::V6(_) => false,
-        };
-        let is_end = address == self.0.network() || address == self.0.broadcast();
-        self.0.contains(&address) && !(ends && is_end)
-    }
-}
 
 impl FromStr for SourceRange {
     type Err = String;
 
+    /// Refuses an address with a network's length behind it, which may be meant as either.
     fn from_str(text: &str) -> Result<SourceRange, String> {
-        let zoned = text.split_once('%').map(|(address, _)| address.parse());
-        if let Some(Ok(address)) = zoned {
-            return Err(needs_scope(address));
+        let scoped = text.split_once('%').map(|(address, _)| address);
+        let scoped: Option<Ipv6Addr> = scoped.and_then(|address| address.parse().ok());
+        let network = match scoped {
+            Some(address) => IpNet::from(IpAddr::V6(address)),
+            None => network(text)
+                .ok_or("not an address or a network; write one as in 127.0.0.2 or 10.0.0.0/24")?,
+        };
+        let (address, whole) = (network.addr(), network.trunc());
+        let is_link_local = |ip| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        if scoped.is_some() || is_link_local(address) || is_link_local(whole.addr()) {
+            return Err(format!(
+                "{address} means something only with a scope, as in fe80::1%eth0, and --source takes none; \
+                 give another address of this machine"
+            ));
         }
-        let network = network(text).ok_or_else(|| {
-            "not an address or a network; write one as in 127.0.0.2 or 10.0.0.0/24".to_owned()
-        })?;
-        check_network(network).map(|()| SourceRange(network))
+        if network != whole {
+            return Err(format!(
+                "{network} is an address in a network; write {whole} for the network, or {address} \
+                 for the address"
+            ));
+        }
+        Ok(SourceRange(network))
     }
 }
 
@@ -60,39 +67,6 @@ fn network(text: &str) -> Option<IpNet> {
     let is_plain = length.bytes().all(|byte| byte.is_ascii_digit());
     let length = length.parse().ok().filter(|_| is_plain)?;
     IpNet::new(address.parse().ok()?, length).ok()
-}
-
-fn needs_scope(address: Ipv6Addr) -> String {
-    format!(
-        "{address} means something only with a scope, as in fe80::1%eth0, and --source takes none; \
-         give another address of this machine"
-    )
-}
-
-/// Refuses an address with a network's length behind it, which may be meant as either, and what no
-/// machine has.
-fn check_network(network: IpNet) -> Result<(), String> {
-    let (address, whole) = (network.addr(), network.trunc());
-    match address {
-        IpAddr::V6(address) if address.is_unicast_link_local() => Err(needs_scope(address)),
-        _ if network != whole => {
-            // What is proposed is taken.
-            let or_whole = match check_network(whole) {
-                Ok(()) => format!("{whole} for the network, or "),
-                Err(_) => String::new(),
-            };
-            Err(format!(
-                "{network} is an address in a network; write {or_whole}{address} for the address"
-            ))
-        }
-        IpAddr::V4(first) if first.octets()[0] == 0 && network != IpNet::from(address) => {
-            Err(format!(
-                "{network} begins with addresses of 0.0.0.0/8, which no machine has; write a network of this machine's, \
-                 as in 10.0.0.0/24"
-            ))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The addresses to connect from to `target`, in turn, for `wanted` connections with `ports` each;
@@ -113,62 +87,44 @@ pub(crate) fn sources(
     wanted: u64,
     ports: u64,
 ) -> Result<Vec<IpAddr>, Failure> {
-    let most = usize::try_from(wanted).unwrap_or(MOST).min(MOST);
+    let at_most = |count: u64| usize::try_from(count).unwrap_or(MOST).min(MOST);
     if ranges.is_empty() {
-        let needed = usize::try_from(wanted.div_ceil((ports / 2).max(1))).unwrap_or(MOST);
+        let needed = wanted.div_ceil((ports / 2).max(1)).min(wanted);
+        let first = Ipv4Addr::LOCALHOST.to_bits();
+        let all = (first..=LAST_OF_LOOPBACK).map(|bits| Ipv4Addr::from_bits(bits).into());
         return Ok(match target.ip() {
-            IpAddr::V4(ip) if ip.is_loopback() && needed > 1 => loopback(needed.min(most)),
+            IpAddr::V4(ip) if ip.is_loopback() && needed > 1 => all.take(at_most(needed)).collect(),
             _ => Vec::new(),
         });
     }
-    let sources: Vec<IpAddr> = ranges
+    // Given twice it has no more ports.
+    let mut known = HashSet::new();
+    let reach = |range: &&SourceRange| range.0.addr().is_ipv4() == target.is_ipv4();
+    let all = ranges
         .iter()
-        .enumerate()
-        // By networks, not by addresses: one of IPv6 has more than anybody can look at.
-        .filter(|(_, range)| range.0.addr().is_ipv4() == target.is_ipv4())
-        .flat_map(|(place, range)| {
-            let before = &ranges[..place];
-            // Given twice it has no more ports.
-            let known = move |address: &IpAddr| before.iter().any(|range| range.has(*address));
-            range.0.hosts().filter(move |address| !known(address))
-        })
-        .take(most)
-        .collect();
+        .filter(reach)
+        .flat_map(|range| range.0.hosts());
+    let all = all.filter(|address| known.insert(*address));
+    let sources: Vec<IpAddr> = all.take(at_most(wanted)).collect();
     if sources.is_empty() {
         let family = if target.is_ipv4() { "IPv4" } else { "IPv6" };
-        return Err(Failure::usage(format!(
-            "no --source can reach {target}: none of them is {family}"
-        ))
-        .hint(format!(
-            "add an {family} address of this machine as --source"
-        )));
+        let words = format!("no --source can reach {target}: none of them is {family}");
+        let tip = format!("add an {family} address of this machine as --source");
+        return Err(Failure::usage(words).hint(tip));
     }
-    for source in &sources {
-        check_own(*source)?;
-    }
+    sources.iter().try_for_each(|source| check_own(*source))?;
     Ok(sources)
-}
-
-/// 127.0.0.1, 127.0.0.2, and so on.
-fn loopback(count: usize) -> Vec<IpAddr> {
-    let first = u32::from(Ipv4Addr::LOCALHOST);
-    (0..u32::try_from(count).unwrap_or(u32::MAX).min(0x00ff_fffd))
-        .map(|offset| IpAddr::from(Ipv4Addr::from(first + offset)))
-        .collect()
 }
 
 /// Finds out by a bind, which reserves nothing, whether this machine has the address.
 fn check_own(source: IpAddr) -> Result<(), Failure> {
-    UdpSocket::bind((source, 0)).map(|_| ()).map_err(|error| {
+    UdpSocket::bind((source, 0)).map(drop).map_err(|error| {
         let failed = format!("can't connect from {source}: {}", Reason(&error));
-        match error.kind() {
-            std::io::ErrorKind::AddrNotAvailable => {
-                Failure::runtime(format!("{failed}; it is not an address of this machine")).hint(
-                    format!("add it, as in `ip address add {source} dev lo`, or leave it out"),
-                )
-            }
-            _ => Failure::runtime(failed),
+        if error.kind() != ErrorKind::AddrNotAvailable {
+            return Failure::runtime(failed);
         }
+        let tip = format!("add it, as in `ip address add {source} dev lo`, or leave it out");
+        Failure::runtime(format!("{failed}; it is not an address of this machine")).hint(tip)
     })
 }
 
@@ -245,35 +201,6 @@ mod tests {
     }
 
     #[test]
-    fn the_usable_addresses_of_a_network_are_those_that_it_has() {
-        for text in [
-            "10.0.0.0/29",
-            "10.0.0.2/31",
-            "10.0.0.2",
-            "2001:db8::/125",
-            "::1",
-        ] {
-            let range: SourceRange = text.parse().unwrap();
-            let hosts: Vec<IpAddr> = range.0.hosts().collect();
-            let around: IpNet = if range.0.addr().is_ipv4() {
-                "10.0.0.0/28"
-            } else {
-                "2001:db8::/124"
-            }
-            .parse()
-            .unwrap();
-            let all = around.hosts().chain([around.network(), around.broadcast()]);
-            for address in all {
-                assert_eq!(
-                    range.has(address),
-                    hosts.contains(&address),
-                    "{address} in {text}"
-                );
-            }
-        }
-    }
-
-    #[test]
     fn sources_of_another_family_or_another_machine_are_refused() {
         for range in ["::1", "::/0"] {
             let other = sources(&ranges(&[range]), LOOPBACK, 1, 1).unwrap_err();
@@ -301,7 +228,7 @@ mod tests {
 
     #[test]
     fn an_address_that_needs_a_scope_is_refused_as_that() {
-        for text in ["fe80::1", "fe80::/64", "fe80::1%eth0"] {
+        for text in ["fe80::1", "fe80::/64", "fe80::1%eth0", "fec0::/9"] {
             let refused = text.parse::<SourceRange>().unwrap_err();
             assert!(refused.contains("only with a scope"), "{text}: {refused}");
         }
@@ -311,8 +238,7 @@ mod tests {
     #[test]
     fn a_network_is_taken_only_as_the_network_it_is() {
         for (text, words) in [
-            ("10.0.0.0/4", "write 10.0.0.0 for the address"),
-            ("fec0::/9", "write fec0:: for the address"),
+            ("10.0.0.0/4", "write 0.0.0.0/4 for the network, or 10.0.0.0"),
             (
                 "10.0.0.5/24",
                 "write 10.0.0.0/24 for the network, or 10.0.0.5",
@@ -320,7 +246,6 @@ mod tests {
             ("010.0.0.0/24", "not an address or a network"),
             ("10.0.0.0/+24", "not an address or a network"),
             ("2001:db8::1/64", "write 2001:db8::/64"),
-            ("0.0.0.0/4", "0.0.0.0/8, which no machine has"),
         ] {
             let refused = text.parse::<SourceRange>().unwrap_err();
             assert!(refused.contains(words), "{text}: {refused}");

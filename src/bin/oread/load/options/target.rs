@@ -5,6 +5,7 @@ mod fuzz;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use oread::Address;
@@ -23,38 +24,35 @@ pub(crate) enum Transport {
     Unix,
 }
 
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Transport::Tcp => "tcp",
-            Transport::Udp => "udp",
-            Transport::Unix => "unix",
-        })
-    }
-}
-
 /// What is loaded: `HOST:PORT`, `tcp://HOST:PORT`, `udp://HOST:PORT` or `unix:PATH`. Port 0 is none
 /// to connect to, and refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct Target<A = Remote> {
     /// TCP where nothing is said.
     pub(crate) transport: Transport,
     /// Where; a name stands for the first of its addresses that the system prefers.
-    pub(crate) address: Remote,
+    pub(crate) address: A,
 }
 
 /// A target with the address that it stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Resolved {
-    pub(crate) transport: Transport,
-    pub(crate) address: Address,
+pub(crate) type Resolved = Target<Address>;
+
+impl Resolved {
+    /// One over TCP.
+    pub(crate) fn tcp(address: SocketAddr) -> Resolved {
+        Target {
+            transport: Transport::Tcp,
+            address: address.into(),
+        }
+    }
 }
 
-impl fmt::Display for Resolved {
+impl<A: fmt::Display> fmt::Display for Target<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.transport {
             Transport::Unix => self.address.fmt(f),
-            scheme => write!(f, "{scheme}://{}", self.address),
+            Transport::Tcp => write!(f, "tcp://{}", self.address),
+            Transport::Udp => write!(f, "udp://{}", self.address),
         }
     }
 }
@@ -66,66 +64,50 @@ impl fmt::Display for Resolved {
 pub(crate) fn resolve(targets: &[Target]) -> Result<Vec<Resolved>, Failure> {
     let mut all = Vec::new();
     for target in targets {
-        let addresses = target.address.resolve()?;
         // There is one at least.
-        all.extend(addresses.first().map(|address| Resolved {
+        let first = target.address.resolve()?.into_iter().next();
+        all.extend(first.map(|address| Resolved {
             transport: target.transport,
-            address: address.clone(),
+            address,
         }));
     }
     Ok(all)
 }
 
-/// Refuses `--udp TARGET`.
+/// Refuses `--tcp TARGET` and `--udp TARGET`.
 ///
 /// # Errors
 /// Always: the target's scheme says its transport.
-pub(crate) fn udp_target(text: &str) -> Result<Infallible, String> {
-    let address = text.strip_prefix("udp://").unwrap_or(text);
-    Err(format!(
-        "write udp://{} as a target",
-        address.escape_debug()
-    ))
+pub(crate) fn schemed(scheme: &str, text: &str) -> Result<Infallible, String> {
+    let (_, address) = text.split_once("://").unwrap_or(("", text));
+    let address = address.escape_debug();
+    Err(format!("write {scheme}://{address} as a target"))
 }
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Target, String> {
+        let of = |transport, address| Target { transport, address };
         if text.starts_with("unix:") {
-            return Ok(Target {
-                transport: Transport::Unix,
-                address: Remote::parse(text)?,
-            });
+            return Remote::parse(text).map(|address| of(Transport::Unix, address));
         }
-        let (transport, address) = match text.split_once("://") {
-            None => (Transport::Tcp, text),
-            Some(("tcp", address)) => (Transport::Tcp, address),
-            Some(("udp", address)) => (Transport::Udp, address),
-            Some((other, _)) => {
+        let (scheme, address) = text.split_once("://").unwrap_or(("tcp", text));
+        let transport = match scheme {
+            "tcp" => Transport::Tcp,
+            "udp" => Transport::Udp,
+            other => {
+                let other = other.escape_debug();
                 return Err(format!(
-                    "scheme \"{}\" is not known; write tcp:// or udp://, or unix:PATH",
-                    other.escape_debug()
+                    "scheme \"{other}\" is not known; write tcp:// or udp://, or unix:PATH"
                 ));
             }
         };
-        let address: HostPort = HostPort::remote(address.trim_end_matches('/'))?;
+        let address = HostPort::remote(address.trim_end_matches('/'))?;
         if address.port() == 0 {
             return Err("nothing listens on port 0; write the port that the server printed".into());
         }
-        Ok(Target {
-            transport,
-            address: Remote::Inet(address),
-        })
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.address {
-            Remote::Inet(address) => write!(f, "{}://{address}", self.transport),
-            Remote::Unix(address) => address.fmt(f),
-        }
+        Ok(of(transport, Remote::Inet(address)))
     }
 }
 
@@ -148,7 +130,10 @@ mod tests {
 
     #[test]
     fn who_asks_for_udp_as_of_connect_is_told_how_load_writes_it() {
-        assert!(udp_target("[::1]:9").unwrap_err().contains("udp://[::1]:9"));
+        for text in ["[::1]:9", "udp://[::1]:9"] {
+            let said = schemed("udp", text).unwrap_err();
+            assert_eq!(said, "write udp://[::1]:9 as a target");
+        }
     }
 
     #[test]

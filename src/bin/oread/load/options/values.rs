@@ -6,12 +6,17 @@ mod fuzz;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::values::units::{count, size_under_4gib};
 
 /// The largest message, in bytes: what the library's echo takes as one frame by default. A made-up
 /// message is built in memory whole, once for each that is checked.
 pub(crate) const MAX_MESSAGE: u32 = 1 << 20;
+
+/// The most messages that a connection may have under way: their times of sending are kept, 16
+/// bytes each.
+pub(crate) const MAX_DEPTH: u32 = 1 << 16;
 
 /// A rate: a count, with or without `/s` behind it: `500`, `10k`, `50k/s`. A fraction of one a
 /// second is none.
@@ -57,23 +62,19 @@ impl fmt::Display for SizeRange {
 }
 
 /// What to send, as typed: text in which `\r`, `\n`, `\t`, `\\` and `\xNN` stand for a byte each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MessageText(pub(crate) Vec<u8>);
-
-impl FromStr for MessageText {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<MessageText, String> {
-        let (mut bytes, mut rest) = (Vec::new(), text);
-        while let Some((plain, behind)) = rest.split_once('\\') {
-            let (byte, length) = escape(behind).ok_or_else(|| bad_escape(behind))?;
-            bytes.extend_from_slice(plain.as_bytes());
-            bytes.push(byte);
-            rest = &behind[length..];
-        }
-        bytes.extend_from_slice(rest.as_bytes());
-        Ok(MessageText(bytes))
+///
+/// # Errors
+/// What stands behind a backslash is none of these.
+pub(crate) fn message(mut text: &str) -> Result<Arc<[u8]>, String> {
+    let mut bytes = Vec::new();
+    while let Some((plain, behind)) = text.split_once('\\') {
+        let (byte, length) = escape(behind).ok_or_else(|| bad_escape(behind))?;
+        bytes.extend_from_slice(plain.as_bytes());
+        bytes.push(byte);
+        text = &behind[length..];
     }
+    bytes.extend_from_slice(text.as_bytes());
+    Ok(bytes.into())
 }
 
 /// The byte that is meant by what stands behind a backslash, and the length of that.
@@ -91,12 +92,14 @@ fn escape(behind: &str) -> Option<(u8, usize)> {
 
 /// Why what stands behind a backslash is no escape.
 fn bad_escape(behind: &str) -> String {
-    let shown: String = behind.chars().take(3).collect();
+    let shown: String = behind
+        .chars()
+        .take(3)
+        .flat_map(char::escape_debug)
+        .collect();
     format!(
-        "\"\\{}\" is no escape; there are \\r, \\n, \\t, \\x00 to \\xff, and \\\\ for a backslash \
-         (--message-file sends a file as it is)",
-        shown.escape_debug()
-    )
+        r#""\{shown}" is no escape; there are \r, \n, \t, \x00 to \xff, and \\ for a backslash "#
+    ) + "(--message-file sends a file as it is)"
 }
 
 /// What is checked of the answers.
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_message_has_escapes_for_bytes_that_can_t_be_typed() {
-        let read = |text: &str| text.parse::<MessageText>().map(|text| text.0);
+        let read = message;
         for (text, bytes) in [
             ("PING", b"PING".as_slice()),
             (r"PING\r\n", b"PING\r\n"),

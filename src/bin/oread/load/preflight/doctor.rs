@@ -4,76 +4,55 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::check::Wish;
-use super::examine::{Preflight, examine};
-use super::machine::Machine;
+use super::examine::{Preflight, check};
 use crate::failure::Failure;
-use crate::load::options::args;
-use crate::load::options::target::{self, Resolved, Transport};
+use crate::load::options::load::Load;
+use crate::load::options::target::{self, Resolved};
 use crate::system::stdout;
 use crate::values::units::Count;
 
-/// Prints the table; gives the exit code: 4 where the connections can't be reached.
+/// Prints the table of a load, as JSON or as words; gives the exit code: 4 where it can't be had.
 ///
 /// # Errors
 /// Exit code 1: a target does not resolve, or a source is not this machine's. Exit code 2: sources
 /// of another family.
-pub(crate) fn run(typed: &args::Doctor) -> Result<u8, Failure> {
-    let own_server = typed.targets.is_empty();
-    let mut targets = target::resolve(&typed.targets)?;
-    if own_server {
-        targets.push(Resolved {
-            transport: Transport::Tcp,
-            address: ([127, 0, 0, 1], 0).into(),
-        });
+pub(crate) fn run(plan: &Load, as_json: bool) -> Result<u8, Failure> {
+    let mut targets = target::resolve(&plan.targets)?;
+    if targets.is_empty() {
+        // The server of its own, which is not there.
+        targets.push(Resolved::tcp(([127, 0, 0, 1], 0).into()));
     }
-    let wish = Wish {
-        connections: typed.connections,
-        threads: typed.threads,
-        own_server,
-        sources: &typed.source,
-        ..Wish::of_one(&targets)
-    };
-    let found = examine(&wish, &Machine::here()?)?;
-    let code = if found.shortfalls().is_empty() { 0 } else { 4 };
-    stdout::say(&if typed.json {
-        as_json(&wish, &found, code)
-    } else {
-        as_table(&wish, &found)
+    let found = check(plan, &targets)?;
+    stdout::say(&match as_json {
+        true => json(plan, &found),
+        false => table(plan, &found),
     })?;
-    Ok(code)
+    Ok(if found.shortfalls().is_empty() { 0 } else { 4 })
 }
 
-fn as_table(wish: &Wish<'_>, found: &Preflight) -> String {
+fn table(plan: &Load, found: &Preflight) -> String {
     let mut text = format!("{:<28} {:>14} {:>14}\n", "", "needed", "here");
+    let mut mends = String::new();
     for check in &found.checks {
+        let (name, needed) = (check.name, check.show(check.needed));
+        let here = check.here.map(|here| check.show(here));
+        let here = here.as_deref().unwrap_or("no limit known");
+        let word = if check.is_met() { "ok" } else { "SHORT" };
         // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "{:<28} {:>14} {:>14}  {}",
-            check.name,
-            check.show(check.needed),
-            check
-                .here
-                .map_or_else(|| "no limit known".to_owned(), |here| check.show(here)),
-            if check.is_met() { "ok" } else { "SHORT" }
-        );
-    }
-    text.push('\n');
-    if found.shortfalls().is_empty() {
-        let count = Count(wish.connections.get().into());
-        let _ = writeln!(text, "{count} connections can be reached");
-    }
-    for check in found.checks.iter().filter(|check| !check.is_met()) {
-        for (index, mend) in check.mends.iter().enumerate() {
-            let or = if index > 0 { "or " } else { "" };
-            let _ = writeln!(text, "{}: {or}{mend}", check.name);
+        let _ = writeln!(text, "{name:<28} {needed:>14} {here:>14}  {word}");
+        if !check.is_met() {
+            let separator = format!("\n{name}: or ");
+            let _ = writeln!(mends, "{name}: {}", check.mends.join(&separator));
         }
     }
-    text
+    if mends.is_empty() {
+        let count = Count(plan.connections.get().into());
+        mends = format!("{count} connections can be reached\n");
+    }
+    format!("{text}\n{mends}")
 }
 
-fn as_json(wish: &Wish<'_>, found: &Preflight, code: u8) -> String {
+fn json(plan: &Load, found: &Preflight) -> String {
     let checks = found.checks.iter().map(|check| {
         json!({
             "name": check.name,
@@ -84,8 +63,8 @@ fn as_json(wish: &Wish<'_>, found: &Preflight, code: u8) -> String {
         })
     });
     let value = json!({
-        "connections": wish.connections,
-        "reachable": code == 0,
+        "connections": plan.connections,
+        "reachable": found.shortfalls().is_empty(),
         "checks": checks.collect::<Vec<_>>(),
     });
     format!("{value}\n")

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::check::{Check, Wish};
-use super::machine::{Machine, is_own};
+use super::check::Check;
 use super::ports;
 use crate::failure::Failure;
-use crate::load::options::load::Load;
+use crate::load::options::load::{Load, Traffic, Turnover};
 use crate::load::options::sources::sources;
 use crate::load::options::target::{Resolved, Transport};
 use crate::system::descriptors::reserve;
+use crate::system::machine::{Machine, is_own};
 use crate::values::units::Count;
 
 /// Kernel memory of one end of an idle TCP connection on Linux 6 (socket, file, inode, epoll item):
@@ -25,6 +25,11 @@ const OUR_BYTES_A_MESSAGE: u64 = 16;
 /// What the buffers of one end of a connection take at the most, as most systems are set
 /// (`tcp_wmem`); what does not go in there waits in the load until it does.
 const MOST_BUFFERED: u64 = 4 << 20;
+/// The unit of `tcp_mem`. It's the machine's page; 4 KiB on all but few, and on those we only ask
+/// for too little.
+const PAGE: u64 = 4096;
+/// How many connections the firewall tracks at the most.
+const TRACKED: &str = "net.netfilter.nf_conntrack_max";
 /// Connections a thread that may be on their way from an old one to its successor; the
 /// generator's turnover. The old one may still have its descriptor in the server.
 const REPLACING: u64 = 512;
@@ -38,7 +43,7 @@ pub(crate) struct Preflight {
 }
 
 impl Preflight {
-    /// The shortfalls, a line each; none means that the wish can be had.
+    /// The shortfalls, a line each; none means that the load can be had.
     pub(crate) fn shortfalls(&self) -> Vec<String> {
         self.checks.iter().filter_map(Check::shortfall).collect()
     }
@@ -49,94 +54,88 @@ impl Preflight {
 /// # Errors
 /// As [`examine`] and [`Machine::here`].
 pub(crate) fn check(plan: &Load, targets: &[Resolved]) -> Result<Preflight, Failure> {
-    examine(&Wish::of(plan, targets), &Machine::here()?)
+    examine(plan, targets, &Machine::here()?)
 }
 
-/// Holds a wish against a machine.
+/// Holds a load against a machine. There is one target at least.
 ///
 /// # Errors
 /// As [`sources`].
-pub(crate) fn examine(wish: &Wish<'_>, machine: &Machine) -> Result<Preflight, Failure> {
-    let connections = u64::from(wish.connections.get());
+fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Preflight, Failure> {
     let ports = machine.ports_a_pair();
-    let needed = ports::needed(wish, machine);
-    let sources: Vec<Vec<IpAddr>> = wish
-        .targets
-        .iter()
-        .zip(&needed)
-        .map(|(target, &needed)| match target.address.socket_addr() {
-            Some(address) => sources(wish.sources, address, needed, ports),
-            None => Ok(Vec::new()),
-        })
-        .collect::<Result<_, _>>()?;
-    let ends = ends(wish, connections);
-    let tcp = wish.targets.iter().any(|t| t.transport == Transport::Tcp);
-    let sysctl = |name, value| vec![format!("`sysctl -w {name}={}`", round_up(value))];
-    let mut checks = vec![descriptors(wish, machine, connections)];
-    checks.push(Check::new(
-        "open files of the system",
-        ends,
-        machine.files_left,
-        sysctl("fs.file-max", ends * 2),
-    ));
-    checks.extend(ports::checks(wish, &needed, &sources, ports));
-    if tcp && wish.own_server {
-        // Dials that come in while the server is busy wait in its backlog.
-        checks.push(Check::new(
-            "backlog of its server",
-            1024,
-            machine.somaxconn,
-            vec!["`sysctl -w net.core.somaxconn=4096`".to_owned()],
-        ));
-    }
-    checks.push(Check::new(
-        "tracked connections",
-        connections,
-        machine.conntrack_left,
-        sysctl("net.netfilter.nf_conntrack_max", connections * 2),
-    ));
-    checks.push(Check::new(
-        "epoll watches",
-        ends,
-        machine.watches,
-        sysctl("fs.epoll.max_user_watches", ends * 2),
-    ));
-    if tcp {
-        checks.push(tcp_buffers(wish, machine, ends));
-    }
-    let memory = Check::new(
-        "memory besides TCP buffers",
-        ends * (KERNEL_BYTES_AN_END + OUR_BYTES_AN_END)
-            + connections * u64::from(wish.depth - 1) * OUR_BYTES_A_MESSAGE,
-        machine.memory,
-        vec!["take fewer connections, or a machine with more memory".to_owned()],
-    );
-    checks.push(memory.in_bytes());
-    Ok(Preflight { checks, sources })
+    let needed = ports::needed(plan, targets, machine);
+    let from = |(target, needed): (&Resolved, &u64)| match target.address.socket_addr() {
+        Some(address) => sources(&plan.sources, address, *needed, ports),
+        None => Ok(Vec::new()),
+    };
+    let sources = targets.iter().zip(&needed).map(from);
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
+    let ports = |of, name| ports::check((of, name), targets, &needed, &sources, ports);
+    let tcp = targets.iter().any(|t| t.transport == Transport::Tcp);
+    let (ends, connections) = (ends(plan, targets), plan.connections.get().into());
+    let files = machine.left("fs.file-nr", 2, "fs.file-nr");
+    let tracked = machine.left(TRACKED, 0, "net.netfilter.nf_conntrack_count");
+    let watches = machine.setting("fs.epoll.max_user_watches", 0);
+    let limit = |name, needed: u64, here, setting: &str| {
+        let mend = format!("`sysctl -w {setting}={}`", round_up(needed * 2));
+        Some(Check::new(name, needed, here, vec![mend]))
+    };
+    let rows = [
+        Some(descriptors(plan, machine)),
+        limit("open files of the system", ends, files, "fs.file-max"),
+        ports(Transport::Tcp, "local ports to a target"),
+        ports(Transport::Udp, "local ports for UDP"),
+        plan.targets.is_empty().then(|| backlog(machine)),
+        limit("tracked connections", connections, tracked, TRACKED),
+        limit("epoll watches", ends, watches, "fs.epoll.max_user_watches"),
+        tcp.then(|| tcp_buffers(plan, machine, ends)),
+        Some(memory(plan, machine, ends)),
+    ];
+    Ok(Preflight {
+        checks: rows.into_iter().flatten().collect(),
+        sources,
+    })
 }
 
 /// How many ends of connections are on this machine: both, for a target on it.
-fn ends(wish: &Wish<'_>, connections: u64) -> u64 {
+fn ends(plan: &Load, targets: &[Resolved]) -> u64 {
     let is_local = |target: &&Resolved| target.address.socket_addr().is_none_or(is_own);
-    let local = wish.targets.iter().filter(is_local).count() as u64;
-    connections + connections * local / wish.targets.len().max(1) as u64
+    let local = targets.iter().filter(is_local).count() as u64;
+    let connections = u64::from(plan.connections.get());
+    connections + connections * local / targets.len().max(1) as u64
 }
 
-fn descriptors(wish: &Wish<'_>, machine: &Machine, connections: u64) -> Check {
+/// Messages that a connection has under way at a time.
+fn depth(plan: &Load) -> u64 {
+    match plan.traffic {
+        Traffic::Closed { depth, .. } => depth.into(),
+        // Not said; one at a time, where the server keeps up.
+        Traffic::Open(_) | Traffic::Idle { .. } => 1,
+    }
+}
+
+fn descriptors(plan: &Load, machine: &Machine) -> Check {
+    let connections = u64::from(plan.connections.get());
+    let replacing = match plan.turnover {
+        Turnover::Keep => 0,
+        _ => connections.min(u64::from(plan.threads.get()) * REPLACING),
+    };
     // The server of its own is one more thread. That has its listener, the others have their
     // timers.
-    let replacing = match wish.turnover {
-        Some(_) => connections.min(u64::from(wish.threads.get()) * REPLACING),
-        None => 0,
+    let with_server = connections * 2 + replacing + reserve(plan.threads.saturating_add(1), 1);
+    let alone = connections + reserve(plan.threads, 1);
+    let own_server = plan.targets.is_empty();
+    let needed = if own_server { with_server } else { alone };
+    let most = round_up(needed);
+    // A limit of a process can't be over this one.
+    let first = match machine.setting("fs.nr_open", 0) {
+        Some(open) if open < most => format!("sysctl -w fs.nr_open={most} && "),
+        _ => String::new(),
     };
-    let with_server = connections * 2 + replacing + reserve(wish.threads.saturating_add(1), 1);
-    let alone = connections + reserve(wish.threads, 1);
-    let needed = if wish.own_server { with_server } else { alone };
     let mut mends = vec![format!(
-        "`ulimit -Hn {0} && ulimit -n {0}` as root before it",
-        round_up(needed)
+        "`{first}ulimit -Hn {most} && ulimit -n {most}` as root before it"
     )];
-    if wish.own_server && machine.descriptors.is_some_and(|here| alone <= here) {
+    if own_server && machine.descriptors.is_some_and(|here| alone <= here) {
         let apart = format!(
             "its own server doubles the need: start `oread serve` in another terminal and give its address as \
              TARGET, which needs {}",
@@ -147,22 +146,39 @@ fn descriptors(wish: &Wish<'_>, machine: &Machine, connections: u64) -> Check {
     Check::new("file descriptors", needed, machine.descriptors, mends)
 }
 
+/// Dials that come in while the server of its own is busy wait in its backlog.
+fn backlog(machine: &Machine) -> Check {
+    let here = machine.setting("net.core.somaxconn", 0);
+    let mend = "`sysctl -w net.core.somaxconn=4096`".to_owned();
+    Check::new("backlog of its server", 1024, here, vec![mend])
+}
+
 /// The messages under way on each connection, in whole pages, at either end.
-fn tcp_buffers(wish: &Wish<'_>, machine: &Machine, ends: u64) -> Check {
-    let under_way = u64::from(wish.message) * u64::from(wish.depth);
-    let needed = ends * under_way.next_multiple_of(4096).min(MOST_BUFFERED);
-    let pages = needed.div_ceil(4096);
-    let name = match wish.depth {
+fn tcp_buffers(plan: &Load, machine: &Machine, ends: u64) -> Check {
+    let (_, largest) = plan.content.sizes();
+    let under_way = u64::from(largest) * depth(plan);
+    let needed = ends * under_way.next_multiple_of(PAGE).min(MOST_BUFFERED);
+    let pages = needed.div_ceil(PAGE);
+    let [low, pressure, most] = [pages, pages * 3 / 2, pages * 2].map(round_up);
+    let name = match depth(plan) {
         1 => "TCP buffers, a message each",
         _ => "TCP buffers, all under way",
     };
+    // Below the first nobody cares, above the second it's under pressure, the third is the limit.
+    let here = machine.setting("net.ipv4.tcp_mem", 2);
     let mend = format!(
-        "`sysctl -w net.ipv4.tcp_mem=\"{} {} {}\"`, or fewer and smaller messages",
-        round_up(pages),
-        round_up(pages * 3 / 2),
-        round_up(pages * 2)
+        "`sysctl -w net.ipv4.tcp_mem=\"{low} {pressure} {most}\"`, or fewer and smaller messages"
     );
-    Check::new(name, needed, machine.tcp_buffers, vec![mend]).in_bytes()
+    let here = here.map(|pages| pages.saturating_mul(PAGE));
+    Check::new(name, needed, here, vec![mend]).in_bytes()
+}
+
+fn memory(plan: &Load, machine: &Machine, ends: u64) -> Check {
+    let further = u64::from(plan.connections.get()) * (depth(plan) - 1);
+    let needed = ends * (KERNEL_BYTES_AN_END + OUR_BYTES_AN_END) + further * OUR_BYTES_A_MESSAGE;
+    let mend = "take fewer connections, or a machine with more memory".to_owned();
+    let here = machine.memory();
+    Check::new("memory besides TCP buffers", needed, here, vec![mend]).in_bytes()
 }
 
 /// The next number that is two digits and zeros: what one would type.
@@ -173,53 +189,55 @@ fn round_up(number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-    use std::time::Duration;
-
     use super::*;
 
-    fn machine() -> Machine {
+    /// A machine with these descriptors, and no scarcity of anything else.
+    fn machine(descriptors: u64) -> Machine {
         Machine {
-            descriptors: Some(20_000),
-            files_left: Some(1_000_000),
-            ports: Some(32_768..=60_999),
-            time_wait_reuse: Some(2),
-            somaxconn: Some(4096),
-            conntrack_left: Some(262_144),
-            tcp_buffers: Some(2 << 30),
-            watches: Some(5_000_000),
-            memory: Some(16 << 30),
+            descriptors: Some(descriptors),
+            ..Machine::that_says(&[
+                ("sys/fs/file-nr", "5000 0 1005000"),
+                ("sys/fs/nr_open", "1048576"),
+                ("sys/net/ipv4/ip_local_port_range", "32768\t60999"),
+                ("sys/net/ipv4/tcp_tw_reuse", "2"),
+                ("sys/net/core/somaxconn", "4096"),
+                ("sys/net/netfilter/nf_conntrack_max", "262144"),
+                ("sys/net/ipv4/tcp_mem", "131072\t262144\t524288"),
+                ("sys/fs/epoll/max_user_watches", "5000000"),
+                ("meminfo", "MemTotal: 1 kB\nMemAvailable:   16777216 kB\n"),
+            ])
         }
     }
 
-    fn found(connections: u32, target: &str, own_server: bool, machine: &Machine) -> Vec<String> {
-        let target = [Resolved {
+    fn target(address: &str) -> [Resolved; 1] {
+        [Resolved {
             transport: Transport::Tcp,
-            address: target.parse().unwrap(),
-        }];
-        let wish = Wish {
-            connections: NonZeroU32::new(connections).unwrap(),
-            own_server,
-            ..Wish::of_one(&target)
-        };
-        examine(&wish, machine).unwrap().shortfalls()
+            address: address.parse().unwrap(),
+        }]
+    }
+
+    /// The shortfalls of a load of these connections; where `own_server`, it names no target.
+    fn found(connections: u32, to: &str, own_server: bool, machine: &Machine) -> Vec<String> {
+        let named = if own_server { "" } else { to };
+        let plan = Load::of(&format!("-c {connections} {named}"));
+        examine(&plan, &target(to), machine).unwrap().shortfalls()
     }
 
     #[test]
     fn what_can_be_had_has_no_shortfall() {
         assert_eq!(
-            found(15_000, "127.0.0.1:9", false, &machine()),
+            found(15_000, "127.0.0.1:9", false, &machine(20_000)),
             [] as [&str; 0]
         );
         assert_eq!(
-            found(9_900, "127.0.0.1:9", true, &machine()),
+            found(9_900, "127.0.0.1:9", true, &machine(20_000)),
             [] as [&str; 0]
         );
     }
 
     #[test]
     fn a_server_of_its_own_takes_a_second_descriptor_for_each_connection() {
-        let lines = found(10_000, "127.0.0.1:9", true, &machine());
+        let lines = found(10_000, "127.0.0.1:9", true, &machine(20_000));
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].starts_with("file descriptors: 20,0"), "{lines:?}");
         // The server apart is what one can do without being root: it comes first.
@@ -236,7 +254,7 @@ mod tests {
     #[test]
     fn a_server_apart_is_advised_only_where_it_is_enough() {
         for (connections, own_server) in [(20_000, true), (20_000, false)] {
-            let lines = found(connections, "127.0.0.1:9", own_server, &machine());
+            let lines = found(connections, "127.0.0.1:9", own_server, &machine(20_000));
             assert_eq!(lines.len(), 1, "{lines:?}");
             assert!(lines[0].contains("20,000 here; `ulimit -Hn "), "{lines:?}");
         }
@@ -244,28 +262,26 @@ mod tests {
 
     #[test]
     fn a_wider_range_of_ports_is_advised_for_what_it_is_enough_for() {
-        let machine = |ports| Machine {
-            ports: Some(ports),
-            ..Machine::default()
-        };
+        const USUAL: &[(&str, &str)] = &[("sys/net/ipv4/ip_local_port_range", "32768\t60999")];
+        const WIDE: &[(&str, &str)] = &[("sys/net/ipv4/ip_local_port_range", "1024\t65535")];
         let advice = |connections, ports| {
-            let lines = found(connections, "198.51.100.1:9", false, &machine(ports));
+            let machine = Machine::that_says(ports);
+            let lines = found(connections, "198.51.100.1:9", false, &machine);
             assert_eq!(lines.len(), 1, "{lines:?}");
             lines.into_iter().next().unwrap_or_default()
         };
-        let usual = 32_768..=60_999;
         let wide = "`sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`";
-        let few = advice(60_000, usual.clone());
+        let few = advice(60_000, USUAL);
         let end = format!(
             "here; give 3 addresses of this machine with --source; or widen the range with {wide}"
         );
         assert!(few.ends_with(&end), "{few}");
-        let many = advice(100_000, usual);
+        let many = advice(100_000, USUAL);
         let end = format!(
             "here; give 4 addresses of this machine with --source; or give 2, and widen the range with {wide}"
         );
         assert!(many.ends_with(&end), "{many}");
-        let widened = advice(100_000, 1024..=65_535);
+        let widened = advice(100_000, WIDE);
         assert!(
             widened.ends_with("64,512 here; give 2 addresses of this machine with --source"),
             "{widened}"
@@ -274,10 +290,7 @@ mod tests {
 
     #[test]
     fn ports_run_out_for_one_address_but_not_on_loopback() {
-        let large = Machine {
-            descriptors: None,
-            ..machine()
-        };
+        let large = machine(1_000_000);
         let lines = found(30_000, "198.51.100.1:9", false, &large);
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(
@@ -292,14 +305,16 @@ mod tests {
     fn each_limit_has_its_own_line_and_its_own_command() {
         let poor = Machine {
             descriptors: Some(100),
-            files_left: Some(100),
-            ports: Some(1..=100),
-            time_wait_reuse: Some(2),
-            somaxconn: Some(128),
-            conntrack_left: Some(100),
-            tcp_buffers: Some(4096),
-            watches: Some(100),
-            memory: Some(1 << 20),
+            ..Machine::that_says(&[
+                ("sys/fs/file-nr", "900 0 1000"),
+                ("sys/net/ipv4/ip_local_port_range", "1 100"),
+                ("sys/net/core/somaxconn", "128"),
+                ("sys/net/netfilter/nf_conntrack_max", "1000"),
+                ("sys/net/netfilter/nf_conntrack_count", "900"),
+                ("sys/net/ipv4/tcp_mem", "1 1 1"),
+                ("sys/fs/epoll/max_user_watches", "100"),
+                ("meminfo", "MemAvailable: 1024 kB"),
+            ])
         };
         let lines = found(1_000, "[::1]:9", true, &poor);
         assert_eq!(lines.len(), 8, "{lines:#?}");
@@ -323,50 +338,34 @@ mod tests {
 
     #[test]
     fn messages_under_way_take_buffers_and_memory_and_replaced_connections_descriptors() {
-        let target = [Resolved {
-            transport: Transport::Tcp,
-            address: "192.0.2.1:9".parse().unwrap(),
-        }];
-        let needed = |wish: &Wish<'_>, name: &str| {
-            let found = examine(wish, &machine()).unwrap();
-            let check = found
-                .checks
-                .iter()
-                .find(|check| check.name.starts_with(name));
+        let needed = |arguments: &str, name: &str| {
+            let plan = Load::of(&format!("-c 100 {arguments}"));
+            let found = examine(&plan, &target("192.0.2.1:9"), &machine(20_000)).unwrap();
+            let check = found.checks.iter().find(|c| c.name.starts_with(name));
             check.unwrap().needed
         };
-        let one = Wish {
-            connections: NonZeroU32::new(100).unwrap(),
-            ..Wish::of_one(&target)
-        };
-        let deep = Wish { depth: 1001, ..one };
-        assert_eq!(needed(&one, "TCP buffers"), 100 * 4096);
-        assert_eq!(needed(&deep, "TCP buffers"), 100 * 16 * 4096);
-        assert_eq!(
-            needed(&deep, "memory") - needed(&one, "memory"),
-            100 * 1000 * 16
-        );
-        let large = Wish {
-            message: 1 << 24,
-            ..deep
-        };
-        assert_eq!(needed(&large, "TCP buffers"), 100 * MOST_BUFFERED);
-        let own = Wish {
-            own_server: true,
-            ..one
-        };
-        let turned = Wish {
-            turnover: Some((10, Duration::MAX)),
-            ..own
-        };
-        let more = needed(&turned, "file desc") - needed(&own, "file desc");
+        let (one, deep) = ("192.0.2.1:9", "192.0.2.1:9 --depth 1001");
+        assert_eq!(needed(one, "TCP buffers"), 100 * 4096);
+        assert_eq!(needed(deep, "TCP buffers"), 100 * 16 * 4096);
+        let more = needed(deep, "memory") - needed(one, "memory");
+        assert_eq!(more, 100 * 1000 * 16);
+        let large = "192.0.2.1:9 --depth 1001 -s 1MiB";
+        assert_eq!(needed(large, "TCP buffers"), 100 * MOST_BUFFERED);
+        let more = needed("--churn 10", "file desc") - needed("", "file desc");
         assert_eq!(more, 100);
+    }
+
+    #[test]
+    fn a_limit_of_descriptors_that_no_process_may_have_yet_is_raised_first() {
+        let lines = found(2_000_000, "192.0.2.1:9", false, &machine(20_000));
+        let first = "`sysctl -w fs.nr_open=2100000 && ulimit -Hn 2100000";
+        assert!(lines[0].contains(first), "{lines:?}");
     }
 
     #[test]
     fn what_the_system_does_not_tell_is_no_shortfall() {
         assert_eq!(
-            found(20_000, "127.0.0.1:9", true, &Machine::default()),
+            found(20_000, "127.0.0.1:9", true, &Machine::that_says(&[])),
             [] as [&str; 0]
         );
     }

@@ -14,7 +14,7 @@ use super::server::{Call, Gram, Manners, Server, Split};
 use crate::load::clock::{SECOND, nanos};
 use crate::load::count::Tally;
 use crate::load::generator::payload::Payload;
-use crate::load::generator::protocol::{Command, Event, EventSender, Phase};
+use crate::load::generator::protocol::{Command, Event, Phase, Slot};
 use crate::load::generator::{Clock, Endpoint, Gauge, Generator, Setup, limits};
 use crate::load::options::load::{Content, Load};
 use crate::load::options::target::{self, Transport};
@@ -77,7 +77,6 @@ pub(super) struct Bench<'a> {
     generators: Vec<Host<Generator>>,
     servers: Vec<Host<Server>>,
     addresses: Vec<IpAddr>,
-    senders: Vec<EventSender>,
     events: Receiver<Event>,
     gauge: Arc<Gauge>,
     script: Script,
@@ -161,9 +160,7 @@ impl<'a> Bench<'a> {
         let (sender, events) = mpsc::channel();
         let gauge = Arc::<Gauge>::default();
         let mut generators = Vec::new();
-        let mut senders = Vec::new();
         for index in 0..load.threads.get() {
-            let sender = EventSender::new(&sender);
             let setup = Setup {
                 load: Arc::clone(&load),
                 index,
@@ -173,12 +170,12 @@ impl<'a> Bench<'a> {
                 payload: payload.clone(),
                 gauge: Arc::clone(&gauge),
                 events: sender.clone(),
+                slot: Slot::new(SECOND),
             };
             let generator = Generator::new(setup, in_run(world.now()));
             let host = world.host(generator, limits())?;
             host.process().addresses(&[address_of(index)]);
             generators.push(host);
-            senders.push(sender);
         }
         Ok(Bench {
             world,
@@ -187,7 +184,6 @@ impl<'a> Bench<'a> {
             generators,
             servers,
             addresses,
-            senders,
             events,
             gauge,
             script,
@@ -273,12 +269,8 @@ impl<'a> Bench<'a> {
     /// Does what is due from outside.
     fn play(&mut self) {
         for event in self.events.try_iter() {
-            match event {
-                Event::Ramped => self.ramped += 1,
-                Event::Progress(progress) => {
-                    self.senders[progress.thread as usize].was_read();
-                }
-                Event::Signal(_) | Event::Done(_) => {}
+            if let Event::Ramped = event {
+                self.ramped += 1;
             }
         }
         let now = self.world.now();

@@ -211,7 +211,7 @@ fn a_gate_is_read_as_documented_and_told_as_it_is_typed() {
         assert_eq!(parts, plain, "{text:?}: {read:?}");
         match &read {
             Ok(gate) => {
-                let shown = gate.to_string();
+                let shown = gate.text.clone();
                 let without_spaces = |text: &str| text.replace(char::is_whitespace, "");
                 assert_eq!(without_spaces(&shown), without_spaces(&text));
                 assert!(!shown.contains(char::is_control), "{shown:?}");
@@ -229,15 +229,15 @@ fn a_gate_is_read_as_documented_and_told_as_it_is_typed() {
 /// What is plain before a run: no loss without datagrams, no more connections than there are,
 /// nothing below 0, and fewer samples than a percentile takes.
 fn is_refused_where_that_is_plain(gate: &Gate, plan: &Load) {
-    let why = crate::load::options::load::why_never(gate, plan);
+    let why = crate::load::options::load::never::why_never(gate, plan);
     if let Some(why) = &why {
         assert_words(why);
         if let Some((_, proposed)) = why.split_once("; write ") {
-            assert!(proposed.parse::<Gate>().is_ok(), "{gate}: {why}");
+            assert!(proposed.parse::<Gate>().is_ok(), "{gate:?}: {why}");
         }
     }
     if gate.bound == 0.0 && gate.comparison == Comparison::Less {
-        return assert!(why.is_some(), "{gate}");
+        return assert!(why.is_some(), "{gate:?}");
     }
     let all = f64::from(plan.connections.get());
     let is_never = match (gate.figure, gate.comparison) {
@@ -254,7 +254,9 @@ fn is_refused_where_that_is_plain(gate: &Gate, plan: &Load) {
         },
         (Figure::Latency(Timing::Response | Timing::Service, statistic), _) => {
             let samples = match (plan.traffic, plan.volume) {
-                (Traffic::Idle { heartbeat: None }, _) => return assert!(why.is_some(), "{gate}"),
+                (Traffic::Idle { heartbeat: None }, _) => {
+                    return assert!(why.is_some(), "{gate:?}");
+                }
                 (_, Volume::Messages(messages)) => messages.get() as f64,
                 (Traffic::Open(rate), Volume::For(time)) => {
                     f64::from(rate.get()) * time.as_secs_f64()
@@ -275,5 +277,5 @@ fn is_refused_where_that_is_plain(gate: &Gate, plan: &Load) {
         }
         (Figure::Latency(..), _) => return,
     };
-    assert_eq!(why.is_some(), is_never, "{gate}: {why:?}");
+    assert_eq!(why.is_some(), is_never, "{gate:?}: {why:?}");
 }

@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use oread::Framing;
 
 use super::{Content, has_udp};
 use crate::failure::{Failure, Reason};
 use crate::load::options::args;
-use crate::load::options::values::MAX_MESSAGE;
+use crate::load::options::values::{MAX_MESSAGE, SizeRange};
 use crate::values::units::{Count, Size};
 
 /// What a datagram must have room for: its flow, its number and its time, see
@@ -22,30 +23,37 @@ const MAX_DATAGRAM: u32 = 65_507;
 ///
 /// # Errors
 /// Exit code 2: the framing or a target can't carry it. Exit code 1: the file can't be read.
-pub(super) fn content(typed: &args::Load) -> Result<Content, Failure> {
+pub(super) fn content(typed: &args::Demand) -> Result<Content, Failure> {
+    let args::Messages {
+        size,
+        message,
+        message_file,
+        framing,
+        ..
+    } = &typed.content;
+    let is_given = message.is_some() || message_file.is_some();
+    let has_udp = has_udp(&typed.targets);
     // First what is for streams alone: to mend its size would be in vain.
-    refuse_for_datagrams(typed)?;
-    let content = match (&typed.content.message, &typed.content.message_file) {
-        (Some(text), _) => given(text.0.clone(), "--message", typed.content.framing)?,
-        (None, Some(path)) => from_file(path, typed.content.framing)?,
-        (None, None) => Content::Made(typed.content.size),
-    };
-    check_framing(&content, typed.content.framing)?;
-    if has_udp(&typed.targets) {
-        check_datagram(&content)?;
-    }
-    Ok(content)
-}
-
-fn refuse_for_datagrams(typed: &args::Load) -> Result<(), Failure> {
-    let given = typed.content.message.is_some() || typed.content.message_file.is_some();
-    if has_udp(&typed.targets) && (typed.content.framing != Framing::Raw || given) {
+    if has_udp && (*framing != Framing::Raw || is_given) {
         return Err(Failure::usage(
             "--framing, --message and --message-file are for streams: a datagram carries its flow, \
              number and time, so that what is lost can be told",
         ));
     }
-    Ok(())
+    let content = match (message, message_file) {
+        (Some(text), _) => given(Arc::clone(text), "--message", *framing)?,
+        (None, Some(path)) => from_file(path, *framing)?,
+        (None, None) => Content::Made(*size),
+    };
+    check_framing(&content, *framing)?;
+    let (least, most) = content.sizes();
+    if has_udp && (least < LEAST_DATAGRAM || most > MAX_DATAGRAM) {
+        let most = Count(MAX_DATAGRAM.into());
+        return Err(Failure::usage(format!(
+            "a datagram has {LEAST_DATAGRAM} bytes at least (its flow, number and time) and {most} at most"
+        )));
+    }
+    Ok(content)
 }
 
 /// A file's bytes, but for the newline at its end where the framing puts one there itself: editors
@@ -61,20 +69,20 @@ fn from_file(path: &Path, framing: Framing) -> Result<Content, Failure> {
     if framing == Framing::Lines && bytes.last() == Some(&b'\n') {
         bytes.pop();
     }
-    given(bytes, &format!("--message-file {shown}"), framing)
+    given(bytes.into(), &format!("--message-file {shown}"), framing)
 }
 
 /// Bytes that are sent as they are; `source` is where they were typed.
-fn given(bytes: Vec<u8>, source: &str, framing: Framing) -> Result<Content, Failure> {
-    if bytes.is_empty() || bytes.len() > MAX_MESSAGE as usize {
+fn given(bytes: Arc<[u8]>, source: &str, framing: Framing) -> Result<Content, Failure> {
+    let wrong = match bytes.len() {
+        0 => Some("empty"),
+        length if length > MAX_MESSAGE as usize => Some("too long"),
+        _ => None,
+    };
+    if let Some(wrong) = wrong {
+        let most = Size(MAX_MESSAGE.into());
         return Err(Failure::usage(format!(
-            "{source} is {}: a message has 1 byte at least and {} at most",
-            if bytes.is_empty() {
-                "empty"
-            } else {
-                "too long"
-            },
-            Size(MAX_MESSAGE.into())
+            "{source} is {wrong}: a message has 1 byte at least and {most} at most"
         )));
     }
     if framing == Framing::Lines && bytes.contains(&b'\n') {
@@ -83,44 +91,26 @@ fn given(bytes: Vec<u8>, source: &str, framing: Framing) -> Result<Content, Fail
         ))
         .hint("leave one line, or send all of them as one message with --framing raw"));
     }
-    Ok(Content::Given(bytes.into()))
+    Ok(Content::Given(bytes))
 }
 
 /// Refuses sizes that the framing has no frame for.
 fn check_framing(content: &Content, framing: Framing) -> Result<(), Failure> {
     let (least, most) = content.sizes();
-    if let Framing::Fixed(n) = framing
-        && (least != n.get() || most != n.get())
-    {
-        let to = match least == most {
-            true => String::new(),
-            false => format!("-{most}"),
-        };
-        let failure = Failure::usage(format!(
-            "with --framing {framing} a message has {n} bytes, not {least}{to}"
-        ));
-        return Err(match content {
-            Content::Made(_) => failure.hint(format!("add --size {n}")),
-            Content::Given(_) => failure,
-        });
-    }
-    match framing.max_declarable() {
-        Some(declarable) if u64::from(most) > declarable => Err(Failure::usage(format!(
-            "a message of {} is over what --framing {framing} can say, {}",
-            Size(most.into()),
-            Size(declarable)
-        ))),
+    let sizes = SizeRange { least, most };
+    match (framing, framing.max_declarable()) {
+        (Framing::Fixed(n), _) if (least, most) != (n.get(), n.get()) => {
+            let words = format!("with --framing {framing} a message has {n} bytes, not {sizes}");
+            let is_made = matches!(content, Content::Made(_));
+            let tip = format!("add --size {n}");
+            Err(Failure::usage(words).hint_if(is_made.then_some(&tip)))
+        }
+        (_, Some(declarable)) if u64::from(most) > declarable => {
+            let (size, declarable) = (Size(most.into()), Size(declarable));
+            Err(Failure::usage(format!(
+                "a message of {size} is over what --framing {framing} can say, {declarable}"
+            )))
+        }
         _ => Ok(()),
     }
-}
-
-fn check_datagram(content: &Content) -> Result<(), Failure> {
-    let (least, most) = content.sizes();
-    if least < LEAST_DATAGRAM || most > MAX_DATAGRAM {
-        return Err(Failure::usage(format!(
-            "a datagram has {LEAST_DATAGRAM} bytes at least (its flow, number and time) and {} at most",
-            Count(MAX_DATAGRAM.into())
-        )));
-    }
-    Ok(())
 }

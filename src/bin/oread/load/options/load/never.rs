@@ -12,88 +12,57 @@ use crate::values::units::Count;
 /// Why no run of `plan` meets a gate; `None` where one may.
 pub(crate) fn why_never(gate: &Gate, plan: &Load) -> Option<String> {
     if gate.bound == 0.0 && gate.comparison == Comparison::Less {
-        return Some(format!(
-            "nothing is below 0; write {}",
-            gate.text.replacen('<', "<=", 1)
-        ));
+        let instead = gate.text.replacen('<', "<=", 1);
+        return Some(format!("nothing is below 0; write {instead}"));
     }
-    match gate.figure {
-        Figure::Latency(timing, statistic) => too_few(timing, statistic, plan),
-        Figure::LostShare => (!plan.has_udp())
-            .then(|| "only datagrams are lost, and no target begins with udp://".to_owned()),
-        Figure::Rate => match plan.traffic {
-            Traffic::Open(rate) if is_over(gate, most_a_second(rate.get(), plan.volume)) => {
-                Some(format!("--rate {rate} sends fewer"))
-            }
-            Traffic::Idle { heartbeat: None } if is_over(gate, 0.0) => {
-                Some("with --idle and no --heartbeat nothing is sent".to_owned())
-            }
-            _ => None,
-        },
-        Figure::Connections if is_over(gate, plan.connections.get().into()) => {
-            Some(format!("--connections {} are fewer", plan.connections))
-        }
-        Figure::Errors | Figure::ErrorShare | Figure::Connections | Figure::Warnings => None,
-    }
-}
-
-/// Whether the figure must be more than `most`, the most that it can be. A rate that is the
-/// very one that is sent at may be passed by a hair, so `rate>4k` at 4,000 a second is left to
-/// the run.
-fn is_over(gate: &Gate, most: f64) -> bool {
-    match gate.comparison {
+    let is_silent = plan.traffic == Traffic::Idle { heartbeat: None };
+    let nothing = || "with --idle and no --heartbeat nothing is sent".to_owned();
+    // Whether the figure must be more than it can be. A rate that is the very one that is sent at
+    // may be passed by a hair, so `rate>4k` at 4,000 a second is left to the run.
+    let is_over = |most: f64| match gate.comparison {
         Comparison::More if gate.figure == Figure::Connections => gate.bound >= most,
         Comparison::More | Comparison::AtLeast => gate.bound > most,
         Comparison::Less | Comparison::AtMost => false,
-    }
-}
-
-/// The most that a schedule sends a second of the measured time, the first message at its very
-/// beginning. That's more than the rate where the time is short; and with a number of messages it
-/// ends with the last answer, so there's no bound.
-fn most_a_second(rate: u32, volume: Volume) -> f64 {
-    match volume {
-        Volume::For(duration) => {
-            let seconds = duration.as_secs_f64().max(1e-9);
-            (f64::from(rate) * seconds).ceil() / seconds
-        }
-        Volume::Messages(_) => f64::INFINITY,
-    }
-}
-
-/// Why the histogram gets fewer samples than the figure takes.
-fn too_few(timing: Timing, statistic: Statistic, plan: &Load) -> Option<String> {
-    let most = most_samples(timing, plan)?;
-    if most == 0 {
-        return Some("with --idle and no --heartbeat nothing is sent".to_owned());
-    }
-    let Statistic::Percentile(p) = statistic else {
-        return None;
     };
-    let takes = samples_for(p);
-    (most < takes).then(|| {
-        format!(
-            "p{p} takes {} samples, and there are {} at most",
-            Count(takes),
-            Count(most)
-        )
-    })
+    match gate.figure {
+        Figure::Latency(Timing::Response | Timing::Service, _) if is_silent => Some(nothing()),
+        Figure::Latency(timing, Statistic::Percentile(p)) => {
+            let (takes, most) = (samples_for(p), most_samples(timing, plan)?);
+            let (shown, all) = (Count(takes), Count(most));
+            let words = || format!("p{p} takes {shown} samples, and there are {all} at most");
+            (most < takes).then(words)
+        }
+        Figure::LostShare => (!plan.has_udp())
+            .then(|| "only datagrams are lost, and no target begins with udp://".to_owned()),
+        Figure::Rate if is_silent => is_over(0.0).then(nothing),
+        Figure::Rate => match (plan.traffic, plan.volume) {
+            (Traffic::Open(rate), Volume::For(duration)) => {
+                // The first message is sent at the very beginning, so that's more than the rate
+                // where the time is short. With a number of messages it ends with the last answer,
+                // and there's no bound.
+                let seconds = duration.as_secs_f64().max(1e-9);
+                let most = (f64::from(rate.get()) * seconds).ceil() / seconds;
+                is_over(most).then(|| format!("--rate {rate} sends fewer"))
+            }
+            _ => None,
+        },
+        Figure::Connections => is_over(plan.connections.get().into())
+            .then(|| format!("--connections {} are fewer", plan.connections)),
+        Figure::Latency(..) | Figure::Errors | Figure::ErrorShare | Figure::Warnings => None,
+    }
 }
 
 /// How many samples a histogram gets at most; `None` where the plan doesn't say.
 fn most_samples(timing: Timing, plan: &Load) -> Option<u64> {
-    match timing {
-        Timing::Connect | Timing::FirstEcho => {
+    match (timing, plan.traffic, plan.volume) {
+        (Timing::Connect | Timing::FirstEcho, ..) => {
             (plan.turnover == Turnover::Keep).then(|| plan.connections.get().into())
         }
-        Timing::Response | Timing::Service => match (plan.traffic, plan.volume) {
-            (Traffic::Idle { heartbeat: None }, _) => Some(0),
-            (_, Volume::Messages(messages)) => Some(messages.get()),
-            (Traffic::Open(rate), Volume::For(duration)) => {
-                let due = u128::from(rate.get()) * duration.as_nanos();
-                u64::try_from(due.div_ceil(1_000_000_000)).ok()
-            }
-            (Traffic::Closed { .. } | Traffic::Idle { .. }, Volume::For(_)) => None,
-        },
+        (_, _, Volume::Messages(messages)) => Some(messages.get()),
+        (_, Traffic::Open(rate), Volume::For(duration)) => {
+            let due = u128::from(rate.get()) * duration.as_nanos();
+            u64::try_from(due.div_ceil(1_000_000_000)).ok()
+        }
+        _ => None,
     }
 }

@@ -36,7 +36,6 @@ fn plain_source(text: &str) -> Option<(IpAddr, u32)> {
     }
     match ip {
         IpAddr::V6(ip) if ip.segments()[0] & 0xffc0 == 0xfe80 => None,
-        IpAddr::V4(ip) if ip.octets()[0] == 0 && len < 32 => None,
         _ => Some((ip, len)),
     }
 }
@@ -145,7 +144,6 @@ fn has_its_own(range: SourceRange) {
     let (first, len) = (bits(range.0.addr()).0, u32::from(range.0.prefix_len()));
     let mut last = None;
     for address in range.0.hosts().take(3) {
-        assert!(range.has(address), "{range:?}: {address}");
         let (own, _) = bits(address);
         let behind = 128_u32.saturating_sub(len);
         assert_eq!(
