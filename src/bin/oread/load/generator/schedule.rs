@@ -2,34 +2,24 @@
 
 use crate::load::clock::SECOND;
 
-/// Moments at equal distances: the `k`-th is `start + k * num / den`, rounded down, and no error
-/// adds up. A thread takes every N-th of them.
+/// Moments at equal distances: the `k`-th is `start + k * interval / count`, rounded down, and no
+/// error adds up. A thread takes every N-th of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
+    start: u64,
+    interval: u64,
+    count: u64,
+    /// Which moment the next one is, and how many on the one after it is.
+    next: u64,
+    step: u64,
     /// When the next one is due.
     due: u64,
-    /// What rounding has left out of `due`, in 1/`den` of a nanosecond.
-    left_out: u64,
-    /// From one to the next: whole nanoseconds, and 1/`den` beyond them.
-    step: u64,
-    step_left_out: u64,
-    den: u64,
 }
 
 impl Schedule {
     /// `rate` a second over all threads, from `start` on; the part of thread `index` of `threads`.
     pub(crate) fn shared(start: u64, rate: u32, index: u32, threads: u32) -> Schedule {
-        let den = u64::from(rate);
-        // At most 2^32 threads in: 2^62.
-        let first = u64::from(index) * SECOND;
-        let step = u64::from(threads) * SECOND;
-        Schedule {
-            due: start.saturating_add(first / den),
-            left_out: first % den,
-            step: step / den,
-            step_left_out: step % den,
-            den,
-        }
+        Schedule::new(start, SECOND, rate.into(), index, threads)
     }
 
     /// `count` in each `interval`, from `start` on, for thread `index` of `threads`: each has its
@@ -41,17 +31,30 @@ impl Schedule {
         index: u32,
         threads: u32,
     ) -> Schedule {
-        let den = u64::from(count.max(1));
-        // Less than an interval: the index is less than the threads.
-        let turns = u128::from(den) * u128::from(threads.max(1));
-        let first = u128::from(interval) * u128::from(index) / turns;
-        Schedule {
-            due: start.saturating_add(first as u64),
-            left_out: 0,
-            step: interval / den,
-            step_left_out: interval % den,
-            den,
-        }
+        let all = u64::from(count) * u64::from(threads);
+        Schedule::new(start, interval, all, index, threads)
+    }
+
+    /// `count` in each `interval` over all threads.
+    fn new(start: u64, interval: u64, count: u64, index: u32, threads: u32) -> Schedule {
+        let schedule = Schedule {
+            start,
+            interval,
+            count: count.max(1),
+            next: index.into(),
+            step: threads.into(),
+            due: 0,
+        };
+        schedule.after(0)
+    }
+
+    /// When so many more have gone by.
+    fn after(mut self, count: u64) -> Schedule {
+        self.next = self.next.saturating_add(count.saturating_mul(self.step));
+        let ahead = u128::from(self.next) * u128::from(self.interval) / u128::from(self.count);
+        let ahead = u64::try_from(ahead).unwrap_or(u64::MAX);
+        self.due = self.start.saturating_add(ahead);
+        self
     }
 
     /// When the next one is due.
@@ -61,43 +64,27 @@ impl Schedule {
     }
 
     /// Goes on to the one after it.
-    #[inline]
     pub(crate) fn advance(&mut self) {
-        self.due = self.due.saturating_add(self.step);
-        self.left_out += self.step_left_out;
-        if self.left_out >= self.den {
-            self.left_out -= self.den;
-            self.due += 1;
-        }
+        *self = self.after(1);
     }
 
     /// How many are due before `end`, the next one among them.
     pub(crate) fn before(&self, end: u64) -> u64 {
-        let Some(span) = end.checked_sub(self.due).filter(|&span| span > 0) else {
-            return 0;
-        };
-        // The k-th from now is before the end if left_out + k * step < span, all in 1/den of a
-        // nanosecond.
-        let den = u128::from(self.den);
-        let span = u128::from(span) * den - u128::from(self.left_out);
-        let step = u128::from(self.step) * den + u128::from(self.step_left_out);
-        u64::try_from(span.div_ceil(step.max(1))).unwrap_or(u64::MAX)
+        // The k-th is, if k * interval < span * count.
+        let span = u128::from(end.saturating_sub(self.start)) * u128::from(self.count);
+        let all = span.div_ceil(u128::from(self.interval.max(1)));
+        let left = u64::try_from(all).unwrap_or(u64::MAX);
+        left.saturating_sub(self.next).div_ceil(self.step)
     }
 
     /// Lets all moments until `now` go; those that follow stay where they are.
     pub(crate) fn pass(&mut self, now: u64) {
-        let count = u128::from(self.before(now.saturating_add(1)));
-        let (den, step) = (u128::from(self.den), u128::from(self.step));
-        let left_out = u128::from(self.left_out) + count * u128::from(self.step_left_out);
-        let ahead = (count * step).saturating_add(left_out / den);
-        self.due = self
-            .due
-            .saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX));
-        self.left_out = (left_out % den) as u64;
+        *self = self.after(self.before(now.saturating_add(1)));
     }
 
     /// Lets what was missed go: the next one is due no earlier than `then`.
     pub(crate) fn skip_to(&mut self, then: u64) {
+        self.start = self.start.saturating_add(then.saturating_sub(self.due));
         self.due = self.due.max(then);
     }
 }
