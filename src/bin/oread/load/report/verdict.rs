@@ -33,37 +33,38 @@ pub(super) struct Verdict {
 impl Verdict {
     /// Holds a gate against a run, of which the report says BEWARE so often.
     pub(super) fn of(gate: &Gate, outcome: &Outcome, warnings: &[Warning]) -> Verdict {
-        let value = figure(gate.figure, outcome, warnings);
-        let shown = match (&value, gate.figure) {
-            (Err(why), _) => format!("not known: {why}"),
-            (Ok(_), Figure::Warnings) => match warnings.first() {
-                Some(warning) => warning.words.clone(),
-                None => "nothing to beware of".to_owned(),
-            },
-            (Ok(value), Figure::Latency(..)) => short(value.round() as u64),
-            (Ok(value), Figure::ErrorShare | Figure::LostShare) => share(*value),
-            (Ok(value), Figure::Errors | Figure::Connections) => Count(*value as u64).to_string(),
-            (Ok(value), Figure::Rate) => a_second(*value),
+        let (value, shown) = match figure(gate.figure, outcome, warnings) {
+            Ok((value, shown)) => (Some(value), shown),
+            Err(why) => (None, format!("not known: {why}")),
         };
         Verdict {
             gate: gate.text.clone(),
-            met: matches!(value, Ok(value) if gate.comparison.holds(value, gate.bound)),
-            value: value.ok(),
+            met: value.is_some_and(|value| gate.comparison.holds(value, gate.bound)),
+            value,
             shown,
         }
     }
 }
 
-/// The figure of a run, or why it has none.
-fn figure(figure: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<f64, String> {
+/// The figure of a run, and as people read it; or why it has none.
+fn figure(
+    figure: Figure,
+    outcome: &Outcome,
+    warnings: &[Warning],
+) -> Result<(f64, String), String> {
     let tally = &outcome.tally;
-    let (c, m) = (&tally.connections, &tally.messages);
+    let (c, m, d) = (&tally.connections, &tally.messages, &tally.datagrams);
     // Replacements that were on their way when the run ended have come to no end, good or bad.
     let (dialing, confirming) = match outcome.plan.turnover {
         Turnover::Keep => (0, 0),
         _ => (c.dialing, c.silent),
     };
-    match figure {
+    let of = |part: u64, all: u64| {
+        let part = part as f64 / all as f64;
+        (part, share(part))
+    };
+    let counted = |count: u64| (count as f64, Count(count).to_string());
+    Ok(match figure {
         Figure::Latency(timing, statistic) => {
             let latency = &tally.latency;
             let connecting = c.dialed - c.established - dialing;
@@ -76,29 +77,35 @@ fn figure(figure: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<f64
                     (&latency.first_echo, connecting + unserved)
                 }
             };
-            of_histogram(statistic, histogram, without)
+            let ns = of_histogram(statistic, histogram, without)?;
+            (ns, short(ns.round() as u64))
         }
         Figure::ErrorShare => {
-            let tries = m.due() + c.dialed;
             let unconnected = c.refused + c.timed_out + c.failed;
             let silent = c.silent - confirming;
-            let failed = m.unanswered() + m.late + unconnected + c.lost + silent;
-            match tries {
-                0 => Err("nothing was tried".to_owned()),
-                tries => Ok(failed as f64 / tries as f64),
+            match m.due() + c.dialed {
+                0 => return Err("nothing was tried".to_owned()),
+                tries => of(
+                    m.unanswered() + m.late + unconnected + c.lost + silent,
+                    tries,
+                ),
             }
         }
-        Figure::Errors => Ok(tally.errors.values().sum::<u64>() as f64),
-        Figure::LostShare => match tally.datagrams.sent {
-            0 => Err("no datagram was sent".to_owned()),
-            sent => Ok(tally.datagrams.lost as f64 / sent as f64),
-        },
-        Figure::Rate => outcome
-            .rate_reached()
-            .ok_or_else(|| "it never came to measuring".to_owned()),
-        Figure::Connections => Ok(c.peak_confirmed as f64),
-        Figure::Warnings => Ok(warnings.len() as f64),
-    }
+        Figure::Errors => counted(tally.errors.values().sum()),
+        Figure::LostShare if d.sent == 0 => return Err("no datagram was sent".to_owned()),
+        Figure::LostShare => of(d.lost, d.sent),
+        Figure::Rate => {
+            let rate = outcome.rate_reached();
+            let rate = rate.ok_or_else(|| "it never came to measuring".to_owned())?;
+            (rate, a_second(rate))
+        }
+        Figure::Connections => counted(c.peak_confirmed),
+        Figure::Warnings => {
+            let first = warnings.first().map(|warning| &*warning.words);
+            let shown = first.unwrap_or("nothing to beware of").to_owned();
+            (warnings.len() as f64, shown)
+        }
+    })
 }
 
 /// A statistic of what is in `histogram`, and of `without` more that took longer than all of it.
