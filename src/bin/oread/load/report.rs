@@ -30,7 +30,6 @@ use crate::system::page::Page;
 
 pub(crate) use outputs::Outputs;
 
-use environment::Environment;
 use judgement::Judgement;
 
 /// The exit code where fewer connections can be reached than were asked for.
@@ -44,23 +43,21 @@ const NOT_REACHABLE: u8 = 4;
 /// # Errors
 /// What could not be written; the rest was. Exit code 1, or that of an interruption.
 pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Failure> {
-    let environment = Environment::of(Some(outcome.began));
-    let judged = |outputs: &Outputs| Judgement::of(outcome, outputs.failure().as_ref());
     if let Some(file) = outputs.hdr.take() {
         match hdr::log(outcome) {
             Ok(log) => outputs.write(file, log),
             Err(failure) => outputs.note(Err(failure)),
         }
     }
-    let json = json::report(outcome, &environment, &judged(&outputs));
+    let judged = |outputs: &Outputs| Judgement::of(outcome, outputs.failure().as_ref());
+    let json = json::report(outcome, &judged(&outputs));
     if let Some(file) = outputs.json.take() {
         outputs.write(file, json.clone().into_bytes());
     }
     let judgement = judged(&outputs);
-    let words = || text::report(Page::of_stdout(), outcome, &environment, &judgement);
     match outcome.plan.json_to_stdout() {
         true => outputs.say(&json),
-        false => outputs.say(&words()),
+        false => outputs.say(&text::report(Page::of_stdout(), outcome, &judgement)),
     }
     outputs.finish(judgement.exit_code())
 }
@@ -76,7 +73,7 @@ pub(crate) fn not_begun(
     shortfalls: &[String],
     mut outputs: Outputs,
 ) -> Result<u8, Failure> {
-    let json = json::not_begun(&Environment::of(None), targets, shortfalls, NOT_REACHABLE);
+    let json = json::not_begun(targets, shortfalls, NOT_REACHABLE);
     if plan.json_to_stdout() {
         outputs.say(&json);
     } else if let Some(file) = outputs.json.take() {
@@ -133,11 +130,10 @@ mod tests {
     }
 
     fn all(outcome: &Outcome) -> (String, serde_json::Value, Vec<u8>, u8) {
-        let environment = Environment::of(Some(outcome.began));
         let judgement = Judgement::of(outcome, None);
-        let json = json::report(outcome, &environment, &judgement);
+        let json = json::report(outcome, &judgement);
         (
-            text::report(Page::new(None, false), outcome, &environment, &judgement),
+            text::report(Page::new(None, false), outcome, &judgement),
             serde_json::from_str(&json).unwrap(),
             hdr::log(outcome).unwrap(),
             judgement.exit_code(),
@@ -405,8 +401,8 @@ mod tests {
     /// A run at a steady rate, in which each hundredth message was sent so late by our own doing.
     fn late(ns: u64, samples: u64) -> Outcome {
         let mut run = outcome("-R 1k --slo valid");
-        let pacing = &mut run.tally.pacing;
-        for histogram in [&mut pacing.error, &mut pacing.lag] {
+        let schedule = &mut run.tally.schedule;
+        for histogram in [&mut schedule.pacing_error, &mut schedule.own_lag] {
             let few = (samples / 50).max(1);
             histogram.record_n(10_000, samples - few).unwrap();
             histogram.record_n(ns, few).unwrap();
@@ -524,7 +520,7 @@ mod tests {
         let causes = &json["generator"]["causes"];
         assert_eq!(*causes, serde_json::json!(["machine", "machine"]), "{json}");
         run.tally.threads = vec![thread(9_400, 900)];
-        run.plan = Load::of("");
+        run.tally.schedule = Default::default();
         assert_eq!(all(&run).1["warnings"], serde_json::json!([]));
     }
 
@@ -720,10 +716,9 @@ mod tests {
             run.plan = Load::of(arguments);
             run.tally.messages.outstanding = 1;
             run.tally.messages.sent += 1;
-            let environment = Environment::of(Some(run.began));
             let judgement = Judgement::of(&run, None);
             let page = Page::new(Some(60), false);
-            let text = text::report(page, &run, &environment, &judgement);
+            let text = text::report(page, &run, &judgement);
             // The command is not broken.
             let lines: Vec<&str> = text.lines().collect();
             let rest = &lines[..lines.len() - 1];

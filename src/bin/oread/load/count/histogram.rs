@@ -13,19 +13,17 @@ const DIGITS: u8 = 3;
 
 /// An empty histogram of nanoseconds.
 pub(crate) fn histogram() -> Histogram<u64> {
-    // The bounds are constants that the crate takes; were they not, one that grows would do the
-    // same.
-    Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).unwrap_or_else(|_| unbounded())
+    with_digits(DIGITS)
 }
 
 /// An empty histogram of nanoseconds for a live view: two digits, an eighth of the memory.
 pub(crate) fn coarse() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_NS, DIGITS - 1).unwrap_or_else(|_| unbounded())
+    with_digits(DIGITS - 1)
 }
 
-fn unbounded() -> Histogram<u64> {
-    #[allow(clippy::expect_used)] // 0 to 5 digits are valid, whatever the machine.
-    Histogram::new(DIGITS).expect("three digits are valid")
+fn with_digits(digits: u8) -> Histogram<u64> {
+    #[allow(clippy::expect_used)] // Up to five digits are valid, and the bounds are constants.
+    Histogram::new_with_bounds(1, LONGEST_NS, digits).expect("the bounds are valid")
 }
 
 /// How many of a histogram's values are over an hour: how long they were is then known to some

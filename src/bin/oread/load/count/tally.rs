@@ -7,34 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
-use super::counters::{Bytes, Datagrams, Ledger, Messages, Second};
-use super::histogram::histogram;
-
-/// How long things took, in nanoseconds.
-#[derive(Clone, Debug)]
-pub(crate) struct Latency {
-    /// From the dial to the connection.
-    pub(crate) connect: Histogram<u64>,
-    /// From the dial to the first answer.
-    pub(crate) first_echo: Histogram<u64>,
-    /// From when a message should have been sent to its answer: what a user of the server feels. In
-    /// a closed loop that is when it was sent.
-    pub(crate) response: Histogram<u64>,
-    /// From when a message was sent to its answer: what the server took.
-    pub(crate) service: Histogram<u64>,
-}
-
-/// How well the open loop kept its schedule.
-#[derive(Clone, Debug)]
-pub(crate) struct Pacing {
-    /// How late messages were sent, in nanoseconds; empty in a closed loop.
-    pub(crate) error: Histogram<u64>,
-    /// How late they were sent by the generator's own doing: the time in which no connection could
-    /// take them is left out.
-    pub(crate) lag: Histogram<u64>,
-}
+use super::counters::{Bytes, Datagrams, Latency, Ledger, Messages, Schedule, Second};
 
 /// One thread's part in the run's cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -45,6 +18,17 @@ pub(crate) struct ThreadUse {
     pub(crate) waited: Duration,
     /// The measured time.
     pub(crate) wall: Duration,
+}
+
+impl ThreadUse {
+    /// The share that a time is of the measured time. A thread has one processor at most: more
+    /// comes of a time so short that reading the clocks is most of it.
+    pub(crate) fn share(&self, time: Duration) -> f64 {
+        match self.wall.is_zero() {
+            true => 0.0,
+            false => (time.as_secs_f64() / self.wall.as_secs_f64()).min(1.0),
+        }
+    }
 }
 
 /// How long this process did not run at all: it was stopped, or the machine was taken from it.
@@ -80,7 +64,7 @@ pub(crate) struct Tally {
     pub(crate) messages: Messages,
     pub(crate) bytes: Bytes,
     pub(crate) latency: Latency,
-    pub(crate) pacing: Pacing,
+    pub(crate) schedule: Schedule,
     pub(crate) datagrams: Datagrams,
     /// Datagrams of the flows that were open at the end, each with the flow's number, which its
     /// datagrams and the log have too; empty without UDP targets.
@@ -98,26 +82,6 @@ pub(crate) struct Tally {
     pub(crate) seconds: Vec<Second>,
     /// One entry a thread.
     pub(crate) threads: Vec<ThreadUse>,
-}
-
-impl Default for Latency {
-    fn default() -> Latency {
-        Latency {
-            connect: histogram(),
-            first_echo: histogram(),
-            response: histogram(),
-            service: histogram(),
-        }
-    }
-}
-
-impl Default for Pacing {
-    fn default() -> Pacing {
-        Pacing {
-            error: histogram(),
-            lag: histogram(),
-        }
-    }
 }
 
 impl Tally {
@@ -155,19 +119,8 @@ impl Tally {
         for (name, count) in &other.errors {
             *self.errors.entry(name.clone()).or_default() += count;
         }
-        for (to, from) in [
-            (&mut self.latency.connect, &other.latency.connect),
-            (&mut self.latency.first_echo, &other.latency.first_echo),
-            (&mut self.latency.response, &other.latency.response),
-            (&mut self.latency.service, &other.latency.service),
-            (&mut self.pacing.error, &other.pacing.error),
-            (&mut self.pacing.lag, &other.pacing.lag),
-        ] {
-            // All have the same bounds: nothing can fail to fit.
-            if let Err(error) = to.add(from) {
-                log::error!("a histogram could not be added up: {error}");
-            }
-        }
+        self.latency.merge(&other.latency);
+        self.schedule.merge(&other.schedule);
         self.flows.extend_from_slice(&other.flows);
         self.retired_flows.merge(&other.retired_flows);
         for (name, partial) in &other.partial {
@@ -188,36 +141,24 @@ impl Tally {
 
     /// Where the counts don't add up, in words; `None` where they do, as they always must.
     pub(crate) fn imbalance(&self) -> Option<String> {
-        let c = &self.connections;
-        let m = &self.messages;
-        let d = &self.datagrams;
-        let dialed = c.established + c.refused + c.timed_out + c.failed + c.dialing;
-        let established = c.lost + c.closed + c.open;
-        let (echoed, received) = (m.echoed + m.lost + m.outstanding, d.received + d.lost);
-        let checks = [
-            (
-                c.dialed,
-                dialed,
-                "dialed = established + refused + timed out + failed + dialing",
-            ),
-            (
-                c.established,
-                established,
-                "established = lost + closed + open",
-            ),
-            (
-                m.sent,
-                echoed,
-                "messages sent = echoed + lost + outstanding",
-            ),
-            (
-                d.sent,
-                received + d.outstanding,
-                "datagrams sent = received + lost + outstanding",
-            ),
-        ];
-        let broken = checks.into_iter().find(|(left, right, _)| left != right);
-        broken.map(|(left, right, rule)| format!("{rule} does not hold: {left} and {right}"))
+        // Each rule stands here once, for the sum and for the words.
+        macro_rules! rules {
+            ($($of:ident: $sum:ident = $first:ident $(+ $part:ident)+;)+) => {
+                [$((
+                    concat!(stringify!($of), ": ", stringify!($sum = $first $(+ $part)+)),
+                    self.$of.$sum,
+                    self.$of.$first $(+ self.$of.$part)+,
+                )),+]
+            };
+        }
+        let rules = rules! {
+            connections: dialed = established + refused + timed_out + failed + dialing;
+            connections: established = lost + closed + open;
+            messages: sent = echoed + lost + outstanding;
+            datagrams: sent = received + lost + outstanding;
+        };
+        let broken = rules.into_iter().find(|(_, sum, parts)| sum != parts);
+        broken.map(|(rule, sum, parts)| format!("{rule} does not hold: {sum} and {parts}"))
     }
 }
 
@@ -246,17 +187,6 @@ mod tests {
         assert_eq!(all.seconds[0].sent, 2);
         assert_eq!(all.latency.response.len(), 2);
         assert_eq!(all.imbalance(), None);
-    }
-
-    #[test]
-    fn a_peak_of_all_threads_is_no_sum_of_theirs() {
-        let mut all = Tally::new();
-        for peak in [20, 15] {
-            let mut one = Tally::new();
-            one.connections.peak_confirmed = peak;
-            all.merge(&one);
-        }
-        assert_eq!(all.connections.peak_confirmed, 20);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a run is worth: its exit code and why, its gates, and whether its figures can be trusted.
 
 use crate::failure::Failure;
-use crate::load::count::Tally;
+use crate::load::count::Ledger;
 use crate::load::options::load::{Content, Load, Volume};
 use crate::load::options::values::VerifyMode;
 use crate::load::report::outcome::{Ending, Outcome};
@@ -66,41 +66,47 @@ impl Judgement {
 
 /// All that went wrong, what decides the exit code first.
 fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> Vec<Finding> {
-    let (tally, plan) = (&outcome.tally, &outcome.plan);
-    let ending = match &outcome.ending {
-        Ending::Done => None,
-        Ending::Interrupted(signal) => Some((
-            128 + u8::try_from(*signal).unwrap_or(2),
-            "interrupted: these are the figures until then".to_owned(),
-        )),
-        Ending::Failed(why) => Some((
-            1,
-            format!("FAILED: {why}; these are the figures until then"),
-        )),
-    };
-    let imbalance = tally.imbalance().map(|what| {
+    let tally = &outcome.tally;
+    let mut all = Vec::new();
+    let mut find = |code, words| all.push(Finding { code, words });
+    match &outcome.ending {
+        Ending::Done => {}
+        Ending::Interrupted(signal) => {
+            let words = "interrupted: these are the figures until then".to_owned();
+            find(128 + u8::try_from(*signal).unwrap_or(2), words);
+        }
+        Ending::Failed(why) => {
+            let words = format!("FAILED: {why}; these are the figures until then");
+            find(1, words);
+        }
+    }
+    if let Some(what) = tally.imbalance() {
         let words = format!("a fault of this program: {what}; don't trust these figures");
-        (1, words)
-    });
+        find(1, words);
+    }
+    if let Some(failure) = failed {
+        find(1, failure.message().to_owned());
+    }
+    // Corrupt datagrams are corrupt messages too.
+    match tally.messages.corrupt.max(tally.datagrams.corrupt) {
+        0 => {}
+        1 => find(5, "WRONG: 1 answer was not what was sent".to_owned()),
+        count => {
+            let words = format!("WRONG: {} answers were not what was sent", Count(count));
+            find(5, words);
+        }
+    }
     let broken = gates.iter().filter(|gate| !gate.met);
     let broken: Vec<&str> = broken.map(|gate| &*gate.gate).collect();
-    let broken = (!broken.is_empty()).then(|| (3, format!("NOT MET: {}", broken.join(", "))));
+    if !broken.is_empty() {
+        find(3, format!("NOT MET: {}", broken.join(", ")));
+    }
+    connections(&tally.connections, &mut find);
     // What was just due when it was interrupted is not worth a line.
-    let is_done = outcome.ending == Ending::Done;
-    let all = [
-        ending,
-        imbalance,
-        failed.map(|failure| (1, failure.message().to_owned())),
-        corrupt(tally),
-        fewer(tally),
-        slower(outcome).filter(|_| is_done),
-        less(tally, plan.volume).filter(|_| is_done),
-        broken,
-        unanswered(tally).filter(|_| is_done),
-        lost_datagrams(tally).filter(|_| is_done),
-    ];
-    let all = all.into_iter().flatten();
-    let mut all: Vec<Finding> = all.map(|(code, words)| Finding { code, words }).collect();
+    if outcome.ending == Ending::Done {
+        fell_behind(outcome, &mut find);
+        unanswered(outcome, &mut find);
+    }
     all.sort_by_key(|finding| match finding.code {
         128.. => 0,
         1 => 1,
@@ -110,110 +116,87 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     all
 }
 
-fn corrupt(tally: &Tally) -> Option<(u8, String)> {
-    // Corrupt datagrams are corrupt messages too.
-    let count = tally.messages.corrupt.max(tally.datagrams.corrupt);
-    let answers = match count {
-        1 => "1 answer was",
-        _ => &format!("{} answers were", Count(count)),
-    };
-    (count > 0).then(|| (5, format!("WRONG: {answers} not what was sent")))
-}
-
 /// Where there were fewer connections than asked for, or not all the time.
-fn fewer(tally: &Tally) -> Option<(u8, String)> {
-    let c = &tally.connections;
-    let asked = Count(c.asked);
-    if c.peak_confirmed < c.asked {
-        let (came, why) = (Count(c.peak_confirmed), missing(tally));
-        let words = format!("ONLY {came} of {asked} connections came about: {why}");
-        return Some((4, words));
-    }
-    if c.missing > 0 {
-        let (left, why) = (Count(c.asked.saturating_sub(c.missing)), missing(tally));
-        let words = format!("ONLY {left} of {asked} connections were there to the end: {why}");
-        return Some((4, words));
-    }
-    let lost = Count(c.lost);
-    (c.lost > 0).then(|| {
-        let words = format!(
-            "LOST {lost} connections that the load had not ended; others took their places"
+fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
+    let (left, what) = match c.peak_confirmed < c.asked {
+        true => (c.peak_confirmed, "came about"),
+        false => (c.asked.saturating_sub(c.missing), "were there to the end"),
+    };
+    let why = match counted(&troubles(c)) {
+        why if why.is_empty() => "never so many at one time".to_owned(),
+        why => why,
+    };
+    let is_short = left < c.asked;
+    let [left, asked, lost] = [left, c.asked, c.lost].map(Count);
+    if is_short {
+        let words = format!("ONLY {left} of {asked} connections {what}: {why}");
+        find(4, words);
+    } else if c.lost > 0 {
+        let not_ended = "connections that the load had not ended";
+        find(
+            0,
+            format!("LOST {lost} {not_ended}; others took their places"),
         );
-        (0, words)
-    })
+    }
 }
 
-/// Where fewer connections were replaced than was asked for. A tenth, and one connection, are left
-/// out of account: the last ones may be on their way.
-fn slower(outcome: &Outcome) -> Option<(u8, String)> {
-    let (asked, reached) = (outcome.churn_asked()?, outcome.churn_reached()?);
-    let seconds = outcome.measured.as_secs_f64();
-    let due = (asked * seconds * 0.9 - 1.0).max(0.0);
-    ((outcome.tally.connections.replaced as f64) < due).then(|| {
+/// Where fewer connections were replaced than was asked for, or fewer messages sent than were due.
+fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
+    let (m, replaced) = (&outcome.tally.messages, outcome.tally.connections.replaced);
+    if let Some((asked, reached)) = outcome.churn_asked().zip(outcome.churn_reached())
+        // A tenth, and one connection, are left out of account: the last ones may be on their way.
+        && (replaced as f64) < asked * outcome.measured.as_secs_f64() * 0.9 - 1.0
+    {
         let (asked, reached) = (a_second(asked), a_second(reached));
         let words = format!(
             "ONLY {reached} of {asked} connections were replaced: each waits for its outstanding \
              answers, and for the next one to be served"
         );
-        (0, words)
-    })
-}
-
-/// Where fewer messages were sent than were due, or asked for.
-fn less(tally: &Tally, volume: Volume) -> Option<(u8, String)> {
-    let m = &tally.messages;
-    let (sent, due) = (Count(m.sent), Count(m.due()));
-    let (code, why) = match volume {
-        Volume::Messages(_) if m.echoed == 0 => (4, "nothing was answered"),
-        Volume::Messages(_) => (4, "nothing was answered any more"),
-        Volume::For(_) if m.sent == 0 && tally.datagrams.dropped == 0 => {
-            (0, "no connection could take them")
-        }
-        Volume::For(_) if tally.datagrams.dropped > 0 => {
-            (0, "the system refused to send the others")
-        }
-        Volume::For(_) => (0, "no connection could take the others"),
-    };
-    (m.unsent > 0).then(|| {
+        find(0, words);
+    }
+    if m.unsent > 0 {
+        let is_refused = outcome.tally.datagrams.dropped > 0;
+        let (code, why) = match outcome.plan.volume {
+            Volume::Messages(_) if m.echoed == 0 => (4, "nothing was answered"),
+            Volume::Messages(_) => (4, "nothing was answered any more"),
+            Volume::For(_) if is_refused => (0, "the system refused to send the others"),
+            Volume::For(_) if m.sent == 0 => (0, "no connection could take them"),
+            Volume::For(_) => (0, "no connection could take the others"),
+        };
+        let [sent, due] = [m.sent, m.due()].map(Count);
         let words = format!("ONLY {sent} of {due} messages were sent: {why}");
-        (code, words)
-    })
+        find(code, words);
+    }
 }
 
-/// Where messages over streams were sent and never answered. Datagrams get lost, and have lines of
-/// their own.
-fn unanswered(tally: &Tally) -> Option<(u8, String)> {
-    let (m, d) = (&tally.messages, &tally.datagrams);
-    let without = (m.lost + m.outstanding).saturating_sub(d.lost + d.outstanding);
-    let (count, sent) = (Count(without), Count(m.sent));
-    (without > 0).then(|| (0, format!("NO ANSWER came to {count} of {sent} messages")))
+/// Where messages were sent and never answered. Datagrams get lost, on their way or by a server
+/// that died, and have a line of their own.
+fn unanswered(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
+    let (m, d) = (&outcome.tally.messages, &outcome.tally.datagrams);
+    let streams = (m.lost + m.outstanding).saturating_sub(d.lost + d.outstanding);
+    if streams > 0 {
+        let [without, sent] = [streams, m.sent].map(Count);
+        find(0, format!("NO ANSWER came to {without} of {sent} messages"));
+    }
+    if d.lost > 0 {
+        let part = share(d.lost as f64 / d.sent.max(1) as f64);
+        let [lost, sent] = [d.lost, d.sent].map(Count);
+        find(0, format!("LOST {lost} of {sent} datagrams ({part})"));
+    }
 }
 
-/// Where datagrams were lost, on their way or by a server that died.
-fn lost_datagrams(tally: &Tally) -> Option<(u8, String)> {
-    let d = &tally.datagrams;
-    let (lost, sent) = (Count(d.lost), Count(d.sent));
-    let part = share(d.lost as f64 / d.sent.max(1) as f64);
-    (d.lost > 0).then(|| (0, format!("LOST {lost} of {sent} datagrams ({part})")))
-}
-
-/// What became of the connections that are missing.
-fn missing(tally: &Tally) -> String {
-    let c = &tally.connections;
+/// What became of the connections and dials that came to no good.
+pub(super) fn troubles(c: &Ledger) -> [(u64, &'static str); 7] {
     let undialed = c.asked.saturating_sub(c.dialed - c.redialed);
-    let causes = counted(&[
+    [
+        (c.lost, "lost"),
         (c.refused, "refused"),
         (c.timed_out, "timed out"),
         (c.failed, "failed"),
         (c.dialing, "still dialing"),
-        (c.lost, "lost"),
         (c.silent, "connected, waiting for the first echo"),
         (undialed, "never dialed"),
-    ]);
-    match causes.is_empty() {
-        true => "never so many at one time".to_owned(),
-        false => causes,
-    }
+    ]
 }
 
 /// Counts with their names, but for those that are zero.

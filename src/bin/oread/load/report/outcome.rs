@@ -43,11 +43,16 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Messages answered within the measured time for each second of it, datagrams among them;
-    /// `None` where nothing was measured.
-    pub(crate) fn rate_reached(&self) -> Option<f64> {
+    /// What was counted in the measured time, for each second of it; `None` where nothing was
+    /// measured.
+    pub(crate) fn a_second(&self, count: u64) -> Option<f64> {
         let seconds = self.measured.as_secs_f64();
-        (seconds > 0.0).then(|| self.tally.messages.in_time as f64 / seconds)
+        (seconds > 0.0).then(|| count as f64 / seconds)
+    }
+
+    /// Messages answered within the measured time for each second of it, datagrams among them.
+    pub(crate) fn rate_reached(&self) -> Option<f64> {
+        self.a_second(self.tally.messages.in_time)
     }
 
     /// Connections that are to be closed and replaced a second; `None` where they are kept.
@@ -65,8 +70,8 @@ impl Outcome {
     /// Connections closed and replaced a second of the measured time; `None` where they are kept,
     /// or nothing was measured.
     pub(crate) fn churn_reached(&self) -> Option<f64> {
-        let seconds = self.measured.as_secs_f64();
-        (seconds > 0.0 && self.plan.turnover != Turnover::Keep)
-            .then(|| self.tally.connections.replaced as f64 / seconds)
+        let is_kept = self.plan.turnover == Turnover::Keep;
+        let reached = self.a_second(self.tally.connections.replaced);
+        reached.filter(|_| !is_kept)
     }
 }

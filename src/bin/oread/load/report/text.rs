@@ -10,9 +10,10 @@ use crate::load::options::gate::VALID;
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::report::chart::chart;
 use crate::load::report::environment::Environment;
-use crate::load::report::judgement::{Judgement, counted};
+use crate::load::report::judgement::{Judgement, counted, troubles};
 use crate::load::report::outcome::Outcome;
-use crate::load::report::warnings::About;
+use crate::load::report::verdict::Verdict;
+use crate::load::report::warnings::{Warning, percents};
 use crate::system::page::{Page, Tone};
 use crate::values::units::{Count, Size, a_second, share, short};
 
@@ -28,30 +29,25 @@ const COLUMNS: [(&str, f64, usize); 5] = [
 
 /// The whole report. It begins with what matters most: the exit code and why, the gates, and what
 /// became of the connections.
-pub(super) fn report(
-    mut page: Page,
-    outcome: &Outcome,
-    environment: &Environment,
-    judgement: &Judgement,
-) -> String {
+pub(super) fn report(mut page: Page, outcome: &Outcome, judgement: &Judgement) -> String {
+    let (counts, latencies): (Vec<_>, Vec<_>) =
+        (judgement.warnings.iter()).partition(|warning| warning.cause.is_none());
     verdict(&mut page, outcome, judgement);
     connections(&mut page, outcome);
-    beware(&mut page, judgement, About::Messages);
-    traffic(&mut page, outcome, judgement);
-    if outcome.tally.datagrams.sent + outcome.tally.datagrams.dropped > 0 {
-        beware(&mut page, judgement, About::Datagrams);
-        datagrams(&mut page, outcome);
-    }
-    beware(&mut page, judgement, About::Latency);
+    beware(&mut page, &counts);
+    messages(&mut page, outcome, judgement);
+    datagrams(&mut page, outcome);
+    beware(&mut page, &latencies);
     latency(&mut page, outcome);
     generator(&mut page, outcome, judgement);
+    let environment = Environment::here();
     let Environment {
         version,
         kernel,
         machine,
         processors,
         ..
-    } = environment;
+    } = &environment;
     let descriptors = Count(environment.descriptors);
     let on = format!("{kernel} {machine}, {processors} processors, {descriptors} descriptors");
     page.line("ran", &format!("oread {version} on {on}"));
@@ -64,15 +60,15 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let code = judgement.exit_code();
     let mut label = format!("exit code {code}");
     if code == 0 {
-        let words = match outcome.tally.connections.asked {
-            1 => "the connection was there at the end",
-            asked => &format!("all {} connections were there at the end", Count(asked)),
-        };
         let gates = match judgement.gates.is_empty() {
             true => "",
             false => ", and all gates are met",
         };
-        page.line(&label, &format!("{words}{gates}"));
+        let there = match outcome.tally.connections.asked {
+            1 => "the connection was",
+            asked => &format!("all {} connections were", Count(asked)),
+        };
+        page.line(&label, &format!("{there} there at the end{gates}"));
         label.clear();
     }
     for finding in &judgement.findings {
@@ -80,8 +76,7 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
             0 => Tone::Warning,
             _ => Tone::Bad,
         };
-        page.toned(tone, &label, &finding.words);
-        label.clear();
+        page.toned(tone, &std::mem::take(&mut label), &finding.words);
     }
     let measured = match outcome.measured.is_zero() {
         true => ": nothing was measured".to_owned(),
@@ -90,36 +85,40 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let (targets, ramp) = (outcome.targets.join(", "), short(nanos(outcome.ramp)));
     let words = format!("{targets}{measured}, after a ramp of {ramp}");
     page.line("loaded", &words);
-    for gate in &judgement.gates {
-        let (tone, word) = match gate.met {
+    for Verdict {
+        gate, met, shown, ..
+    } in &judgement.gates
+    {
+        let (tone, met) = match met {
             true => (Tone::Plain, "met"),
             false => (Tone::Bad, "NOT MET"),
         };
-        let is = match &*gate.gate {
-            VALID => ":",
-            _ => ", it is",
+        let words = match gate == VALID {
+            true => format!("{gate}: {met}: {shown}"),
+            false => format!("{gate}: {met}, it is {shown}"),
         };
-        let words = format!("{}: {word}{is} {}", gate.gate, gate.shown);
         page.toned(tone, "gate", &words);
     }
 }
 
-fn beware(page: &mut Page, judgement: &Judgement, about: About) {
-    let warnings = judgement.warnings.iter();
-    for warning in warnings.filter(|warning| warning.about == about) {
+fn beware(page: &mut Page, warnings: &[&Warning]) {
+    for warning in warnings {
         page.toned(Tone::Warning, "BEWARE", &warning.words);
     }
 }
 
-/// Lines about one thing, those without a word left out.
-fn lines(page: &mut Page, mut label: &str, all: &[String]) {
-    for words in all.iter().filter(|words| !words.is_empty()) {
-        page.line(std::mem::take(&mut label), words);
+/// What came of one thing, and what went wrong with it: a line each, where there is something.
+fn counts(page: &mut Page, mut label: &str, came: &[(u64, &str)], went: &[(u64, &str)]) {
+    for words in [counted(came), counted(went)] {
+        if !words.is_empty() {
+            page.line(std::mem::take(&mut label), &words);
+        }
     }
 }
 
 fn connections(page: &mut Page, outcome: &Outcome) {
-    let c = &outcome.tally.connections;
+    let tally = &outcome.tally;
+    let c = &tally.connections;
     let came = [
         (c.asked, "asked for"),
         (c.dialed, "dialed"),
@@ -127,32 +126,23 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         (c.confirmed, "confirmed by an echo"),
         (c.open.saturating_sub(c.silent), "open at the end"),
     ];
-    let went = [
-        (c.lost, "lost"),
-        (c.refused, "refused"),
-        (c.timed_out, "timed out"),
-        (c.failed, "failed"),
-        (c.dialing, "still dialing"),
-        (c.silent, "connected, waiting for the first echo"),
-    ];
-    lines(page, "connections", &[counted(&came), counted(&went)]);
-    let is_told = |_: &f64| c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
-    if let Some(reached) = outcome.churn_reached().filter(is_told) {
-        let asked = outcome.churn_asked().unwrap_or(0.0);
-        let asked = format!("{} asked for, ", a_second(asked));
-        let (reached, replaced) = (a_second(reached), Count(c.replaced));
-        let words = format!("{asked}{reached} reached: {replaced} closed and dialed again");
+    counts(page, "connections", &came, &troubles(c));
+    let is_told = c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
+    let churn = outcome.churn_asked().zip(outcome.churn_reached());
+    if let Some((asked, reached)) = churn.filter(|_| is_told) {
+        let (asked, reached, replaced) = (a_second(asked), a_second(reached), Count(c.replaced));
+        let words =
+            format!("{asked} asked for, {reached} reached: {replaced} closed and dialed again");
         page.line("churn", &words);
     }
-    for (name, count) in &outcome.tally.errors {
-        let part = outcome.tally.partial.get(name);
-        let part = part.map_or_else(String::new, |part| {
+    for (name, &count) in &tally.errors {
+        let mut words = format!("{} {name}", Count(count));
+        if let Some(part) = tally.partial.get(name) {
             let (got, of) = (Count(part.got), Count(part.of));
-            format!("; of the first one's answer {got} of {of} bytes came")
-        });
-        let words = format!("{} {name}{part}", Count(*count));
+            words += &format!("; of the first one's answer {got} of {of} bytes came");
+        }
         page.toned(Tone::Bad, "error", &words);
-        if let Some(answer) = &outcome.tally.corrupt_answer
+        if let Some(answer) = &tally.corrupt_answer
             && name == CORRUPT
         {
             page.toned(Tone::Bad, "", &format!("the first one: {answer}"));
@@ -165,37 +155,32 @@ fn connections(page: &mut Page, outcome: &Outcome) {
 /// says nothing.
 fn tip(outcome: &Outcome) -> Option<String> {
     let (c, errors) = (&outcome.tally.connections, &outcome.tally.errors);
-    let refused = errors.contains_key("ECONNREFUSED") || errors.contains_key("ENOENT");
     let is_short = c.peak_confirmed < c.asked || c.missing > 0 || outcome.tally.datagrams.lost > 0;
-    if !refused || !is_short {
-        let is_other = c.confirmed == 0 && errors.contains_key(CORRUPT);
-        let is_mute = c.silent > 0 || errors.contains_key("never answered");
-        let words = match (is_other, is_mute) {
-            (true, _) => {
-                "this may be no echo server: --message sends what it expects, and with --verify off \
-                 answers count by their length alone"
-            }
-            (false, true) => {
-                "a server that accepts and says nothing may wait for a whole line or frame \
-                 (--framing), be full, or hang"
-            }
-            (false, false) => return None,
+    let has = |name| errors.contains_key(name);
+    if is_short && (has("ECONNREFUSED") || has("ENOENT")) {
+        let [target] = &outcome.targets[..] else {
+            return Some("start a server at each target, or check the addresses".to_owned());
         };
-        return Some(words.to_owned());
+        let address = target.split_once("://").map_or(&**target, |(_, at)| at);
+        let address: Address = address.parse().ok()?;
+        let refused = std::io::ErrorKind::ConnectionRefused.into();
+        let failure = Failure::connect(&address, &refused);
+        return failure.tip().map(str::to_owned);
     }
-    let [target] = &outcome.targets[..] else {
-        return Some("start a server at each target, or check the addresses".to_owned());
+    let words = if c.confirmed == 0 && has(CORRUPT) {
+        "this may be no echo server: --message sends what it expects, and with --verify off answers \
+         count by their length alone"
+    } else if c.silent > 0 || has("never answered") {
+        "a server that accepts and says nothing may wait for a whole line or frame (--framing), be \
+         full, or hang"
+    } else {
+        return None;
     };
-    let address = target.split_once("://").map_or(&**target, |(_, at)| at);
-    let address: Address = address.parse().ok()?;
-    let refused = std::io::ErrorKind::ConnectionRefused.into();
-    let failure = Failure::connect(&address, &refused);
-    failure.tip().map(str::to_owned)
+    Some(words.to_owned())
 }
 
-fn traffic(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
-    let m = &outcome.tally.messages;
-    let b = &outcome.tally.bytes;
+fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
+    let (m, b) = (&outcome.tally.messages, &outcome.tally.bytes);
     let came = [
         (m.sent, "sent"),
         (m.echoed, "echoed"),
@@ -208,27 +193,32 @@ fn traffic(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         (m.outstanding, "outstanding"),
         (m.unsent, "due and never sent"),
     ];
-    lines(page, "messages", &[counted(&came), counted(&went)]);
+    counts(page, "messages", &came, &went);
     if m.verified > 0 {
         page.line("not checked", judgement.unchecked.as_deref().unwrap_or(""));
     }
     if let Some(rate) = outcome.rate_reached().filter(|_| m.due() + m.in_time > 0) {
-        let each = |bytes: u64| Size((bytes as f64 / outcome.measured.as_secs_f64()) as u64);
-        let words = format!(
-            "{} answered; {}/s out, {}/s in",
-            a_second(rate),
-            each(b.sent_in_time),
-            each(b.received_in_time)
+        let rate = a_second(rate);
+        let [sent, received] = [b.sent_in_time, b.received_in_time]
+            .map(|bytes| Size(outcome.a_second(bytes).unwrap_or(0.0) as u64));
+        page.line(
+            "rate",
+            &format!("{rate} answered; {sent}/s out, {received}/s in"),
         );
-        page.line("rate", &words);
     }
 }
 
 fn datagrams(page: &mut Page, outcome: &Outcome) {
     let d = &outcome.tally.datagrams;
+    if d.sent + d.dropped == 0 {
+        return;
+    }
     let part = share(d.lost as f64 / d.sent.max(1) as f64);
     let (sent, received, lost) = (Count(d.sent), Count(d.received), Count(d.lost));
-    let words = format!("{sent} sent, {received} received, {lost} lost ({part})");
+    page.line(
+        "datagrams",
+        &format!("{sent} sent, {received} received, {lost} lost ({part})"),
+    );
     let went = [
         (d.late, "late"),
         (d.duplicated, "duplicated"),
@@ -237,52 +227,41 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
         (d.outstanding, "outstanding"),
         (d.dropped, "not taken by the system"),
     ];
-    lines(page, "datagrams", &[words, counted(&went)]);
+    page.line("", &counted(&went));
     let flows = &outcome.tally.flows;
     let losing = || flows.iter().filter(|(_, flow)| flow.lost > 0);
     if let Some((flow, worst)) = losing().max_by_key(|(_, flow)| flow.lost) {
-        let (some, all) = (losing().count() as u64, flows.len() as u64);
-        let (some, all, most) = (Count(some), Count(all), Count(worst.lost));
-        let words = format!("{some} of {all} flows lost some, flow {flow} the most: {most}");
-        page.line("", &words);
+        let [some, all, most] =
+            [losing().count() as u64, flows.len() as u64, worst.lost].map(Count);
+        page.line(
+            "",
+            &format!("{some} of {all} flows lost some, flow {flow} the most: {most}"),
+        );
     }
 }
 
 fn latency(page: &mut Page, outcome: &Outcome) {
-    let l = &outcome.tally.latency;
-    let traffic = outcome.plan.traffic;
-    let response = match traffic {
-        Traffic::Closed { .. } => "round trip",
-        _ => "response",
-    };
-    let open = matches!(traffic, Traffic::Open(_));
-    let rows = [
-        ("connect", &l.connect, true),
-        ("first echo", &l.first_echo, true),
-        (response, &l.response, true),
-        ("service", &l.service, open),
-    ];
-    let rows = || rows.iter().filter(|row| row.2 && !row.1.is_empty());
-    if rows().count() == 0 {
+    let (l, m) = (&outcome.tally.latency, &outcome.tally.messages);
+    let is_closed = matches!(outcome.plan.traffic, Traffic::Closed { .. });
+    let mut rows = vec![("connect", &l.connect), ("first echo", &l.first_echo)];
+    match is_closed {
+        true => rows.push(("round trip", &l.response)),
+        false => rows.extend([("response", &l.response), ("service", &l.service)]),
+    }
+    rows.retain(|(_, times)| !times.is_empty());
+    if rows.is_empty() {
         return;
     }
     let width = page.width();
     let columns = || COLUMNS.iter().filter(|column| column.2 <= width);
-    let head: String = columns()
-        .map(|column| format!(" {:>8}", column.0))
-        .collect();
     page.row("");
-    page.row(&format!(
-        "{:<12} {:>11}{head} {:>8}",
-        "latency", "count", "max"
-    ));
-    for (name, histogram, _) in rows() {
-        let figures: String = columns()
-            .map(|column| format!(" {:>8}", percentile_or_dash(histogram, column.1)))
-            .collect();
-        let (count, max) = (Count(histogram.len()).to_string(), short(histogram.max()));
-        page.row(&format!("  {name:<10} {count:>11}{figures} {max:>8}"));
-        let over = over_an_hour(histogram);
+    let heads = columns().map(|column| column.0.to_owned());
+    page.row(&row("latency", "count", heads, "max"));
+    for (name, times) in rows {
+        let (count, max) = (Count(times.len()).to_string(), short(times.max()));
+        let figures = columns().map(|column| percentile_or_dash(times, column.1));
+        page.row(&row(&format!("  {name}"), &count, figures, &max));
+        let over = over_an_hour(times);
         if over > 0 {
             let over = Count(over);
             page.remark(&format!(
@@ -290,31 +269,32 @@ fn latency(page: &mut Page, outcome: &Outcome) {
             ));
         }
     }
-    let m = &outcome.tally.messages;
     if m.unanswered() > 0 {
         let (without, due) = (Count(m.unanswered()), Count(m.due()));
         page.remark(&format!(
             "{without} of the {due} messages due were never answered, and are in none of these figures"
         ));
     }
-    if l.response.is_empty() {
-        return page.row("");
+    if !l.response.is_empty() {
+        page.remark(match is_closed {
+            true => {
+                "a round trip counts from when a message was sent; while the server stalls none is \
+                 sent, so that a stall is in few of them: -R sends on, and counts it in full"
+            }
+            false => "response counts from when a message was due, service from when it was sent",
+        });
+        page.row("\nresponses");
+        for row in chart(&l.response, width) {
+            page.row(&row);
+        }
     }
-    match traffic {
-        Traffic::Open(_) => page.remark(
-            "response counts from when a message was due, service from when it was sent",
-        ),
-        Traffic::Closed { .. } => page.remark(
-            "a round trip counts from when a message was sent; while the server stalls none is sent, \
-             so that a stall is in few of them: -R sends on, and counts it in full",
-        ),
-        Traffic::Idle { .. } => {}
-    }
-    page.row("\nresponses");
-    chart(&l.response, width)
-        .iter()
-        .for_each(|row| page.row(row));
     page.row("");
+}
+
+/// A row of the table of latencies.
+fn row(name: &str, count: &str, figures: impl Iterator<Item = String>, max: &str) -> String {
+    let figures: String = figures.map(|figure| format!(" {figure:>8}")).collect();
+    format!("{name:<12} {count:>11}{figures} {max:>8}")
 }
 
 /// A dash where too few samples carry the percentile.
@@ -324,31 +304,27 @@ fn percentile_or_dash(histogram: &Histogram<u64>, p: f64) -> String {
 
 /// How well the schedule was kept, and how busy who was.
 fn generator(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
+    let late = &outcome.tally.schedule.pacing_error;
+    let late = match late.is_empty() {
+        true => String::new(),
+        false => {
+            let (p99, most) = (percentile_or_dash(late, 99.0), short(late.max()));
+            format!("; sent late by {p99} at p99, {most} at most")
+        }
+    };
     if let Traffic::Open(asked) = outcome.plan.traffic {
-        let pacing = &outcome.tally.pacing.error;
-        let late = match pacing.is_empty() {
-            true => String::new(),
-            false => format!(
-                "; sent late by {} at p99, {} at most",
-                percentile_or_dash(pacing, 99.0),
-                short(pacing.max())
-            ),
-        };
         let asked = a_second(asked.get().into());
         page.line("pacing", &format!("{asked} asked for{late}"));
     }
-    let whole = |part: f64| share((part * 100.0).round() / 100.0);
-    let usage = &judgement.usage;
-    if usage.cpu.max(usage.waited) >= 0.005 {
-        let (cpu, waited) = (whole(usage.cpu), whole(usage.waited));
+    let (cpu, waited) = (judgement.usage.cpu(), judgement.usage.waited);
+    if cpu.max(waited) >= 0.005 {
+        let (cpu, waited) = (percents(cpu), percents(waited));
         let words = format!("{cpu} of a CPU; kept waiting for a CPU {waited} of the time");
         page.line("generator", &words);
     }
-    let server = outcome.own_server.filter(|server| !server.wall.is_zero());
-    let part = server.map_or(0.0, |server| {
-        server.cpu.as_secs_f64() / server.wall.as_secs_f64()
-    });
+    let server = outcome.own_server;
+    let part = server.map_or(0.0, |server| server.share(server.cpu));
     if part >= 0.005 {
-        page.line("its server", &format!("{} of a CPU", whole(part)));
+        page.line("its server", &format!("{} of a CPU", percents(part)));
     }
 }
