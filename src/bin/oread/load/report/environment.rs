@@ -8,6 +8,7 @@ use std::str::Utf8Chunk;
 use nix::sys::utsname::uname;
 
 use crate::system::descriptors;
+use crate::values::units::Count;
 
 /// The machine and the command.
 #[derive(Clone, Debug)]
@@ -48,6 +49,14 @@ impl Environment {
             command: env::args_os().map(|word| text(&word)).collect(),
             command_line: words.collect::<Vec<_>>().join(" "),
         }
+    }
+
+    pub(super) fn words(&self) -> String {
+        let (version, kernel, machine) = (self.version, &self.kernel, &self.machine);
+        let (processors, descriptors) = (self.processors, Count(self.descriptors));
+        format!(
+            "oread {version} on {kernel} {machine}, {processors} processors, {descriptors} descriptors"
+        )
     }
 }
 

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::load::clock::nanos;
-use crate::load::count::{over_an_hour, percentile};
+use crate::load::count::{Datagrams, Tally, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::report::environment::Environment;
 use crate::load::report::judgement::Judgement;
@@ -17,88 +17,91 @@ const SCHEMA: &str = "oread.load/1";
 
 /// The report, with a newline at its end.
 pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
-    let (tally, plan) = (&outcome.tally, &outcome.plan);
-    let mut value = begun(Some(outcome.began), &outcome.targets, &outcome.shortfalls);
-    value["ending"] = match &outcome.ending {
-        Ending::Done => json!({ "kind": "done" }),
-        Ending::Interrupted(signal) => json!({ "kind": "interrupted", "signal": signal }),
-        Ending::Failed(why) => json!({ "kind": "failed", "why": why }),
-    };
-    value["exit_code"] = judgement.exit_code().into();
-    value["verdict"] = judgement.findings.iter().map(|it| &*it.words).collect();
-    value["warnings"] = judgement.warnings.iter().map(|it| &*it.words).collect();
-    value["not_checked"] = json!(judgement.unchecked);
-    value["seconds"] = json!({
-        "ramp": outcome.ramp.as_secs_f64(),
-        "measured": outcome.measured.as_secs_f64(),
-    });
-    value["connections"] = counters(tally.connections.named());
-    value["connections"]["errors"] = json!(tally.errors);
+    let (tally, plan, pacing) = (&outcome.tally, &outcome.plan, &outcome.tally.schedule);
+    let mut connections = counters(tally.connections.named());
+    connections["errors"] = json!(tally.errors);
     let partial = tally.partial.iter();
-    value["connections"]["partial"] = partial
+    connections["partial"] = partial
         .map(|(name, part)| (name.clone(), json!({ "got": part.got, "of": part.of })))
         .collect();
-    value["connections"]["corrupt_answer"] = json!(tally.corrupt_answer);
+    connections["corrupt_answer"] = json!(tally.corrupt_answer);
+    let mut udp = counters(tally.datagrams.named());
+    udp["own_drops"] = tally.own_drops.into();
     let (churn, lifetime) = match plan.turnover {
         Turnover::Keep => (None, None),
         Turnover::Churn(rate) => (Some(rate.get()), None),
         Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime))),
     };
-    let churned = outcome.churn_reached();
-    value["churn"] = json!({ "asked": churn, "lifetime_ns": lifetime, "reached": churned });
-    value["messages"] = counters(tally.messages.named());
-    value["bytes"] = counters(tally.bytes.named());
-    let pacing = &tally.schedule.pacing_error;
-    value["rate"] = json!({
-        "asked": match plan.traffic { Traffic::Open(rate) => Some(rate.get()), _ => None },
-        "reached": outcome.rate_reached(),
-        "max_lag_ns": (!pacing.is_empty()).then(|| pacing.max()),
+    let report = json!({
+        "targets": outcome.targets,
+        "shortfalls": outcome.shortfalls,
+        "ending": match &outcome.ending {
+            Ending::Done => json!({ "kind": "done" }),
+            Ending::Interrupted(signal) => json!({ "kind": "interrupted", "signal": signal }),
+            Ending::Failed(why) => json!({ "kind": "failed", "why": why }),
+        },
+        "exit_code": judgement.exit_code(),
+        "verdict": list(&judgement.findings, |finding| json!(finding.words)),
+        "warnings": list(&judgement.warnings, |warning| json!(warning.words)),
+        "not_checked": judgement.unchecked,
+        "seconds": {
+            "ramp": outcome.ramp.as_secs_f64(),
+            "measured": outcome.measured.as_secs_f64(),
+        },
+        "connections": connections,
+        "churn": { "asked": churn, "lifetime_ns": lifetime, "reached": outcome.churn_reached() },
+        "messages": counters(tally.messages.named()),
+        "bytes": counters(tally.bytes.named()),
+        "rate": {
+            "asked": match plan.traffic { Traffic::Open(rate) => Some(rate.get()), _ => None },
+            "reached": outcome.rate_reached(),
+            "max_lag_ns": Some(pacing.pacing_error.max()).filter(|_| !pacing.pacing_error.is_empty()),
+            "pacing_error": timing(&pacing.pacing_error),
+            "own_lag": timing(&pacing.own_lag),
+        },
+        "latency": tally.latency.named().map(|(name, it)| (name, timing(it))).collect::<Value>(),
+        "udp": udp,
+        "udp_flows": flows(tally),
+        "by_second": list(&tally.seconds, |second| counters(second.named())),
+        "generator": generator(outcome, judgement),
+        "slo": list(&judgement.gates, |it| {
+            json!({ "gate": it.gate, "met": it.met, "value": it.value, "shown": it.shown })
+        }),
+        "imbalance": tally.imbalance(),
     });
-    for (name, times) in tally.schedule.named() {
-        value["rate"][name] = timing(times);
-    }
-    let latency = tally.latency.named();
-    value["latency"] = latency.map(|(name, it)| (name, timing(it))).collect();
-    value["udp"] = counters(tally.datagrams.named());
-    value["udp"]["own_drops"] = tally.own_drops.into();
-    value["udp_flows"] = flows(outcome);
-    let seconds = tally.seconds.iter();
-    value["by_second"] = seconds.map(|second| counters(second.named())).collect();
-    value["generator"] = generator(outcome, judgement);
-    let gates = judgement.gates.iter();
-    value["slo"] = gates
-        .map(|it| json!({ "gate": it.gate, "met": it.met, "value": it.value, "shown": it.shown }))
-        .collect();
-    value["imbalance"] = json!(tally.imbalance());
-    format!("{value}\n")
+    line(report, Some(outcome.began))
 }
 
 /// What there is to say of a run that was not begun.
 pub(super) fn not_begun(targets: &[String], shortfalls: &[String], exit_code: u8) -> String {
-    let mut value = begun(None, targets, shortfalls);
-    value["ending"] = json!({ "kind": "not begun" });
-    value["exit_code"] = exit_code.into();
-    format!("{value}\n")
-}
-
-/// What is known of any run; when its ramp began, if it did.
-fn begun(began: Option<SystemTime>, targets: &[String], shortfalls: &[String]) -> Value {
-    let environment = Environment::here();
-    json!({
-        "schema": SCHEMA,
-        "version": environment.version,
-        "command": environment.command,
-        "environment": {
-            "kernel": environment.kernel,
-            "machine": environment.machine,
-            "processors": environment.processors,
-            "descriptor_limit": environment.descriptors,
-            // UTC, as RFC 3339 writes it.
-            "began": began.map(|began| humantime::format_rfc3339_millis(began).to_string()),
-        },
+    let report = json!({
         "targets": targets,
         "shortfalls": shortfalls,
-    })
+        "ending": { "kind": "not begun" },
+        "exit_code": exit_code,
+    });
+    line(report, None)
+}
+
+/// A report on one line, with what is known of any run; `began`: when its ramp did.
+fn line(mut report: Value, began: Option<SystemTime>) -> String {
+    let environment = Environment::here();
+    report["schema"] = SCHEMA.into();
+    report["version"] = environment.version.into();
+    report["command"] = environment.command.into();
+    report["environment"] = json!({
+        "kernel": environment.kernel,
+        "machine": environment.machine,
+        "processors": environment.processors,
+        "descriptor_limit": environment.descriptors,
+        // UTC, as RFC 3339 writes it.
+        "began": began.map(|began| humantime::format_rfc3339_millis(began).to_string()),
+    });
+    format!("{report}\n")
+}
+
+fn list<T>(all: &[T], value: impl FnMut(&T) -> Value) -> Value {
+    all.iter().map(value).collect()
 }
 
 /// Counters by their names: none can be forgotten.
@@ -125,40 +128,37 @@ fn timing(histogram: &Histogram<u64>) -> Value {
 
 /// The datagrams of each flow that was open at the end, by its number; and of those that were
 /// closed before, together.
-fn flows(outcome: &Outcome) -> Value {
-    let tally = &outcome.tally;
-    let open = tally.flows.iter().map(|(flow, d)| (Some(flow), d));
-    let retired = (tally.retired_flows != Default::default()).then_some(&tally.retired_flows);
-    let all = open.chain(retired.map(|d| (None, d)));
-    all.map(|(flow, datagrams)| {
+fn flows(tally: &Tally) -> Value {
+    let flow = |number: Option<u32>, datagrams: &Datagrams| {
         let mut value = counters(datagrams.named());
-        value["flow"] = json!(flow);
+        value["flow"] = json!(number);
         value
-    })
-    .collect()
+    };
+    let open = tally.flows.iter().map(|(number, d)| flow(Some(*number), d));
+    let retired = flow(None, &tally.retired_flows);
+    let is_some = tally.retired_flows != Datagrams::default();
+    open.chain(is_some.then_some(retired)).collect()
 }
 
 fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {
+    let (tally, still) = (&outcome.tally, &outcome.stood_still);
     let slow = judgement.warnings.iter();
     let slow = slow.filter_map(|warning| Some((&*warning.words, warning.cause?)));
     let (reasons, causes): (Vec<_>, Vec<_>) = slow.unzip();
-    let still = &outcome.stood_still;
-    let threads = outcome.tally.threads.iter().map(|it| {
-        json!({ "cpu_ns": nanos(it.cpu), "waited_ns": nanos(it.waited), "wall_ns": nanos(it.wall) })
-    });
-    let own_server = outcome
-        .own_server
-        .map(|it| json!({ "cpu_ns": nanos(it.cpu), "wall_ns": nanos(it.wall) }));
     json!({
-        "cpu": judgement.usage.cpu(),
-        "waited": judgement.usage.waited,
+        "cpu": tally.cpu(),
+        "waited": tally.waited(),
         "bottleneck": !causes.is_empty(),
         "reasons": reasons,
         "causes": causes,
         "stood_still_ns": nanos(still.total),
         "longest_still_ns": nanos(still.longest),
         "times_still": still.times,
-        "threads": threads.collect::<Value>(),
-        "own_server": own_server,
+        "threads": list(&tally.threads, |it| {
+            json!({ "cpu_ns": nanos(it.cpu), "waited_ns": nanos(it.waited), "wall_ns": nanos(it.wall) })
+        }),
+        "own_server": outcome
+            .own_server
+            .map(|it| json!({ "cpu_ns": nanos(it.cpu), "wall_ns": nanos(it.wall) })),
     })
 }

@@ -1,13 +1,15 @@
 //! What a run is worth: its exit code and why, its gates, and whether its figures can be trusted.
 
+use hdrhistogram::Histogram;
+
 use crate::failure::Failure;
-use crate::load::count::Ledger;
-use crate::load::options::load::{Content, Load, Volume};
+use crate::load::count::{Ledger, carries, samples_for};
+use crate::load::options::gate::{Figure, Gate, Statistic, Timing, VALID};
+use crate::load::options::load::{Content, Load, Turnover, Volume};
 use crate::load::options::values::VerifyMode;
 use crate::load::report::outcome::{Ending, Outcome};
-use crate::load::report::verdict::Verdict;
-use crate::load::report::warnings::{Usage, Warning, warnings};
-use crate::values::units::{Count, a_second, share};
+use crate::load::report::warnings::{Warning, warnings};
+use crate::values::units::{Count, a_second, share, short};
 
 /// Bits of a made-up message that each of its bytes has to tell it apart by, and from how many
 /// bytes on a mistake is out of the question.
@@ -36,31 +38,25 @@ pub(super) struct Judgement {
     pub(super) warnings: Vec<Warning>,
     /// What is not checked, in words.
     pub(super) unchecked: Option<String>,
-    pub(super) usage: Usage,
 }
 
 impl Judgement {
     /// `failed`: an output that could not be written.
     pub(super) fn of(outcome: &Outcome, failed: Option<&Failure>) -> Judgement {
-        let usage = Usage::of(&outcome.tally.threads);
-        let warnings = warnings(outcome, &usage);
-        let gates = outcome.plan.gates.iter();
-        let gates: Vec<Verdict> = gates
-            .map(|gate| Verdict::of(gate, outcome, &warnings))
-            .collect();
+        let warnings = warnings(outcome);
+        let gate = |gate| Verdict::of(gate, outcome, &warnings);
+        let gates: Vec<Verdict> = outcome.plan.gates.iter().map(gate).collect();
         Judgement {
             findings: findings(outcome, &gates, failed),
             gates,
             warnings,
             unchecked: unchecked(&outcome.plan),
-            usage,
         }
     }
 
-    /// The exit code: that of the first finding that has one.
+    /// The exit code: that of the first finding, as those that lead to none are the last.
     pub(super) fn exit_code(&self) -> u8 {
-        let mut codes = self.findings.iter().map(|finding| finding.code);
-        codes.find(|&code| code > 0).unwrap_or(0)
+        self.findings.first().map_or(0, |finding| finding.code)
     }
 }
 
@@ -88,13 +84,11 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
         find(1, failure.message().to_owned());
     }
     // Corrupt datagrams are corrupt messages too.
-    match tally.messages.corrupt.max(tally.datagrams.corrupt) {
-        0 => {}
-        1 => find(5, "WRONG: 1 answer was not what was sent".to_owned()),
-        count => {
-            let words = format!("WRONG: {} answers were not what was sent", Count(count));
-            find(5, words);
-        }
+    let corrupt = tally.messages.corrupt.max(tally.datagrams.corrupt);
+    if corrupt > 0 {
+        let were = if corrupt == 1 { " was" } else { "s were" };
+        let words = format!("WRONG: {} answer{were} not what was sent", Count(corrupt));
+        find(5, words);
     }
     let broken = gates.iter().filter(|gate| !gate.met);
     let broken: Vec<&str> = broken.map(|gate| &*gate.gate).collect();
@@ -107,11 +101,11 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
         fell_behind(outcome, &mut find);
         unanswered(outcome, &mut find);
     }
-    all.sort_by_key(|finding| match finding.code {
-        128.. => 0,
-        1 => 1,
-        0 => u8::MAX,
-        code => 10 - code,
+    // An interruption has a code of its own, which is none of these, and is the first.
+    all.sort_by_key(|finding| {
+        [1, 5, 4, 3, 0]
+            .iter()
+            .position(|&code| code == finding.code)
     });
     all
 }
@@ -122,20 +116,17 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
         true => (c.peak_confirmed, "came about"),
         false => (c.asked.saturating_sub(c.missing), "were there to the end"),
     };
-    let why = match counted(&troubles(c)) {
-        why if why.is_empty() => "never so many at one time".to_owned(),
-        why => why,
-    };
-    let is_short = left < c.asked;
-    let [left, asked, lost] = [left, c.asked, c.lost].map(Count);
-    if is_short {
+    if left < c.asked {
+        let why = Some(counted(&troubles(c))).filter(|why| !why.is_empty());
+        let why = why.as_deref().unwrap_or("never so many at one time");
+        let [left, asked] = [left, c.asked].map(Count);
         let words = format!("ONLY {left} of {asked} connections {what}: {why}");
         find(4, words);
     } else if c.lost > 0 {
-        let not_ended = "connections that the load had not ended";
+        let lost = format!("LOST {} connections", Count(c.lost));
         find(
             0,
-            format!("LOST {lost} {not_ended}; others took their places"),
+            lost + " that the load had not ended; others took their places",
         );
     }
 }
@@ -221,4 +212,160 @@ fn unchecked(plan: &Load) -> Option<String> {
         "whose answer it is: a message of {least} byte{s} has {bits} bits to tell its connection \
          and number by, so 1 in {one_in} answers swapped between connections passes as right"
     ))
+}
+
+/// How a gate came out.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Verdict {
+    /// The gate, as typed.
+    pub(super) gate: String,
+    /// Whether it holds.
+    pub(super) met: bool,
+    /// The figure: nanoseconds, a share from 0 to 1, a count or a rate; `None` where the run has no
+    /// such figure.
+    pub(super) value: Option<f64>,
+    /// The figure as people read it.
+    pub(super) shown: String,
+}
+
+impl Verdict {
+    /// Holds a gate against a run, of which the report says BEWARE so often.
+    pub(super) fn of(gate: &Gate, outcome: &Outcome, warnings: &[Warning]) -> Verdict {
+        let (value, shown) = match figure(gate.figure, outcome, warnings) {
+            Ok((value, shown)) => (Some(value), shown),
+            Err(why) => (None, format!("not known: {why}")),
+        };
+        Verdict {
+            gate: gate.text.clone(),
+            met: value.is_some_and(|value| gate.comparison.holds(value, gate.bound)),
+            value,
+            shown,
+        }
+    }
+
+    pub(super) fn words(&self) -> String {
+        let met = if self.met { "met" } else { "NOT MET" };
+        let is = if self.gate == VALID { ":" } else { ", it is" };
+        format!("{}: {met}{is} {}", self.gate, self.shown)
+    }
+}
+
+/// The figure of a run, and as people read it; or why it has none.
+fn figure(
+    figure: Figure,
+    outcome: &Outcome,
+    warnings: &[Warning],
+) -> Result<(f64, String), String> {
+    let tally = &outcome.tally;
+    let (c, m, d) = (&tally.connections, &tally.messages, &tally.datagrams);
+    // Replacements that were on their way when the run ended have come to no end, good or bad.
+    let (dialing, confirming) = match outcome.plan.turnover {
+        Turnover::Keep => (0, 0),
+        _ => (c.dialing, c.silent),
+    };
+    let of = |part: u64, all: u64| {
+        let part = part as f64 / all as f64;
+        (part, share(part))
+    };
+    let counted = |count: u64| (count as f64, Count(count).to_string());
+    Ok(match figure {
+        Figure::Latency(timing, statistic) => {
+            let latency = &tally.latency;
+            let connecting = c.dialed - c.established - dialing;
+            let (histogram, without) = match timing {
+                Timing::Response => (&latency.response, m.unanswered()),
+                Timing::Service => (&latency.service, m.unanswered() - m.unsent),
+                Timing::Connect => (&latency.connect, connecting),
+                Timing::FirstEcho => {
+                    let unserved = (c.established - c.confirmed).saturating_sub(confirming);
+                    (&latency.first_echo, connecting + unserved)
+                }
+            };
+            let ns = of_histogram(statistic, histogram, without)?;
+            (ns, short(ns.round() as u64))
+        }
+        Figure::ErrorShare => {
+            let unconnected = c.refused + c.timed_out + c.failed;
+            let silent = c.silent - confirming;
+            match m.due() + c.dialed {
+                0 => return Err("nothing was tried".to_owned()),
+                tries => of(
+                    m.unanswered() + m.late + unconnected + c.lost + silent,
+                    tries,
+                ),
+            }
+        }
+        Figure::Errors => counted(tally.errors.values().sum()),
+        Figure::LostShare if d.sent == 0 => return Err("no datagram was sent".to_owned()),
+        Figure::LostShare => of(d.lost, d.sent),
+        Figure::Rate => {
+            let rate = outcome.rate_reached();
+            let rate = rate.ok_or_else(|| "it never came to measuring".to_owned())?;
+            (rate, a_second(rate))
+        }
+        Figure::Connections => counted(c.peak_confirmed),
+        Figure::Warnings => {
+            let first = warnings.first().map(|warning| &*warning.words);
+            let shown = first.unwrap_or("nothing to beware of").to_owned();
+            (warnings.len() as f64, shown)
+        }
+    })
+}
+
+/// A statistic of what is in `histogram`, and of `without` more that took longer than all of it.
+fn of_histogram(
+    statistic: Statistic,
+    histogram: &Histogram<u64>,
+    without: u64,
+) -> Result<f64, String> {
+    let some = histogram.len();
+    let all = some + without;
+    if some == 0 {
+        return Err("there are no samples".to_owned());
+    }
+    let unknown = || {
+        let part = share(without as f64 / all as f64);
+        let (without, all) = (Count(without), Count(all));
+        format!("{without} of {all} ({part}) never came to it")
+    };
+    match statistic {
+        Statistic::Min => Ok(histogram.min() as f64),
+        Statistic::Mean | Statistic::Max if without > 0 => Err(unknown()),
+        Statistic::Mean => Ok(histogram.mean()),
+        Statistic::Max => Ok(histogram.max() as f64),
+        Statistic::Percentile(p) if !carries(all, p) => {
+            let (all, least) = (Count(all), Count(samples_for(p)));
+            Err(format!("too few samples: {all}, it takes {least}"))
+        }
+        Statistic::Percentile(p) => {
+            // In this order, so that it's the report's own percentile to the last digit where all
+            // are answered.
+            let rank = p / 100.0 * (all as f64 / some as f64);
+            if rank > 1.0 {
+                return Err(unknown());
+            }
+            Ok(histogram.value_at_quantile(rank) as f64)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::count::percentile;
+
+    #[test]
+    fn a_percentile_of_what_is_all_answered_is_the_report_s() {
+        for samples in [10_000, 20_000, 33_333] {
+            let mut histogram = Histogram::<u64>::new(3).unwrap();
+            for value in 1..=samples {
+                histogram.record(value * value).unwrap();
+            }
+            for p in [33.3, 50.0, 90.0, 99.0, 99.9] {
+                let gate = of_histogram(Statistic::Percentile(p), &histogram, 0).unwrap();
+                let report = percentile(&histogram, p).unwrap();
+                assert_eq!(gate, report as f64, "p{p} of {samples}");
+            }
+        }
+    }
 }

@@ -6,13 +6,11 @@ use oread::Address;
 use crate::failure::Failure;
 use crate::load::clock::nanos;
 use crate::load::count::{CORRUPT, over_an_hour, percentile};
-use crate::load::options::gate::VALID;
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::report::chart::chart;
 use crate::load::report::environment::Environment;
-use crate::load::report::judgement::{Judgement, counted, troubles};
+use crate::load::report::judgement::{Finding, Judgement, counted, troubles};
 use crate::load::report::outcome::Outcome;
-use crate::load::report::verdict::Verdict;
 use crate::load::report::warnings::{Warning, percents};
 use crate::system::page::{Page, Tone};
 use crate::values::units::{Count, Size, a_second, share, short};
@@ -28,29 +26,18 @@ const COLUMNS: [(&str, f64, usize); 5] = [
 ];
 
 /// The whole report. It begins with what matters most: the exit code and why, the gates, and what
-/// became of the connections.
+/// became of the connections. What to beware of stands above what it is about.
 pub(super) fn report(mut page: Page, outcome: &Outcome, judgement: &Judgement) -> String {
-    let (counts, latencies): (Vec<_>, Vec<_>) =
-        (judgement.warnings.iter()).partition(|warning| warning.cause.is_none());
     verdict(&mut page, outcome, judgement);
     connections(&mut page, outcome);
-    beware(&mut page, &counts);
+    beware(&mut page, judgement, |warning| warning.cause.is_none());
     messages(&mut page, outcome, judgement);
     datagrams(&mut page, outcome);
-    beware(&mut page, &latencies);
+    beware(&mut page, judgement, |warning| warning.cause.is_some());
     latency(&mut page, outcome);
-    generator(&mut page, outcome, judgement);
+    generator(&mut page, outcome);
     let environment = Environment::here();
-    let Environment {
-        version,
-        kernel,
-        machine,
-        processors,
-        ..
-    } = &environment;
-    let descriptors = Count(environment.descriptors);
-    let on = format!("{kernel} {machine}, {processors} processors, {descriptors} descriptors");
-    page.line("ran", &format!("oread {version} on {on}"));
+    page.line("ran", &environment.words());
     // Not broken, so that it can be copied.
     page.row(&format!("{:13}{}", "", environment.command_line));
     page.finish()
@@ -60,59 +47,48 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let code = judgement.exit_code();
     let mut label = format!("exit code {code}");
     if code == 0 {
-        let gates = match judgement.gates.is_empty() {
-            true => "",
-            false => ", and all gates are met",
-        };
         let there = match outcome.tally.connections.asked {
             1 => "the connection was",
             asked => &format!("all {} connections were", Count(asked)),
         };
-        page.line(&label, &format!("{there} there at the end{gates}"));
-        label.clear();
-    }
-    for finding in &judgement.findings {
-        let tone = match finding.code {
-            0 => Tone::Warning,
-            _ => Tone::Bad,
+        let gates = match judgement.gates.is_empty() {
+            true => "",
+            false => ", and all gates are met",
         };
-        page.toned(tone, &std::mem::take(&mut label), &finding.words);
+        let words = format!("{there} there at the end{gates}");
+        page.line(&std::mem::take(&mut label), &words);
     }
+    for Finding { code, words } in &judgement.findings {
+        let tone = if *code == 0 { Tone::Warning } else { Tone::Bad };
+        page.toned(tone, &std::mem::take(&mut label), words);
+    }
+    let [measured, ramp] = [outcome.measured, outcome.ramp].map(|time| short(nanos(time)));
     let measured = match outcome.measured.is_zero() {
-        true => ": nothing was measured".to_owned(),
-        false => format!(" for {}", short(nanos(outcome.measured))),
+        true => ": nothing was measured",
+        false => &format!(" for {measured}"),
     };
-    let (targets, ramp) = (outcome.targets.join(", "), short(nanos(outcome.ramp)));
-    let words = format!("{targets}{measured}, after a ramp of {ramp}");
-    page.line("loaded", &words);
-    for Verdict {
-        gate, met, shown, ..
-    } in &judgement.gates
-    {
-        let (tone, met) = match met {
-            true => (Tone::Plain, "met"),
-            false => (Tone::Bad, "NOT MET"),
-        };
-        let words = match gate == VALID {
-            true => format!("{gate}: {met}: {shown}"),
-            false => format!("{gate}: {met}, it is {shown}"),
-        };
-        page.toned(tone, "gate", &words);
+    let targets = outcome.targets.join(", ");
+    lines(
+        page,
+        "loaded",
+        [format!("{targets}{measured}, after a ramp of {ramp}")],
+    );
+    for gate in &judgement.gates {
+        let tone = if gate.met { Tone::Plain } else { Tone::Bad };
+        page.toned(tone, "gate", &gate.words());
     }
 }
 
-fn beware(page: &mut Page, warnings: &[&Warning]) {
-    for warning in warnings {
+fn beware(page: &mut Page, judgement: &Judgement, is_here: fn(&&Warning) -> bool) {
+    for warning in judgement.warnings.iter().filter(is_here) {
         page.toned(Tone::Warning, "BEWARE", &warning.words);
     }
 }
 
-/// What came of one thing, and what went wrong with it: a line each, where there is something.
-fn counts(page: &mut Page, mut label: &str, came: &[(u64, &str)], went: &[(u64, &str)]) {
-    for words in [counted(came), counted(went)] {
-        if !words.is_empty() {
-            page.line(std::mem::take(&mut label), &words);
-        }
+/// Lines about one thing, those without a word left out.
+fn lines<const N: usize>(page: &mut Page, mut label: &str, all: [String; N]) {
+    for words in all.iter().filter(|words| !words.is_empty()) {
+        page.line(std::mem::take(&mut label), words);
     }
 }
 
@@ -126,14 +102,17 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         (c.confirmed, "confirmed by an echo"),
         (c.open.saturating_sub(c.silent), "open at the end"),
     ];
-    counts(page, "connections", &came, &troubles(c));
-    let is_told = c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
+    lines(page, "connections", [counted(&came), counted(&troubles(c))]);
     let churn = outcome.churn_asked().zip(outcome.churn_reached());
+    let is_told = c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
     if let Some((asked, reached)) = churn.filter(|_| is_told) {
-        let (asked, reached, replaced) = (a_second(asked), a_second(reached), Count(c.replaced));
-        let words =
-            format!("{asked} asked for, {reached} reached: {replaced} closed and dialed again");
-        page.line("churn", &words);
+        let (asked, reached) = (a_second(asked), a_second(reached));
+        let replaced = format!("{} closed and dialed again", Count(c.replaced));
+        lines(
+            page,
+            "churn",
+            [format!("{asked} asked for, {reached} reached: {replaced}")],
+        );
     }
     for (name, &count) in &tally.errors {
         let mut words = format!("{} {name}", Count(count));
@@ -193,17 +172,21 @@ fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         (m.outstanding, "outstanding"),
         (m.unsent, "due and never sent"),
     ];
-    counts(page, "messages", &came, &went);
+    lines(page, "messages", [counted(&came), counted(&went)]);
     if m.verified > 0 {
         page.line("not checked", judgement.unchecked.as_deref().unwrap_or(""));
     }
     if let Some(rate) = outcome.rate_reached().filter(|_| m.due() + m.in_time > 0) {
-        let rate = a_second(rate);
-        let [sent, received] = [b.sent_in_time, b.received_in_time]
-            .map(|bytes| Size(outcome.a_second(bytes).unwrap_or(0.0) as u64));
-        page.line(
+        let size = |bytes| Size(outcome.a_second(bytes).unwrap_or(0.0) as u64);
+        let (rate, out, into) = (
+            a_second(rate),
+            size(b.sent_in_time),
+            size(b.received_in_time),
+        );
+        lines(
+            page,
             "rate",
-            &format!("{rate} answered; {sent}/s out, {received}/s in"),
+            [format!("{rate} answered; {out}/s out, {into}/s in")],
         );
     }
 }
@@ -214,11 +197,8 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
         return;
     }
     let part = share(d.lost as f64 / d.sent.max(1) as f64);
-    let (sent, received, lost) = (Count(d.sent), Count(d.received), Count(d.lost));
-    page.line(
-        "datagrams",
-        &format!("{sent} sent, {received} received, {lost} lost ({part})"),
-    );
+    let [sent, received, lost] = [d.sent, d.received, d.lost].map(Count);
+    let came = format!("{sent} sent, {received} received, {lost} lost ({part})");
     let went = [
         (d.late, "late"),
         (d.duplicated, "duplicated"),
@@ -227,17 +207,20 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
         (d.outstanding, "outstanding"),
         (d.dropped, "not taken by the system"),
     ];
-    page.line("", &counted(&went));
     let flows = &outcome.tally.flows;
     let losing = || flows.iter().filter(|(_, flow)| flow.lost > 0);
-    if let Some((flow, worst)) = losing().max_by_key(|(_, flow)| flow.lost) {
-        let [some, all, most] =
-            [losing().count() as u64, flows.len() as u64, worst.lost].map(Count);
-        page.line(
-            "",
-            &format!("{some} of {all} flows lost some, flow {flow} the most: {most}"),
-        );
-    }
+    let worst = losing()
+        .max_by_key(|(_, flow)| flow.lost)
+        .map(|(flow, worst)| {
+            let (some, all, most) = (losing().count(), flows.len(), Count(worst.lost));
+            let (some, all) = (Count(some as u64), Count(all as u64));
+            format!("{some} of {all} flows lost some, flow {flow} the most: {most}")
+        });
+    lines(
+        page,
+        "datagrams",
+        [came, counted(&went), worst.unwrap_or_default()],
+    );
 }
 
 fn latency(page: &mut Page, outcome: &Outcome) {
@@ -303,7 +286,7 @@ fn percentile_or_dash(histogram: &Histogram<u64>, p: f64) -> String {
 }
 
 /// How well the schedule was kept, and how busy who was.
-fn generator(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
+fn generator(page: &mut Page, outcome: &Outcome) {
     let late = &outcome.tally.schedule.pacing_error;
     let late = match late.is_empty() {
         true => String::new(),
@@ -316,15 +299,14 @@ fn generator(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         let asked = a_second(asked.get().into());
         page.line("pacing", &format!("{asked} asked for{late}"));
     }
-    let (cpu, waited) = (judgement.usage.cpu(), judgement.usage.waited);
+    let (cpu, waited) = (outcome.tally.cpu(), outcome.tally.waited());
     if cpu.max(waited) >= 0.005 {
         let (cpu, waited) = (percents(cpu), percents(waited));
         let words = format!("{cpu} of a CPU; kept waiting for a CPU {waited} of the time");
         page.line("generator", &words);
     }
-    let server = outcome.own_server;
-    let part = server.map_or(0.0, |server| server.share(server.cpu));
-    if part >= 0.005 {
+    let server = outcome.own_server.map(|server| server.busy());
+    if let Some(part) = server.filter(|&part| part >= 0.005) {
         page.line("its server", &format!("{} of a CPU", percents(part)));
     }
 }
