@@ -87,8 +87,8 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     let corrupt = tally.messages.corrupt.max(tally.datagrams.corrupt);
     if corrupt > 0 {
         let were = if corrupt == 1 { " was" } else { "s were" };
-        let words = format!("WRONG: {} answer{were} not what was sent", Count(corrupt));
-        find(5, words);
+        let wrong = format!("WRONG: {} answer{were} not what was sent", Count(corrupt));
+        find(5, wrong + ", or not asked for");
     }
     let broken = gates.iter().filter(|gate| !gate.met);
     let broken: Vec<&str> = broken.map(|gate| &*gate.gate).collect();
@@ -168,6 +168,18 @@ fn unanswered(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
     if streams > 0 {
         let [without, sent] = [streams, m.sent].map(Count);
         find(0, format!("NO ANSWER came to {without} of {sent} messages"));
+    }
+    // Whole seconds: behind the measured time answers are waited for.
+    let (seconds, measured) = (&outcome.tally.seconds, outcome.measured.as_secs());
+    let last = seconds.iter().rposition(|second| second.echoed > 0);
+    if let Some(last) = last.map(|index| index as u64 + 1)
+        && last < measured
+        && m.unanswered() > 0
+    {
+        find(
+            0,
+            format!("NO ANSWER came after second {last} of {measured}"),
+        );
     }
     if d.lost > 0 {
         let part = share(d.lost as f64 / d.sent.max(1) as f64);

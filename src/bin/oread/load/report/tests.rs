@@ -7,7 +7,7 @@ use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
 use super::*;
-use crate::load::count::{StoodStill, Tally};
+use crate::load::count::{Second, StoodStill, Tally};
 use crate::load::report::outcome::Ending;
 use crate::values::units::short;
 
@@ -381,6 +381,67 @@ fn lost_datagrams_and_churn_that_falls_behind_are_in_the_verdict() {
     );
     run.tally.connections.replaced = 900;
     assert!(!all(&run).0.contains("were replaced"));
+}
+
+#[test]
+fn a_message_that_is_both_corrupt_and_lost_is_not_told_as_two() {
+    let mut run = outcome("");
+    run.tally.messages.corrupt = 20;
+    run.tally.messages.lost = 20;
+    run.tally.messages.sent += 20;
+    let said = "20 corrupt, 20 lost, those with a corrupt answer among them\n";
+    let (text, ..) = all(&run);
+    assert!(text.contains(said), "{text}");
+    let said = "WRONG: 20 answers were not what was sent, or not asked for\n";
+    assert!(text.contains(said), "{text}");
+    run.tally.messages.corrupt = 0;
+    assert!(all(&run).0.contains(" 20 lost\n"));
+}
+
+#[test]
+fn a_server_that_falls_silent_is_told_with_the_last_second_of_its_answers() {
+    let mut run = outcome("");
+    let answered = |echoed| Second {
+        echoed,
+        ..Second::default()
+    };
+    run.tally.seconds = [9, 9, 9, 1, 0, 0, 0, 0, 0, 0].map(answered).to_vec();
+    let said = "NO ANSWER came after second 4 of 10";
+    // All that was sent is answered: nothing was asked of it any more.
+    assert!(!all(&run).0.contains(said));
+    run.tally.messages.lost = 3;
+    run.tally.messages.sent += 3;
+    let (text, json, ..) = all(&run);
+    assert!(text.contains(said), "{text}");
+    assert!(json["verdict"].to_string().contains(said), "{json}");
+    // It was only slow: one more came while answers were waited for.
+    run.tally.seconds.extend([0, 1].map(answered));
+    assert!(!all(&run).0.contains("NO ANSWER came after"));
+}
+
+#[test]
+fn a_datagram_that_was_refused_is_not_told_as_two_errors() {
+    let mut run = outcome("udp://127.0.0.1:1");
+    run.tally.datagrams.sent = 20;
+    run.tally.datagrams.lost = 20;
+    run.tally.datagrams.dropped = 7;
+    run.tally.errors.insert("ECONNREFUSED".to_owned(), 20);
+    let (text, ..) = all(&run);
+    let said = "20 ECONNREFUSED; the datagrams that were refused are among those lost\n";
+    assert!(text.contains(said), "{text}");
+    assert!(text.contains("7 tries that the system refused\n"), "{text}");
+}
+
+#[test]
+fn heartbeats_that_are_late_are_told_as_messages_at_a_rate_are() {
+    let mut run = late(5_000_000, 10_000);
+    run.plan = Load::of("--idle --heartbeat 2s --slo valid");
+    let (words, _) = only_warning(&run);
+    assert!(words.contains("messages were sent 5ms later"), "{words}");
+    let (text, ..) = all(&run);
+    let said = "\npacing       a heartbeat every 2s; sent late by 5ms at p99, 5ms at most\n";
+    assert!(text.contains(said), "{text}");
+    assert!(text.contains("\n  service "), "{text}");
 }
 
 #[test]

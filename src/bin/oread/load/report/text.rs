@@ -25,6 +25,9 @@ const COLUMNS: [(&str, f64, usize); 5] = [
     ("p99.99", 99.99, 78),
 ];
 
+/// The error of a target where nothing listens.
+const REFUSED: &str = "ECONNREFUSED";
+
 /// The whole report. It begins with what matters most: the exit code and why, the gates, and what
 /// became of the connections. What to beware of stands above what it is about.
 pub(super) fn report(mut page: Page, outcome: &Outcome, judgement: &Judgement) -> String {
@@ -116,6 +119,9 @@ fn connections(page: &mut Page, outcome: &Outcome) {
     }
     for (name, &count) in &tally.errors {
         let mut words = format!("{} {name}", Count(count));
+        if name == REFUSED && tally.datagrams.lost > 0 {
+            words += "; the datagrams that were refused are among those lost";
+        }
         if let Some(part) = tally.partial.get(name) {
             let (got, of) = (Count(part.got), Count(part.of));
             words += &format!("; of the first one's answer {got} of {of} bytes came");
@@ -136,7 +142,7 @@ fn tip(outcome: &Outcome) -> Option<String> {
     let (c, errors) = (&outcome.tally.connections, &outcome.tally.errors);
     let is_short = c.peak_confirmed < c.asked || c.missing > 0 || outcome.tally.datagrams.lost > 0;
     let has = |name| errors.contains_key(name);
-    if is_short && (has("ECONNREFUSED") || has("ENOENT")) {
+    if is_short && (has(REFUSED) || has("ENOENT")) {
         let [target] = &outcome.targets[..] else {
             return Some("start a server at each target, or check the addresses".to_owned());
         };
@@ -165,10 +171,14 @@ fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         (m.echoed, "echoed"),
         (m.verified, "verified"),
     ];
+    let lost = match m.corrupt {
+        0 => "lost",
+        _ => "lost, those with a corrupt answer among them",
+    };
     let went = [
         (m.corrupt, "corrupt"),
         (m.timed_out, "over the message timeout"),
-        (m.lost, "lost"),
+        (m.lost, lost),
         (m.outstanding, "outstanding"),
         (m.unsent, "due and never sent"),
     ];
@@ -205,7 +215,7 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
         (d.reordered, "reordered"),
         (d.corrupt, "corrupt"),
         (d.outstanding, "outstanding"),
-        (d.dropped, "not taken by the system"),
+        (d.dropped, "tries that the system refused"),
     ];
     let flows = &outcome.tally.flows;
     let losing = || flows.iter().filter(|(_, flow)| flow.lost > 0);
@@ -295,10 +305,14 @@ fn generator(page: &mut Page, outcome: &Outcome) {
             format!("; sent late by {p99} at p99, {most} at most")
         }
     };
-    if let Traffic::Open(asked) = outcome.plan.traffic {
-        let asked = a_second(asked.get().into());
-        page.line("pacing", &format!("{asked} asked for{late}"));
-    }
+    let asked = match outcome.plan.traffic {
+        Traffic::Open(asked) => format!("{} asked for", a_second(asked.get().into())),
+        Traffic::Idle {
+            heartbeat: Some(interval),
+        } => format!("a heartbeat every {}", short(nanos(interval))),
+        _ => String::new(),
+    };
+    page.line("pacing", &(asked + &late));
     let (cpu, waited) = (outcome.tally.cpu(), outcome.tally.waited());
     if cpu.max(waited) >= 0.005 {
         let (cpu, waited) = (percents(cpu), percents(waited));
