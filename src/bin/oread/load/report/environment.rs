@@ -69,13 +69,13 @@ fn quoted(word: &[u8]) -> String {
         Ok(text) if !text.is_empty() && text.chars().all(plain) => text.to_owned(),
         Ok(text) if text.chars().all(is_shown) => format!("'{}'", text.replace('\'', "'\\''")),
         _ => {
-            let escaped: String = word.utf8_chunks().map(escaped).collect();
+            let escaped: String = word.utf8_chunks().map(|chunk| escaped(&chunk)).collect();
             format!("$'{escaped}'")
         }
     }
 }
 
-fn escaped(chunk: Utf8Chunk<'_>) -> String {
+fn escaped(chunk: &Utf8Chunk<'_>) -> String {
     // Octal has an end: three digits.
     let octal = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("\\{b:03o}")).collect() };
     let valid = chunk.valid().chars().map(|c| match c {

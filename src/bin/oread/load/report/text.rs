@@ -71,11 +71,8 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         false => &format!(" for {measured}"),
     };
     let targets = outcome.targets.join(", ");
-    lines(
-        page,
-        "loaded",
-        [format!("{targets}{measured}, after a ramp of {ramp}")],
-    );
+    let words = format!("{targets}{measured}, after a ramp of {ramp}");
+    page.line("loaded", &words);
     for gate in &judgement.gates {
         let tone = if gate.met { Tone::Plain } else { Tone::Bad };
         page.toned(tone, "gate", &gate.words());
@@ -89,7 +86,7 @@ fn beware(page: &mut Page, judgement: &Judgement, is_here: fn(&&Warning) -> bool
 }
 
 /// Lines about one thing, those without a word left out.
-fn lines<const N: usize>(page: &mut Page, mut label: &str, all: [String; N]) {
+fn lines(page: &mut Page, mut label: &str, all: &[String]) {
     for words in all.iter().filter(|words| !words.is_empty()) {
         page.line(std::mem::take(&mut label), words);
     }
@@ -105,17 +102,15 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         (c.confirmed, "confirmed by an echo"),
         (c.open.saturating_sub(c.silent), "open at the end"),
     ];
-    lines(page, "connections", [counted(&came), counted(&troubles(c))]);
+    let went = troubles(c);
+    lines(page, "connections", &[counted(&came), counted(&went)]);
     let churn = outcome.churn_asked().zip(outcome.churn_reached());
     let is_told = c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
     if let Some((asked, reached)) = churn.filter(|_| is_told) {
         let (asked, reached) = (a_second(asked), a_second(reached));
         let replaced = format!("{} closed and dialed again", Count(c.replaced));
-        lines(
-            page,
-            "churn",
-            [format!("{asked} asked for, {reached} reached: {replaced}")],
-        );
+        let words = format!("{asked} asked for, {reached} reached: {replaced}");
+        page.line("churn", &words);
     }
     for (name, &count) in &tally.errors {
         let mut words = format!("{} {name}", Count(count));
@@ -182,7 +177,7 @@ fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         (m.outstanding, "outstanding"),
         (m.unsent, "due and never sent"),
     ];
-    lines(page, "messages", [counted(&came), counted(&went)]);
+    lines(page, "messages", &[counted(&came), counted(&went)]);
     if m.verified > 0 {
         page.line("not checked", judgement.unchecked.as_deref().unwrap_or(""));
     }
@@ -193,11 +188,8 @@ fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
             size(b.sent_in_time),
             size(b.received_in_time),
         );
-        lines(
-            page,
-            "rate",
-            [format!("{rate} answered; {out}/s out, {into}/s in")],
-        );
+        let words = format!("{rate} answered; {out}/s out, {into}/s in");
+        page.line("rate", &words);
     }
 }
 
@@ -226,11 +218,8 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
             let (some, all) = (Count(some as u64), Count(all as u64));
             format!("{some} of {all} flows lost some, flow {flow} the most: {most}")
         });
-    lines(
-        page,
-        "datagrams",
-        [came, counted(&went), worst.unwrap_or_default()],
-    );
+    let worst = worst.unwrap_or_default();
+    lines(page, "datagrams", &[came, counted(&went), worst]);
 }
 
 fn latency(page: &mut Page, outcome: &Outcome) {
