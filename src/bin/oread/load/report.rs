@@ -4,16 +4,13 @@
 //! | file | what it is |
 //! |---|---|
 //! | `report/text` | the words, for people |
-//! | `report/chart` | how responses are spread, as bars |
 //! | `report/json` | everything, for programs |
 //! | `report/hdr` | the histograms, as other tools read them |
-//! | `report/judgement` | the exit code and why, the gates |
-//! | `report/warnings` | what to beware of |
+//! | `report/judgement` | the exit code and why, the gates, what to beware of |
 //! | `report/environment` | where it ran |
 //!
 //! Where all this goes, the [`Outputs`], is here.
 
-mod chart;
 mod environment;
 mod hdr;
 mod json;
@@ -22,7 +19,6 @@ pub(crate) mod outcome;
 #[cfg(test)]
 mod tests;
 mod text;
-mod warnings;
 
 use crate::failure::Failure;
 use crate::load::options::load::Load;

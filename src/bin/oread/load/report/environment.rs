@@ -10,11 +10,12 @@ use nix::sys::utsname::uname;
 use crate::system::descriptors;
 use crate::values::units::Count;
 
+/// Of this program.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// The machine and the command.
 #[derive(Clone, Debug)]
 pub(super) struct Environment {
-    /// Of this program.
-    pub(super) version: &'static str,
     /// The system's name and release, as in `Linux 6.1.0`.
     pub(super) kernel: String,
     /// The processor's architecture.
@@ -41,7 +42,6 @@ impl Environment {
         };
         let words = env::args_os().map(|word| quoted(word.as_encoded_bytes()));
         Environment {
-            version: env!("CARGO_PKG_VERSION"),
             kernel,
             machine,
             processors: std::thread::available_parallelism().map_or(0, NonZeroUsize::get),
@@ -52,10 +52,10 @@ impl Environment {
     }
 
     pub(super) fn words(&self) -> String {
-        let (version, kernel, machine) = (self.version, &self.kernel, &self.machine);
+        let (kernel, machine) = (&self.kernel, &self.machine);
         let (processors, descriptors) = (self.processors, Count(self.descriptors));
         format!(
-            "oread {version} on {kernel} {machine}, {processors} processors, {descriptors} descriptors"
+            "oread {VERSION} on {kernel} {machine}, {processors} processors, {descriptors} descriptors"
         )
     }
 }

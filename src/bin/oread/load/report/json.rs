@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::load::clock::nanos;
 use crate::load::count::{Datagrams, Tally, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
-use crate::load::report::environment::Environment;
+use crate::load::report::environment::{Environment, VERSION};
 use crate::load::report::judgement::Judgement;
 use crate::load::report::outcome::{Ending, Outcome};
 
@@ -32,6 +32,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         Turnover::Churn(rate) => (Some(rate.get()), None),
         Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime))),
     };
+    let churned = outcome.churn().map(|(_, reached)| reached);
     let report = json!({
         "targets": outcome.targets,
         "shortfalls": outcome.shortfalls,
@@ -49,7 +50,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
             "measured": outcome.measured.as_secs_f64(),
         },
         "connections": connections,
-        "churn": { "asked": churn, "lifetime_ns": lifetime, "reached": outcome.churn_reached() },
+        "churn": { "asked": churn, "lifetime_ns": lifetime, "reached": churned },
         "messages": counters(tally.messages.named()),
         "bytes": counters(tally.bytes.named()),
         "rate": {
@@ -87,7 +88,7 @@ pub(super) fn not_begun(targets: &[String], shortfalls: &[String], exit_code: u8
 fn line(mut report: Value, began: Option<SystemTime>) -> String {
     let environment = Environment::here();
     report["schema"] = SCHEMA.into();
-    report["version"] = environment.version.into();
+    report["version"] = VERSION.into();
     report["command"] = environment.command.into();
     report["environment"] = json!({
         "kernel": environment.kernel,

@@ -7,13 +7,11 @@ use crate::failure::Failure;
 use crate::load::clock::nanos;
 use crate::load::count::{CORRUPT, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
-use crate::load::report::chart::chart;
 use crate::load::report::environment::Environment;
-use crate::load::report::judgement::{Finding, Judgement, counted, troubles};
+use crate::load::report::judgement::{Finding, Judgement, Warning, percents, troubles};
 use crate::load::report::outcome::Outcome;
-use crate::load::report::warnings::{Warning, percents};
 use crate::system::page::{Page, Tone};
-use crate::values::units::{Count, Size, a_second, share, short};
+use crate::values::units::{Count, Size, a_second, counted, share, short};
 
 /// The percentiles of the table, and how wide the terminal must be for each to stand there: those
 /// that say the least go first.
@@ -103,10 +101,9 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         (c.open.saturating_sub(c.silent), "open at the end"),
     ];
     let went = troubles(c);
-    lines(page, "connections", &[counted(&came), counted(&went)]);
-    let churn = outcome.churn_asked().zip(outcome.churn_reached());
+    lines(page, "connections", &[counted(came), counted(went)]);
     let is_told = c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
-    if let Some((asked, reached)) = churn.filter(|_| is_told) {
+    if let Some((asked, reached)) = outcome.churn().filter(|_| is_told) {
         let (asked, reached) = (a_second(asked), a_second(reached));
         let replaced = format!("{} closed and dialed again", Count(c.replaced));
         let words = format!("{asked} asked for, {reached} reached: {replaced}");
@@ -177,7 +174,7 @@ fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         (m.outstanding, "outstanding"),
         (m.unsent, "due and never sent"),
     ];
-    lines(page, "messages", &[counted(&came), counted(&went)]);
+    lines(page, "messages", &[counted(came), counted(went)]);
     if m.verified > 0 {
         page.line("not checked", judgement.unchecked.as_deref().unwrap_or(""));
     }
@@ -219,7 +216,7 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
             format!("{some} of {all} flows lost some, flow {flow} the most: {most}")
         });
     let worst = worst.unwrap_or_default();
-    lines(page, "datagrams", &[came, counted(&went), worst]);
+    lines(page, "datagrams", &[came, counted(went), worst]);
 }
 
 fn latency(page: &mut Page, outcome: &Outcome) {
@@ -311,5 +308,92 @@ fn generator(page: &mut Page, outcome: &Outcome) {
     let server = outcome.own_server.map(|server| server.busy());
     if let Some(part) = server.filter(|&part| part >= 0.005) {
         page.line("its server", &format!("{} of a CPU", percents(part)));
+    }
+}
+
+/// Characters of the longest bar where there is room for it, and of what stands beside it.
+const WIDTH: usize = 40;
+const BESIDE: usize = 27;
+
+/// The chart on so many columns: a row for each range of times that has a response or lies between
+/// two that have; none for an empty histogram.
+pub(super) fn chart(histogram: &Histogram<u64>, columns: usize) -> Vec<String> {
+    let mut rows: Vec<(u64, u64)> = bounds().map(|to| (to, 0)).collect();
+    let mut row = 0;
+    // Step by step of the histogram, for a bound may lie in the midst of a step: asked by bounds,
+    // it would count that step on both sides.
+    for step in histogram.iter_recorded() {
+        let value = histogram.lowest_equivalent(step.value_iterated_to());
+        while row + 1 < rows.len() && rows[row].0 < value {
+            row += 1;
+        }
+        rows[row].1 += step.count_at_value();
+    }
+    let first = rows.iter().position(|row| row.1 > 0);
+    let last = rows.iter().rposition(|row| row.1 > 0);
+    let (Some(first), Some(last)) = (first, last) else {
+        return Vec::new();
+    };
+    let most = rows.iter().map(|row| row.1).max().unwrap_or(1).max(1);
+    let width = columns.saturating_sub(BESIDE).min(WIDTH);
+    let row = |&(to, count): &(u64, u64)| {
+        // Rounded up: what is there is seen.
+        let hashes = (u128::from(count) * width as u128).div_ceil(most.into());
+        let bar = "#".repeat(hashes as usize);
+        let part = share(count as f64 / histogram.len() as f64);
+        format!("  up to {:>7}  {bar:<width$} {part:>8}", short(to))
+    };
+    rows[first..=last].iter().map(row).collect()
+}
+
+/// 1, 2, 5, 10, 20, ... microseconds, in nanoseconds, to beyond an hour.
+fn bounds() -> impl Iterator<Item = u64> {
+    (3..13).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::count::histogram;
+
+    #[test]
+    fn what_lies_at_a_bound_is_in_one_bar_too() {
+        let mut times = histogram();
+        let bounds: Vec<u64> = super::bounds()
+            .take_while(|&to| to < 3_600_000_000_000)
+            .collect();
+        for &to in &bounds {
+            for near in [to - 1, to, to + 1] {
+                times.record(near).unwrap();
+            }
+        }
+        let text = chart(&times, 80).join("\n");
+        let shares = text
+            .lines()
+            .filter_map(|line| line.split_whitespace().last());
+        let all: f64 = shares
+            .map(|share| share.trim_end_matches('%').parse::<f64>().unwrap())
+            .sum();
+        // Each bar's share is rounded to a thousandth; one more in a bar would be one in 99.
+        assert!((all - 100.0).abs() < 0.2, "{all}% in:\n{text}");
+    }
+
+    #[test]
+    fn every_response_is_in_one_bar() {
+        let mut times = histogram();
+        for (ns, count) in [(1_500, 10), (9_000_000, 1), (90_000_000, 1_000)] {
+            times.record_n(ns, count).unwrap();
+        }
+        let text = chart(&times, 80).join("\n");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("up to     2us"), "{text}");
+        assert!(lines[lines.len() - 1].contains(&"#".repeat(40)), "{text}");
+        assert!(
+            lines.iter().any(|line| line.contains("up to    10ms  #  ")),
+            "{text}"
+        );
+        assert!(chart(&histogram(), 80).is_empty());
+        let narrow = chart(&times, 60);
+        assert!(narrow.iter().all(|line| line.len() <= 60), "{narrow:?}");
     }
 }
