@@ -190,24 +190,18 @@ impl Tally {
 
     /// Where the counts don't add up, in words; `None` where they do, as they always must.
     pub(crate) fn imbalance(&self) -> Option<String> {
-        // Each rule stands here once, for the sum and for the words.
-        macro_rules! rules {
-            ($($of:ident: $sum:ident = $first:ident $(+ $part:ident)+;)+) => {
-                [$((
-                    concat!(stringify!($of), ": ", stringify!($sum = $first $(+ $part)+)),
-                    self.$of.$sum,
-                    self.$of.$first $(+ self.$of.$part)+,
-                )),+]
-            };
-        }
-        let rules = rules! {
-            connections: dialed = established + refused + timed_out + failed + dialing;
-            connections: established = lost + closed + open;
-            messages: sent = echoed + lost + outstanding;
-            datagrams: sent = received + lost + outstanding;
-        };
-        let broken = rules.into_iter().find(|(_, sum, parts)| sum != parts);
-        broken.map(|(rule, sum, parts)| format!("{rule} does not hold: {sum} and {parts}"))
+        let (c, m, d) = (&self.connections, &self.messages, &self.datagrams);
+        let dialed = c.established + c.refused + c.timed_out + c.failed + c.dialing;
+        let rules = [
+            ("dials", c.dialed, dialed),
+            ("connections", c.established, c.lost + c.closed + c.open),
+            ("messages", m.sent, m.echoed + m.lost + m.outstanding),
+            ("datagrams", d.sent, d.received + d.lost + d.outstanding),
+        ];
+        let broken = rules.into_iter().find(|(_, all, parts)| all != parts);
+        broken.map(|(what, all, parts)| {
+            format!("{what} and what became of them don't add up: {all} and {parts}")
+        })
     }
 }
 

@@ -41,9 +41,10 @@ const NOT_REACHABLE: u8 = 4;
 /// What could not be written; the rest was. Exit code 1, or that of an interruption.
 pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Failure> {
     if let Some(file) = outputs.hdr.take() {
-        match hdr::log(outcome) {
+        let encoded = hdr::log(outcome);
+        match encoded.map_err(|what| format!("can't write the histogram log: {what}")) {
             Ok(log) => outputs.write(file, log),
-            Err(failure) => outputs.note(Err(failure)),
+            Err(words) => outputs.note(Err(Failure::runtime(words))),
         }
     }
     let judged = |outputs: &Outputs| Judgement::of(outcome, outputs.failure().as_ref());

@@ -3,7 +3,6 @@
 use std::env::{self, consts};
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
-use std::str::Utf8Chunk;
 
 use nix::sys::utsname::uname;
 
@@ -68,22 +67,22 @@ fn quoted(word: &[u8]) -> String {
     match str::from_utf8(word) {
         Ok(text) if !text.is_empty() && text.chars().all(plain) => text.to_owned(),
         Ok(text) if text.chars().all(is_shown) => format!("'{}'", text.replace('\'', "'\\''")),
-        _ => {
-            let escaped: String = word.utf8_chunks().map(|chunk| escaped(&chunk)).collect();
-            format!("$'{escaped}'")
-        }
+        _ => format!("$'{}'", escaped(word)),
     }
 }
 
-fn escaped(chunk: &Utf8Chunk<'_>) -> String {
+fn escaped(word: &[u8]) -> String {
     // Octal has an end: three digits.
     let octal = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("\\{b:03o}")).collect() };
-    let valid = chunk.valid().chars().map(|c| match c {
-        '\\' | '\'' => format!("\\{c}"),
-        c if is_shown(c) => c.to_string(),
-        c => octal(c.encode_utf8(&mut [0; 4]).as_bytes()),
+    let chunks = word.utf8_chunks().map(|chunk| {
+        let valid = chunk.valid().chars().map(|c| match c {
+            '\\' | '\'' => format!("\\{c}"),
+            c if is_shown(c) => c.to_string(),
+            c => octal(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        });
+        valid.chain([octal(chunk.invalid())]).collect::<String>()
     });
-    valid.chain([octal(chunk.invalid())]).collect()
+    chunks.collect()
 }
 
 /// Whether a character is shown as itself: no control character, and nothing that can't be seen or

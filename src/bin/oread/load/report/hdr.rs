@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
-use crate::failure::Failure;
 use crate::load::report::outcome::Outcome;
 
 /// The first line, which some readers look for.
@@ -22,13 +21,8 @@ const NANOS_PER_SECOND: f64 = 1e9;
 /// The whole log.
 ///
 /// # Errors
-/// Exit code 1: a histogram can't be encoded, which none of ours should come to.
-pub(super) fn log(outcome: &Outcome) -> Result<Vec<u8>, Failure> {
-    encode(outcome)
-        .map_err(|what| Failure::runtime(format!("can't write the histogram log: {what}")))
-}
-
-fn encode(outcome: &Outcome) -> Result<Vec<u8>, Box<dyn Error>> {
+/// A histogram can't be encoded, which none of ours should come to.
+pub(super) fn log(outcome: &Outcome) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut bytes = Vec::new();
     let mut serializer = V2DeflateSerializer::new();
     let from = outcome.measured_from.unwrap_or(SystemTime::UNIX_EPOCH);

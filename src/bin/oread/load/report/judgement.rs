@@ -16,6 +16,9 @@ use crate::values::units::{Count, Size, a_second, counted, share, short};
 const BITS_A_BYTE: u32 = 6;
 const TELLING: u32 = 8;
 
+/// Which exit code comes first. An interruption, whose code is none of these, is before them.
+const ORDER: [u8; 5] = [1, 5, 4, 3, 0];
+
 /// Something that the verdict says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
@@ -101,12 +104,7 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
         fell_behind(outcome, &mut find);
         unanswered(outcome, &mut find);
     }
-    // An interruption has a code of its own, which is none of these, and is the first.
-    all.sort_by_key(|finding| {
-        [1, 5, 4, 3, 0]
-            .iter()
-            .position(|&code| code == finding.code)
-    });
+    all.sort_by_key(|finding| ORDER.iter().position(|&code| code == finding.code));
     all
 }
 
@@ -123,11 +121,9 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
         let words = format!("ONLY {left} of {asked} connections {what}: {why}");
         find(4, words);
     } else if c.lost > 0 {
-        let lost = format!("LOST {} connections", Count(c.lost));
-        find(
-            0,
-            lost + " that the load had not ended; others took their places",
-        );
+        let lost = Count(c.lost);
+        let why = "that the load had not ended; others took their places";
+        find(0, format!("LOST {lost} connections {why}"));
     }
 }
 
@@ -176,10 +172,8 @@ fn unanswered(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
         && last < measured
         && m.unanswered() > 0
     {
-        find(
-            0,
-            format!("NO ANSWER came after second {last} of {measured}"),
-        );
+        let words = format!("NO ANSWER came after second {last} of {measured}");
+        find(0, words);
     }
     if d.lost > 0 {
         let part = share(d.lost as f64 / d.sent.max(1) as f64);
@@ -256,11 +250,7 @@ impl Verdict {
 }
 
 /// The figure of a run, and as people read it; or why it has none.
-fn figure(
-    figure: Figure,
-    outcome: &Outcome,
-    warnings: &[Warning],
-) -> Result<(f64, String), String> {
+fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64, String), String> {
     let tally = &outcome.tally;
     let (c, m, d) = (&tally.connections, &tally.messages, &tally.datagrams);
     // Replacements that were on their way when the run ended have come to no end, good or bad.
@@ -273,39 +263,32 @@ fn figure(
         (part, share(part))
     };
     let counted = |count: u64| (count as f64, Count(count).to_string());
-    Ok(match figure {
+    Ok(match kind {
         Figure::Latency(timing, statistic) => {
             let latency = &tally.latency;
             let connecting = c.dialed - c.established - dialing;
-            let (histogram, without) = match timing {
+            let unserved = (c.established - c.confirmed).saturating_sub(confirming);
+            let (times, without) = match timing {
                 Timing::Response => (&latency.response, m.unanswered()),
                 Timing::Service => (&latency.service, m.unanswered() - m.unsent),
                 Timing::Connect => (&latency.connect, connecting),
-                Timing::FirstEcho => {
-                    let unserved = (c.established - c.confirmed).saturating_sub(confirming);
-                    (&latency.first_echo, connecting + unserved)
-                }
+                Timing::FirstEcho => (&latency.first_echo, connecting + unserved),
             };
-            let ns = of_histogram(statistic, histogram, without)?;
+            let ns = of_all(statistic, times, without)?;
             (ns, short(ns.round() as u64))
         }
         Figure::ErrorShare => {
-            let unconnected = c.refused + c.timed_out + c.failed;
-            let silent = c.silent - confirming;
+            let unconnected = c.refused + c.timed_out + c.failed + c.lost + c.silent - confirming;
             match m.due() + c.dialed {
-                0 => return Err("nothing was tried".to_owned()),
-                tries => of(
-                    m.unanswered() + m.late + unconnected + c.lost + silent,
-                    tries,
-                ),
+                0 => return Err("nothing was tried".into()),
+                tries => of(m.unanswered() + m.late + unconnected, tries),
             }
         }
         Figure::Errors => counted(tally.errors.values().sum()),
-        Figure::LostShare if d.sent == 0 => return Err("no datagram was sent".to_owned()),
+        Figure::LostShare if d.sent == 0 => return Err("no datagram was sent".into()),
         Figure::LostShare => of(d.lost, d.sent),
         Figure::Rate => {
-            let rate = outcome.rate_reached();
-            let rate = rate.ok_or_else(|| "it never came to measuring".to_owned())?;
+            let rate = (outcome.rate_reached()).ok_or("it never came to measuring")?;
             (rate, a_second(rate))
         }
         Figure::Connections => counted(c.peak_confirmed),
@@ -317,27 +300,20 @@ fn figure(
     })
 }
 
-/// A statistic of what is in `histogram`, and of `without` more that took longer than all of it.
-fn of_histogram(
-    statistic: Statistic,
-    histogram: &Histogram<u64>,
-    without: u64,
-) -> Result<f64, String> {
-    let (some, all) = (histogram.len(), histogram.len() + without);
+/// A statistic of the `times`, and of `without` more that took longer than all of them.
+fn of_all(statistic: Statistic, times: &Histogram<u64>, without: u64) -> Result<f64, String> {
+    let (some, all) = (times.len(), times.len() + without);
     let unknown = || {
         let part = share(without as f64 / all as f64);
-        format!(
-            "{} of {} ({part}) never came to it",
-            Count(without),
-            Count(all)
-        )
+        let [without, all] = [without, all].map(Count);
+        format!("{without} of {all} ({part}) never came to it")
     };
     match statistic {
-        _ if some == 0 => Err("there are no samples".to_owned()),
-        Statistic::Min => Ok(histogram.min() as f64),
+        _ if some == 0 => Err("there are no samples".into()),
+        Statistic::Min => Ok(times.min() as f64),
         Statistic::Mean | Statistic::Max if without > 0 => Err(unknown()),
-        Statistic::Mean => Ok(histogram.mean()),
-        Statistic::Max => Ok(histogram.max() as f64),
+        Statistic::Mean => Ok(times.mean()),
+        Statistic::Max => Ok(times.max() as f64),
         Statistic::Percentile(p) if !carries(all, p) => {
             let (all, least) = (Count(all), Count(samples_for(p)));
             Err(format!("too few samples: {all}, it takes {least}"))
@@ -346,7 +322,7 @@ fn of_histogram(
         // answered.
         Statistic::Percentile(p) => match p / 100.0 * (all as f64 / some as f64) {
             rank if rank > 1.0 => Err(unknown()),
-            rank => Ok(histogram.value_at_quantile(rank) as f64),
+            rank => Ok(times.value_at_quantile(rank) as f64),
         },
     }
 }
@@ -493,7 +469,7 @@ mod tests {
                 histogram.record(value * value).unwrap();
             }
             for p in [33.3, 50.0, 90.0, 99.0, 99.9] {
-                let gate = of_histogram(Statistic::Percentile(p), &histogram, 0).unwrap();
+                let gate = of_all(Statistic::Percentile(p), &histogram, 0).unwrap();
                 let report = percentile(&histogram, p).unwrap();
                 assert_eq!(gate, report as f64, "p{p} of {samples}");
             }

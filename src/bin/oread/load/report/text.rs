@@ -180,11 +180,8 @@ fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     }
     if let Some(rate) = outcome.rate_reached().filter(|_| m.due() + m.in_time > 0) {
         let size = |bytes| Size(outcome.a_second(bytes).unwrap_or(0.0) as u64);
-        let (rate, out, into) = (
-            a_second(rate),
-            size(b.sent_in_time),
-            size(b.received_in_time),
-        );
+        let [out, into] = [b.sent_in_time, b.received_in_time].map(size);
+        let rate = a_second(rate);
         let words = format!("{rate} answered; {out}/s out, {into}/s in");
         page.line("rate", &words);
     }
@@ -208,13 +205,12 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
     ];
     let flows = &outcome.tally.flows;
     let losing = || flows.iter().filter(|(_, flow)| flow.lost > 0);
-    let worst = losing()
-        .max_by_key(|(_, flow)| flow.lost)
-        .map(|(flow, worst)| {
-            let (some, all, most) = (losing().count(), flows.len(), Count(worst.lost));
-            let (some, all) = (Count(some as u64), Count(all as u64));
-            format!("{some} of {all} flows lost some, flow {flow} the most: {most}")
-        });
+    let worst = losing().max_by_key(|(_, flow)| flow.lost);
+    let worst = worst.map(|(number, flow)| {
+        let [some, all] = [losing().count(), flows.len()].map(|flows| Count(flows as u64));
+        let most = Count(flow.lost);
+        format!("{some} of {all} flows lost some, flow {number} the most: {most}")
+    });
     let worst = worst.unwrap_or_default();
     lines(page, "datagrams", &[came, counted(went), worst]);
 }
@@ -242,17 +238,14 @@ fn latency(page: &mut Page, outcome: &Outcome) {
         page.row(&row(&format!("  {name}"), &count, figures, &max));
         let over = over_an_hour(times);
         if over > 0 {
-            let over = Count(over);
-            page.remark(&format!(
-                "{over} of these took over an hour; what is over 73 minutes counts as that"
-            ));
+            let what = "took over an hour; what is over 73 minutes counts as that";
+            page.remark(&format!("{} of these {what}", Count(over)));
         }
     }
     if m.unanswered() > 0 {
-        let (without, due) = (Count(m.unanswered()), Count(m.due()));
-        page.remark(&format!(
-            "{without} of the {due} messages due were never answered, and are in none of these figures"
-        ));
+        let [without, due] = [m.unanswered(), m.due()].map(Count);
+        let what = "messages due were never answered, and are in none of these figures";
+        page.remark(&format!("{without} of the {due} {what}"));
     }
     if !l.response.is_empty() {
         page.remark(match is_closed {
@@ -317,7 +310,7 @@ const BESIDE: usize = 27;
 
 /// The chart on so many columns: a row for each range of times that has a response or lies between
 /// two that have; none for an empty histogram.
-pub(super) fn chart(histogram: &Histogram<u64>, columns: usize) -> Vec<String> {
+fn chart(histogram: &Histogram<u64>, columns: usize) -> Vec<String> {
     let mut rows: Vec<(u64, u64)> = bounds().map(|to| (to, 0)).collect();
     let mut row = 0;
     // Step by step of the histogram, for a bound may lie in the midst of a step: asked by bounds,
