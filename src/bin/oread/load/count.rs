@@ -1,17 +1,507 @@
-//! What a run counts.
+//! What a run counts: one [`Tally`] a thread, added up at the end.
 //!
-//! | file | what it is |
-//! |---|---|
-//! | `count/counters` | the counters, each named once |
-//! | `count/tally` | all that one thread counts, and how threads are added up |
-//! | `count/histogram` | histograms of nanoseconds, and which percentiles they carry |
+//! Everything that the report says is computed from a tally, so text, JSON and the histogram log
+//! can't disagree. Counters and histograms only grow. Each is named here, and nowhere else:
+//! [`counted!`] makes the struct, its sum and its names of one list, and the report for programs
+//! tells all of them by these names. What is counted twice is counted so that it must add up, and
+//! [`Tally::imbalance`] says where it doesn't.
 
-mod counters;
-mod histogram;
-mod tally;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-pub(crate) use counters::{Datagrams, Ledger, Second};
-pub(crate) use histogram::{
-    carries, coarse, histogram, over_an_hour, percentile, record, samples_for,
-};
-pub(crate) use tally::{CORRUPT, Partial, StoodStill, Tally, ThreadUse};
+use hdrhistogram::Histogram;
+
+use crate::load::clock::nanos;
+
+/// Makes a struct of what is counted: its fields, how another one is added to it, and what each is
+/// called.
+macro_rules! counted {
+    (
+        $(#[$about:meta])*
+        $name:ident: $type:ty = $none:expr;
+        $($(#[$doc:meta])* $field:ident,)+
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Debug)]
+        pub(crate) struct $name {
+            $($(#[$doc])* pub(crate) $field: $type,)+
+        }
+
+        impl Default for $name {
+            fn default() -> $name {
+                $name { $($field: $none),+ }
+            }
+        }
+
+        impl $name {
+            /// Adds another one's.
+            pub(crate) fn merge(&mut self, other: &$name) {
+                $(self.$field += &other.$field;)+
+            }
+
+            /// Each by its name.
+            pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, &$type)> {
+                [$((stringify!($field), &self.$field)),+].into_iter()
+            }
+        }
+    };
+}
+
+/// One thread's part in the run's cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct ThreadUse {
+    /// Processor time that the thread took in the measured time.
+    pub(crate) cpu: Duration,
+    /// How long it was ready to run meanwhile, and others had the processors.
+    pub(crate) waited: Duration,
+    /// The measured time.
+    pub(crate) wall: Duration,
+}
+
+impl ThreadUse {
+    /// The share of the measured time that it used a processor.
+    pub(crate) fn busy(&self) -> f64 {
+        self.share(self.cpu)
+    }
+
+    /// The share that a time is of the measured time. A thread has one processor at most: more
+    /// comes of a time so short that reading the clocks is most of it.
+    fn share(&self, time: Duration) -> f64 {
+        match self.wall.as_secs_f64() {
+            0.0 => 0.0,
+            wall => (time.as_secs_f64() / wall).min(1.0),
+        }
+    }
+}
+
+/// How long this process did not run at all: it was stopped, or the machine was taken from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StoodStill {
+    /// All of it.
+    pub(crate) total: Duration,
+    /// The longest at a time.
+    pub(crate) longest: Duration,
+    /// How often.
+    pub(crate) times: u64,
+}
+
+/// What an answer that is not what was sent is called among the errors.
+pub(crate) const CORRUPT: &str = "corrupt answer";
+
+/// A part of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Partial {
+    /// Bytes that had come.
+    pub(crate) got: u64,
+    /// Bytes of the whole answer.
+    pub(crate) of: u64,
+}
+
+/// Everything that one thread counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) connections: Ledger,
+    /// Every error by its name (`ECONNREFUSED`, `connect timeout`, `message timeout`,
+    /// `closed by peer`, ...) and its count.
+    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) messages: Messages,
+    pub(crate) bytes: Bytes,
+    pub(crate) latency: Latency,
+    pub(crate) schedule: Schedule,
+    pub(crate) datagrams: Datagrams,
+    /// Datagrams of the flows that were open at the end, each with the flow's number, which its
+    /// datagrams and the log have too; empty without UDP targets.
+    pub(crate) flows: Vec<(u32, Datagrams)>,
+    /// Those of flows that were closed before.
+    pub(crate) retired_flows: Datagrams,
+    /// Answers of which a part had come when they were given up, by the error's name: the first of
+    /// each.
+    pub(crate) partial: BTreeMap<String, Partial>,
+    /// The first answer that was not what was sent: where it came, and what it was.
+    pub(crate) corrupt_answer: Option<String>,
+    /// Datagrams that were lost in this program's own receive buffers: the system says so.
+    pub(crate) own_drops: u64,
+    /// The measured time, second by second.
+    pub(crate) seconds: Vec<Second>,
+    /// One entry a thread.
+    pub(crate) threads: Vec<ThreadUse>,
+}
+
+impl Tally {
+    /// Nothing yet.
+    pub(crate) fn new() -> Tally {
+        Tally::default()
+    }
+
+    /// Counts an error.
+    pub(crate) fn error(&mut self, name: &str) {
+        *self.errors.entry(name.to_owned()).or_default() += 1;
+    }
+
+    /// Keeps what had come of the answer to a message that ended by an error of this name, if it's
+    /// the first such.
+    pub(crate) fn note_partial(&mut self, name: &str, partial: Option<Partial>) {
+        if let Some(partial) = partial {
+            self.partial.entry(name.to_owned()).or_insert(partial);
+        }
+    }
+
+    /// Processors that the threads used in the measured time: 0.5 is half of one.
+    pub(crate) fn cpu(&self) -> f64 {
+        self.threads.iter().map(ThreadUse::busy).sum()
+    }
+
+    /// The largest share of the measured time that a thread was ready to run, and others had the
+    /// processors.
+    pub(crate) fn waited(&self) -> f64 {
+        let waited = self
+            .threads
+            .iter()
+            .map(|thread| thread.share(thread.waited));
+        waited.fold(0.0, f64::max)
+    }
+
+    /// Adds what another thread has counted.
+    pub(crate) fn merge(&mut self, other: &Tally) {
+        self.connections.merge(&other.connections);
+        self.messages.merge(&other.messages);
+        self.bytes.merge(&other.bytes);
+        self.datagrams.merge(&other.datagrams);
+        for (name, count) in &other.errors {
+            *self.errors.entry(name.clone()).or_default() += count;
+        }
+        self.latency.merge(&other.latency);
+        self.schedule.merge(&other.schedule);
+        self.flows.extend_from_slice(&other.flows);
+        self.retired_flows.merge(&other.retired_flows);
+        for (name, partial) in &other.partial {
+            self.note_partial(name, Some(*partial));
+        }
+        let first = self.corrupt_answer.take();
+        self.corrupt_answer = first.or_else(|| other.corrupt_answer.clone());
+        self.own_drops += other.own_drops;
+        let seconds = self.seconds.len().max(other.seconds.len());
+        self.seconds.resize(seconds, Second::default());
+        for (to, from) in self.seconds.iter_mut().zip(&other.seconds) {
+            to.merge(from);
+        }
+        self.threads.extend_from_slice(&other.threads);
+    }
+
+    /// Where the counts don't add up, in words; `None` where they do, as they always must.
+    pub(crate) fn imbalance(&self) -> Option<String> {
+        let (c, m, d) = (&self.connections, &self.messages, &self.datagrams);
+        let dialed = c.established + c.refused + c.timed_out + c.failed + c.dialing;
+        let rules = [
+            ("dials", c.dialed, dialed),
+            ("connections", c.established, c.lost + c.closed + c.open),
+            ("messages", m.sent, m.echoed + m.lost + m.outstanding),
+            ("datagrams", d.sent, d.received + d.lost + d.outstanding),
+        ];
+        let broken = rules.into_iter().find(|(_, all, parts)| all != parts);
+        broken.map(|(what, all, parts)| {
+            format!("{what} and what became of them don't add up: {all} and {parts}")
+        })
+    }
+}
+
+counted! {
+    /// How long things took, in nanoseconds.
+    Latency: Histogram<u64> = histogram();
+    /// From the dial to the connection.
+    connect,
+    /// From the dial to the first answer.
+    first_echo,
+    /// From when a message should have been sent to its answer: what a user of the server feels. In
+    /// a closed loop that is when it was sent.
+    response,
+    /// From when a message was sent to its answer: what the server took.
+    service,
+}
+
+counted! {
+    /// How well a schedule was kept, that of the open loop or of heartbeats: how late messages were
+    /// sent, in nanoseconds. Empty in a closed loop.
+    Schedule: Histogram<u64> = histogram();
+    /// All of it.
+    pacing_error,
+    /// What was the generator's own doing: the time in which no connection could take them is left
+    /// out.
+    own_lag,
+}
+
+counted! {
+    /// The ledger of connections (for UDP: of sockets, which are established as soon as they are
+    /// bound).
+    ///
+    /// Each dial ends as established, refused, timed out, failed otherwise, or is still dialing
+    /// when the run ends. With `--churn` or `--lifetime` there are more dials than were asked for;
+    /// `redialed` says how many. Without them nobody is dialed in place of a connection that was
+    /// lost: it's missing to the end.
+    #[derive(Copy, PartialEq, Eq)]
+    Ledger: u64 = 0;
+    /// What `--connections` says.
+    asked,
+    /// Dials begun.
+    dialed,
+    /// Of these, to replace a connection that had ended, or a dial that had failed; only with
+    /// `--churn` or `--lifetime`.
+    redialed,
+    /// Connections that the load closed and whose next one was confirmed, within the measured
+    /// time: the churn that was reached.
+    replaced,
+    /// Dials that came to a connection.
+    established,
+    /// Connections that an echo has come back on, at least one.
+    confirmed,
+    /// The most that were confirmed and open at one time, over all threads: no thread knows it
+    /// alone, and no sum tells it.
+    peak_confirmed,
+    /// Connections that ended though the load had not ended them, or that it cut off because of
+    /// a corrupt answer.
+    lost,
+    /// Connections that the load itself ended.
+    closed,
+    /// Dials that were refused.
+    refused,
+    /// Dials that took longer than the connect timeout, or the system's own.
+    timed_out,
+    /// Dials that failed in any other way.
+    failed,
+    /// Dials that had come to nothing yet when the run ended.
+    dialing,
+    /// Connections that were open when the run ended, before the load closed them.
+    open,
+    /// Of these, the ones that no echo ever came back on.
+    silent,
+    /// Of those asked for, how many were not there when the run ended: never had, or lost and
+    /// not replaced. Those that the load itself had closed, and was about to replace, are not
+    /// among them.
+    missing,
+}
+
+counted! {
+    /// The messages of the measured time (not of the ramp and the warm-up, and not those that
+    /// confirm a connection: these are [`Messages::unmeasured`]); datagrams are messages too.
+    #[derive(Copy, PartialEq, Eq)]
+    Messages: u64 = 0;
+    /// Handed to the socket's connection.
+    sent,
+    /// Answered in full, within the message timeout or not.
+    echoed,
+    /// Answers that came within the measured time, also to messages of the warm-up: what the
+    /// rate is made of. What was due in that time and is answered behind it would make a server
+    /// that falls behind look as if it did not.
+    in_time,
+    /// Answered with what was sent, as far as `--verify` looks.
+    verified,
+    /// Answers that were something else, those to messages that are not measured among them:
+    /// one is one too many. A message that was answered so is not `echoed`.
+    corrupt,
+    /// Not answered within the message timeout. Those that were answered later are `echoed`
+    /// too.
+    timed_out,
+    /// Answered after the message timeout; counted among `echoed` and `timed_out` too.
+    late,
+    /// Not answered when their connection ended; datagrams that were never answered.
+    lost,
+    /// Still under way when the run ended.
+    outstanding,
+    /// Due by the schedule of the open loop, or asked for with `--messages`, and never sent: no
+    /// connection could take them, or the system refused to.
+    unsent,
+    /// Messages outside of the measured time: to confirm a connection, and to warm up.
+    unmeasured,
+}
+
+counted! {
+    /// Bytes on the wire as applications see them, frames included; of the measured time.
+    #[derive(Copy, PartialEq, Eq)]
+    Bytes: u64 = 0;
+    /// Written.
+    sent,
+    /// Read.
+    received,
+    /// What went either way within the measured time, as [`Messages::in_time`].
+    sent_in_time,
+    received_in_time,
+    /// Of the whole run: came when nothing was asked for. Only with `--verify off`, which tells
+    /// answers apart by their length; with any other they are corrupt.
+    surplus,
+}
+
+counted! {
+    /// Datagrams of the measured time, over all flows. `sent = received + lost + outstanding` once
+    /// all is counted, where `received` counts each datagram once however often it came.
+    #[derive(Copy, PartialEq, Eq)]
+    Datagrams: u64 = 0;
+    /// Sent.
+    sent,
+    /// Answered within the message timeout or after it, each counted once.
+    received,
+    /// Never answered.
+    lost,
+    /// Not answered yet when the run was interrupted, with time left to come.
+    outstanding,
+    /// Answered after the message timeout; counted among `received` too.
+    late,
+    /// Answers beyond the first.
+    duplicated,
+    /// Answers that came after that of a later datagram.
+    reordered,
+    /// Answers that are none of what was sent.
+    corrupt,
+    /// Sends that the system refused: no room, or no answer behind the port. Not counted as
+    /// sent.
+    dropped,
+}
+
+counted! {
+    /// What happened in one second of the measured time, whichever message it was about; those that
+    /// confirm connections are left out. Seconds behind it hold the answers that came while they
+    /// were waited for.
+    #[derive(Copy, PartialEq, Eq)]
+    Second: u64 = 0;
+    /// Messages sent.
+    sent,
+    /// Messages answered.
+    echoed,
+    /// Bytes sent.
+    sent_bytes,
+    /// Bytes received.
+    received_bytes,
+}
+
+impl Messages {
+    /// Messages of the measured time that were due.
+    pub(crate) fn due(&self) -> u64 {
+        self.sent + self.unsent
+    }
+
+    /// Of these, the ones that no answer came to, so that no histogram has them.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.lost + self.outstanding + self.unsent
+    }
+}
+
+impl Second {
+    /// What has happened since `before`.
+    pub(crate) fn since(&self, before: &Second) -> Second {
+        Second {
+            sent: self.sent - before.sent,
+            echoed: self.echoed - before.echoed,
+            sent_bytes: self.sent_bytes - before.sent_bytes,
+            received_bytes: self.received_bytes - before.received_bytes,
+        }
+    }
+}
+
+/// Nanoseconds, from 1 to an hour, with three significant digits: 0.1 % is less than any clock here
+/// is worth.
+const LONGEST_NS: u64 = 3_600_000_000_000;
+const DIGITS: u8 = 3;
+
+/// An empty histogram of nanoseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
+    with_digits(DIGITS)
+}
+
+/// An empty histogram of nanoseconds for a live view: two digits, an eighth of the memory.
+pub(crate) fn coarse() -> Histogram<u64> {
+    with_digits(DIGITS - 1)
+}
+
+fn with_digits(digits: u8) -> Histogram<u64> {
+    #[allow(clippy::expect_used)] // Up to five digits are valid, and the bounds are constants.
+    Histogram::new_with_bounds(1, LONGEST_NS, digits).expect("the bounds are valid")
+}
+
+/// How many of a histogram's values are over an hour: how long they were is then known to some
+/// minutes at best.
+pub(crate) fn over_an_hour(histogram: &Histogram<u64>) -> u64 {
+    if histogram.max() <= LONGEST_NS {
+        return 0;
+    }
+    histogram.count_between(LONGEST_NS + 1, histogram.high())
+}
+
+/// Records a duration; zero counts as 1 ns, and what is over 73 minutes as that.
+pub(crate) fn record(histogram: &mut Histogram<u64>, duration: Duration) {
+    histogram.saturating_record(nanos(duration).max(1));
+}
+
+/// A percentile stands on at least so many samples beyond it: one alone would be the maximum under
+/// another name.
+const SAMPLES_BEYOND: f64 = 10.0;
+
+/// The value at `percentile` (0 to 100), where enough samples lie beyond it to carry it; else
+/// `None`.
+pub(crate) fn percentile(histogram: &Histogram<u64>, percentile: f64) -> Option<u64> {
+    carries(histogram.len(), percentile).then(|| histogram.value_at_quantile(percentile / 100.0))
+}
+
+/// Whether so many samples carry a percentile.
+pub(crate) fn carries(samples: u64, percentile: f64) -> bool {
+    let beyond = samples as f64 * (100.0 - percentile) / 100.0;
+    // A hair of tolerance: 0.1 % of 10,000 must count as 10.
+    beyond + 1e-6 >= SAMPLES_BEYOND
+}
+
+/// How many samples carry a percentile, at the least.
+pub(crate) fn samples_for(percentile: f64) -> u64 {
+    let samples = SAMPLES_BEYOND * 100.0 / (100.0 - percentile);
+    // The same hair, as a share: what is left of a subtraction from 100 is less exact the smaller
+    // it is.
+    (samples * (1.0 - 1e-9)).ceil() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tallies_add_up_field_by_field() {
+        let mut one = Tally::new();
+        one.connections.dialed = 2;
+        one.connections.established = 1;
+        one.connections.refused = 1;
+        one.connections.open = 1;
+        one.error("ECONNREFUSED");
+        one.seconds.push(Second {
+            sent: 1,
+            ..Second::default()
+        });
+        one.latency.response.record(1_000_000).unwrap();
+        let mut all = Tally::new();
+        all.merge(&one);
+        all.merge(&one);
+        assert_eq!(all.connections.dialed, 4);
+        assert_eq!(all.errors["ECONNREFUSED"], 2);
+        assert_eq!(all.seconds[0].sent, 2);
+        assert_eq!(all.latency.response.len(), 2);
+        assert_eq!(all.imbalance(), None);
+    }
+
+    #[test]
+    fn counts_that_do_not_add_up_are_told() {
+        let mut tally = Tally::new();
+        tally.messages.sent = 1;
+        assert!(tally.imbalance().unwrap().contains("1 and 0"));
+    }
+
+    #[test]
+    fn a_percentile_is_carried_by_exactly_so_many_samples_and_not_by_one_less() {
+        for (p, samples) in [
+            (0.0, 10),
+            (33.0, 15),
+            (50.0, 20),
+            (90.0, 100),
+            (99.0, 1_000),
+            (99.9, 10_000),
+            (99.99, 100_000),
+        ] {
+            assert_eq!(samples_for(p), samples, "p{p}");
+            assert!(carries(samples, p) && !carries(samples - 1, p), "p{p}");
+        }
+    }
+}

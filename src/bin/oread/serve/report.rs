@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::socket::{Socket, Transport};
 use super::totals::Totals;
 use crate::system::stdout::JsonLine;
-use crate::values::units::{Count, Size};
+use crate::values::units::{Count, Size, counted};
 
 /// Says what a server does, in words or in JSON.
 #[derive(Clone, Copy, Debug)]
@@ -82,15 +82,9 @@ impl Report {
             return totals.describe(line).finish();
         }
         let Totals { stats, echo } = totals;
-        let closed = stats
-            .closed
-            .iter()
-            .filter(|&(_, count)| count > 0)
-            .map(|(name, count)| format!("{} {name}", Count(count)))
-            .collect::<Vec<_>>();
-        let closed = match closed.is_empty() {
-            true => "none".to_owned(),
-            false => closed.join(", "),
+        let closed = match counted(stats.closed.iter().map(|(name, count)| (count, name))) {
+            closed if closed.is_empty() => "none".to_owned(),
+            closed => closed,
         };
         let number = Count;
         let frames = match self.frames {

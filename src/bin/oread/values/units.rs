@@ -335,6 +335,13 @@ impl fmt::Display for Count {
     }
 }
 
+/// Counts with their names, but for those that are zero: `3 lost, 1 refused`.
+pub(crate) fn counted<'a>(counts: impl IntoIterator<Item = (u64, &'a str)>) -> String {
+    let parts = counts.into_iter().filter(|&(count, _)| count > 0);
+    let parts = parts.map(|(count, name)| format!("{} {name}", Count(count)));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
 /// A size, printed exactly where a binary unit divides it and else to a tenth: `64 KiB`, `1.5 MiB`,
 /// `999 B`.
 #[derive(Clone, Copy, Debug)]

@@ -264,8 +264,8 @@ impl Meter {
         latency.response = self.response.histogram();
         if self.scheduled {
             latency.service = self.service.histogram();
-            self.tally.pacing.error = self.late.histogram();
-            self.tally.pacing.lag = self.lag.histogram();
+            self.tally.schedule.pacing_error = self.late.histogram();
+            self.tally.schedule.own_lag = self.lag.histogram();
         } else {
             latency.service = latency.response.clone();
         }
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(tally.messages.unmeasured, 1);
         assert_eq!(tally.latency.response.max(), 700);
         assert_eq!(tally.latency.service.max(), 200);
-        assert_eq!(tally.pacing.error.max(), 500);
+        assert_eq!(tally.schedule.pacing_error.max(), 500);
         assert_eq!(tally.seconds.len(), 1);
     }
 
@@ -353,9 +353,12 @@ mod tests {
         meter.sent(at(2_000, 500_100), 1);
         // Due after that.
         meter.sent(at(600_000, 600_050), 1);
-        let pacing = meter.finish(true).pacing;
-        assert_eq!((pacing.error.max() / 1000, pacing.lag.max()), (498, 100));
-        assert_eq!(pacing.lag.len(), 3);
+        let schedule = meter.finish(true).schedule;
+        assert_eq!(
+            (schedule.pacing_error.max() / 1000, schedule.own_lag.max()),
+            (498, 100)
+        );
+        assert_eq!(schedule.own_lag.len(), 3);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Gates: what must hold of a run, as in `p99<5ms`, `errors<0.1%` or `rate>49k`.
 //!
 //! A gate is a figure, a comparison and a bound. Here it is read as typed; `load/never` refuses one
-//! that no run can meet, and `report/verdict` holds it against a run.
+//! that no run can meet, and `report/judgement` holds it against a run.
 
 #[cfg(test)]
 mod fuzz;

@@ -1,18 +1,20 @@
 //! Where and when a run took place, as far as its figures depend on it.
 
-use std::fmt::Write as _;
+use std::env::{self, consts};
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
-use std::time::SystemTime;
 
 use nix::sys::utsname::uname;
 
 use crate::system::descriptors;
+use crate::values::units::Count;
+
+/// Of this program.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The machine and the command.
 #[derive(Clone, Debug)]
 pub(super) struct Environment {
-    /// Of this program.
-    pub(super) version: &'static str,
     /// The system's name and release, as in `Linux 6.1.0`.
     pub(super) kernel: String,
     /// The processor's architecture.
@@ -21,9 +23,6 @@ pub(super) struct Environment {
     pub(super) processors: usize,
     /// The limit of file descriptors.
     pub(super) descriptors: u64,
-    /// When the ramp began: UTC, as RFC 3339 writes it, with milliseconds.
-    /// `None`: it didn't.
-    pub(super) began: Option<String>,
     /// The command, word by word; what of it is no text is replaced.
     pub(super) command: Vec<String>,
     /// The command as a shell takes it, exactly.
@@ -31,32 +30,32 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    /// As it is here, with when the run began.
-    pub(super) fn of(began: Option<SystemTime>) -> Environment {
-        let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+    pub(super) fn here() -> Environment {
+        let text = |text: &OsStr| text.to_string_lossy().into_owned();
         let (kernel, machine) = match uname() {
             Ok(name) => (
                 format!("{} {}", text(name.sysname()), text(name.release())),
                 text(name.machine()),
             ),
-            Err(_) => (
-                std::env::consts::OS.to_owned(),
-                std::env::consts::ARCH.to_owned(),
-            ),
+            Err(_) => (consts::OS.to_owned(), consts::ARCH.to_owned()),
         };
+        let words = env::args_os().map(|word| quoted(word.as_encoded_bytes()));
         Environment {
-            version: env!("CARGO_PKG_VERSION"),
             kernel,
             machine,
             processors: std::thread::available_parallelism().map_or(0, NonZeroUsize::get),
             descriptors: descriptors::limits().map_or(0, |(soft, _)| soft),
-            began: began.map(|began| humantime::format_rfc3339_millis(began).to_string()),
-            command: std::env::args_os().map(|word| text(&word)).collect(),
-            command_line: std::env::args_os()
-                .map(|word| quoted(word.as_encoded_bytes()))
-                .collect::<Vec<_>>()
-                .join(" "),
+            command: env::args_os().map(|word| text(&word)).collect(),
+            command_line: words.collect::<Vec<_>>().join(" "),
         }
+    }
+
+    pub(super) fn words(&self) -> String {
+        let (kernel, machine) = (&self.kernel, &self.machine);
+        let (processors, descriptors) = (self.processors, Count(self.descriptors));
+        format!(
+            "oread {VERSION} on {kernel} {machine}, {processors} processors, {descriptors} descriptors"
+        )
     }
 }
 
@@ -68,31 +67,22 @@ fn quoted(word: &[u8]) -> String {
     match str::from_utf8(word) {
         Ok(text) if !text.is_empty() && text.chars().all(plain) => text.to_owned(),
         Ok(text) if text.chars().all(is_shown) => format!("'{}'", text.replace('\'', "'\\''")),
-        _ => escaped(word),
+        _ => format!("$'{}'", escaped(word)),
     }
 }
 
 fn escaped(word: &[u8]) -> String {
-    let mut text = String::from("$'");
-    let byte = |text: &mut String, byte: u8| {
-        // Writing to a string does not fail. Octal has an end: three digits.
-        let _ = write!(text, "\\{byte:03o}");
-    };
-    for chunk in word.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\\' | '\'' => text.extend(['\\', c]),
-                c if is_shown(c) => text.push(c),
-                c => c
-                    .encode_utf8(&mut [0; 4])
-                    .bytes()
-                    .for_each(|b| byte(&mut text, b)),
-            }
-        }
-        chunk.invalid().iter().for_each(|&b| byte(&mut text, b));
-    }
-    text.push('\'');
-    text
+    // Octal has an end: three digits.
+    let octal = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("\\{b:03o}")).collect() };
+    let chunks = word.utf8_chunks().map(|chunk| {
+        let valid = chunk.valid().chars().map(|c| match c {
+            '\\' | '\'' => format!("\\{c}"),
+            c if is_shown(c) => c.to_string(),
+            c => octal(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        });
+        valid.chain([octal(chunk.invalid())]).collect::<String>()
+    });
+    chunks.collect()
 }
 
 /// Whether a character is shown as itself: no control character, and nothing that can't be seen or

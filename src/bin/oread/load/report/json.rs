@@ -1,133 +1,113 @@
 //! The report for programs: one JSON object. `docs/LOAD-REFERENCE.md` describes every field.
 
+use std::time::SystemTime;
+
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::load::clock::nanos;
-use crate::load::count::{Datagrams, over_an_hour, percentile};
+use crate::load::count::{Datagrams, Tally, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
-use crate::load::report::environment::Environment;
+use crate::load::report::environment::{Environment, VERSION};
 use crate::load::report::judgement::Judgement;
 use crate::load::report::outcome::{Ending, Outcome};
-use crate::load::report::verdict::Verdict;
 
 /// Grows when a field changes its meaning or goes away; new fields don't change it.
 const SCHEMA: &str = "oread.load/1";
 
 /// The report, with a newline at its end.
-pub(super) fn report(
-    outcome: &Outcome,
-    environment: &Environment,
-    judgement: &Judgement,
-) -> String {
-    let tally = &outcome.tally;
-    let latency = &tally.latency;
-    let (findings, warnings) = (judgement.findings.iter(), judgement.warnings.iter());
-    let mut value = begun(environment, &outcome.targets, &outcome.shortfalls);
-    value["ending"] = ending(&outcome.ending);
-    value["exit_code"] = judgement.exit_code().into();
-    value["verdict"] = findings.map(|finding| &*finding.words).collect();
-    value["warnings"] = warnings.map(|warning| &*warning.words).collect();
-    value["not_checked"] = json!(judgement.unchecked);
-    value["seconds"] = json!({
-        "ramp": outcome.ramp.as_secs_f64(),
-        "measured": outcome.measured.as_secs_f64(),
-    });
-    value["connections"] = object(tally.connections.named());
-    value["connections"]["errors"] = json!(tally.errors);
+pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
+    let (tally, plan, pacing) = (&outcome.tally, &outcome.plan, &outcome.tally.schedule);
+    let mut connections = counters(tally.connections.named());
+    connections["errors"] = json!(tally.errors);
     let partial = tally.partial.iter();
-    value["connections"]["partial"] = partial
+    connections["partial"] = partial
         .map(|(name, part)| (name.clone(), json!({ "got": part.got, "of": part.of })))
         .collect();
-    value["connections"]["corrupt_answer"] = json!(tally.corrupt_answer);
-    value["churn"] = churn(outcome);
-    value["messages"] = object(tally.messages.named());
-    value["bytes"] = object(tally.bytes.named());
-    value["rate"] = rate(outcome);
-    value["latency"] = json!({
-        "connect": timing(&latency.connect),
-        "first_echo": timing(&latency.first_echo),
-        "response": timing(&latency.response),
-        "service": timing(&latency.service),
-    });
-    value["udp"] = object(tally.datagrams.named());
-    value["udp"]["own_drops"] = tally.own_drops.into();
-    value["udp_flows"] = flows(outcome);
-    value["by_second"] = tally.seconds.iter().map(|s| object(s.named())).collect();
-    value["generator"] = generator(outcome, judgement);
-    value["slo"] = slo(judgement);
-    value["imbalance"] = json!(tally.imbalance());
-    format!("{value}\n")
-}
-
-/// What there is to say of a run that was not begun.
-pub(super) fn not_begun(
-    environment: &Environment,
-    targets: &[String],
-    shortfalls: &[String],
-    exit_code: u8,
-) -> String {
-    let mut value = begun(environment, targets, shortfalls);
-    value["ending"] = json!({ "kind": "not begun" });
-    value["exit_code"] = exit_code.into();
-    format!("{value}\n")
-}
-
-/// What is known before a run.
-fn begun(environment: &Environment, targets: &[String], shortfalls: &[String]) -> Value {
-    json!({
-        "schema": SCHEMA,
-        "version": environment.version,
-        "command": environment.command,
-        "environment": {
-            "kernel": environment.kernel,
-            "machine": environment.machine,
-            "processors": environment.processors,
-            "descriptor_limit": environment.descriptors,
-            "began": environment.began,
-        },
-        "targets": targets,
-        "shortfalls": shortfalls,
-    })
-}
-
-/// Counters by their names: none can be forgotten.
-fn object(named: impl Iterator<Item = (&'static str, u64)>) -> Value {
-    named
-        .map(|(name, count)| (name.to_owned(), Value::from(count)))
-        .collect()
-}
-
-fn ending(ending: &Ending) -> Value {
-    match ending {
-        Ending::Done => json!({ "kind": "done" }),
-        Ending::Interrupted(signal) => json!({ "kind": "interrupted", "signal": signal }),
-        Ending::Failed(why) => json!({ "kind": "failed", "why": why }),
-    }
-}
-
-fn churn(outcome: &Outcome) -> Value {
-    let (rate, lifetime) = match outcome.plan.turnover {
+    connections["corrupt_answer"] = json!(tally.corrupt_answer);
+    let mut udp = counters(tally.datagrams.named());
+    udp["own_drops"] = tally.own_drops.into();
+    let (churn, lifetime) = match plan.turnover {
         Turnover::Keep => (None, None),
         Turnover::Churn(rate) => (Some(rate.get()), None),
         Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime))),
     };
-    json!({ "asked": rate, "lifetime_ns": lifetime, "reached": outcome.churn_reached() })
+    let churned = outcome.churn().map(|(_, reached)| reached);
+    let report = json!({
+        "targets": outcome.targets,
+        "shortfalls": outcome.shortfalls,
+        "ending": match &outcome.ending {
+            Ending::Done => json!({ "kind": "done" }),
+            Ending::Interrupted(signal) => json!({ "kind": "interrupted", "signal": signal }),
+            Ending::Failed(why) => json!({ "kind": "failed", "why": why }),
+        },
+        "exit_code": judgement.exit_code(),
+        "verdict": list(&judgement.findings, |finding| json!(finding.words)),
+        "warnings": list(&judgement.warnings, |warning| json!(warning.words)),
+        "not_checked": judgement.unchecked,
+        "seconds": {
+            "ramp": outcome.ramp.as_secs_f64(),
+            "measured": outcome.measured.as_secs_f64(),
+        },
+        "connections": connections,
+        "churn": { "asked": churn, "lifetime_ns": lifetime, "reached": churned },
+        "messages": counters(tally.messages.named()),
+        "bytes": counters(tally.bytes.named()),
+        "rate": {
+            "asked": match plan.traffic { Traffic::Open(rate) => Some(rate.get()), _ => None },
+            "reached": outcome.rate_reached(),
+            "max_lag_ns": Some(pacing.pacing_error.max()).filter(|_| !pacing.pacing_error.is_empty()),
+            "pacing_error": timing(&pacing.pacing_error),
+            "own_lag": timing(&pacing.own_lag),
+        },
+        "latency": tally.latency.named().map(|(name, it)| (name, timing(it))).collect::<Value>(),
+        "udp": udp,
+        "udp_flows": flows(tally),
+        "by_second": list(&tally.seconds, |second| counters(second.named())),
+        "generator": generator(outcome, judgement),
+        "slo": list(&judgement.gates, |it| {
+            json!({ "gate": it.gate, "met": it.met, "value": it.value, "shown": it.shown })
+        }),
+        "imbalance": tally.imbalance(),
+    });
+    line(report, Some(outcome.began))
 }
 
-fn rate(outcome: &Outcome) -> Value {
-    let asked = match outcome.plan.traffic {
-        Traffic::Open(rate) => Some(rate.get()),
-        _ => None,
-    };
-    let pacing = &outcome.tally.pacing.error;
-    json!({
-        "asked": asked,
-        "reached": outcome.rate_reached(),
-        "max_lag_ns": (!pacing.is_empty()).then(|| pacing.max()),
-        "pacing_error": timing(pacing),
-        "own_lag": timing(&outcome.tally.pacing.lag),
-    })
+/// What there is to say of a run that was not begun.
+pub(super) fn not_begun(targets: &[String], shortfalls: &[String], exit_code: u8) -> String {
+    let report = json!({
+        "targets": targets,
+        "shortfalls": shortfalls,
+        "ending": { "kind": "not begun" },
+        "exit_code": exit_code,
+    });
+    line(report, None)
+}
+
+/// A report on one line, with what is known of any run; `began`: when its ramp did.
+fn line(mut report: Value, began: Option<SystemTime>) -> String {
+    let environment = Environment::here();
+    report["schema"] = SCHEMA.into();
+    report["version"] = VERSION.into();
+    report["command"] = environment.command.into();
+    report["environment"] = json!({
+        "kernel": environment.kernel,
+        "machine": environment.machine,
+        "processors": environment.processors,
+        "descriptor_limit": environment.descriptors,
+        // UTC, as RFC 3339 writes it.
+        "began": began.map(|began| humantime::format_rfc3339_millis(began).to_string()),
+    });
+    format!("{report}\n")
+}
+
+fn list<T>(all: &[T], value: impl FnMut(&T) -> Value) -> Value {
+    all.iter().map(value).collect()
+}
+
+/// Counters by their names: none can be forgotten.
+fn counters<'a>(named: impl Iterator<Item = (&'static str, &'a u64)>) -> Value {
+    named.map(|(name, &count)| (name, count)).collect()
 }
 
 /// A histogram's figures; those that too few samples carry are null.
@@ -149,54 +129,37 @@ fn timing(histogram: &Histogram<u64>) -> Value {
 
 /// The datagrams of each flow that was open at the end, by its number; and of those that were
 /// closed before, together.
-fn flows(outcome: &Outcome) -> Value {
-    let tally = &outcome.tally;
-    let open = tally.flows.iter().map(|(flow, d)| (Some(*flow), d));
-    let retired = tally.retired_flows.named().any(|(_, count)| count > 0);
-    let retired = retired.then_some((None, &tally.retired_flows));
-    let flow = |(flow, datagrams): (Option<u32>, &Datagrams)| {
-        let mut value = object(datagrams.named());
-        value["flow"] = json!(flow);
+fn flows(tally: &Tally) -> Value {
+    let flow = |number: Option<u32>, datagrams: &Datagrams| {
+        let mut value = counters(datagrams.named());
+        value["flow"] = json!(number);
         value
     };
-    open.chain(retired).map(flow).collect()
+    let open = tally.flows.iter().map(|(number, d)| flow(Some(*number), d));
+    let retired = flow(None, &tally.retired_flows);
+    let is_some = tally.retired_flows != Datagrams::default();
+    open.chain(is_some.then_some(retired)).collect()
 }
 
 fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {
-    let slow = || {
-        judgement
-            .warnings
-            .iter()
-            .filter_map(|w| Some((w.cause?, w)))
-    };
-    let threads = outcome.tally.threads.iter();
-    let still = &outcome.stood_still;
+    let (tally, still) = (&outcome.tally, &outcome.stood_still);
+    let slow = judgement.warnings.iter();
+    let slow = slow.filter_map(|warning| Some((&*warning.words, warning.cause?)));
+    let (reasons, causes): (Vec<_>, Vec<_>) = slow.unzip();
     json!({
-        "cpu": judgement.usage.cpu,
-        "waited": judgement.usage.waited,
-        "bottleneck": slow().next().is_some(),
-        "reasons": slow().map(|(_, warning)| &*warning.words).collect::<Value>(),
-        "causes": slow().map(|(cause, _)| cause).collect::<Value>(),
+        "cpu": tally.cpu(),
+        "waited": tally.waited(),
+        "bottleneck": !causes.is_empty(),
+        "reasons": reasons,
+        "causes": causes,
         "stood_still_ns": nanos(still.total),
         "longest_still_ns": nanos(still.longest),
         "times_still": still.times,
-        "threads": threads
-            .map(|t| json!({ "cpu_ns": nanos(t.cpu), "waited_ns": nanos(t.waited), "wall_ns": nanos(t.wall) }))
-            .collect::<Vec<_>>(),
+        "threads": list(&tally.threads, |it| {
+            json!({ "cpu_ns": nanos(it.cpu), "waited_ns": nanos(it.waited), "wall_ns": nanos(it.wall) })
+        }),
         "own_server": outcome
             .own_server
-            .map(|t| json!({ "cpu_ns": nanos(t.cpu), "wall_ns": nanos(t.wall) })),
+            .map(|it| json!({ "cpu_ns": nanos(it.cpu), "wall_ns": nanos(it.wall) })),
     })
-}
-
-fn slo(judgement: &Judgement) -> Value {
-    let gate = |verdict: &Verdict| {
-        json!({
-            "gate": verdict.gate,
-            "met": verdict.met,
-            "value": verdict.value,
-            "shown": verdict.shown,
-        })
-    };
-    judgement.gates.iter().map(gate).collect()
 }

@@ -1,18 +1,23 @@
 //! What a run is worth: its exit code and why, its gates, and whether its figures can be trusted.
 
+use hdrhistogram::Histogram;
+
 use crate::failure::Failure;
-use crate::load::count::Tally;
-use crate::load::options::load::{Content, Load, Volume};
+use crate::load::clock::nanos;
+use crate::load::count::{Ledger, Tally, carries, percentile, samples_for};
+use crate::load::options::gate::{Figure, Gate, Statistic, Timing, VALID};
+use crate::load::options::load::{Content, Load, Turnover, Volume};
 use crate::load::options::values::VerifyMode;
 use crate::load::report::outcome::{Ending, Outcome};
-use crate::load::report::verdict::Verdict;
-use crate::load::report::warnings::{Usage, Warning, warnings};
-use crate::values::units::{Count, a_second, share};
+use crate::values::units::{Count, Size, a_second, counted, share, short};
 
 /// Bits of a made-up message that each of its bytes has to tell it apart by, and from how many
 /// bytes on a mistake is out of the question.
 const BITS_A_BYTE: u32 = 6;
 const TELLING: u32 = 8;
+
+/// Which exit code comes first. An interruption, whose code is none of these, is before them.
+const ORDER: [u8; 5] = [1, 5, 4, 3, 0];
 
 /// Something that the verdict says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,191 +41,159 @@ pub(super) struct Judgement {
     pub(super) warnings: Vec<Warning>,
     /// What is not checked, in words.
     pub(super) unchecked: Option<String>,
-    pub(super) usage: Usage,
 }
 
 impl Judgement {
     /// `failed`: an output that could not be written.
     pub(super) fn of(outcome: &Outcome, failed: Option<&Failure>) -> Judgement {
-        let usage = Usage::of(&outcome.tally.threads);
-        let warnings = warnings(outcome, &usage);
-        let gates = outcome.plan.gates.iter();
-        let gates: Vec<Verdict> = gates
-            .map(|gate| Verdict::of(gate, outcome, &warnings))
-            .collect();
+        let warnings = warnings(outcome);
+        let gate = |gate| Verdict::of(gate, outcome, &warnings);
+        let gates: Vec<Verdict> = outcome.plan.gates.iter().map(gate).collect();
         Judgement {
             findings: findings(outcome, &gates, failed),
             gates,
             warnings,
             unchecked: unchecked(&outcome.plan),
-            usage,
         }
     }
 
-    /// The exit code: that of the first finding that has one.
+    /// The exit code: that of the first finding, as those that lead to none are the last.
     pub(super) fn exit_code(&self) -> u8 {
-        let mut codes = self.findings.iter().map(|finding| finding.code);
-        codes.find(|&code| code > 0).unwrap_or(0)
+        self.findings.first().map_or(0, |finding| finding.code)
     }
 }
 
 /// All that went wrong, what decides the exit code first.
 fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> Vec<Finding> {
-    let (tally, plan) = (&outcome.tally, &outcome.plan);
-    let ending = match &outcome.ending {
-        Ending::Done => None,
-        Ending::Interrupted(signal) => Some((
-            128 + u8::try_from(*signal).unwrap_or(2),
-            "interrupted: these are the figures until then".to_owned(),
-        )),
-        Ending::Failed(why) => Some((
-            1,
-            format!("FAILED: {why}; these are the figures until then"),
-        )),
-    };
-    let imbalance = tally.imbalance().map(|what| {
+    let tally = &outcome.tally;
+    let mut all = Vec::new();
+    let mut find = |code, words| all.push(Finding { code, words });
+    match &outcome.ending {
+        Ending::Done => {}
+        Ending::Interrupted(signal) => {
+            let words = "interrupted: these are the figures until then".to_owned();
+            find(128 + u8::try_from(*signal).unwrap_or(2), words);
+        }
+        Ending::Failed(why) => {
+            let words = format!("FAILED: {why}; these are the figures until then");
+            find(1, words);
+        }
+    }
+    if let Some(what) = tally.imbalance() {
         let words = format!("a fault of this program: {what}; don't trust these figures");
-        (1, words)
-    });
+        find(1, words);
+    }
+    if let Some(failure) = failed {
+        find(1, failure.message().to_owned());
+    }
+    // Corrupt datagrams are corrupt messages too.
+    let corrupt = tally.messages.corrupt.max(tally.datagrams.corrupt);
+    if corrupt > 0 {
+        let were = if corrupt == 1 { " was" } else { "s were" };
+        let wrong = format!("WRONG: {} answer{were} not what was sent", Count(corrupt));
+        find(5, wrong + ", or not asked for");
+    }
     let broken = gates.iter().filter(|gate| !gate.met);
     let broken: Vec<&str> = broken.map(|gate| &*gate.gate).collect();
-    let broken = (!broken.is_empty()).then(|| (3, format!("NOT MET: {}", broken.join(", "))));
+    if !broken.is_empty() {
+        find(3, format!("NOT MET: {}", broken.join(", ")));
+    }
+    connections(&tally.connections, &mut find);
     // What was just due when it was interrupted is not worth a line.
-    let is_done = outcome.ending == Ending::Done;
-    let all = [
-        ending,
-        imbalance,
-        failed.map(|failure| (1, failure.message().to_owned())),
-        corrupt(tally),
-        fewer(tally),
-        slower(outcome).filter(|_| is_done),
-        less(tally, plan.volume).filter(|_| is_done),
-        broken,
-        unanswered(tally).filter(|_| is_done),
-        lost_datagrams(tally).filter(|_| is_done),
-    ];
-    let all = all.into_iter().flatten();
-    let mut all: Vec<Finding> = all.map(|(code, words)| Finding { code, words }).collect();
-    all.sort_by_key(|finding| match finding.code {
-        128.. => 0,
-        1 => 1,
-        0 => u8::MAX,
-        code => 10 - code,
-    });
+    if outcome.ending == Ending::Done {
+        fell_behind(outcome, &mut find);
+        unanswered(outcome, &mut find);
+    }
+    all.sort_by_key(|finding| ORDER.iter().position(|&code| code == finding.code));
     all
 }
 
-fn corrupt(tally: &Tally) -> Option<(u8, String)> {
-    // Corrupt datagrams are corrupt messages too.
-    let count = tally.messages.corrupt.max(tally.datagrams.corrupt);
-    let answers = match count {
-        1 => "1 answer was",
-        _ => &format!("{} answers were", Count(count)),
-    };
-    (count > 0).then(|| (5, format!("WRONG: {answers} not what was sent")))
-}
-
 /// Where there were fewer connections than asked for, or not all the time.
-fn fewer(tally: &Tally) -> Option<(u8, String)> {
-    let c = &tally.connections;
-    let asked = Count(c.asked);
-    if c.peak_confirmed < c.asked {
-        let (came, why) = (Count(c.peak_confirmed), missing(tally));
-        let words = format!("ONLY {came} of {asked} connections came about: {why}");
-        return Some((4, words));
+fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
+    let (left, what) = match c.peak_confirmed < c.asked {
+        true => (c.peak_confirmed, "came about"),
+        false => (c.asked.saturating_sub(c.missing), "were there to the end"),
+    };
+    if left < c.asked {
+        let why = Some(counted(troubles(c))).filter(|why| !why.is_empty());
+        let why = why.as_deref().unwrap_or("never so many at one time");
+        let [left, asked] = [left, c.asked].map(Count);
+        let words = format!("ONLY {left} of {asked} connections {what}: {why}");
+        find(4, words);
+    } else if c.lost > 0 {
+        let lost = Count(c.lost);
+        let why = "that the load had not ended; others took their places";
+        find(0, format!("LOST {lost} connections {why}"));
     }
-    if c.missing > 0 {
-        let (left, why) = (Count(c.asked.saturating_sub(c.missing)), missing(tally));
-        let words = format!("ONLY {left} of {asked} connections were there to the end: {why}");
-        return Some((4, words));
-    }
-    let lost = Count(c.lost);
-    (c.lost > 0).then(|| {
-        let words = format!(
-            "LOST {lost} connections that the load had not ended; others took their places"
-        );
-        (0, words)
-    })
 }
 
-/// Where fewer connections were replaced than was asked for. A tenth, and one connection, are left
-/// out of account: the last ones may be on their way.
-fn slower(outcome: &Outcome) -> Option<(u8, String)> {
-    let (asked, reached) = (outcome.churn_asked()?, outcome.churn_reached()?);
-    let seconds = outcome.measured.as_secs_f64();
-    let due = (asked * seconds * 0.9 - 1.0).max(0.0);
-    ((outcome.tally.connections.replaced as f64) < due).then(|| {
+/// Where fewer connections were replaced than was asked for, or fewer messages sent than were due.
+fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
+    let (m, replaced) = (&outcome.tally.messages, outcome.tally.connections.replaced);
+    if let Some((asked, reached)) = outcome.churn()
+        // A tenth, and one connection, are left out of account: the last ones may be on their way.
+        && (replaced as f64) < asked * outcome.measured.as_secs_f64() * 0.9 - 1.0
+    {
         let (asked, reached) = (a_second(asked), a_second(reached));
         let words = format!(
             "ONLY {reached} of {asked} connections were replaced: each waits for its outstanding \
              answers, and for the next one to be served"
         );
-        (0, words)
-    })
-}
-
-/// Where fewer messages were sent than were due, or asked for.
-fn less(tally: &Tally, volume: Volume) -> Option<(u8, String)> {
-    let m = &tally.messages;
-    let (sent, due) = (Count(m.sent), Count(m.due()));
-    let (code, why) = match volume {
-        Volume::Messages(_) if m.echoed == 0 => (4, "nothing was answered"),
-        Volume::Messages(_) => (4, "nothing was answered any more"),
-        Volume::For(_) if m.sent == 0 && tally.datagrams.dropped == 0 => {
-            (0, "no connection could take them")
-        }
-        Volume::For(_) if tally.datagrams.dropped > 0 => {
-            (0, "the system refused to send the others")
-        }
-        Volume::For(_) => (0, "no connection could take the others"),
-    };
-    (m.unsent > 0).then(|| {
+        find(0, words);
+    }
+    if m.unsent > 0 {
+        let is_refused = outcome.tally.datagrams.dropped > 0;
+        let (code, why) = match outcome.plan.volume {
+            Volume::Messages(_) if m.echoed == 0 => (4, "nothing was answered"),
+            Volume::Messages(_) => (4, "nothing was answered any more"),
+            Volume::For(_) if is_refused => (0, "the system refused to send the others"),
+            Volume::For(_) if m.sent == 0 => (0, "no connection could take them"),
+            Volume::For(_) => (0, "no connection could take the others"),
+        };
+        let [sent, due] = [m.sent, m.due()].map(Count);
         let words = format!("ONLY {sent} of {due} messages were sent: {why}");
-        (code, words)
-    })
+        find(code, words);
+    }
 }
 
-/// Where messages over streams were sent and never answered. Datagrams get lost, and have lines of
-/// their own.
-fn unanswered(tally: &Tally) -> Option<(u8, String)> {
-    let (m, d) = (&tally.messages, &tally.datagrams);
-    let without = (m.lost + m.outstanding).saturating_sub(d.lost + d.outstanding);
-    let (count, sent) = (Count(without), Count(m.sent));
-    (without > 0).then(|| (0, format!("NO ANSWER came to {count} of {sent} messages")))
+/// Where messages were sent and never answered. Datagrams get lost, on their way or by a server
+/// that died, and have a line of their own.
+fn unanswered(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
+    let (m, d) = (&outcome.tally.messages, &outcome.tally.datagrams);
+    let streams = (m.lost + m.outstanding).saturating_sub(d.lost + d.outstanding);
+    if streams > 0 {
+        let [without, sent] = [streams, m.sent].map(Count);
+        find(0, format!("NO ANSWER came to {without} of {sent} messages"));
+    }
+    // Whole seconds: behind the measured time answers are waited for.
+    let (seconds, measured) = (&outcome.tally.seconds, outcome.measured.as_secs());
+    let last = seconds.iter().rposition(|second| second.echoed > 0);
+    if let Some(last) = last.map(|index| index as u64 + 1)
+        && last < measured
+        && m.unanswered() > 0
+    {
+        let words = format!("NO ANSWER came after second {last} of {measured}");
+        find(0, words);
+    }
+    if d.lost > 0 {
+        let part = share(d.lost as f64 / d.sent.max(1) as f64);
+        let [lost, sent] = [d.lost, d.sent].map(Count);
+        find(0, format!("LOST {lost} of {sent} datagrams ({part})"));
+    }
 }
 
-/// Where datagrams were lost, on their way or by a server that died.
-fn lost_datagrams(tally: &Tally) -> Option<(u8, String)> {
-    let d = &tally.datagrams;
-    let (lost, sent) = (Count(d.lost), Count(d.sent));
-    let part = share(d.lost as f64 / d.sent.max(1) as f64);
-    (d.lost > 0).then(|| (0, format!("LOST {lost} of {sent} datagrams ({part})")))
-}
-
-/// What became of the connections that are missing.
-fn missing(tally: &Tally) -> String {
-    let c = &tally.connections;
+/// What became of the connections and dials that came to no good.
+pub(super) fn troubles(c: &Ledger) -> [(u64, &'static str); 7] {
     let undialed = c.asked.saturating_sub(c.dialed - c.redialed);
-    let causes = counted(&[
+    [
+        (c.lost, "lost"),
         (c.refused, "refused"),
         (c.timed_out, "timed out"),
         (c.failed, "failed"),
         (c.dialing, "still dialing"),
-        (c.lost, "lost"),
         (c.silent, "connected, waiting for the first echo"),
         (undialed, "never dialed"),
-    ]);
-    match causes.is_empty() {
-        true => "never so many at one time".to_owned(),
-        false => causes,
-    }
-}
-
-/// Counts with their names, but for those that are zero.
-pub(super) fn counted(counts: &[(u64, &str)]) -> String {
-    let parts = counts.iter().filter(|(count, _)| *count > 0);
-    let parts = parts.map(|(count, name)| format!("{} {name}", Count(*count)));
-    parts.collect::<Vec<_>>().join(", ")
+    ]
 }
 
 /// What `--verify` can't see of messages as short as these.
@@ -238,4 +211,268 @@ fn unchecked(plan: &Load) -> Option<String> {
         "whose answer it is: a message of {least} byte{s} has {bits} bits to tell its connection \
          and number by, so 1 in {one_in} answers swapped between connections passes as right"
     ))
+}
+
+/// How a gate came out.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Verdict {
+    /// The gate, as typed.
+    pub(super) gate: String,
+    /// Whether it holds.
+    pub(super) met: bool,
+    /// The figure: nanoseconds, a share from 0 to 1, a count or a rate; `None` where the run has no
+    /// such figure.
+    pub(super) value: Option<f64>,
+    /// The figure as people read it.
+    pub(super) shown: String,
+}
+
+impl Verdict {
+    /// Holds a gate against a run, of which the report says BEWARE so often.
+    pub(super) fn of(gate: &Gate, outcome: &Outcome, warnings: &[Warning]) -> Verdict {
+        let (value, shown) = match figure(gate.figure, outcome, warnings) {
+            Ok((value, shown)) => (Some(value), shown),
+            Err(why) => (None, format!("not known: {why}")),
+        };
+        Verdict {
+            gate: gate.text.clone(),
+            met: value.is_some_and(|value| gate.comparison.holds(value, gate.bound)),
+            value,
+            shown,
+        }
+    }
+
+    pub(super) fn words(&self) -> String {
+        let met = if self.met { "met" } else { "NOT MET" };
+        let is = if self.gate == VALID { ":" } else { ", it is" };
+        format!("{}: {met}{is} {}", self.gate, self.shown)
+    }
+}
+
+/// The figure of a run, and as people read it; or why it has none.
+fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64, String), String> {
+    let tally = &outcome.tally;
+    let (c, m, d) = (&tally.connections, &tally.messages, &tally.datagrams);
+    // Replacements that were on their way when the run ended have come to no end, good or bad.
+    let (dialing, confirming) = match outcome.plan.turnover {
+        Turnover::Keep => (0, 0),
+        _ => (c.dialing, c.silent),
+    };
+    let of = |part: u64, all: u64| {
+        let part = part as f64 / all as f64;
+        (part, share(part))
+    };
+    let counted = |count: u64| (count as f64, Count(count).to_string());
+    Ok(match kind {
+        Figure::Latency(timing, statistic) => {
+            let latency = &tally.latency;
+            let connecting = c.dialed - c.established - dialing;
+            let unserved = (c.established - c.confirmed).saturating_sub(confirming);
+            let (times, without) = match timing {
+                Timing::Response => (&latency.response, m.unanswered()),
+                Timing::Service => (&latency.service, m.unanswered() - m.unsent),
+                Timing::Connect => (&latency.connect, connecting),
+                Timing::FirstEcho => (&latency.first_echo, connecting + unserved),
+            };
+            let ns = of_all(statistic, times, without)?;
+            (ns, short(ns.round() as u64))
+        }
+        Figure::ErrorShare => {
+            let unconnected = c.refused + c.timed_out + c.failed + c.lost + c.silent - confirming;
+            match m.due() + c.dialed {
+                0 => return Err("nothing was tried".into()),
+                tries => of(m.unanswered() + m.late + unconnected, tries),
+            }
+        }
+        Figure::Errors => counted(tally.errors.values().sum()),
+        Figure::LostShare if d.sent == 0 => return Err("no datagram was sent".into()),
+        Figure::LostShare => of(d.lost, d.sent),
+        Figure::Rate => {
+            let rate = (outcome.rate_reached()).ok_or("it never came to measuring")?;
+            (rate, a_second(rate))
+        }
+        Figure::Connections => counted(c.peak_confirmed),
+        Figure::Warnings => {
+            let first = warnings.first().map(|warning| &*warning.words);
+            let shown = first.unwrap_or("nothing to beware of").to_owned();
+            (warnings.len() as f64, shown)
+        }
+    })
+}
+
+/// A statistic of the `times`, and of `without` more that took longer than all of them.
+fn of_all(statistic: Statistic, times: &Histogram<u64>, without: u64) -> Result<f64, String> {
+    let (some, all) = (times.len(), times.len() + without);
+    let unknown = || {
+        let part = share(without as f64 / all as f64);
+        let [without, all] = [without, all].map(Count);
+        format!("{without} of {all} ({part}) never came to it")
+    };
+    match statistic {
+        _ if some == 0 => Err("there are no samples".into()),
+        Statistic::Min => Ok(times.min() as f64),
+        Statistic::Mean | Statistic::Max if without > 0 => Err(unknown()),
+        Statistic::Mean => Ok(times.mean()),
+        Statistic::Max => Ok(times.max() as f64),
+        Statistic::Percentile(p) if !carries(all, p) => {
+            let (all, least) = (Count(all), Count(samples_for(p)));
+            Err(format!("too few samples: {all}, it takes {least}"))
+        }
+        // In this order, so that it's the report's own percentile to the last digit where all are
+        // answered.
+        Statistic::Percentile(p) => match p / 100.0 * (all as f64 / some as f64) {
+            rank if rank > 1.0 => Err(unknown()),
+            rank => Ok(times.value_at_quantile(rank) as f64),
+        },
+    }
+}
+
+/// A thread that is busy for more of the time than this has no time left to be on time.
+const BUSY: f64 = 0.95;
+/// A thread that is kept from its processor for more of the time than this times the machine, not
+/// the server.
+const KEPT_WAITING: f64 = 0.1;
+/// Own lateness counts from here on: a timer and a turn of the reactor take up to about so long.
+const LATE_NS: u64 = 200_000;
+/// It counts from this share of the response on that stands at the same percentile.
+const OF_RESPONSE: f64 = 0.2;
+/// Of the measured time, what the program may stand still without a word.
+const STOOD_STILL: f64 = 0.01;
+
+/// Who was slow in place of the server: this program, or the machine, which kept it waiting.
+const GENERATOR: &str = "generator";
+const MACHINE: &str = "machine";
+
+/// One thing to beware of.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Warning {
+    /// Who was slow, where latencies are not the server's; `None` where counts are not.
+    pub(super) cause: Option<&'static str>,
+    pub(super) words: String,
+}
+
+/// A share in whole percents.
+pub(super) fn percents(part: f64) -> String {
+    share((part * 100.0).round() / 100.0)
+}
+
+/// All that there is to beware of in a run.
+pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
+    let tally = &outcome.tally;
+    let mut all = Vec::new();
+    let mut beware = |cause, words| all.push(Warning { cause, words });
+    if tally.bytes.surplus > 0 {
+        let surplus = Size(tally.bytes.surplus);
+        let words = format!(
+            "{surplus} came that no message had asked for: answers here are longer than messages, \
+             or more, and `--verify off` tells them apart by the messages' length"
+        );
+        beware(None, words);
+    }
+    if tally.own_drops > 0 {
+        let drops = Count(tally.own_drops);
+        let words = format!(
+            "{drops} datagrams were lost in our own receive buffer: they are not the server's loss"
+        );
+        beware(None, words);
+    }
+    let still = stood_still(outcome);
+    // A thread that had half of its time left was late because it was not let run.
+    let is_kept = tally.waited() > KEPT_WAITING;
+    let was_let_run = still.is_none() && !is_kept;
+    let (cause, who) = match tally.threads.iter().any(|thread| thread.busy() >= 0.5) {
+        true if was_let_run => (GENERATOR, "the generator was the bottleneck"),
+        _ => (MACHINE, "the machine was busy"),
+    };
+    if let Some(words) = still {
+        beware(Some(MACHINE), words);
+    }
+    if is_kept {
+        let part = percents(tally.waited());
+        let words = format!(
+            "the machine was busy: a thread of the generator was kept waiting for a CPU {part} of \
+             the time, which is in the latencies"
+        );
+        beware(Some(MACHINE), words);
+    }
+    let full = tally.threads.iter().filter(|thread| thread.busy() > BUSY);
+    let (full, threads, busy) = (full.count(), tally.threads.len(), share(BUSY));
+    if full > 0 {
+        let words = format!(
+            "the generator was the bottleneck: {full} of {threads} threads had no time left (over \
+             {busy} of a CPU)"
+        );
+        beware(Some(GENERATOR), words);
+    }
+    if let Some(late) = lateness(tally) {
+        beware(Some(cause), format!("{who}: {late}"));
+    }
+    all
+}
+
+/// How long the program stood still, where that may have made a latency what it is.
+fn stood_still(outcome: &Outcome) -> Option<String> {
+    let still = &outcome.stood_still;
+    let slowest = outcome.tally.latency.response.max() as f64;
+    let is_long = still.total.as_secs_f64() > STOOD_STILL * outcome.measured.as_secs_f64();
+    let is_much = slowest > 0.0 && still.longest.as_nanos() as f64 >= OF_RESPONSE * slowest;
+    let [total, longest] = [still.total, still.longest].map(|time| short(nanos(time)));
+    let how = match still.times {
+        1 => String::new(),
+        times => format!(" in all, {} times, {longest} the longest", Count(times)),
+    };
+    (still.times > 0 && (is_long || is_much)).then(|| {
+        format!(
+            "the generator stood still for {total}{how}: it was stopped (Ctrl-Z, SIGSTOP), or the \
+             machine gave it no CPU; what was under way looks as much slower"
+        )
+    })
+}
+
+/// How late messages of a schedule were sent by our own doing, where that is much of the response
+/// at the same percentile; of the percentile where it is the most.
+fn lateness(tally: &Tally) -> Option<String> {
+    let (lag, response) = (&tally.schedule.own_lag, &tally.latency.response);
+    // Beside answers that never came, lateness is little; and those that came are the quick ones.
+    if lag.is_empty() || tally.messages.unanswered() > response.len() {
+        return None;
+    }
+    let at = |name, p| Some((name, percentile(lag, p)?, percentile(response, p)));
+    let named = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9)];
+    let carried = named.into_iter().filter_map(|(name, p)| at(name, p));
+    // Few samples carry no p99: then the most is all there is to go by.
+    let slowest = (!response.is_empty()).then(|| response.max());
+    let most = ("the most", lag.max(), slowest);
+    let most = Some(most).filter(|_| percentile(lag, 99.0).is_none());
+    let part = |lag: u64, response: Option<u64>| lag as f64 / response.unwrap_or(lag).max(1) as f64;
+    let (at, lag, response) = carried
+        .chain(most)
+        .filter(|&(_, lag, response)| lag >= LATE_NS && part(lag, response) >= OF_RESPONSE)
+        .max_by(|a, b| part(a.1, a.2).total_cmp(&part(b.1, b.2)))?;
+    let response = response.map(|ns| format!(", where the response is {}", short(ns)));
+    let (late, of) = (short(lag), response.unwrap_or_default());
+    Some(format!(
+        "messages were sent {late} later than they could have been ({at}){of}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::count::percentile;
+
+    #[test]
+    fn a_percentile_of_what_is_all_answered_is_the_report_s() {
+        for samples in [10_000, 20_000, 33_333] {
+            let mut histogram = Histogram::<u64>::new(3).unwrap();
+            for value in 1..=samples {
+                histogram.record(value * value).unwrap();
+            }
+            for p in [33.3, 50.0, 90.0, 99.0, 99.9] {
+                let gate = of_all(Statistic::Percentile(p), &histogram, 0).unwrap();
+                let report = percentile(&histogram, p).unwrap();
+                assert_eq!(gate, report as f64, "p{p} of {samples}");
+            }
+        }
+    }
 }

@@ -43,30 +43,27 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Messages answered within the measured time for each second of it, datagrams among them;
-    /// `None` where nothing was measured.
+    /// What was counted in the measured time, for each second of it; `None` where nothing was
+    /// measured.
+    pub(crate) fn a_second(&self, count: u64) -> Option<f64> {
+        let seconds = self.measured.as_secs_f64();
+        (seconds > 0.0).then(|| count as f64 / seconds)
+    }
+
+    /// Messages answered within the measured time for each second of it, datagrams among them.
     pub(crate) fn rate_reached(&self) -> Option<f64> {
-        let seconds = self.measured.as_secs_f64();
-        (seconds > 0.0).then(|| self.tally.messages.in_time as f64 / seconds)
+        self.a_second(self.tally.messages.in_time)
     }
 
-    /// Connections that are to be closed and replaced a second; `None` where they are kept.
-    pub(crate) fn churn_asked(&self) -> Option<f64> {
-        match self.plan.turnover {
-            Turnover::Keep => None,
-            Turnover::Churn(rate) => Some(rate.get().into()),
-            Turnover::Lifetime(lifetime) => {
-                let connections: f64 = self.plan.connections.get().into();
-                Some(connections / lifetime.as_secs_f64().max(1e-9))
-            }
-        }
-    }
-
-    /// Connections closed and replaced a second of the measured time; `None` where they are kept,
-    /// or nothing was measured.
-    pub(crate) fn churn_reached(&self) -> Option<f64> {
-        let seconds = self.measured.as_secs_f64();
-        (seconds > 0.0 && self.plan.turnover != Turnover::Keep)
-            .then(|| self.tally.connections.replaced as f64 / seconds)
+    /// Connections that were to be closed and replaced a second, and that were in the measured
+    /// time; `None` where they are kept, or nothing was measured.
+    pub(crate) fn churn(&self) -> Option<(f64, f64)> {
+        let connections = f64::from(self.plan.connections.get());
+        let asked = match self.plan.turnover {
+            Turnover::Keep => return None,
+            Turnover::Churn(rate) => rate.get().into(),
+            Turnover::Lifetime(lifetime) => connections / lifetime.as_secs_f64().max(1e-9),
+        };
+        Some((asked, self.a_second(self.tally.connections.replaced)?))
     }
 }

@@ -6,15 +6,12 @@ use oread::Address;
 use crate::failure::Failure;
 use crate::load::clock::nanos;
 use crate::load::count::{CORRUPT, over_an_hour, percentile};
-use crate::load::options::gate::VALID;
 use crate::load::options::load::{Traffic, Turnover};
-use crate::load::report::chart::chart;
 use crate::load::report::environment::Environment;
-use crate::load::report::judgement::{Judgement, counted};
+use crate::load::report::judgement::{Finding, Judgement, Warning, percents, troubles};
 use crate::load::report::outcome::Outcome;
-use crate::load::report::warnings::About;
 use crate::system::page::{Page, Tone};
-use crate::values::units::{Count, Size, a_second, share, short};
+use crate::values::units::{Count, Size, a_second, counted, share, short};
 
 /// The percentiles of the table, and how wide the terminal must be for each to stand there: those
 /// that say the least go first.
@@ -26,35 +23,22 @@ const COLUMNS: [(&str, f64, usize); 5] = [
     ("p99.99", 99.99, 78),
 ];
 
+/// The error of a target where nothing listens.
+const REFUSED: &str = "ECONNREFUSED";
+
 /// The whole report. It begins with what matters most: the exit code and why, the gates, and what
-/// became of the connections.
-pub(super) fn report(
-    mut page: Page,
-    outcome: &Outcome,
-    environment: &Environment,
-    judgement: &Judgement,
-) -> String {
+/// became of the connections. What to beware of stands above what it is about.
+pub(super) fn report(mut page: Page, outcome: &Outcome, judgement: &Judgement) -> String {
     verdict(&mut page, outcome, judgement);
     connections(&mut page, outcome);
-    beware(&mut page, judgement, About::Messages);
-    traffic(&mut page, outcome, judgement);
-    if outcome.tally.datagrams.sent + outcome.tally.datagrams.dropped > 0 {
-        beware(&mut page, judgement, About::Datagrams);
-        datagrams(&mut page, outcome);
-    }
-    beware(&mut page, judgement, About::Latency);
+    beware(&mut page, judgement, |warning| warning.cause.is_none());
+    messages(&mut page, outcome, judgement);
+    datagrams(&mut page, outcome);
+    beware(&mut page, judgement, |warning| warning.cause.is_some());
     latency(&mut page, outcome);
-    generator(&mut page, outcome, judgement);
-    let Environment {
-        version,
-        kernel,
-        machine,
-        processors,
-        ..
-    } = environment;
-    let descriptors = Count(environment.descriptors);
-    let on = format!("{kernel} {machine}, {processors} processors, {descriptors} descriptors");
-    page.line("ran", &format!("oread {version} on {on}"));
+    generator(&mut page, outcome);
+    let environment = Environment::here();
+    page.line("ran", &environment.words());
     // Not broken, so that it can be copied.
     page.row(&format!("{:13}{}", "", environment.command_line));
     page.finish()
@@ -64,49 +48,37 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let code = judgement.exit_code();
     let mut label = format!("exit code {code}");
     if code == 0 {
-        let words = match outcome.tally.connections.asked {
-            1 => "the connection was there at the end",
-            asked => &format!("all {} connections were there at the end", Count(asked)),
+        let there = match outcome.tally.connections.asked {
+            1 => "the connection was",
+            asked => &format!("all {} connections were", Count(asked)),
         };
         let gates = match judgement.gates.is_empty() {
             true => "",
             false => ", and all gates are met",
         };
-        page.line(&label, &format!("{words}{gates}"));
-        label.clear();
+        let words = format!("{there} there at the end{gates}");
+        page.line(&std::mem::take(&mut label), &words);
     }
-    for finding in &judgement.findings {
-        let tone = match finding.code {
-            0 => Tone::Warning,
-            _ => Tone::Bad,
-        };
-        page.toned(tone, &label, &finding.words);
-        label.clear();
+    for Finding { code, words } in &judgement.findings {
+        let tone = if *code == 0 { Tone::Warning } else { Tone::Bad };
+        page.toned(tone, &std::mem::take(&mut label), words);
     }
+    let [measured, ramp] = [outcome.measured, outcome.ramp].map(|time| short(nanos(time)));
     let measured = match outcome.measured.is_zero() {
-        true => ": nothing was measured".to_owned(),
-        false => format!(" for {}", short(nanos(outcome.measured))),
+        true => ": nothing was measured",
+        false => &format!(" for {measured}"),
     };
-    let (targets, ramp) = (outcome.targets.join(", "), short(nanos(outcome.ramp)));
+    let targets = outcome.targets.join(", ");
     let words = format!("{targets}{measured}, after a ramp of {ramp}");
     page.line("loaded", &words);
     for gate in &judgement.gates {
-        let (tone, word) = match gate.met {
-            true => (Tone::Plain, "met"),
-            false => (Tone::Bad, "NOT MET"),
-        };
-        let is = match &*gate.gate {
-            VALID => ":",
-            _ => ", it is",
-        };
-        let words = format!("{}: {word}{is} {}", gate.gate, gate.shown);
-        page.toned(tone, "gate", &words);
+        let tone = if gate.met { Tone::Plain } else { Tone::Bad };
+        page.toned(tone, "gate", &gate.words());
     }
 }
 
-fn beware(page: &mut Page, judgement: &Judgement, about: About) {
-    let warnings = judgement.warnings.iter();
-    for warning in warnings.filter(|warning| warning.about == about) {
+fn beware(page: &mut Page, judgement: &Judgement, is_here: fn(&&Warning) -> bool) {
+    for warning in judgement.warnings.iter().filter(is_here) {
         page.toned(Tone::Warning, "BEWARE", &warning.words);
     }
 }
@@ -119,7 +91,8 @@ fn lines(page: &mut Page, mut label: &str, all: &[String]) {
 }
 
 fn connections(page: &mut Page, outcome: &Outcome) {
-    let c = &outcome.tally.connections;
+    let tally = &outcome.tally;
+    let c = &tally.connections;
     let came = [
         (c.asked, "asked for"),
         (c.dialed, "dialed"),
@@ -127,32 +100,26 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         (c.confirmed, "confirmed by an echo"),
         (c.open.saturating_sub(c.silent), "open at the end"),
     ];
-    let went = [
-        (c.lost, "lost"),
-        (c.refused, "refused"),
-        (c.timed_out, "timed out"),
-        (c.failed, "failed"),
-        (c.dialing, "still dialing"),
-        (c.silent, "connected, waiting for the first echo"),
-    ];
-    lines(page, "connections", &[counted(&came), counted(&went)]);
-    let is_told = |_: &f64| c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
-    if let Some(reached) = outcome.churn_reached().filter(is_told) {
-        let asked = outcome.churn_asked().unwrap_or(0.0);
-        let asked = format!("{} asked for, ", a_second(asked));
-        let (reached, replaced) = (a_second(reached), Count(c.replaced));
-        let words = format!("{asked}{reached} reached: {replaced} closed and dialed again");
+    let went = troubles(c);
+    lines(page, "connections", &[counted(came), counted(went)]);
+    let is_told = c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
+    if let Some((asked, reached)) = outcome.churn().filter(|_| is_told) {
+        let (asked, reached) = (a_second(asked), a_second(reached));
+        let replaced = format!("{} closed and dialed again", Count(c.replaced));
+        let words = format!("{asked} asked for, {reached} reached: {replaced}");
         page.line("churn", &words);
     }
-    for (name, count) in &outcome.tally.errors {
-        let part = outcome.tally.partial.get(name);
-        let part = part.map_or_else(String::new, |part| {
+    for (name, &count) in &tally.errors {
+        let mut words = format!("{} {name}", Count(count));
+        if name == REFUSED && tally.datagrams.lost > 0 {
+            words += "; the datagrams that were refused are among those lost";
+        }
+        if let Some(part) = tally.partial.get(name) {
             let (got, of) = (Count(part.got), Count(part.of));
-            format!("; of the first one's answer {got} of {of} bytes came")
-        });
-        let words = format!("{} {name}{part}", Count(*count));
+            words += &format!("; of the first one's answer {got} of {of} bytes came");
+        }
         page.toned(Tone::Bad, "error", &words);
-        if let Some(answer) = &outcome.tally.corrupt_answer
+        if let Some(answer) = &tally.corrupt_answer
             && name == CORRUPT
         {
             page.toned(Tone::Bad, "", &format!("the first one: {answer}"));
@@ -165,156 +132,141 @@ fn connections(page: &mut Page, outcome: &Outcome) {
 /// says nothing.
 fn tip(outcome: &Outcome) -> Option<String> {
     let (c, errors) = (&outcome.tally.connections, &outcome.tally.errors);
-    let refused = errors.contains_key("ECONNREFUSED") || errors.contains_key("ENOENT");
     let is_short = c.peak_confirmed < c.asked || c.missing > 0 || outcome.tally.datagrams.lost > 0;
-    if !refused || !is_short {
-        let is_other = c.confirmed == 0 && errors.contains_key(CORRUPT);
-        let is_mute = c.silent > 0 || errors.contains_key("never answered");
-        let words = match (is_other, is_mute) {
-            (true, _) => {
-                "this may be no echo server: --message sends what it expects, and with --verify off \
-                 answers count by their length alone"
-            }
-            (false, true) => {
-                "a server that accepts and says nothing may wait for a whole line or frame \
-                 (--framing), be full, or hang"
-            }
-            (false, false) => return None,
+    let has = |name| errors.contains_key(name);
+    if is_short && (has(REFUSED) || has("ENOENT")) {
+        let [target] = &outcome.targets[..] else {
+            return Some("start a server at each target, or check the addresses".to_owned());
         };
-        return Some(words.to_owned());
+        let address = target.split_once("://").map_or(&**target, |(_, at)| at);
+        let address: Address = address.parse().ok()?;
+        let refused = std::io::ErrorKind::ConnectionRefused.into();
+        let failure = Failure::connect(&address, &refused);
+        return failure.tip().map(str::to_owned);
     }
-    let [target] = &outcome.targets[..] else {
-        return Some("start a server at each target, or check the addresses".to_owned());
+    let words = if c.confirmed == 0 && has(CORRUPT) {
+        "this may be no echo server: --message sends what it expects, and with --verify off answers \
+         count by their length alone"
+    } else if c.silent > 0 || has("never answered") {
+        "a server that accepts and says nothing may wait for a whole line or frame (--framing), be \
+         full, or hang"
+    } else {
+        return None;
     };
-    let address = target.split_once("://").map_or(&**target, |(_, at)| at);
-    let address: Address = address.parse().ok()?;
-    let refused = std::io::ErrorKind::ConnectionRefused.into();
-    let failure = Failure::connect(&address, &refused);
-    failure.tip().map(str::to_owned)
+    Some(words.to_owned())
 }
 
-fn traffic(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
-    let m = &outcome.tally.messages;
-    let b = &outcome.tally.bytes;
+fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
+    let (m, b) = (&outcome.tally.messages, &outcome.tally.bytes);
     let came = [
         (m.sent, "sent"),
         (m.echoed, "echoed"),
         (m.verified, "verified"),
     ];
+    let lost = match m.corrupt {
+        0 => "lost",
+        _ => "lost, those with a corrupt answer among them",
+    };
     let went = [
         (m.corrupt, "corrupt"),
         (m.timed_out, "over the message timeout"),
-        (m.lost, "lost"),
+        (m.lost, lost),
         (m.outstanding, "outstanding"),
         (m.unsent, "due and never sent"),
     ];
-    lines(page, "messages", &[counted(&came), counted(&went)]);
+    lines(page, "messages", &[counted(came), counted(went)]);
     if m.verified > 0 {
         page.line("not checked", judgement.unchecked.as_deref().unwrap_or(""));
     }
     if let Some(rate) = outcome.rate_reached().filter(|_| m.due() + m.in_time > 0) {
-        let each = |bytes: u64| Size((bytes as f64 / outcome.measured.as_secs_f64()) as u64);
-        let words = format!(
-            "{} answered; {}/s out, {}/s in",
-            a_second(rate),
-            each(b.sent_in_time),
-            each(b.received_in_time)
-        );
+        let size = |bytes| Size(outcome.a_second(bytes).unwrap_or(0.0) as u64);
+        let [out, into] = [b.sent_in_time, b.received_in_time].map(size);
+        let rate = a_second(rate);
+        let words = format!("{rate} answered; {out}/s out, {into}/s in");
         page.line("rate", &words);
     }
 }
 
 fn datagrams(page: &mut Page, outcome: &Outcome) {
     let d = &outcome.tally.datagrams;
+    if d.sent + d.dropped == 0 {
+        return;
+    }
     let part = share(d.lost as f64 / d.sent.max(1) as f64);
-    let (sent, received, lost) = (Count(d.sent), Count(d.received), Count(d.lost));
-    let words = format!("{sent} sent, {received} received, {lost} lost ({part})");
+    let [sent, received, lost] = [d.sent, d.received, d.lost].map(Count);
+    let came = format!("{sent} sent, {received} received, {lost} lost ({part})");
     let went = [
         (d.late, "late"),
         (d.duplicated, "duplicated"),
         (d.reordered, "reordered"),
         (d.corrupt, "corrupt"),
         (d.outstanding, "outstanding"),
-        (d.dropped, "not taken by the system"),
+        (d.dropped, "tries that the system refused"),
     ];
-    lines(page, "datagrams", &[words, counted(&went)]);
     let flows = &outcome.tally.flows;
     let losing = || flows.iter().filter(|(_, flow)| flow.lost > 0);
-    if let Some((flow, worst)) = losing().max_by_key(|(_, flow)| flow.lost) {
-        let (some, all) = (losing().count() as u64, flows.len() as u64);
-        let (some, all, most) = (Count(some), Count(all), Count(worst.lost));
-        let words = format!("{some} of {all} flows lost some, flow {flow} the most: {most}");
-        page.line("", &words);
-    }
+    let worst = losing().max_by_key(|(_, flow)| flow.lost);
+    let worst = worst.map(|(number, flow)| {
+        let [some, all] = [losing().count(), flows.len()].map(|flows| Count(flows as u64));
+        let most = Count(flow.lost);
+        format!("{some} of {all} flows lost some, flow {number} the most: {most}")
+    });
+    let worst = worst.unwrap_or_default();
+    lines(page, "datagrams", &[came, counted(went), worst]);
 }
 
 fn latency(page: &mut Page, outcome: &Outcome) {
-    let l = &outcome.tally.latency;
-    let traffic = outcome.plan.traffic;
-    let response = match traffic {
-        Traffic::Closed { .. } => "round trip",
-        _ => "response",
-    };
-    let open = matches!(traffic, Traffic::Open(_));
-    let rows = [
-        ("connect", &l.connect, true),
-        ("first echo", &l.first_echo, true),
-        (response, &l.response, true),
-        ("service", &l.service, open),
-    ];
-    let rows = || rows.iter().filter(|row| row.2 && !row.1.is_empty());
-    if rows().count() == 0 {
+    let (l, m) = (&outcome.tally.latency, &outcome.tally.messages);
+    let is_closed = matches!(outcome.plan.traffic, Traffic::Closed { .. });
+    let mut rows = vec![("connect", &l.connect), ("first echo", &l.first_echo)];
+    match is_closed {
+        true => rows.push(("round trip", &l.response)),
+        false => rows.extend([("response", &l.response), ("service", &l.service)]),
+    }
+    rows.retain(|(_, times)| !times.is_empty());
+    if rows.is_empty() {
         return;
     }
     let width = page.width();
     let columns = || COLUMNS.iter().filter(|column| column.2 <= width);
-    let head: String = columns()
-        .map(|column| format!(" {:>8}", column.0))
-        .collect();
     page.row("");
-    page.row(&format!(
-        "{:<12} {:>11}{head} {:>8}",
-        "latency", "count", "max"
-    ));
-    for (name, histogram, _) in rows() {
-        let figures: String = columns()
-            .map(|column| format!(" {:>8}", percentile_or_dash(histogram, column.1)))
-            .collect();
-        let (count, max) = (Count(histogram.len()).to_string(), short(histogram.max()));
-        page.row(&format!("  {name:<10} {count:>11}{figures} {max:>8}"));
-        let over = over_an_hour(histogram);
+    let heads = columns().map(|column| column.0.to_owned());
+    page.row(&row("latency", "count", heads, "max"));
+    for (name, times) in rows {
+        let (count, max) = (Count(times.len()).to_string(), short(times.max()));
+        let figures = columns().map(|column| percentile_or_dash(times, column.1));
+        page.row(&row(&format!("  {name}"), &count, figures, &max));
+        let over = over_an_hour(times);
         if over > 0 {
-            let over = Count(over);
-            page.remark(&format!(
-                "{over} of these took over an hour; what is over 73 minutes counts as that"
-            ));
+            let what = "took over an hour; what is over 73 minutes counts as that";
+            page.remark(&format!("{} of these {what}", Count(over)));
         }
     }
-    let m = &outcome.tally.messages;
     if m.unanswered() > 0 {
-        let (without, due) = (Count(m.unanswered()), Count(m.due()));
-        page.remark(&format!(
-            "{without} of the {due} messages due were never answered, and are in none of these figures"
-        ));
+        let [without, due] = [m.unanswered(), m.due()].map(Count);
+        let what = "messages due were never answered, and are in none of these figures";
+        page.remark(&format!("{without} of the {due} {what}"));
     }
-    if l.response.is_empty() {
-        return page.row("");
+    if !l.response.is_empty() {
+        page.remark(match is_closed {
+            true => {
+                "a round trip counts from when a message was sent; while the server stalls none is \
+                 sent, so that a stall is in few of them: -R sends on, and counts it in full"
+            }
+            false => "response counts from when a message was due, service from when it was sent",
+        });
+        page.row("\nresponses");
+        for row in chart(&l.response, width) {
+            page.row(&row);
+        }
     }
-    match traffic {
-        Traffic::Open(_) => page.remark(
-            "response counts from when a message was due, service from when it was sent",
-        ),
-        Traffic::Closed { .. } => page.remark(
-            "a round trip counts from when a message was sent; while the server stalls none is sent, \
-             so that a stall is in few of them: -R sends on, and counts it in full",
-        ),
-        Traffic::Idle { .. } => {}
-    }
-    page.row("\nresponses");
-    chart(&l.response, width)
-        .iter()
-        .for_each(|row| page.row(row));
     page.row("");
+}
+
+/// A row of the table of latencies.
+fn row(name: &str, count: &str, figures: impl Iterator<Item = String>, max: &str) -> String {
+    let figures: String = figures.map(|figure| format!(" {figure:>8}")).collect();
+    format!("{name:<12} {count:>11}{figures} {max:>8}")
 }
 
 /// A dash where too few samples carry the percentile.
@@ -323,32 +275,118 @@ fn percentile_or_dash(histogram: &Histogram<u64>, p: f64) -> String {
 }
 
 /// How well the schedule was kept, and how busy who was.
-fn generator(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
-    if let Traffic::Open(asked) = outcome.plan.traffic {
-        let pacing = &outcome.tally.pacing.error;
-        let late = match pacing.is_empty() {
-            true => String::new(),
-            false => format!(
-                "; sent late by {} at p99, {} at most",
-                percentile_or_dash(pacing, 99.0),
-                short(pacing.max())
-            ),
-        };
-        let asked = a_second(asked.get().into());
-        page.line("pacing", &format!("{asked} asked for{late}"));
-    }
-    let whole = |part: f64| share((part * 100.0).round() / 100.0);
-    let usage = &judgement.usage;
-    if usage.cpu.max(usage.waited) >= 0.005 {
-        let (cpu, waited) = (whole(usage.cpu), whole(usage.waited));
+fn generator(page: &mut Page, outcome: &Outcome) {
+    let late = &outcome.tally.schedule.pacing_error;
+    let late = match late.is_empty() {
+        true => String::new(),
+        false => {
+            let (p99, most) = (percentile_or_dash(late, 99.0), short(late.max()));
+            format!("; sent late by {p99} at p99, {most} at most")
+        }
+    };
+    let asked = match outcome.plan.traffic {
+        Traffic::Open(asked) => format!("{} asked for", a_second(asked.get().into())),
+        Traffic::Idle {
+            heartbeat: Some(interval),
+        } => format!("a heartbeat every {}", short(nanos(interval))),
+        _ => String::new(),
+    };
+    page.line("pacing", &(asked + &late));
+    let (cpu, waited) = (outcome.tally.cpu(), outcome.tally.waited());
+    if cpu.max(waited) >= 0.005 {
+        let (cpu, waited) = (percents(cpu), percents(waited));
         let words = format!("{cpu} of a CPU; kept waiting for a CPU {waited} of the time");
         page.line("generator", &words);
     }
-    let server = outcome.own_server.filter(|server| !server.wall.is_zero());
-    let part = server.map_or(0.0, |server| {
-        server.cpu.as_secs_f64() / server.wall.as_secs_f64()
-    });
-    if part >= 0.005 {
-        page.line("its server", &format!("{} of a CPU", whole(part)));
+    let server = outcome.own_server.map(|server| server.busy());
+    if let Some(part) = server.filter(|&part| part >= 0.005) {
+        page.line("its server", &format!("{} of a CPU", percents(part)));
+    }
+}
+
+/// Characters of the longest bar where there is room for it, and of what stands beside it.
+const WIDTH: usize = 40;
+const BESIDE: usize = 27;
+
+/// The chart on so many columns: a row for each range of times that has a response or lies between
+/// two that have; none for an empty histogram.
+fn chart(histogram: &Histogram<u64>, columns: usize) -> Vec<String> {
+    let mut rows: Vec<(u64, u64)> = bounds().map(|to| (to, 0)).collect();
+    let mut row = 0;
+    // Step by step of the histogram, for a bound may lie in the midst of a step: asked by bounds,
+    // it would count that step on both sides.
+    for step in histogram.iter_recorded() {
+        let value = histogram.lowest_equivalent(step.value_iterated_to());
+        while row + 1 < rows.len() && rows[row].0 < value {
+            row += 1;
+        }
+        rows[row].1 += step.count_at_value();
+    }
+    let first = rows.iter().position(|row| row.1 > 0);
+    let last = rows.iter().rposition(|row| row.1 > 0);
+    let (Some(first), Some(last)) = (first, last) else {
+        return Vec::new();
+    };
+    let most = rows.iter().map(|row| row.1).max().unwrap_or(1).max(1);
+    let width = columns.saturating_sub(BESIDE).min(WIDTH);
+    let row = |&(to, count): &(u64, u64)| {
+        // Rounded up: what is there is seen.
+        let hashes = (u128::from(count) * width as u128).div_ceil(most.into());
+        let bar = "#".repeat(hashes as usize);
+        let part = share(count as f64 / histogram.len() as f64);
+        format!("  up to {:>7}  {bar:<width$} {part:>8}", short(to))
+    };
+    rows[first..=last].iter().map(row).collect()
+}
+
+/// 1, 2, 5, 10, 20, ... microseconds, in nanoseconds, to beyond an hour.
+fn bounds() -> impl Iterator<Item = u64> {
+    (3..13).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::count::histogram;
+
+    #[test]
+    fn what_lies_at_a_bound_is_in_one_bar_too() {
+        let mut times = histogram();
+        let bounds: Vec<u64> = super::bounds()
+            .take_while(|&to| to < 3_600_000_000_000)
+            .collect();
+        for &to in &bounds {
+            for near in [to - 1, to, to + 1] {
+                times.record(near).unwrap();
+            }
+        }
+        let text = chart(&times, 80).join("\n");
+        let shares = text
+            .lines()
+            .filter_map(|line| line.split_whitespace().last());
+        let all: f64 = shares
+            .map(|share| share.trim_end_matches('%').parse::<f64>().unwrap())
+            .sum();
+        // Each bar's share is rounded to a thousandth; one more in a bar would be one in 99.
+        assert!((all - 100.0).abs() < 0.2, "{all}% in:\n{text}");
+    }
+
+    #[test]
+    fn every_response_is_in_one_bar() {
+        let mut times = histogram();
+        for (ns, count) in [(1_500, 10), (9_000_000, 1), (90_000_000, 1_000)] {
+            times.record_n(ns, count).unwrap();
+        }
+        let text = chart(&times, 80).join("\n");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("up to     2us"), "{text}");
+        assert!(lines[lines.len() - 1].contains(&"#".repeat(40)), "{text}");
+        assert!(
+            lines.iter().any(|line| line.contains("up to    10ms  #  ")),
+            "{text}"
+        );
+        assert!(chart(&histogram(), 80).is_empty());
+        let narrow = chart(&times, 60);
+        assert!(narrow.iter().all(|line| line.len() <= 60), "{narrow:?}");
     }
 }
