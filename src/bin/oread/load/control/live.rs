@@ -160,7 +160,12 @@ impl<'a> Live<'a> {
                 parts.push(format!("{done} of {all} answered"));
             }
             let echoed = sums.echoed.saturating_sub(before.echoed);
-            let late = |p| percentile(&sums.response, p).map_or_else(|| "-".to_owned(), short);
+            let mut recent = sums.response.clone();
+            // What had been told is among what is told now: nothing can be too much.
+            if let Err(error) = recent.subtract(&before.response) {
+                log::error!("a histogram could not be subtracted: {error}");
+            }
+            let late = |p| percentile(&recent, p).map_or_else(|| "-".to_owned(), short);
             parts.push(format!("{} answers/s", a_second(echoed as f64)));
             parts.push(format!("p50 {}", late(50.0)));
             parts.push(format!("p99 {}", late(99.0)));

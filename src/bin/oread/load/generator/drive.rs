@@ -25,6 +25,7 @@ use crate::load::options::load::Load;
 use crate::load::options::target::{Resolved, Transport};
 use crate::system::threads::{thread_cpu, thread_waited};
 use crate::system::udp_drops;
+use crate::values::verbosity::Verbosity;
 
 /// The key of the timer for the next progress.
 const PROGRESS: u64 = 0;
@@ -117,7 +118,9 @@ impl Generator {
     pub(crate) fn set_out(&mut self, context: &mut Context<'_, u32>) -> io::Result<()> {
         self.wake = Some(Wake::new(context)?);
         let now = self.now(context);
-        context.timer(until(now, self.tell_at), PROGRESS);
+        if self.setup.load.verbosity != Verbosity::Quiet {
+            context.timer(until(now, self.tell_at), PROGRESS);
+        }
         self.carry_on(context)
     }
 
@@ -309,7 +312,6 @@ impl Generator {
     /// Tells the lead how it goes.
     pub(super) fn tell(&mut self, now: u64) {
         self.setup.slot.tell(|| {
-            let response = self.plan.meter.take_recent();
             let tally = &self.plan.meter.tally;
             let phase = self.plan.phase();
             Progress {
@@ -322,7 +324,7 @@ impl Generator {
                 echoed: self.plan.meter.happened().echoed,
                 measured: tally.messages.echoed,
                 cpu: thread_cpu(),
-                response,
+                response: self.plan.meter.responses(),
             }
         });
     }
@@ -344,7 +346,7 @@ impl Handler for Generator {
         self.send(connection, index, Sent::to_confirm(now));
     }
 
-    #[inline]
+    #[inline(always)]
     fn on_data(&mut self, connection: &mut Connection<'_, u32>, data: &[u8]) -> usize {
         self.heard(connection, data);
         data.len()

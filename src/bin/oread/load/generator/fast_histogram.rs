@@ -2,8 +2,6 @@
 
 use hdrhistogram::Histogram;
 
-use crate::load::count::{coarse, histogram};
-
 /// What three significant digits take: 2,048 steps of the smallest size, then 1,024 of twice that,
 /// and so on, as HdrHistogram lays them out.
 const HALF_BITS: u32 = 10;
@@ -29,42 +27,27 @@ impl FastHistogram {
         }
     }
 
-    /// Counts a value; 0 counts as 1.
+    /// Counts a value; 0 counts as 1, and what is higher than the highest as that.
     #[inline(always)]
     pub(crate) fn record(&mut self, value: u64) {
-        let place = place(value.min(HIGHEST));
-        // There is a place for each value up to the highest.
-        if let Some(count) = self.counts.get_mut(place) {
-            *count += 1;
+        match self.counts.get_mut(place(value)) {
+            Some(count) => *count += 1,
+            None => self.counts[PLACES - 1] += 1,
         }
     }
 
-    /// Moves what was counted over to `whole`; gives it as a histogram with two significant digits.
-    pub(crate) fn move_to(&mut self, whole: &mut FastHistogram) -> Histogram<u64> {
-        let mut told = coarse();
-        // Eight steps of the finer one are a step of the coarser one, from 256 ns on: they are
-        // recorded as one.
-        let (from, _) = self.counts.as_chunks_mut::<8>();
-        let (to, _) = whole.counts.as_chunks_mut::<8>();
-        for (step, (from, to)) in from.iter_mut().zip(to).enumerate() {
-            let count: u64 = from.iter().sum();
-            if count == 0 {
+    /// All that was counted, in an empty histogram.
+    pub(crate) fn counted(&self, mut all: Histogram<u64>) -> Histogram<u64> {
+        let (eights, _) = self.counts.as_chunks::<8>();
+        for (index, counts) in eights.iter().enumerate() {
+            // Most places have never been used.
+            if counts.iter().sum::<u64>() == 0 {
                 continue;
             }
-            told.saturating_record_n(value(8 * step).max(1), count);
-            for (from, to) in from.iter_mut().zip(to) {
-                *to += std::mem::take(from);
-            }
-        }
-        told
-    }
-
-    /// All that was counted, as other histograms are.
-    pub(crate) fn histogram(&self) -> Histogram<u64> {
-        let mut all = histogram();
-        for (place, &count) in self.counts.iter().enumerate() {
-            if count > 0 {
-                all.saturating_record_n(value(place).max(1), count);
+            for (place, &count) in (8 * index..).zip(counts) {
+                if count > 0 {
+                    all.saturating_record_n(value(place).max(1), count);
+                }
             }
         }
         all
@@ -89,6 +72,7 @@ fn value(place: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::count::{coarse, histogram};
     use proptest::prelude::*;
 
     proptest! {
@@ -103,11 +87,8 @@ mod tests {
                 fast.record(value);
                 whole.record(value).unwrap();
             }
-            prop_assert_eq!(&fast.histogram(), &whole);
-            let mut moved = FastHistogram::new();
-            let told = fast.move_to(&mut moved);
-            prop_assert_eq!(&moved.histogram(), &whole);
-            prop_assert_eq!(fast.histogram().len(), 0);
+            prop_assert_eq!(&fast.counted(histogram()), &whole);
+            let told = fast.counted(coarse());
             prop_assert_eq!(told.len(), whole.len());
             for percent in [0.0, 0.5, 1.0] {
                 let exact = whole.value_at_quantile(percent) as f64;
@@ -126,7 +107,7 @@ mod tests {
         let mut fast = FastHistogram::new();
         fast.record(0);
         fast.record(u64::MAX);
-        let taken = fast.histogram();
+        let taken = fast.counted(histogram());
         assert_eq!((taken.len(), taken.min()), (2, 1));
     }
 }

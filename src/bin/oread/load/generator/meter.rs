@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::fast_histogram::FastHistogram;
 use super::flow::Sent;
 use crate::load::clock::{NEVER, SECOND};
-use crate::load::count::{Partial, Second, Tally};
+use crate::load::count::{Partial, Second, Tally, coarse, histogram};
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.
 const MOST_SECONDS: usize = 86_400;
@@ -27,8 +27,6 @@ pub(super) struct Meter {
     timeout: u64,
     /// Whether answers are looked at.
     verifies: bool,
-    /// Responses since the last progress, and those before.
-    recent: FastHistogram,
     response: FastHistogram,
     /// Only where messages may be sent later than they are due: what the server took, and how late
     /// they were sent.
@@ -41,10 +39,8 @@ pub(super) struct Meter {
     takers_since: u64,
     /// What has happened about messages that are not measured.
     unmeasured: Second,
-    /// What had happened in all when the current second began, and when the measured time began;
-    /// and when the second is over.
+    /// What had happened in all when the current second began, and when that is over.
     before: Second,
-    begun: Second,
     second_ends: u64,
     /// When the last answer came, but for those that confirm connections.
     last_answer: u64,
@@ -58,7 +54,6 @@ impl Meter {
             scheduled,
             timeout,
             verifies,
-            recent: FastHistogram::new(),
             response: FastHistogram::new(),
             service: FastHistogram::new(),
             late: FastHistogram::new(),
@@ -66,7 +61,6 @@ impl Meter {
             takers_since: 0,
             unmeasured: Second::default(),
             before: Second::default(),
-            begun: Second::default(),
             second_ends: NEVER,
             last_answer: 0,
         }
@@ -165,7 +159,7 @@ impl Meter {
         if response >= self.timeout {
             self.answered_late(sent, given_up);
         }
-        self.recent.record(response);
+        self.response.record(response);
         // In a closed loop a message is due when it's sent: both are one.
         if self.scheduled {
             self.service.record(now - sent.at.min(now));
@@ -213,11 +207,12 @@ impl Meter {
     pub(super) fn end_measured(&mut self, end: u64) {
         // Seconds in which nothing came were there all the same.
         self.roll(end);
-        let (all, begun) = (self.happened(), self.begun);
+        let mut all = self.happened().since(&self.before);
         let tally = &mut self.tally;
-        tally.messages.in_time = all.echoed - begun.echoed;
-        tally.bytes.sent_in_time = all.sent_bytes - begun.sent_bytes;
-        tally.bytes.received_in_time = all.received_bytes - begun.received_bytes;
+        tally.seconds.iter().for_each(|second| all.merge(second));
+        tally.messages.in_time = all.echoed;
+        tally.bytes.sent_in_time = all.sent_bytes;
+        tally.bytes.received_in_time = all.received_bytes;
     }
 
     /// Goes on to the second that `now` is in.
@@ -231,8 +226,7 @@ impl Meter {
     #[cold]
     fn roll_over(&mut self, now: u64) {
         if self.second_ends == self.from {
-            self.begun = self.happened();
-            self.before = self.begun;
+            self.before = self.happened();
             self.second_ends = self.from.saturating_add(SECOND);
         }
         while now >= self.second_ends {
@@ -252,20 +246,19 @@ impl Meter {
         self.tally.seconds.push(now.since(&before));
     }
 
-    /// Responses since the last call, as they are told while it runs.
-    pub(super) fn take_recent(&mut self) -> Histogram<u64> {
-        self.recent.move_to(&mut self.response)
+    /// Responses so far, as they are told while it runs.
+    pub(super) fn responses(&self) -> Histogram<u64> {
+        self.response.counted(coarse())
     }
 
     /// All that was counted, when nothing more comes; `measured` says whether it came to that.
     pub(super) fn finish(&mut self, measured: bool) -> Tally {
         let latency = &mut self.tally.latency;
-        self.recent.move_to(&mut self.response);
-        latency.response = self.response.histogram();
+        latency.response = self.response.counted(histogram());
         if self.scheduled {
-            latency.service = self.service.histogram();
-            self.tally.schedule.pacing_error = self.late.histogram();
-            self.tally.schedule.own_lag = self.lag.histogram();
+            latency.service = self.service.counted(histogram());
+            self.tally.schedule.pacing_error = self.late.counted(histogram());
+            self.tally.schedule.own_lag = self.lag.counted(histogram());
         } else {
             latency.service = latency.response.clone();
         }
