@@ -55,7 +55,7 @@ pub(crate) struct Setup {
 
 /// One generator.
 pub(crate) struct Generator {
-    setup: Setup,
+    pub(super) setup: Setup,
     pub(super) plan: Plan,
     pub(super) warnings: Warnings,
     wake: Option<Wake>,
@@ -86,7 +86,7 @@ impl Generator {
         let plan = Plan::new(
             Arc::clone(&setup.load),
             setup.index,
-            &setup.endpoints,
+            setup.endpoints.len(),
             setup.payload.clone(),
             Arc::clone(&setup.gauge),
             now,
@@ -224,6 +224,7 @@ impl Generator {
         let Some(endpoint) = endpoints.get(usize::from(dial.target)) else {
             return;
         };
+        log::debug!("flow {}: dials {}", dial.number, endpoint.resolved);
         let source = endpoint.source(dial.turn);
         let Resolved { transport, address } = &endpoint.resolved;
         if let (Transport::Udp, Some(to)) = (transport, address.socket_addr()) {

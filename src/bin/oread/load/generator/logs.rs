@@ -6,7 +6,6 @@ use std::fmt;
 use oread::escape::Escaped;
 
 use crate::load::clock::SECOND;
-use crate::load::generator::dialing::Endpoint;
 use crate::load::generator::flow::Flow;
 use crate::load::generator::label::Label;
 use crate::load::generator::payload::Payload;
@@ -41,87 +40,52 @@ impl Warnings {
     }
 }
 
-/// What targets are called.
-#[derive(Debug)]
-pub(super) struct Names(Vec<String>);
-
-impl Names {
-    pub(super) fn of(endpoints: &[Endpoint]) -> Names {
-        let name = |endpoint: &Endpoint| endpoint.resolved.to_string();
-        Names(endpoints.iter().map(name).collect())
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "flow {}", self.number)
     }
+}
 
-    /// A flow, and where it leads.
-    fn name(&self, flow: &Flow) -> String {
-        let target = self.0.get(usize::from(flow.target));
-        format!("flow {} {}", flow.number, target.map_or("", |name| name))
+/// Bytes were sent, or have come.
+#[inline]
+pub(super) fn log_bytes(flow: &Flow, what: &str, parts: &[&[u8]]) {
+    if log::log_enabled!(log::Level::Trace) {
+        let bytes = parts.concat();
+        log::trace!("{flow}: {what}: {}", Escaped::new(&bytes).limit(SHOWN));
     }
+}
 
-    /// Something has happened to a flow.
-    pub(super) fn log(&self, flow: &Flow, what: fmt::Arguments<'_>) {
-        log::debug!("{}: {what}", self.name(flow));
-    }
-
-    /// Bytes were sent, or have come.
-    #[inline]
-    pub(super) fn log_bytes(&self, flow: &Flow, what: &str, parts: &[&[u8]]) {
-        if log::log_enabled!(log::Level::Trace) {
-            let bytes = parts.concat();
-            let shown = Escaped::new(&bytes).limit(SHOWN);
-            log::trace!("{}: {what}: {shown}", self.name(flow));
+/// What is wrong with `came`, which has come on a flow and is not what was awaited there.
+#[cold]
+pub(super) fn corrupt(payload: &Payload, flow: &Flow, came: &[u8]) -> String {
+    let (verify, got) = (payload.verify(), flow.got as usize);
+    let mut expected = Vec::new();
+    let (what, at) = if flow.udp.is_some() {
+        // It's held against the datagram that it says it is.
+        if let Some(label) = Label::claimed(came) {
+            label.write(payload, &mut expected);
         }
-    }
-
-    /// What is wrong with `came`, which has come on a flow and is not what was awaited there.
-    #[cold]
-    pub(super) fn corrupt(&self, payload: &Payload, flow: &Flow, came: &[u8]) -> String {
-        let (verify, got) = (payload.verify(), flow.got as usize);
-        let (what, at, expected) = if flow.udp.is_some() {
-            // It's held against the datagram that it says it is.
-            let mut expected = Vec::new();
-            if let Some(label) = Label::claimed(came) {
-                label.write(payload, &mut expected);
-            }
-            let at = wrong_at(came.len(), |count| {
-                expected.get(..count) == Some(&came[..count])
-            });
-            match at < came.len() && !expected.is_empty() {
-                true => (
-                    format!("a wrong datagram of {} bytes", came.len()),
-                    at,
-                    expected,
-                ),
-                false => (
-                    format!("{} bytes that were not sent", came.len()),
-                    0,
-                    Vec::new(),
-                ),
-            }
-        } else if flow.kept() > 0 {
-            let message = payload.message(flow.number, flow.oldest());
-            let rest = came.len().min(message.len().saturating_sub(got));
-            let at = wrong_at(rest, |count| message.matches(verify, got, &came[..count]));
-            let expected = message.parts().concat().split_off(got);
-            (
-                format!("a wrong answer to message {}", flow.oldest()),
-                at,
-                expected,
-            )
-        } else {
-            ("an answer that nobody asked for".to_owned(), 0, Vec::new())
-        };
-        let shown = |bytes: &[u8]| {
-            let behind = bytes.get(at..).unwrap_or_default();
-            Escaped::new(behind).limit(WRONG).to_string()
-        };
-        let (name, came, expected) = (self.name(flow), shown(came), shown(&expected));
-        match expected.is_empty() {
-            true => format!("{name}: {what}: \"{came}\""),
-            false => format!(
-                "{name}: {what}: from byte {} on \"{came}\", not \"{expected}\"",
-                got + at
-            ),
-        }
+        let most = came.len().min(expected.len());
+        let at = wrong_at(most, |count| expected[..count] == came[..count]);
+        (format!("a wrong datagram of {} bytes", came.len()), at)
+    } else if flow.kept() > 0 {
+        let message = payload.message(flow.number, flow.oldest());
+        expected = message.parts().concat().split_off(got);
+        let most = came.len().min(expected.len());
+        let at = wrong_at(most, |count| message.matches(verify, got, &came[..count]));
+        (format!("a wrong answer to message {}", flow.oldest()), at)
+    } else {
+        ("an answer that nobody asked for".to_owned(), 0)
+    };
+    let shown = |bytes| Escaped::new(bytes).limit(WRONG).to_string();
+    match (came.get(at..), expected.get(at..)) {
+        (Some(came @ [_, ..]), Some(expected @ [_, ..])) => format!(
+            "{what}: from byte {} on \"{}\", not \"{}\"",
+            got + at,
+            shown(came),
+            shown(expected)
+        ),
+        _ => format!("{what}: \"{}\"", shown(came)),
     }
 }
 

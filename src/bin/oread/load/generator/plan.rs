@@ -25,11 +25,10 @@ use std::sync::Arc;
 
 use oread::UdpId;
 
-use super::dialing::{Dial, Dialing, Endpoint, SLACK};
+use super::dialing::{Dial, Dialing, SLACK};
 use super::flow::{Flow, Socket, Stage};
 use super::flows::{Flows, Key};
 use super::gauge::Gauge;
-use super::logs::Names;
 use super::meter::Meter;
 use super::payload::Payload;
 use super::protocol::Phase;
@@ -122,7 +121,6 @@ pub(super) struct Plan {
     agenda: Agenda,
     pub(super) meter: Meter,
     pub(super) payload: Payload,
-    pub(super) names: Names,
     run: Run,
     traffic: Traffic,
     /// When messages of the open loop are due.
@@ -146,11 +144,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The plan of thread `index`, which begins to dial at `now`.
+    /// The plan of thread `index`, which begins to dial so many targets at `now`.
     pub(super) fn new(
         load: Arc<Load>,
         index: u32,
-        endpoints: &[Endpoint],
+        targets: usize,
         payload: Payload,
         gauge: Arc<Gauge>,
         now: u64,
@@ -165,11 +163,10 @@ impl Plan {
             index,
             timeout,
             flows: Flows::new(&load, share, gauge),
-            dialing: Dialing::new(&load, index, endpoints.len(), now),
+            dialing: Dialing::new(&load, index, targets, now),
             agenda: Agenda::new(),
             meter,
             payload,
-            names: Names::of(endpoints),
             run: Run::new(),
             traffic: load.traffic,
             rate: None,

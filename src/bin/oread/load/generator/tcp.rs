@@ -4,6 +4,7 @@ use oread::{CloseReason, Connection, Output, Pressure};
 
 use super::drive::Generator;
 use super::flow::{Flow, Sent};
+use super::logs;
 use super::payload::Payload;
 use super::plan::Plan;
 use crate::load::options::values::VerifyMode;
@@ -78,7 +79,12 @@ impl Generator {
     pub(super) fn warn(&mut self, index: u32, data: &[u8], now: u64) {
         let plan = &mut self.plan;
         if let Some(flow) = plan.flows.get(index) {
-            let words = || plan.names.corrupt(&plan.payload, flow, data);
+            let target = self.setup.endpoints.get(usize::from(flow.target));
+            let words = || {
+                let target = target.map(|endpoint| format!(" {}", endpoint.resolved));
+                let what = logs::corrupt(&plan.payload, flow, data);
+                format!("{flow}{}: {what}", target.unwrap_or_default())
+            };
             if let Some(words) = self.warnings.tell(now, words) {
                 plan.meter.tally.corrupt_answer.get_or_insert(words);
             }
@@ -122,7 +128,7 @@ impl Plan {
     ) -> (Pressure, usize) {
         let message = self.payload.message(flow, number);
         if let Some(flow) = self.flows.get(index) {
-            self.names.log_bytes(flow, "sent", &message.parts());
+            logs::log_bytes(flow, "sent", &message.parts());
         }
         let mut pressure = Pressure::Low;
         for part in message.parts() {
@@ -147,7 +153,7 @@ impl Plan {
         let message = self.payload.message(flow.number, flow.oldest());
         let got = flow.got as usize;
         let these = &data[..data.len().min(message.len() - got)];
-        self.names.log_bytes(flow, "received", &[these]);
+        logs::log_bytes(flow, "received", &[these]);
         if !message.matches(verify, got, these) {
             return Look::Corrupt;
         }

@@ -9,6 +9,7 @@ use oread::{Context, Datagram, SendOutcome, UdpId, UdpOptions};
 use super::drive::Generator;
 use super::flow::{Sent, Socket};
 use super::label::Label;
+use super::logs;
 use super::names;
 
 /// Datagrams that one callback sends at most, in a closed loop. Where the system takes whatever
@@ -60,7 +61,7 @@ impl Generator {
             due: sent.due,
         };
         label.write(&self.plan.payload, &mut self.scratch);
-        self.plan.names.log_bytes(flow, "sent", &[&self.scratch]);
+        logs::log_bytes(flow, "sent", &[&self.scratch]);
         // The socket is connected: the address is of no matter.
         let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
         let (name, has_no_room) = match context.send_to(id, nowhere, &self.scratch) {
@@ -84,7 +85,7 @@ impl Generator {
         let now = self.now(context);
         self.plan.look_at_clock(now);
         if let Some(flow) = self.plan.flow(index) {
-            self.plan.names.log_bytes(flow, "received", &[data]);
+            logs::log_bytes(flow, "received", &[data]);
         }
         let label = Label::read(&self.plan.payload, data);
         if !self.plan.datagram(index, label, data.len(), now) {

@@ -319,7 +319,7 @@ impl Plan {
             Stage::Confirming | Stage::Live | Stage::Retiring => ledger.open += 1,
         }
         ledger.silent += u64::from(flow.stage == Stage::Confirming);
-        self.names.log(flow, format_args!("closed at the end"));
+        log::debug!("{flow}: closed at the end");
         if !matches!(self.load.volume, Volume::Messages(_)) {
             self.meter.tally.messages.unsent += self.unsent_of(flow);
         }

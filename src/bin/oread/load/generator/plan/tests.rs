@@ -10,22 +10,7 @@ use crate::load::generator::flow::Sent;
 fn plan(arguments: &str) -> Plan {
     let load = Load::of(arguments);
     let payload = Payload::new(&load.content, load.framing, load.verify, 7);
-    let target = crate::load::options::target::Resolved {
-        transport: crate::load::options::target::Transport::Tcp,
-        address: ([127, 0, 0, 1], 9).into(),
-    };
-    let endpoint = Endpoint {
-        resolved: target,
-        sources: Vec::new(),
-    };
-    Plan::new(
-        Arc::new(load),
-        0,
-        &[endpoint],
-        payload,
-        Arc::default(),
-        SECOND,
-    )
+    Plan::new(Arc::new(load), 0, 1, payload, Arc::default(), SECOND)
 }
 
 fn ledger(plan: &Plan) -> Ledger {

@@ -28,7 +28,6 @@ impl Plan {
         let mut flags = Flags::empty();
         flags.set(Flags::REPLACES, dial.replaces);
         let flow = Flow::new(dial.number, dial.target, flags, now);
-        self.names.log(&flow, format_args!("dialed"));
         self.flows.dialed(flow)
     }
 
@@ -39,11 +38,7 @@ impl Plan {
             return;
         };
         let (took, is_udp) = (until(flow.time, now), flow.udp.is_some());
-        if log::log_enabled!(log::Level::Debug) {
-            let took = short(nanos(took));
-            self.names
-                .log(flow, format_args!("established after {took}"));
-        }
+        log::debug!("{flow}: established after {}", short(nanos(took)));
         self.dialing.succeeded(flow.target);
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
@@ -58,8 +53,7 @@ impl Plan {
         let Some(flow) = self.flows.remove(index) else {
             return;
         };
-        self.names
-            .log(&flow, format_args!("not established: {name}"));
+        log::debug!("{flow}: not established: {name}");
         let ledger = &mut self.meter.tally.connections;
         *match how {
             Failed::Refused => &mut ledger.refused,
@@ -207,7 +201,7 @@ impl Plan {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        self.names.log(flow, format_args!("confirmed by an echo"));
+        log::debug!("{flow}: confirmed by an echo");
         let replaces = flow.flags.contains(Flags::REPLACES);
         record(
             &mut self.meter.tally.latency.first_echo,
@@ -306,7 +300,7 @@ impl Plan {
             return;
         };
         let (partial, target) = (self.partial(flow), flow.target);
-        self.names.log(flow, format_args!("lost: {name}"));
+        log::debug!("{flow}: lost: {name}");
         self.end_flow(index);
         self.meter.tally.connections.lost += 1;
         self.meter.tally.error(name);

@@ -68,7 +68,7 @@ impl Plan {
             return;
         }
         let target = flow.target;
-        self.names.log(flow, format_args!("closed, for another"));
+        log::debug!("{flow}: closed, for another");
         self.end_flow(index);
         self.meter.tally.connections.closed += 1;
         // Now, and not when the peer has finished too: that is up to the peer.
