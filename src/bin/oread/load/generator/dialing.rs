@@ -30,10 +30,9 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// The local address of the `turn`-th dial to this target.
-    pub(super) fn source(&self, turn: u64) -> Option<SocketAddr> {
-        let place = turn.checked_rem(self.sources.len() as u64)?;
-        let source = self.sources.get(place as usize)?;
-        Some(SocketAddr::new(*source, 0))
+    pub(super) fn source(&self, turn: usize) -> Option<SocketAddr> {
+        let place = turn.checked_rem(self.sources.len())?;
+        Some(SocketAddr::new(self.sources[place], 0))
     }
 }
 
@@ -43,9 +42,8 @@ pub(super) struct Dial {
     /// Which dial of all threads it is. Numbers go round after 2^32; no flow of that age is open
     /// any more.
     pub(super) number: u32,
-    /// Where it leads, and which of its target's local addresses it's made from.
+    /// Where it leads.
     pub(super) target: u16,
-    pub(super) turn: u64,
     /// Whether it's one in place of another, and not of those that were asked for; and whether it
     /// takes the place of a connection that the load itself has closed.
     pub(super) again: bool,
@@ -55,10 +53,9 @@ pub(super) struct Dial {
 /// The places of one target that are vacant.
 #[derive(Clone, Copy, Debug)]
 struct Places {
-    /// Left by connections that the load itself has closed.
-    vacated: u64,
-    /// Left by connections that were lost, or that could not be dialed.
-    empty: u64,
+    /// Left by connections that were lost or could not be dialed, and by those that the load itself
+    /// has closed.
+    vacant: [u64; 2],
     /// When the next replacement may be tried, and the wait after its failure.
     not_before: u64,
     backoff: Duration,
@@ -71,9 +68,8 @@ pub(super) struct Dialing {
     pace: Schedule,
     /// Dials of the ramp that are yet to be made.
     left: u64,
+    /// Of each target, and the one that is looked at first.
     places: Vec<Places>,
-    /// How many places are vacant, of all targets, and the target that is looked at first.
-    vacant: u64,
     turn: usize,
     /// Places that the load has vacated and whose next connection has neither come nor failed.
     replacing: u64,
@@ -89,8 +85,7 @@ impl Dialing {
     pub(super) fn new(load: &Load, index: u32, targets: usize, now: u64) -> Dialing {
         let threads = load.threads.get();
         let places = Places {
-            vacated: 0,
-            empty: 0,
+            vacant: [0; 2],
             not_before: 0,
             backoff: BACKOFF,
         };
@@ -98,7 +93,6 @@ impl Dialing {
             pace: Schedule::shared(now, load.connect_rate.get(), index, threads),
             left: load.share(load.connections.get().into(), index),
             places: vec![places; targets],
-            vacant: 0,
             turn: 0,
             replacing: 0,
             under_way: 0,
@@ -123,28 +117,20 @@ impl Dialing {
         self.left = 0;
     }
 
-    /// Nothing is replaced any more.
-    pub(super) fn end_turnover(&mut self) {
-        for places in &mut self.places {
-            (places.vacated, places.empty) = (0, 0);
-        }
-        self.vacant = 0;
+    /// Nothing is dialed any more.
+    pub(super) fn end(&mut self) {
+        self.left = 0;
+        self.places
+            .iter_mut()
+            .for_each(|places| places.vacant = [0; 2]);
     }
 
-    /// A connection to `target` is to be replaced that the load itself has closed.
-    pub(super) fn vacated(&mut self, target: u16) {
-        self.replacing += 1;
-        self.vacant += 1;
+    /// A connection to `target` is to be replaced: `replaces`: the load itself has closed it, or
+    /// else it was lost.
+    pub(super) fn vacated(&mut self, target: u16, replaces: bool) {
+        self.replacing += u64::from(replaces);
         if let Some(places) = self.places.get_mut(usize::from(target)) {
-            places.vacated += 1;
-        }
-    }
-
-    /// A connection to `target` is to be replaced that was lost.
-    pub(super) fn lost(&mut self, target: u16) {
-        self.vacant += 1;
-        if let Some(places) = self.places.get_mut(usize::from(target)) {
-            places.empty += 1;
+            places.vacant[usize::from(replaces)] += 1;
         }
     }
 
@@ -164,12 +150,11 @@ impl Dialing {
         self.pace.skip_to(now.saturating_sub(SLACK));
         self.pace.advance();
         self.under_way += 1;
-        let ordinal = self.ordinal;
+        let number = self.ordinal as u32;
         self.ordinal += u64::from(self.threads);
         Some(Dial {
-            number: ordinal as u32,
+            number,
             target: target as u16,
-            turn: ordinal / self.places.len().max(1) as u64,
             again,
             replaces,
         })
@@ -179,19 +164,13 @@ impl Dialing {
     /// has vacated that.
     fn take_vacant(&mut self, now: u64) -> Option<(usize, bool)> {
         let count = self.places.len();
-        let target = (0..count)
-            .map(|step| (self.turn + step) % count)
-            .find(|&target| self.places[target].due() <= now)?;
+        let mut targets = (0..count).map(|step| (self.turn + step) % count);
+        let target = targets.find(|&target| self.places[target].due() <= now)?;
         self.turn = target + 1;
-        self.vacant -= 1;
-        let places = &mut self.places[target];
-        let vacated = places.vacated > 0;
-        let place = match vacated {
-            true => &mut places.vacated,
-            false => &mut places.empty,
-        };
-        *place -= 1;
-        Some((target, vacated))
+        let vacant = &mut self.places[target].vacant;
+        let replaces = vacant[1] > 0;
+        vacant[usize::from(replaces)] -= 1;
+        Some((target, replaces))
     }
 
     /// When the next dial may be made; [`NEVER`] where there is none, or where the end of another
@@ -200,13 +179,11 @@ impl Dialing {
         if self.under_way >= self.most_under_way {
             return NEVER;
         }
-        if self.left > 0 {
-            return self.pace.due();
-        }
-        if !replaces || self.vacant == 0 {
-            return NEVER;
-        }
-        let first = self.places.iter().map(Places::due).min();
+        let first = match self.left {
+            0 if replaces => self.places.iter().map(Places::due).min(),
+            0 => None,
+            _ => Some(0),
+        };
         first.map_or(NEVER, |due| due.max(self.pace.due()))
     }
 
@@ -222,8 +199,7 @@ impl Dialing {
     pub(super) fn failed(&mut self, target: u16, again: bool, now: u64) {
         self.under_way -= 1;
         if let Some(places) = self.places.get_mut(usize::from(target)).filter(|_| again) {
-            self.vacant += 1;
-            places.empty += 1;
+            places.vacant[0] += 1;
             places.not_before = after(now, places.backoff);
             places.backoff = (places.backoff * 2).min(LONGEST_BACKOFF);
         }
@@ -239,8 +215,8 @@ impl Dialing {
 impl Places {
     /// When the target may be dialed; [`NEVER`] where it has no vacant place.
     fn due(&self) -> u64 {
-        match self.vacated + self.empty {
-            0 => NEVER,
+        match self.vacant {
+            [0, 0] => NEVER,
             _ => self.not_before,
         }
     }
@@ -291,7 +267,7 @@ mod tests {
         }
         assert_eq!(dialing.due(true), NEVER);
         for target in [0, 1, 0, 1] {
-            dialing.lost(target);
+            dialing.vacated(target, false);
         }
         // Target 0 is down for a while: it's tried less and less often, and 1 is filled at once.
         let mut tries = [0; 2];

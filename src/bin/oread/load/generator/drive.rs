@@ -145,12 +145,9 @@ impl Generator {
                 Step::Dial(dial) => self.dial(context, dial, now),
                 Step::Send { flow, due } => self.send_on(context, flow, Sent { due, at: now }),
                 Step::Close { flow, socket } => self.close(context, flow, socket),
-                Step::Yield => {
-                    self.has_more = true;
-                    break;
-                }
                 Step::Wait(due) => {
-                    if let Some(wake) = &mut self.wake {
+                    self.has_more = due == 0;
+                    if let Some(wake) = self.wake.as_mut().filter(|_| due > 0) {
                         wake.at(context, now, due)?;
                     }
                     break;
@@ -225,7 +222,7 @@ impl Generator {
             return;
         };
         log::debug!("flow {}: dials {}", dial.number, endpoint.resolved);
-        let source = endpoint.source(dial.turn);
+        let source = endpoint.source(dial.number as usize / endpoints.len());
         let Resolved { transport, address } = &endpoint.resolved;
         if let (Transport::Udp, Some(to)) = (transport, address.socket_addr()) {
             match Generator::bind(context, index, to, source) {
@@ -251,7 +248,7 @@ impl Generator {
     }
 
     fn dial_failed(&mut self, index: u32, error: &io::Error, now: u64) {
-        let Some(flow) = self.plan.flow(index) else {
+        let Some(flow) = self.plan.flows.get(index) else {
             return;
         };
         let took = until(flow.time, now);
@@ -276,16 +273,16 @@ impl Generator {
 
     /// Sends a message on a flow, from outside of its callback.
     fn send_on(&mut self, context: &mut Context<'_, u32>, index: u32, sent: Sent) {
-        match self.plan.flow(index).map(|flow| flow.socket) {
+        match self.plan.flows.get(index).map(|flow| flow.socket) {
             Some(Socket::Datagrams(_)) => {
                 self.send_datagram(context, index, sent);
             }
             Some(Socket::Stream(id)) => match context.connection(id) {
                 Some(mut connection) => self.send(&mut connection, index, sent),
                 // It's gone, and its callback is to come.
-                None => self.plan.flows.is_full(index),
+                None => self.plan.flows.mark(index, Flags::FULL),
             },
-            Some(Socket::None) | None => self.plan.flows.is_full(index),
+            Some(Socket::None) | None => self.plan.flows.mark(index, Flags::FULL),
         }
     }
 
@@ -354,7 +351,8 @@ impl Handler for Generator {
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_, u32>, _: &[u8]) {
-        self.plan.flows.peer_finished(*connection.session());
+        let index = *connection.session();
+        self.plan.flows.mark(index, Flags::PEER_FINISHED);
         connection.finish();
     }
 
@@ -369,7 +367,7 @@ impl Handler for Generator {
         index: u32,
         reason: CloseReason,
     ) {
-        let Some(flow) = self.plan.flow(index) else {
+        let Some(flow) = self.plan.flows.get(index) else {
             return;
         };
         let finished = flow.flags.contains(Flags::PEER_FINISHED);

@@ -300,13 +300,6 @@ impl Flows {
         }
     }
 
-    /// Its socket takes nothing now; an event will tell when it does.
-    pub(super) fn is_full(&mut self, index: u32) {
-        if let Some(flow) = self.get_mut(index) {
-            flow.flags |= Flags::FULL;
-        }
-    }
-
     /// Its socket takes something again.
     pub(super) fn has_room(&mut self, index: u32) {
         if let Some(flow) = self.get_mut(index) {
@@ -315,10 +308,11 @@ impl Flows {
         }
     }
 
-    /// Its peer will send no more: answers that have not come won't.
-    pub(super) fn peer_finished(&mut self, index: u32) {
+    /// One thing more is known of it: as long as its socket is full, or when its peer has finished,
+    /// it can't send.
+    pub(super) fn mark(&mut self, index: u32, flag: Flags) {
         if let Some(flow) = self.get_mut(index) {
-            flow.flags |= Flags::PEER_FINISHED;
+            flow.flags |= flag;
         }
     }
 

@@ -20,7 +20,7 @@ const MOST_SECONDS: usize = 86_400;
 pub(super) struct Meter {
     pub(super) tally: Tally,
     /// Messages that were due from here on are measured.
-    from: u64,
+    pub(super) from: u64,
     /// Whether a message may be sent later than it's due.
     scheduled: bool,
     /// How long an answer may take.
@@ -36,14 +36,14 @@ pub(super) struct Meter {
     /// message.
     lag: FastHistogram,
     /// Since when a flow can take a message of the schedule.
-    takers_since: u64,
+    pub(super) takers_since: u64,
     /// What has happened about messages that are not measured.
     unmeasured: Second,
     /// What had happened in all when the current second began, and when that is over.
     before: Second,
     second_ends: u64,
     /// When the last answer came, but for those that confirm connections.
-    last_answer: u64,
+    pub(super) last_answer: u64,
 }
 
 impl Meter {
@@ -72,20 +72,10 @@ impl Meter {
         self.second_ends = from;
     }
 
-    /// From when on messages that are due are measured.
-    pub(super) fn from(&self) -> u64 {
-        self.from
-    }
-
     /// Whether a message that was due then is measured.
     #[inline]
     pub(super) fn is_measured(&self, due: u64) -> bool {
         due >= self.from
-    }
-
-    /// When the last answer came, but for those that confirm connections.
-    pub(super) fn last_answer(&self) -> u64 {
-        self.last_answer
     }
 
     /// Messages and answers so far, measured or not; those that confirm connections are not among
@@ -127,11 +117,6 @@ impl Meter {
             self.unmeasured.sent += 1;
             self.unmeasured.sent_bytes += bytes as u64;
         }
-    }
-
-    /// From `now` on a flow can take a message of the schedule, after a time when none could.
-    pub(super) fn takers_are_back(&mut self, now: u64) {
-        self.takers_since = now;
     }
 
     /// Bytes of an answer have come, and not its last ones.
@@ -342,7 +327,7 @@ mod tests {
         meter.begin(0);
         meter.sent(at(1_000, 1_010), 1);
         // Due when no flow could take it, and sent soon after one could again.
-        meter.takers_are_back(500_000);
+        meter.takers_since = 500_000;
         meter.sent(at(2_000, 500_100), 1);
         // Due after that.
         meter.sent(at(600_000, 600_050), 1);

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use oread::UdpId;
 
 use super::dialing::{Dial, Dialing, SLACK};
-use super::flow::{Flow, Socket, Stage};
+use super::flow::{Socket, Stage};
 use super::flows::{Flows, Key};
 use super::gauge::Gauge;
 use super::meter::Meter;
@@ -74,9 +74,7 @@ pub(super) enum Step {
     Send { flow: u32, due: u64 },
     /// Close a flow's connection or socket.
     Close { flow: u32, socket: Socket },
-    /// Go on after the next poll, which does not wait.
-    Yield,
-    /// Wait until then, or for an event.
+    /// Wait until then, or for an event; 0: go on after the next poll, which does not wait.
     Wait(u64),
     /// All is counted: close everything.
     End,
@@ -203,7 +201,7 @@ impl Plan {
                 return step;
             }
             if self.turn.more {
-                return Step::Yield;
+                return Step::Wait(0);
             }
             // What a message has changed is looked at before the wait.
             if self.chores_at > now {
@@ -287,7 +285,7 @@ impl Plan {
             return None;
         };
         if std::mem::take(&mut self.starved) {
-            self.meter.takers_are_back(now);
+            self.meter.takers_since = now;
         }
         let due = match self.traffic {
             Traffic::Closed { .. } => now,
@@ -402,10 +400,10 @@ impl Plan {
         }
     }
 
-    /// A flow by its index.
+    /// How far the run is.
     #[inline]
-    pub(super) fn flow(&self, index: u32) -> Option<&Flow> {
-        self.flows.get(index)
+    pub(super) fn phase(&self) -> Phase {
+        self.run.phase
     }
 
     /// The UDP sockets that are open, or were at the end, and which targets they lead to.

@@ -3,7 +3,7 @@
 use oread::{CloseReason, Connection, Output, Pressure};
 
 use super::drive::Generator;
-use super::flow::{Flow, Sent};
+use super::flow::{Flags, Flow, Sent};
 use super::logs;
 use super::payload::Payload;
 use super::plan::Plan;
@@ -26,7 +26,11 @@ impl Generator {
     /// counted, where the connection takes nothing any more: its end is to come.
     pub(super) fn send(&mut self, connection: &mut Connection<'_, u32>, index: u32, sent: Sent) {
         let (_, mut output) = connection.split();
-        if let Some((flow, number)) = self.plan.flow(index).map(|flow| (flow.number, flow.next))
+        if let Some((flow, number)) = self
+            .plan
+            .flows
+            .get(index)
+            .map(|flow| (flow.number, flow.next))
             && let Some(len) = self.plan.write(&mut output, index, flow, number)
         {
             self.plan.sent(index, sent, len);
@@ -45,7 +49,7 @@ impl Generator {
             let mut answered =
                 plan.answered(index, now, |payload, flow| plain(payload, flow, data));
             if answered.is_none() {
-                let Some(flow) = plan.flow(index) else {
+                let Some(flow) = plan.flows.get(index) else {
                     return;
                 };
                 match plan.look(flow, data) {
@@ -112,7 +116,7 @@ impl Plan {
         };
         if pressure != Pressure::Low {
             // Below the low-water mark `on_drained` says that there is room.
-            self.flows.is_full(index);
+            self.flows.mark(index, Flags::FULL);
         }
         (pressure != Pressure::Closed).then_some(len)
     }

@@ -49,7 +49,7 @@ impl Generator {
         index: u32,
         sent: Sent,
     ) -> bool {
-        let Some(flow) = self.plan.flow(index) else {
+        let Some(flow) = self.plan.flows.get(index) else {
             return false;
         };
         let Socket::Datagrams(id) = flow.socket else {
@@ -84,7 +84,7 @@ impl Generator {
         let context = datagram.context();
         let now = self.now(context);
         self.plan.look_at_clock(now);
-        if let Some(flow) = self.plan.flow(index) {
+        if let Some(flow) = self.plan.flows.get(index) {
             logs::log_bytes(flow, "received", &[data]);
         }
         let label = Label::read(&self.plan.payload, data);

@@ -62,10 +62,6 @@ impl Run {
         matches!(self.phase, Phase::Warmup | Phase::Measure)
     }
 
-    pub(super) fn is_measuring(&self) -> bool {
-        self.phase == Phase::Measure
-    }
-
     /// Whether the measured time, or what there was of the load, is over.
     #[inline]
     pub(super) fn is_finishing(&self) -> bool {
@@ -97,12 +93,6 @@ impl Run {
 }
 
 impl Plan {
-    /// Where the run is.
-    #[inline]
-    pub(crate) fn phase(&self) -> Phase {
-        self.run.phase
-    }
-
     /// Whether every dial of the ramp has come to something.
     #[inline]
     pub(crate) fn is_ramped(&self) -> bool {
@@ -226,7 +216,7 @@ impl Plan {
             Some(rate) if self.flows.first_ready().is_some() => rate.due(),
             _ => 0,
         };
-        let last = self.meter.last_answer().max(self.run.from).max(due);
+        let last = self.meter.last_answer.max(self.run.from).max(due);
         let is_stuck = self.is_stranded() || now > last.saturating_add(patience);
         if self.run.is_sending() && is_stuck {
             self.run.catches_up = false;
@@ -256,8 +246,7 @@ impl Plan {
         }
         self.run.phase = Phase::Finish;
         (self.run.send_until, self.run.replace_until) = (0, 0);
-        self.dialing.end_ramp();
-        self.dialing.end_turnover();
+        self.dialing.end();
         let timeout = self.load.message_timeout;
         let patience = match self.run.stopped {
             Some(_) => timeout.min(PATIENCE),
@@ -360,7 +349,7 @@ impl Plan {
     /// were sent, until it was given up.
     fn note_measured(&mut self, now: u64) {
         if let (Volume::Messages(_), Some(_)) = (self.load.volume, self.run.ended) {
-            let last = self.meter.last_answer().max(self.run.from);
+            let last = self.meter.last_answer.max(self.run.from);
             let end = if self.run.left == 0 { last } else { now };
             self.meter.end_measured(end);
             self.run.ended = Some(end);

@@ -100,7 +100,7 @@ fn churn_lets_half_of_the_connections_carry_the_load_while_answers_are_waited_fo
         }
         now += 1_000_000;
     }
-    let stages = flows.iter().filter_map(|&flow| plan.flow(flow));
+    let stages = flows.iter().filter_map(|&flow| plan.flows.get(flow));
     assert_eq!(stages.filter(|flow| flow.stage == Stage::Live).count(), 5);
 }
 

@@ -8,6 +8,7 @@ use crate::load::generator::flows::Answered;
 use crate::load::generator::label::Label;
 use crate::load::generator::names;
 use crate::load::generator::payload::Payload;
+use crate::load::generator::protocol::Phase;
 use crate::load::options::load::{Traffic, Turnover};
 use crate::values::units::short;
 
@@ -125,7 +126,7 @@ impl Plan {
         }
         // In a closed loop it's tried again: nothing was due at a certain time.
         if has_no_room || matches!(self.traffic, Traffic::Closed { .. }) {
-            self.flows.is_full(index);
+            self.flows.mark(index, Flags::FULL);
             return;
         }
         // It's one of those that were asked for: a system that takes none must not keep the run
@@ -143,7 +144,7 @@ impl Plan {
     /// which are due when they are sent.
     pub(crate) fn wanted(&self, index: u32, now: u64) -> u32 {
         let is_closed = matches!(self.traffic, Traffic::Closed { .. });
-        match self.flow(index) {
+        match self.flows.get(index) {
             Some(flow) if is_closed && self.run.may_send(now) => self.flows.wanted(flow),
             _ => 0,
         }
@@ -151,7 +152,7 @@ impl Plan {
 
     /// A part of the oldest message's answer has come.
     pub(crate) fn got(&mut self, index: u32, bytes: usize, now: u64) {
-        if let Some(sent) = self.flow(index).and_then(Flow::asked) {
+        if let Some(sent) = self.flows.get(index).and_then(Flow::asked) {
             self.meter.received(sent, now, bytes);
             self.flows.got(index, bytes as u32);
         }
@@ -209,7 +210,7 @@ impl Plan {
         );
         let ledger = &mut self.meter.tally.connections;
         ledger.confirmed += 1;
-        ledger.replaced += u64::from(replaces && self.run.is_measuring());
+        ledger.replaced += u64::from(replaces && self.run.phase == Phase::Measure);
         self.dialing.replaced(replaces);
         self.flows.confirmed(index, now);
         self.settle(index);
@@ -232,7 +233,7 @@ impl Plan {
         bytes: usize,
         now: u64,
     ) -> bool {
-        let Some(flow) = self.flow(index) else {
+        let Some(flow) = self.flows.get(index) else {
             return true;
         };
         // A flow that was closed may have left its port to this one: it's an answer that came late.
@@ -249,7 +250,7 @@ impl Plan {
         let arrival = label.map_or(Arrival::Never, |label| {
             self.flows.heard(index, label.number)
         });
-        let (from, timeout) = (self.meter.from(), self.timeout);
+        let (from, timeout) = (self.meter.from, self.timeout);
         let counts = self.flows.udp(index).map(|udp| &mut udp.counts);
         match arrival {
             Arrival::Never => {
@@ -286,7 +287,7 @@ impl Plan {
     /// What has come on a stream is not what was sent: nothing that follows can be told apart.
     pub(crate) fn corrupt(&mut self, index: u32) {
         self.meter.tally.messages.corrupt += 1;
-        match self.flow(index).map(|flow| flow.stage) {
+        match self.flows.get(index).map(|flow| flow.stage) {
             // It came right behind the last answer, and its connection was counted as closed then.
             Some(Stage::Ended) => self.meter.tally.error(names::CORRUPT),
             _ => self.lost(index, names::CORRUPT),
@@ -296,7 +297,7 @@ impl Plan {
     /// A flow has ended though the load had not ended it, for a reason with this name. Its slot
     /// stays until its connection is gone.
     pub(crate) fn lost(&mut self, index: u32, name: &str) {
-        let Some(flow) = self.flow(index) else {
+        let Some(flow) = self.flows.get(index) else {
             return;
         };
         let (partial, target) = (self.partial(flow), flow.target);
@@ -307,7 +308,7 @@ impl Plan {
         self.meter.tally.note_partial(name, partial);
         // One that is lost in the ramp is dialed again after it.
         if self.replaces_lost() {
-            self.dialing.lost(target);
+            self.dialing.vacated(target, false);
         }
     }
 
@@ -328,7 +329,7 @@ impl Plan {
     /// A flow's connection or socket is gone; the name of the reason, where the load had not ended
     /// it.
     pub(crate) fn gone(&mut self, index: u32, name: &str) {
-        let Some(flow) = self.flow(index) else {
+        let Some(flow) = self.flows.get(index) else {
             return;
         };
         if flow.stage != Stage::Ended {

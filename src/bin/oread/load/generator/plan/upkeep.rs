@@ -72,7 +72,7 @@ impl Plan {
         self.end_flow(index);
         self.meter.tally.connections.closed += 1;
         // Now, and not when the peer has finished too: that is up to the peer.
-        self.dialing.vacated(target);
+        self.dialing.vacated(target, true);
     }
 
     /// A flow ends, and its connection is closed, or is gone already. What was under way on it is
@@ -103,7 +103,7 @@ impl Plan {
         let Traffic::Idle { .. } = self.traffic else {
             return 0;
         };
-        let before = self.meter.from().saturating_sub(flow.time);
+        let before = self.meter.from.saturating_sub(flow.time);
         let unmeasured = before.div_ceil(self.interval().max(1));
         u64::from(flow.owed).saturating_sub(unmeasured)
     }
