@@ -66,7 +66,7 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
     // Not before: until there is something to report, a signal ends the program as it ends any
     // other.
     let signals = Signals::install()?;
-    let team = Team::start(plan, &resolved, &preflight)?;
+    let team = Team::start(plan, preflight.endpoints)?;
     let mut lead = Lead {
         plan,
         signals,

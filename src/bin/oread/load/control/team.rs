@@ -14,8 +14,6 @@ use crate::load::generator::protocol::{Command, Event, Slot};
 use crate::load::generator::{self, Generating, Setup};
 use crate::load::generator::{Clock, Endpoint, Gauge};
 use crate::load::options::load::Load;
-use crate::load::options::target::Resolved;
-use crate::load::preflight::Preflight;
 use crate::system::threads;
 
 /// The generators.
@@ -39,19 +37,8 @@ impl Team {
     ///
     /// # Errors
     /// Exit code 1: no descriptor or no thread can be had.
-    pub(crate) fn start(
-        plan: &Load,
-        targets: &[Resolved],
-        preflight: &Preflight,
-    ) -> Result<Team, Failure> {
-        let endpoints: Arc<[Endpoint]> = targets
-            .iter()
-            .zip(&preflight.sources)
-            .map(|(resolved, sources)| Endpoint {
-                resolved: resolved.clone(),
-                sources: sources.clone(),
-            })
-            .collect();
+    pub(crate) fn start(plan: &Load, endpoints: Vec<Endpoint>) -> Result<Team, Failure> {
+        let endpoints: Arc<[Endpoint]> = endpoints.into();
         let reactors: Vec<Generating> = (0..plan.threads.get())
             .map(|_| generator::reactor())
             .collect::<Result<_, _>>()
