@@ -56,7 +56,7 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
     let shortfalls = preflight.shortfalls();
     if !shortfalls.is_empty() {
         tell_shortfalls(plan, &shortfalls, stderr.clone());
-        if !plan.force {
+        if !plan.sockets.force {
             return Ok(Run::Refused {
                 targets,
                 shortfalls,
@@ -85,7 +85,7 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
 /// Says what is short, a line each.
 fn tell_shortfalls(plan: &Load, shortfalls: &[String], mut stderr: Stderr) {
     let count = Count(plan.connections.get().into());
-    let tip = match plan.force {
+    let tip = match plan.sockets.force {
         true => "",
         false => "  (to begin all the same, add --force)\n",
     };

@@ -39,7 +39,7 @@ impl Team {
     /// Exit code 1: no descriptor or no thread can be had.
     pub(crate) fn start(plan: &Load, endpoints: Vec<Endpoint>) -> Result<Team, Failure> {
         let endpoints: Arc<[Endpoint]> = endpoints.into();
-        let reactors: Vec<Generating> = (0..plan.threads.get())
+        let reactors: Vec<Generating> = (0..plan.sockets.threads.get())
             .map(|_| generator::reactor())
             .collect::<Result<_, _>>()
             .map_err(|e| Failure::runtime(format!("no poll can be had: {}", Reason(&e))))?;

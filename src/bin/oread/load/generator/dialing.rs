@@ -79,7 +79,7 @@ pub(super) struct Dialing {
 
 impl Dialing {
     pub(super) fn new(load: &Load, index: u32, targets: usize, now: u64) -> Dialing {
-        let threads = load.threads.get();
+        let threads = load.sockets.threads.get();
         let places = Places {
             vacated: 0,
             empty: 0,
@@ -243,7 +243,7 @@ impl Places {
 /// the connections that were asked for, so they take no more descriptors.
 fn most_under_way(load: &Load, index: u32) -> u32 {
     let a_second = load.share(load.connect_rate.get().into(), index) as f64;
-    let most = (a_second * load.connect_timeout.as_secs_f64()).ceil() as u64;
+    let most = (a_second * load.sockets.connect_timeout.as_secs_f64()).ceil() as u64;
     u32::try_from(most.max(LEAST_UNDER_WAY)).unwrap_or(u32::MAX)
 }
 

@@ -67,7 +67,7 @@ fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Prefl
         endpoints.push(Endpoint {
             resolved: target.clone(),
             sources: match target.address.socket_addr() {
-                Some(address) => sources(&plan.sources, address, *needed, ports)?,
+                Some(address) => sources(&plan.sockets.source, address, *needed, ports)?,
                 None => Vec::new(),
             },
         });
@@ -120,12 +120,13 @@ fn descriptors(plan: &Load, machine: &Machine) -> Check {
     let connections = u64::from(plan.connections.get());
     let replacing = match plan.turnover {
         Turnover::Keep => 0,
-        _ => connections.min(u64::from(plan.threads.get()) * REPLACING),
+        _ => connections.min(u64::from(plan.sockets.threads.get()) * REPLACING),
     };
     // The server of its own is one more thread. That has its listener, the others have their
     // timers.
-    let with_server = connections * 2 + replacing + reserve(plan.threads.saturating_add(1), 1);
-    let alone = connections + reserve(plan.threads, 1);
+    let with_server =
+        connections * 2 + replacing + reserve(plan.sockets.threads.saturating_add(1), 1);
+    let alone = connections + reserve(plan.sockets.threads, 1);
     let own_server = plan.targets.is_empty();
     let needed = if own_server { with_server } else { alone };
     let most = round_up(needed);

@@ -52,7 +52,7 @@ fn kept(plan: &Load, machine: &Machine, target: &Resolved) -> u64 {
         return 0;
     };
     let closed = plan.turnover.closed_a_second(plan.connections);
-    let a_second = u64::from(closed).min(MOST_A_SECOND * u64::from(plan.threads.get()));
+    let a_second = u64::from(closed).min(MOST_A_SECOND * u64::from(plan.sockets.threads.get()));
     let lasts = match plan.volume {
         Volume::For(duration) => plan.warmup.saturating_add(duration),
         Volume::Messages(_) => Duration::MAX,
