@@ -153,15 +153,11 @@ impl Load {
         let content = content::content(&typed)?;
         check_outputs(&output)?;
         let sent = &typed.traffic;
+        let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
         let traffic = match sent.rate {
             Some(rate) => Traffic::Open(rate),
-            None if sent.idle => Traffic::Idle {
-                heartbeat: sent.heartbeat,
-            },
-            None => Traffic::Closed {
-                depth: sent.depth.get(),
-                think: sent.think,
-            },
+            None if sent.idle => Traffic::Idle { heartbeat },
+            None => Traffic::Closed { depth, think },
         };
         let turnover = match (sent.churn, sent.lifetime) {
             (Some(rate), _) => Turnover::Churn(rate),
@@ -255,10 +251,8 @@ fn connect_rate(typed: &args::Demand, turnover: Turnover) -> Result<NonZeroU32, 
             .connect_rate
             .unwrap_or(closed.max(DEFAULT_CONNECT_RATE)));
     };
-    let option = match turnover {
-        Turnover::Lifetime(_) => "--lifetime",
-        _ => "--churn",
-    };
+    let churns = matches!(turnover, Turnover::Churn(_));
+    let option = if churns { "--churn" } else { "--lifetime" };
     let words = format!(
         "{option} closes more connections a second, {closed}, than --connect-rate {rate} dials"
     );
