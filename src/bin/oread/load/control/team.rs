@@ -74,9 +74,8 @@ impl Team {
             let sender = sender.clone();
             let run = move || {
                 let ended = generator::run(reactor, setup);
-                if sender.send(Event::Ended(Box::new(ended))).is_err() {
-                    log::debug!("the lead is gone");
-                }
+                // The lead waits for it.
+                let _ = sender.send(Event::Ended(Box::new(ended)));
             };
             let thread = threads::start(&format!("generator {index}"), run)?;
             team.threads.push(thread);
@@ -86,10 +85,8 @@ impl Team {
 
     pub(crate) fn tell(&self, command: Command) {
         for handle in &self.handles {
-            if let Err(error) = handle.send(command) {
-                // It has ended, and has said why.
-                log::debug!("a generator did not hear {command:?}: {error}");
-            }
+            // One that does not hear it has ended, and has said why.
+            let _ = handle.send(command);
         }
     }
 }

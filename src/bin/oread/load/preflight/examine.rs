@@ -118,16 +118,15 @@ fn depth(plan: &Load) -> u64 {
 
 fn descriptors(plan: &Load, machine: &Machine) -> Check {
     let connections = u64::from(plan.connections.get());
+    let (threads, own_server) = (plan.sockets.threads, plan.targets.is_empty());
     let replacing = match plan.turnover {
         Turnover::Keep => 0,
-        _ => connections.min(u64::from(plan.sockets.threads.get()) * REPLACING),
+        _ => connections.min(u64::from(threads.get()) * REPLACING),
     };
     // The server of its own is one more thread. That has its listener, the others have their
     // timers.
-    let with_server =
-        connections * 2 + replacing + reserve(plan.sockets.threads.saturating_add(1), 1);
-    let alone = connections + reserve(plan.sockets.threads, 1);
-    let own_server = plan.targets.is_empty();
+    let with_server = connections * 2 + replacing + reserve(threads.saturating_add(1), 1);
+    let alone = connections + reserve(threads, 1);
     let needed = if own_server { with_server } else { alone };
     let most = round_up(needed);
     // A limit of a process can't be over this one.
