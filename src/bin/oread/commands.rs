@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
         }
         Command::Load(typed) => {
             let plan = Plan::new(typed.demand, typed.output, &typed.verbosity)?;
-            color(plan.color).write_global();
+            color(plan.output.color).write_global();
             logged(plan.verbosity, Audience::Later, |stderr| {
                 load::run(&plan, stderr)
             })

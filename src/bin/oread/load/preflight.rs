@@ -14,4 +14,4 @@ pub(crate) mod doctor;
 mod examine;
 mod ports;
 
-pub(crate) use examine::{Preflight, check};
+pub(crate) use examine::check;

@@ -96,8 +96,12 @@ impl Outputs {
     /// # Errors
     /// Exit code 1: one can't be written.
     pub(crate) fn open(plan: &Load) -> Result<Outputs, Failure> {
-        let json = plan.json.as_deref().filter(|_| !plan.json_to_stdout());
-        let is_all = json.is_none() && plan.hdr.is_none() && plan.gates.is_empty();
+        let json = plan
+            .output
+            .json
+            .as_deref()
+            .filter(|_| !plan.json_to_stdout());
+        let is_all = json.is_none() && plan.output.hdr.is_none() && plan.output.slo.is_empty();
         if (is_all || plan.json_to_stdout()) && stdout::was_closed() {
             let failure = "standard output is closed: the report would be lost";
             return Err(Failure::runtime(failure).hint(
@@ -106,7 +110,7 @@ impl Outputs {
         }
         Ok(Outputs {
             json: json.map(LateFile::new).transpose()?,
-            hdr: plan.hdr.as_deref().map(LateFile::new).transpose()?,
+            hdr: plan.output.hdr.as_deref().map(LateFile::new).transpose()?,
             ..Outputs::default()
         })
     }

@@ -11,7 +11,7 @@ use crate::load::control::hiccups::{self, STEP};
 use crate::load::control::live::Live;
 use crate::load::control::own_server::OwnServer;
 use crate::load::control::team::Team;
-use crate::load::count::{StoodStill, Tally};
+use crate::load::count::StoodStill;
 use crate::load::generator::protocol::{Command, Ended, Event};
 use crate::load::options::load::{Load, Volume};
 use crate::load::options::target::{self, Resolved};
@@ -56,7 +56,7 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
     let shortfalls = preflight.shortfalls();
     if !shortfalls.is_empty() {
         tell_shortfalls(plan, &shortfalls, stderr.clone());
-        if !plan.force {
+        if !plan.sockets.force {
             return Ok(Run::Refused {
                 targets,
                 shortfalls,
@@ -66,13 +66,15 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
     // Not before: until there is something to report, a signal ends the program as it ends any
     // other.
     let signals = Signals::install()?;
-    let team = Team::start(plan, &resolved, &preflight)?;
+    let team = Team::start(plan, preflight.endpoints)?;
     let mut lead = Lead {
         plan,
         signals,
         own_server,
         live: Live::new(plan, stderr.clone(), &team),
-        heard: Heard::default(),
+        ramped: 0,
+        ended: Ended::default(),
+        signal: None,
         ramp: None,
         measured: [NEVER; 2],
         stood_still: StoodStill::default(),
@@ -85,7 +87,7 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
 /// Says what is short, a line each.
 fn tell_shortfalls(plan: &Load, shortfalls: &[String], mut stderr: Stderr) {
     let count = Count(plan.connections.get().into());
-    let tip = match plan.force {
+    let tip = match plan.sockets.force {
         true => "",
         false => "  (to begin all the same, add --force)\n",
     };
@@ -95,24 +97,6 @@ fn tell_shortfalls(plan: &Load, shortfalls: &[String], mut stderr: Stderr) {
     let _ = stderr.write_all(text.as_bytes());
 }
 
-/// What the lead has heard.
-#[derive(Debug, Default)]
-struct Heard {
-    ramped: usize,
-    signal: Option<i32>,
-    /// Why the first generator failed, if one did.
-    failure: Option<String>,
-    tally: Tally,
-}
-
-impl Heard {
-    /// A generator ended. One that failed has counted until then.
-    fn end(&mut self, ended: Ended) {
-        self.tally.merge(&ended.tally);
-        self.failure = self.failure.take().or(ended.failure);
-    }
-}
-
 #[derive(Debug)]
 struct Lead<'a> {
     plan: &'a Load,
@@ -120,7 +104,11 @@ struct Lead<'a> {
     own_server: Option<OwnServer>,
     live: Live<'a>,
     team: Team,
-    heard: Heard,
+    /// How many generators have come to the end of their ramps.
+    ramped: usize,
+    /// How those ended that have.
+    ended: Ended,
+    signal: Option<i32>,
     /// How long the ramp took, when it's over.
     ramp: Option<Duration>,
     /// When the measured time begins and ends, as far as that is known.
@@ -143,22 +131,22 @@ impl Lead<'_> {
             let event = self.team.events.recv_timeout(until(now, due));
             let now = self.team.epoch.now();
             // Whoever has ended the run by a signal measures nothing any more.
-            if self.heard.signal.is_none() {
+            if self.signal.is_none() {
                 hiccups::woke(&mut self.stood_still, due, now, from);
             }
             match event {
-                Ok(Event::Ramped) => self.heard.ramped += 1,
+                Ok(Event::Ramped) => self.ramped += 1,
                 Ok(Event::Ended(ended)) => {
                     if ended.failure.is_some() {
                         self.team.tell(Command::Stop);
                     }
-                    self.heard.end(*ended);
+                    self.ended.add(*ended);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.hear_signal(now);
-            let is_ramped = self.heard.ramped == self.team.threads.len() || now >= ramp_until;
+            let is_ramped = self.ramped == self.team.threads.len() || now >= ramp_until;
             if is_ramped && self.ramp.is_none() {
                 self.begin(now);
             }
@@ -178,7 +166,7 @@ impl Lead<'_> {
     /// The first signal stops all generators; the second one would end the program.
     fn hear_signal(&mut self, now: u64) {
         if let Some(signal) = self.signals.pending() {
-            self.heard.signal = Some(signal.number());
+            self.signal = Some(signal.number());
             self.ramp.get_or_insert(until(self.team.begun, now));
             self.live.take_down();
             self.end_measured(now);
@@ -216,13 +204,13 @@ impl Lead<'_> {
     /// What it all came to.
     fn outcome(self, targets: Vec<String>, shortfalls: Vec<String>) -> Outcome {
         drop(self.live);
-        let mut failure = self.heard.failure;
+        let mut failure = self.ended.failure;
         for thread in self.team.threads {
             if thread.join().is_err() {
                 failure.get_or_insert_with(|| "a generator panicked".to_owned());
             }
         }
-        let mut tally = self.heard.tally;
+        let mut tally = self.ended.tally;
         tally.connections.peak_confirmed = self.team.gauge.peak();
         let measured = tally.threads.iter().map(|thread| thread.wall).max();
         let (clock, now) = (SystemTime::now(), self.team.epoch.now());
@@ -233,7 +221,7 @@ impl Lead<'_> {
             targets,
             began: at(self.team.begun).unwrap_or(SystemTime::UNIX_EPOCH),
             measured_from: at(from).filter(|_| from <= now),
-            ending: match (self.heard.signal, failure) {
+            ending: match (self.signal, failure) {
                 (Some(number), _) => Ending::Interrupted(number),
                 (None, Some(words)) => Ending::Failed(words),
                 (None, None) => Ending::Done,
@@ -245,28 +233,5 @@ impl Lead<'_> {
             shortfalls,
             tally,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_failed_thread_has_counted_is_kept() {
-        let ended = |failure: Option<&str>| {
-            let mut tally = Tally::new();
-            tally.messages.echoed = 3;
-            Ended {
-                tally,
-                failure: failure.map(str::to_owned),
-            }
-        };
-        let mut heard = Heard::default();
-        for failure in [None, Some("the first"), Some("the second"), None] {
-            heard.end(ended(failure));
-        }
-        assert_eq!(heard.failure.as_deref(), Some("the first"));
-        assert_eq!(heard.tally.messages.echoed, 12);
     }
 }

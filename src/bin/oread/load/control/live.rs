@@ -26,34 +26,18 @@ const BAR_WIDTH: usize = 20;
 /// for no standard error that takes nothing.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Where it's told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// Nowhere.
-    Nowhere,
-    /// A line a second.
-    Lines,
-    /// One line, drawn anew.
-    Terminal,
-}
-
-impl Place {
-    /// A terminal that can erase nothing (`TERM=dumb`) gets lines too.
-    fn of(verbosity: Verbosity, is_terminal: bool, term: Option<OsString>) -> Place {
-        let erases = is_terminal && term.is_some_and(|term| !term.is_empty() && term != "dumb");
-        match (verbosity, erases) {
-            (Verbosity::Quiet, _) => Place::Nowhere,
-            (_, true) => Place::Terminal,
-            (_, false) => Place::Lines,
-        }
-    }
+/// Whether lines can be drawn anew there: on a terminal, but for one that can erase nothing
+/// (`TERM=dumb`).
+fn erases(is_terminal: bool, term: Option<OsString>) -> bool {
+    is_terminal && term.is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// The view.
 #[derive(Debug)]
 pub(crate) struct Live<'a> {
     stderr: Stderr,
-    place: Place,
+    /// Whether it's one line, drawn anew, and not a line a second.
+    redraws: bool,
     plan: &'a Load,
     /// When the run began.
     begun: u64,
@@ -66,10 +50,10 @@ pub(crate) struct Live<'a> {
 impl<'a> Live<'a> {
     /// A view of a load that has just begun.
     pub(crate) fn new(plan: &'a Load, stderr: Stderr, team: &Team) -> Live<'a> {
-        let is_terminal = std::io::stderr().is_terminal();
+        let erases = erases(std::io::stderr().is_terminal(), std::env::var_os("TERM"));
         Live {
             stderr,
-            place: Place::of(plan.verbosity, is_terminal, std::env::var_os("TERM")),
+            redraws: erases && plan.verbosity != Verbosity::Quiet,
             plan,
             begun: team.begun,
             before: look(&team.slots),
@@ -80,24 +64,20 @@ impl<'a> Live<'a> {
     /// Shows how all generators go together, if they have told anything since the last call.
     pub(crate) fn draw(&mut self, now: u64, measured_from: u64) {
         let sums = look(&self.slots);
-        if sums.at == self.before.at {
+        if sums.at == self.before.at || self.plan.verbosity == Verbosity::Quiet {
             return;
         }
         let (phase, parts) = (name(sums.phase), self.parts(&sums));
-        match self.place {
-            Place::Nowhere => {}
-            Place::Lines => {
-                let seconds = until(self.begun, now).as_secs();
-                let line = format!("{seconds:>5}s {phase:>8}  {}\n", parts.join(", "));
-                // It takes everything, or counts it.
-                let _ = self.stderr.write_all(line.as_bytes());
-            }
-            Place::Terminal => {
-                let (share, words) = self.share(&sums, now, measured_from);
-                let parts: Vec<String> = words.into_iter().chain(parts).collect();
-                let width = columns(std::io::stderr()).unwrap_or(USUAL_WIDTH);
-                self.stderr.show(&fit(phase, share, &parts, width));
-            }
+        if self.redraws {
+            let (share, words) = self.share(&sums, now, measured_from);
+            let parts: Vec<String> = words.into_iter().chain(parts).collect();
+            let width = columns(std::io::stderr()).unwrap_or(USUAL_WIDTH);
+            self.stderr.show(&fit(phase, share, &parts, width));
+        } else {
+            let seconds = until(self.begun, now).as_secs();
+            let line = format!("{seconds:>5}s {phase:>8}  {}\n", parts.join(", "));
+            // It takes everything, or counts it.
+            let _ = self.stderr.write_all(line.as_bytes());
         }
         self.before = sums;
     }
@@ -105,9 +85,8 @@ impl<'a> Live<'a> {
     /// Takes down the line that is drawn anew, and goes on in plain lines: from now on a second
     /// signal ends the program, and would leave that where it stands.
     pub(crate) fn take_down(&mut self) {
-        if self.place == Place::Terminal {
+        if std::mem::take(&mut self.redraws) {
             self.stderr.show("");
-            self.place = Place::Lines;
         }
     }
 
@@ -278,16 +257,13 @@ mod tests {
 
     #[test]
     fn a_line_is_drawn_anew_only_on_a_terminal_that_can_erase_it() {
-        let place = |is_terminal, term: Option<&str>| {
-            Place::of(Verbosity::Normal, is_terminal, term.map(OsString::from))
-        };
-        assert_eq!(place(true, Some("xterm-256color")), Place::Terminal);
+        let erases =
+            |is_terminal, term: Option<&str>| erases(is_terminal, term.map(OsString::from));
+        assert!(erases(true, Some("xterm-256color")));
         for term in [Some("dumb"), Some(""), None] {
-            assert_eq!(place(true, term), Place::Lines, "{term:?}");
+            assert!(!erases(true, term), "{term:?}");
         }
-        assert_eq!(place(false, Some("xterm")), Place::Lines);
-        let quiet = Place::of(Verbosity::Quiet, true, Some("xterm".into()));
-        assert_eq!(quiet, Place::Nowhere);
+        assert!(!erases(false, Some("xterm")));
     }
 
     #[test]
@@ -322,7 +298,7 @@ mod tests {
         let shown = |before: &[_], now: &[_]| {
             let live = Live {
                 stderr: Stderr::start(std::io::sink()),
-                place: Place::Nowhere,
+                redraws: false,
                 plan: &plan,
                 begun: 0,
                 slots: Vec::new(),

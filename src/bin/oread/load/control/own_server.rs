@@ -41,10 +41,7 @@ impl OwnServer {
             Ok((reactor, address.and_then(|at| at.socket_addr())))
         };
         let (mut reactor, address) = listen().map_err(|error| {
-            let reason = Reason(&error);
-            Failure::runtime(format!(
-                "can't listen on 127.0.0.1 as the server to load: {reason}"
-            ))
+            Failure::runtime(format!("can't start a server to load: {}", Reason(&error)))
         })?;
         let handle = reactor.handle();
         let (tell, cpu) = mpsc::channel();
@@ -70,11 +67,9 @@ impl OwnServer {
 
     /// Asks it what it has used, once when the measured time has begun and once when it has ended.
     /// The reactor stops for the answer, and goes on.
-    pub(crate) fn look(&mut self, now: u64, [from, until]: [u64; 2]) {
-        if [from, until]
-            .get(self.marks.len())
-            .is_some_and(|due| *due <= now)
-        {
+    pub(crate) fn look(&mut self, now: u64, measured: [u64; 2]) {
+        let due = measured.get(self.marks.len());
+        if due.is_some_and(|due| *due <= now) {
             self.handle.stop();
             let cpu = self.cpu.recv_timeout(PATIENCE).unwrap_or_default();
             self.marks.push((now, cpu));

@@ -14,8 +14,6 @@ use crate::load::generator::protocol::{Command, Event, Slot};
 use crate::load::generator::{self, Generating, Setup};
 use crate::load::generator::{Clock, Endpoint, Gauge};
 use crate::load::options::load::Load;
-use crate::load::options::target::Resolved;
-use crate::load::preflight::Preflight;
 use crate::system::threads;
 
 /// The generators.
@@ -39,20 +37,9 @@ impl Team {
     ///
     /// # Errors
     /// Exit code 1: no descriptor or no thread can be had.
-    pub(crate) fn start(
-        plan: &Load,
-        targets: &[Resolved],
-        preflight: &Preflight,
-    ) -> Result<Team, Failure> {
-        let endpoints: Arc<[Endpoint]> = targets
-            .iter()
-            .zip(&preflight.sources)
-            .map(|(resolved, sources)| Endpoint {
-                resolved: resolved.clone(),
-                sources: sources.clone(),
-            })
-            .collect();
-        let reactors: Vec<Generating> = (0..plan.threads.get())
+    pub(crate) fn start(plan: &Load, endpoints: Vec<Endpoint>) -> Result<Team, Failure> {
+        let endpoints: Arc<[Endpoint]> = endpoints.into();
+        let reactors: Vec<Generating> = (0..plan.sockets.threads.get())
             .map(|_| generator::reactor())
             .collect::<Result<_, _>>()
             .map_err(|e| Failure::runtime(format!("no poll can be had: {}", Reason(&e))))?;
@@ -87,9 +74,8 @@ impl Team {
             let sender = sender.clone();
             let run = move || {
                 let ended = generator::run(reactor, setup);
-                if sender.send(Event::Ended(Box::new(ended))).is_err() {
-                    log::debug!("the lead is gone");
-                }
+                // The lead waits for it.
+                let _ = sender.send(Event::Ended(Box::new(ended)));
             };
             let thread = threads::start(&format!("generator {index}"), run)?;
             team.threads.push(thread);
@@ -99,10 +85,8 @@ impl Team {
 
     pub(crate) fn tell(&self, command: Command) {
         for handle in &self.handles {
-            if let Err(error) = handle.send(command) {
-                // It has ended, and has said why.
-                log::debug!("a generator did not hear {command:?}: {error}");
-            }
+            // One that does not hear it has ended, and has said why.
+            let _ = handle.send(command);
         }
     }
 }

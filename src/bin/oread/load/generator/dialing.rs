@@ -1,13 +1,13 @@
 //! Which dials are made when: those that were asked for in the ramp, and later others in place of
 //! connections that ended, to the same target; all at one pace.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::schedule::Schedule;
 use crate::load::clock::{NEVER, SECOND, after};
 use crate::load::options::load::Load;
-use crate::load::options::target::Resolved;
+pub(crate) use crate::load::options::sources::Endpoint;
 
 /// Dials under way at a time on one thread that any pace allows: with less, a slow one would wait
 /// for each of its dials.
@@ -19,14 +19,6 @@ pub(super) const SLACK: u64 = SECOND / 100;
 /// It doubles with each, up to [`LONGEST_BACKOFF`].
 const BACKOFF: Duration = Duration::from_millis(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
-
-/// A target, and where to connect from.
-#[derive(Clone, Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) resolved: Resolved,
-    /// Local addresses, used in turn; empty: the system's choice.
-    pub(crate) sources: Vec<IpAddr>,
-}
 
 impl Endpoint {
     /// The local address of the `turn`-th dial to this target.
@@ -83,7 +75,7 @@ pub(super) struct Dialing {
 
 impl Dialing {
     pub(super) fn new(load: &Load, index: u32, targets: usize, now: u64) -> Dialing {
-        let threads = load.threads.get();
+        let threads = load.sockets.threads.get();
         let places = Places {
             vacant: [0; 2],
             not_before: 0,
@@ -227,13 +219,14 @@ impl Places {
 /// the connections that were asked for, so they take no more descriptors.
 fn most_under_way(load: &Load, index: u32) -> u32 {
     let a_second = load.share(load.connect_rate.get().into(), index) as f64;
-    let most = (a_second * load.connect_timeout.as_secs_f64()).ceil() as u64;
+    let most = (a_second * load.sockets.connect_timeout.as_secs_f64()).ceil() as u64;
     u32::try_from(most.max(LEAST_UNDER_WAY)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::options::target::Target;
 
     /// Dials that are made at a pace in so many milliseconds, while none of them is answered.
     fn dialed(arguments: &str, ms: u64) -> u32 {
@@ -298,10 +291,7 @@ mod tests {
     #[test]
     fn sources_are_used_in_turn() {
         let mut endpoint = Endpoint {
-            resolved: Resolved {
-                transport: crate::load::options::target::Transport::Tcp,
-                address: ([127, 0, 0, 1], 9).into(),
-            },
+            resolved: Target::tcp(([127, 0, 0, 1], 9).into()),
             sources: Vec::new(),
         };
         assert_eq!(endpoint.source(3), None);

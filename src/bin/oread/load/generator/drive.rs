@@ -238,7 +238,7 @@ impl Generator {
         }
         let options = ConnectOptions {
             source,
-            timeout: Some(self.setup.load.connect_timeout),
+            timeout: Some(self.setup.load.sockets.connect_timeout),
             ..ConnectOptions::new(address.clone())
         };
         match context.connect(&options, index) {
@@ -255,7 +255,7 @@ impl Generator {
         let (how, name) = match error.kind() {
             io::ErrorKind::ConnectionRefused => (Failed::Refused, names::of_error(error)),
             // The reactor's timeout and the system's are the same error.
-            io::ErrorKind::TimedOut if took + STALE >= self.setup.load.connect_timeout => {
+            io::ErrorKind::TimedOut if took + STALE >= self.setup.load.sockets.connect_timeout => {
                 (Failed::TimedOut, "connect timeout".to_owned())
             }
             io::ErrorKind::TimedOut => (Failed::TimedOut, names::of_error(error)),

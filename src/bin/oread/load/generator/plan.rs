@@ -152,7 +152,7 @@ impl Plan {
         now: u64,
     ) -> Plan {
         let share = load.share(load.connections.get().into(), index);
-        let timeout = nanos(load.message_timeout);
+        let timeout = nanos(load.sockets.message_timeout);
         let verifies = load.verify != VerifyMode::Off;
         let is_scheduled = !matches!(load.traffic, Traffic::Closed { .. });
         let mut meter = Meter::new(is_scheduled, verifies, timeout);
@@ -372,7 +372,7 @@ impl Plan {
 
     /// Traffic begins, at `at`, on the flows that are live by then.
     fn begin_traffic(&mut self, at: u64) {
-        let (index, threads) = (self.index, self.load.threads.get());
+        let (index, threads) = (self.index, self.load.sockets.threads.get());
         if let Traffic::Open(rate) = self.traffic {
             self.rate = Some(Schedule::shared(at, rate.get(), index, threads));
         }

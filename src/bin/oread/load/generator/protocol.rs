@@ -32,13 +32,21 @@ pub(crate) enum Event {
     Ended(Box<Ended>),
 }
 
-/// How a generator ended.
-#[derive(Debug)]
+/// How a generator ended, or several.
+#[derive(Debug, Default)]
 pub(crate) struct Ended {
     /// What it has counted, until it failed if it did.
     pub(crate) tally: Tally,
-    /// What it failed with, in words.
+    /// What it failed with, in words; of several, the first that did.
     pub(crate) failure: Option<String>,
+}
+
+impl Ended {
+    /// Adds another one, which ended later.
+    pub(crate) fn add(&mut self, later: Ended) {
+        self.tally.merge(&later.tally);
+        self.failure = self.failure.take().or(later.failure);
+    }
 }
 
 /// How generators go, since the run began: one, or the sum of several.
@@ -95,10 +103,7 @@ impl Progress {
         self.echoed += other.echoed;
         self.measured += other.measured;
         self.cpu += other.cpu;
-        // All have the same bounds: nothing can fail to fit.
-        if let Err(error) = self.response.add(&other.response) {
-            log::error!("a histogram could not be added up: {error}");
-        }
+        self.response += &other.response;
         self
     }
 }
@@ -129,10 +134,8 @@ impl Slot {
     /// What was told last.
     pub(crate) fn look(&self) -> Progress {
         // A progress is whole at any time.
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.clone()
     }
 }
 
@@ -154,6 +157,21 @@ pub(crate) enum Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_failed_thread_has_counted_is_kept() {
+        let mut all = Ended::default();
+        for failure in [None, Some("the first"), Some("the second"), None] {
+            let mut tally = Tally::default();
+            tally.messages.echoed = 3;
+            all.add(Ended {
+                tally,
+                failure: failure.map(str::to_owned),
+            });
+        }
+        assert_eq!(all.failure.as_deref(), Some("the first"));
+        assert_eq!(all.tally.messages.echoed, 12);
+    }
 
     #[test]
     fn a_generator_does_not_wait_for_a_lead_that_is_looking() {

@@ -165,7 +165,7 @@ pub(crate) struct Messages {
 }
 
 /// Where connections come from, and how long they are waited for.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Sockets")]
 pub(crate) struct Sockets {
     /// Local address, or network as in 10.0.0.0/24, to connect from; may be repeated. For targets
@@ -192,7 +192,7 @@ pub(crate) struct Sockets {
 }
 
 /// Where the report goes, and what must hold.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Output {
     /// Write the whole report as JSON to a file, or with - to standard output in place of the words

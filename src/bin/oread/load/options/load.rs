@@ -5,17 +5,14 @@ mod content;
 pub(crate) mod never;
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::{Path, PathBuf, absolute};
+use std::path::{Path, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::ColorChoice;
 use oread::Framing;
 
 use crate::failure::Failure;
 use crate::load::options::args;
-use crate::load::options::gate::Gate;
-use crate::load::options::sources::SourceRange;
 use crate::load::options::target::{Target, Transport};
 pub(crate) use crate::load::options::values::MAX_DEPTH;
 use crate::load::options::values::{SizeRange, VerifyMode};
@@ -121,27 +118,15 @@ pub(crate) struct Load {
     pub(crate) content: Content,
     pub(crate) framing: Framing,
     pub(crate) verify: VerifyMode,
-    /// Where to connect from; empty: the system's choice, or 127/8 for targets on loopback.
-    pub(crate) sources: Vec<SourceRange>,
-    /// Reactors, each in a thread of its own.
-    pub(crate) threads: NonZeroU32,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) message_timeout: Duration,
-    /// Whether to begin although the preflight says no.
-    pub(crate) force: bool,
-    /// Where the JSON report goes; `-` is standard output.
-    pub(crate) json: Option<PathBuf>,
-    /// Where the histogram log goes.
-    pub(crate) hdr: Option<PathBuf>,
-    pub(crate) gates: Vec<Gate>,
-    pub(crate) color: ColorChoice,
+    pub(crate) sockets: args::Sockets,
+    pub(crate) output: args::Output,
     pub(crate) verbosity: Verbosity,
 }
 
 impl Load {
     /// The part of a count that thread `index` has: the parts add up exactly.
     pub(crate) fn share(&self, all: u64, index: u32) -> u64 {
-        let threads = u64::from(self.threads.get());
+        let threads = u64::from(self.sockets.threads.get());
         all / threads + u64::from(u64::from(index) < all % threads)
     }
 
@@ -152,7 +137,7 @@ impl Load {
 
     /// Whether the JSON report takes the place of the words on standard output.
     pub(crate) fn json_to_stdout(&self) -> bool {
-        self.json.as_deref() == Some(Path::new("-"))
+        self.output.json.as_deref() == Some(Path::new("-"))
     }
 
     /// What is meant by what was typed.
@@ -168,15 +153,11 @@ impl Load {
         let content = content::content(&typed)?;
         check_outputs(&output)?;
         let sent = &typed.traffic;
+        let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
         let traffic = match sent.rate {
             Some(rate) => Traffic::Open(rate),
-            None if sent.idle => Traffic::Idle {
-                heartbeat: sent.heartbeat,
-            },
-            None => Traffic::Closed {
-                depth: sent.depth.get(),
-                think: sent.think,
-            },
+            None if sent.idle => Traffic::Idle { heartbeat },
+            None => Traffic::Closed { depth, think },
         };
         let turnover = match (sent.churn, sent.lifetime) {
             (Some(rate), _) => Turnover::Churn(rate),
@@ -184,9 +165,8 @@ impl Load {
             (None, None) => Turnover::Keep,
         };
         let connect_rate = connect_rate(&typed, turnover)?;
-        let sockets = typed.sockets;
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
-        let ramp = Duration::from_secs(ramp) + sockets.connect_timeout;
+        let ramp = Duration::from_secs(ramp) + typed.sockets.connect_timeout;
         let load = Load {
             targets: typed.targets,
             connections: typed.connections,
@@ -202,18 +182,11 @@ impl Load {
             content,
             framing: typed.content.framing,
             verify: typed.content.verify,
-            sources: sockets.source,
-            threads: sockets.threads,
-            connect_timeout: sockets.connect_timeout,
-            message_timeout: sockets.message_timeout,
-            force: sockets.force,
-            json: output.json,
-            hdr: output.hdr,
-            gates: output.slo,
-            color: output.color,
+            sockets: typed.sockets,
+            output,
             verbosity: Verbosity::from(verbosity),
         };
-        for gate in &load.gates {
+        for gate in &load.output.slo {
             if let Some(why) = never::why_never(gate, &load) {
                 let words = format!("--slo '{}' can't be met: {why}", gate.text);
                 return Err(Failure::usage(words));
@@ -278,10 +251,8 @@ fn connect_rate(typed: &args::Demand, turnover: Turnover) -> Result<NonZeroU32, 
             .connect_rate
             .unwrap_or(closed.max(DEFAULT_CONNECT_RATE)));
     };
-    let option = match turnover {
-        Turnover::Lifetime(_) => "--lifetime",
-        _ => "--churn",
-    };
+    let churns = matches!(turnover, Turnover::Churn(_));
+    let option = if churns { "--churn" } else { "--lifetime" };
     let words = format!(
         "{option} closes more connections a second, {closed}, than --connect-rate {rate} dials"
     );

@@ -15,6 +15,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 use crate::failure::{Failure, Reason};
+use crate::load::options::target::Resolved;
 
 /// The most addresses that are used: with one port each they are as many connections as one
 /// descriptor limit ever was.
@@ -67,6 +68,14 @@ fn network(text: &str) -> Option<IpNet> {
     let is_plain = length.bytes().all(|byte| byte.is_ascii_digit());
     let length = length.parse().ok().filter(|_| is_plain)?;
     IpNet::new(address.parse().ok()?, length).ok()
+}
+
+/// A target, and where to connect from.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) resolved: Resolved,
+    /// Local addresses, used in turn; empty: the system's choice.
+    pub(crate) sources: Vec<IpAddr>,
 }
 
 /// The addresses to connect from to `target`, in turn, for `wanted` connections with `ports` each;

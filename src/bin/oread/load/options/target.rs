@@ -64,12 +64,10 @@ impl<A: fmt::Display> fmt::Display for Target<A> {
 pub(crate) fn resolve(targets: &[Target]) -> Result<Vec<Resolved>, Failure> {
     let mut all = Vec::new();
     for target in targets {
+        let transport = target.transport;
         // There is one at least.
         let first = target.address.resolve()?.into_iter().next();
-        all.extend(first.map(|address| Resolved {
-            transport: target.transport,
-            address,
-        }));
+        all.extend(first.map(|address| Resolved { transport, address }));
     }
     Ok(all)
 }

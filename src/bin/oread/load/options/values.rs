@@ -3,7 +3,6 @@
 #[cfg(test)]
 mod fuzz;
 
-use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -49,15 +48,6 @@ impl FromStr for SizeRange {
             return Err("a message has at most 1MiB".into());
         }
         Ok(SizeRange { least, most })
-    }
-}
-
-impl fmt::Display for SizeRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.least == self.most {
-            return write!(f, "{}", self.least);
-        }
-        write!(f, "{}-{}", self.least, self.most)
     }
 }
 

@@ -12,24 +12,20 @@ pub(crate) struct Check {
     pub(crate) here: Option<u64>,
     /// Whether the numbers are bytes.
     pub(crate) bytes: bool,
-    /// What mends it, for when there's too little; the best first, each enough by itself.
-    pub(crate) mends: Vec<String>,
+    /// What mends it, for when there's too little; of several, the best first, each enough by
+    /// itself.
+    pub(crate) mend: String,
 }
 
 impl Check {
     /// A line whose numbers are no bytes.
-    pub(crate) fn new(
-        name: &'static str,
-        needed: u64,
-        here: Option<u64>,
-        mends: Vec<String>,
-    ) -> Check {
+    pub(crate) fn new(name: &'static str, needed: u64, here: Option<u64>, mend: String) -> Check {
         Check {
             name,
             needed,
             here,
             bytes: false,
-            mends,
+            mend,
         }
     }
 
@@ -52,15 +48,10 @@ impl Check {
         }
     }
 
-    /// What mends it, on one line.
-    pub(crate) fn mend(&self) -> String {
-        self.mends.join("; or ")
-    }
-
     /// The line for a shortfall.
     pub(crate) fn shortfall(&self) -> Option<String> {
         let here = self.show(self.here.filter(|_| !self.is_met())?);
-        let (name, needed, mend) = (self.name, self.show(self.needed), self.mend());
+        let (name, needed, mend) = (self.name, self.show(self.needed), &self.mend);
         Some(format!("{name}: {needed} needed, {here} here; {mend}"))
     }
 }

@@ -41,8 +41,7 @@ fn table(plan: &Load, found: &Preflight) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{name:<28} {needed:>14} {here:>14}  {word}");
         if !check.is_met() {
-            let separator = format!("\n{name}: or ");
-            let _ = writeln!(mends, "{name}: {}", check.mends.join(&separator));
+            let _ = writeln!(mends, "{name}: {}", check.mend);
         }
     }
     if mends.is_empty() {
@@ -59,7 +58,7 @@ fn json(plan: &Load, found: &Preflight) -> String {
             "needed": check.needed,
             "here": check.here,
             "met": check.is_met(),
-            "mend": (!check.is_met()).then(|| check.mend()),
+            "mend": (!check.is_met()).then_some(&check.mend),
         })
     });
     let value = json!({

@@ -1,12 +1,10 @@
 //! What a load needs of a machine, and what there is.
 
-use std::net::IpAddr;
-
 use super::check::Check;
 use super::ports;
 use crate::failure::Failure;
 use crate::load::options::load::{Load, Traffic, Turnover};
-use crate::load::options::sources::sources;
+use crate::load::options::sources::{Endpoint, sources};
 use crate::load::options::target::{Resolved, Transport};
 use crate::system::descriptors::reserve;
 use crate::system::machine::{Machine, is_own};
@@ -38,8 +36,8 @@ const REPLACING: u64 = 512;
 #[derive(Clone, Debug)]
 pub(crate) struct Preflight {
     pub(crate) checks: Vec<Check>,
-    /// Where to connect from, for each target; empty: the system's choice.
-    pub(crate) sources: Vec<Vec<IpAddr>>,
+    /// The targets, and where to connect to each from.
+    pub(crate) endpoints: Vec<Endpoint>,
 }
 
 impl Preflight {
@@ -64,13 +62,17 @@ pub(crate) fn check(plan: &Load, targets: &[Resolved]) -> Result<Preflight, Fail
 fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Preflight, Failure> {
     let ports = machine.ports_a_pair();
     let needed = ports::needed(plan, targets, machine);
-    let from = |(target, needed): (&Resolved, &u64)| match target.address.socket_addr() {
-        Some(address) => sources(&plan.sources, address, *needed, ports),
-        None => Ok(Vec::new()),
-    };
-    let sources = targets.iter().zip(&needed).map(from);
-    let sources = sources.collect::<Result<Vec<_>, _>>()?;
-    let ports = |of, name| ports::check((of, name), targets, &needed, &sources, ports);
+    let mut endpoints = Vec::new();
+    for (target, needed) in targets.iter().zip(&needed) {
+        endpoints.push(Endpoint {
+            resolved: target.clone(),
+            sources: match target.address.socket_addr() {
+                Some(address) => sources(&plan.sockets.source, address, *needed, ports)?,
+                None => Vec::new(),
+            },
+        });
+    }
+    let ports = |of, name| ports::check((of, name), &endpoints, &needed, ports);
     let tcp = targets.iter().any(|t| t.transport == Transport::Tcp);
     let (ends, connections) = (ends(plan, targets), plan.connections.get().into());
     let files = machine.left("fs.file-nr", 2, "fs.file-nr");
@@ -78,7 +80,7 @@ fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Prefl
     let watches = machine.setting("fs.epoll.max_user_watches", 0);
     let limit = |name, needed: u64, here, setting: &str| {
         let mend = format!("`sysctl -w {setting}={}`", round_up(needed * 2));
-        Some(Check::new(name, needed, here, vec![mend]))
+        Some(Check::new(name, needed, here, mend))
     };
     let rows = [
         Some(descriptors(plan, machine)),
@@ -93,7 +95,7 @@ fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Prefl
     ];
     Ok(Preflight {
         checks: rows.into_iter().flatten().collect(),
-        sources,
+        endpoints,
     })
 }
 
@@ -116,15 +118,15 @@ fn depth(plan: &Load) -> u64 {
 
 fn descriptors(plan: &Load, machine: &Machine) -> Check {
     let connections = u64::from(plan.connections.get());
+    let (threads, own_server) = (plan.sockets.threads, plan.targets.is_empty());
     let replacing = match plan.turnover {
         Turnover::Keep => 0,
-        _ => connections.min(u64::from(plan.threads.get()) * REPLACING),
+        _ => connections.min(u64::from(threads.get()) * REPLACING),
     };
     // The server of its own is one more thread. That has its listener, the others have their
     // timers.
-    let with_server = connections * 2 + replacing + reserve(plan.threads.saturating_add(1), 1);
-    let alone = connections + reserve(plan.threads, 1);
-    let own_server = plan.targets.is_empty();
+    let with_server = connections * 2 + replacing + reserve(threads.saturating_add(1), 1);
+    let alone = connections + reserve(threads, 1);
     let needed = if own_server { with_server } else { alone };
     let most = round_up(needed);
     // A limit of a process can't be over this one.
@@ -132,25 +134,22 @@ fn descriptors(plan: &Load, machine: &Machine) -> Check {
         Some(open) if open < most => format!("sysctl -w fs.nr_open={most} && "),
         _ => String::new(),
     };
-    let mut mends = vec![format!(
-        "`{first}ulimit -Hn {most} && ulimit -n {most}` as root before it"
-    )];
+    let mut mend = format!("`{first}ulimit -Hn {most} && ulimit -n {most}` as root before it");
     if own_server && machine.descriptors.is_some_and(|here| alone <= here) {
-        let apart = format!(
+        let alone = Count(alone);
+        mend = format!(
             "its own server doubles the need: start `oread serve` in another terminal and give its address as \
-             TARGET, which needs {}",
-            Count(alone)
+             TARGET, which needs {alone}; or {mend}"
         );
-        mends.insert(0, apart);
     }
-    Check::new("file descriptors", needed, machine.descriptors, mends)
+    Check::new("file descriptors", needed, machine.descriptors, mend)
 }
 
 /// Dials that come in while the server of its own is busy wait in its backlog.
 fn backlog(machine: &Machine) -> Check {
     let here = machine.setting("net.core.somaxconn", 0);
     let mend = "`sysctl -w net.core.somaxconn=4096`".to_owned();
-    Check::new("backlog of its server", 1024, here, vec![mend])
+    Check::new("backlog of its server", 1024, here, mend)
 }
 
 /// The messages under way on each connection, in whole pages, at either end.
@@ -170,7 +169,7 @@ fn tcp_buffers(plan: &Load, machine: &Machine, ends: u64) -> Check {
         "`sysctl -w net.ipv4.tcp_mem=\"{low} {pressure} {most}\"`, or fewer and smaller messages"
     );
     let here = here.map(|pages| pages.saturating_mul(PAGE));
-    Check::new(name, needed, here, vec![mend]).in_bytes()
+    Check::new(name, needed, here, mend).in_bytes()
 }
 
 fn memory(plan: &Load, machine: &Machine, ends: u64) -> Check {
@@ -178,7 +177,7 @@ fn memory(plan: &Load, machine: &Machine, ends: u64) -> Check {
     let needed = ends * (KERNEL_BYTES_AN_END + OUR_BYTES_AN_END) + further * OUR_BYTES_A_MESSAGE;
     let mend = "take fewer connections, or a machine with more memory".to_owned();
     let here = machine.memory();
-    Check::new("memory besides TCP buffers", needed, here, vec![mend]).in_bytes()
+    Check::new("memory besides TCP buffers", needed, here, mend).in_bytes()
 }
 
 /// The next number that is two digits and zeros: what one would type.

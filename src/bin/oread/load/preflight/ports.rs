@@ -4,11 +4,12 @@
 //! to another target, as it's chosen when the target is known. Over UDP it's chosen before, by the
 //! bind, so that all flows from a source share its ports, whatever they go to.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::check::Check;
 use crate::load::options::load::{Load, Volume};
+use crate::load::options::sources::Endpoint;
 use crate::load::options::target::{Resolved, Transport};
 use crate::system::machine::Machine;
 
@@ -51,7 +52,7 @@ fn kept(plan: &Load, machine: &Machine, target: &Resolved) -> u64 {
         return 0;
     };
     let closed = plan.turnover.closed_a_second(plan.connections);
-    let a_second = u64::from(closed).min(MOST_A_SECOND * u64::from(plan.threads.get()));
+    let a_second = u64::from(closed).min(MOST_A_SECOND * u64::from(plan.sockets.threads.get()));
     let lasts = match plan.volume {
         Volume::For(duration) => plan.warmup.saturating_add(duration),
         Volume::Messages(_) => Duration::MAX,
@@ -68,30 +69,26 @@ fn kept(plan: &Load, machine: &Machine, target: &Resolved) -> u64 {
 /// fewest ports for what it needs.
 pub(crate) fn check(
     (transport, name): (Transport, &'static str),
-    targets: &[Resolved],
+    endpoints: &[Endpoint],
     needed: &[u64],
-    sources: &[Vec<IpAddr>],
     ports: u64,
 ) -> Option<Check> {
-    let all = targets.iter().zip(needed).zip(sources);
+    let all = endpoints.iter().zip(needed);
     let (needed, sources) = all
-        .filter(|((target, _), _)| target.transport == transport)
-        .map(|((_, &needed), sources)| (needed, sources.len().max(1) as u64))
+        .filter(|(endpoint, _)| endpoint.resolved.transport == transport)
+        .map(|(endpoint, &needed)| (needed, endpoint.sources.len().max(1) as u64))
         // By what is left.
         .min_by_key(|&(needed, sources)| i128::from(sources * ports) - i128::from(needed))?;
     let addresses = |ports: u64| needed.div_ceil(ports.max(1));
-    let more = addresses(ports);
     let widen = "widen the range with `sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`";
-    let mut mends = vec![format!(
-        "give {more} addresses of this machine with --source"
-    )];
-    if ports < WIDE {
-        mends.push(match addresses(WIDE) {
-            few if few <= sources => widen.to_owned(),
-            more => format!("give {more}, and {widen}"),
-        });
-    }
-    Some(Check::new(name, needed, Some(sources * ports), mends))
+    let or = match addresses(WIDE) {
+        _ if ports >= WIDE => String::new(),
+        few if few <= sources => format!("; or {widen}"),
+        more => format!("; or give {more}, and {widen}"),
+    };
+    let more = addresses(ports);
+    let mend = format!("give {more} addresses of this machine with --source{or}");
+    Some(Check::new(name, needed, Some(sources * ports), mend))
 }
 
 #[cfg(test)]
@@ -131,15 +128,17 @@ mod tests {
             "udp://192.0.2.1:8",
             "tcp://192.0.2.1:7",
         ];
-        let (targets, needed) = (all.map(of), needed_by("-c 450", &all));
-        let source = vec!["192.0.2.9".parse().unwrap()];
-        let sources = vec![source.clone(), source, Vec::new()];
-        let line = |transport| check((transport, ""), &targets, &needed, &sources, 200);
+        let endpoints = all.map(|text| Endpoint {
+            resolved: of(text),
+            sources: vec!["192.0.2.9".parse().unwrap()],
+        });
+        let needed = needed_by("-c 450", &all);
+        let line = |transport| check((transport, ""), &endpoints, &needed, 200);
         let tcp = line(Transport::Tcp).unwrap();
         assert_eq!((tcp.needed, tcp.here), (150, Some(200)));
         let udp = line(Transport::Udp).unwrap();
         assert_eq!((udp.needed, udp.here), (300, Some(200)));
-        assert!(udp.mend().contains("give 2 addresses"), "{}", udp.mend());
+        assert!(udp.mend.contains("give 2 addresses"), "{}", udp.mend);
         assert_eq!(line(Transport::Unix), None);
     }
 

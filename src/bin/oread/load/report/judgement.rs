@@ -48,7 +48,7 @@ impl Judgement {
     pub(super) fn of(outcome: &Outcome, failed: Option<&Failure>) -> Judgement {
         let warnings = warnings(outcome);
         let gate = |gate| Verdict::of(gate, outcome, &warnings);
-        let gates: Vec<Verdict> = outcome.plan.gates.iter().map(gate).collect();
+        let gates: Vec<Verdict> = outcome.plan.output.slo.iter().map(gate).collect();
         Judgement {
             findings: findings(outcome, &gates, failed),
             gates,

@@ -207,7 +207,7 @@ impl Plan {
             return;
         };
         // Longer than anything may take.
-        let patience = nanos(self.load.connect_timeout)
+        let patience = nanos(self.load.sockets.connect_timeout)
             .saturating_add(self.timeout.saturating_mul(2))
             .saturating_add(self.interval());
         // A slow schedule has nothing to send or to hear for most of the time. In a closed loop
@@ -247,7 +247,7 @@ impl Plan {
         self.run.phase = Phase::Finish;
         (self.run.send_until, self.run.replace_until) = (0, 0);
         self.dialing.end();
-        let timeout = self.load.message_timeout;
+        let timeout = self.load.sockets.message_timeout;
         let patience = match self.run.stopped {
             Some(_) => timeout.min(PATIENCE),
             None => timeout,

@@ -8,7 +8,7 @@ use crate::load::options::load::{Traffic, Turnover};
 impl Plan {
     pub(super) fn begin_turnover(&mut self, at: u64) {
         if let Turnover::Churn(rate) = self.load.turnover {
-            let threads = self.load.threads.get();
+            let threads = self.load.sockets.threads.get();
             self.churn = Some(Schedule::shared(at, rate.get(), self.index, threads));
         }
     }

@@ -160,7 +160,7 @@ impl<'a> Bench<'a> {
         let (sender, events) = mpsc::channel();
         let gauge = Arc::<Gauge>::default();
         let mut generators = Vec::new();
-        for index in 0..load.threads.get() {
+        for index in 0..load.sockets.threads.get() {
             let setup = Setup {
                 load: Arc::clone(&load),
                 index,

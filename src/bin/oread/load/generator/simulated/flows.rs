@@ -141,7 +141,7 @@ pub(super) fn check_turnover(ran: &Ran) {
             let time = time.saturating_sub(times.at);
             let moments = u128::from(time) * u128::from(rate.get()) / u128::from(SECOND);
             let closed = closed.count() as u128;
-            let most = moments + u128::from(ran.load.threads.get());
+            let most = moments + u128::from(ran.load.sockets.threads.get());
             assert!(closed <= most, "{closed} were closed at {moments} moments");
         }
     }

@@ -133,7 +133,7 @@ impl Times {
             Volume::For(duration) => after(from, duration),
             Volume::Messages(_) => NEVER,
         };
-        let timeout = nanos(load.message_timeout);
+        let timeout = nanos(load.sockets.message_timeout);
         Times {
             at,
             from,
@@ -343,7 +343,7 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
     if let Traffic::Open(rate) = ran.load.traffic {
         // Each thread sends in the order of its schedule.
         all.sort_by_key(|told| told.sent.least);
-        let threads = ran.load.threads.get();
+        let threads = ran.load.sockets.threads.get();
         let schedule = |thread| Schedule::shared(times.at, rate.get(), thread, threads);
         let mut schedules: Vec<Schedule> = (0..threads).map(schedule).collect();
         for told in all.iter_mut().filter(|told| !told.confirms) {
@@ -506,7 +506,7 @@ fn check_latency(ran: &Ran, all: &[Told], times: &Times, way: Way) {
     let is_closed = matches!(ran.load.traffic, Traffic::Closed { .. });
     let slack = match ran.load.traffic {
         // Those that went out in one turn may have been any of those that were due.
-        Traffic::Open(_) => 2 * TICK + nanos(ran.load.message_timeout) / 50,
+        Traffic::Open(_) => 2 * TICK + nanos(ran.load.sockets.message_timeout) / 50,
         Traffic::Idle { .. } => TICK,
         Traffic::Closed { .. } => 0,
     };

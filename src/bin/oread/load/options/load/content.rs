@@ -10,7 +10,7 @@ use oread::Framing;
 use super::{Content, has_udp};
 use crate::failure::{Failure, Reason};
 use crate::load::options::args;
-use crate::load::options::values::{MAX_MESSAGE, SizeRange};
+use crate::load::options::values::MAX_MESSAGE;
 use crate::values::units::{Count, Size};
 
 /// What a datagram must have room for: its flow, its number and its time, see
@@ -24,28 +24,22 @@ const MAX_DATAGRAM: u32 = 65_507;
 /// # Errors
 /// Exit code 2: the framing or a target can't carry it. Exit code 1: the file can't be read.
 pub(super) fn content(typed: &args::Demand) -> Result<Content, Failure> {
-    let args::Messages {
-        size,
-        message,
-        message_file,
-        framing,
-        ..
-    } = &typed.content;
-    let is_given = message.is_some() || message_file.is_some();
+    let sent = &typed.content;
+    let is_given = sent.message.is_some() || sent.message_file.is_some();
     let has_udp = has_udp(&typed.targets);
     // First what is for streams alone: to mend its size would be in vain.
-    if has_udp && (*framing != Framing::Raw || is_given) {
+    if has_udp && (sent.framing != Framing::Raw || is_given) {
         return Err(Failure::usage(
             "--framing, --message and --message-file are for streams: a datagram carries its flow, \
              number and time, so that what is lost can be told",
         ));
     }
-    let content = match (message, message_file) {
-        (Some(text), _) => given(Arc::clone(text), "--message", *framing)?,
-        (None, Some(path)) => from_file(path, *framing)?,
-        (None, None) => Content::Made(*size),
+    let content = match (&sent.message, &sent.message_file) {
+        (Some(text), _) => given(Arc::clone(text), "--message", sent.framing)?,
+        (None, Some(path)) => from_file(path, sent.framing)?,
+        (None, None) => Content::Made(sent.size),
     };
-    check_framing(&content, *framing)?;
+    check_framing(&content, sent.framing)?;
     let (least, most) = content.sizes();
     if has_udp && (least < LEAST_DATAGRAM || most > MAX_DATAGRAM) {
         let most = Count(MAX_DATAGRAM.into());
@@ -74,12 +68,12 @@ fn from_file(path: &Path, framing: Framing) -> Result<Content, Failure> {
 
 /// Bytes that are sent as they are; `source` is where they were typed.
 fn given(bytes: Arc<[u8]>, source: &str, framing: Framing) -> Result<Content, Failure> {
-    let wrong = match bytes.len() {
-        0 => Some("empty"),
-        length if length > MAX_MESSAGE as usize => Some("too long"),
-        _ => None,
-    };
-    if let Some(wrong) = wrong {
+    if bytes.is_empty() || bytes.len() > MAX_MESSAGE as usize {
+        let wrong = if bytes.is_empty() {
+            "empty"
+        } else {
+            "too long"
+        };
         let most = Size(MAX_MESSAGE.into());
         return Err(Failure::usage(format!(
             "{source} is {wrong}: a message has 1 byte at least and {most} at most"
@@ -97,10 +91,10 @@ fn given(bytes: Arc<[u8]>, source: &str, framing: Framing) -> Result<Content, Fa
 /// Refuses sizes that the framing has no frame for.
 fn check_framing(content: &Content, framing: Framing) -> Result<(), Failure> {
     let (least, most) = content.sizes();
-    let sizes = SizeRange { least, most };
     match (framing, framing.max_declarable()) {
         (Framing::Fixed(n), _) if (least, most) != (n.get(), n.get()) => {
-            let words = format!("with --framing {framing} a message has {n} bytes, not {sizes}");
+            let size = if least == n.get() { most } else { least };
+            let words = format!("with --framing {framing} a message has {n} bytes, not {size}");
             let is_made = matches!(content, Content::Made(_));
             let tip = format!("add --size {n}");
             Err(Failure::usage(words).hint_if(is_made.then_some(&tip)))

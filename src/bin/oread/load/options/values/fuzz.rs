@@ -45,9 +45,8 @@ fn a_range_of_sizes_is_two_sizes_in_their_order() {
             .ok()
             .map(|range| (range.least.into(), range.most.into()));
         assert_eq!(ends, plain, "{text:?}");
-        match read {
-            Ok(range) => assert_eq!(range.to_string().parse(), Ok(range)),
-            Err(said) => assert_words(&said),
+        if let Err(said) = read {
+            assert_words(&said);
         }
         plain.is_some()
     });
