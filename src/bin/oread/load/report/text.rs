@@ -5,13 +5,13 @@ use oread::Address;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
-use crate::load::count::{CORRUPT, over_an_hour, percentile};
+use crate::load::count::{CORRUPT, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::report::environment::Environment;
-use crate::load::report::judgement::{Finding, Judgement, Warning, percents, troubles};
+use crate::load::report::judgement::{Finding, Judgement, Warning, percents};
 use crate::load::report::outcome::Outcome;
 use crate::system::page::{Page, Tone};
-use crate::values::units::{Count, Size, a_second, counted, share, short};
+use crate::values::units::{Count, Size, a_second, share, short};
 
 /// The percentiles of the table, and how wide the terminal must be for each to stand there: those
 /// that say the least go first.
@@ -92,16 +92,10 @@ fn lines(page: &mut Page, mut label: &str, all: &[String]) {
 
 fn connections(page: &mut Page, outcome: &Outcome) {
     let tally = &outcome.tally;
-    let c = &tally.connections;
-    let came = [
-        (c.asked, "asked for"),
-        (c.dialed, "dialed"),
-        (c.established, "established"),
-        (c.confirmed, "confirmed by an echo"),
-        (c.open.saturating_sub(c.silent), "open at the end"),
-    ];
-    let went = troubles(c);
-    lines(page, "connections", &[counted(came), counted(went)]);
+    let mut c = tally.connections;
+    // What waits for its first echo is connected, and not called open.
+    c.open = c.open.saturating_sub(c.silent);
+    lines(page, "connections", &c.told());
     let is_told = c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
     if let Some((asked, reached)) = outcome.churn().filter(|_| is_told) {
         let (asked, reached) = (a_second(asked), a_second(reached));
@@ -158,23 +152,10 @@ fn tip(outcome: &Outcome) -> Option<String> {
 
 fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let (m, b) = (&outcome.tally.messages, &outcome.tally.bytes);
-    let came = [
-        (m.sent, "sent"),
-        (m.echoed, "echoed"),
-        (m.verified, "verified"),
-    ];
-    let lost = match m.corrupt {
-        0 => "lost",
-        _ => "lost, those with a corrupt answer among them",
-    };
-    let went = [
-        (m.corrupt, "corrupt"),
-        (m.timed_out, "over the message timeout"),
-        (m.lost, lost),
-        (m.outstanding, "outstanding"),
-        (m.unsent, "due and never sent"),
-    ];
-    lines(page, "messages", &[counted(came), counted(went)]);
+    lines(page, "messages", &m.told());
+    if m.corrupt > 0 && m.lost > 0 {
+        page.line("", "what had a corrupt answer is among the lost");
+    }
     if m.verified > 0 {
         page.line("not checked", judgement.unchecked.as_deref().unwrap_or(""));
     }
@@ -195,14 +176,7 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
     let part = share(d.lost as f64 / d.sent.max(1) as f64);
     let [sent, received, lost] = [d.sent, d.received, d.lost].map(Count);
     let came = format!("{sent} sent, {received} received, {lost} lost ({part})");
-    let went = [
-        (d.late, "late"),
-        (d.duplicated, "duplicated"),
-        (d.reordered, "reordered"),
-        (d.corrupt, "corrupt"),
-        (d.outstanding, "outstanding"),
-        (d.dropped, "tries that the system refused"),
-    ];
+    let [_, went] = d.told();
     let flows = &outcome.tally.flows;
     let losing = || flows.iter().filter(|(_, flow)| flow.lost > 0);
     let worst = losing().max_by_key(|(_, flow)| flow.lost);
@@ -212,7 +186,7 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
         format!("{some} of {all} flows lost some, flow {number} the most: {most}")
     });
     let worst = worst.unwrap_or_default();
-    lines(page, "datagrams", &[came, counted(went), worst]);
+    lines(page, "datagrams", &[came, went, worst]);
 }
 
 fn latency(page: &mut Page, outcome: &Outcome) {
