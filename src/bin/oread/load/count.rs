@@ -169,11 +169,8 @@ impl Tally {
     /// The largest share of the measured time that a thread was ready to run, and others had the
     /// processors.
     pub(crate) fn waited(&self) -> f64 {
-        let waited = self
-            .threads
-            .iter()
-            .map(|thread| thread.share(thread.waited));
-        waited.fold(0.0, f64::max)
+        let waited = |thread: &ThreadUse| thread.share(thread.waited);
+        self.threads.iter().map(waited).fold(0.0, f64::max)
     }
 
     /// Adds what another thread has counted.
