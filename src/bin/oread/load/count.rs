@@ -41,7 +41,7 @@ macro_rules! counted {
         }
 
         impl $name {
-            /// Adds another one's.
+            /// Adds another one's. All histograms have the same bounds, so that each fits into another.
             pub(crate) fn merge(&mut self, other: &$name) {
                 $(self.$field += &other.$field;)+
             }

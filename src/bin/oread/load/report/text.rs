@@ -103,10 +103,11 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         let words = format!("{asked} asked for, {reached} reached: {replaced}");
         page.line("churn", &words);
     }
+    let is_udp = (outcome.targets.iter()).any(|target| target.starts_with("udp:"));
     for (name, &count) in &tally.errors {
         let mut words = format!("{} {name}", Count(count));
-        if name == REFUSED && tally.datagrams.lost > 0 {
-            words += "; the datagrams that were refused are among those lost";
+        if name == REFUSED && is_udp && tally.errors.contains_key("message timeout") {
+            words += "; a datagram that was sent and refused is a message timeout too";
         }
         if let Some(part) = tally.partial.get(name) {
             let (got, of) = (Count(part.got), Count(part.of));
@@ -208,7 +209,9 @@ fn latency(page: &mut Page, outcome: &Outcome) {
     page.row(&row("latency", "count", heads, "max"));
     for (name, times) in rows {
         let (count, max) = (Count(times.len()).to_string(), short(times.max()));
-        let figures = columns().map(|column| percentile_or_dash(times, column.1));
+        // A dash where too few samples carry the percentile.
+        let figure = |p| percentile(times, p).map_or_else(|| "-".to_owned(), short);
+        let figures = columns().map(|column| figure(column.1));
         page.row(&row(&format!("  {name}"), &count, figures, &max));
         let over = over_an_hour(times);
         if over > 0 {
@@ -243,19 +246,15 @@ fn row(name: &str, count: &str, figures: impl Iterator<Item = String>, max: &str
     format!("{name:<12} {count:>11}{figures} {max:>8}")
 }
 
-/// A dash where too few samples carry the percentile.
-fn percentile_or_dash(histogram: &Histogram<u64>, p: f64) -> String {
-    percentile(histogram, p).map_or_else(|| "-".to_owned(), short)
-}
-
 /// How well the schedule was kept, and how busy who was.
 fn generator(page: &mut Page, outcome: &Outcome) {
     let late = &outcome.tally.schedule.pacing_error;
+    let p99 = percentile(late, 99.0).map(|p99| format!("{} at p99, ", short(p99)));
     let late = match late.is_empty() {
         true => String::new(),
         false => {
-            let (p99, most) = (percentile_or_dash(late, 99.0), short(late.max()));
-            format!("; sent late by {p99} at p99, {most} at most")
+            let (p99, most) = (p99.unwrap_or_default(), short(late.max()));
+            format!("; sent late by {p99}{most} at most")
         }
     };
     let asked = match outcome.plan.traffic {
