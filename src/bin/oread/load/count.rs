@@ -41,7 +41,7 @@ macro_rules! counted {
         }
 
         impl $name {
-            /// Adds another one's. All histograms have the same bounds, so that each fits into another.
+            /// Adds another one's. Histograms have the same bounds, all of them: each fits.
             pub(crate) fn merge(&mut self, other: &$name) {
                 $(self.$field += &other.$field;)+
             }

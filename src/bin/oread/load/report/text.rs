@@ -249,13 +249,11 @@ fn row(name: &str, count: &str, figures: impl Iterator<Item = String>, max: &str
 /// How well the schedule was kept, and how busy who was.
 fn generator(page: &mut Page, outcome: &Outcome) {
     let late = &outcome.tally.schedule.pacing_error;
-    let p99 = percentile(late, 99.0).map(|p99| format!("{} at p99, ", short(p99)));
-    let late = match late.is_empty() {
-        true => String::new(),
-        false => {
-            let (p99, most) = (p99.unwrap_or_default(), short(late.max()));
-            format!("; sent late by {p99}{most} at most")
-        }
+    let most = short(late.max());
+    let late = match (late.is_empty(), percentile(late, 99.0).map(short)) {
+        (true, _) => String::new(),
+        (false, Some(p99)) => format!("; sent late by {p99} at p99, {most} at most"),
+        (false, None) => format!("; sent late by {most} at most"),
     };
     let asked = match outcome.plan.traffic {
         Traffic::Open(asked) => format!("{} asked for", a_second(asked.get().into())),
@@ -285,21 +283,17 @@ const BESIDE: usize = 27;
 /// two that have; none for an empty histogram.
 fn chart(histogram: &Histogram<u64>, columns: usize) -> Vec<String> {
     let mut rows: Vec<(u64, u64)> = bounds().map(|to| (to, 0)).collect();
-    let mut row = 0;
     // Step by step of the histogram, for a bound may lie in the midst of a step: asked by bounds,
     // it would count that step on both sides.
     for step in histogram.iter_recorded() {
         let value = histogram.lowest_equivalent(step.value_iterated_to());
-        while row + 1 < rows.len() && rows[row].0 < value {
-            row += 1;
+        if let Some((_, count)) = rows.iter_mut().find(|(to, _)| value <= *to) {
+            *count += step.count_at_value();
         }
-        rows[row].1 += step.count_at_value();
     }
-    let first = rows.iter().position(|row| row.1 > 0);
-    let last = rows.iter().rposition(|row| row.1 > 0);
-    let (Some(first), Some(last)) = (first, last) else {
-        return Vec::new();
-    };
+    while rows.last().is_some_and(|&(_, count)| count == 0) {
+        rows.pop();
+    }
     let most = rows.iter().map(|row| row.1).max().unwrap_or(1).max(1);
     let width = columns.saturating_sub(BESIDE).min(WIDTH);
     let row = |&(to, count): &(u64, u64)| {
@@ -309,7 +303,8 @@ fn chart(histogram: &Histogram<u64>, columns: usize) -> Vec<String> {
         let part = share(count as f64 / histogram.len() as f64);
         format!("  up to {:>7}  {bar:<width$} {part:>8}", short(to))
     };
-    rows[first..=last].iter().map(row).collect()
+    let rows = rows.iter().skip_while(|&&(_, count)| count == 0);
+    rows.map(row).collect()
 }
 
 /// 1, 2, 5, 10, 20, ... microseconds, in nanoseconds, to beyond an hour.
