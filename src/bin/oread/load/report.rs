@@ -119,7 +119,7 @@ impl Outputs {
         }
     }
 
-    /// Remembers a failure. That the reader of standard output has left is none: he has seen enough.
+    /// Remembers a failure. That the reader of standard output has left is none.
     fn note(&mut self, result: Result<(), Failure>) {
         let failure = result.err().filter(|failure| !failure.is_silent());
         self.failures.extend(failure);

@@ -117,10 +117,11 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
     if left < c.asked {
         let undialed = c.asked.saturating_sub(c.dialed - c.redialed);
         let [_, went] = c.told();
-        let why = [went, counted([(undialed, "never dialed")])].join(", ");
-        let why = match why.trim_matches([',', ' ']) {
-            "" => "never so many at one time",
-            why => why,
+        let mut why = vec![went, counted([(undialed, "never dialed")])];
+        why.retain(|why| !why.is_empty());
+        let why = match why.is_empty() {
+            true => "never so many at one time".to_owned(),
+            false => why.join(", "),
         };
         let [left, asked] = [left, c.asked].map(Count);
         let words = format!("ONLY {left} of {asked} connections {what}: {why}");
