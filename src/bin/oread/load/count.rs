@@ -12,14 +12,21 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::load::clock::nanos;
+use crate::values::units::counted;
 
-/// Makes a struct of what is counted: its fields, how another one is added to it, and what each is
-/// called.
+/// What is told to people.
+pub(crate) trait Told {
+    /// What came of it and what went wrong with it, in words; what is zero is left out.
+    fn told(&self) -> [String; 2];
+}
+
+/// Makes a struct of what is counted: its fields, how another one is added to it, what each is
+/// called by programs, and what people are told of it: that it came about, or that it went wrong.
 macro_rules! counted {
     (
         $(#[$about:meta])*
         $name:ident: $type:ty = $none:expr;
-        $($(#[$doc:meta])* $field:ident,)+
+        $($(#[$doc:meta])* $field:ident $(=> came $came:literal)? $(=> went $went:literal)?,)+
     ) => {
         $(#[$about])*
         #[derive(Clone, Debug)]
@@ -34,7 +41,7 @@ macro_rules! counted {
         }
 
         impl $name {
-            /// Adds another one's.
+            /// Adds another one's. Histograms have the same bounds, all of them: each fits.
             pub(crate) fn merge(&mut self, other: &$name) {
                 $(self.$field += &other.$field;)+
             }
@@ -42,6 +49,14 @@ macro_rules! counted {
             /// Each by its name.
             pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, &$type)> {
                 [$((stringify!($field), &self.$field)),+].into_iter()
+            }
+        }
+
+        impl Told for $name {
+            fn told(&self) -> [String; 2] {
+                let came = counted([$($((self.$field, $came),)?)+]);
+                let went = counted([$($((self.$field, $went),)?)+]);
+                [came, went]
             }
         }
     };
@@ -154,11 +169,8 @@ impl Tally {
     /// The largest share of the measured time that a thread was ready to run, and others had the
     /// processors.
     pub(crate) fn waited(&self) -> f64 {
-        let waited = self
-            .threads
-            .iter()
-            .map(|thread| thread.share(thread.waited));
-        waited.fold(0.0, f64::max)
+        let waited = |thread: &ThreadUse| thread.share(thread.waited);
+        self.threads.iter().map(waited).fold(0.0, f64::max)
     }
 
     /// Adds what another thread has counted.
@@ -241,9 +253,9 @@ counted! {
     #[derive(Copy, PartialEq, Eq)]
     Ledger: u64 = 0;
     /// What `--connections` says.
-    asked,
+    asked => came "asked for",
     /// Dials begun.
-    dialed,
+    dialed => came "dialed",
     /// Of these, to replace a connection that had ended, or a dial that had failed; only with
     /// `--churn` or `--lifetime`.
     redialed,
@@ -251,29 +263,29 @@ counted! {
     /// time: the churn that was reached.
     replaced,
     /// Dials that came to a connection.
-    established,
+    established => came "established",
     /// Connections that an echo has come back on, at least one.
-    confirmed,
+    confirmed => came "confirmed by an echo",
     /// The most that were confirmed and open at one time, over all threads: no thread knows it
     /// alone, and no sum tells it.
     peak_confirmed,
     /// Connections that ended though the load had not ended them, or that it cut off because of
     /// a corrupt answer.
-    lost,
+    lost => went "lost",
     /// Connections that the load itself ended.
     closed,
     /// Dials that were refused.
-    refused,
+    refused => went "refused",
     /// Dials that took longer than the connect timeout, or the system's own.
-    timed_out,
+    timed_out => went "timed out",
     /// Dials that failed in any other way.
-    failed,
+    failed => went "failed",
     /// Dials that had come to nothing yet when the run ended.
-    dialing,
+    dialing => went "still dialing",
     /// Connections that were open when the run ended, before the load closed them.
-    open,
+    open => came "open at the end",
     /// Of these, the ones that no echo ever came back on.
-    silent,
+    silent => went "connected, waiting for the first echo",
     /// Of those asked for, how many were not there when the run ended: never had, or lost and
     /// not replaced. Those that the load itself had closed, and was about to replace, are not
     /// among them.
@@ -286,30 +298,30 @@ counted! {
     #[derive(Copy, PartialEq, Eq)]
     Messages: u64 = 0;
     /// Handed to the socket's connection.
-    sent,
+    sent => came "sent",
     /// Answered in full, within the message timeout or not.
-    echoed,
+    echoed => came "echoed",
     /// Answers that came within the measured time, also to messages of the warm-up: what the
     /// rate is made of. What was due in that time and is answered behind it would make a server
     /// that falls behind look as if it did not.
     in_time,
     /// Answered with what was sent, as far as `--verify` looks.
-    verified,
+    verified => came "verified",
     /// Answers that were something else, those to messages that are not measured among them:
     /// one is one too many. A message that was answered so is not `echoed`.
-    corrupt,
+    corrupt => went "corrupt",
     /// Not answered within the message timeout. Those that were answered later are `echoed`
     /// too.
-    timed_out,
+    timed_out => went "over the message timeout",
     /// Answered after the message timeout; counted among `echoed` and `timed_out` too.
     late,
     /// Not answered when their connection ended; datagrams that were never answered.
-    lost,
+    lost => went "lost",
     /// Still under way when the run ended.
-    outstanding,
+    outstanding => went "outstanding",
     /// Due by the schedule of the open loop, or asked for with `--messages`, and never sent: no
     /// connection could take them, or the system refused to.
-    unsent,
+    unsent => went "due and never sent",
     /// Messages outside of the measured time: to confirm a connection, and to warm up.
     unmeasured,
 }
@@ -336,24 +348,24 @@ counted! {
     #[derive(Copy, PartialEq, Eq)]
     Datagrams: u64 = 0;
     /// Sent.
-    sent,
+    sent => came "sent",
     /// Answered within the message timeout or after it, each counted once.
-    received,
+    received => came "received",
     /// Never answered.
     lost,
     /// Not answered yet when the run was interrupted, with time left to come.
-    outstanding,
+    outstanding => went "outstanding",
     /// Answered after the message timeout; counted among `received` too.
-    late,
+    late => went "late",
     /// Answers beyond the first.
-    duplicated,
+    duplicated => went "duplicated",
     /// Answers that came after that of a later datagram.
-    reordered,
+    reordered => went "reordered",
     /// Answers that are none of what was sent.
-    corrupt,
+    corrupt => went "corrupt",
     /// Sends that the system refused: no room, or no answer behind the port. Not counted as
     /// sent.
-    dropped,
+    dropped => went "tries that the system refused",
 }
 
 counted! {

@@ -53,10 +53,10 @@ pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Fail
         outputs.write(file, json.clone().into_bytes());
     }
     let judgement = judged(&outputs);
-    match outcome.plan.json_to_stdout() {
-        true => outputs.say(&json),
-        false => outputs.say(&text::report(Page::of_stdout(), outcome, &judgement)),
-    }
+    outputs.note(stdout::say(&match outcome.plan.json_to_stdout() {
+        true => json,
+        false => text::report(Page::of_stdout(), outcome, &judgement),
+    }));
     outputs.finish(judgement.exit_code())
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn not_begun(
 ) -> Result<u8, Failure> {
     let json = json::not_begun(targets, shortfalls, NOT_REACHABLE);
     if plan.json_to_stdout() {
-        outputs.say(&json);
+        outputs.note(stdout::say(&json));
     } else if let Some(file) = outputs.json.take() {
         outputs.write(file, json.into_bytes());
     }
@@ -123,12 +123,7 @@ impl Outputs {
         }
     }
 
-    /// Writes to standard output. That its reader has left is no failure: he has seen enough.
-    fn say(&mut self, text: &str) {
-        self.note(stdout::say(text));
-    }
-
-    /// Remembers a failure.
+    /// Remembers a failure. That the reader of standard output has left is none.
     fn note(&mut self, result: Result<(), Failure>) {
         let failure = result.err().filter(|failure| !failure.is_silent());
         self.failures.extend(failure);

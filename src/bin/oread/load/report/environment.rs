@@ -1,10 +1,10 @@
 //! Where and when a run took place, as far as its figures depend on it.
 
-use std::env::{self, consts};
-use std::ffi::OsStr;
+use std::env;
+use std::ffi::CStr;
 use std::num::NonZeroUsize;
 
-use nix::sys::utsname::uname;
+use rustix::system::uname;
 
 use crate::system::descriptors;
 use crate::values::units::Count;
@@ -31,21 +31,18 @@ pub(super) struct Environment {
 
 impl Environment {
     pub(super) fn here() -> Environment {
-        let text = |text: &OsStr| text.to_string_lossy().into_owned();
-        let (kernel, machine) = match uname() {
-            Ok(name) => (
-                format!("{} {}", text(name.sysname()), text(name.release())),
-                text(name.machine()),
-            ),
-            Err(_) => (consts::OS.to_owned(), consts::ARCH.to_owned()),
-        };
+        let system = uname();
+        let [name, release, machine] =
+            [system.sysname(), system.release(), system.machine()].map(CStr::to_string_lossy);
         let words = env::args_os().map(|word| quoted(word.as_encoded_bytes()));
         Environment {
-            kernel,
-            machine,
+            kernel: format!("{name} {release}"),
+            machine: machine.into_owned(),
             processors: std::thread::available_parallelism().map_or(0, NonZeroUsize::get),
             descriptors: descriptors::limits().map_or(0, |(soft, _)| soft),
-            command: env::args_os().map(|word| text(&word)).collect(),
+            command: env::args_os()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
             command_line: words.collect::<Vec<_>>().join(" "),
         }
     }

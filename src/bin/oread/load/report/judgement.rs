@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
-use crate::load::count::{Ledger, Tally, carries, percentile, samples_for};
+use crate::load::count::{Ledger, Tally, Told, carries, percentile, samples_for};
 use crate::load::options::gate::{Figure, Gate, Statistic, Timing, VALID};
 use crate::load::options::load::{Content, Load, Turnover, Volume};
 use crate::load::options::values::VerifyMode;
@@ -115,8 +115,14 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
         false => (c.asked.saturating_sub(c.missing), "were there to the end"),
     };
     if left < c.asked {
-        let why = Some(counted(troubles(c))).filter(|why| !why.is_empty());
-        let why = why.as_deref().unwrap_or("never so many at one time");
+        let undialed = c.asked.saturating_sub(c.dialed - c.redialed);
+        let [_, went] = c.told();
+        let mut why = vec![went, counted([(undialed, "never dialed")])];
+        why.retain(|why| !why.is_empty());
+        let why = match why.is_empty() {
+            true => "never so many at one time".to_owned(),
+            false => why.join(", "),
+        };
         let [left, asked] = [left, c.asked].map(Count);
         let words = format!("ONLY {left} of {asked} connections {what}: {why}");
         find(4, words);
@@ -180,20 +186,6 @@ fn unanswered(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
         let [lost, sent] = [d.lost, d.sent].map(Count);
         find(0, format!("LOST {lost} of {sent} datagrams ({part})"));
     }
-}
-
-/// What became of the connections and dials that came to no good.
-pub(super) fn troubles(c: &Ledger) -> [(u64, &'static str); 7] {
-    let undialed = c.asked.saturating_sub(c.dialed - c.redialed);
-    [
-        (c.lost, "lost"),
-        (c.refused, "refused"),
-        (c.timed_out, "timed out"),
-        (c.failed, "failed"),
-        (c.dialing, "still dialing"),
-        (c.silent, "connected, waiting for the first echo"),
-        (undialed, "never dialed"),
-    ]
 }
 
 /// What `--verify` can't see of messages as short as these.

@@ -5,13 +5,13 @@ use oread::Address;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
-use crate::load::count::{CORRUPT, over_an_hour, percentile};
+use crate::load::count::{CORRUPT, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::report::environment::Environment;
-use crate::load::report::judgement::{Finding, Judgement, Warning, percents, troubles};
+use crate::load::report::judgement::{Finding, Judgement, Warning, percents};
 use crate::load::report::outcome::Outcome;
 use crate::system::page::{Page, Tone};
-use crate::values::units::{Count, Size, a_second, counted, share, short};
+use crate::values::units::{Count, Size, a_second, share, short};
 
 /// The percentiles of the table, and how wide the terminal must be for each to stand there: those
 /// that say the least go first.
@@ -92,16 +92,10 @@ fn lines(page: &mut Page, mut label: &str, all: &[String]) {
 
 fn connections(page: &mut Page, outcome: &Outcome) {
     let tally = &outcome.tally;
-    let c = &tally.connections;
-    let came = [
-        (c.asked, "asked for"),
-        (c.dialed, "dialed"),
-        (c.established, "established"),
-        (c.confirmed, "confirmed by an echo"),
-        (c.open.saturating_sub(c.silent), "open at the end"),
-    ];
-    let went = troubles(c);
-    lines(page, "connections", &[counted(came), counted(went)]);
+    let mut c = tally.connections;
+    // What waits for its first echo is connected, and not called open.
+    c.open = c.open.saturating_sub(c.silent);
+    lines(page, "connections", &c.told());
     let is_told = c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
     if let Some((asked, reached)) = outcome.churn().filter(|_| is_told) {
         let (asked, reached) = (a_second(asked), a_second(reached));
@@ -109,10 +103,11 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         let words = format!("{asked} asked for, {reached} reached: {replaced}");
         page.line("churn", &words);
     }
+    let is_udp = (outcome.targets.iter()).any(|target| target.starts_with("udp:"));
     for (name, &count) in &tally.errors {
         let mut words = format!("{} {name}", Count(count));
-        if name == REFUSED && tally.datagrams.lost > 0 {
-            words += "; the datagrams that were refused are among those lost";
+        if name == REFUSED && is_udp && tally.errors.contains_key("message timeout") {
+            words += "; a datagram that was sent and refused is a message timeout too";
         }
         if let Some(part) = tally.partial.get(name) {
             let (got, of) = (Count(part.got), Count(part.of));
@@ -158,23 +153,10 @@ fn tip(outcome: &Outcome) -> Option<String> {
 
 fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let (m, b) = (&outcome.tally.messages, &outcome.tally.bytes);
-    let came = [
-        (m.sent, "sent"),
-        (m.echoed, "echoed"),
-        (m.verified, "verified"),
-    ];
-    let lost = match m.corrupt {
-        0 => "lost",
-        _ => "lost, those with a corrupt answer among them",
-    };
-    let went = [
-        (m.corrupt, "corrupt"),
-        (m.timed_out, "over the message timeout"),
-        (m.lost, lost),
-        (m.outstanding, "outstanding"),
-        (m.unsent, "due and never sent"),
-    ];
-    lines(page, "messages", &[counted(came), counted(went)]);
+    lines(page, "messages", &m.told());
+    if m.corrupt > 0 && m.lost > 0 {
+        page.line("", "what had a corrupt answer is among the lost");
+    }
     if m.verified > 0 {
         page.line("not checked", judgement.unchecked.as_deref().unwrap_or(""));
     }
@@ -195,14 +177,7 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
     let part = share(d.lost as f64 / d.sent.max(1) as f64);
     let [sent, received, lost] = [d.sent, d.received, d.lost].map(Count);
     let came = format!("{sent} sent, {received} received, {lost} lost ({part})");
-    let went = [
-        (d.late, "late"),
-        (d.duplicated, "duplicated"),
-        (d.reordered, "reordered"),
-        (d.corrupt, "corrupt"),
-        (d.outstanding, "outstanding"),
-        (d.dropped, "tries that the system refused"),
-    ];
+    let [_, went] = d.told();
     let flows = &outcome.tally.flows;
     let losing = || flows.iter().filter(|(_, flow)| flow.lost > 0);
     let worst = losing().max_by_key(|(_, flow)| flow.lost);
@@ -212,7 +187,7 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
         format!("{some} of {all} flows lost some, flow {number} the most: {most}")
     });
     let worst = worst.unwrap_or_default();
-    lines(page, "datagrams", &[came, counted(went), worst]);
+    lines(page, "datagrams", &[came, went, worst]);
 }
 
 fn latency(page: &mut Page, outcome: &Outcome) {
@@ -234,7 +209,9 @@ fn latency(page: &mut Page, outcome: &Outcome) {
     page.row(&row("latency", "count", heads, "max"));
     for (name, times) in rows {
         let (count, max) = (Count(times.len()).to_string(), short(times.max()));
-        let figures = columns().map(|column| percentile_or_dash(times, column.1));
+        // A dash where too few samples carry the percentile.
+        let figure = |p| percentile(times, p).map_or_else(|| "-".to_owned(), short);
+        let figures = columns().map(|column| figure(column.1));
         page.row(&row(&format!("  {name}"), &count, figures, &max));
         let over = over_an_hour(times);
         if over > 0 {
@@ -269,20 +246,14 @@ fn row(name: &str, count: &str, figures: impl Iterator<Item = String>, max: &str
     format!("{name:<12} {count:>11}{figures} {max:>8}")
 }
 
-/// A dash where too few samples carry the percentile.
-fn percentile_or_dash(histogram: &Histogram<u64>, p: f64) -> String {
-    percentile(histogram, p).map_or_else(|| "-".to_owned(), short)
-}
-
 /// How well the schedule was kept, and how busy who was.
 fn generator(page: &mut Page, outcome: &Outcome) {
     let late = &outcome.tally.schedule.pacing_error;
-    let late = match late.is_empty() {
-        true => String::new(),
-        false => {
-            let (p99, most) = (percentile_or_dash(late, 99.0), short(late.max()));
-            format!("; sent late by {p99} at p99, {most} at most")
-        }
+    let most = short(late.max());
+    let late = match (late.is_empty(), percentile(late, 99.0).map(short)) {
+        (true, _) => String::new(),
+        (false, Some(p99)) => format!("; sent late by {p99} at p99, {most} at most"),
+        (false, None) => format!("; sent late by {most} at most"),
     };
     let asked = match outcome.plan.traffic {
         Traffic::Open(asked) => format!("{} asked for", a_second(asked.get().into())),
@@ -312,21 +283,17 @@ const BESIDE: usize = 27;
 /// two that have; none for an empty histogram.
 fn chart(histogram: &Histogram<u64>, columns: usize) -> Vec<String> {
     let mut rows: Vec<(u64, u64)> = bounds().map(|to| (to, 0)).collect();
-    let mut row = 0;
     // Step by step of the histogram, for a bound may lie in the midst of a step: asked by bounds,
     // it would count that step on both sides.
     for step in histogram.iter_recorded() {
         let value = histogram.lowest_equivalent(step.value_iterated_to());
-        while row + 1 < rows.len() && rows[row].0 < value {
-            row += 1;
+        if let Some((_, count)) = rows.iter_mut().find(|(to, _)| value <= *to) {
+            *count += step.count_at_value();
         }
-        rows[row].1 += step.count_at_value();
     }
-    let first = rows.iter().position(|row| row.1 > 0);
-    let last = rows.iter().rposition(|row| row.1 > 0);
-    let (Some(first), Some(last)) = (first, last) else {
-        return Vec::new();
-    };
+    while rows.last().is_some_and(|&(_, count)| count == 0) {
+        rows.pop();
+    }
     let most = rows.iter().map(|row| row.1).max().unwrap_or(1).max(1);
     let width = columns.saturating_sub(BESIDE).min(WIDTH);
     let row = |&(to, count): &(u64, u64)| {
@@ -336,7 +303,8 @@ fn chart(histogram: &Histogram<u64>, columns: usize) -> Vec<String> {
         let part = share(count as f64 / histogram.len() as f64);
         format!("  up to {:>7}  {bar:<width$} {part:>8}", short(to))
     };
-    rows[first..=last].iter().map(row).collect()
+    let rows = rows.iter().skip_while(|&&(_, count)| count == 0);
+    rows.map(row).collect()
 }
 
 /// 1, 2, 5, 10, 20, ... microseconds, in nanoseconds, to beyond an hour.
