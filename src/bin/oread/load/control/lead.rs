@@ -161,6 +161,7 @@ impl Lead<'_> {
         let now = self.team.epoch.now();
         self.hear_signal(now);
         self.end_measured(now);
+        self.look_at_own_server(now);
     }
 
     /// The first signal stops all generators; the second one would end the program.
@@ -192,7 +193,6 @@ impl Lead<'_> {
             [from, to] if from <= now => [from, to.min(now)],
             _ => [NEVER; 2],
         };
-        self.look_at_own_server(now);
     }
 
     fn look_at_own_server(&mut self, now: u64) {

@@ -319,4 +319,37 @@ mod tests {
         let shown = shown(&[one(1_000), ended], &[one(2_000), ended]);
         assert!(shown.contains("1,000 answers/s"), "{shown}");
     }
+
+    #[test]
+    fn where_nobody_has_told_anything_nothing_is_drawn() {
+        let (plan, slot) = (Load::of("-c 2"), Slot::new(0));
+        let (mut told, output) = std::io::pipe().unwrap();
+        let stderr = Stderr::start(output);
+        let mut live = Live {
+            stderr: stderr.clone(),
+            redraws: false,
+            plan: &plan,
+            begun: 0,
+            before: slot.look(),
+            slots: vec![slot.clone()],
+        };
+        let second = Duration::from_secs(1);
+        live.draw(nanos(second), 0);
+        slot.tell(|| Progress {
+            at: 2 * second,
+            open: 2,
+            ..Progress::none()
+        });
+        live.draw(nanos(2 * second), 0);
+        live.draw(nanos(3 * second), 0);
+        drop(live);
+        assert!(stderr.finish("", Duration::from_secs(60)));
+        drop(stderr);
+        let mut lines = String::new();
+        std::io::Read::read_to_string(&mut told, &mut lines).unwrap();
+        assert_eq!(
+            lines,
+            "    2s   finish  2 open, 0 answers/s, p50 -, p99 -, cpu 0%\n"
+        );
+    }
 }

@@ -78,9 +78,9 @@ pub(crate) struct Demand {
     #[arg(short = 'r', long, value_name = "N", value_parser = per_second)]
     pub(crate) connect_rate: Option<NonZeroU32>,
 
-    /// How long to measure, from when all connections are there [default: 10s]
-    #[arg(short, long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) duration: Option<Duration>,
+    /// How long to measure, from when all connections are there
+    #[arg(short, long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) duration: Duration,
 
     /// Measure so many messages, not a duration
     #[arg(short = 'n', long, value_name = "N", value_parser = large_count, conflicts_with_all = ["duration", "idle"])]

@@ -20,8 +20,6 @@ use crate::values::verbosity::{Verbosity, VerbosityArgs};
 
 /// Dials a second when nothing is said.
 const DEFAULT_CONNECT_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
-/// How long is measured when nothing is said.
-const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 
 /// When the measured part ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,10 +171,9 @@ impl Load {
             connect_rate,
             ramp_timeout: typed.ramp_timeout.unwrap_or(ramp),
             warmup: typed.warmup,
-            volume: match typed.messages {
-                Some(messages) => Volume::Messages(messages),
-                None => Volume::For(typed.duration.unwrap_or(DEFAULT_DURATION)),
-            },
+            volume: typed
+                .messages
+                .map_or(Volume::For(typed.duration), Volume::Messages),
             traffic,
             turnover,
             content,

@@ -82,14 +82,12 @@ fn escape(behind: &str) -> Option<(u8, usize)> {
 
 /// Why what stands behind a backslash is no escape.
 fn bad_escape(behind: &str) -> String {
-    let shown: String = behind
-        .chars()
-        .take(3)
-        .flat_map(char::escape_debug)
-        .collect();
+    let shown: String = behind.chars().take(3).collect();
+    let shown = shown.escape_debug();
     format!(
-        r#""\{shown}" is no escape; there are \r, \n, \t, \x00 to \xff, and \\ for a backslash "#
-    ) + "(--message-file sends a file as it is)"
+        "\"\\{shown}\" is no escape; there are \\r, \\n, \\t, \\x00 to \\xff, and \\\\ for a backslash \
+         (--message-file sends a file as it is)"
+    )
 }
 
 /// What is checked of the answers.
