@@ -555,7 +555,7 @@ fn connections_and_messages_are_logged_where_they_are_asked_for() {
     let log = of(&[]);
     assert_eq!(count(&log, ""), 0, "{log}");
     let connections = [
-        "dialed",
+        ": dials ",
         "established after",
         "confirmed by",
         "closed at the end",

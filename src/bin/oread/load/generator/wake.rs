@@ -117,8 +117,7 @@ impl Wake {
     }
 }
 
-#[cfg(all(test, not(feature = "sim")))]
-#[allow(clippy::unwrap_used)]
+#[cfg(test)]
 mod tests {
     use super::*;
 
