@@ -26,14 +26,12 @@ impl Generator {
     /// counted, where the connection takes nothing any more: its end is to come.
     pub(super) fn send(&mut self, connection: &mut Connection<'_, u32>, index: u32, sent: Sent) {
         let (_, mut output) = connection.split();
-        if let Some((flow, number)) = self
-            .plan
-            .flows
-            .get(index)
-            .map(|flow| (flow.number, flow.next))
-            && let Some(len) = self.plan.write(&mut output, index, flow, number)
+        let plan = &mut self.plan;
+        if let Some((flow, number)) = plan.flows.get(index).map(|flow| (flow.number, flow.next))
+            && let (Pressure::Low | Pressure::High, len) =
+                plan.write(&mut output, index, flow, number)
         {
-            self.plan.sent(index, sent, len);
+            plan.sent(index, sent, len);
         }
     }
 
@@ -70,9 +68,9 @@ impl Generator {
                 return;
             };
             data = &data[answered.bytes..];
-            if let Some(next) = answered.next
-                && let Some(len) = plan.write(&mut output, index, answered.flow, next)
-            {
+            if let Some(next) = answered.next {
+                // A connection that takes nothing any more has lost it, as it has all others.
+                let (_, len) = plan.write(&mut output, index, answered.flow, next);
                 plan.count_sent(Sent { due: now, at: now }, len);
             }
         }
@@ -97,7 +95,7 @@ impl Generator {
 }
 
 impl Plan {
-    /// Writes message `number` of a flow; its length, unless the connection takes nothing any more.
+    /// Writes message `number` of a flow; how its connection stands then, and the message's length.
     #[inline(always)]
     fn write(
         &mut self,
@@ -105,7 +103,7 @@ impl Plan {
         index: u32,
         flow: u32,
         number: u32,
-    ) -> Option<usize> {
+    ) -> (Pressure, usize) {
         let (pressure, len) = match self.payload.plain(flow, number) {
             Some(plain) => {
                 output.write(&plain.header);
@@ -118,7 +116,7 @@ impl Plan {
             // Below the low-water mark `on_drained` says that there is room.
             self.flows.mark(index, Flags::FULL);
         }
-        (pressure != Pressure::Closed).then_some(len)
+        (pressure, len)
     }
 
     /// Writes a message part by part: what is small is gathered, what is large is not copied.
