@@ -13,8 +13,7 @@ use crate::load::options::args;
 use crate::load::options::values::MAX_MESSAGE;
 use crate::values::units::{Count, Size};
 
-/// What a datagram must have room for: its flow, its number and its time, see
-/// [`datagrams`](crate::load::generator::datagrams).
+/// What a datagram must have room for: its flow, its number, its time and a check.
 const LEAST_DATAGRAM: u32 = 24;
 /// What fits into a datagram over IPv4: 65,535 less 20 of IP and 8 of UDP (RFC 791, RFC 768).
 const MAX_DATAGRAM: u32 = 65_507;
