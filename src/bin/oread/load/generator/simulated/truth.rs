@@ -341,37 +341,37 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
         }
     }
     if let Traffic::Open(rate) = ran.load.traffic {
-        // Each thread sends in the order of its schedule.
         all.sort_by_key(|told| told.sent.least);
         let threads = ran.load.sockets.threads.get();
-        let schedule = |thread| Schedule::shared(times.at, rate.get(), thread, threads);
-        let mut schedules: Vec<Schedule> = (0..threads).map(schedule).collect();
-        for told in all.iter_mut().filter(|told| !told.confirms) {
-            let schedule = &mut schedules[told.thread];
-            told.due = Span::at(schedule.due());
-            schedule.advance();
+        for thread in 0..threads {
+            let schedule = Schedule::shared(times.at, rate.get(), thread, threads);
+            let mine = |told: &&mut Told| told.thread == thread as usize && !told.confirms;
+            let mine: Vec<&mut Told> = all.iter_mut().filter(mine).collect();
+            give_dues(schedule, mine);
         }
-        spread(&mut all);
     }
     all
 }
 
-/// Messages that went out in one turn may each have been any of those that were due.
-fn spread(all: &mut [Told]) {
-    let together = |one: &Told, other: &Told| other.sent.least - one.sent.least < CLOSE;
-    for group in all.chunk_by_mut(together) {
-        let dues = || {
-            group
-                .iter()
-                .filter(|told| !told.confirms)
-                .map(|told| told.due.least)
+/// A thread sends in the order of its schedule. Messages that went out in one turn, and those of
+/// which one may have overtaken the other on its way, may each have been any of those that were due.
+fn give_dues(mut schedule: Schedule, messages: Vec<&mut Told>) {
+    let least: Vec<u64> = messages.iter().map(|told| told.sent.least).collect();
+    let mut most: Vec<u64> = messages.iter().map(|told| told.sent.most).collect();
+    most.sort_unstable();
+    let due = |_: &u64| {
+        let due = schedule.due();
+        schedule.advance();
+        due
+    };
+    let dues: Vec<u64> = least.iter().map(due).collect();
+    for told in messages {
+        let before = most.partition_point(|&most| most + CLOSE < told.sent.least);
+        let until = least.partition_point(|&least| least <= told.sent.most + CLOSE);
+        told.due = Span {
+            least: dues[before],
+            most: dues[until - 1],
         };
-        let (Some(least), Some(most)) = (dues().min(), dues().max()) else {
-            continue;
-        };
-        for told in group.iter_mut().filter(|told| !told.confirms) {
-            told.due = Span { least, most };
-        }
     }
 }
 
