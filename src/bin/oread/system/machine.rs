@@ -19,7 +19,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This one. The soft limit of descriptors is raised to the hard one, as the program itself does.
+    /// This one. The soft limit of descriptors is raised to the hard one, as the program itself
+    /// does.
     ///
     /// # Errors
     /// Exit code 1: the limit of descriptors can't be read.

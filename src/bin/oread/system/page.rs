@@ -34,8 +34,8 @@ impl Tone {
     }
 }
 
-/// How wide the terminal is; `None` where `output` is none, or it doesn't say. Some say how wide they
-/// are and not how high.
+/// How wide the terminal is; `None` where `output` is none, or it doesn't say. Some say how wide
+/// they are and not how high.
 pub(crate) fn columns(output: impl AsFd) -> Option<usize> {
     let size = tcgetwinsize(output).ok()?;
     Some(size.ws_col.into()).filter(|columns| *columns > 0)

@@ -15,8 +15,8 @@ use crate::failure::{Failure, Reason};
 /// Whether the next signal ends the program at once.
 static SEEN: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// From now on the first signal ends the program at once: there is nothing left to be brought to its
-/// end.
+/// From now on the first signal ends the program at once: there is nothing left to be brought to
+/// its end.
 pub(crate) fn end_by_the_first() {
     SEEN.store(true, Ordering::SeqCst);
 }

@@ -316,8 +316,8 @@ impl Flows {
         }
     }
 
-    /// The oldest message over a stream was answered, where `find` finds its answer. `replaces`: in a
-    /// closed loop, another is sent in its place at once, at this time.
+    /// The oldest message over a stream was answered, where `find` finds its answer. `replaces`: in
+    /// a closed loop, another is sent in its place at once, at this time.
     #[inline(always)]
     pub(super) fn answered(
         &mut self,

@@ -3,8 +3,8 @@
 //! A message follows from the number of its flow and its own number in it, so nothing of it is kept
 //! until its answer comes: both are made anew and compared. The two numbers and the run's key are
 //! mixed into one word. A message begins with a header, six bits a byte of that word; the rest is a
-//! piece of one block of pseudo-random bytes, from a place that follows from the word too. All bytes
-//! are printable, none is a newline: they pass through any framing.
+//! piece of one block of pseudo-random bytes, from a place that follows from the word too. All
+//! bytes are printable, none is a newline: they pass through any framing.
 //!
 //! An answer that a server kept from another run is none of this one. A message with fewer than 8
 //! bytes has room for a part of its header only: 6 bits a byte are all that tells it from another.
@@ -228,8 +228,8 @@ pub(super) fn mix(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Six bits of each byte as a printable one, `0` to `o`; the upper bytes first, for they are the best
-/// mixed.
+/// Six bits of each byte as a printable one, `0` to `o`; the upper bytes first, for they are the
+/// best mixed.
 #[inline(always)]
 fn spell(word: u64) -> [u8; 8] {
     ((word & 0x3F3F_3F3F_3F3F_3F3F) + 0x3030_3030_3030_3030).to_be_bytes()

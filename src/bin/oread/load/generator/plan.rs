@@ -129,7 +129,8 @@ pub(super) struct Plan {
     churn: Option<Schedule>,
     closing: VecDeque<(u32, Socket)>,
     /// The next flow to be looked at for messages whose time is over, and when. A little of it
-    /// often, not all of it at once: a load of a million connections must not stand still meanwhile.
+    /// often, not all of it at once: a load of a million connections must not stand still
+    /// meanwhile.
     sweep_at: u32,
     sweep_due: u64,
     turn: Turn,

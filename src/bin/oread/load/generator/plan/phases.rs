@@ -104,7 +104,8 @@ impl Plan {
         Some(self.run.from..self.run.ended?)
     }
 
-    /// Whether the measured time is over; with a number of messages, it lasts until the last answer.
+    /// Whether the measured time is over; with a number of messages, it lasts until the last
+    /// answer.
     pub(crate) fn has_measured(&self) -> bool {
         match self.load.volume {
             Volume::Messages(_) => self.run.phase == Phase::Over,

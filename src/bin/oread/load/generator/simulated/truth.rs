@@ -354,7 +354,8 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
 }
 
 /// A thread sends in the order of its schedule. Messages that went out in one turn, and those of
-/// which one may have overtaken the other on its way, may each have been any of those that were due.
+/// which one may have overtaken the other on its way, may each have been any of those that were
+/// due.
 fn give_dues(mut schedule: Schedule, messages: Vec<&mut Told>) {
     let least: Vec<u64> = messages.iter().map(|told| told.sent.least).collect();
     let mut most: Vec<u64> = messages.iter().map(|told| told.sent.most).collect();
