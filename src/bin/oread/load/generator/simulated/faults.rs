@@ -290,3 +290,14 @@ fn a_connection_is_closed_when_its_time_has_come() {
     let most = lived.iter().max().unwrap();
     assert!(*most < nanos(ms(520)), "one lived for {most} ns");
 }
+
+#[test]
+fn a_message_that_its_connection_has_no_memory_for_is_sent_and_lost() {
+    let mut world = world();
+    world.fault_rate(Fault::NoMemory, 100_000);
+    let arguments = format!("-c 20 --depth 4 -s 30000 -d 1s {TCP}");
+    // That the sums hold is asked of each run.
+    let ran = run_in(&mut world, &arguments, &[after(5)], Script::default());
+    let messages = ran.tally.messages;
+    assert!(messages.echoed > 0 && messages.lost > 0, "{messages:?}");
+}
