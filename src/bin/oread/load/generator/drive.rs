@@ -16,11 +16,11 @@ use super::gauge::Gauge;
 use super::logs::Warnings;
 use super::names;
 use super::payload::Payload;
-use super::plan::{Failed, Plan, Step};
+use super::plan::{Plan, Step};
 use super::protocol::{Command, Event, Phase, Progress, Slot};
 use super::wake::{Clock, WAKE, Wake};
 use crate::load::clock::{SECOND, until};
-use crate::load::count::{Tally, ThreadUse};
+use crate::load::count::{Ledger, Tally, ThreadUse};
 use crate::load::options::load::Load;
 use crate::load::options::target::{Resolved, Transport};
 use crate::system::threads::{thread_cpu, thread_waited};
@@ -77,8 +77,6 @@ pub(crate) struct Generator {
 struct Used {
     before: Option<(Duration, Duration)>,
     measured: Option<(Duration, Duration)>,
-    /// Datagrams of its own that the system had no room for until then.
-    drops: u64,
 }
 
 impl Generator {
@@ -154,8 +152,7 @@ impl Generator {
                 }
                 Step::End => {
                     self.over = true;
-                    let (before, all) = (self.used.drops, self.own_drops(context));
-                    self.plan.meter.tally.own_drops = all.saturating_sub(before);
+                    self.plan.meter.tally.own_drops = self.own_drops(context);
                     context.drain(CLOSING);
                     break;
                 }
@@ -176,7 +173,6 @@ impl Generator {
         }
         if self.plan.phase() >= Phase::Measure && self.used.before.is_none() {
             self.used.before = Some((thread_cpu(), thread_waited()));
-            self.used.drops = self.own_drops(context);
         }
         if self.plan.has_measured() && self.used.measured.is_none() {
             self.used.measured = Some((thread_cpu(), thread_waited()));
@@ -200,10 +196,11 @@ impl Generator {
         tally
     }
 
-    /// Datagrams that the system has had no room for in our own receive buffers so far.
+    /// Datagrams that the system has had no room for in our own receive buffers: in those that were
+    /// open at the end, over all their time.
     fn own_drops(&self, context: &Context<'_, u32>) -> u64 {
-        let sockets = self.plan.sockets().into_iter();
-        let sockets = sockets.filter_map(|(id, target)| {
+        let sockets = self.plan.last_sockets.iter();
+        let sockets = sockets.filter_map(|&(id, target)| {
             let endpoint = self.setup.endpoints.get(usize::from(target))?;
             let remote = endpoint.resolved.address.socket_addr()?;
             Some((context.udp_addr(id)?, remote))
@@ -252,16 +249,19 @@ impl Generator {
             return;
         };
         let took = until(flow.time, now);
-        let (how, name) = match error.kind() {
-            io::ErrorKind::ConnectionRefused => (Failed::Refused, names::of_error(error)),
-            // The reactor's timeout and the system's are the same error.
-            io::ErrorKind::TimedOut if took + STALE >= self.setup.load.sockets.connect_timeout => {
-                (Failed::TimedOut, "connect timeout".to_owned())
+        // The reactor's timeout and the system's are the same error.
+        let is_ours = took + STALE >= self.setup.load.sockets.connect_timeout;
+        let (count, name): (fn(&mut Ledger) -> &mut u64, _) = match error.kind() {
+            io::ErrorKind::TimedOut if is_ours => {
+                (|ledger| &mut ledger.timed_out, "connect timeout".to_owned())
             }
-            io::ErrorKind::TimedOut => (Failed::TimedOut, names::of_error(error)),
-            _ => (Failed::Otherwise, names::of_error(error)),
+            io::ErrorKind::TimedOut => (|ledger| &mut ledger.timed_out, names::of_error(error)),
+            io::ErrorKind::ConnectionRefused => {
+                (|ledger| &mut ledger.refused, names::of_error(error))
+            }
+            _ => (|ledger| &mut ledger.failed, names::of_error(error)),
         };
-        self.plan.dial_failed(index, how, &name, now);
+        self.plan.dial_failed(index, count, &name, now);
     }
 
     /// The timer has done its work by ending the poll's wait.
@@ -357,7 +357,9 @@ impl Handler for Generator {
     }
 
     fn on_drained(&mut self, connection: &mut Connection<'_, u32>) {
-        self.plan.flows.has_room(*connection.session());
+        let index = *connection.session();
+        let now = self.now(connection.context());
+        self.plan.has_room(index, now);
     }
 
     fn on_close(
@@ -398,7 +400,8 @@ impl Handler for Generator {
 
     fn on_datagram_writable(&mut self, context: &mut Context<'_, u32>, socket: UdpId) {
         if let Some(index) = context.udp_key(socket) {
-            self.plan.flows.has_room(index as u32);
+            let now = self.now(context);
+            self.plan.has_room(index as u32, now);
         }
     }
 

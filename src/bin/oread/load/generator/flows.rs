@@ -8,7 +8,7 @@
 #[cfg(all(test, feature = "sim"))]
 mod invariants;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use oread::UdpId;
@@ -27,9 +27,8 @@ const MOST_AT_ONCE: u64 = 1 << 24;
 const MOST_SCHEDULED: u32 = 4096;
 /// Datagrams of a flow that are kept at the most.
 const MOST_KEPT: u32 = 1 << 20;
-/// How many entries of flows that have gone may stand in the list of ages, beside as many as flows
-/// are open.
-const MOST_STALE: usize = 1024;
+/// How many entries of flows that have gone may stand in a list, beside as many as others do.
+pub(super) const MOST_STALE: usize = 1024;
 
 /// A flow's index, and its number: another flow may have the index by the time that it's used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +51,8 @@ pub(super) struct Flows {
     /// Live ones and when they were confirmed, oldest first, where connections are replaced. One
     /// that has gone since is passed over.
     ages: Option<VecDeque<(Key, u64)>>,
+    /// The numbers that flows have, where connections are replaced.
+    numbers: Option<HashSet<u32>>,
     /// Messages under way on all flows that are not given up.
     under_way: u64,
     /// Messages that flows owe.
@@ -75,6 +76,7 @@ impl Flows {
             is_open_loop: matches!(load.traffic, Traffic::Open(_)),
             queue: VecDeque::new(),
             ages: (load.turnover != Turnover::Keep).then(VecDeque::new),
+            numbers: (load.turnover != Turnover::Keep).then(HashSet::new),
             under_way: 0,
             owed: 0,
             retiring: 0,
@@ -125,13 +127,17 @@ impl Flows {
         self.retiring
     }
 
-    /// Whether there is a flow of this number.
+    /// Whether there is a flow of this number, or may be.
     pub(super) fn has_number(&self, number: u32) -> bool {
-        self.table.iter().any(|(_, flow)| flow.number == number)
+        let numbers = self.numbers.as_ref();
+        numbers.is_none_or(|numbers| numbers.contains(&number))
     }
 
     /// A flow is being dialed; its index.
     pub(super) fn dialed(&mut self, flow: Flow) -> u32 {
+        if let Some(numbers) = &mut self.numbers {
+            numbers.insert(flow.number);
+        }
         self.table.insert(flow) as u32
     }
 
@@ -233,10 +239,10 @@ impl Flows {
         if flow.kept() < MOST_KEPT {
             return None;
         }
-        let forgotten = flow.give_up(u64::MAX);
-        flow.pop();
+        // The oldest is awaited, or nobody waits for it any more.
+        let forgotten = flow.pop().filter(|(_, was_settled)| !was_settled);
         self.under_way -= u64::from(forgotten.is_some());
-        forgotten
+        forgotten.map(|(sent, _)| sent)
     }
 
     /// A message that the flow owed was sent, or has come to nothing. The next one it owes is due
@@ -339,6 +345,7 @@ impl Flows {
         self.under_way -= u64::from(!given_up);
         // In place of one that was given up, another has been sent.
         if let Some(now) = replaces
+            && self.depth > 0
             && !given_up
             && flow.is_ready()
         {
@@ -411,7 +418,11 @@ impl Flows {
 
     /// A flow that has ended is gone.
     pub(super) fn remove(&mut self, index: u32) -> Option<Flow> {
-        self.table.try_remove(index as usize)
+        let flow = self.table.try_remove(index as usize)?;
+        if let Some(numbers) = &mut self.numbers {
+            numbers.remove(&flow.number);
+        }
+        Some(flow)
     }
 
     /// The UDP sockets that are open, and which targets they lead to.

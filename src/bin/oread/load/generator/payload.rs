@@ -123,11 +123,11 @@ impl Payload {
         }
     }
 
-    /// The two numbers and the key, mixed. The lower bits tell messages of a flow apart, the upper
-    /// ones depend on all.
+    /// The two numbers and the key, mixed.
     #[inline(always)]
     fn word(&self, flow: u32, number: u32) -> u64 {
-        (both(flow, number) ^ self.key).wrapping_mul(GOLDEN)
+        let flow = u64::from(flow).wrapping_mul(SPREAD);
+        (flow ^ u64::from(number) ^ self.key).wrapping_mul(GOLDEN)
     }
 
     /// Bytes of message `number` of a flow, without its frame's.
@@ -219,11 +219,15 @@ fn both(flow: u32, number: u32) -> u64 {
 /// upper bits (Knuth, The Art of Computer Programming 3, 6.4).
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
+/// Odd, and as many ones as zeros: it spreads a flow's number over all bits of a word (SplitMix64 has
+/// it too).
+const SPREAD: u64 = 0xBF58_476D_1CE4_E5B9;
+
 /// A number as one that shows no pattern (the last steps of SplitMix64; Steele, Lea and Flood
 /// 2014).
 pub(super) fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_mul(GOLDEN);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(SPREAD);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^ (mixed >> 31)
 }

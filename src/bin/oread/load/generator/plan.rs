@@ -27,7 +27,7 @@ use oread::UdpId;
 
 use super::dialing::{Dial, Dialing, SLACK};
 use super::flow::{Socket, Stage};
-use super::flows::{Flows, Key};
+use super::flows::{Flows, Key, MOST_STALE};
 use super::gauge::Gauge;
 use super::meter::Meter;
 use super::payload::Payload;
@@ -39,7 +39,6 @@ use crate::load::options::load::{Load, Traffic};
 use crate::load::options::values::VerifyMode;
 
 use phases::Run;
-pub(super) use told::Failed;
 
 /// Dials in one turn: connections that are open want to be served as well.
 const DIALS_A_TURN: u32 = 64;
@@ -117,6 +116,8 @@ pub(super) struct Plan {
     pub(super) flows: Flows,
     dialing: Dialing,
     agenda: Agenda,
+    /// How many may stand there until those of flows that have gone are taken out.
+    agenda_room: usize,
     pub(super) meter: Meter,
     pub(super) payload: Payload,
     run: Run,
@@ -139,7 +140,7 @@ pub(super) struct Plan {
     /// What is counted of UDP flows that were closed.
     retired: Datagrams,
     /// UDP sockets that were open at the end, and where they lead.
-    last_sockets: Vec<(UdpId, u16)>,
+    pub(super) last_sockets: Vec<(UdpId, u16)>,
 }
 
 impl Plan {
@@ -164,6 +165,7 @@ impl Plan {
             flows: Flows::new(&load, share, gauge),
             dialing: Dialing::new(&load, index, targets, now),
             agenda: Agenda::new(),
+            agenda_room: MOST_STALE,
             meter,
             payload,
             run: Run::new(),
@@ -220,11 +222,7 @@ impl Plan {
     fn chore(&mut self, now: u64) -> Option<Step> {
         self.look_at_clock(now);
         self.look_after_flows(now);
-        self.finish_if_done(now);
-        if self.run.phase == Phase::Over {
-            return Some(Step::End);
-        }
-        self.turn_over(now);
+        // Before it may be the end: what was due by then is sent late, or counted as not sent.
         while let Some(&Reverse((due, kind, key))) = self.agenda.peek()
             && due <= now
         {
@@ -233,6 +231,11 @@ impl Plan {
                 return Some(step);
             }
         }
+        self.finish_if_done(now);
+        if self.run.phase == Phase::Over {
+            return Some(Step::End);
+        }
+        self.turn_over(now);
         if let Some((flow, socket)) = self.closing.pop_front() {
             return Some(Step::Close { flow, socket });
         }
@@ -331,6 +334,12 @@ impl Plan {
             let number = flow.number;
             self.agenda
                 .push(Reverse((due, kind, Key { index, number })));
+            // A server that hangs up on everybody leaves many that are due in an hour.
+            if self.agenda.len() > self.agenda_room {
+                let flows = &self.flows;
+                self.agenda.retain(|due| flows.find(due.0.2).is_some());
+                self.agenda_room = 2 * self.agenda.len() + MOST_STALE;
+            }
             self.look_again_at(due);
         }
     }
@@ -405,13 +414,5 @@ impl Plan {
     #[inline]
     pub(super) fn phase(&self) -> Phase {
         self.run.phase
-    }
-
-    /// The UDP sockets that are open, or were at the end, and which targets they lead to.
-    pub(super) fn sockets(&self) -> Vec<(UdpId, u16)> {
-        match self.run.phase {
-            Phase::Over => self.last_sockets.clone(),
-            _ => self.flows.sockets(),
-        }
     }
 }

@@ -29,7 +29,7 @@ impl Generator {
         let plan = &mut self.plan;
         if let Some((flow, number)) = plan.flows.get(index).map(|flow| (flow.number, flow.next))
             && let (Pressure::Low | Pressure::High, len) =
-                plan.write(&mut output, index, flow, number)
+                write(plan, &mut output, index, flow, number)
         {
             plan.sent(index, sent, len);
         }
@@ -50,7 +50,7 @@ impl Generator {
                 let Some(flow) = plan.flows.get(index) else {
                     return;
                 };
-                match plan.look(flow, data) {
+                match look(plan, flow, data) {
                     Look::Whole(taken) => {
                         answered = plan.answered(index, now, |_, _| Some(taken));
                     }
@@ -70,7 +70,7 @@ impl Generator {
             data = &data[answered.bytes..];
             if let Some(next) = answered.next {
                 // A connection that takes nothing any more has lost it, as it has all others.
-                let (_, len) = plan.write(&mut output, index, answered.flow, next);
+                let (_, len) = write(plan, &mut output, index, answered.flow, next);
                 plan.count_sent(Sent { due: now, at: now }, len);
             }
         }
@@ -94,78 +94,75 @@ impl Generator {
     }
 }
 
-impl Plan {
-    /// Writes message `number` of a flow; how its connection stands then, and the message's length.
-    #[inline(always)]
-    fn write(
-        &mut self,
-        output: &mut Output<'_>,
-        index: u32,
-        flow: u32,
-        number: u32,
-    ) -> (Pressure, usize) {
-        let (pressure, len) = match self.payload.plain(flow, number) {
-            Some(plain) => {
-                output.write(&plain.header);
-                let pressure = output.write(plain.body);
-                (pressure, plain.len())
-            }
-            None => self.write_parts(output, index, flow, number),
-        };
-        if pressure != Pressure::Low {
-            // Below the low-water mark `on_drained` says that there is room.
-            self.flows.mark(index, Flags::FULL);
+/// Writes message `number` of a flow; how its connection stands then, and the message's length.
+#[inline(always)]
+fn write(
+    plan: &mut Plan,
+    output: &mut Output<'_>,
+    index: u32,
+    flow: u32,
+    number: u32,
+) -> (Pressure, usize) {
+    let (pressure, len) = match plan.payload.plain(flow, number) {
+        Some(plain) => {
+            output.write(&plain.header);
+            let pressure = output.write(plain.body);
+            (pressure, plain.len())
         }
-        (pressure, len)
+        None => write_parts(plan, output, index, flow, number),
+    };
+    if pressure != Pressure::Low {
+        // Below the low-water mark `on_drained` says that there is room.
+        plan.flows.mark(index, Flags::FULL);
     }
-
-    /// Writes a message part by part: what is small is gathered, what is large is not copied.
-    #[inline(never)]
-    fn write_parts(
-        &self,
-        output: &mut Output<'_>,
-        index: u32,
-        flow: u32,
-        number: u32,
-    ) -> (Pressure, usize) {
-        let message = self.payload.message(flow, number);
-        if let Some(flow) = self.flows.get(index) {
-            logs::log_bytes(flow, "sent", &message.parts());
-        }
-        let mut pressure = Pressure::Low;
-        for part in message.parts() {
-            if !part.is_empty() {
-                pressure = output.write(part);
-            }
-        }
-        (pressure, message.len())
-    }
-
-    /// Compares the beginning of `data` with the oldest message under way.
-    #[inline(never)]
-    fn look(&self, flow: &Flow, data: &[u8]) -> Look {
-        let verify = self.payload.verify();
-        if flow.kept() == 0 {
-            // Nothing was asked.
-            return match verify {
-                VerifyMode::Off => Look::Surplus,
-                _ => Look::Corrupt,
-            };
-        }
-        let message = self.payload.message(flow.number, flow.oldest());
-        let got = flow.got as usize;
-        let these = &data[..data.len().min(message.len() - got)];
-        logs::log_bytes(flow, "received", &[these]);
-        if !message.matches(verify, got, these) {
-            return Look::Corrupt;
-        }
-        match got + these.len() < message.len() {
-            true => Look::Part(these.len()),
-            false => Look::Whole(these.len()),
-        }
-    }
+    (pressure, len)
 }
 
+/// Writes a message part by part: what is small is gathered, what is large is not copied.
+#[inline(never)]
+fn write_parts(
+    plan: &Plan,
+    output: &mut Output<'_>,
+    index: u32,
+    flow: u32,
+    number: u32,
+) -> (Pressure, usize) {
+    let message = plan.payload.message(flow, number);
+    if let Some(flow) = plan.flows.get(index) {
+        logs::log_bytes(flow, "sent", &message.parts());
+    }
+    let mut pressure = Pressure::Low;
+    for part in message.parts() {
+        if !part.is_empty() {
+            pressure = output.write(part);
+        }
+    }
+    (pressure, message.len())
+}
+
+/// Compares the beginning of `data` with the oldest message under way.
+#[inline(never)]
+fn look(plan: &Plan, flow: &Flow, data: &[u8]) -> Look {
+    let verify = plan.payload.verify();
+    if flow.kept() == 0 {
+        // Nothing was asked.
+        return match verify {
+            VerifyMode::Off => Look::Surplus,
+            _ => Look::Corrupt,
+        };
+    }
+    let message = plan.payload.message(flow.number, flow.oldest());
+    let got = flow.got as usize;
+    let these = &data[..data.len().min(message.len() - got)];
+    logs::log_bytes(flow, "received", &[these]);
+    if !message.matches(verify, got, these) {
+        return Look::Corrupt;
+    }
+    match got + these.len() < message.len() {
+        true => Look::Part(these.len()),
+        false => Look::Whole(these.len()),
+    }
+}
 /// The bytes of the oldest message's answer, where `data` begins with it and it's plain and whole:
 /// most input is that and no more.
 #[inline(always)]

@@ -26,11 +26,9 @@ pub(super) struct Run {
     pub(super) ended: Option<u64>,
     /// Measured messages that may still be sent.
     pub(super) left: u64,
-    /// Until when messages of a closed loop may be sent; 0 in the ramp and when it's over.
+    /// Until when messages of a closed loop may be sent; 0 in the ramp, when it's over, and when
+    /// none is left.
     pub(super) send_until: u64,
-    /// Until when one is sent in place of each that was answered, at once: that too, in a closed
-    /// loop without pauses and as long as messages are left; else 0.
-    pub(super) replace_until: u64,
     /// When it was told to stop.
     pub(super) stopped: Option<u64>,
     /// Whether what was due before the end of the measured time is still sent, late.
@@ -49,7 +47,6 @@ impl Run {
             ended: None,
             left: NEVER,
             send_until: 0,
-            replace_until: 0,
             stopped: None,
             catches_up: true,
             settled: 0,
@@ -78,7 +75,7 @@ impl Run {
     /// Whether messages of a closed loop may be sent now.
     #[inline(always)]
     pub(super) fn may_send(&self, now: u64) -> bool {
-        now < self.send_until && self.left > 0
+        now < self.send_until
     }
 
     /// A measured message was sent; whether it was the last.
@@ -86,7 +83,7 @@ impl Run {
     pub(super) fn took_one(&mut self) -> bool {
         self.left -= 1;
         if self.left == 0 {
-            self.replace_until = 0;
+            self.send_until = 0;
         }
         self.left == 0
     }
@@ -140,10 +137,10 @@ impl Plan {
 
     /// The lead, or a signal, says that it's enough.
     pub(crate) fn stop(&mut self, now: u64) {
+        self.look_at_clock(now);
         if self.run.phase == Phase::Over || self.run.stopped.is_some() {
             return;
         }
-        self.look_at_clock(now);
         self.run.stopped = Some(now);
         self.run.catches_up = false;
         if self.run.phase == Phase::Finish {
@@ -171,9 +168,6 @@ impl Plan {
                     self.run.phase = Phase::Warmup;
                     let at = std::mem::replace(&mut self.run.boundary, self.run.from);
                     self.run.send_until = self.run.until;
-                    if let Traffic::Closed { think: None, .. } = self.traffic {
-                        self.run.replace_until = self.run.until;
-                    }
                     self.begin_traffic(at);
                     self.begin_turnover(at);
                     if self.is_stranded() {
@@ -246,7 +240,7 @@ impl Plan {
             self.run.ended = Some(end);
         }
         self.run.phase = Phase::Finish;
-        (self.run.send_until, self.run.replace_until) = (0, 0);
+        self.run.send_until = 0;
         self.dialing.end();
         let timeout = self.load.sockets.message_timeout;
         let patience = match self.run.stopped {
@@ -313,8 +307,9 @@ impl Plan {
         if !matches!(self.load.volume, Volume::Messages(_)) {
             self.meter.tally.messages.unsent += self.unsent_of(flow);
         }
+        let mut partial = self.partial(flow);
         while let Some(sent) = flow.give_up(given_up) {
-            self.meter.timed_out(sent, None);
+            self.meter.timed_out(sent, partial.take());
         }
         // Over a stream, what was given up may still come; over UDP it's lost, for a datagram is.
         let mut outstanding = 0;
@@ -346,12 +341,13 @@ impl Plan {
         tally.retired_flows = self.retired;
     }
 
-    /// With a number of messages, the measured time lasts until the last answer; if not all of them
-    /// were sent, until it was given up.
+    /// With a number of messages, the measured time lasts until the last answer; where none came, or
+    /// not all were sent, until that was given up.
     fn note_measured(&mut self, now: u64) {
         if let (Volume::Messages(_), Some(_)) = (self.load.volume, self.run.ended) {
-            let last = self.meter.last_answer.max(self.run.from);
-            let end = if self.run.left == 0 { last } else { now };
+            let last = self.meter.last_answer;
+            let is_answered = self.run.left == 0 && last >= self.run.from;
+            let end = if is_answered { last } else { now };
             self.meter.end_measured(end);
             self.run.ended = Some(end);
         }

@@ -105,6 +105,46 @@ fn churn_lets_half_of_the_connections_carry_the_load_while_answers_are_waited_fo
 }
 
 #[test]
+fn heartbeats_that_were_due_when_the_end_was_slept_through_are_sent_late() {
+    let (mut plan, _) = begun("-c 2 --idle --heartbeat 100ms -d 2s");
+    let now = 13 * SECOND;
+    let mut sends = 0;
+    loop {
+        plan.turn_begins();
+        match plan.next(now) {
+            Step::Send { flow, due } => {
+                assert!(due < 12 * SECOND, "{due}");
+                plan.sent(flow, Sent { due, at: now }, 64);
+                plan.answered(flow, now, |_, _| Some(64));
+                sends += 1;
+            }
+            Step::End => break,
+            other => panic!("{other:?} after {sends}"),
+        }
+    }
+    assert_eq!(sends, 40);
+}
+
+#[test]
+fn a_run_that_is_stopped_when_it_is_over_ends_once() {
+    let (mut plan, flows) = begun("-c 1 -R 1 -d 1s --message-timeout 2s");
+    plan.turn_begins();
+    let at = 10 * SECOND;
+    assert_eq!(
+        plan.next(at),
+        Step::Send {
+            flow: flows[0],
+            due: at
+        }
+    );
+    plan.sent(flows[0], Sent { due: at, at }, 64);
+    plan.next(11 * SECOND);
+    plan.stop(14 * SECOND);
+    assert_eq!(plan.next(14 * SECOND), Step::End);
+    assert_eq!((ledger(&plan).missing, ledger(&plan).open), (0, 1));
+}
+
+#[test]
 fn a_first_datagram_that_is_sent_again_is_one_message_that_was_not_answered() {
     let mut plan = plan("udp://127.0.0.1:9 -c 1 --message-timeout 2s --churn 1");
     let Step::Dial(dial) = plan.next(SECOND) else {

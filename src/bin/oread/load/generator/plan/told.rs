@@ -2,7 +2,7 @@
 
 use super::{Dial, Kind, Plan};
 use crate::load::clock::{nanos, until};
-use crate::load::count::{Partial, record};
+use crate::load::count::{Ledger, Partial, record};
 use crate::load::generator::flow::{Arrival, Flags, Flow, Sent, Socket, Stage};
 use crate::load::generator::flows::Answered;
 use crate::load::generator::label::Label;
@@ -11,14 +11,6 @@ use crate::load::generator::payload::Payload;
 use crate::load::generator::protocol::Phase;
 use crate::load::options::load::{Traffic, Turnover};
 use crate::values::units::short;
-
-/// How a dial failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Failed {
-    Refused,
-    TimedOut,
-    Otherwise,
-}
 
 impl Plan {
     /// A dial is being made; the index of its flow.
@@ -49,18 +41,19 @@ impl Plan {
         self.look_again_at(0);
     }
 
-    /// A dial has come to nothing, for a reason with this name.
-    pub(crate) fn dial_failed(&mut self, index: u32, how: Failed, name: &str, now: u64) {
+    /// A dial has come to nothing, for a reason with this name, and counts as that.
+    pub(crate) fn dial_failed(
+        &mut self,
+        index: u32,
+        count: fn(&mut Ledger) -> &mut u64,
+        name: &str,
+        now: u64,
+    ) {
         let Some(flow) = self.flows.remove(index) else {
             return;
         };
         log::debug!("{flow}: not established: {name}");
-        let ledger = &mut self.meter.tally.connections;
-        *match how {
-            Failed::Refused => &mut ledger.refused,
-            Failed::TimedOut => &mut ledger.timed_out,
-            Failed::Otherwise => &mut ledger.failed,
-        } += 1;
+        *count(&mut self.meter.tally.connections) += 1;
         self.meter.tally.error(name);
         self.dialing.failed(flow.target, self.replaces_lost(), now);
         self.dialing.replaced(flow.flags.contains(Flags::REPLACES));
@@ -140,6 +133,14 @@ impl Plan {
         self.is_done_with(index);
     }
 
+    /// A flow's socket takes something again. What it owed meanwhile could not be sent before.
+    pub(crate) fn has_room(&mut self, index: u32, now: u64) {
+        if let Traffic::Idle { .. } = self.traffic {
+            self.meter.takers_since = now;
+        }
+        self.flows.has_room(index);
+    }
+
     /// How many messages a flow is to send now, from within its callback: those of a closed loop,
     /// which are due when they are sent.
     pub(crate) fn wanted(&self, index: u32, now: u64) -> u32 {
@@ -168,7 +169,7 @@ impl Plan {
         now: u64,
         find: impl FnOnce(&Payload, &Flow) -> Option<usize>,
     ) -> Option<Answered> {
-        let replaces = (now < self.run.replace_until).then_some(now);
+        let replaces = self.run.may_send(now).then_some(now);
         let find = |flow: &Flow| find(&self.payload, flow);
         let answered = self.flows.answered(index, replaces, find)?;
         let (bytes, given_up) = (answered.bytes, answered.given_up);
@@ -239,7 +240,6 @@ impl Plan {
         // A flow that was closed may have left its port to this one: it's an answer that came late.
         if let Some(label) = label
             && label.flow < flow.number
-            && self.load.turnover != Turnover::Keep
             && !self.flows.has_number(label.flow)
         {
             self.meter.tally.error(names::TOO_LATE);
