@@ -58,6 +58,8 @@ pub(super) struct Ran {
     pub(super) calls: Vec<Call>,
     pub(super) grams: Vec<Gram>,
     pub(super) start_late: Duration,
+    /// How many servers have closed their listener for a while.
+    pub(super) doors: u64,
 }
 
 impl Ran {
@@ -363,6 +365,8 @@ impl<'a> Bench<'a> {
         let time = Duration::from_secs(5);
         let hosts = &mut (&mut self.generators, &mut self.servers);
         self.world.advance(hosts, time).unwrap();
+        let has_door = |host: &&Host<Server>| host.handler.manners.shut.is_some();
+        let doors = self.servers.iter().filter(has_door).count() as u64;
         let books = |host: &mut Host<Server>| {
             let server = &mut *host.handler;
             (
@@ -376,6 +380,7 @@ impl<'a> Bench<'a> {
             tally,
             start: self.start.filter(|_| self.start_told),
             start_late: self.script.start_late,
+            doors,
             stopped: self.stopped,
             ends: self
                 .ends

@@ -55,6 +55,10 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
             (is_lost && !is_surely) || (life.why == Why::Run && first.is_some()),
         );
     }
+    // A listener that closes takes connections along that nobody has accepted yet.
+    for count in [&mut established, &mut lost] {
+        count.most += 2 * ran.doors;
+    }
     established.holds("established", counted.established);
     confirmed.holds("confirmed", counted.confirmed);
     lost.holds("lost", counted.lost);

@@ -492,14 +492,56 @@ pub(super) fn check_volume(ran: &Ran, times: &Times) {
                 .is_some_and(|at| ran.ends.iter().any(|&end| end < at));
             let most = match is_stopped {
                 true => due_in(&ran.load, &all),
-                false => due,
+                // A signal is heard before or behind what comes in its turn.
+                false => due_in(
+                    &ran.load,
+                    &Times {
+                        until: times.until + u64::from(times.stopped.is_some()) * TICK,
+                        ..*times
+                    },
+                ),
             };
             let counted = counted.sent + counted.unsent;
             let range = Count { least: due, most };
             range.holds("messages due", counted);
         }
-        _ => {}
+        Volume::For(_) => check_beats(ran, times),
+        Volume::Messages(_) => {}
     }
+}
+
+/// Where all connections carry the load from its beginning to its end, each heartbeat that was due
+/// was sent or is unsent.
+fn check_beats(ran: &Ran, times: &Times) {
+    let Traffic::Idle {
+        heartbeat: Some(interval),
+    } = ran.load.traffic
+    else {
+        return;
+    };
+    let (ledger, load) = (&ran.tally.connections, &ran.load);
+    let all = u64::from(load.connections.get());
+    let is_steady =
+        ran.is_whole() && (ledger.dialed, ledger.confirmed, ledger.open) == (all, all, all);
+    if !is_steady || load.turnover != Turnover::Keep || !ran.tally.errors.is_empty() {
+        return;
+    }
+    let (threads, interval) = (load.sockets.threads.get(), nanos(interval));
+    let mut due = 0;
+    for thread in 0..threads {
+        let count = load.share(all, thread);
+        for flow in 0..count {
+            // They begin one after the other, the threads in turn.
+            let turn = u128::from(flow * u64::from(threads) + u64::from(thread));
+            let first = u128::from(interval) * turn / u128::from(count * u64::from(threads));
+            let mut at = times.at + first as u64;
+            while at < times.until {
+                due += u64::from(at >= times.from);
+                at += interval;
+            }
+        }
+    }
+    assert_eq!(ran.tally.messages.due(), due, "heartbeats due");
 }
 
 fn check_latency(ran: &Ran, all: &[Told], times: &Times, way: Way) {
