@@ -434,6 +434,33 @@ fn the_state_machine_knows_neither_the_network_nor_the_time() {
 }
 
 #[test]
+fn what_decides_for_a_generator_knows_neither_the_reactor_nor_a_clock() {
+    let deciding = ["dialing", "flow", "flows", "meter", "plan", "schedule"];
+    let mut found = 0;
+    for source in program() {
+        let Some(path) = source.path.strip_prefix("bin/oread/load/generator/") else {
+            continue;
+        };
+        let file = path.split('/').next().unwrap().trim_end_matches(".rs");
+        if deciding.contains(&file) && !path.ends_with("tests.rs") {
+            found += 1;
+            source.assert_without(
+                &[
+                    "Context",
+                    "Connection<",
+                    "Output",
+                    "Instant",
+                    "Epoch",
+                    "Clock",
+                ],
+                "the plan is told, and says: `drive` executes it",
+            );
+        }
+    }
+    assert!(found > 8, "{found} files were found");
+}
+
+#[test]
 fn only_nonblocking_reads_what_is_blocked_and_what_is_interrupted() {
     for source in library() {
         if source.part() != "nonblocking" {

@@ -44,10 +44,10 @@ use std::io;
 use oread::{Ended as End, Limits, Reactor};
 
 use crate::failure::Reason;
-use protocol::Ended;
+use protocol::{Ended, Setup};
 
 pub(crate) use dialing::Endpoint;
-pub(crate) use drive::{Generator, Setup};
+pub(crate) use drive::Generator;
 pub(crate) use gauge::Gauge;
 pub(crate) use wake::Clock;
 

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use oread::{
@@ -10,18 +9,15 @@ use oread::{
     Readiness, SourceId, UdpId,
 };
 
-use super::dialing::{Dial, Endpoint};
+use super::dialing::Dial;
 use super::flow::{Flags, Sent, Socket};
-use super::gauge::Gauge;
 use super::logs::Warnings;
 use super::names;
-use super::payload::Payload;
 use super::plan::{Plan, Step};
-use super::protocol::{Command, Event, Phase, Progress, Slot};
-use super::wake::{Clock, WAKE, Wake};
+use super::protocol::{Command, Event, Phase, Progress, Setup};
+use super::wake::{WAKE, Wake};
 use crate::load::clock::{SECOND, until};
 use crate::load::count::{Ledger, Tally, ThreadUse};
-use crate::load::options::load::Load;
 use crate::load::options::target::{Resolved, Transport};
 use crate::system::threads::{thread_cpu, thread_waited};
 use crate::system::udp_drops;
@@ -35,23 +31,6 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// from the time that it read before the dial, which is old where its thread has waited for a
 /// processor since. The system's own comes after minutes.
 const STALE: Duration = Duration::from_secs(1);
-
-/// What a generator is told before it begins.
-pub(crate) struct Setup {
-    pub(crate) load: Arc<Load>,
-    /// Which thread it is.
-    pub(crate) index: u32,
-    pub(crate) endpoints: Arc<[Endpoint]>,
-    pub(crate) clock: Clock,
-    /// When the run began.
-    pub(crate) begun: u64,
-    pub(crate) payload: Payload,
-    /// How many connections are open over all threads.
-    pub(crate) gauge: Arc<Gauge>,
-    /// What the lead hears, and what it looks at.
-    pub(crate) events: Sender<Event>,
-    pub(crate) slot: Slot,
-}
 
 /// One generator.
 pub(crate) struct Generator {
@@ -81,16 +60,8 @@ struct Used {
 
 impl Generator {
     pub(crate) fn new(setup: Setup, now: u64) -> Generator {
-        let plan = Plan::new(
-            Arc::clone(&setup.load),
-            setup.index,
-            setup.endpoints.len(),
-            setup.payload.clone(),
-            Arc::clone(&setup.gauge),
-            now,
-        );
         Generator {
-            plan,
+            plan: Plan::new(&setup, now),
             warnings: Warnings::default(),
             wake: None,
             has_more: false,

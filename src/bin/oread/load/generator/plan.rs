@@ -28,10 +28,9 @@ use oread::UdpId;
 use super::dialing::{Dial, Dialing, SLACK};
 use super::flow::{Socket, Stage};
 use super::flows::{Flows, Key, MOST_STALE};
-use super::gauge::Gauge;
 use super::meter::Meter;
 use super::payload::Payload;
-use super::protocol::Phase;
+use super::protocol::{Phase, Setup};
 use super::schedule::Schedule;
 use crate::load::clock::{NEVER, SECOND, nanos};
 use crate::load::count::Datagrams;
@@ -144,15 +143,9 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The plan of thread `index`, which begins to dial so many targets at `now`.
-    pub(super) fn new(
-        load: Arc<Load>,
-        index: u32,
-        targets: usize,
-        payload: Payload,
-        gauge: Arc<Gauge>,
-        now: u64,
-    ) -> Plan {
+    /// The plan of one thread, which begins to dial at `now`.
+    pub(super) fn new(setup: &Setup, now: u64) -> Plan {
+        let (load, index) = (Arc::clone(&setup.load), setup.index);
         let share = load.share(load.connections.get().into(), index);
         let timeout = nanos(load.sockets.message_timeout);
         let verifies = load.verify != VerifyMode::Off;
@@ -162,12 +155,12 @@ impl Plan {
         Plan {
             index,
             timeout,
-            flows: Flows::new(&load, share, gauge),
-            dialing: Dialing::new(&load, index, targets, now),
+            flows: Flows::new(&load, share, Arc::clone(&setup.gauge)),
+            dialing: Dialing::new(&load, index, setup.endpoints.len(), now),
             agenda: Agenda::new(),
             agenda_room: MOST_STALE,
             meter,
-            payload,
+            payload: setup.payload.clone(),
             run: Run::new(),
             traffic: load.traffic,
             rate: None,
@@ -386,8 +379,8 @@ impl Plan {
         if let Traffic::Open(rate) = self.traffic {
             self.rate = Some(Schedule::shared(at, rate.get(), index, threads));
         }
-        let count = u32::try_from(self.flows.open()).unwrap_or(u32::MAX);
-        let mut stagger = Schedule::every(at, self.interval(), count, index, threads);
+        let count = self.flows.open() * u64::from(threads);
+        let mut stagger = Schedule::new(at, self.interval(), count, index, threads);
         for index in 0..self.flows.capacity() {
             if self
                 .flows

@@ -5,12 +5,35 @@
 //! to the lead by a channel, and how a generator goes is in a slot that the lead looks at when it
 //! draws: a generator waits for nobody, and nothing piles up for a lead that is slow.
 
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::gauge::Gauge;
+use super::payload::Payload;
+use super::wake::Clock;
 use crate::load::count::{Ledger, Tally, coarse};
+use crate::load::options::load::Load;
+use crate::load::options::sources::Endpoint;
+
+/// What a generator is told before it begins.
+pub(crate) struct Setup {
+    pub(crate) load: Arc<Load>,
+    /// Which thread it is.
+    pub(crate) index: u32,
+    pub(crate) endpoints: Arc<[Endpoint]>,
+    pub(crate) clock: Clock,
+    /// When the run began.
+    pub(crate) begun: u64,
+    pub(crate) payload: Payload,
+    /// How many connections are open over all threads.
+    pub(crate) gauge: Arc<Gauge>,
+    /// What the lead hears, and what it looks at.
+    pub(crate) events: Sender<Event>,
+    pub(crate) slot: Slot,
+}
 
 /// From the lead to a generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

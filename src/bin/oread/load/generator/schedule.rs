@@ -22,21 +22,8 @@ impl Schedule {
         Schedule::new(start, SECOND, rate.into(), index, threads)
     }
 
-    /// `count` in each `interval`, from `start` on, for thread `index` of `threads`: each has its
-    /// own count, and they take turns.
-    pub(crate) fn every(
-        start: u64,
-        interval: u64,
-        count: u32,
-        index: u32,
-        threads: u32,
-    ) -> Schedule {
-        let all = u64::from(count) * u64::from(threads);
-        Schedule::new(start, interval, all, index, threads)
-    }
-
-    /// `count` in each `interval` over all threads.
-    fn new(start: u64, interval: u64, count: u64, index: u32, threads: u32) -> Schedule {
+    /// `count` in each `interval` over all threads, which take turns.
+    pub(crate) fn new(start: u64, interval: u64, count: u64, index: u32, threads: u32) -> Schedule {
         let schedule = Schedule {
             start,
             interval,
@@ -129,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_heartbeat_goes_round_once_in_its_interval() {
-        let mut schedule = Schedule::every(100, 10, 3, 0, 1);
+        let mut schedule = Schedule::new(100, 10, 3, 0, 1);
         let mut dues = Vec::new();
         for _ in 0..7 {
             dues.push(schedule.due());
@@ -140,9 +127,9 @@ mod tests {
 
     #[test]
     fn threads_take_turns_in_an_interval() {
-        let first = |index| Schedule::every(100, 800, 2, index, 4).due();
+        let first = |index| Schedule::new(100, 800, 8, index, 4).due();
         assert_eq!([0, 1, 2, 3].map(first), [100, 200, 300, 400]);
-        assert!(Schedule::every(100, u64::MAX, 1, 1023, 1024).due() > u64::MAX / 2);
+        assert!(Schedule::new(100, u64::MAX, 1024, 1023, 1024).due() > u64::MAX / 2);
     }
 
     #[test]

@@ -1,16 +1,35 @@
 //! Straight lines through the plan, with invented times.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use super::*;
+use crate::load::clock::Epoch;
 use crate::load::count::Ledger;
 use crate::load::generator::flow::Sent;
+use crate::load::generator::protocol::Slot;
+use crate::load::generator::wake::Clock;
+use crate::load::options::sources::Endpoint;
+use crate::load::options::target::Resolved;
 
 /// A plan of these arguments, for one target, from the time 1 s on.
 fn plan(arguments: &str) -> Plan {
     let load = Load::of(arguments);
-    let payload = Payload::new(&load.content, load.framing, load.verify, 7);
-    Plan::new(Arc::new(load), 0, 1, payload, Arc::default(), SECOND)
+    let endpoint = Endpoint {
+        resolved: Resolved::tcp(([127, 0, 0, 1], 9).into()),
+        sources: Vec::new(),
+    };
+    let setup = Setup {
+        payload: Payload::new(&load.content, load.framing, load.verify, 7),
+        load: Arc::new(load),
+        index: 0,
+        endpoints: Arc::new([endpoint]),
+        clock: Clock::System(Epoch::begin()),
+        begun: SECOND,
+        gauge: Arc::default(),
+        events: mpsc::channel().0,
+        slot: Slot::new(SECOND),
+    };
+    Plan::new(&setup, SECOND)
 }
 
 fn ledger(plan: &Plan) -> Ledger {

@@ -14,8 +14,8 @@ use super::server::{Call, Gram, Manners, Server, Split};
 use crate::load::clock::{SECOND, nanos};
 use crate::load::count::Tally;
 use crate::load::generator::payload::Payload;
-use crate::load::generator::protocol::{Command, Event, Phase, Slot};
-use crate::load::generator::{Clock, Endpoint, Gauge, Generator, Setup, limits};
+use crate::load::generator::protocol::{Command, Event, Phase, Setup, Slot};
+use crate::load::generator::{Clock, Endpoint, Gauge, Generator, limits};
 use crate::load::options::load::{Content, Load};
 use crate::load::options::target::{self, Transport};
 
