@@ -132,6 +132,10 @@ pub(super) fn udp(options: &UdpOptions) -> io::Result<(OwnedFd, Vec<u8>)> {
     bind(&fd, &options.address)?;
     if let Some(peer) = options.connect_to {
         connect(&fd, peer)?;
+        // The system may have chosen the peer's very port: the socket would be its own peer.
+        if options.address.port() == 0 && unix::local_addr(&fd)?.socket_addr() == Some(peer) {
+            return Err(Errno::ECONNREFUSED.into());
+        }
     }
     Ok((fd, control))
 }

@@ -324,7 +324,11 @@ impl Handler for Generator {
     fn on_eof(&mut self, connection: &mut Connection<'_, u32>, _: &[u8]) {
         let index = *connection.session();
         self.plan.flows.mark(index, Flags::PEER_FINISHED);
-        connection.finish();
+        match connection.pending() {
+            0 => connection.finish(),
+            // What is not read yet will have no answer: it need not be waited for.
+            _ => connection.abort(CloseReason::Aborted),
+        }
     }
 
     fn on_drained(&mut self, connection: &mut Connection<'_, u32>) {

@@ -237,9 +237,11 @@ impl Plan {
         let Some(flow) = self.flows.get(index) else {
             return true;
         };
-        // A flow that was closed may have left its port to this one: it's an answer that came late.
+        // A flow of this thread that was closed may have left its port to this one: it's an answer
+        // that came late.
         if let Some(label) = label
             && label.flow < flow.number
+            && label.flow % self.load.sockets.threads == self.index
             && !self.flows.has_number(label.flow)
         {
             self.meter.tally.error(names::TOO_LATE);
