@@ -435,6 +435,11 @@ mod tests {
             assert!(said.contains(words) && said.contains(&shown), "{said}");
         }
         fs::remove_file(&path).unwrap();
+        let said = refused(r"--framing lines --message PING\n");
+        assert!(
+            said.contains(r"leave the \n out; --framing lines"),
+            "{said}"
+        );
         let said = Load::try_of(&["--framing", "lines", "--message", "a\nb"]).unwrap_err();
         assert!(
             said.to_string()
