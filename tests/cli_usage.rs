@@ -204,6 +204,47 @@ fn unknown_options_and_those_that_exclude_each_other_are_refused() {
 }
 
 #[test]
+fn options_of_other_tools_get_what_to_write_here() {
+    refused(&[
+        ("load --port 7101", "write host:port as the target"),
+        ("load --host=127.0.0.1", "write host:port as the target"),
+        ("doctor -p7101", "write host:port as the target"),
+        ("load -u 127.0.0.1:9", "write udp://HOST:PORT as the target"),
+        ("load --clients 5", "-c is the number of connections"),
+        ("load --concurrency 5", "-c is the number"),
+        ("load --rps 5", "-R is the rate"),
+        ("load --time 5s", "-d is the duration"),
+        ("load -D 5s", "-d is the duration"),
+        ("load --timeout 5s", "--message-timeout is for answers"),
+        ("load --url http://127.0.0.1:9", "as in `oread load"),
+        ("load -c -50", "none takes a negative one"),
+        ("load --version", "`oread --version`"),
+        ("serve -p 7", "as in `oread serve 127.0.0.1:9999`"),
+        ("serve -l", "as in `oread serve 127.0.0.1:9999`"),
+        ("connect -l", "`oread serve` listens"),
+        ("connect -u 127.0.0.1:9", "write --udp"),
+        ("connect 127.0.0.1 7101", "write 127.0.0.1:7101"),
+        ("load -c 5 127.0.0.1 7101", "write 127.0.0.1:7101"),
+        (
+            "doctor --slo p99<5ms",
+            "an option of `oread load`; leave it",
+        ),
+        ("doctor --hdr x", "an option of `oread load`; leave it"),
+    ]);
+}
+
+#[test]
+fn nobody_is_told_to_pass_an_option_as_an_address() {
+    for command in ["serve", "connect", "load", "doctor"] {
+        let said = String::from_utf8(oread(&[command, "--nonsense"]).stderr).unwrap();
+        assert!(
+            said.contains("'--nonsense' found") && !said.contains("as a value"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn without_a_command_the_help_goes_to_stderr() {
     let output = oread(&[]);
     let said = String::from_utf8(output.stderr).unwrap();

@@ -227,14 +227,29 @@ fn a_load_that_can_t_be_had_is_not_begun_and_programs_are_told_why() {
         .collect();
     assert_eq!(short.len(), shortfalls.len(), "{table}");
     assert!(short.iter().all(|check| check["mend"].is_string()));
-    let output = oread("doctor").args(["-c", "10"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(0));
-    let table = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        table.ends_with("10 connections can be reached\n"),
-        "{table}"
-    );
-    assert!(!table.contains("SHORT"), "{table}");
+}
+
+#[test]
+fn the_doctor_ends_with_whether_this_machine_allows_so_many_connections() {
+    for (arguments, code, end) in [
+        ("-c 10", 0, "allows 10 connections\n"),
+        (
+            "-c 10 127.0.0.1:9",
+            0,
+            "allows 10 connections; the target is not asked\n",
+        ),
+        (
+            "-c 4000000000",
+            4,
+            "does not allow 4,000,000,000 connections\n",
+        ),
+    ] {
+        let output = oread("doctor").args(arguments.split(' ')).output().unwrap();
+        let table = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{table}");
+        assert!(table.ends_with(&format!("\nthis machine {end}")), "{table}");
+        assert_eq!(table.contains("SHORT"), code == 4, "{table}");
+    }
 }
 
 /// A server that answers the first message of each connection, which confirms it, and no other one.

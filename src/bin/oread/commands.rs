@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod fuzz;
+mod tips;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -56,13 +57,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The one error that ended it, with its exit code.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     signals::outlive_full_files();
-    let typed = match Args::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.collect();
+    let typed = match Args::try_parse_from(&arguments) {
         Ok(typed) => typed,
         // clap counts --help and --version among the errors.
         Err(error) if !error.use_stderr() => {
             return error.print().map(|()| 0).map_err(|e| Failure::output(&e));
         }
-        Err(error) => return Err(Failure::arguments(&error)),
+        Err(error) => return Err(tips::refused(error, &arguments)),
     };
     match typed.command {
         Command::Serve(typed) => {

@@ -61,10 +61,14 @@ pub(crate) struct Connect {
     pub(crate) verbosity: VerbosityArgs,
 }
 
-/// Where to connect to; for datagrams there is an option, where `oread load` has a scheme.
+/// Where to connect to, with `tcp://` in front of it or without, as `oread load` takes it; for
+/// datagrams there is an option, where `oread load` has a scheme.
 fn remote(text: &str) -> Result<Remote, String> {
-    match text.strip_prefix("udp://") {
-        Some(address) => Err(format!("write --udp {}", address.escape_debug())),
-        None => Remote::parse(text),
+    let (scheme, address) = text.split_once("://").unwrap_or_default();
+    let address = address.trim_end_matches('/');
+    match scheme.to_ascii_lowercase().as_str() {
+        "tcp" => HostPort::remote(address).map(Remote::Inet),
+        "udp" => Err(format!("write --udp {}", address.escape_debug())),
+        _ => Remote::parse(text),
     }
 }

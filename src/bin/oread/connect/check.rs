@@ -102,6 +102,14 @@ mod tests {
     }
 
     #[test]
+    fn a_target_of_a_load_over_tcp_is_taken() {
+        for target in ["tcp://127.0.0.1:9", "TCP://127.0.0.1:9/"] {
+            let connect = connect(target).unwrap();
+            assert_eq!(connect.address.to_string(), "127.0.0.1:9");
+        }
+    }
+
+    #[test]
     fn a_client_needs_a_port_and_one_family() {
         assert!(
             connect("127.0.0.1:0")

@@ -286,6 +286,9 @@ fn nearly(text: &str, example: u16, least: u16) -> Option<String> {
     if text.trim() != text {
         return Some("there is a space before or behind it".to_owned());
     }
+    if text.contains(',') {
+        return Some("addresses are written with spaces between them, not commas".to_owned());
+    }
     if text.starts_with("unix:") {
         return Some("an address of TCP or UDP is wanted, not a Unix socket".to_owned());
     }
@@ -409,6 +412,7 @@ mod tests {
             ("[::1]", "[::1]:9999"),
             ("::1:9999", "[::1]:9999, or [::1:9999]:9999"),
             ("127.0.0.1:9999 ", "a space"),
+            ("127.0.0.1:1,127.0.0.1:2", "spaces between them, not commas"),
             ("2001:db8:::80", "brackets"),
             ("[localhost]:80", "not an IPv6 address"),
             ("http://localhost:80", "write localhost:80"),

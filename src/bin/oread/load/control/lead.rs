@@ -123,6 +123,8 @@ impl Lead<'_> {
         let ramp_until = after(self.team.begun, self.plan.ramp_timeout);
         let mut draw_at = after(self.team.begun, DRAW + BEHIND);
         loop {
+            // The time anew: what the last round waited for, such as its own server's answer, is no
+            // hiccup.
             let now = self.team.epoch.now();
             let [from, to] = self.measured;
             let coming = [after(now, STEP), ramp_until, draw_at, from, to];

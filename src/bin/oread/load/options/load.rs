@@ -149,7 +149,7 @@ impl Load {
     ) -> Result<Load, Failure> {
         check_sockets(&typed)?;
         let content = content::content(&typed)?;
-        check_outputs(&output)?;
+        check_outputs(&output, &typed.targets)?;
         let sent = &typed.traffic;
         let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
         let traffic = match sent.rate {
@@ -219,9 +219,16 @@ fn check_sockets(typed: &args::Demand) -> Result<(), Failure> {
 }
 
 /// Refuses files that would be others than they look like.
-fn check_outputs(output: &args::Output) -> Result<(), Failure> {
+fn check_outputs(output: &args::Output, targets: &[Target]) -> Result<(), Failure> {
     let stdout = Some(Path::new("-"));
     let (json, hdr) = (output.json.as_deref(), output.hdr.as_deref());
+    for (option, file) in [("--json", json), ("--hdr", hdr)] {
+        let text = file.and_then(Path::to_str).unwrap_or_default();
+        if targets.is_empty() && text.parse::<Target>().is_ok() {
+            let words = format!("{text} looks like a target; write {option} FILE TARGET");
+            return Err(Failure::usage(words));
+        }
+    }
     if hdr == stdout {
         let tip = "give it a name; a file that is called - is written as ./-";
         return Err(Failure::usage("--hdr takes a file, and - is standard output").hint(tip));
@@ -365,6 +372,19 @@ mod tests {
     }
 
     #[test]
+    fn a_target_in_the_place_of_a_file_is_told_unless_there_is_another() {
+        for text in ["127.0.0.1:7101", "udp://[::1]:9", "unix:/run/x.sock"] {
+            for option in ["--json", "--hdr"] {
+                let said = refused(&format!("{option} {text}"));
+                let words = format!("{text} looks like a target; write {option} FILE TARGET");
+                assert_eq!(said, words);
+                assert!(Load::try_of(&[option, text, "127.0.0.1:9"]).is_ok());
+            }
+        }
+        assert!(Load::try_of(&["--json", "run.json", "--hdr", "./a:1"]).is_ok());
+    }
+
+    #[test]
     fn outputs_that_would_not_be_found_again_are_refused() {
         assert!(refused("--hdr -").contains("written as ./-"));
         assert!(refused("--hdr - --json -").contains("- is standard output"));
@@ -415,6 +435,11 @@ mod tests {
             assert!(said.contains(words) && said.contains(&shown), "{said}");
         }
         fs::remove_file(&path).unwrap();
+        let said = refused(r"--framing lines --message PING\n");
+        assert!(
+            said.contains(r"leave the \n out; --framing lines"),
+            "{said}"
+        );
         let said = Load::try_of(&["--framing", "lines", "--message", "a\nb"]).unwrap_err();
         assert!(
             said.to_string()

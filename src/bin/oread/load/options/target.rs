@@ -91,16 +91,21 @@ impl FromStr for Target {
             return Remote::parse(text).map(|address| of(Transport::Unix, address));
         }
         let (scheme, address) = text.split_once("://").unwrap_or(("tcp", text));
-        let transport = match scheme {
+        let transport = match scheme.to_ascii_lowercase().as_str() {
             "tcp" => Transport::Tcp,
             "udp" => Transport::Udp,
-            other => {
-                let other = other.escape_debug();
+            _ => {
+                let other = scheme.escape_debug();
                 return Err(format!(
                     "scheme \"{other}\" is not known; write tcp:// or udp://, or unix:PATH"
                 ));
             }
         };
+        if let Some((scheme @ ("tcp" | "udp"), rest)) = text.split_once(':')
+            && HostPort::remote(rest).is_ok_and(|address| address.port() > 0)
+        {
+            return Err(format!("write {scheme}://{rest}"));
+        }
         let address = HostPort::remote(address.trim_end_matches('/'))?;
         if address.port() == 0 {
             return Err("nothing listens on port 0; write the port that the server printed".into());
@@ -119,6 +124,8 @@ mod tests {
             ("127.0.0.1:9", "tcp://127.0.0.1:9"),
             ("tcp://[::1]:9", "tcp://[::1]:9"),
             ("udp://localhost:9/", "udp://localhost:9"),
+            ("UDP://localhost:9", "udp://localhost:9"),
+            ("udp:9", "tcp://udp:9"),
             ("unix:/run/x.sock", "unix:/run/x.sock"),
             ("unix:@x", "unix:@x"),
         ] {
@@ -141,6 +148,10 @@ mod tests {
             ("localhost:0", "port 0"),
             ("localhost", "port"),
             ("localhost:65536", "from 1 to 65535"),
+            ("tcp:localhost:9", "write tcp://localhost:9"),
+            ("udp:[::1]:9", "write udp://[::1]:9"),
+            ("a:1,b:2", "with spaces between"),
+            ("udp://a:1,udp://b:2", "with spaces between"),
         ] {
             let error = text.parse::<Target>().unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");

@@ -44,11 +44,18 @@ fn table(plan: &Load, found: &Preflight) -> String {
             let _ = writeln!(mends, "{name}: {}", check.mend);
         }
     }
-    if mends.is_empty() {
-        let count = Count(plan.connections.get().into());
-        mends = format!("{count} connections can be reached\n");
-    }
-    format!("{text}\n{mends}")
+    let allows = if mends.is_empty() {
+        "allows"
+    } else {
+        "does not allow"
+    };
+    let count = Count(plan.connections.get().into());
+    let asked = if plan.targets.is_empty() {
+        ""
+    } else {
+        "; the target is not asked"
+    };
+    format!("{text}\n{mends}this machine {allows} {count} connections{asked}\n")
 }
 
 fn json(plan: &Load, found: &Preflight) -> String {

@@ -74,6 +74,7 @@ fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Prefl
     }
     let ports = |of, name| ports::check((of, name), &endpoints, &needed, ports);
     let tcp = targets.iter().any(|t| t.transport == Transport::Tcp);
+    let has_ports = targets.iter().any(|t| t.transport != Transport::Unix);
     let (ends, connections) = (ends(plan, targets), plan.connections.get().into());
     let files = machine.left("fs.file-nr", 2, "fs.file-nr");
     let tracked = machine.left(TRACKED, 0, "net.netfilter.nf_conntrack_count");
@@ -88,10 +89,10 @@ fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Prefl
         ports(Transport::Tcp, "local ports to a target"),
         ports(Transport::Udp, "local ports for UDP"),
         plan.targets.is_empty().then(|| backlog(machine)),
-        limit("tracked connections", connections, tracked, TRACKED),
+        limit("tracked connections", connections, tracked, TRACKED).filter(|_| has_ports),
         limit("epoll watches", ends, watches, "fs.epoll.max_user_watches"),
         tcp.then(|| tcp_buffers(plan, machine, ends)),
-        Some(memory(plan, machine, ends)),
+        Some(memory(plan, machine, ends, tcp)),
     ];
     Ok(Preflight {
         checks: rows.into_iter().flatten().collect(),
@@ -134,7 +135,9 @@ fn descriptors(plan: &Load, machine: &Machine) -> Check {
         Some(open) if open < most => format!("sysctl -w fs.nr_open={most} && "),
         _ => String::new(),
     };
-    let mut mend = format!("`{first}ulimit -Hn {most} && ulimit -n {most}` as root before it");
+    let mut mend = format!(
+        "`{first}ulimit -Hn {most} && ulimit -n {most}` as root, in the shell that starts oread"
+    );
     if own_server && machine.descriptors.is_some_and(|here| alone <= here) {
         let alone = Count(alone);
         mend = format!(
@@ -172,12 +175,17 @@ fn tcp_buffers(plan: &Load, machine: &Machine, ends: u64) -> Check {
     Check::new(name, needed, here, mend).in_bytes()
 }
 
-fn memory(plan: &Load, machine: &Machine, ends: u64) -> Check {
+fn memory(plan: &Load, machine: &Machine, ends: u64, tcp: bool) -> Check {
     let further = u64::from(plan.connections.get()) * (depth(plan) - 1);
     let needed = ends * (KERNEL_BYTES_AN_END + OUR_BYTES_AN_END) + further * OUR_BYTES_A_MESSAGE;
     let mend = "take fewer connections, or a machine with more memory".to_owned();
     let here = machine.memory();
-    Check::new("memory besides TCP buffers", needed, here, mend).in_bytes()
+    let name = if tcp {
+        "memory besides TCP buffers"
+    } else {
+        "memory"
+    };
+    Check::new(name, needed, here, mend).in_bytes()
 }
 
 /// The next number that is two digits and zeros: what one would type.
@@ -352,6 +360,29 @@ mod tests {
         assert_eq!(needed(large, "TCP buffers"), 100 * MOST_BUFFERED);
         let more = needed("--churn 10", "file desc") - needed("", "file desc");
         assert_eq!(more, 100);
+    }
+
+    #[test]
+    fn a_line_is_there_for_the_transports_that_it_is_about() {
+        let names = |transport, address: &str| {
+            let address = address.parse().unwrap();
+            let targets = [Resolved { transport, address }];
+            let found = examine(&Load::of("127.0.0.1:9"), &targets, &machine(20_000)).unwrap();
+            let names = found.checks.iter().map(|check| check.name);
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let tcp = names(Transport::Tcp, "127.0.0.1:9");
+        assert!(tcp.contains("tracked") && tcp.ends_with("memory besides TCP buffers"));
+        let udp = names(Transport::Udp, "127.0.0.1:9");
+        assert!(
+            udp.contains("tracked") && udp.ends_with("watches, memory"),
+            "{udp}"
+        );
+        let unix = names(Transport::Unix, "unix:/run/x.sock");
+        assert!(
+            !unix.contains("tracked") && unix.ends_with("watches, memory"),
+            "{unix}"
+        );
     }
 
     #[test]

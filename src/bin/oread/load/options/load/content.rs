@@ -79,10 +79,15 @@ fn given(bytes: Arc<[u8]>, source: &str, framing: Framing) -> Result<Content, Fa
         )));
     }
     if framing == Framing::Lines && bytes.contains(&b'\n') {
-        return Err(Failure::usage(format!(
-            "{source} has more than one line, and with --framing lines a message is one"
-        ))
-        .hint("leave one line, or send all of them as one message with --framing raw"));
+        let words =
+            format!("{source} has more than one line, and with --framing lines a message is one");
+        let first = bytes.iter().position(|byte| *byte == b'\n');
+        return Err(
+            Failure::usage(words).hint(match first == Some(bytes.len() - 1) {
+                true => r"leave the \n out; --framing lines adds it",
+                false => "leave one line, or send all of them as one message with --framing raw",
+            }),
+        );
     }
     Ok(Content::Given(bytes))
 }

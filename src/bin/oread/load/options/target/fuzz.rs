@@ -14,8 +14,8 @@ fn a_target_is_an_address_behind_its_scheme_if_any_and_never_port_0() {
             text.push_str(dice.pick(&["tcp://", "udp://"]));
         }
         any_address(dice, &mut text);
-        let (transport, address) = match (text.strip_prefix("tcp://"), text.strip_prefix("udp://"))
-        {
+        let tcp = text.strip_prefix("tcp://").or(text.strip_prefix("TCP://"));
+        let (transport, address) = match (tcp, text.strip_prefix("udp://")) {
             (Some(address), _) => (Transport::Tcp, address),
             (_, Some(address)) => (Transport::Udp, address),
             _ => (Transport::Tcp, &text[..]),
