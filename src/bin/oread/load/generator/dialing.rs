@@ -15,7 +15,8 @@ const LEAST_UNDER_WAY: u64 = 512;
 /// How far dialing may be behind its pace and still catch up: 10 ms. A stall must not end in a
 /// burst.
 pub(super) const SLACK: u64 = SECOND / 100;
-/// How long a target is not dialed after a dial to it has failed that was to replace a connection.
+/// How long a target is not dialed to replace a connection after a dial to it has failed, or a
+/// connection has ended that was not served.
 /// It doubles with each, up to [`LONGEST_BACKOFF`].
 const BACKOFF: Duration = Duration::from_millis(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
@@ -179,21 +180,32 @@ impl Dialing {
         first.map_or(NEVER, |due| due.max(self.pace.due()))
     }
 
-    /// A dial to `target` has come to a connection.
-    pub(super) fn succeeded(&mut self, target: u16) {
+    /// A dial has come to a connection.
+    pub(super) fn succeeded(&mut self) {
         self.under_way -= 1;
+    }
+
+    /// A connection to `target` is served.
+    pub(super) fn served(&mut self, target: u16) {
         if let Some(places) = self.places.get_mut(usize::from(target)) {
             places.backoff = BACKOFF;
+        }
+    }
+
+    /// `target` is not dialed for a while, to replace a connection.
+    pub(super) fn back_off(&mut self, target: u16, now: u64) {
+        if let Some(places) = self.places.get_mut(usize::from(target)) {
+            places.not_before = after(now, places.backoff);
+            places.backoff = (places.backoff * 2).min(LONGEST_BACKOFF);
         }
     }
 
     /// A dial to `target` has come to nothing; `again`: it's tried again, but not at once.
     pub(super) fn failed(&mut self, target: u16, again: bool, now: u64) {
         self.under_way -= 1;
-        if let Some(places) = self.places.get_mut(usize::from(target)).filter(|_| again) {
-            places.vacant[0] += 1;
-            places.not_before = after(now, places.backoff);
-            places.backoff = (places.backoff * 2).min(LONGEST_BACKOFF);
+        if again {
+            self.vacated(target, false);
+            self.back_off(target, now);
         }
     }
 
@@ -256,7 +268,8 @@ mod tests {
             now += SECOND;
             let dial = dialing.next(now, true).unwrap();
             assert_eq!((dial.number, dial.target), (number, number as u16 % 2));
-            dialing.succeeded(dial.target);
+            dialing.succeeded();
+            dialing.served(dial.target);
         }
         assert_eq!(dialing.due(true), NEVER);
         for target in [0, 1, 0, 1] {
@@ -270,7 +283,7 @@ mod tests {
                 tries[usize::from(dial.target)] += 1;
                 match dial.target {
                     0 => dialing.failed(0, true, now),
-                    _ => dialing.succeeded(1),
+                    _ => dialing.succeeded(),
                 }
             }
         }
@@ -281,7 +294,7 @@ mod tests {
             now += SECOND;
             while let Some(dial) = dialing.next(now, true) {
                 assert_eq!(dial.target, 0);
-                dialing.succeeded(0);
+                dialing.succeeded();
                 back += 1;
             }
         }

@@ -272,7 +272,8 @@ impl Generator {
             }
             Socket::Datagrams(id) => {
                 context.close_udp(id);
-                self.plan.gone(index, "");
+                let now = self.now(context);
+                self.plan.gone(index, "", now);
             }
             Socket::None => {}
         }
@@ -339,7 +340,7 @@ impl Handler for Generator {
 
     fn on_close(
         &mut self,
-        _: &mut Context<'_, u32>,
+        context: &mut Context<'_, u32>,
         _: ConnectionId,
         index: u32,
         reason: CloseReason,
@@ -349,7 +350,8 @@ impl Handler for Generator {
         };
         let finished = flow.flags.contains(Flags::PEER_FINISHED);
         let name = names::of_loss(reason, finished, flow.got > 0);
-        self.plan.gone(index, &name);
+        let now = self.now(context);
+        self.plan.gone(index, &name, now);
     }
 
     fn on_connect_failed(

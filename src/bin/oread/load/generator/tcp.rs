@@ -58,7 +58,7 @@ impl Generator {
                     Look::Surplus => plan.meter.tally.bytes.surplus += data.len() as u64,
                     Look::Corrupt => {
                         self.warn(index, data, now);
-                        self.plan.corrupt(index);
+                        self.plan.corrupt(index, now);
                         connection.abort(CloseReason::Aborted);
                         return;
                     }

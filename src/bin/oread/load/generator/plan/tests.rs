@@ -186,7 +186,7 @@ fn a_first_datagram_that_is_sent_again_is_one_message_that_was_not_answered() {
                     plan.sent_datagram(flow, Sent::to_confirm(now), 64);
                     again += 1;
                 }
-                Step::Close { flow, .. } => plan.gone(flow, ""),
+                Step::Close { flow, .. } => plan.gone(flow, "", now),
                 _ => break,
             }
         }

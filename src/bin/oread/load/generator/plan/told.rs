@@ -32,7 +32,7 @@ impl Plan {
         };
         let (took, is_udp) = (until(flow.time, now), flow.udp.is_some());
         log::debug!("{flow}: established after {}", short(nanos(took)));
-        self.dialing.succeeded(flow.target);
+        self.dialing.succeeded();
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
         if is_udp {
@@ -213,6 +213,7 @@ impl Plan {
         ledger.confirmed += 1;
         ledger.replaced += u64::from(replaces && self.run.phase == Phase::Measure);
         self.dialing.replaced(replaces);
+        self.dialing.served(flow.target);
         self.flows.confirmed(index, now);
         self.settle(index);
         if self.run.is_sending() {
@@ -287,30 +288,35 @@ impl Plan {
     }
 
     /// What has come on a stream is not what was sent: nothing that follows can be told apart.
-    pub(crate) fn corrupt(&mut self, index: u32) {
+    pub(crate) fn corrupt(&mut self, index: u32, now: u64) {
         self.meter.tally.messages.corrupt += 1;
         match self.flows.get(index).map(|flow| flow.stage) {
             // It came right behind the last answer, and its connection was counted as closed then.
             Some(Stage::Ended) => self.meter.tally.error(names::CORRUPT),
-            _ => self.lost(index, names::CORRUPT),
+            _ => self.lost(index, names::CORRUPT, now),
         }
     }
 
     /// A flow has ended though the load had not ended it, for a reason with this name. Its slot
     /// stays until its connection is gone.
-    pub(crate) fn lost(&mut self, index: u32, name: &str) {
+    pub(crate) fn lost(&mut self, index: u32, name: &str, now: u64) {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
         let (partial, target) = (self.partial(flow), flow.target);
+        let is_confirmed = flow.stage != Stage::Confirming;
         log::debug!("{flow}: lost: {name}");
         self.end_flow(index);
         self.meter.tally.connections.lost += 1;
         self.meter.tally.error(name);
         self.meter.tally.note_partial(name, partial);
-        // One that is lost in the ramp is dialed again after it.
+        // One that is lost in the ramp is dialed again after it; and not at once, where the target
+        // takes connections and serves none.
         if self.replaces_lost() {
             self.dialing.vacated(target, false);
+            if !is_confirmed {
+                self.dialing.back_off(target, now);
+            }
         }
     }
 
@@ -330,13 +336,13 @@ impl Plan {
 
     /// A flow's connection or socket is gone; the name of the reason, where the load had not ended
     /// it.
-    pub(crate) fn gone(&mut self, index: u32, name: &str) {
+    pub(crate) fn gone(&mut self, index: u32, name: &str, now: u64) {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
         if flow.stage != Stage::Ended {
             self.flows.bound(index, Socket::None);
-            self.lost(index, name);
+            self.lost(index, name, now);
         }
         if let Some(udp) = self.flows.remove(index).and_then(|flow| flow.udp) {
             self.retired.merge(&udp.counts);

@@ -143,7 +143,7 @@ impl Plan {
             given_up += 1;
         }
         match stage {
-            Stage::Confirming if given_up > 0 => self.is_mute(index),
+            Stage::Confirming if given_up > 0 => self.is_mute(index, now),
             Stage::Retiring => self.close_if_answered(index),
             // The loop goes on in place of what was given up.
             Stage::Live => {
@@ -163,10 +163,10 @@ impl Plan {
 
     /// A connection's first message was not answered in time. Where connections are replaced, this
     /// one is; else it stays, for its answer may come.
-    fn is_mute(&mut self, index: u32) {
+    fn is_mute(&mut self, index: u32, now: u64) {
         match self.load.turnover {
             Turnover::Keep => self.settle(index),
-            _ => self.lost(index, "never answered"),
+            _ => self.lost(index, "never answered", now),
         }
     }
 
@@ -175,7 +175,7 @@ impl Plan {
         if now >= dialed.saturating_add(self.timeout) {
             while self.flows.give_up(index, now).is_some() {}
             self.meter.timed_out(Sent::to_confirm(dialed), None);
-            self.is_mute(index);
+            self.is_mute(index, now);
             return None;
         }
         self.retry_later(index, now);

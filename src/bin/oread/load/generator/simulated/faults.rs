@@ -160,8 +160,8 @@ fn connections_that_are_never_answered_are_lost_and_missed_where_others_are_repl
     let connections = &ran.tally.connections;
     assert_eq!((connections.confirmed, connections.missing), (0, 10));
     assert!(
-        connections.lost >= 50,
-        "each gave up its place: {connections:?}"
+        (20..50).contains(&connections.lost),
+        "each gave up its place, and none is dialed at once: {connections:?}"
     );
     let never = ran.tally.errors["never answered"];
     assert_eq!(never, connections.lost);
