@@ -166,20 +166,13 @@ fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
 /// that died, and have a line of their own.
 fn unanswered(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
     let (m, d) = (&outcome.tally.messages, &outcome.tally.datagrams);
+    if let Some(when) = outcome.fell_silent() {
+        find(0, format!("NO ANSWER {when}"));
+    }
     let streams = (m.lost + m.outstanding).saturating_sub(d.lost + d.outstanding);
     if streams > 0 {
         let [without, sent] = [streams, m.sent].map(Count);
         find(0, format!("NO ANSWER came to {without} of {sent} messages"));
-    }
-    // Whole seconds: behind the measured time answers are waited for.
-    let (seconds, measured) = (&outcome.tally.seconds, outcome.measured.as_secs());
-    let last = seconds.iter().rposition(|second| second.echoed > 0);
-    if let Some(last) = last.map(|index| index as u64 + 1)
-        && last < measured
-        && m.unanswered() > 0
-    {
-        let words = format!("NO ANSWER came after second {last} of {measured}");
-        find(0, words);
     }
     if d.lost > 0 {
         let part = share(d.lost as f64 / d.sent.max(1) as f64);
@@ -224,7 +217,7 @@ impl Verdict {
     pub(super) fn of(gate: &Gate, outcome: &Outcome, warnings: &[Warning]) -> Verdict {
         let (value, shown) = match figure(gate.figure, outcome, warnings) {
             Ok((value, shown)) => (Some(value), shown),
-            Err(why) => (None, format!("not known: {why}")),
+            Err(why) => (None, why),
         };
         Verdict {
             gate: gate.text.clone(),
@@ -236,7 +229,8 @@ impl Verdict {
 
     pub(super) fn words(&self) -> String {
         let met = if self.met { "met" } else { "NOT MET" };
-        let is = if self.gate == VALID { ":" } else { ", it is" };
+        let is_figure = self.value.is_some() && self.gate != VALID;
+        let is = if is_figure { ", it is" } else { ":" };
         format!("{}: {met}{is} {}", self.gate, self.shown)
     }
 }
@@ -266,6 +260,10 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
                 Timing::Connect => (&latency.connect, connecting),
                 Timing::FirstEcho => (&latency.first_echo, connecting + unserved),
             };
+            let is_answer = matches!(timing, Timing::Response | Timing::Service);
+            if let Some(when) = outcome.fell_silent().filter(|_| is_answer) {
+                return Err(format!("no answer {when}"));
+            }
             let ns = of_all(statistic, times, without)?;
             (ns, short(ns.round() as u64))
         }

@@ -55,6 +55,15 @@ impl Outcome {
         self.a_second(self.tally.messages.in_time)
     }
 
+    /// When answers stopped for good in the measured time, in words, where some are missing. In
+    /// whole seconds: behind the measured time answers are waited for.
+    pub(crate) fn fell_silent(&self) -> Option<String> {
+        let (tally, measured) = (&self.tally, self.measured.as_secs());
+        let last = tally.seconds.iter().rposition(|it| it.echoed > 0)? as u64 + 1;
+        let is_silent = last < measured && tally.messages.unanswered() > 0;
+        is_silent.then(|| format!("came after second {last} of {measured}"))
+    }
+
     /// Connections that were to be closed and replaced a second, and that were in the measured
     /// time; `None` where they are kept, or nothing was measured.
     pub(crate) fn churn(&self) -> Option<(f64, f64)> {

@@ -269,10 +269,13 @@ fn replacements_on_their_way_at_the_end_break_no_gate() {
 fn a_figure_that_is_not_known_says_why() {
     let (text, ..) = all(&outcome("--slo p99.99<1s --slo lost<1% udp://127.0.0.1:1"));
     assert!(
-        text.contains("not known: too few samples: 10,000, it takes 100,000"),
+        text.contains("p99.99<1s: NOT MET: too few samples: 10,000, it takes 100,000"),
         "{text}"
     );
-    assert!(text.contains("not known: no datagram was sent"), "{text}");
+    assert!(
+        text.contains("lost<1%: NOT MET: no datagram was sent"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -414,6 +417,20 @@ fn a_server_that_falls_silent_is_told_with_the_last_second_of_its_answers() {
     let (text, json, ..) = all(&run);
     assert!(text.contains(said), "{text}");
     assert!(json["verdict"].to_string().contains(said), "{json}");
+    assert!(
+        text.starts_with(&format!("exit code 0  {said}\n")),
+        "{text}"
+    );
+    // However quick the answers before were.
+    run.plan = Load::of("--slo p99<1s --slo service.max<1s --slo rate>1");
+    let (text, _, _, code) = all(&run);
+    assert_eq!(code, 3);
+    for line in [
+        "NOT MET: p99<1s, service.max<1s\n",
+        "p99<1s: NOT MET: no answer came after second 4 of 10\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
     // It was only slow: one more came while answers were waited for.
     run.tally.seconds.extend([0, 1].map(answered));
     assert!(!all(&run).0.contains("NO ANSWER came after"));

@@ -47,7 +47,8 @@ pub(super) fn report(mut page: Page, outcome: &Outcome, judgement: &Judgement) -
 fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let code = judgement.exit_code();
     let mut label = format!("exit code {code}");
-    if code == 0 {
+    // A server that hangs keeps its connections, and all is not well.
+    if code == 0 && outcome.fell_silent().is_none() {
         let there = match outcome.tally.connections.asked {
             1 => "the connection was",
             asked => &format!("all {} connections were", Count(asked)),
