@@ -133,19 +133,23 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
     }
 }
 
-/// Where fewer connections were replaced than was asked for, or fewer messages sent than were due.
+/// Where fewer connections were replaced or messages answered than was asked for, or fewer messages
+/// sent than were due.
 fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
-    let (m, replaced) = (&outcome.tally.messages, outcome.tally.connections.replaced);
-    if let Some((asked, reached)) = outcome.churn()
-        // A tenth, and one connection, are left out of account: the last ones may be on their way.
-        && (replaced as f64) < asked * outcome.measured.as_secs_f64() * 0.9 - 1.0
-    {
-        let (asked, reached) = (a_second(asked), a_second(reached));
-        let words = format!(
-            "ONLY {reached} of {asked} connections were replaced: each waits for its outstanding \
-             answers, and for the next one to be served"
-        );
-        find(0, words);
+    let (m, seconds) = (&outcome.tally.messages, outcome.measured.as_secs_f64());
+    let replaced = " connections were replaced: each waits for its outstanding answers, and for the \
+                    next one to be served";
+    // A part, and one of them, are left out of account: the last ones may be on their way.
+    for (rate, part, what) in [
+        (outcome.churn(), 0.9, replaced),
+        (outcome.rate(), 0.95, " were answered in time"),
+    ] {
+        if let Some((asked, reached)) = rate
+            && reached * seconds < asked * seconds * part - 1.0
+        {
+            let (asked, reached) = (a_second(asked), a_second(reached));
+            find(0, format!("ONLY {reached} of {asked}{what}"));
+        }
     }
     if m.unsent > 0 {
         let is_refused = outcome.tally.datagrams.dropped > 0;

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::load::count::{StoodStill, Tally, ThreadUse};
-use crate::load::options::load::{Load, Turnover};
+use crate::load::options::load::{Load, Traffic, Turnover};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,15 @@ impl Outcome {
     /// Messages answered within the measured time for each second of it, datagrams among them.
     pub(crate) fn rate_reached(&self) -> Option<f64> {
         self.a_second(self.tally.messages.in_time)
+    }
+
+    /// Messages that were to be sent a second, and those that were answered in the measured time;
+    /// `None` without a rate, or where nothing was measured.
+    pub(crate) fn rate(&self) -> Option<(f64, f64)> {
+        match self.plan.traffic {
+            Traffic::Open(asked) => Some((asked.get().into(), self.rate_reached()?)),
+            _ => None,
+        }
     }
 
     /// When answers stopped for good in the measured time, in words, where some are missing. In

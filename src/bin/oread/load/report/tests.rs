@@ -387,6 +387,24 @@ fn lost_datagrams_and_churn_that_falls_behind_are_in_the_verdict() {
 }
 
 #[test]
+fn a_rate_that_is_not_reached_is_in_the_verdict() {
+    let mut run = outcome("-R 1k");
+    run.tally.messages.in_time = 9_490;
+    let (text, json, _, code) = all(&run);
+    let said = "ONLY 949/s of 1,000/s were answered in time";
+    let start =
+        format!("exit code 0  all 100 connections were there at the end\n             {said}");
+    assert!(text.starts_with(&start), "{text}");
+    assert_eq!((code, &json["verdict"]), (0, &serde_json::json!([said])));
+    let row = "\nrate         949/s answered of 1,000/s asked for; ";
+    assert!(text.contains(row), "{text}");
+    run.tally.messages.in_time = 9_500;
+    assert!(!all(&run).0.contains("ONLY"));
+    let closed = all(&outcome("")).0;
+    assert!(!closed.contains("ONLY") && closed.contains("/s answered; "));
+}
+
+#[test]
 fn a_message_that_is_both_corrupt_and_lost_is_not_told_as_two() {
     let mut run = outcome("");
     run.tally.messages.corrupt = 20;

@@ -165,7 +165,11 @@ fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         let size = |bytes| Size(outcome.a_second(bytes).unwrap_or(0.0) as u64);
         let [out, into] = [b.sent_in_time, b.received_in_time].map(size);
         let rate = a_second(rate);
-        let words = format!("{rate} answered; {out}/s out, {into}/s in");
+        let asked = outcome
+            .rate()
+            .map(|(asked, _)| format!(" of {} asked for", a_second(asked)));
+        let asked = asked.unwrap_or_default();
+        let words = format!("{rate} answered{asked}; {out}/s out, {into}/s in");
         page.line("rate", &words);
     }
 }
