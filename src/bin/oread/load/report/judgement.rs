@@ -153,10 +153,15 @@ fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
     }
     if m.unsent > 0 {
         let is_refused = outcome.tally.datagrams.dropped > 0;
+        // What fell due in the time that it was late by, by its own doing, is most of them.
+        let own_lag = outcome.tally.schedule.own_lag.max() as f64 / 1e9;
+        let is_own =
+            (outcome.rate()).is_some_and(|(rate, _)| own_lag * rate >= m.unsent as f64 / 2.0);
         let (code, why) = match outcome.plan.volume {
             Volume::Messages(_) if m.echoed == 0 => (4, "nothing was answered"),
             Volume::Messages(_) => (4, "nothing was answered any more"),
             Volume::For(_) if is_refused => (0, "the system refused to send the others"),
+            Volume::For(_) if is_own => (0, "the generator could not send more"),
             Volume::For(_) if m.sent == 0 => (0, "no connection could take them"),
             Volume::For(_) => (0, "no connection could take the others"),
         };
@@ -427,8 +432,10 @@ fn stood_still(outcome: &Outcome) -> Option<String> {
 /// at the same percentile; of the percentile where it is the most.
 fn lateness(tally: &Tally) -> Option<String> {
     let (lag, response) = (&tally.schedule.own_lag, &tally.latency.response);
+    let m = &tally.messages;
     // Beside answers that never came, lateness is little; and those that came are the quick ones.
-    if lag.is_empty() || tally.messages.unanswered() > response.len() {
+    // What was never sent may be just what lateness is about.
+    if lag.is_empty() || m.lost + m.outstanding > response.len() {
         return None;
     }
     let at = |name, p| Some((name, percentile(lag, p)?, percentile(response, p)));

@@ -511,6 +511,23 @@ fn own_lateness_is_held_against_the_response_at_the_same_percentile() {
 }
 
 #[test]
+fn a_generator_that_can_not_send_all_that_is_due_says_so_and_blames_no_connection() {
+    // 30 s of 1,000 a second; the last one sent had been due 29 s before.
+    let mut run = late(29_000_000_000, 10_000);
+    run.tally.messages.unsent = 30_000;
+    let (words, _) = only_warning(&run);
+    let said = "the generator was the bottleneck: messages were sent 29s later than they could";
+    assert!(words.starts_with(said), "{words}");
+    let said = "ONLY 10,000 of 40,000 messages were sent: the generator could not send more\n";
+    assert!(all(&run).0.contains(said));
+    // All of them on time, until no connection took any more.
+    let mut run = late(1_000_000, 10_000);
+    run.tally.messages.unsent = 30_000;
+    let said = "ONLY 10,000 of 40,000 messages were sent: no connection could take the others\n";
+    assert!(all(&run).0.contains(said));
+}
+
+#[test]
 fn a_machine_that_was_busy_is_told_from_a_program_that_was_slow() {
     let mut run = outcome("--slo valid");
     run.tally.threads = vec![thread(9_600, 0)];
