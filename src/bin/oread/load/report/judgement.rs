@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
-use crate::load::count::{Ledger, Tally, Told, carries, percentile, samples_for};
+use crate::load::count::{Ledger, Tally, ThreadUse, Told, carries, percentile, samples_for};
 use crate::load::options::gate::{Figure, Gate, Statistic, Timing, VALID};
 use crate::load::options::load::{Content, Load, Turnover, Volume};
 use crate::load::options::values::VerifyMode;
@@ -326,7 +326,8 @@ fn of_all(statistic: Statistic, times: &Histogram<u64>, without: u64) -> Result<
     }
 }
 
-/// A thread that is busy for more of the time than this has no time left to be on time.
+/// A thread that is busy, or kept waiting, for more of the time than this has none left to be on
+/// time.
 const BUSY: f64 = 0.95;
 /// A thread that is kept from its processor for more of the time than this times the machine, not
 /// the server.
@@ -394,12 +395,14 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
         );
         beware(Some(MACHINE), words);
     }
-    let full = tally.threads.iter().filter(|thread| thread.busy() > BUSY);
+    // What it waited counts as far as it's no matter of the machine.
+    let used = |it: &&ThreadUse| it.busy() + it.share(it.waited).min(KEPT_WAITING);
+    let full = tally.threads.iter().filter(|it| used(it) > BUSY);
     let (full, threads, busy) = (full.count(), tally.threads.len(), share(BUSY));
     if full > 0 {
         let words = format!(
             "the generator was the bottleneck: {full} of {threads} threads had no time left (over \
-             {busy} of a CPU)"
+             {busy} of it on a CPU, or kept waiting for one)"
         );
         beware(Some(GENERATOR), words);
     }

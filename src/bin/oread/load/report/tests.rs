@@ -547,8 +547,12 @@ fn a_machine_that_was_busy_is_told_from_a_program_that_was_slow() {
     let (_, json, ..) = all(&run);
     let causes = &json["generator"]["causes"];
     assert_eq!(*causes, serde_json::json!(["machine", "machine"]), "{json}");
-    run.tally.threads = vec![thread(9_400, 900)];
     run.tally.schedule = Default::default();
+    run.tally.threads = vec![thread(8_700, 1_000)];
+    let (words, cause) = only_warning(&run);
+    assert!(words.contains("1 of 1 threads had no time left"), "{words}");
+    assert_eq!(cause, "generator");
+    run.tally.threads = vec![thread(8_500, 900)];
     assert_eq!(all(&run).1["warnings"], serde_json::json!([]));
 }
 
