@@ -364,8 +364,9 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
     if tally.bytes.surplus > 0 {
         let surplus = Size(tally.bytes.surplus);
         let words = format!(
-            "{surplus} came that no message had asked for: answers here are longer than messages, \
-             or more, and `--verify off` tells them apart by the messages' length"
+            "rate and latencies are not valid: the answers are longer than the messages, or more, \
+             and `--verify off` goes by length and counts answers twice ({surplus} came that no \
+             message had asked for)"
         );
         beware(None, words);
     }

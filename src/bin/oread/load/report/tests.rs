@@ -598,6 +598,19 @@ fn datagrams_that_our_own_buffer_lost_are_called_ours() {
 }
 
 #[test]
+fn answers_that_are_longer_than_messages_make_rate_and_latencies_invalid() {
+    let mut run = outcome("--slo valid --verify off");
+    run.tally.bytes.surplus = 640;
+    let (words, cause) = only_warning(&run);
+    assert!(
+        words.starts_with("rate and latencies are not valid: the answers are longer than the"),
+        "{words}"
+    );
+    assert!(words.contains("640 B came that no message"), "{words}");
+    assert_eq!(cause, "");
+}
+
+#[test]
 fn a_flow_has_its_own_number_and_those_that_were_closed_are_one_entry() {
     let mut run = outcome("udp://127.0.0.1:1");
     let datagrams = |sent, lost| crate::load::count::Datagrams {
