@@ -253,8 +253,8 @@ fn latency(page: &mut Page, outcome: &Outcome) {
     if !l.response.is_empty() {
         page.remark(match is_closed {
             true => {
-                "a round trip counts from when a message was sent; while the server stalls none is \
-                 sent, so that a stall is in few of them: -R sends on, and counts it in full"
+                "a round trip counts from when a message was sent; a closed loop stops sending while \
+                 the server stalls, so a stall shows in few samples: use -R to count it in full"
             }
             false => "response counts from when a message was due, service from when it was sent",
         });
