@@ -98,7 +98,7 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     if !broken.is_empty() {
         find(3, format!("NOT MET: {}", broken.join(", ")));
     }
-    connections(&tally.connections, &mut find);
+    connections(&outcome.ledger(), &mut find);
     // What was just due when it was interrupted is not worth a line.
     if outcome.ending == Ending::Done {
         fell_behind(outcome, &mut find);
@@ -111,6 +111,7 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
 /// Where there were fewer connections than asked for, or not all the time.
 fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
     let (left, what) = match c.peak_confirmed < c.asked {
+        true if c.confirmed > c.peak_confirmed => (c.peak_confirmed, "were there at one time"),
         true => (c.peak_confirmed, "came about"),
         false => (c.asked.saturating_sub(c.missing), "were there to the end"),
     };
@@ -119,12 +120,13 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
         let [_, went] = c.told();
         let mut why = vec![went, counted([(undialed, "never dialed")])];
         why.retain(|why| !why.is_empty());
-        let why = match why.is_empty() {
-            true => "never so many at one time".to_owned(),
-            false => why.join(", "),
+        let why = if why.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", why.join(", "))
         };
         let [left, asked] = [left, c.asked].map(Count);
-        let words = format!("ONLY {left} of {asked} connections {what}: {why}");
+        let words = format!("ONLY {left} of {asked} connections {what}{why}");
         find(4, words);
     } else if c.lost > 0 {
         let lost = Count(c.lost);

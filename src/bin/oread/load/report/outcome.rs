@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::load::count::{StoodStill, Tally, ThreadUse};
+use crate::load::count::{Ledger, StoodStill, Tally, ThreadUse};
 use crate::load::options::load::{Load, Traffic, Turnover};
 
 /// How a run ended.
@@ -53,6 +53,19 @@ impl Outcome {
     /// Messages answered within the measured time for each second of it, datagrams among them.
     pub(crate) fn rate_reached(&self) -> Option<f64> {
         self.a_second(self.tally.messages.in_time)
+    }
+
+    /// The ledger as people are told it: what waits for its first echo is not open, and a UDP socket
+    /// that was refused, which it hears of only once it has sent, is refused.
+    pub(crate) fn ledger(&self) -> Ledger {
+        let (mut c, errors) = (self.tally.connections, &self.tally.errors);
+        c.open = c.open.saturating_sub(c.silent);
+        let refused = errors
+            .get("ECONNREFUSED")
+            .map_or(0, |&all| all.saturating_sub(c.refused));
+        let refused = refused.min(c.silent);
+        (c.refused, c.silent) = (c.refused + refused, c.silent - refused);
+        c
     }
 
     /// Messages that were to be sent a second, and those that were answered in the measured time;

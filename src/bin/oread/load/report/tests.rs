@@ -160,7 +160,9 @@ fn connections_that_are_lost_and_not_replaced_are_the_first_line() {
         text.starts_with("exit code 4  ONLY 97 of 100 connections were there to the end: 3 lost\n"),
         "{text}"
     );
-    run.tally.connections.missing = 0;
+    let c = &mut run.tally.connections;
+    (c.dialed, c.redialed, c.established) = (103, 3, 103);
+    (c.open, c.missing) = (100, 0);
     let (text, _, _, code) = all(&run);
     assert_eq!(code, 0);
     let start = "exit code 0  all 100 connections were there at the end\n             LOST 3";
@@ -805,6 +807,44 @@ fn a_connection_that_waits_for_its_first_echo_is_not_called_open() {
     );
     let start = "exit code 4  ONLY 50 of 100 connections came about: 50 connected, waiting";
     assert!(text.starts_with(start), "{text}");
+}
+
+#[test]
+fn connections_that_are_being_replaced_at_the_end_are_not_said_to_be_there() {
+    let mut run = outcome("--churn 20");
+    let c = &mut run.tally.connections;
+    (c.open, c.closed) = (97, 3);
+    let start =
+        "exit code 0  all 100 connections were there at the end, but for 3 being replaced\n";
+    let (text, ..) = all(&run);
+    assert!(text.starts_with(start), "{text}");
+    // As many as asked for, and never all at one time.
+    run.tally.connections.peak_confirmed = 98;
+    let (text, ..) = all(&run);
+    let start = "exit code 4  ONLY 98 of 100 connections were there at one time\n";
+    assert!(text.starts_with(start), "{text}");
+}
+
+#[test]
+fn udp_sockets_that_are_refused_are_told_as_refused() {
+    let mut run = outcome("udp://127.0.0.1:1");
+    let c = &mut run.tally.connections;
+    (c.confirmed, c.peak_confirmed, c.silent) = (0, 0, 100);
+    run.tally.errors.insert("ECONNREFUSED".to_owned(), 120);
+    let (text, ..) = all(&run);
+    let start = "exit code 4  ONLY 0 of 100 connections came about: 100 refused\n";
+    assert!(
+        text.starts_with(start) && !text.contains("waiting for"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_mean_is_told_in_whole_nanoseconds() {
+    let mut run = outcome("");
+    run.tally.latency.connect.record(1).unwrap();
+    run.tally.latency.connect.record_n(2, 2).unwrap();
+    assert_eq!(all(&run).1["latency"]["connect"]["mean_ns"], 2);
 }
 
 #[test]

@@ -50,7 +50,8 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let mut label = format!("exit code {code}");
     // A server that hangs keeps its connections, and all is not well.
     if code == 0 && outcome.fell_silent().is_none() {
-        let there = match outcome.tally.connections.asked {
+        let c = outcome.ledger();
+        let there = match c.asked {
             1 => "the connection was",
             asked => &format!("all {} connections were", Count(asked)),
         };
@@ -58,7 +59,12 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
             true => "",
             false => ", and all gates are met",
         };
-        let words = format!("{there} there at the end{gates}");
+        // The load itself had closed these.
+        let but = match c.asked.saturating_sub(c.open) {
+            0 => "",
+            some => &format!(", but for {} being replaced", Count(some)),
+        };
+        let words = format!("{there} there at the end{but}{gates}");
         page.line(&std::mem::take(&mut label), &words);
     }
     for Finding { code, words } in &judgement.findings {
@@ -94,9 +100,7 @@ fn lines(page: &mut Page, mut label: &str, all: &[String]) {
 
 fn connections(page: &mut Page, outcome: &Outcome) {
     let tally = &outcome.tally;
-    let mut c = tally.connections;
-    // What waits for its first echo is connected, and not called open.
-    c.open = c.open.saturating_sub(c.silent);
+    let c = outcome.ledger();
     lines(page, "connections", &c.told());
     let is_told = c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
     if let Some((asked, reached)) = outcome.churn().filter(|_| is_told) {
