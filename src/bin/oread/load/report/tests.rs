@@ -88,6 +88,10 @@ fn words_json_and_histograms_agree() {
     assert_eq!(response["count"], logged.len());
     assert_eq!(response["max_ns"], logged.max());
     assert!(text.contains("10,000 sent, 10,000 echoed"), "{text}");
+    assert!(
+        text.contains("a stall shows in few samples: use -R"),
+        "{text}"
+    );
     assert!(text.contains("1,000/s answered"), "{text}");
     assert_eq!(json["rate"]["reached"], 1000.0);
 }
