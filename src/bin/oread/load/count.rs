@@ -81,7 +81,7 @@ impl ThreadUse {
 
     /// The share that a time is of the measured time. A thread has one processor at most: more
     /// comes of a time so short that reading the clocks is most of it.
-    fn share(&self, time: Duration) -> f64 {
+    pub(crate) fn share(&self, time: Duration) -> f64 {
         match self.wall.as_secs_f64() {
             0.0 => 0.0,
             wall => (time.as_secs_f64() / wall).min(1.0),

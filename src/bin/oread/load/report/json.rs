@@ -122,7 +122,7 @@ fn timing(histogram: &Histogram<u64>) -> Value {
         "p99_9_ns": percentile(histogram, 99.9),
         "p99_99_ns": percentile(histogram, 99.99),
         "max_ns": some.then(|| histogram.max()),
-        "mean_ns": some.then(|| histogram.mean()),
+        "mean_ns": some.then(|| histogram.mean().round() as u64),
         "over_an_hour": over_an_hour(histogram),
     })
 }

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
-use crate::load::count::{Ledger, Tally, Told, carries, percentile, samples_for};
+use crate::load::count::{Ledger, Tally, ThreadUse, Told, carries, percentile, samples_for};
 use crate::load::options::gate::{Figure, Gate, Statistic, Timing, VALID};
 use crate::load::options::load::{Content, Load, Turnover, Volume};
 use crate::load::options::values::VerifyMode;
@@ -98,7 +98,7 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     if !broken.is_empty() {
         find(3, format!("NOT MET: {}", broken.join(", ")));
     }
-    connections(&tally.connections, &mut find);
+    connections(&outcome.ledger(), &mut find);
     // What was just due when it was interrupted is not worth a line.
     if outcome.ending == Ending::Done {
         fell_behind(outcome, &mut find);
@@ -111,6 +111,7 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
 /// Where there were fewer connections than asked for, or not all the time.
 fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
     let (left, what) = match c.peak_confirmed < c.asked {
+        true if c.confirmed > c.peak_confirmed => (c.peak_confirmed, "were there at one time"),
         true => (c.peak_confirmed, "came about"),
         false => (c.asked.saturating_sub(c.missing), "were there to the end"),
     };
@@ -119,12 +120,13 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
         let [_, went] = c.told();
         let mut why = vec![went, counted([(undialed, "never dialed")])];
         why.retain(|why| !why.is_empty());
-        let why = match why.is_empty() {
-            true => "never so many at one time".to_owned(),
-            false => why.join(", "),
+        let why = if why.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", why.join(", "))
         };
         let [left, asked] = [left, c.asked].map(Count);
-        let words = format!("ONLY {left} of {asked} connections {what}: {why}");
+        let words = format!("ONLY {left} of {asked} connections {what}{why}");
         find(4, words);
     } else if c.lost > 0 {
         let lost = Count(c.lost);
@@ -133,26 +135,35 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
     }
 }
 
-/// Where fewer connections were replaced than was asked for, or fewer messages sent than were due.
+/// Where fewer connections were replaced or messages answered than was asked for, or fewer messages
+/// sent than were due.
 fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
-    let (m, replaced) = (&outcome.tally.messages, outcome.tally.connections.replaced);
-    if let Some((asked, reached)) = outcome.churn()
-        // A tenth, and one connection, are left out of account: the last ones may be on their way.
-        && (replaced as f64) < asked * outcome.measured.as_secs_f64() * 0.9 - 1.0
-    {
-        let (asked, reached) = (a_second(asked), a_second(reached));
-        let words = format!(
-            "ONLY {reached} of {asked} connections were replaced: each waits for its outstanding \
-             answers, and for the next one to be served"
-        );
-        find(0, words);
+    let (m, seconds) = (&outcome.tally.messages, outcome.measured.as_secs_f64());
+    let replaced = " connections were replaced: each waits for its outstanding answers, and for the \
+                    next one to be served";
+    // A part, and one of them, are left out of account: the last ones may be on their way.
+    for (rate, part, what) in [
+        (outcome.churn(), 0.9, replaced),
+        (outcome.rate(), 0.95, " were answered in time"),
+    ] {
+        if let Some((asked, reached)) = rate
+            && reached * seconds < asked * seconds * part - 1.0
+        {
+            let (asked, reached) = (a_second(asked), a_second(reached));
+            find(0, format!("ONLY {reached} of {asked}{what}"));
+        }
     }
     if m.unsent > 0 {
         let is_refused = outcome.tally.datagrams.dropped > 0;
+        // What fell due in the time that it was late by, by its own doing, is most of them.
+        let own_lag = outcome.tally.schedule.own_lag.max() as f64 / 1e9;
+        let is_own =
+            (outcome.rate()).is_some_and(|(rate, _)| own_lag * rate >= m.unsent as f64 / 2.0);
         let (code, why) = match outcome.plan.volume {
             Volume::Messages(_) if m.echoed == 0 => (4, "nothing was answered"),
             Volume::Messages(_) => (4, "nothing was answered any more"),
             Volume::For(_) if is_refused => (0, "the system refused to send the others"),
+            Volume::For(_) if is_own => (0, "the generator could not send more"),
             Volume::For(_) if m.sent == 0 => (0, "no connection could take them"),
             Volume::For(_) => (0, "no connection could take the others"),
         };
@@ -166,20 +177,13 @@ fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
 /// that died, and have a line of their own.
 fn unanswered(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
     let (m, d) = (&outcome.tally.messages, &outcome.tally.datagrams);
+    if let Some(when) = outcome.fell_silent() {
+        find(0, format!("NO ANSWER {when}"));
+    }
     let streams = (m.lost + m.outstanding).saturating_sub(d.lost + d.outstanding);
     if streams > 0 {
         let [without, sent] = [streams, m.sent].map(Count);
         find(0, format!("NO ANSWER came to {without} of {sent} messages"));
-    }
-    // Whole seconds: behind the measured time answers are waited for.
-    let (seconds, measured) = (&outcome.tally.seconds, outcome.measured.as_secs());
-    let last = seconds.iter().rposition(|second| second.echoed > 0);
-    if let Some(last) = last.map(|index| index as u64 + 1)
-        && last < measured
-        && m.unanswered() > 0
-    {
-        let words = format!("NO ANSWER came after second {last} of {measured}");
-        find(0, words);
     }
     if d.lost > 0 {
         let part = share(d.lost as f64 / d.sent.max(1) as f64);
@@ -224,7 +228,7 @@ impl Verdict {
     pub(super) fn of(gate: &Gate, outcome: &Outcome, warnings: &[Warning]) -> Verdict {
         let (value, shown) = match figure(gate.figure, outcome, warnings) {
             Ok((value, shown)) => (Some(value), shown),
-            Err(why) => (None, format!("not known: {why}")),
+            Err(why) => (None, why),
         };
         Verdict {
             gate: gate.text.clone(),
@@ -236,7 +240,8 @@ impl Verdict {
 
     pub(super) fn words(&self) -> String {
         let met = if self.met { "met" } else { "NOT MET" };
-        let is = if self.gate == VALID { ":" } else { ", it is" };
+        let is_figure = self.value.is_some() && self.gate != VALID;
+        let is = if is_figure { ", it is" } else { ":" };
         format!("{}: {met}{is} {}", self.gate, self.shown)
     }
 }
@@ -266,6 +271,10 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
                 Timing::Connect => (&latency.connect, connecting),
                 Timing::FirstEcho => (&latency.first_echo, connecting + unserved),
             };
+            let is_answer = matches!(timing, Timing::Response | Timing::Service);
+            if let Some(when) = outcome.fell_silent().filter(|_| is_answer) {
+                return Err(format!("no answer {when}"));
+            }
             let ns = of_all(statistic, times, without)?;
             (ns, short(ns.round() as u64))
         }
@@ -319,7 +328,8 @@ fn of_all(statistic: Statistic, times: &Histogram<u64>, without: u64) -> Result<
     }
 }
 
-/// A thread that is busy for more of the time than this has no time left to be on time.
+/// A thread that is busy, or kept waiting, for more of the time than this has none left to be on
+/// time.
 const BUSY: f64 = 0.95;
 /// A thread that is kept from its processor for more of the time than this times the machine, not
 /// the server.
@@ -356,8 +366,9 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
     if tally.bytes.surplus > 0 {
         let surplus = Size(tally.bytes.surplus);
         let words = format!(
-            "{surplus} came that no message had asked for: answers here are longer than messages, \
-             or more, and `--verify off` tells them apart by the messages' length"
+            "rate and latencies are not valid: the answers are longer than the messages, or more, \
+             and `--verify off` goes by length and counts answers twice ({surplus} came that no \
+             message had asked for)"
         );
         beware(None, words);
     }
@@ -387,12 +398,14 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
         );
         beware(Some(MACHINE), words);
     }
-    let full = tally.threads.iter().filter(|thread| thread.busy() > BUSY);
+    // What it waited counts as far as it's no matter of the machine.
+    let used = |it: &&ThreadUse| it.busy() + it.share(it.waited).min(KEPT_WAITING);
+    let full = tally.threads.iter().filter(|it| used(it) > BUSY);
     let (full, threads, busy) = (full.count(), tally.threads.len(), share(BUSY));
     if full > 0 {
         let words = format!(
             "the generator was the bottleneck: {full} of {threads} threads had no time left (over \
-             {busy} of a CPU)"
+             {busy} of it on a CPU, or kept waiting for one)"
         );
         beware(Some(GENERATOR), words);
     }
@@ -425,8 +438,10 @@ fn stood_still(outcome: &Outcome) -> Option<String> {
 /// at the same percentile; of the percentile where it is the most.
 fn lateness(tally: &Tally) -> Option<String> {
     let (lag, response) = (&tally.schedule.own_lag, &tally.latency.response);
+    let m = &tally.messages;
     // Beside answers that never came, lateness is little; and those that came are the quick ones.
-    if lag.is_empty() || tally.messages.unanswered() > response.len() {
+    // What was never sent may be just what lateness is about.
+    if lag.is_empty() || m.lost + m.outstanding > response.len() {
         return None;
     }
     let at = |name, p| Some((name, percentile(lag, p)?, percentile(response, p)));

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::load::count::{StoodStill, Tally, ThreadUse};
-use crate::load::options::load::{Load, Turnover};
+use crate::load::count::{Ledger, StoodStill, Tally, ThreadUse};
+use crate::load::options::load::{Load, Traffic, Turnover};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,37 @@ impl Outcome {
     /// Messages answered within the measured time for each second of it, datagrams among them.
     pub(crate) fn rate_reached(&self) -> Option<f64> {
         self.a_second(self.tally.messages.in_time)
+    }
+
+    /// The ledger as people are told it: what waits for its first echo is not open, and a UDP socket
+    /// that was refused, which it hears of only once it has sent, is refused.
+    pub(crate) fn ledger(&self) -> Ledger {
+        let (mut c, errors) = (self.tally.connections, &self.tally.errors);
+        c.open = c.open.saturating_sub(c.silent);
+        let refused = errors
+            .get("ECONNREFUSED")
+            .map_or(0, |&all| all.saturating_sub(c.refused));
+        let refused = refused.min(c.silent);
+        (c.refused, c.silent) = (c.refused + refused, c.silent - refused);
+        c
+    }
+
+    /// Messages that were to be sent a second, and those that were answered in the measured time;
+    /// `None` without a rate, or where nothing was measured.
+    pub(crate) fn rate(&self) -> Option<(f64, f64)> {
+        match self.plan.traffic {
+            Traffic::Open(asked) => Some((asked.get().into(), self.rate_reached()?)),
+            _ => None,
+        }
+    }
+
+    /// When answers stopped for good in the measured time, in words, where some are missing. In
+    /// whole seconds: behind the measured time answers are waited for.
+    pub(crate) fn fell_silent(&self) -> Option<String> {
+        let (tally, measured) = (&self.tally, self.measured.as_secs());
+        let last = tally.seconds.iter().rposition(|it| it.echoed > 0)? as u64 + 1;
+        let is_silent = last < measured && tally.messages.unanswered() > 0;
+        is_silent.then(|| format!("came after second {last} of {measured}"))
     }
 
     /// Connections that were to be closed and replaced a second, and that were in the measured

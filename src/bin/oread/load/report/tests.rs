@@ -88,6 +88,10 @@ fn words_json_and_histograms_agree() {
     assert_eq!(response["count"], logged.len());
     assert_eq!(response["max_ns"], logged.max());
     assert!(text.contains("10,000 sent, 10,000 echoed"), "{text}");
+    assert!(
+        text.contains("a stall shows in few samples: use -R"),
+        "{text}"
+    );
     assert!(text.contains("1,000/s answered"), "{text}");
     assert_eq!(json["rate"]["reached"], 1000.0);
 }
@@ -160,7 +164,9 @@ fn connections_that_are_lost_and_not_replaced_are_the_first_line() {
         text.starts_with("exit code 4  ONLY 97 of 100 connections were there to the end: 3 lost\n"),
         "{text}"
     );
-    run.tally.connections.missing = 0;
+    let c = &mut run.tally.connections;
+    (c.dialed, c.redialed, c.established) = (103, 3, 103);
+    (c.open, c.missing) = (100, 0);
     let (text, _, _, code) = all(&run);
     assert_eq!(code, 0);
     let start = "exit code 0  all 100 connections were there at the end\n             LOST 3";
@@ -269,10 +275,13 @@ fn replacements_on_their_way_at_the_end_break_no_gate() {
 fn a_figure_that_is_not_known_says_why() {
     let (text, ..) = all(&outcome("--slo p99.99<1s --slo lost<1% udp://127.0.0.1:1"));
     assert!(
-        text.contains("not known: too few samples: 10,000, it takes 100,000"),
+        text.contains("p99.99<1s: NOT MET: too few samples: 10,000, it takes 100,000"),
         "{text}"
     );
-    assert!(text.contains("not known: no datagram was sent"), "{text}");
+    assert!(
+        text.contains("lost<1%: NOT MET: no datagram was sent"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -338,17 +347,70 @@ fn only_warning(run: &Outcome) -> (String, String) {
     (words, cause.unwrap_or_default().to_owned())
 }
 
+/// The tip of a run in which no connection was confirmed, with these errors.
+fn tip_of(arguments: &str, errors: &[&str]) -> String {
+    let mut run = outcome(arguments);
+    let c = &mut run.tally.connections;
+    (c.confirmed, c.peak_confirmed, c.silent) = (0, 0, 100);
+    for name in errors {
+        run.tally.error(name);
+    }
+    if let Some(target) = run.plan.targets.first() {
+        run.targets = vec![target.to_string()];
+    }
+    let part = Some(crate::load::count::Partial { got: 47, of: 64 });
+    run.tally.note_partial("message timeout", part);
+    let text = all(&run).0;
+    let tip = text.lines().find_map(|line| line.strip_prefix("tip"));
+    tip.unwrap_or_default().trim().to_owned()
+}
+
+#[test]
+fn a_tip_is_about_what_can_be_changed() {
+    let mute = "message timeout";
+    for (arguments, errors, said) in [
+        ("", &[mute][..], "a server that accepts and says nothing"),
+        // Its own server was out of descriptors, as the errors say.
+        ("", &[mute, "EMFILE"], ""),
+        (
+            "",
+            &["closed by peer"],
+            "this may be no echo server, or have another --framing",
+        ),
+        (
+            "--verify off",
+            &[mute],
+            "the answer is shorter than the message",
+        ),
+        ("udp://127.0.0.1:1", &[mute], "nothing may listen there"),
+        (
+            "udp://127.0.0.1:1",
+            &["corrupt answer"],
+            "this may be no echo server",
+        ),
+        (
+            "udp://127.0.0.1:1",
+            &["ECONNREFUSED"],
+            "start a server there (`oread serve --udp 127",
+        ),
+    ] {
+        let tip = tip_of(arguments, errors);
+        assert!(tip.starts_with(said), "{arguments} {errors:?}: {tip}");
+        assert_eq!(
+            tip.is_empty(),
+            said.is_empty(),
+            "{arguments} {errors:?}: {tip}"
+        );
+        let is_of_streams = tip.contains("--message") || tip.contains("--framing");
+        assert!(!(arguments.starts_with("udp") && is_of_streams), "{tip}");
+    }
+    assert!(tip_of("--verify off", &[mute]).ends_with("try -s 47"));
+}
+
 #[test]
 fn a_server_that_says_nothing_or_something_else_gets_a_tip() {
     let mut run = outcome("");
     assert!(!all(&run).0.contains("\ntip "));
-    run.tally.connections.silent = 3;
-    assert!(
-        all(&run)
-            .0
-            .contains("\ntip          a server that accepts and says nothing")
-    );
-    run.tally.connections.silent = 0;
     run.tally.connections.confirmed = 0;
     run.tally.error("corrupt answer");
     run.tally.error("message timeout");
@@ -384,6 +446,24 @@ fn lost_datagrams_and_churn_that_falls_behind_are_in_the_verdict() {
 }
 
 #[test]
+fn a_rate_that_is_not_reached_is_in_the_verdict() {
+    let mut run = outcome("-R 1k");
+    run.tally.messages.in_time = 9_490;
+    let (text, json, _, code) = all(&run);
+    let said = "ONLY 949/s of 1,000/s were answered in time";
+    let start =
+        format!("exit code 0  all 100 connections were there at the end\n             {said}");
+    assert!(text.starts_with(&start), "{text}");
+    assert_eq!((code, &json["verdict"]), (0, &serde_json::json!([said])));
+    let row = "\nrate         949/s answered of 1,000/s asked for; ";
+    assert!(text.contains(row), "{text}");
+    run.tally.messages.in_time = 9_500;
+    assert!(!all(&run).0.contains("ONLY"));
+    let closed = all(&outcome("")).0;
+    assert!(!closed.contains("ONLY") && closed.contains("/s answered; "));
+}
+
+#[test]
 fn a_message_that_is_both_corrupt_and_lost_is_not_told_as_two() {
     let mut run = outcome("");
     run.tally.messages.corrupt = 20;
@@ -414,6 +494,20 @@ fn a_server_that_falls_silent_is_told_with_the_last_second_of_its_answers() {
     let (text, json, ..) = all(&run);
     assert!(text.contains(said), "{text}");
     assert!(json["verdict"].to_string().contains(said), "{json}");
+    assert!(
+        text.starts_with(&format!("exit code 0  {said}\n")),
+        "{text}"
+    );
+    // However quick the answers before were.
+    run.plan = Load::of("--slo p99<1s --slo service.max<1s --slo rate>1");
+    let (text, _, _, code) = all(&run);
+    assert_eq!(code, 3);
+    for line in [
+        "NOT MET: p99<1s, service.max<1s\n",
+        "p99<1s: NOT MET: no answer came after second 4 of 10\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
     // It was only slow: one more came while answers were waited for.
     run.tally.seconds.extend([0, 1].map(answered));
     assert!(!all(&run).0.contains("NO ANSWER came after"));
@@ -476,6 +570,23 @@ fn own_lateness_is_held_against_the_response_at_the_same_percentile() {
 }
 
 #[test]
+fn a_generator_that_can_not_send_all_that_is_due_says_so_and_blames_no_connection() {
+    // 30 s of 1,000 a second; the last one sent had been due 29 s before.
+    let mut run = late(29_000_000_000, 10_000);
+    run.tally.messages.unsent = 30_000;
+    let (words, _) = only_warning(&run);
+    let said = "the generator was the bottleneck: messages were sent 29s later than they could";
+    assert!(words.starts_with(said), "{words}");
+    let said = "ONLY 10,000 of 40,000 messages were sent: the generator could not send more\n";
+    assert!(all(&run).0.contains(said));
+    // All of them on time, until no connection took any more.
+    let mut run = late(1_000_000, 10_000);
+    run.tally.messages.unsent = 30_000;
+    let said = "ONLY 10,000 of 40,000 messages were sent: no connection could take the others\n";
+    assert!(all(&run).0.contains(said));
+}
+
+#[test]
 fn a_machine_that_was_busy_is_told_from_a_program_that_was_slow() {
     let mut run = outcome("--slo valid");
     run.tally.threads = vec![thread(9_600, 0)];
@@ -495,8 +606,12 @@ fn a_machine_that_was_busy_is_told_from_a_program_that_was_slow() {
     let (_, json, ..) = all(&run);
     let causes = &json["generator"]["causes"];
     assert_eq!(*causes, serde_json::json!(["machine", "machine"]), "{json}");
-    run.tally.threads = vec![thread(9_400, 900)];
     run.tally.schedule = Default::default();
+    run.tally.threads = vec![thread(8_700, 1_000)];
+    let (words, cause) = only_warning(&run);
+    assert!(words.contains("1 of 1 threads had no time left"), "{words}");
+    assert_eq!(cause, "generator");
+    run.tally.threads = vec![thread(8_500, 900)];
     assert_eq!(all(&run).1["warnings"], serde_json::json!([]));
 }
 
@@ -539,6 +654,19 @@ fn datagrams_that_our_own_buffer_lost_are_called_ours() {
     assert!(words.starts_with("607 datagrams were lost in our own receive buffer"));
     assert_eq!(cause, "");
     assert_eq!(all(&run).1["udp"]["own_drops"], 607);
+}
+
+#[test]
+fn answers_that_are_longer_than_messages_make_rate_and_latencies_invalid() {
+    let mut run = outcome("--slo valid --verify off");
+    run.tally.bytes.surplus = 640;
+    let (words, cause) = only_warning(&run);
+    assert!(
+        words.starts_with("rate and latencies are not valid: the answers are longer than the"),
+        "{words}"
+    );
+    assert!(words.contains("640 B came that no message"), "{words}");
+    assert_eq!(cause, "");
 }
 
 #[test]
@@ -683,6 +811,44 @@ fn a_connection_that_waits_for_its_first_echo_is_not_called_open() {
     );
     let start = "exit code 4  ONLY 50 of 100 connections came about: 50 connected, waiting";
     assert!(text.starts_with(start), "{text}");
+}
+
+#[test]
+fn connections_that_are_being_replaced_at_the_end_are_not_said_to_be_there() {
+    let mut run = outcome("--churn 20");
+    let c = &mut run.tally.connections;
+    (c.open, c.closed) = (97, 3);
+    let start =
+        "exit code 0  all 100 connections were there at the end, but for 3 being replaced\n";
+    let (text, ..) = all(&run);
+    assert!(text.starts_with(start), "{text}");
+    // As many as asked for, and never all at one time.
+    run.tally.connections.peak_confirmed = 98;
+    let (text, ..) = all(&run);
+    let start = "exit code 4  ONLY 98 of 100 connections were there at one time\n";
+    assert!(text.starts_with(start), "{text}");
+}
+
+#[test]
+fn udp_sockets_that_are_refused_are_told_as_refused() {
+    let mut run = outcome("udp://127.0.0.1:1");
+    let c = &mut run.tally.connections;
+    (c.confirmed, c.peak_confirmed, c.silent) = (0, 0, 100);
+    run.tally.errors.insert("ECONNREFUSED".to_owned(), 120);
+    let (text, ..) = all(&run);
+    let start = "exit code 4  ONLY 0 of 100 connections came about: 100 refused\n";
+    assert!(
+        text.starts_with(start) && !text.contains("waiting for"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_mean_is_told_in_whole_nanoseconds() {
+    let mut run = outcome("");
+    run.tally.latency.connect.record(1).unwrap();
+    run.tally.latency.connect.record_n(2, 2).unwrap();
+    assert_eq!(all(&run).1["latency"]["connect"]["mean_ns"], 2);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::load::clock::nanos;
 use crate::load::count::{CORRUPT, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
+use crate::load::options::values::VerifyMode;
 use crate::load::report::environment::Environment;
 use crate::load::report::judgement::{Finding, Judgement, Warning, percents};
 use crate::load::report::outcome::Outcome;
@@ -47,8 +48,10 @@ pub(super) fn report(mut page: Page, outcome: &Outcome, judgement: &Judgement) -
 fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let code = judgement.exit_code();
     let mut label = format!("exit code {code}");
-    if code == 0 {
-        let there = match outcome.tally.connections.asked {
+    // A server that hangs keeps its connections, and all is not well.
+    if code == 0 && outcome.fell_silent().is_none() {
+        let c = outcome.ledger();
+        let there = match c.asked {
             1 => "the connection was",
             asked => &format!("all {} connections were", Count(asked)),
         };
@@ -56,7 +59,12 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
             true => "",
             false => ", and all gates are met",
         };
-        let words = format!("{there} there at the end{gates}");
+        // The load itself had closed these.
+        let but = match c.asked.saturating_sub(c.open) {
+            0 => "",
+            some => &format!(", but for {} being replaced", Count(some)),
+        };
+        let words = format!("{there} there at the end{but}{gates}");
         page.line(&std::mem::take(&mut label), &words);
     }
     for Finding { code, words } in &judgement.findings {
@@ -92,9 +100,7 @@ fn lines(page: &mut Page, mut label: &str, all: &[String]) {
 
 fn connections(page: &mut Page, outcome: &Outcome) {
     let tally = &outcome.tally;
-    let mut c = tally.connections;
-    // What waits for its first echo is connected, and not called open.
-    c.open = c.open.saturating_sub(c.silent);
+    let c = outcome.ledger();
     lines(page, "connections", &c.told());
     let is_told = c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
     if let Some((asked, reached)) = outcome.churn().filter(|_| is_told) {
@@ -103,10 +109,10 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         let words = format!("{asked} asked for, {reached} reached: {replaced}");
         page.line("churn", &words);
     }
-    let is_udp = (outcome.targets.iter()).any(|target| target.starts_with("udp:"));
     for (name, &count) in &tally.errors {
         let mut words = format!("{} {name}", Count(count));
-        if name == REFUSED && is_udp && tally.errors.contains_key("message timeout") {
+        if name == REFUSED && outcome.plan.has_udp() && tally.errors.contains_key("message timeout")
+        {
             words += "; a datagram that was sent and refused is a message timeout too";
         }
         if let Some(part) = tally.partial.get(name) {
@@ -126,9 +132,10 @@ fn connections(page: &mut Page, outcome: &Outcome) {
 /// What to try where a target refuses, with the words of `oread connect`; is no echo server; or
 /// says nothing.
 fn tip(outcome: &Outcome) -> Option<String> {
-    let (c, errors) = (&outcome.tally.connections, &outcome.tally.errors);
-    let is_short = c.peak_confirmed < c.asked || c.missing > 0 || outcome.tally.datagrams.lost > 0;
-    let has = |name| errors.contains_key(name);
+    let (tally, is_udp) = (&outcome.tally, outcome.plan.has_udp());
+    let c = &tally.connections;
+    let is_short = c.peak_confirmed < c.asked || c.missing > 0 || tally.datagrams.lost > 0;
+    let has = |name| tally.errors.contains_key(name);
     if is_short && (has(REFUSED) || has("ENOENT")) {
         let [target] = &outcome.targets[..] else {
             return Some("start a server at each target, or check the addresses".to_owned());
@@ -137,16 +144,35 @@ fn tip(outcome: &Outcome) -> Option<String> {
         let address: Address = address.parse().ok()?;
         let refused = std::io::ErrorKind::ConnectionRefused.into();
         let failure = Failure::connect(&address, &refused);
-        return failure.tip().map(str::to_owned);
+        let tip = failure.tip()?;
+        return Some(match is_udp {
+            true => tip.replace("oread serve", "oread serve --udp"),
+            false => tip.to_owned(),
+        });
     }
-    let words = if c.confirmed == 0 && has(CORRUPT) {
-        "this may be no echo server: --message sends what it expects, and with --verify off answers \
-         count by their length alone"
-    } else if c.silent > 0 || has("never answered") {
-        "a server that accepts and says nothing may wait for a whole line or frame (--framing), be \
-         full, or hang"
-    } else {
-        return None;
+    // Where descriptors ran out, that's why some were not served.
+    let is_mute = (c.silent > 0 || has("never answered")) && !has("EMFILE");
+    let is_none = c.confirmed == 0;
+    let is_other = is_none && (has(CORRUPT) || has("closed by peer") || has("ECONNRESET"));
+    let words = match tally.partial.values().next() {
+        Some(part) if is_none && outcome.plan.verify == VerifyMode::Off => &format!(
+            "the answer is shorter than the message, and with --verify off their lengths must \
+             match: try -s {}",
+            part.got
+        ),
+        _ if is_other && is_udp => "this may be no echo server",
+        _ if is_other => {
+            "this may be no echo server, or have another --framing: --message sends what it \
+             expects, and with --verify off any answer counts that is as long as the message"
+        }
+        _ if is_mute && is_udp => {
+            "nothing may listen there, or a firewall or a limit may keep datagrams from it"
+        }
+        _ if is_mute => {
+            "a server that accepts and says nothing may wait for a whole line or frame (--framing), \
+             be full, or hang"
+        }
+        _ => return None,
     };
     Some(words.to_owned())
 }
@@ -164,7 +190,11 @@ fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         let size = |bytes| Size(outcome.a_second(bytes).unwrap_or(0.0) as u64);
         let [out, into] = [b.sent_in_time, b.received_in_time].map(size);
         let rate = a_second(rate);
-        let words = format!("{rate} answered; {out}/s out, {into}/s in");
+        let asked = outcome
+            .rate()
+            .map(|(asked, _)| format!(" of {} asked for", a_second(asked)));
+        let asked = asked.unwrap_or_default();
+        let words = format!("{rate} answered{asked}; {out}/s out, {into}/s in");
         page.line("rate", &words);
     }
 }
@@ -227,8 +257,8 @@ fn latency(page: &mut Page, outcome: &Outcome) {
     if !l.response.is_empty() {
         page.remark(match is_closed {
             true => {
-                "a round trip counts from when a message was sent; while the server stalls none is \
-                 sent, so that a stall is in few of them: -R sends on, and counts it in full"
+                "a round trip counts from when a message was sent; a closed loop stops sending while \
+                 the server stalls, so a stall shows in few samples: use -R to count it in full"
             }
             false => "response counts from when a message was due, service from when it was sent",
         });
