@@ -263,8 +263,8 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
     Ok(match kind {
         Figure::Latency(timing, statistic) => {
             let latency = &tally.latency;
-            let connecting = c.dialed - c.established - dialing;
-            let unserved = (c.established - c.confirmed).saturating_sub(confirming);
+            let connecting = c.dialed.saturating_sub(c.established + dialing);
+            let unserved = c.established.saturating_sub(c.confirmed + confirming);
             let (times, without) = match timing {
                 Timing::Response => (&latency.response, m.unanswered()),
                 Timing::Service => (&latency.service, m.unanswered() - m.unsent),
@@ -279,8 +279,10 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
             (ns, short(ns.round() as u64))
         }
         Figure::ErrorShare => {
-            let unconnected = c.refused + c.timed_out + c.failed + c.lost + c.silent - confirming;
+            let never = c.refused + c.timed_out + c.failed + c.lost + c.silent + c.dialing;
+            let unconnected = never.saturating_sub(confirming + dialing);
             match m.due() + c.dialed {
+                _ if outcome.is_stuck() => return Err("no answer came, so nothing was sent".into()),
                 0 => return Err("nothing was tried".into()),
                 tries => of(m.unanswered() + m.late + unconnected, tries),
             }

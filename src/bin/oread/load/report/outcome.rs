@@ -81,9 +81,21 @@ impl Outcome {
     /// whole seconds: behind the measured time answers are waited for.
     pub(crate) fn fell_silent(&self) -> Option<String> {
         let (tally, measured) = (&self.tally, self.measured.as_secs());
-        let last = tally.seconds.iter().rposition(|it| it.echoed > 0)? as u64 + 1;
-        let is_silent = last < measured && tally.messages.unanswered() > 0;
-        is_silent.then(|| format!("came after second {last} of {measured}"))
+        let last = tally.seconds.iter().rposition(|it| it.echoed > 0);
+        let last = last.map_or(0, |last| last as u64 + 1);
+        let lacks = match last {
+            0 => tally.messages.echoed == 0 && (tally.messages.sent > 0 || self.is_stuck()),
+            _ => tally.messages.unanswered() > 0,
+        };
+        (last < measured && lacks).then(|| match last {
+            0 => "came in the measured time".to_owned(),
+            last => format!("came after second {last} of {measured}"),
+        })
+    }
+
+    /// Whether nothing could be sent in the measured time, as answers to the warm-up were awaited.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.tally.messages.due() == 0 && self.tally.errors.contains_key("message timeout")
     }
 
     /// Connections that were to be closed and replaced a second, and that were in the measured

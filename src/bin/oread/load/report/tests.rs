@@ -479,6 +479,22 @@ fn a_message_that_is_both_corrupt_and_lost_is_not_told_as_two() {
 }
 
 #[test]
+fn a_server_that_answers_nothing_in_the_measured_time_meets_no_gate() {
+    let mut run = outcome("--slo errors<50% --slo p50<1s");
+    let tally = &mut run.tally;
+    (tally.messages, tally.seconds) = Default::default();
+    tally.latency = Default::default();
+    tally.error("message timeout");
+    let (text, .., code) = all(&run);
+    assert_eq!(code, 3);
+    assert!(
+        text.contains("NO ANSWER came in the measured time"),
+        "{text}"
+    );
+    assert!(text.contains("NOT MET: errors<50%, p50<1s"), "{text}");
+}
+
+#[test]
 fn a_server_that_falls_silent_is_told_with_the_last_second_of_its_answers() {
     let mut run = outcome("");
     let answered = |echoed| Second {
