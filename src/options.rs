@@ -244,8 +244,8 @@ pub struct UdpOptions {
     /// show it. 0 by default.
     pub key: u64,
     /// Talks to this peer only: datagrams of others don't arrive, and a peer that isn't there is an
-    /// error of the next receive or send (`ConnectionRefused`). So is, of the bind, a socket that the
-    /// system would give the peer's own port: it would be its own peer.
+    /// error of the next receive or send (`ConnectionRefused`). So is, of the bind, a socket that
+    /// the system would give the peer's own port: it would be its own peer.
     ///
     /// What others sent between the bind and the connect, to a port that they knew, still arrives.
     pub connect_to: Option<SocketAddr>,

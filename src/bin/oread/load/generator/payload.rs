@@ -219,8 +219,8 @@ fn both(flow: u32, number: u32) -> u64 {
 /// upper bits (Knuth, The Art of Computer Programming 3, 6.4).
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// Odd, and as many ones as zeros: it spreads a flow's number over all bits of a word (SplitMix64 has
-/// it too).
+/// Odd, and as many ones as zeros: it spreads a flow's number over all bits of a word (SplitMix64
+/// has it too).
 const SPREAD: u64 = 0xBF58_476D_1CE4_E5B9;
 
 /// A number as one that shows no pattern (the last steps of SplitMix64; Steele, Lea and Flood

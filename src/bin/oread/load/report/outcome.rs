@@ -55,8 +55,8 @@ impl Outcome {
         self.a_second(self.tally.messages.in_time)
     }
 
-    /// The ledger as people are told it: what waits for its first echo is not open, and a UDP socket
-    /// that was refused, which it hears of only once it has sent, is refused.
+    /// The ledger as people are told it: what waits for its first echo is not open, and a UDP
+    /// socket that was refused, which it hears of only once it has sent, is refused.
     pub(crate) fn ledger(&self) -> Ledger {
         let (mut c, errors) = (self.tally.connections, &self.tally.errors);
         c.open = c.open.saturating_sub(c.silent);

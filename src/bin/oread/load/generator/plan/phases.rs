@@ -341,8 +341,8 @@ impl Plan {
         tally.retired_flows = self.retired;
     }
 
-    /// With a number of messages, the measured time lasts until the last answer; where none came, or
-    /// not all were sent, until that was given up.
+    /// With a number of messages, the measured time lasts until the last answer; where none came,
+    /// or not all were sent, until that was given up.
     fn note_measured(&mut self, now: u64) {
         if let (Volume::Messages(_), Some(_)) = (self.load.volume, self.run.ended) {
             let last = self.meter.last_answer;
