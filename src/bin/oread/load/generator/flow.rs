@@ -221,7 +221,9 @@ impl Flow {
             self.first = next;
         }
         let was_settled = self.settled > 0;
-        self.settled -= u32::from(was_settled);
+        if was_settled {
+            self.settled -= 1;
+        }
         self.got = 0;
         Some((oldest, was_settled))
     }

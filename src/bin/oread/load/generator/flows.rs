@@ -352,8 +352,7 @@ impl Flows {
             answered.next = Some(flow.next);
             flow.push(Sent { due: now, at: now });
             self.under_way += 1;
-        }
-        if self.is_open_loop {
+        } else if self.is_open_loop {
             self.enqueue(index);
         }
         Some(answered)
