@@ -418,8 +418,10 @@ pub(super) fn check_messages(ran: &Ran, way: Way) {
         timed_out.count(surely && over.0, maybe && over.1);
         late.count(surely && over.0 && came.0, maybe && over.1 && came.1);
         let may_be_closed = ran.load.turnover != Turnover::Keep;
+        // What a server ends in the moment of the run's end may come before it or behind it.
+        let is_surely = told.end.most + CLOSE <= ran.ends[told.thread];
         lost.count(
-            surely && !came.1 && !told.by_run,
+            surely && !came.1 && !told.by_run && is_surely,
             maybe && !came.0 && (!told.by_run || may_be_closed),
         );
         if let (Some(answered), false) = (told.answered, told.confirms) {
