@@ -319,8 +319,8 @@ counted! {
     lost => went "lost",
     /// Still under way when the run ended.
     outstanding => went "outstanding",
-    /// Due by the schedule of the open loop, or asked for with `--messages`, and never sent: no
-    /// connection could take them, or the system refused to.
+    /// Due by the schedule of the open loop or as a heartbeat, or asked for with `--messages`, and
+    /// never sent: no connection could take them, or the system refused to.
     unsent => went "due and never sent",
     /// Messages outside of the measured time: to confirm a connection, and to warm up.
     unmeasured,

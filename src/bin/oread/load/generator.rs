@@ -11,7 +11,7 @@
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
 //! | `dialing`, `schedule` | which dial is next; even pace |
 //! | `meter` over `fast_histogram` | what is counted |
-//! | `drive` over `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
+//! | `drive` with `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
 //! | `payload`, `label` | what messages and datagrams consist of |
 //! | `names`, `logs` | what errors are called, and what is logged |
 //! | `protocol` | what the lead hears, and how |

@@ -47,12 +47,14 @@ const DIALS_A_TURN: u32 = 64;
 /// of so many writes comes a fifth of a millisecond after its stamp (measured; docs/LOAD.md says it
 /// too).
 const SENDS_A_TURN: u32 = 16;
-/// And where the schedule is behind by more than this, in nanoseconds: then several go out by one
-/// write, which takes a third of the time, and a stamp that is early by less than a millisecond is
-/// little beside how late they are.
+/// And where the schedule is behind by more than [`FAR_BEHIND`]: then several go out by one write,
+/// which takes a third of the time, and a stamp that is early by less than a millisecond is little
+/// beside how late they are.
 const SENDS_TO_CATCH_UP: u32 = 256;
-/// Datagrams go out one by one, and their answers want room: no more than a turn reads.
+/// In a closed loop; and of datagrams that are far behind: they go out one by one, and their
+/// answers want room, so no more are sent than a turn reads.
 const DATAGRAMS_TO_CATCH_UP: u32 = 64;
+/// How late the first message of a turn is that has others to catch up with, in nanoseconds.
 const FAR_BEHIND: u64 = 1_000_000;
 /// Places that may be vacant before one more is vacated: closing must not outrun dialing, or a load
 /// with a server that is slow to accept would melt away.

@@ -22,7 +22,7 @@ struct Bench {
     reactor: Generating,
     generator: Generator,
     epoch: Epoch,
-    /// Nobody reads it: after two progresses that wait there, no more are told.
+    /// Nobody reads it.
     _events: Receiver<Event>,
 }
 
@@ -33,11 +33,8 @@ impl Bench {
         let now = bench.epoch.now();
         let context = &mut bench.reactor.context();
         bench.generator.on_message(context, Command::Start(now));
-        // What comes once a second is not a message's: a list of seconds that grows, and a
-        // progress, of which two may wait.
+        // What comes once a second is not a message's: a list of seconds that grows.
         bench.generator.plan.meter.tally.seconds.reserve(1000);
-        bench.generator.tell(now);
-        bench.generator.tell(now);
         bench
     }
 

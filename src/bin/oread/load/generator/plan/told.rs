@@ -94,7 +94,7 @@ impl Plan {
     /// A datagram was sent.
     pub(crate) fn sent_datagram(&mut self, index: u32, sent: Sent, bytes: usize) {
         // An answer that comes within twice the timeout is told for what it is.
-        let then = sent.at.saturating_sub(2 * self.timeout);
+        let then = sent.at.saturating_sub(self.timeout.saturating_mul(2));
         if let Some(forgotten) = self.flows.make_room(index, then) {
             self.meter.timed_out(forgotten, None);
         }

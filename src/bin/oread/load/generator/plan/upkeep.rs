@@ -113,8 +113,8 @@ impl Plan {
         if now < self.sweep_due {
             return;
         }
-        // A whole round takes at most half the message timeout; a sweep comes no more often than
-        // each 5 ms, and at least ten times a second.
+        // A whole round takes half the message timeout, at most 1.6 s and at least 80 ms: a sweep
+        // comes no more often than each 5 ms, and at least ten times a second.
         let interval = self.timeout / (2 * u64::from(SWEEPS_A_ROUND));
         self.sweep_due = now.saturating_add(interval.clamp(SECOND / 200, SECOND / 10));
         let count = self.flows.capacity();
