@@ -11,6 +11,7 @@
 //! | `system/descriptors` | the limit of file descriptors |
 //! | `system/machine` | what this machine allows: limits, ports, memory |
 //! | `system/handed` | sockets that a service manager hands over, and what it is told |
+//! | `system/metrics` | counters for Prometheus, over HTTP |
 //! | `system/threads` | threads with names, and what they use of processors |
 //! | `system/timer` | a timer descriptor |
 //! | `system/udp_drops` | datagrams that this process's own sockets dropped |
@@ -20,6 +21,7 @@ pub(crate) mod files;
 pub(crate) mod handed;
 pub(crate) mod logging;
 pub(crate) mod machine;
+pub(crate) mod metrics;
 pub(crate) mod outlet;
 pub(crate) mod page;
 pub(crate) mod signals;

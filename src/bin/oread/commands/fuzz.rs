@@ -115,6 +115,7 @@ const COMMANDS: [Line; 4] = [
             ("--udp-rate-per-source", CAP),
             ("--udp-repeat-rate", CAP),
             ("--stats", OR_NEVER),
+            ("--metrics", ADDRESS),
             ("--json", FLAG),
             ("-q", FLAG),
             ("-vv", FLAG),
@@ -266,6 +267,7 @@ fn checked(command: &mut clap::Command, words: &[OsString]) -> Result<Option<()>
         Command::Doctor(typed) => {
             Plan::new(typed.demand, Output::default(), &typed.verbosity).map(drop)?;
         }
+        Command::Completions(_) | Command::Man(_) => {}
     }
     Ok(Some(()))
 }

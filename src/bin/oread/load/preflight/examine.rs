@@ -126,8 +126,8 @@ fn descriptors(plan: &Load, machine: &Machine) -> Check {
     };
     // The server of its own is one more thread. That has its listener, the others have their
     // timers.
-    let with_server = connections * 2 + replacing + reserve(threads.saturating_add(1), 1);
-    let alone = connections + reserve(threads, 1);
+    let with_server = connections * 2 + replacing + reserve(threads.saturating_add(1), 1, 0);
+    let alone = connections + reserve(threads, 1, 0);
     let needed = if own_server { with_server } else { alone };
     let most = round_up(needed);
     // A limit of a process can't be over this one.
