@@ -1,5 +1,6 @@
 //! The report for programs: one JSON object. `docs/LOAD-REFERENCE.md` describes every field.
 
+use std::env;
 use std::time::SystemTime;
 
 use hdrhistogram::Histogram;
@@ -89,7 +90,10 @@ fn line(mut report: Value, began: Option<SystemTime>) -> String {
     let environment = Environment::here();
     report["schema"] = SCHEMA.into();
     report["version"] = VERSION.into();
-    report["command"] = environment.command.into();
+    // What of it is no text is replaced.
+    report["command"] = env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     report["environment"] = json!({
         "kernel": environment.kernel,
         "machine": environment.machine,

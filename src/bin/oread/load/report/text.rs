@@ -1,5 +1,7 @@
 //! The report in words.
 
+use std::env;
+
 use hdrhistogram::Histogram;
 use oread::Address;
 
@@ -8,7 +10,7 @@ use crate::load::clock::nanos;
 use crate::load::count::{CORRUPT, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::options::values::VerifyMode;
-use crate::load::report::environment::Environment;
+use crate::load::report::environment::{Environment, VERSION, command_line};
 use crate::load::report::judgement::{Finding, Judgement, Warning, percents};
 use crate::load::report::outcome::Outcome;
 use crate::system::page::{Page, Tone};
@@ -38,10 +40,15 @@ pub(super) fn report(mut page: Page, outcome: &Outcome, judgement: &Judgement) -
     beware(&mut page, judgement, |warning| warning.cause.is_some());
     latency(&mut page, outcome);
     generator(&mut page, outcome);
-    let environment = Environment::here();
-    page.line("ran", &environment.words());
+    let here = Environment::here();
+    let (kernel, machine) = (here.kernel, here.machine);
+    let (processors, descriptors) = (here.processors, Count(here.descriptors));
+    let ran = format!(
+        "oread {VERSION} on {kernel} {machine}, {processors} processors, {descriptors} descriptors"
+    );
+    page.line("ran", &ran);
     // Not broken, so that it can be copied.
-    page.row(&format!("{:13}{}", "", environment.command_line));
+    page.row(&format!("{:13}{}", "", command_line(env::args_os())));
     page.finish()
 }
 
