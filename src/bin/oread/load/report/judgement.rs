@@ -232,7 +232,7 @@ impl Verdict {
         };
         Verdict {
             gate: gate.text.clone(),
-            met: value.is_some_and(|value| gate.comparison.holds(value, gate.bound)),
+            met: value.is_some_and(|value| gate.holds(value)),
             value,
             shown,
         }
