@@ -19,7 +19,7 @@ use crate::load::options::values::{SizeRange, VerifyMode};
 use crate::values::verbosity::{Verbosity, VerbosityArgs};
 
 /// Dials a second when nothing is said.
-const DEFAULT_CONNECT_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
+const CONNECT_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 
 /// When the measured part ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ impl Load {
 
     /// Whether a target takes datagrams.
     pub(crate) fn has_udp(&self) -> bool {
-        has_udp(&self.targets)
+        self.targets.iter().any(Target::is_udp)
     }
 
     /// Whether the JSON report takes the place of the words on standard output.
@@ -147,9 +147,7 @@ impl Load {
         output: args::Output,
         verbosity: &VerbosityArgs,
     ) -> Result<Load, Failure> {
-        check_sockets(&typed)?;
         let content = content::content(&typed)?;
-        check_outputs(&output, &typed.targets)?;
         let sent = &typed.traffic;
         let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
         let traffic = match sent.rate {
@@ -162,7 +160,9 @@ impl Load {
             (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
             (None, None) => Turnover::Keep,
         };
-        let connect_rate = connect_rate(&typed, turnover)?;
+        let closed = NonZeroU32::new(turnover.closed_a_second(typed.connections));
+        let default = closed.map_or(CONNECT_RATE, |closed| closed.max(CONNECT_RATE));
+        let connect_rate = typed.connect_rate.unwrap_or(default);
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         let ramp = Duration::from_secs(ramp) + typed.sockets.connect_timeout;
         let load = Load {
@@ -183,85 +183,71 @@ impl Load {
             output,
             verbosity: Verbosity::from(verbosity),
         };
-        for gate in &load.output.slo {
-            if let Some(why) = never::why_never(gate, &load) {
-                let words = format!("--slo '{}' can't be met: {why}", gate.text);
-                return Err(Failure::usage(words));
-            }
-        }
+        load.check_sockets()?;
+        load.check_outputs()?;
         Ok(load)
     }
-}
 
-/// Whether one of these takes datagrams.
-fn has_udp(targets: &[Target]) -> bool {
-    let is_udp = |target: &Target| target.transport == Transport::Udp;
-    targets.iter().any(is_udp)
-}
-
-/// # Errors
-/// There are more threads than connections; or a target is a Unix socket, and it's said where to
-/// connect from.
-fn check_sockets(typed: &args::Demand) -> Result<(), Failure> {
-    let (threads, connections) = (typed.sockets.threads, typed.connections);
-    if threads > connections {
-        return Err(Failure::usage(format!(
-            "--threads {threads} is more than --connections {connections}: each thread needs one \
-             at least"
-        )));
-    }
-    let is_unix = |target: &Target| target.transport == Transport::Unix;
-    if !typed.sockets.source.is_empty() && typed.targets.iter().any(is_unix) {
+    /// Refuses more threads than connections, a source for Unix sockets, and fewer dials than are
+    /// to take the place of what is closed.
+    fn check_sockets(&self) -> Result<(), Failure> {
+        let (threads, connections) = (self.sockets.threads, self.connections);
+        let words = format!(
+            "--threads {threads} is more than --connections {connections}: each thread needs one at \
+             least"
+        );
+        refuse_if(threads > connections, Failure::usage(words))?;
+        let is_unix = |target: &Target| target.transport == Transport::Unix;
+        let is_sourced = !self.sockets.source.is_empty() && self.targets.iter().any(is_unix);
         let words = "--source has addresses to connect from, and a Unix socket knows none";
-        return Err(Failure::usage(words));
+        refuse_if(is_sourced, Failure::usage(words))?;
+        let closed = self.turnover.closed_a_second(connections);
+        let rate = self.connect_rate;
+        let churns = matches!(self.turnover, Turnover::Churn(_));
+        let option = if churns { "--churn" } else { "--lifetime" };
+        let words = format!(
+            "{option} closes more connections a second, {closed}, than --connect-rate {rate} dials"
+        );
+        let tip = format!("add --connect-rate {closed}, or leave it out");
+        refuse_if(closed > rate.get(), Failure::usage(words).hint(tip))
     }
-    Ok(())
-}
 
-/// Refuses files that would be others than they look like.
-fn check_outputs(output: &args::Output, targets: &[Target]) -> Result<(), Failure> {
-    let stdout = Some(Path::new("-"));
-    let (json, hdr) = (output.json.as_deref(), output.hdr.as_deref());
-    for (option, file) in [("--json", json), ("--hdr", hdr)] {
-        let text = file.and_then(Path::to_str).unwrap_or_default();
-        if targets.is_empty() && text.parse::<Target>().is_ok() {
+    /// Refuses files that would be others than they look like, and gates that no run can meet.
+    fn check_outputs(&self) -> Result<(), Failure> {
+        let (json, hdr) = (self.output.json.as_deref(), self.output.hdr.as_deref());
+        for (option, file) in [("--json", json), ("--hdr", hdr)] {
+            let text = file.and_then(Path::to_str).unwrap_or_default();
+            let is_target = self.targets.is_empty() && text.parse::<Target>().is_ok();
             let words = format!("{text} looks like a target; write {option} FILE TARGET");
-            return Err(Failure::usage(words));
+            refuse_if(is_target, Failure::usage(words))?;
         }
-    }
-    if hdr == stdout {
         let tip = "give it a name; a file that is called - is written as ./-";
-        return Err(Failure::usage("--hdr takes a file, and - is standard output").hint(tip));
+        let failure = Failure::usage("--hdr takes a file, and - is standard output").hint(tip);
+        refuse_if(hdr == Some(Path::new("-")), failure)?;
+        // A file that is not there yet has no other name than the one that is typed.
+        let place = |path: &Path| path.canonicalize().or_else(|_| absolute(path)).ok();
+        if let (Some(json), Some(hdr)) = (json.filter(|_| !self.json_to_stdout()), hdr) {
+            let words = format!(
+                "--json and --hdr would write the same file, {}",
+                hdr.display()
+            );
+            let failure = Failure::usage(words).hint("give each a file of its own");
+            refuse_if(place(json) == place(hdr), failure)?;
+        }
+        self.output.slo.iter().try_for_each(|gate| {
+            let why = never::why_never(gate, self);
+            let words = |why| format!("--slo '{}' can't be met: {why}", gate.text);
+            why.map_or(Ok(()), |why| Err(Failure::usage(words(why))))
+        })
     }
-    // A file that is not there yet has no other name than the one that is typed.
-    let place = |path: &Path| path.canonicalize().or_else(|_| absolute(path)).ok();
-    if let (Some(json), Some(hdr)) = (json.filter(|_| json != stdout), hdr)
-        && place(json) == place(hdr)
-    {
-        let file = hdr.display();
-        let words = format!("--json and --hdr would write the same file, {file}");
-        return Err(Failure::usage(words).hint("give each a file of its own"));
-    }
-    Ok(())
 }
 
-/// The rate of dials: what was typed, where it keeps up with what is closed, or the default, where
-/// that does.
-fn connect_rate(typed: &args::Demand, turnover: Turnover) -> Result<NonZeroU32, Failure> {
-    let closed = turnover.closed_a_second(typed.connections);
-    let closed = NonZeroU32::new(closed).unwrap_or(NonZeroU32::MIN);
-    let Some(rate) = typed.connect_rate.filter(|rate| *rate < closed) else {
-        return Ok(typed
-            .connect_rate
-            .unwrap_or(closed.max(DEFAULT_CONNECT_RATE)));
-    };
-    let churns = matches!(turnover, Turnover::Churn(_));
-    let option = if churns { "--churn" } else { "--lifetime" };
-    let words = format!(
-        "{option} closes more connections a second, {closed}, than --connect-rate {rate} dials"
-    );
-    let tip = format!("add --connect-rate {closed}, or leave it out");
-    Err(Failure::usage(words).hint(tip))
+/// Refuses what was typed, where something is wrong with it.
+fn refuse_if(is_wrong: bool, failure: Failure) -> Result<(), Failure> {
+    match is_wrong {
+        true => Err(failure),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -411,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newline_at_the_end_of_a_file_is_the_line_framing_s_own() {
+    fn a_newline_at_the_end_of_a_message_is_the_line_framing_s_own() {
         let path = std::env::temp_dir().join(format!("oread-plan-{}", std::process::id()));
         let shown = path.display().to_string();
         let with = |bytes: &[u8], framing: &str| {
@@ -435,11 +421,8 @@ mod tests {
             assert!(said.contains(words) && said.contains(&shown), "{said}");
         }
         fs::remove_file(&path).unwrap();
-        let said = refused(r"--framing lines --message PING\n");
-        assert!(
-            said.contains(r"leave the \n out; --framing lines"),
-            "{said}"
-        );
+        let typed = Load::of(r"--framing lines --message PING\n").content;
+        assert_eq!(typed, Content::Given(b"PING".as_slice().into()));
         let said = Load::try_of(&["--framing", "lines", "--message", "a\nb"]).unwrap_err();
         assert!(
             said.to_string()
