@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
-use crate::load::count::{Ledger, Tally, ThreadUse, Told, carries, percentile, samples_for};
+use crate::load::count::{Ledger, Tally, ThreadUse, Told, carries, samples_for};
 use crate::load::options::gate::{Figure, Gate, Statistic, Timing, VALID};
 use crate::load::options::load::{Content, Load, Turnover, Volume};
 use crate::load::options::values::VerifyMode;
@@ -68,16 +68,12 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     let tally = &outcome.tally;
     let mut all = Vec::new();
     let mut find = |code, words| all.push(Finding { code, words });
+    let until = "these are the figures until then";
     match &outcome.ending {
         Ending::Done => {}
-        Ending::Interrupted(signal) => {
-            let words = "interrupted: these are the figures until then".to_owned();
-            find(128 + u8::try_from(*signal).unwrap_or(2), words);
-        }
-        Ending::Failed(why) => {
-            let words = format!("FAILED: {why}; these are the figures until then");
-            find(1, words);
-        }
+        // No signal has a number over 64.
+        Ending::Interrupted(signal) => find(128 + *signal as u8, format!("interrupted: {until}")),
+        Ending::Failed(why) => find(1, format!("FAILED: {why}; {until}")),
     }
     if let Some(what) = tally.imbalance() {
         let words = format!("a fault of this program: {what}; don't trust these figures");
@@ -90,8 +86,8 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     let corrupt = tally.messages.corrupt.max(tally.datagrams.corrupt);
     if corrupt > 0 {
         let were = if corrupt == 1 { " was" } else { "s were" };
-        let wrong = format!("WRONG: {} answer{were} not what was sent", Count(corrupt));
-        find(5, wrong + ", or not asked for");
+        let wrong = format!("WRONG: {} answer{were} not", Count(corrupt));
+        find(5, wrong + " what was sent, or not asked for");
     }
     let broken = gates.iter().filter(|gate| !gate.met);
     let broken: Vec<&str> = broken.map(|gate| &*gate.gate).collect();
@@ -120,13 +116,10 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
         let [_, went] = c.told();
         let mut why = vec![went, counted([(undialed, "never dialed")])];
         why.retain(|why| !why.is_empty());
-        let why = if why.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", why.join(", "))
-        };
+        let colon = if why.is_empty() { "" } else { ": " };
+        let why = why.join(", ");
         let [left, asked] = [left, c.asked].map(Count);
-        let words = format!("ONLY {left} of {asked} connections {what}{why}");
+        let words = format!("ONLY {left} of {asked} connections {what}{colon}{why}");
         find(4, words);
     } else if c.lost > 0 {
         let lost = Count(c.lost);
@@ -138,19 +131,23 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
 /// Where fewer connections were replaced or messages answered than was asked for, or fewer messages
 /// sent than were due.
 fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
-    let (m, seconds) = (&outcome.tally.messages, outcome.measured.as_secs_f64());
-    let replaced = " connections were replaced: each waits for its outstanding answers, and for the \
-                    next one to be served";
+    let (m, c) = (&outcome.tally.messages, outcome.ledger());
+    let seconds = outcome.measured.as_secs_f64();
+    let replaced = match c.refused + c.timed_out + c.failed {
+        0 => "each waits for its outstanding answers, and for the next one to be served",
+        _ => "dials in their places failed",
+    };
+    let replaced = format!("connections were replaced: {replaced}");
     // A part, and one of them, are left out of account: the last ones may be on their way.
     for (rate, part, what) in [
-        (outcome.churn(), 0.9, replaced),
-        (outcome.rate(), 0.95, " were answered in time"),
+        (outcome.churn(), 0.9, &*replaced),
+        (outcome.rate(), 0.95, "were answered in time"),
     ] {
         if let Some((asked, reached)) = rate
             && reached * seconds < asked * seconds * part - 1.0
         {
             let (asked, reached) = (a_second(asked), a_second(reached));
-            find(0, format!("ONLY {reached} of {asked}{what}"));
+            find(0, format!("ONLY {reached} of {asked} {what}"));
         }
     }
     if m.unsent > 0 {
@@ -251,9 +248,11 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
     let tally = &outcome.tally;
     let (c, m, d) = (&tally.connections, &tally.messages, &tally.datagrams);
     // Replacements that were on their way when the run ended have come to no end, good or bad.
-    let (dialing, confirming) = match outcome.plan.turnover {
-        Turnover::Keep => (0, 0),
-        _ => (c.dialing, c.silent),
+    let is_kept = outcome.plan.turnover == Turnover::Keep;
+    let (dialing, confirming) = if is_kept {
+        (0, 0)
+    } else {
+        (c.dialing, c.silent)
     };
     let of = |part: u64, all: u64| {
         let part = part as f64 / all as f64;
@@ -443,25 +442,21 @@ fn lateness(tally: &Tally) -> Option<String> {
     let m = &tally.messages;
     // Beside answers that never came, lateness is little; and those that came are the quick ones.
     // What was never sent may be just what lateness is about.
-    if lag.is_empty() || m.lost + m.outstanding > response.len() {
+    if response.is_empty() || m.lost + m.outstanding > response.len() {
         return None;
     }
-    let at = |name, p| Some((name, percentile(lag, p)?, percentile(response, p)));
-    let named = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9)];
-    let carried = named.into_iter().filter_map(|(name, p)| at(name, p));
-    // Few samples carry no p99: then the most is all there is to go by.
-    let slowest = (!response.is_empty()).then(|| response.max());
-    let most = ("the most", lag.max(), slowest);
-    let most = Some(most).filter(|_| percentile(lag, 99.0).is_none());
-    let part = |lag: u64, response: Option<u64>| lag as f64 / response.unwrap_or(lag).max(1) as f64;
-    let (at, lag, response) = carried
-        .chain(most)
+    let at = |times: &Histogram<u64>, p: f64| times.value_at_quantile(p / 100.0);
+    let part = |lag: u64, response: u64| lag as f64 / response as f64;
+    let (p, lag, response) = [50.0, 90.0, 99.0, 99.9]
+        .into_iter()
+        // Of few samples it takes a tenth: one that is late is no lateness yet.
+        .filter(|&p| p <= 90.0 || carries(lag.len(), p))
+        .map(|p| (p, at(lag, p), at(response, p)))
         .filter(|&(_, lag, response)| lag >= LATE_NS && part(lag, response) >= OF_RESPONSE)
         .max_by(|a, b| part(a.1, a.2).total_cmp(&part(b.1, b.2)))?;
-    let response = response.map(|ns| format!(", where the response is {}", short(ns)));
-    let (late, of) = (short(lag), response.unwrap_or_default());
+    let (late, response) = (short(lag), short(response));
     Some(format!(
-        "messages were sent {late} later than they could have been ({at}){of}"
+        "messages were sent {late} later than they could have been (p{p}), where the response is {response}"
     ))
 }
 

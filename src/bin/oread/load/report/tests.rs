@@ -441,6 +441,11 @@ fn lost_datagrams_and_churn_that_falls_behind_are_in_the_verdict() {
             .0
             .contains("ONLY 89/s of 100/s connections were replaced")
     );
+    let waits = "were replaced: each waits for its outstanding answers";
+    assert!(all(&run).0.contains(waits));
+    run.tally.connections.refused = 1;
+    let (text, ..) = all(&run);
+    assert!(text.contains("were replaced: dials in their places failed\n"));
     run.tally.connections.replaced = 900;
     assert!(!all(&run).0.contains("were replaced"));
 }
@@ -577,12 +582,15 @@ fn own_lateness_is_held_against_the_response_at_the_same_percentile() {
     // Most were never answered: the few that were say little.
     idle.tally.messages.lost = 10_001;
     assert!(!all(&idle).0.contains("BEWARE"));
-    // However few samples there are.
-    let (words, _) = only_warning(&late(5_000_000, 15));
-    assert!(
-        words.contains("5ms later than they could have been (the most)"),
-        "{words}"
-    );
+    // However few samples there are: a tenth of them, and not one alone.
+    let mut few = late(5_000_000, 15);
+    few.tally.schedule.own_lag.record(5_000_000).unwrap();
+    let (words, _) = only_warning(&few);
+    assert!(words.contains("they could have been (p90)"), "{words}");
+    for samples in [15, 30, 99] {
+        let (text, _, _, code) = all(&late(9_000_000, samples));
+        assert!(code == 0 && !text.contains("BEWARE"), "{samples}: {text}");
+    }
 }
 
 #[test]
