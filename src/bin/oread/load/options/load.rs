@@ -12,6 +12,7 @@ use std::time::Duration;
 use oread::Framing;
 
 use crate::failure::Failure;
+use crate::load::clock::nanos;
 use crate::load::options::args;
 use crate::load::options::target::{Target, Transport};
 pub(crate) use crate::load::options::values::MAX_DEPTH;
@@ -19,7 +20,7 @@ use crate::load::options::values::{SizeRange, VerifyMode};
 use crate::values::verbosity::{Verbosity, VerbosityArgs};
 
 /// Dials a second when nothing is said.
-const CONNECT_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
+const CONNECT_RATE: u32 = 1000;
 
 /// When the measured part ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,15 +62,14 @@ pub(crate) enum Turnover {
 }
 
 impl Turnover {
-    /// How many of `connections` are closed a second, rounded up.
-    pub(crate) fn closed_a_second(self, connections: NonZeroU32) -> u32 {
+    /// How many of `connections` are closed a second; `None` where they are kept.
+    pub(crate) fn a_second(self, connections: NonZeroU32) -> Option<f64> {
         match self {
-            Turnover::Keep => 0,
-            Turnover::Churn(rate) => rate.get(),
+            Turnover::Keep => None,
+            Turnover::Churn(rate) => Some(rate.get().into()),
+            // In nanoseconds, so that a whole rate comes out as that.
             Turnover::Lifetime(lifetime) => {
-                let second = u128::from(connections.get()) * 1_000_000_000;
-                let closed = second.div_ceil(lifetime.as_nanos().max(1));
-                u32::try_from(closed).unwrap_or(u32::MAX)
+                Some(f64::from(connections.get()) * 1e9 / nanos(lifetime) as f64)
             }
         }
     }
@@ -160,8 +160,8 @@ impl Load {
             (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
             (None, None) => Turnover::Keep,
         };
-        let closed = NonZeroU32::new(turnover.closed_a_second(typed.connections));
-        let default = closed.map_or(CONNECT_RATE, |closed| closed.max(CONNECT_RATE));
+        let closed = turnover.a_second(typed.connections).unwrap_or(0.0).ceil() as u32;
+        let default = NonZeroU32::new(closed.max(CONNECT_RATE)).unwrap_or(NonZeroU32::MIN);
         let connect_rate = typed.connect_rate.unwrap_or(default);
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         let ramp = Duration::from_secs(ramp) + typed.sockets.connect_timeout;
@@ -201,7 +201,7 @@ impl Load {
         let is_sourced = !self.sockets.source.is_empty() && self.targets.iter().any(is_unix);
         let words = "--source has addresses to connect from, and a Unix socket knows none";
         refuse_if(is_sourced, Failure::usage(words))?;
-        let closed = self.turnover.closed_a_second(connections);
+        let closed = self.turnover.a_second(connections).unwrap_or(0.0).ceil() as u32;
         let rate = self.connect_rate;
         let churns = matches!(self.turnover, Turnover::Churn(_));
         let option = if churns { "--churn" } else { "--lifetime" };

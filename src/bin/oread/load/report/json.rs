@@ -90,10 +90,9 @@ fn line(mut report: Value, began: Option<SystemTime>) -> String {
     let environment = Environment::here();
     report["schema"] = SCHEMA.into();
     report["version"] = VERSION.into();
-    // What of it is no text is replaced.
-    report["command"] = env::args_os()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
+    // What of a word is no text is replaced.
+    let words: Vec<_> = env::args_os().collect();
+    report["command"] = list(&words, |word| json!(word.to_string_lossy()));
     report["environment"] = json!({
         "kernel": environment.kernel,
         "machine": environment.machine,
@@ -134,15 +133,18 @@ fn timing(histogram: &Histogram<u64>) -> Value {
 /// The datagrams of each flow that was open at the end, by its number; and of those that were
 /// closed before, together.
 fn flows(tally: &Tally) -> Value {
-    let flow = |number: Option<u32>, datagrams: &Datagrams| {
-        let mut value = counters(datagrams.named());
+    let open = tally
+        .flows
+        .iter()
+        .map(|(number, flow)| (Some(number), flow));
+    let retired = Some((None, &tally.retired_flows));
+    let retired = retired.filter(|(_, flow)| **flow != Datagrams::default());
+    let flow = |(number, flow): (Option<&u32>, &Datagrams)| {
+        let mut value = counters(flow.named());
         value["flow"] = json!(number);
         value
     };
-    let open = tally.flows.iter().map(|(number, d)| flow(Some(*number), d));
-    let retired = flow(None, &tally.retired_flows);
-    let is_some = tally.retired_flows != Datagrams::default();
-    open.chain(is_some.then_some(retired)).collect()
+    open.chain(retired).map(flow).collect()
 }
 
 fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {
