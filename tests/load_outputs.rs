@@ -298,6 +298,26 @@ fn a_file_is_replaced_whole_and_keeps_its_permissions() {
 }
 
 #[test]
+fn a_link_to_a_file_that_is_not_there_yet_stays_and_the_file_comes_about() {
+    let folder = Scratch::new("links");
+    fs::create_dir_all(folder.0.join("below")).unwrap();
+    let place = |name: &str| folder.0.join(name);
+    std::os::unix::fs::symlink("below/second", place("first")).unwrap();
+    std::os::unix::fs::symlink("../x.json", place("below/second")).unwrap();
+    let mut command = oread("load");
+    command.args(["-c", "1", "-n", "10", "-q", "--json"]);
+    let output = command.arg(place("first")).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for link in ["first", "below/second"] {
+        assert!(fs::symlink_metadata(place(link)).unwrap().is_symlink());
+    }
+    let told = fs::read(place("x.json")).unwrap();
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!(told["messages"]["echoed"], 10);
+    fs::remove_dir_all(&folder.0).unwrap();
+}
+
+#[test]
 fn a_report_to_a_pipe_without_a_name_whose_reader_has_left_is_an_error_at_once() {
     let mut command = oread("load");
     command.args(["-c", "1", "-n", "10", "--json", "/dev/stdout"]);

@@ -68,7 +68,7 @@ fn probe(path: &Path) -> io::Result<(bool, Option<File>)> {
             .open(path)
             .map(|_| (false, None)),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let tried = beside(path);
+            let tried = beside(&followed(path));
             OpenOptions::new()
                 .write(true)
                 .create_new(true)
@@ -84,7 +84,7 @@ fn probe(path: &Path) -> io::Result<(bool, Option<File>)> {
 /// is written to in its place.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let is_special = path.starts_with("/dev");
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = &followed(path);
     let old = fs::metadata(path).ok();
     if old.as_ref().is_some_and(|old| is_special || !old.is_file()) {
         let mut file = OpenOptions::new().append(true).open(path)?;
@@ -107,6 +107,19 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         log::debug!("{} stays: {}", new.display(), Reason(&error));
     }
     written
+}
+
+/// Where a path leads: links are followed, one to a file that is not there yet as well.
+fn followed(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            Ok(to) if !path.exists() => path.set_file_name(to),
+            _ => break,
+        }
+    }
+    fs::canonicalize(&path).unwrap_or(path)
 }
 
 /// A name of this process's own in the folder of a file.
