@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `server` | a server that misbehaves as it's told to, and writes down what came and went |
 //! | `bench` | turns generators and servers, and plays the lead |
-//! | `truth`, `connections`, `datagrams` | counts and latencies, as the servers say they must be |
+//! | `truth` | what the servers know, as what must have been at the clients |
+//! | `connections`, `messages`, `datagrams` | counts and latencies, held against that |
+//! | `over_time` | seconds, dials and first answers |
 //! | `flows` | who sends next, when, and when it's over |
 //! | `faults` | one run for each fault that there was |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -15,6 +17,8 @@ mod connections;
 mod datagrams;
 mod faults;
 mod flows;
+mod messages;
+mod over_time;
 mod server;
 mod truth;
 
@@ -285,7 +289,8 @@ fn streams(world: &mut World) {
     // With time on the way, what crosses each other there can't be told.
     if is_at_once || is_plain {
         connections::check_connections(&ran, way);
-        truth::check_messages(&ran, way);
+        messages::check_messages(&ran, way);
+        over_time::check_dials(&ran, way);
     }
     if is_at_once {
         flows::check_traffic(&ran);

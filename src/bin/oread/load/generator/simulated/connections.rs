@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 
 use super::bench::Ran;
+use super::messages::check_volume;
 use super::server::Spoiled;
-use super::truth::{CLOSE, Count, Life, TICK, Times, Way, Why, check_volume, lives};
+use super::truth::{CLOSE, Count, Life, TICK, Times, Way, Why, lives};
 use crate::load::options::load::Turnover;
 
 /// Holds the ledger of connections against the servers' books.
