@@ -11,20 +11,14 @@ use crate::load::count::{CORRUPT, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::options::values::VerifyMode;
 use crate::load::report::environment::{Environment, VERSION, command_line};
-use crate::load::report::judgement::{Finding, Judgement, Warning, percents};
+use crate::load::report::judgement::{Judgement, Warning, percents};
 use crate::load::report::outcome::Outcome;
 use crate::system::page::{Page, Tone};
 use crate::values::units::{Count, Size, a_second, share, short};
 
 /// The percentiles of the table, and how wide the terminal must be for each to stand there: those
 /// that say the least go first.
-const COLUMNS: [(&str, f64, usize); 5] = [
-    ("p50", 50.0, 0),
-    ("p90", 90.0, 69),
-    ("p99", 99.0, 0),
-    ("p99.9", 99.9, 0),
-    ("p99.99", 99.99, 78),
-];
+const COLUMNS: [(f64, usize); 5] = [(50.0, 0), (90.0, 69), (99.0, 0), (99.9, 0), (99.99, 78)];
 
 /// The error of a target where nothing listens.
 const REFUSED: &str = "ECONNREFUSED";
@@ -54,9 +48,9 @@ pub(super) fn report(mut page: Page, outcome: &Outcome, judgement: &Judgement) -
 
 fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let code = judgement.exit_code();
-    let mut label = format!("exit code {code}");
     // A server that hangs keeps its connections, and all is not well.
-    if code == 0 && outcome.fell_silent().is_none() {
+    let is_well = code == 0 && outcome.fell_silent().is_none();
+    let well = is_well.then(|| {
         let c = outcome.ledger();
         let there = match c.asked {
             1 => "the connection was",
@@ -71,13 +65,13 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
             0 => "",
             some => &format!(", but for {} being replaced", Count(some)),
         };
-        let words = format!("{there} there at the end{but}{gates}");
-        page.line(&std::mem::take(&mut label), &words);
-    }
-    for Finding { code, words } in &judgement.findings {
-        let tone = if *code == 0 { Tone::Warning } else { Tone::Bad };
-        page.toned(tone, &std::mem::take(&mut label), words);
-    }
+        (Tone::Plain, format!("{there} there at the end{but}{gates}"))
+    });
+    let wrong = judgement.findings.iter().map(|it| match it.code {
+        0 => (Tone::Warning, it.words.clone()),
+        _ => (Tone::Bad, it.words.clone()),
+    });
+    page.lines(&format!("exit code {code}"), well.into_iter().chain(wrong));
     let [measured, ramp] = [outcome.measured, outcome.ramp].map(|time| short(nanos(time)));
     let measured = match outcome.measured.is_zero() {
         true => ": nothing was measured",
@@ -98,17 +92,10 @@ fn beware(page: &mut Page, judgement: &Judgement, is_here: fn(&&Warning) -> bool
     }
 }
 
-/// Lines about one thing, those without a word left out.
-fn lines(page: &mut Page, mut label: &str, all: &[String]) {
-    for words in all.iter().filter(|words| !words.is_empty()) {
-        page.line(std::mem::take(&mut label), words);
-    }
-}
-
 fn connections(page: &mut Page, outcome: &Outcome) {
     let tally = &outcome.tally;
     let c = outcome.ledger();
-    lines(page, "connections", &c.told());
+    page.lines("connections", c.told().map(|words| (Tone::Plain, words)));
     let is_told = c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
     if let Some((asked, reached)) = outcome.churn().filter(|_| is_told) {
         let (asked, reached) = (a_second(asked), a_second(reached));
@@ -186,7 +173,7 @@ fn tip(outcome: &Outcome) -> Option<String> {
 
 fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let (m, b) = (&outcome.tally.messages, &outcome.tally.bytes);
-    lines(page, "messages", &m.told());
+    page.lines("messages", m.told().map(|words| (Tone::Plain, words)));
     if m.corrupt > 0 && m.lost > 0 {
         page.line("", "what had a corrupt answer is among the lost");
     }
@@ -223,8 +210,8 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
         let most = Count(flow.lost);
         format!("{some} of {all} flows lost some, flow {number} the most: {most}")
     });
-    let worst = worst.unwrap_or_default();
-    lines(page, "datagrams", &[came, went, worst]);
+    let all = [came, went, worst.unwrap_or_default()];
+    page.lines("datagrams", all.map(|words| (Tone::Plain, words)));
 }
 
 fn latency(page: &mut Page, outcome: &Outcome) {
@@ -240,15 +227,15 @@ fn latency(page: &mut Page, outcome: &Outcome) {
         return;
     }
     let width = page.width();
-    let columns = || COLUMNS.iter().filter(|column| column.2 <= width);
+    let columns = || COLUMNS.iter().filter(|column| column.1 <= width);
     page.row("");
-    let heads = columns().map(|column| column.0.to_owned());
+    let heads = columns().map(|(p, _)| format!("p{p}"));
     page.row(&row("latency", "count", heads, "max"));
     for (name, times) in rows {
         let (count, max) = (Count(times.len()).to_string(), short(times.max()));
         // A dash where too few samples carry the percentile.
         let figure = |p| percentile(times, p).map_or_else(|| "-".to_owned(), short);
-        let figures = columns().map(|column| figure(column.1));
+        let figures = columns().map(|(p, _)| figure(*p));
         page.row(&row(&format!("  {name}"), &count, figures, &max));
         let over = over_an_hour(times);
         if over > 0 {
