@@ -131,12 +131,10 @@ impl FromStr for Gate {
 fn figure_and_bound(name: &str, bound: &str) -> Result<(Figure, f64), String> {
     let count = || count_or_zero(bound).map(|count| count as f64);
     let share = bound.strip_suffix('%').map(percentage);
+    let or_share = |why| why + ", or a share as in 0.1%";
     Ok(match (name, share) {
         ("errors", Some(share)) => (Figure::ErrorShare, share?),
-        ("errors", None) => (
-            Figure::Errors,
-            count().map_err(|why| why + ", or a share as in 0.1%")?,
-        ),
+        ("errors", None) => (Figure::Errors, count().map_err(or_share)?),
         ("lost", Some(share)) => (Figure::LostShare, share?),
         ("lost", None) => return Err("lost is a share; write it as in 'lost<0.1%'".into()),
         ("rate", _) => (Figure::Rate, f64::from(per_second(bound)?.get())),

@@ -133,6 +133,12 @@ impl Load {
         self.targets.iter().any(Target::is_udp)
     }
 
+    /// The file that the JSON report goes to, if any.
+    pub(crate) fn json_file(&self) -> Option<&Path> {
+        let json = self.output.json.as_deref();
+        json.filter(|_| !self.json_to_stdout())
+    }
+
     /// Whether the JSON report takes the place of the words on standard output.
     pub(crate) fn json_to_stdout(&self) -> bool {
         self.output.json.as_deref() == Some(Path::new("-"))
@@ -214,7 +220,7 @@ impl Load {
 
     /// Refuses files that would be others than they look like, and gates that no run can meet.
     fn check_outputs(&self) -> Result<(), Failure> {
-        let (json, hdr) = (self.output.json.as_deref(), self.output.hdr.as_deref());
+        let (json, hdr) = (self.json_file(), self.output.hdr.as_deref());
         for (option, file) in [("--json", json), ("--hdr", hdr)] {
             let text = file.and_then(Path::to_str).unwrap_or_default();
             let is_target = self.targets.is_empty() && text.parse::<Target>().is_ok();
@@ -226,7 +232,7 @@ impl Load {
         refuse_if(hdr == Some(Path::new("-")), failure)?;
         // A file that is not there yet has no other name than the one that is typed.
         let place = |path: &Path| path.canonicalize().or_else(|_| absolute(path)).ok();
-        if let (Some(json), Some(hdr)) = (json.filter(|_| !self.json_to_stdout()), hdr) {
+        if let (Some(json), Some(hdr)) = (json, hdr) {
             let words = format!(
                 "--json and --hdr would write the same file, {}",
                 hdr.display()

@@ -138,11 +138,8 @@ fn tip(outcome: &Outcome) -> Option<String> {
         let address: Address = address.parse().ok()?;
         let refused = std::io::ErrorKind::ConnectionRefused.into();
         let failure = Failure::connect(&address, &refused);
-        let tip = failure.tip()?;
-        return Some(match is_udp {
-            true => tip.replace("oread serve", "oread serve --udp"),
-            false => tip.to_owned(),
-        });
+        let serve = if is_udp { " serve --udp " } else { " serve " };
+        return Some(failure.tip()?.replace(" serve ", serve));
     }
     // Where descriptors ran out, that's why some were not served.
     let is_mute = (c.silent > 0 || has("never answered")) && !has("EMFILE");
