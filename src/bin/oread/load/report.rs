@@ -131,8 +131,9 @@ impl Outputs {
         Failure::all(&self.failures)
     }
 
-    /// Feeds the named pipes, and gives the exit code of a run that is worth `code`: 1 where an
-    /// output has failed, but that an interruption (128 and the signal) comes first.
+    /// Feeds the named pipes, and gives the exit code of a run that is worth `code`: that of the
+    /// failure where an output has failed, but that an interruption (128 and the signal) comes
+    /// first.
     ///
     /// # Errors
     /// All that has failed, in one, with that exit code.
@@ -142,10 +143,8 @@ impl Outputs {
             self.note(file.write(&bytes, heard));
         }
         match self.failure() {
-            Some(failure) => {
-                let by_signal = [code, failure.code()].into_iter().find(|code| *code >= 128);
-                Err(failure.with_code(by_signal.unwrap_or(1)))
-            }
+            Some(failure) if code < 128 => Err(failure),
+            Some(failure) => Err(failure.with_code(code)),
             None => Ok(code),
         }
     }

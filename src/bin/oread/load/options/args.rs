@@ -40,7 +40,7 @@ the way, or the preflight says that so many can't be reached, 5 an answer was no
     after_help = format!("{EXAMPLES}\n\n{UNITS}\n\n{LOAD_NOTES}"),
     mut_arg("quiet", |arg| arg.help("Log errors only, and leave out the line a second on how it goes"))
 )]
-pub(crate) struct Load {
+pub(crate) struct LoadArgs {
     #[command(flatten)]
     pub(crate) demand: Demand,
 
@@ -87,10 +87,10 @@ pub(crate) struct Demand {
     pub(crate) warmup: Duration,
 
     #[command(flatten)]
-    pub(crate) traffic: Traffic,
+    pub(crate) traffic: TrafficArgs,
 
     #[command(flatten)]
-    pub(crate) content: Messages,
+    pub(crate) content: MessageArgs,
 
     #[command(flatten)]
     pub(crate) sockets: Sockets,
@@ -99,7 +99,7 @@ pub(crate) struct Demand {
 /// What is sent when, and whether connections are kept.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Traffic")]
-pub(crate) struct Traffic {
+pub(crate) struct TrafficArgs {
     /// Messages to send a second, over all connections, whatever comes back (an open loop); latency
     /// counts from when a message should have been sent
     #[arg(short = 'R', long, value_name = "N", value_parser = per_second)]
@@ -133,7 +133,7 @@ pub(crate) struct Traffic {
 /// What messages consist of, and what is checked of their answers.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Messages")]
-pub(crate) struct Messages {
+pub(crate) struct MessageArgs {
     /// Bytes of a message, or a range of them as in 64-4096 (each size as likely as the other)
     #[arg(short, long, value_name = "SIZE", default_value = "64")]
     pub(crate) size: SizeRange,

@@ -269,9 +269,9 @@ mod tests {
         /// As [`Load::new`].
         pub(crate) fn try_of(arguments: &[&str]) -> Result<Load, Failure> {
             use clap::{Args as _, FromArgMatches as _};
-            let command = args::Load::augment_args(clap::Command::new("load"));
+            let command = args::LoadArgs::augment_args(clap::Command::new("load"));
             let matches = command.try_get_matches_from(["load"].iter().chain(arguments));
-            let typed = matches.and_then(|matches| args::Load::from_arg_matches(&matches));
+            let typed = matches.and_then(|matches| args::LoadArgs::from_arg_matches(&matches));
             let typed = typed.map_err(|error| Failure::arguments(&error))?;
             Load::new(typed.demand, typed.output, &typed.verbosity)
         }

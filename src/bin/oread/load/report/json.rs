@@ -133,18 +133,15 @@ fn timing(histogram: &Histogram<u64>) -> Value {
 /// The datagrams of each flow that was open at the end, by its number; and of those that were
 /// closed before, together.
 fn flows(tally: &Tally) -> Value {
-    let open = tally
-        .flows
-        .iter()
-        .map(|(number, flow)| (Some(number), flow));
-    let retired = Some((None, &tally.retired_flows));
-    let retired = retired.filter(|(_, flow)| **flow != Datagrams::default());
-    let flow = |(number, flow): (Option<&u32>, &Datagrams)| {
+    let mut all: Vec<_> = tally.flows.iter().map(|(n, it)| (Some(n), it)).collect();
+    if tally.retired_flows != Datagrams::default() {
+        all.push((None, &tally.retired_flows));
+    }
+    list(&all, |(number, flow)| {
         let mut value = counters(flow.named());
         value["flow"] = json!(number);
         value
-    };
-    open.chain(retired).map(flow).collect()
+    })
 }
 
 fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {

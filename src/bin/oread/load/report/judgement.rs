@@ -97,8 +97,7 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     connections(&outcome.ledger(), &mut find);
     // What was just due when it was interrupted is not worth a line.
     if outcome.ending == Ending::Done {
-        fell_behind(outcome, &mut find);
-        unanswered(outcome, &mut find);
+        fell_short(outcome, &mut find);
     }
     all.sort_by_key(|finding| ORDER.iter().position(|&code| code == finding.code));
     all
@@ -128,10 +127,11 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
     }
 }
 
-/// Where fewer connections were replaced or messages answered than was asked for, or fewer messages
-/// sent than were due.
-fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
-    let (m, c) = (&outcome.tally.messages, outcome.ledger());
+/// Where fewer connections were replaced or messages answered than was asked for, fewer messages
+/// sent than were due, or some of them never answered.
+fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
+    let (tally, c) = (&outcome.tally, outcome.ledger());
+    let (m, d) = (&tally.messages, &tally.datagrams);
     let seconds = outcome.measured.as_secs_f64();
     let replaced = match c.refused + c.timed_out + c.failed {
         0 => "each waits for its outstanding answers, and for the next one to be served",
@@ -151,15 +151,14 @@ fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
         }
     }
     if m.unsent > 0 {
-        let is_refused = outcome.tally.datagrams.dropped > 0;
         // What fell due in the time that it was late by, by its own doing, is most of them.
-        let own_lag = outcome.tally.schedule.own_lag.max() as f64 / 1e9;
+        let own_lag = tally.schedule.own_lag.max() as f64 / 1e9;
         let is_own =
             (outcome.rate()).is_some_and(|(rate, _)| own_lag * rate >= m.unsent as f64 / 2.0);
         let (code, why) = match outcome.plan.volume {
             Volume::Messages(_) if m.echoed == 0 => (4, "nothing was answered"),
             Volume::Messages(_) => (4, "nothing was answered any more"),
-            Volume::For(_) if is_refused => (0, "the system refused to send the others"),
+            Volume::For(_) if d.dropped > 0 => (0, "the system refused to send the others"),
             Volume::For(_) if is_own => (0, "the generator could not send more"),
             Volume::For(_) if m.sent == 0 => (0, "no connection could take them"),
             Volume::For(_) => (0, "no connection could take the others"),
@@ -168,15 +167,10 @@ fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
         let words = format!("ONLY {sent} of {due} messages were sent: {why}");
         find(code, words);
     }
-}
-
-/// Where messages were sent and never answered. Datagrams get lost, on their way or by a server
-/// that died, and have a line of their own.
-fn unanswered(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
-    let (m, d) = (&outcome.tally.messages, &outcome.tally.datagrams);
     if let Some(when) = outcome.fell_silent() {
         find(0, format!("NO ANSWER {when}"));
     }
+    // Datagrams get lost, on their way or by a server that died, and have a line of their own.
     let streams = (m.lost + m.outstanding).saturating_sub(d.lost + d.outstanding);
     if streams > 0 {
         let [without, sent] = [streams, m.sent].map(Count);
@@ -248,12 +242,11 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
     let tally = &outcome.tally;
     let (c, m, d) = (&tally.connections, &tally.messages, &tally.datagrams);
     // Replacements that were on their way when the run ended have come to no end, good or bad.
-    let is_kept = outcome.plan.turnover == Turnover::Keep;
-    let (dialing, confirming) = if is_kept {
-        (0, 0)
-    } else {
-        (c.dialing, c.silent)
+    let (dialing, silent) = match outcome.plan.turnover {
+        Turnover::Keep => (c.dialing, c.silent),
+        _ => (0, 0),
     };
+    let failed = c.refused + c.timed_out + c.failed + dialing;
     let of = |part: u64, all: u64| {
         let part = part as f64 / all as f64;
         (part, share(part))
@@ -262,13 +255,12 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
     Ok(match kind {
         Figure::Latency(timing, statistic) => {
             let latency = &tally.latency;
-            let connecting = c.dialed.saturating_sub(c.established + dialing);
-            let unserved = c.established.saturating_sub(c.confirmed + confirming);
+            let unserved = (c.established + silent).saturating_sub(c.confirmed + c.silent);
             let (times, without) = match timing {
                 Timing::Response => (&latency.response, m.unanswered()),
                 Timing::Service => (&latency.service, m.unanswered() - m.unsent),
-                Timing::Connect => (&latency.connect, connecting),
-                Timing::FirstEcho => (&latency.first_echo, connecting + unserved),
+                Timing::Connect => (&latency.connect, failed),
+                Timing::FirstEcho => (&latency.first_echo, failed + unserved),
             };
             let is_answer = matches!(timing, Timing::Response | Timing::Service);
             if let Some(when) = outcome.fell_silent().filter(|_| is_answer) {
@@ -278,12 +270,11 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
             (ns, short(ns.round() as u64))
         }
         Figure::ErrorShare => {
-            let never = c.refused + c.timed_out + c.failed + c.lost + c.silent + c.dialing;
-            let unconnected = never.saturating_sub(confirming + dialing);
+            let without = m.unanswered() + m.late + failed + c.lost + silent;
             match m.due() + c.dialed {
                 _ if outcome.is_stuck() => return Err("no answer came, so nothing was sent".into()),
                 0 => return Err("nothing was tried".into()),
-                tries => of(m.unanswered() + m.late + unconnected, tries),
+                tries => of(without, tries),
             }
         }
         Figure::Errors => counted(tally.errors.values().sum()),
