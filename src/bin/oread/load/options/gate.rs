@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod fuzz;
 
-use std::cmp::Ordering;
+use std::cmp::Ordering::{self, Greater, Less};
 use std::str::FromStr;
 
 use clap::ValueEnum;
@@ -97,7 +97,7 @@ impl FromStr for Gate {
             return Ok(Gate {
                 text: VALID.to_owned(),
                 figure: Figure::Warnings,
-                side: Ordering::Less,
+                side: Less,
                 or_equal: true,
                 bound: 0.0,
             });
@@ -117,11 +117,7 @@ impl FromStr for Gate {
             // On one line, whatever was between the words.
             text: text.split_whitespace().collect::<Vec<_>>().join(" "),
             figure,
-            side: if sign == "<" {
-                Ordering::Less
-            } else {
-                Ordering::Greater
-            },
+            side: if sign == "<" { Less } else { Greater },
             or_equal: inclusive.is_some(),
             bound,
         })

@@ -40,7 +40,6 @@ pub(super) fn content(typed: &args::Demand) -> Result<Content, Failure> {
     let is_for_streams = is_given || framing != Framing::Raw;
     refuse_if(has_udp && is_for_streams, Failure::usage(words))?;
     let (least, most) = content.sizes();
-    let (shown, most_of_all) = (Size(most.into()), Count(MAX_DATAGRAM.into()));
     if let Framing::Fixed(n) = framing {
         let size = if least == n.get() { most } else { least };
         let words = format!("with --framing {framing} a message has {n} bytes, not {size}");
@@ -49,14 +48,12 @@ pub(super) fn content(typed: &args::Demand) -> Result<Content, Failure> {
         refuse_if(size != n.get(), Failure::usage(words).hint_if(tip))?;
     }
     let declarable = framing.max_declarable().unwrap_or(u64::MAX);
-    let words = format!(
-        "a message of {shown} is over what --framing {framing} can say, {}",
-        Size(declarable)
-    );
+    let (size, can_say) = (Size(most.into()), Size(declarable));
+    let words = format!("a message of {size} is over what --framing {framing} can say, {can_say}");
     refuse_if(u64::from(most) > declarable, Failure::usage(words))?;
+    let largest = Count(MAX_DATAGRAM.into());
     let words = format!(
-        "a datagram has {LEAST_DATAGRAM} bytes at least (its flow, number and time) and {most_of_all} \
-         at most"
+        "a datagram has {LEAST_DATAGRAM} bytes at least (its flow, number and time) and {largest} at most"
     );
     let is_out = least < LEAST_DATAGRAM || most > MAX_DATAGRAM;
     refuse_if(has_udp && is_out, Failure::usage(words))?;
