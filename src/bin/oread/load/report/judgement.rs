@@ -133,11 +133,14 @@ fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
     let (tally, c) = (&outcome.tally, outcome.ledger());
     let (m, d) = (&tally.messages, &tally.datagrams);
     let seconds = outcome.measured.as_secs_f64();
-    let replaced = match c.refused + c.timed_out + c.failed {
-        0 => "each waits for its outstanding answers, and for the next one to be served",
-        _ => "dials in their places failed",
+    let failed = match c.refused + c.timed_out + c.failed {
+        0 => "",
+        failed => &format!("dials failed ({}), and ", Count(failed)),
     };
-    let replaced = format!("connections were replaced: {replaced}");
+    let replaced = format!(
+        "connections were replaced: {failed}each waits for its outstanding answers, and for the next \
+         one to be served"
+    );
     // A part, and one of them, are left out of account: the last ones may be on their way.
     for (rate, part, what) in [
         (outcome.churn(), 0.9, &*replaced),

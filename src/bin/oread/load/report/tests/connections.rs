@@ -154,7 +154,7 @@ fn lost_datagrams_and_churn_that_falls_behind_are_in_the_verdict() {
     assert!(all(&run).0.contains(waits));
     run.tally.connections.refused = 1;
     let (text, ..) = all(&run);
-    assert!(text.contains("were replaced: dials in their places failed\n"));
+    assert!(text.contains("were replaced: dials failed (1), and each waits for its"));
     run.tally.connections.replaced = 900;
     assert!(!all(&run).0.contains("were replaced"));
 }
