@@ -28,7 +28,7 @@ use oread::sim::{World, check};
 
 use bench::{Bench, Ran, Script};
 use server::Manners;
-use truth::{AT_ONCE, Way};
+use truth::{AT_ONCE, SMALL, Way};
 
 use crate::load::clock::SECOND;
 use crate::load::options::load::Turnover;
@@ -284,8 +284,7 @@ fn streams(world: &mut World) {
     let is_at_once = way.1 == AT_ONCE.1;
     let is_plain = drawn.manners.iter().all(Manners::is_honest)
         && ran.load.turnover == Turnover::Keep
-        // More than a small window holds takes longer than the way does.
-        && ran.load.content.sizes().1 <= 20;
+        && ran.load.content.sizes().1 <= SMALL;
     // With time on the way, what crosses each other there can't be told.
     if is_at_once || is_plain {
         connections::check_connections(&ran, way);

@@ -22,6 +22,10 @@ pub(super) const TICK: u64 = 3_000_000;
 /// Spans that are shorter count as moments: a turn takes a fifth of a microsecond.
 pub(super) const CLOSE: u64 = 300_000;
 
+/// Messages of so many bytes go out at once, however small the windows are: more than these hold
+/// takes longer than the way does.
+pub(super) const SMALL: u32 = 20;
+
 /// A moment that lies in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -106,6 +110,17 @@ impl Way {
         Span {
             least: at + self.0,
             most: at + self.1,
+        }
+    }
+}
+
+impl Ran {
+    /// How many connections that nobody has accepted yet were taken along by listeners that closed,
+    /// at most: those of a moment, or of all the time that one is on its way.
+    pub(super) fn taken_along(&self, way: Way) -> u64 {
+        match way.1 == AT_ONCE.1 {
+            true => 2 * self.doors,
+            false => self.doors * u64::from(self.load.connections.get()),
         }
     }
 }
