@@ -233,6 +233,10 @@ fn options_of_other_tools_get_what_to_write_here() {
             "an option of `oread load`; leave it",
         ),
         ("doctor --hdr x", "an option of `oread load`; leave it"),
+        (
+            "doctor --metrics 127.0.0.1:0",
+            "an option of `oread load`; leave it",
+        ),
     ]);
 }
 

@@ -47,7 +47,7 @@ use self::totals::{Board, Latest, Totals};
 use crate::failure::Failure;
 use crate::system::descriptors::Descriptors;
 use crate::system::handed::{self, Handed};
-use crate::system::metrics;
+use crate::system::metrics::Metrics;
 use crate::system::signals::Signals;
 use crate::system::stderr::Stderr;
 use crate::system::stdout;
@@ -169,7 +169,10 @@ fn serve_metrics(serve: &Serve, units: &mut [Unit]) -> Result<Option<SocketAddr>
         unit.server.metrics = Some((Arc::clone(&latest), index));
     }
     let reactors = units.iter().map(|unit| unit.reactor.handle()).collect();
-    metrics::serve(address, Counters { reactors, latest }).map(Some)
+    let metrics = Metrics::bind(address)?;
+    let address = metrics.address;
+    metrics.start(Counters { reactors, latest })?;
+    Ok(Some(address))
 }
 
 /// How all reactors ended.

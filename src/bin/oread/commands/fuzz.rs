@@ -162,6 +162,7 @@ const COMMANDS: [Line; 4] = [
             ("--force", FLAG),
             ("--json", TEXT),
             ("--hdr", TEXT),
+            ("--metrics", ADDRESS),
             ("--slo", GATE),
             ("-v", FLAG),
         ],

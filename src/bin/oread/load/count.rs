@@ -18,6 +18,9 @@ use crate::values::units::counted;
 pub(crate) trait Told {
     /// What came of it and what went wrong with it, in words; what is zero is left out.
     fn told(&self) -> [String; 2];
+
+    /// What each counter is, in their order: as its comment says it.
+    fn explained() -> impl Iterator<Item = &'static str>;
 }
 
 /// Makes a struct of what is counted: its fields, how another one is added to it, what each is
@@ -26,12 +29,12 @@ macro_rules! counted {
     (
         $(#[$about:meta])*
         $name:ident: $type:ty = $none:expr;
-        $($(#[$doc:meta])* $field:ident $(=> came $came:literal)? $(=> went $went:literal)?,)+
+        $($(#[doc = $doc:literal])* $field:ident $(=> came $came:literal)? $(=> went $went:literal)?,)+
     ) => {
         $(#[$about])*
         #[derive(Clone, Debug)]
         pub(crate) struct $name {
-            $($(#[$doc])* pub(crate) $field: $type,)+
+            $($(#[doc = $doc])* pub(crate) $field: $type,)+
         }
 
         impl Default for $name {
@@ -57,6 +60,10 @@ macro_rules! counted {
                 let came = counted([$($((self.$field, $came),)?)+]);
                 let went = counted([$($((self.$field, $went),)?)+]);
                 [came, went]
+            }
+
+            fn explained() -> impl Iterator<Item = &'static str> {
+                [$(concat!($($doc),*)),+].into_iter()
             }
         }
     };
@@ -217,6 +224,60 @@ impl Tally {
     }
 }
 
+/// What has been counted so far, while it runs: what is so now stands where the tally has what it
+/// came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Counts {
+    pub(crate) connections: Ledger,
+    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) messages: Messages,
+    pub(crate) bytes: Bytes,
+    pub(crate) datagrams: Datagrams,
+    /// With two digits, as the schedule.
+    pub(crate) latency: Latency,
+    pub(crate) schedule: Schedule,
+}
+
+impl Counts {
+    /// Nothing yet.
+    pub(crate) fn none() -> Counts {
+        Counts {
+            connections: Ledger::default(),
+            errors: BTreeMap::new(),
+            messages: Messages::default(),
+            bytes: Bytes::default(),
+            datagrams: Datagrams::default(),
+            latency: Latency {
+                connect: coarse(),
+                first_echo: coarse(),
+                response: coarse(),
+                service: coarse(),
+            },
+            schedule: Schedule {
+                pacing_error: coarse(),
+                own_lag: coarse(),
+            },
+        }
+    }
+
+    /// Adds another thread's.
+    pub(crate) fn merge(&mut self, other: &Counts) {
+        // Each thread has that of all of them.
+        let peak = self.connections.peak_confirmed;
+        let peak = peak.max(other.connections.peak_confirmed);
+        self.connections.merge(&other.connections);
+        self.connections.peak_confirmed = peak;
+        for (name, count) in &other.errors {
+            *self.errors.entry(name.clone()).or_default() += count;
+        }
+        self.messages.merge(&other.messages);
+        self.bytes.merge(&other.bytes);
+        self.datagrams.merge(&other.datagrams);
+        self.latency.merge(&other.latency);
+        self.schedule.merge(&other.schedule);
+    }
+}
+
 counted! {
     /// How long things took, in nanoseconds.
     Latency: Histogram<u64> = histogram();
@@ -334,8 +395,9 @@ counted! {
     sent,
     /// Read.
     received,
-    /// What went either way within the measured time, as [`Messages::in_time`].
+    /// What was written within the measured time, as [`Messages::in_time`] is.
     sent_in_time,
+    /// The same of what was read.
     received_in_time,
     /// Of the whole run: came when nothing was asked for. Only with `--verify off`, which tells
     /// answers apart by their length; with any other they are corrupt.
@@ -421,6 +483,15 @@ pub(crate) fn histogram() -> Histogram<u64> {
 /// An empty histogram of nanoseconds for a live view: two digits, an eighth of the memory.
 pub(crate) fn coarse() -> Histogram<u64> {
     with_digits(DIGITS - 1)
+}
+
+/// The same values with as many digits as a live view has.
+pub(crate) fn coarsened(of: &Histogram<u64>) -> Histogram<u64> {
+    let mut coarse = coarse();
+    for value in of.iter_recorded() {
+        coarse.saturating_record_n(value.value_iterated_to(), value.count_at_value());
+    }
+    coarse
 }
 
 fn with_digits(digits: u8) -> Histogram<u64> {

@@ -13,8 +13,8 @@ use super::server::Mail;
 use super::totals::{Latest, Totals};
 use crate::system::metrics::{Kind, Page};
 
-/// How long a scrape waits for the reactors, of the 10 s that Prometheus gives it. Of one that is in
-/// a long turn it has what was told last.
+/// How long a scrape waits for the reactors, of the 10 s that Prometheus gives it. Of one that is
+/// in a long turn it has what was told last.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Makes the table of families: each counter by its name in the program, and behind it its name in

@@ -37,33 +37,50 @@ const IDLE: Duration = Duration::from_secs(75);
 /// How long the head of a request may take, and an answer without any progress.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// Serves what `collector` counts at `address`, until the program ends; gives where that is.
-///
-/// # Errors
-/// Exit code 1: the address can't be bound, or the system gives no poll or no thread.
-pub(crate) fn serve(address: &HostPort, collector: impl Collector) -> Result<SocketAddr, Failure> {
-    let reactor = Reactor::with_limits(Limits {
-        max_connections: CONNECTIONS,
-        read_buffer: http::MAX_HEAD,
-        // A head that fills it has been refused.
-        max_input: 2 * http::MAX_HEAD,
-        idle_timeout: Some(IDLE),
-        frame_timeout: Some(SLOW),
-        write_timeout: Some(SLOW),
-        ..Limits::default()
-    });
-    let mut reactor = reactor
-        .map_err(|error| Failure::runtime(format!("can't serve metrics: {}", Reason(&error))))?;
-    let bound = listen(&mut reactor.context(), address)?;
-    let mut scrapes = Scrapes {
-        registry: registry(collector),
-    };
-    threads::start("metrics", move || {
-        if let Err(error) = reactor.run(&mut scrapes) {
-            log::error!("metrics are served no more: {}", Reason(&error));
-        }
-    })?;
-    Ok(bound)
+/// A place where metrics are to be served.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    reactor: Reactor<Scrapes>,
+    /// Where it is.
+    pub(crate) address: SocketAddr,
+}
+
+impl Metrics {
+    /// Listens at `address`; clients wait.
+    ///
+    /// # Errors
+    /// Exit code 1: the address can't be bound, or the system gives no poll.
+    pub(crate) fn bind(address: &HostPort) -> Result<Metrics, Failure> {
+        let reactor = Reactor::with_limits(Limits {
+            max_connections: CONNECTIONS,
+            read_buffer: http::MAX_HEAD,
+            // A head that fills it has been refused.
+            max_input: 2 * http::MAX_HEAD,
+            idle_timeout: Some(IDLE),
+            frame_timeout: Some(SLOW),
+            write_timeout: Some(SLOW),
+            ..Limits::default()
+        });
+        let mut reactor = reactor.map_err(|error| {
+            Failure::runtime(format!("can't serve metrics: {}", Reason(&error)))
+        })?;
+        let address = listen(&mut reactor.context(), address)?;
+        Ok(Metrics { reactor, address })
+    }
+
+    /// Serves what `collector` counts, until the program ends.
+    ///
+    /// # Errors
+    /// Exit code 1: the system gives no thread.
+    pub(crate) fn start(self, collector: impl Collector) -> Result<(), Failure> {
+        let (mut reactor, registry) = (self.reactor, registry(collector));
+        let run = move || {
+            if let Err(error) = reactor.run(&mut Scrapes { registry }) {
+                log::error!("metrics are served no more: {}", Reason(&error));
+            }
+        };
+        threads::start("metrics", run).map(drop)
+    }
 }
 
 /// Where the metrics of a server that is bound to `address` are.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::failure::Failure;
 use crate::load::clock::{NEVER, after, until};
+use crate::load::control::counters::Counters;
 use crate::load::control::hiccups::{self, STEP};
 use crate::load::control::live::Live;
 use crate::load::control::own_server::OwnServer;
@@ -17,6 +18,7 @@ use crate::load::options::load::{Load, Volume};
 use crate::load::options::target::{self, Resolved};
 use crate::load::preflight;
 use crate::load::report::outcome::{Ending, Outcome};
+use crate::system::metrics::{Metrics, url};
 use crate::system::signals::Signals;
 use crate::system::stderr::Stderr;
 use crate::values::units::Count;
@@ -66,7 +68,18 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
     // Not before: until there is something to report, a signal ends the program as it ends any
     // other.
     let signals = Signals::install()?;
+    let metrics = plan
+        .output
+        .metrics
+        .as_ref()
+        .map(Metrics::bind)
+        .transpose()?;
     let team = Team::start(plan, preflight.endpoints)?;
+    if let Some(metrics) = metrics {
+        log::info!("metrics are at {}", url(metrics.address));
+        let slots = team.slots.clone();
+        metrics.start(Counters { slots })?;
+    }
     let mut lead = Lead {
         plan,
         signals,

@@ -166,7 +166,7 @@ impl Drop for Live<'_> {
 }
 
 /// How all generators go together.
-fn look(slots: &[Slot]) -> Progress {
+pub(crate) fn look(slots: &[Slot]) -> Progress {
     let each = slots.iter().map(Slot::look);
     each.fold(Progress::none(), |all, one| all.with(&one))
 }
@@ -209,7 +209,7 @@ fn fit(phase: &str, share: Option<(u64, u64)>, parts: &[String], width: usize) -
     line
 }
 
-fn name(phase: Phase) -> &'static str {
+pub(crate) fn name(phase: Phase) -> &'static str {
     match phase {
         Phase::Ramp => "ramp",
         Phase::Warmup => "warm-up",

@@ -17,7 +17,7 @@ use super::plan::{Plan, Step};
 use super::protocol::{Command, Event, Phase, Progress, Setup};
 use super::wake::{WAKE, Wake};
 use crate::load::clock::{SECOND, until};
-use crate::load::count::{Ledger, Tally, ThreadUse};
+use crate::load::count::{Counts, Ledger, Tally, ThreadUse};
 use crate::load::options::target::{Resolved, Transport};
 use crate::system::threads::{thread_cpu, thread_waited};
 use crate::system::udp_drops;
@@ -87,7 +87,7 @@ impl Generator {
     pub(crate) fn set_out(&mut self, context: &mut Context<'_, u32>) -> io::Result<()> {
         self.wake = Some(Wake::new(context)?);
         let now = self.now(context);
-        if self.setup.load.verbosity != Verbosity::Quiet {
+        if self.setup.load.verbosity != Verbosity::Quiet || self.is_scraped() {
             context.timer(until(now, self.tell_at), PROGRESS);
         }
         self.carry_on(context)
@@ -279,6 +279,17 @@ impl Generator {
         }
     }
 
+    /// Whether all counts are told too.
+    fn is_scraped(&self) -> bool {
+        self.setup.load.output.metrics.is_some()
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = self.plan.counts();
+        counts.connections.peak_confirmed = self.setup.gauge.peak();
+        counts
+    }
+
     /// Tells the lead how it goes.
     pub(super) fn tell(&mut self, now: u64) {
         self.setup.slot.tell(|| {
@@ -295,6 +306,7 @@ impl Generator {
                 measured: tally.messages.echoed,
                 cpu: thread_cpu(),
                 response: self.plan.meter.responses(),
+                counts: self.is_scraped().then(|| Box::new(self.counts())),
             }
         });
     }

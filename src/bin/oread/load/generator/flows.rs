@@ -16,6 +16,7 @@ use slab::Slab;
 
 use super::flow::{Arrival, Flags, Flow, Sent, Socket, Stage, Udp};
 use super::gauge::Gauge;
+use crate::load::count::Datagrams;
 use crate::load::options::load::{Load, MAX_DEPTH, Traffic, Turnover};
 
 /// Flows that have room from the beginning: 1.5 GiB of addresses, of which memory is taken as they
@@ -115,6 +116,14 @@ impl Flows {
     #[inline]
     pub(super) fn open(&self) -> u64 {
         self.open
+    }
+
+    /// What the flows over UDP have counted, all together.
+    pub(super) fn datagrams(&self) -> Datagrams {
+        let mut all = Datagrams::default();
+        let flows = self.table.iter().filter_map(|(_, flow)| flow.udp.as_ref());
+        flows.for_each(|udp| all.merge(&udp.counts));
+        all
     }
 
     /// Messages that flows owe, all together.

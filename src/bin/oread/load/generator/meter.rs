@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::fast_histogram::FastHistogram;
 use super::flow::Sent;
 use crate::load::clock::{NEVER, SECOND};
-use crate::load::count::{Partial, Second, Tally, coarse, histogram};
+use crate::load::count::{Latency, Partial, Schedule, Second, Tally, coarse, coarsened, histogram};
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.
 const MOST_SECONDS: usize = 86_400;
@@ -234,6 +234,31 @@ impl Meter {
     /// Responses so far, as they are told while it runs.
     pub(super) fn responses(&self) -> Histogram<u64> {
         self.response.counted(coarse())
+    }
+
+    /// How long things took so far, and how well the schedule was kept, as they are told while it
+    /// runs.
+    pub(super) fn timings(&self) -> (Latency, Schedule) {
+        let response = self.responses();
+        let latency = Latency {
+            connect: coarsened(&self.tally.latency.connect),
+            first_echo: coarsened(&self.tally.latency.first_echo),
+            service: match self.scheduled {
+                true => self.service.counted(coarse()),
+                false => response.clone(),
+            },
+            response,
+        };
+        let schedule = Schedule {
+            pacing_error: self.late.counted(coarse()),
+            own_lag: self.lag.counted(coarse()),
+        };
+        (latency, schedule)
+    }
+
+    /// Whether answers are looked at.
+    pub(super) fn verifies(&self) -> bool {
+        self.verifies
     }
 
     /// All that was counted, when nothing more comes; `measured` says whether it came to that.

@@ -13,6 +13,7 @@
 //! [`phases`] has the way from the ramp to the end, [`upkeep`] the connections that are replaced
 //! and the messages that are given up.
 
+mod counts;
 mod phases;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use super::gauge::Gauge;
 use super::payload::Payload;
 use super::wake::Clock;
-use crate::load::count::{Ledger, Tally, coarse};
+use crate::load::count::{Counts, Ledger, Tally, coarse};
 use crate::load::options::load::Load;
 use crate::load::options::sources::Endpoint;
 
@@ -96,6 +96,8 @@ pub(crate) struct Progress {
     pub(crate) cpu: Duration,
     /// Responses so far, in nanoseconds, with two digits.
     pub(crate) response: Histogram<u64>,
+    /// All that was counted, for scrapes; only with `--metrics`.
+    pub(crate) counts: Option<Box<Counts>>,
 }
 
 impl Progress {
@@ -112,6 +114,7 @@ impl Progress {
             measured: 0,
             cpu: Duration::ZERO,
             response: coarse(),
+            counts: None,
         }
     }
 
@@ -127,6 +130,10 @@ impl Progress {
         self.measured += other.measured;
         self.cpu += other.cpu;
         self.response += &other.response;
+        match (&mut self.counts, &other.counts) {
+            (Some(own), Some(others)) => own.merge(others),
+            (own, others) => *own = own.take().or_else(|| others.clone()),
+        }
         self
     }
 }

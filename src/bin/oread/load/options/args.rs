@@ -12,6 +12,7 @@ use crate::load::options::sources::SourceRange;
 use crate::load::options::target::Target;
 use crate::load::options::values::{MAX_DEPTH, SizeRange, VerifyMode, message, per_second};
 use crate::system::threads;
+use crate::values::address::HostPort;
 use crate::values::framing::forms;
 use crate::values::units::UNITS;
 use crate::values::units::{count, count_to, duration, duration_or_zero, large_count};
@@ -194,6 +195,11 @@ pub(crate) struct Output {
     /// Write the histograms to a file, as an HdrHistogram log
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
+
+    /// While it runs, serve all that is counted to Prometheus at this address, as
+    /// http://ADDR/metrics, as in 127.0.0.1:9998. Who reaches it may read it
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<HostPort>,
 
     /// What must hold, as in 'p99<5ms', 'errors<0.1%' or 'rate>49k', or valid: the report says
     /// BEWARE of nothing; may be repeated

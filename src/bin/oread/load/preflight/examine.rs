@@ -8,6 +8,7 @@ use crate::load::options::sources::{Endpoint, sources};
 use crate::load::options::target::{Resolved, Transport};
 use crate::system::descriptors::reserve;
 use crate::system::machine::{Machine, is_own};
+use crate::system::metrics::DESCRIPTORS;
 use crate::values::units::Count;
 
 /// Kernel memory of one end of an idle TCP connection on Linux 6 (socket, file, inode, epoll item):
@@ -127,10 +128,11 @@ fn descriptors(plan: &Load, machine: &Machine) -> Check {
         Turnover::Keep => 0,
         _ => connections.min(u64::from(threads.get()) * REPLACING),
     };
+    let metrics = plan.output.metrics.as_ref().map_or(0, |_| DESCRIPTORS);
     // The server of its own is one more thread. That has its listener, the others have their
     // timers.
-    let with_server = connections * 2 + replacing + reserve(threads.saturating_add(1), 1, 0);
-    let alone = connections + reserve(threads, 1, 0);
+    let with_server = connections * 2 + replacing + reserve(threads.saturating_add(1), 1, metrics);
+    let alone = connections + reserve(threads, 1, metrics);
     let needed = if own_server { with_server } else { alone };
     let most = round_up(needed);
     // A limit of a process can't be over this one.

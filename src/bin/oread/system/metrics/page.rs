@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     BytesNow,
     /// The highest so far, counted in microseconds.
     Micros,
+    /// Time that only grows, counted in nanoseconds.
+    Time,
 }
 
 /// A page that is being written.
@@ -43,9 +45,9 @@ impl<'a> Page<'a> {
         let unit = match kind {
             Kind::Count | Kind::Now => None,
             Kind::Bytes | Kind::BytesNow => Some(Unit::Bytes),
-            Kind::Micros => Some(Unit::Seconds),
+            Kind::Micros | Kind::Time => Some(Unit::Seconds),
         };
-        let counts = matches!(kind, Kind::Count | Kind::Bytes);
+        let counts = matches!(kind, Kind::Count | Kind::Bytes | Kind::Time);
         let family = match counts {
             true => MetricType::Counter,
             false => MetricType::Gauge,
@@ -57,10 +59,36 @@ impl<'a> Page<'a> {
             let mut metric = family.encode_family(&labels)?;
             match kind {
                 Kind::Micros => metric.encode_gauge(&(value as f64 / 1e6))?,
+                Kind::Time => metric.encode_counter::<NoLabelSet, _, f64>(&seconds(value), None)?,
                 _ if counts => metric.encode_counter::<NoLabelSet, _, f64>(&value, None)?,
                 _ => metric.encode_gauge(&value)?,
             }
         }
         Ok(())
     }
+
+    /// A histogram of times: how many there are in each bucket up to its end, in nanoseconds as
+    /// their sum is.
+    ///
+    /// # Errors
+    /// As [`family`](Page::family).
+    pub(crate) fn times(
+        &mut self,
+        name: &str,
+        help: &str,
+        buckets: &[(Option<u64>, u64)],
+        sum: f64,
+    ) -> fmt::Result {
+        let unit = Unit::Seconds;
+        let kind = MetricType::Histogram;
+        let mut family = self.0.encode_descriptor(name, help, Some(&unit), kind)?;
+        let end = |end: Option<u64>| end.map_or(f64::INFINITY, seconds);
+        let each: Vec<_> = buckets.iter().map(|&(to, n)| (end(to), n)).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        family.encode_histogram::<NoLabelSet>(sum / 1e9, count, &each, None)
+    }
+}
+
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
 }
