@@ -89,8 +89,8 @@ pub(super) struct Udp {
     gaps: u32,
     /// The highest number that was answered.
     highest: Option<u32>,
-    /// When the last datagram was sent.
-    pub(super) last_sent: u64,
+    /// When the first datagram was last sent again.
+    pub(super) last_try: u64,
     pub(super) counts: Datagrams,
 }
 

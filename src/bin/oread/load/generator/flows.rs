@@ -91,13 +91,18 @@ impl Flows {
     }
 
     #[inline]
-    fn get_mut(&mut self, index: u32) -> Option<&mut Flow> {
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Flow> {
         self.table.get_mut(index as usize)
     }
 
     /// A flow, where it's still there.
-    pub(super) fn find(&self, key: Key) -> Option<&Flow> {
+    fn find(&self, key: Key) -> Option<&Flow> {
         self.get(key.index).filter(|flow| flow.number == key.number)
+    }
+
+    /// Whether a flow is still there, and carries the load.
+    pub(super) fn is_live(&self, key: Key) -> bool {
+        is_live(&self.table, key)
     }
 
     /// Indices that flows have, or had: each is below this.
@@ -159,8 +164,6 @@ impl Flows {
 
     /// Its first answer has come.
     pub(super) fn confirmed(&mut self, index: u32, now: u64) {
-        // A first datagram may have been sent again: nobody waits for the other answers.
-        while self.give_up(index, now).is_some() {}
         let Some(flow) = self.get_mut(index) else {
             return;
         };

@@ -32,7 +32,7 @@ use super::meter::Meter;
 use super::payload::Payload;
 use super::protocol::{Phase, Setup};
 use super::schedule::Schedule;
-use crate::load::clock::{NEVER, SECOND, nanos};
+use crate::load::clock::{NEVER, nanos};
 use crate::load::count::Datagrams;
 use crate::load::options::load::{Load, Traffic};
 use crate::load::options::values::VerifyMode;
@@ -61,10 +61,6 @@ const FAR_BEHIND: u64 = 1_000_000;
 const MOST_REPLACING: u64 = 512;
 /// A sweep looks at a part of the flows, and this many make a whole round.
 const SWEEPS_A_ROUND: u32 = 16;
-/// The first datagram is sent again after so long without an answer, then after twice that, and so
-/// on.
-const RETRY: u64 = SECOND / 4;
-
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -91,22 +87,9 @@ struct Turn {
     more: bool,
 }
 
-/// What is due on a single flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    /// It begins to send, in a closed loop with pauses: one flow after the other, so that they
-    /// don't all send at one time.
-    Begin,
-    /// A pause is over.
-    Think,
-    /// Its next heartbeat.
-    Beat,
-    /// Its first datagram may have to be sent again.
-    Retry,
-}
-
-/// What is due on flows, and when: the earliest is on top.
-type Agenda = BinaryHeap<Reverse<(u64, Kind, Key)>>;
+/// When messages become due on single flows, and how many: the earliest are on top. In a closed
+/// loop with pauses they are its depth when a flow begins, and then one after each pause.
+type Agenda = BinaryHeap<Reverse<(u64, Key, u32)>>;
 
 /// The plan of one thread.
 #[derive(Debug)]
@@ -129,7 +112,8 @@ pub(super) struct Plan {
     starved: bool,
     /// When the next connection is to be closed, where that has a rate.
     churn: Option<Schedule>,
-    closing: VecDeque<(u32, Socket)>,
+    /// Flows to be closed, and first datagrams to be sent again.
+    steps: VecDeque<Step>,
     /// The next flow to be looked at for messages whose time is over, and when. A little of it
     /// often, not all of it at once: a load of a million connections must not stand still
     /// meanwhile.
@@ -168,7 +152,7 @@ impl Plan {
             rate: None,
             starved: false,
             churn: None,
-            closing: VecDeque::new(),
+            steps: VecDeque::new(),
             sweep_at: 0,
             sweep_due: now,
             turn: Turn::default(),
@@ -218,21 +202,19 @@ impl Plan {
         self.look_at_clock(now);
         self.look_after_flows(now);
         // Before it may be the end: what was due by then is sent late, or counted as not sent.
-        while let Some(&Reverse((due, kind, key))) = self.agenda.peek()
+        while let Some(&Reverse((due, key, count))) = self.agenda.peek()
             && due <= now
         {
             self.agenda.pop();
-            if let Some(step) = self.is_due(kind, key, due, now) {
-                return Some(step);
-            }
+            self.is_due(due, key, count, now);
         }
         self.finish_if_done(now);
         if self.run.phase == Phase::Over {
             return Some(Step::End);
         }
         self.turn_over(now);
-        if let Some((flow, socket)) = self.closing.pop_front() {
-            return Some(Step::Close { flow, socket });
+        if let Some(step) = self.steps.pop_front() {
+            return Some(step);
         }
         if self.turn.dials < DIALS_A_TURN {
             if let Some(dial) = self.dialing.next(now, self.run.is_sending()) {
@@ -323,46 +305,40 @@ impl Plan {
         }
     }
 
-    /// Something is to happen on a flow at `due`.
-    fn later(&mut self, kind: Kind, index: u32, due: u64) {
+    /// So many messages become due on a flow at `due`.
+    fn later(&mut self, count: u32, index: u32, due: u64) {
         if let Some(flow) = self.flows.get(index) {
             let number = flow.number;
             self.agenda
-                .push(Reverse((due, kind, Key { index, number })));
+                .push(Reverse((due, Key { index, number }, count)));
             // A server that hangs up on everybody leaves many that are due in an hour.
             if self.agenda.len() > self.agenda_room {
                 let flows = &self.flows;
-                self.agenda.retain(|due| flows.find(due.0.2).is_some());
+                self.agenda.retain(|due| flows.is_live(due.0.1));
                 self.agenda_room = 2 * self.agenda.len() + MOST_STALE;
             }
             self.look_again_at(due);
         }
     }
 
-    /// Something was due on a flow, if that is still there.
-    fn is_due(&mut self, kind: Kind, key: Key, due: u64, now: u64) -> Option<Step> {
-        let flow = self.flows.find(key)?;
-        let index = key.index;
-        match (kind, flow.stage, self.traffic) {
-            (Kind::Retry, Stage::Confirming, _) => {
-                return self.look_after_unheard(index, flow.time, now);
-            }
-            (Kind::Begin, Stage::Live, Traffic::Closed { depth, .. }) => {
-                self.flows.owe(index, depth.into(), due);
-            }
-            (Kind::Think, Stage::Live, _) => self.flows.owe(index, 1, due),
-            (Kind::Beat, Stage::Live, _) => {
-                let interval = self.interval();
-                // All that have become due since; one beyond the measured time is never sent.
-                let last = now.min(self.run.until.saturating_sub(1));
-                let count = last.checked_sub(due)? / interval + 1;
-                self.flows.owe(index, count, due);
-                let next = due.saturating_add(count.saturating_mul(interval));
-                self.later(Kind::Beat, index, next);
-            }
-            _ => {}
+    /// So many messages were to become due on a flow at `due`, if it's still there.
+    fn is_due(&mut self, due: u64, key: Key, count: u32, now: u64) {
+        if !self.flows.is_live(key) {
+            return;
         }
-        None
+        let mut count = count.into();
+        if let Traffic::Idle { .. } = self.traffic {
+            // All that have become due since; one beyond the measured time is never sent.
+            let last = now.min(self.run.until.saturating_sub(1));
+            let Some(since) = last.checked_sub(due) else {
+                return;
+            };
+            let interval = self.interval();
+            count = since / interval + 1;
+            let next = due.saturating_add(count.saturating_mul(interval));
+            self.later(1, key.index, next);
+        }
+        self.flows.owe(key.index, count, due);
     }
 
     /// The pause of a closed loop, or the interval of heartbeats, in nanoseconds; 0: there is none.
@@ -395,12 +371,13 @@ impl Plan {
         }
     }
 
-    /// A flow begins to send at `due`.
+    /// A flow begins to send at `due`: where each has its own times, one after the other, so that
+    /// they don't all send at one time.
     fn begin_flow(&mut self, index: u32, due: u64) {
         match self.traffic {
             Traffic::Closed { think: None, .. } => self.flows.enqueue(index),
-            Traffic::Closed { .. } => self.later(Kind::Begin, index, due),
-            Traffic::Idle { heartbeat: Some(_) } => self.later(Kind::Beat, index, due),
+            Traffic::Closed { depth, .. } => self.later(depth, index, due),
+            Traffic::Idle { heartbeat: Some(_) } => self.later(1, index, due),
             Traffic::Open(_) | Traffic::Idle { heartbeat: None } => {}
         }
     }

@@ -57,7 +57,8 @@ impl Generator {
         };
         let label = Label {
             flow: flow.number,
-            number: flow.next,
+            // The first is the same however often it's sent.
+            number: if sent.confirms() { 0 } else { flow.next },
             due: sent.due,
         };
         label.write(&self.plan.payload, &mut self.scratch);

@@ -1,6 +1,6 @@
 //! What the plan is told: what has become of dials, connections and messages, each with the time.
 
-use super::{Dial, Kind, Plan};
+use super::{Dial, Plan};
 use crate::load::clock::{nanos, until};
 use crate::load::count::{Ledger, Partial, record};
 use crate::load::generator::flow::{Arrival, Flags, Flow, Sent, Socket, Stage};
@@ -36,7 +36,8 @@ impl Plan {
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
         if is_udp {
-            self.retry_later(index, now);
+            // From here on, however often it's sent until it's answered.
+            self.flows.sent(index, Sent::to_confirm(now));
         }
         self.look_again_at(0);
     }
@@ -93,6 +94,10 @@ impl Plan {
 
     /// A datagram was sent.
     pub(crate) fn sent_datagram(&mut self, index: u32, sent: Sent, bytes: usize) {
+        if sent.confirms() {
+            self.count_sent(sent, bytes);
+            return;
+        }
         // An answer that comes within twice the timeout is told for what it is.
         let then = sent.at.saturating_sub(self.timeout.saturating_mul(2));
         if let Some(forgotten) = self.flows.make_room(index, then) {
@@ -100,7 +105,6 @@ impl Plan {
         }
         let is_measured = self.meter.is_measured(sent.due);
         if let Some(udp) = self.flows.udp(index) {
-            udp.last_sent = sent.at;
             udp.counts.sent += u64::from(is_measured);
         }
         self.sent(index, sent, bytes);
@@ -189,7 +193,7 @@ impl Plan {
             (Stage::Live, Traffic::Closed { think: Some(_), .. })
                 if !given_up && self.run.is_sending() =>
             {
-                self.later(Kind::Think, index, now.saturating_add(self.interval()));
+                self.later(1, index, now.saturating_add(self.interval()));
             }
             _ => {}
         }

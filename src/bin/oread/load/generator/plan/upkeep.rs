@@ -1,9 +1,12 @@
 //! Connections that are closed for others to take their places, and messages that are given up.
 
-use super::{Kind, MOST_REPLACING, Plan, RETRY, SLACK, SWEEPS_A_ROUND, Schedule, Step};
+use super::{MOST_REPLACING, Plan, SLACK, SWEEPS_A_ROUND, Schedule, Step};
 use crate::load::clock::{NEVER, SECOND, after};
-use crate::load::generator::flow::{Flags, Flow, Sent, Socket, Stage};
+use crate::load::generator::flow::{Flags, Flow, Socket, Stage};
 use crate::load::options::load::{Traffic, Turnover};
+
+/// How long the first datagram is waited for before it's sent again.
+const RETRY: u64 = SECOND / 4;
 
 impl Plan {
     pub(super) fn begin_turnover(&mut self, at: u64) {
@@ -92,7 +95,10 @@ impl Plan {
             self.dialing.replaced(replaces && was == Stage::Confirming);
         }
         if socket != Socket::None {
-            self.closing.push_back((index, socket));
+            self.steps.push_back(Step::Close {
+                flow: index,
+                socket,
+            });
         }
         self.settle(index);
         self.look_again_at(0);
@@ -131,10 +137,6 @@ impl Plan {
             return;
         };
         let (stage, is_stream) = (flow.stage, flow.udp.is_none());
-        if stage == Stage::Confirming && !is_stream {
-            // It's looked after by the agenda, and its first datagram counts once.
-            return;
-        }
         let mut partial = self.partial(flow);
         let then = now.saturating_sub(self.timeout);
         let mut given_up = 0;
@@ -144,6 +146,7 @@ impl Plan {
         }
         match stage {
             Stage::Confirming if given_up > 0 => self.is_mute(index, now),
+            Stage::Confirming => self.try_again(index, now),
             Stage::Retiring => self.close_if_answered(index),
             // The loop goes on in place of what was given up.
             Stage::Live => {
@@ -170,28 +173,18 @@ impl Plan {
         }
     }
 
-    /// Sends the first datagram again while it's not answered, for as long as the message timeout.
-    pub(super) fn look_after_unheard(&mut self, index: u32, dialed: u64, now: u64) -> Option<Step> {
-        if now >= dialed.saturating_add(self.timeout) {
-            while self.flows.give_up(index, now).is_some() {}
-            self.meter.timed_out(Sent::to_confirm(dialed), None);
-            self.is_mute(index, now);
-            return None;
-        }
-        self.retry_later(index, now);
-        let last_sent = self.flows.udp(index)?.last_sent;
-        let is_due = now >= last_sent + RETRY.max(last_sent.saturating_sub(dialed));
-        is_due.then_some(Step::Send {
-            flow: index,
-            due: 0,
-        })
-    }
-
-    /// Looks after a flow's first datagram again in a while, if it's not answered by then.
-    pub(super) fn retry_later(&mut self, index: u32, now: u64) {
-        if let Some(flow) = self.flows.get(index) {
-            let over = flow.time.saturating_add(self.timeout);
-            self.later(Kind::Retry, index, over.min(now + RETRY));
+    /// Sends a flow's first datagram again, after [`RETRY`], then after twice that, and so on.
+    fn try_again(&mut self, index: u32, now: u64) {
+        if let Some(flow) = self.flows.get_mut(index)
+            && flow.awaited() > 0
+            && let Some(udp) = &mut flow.udp
+        {
+            let last = udp.last_try.max(flow.time);
+            if now >= last + RETRY.max(last - flow.time) {
+                udp.last_try = now;
+                let flow = index;
+                self.steps.push_back(Step::Send { flow, due: 0 });
+            }
         }
     }
 }
