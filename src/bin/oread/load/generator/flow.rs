@@ -69,16 +69,15 @@ bitflags! {
     /// What else is known of a flow.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) struct Flags: u8 {
-        /// The ramp waits for it no longer.
-        const SETTLED = 1;
         /// Its peer will send no more.
-        const PEER_FINISHED = 2;
+        const PEER_FINISHED = 1;
         /// Its socket takes nothing now. An event will tell when it does.
-        const FULL = 4;
+        const FULL = 2;
         /// It stands in the queue of those that have something to send.
-        const QUEUED = 8;
-        /// It takes the place of one that the load has closed.
-        const REPLACES = 16;
+        const QUEUED = 4;
+        /// Its place is part of the turnover: it takes the place of one that the load has closed,
+        /// and is not confirmed; or it's to be closed for another.
+        const TURNS_OVER = 8;
     }
 }
 
@@ -297,6 +296,11 @@ impl Flow {
         while self.settled > 0 && self.first.since() <= then {
             self.pop();
         }
+    }
+
+    /// Whether its place is part of the turnover.
+    pub(super) fn turns_over(&self) -> bool {
+        self.flags.contains(Flags::TURNS_OVER)
     }
 
     /// Whether its socket can be asked to take a message.

@@ -67,7 +67,7 @@ impl Bench {
             epoch,
             _events: events,
         };
-        bench.turn_until(|generator| generator.plan.flows.open() == asked);
+        bench.turn_until(|generator| generator.plan.flows.open == asked);
         bench
     }
 
