@@ -165,8 +165,8 @@ impl Dialing {
         first.map_or(NEVER, |due| due.max(self.pace.due()))
     }
 
-    /// A dial has come to a connection.
-    pub(super) fn succeeded(&mut self) {
+    /// A dial has come to a connection, or to nothing.
+    pub(super) fn ended(&mut self) {
         self.under_way -= 1;
     }
 
@@ -180,15 +180,6 @@ impl Dialing {
         let places = &mut self.places[usize::from(target)];
         places.not_before = after(now, places.backoff);
         places.backoff = (places.backoff * 2).min(LONGEST_BACKOFF);
-    }
-
-    /// A dial to `target` has come to nothing; `again`: it's tried again, but not at once.
-    pub(super) fn failed(&mut self, target: u16, again: bool, now: u64) {
-        self.under_way -= 1;
-        if again {
-            self.vacated(target, false);
-            self.back_off(target, now);
-        }
     }
 }
 
@@ -244,7 +235,7 @@ mod tests {
             now += SECOND;
             let dial = dialing.next(now, true).unwrap();
             assert_eq!((dial.number, dial.target), (number, number as u16 % 2));
-            dialing.succeeded();
+            dialing.ended();
             dialing.served(dial.target);
         }
         assert_eq!(dialing.due(true), NEVER);
@@ -257,9 +248,10 @@ mod tests {
             now += SECOND / 1000;
             if let Some(dial) = dialing.next(now, true) {
                 tries[usize::from(dial.target)] += 1;
-                match dial.target {
-                    0 => dialing.failed(0, true, now),
-                    _ => dialing.succeeded(),
+                dialing.ended();
+                if dial.target == 0 {
+                    dialing.vacated(0, false);
+                    dialing.back_off(0, now);
                 }
             }
         }
@@ -270,7 +262,7 @@ mod tests {
             now += SECOND;
             while let Some(dial) = dialing.next(now, true) {
                 assert_eq!(dial.target, 0);
-                dialing.succeeded();
+                dialing.ended();
                 back += 1;
             }
         }

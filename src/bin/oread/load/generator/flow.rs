@@ -9,7 +9,7 @@ use crate::load::count::Datagrams;
 
 /// A message: when it was due, and when it was sent. A message outside of the measured time needs
 /// no other mark than `due`: it lies before that time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sent {
     pub(super) due: u64,
     pub(super) at: u64,
@@ -42,9 +42,10 @@ impl Sent {
 }
 
 /// How far a flow is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The handshake is under way.
+    #[default]
     Dialing,
     /// Its first message is: nothing else is sent until that is answered.
     Confirming,
@@ -57,9 +58,10 @@ pub(super) enum Stage {
 }
 
 /// How the reactor knows a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Socket {
-    /// Not yet, or no longer.
+    /// Not yet.
+    #[default]
     None,
     Stream(ConnectionId),
     Datagrams(UdpId),
@@ -67,7 +69,7 @@ pub(super) enum Socket {
 
 bitflags! {
     /// What else is known of a flow.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub(super) struct Flags: u8 {
         /// Its peer will send no more.
         const PEER_FINISHED = 1;
@@ -107,12 +109,10 @@ pub(super) enum Arrival {
     Again(Sent),
     /// To a datagram too long ago to be told.
     TooOld,
-    /// To one that was not sent.
-    Never,
 }
 
 /// One flow.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Flow {
     /// The oldest message that is kept, and those behind it. Memory is taken when there are more
     /// than one, and then kept: a flow that had many under way will have many again.
@@ -130,7 +130,7 @@ pub(super) struct Flow {
     pub(super) next: u32,
     /// Messages that are kept: those before `next`. Over a stream they are not answered; over UDP
     /// they may be, for a second answer is told from a first.
-    kept: u32,
+    pub(super) kept: u32,
     /// How many of the oldest nobody waits for any more: answered, or given up because their time
     /// was over.
     settled: u32,
@@ -148,27 +148,17 @@ impl Flow {
     /// A flow that is being dialed.
     pub(super) fn new(number: u32, target: u16, flags: Flags, dialed: u64) -> Flow {
         Flow {
-            first: Sent::to_confirm(0),
-            more: None,
             time: dialed,
-            udp: None,
-            socket: Socket::None,
             number,
-            next: 0,
-            kept: 0,
-            settled: 0,
-            got: 0,
-            owed: 0,
             target,
-            stage: Stage::Dialing,
             flags,
+            ..Flow::default()
         }
     }
 
-    /// Messages that are kept.
-    #[inline]
-    pub(super) fn kept(&self) -> u32 {
-        self.kept
+    /// The number of a message that is about to be sent. The first one has its own already.
+    pub(super) fn number_of(&self, sent: Sent) -> u32 {
+        if sent.confirms() { 0 } else { self.next }
     }
 
     /// Messages that are under way and not given up.
@@ -250,25 +240,23 @@ impl Flow {
         }
     }
 
-    /// An answer to datagram `number` has come.
-    pub(super) fn heard(&mut self, number: u32) -> Arrival {
+    /// An answer to datagram `number` has come; `None`: that was not sent.
+    pub(super) fn heard(&mut self, number: u32) -> Option<Arrival> {
         let age = self.next.wrapping_sub(number);
         if age == 0 || age > u32::MAX / 2 {
-            return Arrival::Never;
+            return None;
         }
         let Some(place) = self.kept.checked_sub(age) else {
-            return Arrival::TooOld;
+            return Some(Arrival::TooOld);
         };
         let settled = self.settled;
-        let Some(kept) = self.place(place) else {
-            return Arrival::TooOld;
-        };
+        let kept = self.place(place)?;
         let sent = Sent {
             at: kept.at & !ANSWERED,
             ..*kept
         };
         if sent != *kept {
-            return Arrival::Again(sent);
+            return Some(Arrival::Again(sent));
         }
         kept.at |= ANSWERED;
         if place == settled {
@@ -283,11 +271,11 @@ impl Flow {
             after_later = later.is_some();
             udp.highest = later.or(Some(number));
         }
-        Arrival::First {
+        Some(Arrival::First {
             sent,
             given_up: place < settled,
             after_later,
-        }
+        })
     }
 
     /// Forgets datagrams that nobody waits for and that were due at `then` or before: those of a
@@ -344,7 +332,7 @@ mod tests {
                 assert_eq!(flow.asked(), Some(sent(at + round)));
                 assert_eq!(flow.pop(), Some((sent(at + round), false)));
             }
-            assert_eq!((flow.kept(), flow.oldest()), (0, 5 * (round as u32 + 1)));
+            assert_eq!((flow.kept, flow.oldest()), (0, 5 * (round as u32 + 1)));
         }
     }
 
@@ -367,12 +355,12 @@ mod tests {
     }
 
     /// A first answer to what was sent at this time.
-    fn first(at: u64, given_up: bool, after_later: bool) -> Arrival {
-        Arrival::First {
+    fn first(at: u64, given_up: bool, after_later: bool) -> Option<Arrival> {
+        Some(Arrival::First {
             sent: sent(at),
             given_up,
             after_later,
-        }
+        })
     }
 
     #[test]
@@ -387,12 +375,12 @@ mod tests {
         assert_eq!(flow.give_up(1), Some(sent(1)));
         assert_eq!((flow.awaited(), flow.give_up(2)), (1, None));
         assert_eq!(flow.heard(1), first(1, true, true));
-        assert_eq!(flow.heard(1), Arrival::Again(sent(1)));
-        assert_eq!(flow.heard(4), Arrival::Never);
+        assert_eq!(flow.heard(1), Some(Arrival::Again(sent(1))));
+        assert_eq!(flow.heard(4), None);
         flow.forget(2);
-        assert_eq!(flow.heard(2), Arrival::TooOld);
+        assert_eq!(flow.heard(2), Some(Arrival::TooOld));
         assert_eq!(flow.heard(3), first(3, false, false));
-        assert_eq!((flow.awaited(), flow.kept()), (0, 1));
+        assert_eq!((flow.awaited(), flow.kept), (0, 1));
     }
 
     #[test]
@@ -403,11 +391,11 @@ mod tests {
             flow.push(sent(at));
         }
         for (number, arrival) in [
-            (u32::MAX - 2, Arrival::TooOld),
+            (u32::MAX - 2, Some(Arrival::TooOld)),
             (u32::MAX, first(1, false, false)),
             (1, first(3, false, false)),
             (0, first(2, false, true)),
-            (2, Arrival::Never),
+            (2, None),
         ] {
             assert_eq!(flow.heard(number), arrival, "{number}");
         }

@@ -92,13 +92,8 @@ impl Flows {
     }
 
     /// A flow, where it's still there.
-    fn find(&self, key: Key) -> Option<&Flow> {
+    pub(super) fn find(&self, key: Key) -> Option<&Flow> {
         self.get(key.index).filter(|flow| flow.number == key.number)
-    }
-
-    /// Whether a flow is still there, and carries the load.
-    pub(super) fn is_live(&self, key: Key) -> bool {
-        is_live(&self.table, key)
     }
 
     /// Indices that flows have, or had: each is below this.
@@ -181,7 +176,7 @@ impl Flows {
             // Datagrams that nobody answers hold up none that follow.
             Some(_) => wanted,
             // What was given up is still kept, for its answer may come.
-            None => wanted.min(self.most_kept.saturating_sub(flow.kept())),
+            None => wanted.min(self.most_kept.saturating_sub(flow.kept)),
         }
     }
 
@@ -199,7 +194,7 @@ impl Flows {
     pub(super) fn make_room(&mut self, index: u32, then: u64) -> Option<Sent> {
         let flow = self.get_mut(index)?;
         flow.forget(then);
-        if flow.kept() < MOST_KEPT {
+        if flow.kept < MOST_KEPT {
             return None;
         }
         // The oldest is awaited, or nobody waits for it any more.
@@ -326,16 +321,13 @@ impl Flows {
         Some(sent)
     }
 
-    /// An answer to a flow's datagram of this number has come.
-    pub(super) fn heard(&mut self, index: u32, number: u32) -> Arrival {
-        let Some(flow) = self.table.get_mut(index as usize) else {
-            return Arrival::Never;
-        };
-        let arrival = flow.heard(number);
+    /// An answer to a flow's datagram of this number has come; `None`: that was not sent.
+    pub(super) fn heard(&mut self, index: u32, number: u32) -> Option<Arrival> {
+        let arrival = self.get_mut(index)?.heard(number)?;
         if let Arrival::First { given_up, .. } = arrival {
             self.under_way -= u64::from(!given_up);
         }
-        arrival
+        Some(arrival)
     }
 
     /// What only a flow over UDP has.

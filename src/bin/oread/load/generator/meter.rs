@@ -16,7 +16,7 @@ use crate::load::count::{Partial, Second, Tally, coarse, histogram};
 const MOST_SECONDS: usize = 86_400;
 
 /// The counts of one thread, and where in time they belong.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Meter {
     pub(super) tally: Tally,
     /// Messages that were due from here on are measured.
@@ -49,20 +49,12 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn new(scheduled: bool, verifies: bool, timeout: u64) -> Meter {
         Meter {
-            tally: Tally::new(),
             from: NEVER,
             scheduled,
             timeout,
             verifies,
-            response: FastHistogram::new(),
-            service: FastHistogram::new(),
-            late: FastHistogram::new(),
-            lag: FastHistogram::new(),
-            takers_since: 0,
-            unmeasured: Second::default(),
-            before: Second::default(),
             second_ends: NEVER,
-            last_answer: 0,
+            ..Meter::default()
         }
     }
 

@@ -287,7 +287,7 @@ impl Plan {
             // A server that hangs up on everybody leaves many that are due in an hour.
             if self.agenda.len() > self.agenda_room {
                 let flows = &self.flows;
-                self.agenda.retain(|due| flows.is_live(due.0.1));
+                self.agenda.retain(|due| flows.find(due.0.1).is_some());
                 self.agenda_room = 2 * self.agenda.len() + MOST_STALE;
             }
             self.look_again_at(due);
@@ -296,7 +296,8 @@ impl Plan {
 
     /// So many messages were to become due on a flow at `due`, if it's still there.
     fn is_due(&mut self, due: u64, key: Key, count: u32, now: u64) {
-        if !self.flows.is_live(key) {
+        let flow = self.flows.find(key);
+        if flow.is_none_or(|flow| flow.stage != Stage::Live) {
             return;
         }
         let mut count = count.into();

@@ -57,8 +57,7 @@ impl Generator {
         };
         let label = Label {
             flow: flow.number,
-            // The first is the same however often it's sent.
-            number: if sent.confirms() { 0 } else { flow.next },
+            number: flow.number_of(sent),
             due: sent.due,
         };
         label.write(&self.plan.payload, &mut self.scratch);

@@ -30,17 +30,16 @@ impl Plan {
             return;
         };
         flow.stage = Stage::Confirming;
-        let is_udp = matches!(flow.socket, Socket::Datagrams(_));
-        flow.udp = is_udp.then(Box::default);
+        if let Socket::Datagrams(_) = flow.socket {
+            flow.udp = Some(Box::default());
+        }
         let took = until(flow.time, now);
         log::debug!("{flow}: established after {}", short(nanos(took)));
-        self.dialing.succeeded();
+        self.dialing.ended();
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
-        if is_udp {
-            // From here on, however often it's sent until it's answered.
-            self.flows.sent(index, Sent::to_confirm(now));
-        }
+        // It's under way from here on, however often it's sent.
+        self.flows.sent(index, Sent::to_confirm(now));
         self.look_again_at(0);
     }
 
@@ -58,16 +57,17 @@ impl Plan {
         log::debug!("{flow}: not established: {name}");
         *count(&mut self.meter.tally.connections) += 1;
         self.meter.tally.error(name);
-        self.dialing.failed(flow.target, self.replaces_lost(), now);
+        self.dialing.ended();
+        self.replace_lost(flow.target, false, now);
         self.dialing.turning_over -= u64::from(flow.turns_over());
         self.look_again_at(0);
     }
 
     /// A message of `bytes` was sent on a flow.
     pub(crate) fn sent(&mut self, index: u32, sent: Sent, bytes: usize) {
-        self.flows.sent(index, sent);
         self.count_sent(sent, bytes);
         if !sent.confirms() {
+            self.flows.sent(index, sent);
             self.is_done_with(index);
         }
     }
@@ -91,10 +91,6 @@ impl Plan {
 
     /// A datagram was sent.
     pub(crate) fn sent_datagram(&mut self, index: u32, sent: Sent, bytes: usize) {
-        if sent.confirms() {
-            self.count_sent(sent, bytes);
-            return;
-        }
         // An answer that comes within twice the timeout is told for what it is.
         let then = sent.at.saturating_sub(self.timeout.saturating_mul(2));
         if let Some(forgotten) = self.flows.make_room(index, then) {
@@ -252,29 +248,27 @@ impl Plan {
         }
         let label = label.filter(|label| label.flow == flow.number);
         let stage = flow.stage;
-        let arrival = label.map_or(Arrival::Never, |label| {
-            self.flows.heard(index, label.number)
-        });
+        let arrival = label.and_then(|label| self.flows.heard(index, label.number));
         let Some(udp) = self.flows.udp(index) else {
             return true;
         };
         let counts = &mut udp.counts;
         match arrival {
-            Arrival::Never => {
+            None => {
                 counts.corrupt += 1;
                 self.meter.tally.messages.corrupt += 1;
                 self.meter.tally.error(names::CORRUPT);
                 return false;
             }
-            Arrival::TooOld => self.meter.tally.error(names::TOO_LATE),
-            Arrival::Again(sent) => {
+            Some(Arrival::TooOld) => self.meter.tally.error(names::TOO_LATE),
+            Some(Arrival::Again(sent)) => {
                 counts.duplicated += u64::from(self.meter.is_measured(sent.due));
             }
-            Arrival::First {
+            Some(Arrival::First {
                 sent,
                 given_up,
                 after_later,
-            } => {
+            }) => {
                 if self.meter.is_measured(sent.due) {
                     let is_late = now.saturating_sub(sent.due) >= self.timeout;
                     counts.received += 1;
@@ -305,26 +299,25 @@ impl Plan {
             return;
         };
         let (partial, target) = (self.partial(flow), flow.target);
-        let is_confirmed = flow.stage != Stage::Confirming;
+        let was_served = flow.stage != Stage::Confirming;
         self.dialing.turning_over -= u64::from(flow.turns_over());
         log::debug!("{flow}: lost: {name}");
         self.end_flow(index);
         self.meter.tally.connections.lost += 1;
         self.meter.tally.error(name);
         self.meter.tally.note_partial(name, partial);
-        // One that is lost in the ramp is dialed again after it; and not at once, where the target
-        // takes connections and serves none.
-        if self.replaces_lost() {
+        self.replace_lost(target, was_served, now);
+    }
+
+    /// Another connection is dialed in place of one that was lost or could not be had, in the ramp
+    /// after that; and not at once, where the target did not serve it.
+    fn replace_lost(&mut self, target: u16, was_served: bool, now: u64) {
+        if self.load.turnover != Turnover::Keep && !self.run.is_finishing() {
             self.dialing.vacated(target, false);
-            if !is_confirmed {
+            if !was_served {
                 self.dialing.back_off(target, now);
             }
         }
-    }
-
-    /// Whether a connection that was lost, or a dial that failed, is made up for by another.
-    fn replaces_lost(&self) -> bool {
-        self.load.turnover != Turnover::Keep && !self.run.is_finishing()
     }
 
     /// What had come of the answer to a flow's oldest message, where it was a part.

@@ -68,12 +68,10 @@ impl Plan {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        let (socket, unsent) = (flow.socket, self.unsent_of(flow));
-        self.meter.tally.messages.unsent += unsent;
-        self.steps.push_back(Step::Close {
-            flow: index,
-            socket,
-        });
+        let socket = flow.socket;
+        self.meter.tally.messages.unsent += self.unsent_of(flow);
+        let flow = index;
+        self.steps.push_back(Step::Close { flow, socket });
         if let Some(flow) = self.flows.ends(index) {
             let is_stream = flow.udp.is_none();
             while let Some((sent, _)) = flow.pop() {
