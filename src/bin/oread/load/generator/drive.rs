@@ -292,7 +292,7 @@ impl Generator {
                 connections: tally.connections,
                 errors: tally.errors.values().sum(),
                 echoed: self.plan.meter.happened().echoed,
-                measured: tally.messages.echoed,
+                measured: self.plan.meter.measured.echoed,
                 cpu: thread_cpu(),
                 response: self.plan.meter.responses(),
             }

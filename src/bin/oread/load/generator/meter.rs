@@ -37,8 +37,11 @@ pub(super) struct Meter {
     lag: FastHistogram,
     /// Since when a flow can take a message of the schedule.
     pub(super) takers_since: u64,
-    /// What has happened about messages that are not measured.
+    /// What has happened about messages: those that are measured, those that are not, and those that
+    /// confirm connections.
+    pub(super) measured: Second,
     unmeasured: Second,
+    confirming: Second,
     /// What had happened in all when the current second began, and when that is over.
     before: Second,
     second_ends: u64,
@@ -70,17 +73,21 @@ impl Meter {
         due >= self.from
     }
 
+    /// The counts that a message belongs to.
+    #[inline(always)]
+    fn counts(&mut self, due: u64) -> &mut Second {
+        match due {
+            due if self.is_measured(due) => &mut self.measured,
+            0 => &mut self.confirming,
+            _ => &mut self.unmeasured,
+        }
+    }
+
     /// Messages and answers so far, measured or not; those that confirm connections are not among
     /// them.
     pub(super) fn happened(&self) -> Second {
-        let (messages, bytes) = (&self.tally.messages, &self.tally.bytes);
         let mut happened = self.unmeasured;
-        happened.merge(&Second {
-            sent: messages.sent,
-            echoed: messages.echoed,
-            sent_bytes: bytes.sent,
-            received_bytes: bytes.received,
-        });
+        happened.merge(&self.measured);
         happened
     }
 
@@ -88,76 +95,50 @@ impl Meter {
     #[inline(always)]
     pub(super) fn sent(&mut self, sent: Sent, bytes: usize) -> bool {
         self.roll(sent.at);
-        if !self.is_measured(sent.due) {
-            self.sent_unmeasured(sent, bytes);
-            return false;
-        }
-        self.tally.messages.sent += 1;
-        self.tally.bytes.sent += bytes as u64;
-        if self.scheduled {
+        let counts = self.counts(sent.due);
+        counts.sent += 1;
+        counts.sent_bytes += bytes as u64;
+        let is_measured = self.is_measured(sent.due);
+        if is_measured && self.scheduled {
             self.late.record(sent.at - sent.due.min(sent.at));
             let possible = sent.due.max(self.takers_since);
             self.lag.record(sent.at - possible.min(sent.at));
         }
-        true
-    }
-
-    #[cold]
-    fn sent_unmeasured(&mut self, sent: Sent, bytes: usize) {
-        self.tally.messages.unmeasured += 1;
-        if !sent.confirms() {
-            self.unmeasured.sent += 1;
-            self.unmeasured.sent_bytes += bytes as u64;
-        }
+        is_measured
     }
 
     /// Bytes of an answer have come, and not its last ones.
     pub(super) fn received(&mut self, sent: Sent, now: u64, bytes: usize) {
         self.roll(now);
-        if self.is_measured(sent.due) {
-            self.tally.bytes.received += bytes as u64;
-        } else if !sent.confirms() {
-            self.unmeasured.received_bytes += bytes as u64;
-        }
+        self.counts(sent.due).received_bytes += bytes as u64;
     }
 
     /// The last `bytes` of an answer have come. `given_up`: the message was counted as such.
     #[inline(always)]
     pub(super) fn answered(&mut self, sent: Sent, now: u64, bytes: usize, given_up: bool) {
         self.roll(now);
-        if !self.is_measured(sent.due) {
-            self.answered_unmeasured(sent, now, bytes, given_up);
-            return;
-        }
-        self.last_answer = now;
-        let response = now - sent.due.min(now);
-        self.tally.bytes.received += bytes as u64;
-        self.tally.messages.echoed += 1;
+        let counts = self.counts(sent.due);
+        counts.echoed += 1;
+        counts.received_bytes += bytes as u64;
+        let response = now - sent.since().min(now);
         if response >= self.timeout {
             self.answered_late(sent, given_up);
         }
-        self.response.record(response);
-        // In a closed loop a message is due when it's sent: both are one.
-        if self.scheduled {
-            self.service.record(now - sent.at.min(now));
-        }
-    }
-
-    #[cold]
-    fn answered_unmeasured(&mut self, sent: Sent, now: u64, bytes: usize, given_up: bool) {
         if !sent.confirms() {
             self.last_answer = now;
-            self.unmeasured.echoed += 1;
-            self.unmeasured.received_bytes += bytes as u64;
         }
-        if now.saturating_sub(sent.since()) >= self.timeout && !given_up {
-            self.timed_out(sent, None);
+        if self.is_measured(sent.due) {
+            self.response.record(response);
+            // In a closed loop a message is due when it's sent: both are one.
+            if self.scheduled {
+                self.service.record(now - sent.at.min(now));
+            }
         }
     }
 
     #[cold]
     fn answered_late(&mut self, sent: Sent, given_up: bool) {
-        self.tally.messages.late += 1;
+        self.tally.messages.late += u64::from(self.is_measured(sent.due));
         if !given_up {
             self.timed_out(sent, None);
         }
@@ -239,8 +220,12 @@ impl Meter {
         } else {
             latency.service = latency.response.clone();
         }
+        let (messages, bytes) = (&mut self.tally.messages, &mut self.tally.bytes);
+        (messages.sent, messages.echoed) = (self.measured.sent, self.measured.echoed);
+        (bytes.sent, bytes.received) = (self.measured.sent_bytes, self.measured.received_bytes);
+        messages.unmeasured = self.unmeasured.sent + self.confirming.sent;
         if self.verifies {
-            self.tally.messages.verified = self.tally.messages.echoed;
+            messages.verified = messages.echoed;
         }
         let begun = self.tally.seconds.is_empty() || self.before != self.happened();
         if measured && begun {
@@ -339,7 +324,7 @@ mod tests {
             meter.sent(at(1, 1), 1);
             meter.answered(at(1, 1), now, 1, false);
         }
-        let messages = meter.tally.messages;
+        let messages = meter.finish(true).messages;
         assert_eq!(
             (messages.echoed, messages.late, messages.timed_out),
             (2, 1, 1)
@@ -352,7 +337,7 @@ mod tests {
         meter.begin(1);
         meter.sent(at(1, SECOND), 1);
         meter.answered(at(1, SECOND), SECOND + 1, 1, false);
-        let messages = meter.tally.messages;
+        let messages = meter.finish(true).messages;
         assert_eq!((messages.late, messages.timed_out), (1, 1));
     }
 
