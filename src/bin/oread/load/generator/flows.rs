@@ -356,11 +356,8 @@ impl Flows {
 
     /// All flows, when the run is over: from here on callbacks find none.
     pub(super) fn take_all(&mut self) -> Slab<Flow> {
-        self.queue.clear();
-        self.ages = None;
         self.gauge.close(self.open);
-        (self.open, self.under_way, self.owed) = (0, 0, 0);
-        std::mem::take(&mut self.table)
+        std::mem::take(self).table
     }
 }
 

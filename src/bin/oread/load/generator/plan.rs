@@ -56,6 +56,7 @@ const DATAGRAMS_TO_CATCH_UP: u32 = 64;
 const FAR_BEHIND: u64 = 1_000_000;
 /// A sweep looks at a part of the flows, and this many make a whole round.
 const SWEEPS_A_ROUND: u32 = 16;
+
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -127,6 +128,7 @@ impl Plan {
         let timeout = nanos(load.sockets.message_timeout);
         let verifies = load.verify != VerifyMode::Off;
         let is_scheduled = !matches!(load.traffic, Traffic::Closed { .. });
+        let nothing = Schedule::shared(NEVER, 1, 0, 1);
         let mut meter = Meter::new(is_scheduled, verifies, timeout);
         meter.tally.connections.asked = share;
         Plan {
@@ -139,9 +141,9 @@ impl Plan {
             meter,
             payload: setup.payload.clone(),
             run: Timeline::new(),
-            rate: Schedule::NEVER,
+            rate: nothing,
             starved: false,
-            churn: Schedule::NEVER,
+            churn: nothing,
             steps: VecDeque::new(),
             sweep_at: 0,
             sweep_due: now,
@@ -180,10 +182,8 @@ impl Plan {
             }
         }
         // Without a flow that takes it, the next message waits for an event.
-        match self.flows.first_ready() {
-            Some(_) => Step::Wait(self.chores_at.min(self.rate_due())),
-            None => Step::Wait(self.chores_at),
-        }
+        let due = self.flows.first_ready().map_or(NEVER, |_| self.rate_due());
+        Step::Wait(due.min(self.chores_at))
     }
 
     /// Everything but sending.

@@ -1,6 +1,6 @@
 //! Schedules: when the next message, dial or close is due, exactly.
 
-use crate::load::clock::{NEVER, SECOND};
+use crate::load::clock::SECOND;
 
 /// Moments at equal distances: the `k`-th is `start + k * interval / count`, rounded down, and no
 /// error adds up. A thread takes every N-th of them.
@@ -17,16 +17,6 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// One of which nothing is due.
-    pub(crate) const NEVER: Schedule = Schedule {
-        start: NEVER,
-        interval: 0,
-        count: 1,
-        next: 0,
-        step: 1,
-        due: NEVER,
-    };
-
     /// `rate` a second over all threads, from `start` on; the part of thread `index` of `threads`.
     pub(crate) fn shared(start: u64, rate: u32, index: u32, threads: u32) -> Schedule {
         Schedule::new(start, SECOND, rate.into(), index, threads)

@@ -16,12 +16,12 @@ impl Plan {
     /// Whether the ramp waits for traffic to begin: nothing else is to come of it.
     #[inline]
     pub(crate) fn is_ramped(&self) -> bool {
-        self.run.phase == Phase::Ramp && self.has_no_news()
+        self.run.phase == Phase::Ramp && self.is_quiet()
     }
 
     /// Whether every dial that was asked for has come to something: an answer, a failure, or a
     /// timeout. Nor is any other message under way.
-    fn has_no_news(&self) -> bool {
+    fn is_quiet(&self) -> bool {
         self.dialing.is_done() && self.flows.under_way == 0
     }
 
@@ -106,7 +106,7 @@ impl Plan {
     /// Whether nothing is there to send on, and nothing will be: every dial has failed, or its
     /// connection has ended or was not answered in time.
     fn is_stranded(&self) -> bool {
-        self.flows.open == 0 && self.load.turnover == Turnover::Keep && self.has_no_news()
+        self.flows.open == 0 && self.load.turnover == Turnover::Keep && self.is_quiet()
     }
 
     /// With a number of messages that will not be sent any more: ends all the same.
@@ -184,7 +184,15 @@ impl Plan {
 
     /// Counts what there is. From here on callbacks find no flow, and do nothing.
     fn end(&mut self, now: u64) {
-        self.note_measured(now);
+        if let (Volume::Messages(_), Some(_)) = (self.load.volume, self.run.ended) {
+            // The measured time lasts until the last answer; where none came, or not all were sent,
+            // until that was given up.
+            let last = self.meter.last_answer;
+            let is_answered = self.run.left == 0 && last >= self.meter.from;
+            let end = if is_answered { last } else { now };
+            self.meter.end_measured(end);
+            self.run.ended = Some(end);
+        }
         self.run.phase = Phase::Over;
         self.run.boundary = NEVER;
         let mut there = self.dialing.turning_over;
@@ -197,18 +205,25 @@ impl Plan {
             let counts = flow.udp.map(|udp| (flow.number, udp.counts));
             self.meter.tally.flows.extend(counts);
         }
-        let ledger = &mut self.meter.tally.connections;
-        ledger.missing = ledger.asked.saturating_sub(there);
         let unsent = match (self.load.volume, self.run.stopped) {
             // All of them were asked for, by a schedule or not; who interrupts it has asked for no
             // more.
             (Volume::Messages(_), None) if self.run.left != NEVER => self.run.left,
             (_, stopped) => self.unsent(stopped.unwrap_or(NEVER)),
         };
-        self.meter.tally.messages.unsent += unsent;
-        self.close_ledger();
-        self.agenda.clear();
-        self.look_again_at(0);
+        let tally = &mut self.meter.tally;
+        tally.messages.unsent += unsent;
+        tally.connections.missing = tally.connections.asked.saturating_sub(there);
+        let flows = tally.flows.iter_mut().map(|(_, counts)| counts);
+        for counts in flows.chain([&mut tally.retired_flows]) {
+            // What was never answered. What was not sent was not received either: if it were, the
+            // counts would not add up, and that is told.
+            counts.lost = counts
+                .sent
+                .saturating_sub(counts.received + counts.outstanding);
+            tally.messages.lost += counts.lost;
+            tally.datagrams.merge(counts);
+        }
     }
 
     /// Counts one flow at the end, and what was under way on it; it had its time if it was due at
@@ -240,33 +255,6 @@ impl Plan {
         self.meter.tally.messages.outstanding += outstanding;
         if let Some(udp) = &mut flow.udp {
             udp.counts.outstanding = outstanding;
-        }
-    }
-
-    /// What was never answered, over all flows over UDP.
-    fn close_ledger(&mut self) {
-        let tally = &mut self.meter.tally;
-        let flows = tally.flows.iter_mut().map(|(_, counts)| counts);
-        for counts in flows.chain([&mut tally.retired_flows]) {
-            // What was not sent was not received either: if it were, the counts would not add up,
-            // and that is told.
-            counts.lost = counts
-                .sent
-                .saturating_sub(counts.received + counts.outstanding);
-            tally.messages.lost += counts.lost;
-            tally.datagrams.merge(counts);
-        }
-    }
-
-    /// With a number of messages, the measured time lasts until the last answer; where none came,
-    /// or not all were sent, until that was given up.
-    fn note_measured(&mut self, now: u64) {
-        if let (Volume::Messages(_), Some(_)) = (self.load.volume, self.run.ended) {
-            let last = self.meter.last_answer;
-            let is_answered = self.run.left == 0 && last >= self.meter.from;
-            let end = if is_answered { last } else { now };
-            self.meter.end_measured(end);
-            self.run.ended = Some(end);
         }
     }
 }

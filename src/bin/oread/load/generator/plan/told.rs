@@ -84,8 +84,7 @@ impl Plan {
     fn is_done_with(&mut self, index: u32) {
         match self.load.traffic {
             Traffic::Open(_) => self.rate.advance(),
-            Traffic::Closed { .. } => self.flows.paid(index, 0),
-            Traffic::Idle { .. } => self.flows.paid(index, self.interval()),
+            _ => self.flows.paid(index, self.interval()),
         }
     }
 
@@ -214,10 +213,8 @@ impl Plan {
             tally.connections.replaced += turned_over;
         }
         if self.run.is_sending() {
-            let wait = match self.load.traffic {
-                Traffic::Idle { .. } => self.interval(),
-                _ => 0,
-            };
+            let is_idle = matches!(self.load.traffic, Traffic::Idle { .. });
+            let wait = if is_idle { self.interval() } else { 0 };
             self.begin_flow(index, now.saturating_add(wait));
         }
         self.look_again_at(0);
@@ -340,6 +337,5 @@ impl Plan {
         if let Some(udp) = self.flows.remove(index).and_then(|flow| flow.udp) {
             self.meter.tally.retired_flows.merge(&udp.counts);
         }
-        self.look_again_at(0);
     }
 }
