@@ -74,7 +74,6 @@ impl Meter {
     }
 
     /// The counts that a message belongs to.
-    #[inline(always)]
     fn counts(&mut self, due: u64) -> &mut Second {
         match due {
             due if self.is_measured(due) => &mut self.measured,
@@ -95,16 +94,20 @@ impl Meter {
     #[inline(always)]
     pub(super) fn sent(&mut self, sent: Sent, bytes: usize) -> bool {
         self.roll(sent.at);
-        let counts = self.counts(sent.due);
-        counts.sent += 1;
-        counts.sent_bytes += bytes as u64;
-        let is_measured = self.is_measured(sent.due);
-        if is_measured && self.scheduled {
+        if !self.is_measured(sent.due) {
+            let counts = self.counts(sent.due);
+            counts.sent += 1;
+            counts.sent_bytes += bytes as u64;
+            return false;
+        }
+        self.measured.sent += 1;
+        self.measured.sent_bytes += bytes as u64;
+        if self.scheduled {
             self.late.record(sent.at - sent.due.min(sent.at));
             let possible = sent.due.max(self.takers_since);
             self.lag.record(sent.at - possible.min(sent.at));
         }
-        is_measured
+        true
     }
 
     /// Bytes of an answer have come, and not its last ones.
@@ -117,22 +120,34 @@ impl Meter {
     #[inline(always)]
     pub(super) fn answered(&mut self, sent: Sent, now: u64, bytes: usize, given_up: bool) {
         self.roll(now);
-        let counts = self.counts(sent.due);
-        counts.echoed += 1;
-        counts.received_bytes += bytes as u64;
-        let response = now - sent.since().min(now);
+        if !self.is_measured(sent.due) {
+            self.answered_unmeasured(sent, now, bytes, given_up);
+            return;
+        }
+        self.last_answer = now;
+        let response = now - sent.due.min(now);
+        self.measured.echoed += 1;
+        self.measured.received_bytes += bytes as u64;
         if response >= self.timeout {
             self.answered_late(sent, given_up);
         }
+        self.response.record(response);
+        // In a closed loop a message is due when it's sent: both are one.
+        if self.scheduled {
+            self.service.record(now - sent.at.min(now));
+        }
+    }
+
+    #[cold]
+    fn answered_unmeasured(&mut self, sent: Sent, now: u64, bytes: usize, given_up: bool) {
+        let counts = self.counts(sent.due);
+        counts.echoed += 1;
+        counts.received_bytes += bytes as u64;
         if !sent.confirms() {
             self.last_answer = now;
         }
-        if self.is_measured(sent.due) {
-            self.response.record(response);
-            // In a closed loop a message is due when it's sent: both are one.
-            if self.scheduled {
-                self.service.record(now - sent.at.min(now));
-            }
+        if now.saturating_sub(sent.since()) >= self.timeout {
+            self.answered_late(sent, given_up);
         }
     }
 
