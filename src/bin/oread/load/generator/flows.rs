@@ -2,8 +2,8 @@
 //! messages may still be sent.
 //!
 //! Invariants, which [`Flows::broken`] checks in the simulated runs: `under_way` is the sum of what
-//! the flows await, `owed` of what they owe; `open` counts the live and the retiring ones; a flow
-//! that can send stands in the queue.
+//! the flows await; `open` counts the live and the retiring ones; a flow that can send stands in
+//! the queue.
 
 #[cfg(all(test, feature = "sim"))]
 mod invariants;
@@ -54,8 +54,6 @@ pub(super) struct Flows {
     ages: Option<VecDeque<(Key, u64)>>,
     /// Messages under way on all flows that are not given up.
     pub(super) under_way: u64,
-    /// Messages that flows owe.
-    pub(super) owed: u64,
     /// How many are confirmed and open; and over all threads.
     pub(super) open: u64,
     gauge: Arc<Gauge>,
@@ -207,10 +205,8 @@ impl Flows {
     /// an interval later.
     pub(super) fn paid(&mut self, index: u32, interval: u64) {
         if let Some(flow) = self.table.get_mut(index as usize) {
-            let paid = flow.owed.min(1);
-            flow.owed -= paid;
+            flow.owed = flow.owed.saturating_sub(1);
             flow.time = flow.time.saturating_add(interval);
-            self.owed -= u64::from(paid);
         }
     }
 
@@ -220,9 +216,8 @@ impl Flows {
             if flow.owed == 0 {
                 flow.time = due;
             }
-            let before = flow.owed;
-            flow.owed = before.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-            self.owed += u64::from(flow.owed - before);
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            flow.owed = flow.owed.saturating_add(count);
         }
         self.enqueue(index);
     }
@@ -340,7 +335,6 @@ impl Flows {
     pub(super) fn ends(&mut self, index: u32) -> Option<&mut Flow> {
         let flow = self.table.get_mut(index as usize)?;
         let was = std::mem::replace(&mut flow.stage, Stage::Ended);
-        self.owed -= u64::from(std::mem::take(&mut flow.owed));
         self.under_way -= u64::from(flow.awaited());
         if matches!(was, Stage::Live | Stage::Retiring) {
             self.open -= 1;

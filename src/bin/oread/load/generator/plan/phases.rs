@@ -176,9 +176,11 @@ impl Plan {
 
     /// Whether messages of the measured time are yet to be sent, and a connection is there to take
     /// them.
-    fn is_behind(&self) -> bool {
-        let is_owed = self.flows.owed > 0 && matches!(self.load.traffic, Traffic::Idle { .. });
-        let unsent = is_owed || self.unsent(NEVER) > 0;
+    fn is_behind(&mut self) -> bool {
+        let unsent = match self.load.traffic {
+            Traffic::Idle { .. } => self.flows.first_ready().is_some(),
+            _ => self.unsent(NEVER) > 0,
+        };
         self.run.catches_up && self.flows.open > 0 && unsent && self.run.left > 0
     }
 
