@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `server` | a server that misbehaves as it's told to, and writes down what came and went |
 //! | `bench` | turns generators and servers, and plays the lead |
-//! | `truth`, `connections`, `datagrams` | counts and latencies, as the servers say they must be |
+//! | `truth` | what the servers know, as what must have been at the clients |
+//! | `connections`, `messages`, `datagrams` | counts and latencies, held against that |
+//! | `over_time` | seconds, dials and first answers |
 //! | `flows` | who sends next, when, and when it's over |
 //! | `faults` | one run for each fault that there was |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -15,6 +17,8 @@ mod connections;
 mod datagrams;
 mod faults;
 mod flows;
+mod messages;
+mod over_time;
 mod server;
 mod truth;
 
@@ -24,7 +28,7 @@ use oread::sim::{World, check};
 
 use bench::{Bench, Ran, Script};
 use server::Manners;
-use truth::{AT_ONCE, Way};
+use truth::{AT_ONCE, SMALL, Way};
 
 use crate::load::clock::SECOND;
 use crate::load::options::load::Turnover;
@@ -280,12 +284,12 @@ fn streams(world: &mut World) {
     let is_at_once = way.1 == AT_ONCE.1;
     let is_plain = drawn.manners.iter().all(Manners::is_honest)
         && ran.load.turnover == Turnover::Keep
-        // More than a small window holds takes longer than the way does.
-        && ran.load.content.sizes().1 <= 20;
+        && ran.load.content.sizes().1 <= SMALL;
     // With time on the way, what crosses each other there can't be told.
     if is_at_once || is_plain {
         connections::check_connections(&ran, way);
-        truth::check_messages(&ran, way);
+        messages::check_messages(&ran, way);
+        over_time::check_dials(&ran, way);
     }
     if is_at_once {
         flows::check_traffic(&ran);

@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 
 use super::bench::Ran;
+use super::messages::check_volume;
 use super::server::Spoiled;
-use super::truth::{CLOSE, Count, Life, TICK, Times, Way, Why, check_volume, lives};
+use super::truth::{CLOSE, Count, Life, TICK, Times, Way, Why, lives};
 use crate::load::options::load::Turnover;
 
 /// Holds the ledger of connections against the servers' books.
@@ -57,7 +58,7 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
     }
     // A listener that closes takes connections along that nobody has accepted yet.
     for count in [&mut established, &mut lost] {
-        count.most += 2 * ran.doors;
+        count.most += ran.taken_along(way);
     }
     established.holds("established", counted.established);
     confirmed.holds("confirmed", counted.confirmed);

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::bench::Ran;
+use super::messages::check_volume;
+use super::over_time;
 use super::server::Gram;
-use super::truth::{AT_ONCE, Count, Times, Way, check_volume, is_like, thread_of};
+use super::truth::{AT_ONCE, Count, Times, Way, is_like, thread_of};
 use crate::load::options::load::{Traffic, Turnover};
 
 /// What the servers' books say of all datagrams.
@@ -19,6 +21,7 @@ struct Books {
     timed_out: Count,
     /// How long first answers took: since their datagrams were due, and since they were sent.
     first: Vec<(u64, u64)>,
+    traffic: over_time::Traffic,
 }
 
 /// Holds the counts of datagrams against the servers' books, where the network lost none.
@@ -46,6 +49,7 @@ pub(super) fn check_datagrams(ran: &Ran, way: Way) {
         let service = books.first.iter().map(|times| times.1);
         is_like("service", &latency.service, service, slack);
     }
+    books.traffic.check_seconds(ran, &times);
     check_flows(ran, way, &times);
 }
 
@@ -67,6 +71,21 @@ impl Books {
             let came = in_run(wrong);
             self.corrupt.count(keeps && came.0, came.1);
         }
+        let answer = gram.answers.first().copied();
+        let mut came = answer.map_or((false, false), in_run);
+        if way.1 == AT_ONCE.1 {
+            // The last one that is waited for ends the run.
+            came.0 = came.1;
+        }
+        if gram.due > 0 {
+            let len = gram.bytes.len() as u64;
+            self.traffic.sent(way.back(gram.at), len);
+            if let Some(answer) = answer {
+                let in_time = way.there(answer).most.saturating_sub(since) < times.timeout;
+                let came = (came.0 && in_time, came.1);
+                self.traffic.answered(way.there(answer), len, came);
+            }
+        }
         if !is_measured {
             self.unmeasured.count(true, true);
             return;
@@ -77,11 +96,6 @@ impl Books {
             self.timed_out.count(over - since >= times.timeout, false);
             return;
         };
-        let mut came = in_run(answer);
-        if way.1 == AT_ONCE.1 {
-            // The last one that is waited for ends the run.
-            came.0 = came.1;
-        }
         let took = (
             way.there(answer).least.saturating_sub(since),
             way.there(answer).most.saturating_sub(since),

@@ -1,4 +1,4 @@
-//! What the servers know, held against what the generators have counted.
+//! What the servers know, as what must have been at the clients.
 //!
 //! A server knows when a message came and when it answered; the network says how long the way
 //! takes, to some precision. So each moment at the client is known as a span, and each count as a
@@ -13,7 +13,7 @@ use super::bench::{Ran, address_of};
 use super::server::{Asked, Call, Spoiled};
 use crate::load::clock::{NEVER, SECOND, after, nanos};
 use crate::load::generator::schedule::Schedule;
-use crate::load::options::load::{Load, Traffic, Turnover, Volume};
+use crate::load::options::load::{Traffic, Turnover, Volume};
 
 /// A timer of the reactor fires so much late at most: it counts in whole milliseconds, and so does
 /// the poll.
@@ -21,6 +21,10 @@ pub(super) const TICK: u64 = 3_000_000;
 
 /// Spans that are shorter count as moments: a turn takes a fifth of a microsecond.
 pub(super) const CLOSE: u64 = 300_000;
+
+/// Messages of so many bytes go out at once, however small the windows are: more than these hold
+/// takes longer than the way does.
+pub(super) const SMALL: u32 = 20;
 
 /// A moment that lies in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +114,17 @@ impl Way {
     }
 }
 
+impl Ran {
+    /// How many connections that nobody has accepted yet were taken along by listeners that closed,
+    /// at most: those of a moment, or of all the time that one is on its way.
+    pub(super) fn taken_along(&self, way: Way) -> u64 {
+        match way.1 == AT_ONCE.1 {
+            true => 2 * self.doors,
+            false => self.doors * u64::from(self.load.connections.get()),
+        }
+    }
+}
+
 /// When the phases of a run were.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
@@ -163,7 +178,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    fn is_measured(&self, times: &Times) -> (bool, bool) {
+    pub(super) fn is_measured(&self, times: &Times) -> (bool, bool) {
         if self.confirms {
             return (false, false);
         }
@@ -177,7 +192,7 @@ impl Told {
     }
 
     /// Whether the answer came to where somebody waited for it.
-    fn is_echoed(&self, times: &Times) -> (bool, bool) {
+    pub(super) fn is_echoed(&self, times: &Times) -> (bool, bool) {
         let Some(answered) = self.answered else {
             return (false, false);
         };
@@ -194,7 +209,7 @@ impl Told {
     }
 
     /// Whether it had no answer when its time was over.
-    fn timed_out(&self, times: &Times) -> (bool, bool) {
+    pub(super) fn timed_out(&self, times: &Times) -> (bool, bool) {
         let (echoed, maybe) = self.is_echoed(times);
         let time = |moment: u64, due: u64| moment.saturating_sub(due) >= times.timeout;
         let late = self.answered.map_or((false, false), |answered| {
@@ -226,6 +241,7 @@ pub(super) struct Life {
     pub(super) thread: usize,
     pub(super) opened: Span,
     pub(super) confirmed: Option<Span>,
+    pub(super) dialed: Span,
     pub(super) end: Span,
     pub(super) why: Why,
 }
@@ -260,7 +276,7 @@ pub(super) fn thread_of(from: IpAddr) -> usize {
 }
 
 /// When a connection ended at the client, and why.
-fn life(ran: &Ran, call: &Call, way: Way) -> Life {
+pub(super) fn life(ran: &Ran, call: &Call, way: Way) -> Life {
     let over = Span::at(ran.ends[thread_of(call.from)]);
     let spoiled = call
         .spoiled
@@ -288,6 +304,9 @@ fn life(ran: &Ran, call: &Call, way: Way) -> Life {
     Life {
         thread: thread_of(call.from),
         opened: way.there(call.accepted),
+        // There, back, and there again: the dialer's acknowledgement opens it. Or it's there at
+        // once.
+        dialed: Way(way.0, 3 * way.1).back(call.accepted),
         confirmed,
         end,
         why,
@@ -374,200 +393,6 @@ fn give_dues(mut schedule: Schedule, messages: Vec<&mut Told>) {
             most: dues[until - 1],
         };
     }
-}
-
-/// How many messages a schedule has due in the measured time.
-pub(super) fn due_in(load: &Load, times: &Times) -> u64 {
-    let Traffic::Open(rate) = load.traffic else {
-        return 0;
-    };
-    // Counted, not computed: that is what is to be checked.
-    (0..)
-        .map(|k: u64| times.at + (u128::from(k) * 1_000_000_000 / u128::from(rate.get())) as u64)
-        .skip_while(|&due| due < times.from)
-        .take_while(|&due| due < times.until)
-        .count() as u64
-}
-
-/// Messages that a server has not seen, since they were on their way to a connection that was gone.
-fn unseen(ran: &Ran, way: Way) -> u64 {
-    let gone = ran.calls.iter().map(|call| life(ran, call, way).why);
-    let gone = gone.filter(|why| {
-        matches!(why, Why::Lost(Spoiled::Corrupt | Spoiled::Gone)) || *why == Why::NeverAnswered
-    });
-    match ran.load.traffic {
-        Traffic::Closed { depth, .. } => gone.count() as u64 * u64::from(depth),
-        _ => gone.count() as u64 * 1000,
-    }
-}
-
-/// Holds the counts of messages over streams against the servers' books.
-pub(super) fn check_messages(ran: &Ran, way: Way) {
-    let times = Times::of(ran);
-    let all = messages(ran, way, &times);
-    let counted = &ran.tally.messages;
-    let (mut sent, mut echoed) = (Count::default(), Count::default());
-    let (mut late, mut timed_out) = (Count::default(), Count::default());
-    let (mut in_time, mut lost) = (Count::default(), Count::default());
-    for told in &all {
-        let (surely, maybe) = told.is_measured(&times);
-        sent.count(surely, maybe);
-        let came = told.is_echoed(&times);
-        echoed.count(surely && came.0, maybe && came.1);
-        let over = told.timed_out(&times);
-        timed_out.count(surely && over.0, maybe && over.1);
-        late.count(surely && over.0 && came.0, maybe && over.1 && came.1);
-        let may_be_closed = ran.load.turnover != Turnover::Keep;
-        // What a server ends in the moment of the run's end may come before it or behind it.
-        let is_surely = told.end.most + CLOSE <= ran.ends[told.thread];
-        lost.count(
-            surely && !came.1 && !told.by_run && is_surely,
-            maybe && !came.0 && (!told.by_run || may_be_closed),
-        );
-        if let (Some(answered), false) = (told.answered, told.confirms) {
-            let end = match ran.load.volume {
-                Volume::For(_) => times.until,
-                // Stopped before that, it has measured nothing.
-                Volume::Messages(_) if times.until < times.from => 0,
-                Volume::Messages(_) => NEVER,
-            };
-            // A signal is heard before or behind what comes in its turn.
-            let doubt = u64::from(times.stopped.is_some()) * CLOSE;
-            let within = (
-                answered.least >= times.from && answered.most + doubt < end,
-                answered.most >= times.from && answered.least < end.saturating_add(doubt),
-            );
-            in_time.count(came.0 && within.0, came.1 && within.1);
-        }
-    }
-    let unseen = Count {
-        least: 0,
-        most: unseen(ran, way),
-    };
-    check_volume(ran, &times);
-    if matches!(ran.load.traffic, Traffic::Open(_)) && unseen.most > 0 {
-        // Which messages of the schedule were seen can't be told.
-        return;
-    }
-    (sent + unseen).holds("messages sent", counted.sent);
-    echoed.holds("messages echoed", counted.echoed);
-    late.holds("messages late", counted.late);
-    (timed_out + unseen).holds("messages timed out", counted.timed_out);
-    (lost + unseen).holds("messages lost", counted.lost);
-    in_time.holds("messages in time", counted.in_time);
-    let confirming = all.iter().filter(|told| told.confirms).count() as u64;
-    let unmeasured = Count {
-        least: all.len() as u64 - sent.most,
-        most: all.len() as u64 - sent.least,
-    };
-    // One that was dialed at the very end may have sent nothing.
-    (unmeasured + unseen).holds("messages unmeasured", counted.unmeasured);
-    assert!(confirming <= ran.tally.connections.established);
-    if echoed.is_exact() && unseen.most == 0 {
-        check_latency(ran, &all, &times, way);
-    }
-}
-
-/// What was due went out, or is counted as unsent.
-pub(super) fn check_volume(ran: &Ran, times: &Times) {
-    let counted = &ran.tally.messages;
-    match ran.load.volume {
-        Volume::Messages(asked) if times.stopped.is_none() && ran.start.is_some() => {
-            assert_eq!(
-                counted.sent + counted.unsent,
-                asked.get(),
-                "of all asked for"
-            );
-        }
-        Volume::For(duration) if matches!(ran.load.traffic, Traffic::Open(_)) => {
-            if ran.start.is_none() {
-                return;
-            }
-            let due = due_in(&ran.load, times);
-            let all = Times {
-                until: after(times.from, duration),
-                ..*times
-            };
-            // A thread that had nothing to send on has ended before it could be stopped.
-            let is_stopped = times
-                .stopped
-                .is_some_and(|at| ran.ends.iter().any(|&end| end < at));
-            let most = match is_stopped {
-                true => due_in(&ran.load, &all),
-                // A signal is heard before or behind what comes in its turn.
-                false => due_in(
-                    &ran.load,
-                    &Times {
-                        until: times.until + u64::from(times.stopped.is_some()) * TICK,
-                        ..*times
-                    },
-                ),
-            };
-            let counted = counted.sent + counted.unsent;
-            let range = Count { least: due, most };
-            range.holds("messages due", counted);
-        }
-        Volume::For(_) => check_beats(ran, times),
-        Volume::Messages(_) => {}
-    }
-}
-
-/// Where all connections carry the load from its beginning to its end, each heartbeat that was due
-/// was sent or is unsent.
-fn check_beats(ran: &Ran, times: &Times) {
-    let Traffic::Idle {
-        heartbeat: Some(interval),
-    } = ran.load.traffic
-    else {
-        return;
-    };
-    let (ledger, load) = (&ran.tally.connections, &ran.load);
-    let all = u64::from(load.connections.get());
-    let is_steady =
-        ran.is_whole() && (ledger.dialed, ledger.confirmed, ledger.open) == (all, all, all);
-    if !is_steady || load.turnover != Turnover::Keep || !ran.tally.errors.is_empty() {
-        return;
-    }
-    let (threads, interval) = (load.sockets.threads.get(), nanos(interval));
-    let mut due = 0;
-    for thread in 0..threads {
-        let count = load.share(all, thread);
-        for flow in 0..count {
-            // They begin one after the other, the threads in turn.
-            let turn = u128::from(flow * u64::from(threads) + u64::from(thread));
-            let first = u128::from(interval) * turn / u128::from(count * u64::from(threads));
-            let mut at = times.at + first as u64;
-            while at < times.until {
-                due += u64::from(at >= times.from);
-                at += interval;
-            }
-        }
-    }
-    assert_eq!(ran.tally.messages.due(), due, "heartbeats due");
-}
-
-fn check_latency(ran: &Ran, all: &[Told], times: &Times, way: Way) {
-    let measured = |told: &&Told| told.is_measured(times).0 && told.is_echoed(times).0;
-    let is_closed = matches!(ran.load.traffic, Traffic::Closed { .. });
-    let slack = match ran.load.traffic {
-        // Those that went out in one turn may have been any of those that were due.
-        Traffic::Open(_) => 2 * TICK + nanos(ran.load.sockets.message_timeout) / 50,
-        Traffic::Idle { .. } => TICK,
-        Traffic::Closed { .. } => 0,
-    };
-    let late = nanos(ran.start_late) * u64::from(!is_closed);
-    let spread = all.iter().map(|told| told.due.most - told.due.least).max();
-    let slack = slack + late + spread.unwrap_or(0) + 2 * (way.1 - way.0);
-    let response = all.iter().filter(measured);
-    let response = response.filter_map(|told| Some(told.answered?.most - told.due.least));
-    is_like("response", &ran.tally.latency.response, response, slack);
-    let service = all.iter().filter(measured);
-    let service = service.filter_map(|told| Some(told.answered?.most - told.sent.least));
-    let slack = 2 * (way.1 - way.0);
-    is_like("service", &ran.tally.latency.service, service, slack);
-    let bytes: u64 = all.iter().filter(measured).map(|told| told.len).sum();
-    assert!(ran.tally.bytes.received >= bytes);
-    assert!(ran.tally.bytes.sent >= bytes);
 }
 
 /// A histogram's values are these, to its precision and a slack.

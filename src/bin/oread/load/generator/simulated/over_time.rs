@@ -1,0 +1,113 @@
+//! What a run tells of its seconds, its dials and its first answers, held against the servers'
+//! books.
+
+use super::bench::Ran;
+use super::truth::{CLOSE, Count, Life, Span, Times, Told, Way, is_like, lives};
+use crate::load::clock::{NEVER, SECOND};
+use crate::load::options::load::Volume;
+
+/// Something that happened at a client: when, and of how many bytes, if it did for certain.
+struct Happened {
+    at: Span,
+    bytes: u64,
+    surely: bool,
+}
+
+/// Counts what happened in the second that begins then, and its bytes.
+fn count_in(all: &[Happened], from: u64) -> [Count; 2] {
+    // A turn sees its own time, and what it does takes it a little further.
+    let doubt = CLOSE;
+    let (mut count, mut bytes) = (Count::default(), Count::default());
+    let to = from.saturating_add(SECOND);
+    for happened in all {
+        let Span { least, most } = happened.at;
+        let surely = happened.surely && least >= from + doubt && most + doubt < to;
+        let maybe = most + doubt >= from && least < to + doubt;
+        count.count(surely, maybe);
+        bytes.least += happened.bytes * u64::from(surely);
+        bytes.most += happened.bytes * u64::from(maybe || surely);
+    }
+    [count, bytes]
+}
+
+/// What was sent, and what was answered, but for what confirms connections.
+#[derive(Default)]
+pub(super) struct Traffic {
+    sent: Vec<Happened>,
+    answered: Vec<Happened>,
+}
+
+impl Traffic {
+    pub(super) fn of(all: &[Told], times: &Times) -> Traffic {
+        let mut traffic = Traffic::default();
+        for told in all.iter().filter(|told| !told.confirms) {
+            traffic.sent(told.sent, told.len);
+            if let Some(at) = told.answered {
+                traffic.answered(at, told.len, told.is_echoed(times));
+            }
+        }
+        traffic
+    }
+
+    pub(super) fn sent(&mut self, at: Span, bytes: u64) {
+        let surely = true;
+        self.sent.push(Happened { at, bytes, surely });
+    }
+
+    /// `came`: whether that is certain, and whether it may be.
+    pub(super) fn answered(&mut self, at: Span, bytes: u64, came: (bool, bool)) {
+        let surely = came.0;
+        if came.1 {
+            self.answered.push(Happened { at, bytes, surely });
+        }
+    }
+
+    /// Each second has what was sent and answered in it, whatever message it was about; of messages
+    /// that no server saw, none here.
+    pub(super) fn check_seconds(&self, ran: &Ran, times: &Times) {
+        let seconds = &ran.tally.seconds;
+        // A thread that had lost all its connections has ended before.
+        let last = ran.ends.iter().max().map_or(0, |&end| end);
+        let is_whole = times.until != NEVER && times.stopped.is_none() && last >= times.until;
+        if let (Volume::For(_), true) = (ran.load.volume, is_whole) {
+            // A part of a second in which nothing came is none.
+            let least = (times.until - times.from) / SECOND;
+            let most = last.saturating_sub(times.from) / SECOND + 1;
+            Count { least, most }.holds("seconds", seconds.len() as u64);
+        }
+        for (place, second) in seconds.iter().enumerate() {
+            let from = times.from + place as u64 * SECOND;
+            let [messages, bytes] = count_in(&self.sent, from);
+            messages.holds(&format!("sent in second {place}"), second.sent);
+            bytes.holds(&format!("bytes sent in second {place}"), second.sent_bytes);
+            let [answers, _] = count_in(&self.answered, from);
+            answers.holds(&format!("answered in second {place}"), second.echoed);
+        }
+    }
+}
+
+/// A dial takes there and back at most (some are answered at once), and the first answer comes when
+/// the server gave it.
+pub(super) fn check_dials(ran: &Ran, way: Way) {
+    let lives = lives(ran, way);
+    let latency = &ran.tally.latency;
+    let counted = &ran.tally.connections;
+    assert_eq!(latency.connect.len(), counted.established);
+    assert_eq!(latency.first_echo.len(), counted.confirmed);
+    let (slowest, most) = (latency.connect.max(), 2 * way.1 + CLOSE);
+    assert!(
+        slowest <= most + most / 500,
+        "a dial took {slowest} ns, and must have {most} at most"
+    );
+    let took = |life: &Life| Some(life.confirmed?.most.saturating_sub(life.dialed.least));
+    let first: Vec<u64> = lives.iter().filter_map(took).collect();
+    if first.len() as u64 == counted.confirmed {
+        let slack = 2 * way.0 + 5 * (way.1 - way.0) + CLOSE;
+        is_like(
+            "first answers",
+            &latency.first_echo,
+            first.into_iter(),
+            slack,
+        );
+    }
+}
