@@ -167,7 +167,11 @@ impl Plan {
                 Phase::Ramp => {
                     self.run.phase = Phase::Warmup;
                     let at = std::mem::replace(&mut self.run.boundary, self.run.from);
-                    self.run.send_until = self.run.until;
+                    // A thread that has none of the messages to be measured sends until then.
+                    self.run.send_until = match self.run.left {
+                        0 => self.run.from,
+                        _ => self.run.until,
+                    };
                     self.begin_traffic(at);
                     self.begin_turnover(at);
                     if self.is_stranded() {
