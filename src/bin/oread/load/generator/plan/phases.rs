@@ -84,7 +84,11 @@ impl Plan {
                 Phase::Ramp => {
                     self.run.phase = Phase::Warmup;
                     let at = std::mem::replace(&mut self.run.boundary, self.meter.from);
-                    self.run.send_until = self.run.until;
+                    // A thread that has none of the messages to be measured sends until then.
+                    self.run.send_until = match self.run.left {
+                        0 => self.meter.from,
+                        _ => self.run.until,
+                    };
                     self.begin_traffic(at);
                     if self.is_stranded() {
                         self.run.catches_up = false;

@@ -304,3 +304,16 @@ fn a_message_that_its_connection_has_no_memory_for_is_sent_and_lost() {
     let messages = ran.tally.messages;
     assert!(messages.echoed > 0 && messages.lost > 0, "{messages:?}");
 }
+
+#[test]
+fn a_thread_that_has_no_part_of_the_messages_sends_none_that_count() {
+    for target in [TCP, UDP] {
+        for warmup in ["0s", "300ms"] {
+            let arguments = format!("-c 4 -t 4 --depth 8 -n 3 --warmup {warmup} {target}");
+            let ran = run(&arguments, &[after(5)]);
+            let messages = &ran.tally.messages;
+            assert_eq!((messages.sent, messages.echoed), (3, 3), "{arguments}");
+            assert_eq!(messages.unmeasured > 100, warmup == "300ms", "{arguments}");
+        }
+    }
+}
