@@ -54,7 +54,7 @@ struct Places {
     backoff: Duration,
 }
 
-/// What is still to be dialed. A target is the place of one of those that the dials were made for.
+/// What is still to be dialed. A `target` is one that a [`Dial`] has led to, so it has its places.
 #[derive(Debug)]
 pub(super) struct Dialing {
     /// This thread's part of the connect rate, which holds for the ramp and for replacements.
