@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `plan` | what is due next: a dial, a message, a close, a wait, the end |
 //! | `plan/told` | what it's told: dials, messages and connections, and what became of them |
-//! | `plan/phases` | ramp, warm-up, measured time, finish, end |
+//! | `plan/phases` over `timeline` | ramp, warm-up, measured time, finish, end |
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
 //! | `dialing`, `schedule` | which dial is next; even pace |
 //! | `meter` over `fast_histogram` | what is counted |
@@ -36,6 +36,7 @@ mod schedule;
 #[cfg(all(test, feature = "sim"))]
 mod simulated;
 mod tcp;
+mod timeline;
 mod udp;
 mod wake;
 

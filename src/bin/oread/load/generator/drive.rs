@@ -145,7 +145,7 @@ impl Generator {
         if self.plan.phase() >= Phase::Measure && self.used.before.is_none() {
             self.used.before = Some((thread_cpu(), thread_waited()));
         }
-        if self.plan.has_measured() && self.used.measured.is_none() {
+        if self.plan.measured().is_some() && self.used.measured.is_none() {
             self.used.measured = Some((thread_cpu(), thread_waited()));
         }
     }
@@ -299,11 +299,11 @@ impl Generator {
                 running: u32::from(phase < Phase::Over),
                 at: Duration::from_nanos(now),
                 phase,
-                open: self.plan.flows.open(),
+                open: self.plan.flows.open,
                 connections: tally.connections,
                 errors: tally.errors.values().sum(),
                 echoed: self.plan.meter.happened().echoed,
-                measured: tally.messages.echoed,
+                measured: self.plan.meter.measured.echoed,
                 cpu: thread_cpu(),
                 response: self.plan.meter.responses(),
                 counts: self.is_scraped().then(|| Box::new(self.counts())),

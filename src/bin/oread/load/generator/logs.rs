@@ -68,7 +68,7 @@ pub(super) fn corrupt(payload: &Payload, flow: &Flow, came: &[u8]) -> String {
         let most = came.len().min(expected.len());
         let at = wrong_at(most, |count| expected[..count] == came[..count]);
         (format!("a wrong datagram of {} bytes", came.len()), at)
-    } else if flow.kept() > 0 {
+    } else if flow.kept > 0 {
         let message = payload.message(flow.number, flow.oldest());
         expected = message.parts().concat().split_off(got);
         let most = came.len().min(expected.len());

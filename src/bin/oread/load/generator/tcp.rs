@@ -27,7 +27,8 @@ impl Generator {
     pub(super) fn send(&mut self, connection: &mut Connection<'_, u32>, index: u32, sent: Sent) {
         let (_, mut output) = connection.split();
         let plan = &mut self.plan;
-        if let Some((flow, number)) = plan.flows.get(index).map(|flow| (flow.number, flow.next))
+        let flow = plan.flows.get(index);
+        if let Some((flow, number)) = flow.map(|flow| (flow.number, flow.number_of(sent)))
             && let (Pressure::Low | Pressure::High, len) =
                 write(plan, &mut output, index, flow, number)
         {
@@ -144,7 +145,7 @@ fn write_parts(
 #[inline(never)]
 fn look(plan: &Plan, flow: &Flow, data: &[u8]) -> Look {
     let verify = plan.payload.verify();
-    if flow.kept() == 0 {
+    if flow.kept == 0 {
         // Nothing was asked.
         return match verify {
             VerifyMode::Off => Look::Surplus,
@@ -167,7 +168,7 @@ fn look(plan: &Plan, flow: &Flow, data: &[u8]) -> Look {
 /// most input is that and no more.
 #[inline(always)]
 fn plain(payload: &Payload, flow: &Flow, data: &[u8]) -> Option<usize> {
-    if flow.got > 0 || flow.kept() == 0 {
+    if flow.got > 0 || flow.kept == 0 {
         return None;
     }
     let plain = payload.plain(flow.number, flow.oldest())?;
