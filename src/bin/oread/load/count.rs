@@ -233,7 +233,7 @@ pub(crate) struct Counts {
     pub(crate) messages: Messages,
     pub(crate) bytes: Bytes,
     pub(crate) datagrams: Datagrams,
-    /// With two digits, as the schedule.
+    /// With two digits at least, as the schedule.
     pub(crate) latency: Latency,
     pub(crate) schedule: Schedule,
 }
@@ -483,15 +483,6 @@ pub(crate) fn histogram() -> Histogram<u64> {
 /// An empty histogram of nanoseconds for a live view: two digits, an eighth of the memory.
 pub(crate) fn coarse() -> Histogram<u64> {
     with_digits(DIGITS - 1)
-}
-
-/// The same values with as many digits as a live view has.
-pub(crate) fn coarsened(of: &Histogram<u64>) -> Histogram<u64> {
-    let mut coarse = coarse();
-    for value in of.iter_recorded() {
-        coarse.saturating_record_n(value.value_iterated_to(), value.count_at_value());
-    }
-    coarse
 }
 
 fn with_digits(digits: u8) -> Histogram<u64> {

@@ -295,6 +295,8 @@ impl Generator {
         self.setup.slot.tell(|| {
             let tally = &self.plan.meter.tally;
             let phase = self.plan.phase();
+            let counts = self.is_scraped().then(|| Box::new(self.counts()));
+            let counted = counts.as_ref().map(|it| it.latency.response.clone());
             Progress {
                 running: u32::from(phase < Phase::Over),
                 at: Duration::from_nanos(now),
@@ -305,8 +307,8 @@ impl Generator {
                 echoed: self.plan.meter.happened().echoed,
                 measured: self.plan.meter.measured.echoed,
                 cpu: thread_cpu(),
-                response: self.plan.meter.responses(),
-                counts: self.is_scraped().then(|| Box::new(self.counts())),
+                response: counted.unwrap_or_else(|| self.plan.meter.responses()),
+                counts,
             }
         });
     }

@@ -11,7 +11,7 @@ use super::fast_histogram::FastHistogram;
 use super::flow::Sent;
 use crate::load::clock::{NEVER, SECOND};
 use crate::load::count::{
-    Bytes, Latency, Messages, Partial, Schedule, Second, Tally, coarse, coarsened, histogram,
+    Bytes, Latency, Messages, Partial, Schedule, Second, Tally, coarse, histogram,
 };
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.
@@ -231,8 +231,9 @@ impl Meter {
     pub(super) fn timings(&self) -> (Latency, Schedule) {
         let response = self.responses();
         let latency = Latency {
-            connect: coarsened(&self.tally.latency.connect),
-            first_echo: coarsened(&self.tally.latency.first_echo),
+            // Copied as they are: to count them anew takes longer.
+            connect: self.tally.latency.connect.clone(),
+            first_echo: self.tally.latency.first_echo.clone(),
             service: match self.scheduled {
                 true => self.service.counted(coarse()),
                 false => response.clone(),
