@@ -29,7 +29,7 @@ fn holds(outcome: &mut Outcome, figure: &str, unit: &str, truth: Option<(f64, f6
             (_, true) => format!("{figure}<{}{unit}", bound.ceil()),
             (_, false) => format!("{figure}<{}{unit}", bound.floor()),
         };
-        if gate.contains("<0") && unit != "%" {
+        if gate.contains("<0") && unit != "%" || unit == "%" && bound > 100.0 {
             continue;
         }
         outcome.plan.output.slo = vec![gate.parse().unwrap()];
@@ -58,8 +58,11 @@ fn latencies(outcome: &mut Outcome, figures: &Figures) {
         let all = values.len() as u64 + without;
         for p in [10.0, 50.0, 90.0, 99.0] {
             // Ten samples lie beyond it, or there is no such figure.
-            let is_carried = all as f64 * (100.0 - p) >= 1000.0;
-            let is_clear = all as f64 * (100.0 - p) >= 1001.0 || !is_carried;
+            let beyond = all as f64 * (100.0 - p);
+            let is_carried = beyond >= 1000.0;
+            let rank = all as f64 * p;
+            // Where a bound lies between two, sums of fractions take either.
+            let is_clear = (rank % 100.0).abs() > 0.001 && (beyond - 1000.0).abs() > 0.001;
             let value = percentile(&values, without, p).filter(|_| is_carried);
             if is_clear {
                 let truth = value.map(|value| (value as f64, slack as f64));
