@@ -34,7 +34,7 @@ mod plan;
 pub(crate) mod protocol;
 mod schedule;
 #[cfg(all(test, feature = "sim"))]
-mod simulated;
+pub(crate) mod simulated;
 mod tcp;
 mod timeline;
 mod udp;
