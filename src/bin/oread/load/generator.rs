@@ -8,6 +8,7 @@
 //! | `plan` | what is due next: a dial, a message, a close, a wait, the end |
 //! | `plan/told` | what it's told: dials, messages and connections, and what became of them |
 //! | `plan/phases` over `timeline` | ramp, warm-up, measured time, finish, end |
+//! | `plan/counts` | what has been counted so far, for scrapes |
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
 //! | `dialing`, `schedule` | which dial is next; even pace |
 //! | `meter` over `fast_histogram` | what is counted |
