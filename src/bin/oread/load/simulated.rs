@@ -13,8 +13,8 @@ use crate::load::report::outcome::{Ending, Outcome};
 /// A value lies within so much of what a histogram has, as a share.
 const PRECISION: f64 = 0.002;
 
-/// Holds a gate's verdict against a figure: it's met by any bound that is clearly above, and by none
-/// that is clearly below. `None`: nobody can meet it.
+/// Holds a gate's verdict against a figure: it's met by any bound that is clearly above, and by
+/// none that is clearly below. `None`: nobody can meet it.
 fn holds(outcome: &mut Outcome, figure: &str, unit: &str, truth: Option<(f64, f64)>) {
     let bounds = match truth {
         Some((truth, slack)) => vec![

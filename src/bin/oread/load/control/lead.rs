@@ -14,11 +14,11 @@ use crate::load::control::team::Team;
 use crate::load::count::StoodStill;
 use crate::load::generator::protocol::{Command, Ended, Event};
 use crate::load::options::load::{Load, Volume};
-use crate::load::options::target::{self, Resolved};
 use crate::load::preflight;
 use crate::load::report::outcome::{Ending, Outcome};
 use crate::system::signals::Signals;
 use crate::system::stderr::Stderr;
+use crate::values::target::{self, Resolved};
 use crate::values::units::Count;
 
 /// How often the live view is drawn.

@@ -18,9 +18,9 @@ use super::protocol::{Command, Event, Phase, Progress, Setup};
 use super::wake::{WAKE, Wake};
 use crate::load::clock::{SECOND, until};
 use crate::load::count::{Ledger, Tally, ThreadUse};
-use crate::load::options::target::{Resolved, Transport};
 use crate::system::threads::{thread_cpu, thread_waited};
 use crate::system::udp_drops;
+use crate::values::target::{Resolved, Transport};
 use crate::values::verbosity::Verbosity;
 
 /// The key of the timer for the next progress.

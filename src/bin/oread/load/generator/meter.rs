@@ -37,8 +37,8 @@ pub(super) struct Meter {
     lag: FastHistogram,
     /// Since when a flow can take a message of the schedule.
     pub(super) takers_since: u64,
-    /// What has happened about messages: those that are measured, those that are not, and those that
-    /// confirm connections.
+    /// What has happened about messages: those that are measured, those that are not, and those
+    /// that confirm connections.
     pub(super) measured: Second,
     unmeasured: Second,
     confirming: Second,

@@ -12,7 +12,7 @@ use crate::load::control::own_server::OwnServer;
 use crate::load::generator::payload::Payload;
 use crate::load::generator::protocol::{Command, Event, Slot};
 use crate::load::options::load::Load;
-use crate::load::options::target::{Resolved, Transport};
+use crate::values::target::{Resolved, Transport};
 use oread::Handler as _;
 
 const PATIENCE: Duration = Duration::from_secs(60);

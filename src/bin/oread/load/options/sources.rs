@@ -15,7 +15,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 use crate::failure::{Failure, Reason};
-use crate::load::options::target::Resolved;
+use crate::values::target::Resolved;
 
 /// The most addresses that are used: with one port each they are as many connections as one
 /// descriptor limit ever was.

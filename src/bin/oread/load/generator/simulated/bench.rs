@@ -17,7 +17,7 @@ use crate::load::generator::payload::Payload;
 use crate::load::generator::protocol::{Command, Event, Phase, Setup, Slot};
 use crate::load::generator::{Clock, Endpoint, Gauge, Generator, limits};
 use crate::load::options::load::{Content, Load};
-use crate::load::options::target::{self, Transport};
+use crate::values::target::{self, Transport};
 
 /// From the lead's word to the start, as in `control/lead`.
 const AHEAD: Duration = Duration::from_millis(10);
