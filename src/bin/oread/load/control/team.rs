@@ -9,6 +9,7 @@ use oread::Handle;
 
 use crate::failure::{Failure, Reason};
 use crate::load::clock::Epoch;
+use crate::load::count::Tally;
 use crate::load::generator::payload::Payload;
 use crate::load::generator::protocol::{Command, Event, Setup, Slot};
 use crate::load::generator::{self, Generating};
@@ -20,7 +21,8 @@ use crate::system::threads;
 #[derive(Debug)]
 pub(crate) struct Team {
     handles: Vec<Handle<Command>>,
-    pub(crate) threads: Vec<JoinHandle<()>>,
+    /// They end with what they have counted.
+    pub(crate) threads: Vec<JoinHandle<Tally>>,
     /// How each goes.
     pub(crate) slots: Vec<Slot>,
     /// What they say; nobody says anything any more when all have ended.
@@ -71,12 +73,7 @@ impl Team {
                 events: sender.clone(),
                 slot: slot.clone(),
             };
-            let sender = sender.clone();
-            let run = move || {
-                let ended = generator::run(reactor, setup);
-                // The lead waits for it.
-                let _ = sender.send(Event::Ended(Box::new(ended)));
-            };
+            let run = move || generator::run(reactor, setup);
             let thread = threads::start(&format!("generator {index}"), run)?;
             team.threads.push(thread);
         }

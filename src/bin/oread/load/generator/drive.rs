@@ -138,9 +138,7 @@ impl Generator {
         if !self.told && self.plan.is_ramped() {
             self.told = true;
             self.tell(self.now(context));
-            if self.setup.events.send(Event::Ramped).is_err() {
-                log::debug!("the lead is gone");
-            }
+            self.say(Event::Ramped);
         }
         if self.plan.phase() >= Phase::Measure && self.used.before.is_none() {
             self.used.before = Some((thread_cpu(), thread_waited()));
@@ -276,6 +274,13 @@ impl Generator {
                 self.plan.gone(index, "", now);
             }
             Socket::None => {}
+        }
+    }
+
+    /// Says something to the lead.
+    pub(super) fn say(&self, event: Event) {
+        if self.setup.events.send(event).is_err() {
+            log::debug!("the lead is gone");
         }
     }
 
