@@ -41,15 +41,17 @@ impl Team {
     /// Exit code 1: no descriptor or no thread can be had.
     pub(crate) fn start(plan: &Load, endpoints: Vec<Endpoint>) -> Result<Team, Failure> {
         let endpoints: Arc<[Endpoint]> = endpoints.into();
-        let reactors: Vec<Generating> = (0..plan.sockets.threads.get())
+        let reactors: Vec<(Generating, _)> = (0..plan.sockets.threads.get())
             .map(|_| generator::reactor())
             .collect::<Result<_, _>>()
-            .map_err(|e| Failure::runtime(format!("no poll can be had: {}", Reason(&e))))?;
+            .map_err(|e| {
+                Failure::runtime(format!("no poll, or no timer, can be had: {}", Reason(&e)))
+            })?;
         let epoch = Epoch::begin();
         let begun = epoch.now();
         let (sender, events) = mpsc::channel();
         let mut team = Team {
-            handles: reactors.iter().map(Generating::handle).collect(),
+            handles: reactors.iter().map(|(it, _)| it.handle()).collect(),
             threads: Vec::new(),
             slots: reactors.iter().map(|_| Slot::new(begun)).collect(),
             events,
@@ -61,7 +63,7 @@ impl Team {
         // Each run has messages of its own: an answer that was kept from another one is none.
         let key = RandomState::new().hash_one(begun);
         let payload = Payload::new(&plan.content, plan.framing, plan.verify, key);
-        for (index, (reactor, slot)) in reactors.into_iter().zip(&team.slots).enumerate() {
+        for (index, ((reactor, timer), slot)) in reactors.into_iter().zip(&team.slots).enumerate() {
             let setup = Setup {
                 load: Arc::clone(&shared),
                 index: index as u32,
@@ -73,7 +75,7 @@ impl Team {
                 events: sender.clone(),
                 slot: slot.clone(),
             };
-            let run = move || generator::run(reactor, setup);
+            let run = move || generator::run(reactor, timer, setup);
             let thread = threads::start(&format!("generator {index}"), run)?;
             team.threads.push(thread);
         }

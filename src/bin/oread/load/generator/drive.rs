@@ -15,16 +15,15 @@ use super::logs::Warnings;
 use super::names;
 use super::plan::{Plan, Step};
 use super::protocol::{Command, Event, Phase, Progress, Setup};
-use super::wake::{WAKE, Wake};
-use crate::load::clock::{SECOND, until};
+use super::wake::Wake;
+use crate::load::clock::{NEVER, SECOND, until};
 use crate::load::count::{Ledger, Tally, ThreadUse};
 use crate::load::options::target::{Resolved, Transport};
 use crate::system::threads::{thread_cpu, thread_waited};
+use crate::system::timer::Timer;
 use crate::system::udp_drops;
 use crate::values::verbosity::Verbosity;
 
-/// The key of the timer for the next progress.
-const PROGRESS: u64 = 0;
 /// How long closing takes at most: it waits for the peers' ends.
 const CLOSING: Duration = Duration::from_secs(1);
 /// How much earlier than its time the reactor's timeout may come, at the most: the reactor counts
@@ -37,7 +36,7 @@ pub(crate) struct Generator {
     pub(super) setup: Setup,
     pub(super) plan: Plan,
     pub(super) warnings: Warnings,
-    wake: Option<Wake>,
+    wake: Wake,
     /// Whether the turn has left something to do.
     has_more: bool,
     /// Whether the lead knows that the ramp is over.
@@ -59,14 +58,17 @@ struct Used {
 }
 
 impl Generator {
-    pub(crate) fn new(setup: Setup, now: u64) -> Generator {
+    pub(crate) fn new(setup: Setup, timer: Option<Timer>, now: u64) -> Generator {
         Generator {
             plan: Plan::new(&setup, now),
             warnings: Warnings::default(),
-            wake: None,
+            wake: Wake::new(timer),
             has_more: false,
             told: false,
-            tell_at: setup.begun.saturating_add(SECOND),
+            tell_at: match setup.load.verbosity {
+                Verbosity::Quiet => NEVER,
+                _ => setup.begun.saturating_add(SECOND),
+            },
             used: Used::default(),
             over: false,
             scratch: Vec::new(),
@@ -78,19 +80,6 @@ impl Generator {
     #[inline(always)]
     pub(super) fn now(&self, context: &Context<'_, u32>) -> u64 {
         self.setup.clock.now(context)
-    }
-
-    /// Begins.
-    ///
-    /// # Errors
-    /// As the system gives them: out of descriptors.
-    pub(crate) fn set_out(&mut self, context: &mut Context<'_, u32>) -> io::Result<()> {
-        self.wake = Some(Wake::new(context)?);
-        let now = self.now(context);
-        if self.setup.load.verbosity != Verbosity::Quiet {
-            context.timer(until(now, self.tell_at), PROGRESS);
-        }
-        self.carry_on(context)
     }
 
     /// How long the poll may wait: until something wakes it, or not at all.
@@ -115,9 +104,14 @@ impl Generator {
                 Step::Send { flow, due } => self.send_on(context, flow, Sent { due, at: now }),
                 Step::Close { flow, socket } => self.close(context, flow, socket),
                 Step::Wait(due) => {
+                    if self.tell_at <= now {
+                        self.tell(now);
+                        let passed = (now - self.tell_at) / SECOND;
+                        self.tell_at += (passed + 1) * SECOND;
+                    }
                     self.has_more = due == 0;
-                    if let Some(wake) = self.wake.as_mut().filter(|_| due > 0) {
-                        wake.at(context, now, due)?;
+                    if due > 0 {
+                        self.wake.at(context, now, due.min(self.tell_at))?;
                     }
                     break;
                 }
@@ -231,13 +225,6 @@ impl Generator {
             _ => (|ledger| &mut ledger.failed, names::of_error(error)),
         };
         self.plan.dial_failed(index, count, &name, now);
-    }
-
-    /// The timer has done its work by ending the poll's wait.
-    fn woken(&mut self) {
-        if let Some(wake) = &mut self.wake {
-            wake.fired();
-        }
     }
 
     /// Sends a message on a flow, from outside of its callback.
@@ -387,17 +374,8 @@ impl Handler for Generator {
         }
     }
 
-    fn on_timer(&mut self, context: &mut Context<'_, u32>, key: u64) {
-        if key == WAKE {
-            self.woken();
-        } else if !self.over {
-            let now = self.now(context);
-            while self.tell_at <= now {
-                self.tell_at += SECOND;
-            }
-            self.tell(now);
-            context.timer(until(now, self.tell_at), PROGRESS);
-        }
+    fn on_timer(&mut self, _: &mut Context<'_, u32>, _: u64) {
+        self.wake.fired();
     }
 
     fn on_message(&mut self, context: &mut Context<'_, u32>, command: Command) {
@@ -410,9 +388,7 @@ impl Handler for Generator {
         }
     }
 
-    fn on_ready(&mut self, _: &mut Context<'_, u32>, source: SourceId, _: Readiness) {
-        if self.wake.as_ref().is_some_and(|wake| wake.is(source)) {
-            self.woken();
-        }
+    fn on_ready(&mut self, _: &mut Context<'_, u32>, _: SourceId, _: Readiness) {
+        self.wake.fired();
     }
 }
