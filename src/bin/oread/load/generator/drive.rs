@@ -44,17 +44,12 @@ pub(crate) struct Generator {
     /// When it's told next how it goes: each second from the beginning of the run, so that all
     /// threads do at one time.
     tell_at: u64,
-    used: Used,
+    /// Processor time of the thread, and how long it waited for a processor, until the measured time
+    /// began and until it ended.
+    used: Vec<[Duration; 2]>,
     over: bool,
     /// Where a datagram is put together.
     pub(super) scratch: Vec<u8>,
-}
-
-/// What the thread has used: until the measured time began, and in it.
-#[derive(Debug, Default)]
-struct Used {
-    before: Option<(Duration, Duration)>,
-    measured: Option<(Duration, Duration)>,
 }
 
 impl Generator {
@@ -69,7 +64,7 @@ impl Generator {
                 Verbosity::Quiet => NEVER,
                 _ => setup.begun.saturating_add(SECOND),
             },
-            used: Used::default(),
+            used: Vec::with_capacity(2),
             over: false,
             scratch: Vec::new(),
             setup,
@@ -134,11 +129,12 @@ impl Generator {
             self.tell(self.now(context));
             self.say(Event::Ramped);
         }
-        if self.plan.phase() >= Phase::Measure && self.used.before.is_none() {
-            self.used.before = Some((thread_cpu(), thread_waited()));
-        }
-        if self.plan.has_measured() && self.used.measured.is_none() {
-            self.used.measured = Some((thread_cpu(), thread_waited()));
+        let is_over = [
+            self.plan.phase() >= Phase::Measure,
+            self.plan.has_measured(),
+        ];
+        while is_over.get(self.used.len()) == Some(&true) {
+            self.used.push([thread_cpu(), thread_waited()]);
         }
     }
 
@@ -149,26 +145,25 @@ impl Generator {
         self.tell(self.now(context));
         let measured = self.plan.measured();
         let mut tally = self.plan.meter.finish(measured.is_some());
-        let cpu = self.used.before.zip(self.used.measured);
-        let used = measured.zip(cpu).map(|(time, (before, after))| ThreadUse {
-            cpu: after.0.saturating_sub(before.0),
-            waited: after.1.saturating_sub(before.1),
-            wall: until(time.start, time.end),
-        });
-        tally.threads = vec![used.unwrap_or_default()];
+        let mut used = ThreadUse::default();
+        if let (Some(time), [before, after]) = (measured, &self.used[..]) {
+            used.cpu = after[0].saturating_sub(before[0]);
+            used.waited = after[1].saturating_sub(before[1]);
+            used.wall = until(time.start, time.end);
+        }
+        tally.threads = vec![used];
         tally
     }
 
     /// Datagrams that the system has had no room for in our own receive buffers: in those that were
     /// open at the end, over all their time.
     fn own_drops(&self, context: &Context<'_, u32>) -> u64 {
-        let sockets = self.plan.last_sockets.iter();
-        let sockets = sockets.filter_map(|&(id, target)| {
+        let ends = |&(id, target): &(UdpId, u16)| {
             let endpoint = self.setup.endpoints.get(usize::from(target))?;
             let remote = endpoint.resolved.address.socket_addr()?;
             Some((context.udp_addr(id)?, remote))
-        });
-        let sockets: Vec<_> = sockets.collect();
+        };
+        let sockets: Vec<_> = self.plan.last_sockets.iter().filter_map(ends).collect();
         match sockets.is_empty() {
             true => 0,
             false => udp_drops::drops(&sockets).unwrap_or(0),
@@ -212,17 +207,16 @@ impl Generator {
             return;
         };
         let took = until(flow.time, now);
+        let count: fn(&mut Ledger) -> &mut u64 = match error.kind() {
+            io::ErrorKind::TimedOut => |ledger| &mut ledger.timed_out,
+            io::ErrorKind::ConnectionRefused => |ledger| &mut ledger.refused,
+            _ => |ledger| &mut ledger.failed,
+        };
         // The reactor's timeout and the system's are the same error.
-        let is_ours = took + STALE >= self.setup.load.sockets.connect_timeout;
-        let (count, name): (fn(&mut Ledger) -> &mut u64, _) = match error.kind() {
-            io::ErrorKind::TimedOut if is_ours => {
-                (|ledger| &mut ledger.timed_out, "connect timeout".to_owned())
-            }
-            io::ErrorKind::TimedOut => (|ledger| &mut ledger.timed_out, names::of_error(error)),
-            io::ErrorKind::ConnectionRefused => {
-                (|ledger| &mut ledger.refused, names::of_error(error))
-            }
-            _ => (|ledger| &mut ledger.failed, names::of_error(error)),
+        let is_timeout = error.kind() == io::ErrorKind::TimedOut;
+        let name = match took + STALE >= self.setup.load.sockets.connect_timeout {
+            true if is_timeout => "connect timeout".to_owned(),
+            _ => names::of_error(error),
         };
         self.plan.dial_failed(index, count, &name, now);
     }
