@@ -155,7 +155,7 @@ fn look(payload: &Payload, flow: &Flow, data: &[u8]) -> Input {
 
 #[inline(never)]
 fn look_at_parts(payload: &Payload, flow: &Flow, data: &[u8]) -> Input {
-    let verify = payload.verify();
+    let verify = payload.verify;
     if flow.kept() == 0 {
         // Nothing was asked.
         return match verify {
@@ -167,7 +167,7 @@ fn look_at_parts(payload: &Payload, flow: &Flow, data: &[u8]) -> Input {
     let got = flow.got as usize;
     let these = &data[..data.len().min(message.len() - got)];
     logs::log_bytes(flow, "received", &[these]);
-    if !message.matches(verify, got, these) {
+    if message.wrong(verify, got, these).is_some() {
         return Input::Corrupt;
     }
     match got + these.len() < message.len() {
