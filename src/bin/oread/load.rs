@@ -20,6 +20,8 @@ mod generator;
 pub(crate) mod options;
 mod preflight;
 mod report;
+#[cfg(all(test, feature = "sim"))]
+mod simulated;
 
 use crate::failure::Failure;
 use crate::load::control::lead::{self, Run};

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `plan` | what is due next: a dial, a message, a close, a wait, the end |
 //! | `plan/told` | what it's told: dials, messages and connections, and what became of them |
-//! | `plan/phases` | ramp, warm-up, measured time, finish, end |
+//! | `plan/phases` over `timeline` | ramp, warm-up, measured time, finish, end |
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
 //! | `dialing`, `schedule` | which dial is next; even pace |
 //! | `meter` over `fast_histogram` | what is counted |
@@ -34,8 +34,9 @@ mod plan;
 pub(crate) mod protocol;
 mod schedule;
 #[cfg(all(test, feature = "sim"))]
-mod simulated;
+pub(crate) mod simulated;
 mod tcp;
+mod timeline;
 mod udp;
 mod wake;
 

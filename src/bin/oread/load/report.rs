@@ -14,7 +14,7 @@
 mod environment;
 mod hdr;
 mod json;
-mod judgement;
+pub(crate) mod judgement;
 pub(crate) mod outcome;
 #[cfg(test)]
 mod tests;

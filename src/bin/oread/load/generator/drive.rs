@@ -131,7 +131,7 @@ impl Generator {
         }
         let is_over = [
             self.plan.phase() >= Phase::Measure,
-            self.plan.has_measured(),
+            self.plan.measured().is_some(),
         ];
         while is_over.get(self.used.len()) == Some(&true) {
             self.used.push([thread_cpu(), thread_waited()]);
@@ -274,11 +274,11 @@ impl Generator {
                 running: u32::from(phase < Phase::Over),
                 at: Duration::from_nanos(now),
                 phase,
-                open: self.plan.flows.open(),
+                open: self.plan.flows.open,
                 connections: tally.connections,
                 errors: tally.errors.values().sum(),
                 echoed: self.plan.meter.happened().echoed,
-                measured: tally.messages.echoed,
+                measured: self.plan.meter.measured.echoed,
                 cpu: thread_cpu(),
                 response: self.plan.meter.responses(),
             }

@@ -20,13 +20,15 @@ pub(crate) struct FastHistogram {
     counts: Box<[u64]>,
 }
 
-impl FastHistogram {
-    pub(crate) fn new() -> FastHistogram {
+impl Default for FastHistogram {
+    fn default() -> FastHistogram {
         FastHistogram {
             counts: vec![0; PLACES].into(),
         }
     }
+}
 
+impl FastHistogram {
     /// Counts a value; 0 counts as 1, and what is higher than the highest as that.
     #[inline(always)]
     pub(crate) fn record(&mut self, value: u64) {
@@ -80,7 +82,7 @@ mod tests {
         fn it_counts_what_an_hdr_histogram_counts(
             values in proptest::collection::vec((0..42_u32, any::<u64>()), 1..200)
         ) {
-            let mut fast = FastHistogram::new();
+            let mut fast = FastHistogram::default();
             let mut whole = histogram();
             for (bits, value) in values {
                 let value = (value & ((2 << bits) - 1)).clamp(1, 3_600_000_000_000);
@@ -104,7 +106,7 @@ mod tests {
         for place_of in 0..PLACES {
             assert_eq!(place(value(place_of)), place_of);
         }
-        let mut fast = FastHistogram::new();
+        let mut fast = FastHistogram::default();
         fast.record(0);
         fast.record(u64::MAX);
         let taken = fast.counted(histogram());

@@ -69,7 +69,7 @@ pub(super) fn corrupt(payload: &Payload, flow: &Flow, came: &[u8]) -> String {
             .zip(&expected)
             .position(|(came, sent)| came != sent);
         (format!("a wrong datagram of {} bytes", came.len()), wrong)
-    } else if flow.kept() > 0 {
+    } else if flow.kept > 0 {
         let message = payload.message(flow.number, flow.oldest());
         expected = message.parts().concat().split_off(got);
         let these = &came[..came.len().min(expected.len())];

@@ -7,6 +7,7 @@
 //! | `bench` | turns generators and servers, and plays the lead |
 //! | `truth` | what the servers know, as what must have been at the clients |
 //! | `connections`, `messages`, `datagrams` | counts and latencies, held against that |
+//! | `figures` | what gates look at, for the report's own test |
 //! | `over_time` | seconds, dials and first answers |
 //! | `flows` | who sends next, when, and when it's over |
 //! | `faults` | one run for each fault that there was |
@@ -16,6 +17,7 @@ mod bench;
 mod connections;
 mod datagrams;
 mod faults;
+pub(crate) mod figures;
 mod flows;
 mod messages;
 mod over_time;

@@ -28,7 +28,8 @@ impl Generator {
     pub(super) fn send(&mut self, connection: &mut Connection<'_, u32>, index: u32, sent: Sent) {
         let (_, mut output) = connection.split();
         let plan = &mut self.plan;
-        if let Some((flow, number)) = plan.flows.get(index).map(|flow| (flow.number, flow.next))
+        let flow = plan.flows.get(index);
+        if let Some((flow, number)) = flow.map(|flow| (flow.number, flow.number_of(sent)))
             && let (Pressure::Low | Pressure::High, len) =
                 write(plan, &mut output, index, flow, number)
         {
@@ -144,7 +145,7 @@ fn write_parts(
 #[inline(always)]
 fn look(payload: &Payload, flow: &Flow, data: &[u8]) -> Input {
     if flow.got == 0
-        && flow.kept() > 0
+        && flow.kept > 0
         && let Some(plain) = payload.plain(flow.number, flow.oldest())
         && plain.begins(data)
     {
@@ -156,7 +157,7 @@ fn look(payload: &Payload, flow: &Flow, data: &[u8]) -> Input {
 #[inline(never)]
 fn look_at_parts(payload: &Payload, flow: &Flow, data: &[u8]) -> Input {
     let verify = payload.verify;
-    if flow.kept() == 0 {
+    if flow.kept == 0 {
         // Nothing was asked.
         return match verify {
             VerifyMode::Off => Input::Surplus,

@@ -65,12 +65,12 @@ impl Bench {
             epoch,
             _events: events,
         };
-        bench.turn_until(|generator| generator.plan.flows.open() == asked);
+        bench.turn_until(|generator| generator.plan.flows.open == asked);
         bench
     }
 
     fn echoed(&mut self) -> u64 {
-        self.generator.plan.meter.tally.messages.echoed
+        self.generator.plan.meter.measured.echoed
     }
 
     fn turn_until(&mut self, done: impl Fn(&mut Generator) -> bool) {
@@ -95,7 +95,7 @@ impl Bench {
         for _ in 0..20 {
             let until = self.echoed() + messages;
             let counted = measure(|| {
-                self.turn_until(|generator| generator.plan.meter.tally.messages.echoed >= until);
+                self.turn_until(|generator| generator.plan.meter.measured.echoed >= until);
             });
             fewest = fewest.min(counted.count_total);
             if fewest == 0 {

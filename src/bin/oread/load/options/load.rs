@@ -75,6 +75,10 @@ impl Turnover {
     }
 }
 
+/// Connections a thread that may be on their way from an old one to its successor: closing must not
+/// outrun dialing, or a load with a server that is slow to accept would melt away.
+pub(crate) const MOST_TURNING_OVER: u64 = 512;
+
 /// What messages consist of, before they are framed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, mpsc};
 
 use super::*;
-use crate::load::clock::Epoch;
+use crate::load::clock::{Epoch, SECOND};
 use crate::load::count::Ledger;
 use crate::load::generator::flow::Sent;
 use crate::load::generator::protocol::Slot;

@@ -80,7 +80,9 @@ fn a_system_that_refuses_every_datagram_does_not_keep_a_run_from_its_end() {
 
 #[test]
 fn a_first_datagram_that_is_sent_again_begins_no_second_chain_of_messages_and_pauses() {
-    let ran = run(&format!("-c 10 --think 500ms -d 3s {UDP}"), &[after(600)]);
+    // A round of the sweep takes 0.3 s.
+    let arguments = format!("-c 10 --think 500ms -d 3s --message-timeout 1s {UDP}");
+    let ran = run(&arguments, &[after(600)]);
     check_datagrams(&ran, AT_ONCE);
     for flow in 0..10 {
         let grams = ran.grams.iter().filter(|gram| gram.flow == flow);
