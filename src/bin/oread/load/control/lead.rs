@@ -11,8 +11,8 @@ use crate::load::control::hiccups::{self, STEP};
 use crate::load::control::live::Live;
 use crate::load::control::own_server::OwnServer;
 use crate::load::control::team::Team;
-use crate::load::count::StoodStill;
-use crate::load::generator::protocol::{Command, Ended, Event};
+use crate::load::count::{StoodStill, Tally};
+use crate::load::generator::protocol::{Command, Event};
 use crate::load::options::load::{Load, Volume};
 use crate::load::preflight;
 use crate::load::report::outcome::{Ending, Outcome};
@@ -73,8 +73,7 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
         own_server,
         live: Live::new(plan, stderr.clone(), &team),
         ramped: 0,
-        ended: Ended::default(),
-        signal: None,
+        ending: Ending::Done,
         ramp: None,
         measured: [NEVER; 2],
         stood_still: StoodStill::default(),
@@ -106,9 +105,9 @@ struct Lead<'a> {
     team: Team,
     /// How many generators have come to the end of their ramps.
     ramped: usize,
-    /// How those ended that have.
-    ended: Ended,
-    signal: Option<i32>,
+    /// How the run ends, as far as that is known: a signal goes before a failure, and the first
+    /// failure before others.
+    ending: Ending,
     /// How long the ramp took, when it's over.
     ramp: Option<Duration>,
     /// When the measured time begins and ends, as far as that is known.
@@ -133,16 +132,14 @@ impl Lead<'_> {
             let event = self.team.events.recv_timeout(until(now, due));
             let now = self.team.epoch.now();
             // Whoever has ended the run by a signal measures nothing any more.
-            if self.signal.is_none() {
+            if !matches!(self.ending, Ending::Interrupted(_)) {
                 hiccups::woke(&mut self.stood_still, due, now, from);
             }
             match event {
                 Ok(Event::Ramped) => self.ramped += 1,
-                Ok(Event::Ended(ended)) => {
-                    if ended.failure.is_some() {
-                        self.team.tell(Command::Stop);
-                    }
-                    self.ended.add(*ended);
+                Ok(Event::Failed(words)) => {
+                    self.failed(words);
+                    self.team.tell(Command::Stop);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -166,10 +163,17 @@ impl Lead<'_> {
         self.look_at_own_server(now);
     }
 
+    /// Something of the run's own has failed.
+    fn failed(&mut self, words: String) {
+        if self.ending == Ending::Done {
+            self.ending = Ending::Failed(words);
+        }
+    }
+
     /// The first signal stops all generators; the second one would end the program.
     fn hear_signal(&mut self, now: u64) {
         if let Some(signal) = self.signals.pending() {
-            self.signal = Some(signal.number());
+            self.ending = Ending::Interrupted(signal.number());
             self.ramp.get_or_insert(until(self.team.begun, now));
             self.live.take_down();
             self.end_measured(now);
@@ -204,15 +208,15 @@ impl Lead<'_> {
     }
 
     /// What it all came to.
-    fn outcome(self, targets: Vec<String>, shortfalls: Vec<String>) -> Outcome {
-        drop(self.live);
-        let mut failure = self.ended.failure;
-        for thread in self.team.threads {
-            if thread.join().is_err() {
-                failure.get_or_insert_with(|| "a generator panicked".to_owned());
+    fn outcome(mut self, targets: Vec<String>, shortfalls: Vec<String>) -> Outcome {
+        let mut tally = Tally::default();
+        for thread in std::mem::take(&mut self.team.threads) {
+            match thread.join() {
+                Ok(counted) => tally.merge(&counted),
+                Err(_) => self.failed("a generator panicked".to_owned()),
             }
         }
-        let mut tally = self.ended.tally;
+        drop(self.live);
         tally.connections.peak_confirmed = self.team.gauge.peak();
         let measured = tally.threads.iter().map(|thread| thread.wall).max();
         let (clock, now) = (SystemTime::now(), self.team.epoch.now());
@@ -223,11 +227,7 @@ impl Lead<'_> {
             targets,
             began: at(self.team.begun).unwrap_or(SystemTime::UNIX_EPOCH),
             measured_from: at(from).filter(|_| from <= now),
-            ending: match (self.signal, failure) {
-                (Some(number), _) => Ending::Interrupted(number),
-                (None, Some(words)) => Ending::Failed(words),
-                (None, None) => Ending::Done,
-            },
+            ending: self.ending,
             ramp: self.ramp.unwrap_or(until(self.team.begun, now)),
             measured: measured.unwrap_or_default(),
             own_server: self.own_server.as_ref().and_then(OwnServer::used),

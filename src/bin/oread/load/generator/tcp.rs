@@ -10,10 +10,11 @@ use super::plan::Plan;
 use crate::load::options::values::VerifyMode;
 
 /// What input is.
-enum Look {
+#[derive(Clone, Copy)]
+enum Input {
     /// The rest of an answer, in the first so many bytes.
     Whole(usize),
-    /// So many bytes of one.
+    /// So many bytes of one, and no more.
     Part(usize),
     /// Bytes that nobody looks at.
     Surplus,
@@ -45,27 +46,25 @@ impl Generator {
         let (session, mut output) = connection.split();
         let index = *session;
         while !data.is_empty() {
-            let mut answered =
-                plan.answered(index, now, |payload, flow| plain(payload, flow, data));
-            if answered.is_none() {
-                let Some(flow) = plan.flows.get(index) else {
-                    return;
-                };
-                match look(plan, flow, data) {
-                    Look::Whole(taken) => {
-                        answered = plan.answered(index, now, |_, _| Some(taken));
-                    }
-                    Look::Part(taken) => plan.got(index, taken, now),
-                    Look::Surplus => plan.meter.tally.bytes.surplus += data.len() as u64,
-                    Look::Corrupt => {
+            let mut input = Input::Part(0);
+            let answered = plan.answered(index, now, |payload, flow| {
+                input = look(payload, flow, data);
+                match input {
+                    Input::Whole(bytes) => Some(bytes),
+                    _ => None,
+                }
+            });
+            let Some(answered) = answered else {
+                match input {
+                    Input::Part(bytes) => plan.got(index, bytes, now),
+                    Input::Surplus => plan.meter.tally.bytes.surplus += data.len() as u64,
+                    Input::Corrupt => {
                         self.warn(index, data, now);
                         self.plan.corrupt(index, now);
                         connection.abort(CloseReason::Aborted);
-                        return;
                     }
+                    Input::Whole(_) => {}
                 }
-            }
-            let Some(answered) = answered else {
                 return;
             };
             data = &data[answered.bytes..];
@@ -141,36 +140,39 @@ fn write_parts(
     (pressure, message.len())
 }
 
-/// Compares the beginning of `data` with the oldest message under way.
+/// Compares the beginning of `data` with the oldest message under way. Most input is that and no
+/// more: a plain message, whole.
+#[inline(always)]
+fn look(payload: &Payload, flow: &Flow, data: &[u8]) -> Input {
+    if flow.got == 0
+        && flow.kept > 0
+        && let Some(plain) = payload.plain(flow.number, flow.oldest())
+        && plain.begins(data)
+    {
+        return Input::Whole(plain.len());
+    }
+    look_at_parts(payload, flow, data)
+}
+
 #[inline(never)]
-fn look(plan: &Plan, flow: &Flow, data: &[u8]) -> Look {
-    let verify = plan.payload.verify();
+fn look_at_parts(payload: &Payload, flow: &Flow, data: &[u8]) -> Input {
+    let verify = payload.verify;
     if flow.kept == 0 {
         // Nothing was asked.
         return match verify {
-            VerifyMode::Off => Look::Surplus,
-            _ => Look::Corrupt,
+            VerifyMode::Off => Input::Surplus,
+            _ => Input::Corrupt,
         };
     }
-    let message = plan.payload.message(flow.number, flow.oldest());
+    let message = payload.message(flow.number, flow.oldest());
     let got = flow.got as usize;
     let these = &data[..data.len().min(message.len() - got)];
     logs::log_bytes(flow, "received", &[these]);
-    if !message.matches(verify, got, these) {
-        return Look::Corrupt;
+    if message.wrong(verify, got, these).is_some() {
+        return Input::Corrupt;
     }
     match got + these.len() < message.len() {
-        true => Look::Part(these.len()),
-        false => Look::Whole(these.len()),
+        true => Input::Part(these.len()),
+        false => Input::Whole(these.len()),
     }
-}
-/// The bytes of the oldest message's answer, where `data` begins with it and it's plain and whole:
-/// most input is that and no more.
-#[inline(always)]
-fn plain(payload: &Payload, flow: &Flow, data: &[u8]) -> Option<usize> {
-    if flow.got > 0 || flow.kept == 0 {
-        return None;
-    }
-    let plain = payload.plain(flow.number, flow.oldest())?;
-    plain.begins(data).then_some(plain.len())
 }

@@ -174,7 +174,7 @@ impl<'a> Bench<'a> {
                 events: sender.clone(),
                 slot: Slot::new(SECOND),
             };
-            let generator = Generator::new(setup, in_run(world.now()));
+            let generator = Generator::new(setup, None, in_run(world.now()));
             let host = world.host(generator, limits())?;
             host.process().addresses(&[address_of(index)]);
             generators.push(host);
@@ -201,7 +201,7 @@ impl<'a> Bench<'a> {
     pub(super) fn run(mut self) -> Ran {
         for host in &mut self.generators {
             let (reactor, generator) = host.reactor();
-            generator.set_out(&mut reactor.context()).unwrap();
+            generator.carry_on(&mut reactor.context()).unwrap();
         }
         while !self.generators.iter().all(Host::has_drained) {
             self.play();
