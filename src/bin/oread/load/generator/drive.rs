@@ -44,8 +44,8 @@ pub(crate) struct Generator {
     /// When it's told next how it goes: each second from the beginning of the run, so that all
     /// threads do at one time.
     tell_at: u64,
-    /// Processor time of the thread, and how long it waited for a processor, until the measured time
-    /// began and until it ended.
+    /// Processor time of the thread, and how long it waited for a processor, until the measured
+    /// time began and until it ended.
     used: Vec<[Duration; 2]>,
     over: bool,
     /// Where a datagram is put together.
