@@ -1,11 +1,8 @@
 //! Gates of simulated runs, held against what the servers know.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::time::{Duration, SystemTime};
-
 use oread::sim::{World, check};
 
-use crate::load::count::StoodStill;
 use crate::load::generator::simulated::figures::{Figures, figures};
 use crate::load::report::judgement::Judgement;
 use crate::load::report::outcome::{Ending, Outcome};
@@ -80,17 +77,10 @@ fn gates(world: &mut World) {
         return;
     };
     let mut outcome = Outcome {
-        plan: (*figures.load).clone(),
-        targets: Vec::new(),
-        began: SystemTime::UNIX_EPOCH,
-        measured_from: None,
         ending: Ending::Done,
         tally: figures.tally.clone(),
-        ramp: Duration::ZERO,
         measured: figures.measured,
-        stood_still: StoodStill::default(),
-        own_server: None,
-        shortfalls: Vec::new(),
+        ..Outcome::not_begun(&figures.load, Vec::new(), Vec::new())
     };
     // Where answers stop for good, no latency is what it would be.
     let is_silent = outcome.fell_silent().is_some();

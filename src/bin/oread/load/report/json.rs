@@ -1,7 +1,6 @@
 //! The report for programs: one JSON object. `docs/LOAD-REFERENCE.md` describes every field.
 
 use std::env;
-use std::time::SystemTime;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -34,10 +33,25 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime))),
     };
     let churned = outcome.churn().map(|(_, reached)| reached);
+    let environment = Environment::here();
+    // What of a word is no text is replaced.
+    let words: Vec<_> = env::args_os().collect();
     let report = json!({
+        "schema": SCHEMA,
+        "version": VERSION,
+        "command": list(&words, |word| json!(word.to_string_lossy())),
+        "environment": {
+            "kernel": environment.kernel,
+            "machine": environment.machine,
+            "processors": environment.processors,
+            "descriptor_limit": environment.descriptors,
+            // UTC, as RFC 3339 writes it.
+            "began": outcome.began.map(|at| humantime::format_rfc3339_millis(at).to_string()),
+        },
         "targets": outcome.targets,
         "shortfalls": outcome.shortfalls,
         "ending": match &outcome.ending {
+            Ending::NotBegun => json!({ "kind": "not begun" }),
             Ending::Done => json!({ "kind": "done" }),
             Ending::Interrupted(signal) => json!({ "kind": "interrupted", "signal": signal }),
             Ending::Failed(why) => json!({ "kind": "failed", "why": why }),
@@ -70,36 +84,6 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
             json!({ "gate": it.gate, "met": it.met, "value": it.value, "shown": it.shown })
         }),
         "imbalance": tally.imbalance(),
-    });
-    line(report, Some(outcome.began))
-}
-
-/// What there is to say of a run that was not begun.
-pub(super) fn not_begun(targets: &[String], shortfalls: &[String], exit_code: u8) -> String {
-    let report = json!({
-        "targets": targets,
-        "shortfalls": shortfalls,
-        "ending": { "kind": "not begun" },
-        "exit_code": exit_code,
-    });
-    line(report, None)
-}
-
-/// A report on one line, with what is known of any run; `began`: when its ramp did.
-fn line(mut report: Value, began: Option<SystemTime>) -> String {
-    let environment = Environment::here();
-    report["schema"] = SCHEMA.into();
-    report["version"] = VERSION.into();
-    // What of a word is no text is replaced.
-    let words: Vec<_> = env::args_os().collect();
-    report["command"] = list(&words, |word| json!(word.to_string_lossy()));
-    report["environment"] = json!({
-        "kernel": environment.kernel,
-        "machine": environment.machine,
-        "processors": environment.processors,
-        "descriptor_limit": environment.descriptors,
-        // UTC, as RFC 3339 writes it.
-        "began": began.map(|began| humantime::format_rfc3339_millis(began).to_string()),
     });
     format!("{report}\n")
 }
