@@ -7,11 +7,9 @@
 //! | `report/json` | everything, for programs |
 //! | `report/hdr` | the histograms, as other tools read them |
 //! | `report/judgement` | the exit code and why, the gates, what to beware of |
-//! | `report/environment` | where it ran |
 //!
 //! Where all this goes, the [`Outputs`], is here.
 
-mod environment;
 mod hdr;
 mod json;
 pub(crate) mod judgement;

@@ -18,8 +18,6 @@ use crate::values::verbosity::Verbosity;
 
 /// How many columns a terminal has that doesn't say.
 const USUAL_WIDTH: usize = 80;
-/// Characters between the brackets of the bar.
-const BAR_WIDTH: usize = 20;
 /// How long the report waits for the last line to be written: it's to stand behind it, but it waits
 /// for no standard error that takes nothing.
 const LAST_LINE: Duration = Duration::from_millis(200);
@@ -65,14 +63,14 @@ impl<'a> Live<'a> {
         if sums.at == self.before.at || self.plan.verbosity == Verbosity::Quiet {
             return;
         }
-        let (bar, progress) = self.progress(&sums, now, measured_from);
-        let (phase, words) = (name(sums.phase), self.words(&sums, progress));
+        let progress = self.progress(&sums, now, measured_from);
+        let line = format!("{:>8}  {}", name(sums.phase), self.words(&sums, progress));
         if self.redraws {
             let width = columns(std::io::stderr()).unwrap_or(USUAL_WIDTH);
-            self.stderr.show(&fit(phase, &bar, &words, width));
+            self.stderr.show(&fit(line, width));
         } else {
             let seconds = until(self.begun, now).as_secs();
-            let line = format!("{seconds:>5}s {phase:>8}  {words}\n");
+            let line = format!("{seconds:>5}s {line}\n");
             // It takes everything, or counts it.
             let _ = self.stderr.write_all(line.as_bytes());
         }
@@ -87,16 +85,13 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// How far it is in this phase, as a bar and in words; both are empty where nobody knows.
-    fn progress(&self, sums: &Progress, now: u64, from: u64) -> (String, String) {
-        let counted = |count: u64, all: u64, what: &str| {
-            let words = format!("{} of {} {what}", Count(count), Count(all));
-            (bar(count, all), words)
-        };
+    /// How far it is in this phase; empty where nobody knows.
+    fn progress(&self, sums: &Progress, now: u64, from: u64) -> String {
+        let counted =
+            |count: u64, all: u64, what: &str| format!("{} of {} {what}", Count(count), Count(all));
         let timed = |begun: u64, whole: Duration| {
             let whole = whole.as_secs().max(1);
-            let gone = until(begun, now).as_secs().min(whole);
-            (bar(gone, whole), format!("{gone}s of {whole}s"))
+            format!("{}s of {whole}s", until(begun, now).as_secs().min(whole))
         };
         let warmup = self.plan.warmup;
         match (sums.phase, self.plan.volume) {
@@ -176,21 +171,10 @@ fn others(sums: &Progress) -> String {
     ])
 }
 
-/// A bar that is full when `done` is `all`.
-fn bar(done: u64, all: u64) -> String {
-    let full = BAR_WIDTH as f64 * done.min(all) as f64 / all.max(1) as f64;
-    format!(" [{:-<BAR_WIDTH$}]", "#".repeat(full as usize))
-}
-
-/// A line that fits into a terminal of `width`: without the bar where there is no room for it and
-/// all words, and then without the last words.
-fn fit(phase: &str, bar: &str, words: &str, width: usize) -> String {
+/// What of a line fits into a terminal of `width`: without its last words where there is no room.
+fn fit(mut line: String, width: usize) -> String {
     // The last column stays free: some terminals wrap when it's written.
     let room = width.saturating_sub(1);
-    let mut line = format!("{phase:>8}{bar}  {words}");
-    if line.len() > room {
-        line = format!("{phase:>8}  {words}");
-    }
     while line.len() > room {
         // What is narrower than the first words is narrow indeed. All of it is ASCII.
         line.truncate(line.rfind(", ").unwrap_or(room));
@@ -213,31 +197,18 @@ mod tests {
 
     #[test]
     fn a_line_is_as_long_as_the_terminal_is_wide_at_most_and_ends_with_a_whole_word() {
-        let words = [
-            "3s of 10s",
-            "100 open",
-            "84,925 answers/s",
-            "p50 567us",
-            "cpu 40%",
-        ]
-        .join(", ");
-        let three = &bar(3, 10);
-        let whole = " measure [######--------------]  3s of 10s, 100 open, 84,925 answers/s, p50 567us, cpu 40%";
-        assert_eq!(fit("measure", three, &words, 100), whole);
-        assert_eq!(fit("measure", three, &words, whole.len() + 1), whole);
-        let bare = " measure  3s of 10s, 100 open, 84,925 answers/s, p50 567us, cpu 40%";
-        assert_eq!(fit("measure", three, &words, whole.len()), bare);
+        let whole = " measure  3s of 10s, 100 open, 84,925 answers/s, p50 567us, cpu 40%";
+        let fit = |width| fit(whole.to_owned(), width);
+        assert_eq!(fit(whole.len() + 1), whole);
+        assert_eq!(fit(whole.len()), whole.strip_suffix(", cpu 40%").unwrap());
         for width in 0..120 {
-            let line = fit("measure", three, &words, width);
+            let line = fit(width);
             assert!(line.len() < width.max(1), "{line}");
             let cut = ["open", "/s", "567us", "%"].iter();
             assert!(
                 width < 40 || cut.clone().any(|end| line.ends_with(end)),
                 "{line}"
             );
-        }
-        for done in [0, 20, 30] {
-            assert_eq!(bar(done, 20).matches('#').count() as u64, done.min(20));
         }
     }
 

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use crate::load::clock::nanos;
 use crate::load::count::{Datagrams, Tally, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
-use crate::load::report::environment::{Environment, VERSION};
 use crate::load::report::judgement::Judgement;
 use crate::load::report::outcome::{Ending, Outcome};
+use crate::system::environment::{Environment, VERSION};
 
 /// Grows when a field changes its meaning or goes away; new fields don't change it.
 const SCHEMA: &str = "oread.load/1";
@@ -18,13 +18,6 @@ const SCHEMA: &str = "oread.load/1";
 /// The report, with a newline at its end.
 pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
     let (tally, plan, pacing) = (&outcome.tally, &outcome.plan, &outcome.tally.schedule);
-    let mut connections = counters(tally.connections.named());
-    connections["errors"] = json!(tally.errors);
-    let partial = tally.partial.iter();
-    connections["partial"] = partial
-        .map(|(name, part)| (name.clone(), json!({ "got": part.got, "of": part.of })))
-        .collect();
-    connections["corrupt_answer"] = json!(tally.corrupt_answer);
     let mut udp = counters(tally.datagrams.named());
     udp["own_drops"] = tally.own_drops.into();
     let (churn, lifetime) = match plan.turnover {
@@ -64,7 +57,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
             "ramp": outcome.ramp.as_secs_f64(),
             "measured": outcome.measured.as_secs_f64(),
         },
-        "connections": connections,
+        "connections": connections(tally),
         "churn": { "asked": churn, "lifetime_ns": lifetime, "reached": churned },
         "messages": counters(tally.messages.named()),
         "bytes": counters(tally.bytes.named()),
@@ -86,6 +79,18 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "imbalance": tally.imbalance(),
     });
     format!("{report}\n")
+}
+
+/// The ledger, and what went wrong, by its names.
+fn connections(tally: &Tally) -> Value {
+    let mut value = counters(tally.connections.named());
+    let partial = tally.partial.iter();
+    value["errors"] = json!(tally.errors);
+    value["partial"] = partial
+        .map(|(name, part)| (name.clone(), json!({ "got": part.got, "of": part.of })))
+        .collect();
+    value["corrupt_answer"] = json!(tally.corrupt_answer);
+    value
 }
 
 fn list<T>(all: &[T], value: impl FnMut(&T) -> Value) -> Value {
