@@ -199,7 +199,7 @@ impl Lead<'_> {
         let mut tally = Tally::default();
         for thread in std::mem::take(&mut self.team.threads) {
             match thread.join() {
-                Ok(counted) => tally.merge(&counted),
+                Ok(counted) => tally.merge(counted),
                 Err(_) => self.failed("a generator panicked".to_owned()),
             }
         }

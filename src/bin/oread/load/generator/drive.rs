@@ -224,15 +224,13 @@ impl Generator {
     /// Sends a message on a flow, from outside of its callback.
     fn send_on(&mut self, context: &mut Context<'_, u32>, index: u32, sent: Sent) {
         match self.plan.flows.get(index).map(|flow| flow.socket) {
-            Some(Socket::Datagrams(_)) => {
-                self.send_datagram(context, index, sent);
-            }
+            Some(Socket::Datagrams(_)) => _ = self.send_datagram(context, index, sent),
             Some(Socket::Stream(id)) => match context.connection(id) {
                 Some(mut connection) => self.send(&mut connection, index, sent),
                 // It's gone, and its callback is to come.
                 None => self.plan.flows.mark(index, Flags::FULL),
             },
-            Some(Socket::None) | None => self.plan.flows.mark(index, Flags::FULL),
+            _ => self.plan.flows.mark(index, Flags::FULL),
         }
     }
 

@@ -246,7 +246,7 @@ impl Meter {
         if measured && begun {
             self.push_second();
         }
-        std::mem::replace(&mut self.tally, Tally::new())
+        std::mem::take(&mut self.tally)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::values::units::short;
 
 /// A run of ten seconds with 10,000 responses of 1 to 10,000 microseconds.
 fn outcome(arguments: &str) -> Outcome {
-    let mut tally = Tally::new();
+    let mut tally = Tally::default();
     tally.connections.asked = 100;
     tally.connections.dialed = 100;
     tally.connections.established = 100;

@@ -350,13 +350,13 @@ impl<'a> Bench<'a> {
     }
 
     fn finish(mut self) -> Ran {
-        let mut tally = Tally::new();
+        let mut tally = Tally::default();
         let now = in_run(self.world.now());
         for host in &mut self.generators {
             let (reactor, generator) = host.reactor();
             let one = generator.finish(&reactor.context());
             assert_eq!(one.imbalance(), None);
-            tally.merge(&one);
+            tally.merge(one);
         }
         tally.connections.peak_confirmed = self.gauge.peak();
         assert_eq!(tally.imbalance(), None);
