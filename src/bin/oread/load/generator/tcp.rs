@@ -46,25 +46,26 @@ impl Generator {
         let (session, mut output) = connection.split();
         let index = *session;
         while !data.is_empty() {
-            let mut input = Input::Part(0);
-            let answered = plan.answered(index, now, |payload, flow| {
-                input = look(payload, flow, data);
-                match input {
-                    Input::Whole(bytes) => Some(bytes),
-                    _ => None,
-                }
-            });
-            let Some(answered) = answered else {
-                match input {
-                    Input::Part(bytes) => plan.got(index, bytes, now),
-                    Input::Surplus => plan.meter.tally.bytes.surplus += data.len() as u64,
-                    Input::Corrupt => {
+            let mut answered =
+                plan.answered(index, now, |payload, flow| plain(payload, flow, data));
+            if answered.is_none() {
+                let flow = plan.flows.get(index);
+                match flow.map(|flow| look(&plan.payload, flow, data)) {
+                    Some(Input::Whole(bytes)) => {
+                        answered = plan.answered(index, now, |_, _| Some(bytes));
+                    }
+                    Some(Input::Part(bytes)) => plan.got(index, bytes, now),
+                    Some(Input::Surplus) => plan.meter.tally.bytes.surplus += data.len() as u64,
+                    Some(Input::Corrupt) => {
                         self.warn(index, data, now);
                         self.plan.corrupt(index, now);
                         connection.abort(CloseReason::Aborted);
+                        return;
                     }
-                    Input::Whole(_) => {}
+                    None => {}
                 }
+            }
+            let Some(answered) = answered else {
                 return;
             };
             data = &data[answered.bytes..];
@@ -140,22 +141,20 @@ fn write_parts(
     (pressure, message.len())
 }
 
-/// Compares the beginning of `data` with the oldest message under way. Most input is that and no
-/// more: a plain message, whole.
+/// The bytes of the oldest message's answer, where `data` begins with it and it's plain and whole:
+/// most input is that and no more.
 #[inline(always)]
-fn look(payload: &Payload, flow: &Flow, data: &[u8]) -> Input {
-    if flow.got == 0
-        && flow.kept > 0
-        && let Some(plain) = payload.plain(flow.number, flow.oldest())
-        && plain.begins(data)
-    {
-        return Input::Whole(plain.len());
+fn plain(payload: &Payload, flow: &Flow, data: &[u8]) -> Option<usize> {
+    if flow.got > 0 || flow.kept == 0 {
+        return None;
     }
-    look_at_parts(payload, flow, data)
+    let plain = payload.plain(flow.number, flow.oldest())?;
+    plain.begins(data).then_some(plain.len())
 }
 
+/// Compares the beginning of `data` with the oldest message under way.
 #[inline(never)]
-fn look_at_parts(payload: &Payload, flow: &Flow, data: &[u8]) -> Input {
+fn look(payload: &Payload, flow: &Flow, data: &[u8]) -> Input {
     let verify = payload.verify;
     if flow.kept == 0 {
         // Nothing was asked.
