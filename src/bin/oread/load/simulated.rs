@@ -1,11 +1,8 @@
 //! Gates of simulated runs, held against what the servers know.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::time::{Duration, SystemTime};
-
 use oread::sim::{World, check};
 
-use crate::load::count::StoodStill;
 use crate::load::generator::simulated::figures::{Figures, figures};
 use crate::load::report::judgement::Judgement;
 use crate::load::report::outcome::{Ending, Outcome};
@@ -13,8 +10,8 @@ use crate::load::report::outcome::{Ending, Outcome};
 /// A value lies within so much of what a histogram has, as a share.
 const PRECISION: f64 = 0.002;
 
-/// Holds a gate's verdict against a figure: it's met by any bound that is clearly above, and by none
-/// that is clearly below. `None`: nobody can meet it.
+/// Holds a gate's verdict against a figure: it's met by any bound that is clearly above, and by
+/// none that is clearly below. `None`: nobody can meet it.
 fn holds(outcome: &mut Outcome, figure: &str, unit: &str, truth: Option<(f64, f64)>) {
     let bounds = match truth {
         Some((truth, slack)) => vec![
@@ -80,17 +77,10 @@ fn gates(world: &mut World) {
         return;
     };
     let mut outcome = Outcome {
-        plan: (*figures.load).clone(),
-        targets: Vec::new(),
-        began: SystemTime::UNIX_EPOCH,
-        measured_from: None,
         ending: Ending::Done,
         tally: figures.tally.clone(),
-        ramp: Duration::ZERO,
         measured: figures.measured,
-        stood_still: StoodStill::default(),
-        own_server: None,
-        shortfalls: Vec::new(),
+        ..Outcome::not_begun(&figures.load, Vec::new(), Vec::new())
     };
     // Where answers stop for good, no latency is what it would be.
     let is_silent = outcome.fell_silent().is_some();

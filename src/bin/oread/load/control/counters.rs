@@ -11,7 +11,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use crate::load::clock::nanos;
 use crate::load::control::live::{look, name};
 use crate::load::count::{
-    Bytes, Counts, Datagrams, Latency, Ledger, Messages, Schedule, Told as _,
+    Bytes, Counts, Datagrams, Latency, Lateness, Ledger, MessageCounts, Told as _,
 };
 use crate::load::generator::protocol::{Phase, Slot};
 use crate::system::metrics::{Kind, Page};
@@ -98,7 +98,7 @@ fn counts(page: &mut Page<'_>, counts: &Counts) -> fmt::Result {
     for (help, (name, count)) in Ledger::explained().zip(counts.connections.named()) {
         group("connections", false, help, name, count)?;
     }
-    for (help, (name, count)) in Messages::explained().zip(counts.messages.named()) {
+    for (help, (name, count)) in MessageCounts::explained().zip(counts.messages.named()) {
         group("messages", false, help, name, count)?;
     }
     for (help, (name, count)) in Bytes::explained().zip(counts.bytes.named()) {
@@ -113,7 +113,7 @@ fn counts(page: &mut Page<'_>, counts: &Counts) -> fmt::Result {
     page.family("oread_load_errors", help, Kind::Count, errors)?;
     let times = Latency::explained().map(|help| in_words("time", help));
     let times = times.zip(counts.latency.named());
-    let late = Schedule::explained().map(|help| in_words("how late messages were sent", help));
+    let late = Lateness::explained().map(|help| in_words("how late messages were sent", help));
     for (help, (name, values)) in times.chain(late.zip(counts.schedule.named())) {
         let name = format!("oread_load_{name}");
         let (buckets, sum) = bucketed(values);
@@ -167,9 +167,9 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_explained_by_its_comment() {
-        let all = Ledger::explained().chain(Messages::explained());
+        let all = Ledger::explained().chain(MessageCounts::explained());
         let all = all.chain(Bytes::explained()).chain(Datagrams::explained());
-        let all = all.chain(Latency::explained()).chain(Schedule::explained());
+        let all = all.chain(Latency::explained()).chain(Lateness::explained());
         let all: Vec<_> = all.map(|comment| in_words("it", comment)).collect();
         assert!(all.contains(&"it: Dials begun".to_owned()), "{all:?}");
         assert!(all.iter().all(|help| help.len() > "it: ".len()), "{all:?}");

@@ -205,7 +205,7 @@ fn most_under_way(load: &Load, index: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::options::target::Target;
+    use crate::values::target::Target;
 
     /// Dials that are made at a pace in so many milliseconds, while none of them is answered.
     fn dialed(arguments: &str, ms: u64) -> u32 {

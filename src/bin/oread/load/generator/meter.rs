@@ -11,7 +11,7 @@ use super::fast_histogram::FastHistogram;
 use super::flow::Sent;
 use crate::load::clock::{NEVER, SECOND};
 use crate::load::count::{
-    Bytes, Latency, Messages, Partial, Schedule, Second, Tally, coarse, histogram,
+    Bytes, Latency, Lateness, MessageCounts, Partial, Second, Tally, coarse, histogram,
 };
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.
@@ -39,8 +39,8 @@ pub(super) struct Meter {
     lag: FastHistogram,
     /// Since when a flow can take a message of the schedule.
     pub(super) takers_since: u64,
-    /// What has happened about messages: those that are measured, those that are not, and those that
-    /// confirm connections.
+    /// What has happened about messages: those that are measured, those that are not, and those
+    /// that confirm connections.
     pub(super) measured: Second,
     unmeasured: Second,
     confirming: Second,
@@ -228,7 +228,7 @@ impl Meter {
 
     /// How long things took so far, and how well the schedule was kept, as they are told while it
     /// runs.
-    pub(super) fn timings(&self) -> (Latency, Schedule) {
+    pub(super) fn timings(&self) -> (Latency, Lateness) {
         let response = self.responses();
         let latency = Latency {
             // Copied as they are: to count them anew takes longer.
@@ -240,7 +240,7 @@ impl Meter {
             },
             response,
         };
-        let schedule = Schedule {
+        let schedule = Lateness {
             pacing_error: self.late.counted(coarse()),
             own_lag: self.lag.counted(coarse()),
         };
@@ -248,7 +248,7 @@ impl Meter {
     }
 
     /// Messages and bytes so far.
-    pub(super) fn moved(&self) -> (Messages, Bytes) {
+    pub(super) fn moved(&self) -> (MessageCounts, Bytes) {
         let (mut messages, mut bytes) = (self.tally.messages, self.tally.bytes);
         (messages.sent, messages.echoed) = (self.measured.sent, self.measured.echoed);
         (bytes.sent, bytes.received) = (self.measured.sent_bytes, self.measured.received_bytes);
@@ -275,7 +275,7 @@ impl Meter {
         if measured && begun {
             self.push_second();
         }
-        std::mem::replace(&mut self.tally, Tally::new())
+        std::mem::take(&mut self.tally)
     }
 }
 

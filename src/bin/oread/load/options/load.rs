@@ -14,9 +14,9 @@ use oread::Framing;
 use crate::failure::Failure;
 use crate::load::clock::nanos;
 use crate::load::options::args;
-use crate::load::options::target::{Target, Transport};
 pub(crate) use crate::load::options::values::MAX_DEPTH;
 use crate::load::options::values::{SizeRange, VerifyMode};
+use crate::values::target::{Target, Transport};
 use crate::values::verbosity::{Verbosity, VerbosityArgs};
 
 /// Dials a second when nothing is said.

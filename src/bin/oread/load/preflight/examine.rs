@@ -5,10 +5,10 @@ use super::ports;
 use crate::failure::Failure;
 use crate::load::options::load::{Load, MOST_TURNING_OVER, Traffic, Turnover};
 use crate::load::options::sources::{Endpoint, sources};
-use crate::load::options::target::{Resolved, Transport};
 use crate::system::descriptors::reserve;
 use crate::system::machine::{Machine, is_own};
 use crate::system::metrics::DESCRIPTORS;
+use crate::values::target::{Resolved, Transport};
 use crate::values::units::Count;
 
 /// Kernel memory of one end of an idle TCP connection on Linux 6 (socket, file, inode, epoll item):

@@ -70,7 +70,7 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     let mut find = |code, words| all.push(Finding { code, words });
     let until = "these are the figures until then";
     match &outcome.ending {
-        Ending::Done => {}
+        Ending::Done | Ending::NotBegun => {}
         // No signal has a number over 64.
         Ending::Interrupted(signal) => find(128 + *signal as u8, format!("interrupted: {until}")),
         Ending::Failed(why) => find(1, format!("FAILED: {why}; {until}")),

@@ -9,7 +9,7 @@ use crate::load::generator::flow::Sent;
 use crate::load::generator::protocol::Slot;
 use crate::load::generator::wake::Clock;
 use crate::load::options::sources::Endpoint;
-use crate::load::options::target::Resolved;
+use crate::values::target::Resolved;
 
 /// A plan of these arguments, for one target, from the time 1 s on.
 fn plan(arguments: &str) -> Plan {

@@ -125,7 +125,8 @@ impl Plan {
             given_up += 1;
         }
         match stage {
-            // Where connections are replaced, a mute one is. Else it stays, for its answer may come.
+            // Where connections are replaced, a mute one is. Else it stays, for its answer may
+            // come.
             Stage::Confirming if given_up > 0 && self.load.turnover != Turnover::Keep => {
                 self.lost(index, "never answered", now);
             }

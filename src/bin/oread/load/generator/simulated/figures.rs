@@ -35,8 +35,8 @@ pub(crate) struct Figures {
     pub(crate) connections: u64,
 }
 
-/// Runs what a seed draws, where all its connections are there from the beginning to the end; `None`
-/// where the books leave a doubt.
+/// Runs what a seed draws, where all its connections are there from the beginning to the end;
+/// `None` where the books leave a doubt.
 pub(crate) fn figures(world: &mut World) -> Option<Figures> {
     let mut drawn = drawn(world, false);
     let least = Duration::from_nanos(AT_ONCE.0);

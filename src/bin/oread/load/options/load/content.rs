@@ -9,8 +9,8 @@ use oread::Framing;
 use super::{Content, refuse_if};
 use crate::failure::{Failure, Reason};
 use crate::load::options::args;
-use crate::load::options::target::Target;
 use crate::load::options::values::MAX_MESSAGE;
+use crate::values::target::Target;
 use crate::values::units::{Count, Size};
 
 /// What a datagram must have room for: its flow, its number, its time and a check.
