@@ -98,8 +98,8 @@ struct Lead<'a> {
     ramp: Option<Duration>,
     /// When the measured time begins and ends, as far as that is known.
     measured: [u64; 2],
-    /// What is known of how the run goes. Of its ending a signal goes before a failure, and the first
-    /// failure before others.
+    /// What is known of how the run goes. Of its ending a signal goes before a failure, and the
+    /// first failure before others.
     outcome: Outcome,
 }
 
