@@ -8,11 +8,11 @@ use std::time::Duration;
 use clap::ColorChoice;
 
 use crate::load::options::gate::Gate;
-use crate::load::options::sources::SourceRange;
 use crate::load::options::values::{MAX_DEPTH, SizeRange, VerifyMode, per_second};
 use crate::system::threads;
 use crate::values::escapes::unescaped;
 use crate::values::framing::forms;
+use crate::values::source::SourceRange;
 use crate::values::target::Target;
 use crate::values::units::UNITS;
 use crate::values::units::{count, count_to, duration, duration_or_zero, large_count};
