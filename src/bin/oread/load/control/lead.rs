@@ -111,8 +111,8 @@ struct Lead<'a> {
     ramp: Option<Duration>,
     /// When the measured time begins and ends, as far as that is known.
     measured: [u64; 2],
-    /// What is known of how the run goes. Of its ending a signal goes before a failure, and the first
-    /// failure before others.
+    /// What is known of how the run goes. Of its ending a signal goes before a failure, and the
+    /// first failure before others.
     outcome: Outcome,
 }
 
@@ -133,7 +133,7 @@ impl Lead<'_> {
             let now = self.team.epoch.now();
             // Whoever has ended the run by a signal measures nothing any more.
             if !matches!(self.outcome.ending, Ending::Interrupted(_)) {
-                hiccups::woke(&mut self.outcome.stood_still, due, now, from);
+                hiccups::woke(&mut self.outcome.stood_still, due, now);
             }
             match event {
                 Ok(Event::Ramped) => self.ramped += 1,

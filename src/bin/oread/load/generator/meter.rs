@@ -168,6 +168,7 @@ impl Meter {
         self.tally.note_partial("message timeout", partial);
         if self.is_measured(sent.due) {
             self.tally.messages.timed_out += 1;
+            self.unanswered(sent);
         }
     }
 
@@ -175,7 +176,14 @@ impl Meter {
     pub(super) fn lost(&mut self, sent: Sent) {
         if self.is_measured(sent.due) {
             self.tally.messages.lost += 1;
+            self.unanswered(sent);
         }
+    }
+
+    /// A message of the measured time was not answered for as long as it was waited for.
+    pub(super) fn unanswered(&mut self, sent: Sent) {
+        let then = sent.at.saturating_add(self.timeout);
+        self.tally.waited_until = self.tally.waited_until.max(then);
     }
 
     /// The measured time is over, at `end`: what has happened until now happened in it.
@@ -271,6 +279,7 @@ impl Meter {
             latency.service = latency.response.clone();
         }
         (self.tally.messages, self.tally.bytes) = self.moved();
+        self.tally.last_answer = self.last_answer;
         let begun = self.tally.seconds.is_empty() || self.before != self.happened();
         if measured && begun {
             self.push_second();

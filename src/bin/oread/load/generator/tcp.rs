@@ -57,7 +57,7 @@ impl Generator {
                     Some(Input::Part(bytes)) => plan.got(index, bytes, now),
                     Some(Input::Surplus) => plan.meter.tally.bytes.surplus += data.len() as u64,
                     Some(Input::Corrupt) => {
-                        self.warn(index, data, now);
+                        self.warn(index, data);
                         self.plan.corrupt(index, now);
                         connection.abort(CloseReason::Aborted);
                         return;
@@ -77,20 +77,17 @@ impl Generator {
         }
     }
 
-    /// Tells of an answer that is not what was sent, and keeps the words of the first.
+    /// Tells of the first answer that is not what was sent.
     #[cold]
-    pub(super) fn warn(&mut self, index: u32, data: &[u8], now: u64) {
+    pub(super) fn warn(&mut self, index: u32, data: &[u8]) {
         let plan = &mut self.plan;
-        if let Some(flow) = plan.flows.get(index) {
+        if let (Some(flow), None) = (plan.flows.get(index), &plan.meter.tally.corrupt_answer) {
             let target = self.setup.endpoints.get(usize::from(flow.target));
-            let words = || {
-                let target = target.map(|endpoint| format!(" {}", endpoint.resolved));
-                let what = logs::corrupt(&plan.payload, flow, data);
-                format!("{flow}{}: {what}", target.unwrap_or_default())
-            };
-            if let Some(words) = self.warnings.tell(now, words) {
-                plan.meter.tally.corrupt_answer.get_or_insert(words);
-            }
+            let target = target.map(|endpoint| format!(" {}", endpoint.resolved));
+            let what = logs::corrupt(&plan.payload, flow, data);
+            let words = format!("{flow}{}: {what}", target.unwrap_or_default());
+            log::warn!("{words}");
+            plan.meter.tally.corrupt_answer = Some(words);
         }
     }
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use clap::ColorChoice;
 
 use crate::load::options::gate::Gate;
-use crate::load::options::sources::SourceRange;
 use crate::load::options::values::{MAX_DEPTH, SizeRange, VerifyMode, per_second};
 use crate::system::threads;
 use crate::values::address::HostPort;
 use crate::values::escapes::unescaped;
 use crate::values::framing::forms;
+use crate::values::source::SourceRange;
 use crate::values::target::Target;
 use crate::values::units::UNITS;
 use crate::values::units::{count, count_to, duration, duration_or_zero, large_count};
@@ -175,8 +175,8 @@ pub(crate) struct Sockets {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) connect_timeout: Duration,
 
-    /// Give an answer up that has not come after so long; at the end, wait as long for what is
-    /// under way
+    /// Give an answer up that has not come so long after its message was due, or sent in a closed
+    /// loop; at the end, wait as long for what is under way
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) message_timeout: Duration,
 

@@ -5,7 +5,7 @@ mod content;
 pub(crate) mod never;
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::{Path, absolute};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::load::clock::nanos;
 use crate::load::options::args;
 pub(crate) use crate::load::options::values::MAX_DEPTH;
 use crate::load::options::values::{SizeRange, VerifyMode};
+use crate::system::files::followed;
 use crate::values::target::{Target, Transport};
 use crate::values::verbosity::{Verbosity, VerbosityArgs};
 
@@ -234,15 +235,13 @@ impl Load {
         let tip = "give it a name; a file that is called - is written as ./-";
         let failure = Failure::usage("--hdr takes a file, and - is standard output").hint(tip);
         refuse_if(hdr == Some(Path::new("-")), failure)?;
-        // A file that is not there yet has no other name than the one that is typed.
-        let place = |path: &Path| path.canonicalize().or_else(|_| absolute(path)).ok();
         if let (Some(json), Some(hdr)) = (json, hdr) {
             let words = format!(
                 "--json and --hdr would write the same file, {}",
                 hdr.display()
             );
             let failure = Failure::usage(words).hint("give each a file of its own");
-            refuse_if(place(json) == place(hdr), failure)?;
+            refuse_if(followed(json) == followed(hdr), failure)?;
         }
         self.output.slo.iter().try_for_each(|gate| {
             let why = never::why_never(gate, self);

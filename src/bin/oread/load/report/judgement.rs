@@ -141,17 +141,20 @@ fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
         "connections were replaced: {failed}each waits for its outstanding answers, and for the next \
          one to be served"
     );
+    let mut only = |(asked, reached): (f64, f64), what: &str| {
+        let (asked, reached) = (a_second(asked), a_second(reached));
+        find(0, format!("ONLY {reached} of {asked} {what}"));
+    };
     // A part, and one of them, are left out of account: the last ones may be on their way.
-    for (rate, part, what) in [
-        (outcome.churn(), 0.9, &*replaced),
-        (outcome.rate(), 0.95, "were answered in time"),
-    ] {
-        if let Some((asked, reached)) = rate
-            && reached * seconds < asked * seconds * part - 1.0
-        {
-            let (asked, reached) = (a_second(asked), a_second(reached));
-            find(0, format!("ONLY {reached} of {asked} {what}"));
-        }
+    if let Some(churn) = outcome.churn()
+        && (c.replaced as f64) < outcome.least_replaced() * 0.9 - 1.0
+    {
+        only(churn, &replaced);
+    }
+    if let Some((asked, reached)) = outcome.rate()
+        && reached * seconds < asked * seconds * 0.95 - 1.0
+    {
+        only((asked, reached), "were answered in time");
     }
     if m.unsent > 0 {
         // What fell due in the time that it was late by, by its own doing, is most of them.
@@ -159,6 +162,7 @@ fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
         let is_own =
             (outcome.rate()).is_some_and(|(rate, _)| own_lag * rate >= m.unsent as f64 / 2.0);
         let (code, why) = match outcome.plan.volume {
+            Volume::Messages(_) if d.dropped > 0 => (4, "the system refused to send the others"),
             Volume::Messages(_) if m.echoed == 0 => (4, "nothing was answered"),
             Volume::Messages(_) => (4, "nothing was answered any more"),
             Volume::For(_) if d.dropped > 0 => (0, "the system refused to send the others"),
@@ -188,11 +192,16 @@ fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
 
 /// What `--verify` can't see of messages as short as these.
 fn unchecked(plan: &Load) -> Option<String> {
-    let Content::Made(sizes) = plan.content else {
+    if plan.verify == VerifyMode::Off || plan.connections.get() == 1 {
         return None;
+    }
+    let Content::Made(sizes) = plan.content else {
+        let words = "whose answer it is: all messages are alike, so one that came to another \
+                     connection's message, or to another of its own, passes as right";
+        return Some(words.to_owned());
     };
     let least = sizes.least;
-    if least >= TELLING || plan.verify == VerifyMode::Off || plan.connections.get() == 1 {
+    if least >= TELLING {
         return None;
     }
     let (s, bits) = (if least == 1 { "" } else { "s" }, BITS_A_BYTE * least);
@@ -202,6 +211,9 @@ fn unchecked(plan: &Load) -> Option<String> {
          and number by, so 1 in {one_in} answers swapped between connections passes as right"
     ))
 }
+
+/// Why figures of answers that can't be told apart are in no gate.
+const INVALID: &str = "the figure is not valid, as BEWARE says";
 
 /// How a gate came out.
 #[derive(Clone, Debug, PartialEq)]
@@ -266,6 +278,9 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
                 Timing::FirstEcho => (&latency.first_echo, failed + unserved),
             };
             let is_answer = matches!(timing, Timing::Response | Timing::Service);
+            if is_answer && tally.bytes.surplus > 0 {
+                return Err(INVALID.into());
+            }
             if let Some(when) = outcome.fell_silent().filter(|_| is_answer) {
                 return Err(format!("no answer {when}"));
             }
@@ -283,6 +298,7 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
         Figure::Errors => counted(tally.errors.values().sum()),
         Figure::LostShare if d.sent == 0 => return Err("no datagram was sent".into()),
         Figure::LostShare => of(d.lost, d.sent),
+        Figure::Rate if tally.bytes.surplus > 0 => return Err(INVALID.into()),
         Figure::Rate => {
             let rate = (outcome.rate_reached()).ok_or("it never came to measuring")?;
             (rate, a_second(rate))
@@ -378,10 +394,6 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
     // A thread that had half of its time left was late because it was not let run.
     let is_kept = tally.waited() > KEPT_WAITING;
     let was_let_run = still.is_none() && !is_kept;
-    let (cause, who) = match tally.threads.iter().any(|thread| thread.busy() >= 0.5) {
-        true if was_let_run => (GENERATOR, "the generator was the bottleneck"),
-        _ => (MACHINE, "the machine was busy"),
-    };
     if let Some(words) = still {
         beware(Some(MACHINE), words);
     }
@@ -404,6 +416,11 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
         );
         beware(Some(GENERATOR), words);
     }
+    let is_busy = tally.threads.iter().any(|thread| thread.busy() >= 0.5);
+    let (cause, who) = match full > 0 || was_let_run && is_busy {
+        true => (GENERATOR, "the generator was the bottleneck"),
+        false => (MACHINE, "the machine was busy"),
+    };
     if let Some(late) = lateness(tally) {
         beware(Some(cause), format!("{who}: {late}"));
     }
@@ -412,16 +429,17 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
 
 /// How long the program stood still, where that may have made a latency what it is.
 fn stood_still(outcome: &Outcome) -> Option<String> {
-    let still = &outcome.stood_still;
-    let slowest = outcome.tally.latency.response.max() as f64;
+    let (still, latency) = (&outcome.stood_still, &outcome.tally.latency);
+    let times = [&latency.response, &latency.first_echo].map(Histogram::max);
+    let slowest = times.into_iter().filter(|ns| *ns > 0).min();
     let is_long = still.total.as_secs_f64() > STOOD_STILL * outcome.measured.as_secs_f64();
-    let is_much = slowest > 0.0 && still.longest.as_nanos() as f64 >= OF_RESPONSE * slowest;
+    let is_much = |ns: u64| still.longest.as_nanos() as f64 >= OF_RESPONSE * ns as f64;
     let [total, longest] = [still.total, still.longest].map(|time| short(nanos(time)));
     let how = match still.times {
         1 => String::new(),
         times => format!(" in all, {} times, {longest} the longest", Count(times)),
     };
-    (still.times > 0 && (is_long || is_much)).then(|| {
+    (still.times > 0 && (is_long || slowest.is_some_and(is_much))).then(|| {
         format!(
             "the generator stood still for {total}{how}: it was stopped (Ctrl-Z, SIGSTOP), or the \
              machine gave it no CPU; what was under way looks as much slower"
