@@ -8,6 +8,7 @@
 //! | 2 | `load/report` | how a run went, in words, JSON and histograms |
 //! | 2 | `load/preflight` | whether it can be done; `oread doctor` |
 //! | 1 | `load/options` | the load as typed and as checked |
+//! | 0 | `load/exchange` | what is said on a connection: questions, answers, scripts |
 //! | 0 | `load/count` | what is counted |
 //! | 0 | `load/clock` | the run's time |
 //!
@@ -16,6 +17,7 @@
 mod clock;
 mod control;
 mod count;
+mod exchange;
 mod generator;
 pub(crate) mod options;
 mod preflight;

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `values/units` | sizes, counts, rates and durations |
 //! | `values/address` | `host:port`, Unix sockets, and the default address |
+//! | `values/escapes` | bytes that can't be typed |
 //! | `values/framing` | the help of `--framing`, and the longest frame that goes with a framing |
 //! | `values/verbosity` | how much is said |
 
 pub(crate) mod address;
+pub(crate) mod escapes;
 pub(crate) mod framing;
 pub(crate) mod units;
 pub(crate) mod verbosity;

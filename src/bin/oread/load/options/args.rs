@@ -11,8 +11,9 @@ use clap::ColorChoice;
 use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
 use crate::load::options::target::{Target, schemed};
-use crate::load::options::values::{MAX_DEPTH, SizeRange, VerifyMode, message, per_second};
+use crate::load::options::values::{MAX_DEPTH, SizeRange, VerifyMode, per_second};
 use crate::system::threads;
+use crate::values::escapes::unescaped;
 use crate::values::framing::forms;
 use crate::values::units::UNITS;
 use crate::values::units::{count, count_to, duration, duration_or_zero, large_count};
@@ -148,7 +149,7 @@ pub(crate) struct Messages {
     pub(crate) size: SizeRange,
 
     /// What to send, always the same; \r, \n, \t, \x00 to \xff and \\ stand for a byte each
-    #[arg(long, value_name = "TEXT", value_parser = message, conflicts_with = "size")]
+    #[arg(long, value_name = "TEXT", value_parser = unescaped, conflicts_with = "size")]
     pub(crate) message: Option<Arc<[u8]>>,
 
     /// A file that holds what to send; with --framing lines, a newline at its end is the line's own
