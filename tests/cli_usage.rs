@@ -59,9 +59,10 @@ fn text_that_is_no_address_is_refused() {
         ("connect --bind 127.0.0.1", "write 127.0.0.1:0"),
         ("connect http://127.0.0.1:9999/", "write 127.0.0.1:9999"),
         ("connect udp://127.0.0.1:9", "write --udp 127.0.0.1:9"),
-        ("load --udp 127.0.0.1:9", "write udp://127.0.0.1:9 as"),
+        ("load --udp 127.0.0.1:9", "write udp://HOST:PORT as"),
         ("load 127.0.0.1:9 --udp", "write udp://HOST:PORT as"),
-        ("load --tcp 127.0.0.1:9", "write tcp://127.0.0.1:9 as"),
+        ("doctor --udp=127.0.0.1:9", "write udp://HOST:PORT as"),
+        ("load --tcp 127.0.0.1:9", "write HOST:PORT as the target"),
         ("serve --port 7", "as in 127.0.0.1:7"),
         (
             "connect --udp --bind [::1]:0 127.0.0.1:9",

@@ -298,6 +298,26 @@ fn a_file_is_replaced_whole_and_keeps_its_permissions() {
 }
 
 #[test]
+fn a_link_to_a_file_that_is_not_there_yet_stays_and_the_file_comes_about() {
+    let folder = Scratch::new("links");
+    fs::create_dir_all(folder.0.join("below")).unwrap();
+    let place = |name: &str| folder.0.join(name);
+    std::os::unix::fs::symlink("below/second", place("first")).unwrap();
+    std::os::unix::fs::symlink("../x.json", place("below/second")).unwrap();
+    let mut command = oread("load");
+    command.args(["-c", "1", "-n", "10", "-q", "--json"]);
+    let output = command.arg(place("first")).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for link in ["first", "below/second"] {
+        assert!(fs::symlink_metadata(place(link)).unwrap().is_symlink());
+    }
+    let told = fs::read(place("x.json")).unwrap();
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!(told["messages"]["echoed"], 10);
+    fs::remove_dir_all(&folder.0).unwrap();
+}
+
+#[test]
 fn a_report_to_a_pipe_without_a_name_whose_reader_has_left_is_an_error_at_once() {
     let mut command = oread("load");
     command.args(["-c", "1", "-n", "10", "--json", "/dev/stdout"]);
@@ -312,8 +332,9 @@ fn a_report_to_a_pipe_without_a_name_whose_reader_has_left_is_an_error_at_once()
 #[test]
 fn a_report_to_a_named_pipe_waits_for_its_reader_and_is_not_waited_for() {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let pipe = Scratch::new("pipe");
-    let made = std::process::Command::new("mkfifo").arg(&pipe.0).status();
+    let (pipe, second) = (Scratch::new("pipe"), Scratch::new("pipe.hlog"));
+    let mut mkfifo = std::process::Command::new("mkfifo");
+    let made = mkfifo.arg(&pipe.0).arg(&second.0).status();
     assert!(made.unwrap().success());
     let begin = || {
         let mut command = oread("load");
@@ -346,13 +367,19 @@ fn a_report_to_a_named_pipe_waits_for_its_reader_and_is_not_waited_for() {
     let _log = waits(&mut child);
     assert_eq!(echoed(&fs::read_to_string(&pipe.0).unwrap()), 10);
     assert_eq!(wait(&mut child).code(), Some(0));
-    // The first signal ends the waiting.
-    let (mut child, _watchdog) = begin();
-    let _log = waits(&mut child);
+    // The first signal ends the waiting, for all of them.
+    let mut command = oread("load");
+    command.args(["-c", "1", "-n", "10"]);
+    command.args(["--json", pipe.path(), "--hdr", second.path()]);
+    let (mut child, _watchdog) = piped(&mut command);
+    let mut log = waits(&mut child);
     let begun = std::time::Instant::now();
     signal(child.id(), "INT");
     assert_eq!(wait(&mut child).code(), Some(130));
     assert!(begun.elapsed() < Duration::from_secs(20), "it waited on");
+    let mut said = String::new();
+    log.read_to_string(&mut said).unwrap();
+    assert!(said.contains("SIGINT came before all was read"), "{said}");
 }
 
 #[test]

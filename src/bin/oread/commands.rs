@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Send standard input, print what comes back
     Connect(connect::args::Connect),
     /// Load a server with connections and messages, and report
-    Load(Box<load::options::args::Load>),
+    Load(Box<load::options::args::LoadArgs>),
     /// Say whether a load can be had, and what to change where it can't
     Doctor(Box<load::options::args::Doctor>),
 }

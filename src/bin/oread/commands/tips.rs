@@ -9,7 +9,7 @@ use crate::values::address::HostPort;
 
 /// Options of other tools: by which commands they are refused, how they are called, and what to
 /// write here.
-const TIPS: [(&str, &str, &str); 14] = [
+const TIPS: [(&str, &str, &str); 15] = [
     (
         "load doctor",
         "--host --port -p",
@@ -20,7 +20,16 @@ const TIPS: [(&str, &str, &str); 14] = [
         "--target --url",
         "the target has no option in front of it, as in `oread load 127.0.0.1:9999`",
     ),
-    ("load doctor", "-u", "write udp://HOST:PORT as the target"),
+    (
+        "load doctor",
+        "--udp -u",
+        "write udp://HOST:PORT as the target",
+    ),
+    (
+        "load doctor",
+        "--tcp",
+        "write HOST:PORT as the target; it is TCP unless it says udp://",
+    ),
     (
         "load doctor",
         "--clients --users --concurrency",

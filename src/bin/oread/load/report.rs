@@ -25,6 +25,7 @@ use crate::load::options::load::Load;
 use crate::load::report::outcome::Outcome;
 use crate::system::files::LateFile;
 use crate::system::page::Page;
+use crate::system::signals;
 use crate::system::stdout;
 
 use judgement::Judgement;
@@ -96,12 +97,8 @@ impl Outputs {
     /// # Errors
     /// Exit code 1: one can't be written.
     pub(crate) fn open(plan: &Load) -> Result<Outputs, Failure> {
-        let json = plan
-            .output
-            .json
-            .as_deref()
-            .filter(|_| !plan.json_to_stdout());
-        let is_all = json.is_none() && plan.output.hdr.is_none() && plan.output.slo.is_empty();
+        let (json, hdr) = (plan.json_file(), plan.output.hdr.as_deref());
+        let is_all = json.is_none() && hdr.is_none() && plan.output.slo.is_empty();
         if (is_all || plan.json_to_stdout()) && stdout::was_closed() {
             let failure = "standard output is closed: the report would be lost";
             return Err(Failure::runtime(failure).hint(
@@ -110,7 +107,7 @@ impl Outputs {
         }
         Ok(Outputs {
             json: json.map(LateFile::new).transpose()?,
-            hdr: plan.output.hdr.as_deref().map(LateFile::new).transpose()?,
+            hdr: hdr.map(LateFile::new).transpose()?,
             ..Outputs::default()
         })
     }
@@ -119,7 +116,7 @@ impl Outputs {
     fn write(&mut self, file: LateFile, bytes: Vec<u8>) {
         match file.is_pipe {
             true => self.late.push((file, bytes)),
-            false => self.note(file.write(&bytes)),
+            false => self.note(file.write(&bytes, None)),
         }
     }
 
@@ -134,17 +131,20 @@ impl Outputs {
         Failure::all(&self.failures)
     }
 
-    /// Feeds the named pipes, and gives the exit code of a run that is worth `code`: 1 where an
-    /// output has failed, but that an interruption (128 and the signal) comes first.
+    /// Feeds the named pipes, and gives the exit code of a run that is worth `code`: that of the
+    /// failure where an output has failed, but that an interruption (128 and the signal) comes
+    /// first.
     ///
     /// # Errors
     /// All that has failed, in one, with that exit code.
     fn finish(mut self, code: u8) -> Result<u8, Failure> {
+        let heard = signals::last();
         for (file, bytes) in std::mem::take(&mut self.late) {
-            self.note(file.write(&bytes));
+            self.note(file.write(&bytes, heard));
         }
         match self.failure() {
-            Some(failure) => Err(failure.with_code(if code >= 128 { code } else { 1 })),
+            Some(failure) if code < 128 => Err(failure),
+            Some(failure) => Err(failure.with_code(code)),
             None => Ok(code),
         }
     }

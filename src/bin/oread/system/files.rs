@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::signals;
+use super::signals::{self, Signal};
 use crate::failure::{Failure, Reason};
 
 /// How long a named pipe is waited for: for a reader, and for it to take something.
@@ -43,16 +43,24 @@ impl LateFile {
         })
     }
 
-    /// Writes it. A named pipe is waited for: its reader may come late.
+    /// Writes it. A named pipe is waited for: its reader may come late. `heard` is the signal that
+    /// had come before any waiting: the next one ends that.
     ///
     /// # Errors
-    /// Exit code 1: not all of it could be written.
-    pub(crate) fn write(self, bytes: &[u8]) -> Result<(), Failure> {
+    /// Exit code 1: not all of it could be written. 130 or 143: a signal ended the waiting.
+    pub(crate) fn write(self, bytes: &[u8], heard: Option<Signal>) -> Result<(), Failure> {
         let written = match self.is_pipe {
-            true => feed(&self.path, self.end, bytes),
+            true => feed(&self.path, self.end, bytes, heard),
             false => replace(&self.path, bytes),
         };
-        written.map_err(|error| unwritable(&self.path, &error))
+        written.map_err(|error| {
+            let failure = unwritable(&self.path, &error);
+            match signals::last().filter(|_| error.kind() == ErrorKind::Interrupted) {
+                // What shells say of a death by signal.
+                Some(signal) => failure.with_code(128 + signal.number() as u8),
+                None => failure,
+            }
+        })
     }
 }
 
@@ -68,7 +76,7 @@ fn probe(path: &Path) -> io::Result<(bool, Option<File>)> {
             .open(path)
             .map(|_| (false, None)),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let tried = beside(path);
+            let tried = beside(&followed(path));
             OpenOptions::new()
                 .write(true)
                 .create_new(true)
@@ -84,7 +92,7 @@ fn probe(path: &Path) -> io::Result<(bool, Option<File>)> {
 /// is written to in its place.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let is_special = path.starts_with("/dev");
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = &followed(path);
     let old = fs::metadata(path).ok();
     if old.as_ref().is_some_and(|old| is_special || !old.is_file()) {
         let mut file = OpenOptions::new().append(true).open(path)?;
@@ -109,6 +117,19 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Where a path leads: links are followed, one to a file that is not there yet as well.
+fn followed(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            Ok(to) if !path.exists() => path.set_file_name(to),
+            _ => break,
+        }
+    }
+    fs::canonicalize(&path).unwrap_or(path)
+}
+
 /// A name of this process's own in the folder of a file.
 fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".oread-{}", std::process::id()))
@@ -127,12 +148,10 @@ fn open_pipe(path: &Path) -> io::Result<File> {
 /// Writes all to a named pipe, whose reader may come late. Where a reader leaves in the midst of
 /// it, the next one is told all. A pipe without a name of its own (`/dev/stdout`, `>(command)`)
 /// gets no other reader.
-fn feed(path: &Path, mut end: Option<File>, bytes: &[u8]) -> io::Result<()> {
+fn feed(path: &Path, mut end: Option<File>, bytes: &[u8], heard: Option<Signal>) -> io::Result<()> {
     let mut deadline = Instant::now() + PATIENCE;
     let mut rest = bytes;
     let is_named = fs::canonicalize(path).is_ok_and(|path| !path.starts_with("/proc"));
-    // All else is written by now.
-    signals::end_by_the_first();
     if end.is_none() {
         let (path, patience) = (path.display(), PATIENCE.as_secs());
         log::info!("waiting for a reader of {path}, {patience} s at most; Ctrl-C ends that");
@@ -158,6 +177,14 @@ fn feed(path: &Path, mut end: Option<File>, bytes: &[u8]) -> io::Result<()> {
                 }
                 if !(is_for_now(&error) || has_left && is_named) {
                     return Err(error);
+                }
+                // All else is written by now. Where a signal has ended the run already, the next one
+                // ends the program by itself.
+                if heard.is_none()
+                    && let Some(signal) = signals::last()
+                {
+                    let words = format!("{signal} came before all was read");
+                    return Err(io::Error::new(ErrorKind::Interrupted, words));
                 }
                 if Instant::now() >= deadline {
                     return Err(io::Error::new(ErrorKind::TimedOut, "nobody reads it"));

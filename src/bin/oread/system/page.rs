@@ -87,6 +87,15 @@ impl Page {
         }
     }
 
+    /// Lines about one thing: the label stands in front of the first. Those without words are left
+    /// out.
+    pub(crate) fn lines(&mut self, label: &str, lines: impl IntoIterator<Item = (Tone, String)>) {
+        let lines = lines.into_iter().filter(|(_, words)| !words.is_empty());
+        for (index, (tone, words)) in lines.enumerate() {
+            self.toned(tone, if index == 0 { label } else { "" }, &words);
+        }
+    }
+
     /// A remark below a table.
     pub(crate) fn remark(&mut self, words: &str) {
         let room = self.width().saturating_sub(2).max(LEAST);

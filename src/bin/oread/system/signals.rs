@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
@@ -15,10 +15,12 @@ use crate::failure::{Failure, Reason};
 /// Whether the next signal ends the program at once.
 static SEEN: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// From now on the first signal ends the program at once: there is nothing left to be brought to
-/// its end.
-pub(crate) fn end_by_the_first() {
-    SEEN.store(true, Ordering::SeqCst);
+/// The number of the last one; 0 before there is one.
+static LAST: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+/// The last signal that has come, for what waits outside of a reactor.
+pub(crate) fn last() -> Option<Signal> {
+    Signal::numbered(LAST.load(Ordering::SeqCst) as i32)
 }
 
 /// A signal that asks the program to end.
@@ -31,6 +33,11 @@ pub(crate) enum Signal {
 }
 
 impl Signal {
+    fn numbered(number: i32) -> Option<Signal> {
+        let all = [Signal::Interrupt, Signal::Terminate];
+        all.into_iter().find(|signal| signal.number() == number)
+    }
+
     /// The system's number for it.
     pub(crate) fn number(self) -> i32 {
         match self {
@@ -75,6 +82,7 @@ impl Signals {
             // shells say of a death by signal.
             for signal in [SIGINT, SIGTERM] {
                 flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&SEEN))?;
+                flag::register_usize(signal, Arc::clone(&LAST), signal as usize)?;
                 flag::register(signal, Arc::clone(&SEEN))?;
             }
             Ok(pipe)
@@ -96,13 +104,9 @@ impl Signals {
     /// woke the loop.
     pub(crate) fn pending(&mut self) -> Option<Signal> {
         // To the end: what is left in the iterator would be told again.
-        self.0.pending().fold(None, |first, signal| {
-            first.or(match signal {
-                SIGINT => Some(Signal::Interrupt),
-                SIGTERM => Some(Signal::Terminate),
-                _ => None,
-            })
-        })
+        self.0
+            .pending()
+            .fold(None, |first, signal| first.or(Signal::numbered(signal)))
     }
 }
 

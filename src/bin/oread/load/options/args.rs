@@ -1,6 +1,5 @@
 //! `oread load` and `oread doctor` as typed. The doc comments are the help texts.
 
-use std::convert::Infallible;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use clap::ColorChoice;
 
 use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
-use crate::load::options::target::{Target, schemed};
+use crate::load::options::target::Target;
 use crate::load::options::values::{MAX_DEPTH, SizeRange, VerifyMode, per_second};
 use crate::system::threads;
 use crate::values::escapes::unescaped;
@@ -42,7 +41,7 @@ the way, or the preflight says that so many can't be reached, 5 an answer was no
     after_help = format!("{EXAMPLES}\n\n{UNITS}\n\n{LOAD_NOTES}"),
     mut_arg("quiet", |arg| arg.help("Log errors only, and leave out the line a second on how it goes"))
 )]
-pub(crate) struct Load {
+pub(crate) struct LoadArgs {
     #[command(flatten)]
     pub(crate) demand: Demand,
 
@@ -61,14 +60,6 @@ pub(crate) struct Demand {
     /// echo server of its own, in a second thread]
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<Target>,
-
-    /// Only to say what to write in its place: `serve` has it.
-    #[arg(long, value_name = "TARGET", num_args = 0..=1, default_missing_value = "HOST:PORT", value_parser = |text: &str| schemed("tcp", text), hide = true)]
-    pub(crate) tcp: Option<Infallible>,
-
-    /// The same; `connect` has it too.
-    #[arg(long, value_name = "TARGET", num_args = 0..=1, default_missing_value = "HOST:PORT", value_parser = |text: &str| schemed("udp", text), hide = true)]
-    pub(crate) udp: Option<Infallible>,
 
     /// Connections to open and hold; for UDP, sockets
     #[arg(short, long, value_name = "N", default_value = "100", value_parser = count)]
@@ -97,10 +88,10 @@ pub(crate) struct Demand {
     pub(crate) warmup: Duration,
 
     #[command(flatten)]
-    pub(crate) traffic: Traffic,
+    pub(crate) traffic: TrafficArgs,
 
     #[command(flatten)]
-    pub(crate) content: Messages,
+    pub(crate) content: MessageArgs,
 
     #[command(flatten)]
     pub(crate) sockets: Sockets,
@@ -109,7 +100,7 @@ pub(crate) struct Demand {
 /// What is sent when, and whether connections are kept.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Traffic")]
-pub(crate) struct Traffic {
+pub(crate) struct TrafficArgs {
     /// Messages to send a second, over all connections, whatever comes back (an open loop); latency
     /// counts from when a message should have been sent
     #[arg(short = 'R', long, value_name = "N", value_parser = per_second)]
@@ -143,16 +134,17 @@ pub(crate) struct Traffic {
 /// What messages consist of, and what is checked of their answers.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Messages")]
-pub(crate) struct Messages {
+pub(crate) struct MessageArgs {
     /// Bytes of a message, or a range of them as in 64-4096 (each size as likely as the other)
     #[arg(short, long, value_name = "SIZE", default_value = "64")]
     pub(crate) size: SizeRange,
 
-    /// What to send, always the same; \r, \n, \t, \x00 to \xff and \\ stand for a byte each
+    /// What to send, always the same; \r, \n, \t, \x00 to \xff and \\ stand for a byte each; with
+    /// --framing lines, a newline at its end is the line's own
     #[arg(long, value_name = "TEXT", value_parser = unescaped, conflicts_with = "size")]
     pub(crate) message: Option<Arc<[u8]>>,
 
-    /// A file that holds what to send; with --framing lines, a newline at its end is the line's own
+    /// A file that holds what to send; of a newline at its end the same is true
     #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "message"])]
     pub(crate) message_file: Option<PathBuf>,
 

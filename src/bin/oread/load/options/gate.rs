@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod fuzz;
 
+use std::cmp::Ordering::{self, Greater, Less};
 use std::str::FromStr;
 
 use clap::ValueEnum;
@@ -34,8 +35,19 @@ pub(crate) struct Gate {
     /// As typed, on one line.
     pub(crate) text: String,
     pub(crate) figure: Figure,
-    pub(crate) comparison: Comparison,
+    /// On which side of the bound the figure must be.
+    pub(crate) side: Ordering,
+    /// Whether it may be the bound itself.
+    pub(crate) or_equal: bool,
     pub(crate) bound: f64,
+}
+
+impl Gate {
+    /// Whether a figure keeps to the bound.
+    pub(crate) fn holds(&self, figure: f64) -> bool {
+        let at = figure.total_cmp(&self.bound);
+        at == self.side || self.or_equal && at.is_eq()
+    }
 }
 
 /// What a gate looks at.
@@ -77,26 +89,6 @@ pub(crate) enum Statistic {
     Percentile(f64),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Comparison {
-    Less,
-    AtMost,
-    More,
-    AtLeast,
-}
-
-impl Comparison {
-    /// Whether a figure keeps to a bound.
-    pub(crate) fn holds(self, figure: f64, bound: f64) -> bool {
-        match self {
-            Comparison::Less => figure < bound,
-            Comparison::AtMost => figure <= bound,
-            Comparison::More => figure > bound,
-            Comparison::AtLeast => figure >= bound,
-        }
-    }
-}
-
 impl FromStr for Gate {
     type Err = String;
 
@@ -105,7 +97,8 @@ impl FromStr for Gate {
             return Ok(Gate {
                 text: VALID.to_owned(),
                 figure: Figure::Warnings,
-                comparison: Comparison::AtMost,
+                side: Less,
+                or_equal: true,
                 bound: 0.0,
             });
         }
@@ -117,18 +110,15 @@ impl FromStr for Gate {
             "no < or > in it; write a gate as in 'p99<5ms', 'errors<0.1%' or 'rate>49k', or valid",
         )?;
         let (name, rest) = text.split_at(at);
-        let (comparison, sign) = match rest.as_bytes() {
-            [b'<', b'=', ..] => (Comparison::AtMost, 2),
-            [b'>', b'=', ..] => (Comparison::AtLeast, 2),
-            [b'<', ..] => (Comparison::Less, 1),
-            _ => (Comparison::More, 1),
-        };
-        let (figure, bound) = figure_and_bound(name.trim(), rest[sign..].trim())?;
+        let (sign, bound) = rest.split_at(1);
+        let inclusive = bound.strip_prefix('=');
+        let (figure, bound) = figure_and_bound(name.trim(), inclusive.unwrap_or(bound).trim())?;
         Ok(Gate {
             // On one line, whatever was between the words.
             text: text.split_whitespace().collect::<Vec<_>>().join(" "),
             figure,
-            comparison,
+            side: if sign == "<" { Less } else { Greater },
+            or_equal: inclusive.is_some(),
             bound,
         })
     }
@@ -137,12 +127,10 @@ impl FromStr for Gate {
 fn figure_and_bound(name: &str, bound: &str) -> Result<(Figure, f64), String> {
     let count = || count_or_zero(bound).map(|count| count as f64);
     let share = bound.strip_suffix('%').map(percentage);
+    let or_share = |why| why + ", or a share as in 0.1%";
     Ok(match (name, share) {
         ("errors", Some(share)) => (Figure::ErrorShare, share?),
-        ("errors", None) => (
-            Figure::Errors,
-            count().map_err(|why| why + ", or a share as in 0.1%")?,
-        ),
+        ("errors", None) => (Figure::Errors, count().map_err(or_share)?),
         ("lost", Some(share)) => (Figure::LostShare, share?),
         ("lost", None) => return Err("lost is a share; write it as in 'lost<0.1%'".into()),
         ("rate", _) => (Figure::Rate, f64::from(per_second(bound)?.get())),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use oread::Framing;
 
 use crate::failure::Failure;
+use crate::load::clock::nanos;
 use crate::load::options::args;
 use crate::load::options::target::{Target, Transport};
 pub(crate) use crate::load::options::values::MAX_DEPTH;
@@ -19,7 +20,7 @@ use crate::load::options::values::{SizeRange, VerifyMode};
 use crate::values::verbosity::{Verbosity, VerbosityArgs};
 
 /// Dials a second when nothing is said.
-const DEFAULT_CONNECT_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
+const CONNECT_RATE: u32 = 1000;
 
 /// When the measured part ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,15 +62,14 @@ pub(crate) enum Turnover {
 }
 
 impl Turnover {
-    /// How many of `connections` are closed a second, rounded up.
-    pub(crate) fn closed_a_second(self, connections: NonZeroU32) -> u32 {
+    /// How many of `connections` are closed a second; `None` where they are kept.
+    pub(crate) fn a_second(self, connections: NonZeroU32) -> Option<f64> {
         match self {
-            Turnover::Keep => 0,
-            Turnover::Churn(rate) => rate.get(),
+            Turnover::Keep => None,
+            Turnover::Churn(rate) => Some(rate.get().into()),
+            // In nanoseconds, so that a whole rate comes out as that.
             Turnover::Lifetime(lifetime) => {
-                let second = u128::from(connections.get()) * 1_000_000_000;
-                let closed = second.div_ceil(lifetime.as_nanos().max(1));
-                u32::try_from(closed).unwrap_or(u32::MAX)
+                Some(f64::from(connections.get()) * 1e9 / nanos(lifetime) as f64)
             }
         }
     }
@@ -130,7 +130,13 @@ impl Load {
 
     /// Whether a target takes datagrams.
     pub(crate) fn has_udp(&self) -> bool {
-        has_udp(&self.targets)
+        self.targets.iter().any(Target::is_udp)
+    }
+
+    /// The file that the JSON report goes to, if any.
+    pub(crate) fn json_file(&self) -> Option<&Path> {
+        let json = self.output.json.as_deref();
+        json.filter(|_| !self.json_to_stdout())
     }
 
     /// Whether the JSON report takes the place of the words on standard output.
@@ -147,9 +153,7 @@ impl Load {
         output: args::Output,
         verbosity: &VerbosityArgs,
     ) -> Result<Load, Failure> {
-        check_sockets(&typed)?;
         let content = content::content(&typed)?;
-        check_outputs(&output, &typed.targets)?;
         let sent = &typed.traffic;
         let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
         let traffic = match sent.rate {
@@ -162,7 +166,9 @@ impl Load {
             (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
             (None, None) => Turnover::Keep,
         };
-        let connect_rate = connect_rate(&typed, turnover)?;
+        let closed = turnover.a_second(typed.connections).unwrap_or(0.0).ceil() as u32;
+        let default = NonZeroU32::new(closed.max(CONNECT_RATE)).unwrap_or(NonZeroU32::MIN);
+        let connect_rate = typed.connect_rate.unwrap_or(default);
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         let ramp = Duration::from_secs(ramp) + typed.sockets.connect_timeout;
         let load = Load {
@@ -183,85 +189,71 @@ impl Load {
             output,
             verbosity: Verbosity::from(verbosity),
         };
-        for gate in &load.output.slo {
-            if let Some(why) = never::why_never(gate, &load) {
-                let words = format!("--slo '{}' can't be met: {why}", gate.text);
-                return Err(Failure::usage(words));
-            }
-        }
+        load.check_sockets()?;
+        load.check_outputs()?;
         Ok(load)
     }
-}
 
-/// Whether one of these takes datagrams.
-fn has_udp(targets: &[Target]) -> bool {
-    let is_udp = |target: &Target| target.transport == Transport::Udp;
-    targets.iter().any(is_udp)
-}
-
-/// # Errors
-/// There are more threads than connections; or a target is a Unix socket, and it's said where to
-/// connect from.
-fn check_sockets(typed: &args::Demand) -> Result<(), Failure> {
-    let (threads, connections) = (typed.sockets.threads, typed.connections);
-    if threads > connections {
-        return Err(Failure::usage(format!(
-            "--threads {threads} is more than --connections {connections}: each thread needs one \
-             at least"
-        )));
-    }
-    let is_unix = |target: &Target| target.transport == Transport::Unix;
-    if !typed.sockets.source.is_empty() && typed.targets.iter().any(is_unix) {
+    /// Refuses more threads than connections, a source for Unix sockets, and fewer dials than are
+    /// to take the place of what is closed.
+    fn check_sockets(&self) -> Result<(), Failure> {
+        let (threads, connections) = (self.sockets.threads, self.connections);
+        let words = format!(
+            "--threads {threads} is more than --connections {connections}: each thread needs one at \
+             least"
+        );
+        refuse_if(threads > connections, Failure::usage(words))?;
+        let is_unix = |target: &Target| target.transport == Transport::Unix;
+        let is_sourced = !self.sockets.source.is_empty() && self.targets.iter().any(is_unix);
         let words = "--source has addresses to connect from, and a Unix socket knows none";
-        return Err(Failure::usage(words));
+        refuse_if(is_sourced, Failure::usage(words))?;
+        let closed = self.turnover.a_second(connections).unwrap_or(0.0).ceil() as u32;
+        let rate = self.connect_rate;
+        let churns = matches!(self.turnover, Turnover::Churn(_));
+        let option = if churns { "--churn" } else { "--lifetime" };
+        let words = format!(
+            "{option} closes more connections a second, {closed}, than --connect-rate {rate} dials"
+        );
+        let tip = format!("add --connect-rate {closed}, or leave it out");
+        refuse_if(closed > rate.get(), Failure::usage(words).hint(tip))
     }
-    Ok(())
-}
 
-/// Refuses files that would be others than they look like.
-fn check_outputs(output: &args::Output, targets: &[Target]) -> Result<(), Failure> {
-    let stdout = Some(Path::new("-"));
-    let (json, hdr) = (output.json.as_deref(), output.hdr.as_deref());
-    for (option, file) in [("--json", json), ("--hdr", hdr)] {
-        let text = file.and_then(Path::to_str).unwrap_or_default();
-        if targets.is_empty() && text.parse::<Target>().is_ok() {
+    /// Refuses files that would be others than they look like, and gates that no run can meet.
+    fn check_outputs(&self) -> Result<(), Failure> {
+        let (json, hdr) = (self.json_file(), self.output.hdr.as_deref());
+        for (option, file) in [("--json", json), ("--hdr", hdr)] {
+            let text = file.and_then(Path::to_str).unwrap_or_default();
+            let is_target = self.targets.is_empty() && text.parse::<Target>().is_ok();
             let words = format!("{text} looks like a target; write {option} FILE TARGET");
-            return Err(Failure::usage(words));
+            refuse_if(is_target, Failure::usage(words))?;
         }
-    }
-    if hdr == stdout {
         let tip = "give it a name; a file that is called - is written as ./-";
-        return Err(Failure::usage("--hdr takes a file, and - is standard output").hint(tip));
+        let failure = Failure::usage("--hdr takes a file, and - is standard output").hint(tip);
+        refuse_if(hdr == Some(Path::new("-")), failure)?;
+        // A file that is not there yet has no other name than the one that is typed.
+        let place = |path: &Path| path.canonicalize().or_else(|_| absolute(path)).ok();
+        if let (Some(json), Some(hdr)) = (json, hdr) {
+            let words = format!(
+                "--json and --hdr would write the same file, {}",
+                hdr.display()
+            );
+            let failure = Failure::usage(words).hint("give each a file of its own");
+            refuse_if(place(json) == place(hdr), failure)?;
+        }
+        self.output.slo.iter().try_for_each(|gate| {
+            let why = never::why_never(gate, self);
+            let words = |why| format!("--slo '{}' can't be met: {why}", gate.text);
+            why.map_or(Ok(()), |why| Err(Failure::usage(words(why))))
+        })
     }
-    // A file that is not there yet has no other name than the one that is typed.
-    let place = |path: &Path| path.canonicalize().or_else(|_| absolute(path)).ok();
-    if let (Some(json), Some(hdr)) = (json.filter(|_| json != stdout), hdr)
-        && place(json) == place(hdr)
-    {
-        let file = hdr.display();
-        let words = format!("--json and --hdr would write the same file, {file}");
-        return Err(Failure::usage(words).hint("give each a file of its own"));
-    }
-    Ok(())
 }
 
-/// The rate of dials: what was typed, where it keeps up with what is closed, or the default, where
-/// that does.
-fn connect_rate(typed: &args::Demand, turnover: Turnover) -> Result<NonZeroU32, Failure> {
-    let closed = turnover.closed_a_second(typed.connections);
-    let closed = NonZeroU32::new(closed).unwrap_or(NonZeroU32::MIN);
-    let Some(rate) = typed.connect_rate.filter(|rate| *rate < closed) else {
-        return Ok(typed
-            .connect_rate
-            .unwrap_or(closed.max(DEFAULT_CONNECT_RATE)));
-    };
-    let churns = matches!(turnover, Turnover::Churn(_));
-    let option = if churns { "--churn" } else { "--lifetime" };
-    let words = format!(
-        "{option} closes more connections a second, {closed}, than --connect-rate {rate} dials"
-    );
-    let tip = format!("add --connect-rate {closed}, or leave it out");
-    Err(Failure::usage(words).hint(tip))
+/// Refuses what was typed, where something is wrong with it.
+fn refuse_if(is_wrong: bool, failure: Failure) -> Result<(), Failure> {
+    match is_wrong {
+        true => Err(failure),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -277,9 +269,9 @@ mod tests {
         /// As [`Load::new`].
         pub(crate) fn try_of(arguments: &[&str]) -> Result<Load, Failure> {
             use clap::{Args as _, FromArgMatches as _};
-            let command = args::Load::augment_args(clap::Command::new("load"));
+            let command = args::LoadArgs::augment_args(clap::Command::new("load"));
             let matches = command.try_get_matches_from(["load"].iter().chain(arguments));
-            let typed = matches.and_then(|matches| args::Load::from_arg_matches(&matches));
+            let typed = matches.and_then(|matches| args::LoadArgs::from_arg_matches(&matches));
             let typed = typed.map_err(|error| Failure::arguments(&error))?;
             Load::new(typed.demand, typed.output, &typed.verbosity)
         }
@@ -411,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newline_at_the_end_of_a_file_is_the_line_framing_s_own() {
+    fn a_newline_at_the_end_of_a_message_is_the_line_framing_s_own() {
         let path = std::env::temp_dir().join(format!("oread-plan-{}", std::process::id()));
         let shown = path.display().to_string();
         let with = |bytes: &[u8], framing: &str| {
@@ -435,11 +427,8 @@ mod tests {
             assert!(said.contains(words) && said.contains(&shown), "{said}");
         }
         fs::remove_file(&path).unwrap();
-        let said = refused(r"--framing lines --message PING\n");
-        assert!(
-            said.contains(r"leave the \n out; --framing lines"),
-            "{said}"
-        );
+        let typed = Load::of(r"--framing lines --message PING\n").content;
+        assert_eq!(typed, Content::Given(b"PING".as_slice().into()));
         let said = Load::try_of(&["--framing", "lines", "--message", "a\nb"]).unwrap_err();
         assert!(
             said.to_string()

@@ -33,16 +33,15 @@ impl FromStr for SourceRange {
 
     /// Refuses an address with a network's length behind it, which may be meant as either.
     fn from_str(text: &str) -> Result<SourceRange, String> {
-        let scoped = text.split_once('%').map(|(address, _)| address);
-        let scoped: Option<Ipv6Addr> = scoped.and_then(|address| address.parse().ok());
-        let network = match scoped {
-            Some(address) => IpNet::from(IpAddr::V6(address)),
-            None => network(text)
-                .ok_or("not an address or a network; write one as in 127.0.0.2 or 10.0.0.0/24")?,
+        let (plain, is_scoped) = match text.split_once('%') {
+            Some((address, _)) if address.parse::<Ipv6Addr>().is_ok() => (address, true),
+            _ => (text, false),
         };
+        let network = network(plain)
+            .ok_or("not an address or a network; write one as in 127.0.0.2 or 10.0.0.0/24")?;
         let (address, whole) = (network.addr(), network.trunc());
         let is_link_local = |ip| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-        if scoped.is_some() || is_link_local(address) || is_link_local(whole.addr()) {
+        if is_scoped || is_link_local(address) || is_link_local(whole.addr()) {
             return Err(format!(
                 "{address} means something only with a scope, as in fe80::1%eth0, and --source takes none; \
                  give another address of this machine"

@@ -3,7 +3,6 @@
 #[cfg(test)]
 mod fuzz;
 
-use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -32,6 +31,13 @@ pub(crate) struct Target<A = Remote> {
     pub(crate) transport: Transport,
     /// Where; a name stands for the first of its addresses that the system prefers.
     pub(crate) address: A,
+}
+
+impl Target {
+    /// Whether it takes datagrams.
+    pub(crate) fn is_udp(&self) -> bool {
+        self.transport == Transport::Udp
+    }
 }
 
 /// A target with the address that it stands for.
@@ -70,16 +76,6 @@ pub(crate) fn resolve(targets: &[Target]) -> Result<Vec<Resolved>, Failure> {
         all.extend(first.map(|address| Resolved { transport, address }));
     }
     Ok(all)
-}
-
-/// Refuses `--tcp TARGET` and `--udp TARGET`.
-///
-/// # Errors
-/// Always: the target's scheme says its transport.
-pub(crate) fn schemed(scheme: &str, text: &str) -> Result<Infallible, String> {
-    let (_, address) = text.split_once("://").unwrap_or(("", text));
-    let address = address.escape_debug();
-    Err(format!("write {scheme}://{address} as a target"))
 }
 
 impl FromStr for Target {
@@ -130,14 +126,6 @@ mod tests {
             ("unix:@x", "unix:@x"),
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
-        }
-    }
-
-    #[test]
-    fn who_asks_for_udp_as_of_connect_is_told_how_load_writes_it() {
-        for text in ["[::1]:9", "udp://[::1]:9"] {
-            let said = schemed("udp", text).unwrap_err();
-            assert_eq!(said, "write udp://[::1]:9 as a target");
         }
     }
 

@@ -1,7 +1,5 @@
 //! `oread doctor`: the preflight's table, and nothing else.
 
-use std::fmt::Write as _;
-
 use serde_json::json;
 
 use super::examine::{Preflight, check};
@@ -32,28 +30,22 @@ pub(crate) fn run(plan: &Load, as_json: bool) -> Result<u8, Failure> {
 
 fn table(plan: &Load, found: &Preflight) -> String {
     let mut text = format!("{:<28} {:>14} {:>14}\n", "", "needed", "here");
-    let mut mends = String::new();
+    let (mut mends, mut allows) = (String::new(), "allows");
     for check in &found.checks {
         let (name, needed) = (check.name, check.show(check.needed));
         let here = check.here.map(|here| check.show(here));
         let here = here.as_deref().unwrap_or("no limit known");
-        let word = if check.is_met() { "ok" } else { "SHORT" };
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{name:<28} {needed:>14} {here:>14}  {word}");
+        let mut word = "ok";
         if !check.is_met() {
-            let _ = writeln!(mends, "{name}: {}", check.mend);
+            (word, allows) = ("SHORT", "does not allow");
+            mends += &format!("{name}: {}\n", check.mend);
         }
+        text += &format!("{name:<28} {needed:>14} {here:>14}  {word}\n");
     }
-    let allows = if mends.is_empty() {
-        "allows"
-    } else {
-        "does not allow"
-    };
     let count = Count(plan.connections.get().into());
-    let asked = if plan.targets.is_empty() {
-        ""
-    } else {
-        "; the target is not asked"
+    let asked = match plan.targets.is_empty() {
+        true => "",
+        false => "; the target is not asked",
     };
     format!("{text}\n{mends}this machine {allows} {count} connections{asked}\n")
 }

@@ -79,6 +79,8 @@ fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Prefl
     let files = machine.left("fs.file-nr", 2, "fs.file-nr");
     let tracked = machine.left(TRACKED, 0, "net.netfilter.nf_conntrack_count");
     let watches = machine.setting("fs.epoll.max_user_watches", 0);
+    let backlog = machine.setting("net.core.somaxconn", 0);
+    let is_own = plan.targets.is_empty();
     let limit = |name, needed: u64, here, setting: &str| {
         let mend = format!("`sysctl -w {setting}={}`", round_up(needed * 2));
         Some(Check::new(name, needed, here, mend))
@@ -88,7 +90,8 @@ fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Prefl
         limit("open files of the system", ends, files, "fs.file-max"),
         ports(Transport::Tcp, "local ports to a target"),
         ports(Transport::Udp, "local ports for UDP"),
-        plan.targets.is_empty().then(|| backlog(machine)),
+        // Dials that come in while it's busy.
+        limit("backlog of its server", 1024, backlog, "net.core.somaxconn").filter(|_| is_own),
         limit("tracked connections", connections, tracked, TRACKED).filter(|_| has_ports),
         limit("epoll watches", ends, watches, "fs.epoll.max_user_watches"),
         tcp.then(|| tcp_buffers(plan, machine, ends)),
@@ -146,13 +149,6 @@ fn descriptors(plan: &Load, machine: &Machine) -> Check {
         );
     }
     Check::new("file descriptors", needed, machine.descriptors, mend)
-}
-
-/// Dials that come in while the server of its own is busy wait in its backlog.
-fn backlog(machine: &Machine) -> Check {
-    let here = machine.setting("net.core.somaxconn", 0);
-    let mend = "`sysctl -w net.core.somaxconn=4096`".to_owned();
-    Check::new("backlog of its server", 1024, here, mend)
 }
 
 /// The messages under way on each connection, in whole pages, at either end.

@@ -19,8 +19,6 @@ const KEPT: f64 = 60.0;
 const KEPT_FOR_REUSE: f64 = 1.0;
 /// Ports in the widest range that is advised, 1024 to 65535.
 const WIDE: u64 = 64_512;
-/// Connections that no thread of any machine replaces in a second, whatever rate is asked for.
-const MOST_A_SECOND: u64 = 50_000;
 
 /// How many ports the connections to each target need, of all its sources together. Connections are
 /// dealt out to the targets in turn; a target that is given twice has twice as many.
@@ -51,8 +49,7 @@ fn kept(plan: &Load, machine: &Machine, target: &Resolved) -> u64 {
     let (Some(reuse), Transport::Tcp) = (reuse, target.transport) else {
         return 0;
     };
-    let closed = plan.turnover.closed_a_second(plan.connections);
-    let a_second = u64::from(closed).min(MOST_A_SECOND * u64::from(plan.sockets.threads.get()));
+    let closed = plan.turnover.a_second(plan.connections).unwrap_or(0.0);
     let lasts = match plan.volume {
         Volume::For(duration) => plan.warmup.saturating_add(duration),
         Volume::Messages(_) => Duration::MAX,
@@ -62,7 +59,7 @@ fn kept(plan: &Load, machine: &Machine, target: &Resolved) -> u64 {
     let near = address.is_some_and(|at| at.ip().to_canonical().is_loopback());
     let at_once = reuse == 1 || (reuse == 2 && near);
     let kept = if at_once { KEPT_FOR_REUSE } else { KEPT };
-    (a_second as f64 * kept.min(lasts.as_secs_f64())).ceil() as u64
+    (closed * kept.min(lasts.as_secs_f64())).ceil() as u64
 }
 
 /// The line of the table for a transport, if there are such targets: it's on the one that has the

@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
+use crate::load::report::environment::VERSION;
 use crate::load::report::outcome::Outcome;
 
 /// The first line, which some readers look for.
-const VERSION: &str = "[Histogram log format version 1.3]";
+const FORMAT: &str = "[Histogram log format version 1.3]";
 /// The columns' names, as HdrHistogram's own logs have them.
 const LEGEND: &[u8] =
     b"\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n";
@@ -27,12 +28,8 @@ pub(super) fn log(outcome: &Outcome) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut serializer = V2DeflateSerializer::new();
     let from = outcome.measured_from.unwrap_or(SystemTime::UNIX_EPOCH);
     let mut writer = IntervalLogWriterBuilder::new()
-        .add_comment(VERSION)
-        .add_comment(concat!(
-            "[oread ",
-            env!("CARGO_PKG_VERSION"),
-            ": nanoseconds]"
-        ))
+        .add_comment(FORMAT)
+        .add_comment(&format!("[oread {VERSION}: nanoseconds]"))
         .with_start_time(from)
         .with_base_time(from)
         .with_max_value_divisor(NANOS_PER_SECOND)

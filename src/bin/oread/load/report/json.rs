@@ -1,5 +1,6 @@
 //! The report for programs: one JSON object. `docs/LOAD-REFERENCE.md` describes every field.
 
+use std::env;
 use std::time::SystemTime;
 
 use hdrhistogram::Histogram;
@@ -89,7 +90,9 @@ fn line(mut report: Value, began: Option<SystemTime>) -> String {
     let environment = Environment::here();
     report["schema"] = SCHEMA.into();
     report["version"] = VERSION.into();
-    report["command"] = environment.command.into();
+    // What of a word is no text is replaced.
+    let words: Vec<_> = env::args_os().collect();
+    report["command"] = list(&words, |word| json!(word.to_string_lossy()));
     report["environment"] = json!({
         "kernel": environment.kernel,
         "machine": environment.machine,
@@ -130,15 +133,15 @@ fn timing(histogram: &Histogram<u64>) -> Value {
 /// The datagrams of each flow that was open at the end, by its number; and of those that were
 /// closed before, together.
 fn flows(tally: &Tally) -> Value {
-    let flow = |number: Option<u32>, datagrams: &Datagrams| {
-        let mut value = counters(datagrams.named());
+    let mut all: Vec<_> = tally.flows.iter().map(|(n, it)| (Some(n), it)).collect();
+    if tally.retired_flows != Datagrams::default() {
+        all.push((None, &tally.retired_flows));
+    }
+    list(&all, |(number, flow)| {
+        let mut value = counters(flow.named());
         value["flow"] = json!(number);
         value
-    };
-    let open = tally.flows.iter().map(|(number, d)| flow(Some(*number), d));
-    let retired = flow(None, &tally.retired_flows);
-    let is_some = tally.retired_flows != Datagrams::default();
-    open.chain(is_some.then_some(retired)).collect()
+    })
 }
 
 fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {

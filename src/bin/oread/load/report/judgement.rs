@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
-use crate::load::count::{Ledger, Tally, ThreadUse, Told, carries, percentile, samples_for};
+use crate::load::count::{Ledger, Tally, ThreadUse, Told, carries, samples_for};
 use crate::load::options::gate::{Figure, Gate, Statistic, Timing, VALID};
 use crate::load::options::load::{Content, Load, Turnover, Volume};
 use crate::load::options::values::VerifyMode;
@@ -68,16 +68,12 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     let tally = &outcome.tally;
     let mut all = Vec::new();
     let mut find = |code, words| all.push(Finding { code, words });
+    let until = "these are the figures until then";
     match &outcome.ending {
         Ending::Done => {}
-        Ending::Interrupted(signal) => {
-            let words = "interrupted: these are the figures until then".to_owned();
-            find(128 + u8::try_from(*signal).unwrap_or(2), words);
-        }
-        Ending::Failed(why) => {
-            let words = format!("FAILED: {why}; these are the figures until then");
-            find(1, words);
-        }
+        // No signal has a number over 64.
+        Ending::Interrupted(signal) => find(128 + *signal as u8, format!("interrupted: {until}")),
+        Ending::Failed(why) => find(1, format!("FAILED: {why}; {until}")),
     }
     if let Some(what) = tally.imbalance() {
         let words = format!("a fault of this program: {what}; don't trust these figures");
@@ -90,8 +86,8 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     let corrupt = tally.messages.corrupt.max(tally.datagrams.corrupt);
     if corrupt > 0 {
         let were = if corrupt == 1 { " was" } else { "s were" };
-        let wrong = format!("WRONG: {} answer{were} not what was sent", Count(corrupt));
-        find(5, wrong + ", or not asked for");
+        let wrong = format!("WRONG: {} answer{were} not", Count(corrupt));
+        find(5, wrong + " what was sent, or not asked for");
     }
     let broken = gates.iter().filter(|gate| !gate.met);
     let broken: Vec<&str> = broken.map(|gate| &*gate.gate).collect();
@@ -101,8 +97,7 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     connections(&outcome.ledger(), &mut find);
     // What was just due when it was interrupted is not worth a line.
     if outcome.ending == Ending::Done {
-        fell_behind(outcome, &mut find);
-        unanswered(outcome, &mut find);
+        fell_short(outcome, &mut find);
     }
     all.sort_by_key(|finding| ORDER.iter().position(|&code| code == finding.code));
     all
@@ -120,13 +115,10 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
         let [_, went] = c.told();
         let mut why = vec![went, counted([(undialed, "never dialed")])];
         why.retain(|why| !why.is_empty());
-        let why = if why.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", why.join(", "))
-        };
+        let colon = if why.is_empty() { "" } else { ": " };
+        let why = why.join(", ");
         let [left, asked] = [left, c.asked].map(Count);
-        let words = format!("ONLY {left} of {asked} connections {what}{why}");
+        let words = format!("ONLY {left} of {asked} connections {what}{colon}{why}");
         find(4, words);
     } else if c.lost > 0 {
         let lost = Count(c.lost);
@@ -135,34 +127,41 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
     }
 }
 
-/// Where fewer connections were replaced or messages answered than was asked for, or fewer messages
-/// sent than were due.
-fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
-    let (m, seconds) = (&outcome.tally.messages, outcome.measured.as_secs_f64());
-    let replaced = " connections were replaced: each waits for its outstanding answers, and for the \
-                    next one to be served";
+/// Where fewer connections were replaced or messages answered than was asked for, fewer messages
+/// sent than were due, or some of them never answered.
+fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
+    let (tally, c) = (&outcome.tally, outcome.ledger());
+    let (m, d) = (&tally.messages, &tally.datagrams);
+    let seconds = outcome.measured.as_secs_f64();
+    let failed = match c.refused + c.timed_out + c.failed {
+        0 => "",
+        failed => &format!("dials failed ({}), and ", Count(failed)),
+    };
+    let replaced = format!(
+        "connections were replaced: {failed}each waits for its outstanding answers, and for the next \
+         one to be served"
+    );
     // A part, and one of them, are left out of account: the last ones may be on their way.
     for (rate, part, what) in [
-        (outcome.churn(), 0.9, replaced),
-        (outcome.rate(), 0.95, " were answered in time"),
+        (outcome.churn(), 0.9, &*replaced),
+        (outcome.rate(), 0.95, "were answered in time"),
     ] {
         if let Some((asked, reached)) = rate
             && reached * seconds < asked * seconds * part - 1.0
         {
             let (asked, reached) = (a_second(asked), a_second(reached));
-            find(0, format!("ONLY {reached} of {asked}{what}"));
+            find(0, format!("ONLY {reached} of {asked} {what}"));
         }
     }
     if m.unsent > 0 {
-        let is_refused = outcome.tally.datagrams.dropped > 0;
         // What fell due in the time that it was late by, by its own doing, is most of them.
-        let own_lag = outcome.tally.schedule.own_lag.max() as f64 / 1e9;
+        let own_lag = tally.schedule.own_lag.max() as f64 / 1e9;
         let is_own =
             (outcome.rate()).is_some_and(|(rate, _)| own_lag * rate >= m.unsent as f64 / 2.0);
         let (code, why) = match outcome.plan.volume {
             Volume::Messages(_) if m.echoed == 0 => (4, "nothing was answered"),
             Volume::Messages(_) => (4, "nothing was answered any more"),
-            Volume::For(_) if is_refused => (0, "the system refused to send the others"),
+            Volume::For(_) if d.dropped > 0 => (0, "the system refused to send the others"),
             Volume::For(_) if is_own => (0, "the generator could not send more"),
             Volume::For(_) if m.sent == 0 => (0, "no connection could take them"),
             Volume::For(_) => (0, "no connection could take the others"),
@@ -171,15 +170,10 @@ fn fell_behind(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
         let words = format!("ONLY {sent} of {due} messages were sent: {why}");
         find(code, words);
     }
-}
-
-/// Where messages were sent and never answered. Datagrams get lost, on their way or by a server
-/// that died, and have a line of their own.
-fn unanswered(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
-    let (m, d) = (&outcome.tally.messages, &outcome.tally.datagrams);
     if let Some(when) = outcome.fell_silent() {
         find(0, format!("NO ANSWER {when}"));
     }
+    // Datagrams get lost, on their way or by a server that died, and have a line of their own.
     let streams = (m.lost + m.outstanding).saturating_sub(d.lost + d.outstanding);
     if streams > 0 {
         let [without, sent] = [streams, m.sent].map(Count);
@@ -232,7 +226,7 @@ impl Verdict {
         };
         Verdict {
             gate: gate.text.clone(),
-            met: value.is_some_and(|value| gate.comparison.holds(value, gate.bound)),
+            met: value.is_some_and(|value| gate.holds(value)),
             value,
             shown,
         }
@@ -251,10 +245,11 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
     let tally = &outcome.tally;
     let (c, m, d) = (&tally.connections, &tally.messages, &tally.datagrams);
     // Replacements that were on their way when the run ended have come to no end, good or bad.
-    let (dialing, confirming) = match outcome.plan.turnover {
-        Turnover::Keep => (0, 0),
-        _ => (c.dialing, c.silent),
+    let (dialing, silent) = match outcome.plan.turnover {
+        Turnover::Keep => (c.dialing, c.silent),
+        _ => (0, 0),
     };
+    let failed = c.refused + c.timed_out + c.failed + dialing;
     let of = |part: u64, all: u64| {
         let part = part as f64 / all as f64;
         (part, share(part))
@@ -263,13 +258,12 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
     Ok(match kind {
         Figure::Latency(timing, statistic) => {
             let latency = &tally.latency;
-            let connecting = c.dialed.saturating_sub(c.established + dialing);
-            let unserved = c.established.saturating_sub(c.confirmed + confirming);
+            let unserved = (c.established + silent).saturating_sub(c.confirmed + c.silent);
             let (times, without) = match timing {
                 Timing::Response => (&latency.response, m.unanswered()),
                 Timing::Service => (&latency.service, m.unanswered() - m.unsent),
-                Timing::Connect => (&latency.connect, connecting),
-                Timing::FirstEcho => (&latency.first_echo, connecting + unserved),
+                Timing::Connect => (&latency.connect, failed),
+                Timing::FirstEcho => (&latency.first_echo, failed + unserved),
             };
             let is_answer = matches!(timing, Timing::Response | Timing::Service);
             if let Some(when) = outcome.fell_silent().filter(|_| is_answer) {
@@ -279,12 +273,11 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
             (ns, short(ns.round() as u64))
         }
         Figure::ErrorShare => {
-            let never = c.refused + c.timed_out + c.failed + c.lost + c.silent + c.dialing;
-            let unconnected = never.saturating_sub(confirming + dialing);
+            let without = m.unanswered() + m.late + failed + c.lost + silent;
             match m.due() + c.dialed {
                 _ if outcome.is_stuck() => return Err("no answer came, so nothing was sent".into()),
                 0 => return Err("nothing was tried".into()),
-                tries => of(m.unanswered() + m.late + unconnected, tries),
+                tries => of(without, tries),
             }
         }
         Figure::Errors => counted(tally.errors.values().sum()),
@@ -443,25 +436,21 @@ fn lateness(tally: &Tally) -> Option<String> {
     let m = &tally.messages;
     // Beside answers that never came, lateness is little; and those that came are the quick ones.
     // What was never sent may be just what lateness is about.
-    if lag.is_empty() || m.lost + m.outstanding > response.len() {
+    if response.is_empty() || m.lost + m.outstanding > response.len() {
         return None;
     }
-    let at = |name, p| Some((name, percentile(lag, p)?, percentile(response, p)));
-    let named = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9)];
-    let carried = named.into_iter().filter_map(|(name, p)| at(name, p));
-    // Few samples carry no p99: then the most is all there is to go by.
-    let slowest = (!response.is_empty()).then(|| response.max());
-    let most = ("the most", lag.max(), slowest);
-    let most = Some(most).filter(|_| percentile(lag, 99.0).is_none());
-    let part = |lag: u64, response: Option<u64>| lag as f64 / response.unwrap_or(lag).max(1) as f64;
-    let (at, lag, response) = carried
-        .chain(most)
+    let at = |times: &Histogram<u64>, p: f64| times.value_at_quantile(p / 100.0);
+    let part = |lag: u64, response: u64| lag as f64 / response as f64;
+    let (p, lag, response) = [50.0, 90.0, 99.0, 99.9]
+        .into_iter()
+        // Of few samples it takes a tenth: one that is late is no lateness yet.
+        .filter(|&p| p <= 90.0 || carries(lag.len(), p))
+        .map(|p| (p, at(lag, p), at(response, p)))
         .filter(|&(_, lag, response)| lag >= LATE_NS && part(lag, response) >= OF_RESPONSE)
         .max_by(|a, b| part(a.1, a.2).total_cmp(&part(b.1, b.2)))?;
-    let response = response.map(|ns| format!(", where the response is {}", short(ns)));
-    let (late, of) = (short(lag), response.unwrap_or_default());
+    let (late, response) = (short(lag), short(response));
     Some(format!(
-        "messages were sent {late} later than they could have been ({at}){of}"
+        "messages were sent {late} later than they could have been (p{p}), where the response is {response}"
     ))
 }
 

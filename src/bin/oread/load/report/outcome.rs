@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::load::count::{Ledger, StoodStill, Tally, ThreadUse};
-use crate::load::options::load::{Load, Traffic, Turnover};
+use crate::load::options::load::{Load, Traffic};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,12 +101,7 @@ impl Outcome {
     /// Connections that were to be closed and replaced a second, and that were in the measured
     /// time; `None` where they are kept, or nothing was measured.
     pub(crate) fn churn(&self) -> Option<(f64, f64)> {
-        let connections = f64::from(self.plan.connections.get());
-        let asked = match self.plan.turnover {
-            Turnover::Keep => return None,
-            Turnover::Churn(rate) => rate.get().into(),
-            Turnover::Lifetime(lifetime) => connections / lifetime.as_secs_f64().max(1e-9),
-        };
+        let asked = self.plan.turnover.a_second(self.plan.connections)?;
         Some((asked, self.a_second(self.tally.connections.replaced)?))
     }
 }

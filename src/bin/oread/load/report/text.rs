@@ -1,5 +1,7 @@
 //! The report in words.
 
+use std::env;
+
 use hdrhistogram::Histogram;
 use oread::Address;
 
@@ -8,21 +10,15 @@ use crate::load::clock::nanos;
 use crate::load::count::{CORRUPT, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::options::values::VerifyMode;
-use crate::load::report::environment::Environment;
-use crate::load::report::judgement::{Finding, Judgement, Warning, percents};
+use crate::load::report::environment::{Environment, VERSION, command_line};
+use crate::load::report::judgement::{Judgement, Warning, percents};
 use crate::load::report::outcome::Outcome;
 use crate::system::page::{Page, Tone};
 use crate::values::units::{Count, Size, a_second, share, short};
 
 /// The percentiles of the table, and how wide the terminal must be for each to stand there: those
 /// that say the least go first.
-const COLUMNS: [(&str, f64, usize); 5] = [
-    ("p50", 50.0, 0),
-    ("p90", 90.0, 69),
-    ("p99", 99.0, 0),
-    ("p99.9", 99.9, 0),
-    ("p99.99", 99.99, 78),
-];
+const COLUMNS: [(f64, usize); 5] = [(50.0, 0), (90.0, 69), (99.0, 0), (99.9, 0), (99.99, 78)];
 
 /// The error of a target where nothing listens.
 const REFUSED: &str = "ECONNREFUSED";
@@ -38,18 +34,23 @@ pub(super) fn report(mut page: Page, outcome: &Outcome, judgement: &Judgement) -
     beware(&mut page, judgement, |warning| warning.cause.is_some());
     latency(&mut page, outcome);
     generator(&mut page, outcome);
-    let environment = Environment::here();
-    page.line("ran", &environment.words());
+    let here = Environment::here();
+    let (kernel, machine) = (here.kernel, here.machine);
+    let (processors, descriptors) = (here.processors, Count(here.descriptors));
+    let ran = format!(
+        "oread {VERSION} on {kernel} {machine}, {processors} processors, {descriptors} descriptors"
+    );
+    page.line("ran", &ran);
     // Not broken, so that it can be copied.
-    page.row(&format!("{:13}{}", "", environment.command_line));
+    page.row(&format!("{:13}{}", "", command_line(env::args_os())));
     page.finish()
 }
 
 fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let code = judgement.exit_code();
-    let mut label = format!("exit code {code}");
     // A server that hangs keeps its connections, and all is not well.
-    if code == 0 && outcome.fell_silent().is_none() {
+    let is_well = code == 0 && outcome.fell_silent().is_none();
+    let well = is_well.then(|| {
         let c = outcome.ledger();
         let there = match c.asked {
             1 => "the connection was",
@@ -64,13 +65,13 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
             0 => "",
             some => &format!(", but for {} being replaced", Count(some)),
         };
-        let words = format!("{there} there at the end{but}{gates}");
-        page.line(&std::mem::take(&mut label), &words);
-    }
-    for Finding { code, words } in &judgement.findings {
-        let tone = if *code == 0 { Tone::Warning } else { Tone::Bad };
-        page.toned(tone, &std::mem::take(&mut label), words);
-    }
+        (Tone::Plain, format!("{there} there at the end{but}{gates}"))
+    });
+    let wrong = judgement.findings.iter().map(|it| match it.code {
+        0 => (Tone::Warning, it.words.clone()),
+        _ => (Tone::Bad, it.words.clone()),
+    });
+    page.lines(&format!("exit code {code}"), well.into_iter().chain(wrong));
     let [measured, ramp] = [outcome.measured, outcome.ramp].map(|time| short(nanos(time)));
     let measured = match outcome.measured.is_zero() {
         true => ": nothing was measured",
@@ -91,17 +92,10 @@ fn beware(page: &mut Page, judgement: &Judgement, is_here: fn(&&Warning) -> bool
     }
 }
 
-/// Lines about one thing, those without a word left out.
-fn lines(page: &mut Page, mut label: &str, all: &[String]) {
-    for words in all.iter().filter(|words| !words.is_empty()) {
-        page.line(std::mem::take(&mut label), words);
-    }
-}
-
 fn connections(page: &mut Page, outcome: &Outcome) {
     let tally = &outcome.tally;
     let c = outcome.ledger();
-    lines(page, "connections", &c.told());
+    page.lines("connections", c.told().map(|words| (Tone::Plain, words)));
     let is_told = c.replaced > 0 || matches!(outcome.plan.turnover, Turnover::Churn(_));
     if let Some((asked, reached)) = outcome.churn().filter(|_| is_told) {
         let (asked, reached) = (a_second(asked), a_second(reached));
@@ -144,11 +138,8 @@ fn tip(outcome: &Outcome) -> Option<String> {
         let address: Address = address.parse().ok()?;
         let refused = std::io::ErrorKind::ConnectionRefused.into();
         let failure = Failure::connect(&address, &refused);
-        let tip = failure.tip()?;
-        return Some(match is_udp {
-            true => tip.replace("oread serve", "oread serve --udp"),
-            false => tip.to_owned(),
-        });
+        let serve = if is_udp { " serve --udp " } else { " serve " };
+        return Some(failure.tip()?.replace(" serve ", serve));
     }
     // Where descriptors ran out, that's why some were not served.
     let is_mute = (c.silent > 0 || has("never answered")) && !has("EMFILE");
@@ -179,7 +170,7 @@ fn tip(outcome: &Outcome) -> Option<String> {
 
 fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let (m, b) = (&outcome.tally.messages, &outcome.tally.bytes);
-    lines(page, "messages", &m.told());
+    page.lines("messages", m.told().map(|words| (Tone::Plain, words)));
     if m.corrupt > 0 && m.lost > 0 {
         page.line("", "what had a corrupt answer is among the lost");
     }
@@ -216,8 +207,8 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
         let most = Count(flow.lost);
         format!("{some} of {all} flows lost some, flow {number} the most: {most}")
     });
-    let worst = worst.unwrap_or_default();
-    lines(page, "datagrams", &[came, went, worst]);
+    let all = [came, went, worst.unwrap_or_default()];
+    page.lines("datagrams", all.map(|words| (Tone::Plain, words)));
 }
 
 fn latency(page: &mut Page, outcome: &Outcome) {
@@ -233,15 +224,15 @@ fn latency(page: &mut Page, outcome: &Outcome) {
         return;
     }
     let width = page.width();
-    let columns = || COLUMNS.iter().filter(|column| column.2 <= width);
+    let columns = || COLUMNS.iter().filter(|column| column.1 <= width);
     page.row("");
-    let heads = columns().map(|column| column.0.to_owned());
+    let heads = columns().map(|(p, _)| format!("p{p}"));
     page.row(&row("latency", "count", heads, "max"));
     for (name, times) in rows {
         let (count, max) = (Count(times.len()).to_string(), short(times.max()));
         // A dash where too few samples carry the percentile.
         let figure = |p| percentile(times, p).map_or_else(|| "-".to_owned(), short);
-        let figures = columns().map(|column| figure(column.1));
+        let figures = columns().map(|(p, _)| figure(*p));
         page.row(&row(&format!("  {name}"), &count, figures, &max));
         let over = over_an_hour(times);
         if over > 0 {

@@ -58,7 +58,7 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
     }
     // A listener that closes takes connections along that nobody has accepted yet.
     for count in [&mut established, &mut lost] {
-        count.most += 2 * ran.doors;
+        count.most += ran.taken_along(way);
     }
     established.holds("established", counted.established);
     confirmed.holds("confirmed", counted.confirmed);

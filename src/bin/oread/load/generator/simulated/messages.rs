@@ -21,7 +21,7 @@ pub(super) fn due_in(load: &Load, times: &Times) -> u64 {
 }
 
 /// Messages that a server has not seen, since they were on their way to a connection that was gone.
-fn unseen(ran: &Ran, way: Way) -> u64 {
+pub(super) fn unseen(ran: &Ran, way: Way) -> u64 {
     let gone = ran.calls.iter().map(|call| life(ran, call, way).why);
     let gone = gone.filter(|why| {
         matches!(why, Why::Lost(Spoiled::Corrupt | Spoiled::Gone)) || *why == Why::NeverAnswered
@@ -94,7 +94,7 @@ pub(super) fn check_messages(ran: &Ran, way: Way) {
         least: all.len() as u64 - sent.most,
         // A listener that closes takes connections along that nobody has accepted yet, each with
         // its first message.
-        most: all.len() as u64 - sent.least + 2 * ran.doors,
+        most: all.len() as u64 - sent.least + ran.taken_along(way),
     };
     // One that was dialed at the very end may have sent nothing.
     (unmeasured + unseen).holds("messages unmeasured", counted.unmeasured);

@@ -110,6 +110,17 @@ impl Way {
     }
 }
 
+impl Ran {
+    /// How many connections that nobody has accepted yet were taken along by listeners that closed,
+    /// at most: those of a moment, or of all the time that one is on its way.
+    pub(super) fn taken_along(&self, way: Way) -> u64 {
+        match way.1 == AT_ONCE.1 {
+            true => 2 * self.doors,
+            false => self.doors * u64::from(self.load.connections.get()),
+        }
+    }
+}
+
 /// When the phases of a run were.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {

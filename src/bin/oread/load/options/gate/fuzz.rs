@@ -11,20 +11,20 @@ use crate::values::units::fuzz::{Plain, any_number, plain_number};
 
 /// The gate that `text` is, as `docs/LOAD-REFERENCE.md` has it: its figure, its comparison, its
 /// bound.
-fn plain_gate(text: &str) -> Option<(Figure, Comparison, f64)> {
+fn plain_gate(text: &str) -> Option<(Figure, Ordering, bool, f64)> {
     if text.trim() == "valid" {
-        return Some((Figure::Warnings, Comparison::AtMost, 0.0));
+        return Some((Figure::Warnings, Ordering::Less, true, 0.0));
     }
     let (figure, rest) = text.split_at(text.find(['<', '>'])?);
     let comparisons = [
-        ("<=", Comparison::AtMost),
-        (">=", Comparison::AtLeast),
-        ("<", Comparison::Less),
-        (">", Comparison::More),
+        ("<=", Ordering::Less, true),
+        (">=", Ordering::Greater, true),
+        ("<", Ordering::Less, false),
+        (">", Ordering::Greater, false),
     ];
-    let (comparison, bound) = comparisons
+    let (side, or_equal, bound) = comparisons
         .into_iter()
-        .find_map(|(sign, comparison)| Some((comparison, rest.strip_prefix(sign)?)))?;
+        .find_map(|(sign, side, or_equal)| Some((side, or_equal, rest.strip_prefix(sign)?)))?;
     let (figure, bound) = (figure.trim(), bound.trim());
     let counted = |most: u64| match plain_number(bound, false) {
         Plain::Number(number, true) if number <= most => Some(number as f64),
@@ -54,7 +54,7 @@ fn plain_gate(text: &str) -> Option<(Figure, Comparison, f64)> {
             duration(bound).ok()?.as_nanos() as f64,
         ),
     };
-    Some((figure, comparison, bound))
+    Some((figure, side, or_equal, bound))
 }
 
 fn plain_latency(figure: &str) -> Option<Figure> {
@@ -207,7 +207,7 @@ fn a_gate_is_read_as_documented_and_told_as_it_is_typed() {
         let parts = read
             .as_ref()
             .ok()
-            .map(|gate| (gate.figure, gate.comparison, gate.bound));
+            .map(|gate| (gate.figure, gate.side, gate.or_equal, gate.bound));
         assert_eq!(parts, plain, "{text:?}: {read:?}");
         match &read {
             Ok(gate) => {
@@ -236,17 +236,17 @@ fn is_refused_where_that_is_plain(gate: &Gate, plan: &Load) {
             assert!(proposed.parse::<Gate>().is_ok(), "{gate:?}: {why}");
         }
     }
-    if gate.bound == 0.0 && gate.comparison == Comparison::Less {
+    if gate.bound == 0.0 && gate.side == Ordering::Less && !gate.or_equal {
         return assert!(why.is_some(), "{gate:?}");
     }
     let all = f64::from(plan.connections.get());
-    let is_never = match (gate.figure, gate.comparison) {
+    let is_never = match (gate.figure, gate.side) {
         (Figure::Errors | Figure::ErrorShare | Figure::Warnings, _) => false,
         (Figure::LostShare, _) => !plan.has_udp(),
-        (Figure::Connections, Comparison::More) => gate.bound >= all,
-        (Figure::Connections, Comparison::AtLeast) => gate.bound > all,
+        (Figure::Connections, Ordering::Greater) if gate.or_equal => gate.bound > all,
+        (Figure::Connections, Ordering::Greater) => gate.bound >= all,
         (Figure::Connections, _) => false,
-        (Figure::Rate, Comparison::Less | Comparison::AtMost) => false,
+        (Figure::Rate, Ordering::Less) => false,
         (Figure::Rate, _) => match (plan.traffic, plan.volume) {
             (Traffic::Open(rate), Volume::For(_)) => gate.bound > f64::from(rate.get()),
             (Traffic::Idle { heartbeat: None }, _) => true,
