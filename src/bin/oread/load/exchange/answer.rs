@@ -173,8 +173,13 @@ impl FromStr for Answer {
     }
 }
 
+/// The help of an option that takes one, after what it is about.
+pub(crate) fn forms_of_answers(about: &str) -> String {
+    format!("{about}: {}", forms())
+}
+
 /// All forms, as people are told them.
-pub(crate) fn forms() -> String {
+fn forms() -> String {
     let forms = Answer::FORMS.iter();
     let forms: Vec<String> = forms
         .map(|(form, meaning)| format!("{form} ({meaning})"))

@@ -10,11 +10,20 @@ use super::answer::Answer;
 use super::expect::Expect;
 use super::template::{Template, Which};
 
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// Nothing: the server speaks first.
+    Nothing,
+    /// A message that is made up, as an echo's.
+    Made,
+    Text(Template),
+}
+
 /// One question and its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Step {
-    /// What is asked. `None`: nothing, the server speaks first.
-    pub(crate) question: Option<Template>,
+    pub(crate) question: Question,
     pub(crate) answer: Answer,
     /// What the answer must hold.
     pub(crate) expect: Option<Expect>,
@@ -62,17 +71,19 @@ impl Script {
         })
     }
 
-    /// All steps.
+    /// All steps, the opening first.
     pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
         self.opening.iter().chain(&self.round)
     }
 
-    /// The fewest and the most bytes that a question of the round or the opening has.
-    pub(crate) fn sizes(&self) -> (u32, u32) {
-        let questions = self.steps().filter_map(|step| step.question.as_ref());
-        let sizes = questions.map(Template::sizes);
+    /// The fewest and the most bytes that a question with a text has, if one has.
+    pub(crate) fn sizes(&self) -> Option<(u32, u32)> {
+        let sizes = self.steps().filter_map(|step| match &step.question {
+            Question::Text(template) => Some(template.sizes()),
+            Question::Nothing | Question::Made => None,
+        });
         let both = |a: (u32, u32), b: (u32, u32)| (a.0.min(b.0), a.1.max(b.1));
-        sizes.reduce(both).unwrap_or((0, 0))
+        sizes.reduce(both)
     }
 }
 
@@ -82,7 +93,7 @@ mod tests {
 
     fn step(text: &str) -> Step {
         Step {
-            question: Some(Template::of(text.as_bytes())),
+            question: Question::Text(Template::of(text.as_bytes())),
             answer: Answer::Framed(oread::Framing::Lines),
             expect: None,
             pause: Duration::ZERO,
@@ -95,8 +106,10 @@ mod tests {
             number,
             key: 9,
         };
-        let question = script.step(which).and_then(|step| step.question.as_ref());
-        question.unwrap().to_string()
+        match &script.step(which).unwrap().question {
+            Question::Text(template) => template.to_string(),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -111,7 +124,7 @@ mod tests {
             "hello", "login", "one", "two", "three", "one", "two", "three",
         ];
         assert_eq!(all, expected);
-        assert_eq!(script.sizes(), (3, 5));
+        assert_eq!(script.sizes(), Some((3, 5)));
     }
 
     #[test]

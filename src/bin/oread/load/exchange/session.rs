@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::answer::Answer;
 use super::expect::Expect;
-use super::script::{Order, Script, Step};
+use super::script::{Order, Question, Script, Step};
 use super::template::Template;
 use crate::values::escapes::unescaped;
 use crate::values::units::duration;
@@ -56,7 +56,7 @@ pub(crate) fn read(text: &str, answer: &Answer) -> Result<Script, String> {
         session.line(line).map_err(told)?;
     }
     let round = session.steps.split_off(session.opening.unwrap_or(0));
-    if !round.iter().any(|step| step.question.is_some()) {
+    if !round.iter().any(|step| step.question != Question::Nothing) {
         return Err(match session.opening {
             Some(_) => "nothing is sent behind repeat, so nothing would be measured".into(),
             None => "nothing is sent".into(),
@@ -82,10 +82,9 @@ impl Session {
         }
         match word {
             "send" => {
-                let question = Template::read(&unescaped(rest)?)?;
-                self.push(Some(question));
+                self.push(Question::Text(Template::typed(rest)?));
             }
-            "greeting" => self.push(None),
+            "greeting" => self.push(Question::Nothing),
             "expect" => {
                 let expect = Expect::text(&unescaped(rest)?);
                 self.last(word)?.expect = Some(expect);
@@ -109,7 +108,7 @@ impl Session {
         Ok(())
     }
 
-    fn push(&mut self, question: Option<Template>) {
+    fn push(&mut self, question: Question) {
         self.steps.push(Step {
             question,
             answer: self.answer.clone(),
@@ -160,10 +159,13 @@ pause 1s
     fn a_session_is_an_opening_and_a_round() {
         let script = read(LOGIN, &Answer::Echo).unwrap();
         let told = |step: &Step| {
-            let question = step.question.as_ref().map(Template::to_string);
+            let question = match &step.question {
+                Question::Text(template) => template.to_string(),
+                _ => String::new(),
+            };
             let expect = step.expect.as_ref().map(Expect::to_string);
             (
-                question.unwrap_or_default(),
+                question,
                 step.answer.to_string(),
                 expect.unwrap_or_default(),
                 step.pause.as_millis(),
@@ -215,7 +217,7 @@ pause 1s
             ("send", "line 1: something is missing behind send"),
             ("repeat 5", "line 1: nothing stands behind repeat"),
             ("repeat\nrepeat", "line 2: repeat stands there twice"),
-            ("send a{b}", "line 1: {b} is no place"),
+            ("send a{random:b}", "line 1: write how many"),
             ("send \\q", "is no escape"),
             ("send a\nexpect-regex (", "line 2: "),
             ("send a\npause x", "line 2: "),

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use memchr::memchr;
+
+use crate::values::escapes::unescaped;
+
 /// Which question of which flow it is, in the run of this key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Which {
@@ -30,41 +34,51 @@ pub(crate) struct Template {
     pieces: Vec<Piece>,
 }
 
-/// The places that can be filled in, as people are told them.
-pub(crate) const PLACES: &str = "{flow}, {sequence} and {random:N}";
-
 impl Template {
-    /// Reads bytes in which `{flow}`, `{sequence}` and `{random:N}` are places to be filled in, and
-    /// `{{` and `}}` are braces.
+    /// A question as it is typed: text with escapes, in which `{flow}`, `{sequence}` and
+    /// `{random:N}` are places to be filled in. All else in braces is what it is, and `\x7b` is a
+    /// brace that begins no place.
     ///
     /// # Errors
-    /// What stands in braces is none of these, or a brace has no other.
+    /// What stands behind a backslash is no escape, or behind `{random:` no number.
+    pub(crate) fn typed(text: &str) -> Result<Template, String> {
+        Template::split(text.as_bytes(), |text| {
+            unescaped(&String::from_utf8_lossy(text)).map(|bytes| bytes.to_vec())
+        })
+    }
+
+    /// A question as it stands in a file: as [`Template::typed`], without escapes.
+    ///
+    /// # Errors
+    /// What stands behind `{random:` is no number.
     pub(crate) fn read(bytes: &[u8]) -> Result<Template, String> {
-        let (mut pieces, mut text) = (Vec::new(), Vec::new());
-        let mut rest = bytes;
-        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'{' | b'}')) {
-            text.extend_from_slice(&rest[..at]);
-            let brace = rest[at];
-            rest = &rest[at + 1..];
-            if rest.first() == Some(&brace) {
-                text.push(brace);
-                rest = &rest[1..];
-                continue;
-            }
-            let place = (brace == b'{').then(|| rest.iter().position(|byte| *byte == b'}'));
-            let Some(end) = place.flatten() else {
-                return Err(format!("a {} stands alone; {BRACES}", char::from(brace)));
+        Template::split(bytes, |text| Ok(text.to_vec()))
+    }
+
+    /// Splits bytes into places and what stands between, which is read by `plain`.
+    fn split(
+        bytes: &[u8],
+        plain: impl Fn(&[u8]) -> Result<Vec<u8>, String>,
+    ) -> Result<Template, String> {
+        let (mut pieces, mut from, mut at) = (Vec::new(), 0, 0);
+        let text = |from, to| -> Result<Option<Piece>, String> {
+            let text = plain(&bytes[from..to])?;
+            Ok((!text.is_empty()).then(|| Piece::Text(text.into())))
+        };
+        while let Some(brace) = memchr(b'{', &bytes[at..]) {
+            let begin = at + brace;
+            at = begin + 1;
+            let Some(len) = memchr(b'}', &bytes[at..]) else {
+                break;
             };
-            if !text.is_empty() {
-                pieces.push(Piece::Text(std::mem::take(&mut text).into()));
+            if let Some(place) = place_of(&bytes[at..at + len])? {
+                pieces.extend(text(from, begin)?);
+                pieces.push(place);
+                at += len + 1;
+                from = at;
             }
-            pieces.push(place_of(&rest[..end])?);
-            rest = &rest[end + 1..];
         }
-        text.extend_from_slice(rest);
-        if !text.is_empty() {
-            pieces.push(Piece::Text(text.into()));
-        }
+        pieces.extend(text(from, bytes.len())?);
         Ok(Template { pieces })
     }
 
@@ -84,6 +98,21 @@ impl Template {
             [Piece::Text(text)] => Some(Arc::clone(text)),
             _ => None,
         }
+    }
+
+    /// Takes a newline from its end, if it has one there.
+    pub(crate) fn cut_newline(&mut self) {
+        if let Some(Piece::Text(text)) = self.pieces.last_mut()
+            && let Some(rest) = text.strip_suffix(b"\n")
+        {
+            *text = rest.into();
+        }
+    }
+
+    /// Whether this byte stands in it.
+    pub(crate) fn has(&self, byte: u8) -> bool {
+        let has = |piece: &Piece| matches!(piece, Piece::Text(text) if text.contains(&byte));
+        self.pieces.iter().any(has)
     }
 
     /// The fewest and the most bytes that a question of it has.
@@ -114,27 +143,21 @@ impl Template {
     }
 }
 
-/// What braces are for.
-const BRACES: &str = "braces are for {flow}, {sequence} and {random:N}; {{ and }} stand for \
-                      themselves";
-
-/// A place by its name.
-fn place_of(name: &[u8]) -> Result<Piece, String> {
-    let name = String::from_utf8_lossy(name);
-    match &*name {
-        "flow" => Ok(Piece::Flow),
-        "sequence" => Ok(Piece::Sequence),
-        _ => {
-            let below = name.strip_prefix("random:").map(str::parse);
-            match below {
-                Some(Ok(below)) if below > 0 => Ok(Piece::Random(below)),
-                Some(_) => Err("write how many numbers there are, as in {random:1000}".into()),
-                None => {
-                    let name = name.escape_debug();
-                    Err(format!("{{{name}}} is no place to fill in; {BRACES}"))
+/// The place of this name, if there is one.
+fn place_of(name: &[u8]) -> Result<Option<Piece>, String> {
+    match name {
+        b"flow" => Ok(Some(Piece::Flow)),
+        b"sequence" => Ok(Some(Piece::Sequence)),
+        _ => match name.strip_prefix(b"random:") {
+            None => Ok(None),
+            Some(below) => {
+                let below = std::str::from_utf8(below).map(str::parse);
+                match below {
+                    Ok(Ok(below)) if below > 0 => Ok(Some(Piece::Random(below))),
+                    _ => Err("write how many numbers there are, as in {random:1000}".into()),
                 }
             }
-        }
+        },
     }
 }
 
@@ -171,10 +194,7 @@ impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for piece in &self.pieces {
             match piece {
-                Piece::Text(text) => {
-                    let text = text.escape_ascii().to_string();
-                    f.write_str(&text.replace('{', "{{").replace('}', "}}"))?;
-                }
+                Piece::Text(text) => text.escape_ascii().fmt(f)?,
                 Piece::Flow => f.write_str("{flow}")?,
                 Piece::Sequence => f.write_str("{sequence}")?,
                 Piece::Random(below) => write!(f, "{{random:{below}}}")?,
@@ -196,22 +216,33 @@ mod tests {
     }
 
     #[test]
-    fn places_are_filled_in_and_braces_are_braces_when_doubled() {
-        let read = |text: &str| Template::read(text.as_bytes()).unwrap();
-        assert_eq!(written(&read("u{flow}-{sequence}"), 3, 41), "u3-41");
-        assert_eq!(written(&read(r#"{{"id":{flow}}}"#), 3, 41), r#"{"id":3}"#);
-        assert_eq!(written(&read("plain"), 3, 41), "plain");
-        assert_eq!(read("a}}").fixed().as_deref(), Some(b"a}".as_slice()));
-        assert_eq!(read("{flow}").fixed(), None);
-        for text in ["a{{b}}{flow}c", "{random:9}", "\\x00{sequence}"] {
-            let bytes = crate::values::escapes::unescaped(text).unwrap();
-            assert_eq!(Template::read(&bytes).unwrap().to_string(), text);
+    fn places_are_filled_in_and_all_else_in_braces_is_what_it_is() {
+        let typed = |text: &str| Template::typed(text).unwrap();
+        for (text, expected) in [
+            ("u{flow}-{sequence}", "u3-41"),
+            (r#"{"id":{flow},"x":{}}"#, r#"{"id":3,"x":{}}"#),
+            ("plain", "plain"),
+            (r"{flow}\r\n", "3\r\n"),
+            (r"\x7bflow}", "{flow}"),
+            ("{ {flow", "{ {flow"),
+            ("}{{flow}}", "}{3}"),
+            ("{id}", "{id}"),
+        ] {
+            let template = typed(text);
+            assert_eq!(written(&template, 3, 41), expected, "{text}");
+            assert_eq!(
+                template.fixed().is_none(),
+                text.contains("{flow}") && !text.starts_with('\\')
+            );
         }
+        let file = Template::read(br"{flow}\n").unwrap();
+        assert_eq!(written(&file, 3, 41), r"3\n");
+        assert_eq!(file.to_string(), r"{flow}\\n");
     }
 
     #[test]
     fn a_random_number_is_below_its_bound_spread_evenly_and_the_same_for_the_same_question() {
-        let template = Template::read(b"{random:10} {random:10}").unwrap();
+        let template = Template::typed("{random:10} {random:10}").unwrap();
         let mut seen = [[0_u32; 10]; 2];
         let mut equal = 0;
         for number in 0..10_000 {
@@ -229,7 +260,7 @@ mod tests {
 
     #[test]
     fn no_question_is_shorter_or_longer_than_its_template_says() {
-        let template = Template::read(b"{flow}/{sequence}/{random:100}").unwrap();
+        let template = Template::typed("{flow}/{sequence}/{random:100}").unwrap();
         let (least, most) = template.sizes();
         assert_eq!((least, most), (5, 24));
         for (flow, number) in [(0, 0), (u32::MAX, u32::MAX), (9, 100)] {
@@ -239,17 +270,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_is_told() {
+    fn a_number_that_is_none_and_a_bad_escape_are_told() {
         for (text, words) in [
-            ("{", "a { stands alone"),
-            ("}", "a } stands alone"),
-            ("{flow", "a { stands alone"),
-            ("{id}", "{id} is no place to fill in"),
-            ("{random}", "{random} is no place"),
             ("{random:0}", "write how many numbers"),
             ("{random:x}", "write how many numbers"),
+            ("{random:}", "write how many numbers"),
+            (r"{flow}\q", "is no escape"),
         ] {
-            let said = Template::read(text.as_bytes()).unwrap_err();
+            let said = Template::typed(text).unwrap_err();
             assert!(said.contains(words), "{text}: {said}");
         }
     }

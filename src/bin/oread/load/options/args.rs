@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use clap::ColorChoice;
 
+use crate::load::exchange::answer::{Answer, forms_of_answers};
+use crate::load::exchange::expect::Expect;
+use crate::load::exchange::script::Order;
+use crate::load::exchange::template::Template;
 use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
 use crate::load::options::target::Target;
@@ -139,20 +143,49 @@ pub(crate) struct MessageArgs {
     #[arg(short, long, value_name = "SIZE", default_value = "64")]
     pub(crate) size: SizeRange,
 
-    /// What to send, always the same; \r, \n, \t, \x00 to \xff and \\ stand for a byte each; with
-    /// --framing lines, a newline at its end is the line's own
-    #[arg(long, value_name = "TEXT", value_parser = unescaped, conflicts_with = "size")]
-    pub(crate) message: Option<Arc<[u8]>>,
+    /// What to send; \r, \n, \t, \x00 to \xff and \\ stand for a byte each, and {flow}, {sequence} and
+    /// {random:N} for the connection's number, the message's, and one below N; with --framing
+    /// lines, a newline at its end is the line's own
+    #[arg(long, value_name = "TEXT", value_parser = Template::typed, conflicts_with = "size")]
+    pub(crate) message: Option<Template>,
 
-    /// A file that holds what to send; of a newline at its end the same is true
+    /// A file that holds what to send: one message, or with --framing lines or --split several
     #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "message"])]
     pub(crate) message_file: Option<PathBuf>,
+
+    /// What stands between the messages of --message-file
+    #[arg(long, value_name = "TEXT", value_parser = unescaped, requires = "message_file")]
+    pub(crate) split: Option<Arc<[u8]>>,
+
+    /// In which order several messages come
+    #[arg(long, value_name = "ORDER", default_value = "turn")]
+    pub(crate) order: Order,
+
+    /// A file of what a connection says: lines of send, expect, expect-regex, greeting, answer,
+    /// pause, and repeat in front of what is measured
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "message", "message_file", "expect", "expect_regex", "greeting"])]
+    pub(crate) session: Option<PathBuf>,
 
     #[arg(long, default_value = "raw", help = forms("What makes a message of the bytes"))]
     pub(crate) framing: Framing,
 
-    /// What is checked of the answers: full (every byte), sequence (their order and length alone),
-    /// or off
+    #[arg(long, value_name = "FORM", default_value = "echo", help = forms_of_answers("Where an answer ends"))]
+    pub(crate) answer: Answer,
+
+    /// What each answer must hold; one that doesn't is counted, and exit code 5
+    #[arg(long, value_name = "TEXT", value_parser = unescaped)]
+    pub(crate) expect: Option<Arc<[u8]>>,
+
+    /// The same as an expression over bytes, as in '^HTTP/1.1 2'
+    #[arg(long, value_name = "REGEX", value_parser = Expect::regex, conflicts_with = "expect")]
+    pub(crate) expect_regex: Option<Expect>,
+
+    /// The server speaks first; where that ends, as --answer has it
+    #[arg(long, value_name = "FORM")]
+    pub(crate) greeting: Option<Answer>,
+
+    /// What is checked of echoes: full (every byte), sequence (their order and length alone), or
+    /// off
     #[arg(long, value_name = "MODE", default_value = "full")]
     pub(crate) verify: VerifyMode,
 }

@@ -3,6 +3,7 @@
 
 mod content;
 pub(crate) mod never;
+mod script;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, absolute};
@@ -13,6 +14,7 @@ use oread::Framing;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
+use crate::load::exchange::script::Script;
 use crate::load::options::args;
 use crate::load::options::target::{Target, Transport};
 pub(crate) use crate::load::options::values::MAX_DEPTH;
@@ -113,6 +115,9 @@ pub(crate) struct Load {
     pub(crate) volume: Volume,
     pub(crate) traffic: Traffic,
     pub(crate) turnover: Turnover,
+    /// What connections say; `None`: each message is of `content`, and its answer is its echo.
+    pub(crate) script: Option<Script>,
+    /// What messages consist of that are made up, or of which all are alike.
     pub(crate) content: Content,
     pub(crate) framing: Framing,
     pub(crate) verify: VerifyMode,
@@ -153,7 +158,8 @@ impl Load {
         output: args::Output,
         verbosity: &VerbosityArgs,
     ) -> Result<Load, Failure> {
-        let content = content::content(&typed)?;
+        let script = script::script(&typed)?;
+        let content = content::content(&typed, script.as_ref())?;
         let sent = &typed.traffic;
         let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
         let traffic = match sent.rate {
@@ -182,6 +188,7 @@ impl Load {
                 .map_or(Volume::For(typed.duration), Volume::Messages),
             traffic,
             turnover,
+            script,
             content,
             framing: typed.content.framing,
             verify: typed.content.verify,
