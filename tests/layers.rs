@@ -437,7 +437,9 @@ fn the_state_machine_knows_neither_the_network_nor_the_time() {
 
 #[test]
 fn what_decides_for_a_generator_knows_neither_the_reactor_nor_a_clock() {
-    let deciding = ["dialing", "flow", "flows", "meter", "plan", "schedule"];
+    let deciding = [
+        "dialing", "flow", "flows", "meter", "plan", "schedule", "timeline",
+    ];
     let mut found = 0;
     for source in program() {
         let Some(path) = source.path.strip_prefix("bin/oread/load/generator/") else {

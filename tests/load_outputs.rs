@@ -208,6 +208,10 @@ fn a_load_that_can_t_be_had_is_not_begun_and_programs_are_told_why() {
     let told = json.json();
     assert_eq!(told["exit_code"], 4);
     assert_eq!(told["ending"]["kind"], "not begun");
+    assert!(told["environment"]["began"].is_null(), "{told}");
+    let connections = &told["connections"];
+    assert_eq!(connections["missing"], 4_000_000_000_u64);
+    assert_eq!(connections["missing"], connections["asked"]);
     let shortfalls = told["shortfalls"].as_array().unwrap();
     for shortfall in shortfalls {
         assert!(words.contains(shortfall.as_str().unwrap()), "{words}");

@@ -22,9 +22,11 @@ mod generator;
 pub(crate) mod options;
 mod preflight;
 mod report;
+#[cfg(all(test, feature = "sim"))]
+mod simulated;
 
 use crate::failure::Failure;
-use crate::load::control::lead::{self, Run};
+use crate::load::control::lead;
 use crate::load::options::load::Load;
 use crate::load::report::Outputs;
 use crate::system::stderr::Stderr;
@@ -35,13 +37,7 @@ use crate::system::stderr::Stderr;
 /// What kept it from starting, or broke it off.
 pub(crate) fn run(load: &Load, stderr: &Stderr) -> Result<u8, Failure> {
     let outputs = Outputs::open(load)?;
-    match lead::run(load, stderr)? {
-        Run::Finished(outcome) => report::report(&outcome, outputs),
-        Run::Refused {
-            targets,
-            shortfalls,
-        } => report::not_begun(load, &targets, &shortfalls, outputs),
-    }
+    report::report(&lead::run(load, stderr)?, outputs)
 }
 
 pub(crate) use preflight::doctor::run as doctor;

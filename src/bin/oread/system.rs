@@ -10,12 +10,14 @@
 //! | `system/signals` | SIGINT and SIGTERM |
 //! | `system/descriptors` | the limit of file descriptors |
 //! | `system/machine` | what this machine allows: limits, ports, memory |
+//! | `system/environment` | where this program runs, and how it was called |
 //! | `system/handed` | sockets that a service manager hands over, and what it is told |
 //! | `system/threads` | threads with names, and what they use of processors |
 //! | `system/timer` | a timer descriptor |
 //! | `system/udp_drops` | datagrams that this process's own sockets dropped |
 
 pub(crate) mod descriptors;
+pub(crate) mod environment;
 pub(crate) mod files;
 pub(crate) mod handed;
 pub(crate) mod logging;

@@ -8,6 +8,7 @@ use oread::Framing;
 
 use crate::values::address::{DEFAULT_ADDRESS, HostPort, Remote};
 use crate::values::framing::forms;
+use crate::values::target::{Target, Transport};
 use crate::values::units::{UNITS, duration, duration_or_zero, size_under_4gib};
 use crate::values::verbosity::VerbosityArgs;
 
@@ -61,14 +62,14 @@ pub(crate) struct Connect {
     pub(crate) verbosity: VerbosityArgs,
 }
 
-/// Where to connect to, with `tcp://` in front of it or without, as `oread load` takes it; for
-/// datagrams there is an option, where `oread load` has a scheme.
+/// Where to connect to, as `oread load` takes it; for datagrams there is an option, where `oread
+/// load` has a scheme.
 fn remote(text: &str) -> Result<Remote, String> {
-    let (scheme, address) = text.split_once("://").unwrap_or_default();
-    let address = address.trim_end_matches('/');
-    match scheme.to_ascii_lowercase().as_str() {
-        "tcp" => HostPort::remote(address).map(Remote::Inet),
-        "udp" => Err(format!("write --udp {}", address.escape_debug())),
-        _ => Remote::parse(text),
+    match text.parse()? {
+        Target {
+            transport: Transport::Udp,
+            address,
+        } => Err(format!("write --udp {address}")),
+        target => Ok(target.address),
     }
 }

@@ -40,12 +40,6 @@ impl TryFrom<args::Connect> for Connect {
     /// Exit code 2: what does not go together.
     fn try_from(typed: args::Connect) -> Result<Connect, Failure> {
         let to = match &typed.address {
-            Remote::Inet(address) if address.port() == 0 => {
-                return Err(Failure::usage(format!(
-                    "can't connect to {address}: nothing listens on port 0"
-                ))
-                .hint("write the port that the server printed when it started"));
-            }
             Remote::Inet(address) => address.numeric(),
             Remote::Unix(address) if typed.udp || typed.bind.is_some() => {
                 return Err(Failure::usage(format!(
@@ -110,13 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_needs_a_port_and_one_family() {
-        assert!(
-            connect("127.0.0.1:0")
-                .unwrap_err()
-                .to_string()
-                .contains("port 0")
-        );
+    fn a_client_needs_one_family() {
         assert!(
             connect("127.0.0.1:9 --bind [::1]:0")
                 .unwrap_err()

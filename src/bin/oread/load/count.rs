@@ -119,10 +119,10 @@ pub(crate) struct Tally {
     /// Every error by its name (`ECONNREFUSED`, `connect timeout`, `message timeout`,
     /// `closed by peer`, ...) and its count.
     pub(crate) errors: BTreeMap<String, u64>,
-    pub(crate) messages: Messages,
+    pub(crate) messages: MessageCounts,
     pub(crate) bytes: Bytes,
     pub(crate) latency: Latency,
-    pub(crate) schedule: Schedule,
+    pub(crate) schedule: Lateness,
     pub(crate) datagrams: Datagrams,
     /// Datagrams of the flows that were open at the end, each with the flow's number, which its
     /// datagrams and the log have too; empty without UDP targets.
@@ -143,11 +143,6 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Nothing yet.
-    pub(crate) fn new() -> Tally {
-        Tally::default()
-    }
-
     /// Counts an error.
     pub(crate) fn error(&mut self, name: &str) {
         *self.errors.entry(name.to_owned()).or_default() += 1;
@@ -174,30 +169,29 @@ impl Tally {
     }
 
     /// Adds what another thread has counted.
-    pub(crate) fn merge(&mut self, other: &Tally) {
+    pub(crate) fn merge(&mut self, mut other: Tally) {
         self.connections.merge(&other.connections);
         self.messages.merge(&other.messages);
         self.bytes.merge(&other.bytes);
         self.datagrams.merge(&other.datagrams);
-        for (name, count) in &other.errors {
-            *self.errors.entry(name.clone()).or_default() += count;
+        for (name, count) in other.errors {
+            *self.errors.entry(name).or_default() += count;
         }
         self.latency.merge(&other.latency);
         self.schedule.merge(&other.schedule);
-        self.flows.extend_from_slice(&other.flows);
+        self.flows.append(&mut other.flows);
         self.retired_flows.merge(&other.retired_flows);
-        for (name, partial) in &other.partial {
-            self.note_partial(name, Some(*partial));
-        }
-        let first = self.corrupt_answer.take();
-        self.corrupt_answer = first.or_else(|| other.corrupt_answer.clone());
+        // The first of each stays.
+        other.partial.append(&mut self.partial);
+        self.partial = other.partial;
+        self.corrupt_answer = self.corrupt_answer.take().or(other.corrupt_answer);
         self.own_drops += other.own_drops;
         let seconds = self.seconds.len().max(other.seconds.len());
         self.seconds.resize(seconds, Second::default());
         for (to, from) in self.seconds.iter_mut().zip(&other.seconds) {
             to.merge(from);
         }
-        self.threads.extend_from_slice(&other.threads);
+        self.threads.append(&mut other.threads);
     }
 
     /// Where the counts don't add up, in words; `None` where they do, as they always must.
@@ -234,7 +228,7 @@ counted! {
 counted! {
     /// How well a schedule was kept, that of the open loop or of heartbeats: how late messages were
     /// sent, in nanoseconds. Empty in a closed loop.
-    Schedule: Histogram<u64> = histogram();
+    Lateness: Histogram<u64> = histogram();
     /// All of it.
     pacing_error,
     /// What was the generator's own doing: the time in which no connection could take them is left
@@ -294,9 +288,9 @@ counted! {
 
 counted! {
     /// The messages of the measured time (not of the ramp and the warm-up, and not those that
-    /// confirm a connection: these are [`Messages::unmeasured`]); datagrams are messages too.
+    /// confirm a connection: these are [`MessageCounts::unmeasured`]); datagrams are messages too.
     #[derive(Copy, PartialEq, Eq)]
-    Messages: u64 = 0;
+    MessageCounts: u64 = 0;
     /// Handed to the socket's connection.
     sent => came "sent",
     /// Answered in full, within the message timeout or not.
@@ -334,7 +328,7 @@ counted! {
     sent,
     /// Read.
     received,
-    /// What went either way within the measured time, as [`Messages::in_time`].
+    /// What went either way within the measured time, as [`MessageCounts::in_time`].
     sent_in_time,
     received_in_time,
     /// Of the whole run: came when nothing was asked for. Only with `--verify off`, which tells
@@ -384,7 +378,7 @@ counted! {
     received_bytes,
 }
 
-impl Messages {
+impl MessageCounts {
     /// Messages of the measured time that were due.
     pub(crate) fn due(&self) -> u64 {
         self.sent + self.unsent
@@ -473,7 +467,7 @@ mod tests {
 
     #[test]
     fn tallies_add_up_field_by_field() {
-        let mut one = Tally::new();
+        let mut one = Tally::default();
         one.connections.dialed = 2;
         one.connections.established = 1;
         one.connections.refused = 1;
@@ -484,9 +478,9 @@ mod tests {
             ..Second::default()
         });
         one.latency.response.record(1_000_000).unwrap();
-        let mut all = Tally::new();
-        all.merge(&one);
-        all.merge(&one);
+        let mut all = Tally::default();
+        all.merge(one.clone());
+        all.merge(one);
         assert_eq!(all.connections.dialed, 4);
         assert_eq!(all.errors["ECONNREFUSED"], 2);
         assert_eq!(all.seconds[0].sent, 2);
@@ -496,7 +490,7 @@ mod tests {
 
     #[test]
     fn counts_that_do_not_add_up_are_told() {
-        let mut tally = Tally::new();
+        let mut tally = Tally::default();
         tally.messages.sent = 1;
         assert!(tally.imbalance().unwrap().contains("1 and 0"));
     }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `plan` | what is due next: a dial, a message, a close, a wait, the end |
 //! | `plan/told` | what it's told: dials, messages and connections, and what became of them |
-//! | `plan/phases` | ramp, warm-up, measured time, finish, end |
+//! | `plan/phases` over `timeline` | ramp, warm-up, measured time, finish, end |
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
 //! | `dialing`, `schedule` | which dial is next; even pace |
 //! | `meter` over `fast_histogram` | what is counted |
@@ -34,17 +34,20 @@ mod plan;
 pub(crate) mod protocol;
 mod schedule;
 #[cfg(all(test, feature = "sim"))]
-mod simulated;
+pub(crate) mod simulated;
 mod tcp;
+mod timeline;
 mod udp;
 mod wake;
 
 use std::io;
 
-use oread::{Ended as End, Limits, Reactor};
+use oread::{Ended, Limits, Reactor};
 
 use crate::failure::Reason;
-use protocol::{Ended, Setup};
+use crate::load::count::Tally;
+use crate::system::timer::Timer;
+use protocol::{Event, Setup};
 
 pub(crate) use dialing::Endpoint;
 pub(crate) use drive::Generator;
@@ -68,35 +71,35 @@ fn limits() -> Limits {
     }
 }
 
-/// A reactor for a generator.
+/// A reactor for a generator, and the timer that wakes it, where the system has one.
 ///
 /// # Errors
 /// As the system gives them: out of descriptors.
-pub(crate) fn reactor() -> io::Result<Generating> {
-    Reactor::with_limits(limits())
+pub(crate) fn reactor() -> io::Result<(Generating, Option<Timer>)> {
+    let mut reactor = Reactor::with_limits(limits())?;
+    let timer = Timer::new(&mut reactor.context())?;
+    Ok((reactor, timer))
 }
 
-/// Runs a generator to its end.
-pub(crate) fn run(mut reactor: Generating, setup: Setup) -> Ended {
-    let clock = setup.clock;
-    let now = clock.now(&reactor.context());
-    let mut generator = Generator::new(setup, now);
-    let failure = turn(&mut reactor, &mut generator).err();
-    Ended {
-        tally: generator.finish(&reactor.context()),
-        failure: failure.map(|error| format!("a generator failed: {}", Reason(&error))),
+/// Runs a generator to its end; what it has counted, until it failed if it did.
+pub(crate) fn run(mut reactor: Generating, timer: Option<Timer>, setup: Setup) -> Tally {
+    let now = setup.clock.now(&reactor.context());
+    let mut generator = Generator::new(setup, timer, now);
+    if let Err(error) = turn(&mut reactor, &mut generator) {
+        let words = format!("a generator failed: {}", Reason(&error));
+        generator.say(Event::Failed(words));
     }
+    generator.finish(&reactor.context())
 }
 
 /// Turns the reactor until the generator has ended.
 fn turn(reactor: &mut Generating, generator: &mut Generator) -> io::Result<()> {
-    generator.set_out(&mut reactor.context())?;
     loop {
+        generator.carry_on(&mut reactor.context())?;
         let turn = reactor.turn(generator, generator.wait())?;
-        if let Some(End::Drained { .. } | End::Stopped) = turn.ended {
+        if let Some(Ended::Drained { .. } | Ended::Stopped) = turn.ended {
             return Ok(());
         }
-        generator.carry_on(&mut reactor.context())?;
     }
 }
 

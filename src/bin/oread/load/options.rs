@@ -4,5 +4,4 @@ pub(crate) mod args;
 pub(crate) mod gate;
 pub(crate) mod load;
 pub(crate) mod sources;
-pub(crate) mod target;
 pub(crate) mod values;

@@ -7,14 +7,12 @@
 //! | `report/json` | everything, for programs |
 //! | `report/hdr` | the histograms, as other tools read them |
 //! | `report/judgement` | the exit code and why, the gates, what to beware of |
-//! | `report/environment` | where it ran |
 //!
 //! Where all this goes, the [`Outputs`], is here.
 
-mod environment;
 mod hdr;
 mod json;
-mod judgement;
+pub(crate) mod judgement;
 pub(crate) mod outcome;
 #[cfg(test)]
 mod tests;
@@ -22,7 +20,7 @@ mod text;
 
 use crate::failure::Failure;
 use crate::load::options::load::Load;
-use crate::load::report::outcome::Outcome;
+use crate::load::report::outcome::{Ending, Outcome};
 use crate::system::files::LateFile;
 use crate::system::page::Page;
 use crate::system::signals;
@@ -30,10 +28,8 @@ use crate::system::stdout;
 
 use judgement::Judgement;
 
-/// The exit code where fewer connections can be reached than were asked for.
-const NOT_REACHABLE: u8 = 4;
-
-/// Tells a run's outcome in all `outputs` of its plan; gives the exit code.
+/// Tells a run's outcome in all `outputs` of its plan; gives the exit code. Of a run that was not
+/// begun people have been told before, and there are no histograms.
 ///
 /// The files are written before the words are said: who reads the words finds the files there.
 /// Named pipes come last: their readers may come late.
@@ -41,7 +37,8 @@ const NOT_REACHABLE: u8 = 4;
 /// # Errors
 /// What could not be written; the rest was. Exit code 1, or that of an interruption.
 pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Failure> {
-    if let Some(file) = outputs.hdr.take() {
+    let is_begun = outcome.ending != Ending::NotBegun;
+    if let Some(file) = outputs.hdr.take().filter(|_| is_begun) {
         let encoded = hdr::log(outcome);
         match encoded.map_err(|what| format!("can't write the histogram log: {what}")) {
             Ok(log) => outputs.write(file, log),
@@ -56,29 +53,10 @@ pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Fail
     let judgement = judged(&outputs);
     outputs.note(stdout::say(&match outcome.plan.json_to_stdout() {
         true => json,
+        false if !is_begun => String::new(),
         false => text::report(Page::of_stdout(), outcome, &judgement),
     }));
     outputs.finish(judgement.exit_code())
-}
-
-/// Tells programs of a run that was not begun, because the preflight said no. People have been told
-/// before.
-///
-/// # Errors
-/// As [`report`].
-pub(crate) fn not_begun(
-    plan: &Load,
-    targets: &[String],
-    shortfalls: &[String],
-    mut outputs: Outputs,
-) -> Result<u8, Failure> {
-    let json = json::not_begun(targets, shortfalls, NOT_REACHABLE);
-    if plan.json_to_stdout() {
-        outputs.note(stdout::say(&json));
-    } else if let Some(file) = outputs.json.take() {
-        outputs.write(file, json.into_bytes());
-    }
-    outputs.finish(NOT_REACHABLE)
 }
 
 /// The outputs that a plan wants.

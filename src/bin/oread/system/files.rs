@@ -178,8 +178,8 @@ fn feed(path: &Path, mut end: Option<File>, bytes: &[u8], heard: Option<Signal>)
                 if !(is_for_now(&error) || has_left && is_named) {
                     return Err(error);
                 }
-                // All else is written by now. Where a signal has ended the run already, the next one
-                // ends the program by itself.
+                // All else is written by now. Where a signal has ended the run already, the next
+                // one ends the program by itself.
                 if heard.is_none()
                     && let Some(signal) = signals::last()
                 {

@@ -3,10 +3,11 @@
 //! On Linux it's read from `/proc`; what can't be read is `None`, and nothing is concluded from it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::descriptors::{Descriptors, UNLIMITED};
-use crate::failure::Failure;
+use crate::failure::{Failure, Reason};
 
 /// Gives the text of a file under `/proc`.
 type Files = Box<dyn Fn(&str) -> Option<String>>;
@@ -85,6 +86,22 @@ fn own_end(address: SocketAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(address).ok()?;
     Some(socket.local_addr().ok()?.ip())
+}
+
+/// Finds out by a bind, which reserves nothing, whether this machine has an address to connect
+/// from.
+///
+/// # Errors
+/// Exit code 1: it has not, or may not use it.
+pub(crate) fn check_own(source: IpAddr) -> Result<(), Failure> {
+    UdpSocket::bind((source, 0)).map(drop).map_err(|error| {
+        let failed = format!("can't connect from {source}: {}", Reason(&error));
+        if error.kind() != ErrorKind::AddrNotAvailable {
+            return Failure::runtime(failed);
+        }
+        let tip = format!("add it, as in `ip address add {source} dev lo`, or leave it out");
+        Failure::runtime(format!("{failed}; it is not an address of this machine")).hint(tip)
+    })
 }
 
 #[cfg(test)]

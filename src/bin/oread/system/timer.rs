@@ -7,7 +7,7 @@
 use std::io;
 use std::time::Duration;
 
-use oread::{Context, SourceId};
+use oread::Context;
 
 #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
 use nix::sys::timerfd::TimerFd;
@@ -17,7 +17,6 @@ use nix::sys::timerfd::TimerFd;
 pub(crate) struct Timer {
     #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
     timer: TimerFd,
-    id: SourceId,
 }
 
 #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
@@ -33,8 +32,8 @@ impl Timer {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
         let fd = timer.as_fd().as_raw_fd();
-        let id = context.register(&mut oread::SourceFd(&fd), oread::Interest::READABLE)?;
-        Ok(Some(Timer { timer, id }))
+        context.register(&mut oread::SourceFd(&fd), oread::Interest::READABLE)?;
+        Ok(Some(Timer { timer }))
     }
 
     /// Sets it, for this time and no other.
@@ -58,12 +57,5 @@ impl Timer {
 
     pub(crate) fn set(&self, _: Duration) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl Timer {
-    /// Whether an event is this timer's.
-    pub(crate) fn is(&self, source: SourceId) -> bool {
-        self.id == source
     }
 }

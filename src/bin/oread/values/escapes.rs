@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_has_escapes_for_bytes_that_can_t_be_typed() {
+    fn there_are_escapes_for_bytes_that_can_t_be_typed() {
         let read = unescaped;
         for (text, bytes) in [
             ("PING", b"PING".as_slice()),

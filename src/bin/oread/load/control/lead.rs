@@ -11,14 +11,14 @@ use crate::load::control::hiccups::{self, STEP};
 use crate::load::control::live::Live;
 use crate::load::control::own_server::OwnServer;
 use crate::load::control::team::Team;
-use crate::load::count::StoodStill;
-use crate::load::generator::protocol::{Command, Ended, Event};
+use crate::load::count::Tally;
+use crate::load::generator::protocol::{Command, Event};
 use crate::load::options::load::{Load, Volume};
-use crate::load::options::target::{self, Resolved};
 use crate::load::preflight;
 use crate::load::report::outcome::{Ending, Outcome};
 use crate::system::signals::Signals;
 use crate::system::stderr::Stderr;
+use crate::values::target::{self, Resolved};
 use crate::values::units::Count;
 
 /// How often the live view is drawn.
@@ -28,21 +28,11 @@ const BEHIND: Duration = Duration::from_millis(100);
 /// From the word to the start: all threads shall have heard it.
 const AHEAD: Duration = Duration::from_millis(10);
 
-/// What a load came to.
-pub(crate) enum Run {
-    Finished(Box<Outcome>),
-    /// The preflight says that it can't be done.
-    Refused {
-        targets: Vec<String>,
-        shortfalls: Vec<String>,
-    },
-}
-
-/// Runs a load, from the preflight to the last count.
+/// Runs a load, from the preflight to the last count; what it came to.
 ///
 /// # Errors
 /// What kept it from starting.
-pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
+pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Outcome, Failure> {
     let own_server = match plan.targets.is_empty() {
         true => Some(OwnServer::start()?),
         false => None,
@@ -53,14 +43,11 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
     };
     let preflight = preflight::check(plan, &resolved)?;
     let targets = resolved.iter().map(Resolved::to_string).collect();
-    let shortfalls = preflight.shortfalls();
-    if !shortfalls.is_empty() {
-        tell_shortfalls(plan, &shortfalls, stderr.clone());
+    let outcome = Outcome::not_begun(plan, targets, preflight.shortfalls());
+    if !outcome.shortfalls.is_empty() {
+        tell_shortfalls(plan, &outcome.shortfalls, stderr.clone());
         if !plan.sockets.force {
-            return Ok(Run::Refused {
-                targets,
-                shortfalls,
-            });
+            return Ok(outcome);
         }
     }
     // Not before: until there is something to report, a signal ends the program as it ends any
@@ -73,15 +60,16 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Run, Failure> {
         own_server,
         live: Live::new(plan, stderr.clone(), &team),
         ramped: 0,
-        ended: Ended::default(),
-        signal: None,
         ramp: None,
         measured: [NEVER; 2],
-        stood_still: StoodStill::default(),
+        outcome: Outcome {
+            ending: Ending::Done,
+            ..outcome
+        },
         team,
     };
     lead.run();
-    Ok(Run::Finished(Box::new(lead.outcome(targets, shortfalls))))
+    Ok(lead.outcome())
 }
 
 /// Says what is short, a line each.
@@ -106,15 +94,13 @@ struct Lead<'a> {
     team: Team,
     /// How many generators have come to the end of their ramps.
     ramped: usize,
-    /// How those ended that have.
-    ended: Ended,
-    signal: Option<i32>,
     /// How long the ramp took, when it's over.
     ramp: Option<Duration>,
     /// When the measured time begins and ends, as far as that is known.
     measured: [u64; 2],
-    /// How long the process did not run meanwhile.
-    stood_still: StoodStill,
+    /// What is known of how the run goes. Of its ending a signal goes before a failure, and the
+    /// first failure before others.
+    outcome: Outcome,
 }
 
 impl Lead<'_> {
@@ -133,16 +119,14 @@ impl Lead<'_> {
             let event = self.team.events.recv_timeout(until(now, due));
             let now = self.team.epoch.now();
             // Whoever has ended the run by a signal measures nothing any more.
-            if self.signal.is_none() {
-                hiccups::woke(&mut self.stood_still, due, now, from);
+            if !matches!(self.outcome.ending, Ending::Interrupted(_)) {
+                hiccups::woke(&mut self.outcome.stood_still, due, now, from);
             }
             match event {
                 Ok(Event::Ramped) => self.ramped += 1,
-                Ok(Event::Ended(ended)) => {
-                    if ended.failure.is_some() {
-                        self.team.tell(Command::Stop);
-                    }
-                    self.ended.add(*ended);
+                Ok(Event::Failed(words)) => {
+                    self.failed(words);
+                    self.team.tell(Command::Stop);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -166,10 +150,17 @@ impl Lead<'_> {
         self.look_at_own_server(now);
     }
 
+    /// Something of the run's own has failed.
+    fn failed(&mut self, words: String) {
+        if self.outcome.ending == Ending::Done {
+            self.outcome.ending = Ending::Failed(words);
+        }
+    }
+
     /// The first signal stops all generators; the second one would end the program.
     fn hear_signal(&mut self, now: u64) {
         if let Some(signal) = self.signals.pending() {
-            self.signal = Some(signal.number());
+            self.outcome.ending = Ending::Interrupted(signal.number());
             self.ramp.get_or_insert(until(self.team.begun, now));
             self.live.take_down();
             self.end_measured(now);
@@ -204,36 +195,27 @@ impl Lead<'_> {
     }
 
     /// What it all came to.
-    fn outcome(self, targets: Vec<String>, shortfalls: Vec<String>) -> Outcome {
-        drop(self.live);
-        let mut failure = self.ended.failure;
-        for thread in self.team.threads {
-            if thread.join().is_err() {
-                failure.get_or_insert_with(|| "a generator panicked".to_owned());
+    fn outcome(mut self) -> Outcome {
+        let mut tally = Tally::default();
+        for thread in std::mem::take(&mut self.team.threads) {
+            match thread.join() {
+                Ok(counted) => tally.merge(counted),
+                Err(_) => self.failed("a generator panicked".to_owned()),
             }
         }
-        let mut tally = self.ended.tally;
         tally.connections.peak_confirmed = self.team.gauge.peak();
         let measured = tally.threads.iter().map(|thread| thread.wall).max();
         let (clock, now) = (SystemTime::now(), self.team.epoch.now());
         let at = |moment: u64| clock.checked_sub(until(moment, now));
         let [from, _] = self.measured;
         Outcome {
-            plan: self.plan.clone(),
-            targets,
-            began: at(self.team.begun).unwrap_or(SystemTime::UNIX_EPOCH),
+            began: at(self.team.begun),
             measured_from: at(from).filter(|_| from <= now),
-            ending: match (self.signal, failure) {
-                (Some(number), _) => Ending::Interrupted(number),
-                (None, Some(words)) => Ending::Failed(words),
-                (None, None) => Ending::Done,
-            },
             ramp: self.ramp.unwrap_or(until(self.team.begun, now)),
             measured: measured.unwrap_or_default(),
             own_server: self.own_server.as_ref().and_then(OwnServer::used),
-            stood_still: self.stood_still,
-            shortfalls,
             tally,
+            ..self.outcome
         }
     }
 }

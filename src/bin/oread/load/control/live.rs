@@ -4,7 +4,6 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
-use std::iter;
 use std::time::Duration;
 
 use crate::load::clock::{nanos, until};
@@ -14,17 +13,14 @@ use crate::load::generator::protocol::{Phase, Progress, Slot};
 use crate::load::options::load::{Load, Volume};
 use crate::system::page::columns;
 use crate::system::stderr::Stderr;
-use crate::values::units::Count;
-use crate::values::units::short;
+use crate::values::units::{Count, counted, short};
 use crate::values::verbosity::Verbosity;
 
 /// How many columns a terminal has that doesn't say.
 const USUAL_WIDTH: usize = 80;
-/// Characters between the brackets of the bar.
-const BAR_WIDTH: usize = 20;
 /// How long the report waits for the last line to be written: it's to stand behind it, but it waits
 /// for no standard error that takes nothing.
-const PATIENCE: Duration = Duration::from_millis(200);
+const LAST_LINE: Duration = Duration::from_millis(200);
 
 /// Whether lines can be drawn anew there: on a terminal, but for one that can erase nothing
 /// (`TERM=dumb`).
@@ -67,15 +63,14 @@ impl<'a> Live<'a> {
         if sums.at == self.before.at || self.plan.verbosity == Verbosity::Quiet {
             return;
         }
-        let (phase, parts) = (name(sums.phase), self.parts(&sums));
+        let progress = self.progress(&sums, now, measured_from);
+        let line = format!("{:>8}  {}", name(sums.phase), self.words(&sums, progress));
         if self.redraws {
-            let (share, words) = self.share(&sums, now, measured_from);
-            let parts: Vec<String> = words.into_iter().chain(parts).collect();
             let width = columns(std::io::stderr()).unwrap_or(USUAL_WIDTH);
-            self.stderr.show(&fit(phase, share, &parts, width));
+            self.stderr.show(&fit(line, width));
         } else {
             let seconds = until(self.begun, now).as_secs();
-            let line = format!("{seconds:>5}s {phase:>8}  {}\n", parts.join(", "));
+            let line = format!("{seconds:>5}s {line}\n");
             // It takes everything, or counts it.
             let _ = self.stderr.write_all(line.as_bytes());
         }
@@ -90,54 +85,36 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// How far it is in this phase: so much of so much, and that in words, where they aren't among
-    /// the others.
-    fn share(&self, sums: &Progress, now: u64, from: u64) -> (Option<(u64, u64)>, Option<String>) {
+    /// How far it is in this phase; empty where nobody knows.
+    fn progress(&self, sums: &Progress, now: u64, from: u64) -> String {
+        let counted =
+            |count: u64, all: u64, what: &str| format!("{} of {} {what}", Count(count), Count(all));
         let timed = |begun: u64, whole: Duration| {
             let whole = whole.as_secs().max(1);
-            let gone = until(begun, now).as_secs().min(whole);
-            (Some((gone, whole)), Some(format!("{gone}s of {whole}s")))
+            format!("{}s of {whole}s", until(begun, now).as_secs().min(whole))
         };
-        let (asked, warmup) = (self.plan.connections.get(), self.plan.warmup);
+        let warmup = self.plan.warmup;
         match (sums.phase, self.plan.volume) {
-            (Phase::Ramp, _) => (Some((sums.open, asked.into())), None),
+            (Phase::Ramp, _) => counted(sums.open, self.plan.connections.get().into(), "open"),
             (Phase::Warmup, _) => timed(from.saturating_sub(nanos(warmup)), warmup),
+            (_, Volume::Messages(all)) => counted(sums.measured, all.get(), "answered"),
             (Phase::Measure, Volume::For(duration)) => timed(from, duration),
-            (Phase::Measure, Volume::Messages(all)) => (Some((sums.measured, all.get())), None),
-            (Phase::Finish | Phase::Over, _) => (None, None),
+            (Phase::Finish | Phase::Over, _) => Default::default(),
         }
     }
 
     /// What there is to say, the most important first; the words are the report's.
-    fn parts(&self, sums: &Progress) -> Vec<String> {
+    fn words(&self, sums: &Progress, progress: String) -> String {
         let before = &self.before;
         // The time that one thread has told of, of all that still run.
         let threads = f64::from(sums.running.max(1));
         let passed = sums.at.saturating_sub(before.at).as_secs_f64() / threads;
         let a_second = |amount: f64| Count((amount / passed).round() as u64);
-        let is_ramp = sums.phase == Phase::Ramp;
-        let (open, asked) = (Count(sums.open), Count(self.plan.connections.get().into()));
-        let mut parts = vec![match is_ramp {
-            true => format!("{open} of {asked} open"),
-            false => format!("{open} open"),
-        }];
-        // Open is a connection that was answered.
-        let ledger = &sums.connections;
-        let answered = ledger.lost + ledger.closed + sums.open;
-        let silent = ledger.established.saturating_sub(answered);
-        if silent > 0 {
-            let silent = Count(silent);
-            parts.push(format!("{silent} connected, waiting for the first echo"));
-        }
-        parts.extend(trouble(sums));
-        if is_ramp {
-            let established = ledger.established - before.connections.established;
-            parts.push(format!("{}/s", a_second(established as f64)));
+        let mut parts = vec![progress];
+        if sums.phase == Phase::Ramp {
+            let established = sums.connections.established - before.connections.established;
+            parts.extend([others(sums), format!("{}/s", a_second(established as f64))]);
         } else {
-            if let Volume::Messages(all) = self.plan.volume {
-                let (done, all) = (Count(sums.measured), Count(all.get()));
-                parts.push(format!("{done} of {all} answered"));
-            }
             let echoed = sums.echoed.saturating_sub(before.echoed);
             let mut recent = sums.response.clone();
             // What had been told is among what is told now: nothing can be too much.
@@ -145,13 +122,18 @@ impl<'a> Live<'a> {
                 log::error!("a histogram could not be subtracted: {error}");
             }
             let late = |p| percentile(&recent, p).map_or_else(|| "-".to_owned(), short);
-            parts.push(format!("{} answers/s", a_second(echoed as f64)));
-            parts.push(format!("p50 {}", late(50.0)));
-            parts.push(format!("p99 {}", late(99.0)));
+            parts.extend([
+                format!("{} open", Count(sums.open)),
+                others(sums),
+                format!("{} answers/s", a_second(echoed as f64)),
+                format!("p50 {}", late(50.0)),
+                format!("p99 {}", late(99.0)),
+            ]);
         }
         let cpu = sums.cpu.saturating_sub(before.cpu).as_secs_f64();
         parts.push(format!("cpu {}%", a_second(cpu * 100.0)));
-        parts
+        parts.retain(|words| !words.is_empty());
+        parts.join(", ")
     }
 }
 
@@ -159,7 +141,7 @@ impl Drop for Live<'_> {
     /// Takes the view down, for the report to take its place.
     fn drop(&mut self) {
         self.take_down();
-        if !self.stderr.settle(PATIENCE) {
+        if !self.stderr.settle(LAST_LINE) {
             log::debug!("standard error takes nothing: nobody waits for it");
         }
     }
@@ -171,41 +153,32 @@ fn look(slots: &[Slot]) -> Progress {
     each.fold(Progress::none(), |all, one| all.with(&one))
 }
 
-/// What went wrong; nothing where nothing did.
-fn trouble(sums: &Progress) -> impl Iterator<Item = String> {
+/// Connections that are not open yet, and what went wrong; nothing where nothing did.
+fn others(sums: &Progress) -> String {
     let c = &sums.connections;
     let named = c.lost + c.refused + c.timed_out + c.failed;
     // Each of those has its name among the errors too.
-    let others = sums.errors.saturating_sub(named);
-    let all = [
+    let errors = sums.errors.saturating_sub(named);
+    // Open is a connection that was answered.
+    let silent = c.established.saturating_sub(c.lost + c.closed + sums.open);
+    counted([
+        (silent, "connected, waiting for the first echo"),
         (c.lost, "lost"),
         (c.refused, "refused"),
         (c.timed_out, "timed out"),
         (c.failed, "failed"),
-        (others, if named > 0 { "other errors" } else { "errors" }),
-    ];
-    all.into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{} {what}", Count(count)))
+        (errors, if named > 0 { "other errors" } else { "errors" }),
+    ])
 }
 
-/// A line that fits into a terminal of `width`: without the bar where there is no room for it and
-/// all words, and then without the last words.
-fn fit(phase: &str, share: Option<(u64, u64)>, parts: &[String], width: usize) -> String {
+/// What of a line fits into a terminal of `width`: without its last words where there is no room.
+fn fit(mut line: String, width: usize) -> String {
     // The last column stays free: some terminals wrap when it's written.
     let room = width.saturating_sub(1);
-    let bar = share.map_or_else(String::new, |(done, all)| {
-        let full = BAR_WIDTH as f64 * done.min(all) as f64 / all.max(1) as f64;
-        format!(" [{:-<BAR_WIDTH$}]", "#".repeat(full as usize))
-    });
-    let line = |bar: &str, count| format!("{phase:>8}{bar}  {}", parts[..count].join(", "));
-    let shorter = (1..=parts.len()).rev().map(|count| line("", count));
-    let mut lines = iter::once(line(&bar, parts.len())).chain(shorter);
-    let fitting = lines.find(|line| line.len() <= room);
-    // What is narrower than the first words is narrow indeed.
-    let mut line = fitting.unwrap_or_else(|| line("", 1));
-    // All of it is ASCII.
-    line.truncate(room);
+    while line.len() > room {
+        // What is narrower than the first words is narrow indeed. All of it is ASCII.
+        line.truncate(line.rfind(", ").unwrap_or(room));
+    }
     line
 }
 
@@ -224,34 +197,18 @@ mod tests {
 
     #[test]
     fn a_line_is_as_long_as_the_terminal_is_wide_at_most_and_ends_with_a_whole_word() {
-        let parts = [
-            "3s of 10s",
-            "100 open",
-            "84,925 answers/s",
-            "p50 567us",
-            "cpu 40%",
-        ]
-        .map(str::to_owned);
-        let share = Some((3, 10));
-        let whole = " measure [######--------------]  3s of 10s, 100 open, 84,925 answers/s, p50 567us, cpu 40%";
-        assert_eq!(fit("measure", share, &parts, 100), whole);
-        assert_eq!(fit("measure", share, &parts, whole.len() + 1), whole);
-        let bare = " measure  3s of 10s, 100 open, 84,925 answers/s, p50 567us, cpu 40%";
-        assert_eq!(fit("measure", share, &parts, whole.len()), bare);
+        let whole = " measure  3s of 10s, 100 open, 84,925 answers/s, p50 567us, cpu 40%";
+        let fit = |width| fit(whole.to_owned(), width);
+        assert_eq!(fit(whole.len() + 1), whole);
+        assert_eq!(fit(whole.len()), whole.strip_suffix(", cpu 40%").unwrap());
         for width in 0..120 {
-            let line = fit("measure", share, &parts, width);
+            let line = fit(width);
             assert!(line.len() < width.max(1), "{line}");
             let cut = ["open", "/s", "567us", "%"].iter();
             assert!(
                 width < 40 || cut.clone().any(|end| line.ends_with(end)),
                 "{line}"
             );
-        }
-        for done in [0, 20, 30] {
-            let hashes = fit("ramp", Some((done, 20)), &parts, 100)
-                .matches('#')
-                .count() as u64;
-            assert_eq!(hashes, done.min(20));
         }
     }
 
@@ -269,13 +226,12 @@ mod tests {
     #[test]
     fn what_went_wrong_has_the_words_of_the_report_and_counts_nothing_twice() {
         let mut sums = Progress::none();
-        assert_eq!(trouble(&sums).count(), 0);
+        assert_eq!(others(&sums), "");
         sums.errors = 7;
-        assert_eq!(trouble(&sums).collect::<Vec<_>>(), ["7 errors"]);
+        assert_eq!(others(&sums), "7 errors");
         sums.connections.lost = 4;
         sums.connections.refused = 1;
-        let told: Vec<String> = trouble(&sums).collect();
-        assert_eq!(told, ["4 lost", "1 refused", "2 other errors"]);
+        assert_eq!(others(&sums), "4 lost, 1 refused, 2 other errors");
     }
 
     /// What threads have told that have run so long, and got so many answers.
@@ -304,7 +260,7 @@ mod tests {
                 slots: Vec::new(),
                 before: told(before),
             };
-            live.parts(&told(now)).join(", ")
+            live.words(&told(now), String::new())
         };
         // Each has 1,000 answers a second.
         let one = |ms: u32| (ms * MS, ms.into(), Phase::Measure);

@@ -1,7 +1,6 @@
 //! The echo server that is loaded when no other one is named, in a thread of its own.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use crate::load::count::ThreadUse;
 use crate::system::threads::{self, thread_cpu};
 
 /// How long its answer on what it has used may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The running server.
 #[derive(Debug)]
@@ -33,16 +32,14 @@ impl OwnServer {
     /// # Errors
     /// Exit code 1: no descriptor, no port or no thread can be had.
     pub(crate) fn start() -> Result<OwnServer, Failure> {
-        let listen = || -> io::Result<_> {
-            let mut reactor = Reactor::new()?;
-            let mut context = reactor.context();
-            let listener = context.listen(&ListenOptions::default())?;
-            let address = context.listener_addr(listener);
-            Ok((reactor, address.and_then(|at| at.socket_addr())))
-        };
-        let (mut reactor, address) = listen().map_err(|error| {
-            Failure::runtime(format!("can't start a server to load: {}", Reason(&error)))
-        })?;
+        let failed =
+            |error| Failure::runtime(format!("can't start a server to load: {}", Reason(&error)));
+        let mut reactor = Reactor::new().map_err(failed)?;
+        let mut context = reactor.context();
+        let listener = context.listen(&ListenOptions::default()).map_err(failed)?;
+        let address = context
+            .listener_addr(listener)
+            .and_then(|at| at.socket_addr());
         let handle = reactor.handle();
         let (tell, cpu) = mpsc::channel();
         threads::start("echo server", move || {
@@ -73,7 +70,7 @@ impl OwnServer {
             // An answer that came too late for the first question is none to the second.
             while self.cpu.try_recv().is_ok() {}
             self.handle.stop();
-            let cpu = self.cpu.recv_timeout(PATIENCE).unwrap_or_default();
+            let cpu = self.cpu.recv_timeout(ANSWER_TIMEOUT).unwrap_or_default();
             self.marks.push((now, cpu));
         }
     }

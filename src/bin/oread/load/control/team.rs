@@ -9,6 +9,7 @@ use oread::Handle;
 
 use crate::failure::{Failure, Reason};
 use crate::load::clock::Epoch;
+use crate::load::count::Tally;
 use crate::load::generator::payload::Payload;
 use crate::load::generator::protocol::{Command, Event, Setup, Slot};
 use crate::load::generator::{self, Generating};
@@ -20,7 +21,8 @@ use crate::system::threads;
 #[derive(Debug)]
 pub(crate) struct Team {
     handles: Vec<Handle<Command>>,
-    pub(crate) threads: Vec<JoinHandle<()>>,
+    /// They end with what they have counted.
+    pub(crate) threads: Vec<JoinHandle<Tally>>,
     /// How each goes.
     pub(crate) slots: Vec<Slot>,
     /// What they say; nobody says anything any more when all have ended.
@@ -39,15 +41,17 @@ impl Team {
     /// Exit code 1: no descriptor or no thread can be had.
     pub(crate) fn start(plan: &Load, endpoints: Vec<Endpoint>) -> Result<Team, Failure> {
         let endpoints: Arc<[Endpoint]> = endpoints.into();
-        let reactors: Vec<Generating> = (0..plan.sockets.threads.get())
+        let reactors: Vec<(Generating, _)> = (0..plan.sockets.threads.get())
             .map(|_| generator::reactor())
             .collect::<Result<_, _>>()
-            .map_err(|e| Failure::runtime(format!("no poll can be had: {}", Reason(&e))))?;
+            .map_err(|e| {
+                Failure::runtime(format!("no poll, or no timer, can be had: {}", Reason(&e)))
+            })?;
         let epoch = Epoch::begin();
         let begun = epoch.now();
         let (sender, events) = mpsc::channel();
         let mut team = Team {
-            handles: reactors.iter().map(Generating::handle).collect(),
+            handles: reactors.iter().map(|(it, _)| it.handle()).collect(),
             threads: Vec::new(),
             slots: reactors.iter().map(|_| Slot::new(begun)).collect(),
             events,
@@ -59,7 +63,7 @@ impl Team {
         // Each run has messages of its own: an answer that was kept from another one is none.
         let key = RandomState::new().hash_one(begun);
         let payload = Payload::new(&plan.content, plan.framing, plan.verify, key);
-        for (index, (reactor, slot)) in reactors.into_iter().zip(&team.slots).enumerate() {
+        for (index, ((reactor, timer), slot)) in reactors.into_iter().zip(&team.slots).enumerate() {
             let setup = Setup {
                 load: Arc::clone(&shared),
                 index: index as u32,
@@ -71,12 +75,7 @@ impl Team {
                 events: sender.clone(),
                 slot: slot.clone(),
             };
-            let sender = sender.clone();
-            let run = move || {
-                let ended = generator::run(reactor, setup);
-                // The lead waits for it.
-                let _ = sender.send(Event::Ended(Box::new(ended)));
-            };
+            let run = move || generator::run(reactor, timer, setup);
             let thread = threads::start(&format!("generator {index}"), run)?;
             team.threads.push(thread);
         }

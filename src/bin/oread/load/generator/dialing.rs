@@ -37,10 +37,10 @@ pub(super) struct Dial {
     pub(super) number: u32,
     /// Where it leads.
     pub(super) target: u16,
-    /// Whether it's one in place of another, and not of those that were asked for; and whether it
-    /// takes the place of a connection that the load itself has closed.
+    /// Whether it's one in place of another, and not of those that were asked for; and whether it's
+    /// a part of the turnover, and takes the place of a connection that the load itself has closed.
     pub(super) again: bool,
-    pub(super) replaces: bool,
+    pub(super) turns_over: bool,
 }
 
 /// The places of one target that are vacant.
@@ -54,7 +54,7 @@ struct Places {
     backoff: Duration,
 }
 
-/// What is still to be dialed.
+/// What is still to be dialed. A `target` is one that a [`Dial`] has led to, so it has its places.
 #[derive(Debug)]
 pub(super) struct Dialing {
     /// This thread's part of the connect rate, which holds for the ramp and for replacements.
@@ -64,8 +64,9 @@ pub(super) struct Dialing {
     /// Of each target, and the one that is looked at first.
     places: Vec<Places>,
     turn: usize,
-    /// Places that the load has vacated and whose next connection has neither come nor failed.
-    replacing: u64,
+    /// Places that are part of the turnover: their connection is to be closed, or the next one has
+    /// neither come nor failed.
+    pub(super) turning_over: u64,
     under_way: u32,
     /// How many dials may be.
     most_under_way: u32,
@@ -87,7 +88,7 @@ impl Dialing {
             left: load.share(load.connections.get().into(), index),
             places: vec![places; targets],
             turn: 0,
-            replacing: 0,
+            turning_over: 0,
             under_way: 0,
             most_under_way: most_under_way(load, index),
             ordinal: index.into(),
@@ -95,14 +96,9 @@ impl Dialing {
         }
     }
 
-    /// Dials that have come to nothing yet.
-    pub(super) fn under_way(&self) -> u32 {
-        self.under_way
-    }
-
-    /// Places that the load has vacated and whose next connection has neither come nor failed.
-    pub(super) fn replacing(&self) -> u64 {
-        self.replacing
+    /// Whether the dials of the ramp are made, and none is under way.
+    pub(super) fn is_done(&self) -> bool {
+        self.left == 0 && self.under_way == 0
     }
 
     /// The ramp is over, whatever it has come to.
@@ -110,30 +106,19 @@ impl Dialing {
         self.left = 0;
     }
 
-    /// Nothing is dialed any more.
-    pub(super) fn end(&mut self) {
-        self.left = 0;
-        self.places
-            .iter_mut()
-            .for_each(|places| places.vacant = [0; 2]);
-    }
-
-    /// A connection to `target` is to be replaced: `replaces`: the load itself has closed it, or
+    /// A connection to `target` is to be replaced: `turns_over`: the load itself has closed it, or
     /// else it was lost.
-    pub(super) fn vacated(&mut self, target: u16, replaces: bool) {
-        self.replacing += u64::from(replaces);
-        if let Some(places) = self.places.get_mut(usize::from(target)) {
-            places.vacant[usize::from(replaces)] += 1;
-        }
+    pub(super) fn vacated(&mut self, target: u16, turns_over: bool) {
+        self.places[usize::from(target)].vacant[usize::from(turns_over)] += 1;
     }
 
-    /// Takes the next dial that may be made now; `replaces`: also in place of another connection.
-    pub(super) fn next(&mut self, now: u64, replaces: bool) -> Option<Dial> {
-        if self.due(replaces) > now {
+    /// Takes the next dial that may be made now; `refills`: also in place of another connection.
+    pub(super) fn next(&mut self, now: u64, refills: bool) -> Option<Dial> {
+        if self.due(refills) > now {
             return None;
         }
         let again = self.left == 0;
-        let (target, replaces) = if again {
+        let (target, turns_over) = if again {
             self.take_vacant(now)?
         } else {
             self.left -= 1;
@@ -149,7 +134,7 @@ impl Dialing {
             number,
             target: target as u16,
             again,
-            replaces,
+            turns_over,
         })
     }
 
@@ -161,58 +146,40 @@ impl Dialing {
         let target = targets.find(|&target| self.places[target].due() <= now)?;
         self.turn = target + 1;
         let vacant = &mut self.places[target].vacant;
-        let replaces = vacant[1] > 0;
-        vacant[usize::from(replaces)] -= 1;
-        Some((target, replaces))
+        let turns_over = vacant[1] > 0;
+        vacant[usize::from(turns_over)] -= 1;
+        Some((target, turns_over))
     }
 
     /// When the next dial may be made; [`NEVER`] where there is none, or where the end of another
     /// has to come first, which is an event.
-    pub(super) fn due(&self, replaces: bool) -> u64 {
+    pub(super) fn due(&self, refills: bool) -> u64 {
         if self.under_way >= self.most_under_way {
             return NEVER;
         }
         let first = match self.left {
-            0 if replaces => self.places.iter().map(Places::due).min(),
+            0 if refills => self.places.iter().map(Places::due).min(),
             0 => None,
             _ => Some(0),
         };
         first.map_or(NEVER, |due| due.max(self.pace.due()))
     }
 
-    /// A dial has come to a connection.
-    pub(super) fn succeeded(&mut self) {
+    /// A dial has come to a connection, or to nothing.
+    pub(super) fn ended(&mut self) {
         self.under_way -= 1;
     }
 
     /// A connection to `target` is served.
     pub(super) fn served(&mut self, target: u16) {
-        if let Some(places) = self.places.get_mut(usize::from(target)) {
-            places.backoff = BACKOFF;
-        }
+        self.places[usize::from(target)].backoff = BACKOFF;
     }
 
     /// `target` is not dialed for a while, to replace a connection.
     pub(super) fn back_off(&mut self, target: u16, now: u64) {
-        if let Some(places) = self.places.get_mut(usize::from(target)) {
-            places.not_before = after(now, places.backoff);
-            places.backoff = (places.backoff * 2).min(LONGEST_BACKOFF);
-        }
-    }
-
-    /// A dial to `target` has come to nothing; `again`: it's tried again, but not at once.
-    pub(super) fn failed(&mut self, target: u16, again: bool, now: u64) {
-        self.under_way -= 1;
-        if again {
-            self.vacated(target, false);
-            self.back_off(target, now);
-        }
-    }
-
-    /// A connection has come, or has failed to. `replaces`: it was to take the place of one that
-    /// the load has closed.
-    pub(super) fn replaced(&mut self, replaces: bool) {
-        self.replacing -= u64::from(replaces);
+        let places = &mut self.places[usize::from(target)];
+        places.not_before = after(now, places.backoff);
+        places.backoff = (places.backoff * 2).min(LONGEST_BACKOFF);
     }
 }
 
@@ -238,7 +205,7 @@ fn most_under_way(load: &Load, index: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::options::target::Target;
+    use crate::values::target::Target;
 
     /// Dials that are made at a pace in so many milliseconds, while none of them is answered.
     fn dialed(arguments: &str, ms: u64) -> u32 {
@@ -247,7 +214,7 @@ mod tests {
         for ms in 0..ms {
             while dialing.next(SECOND + ms * SECOND / 1000, false).is_some() {}
         }
-        dialing.under_way()
+        dialing.under_way
     }
 
     #[test]
@@ -268,7 +235,7 @@ mod tests {
             now += SECOND;
             let dial = dialing.next(now, true).unwrap();
             assert_eq!((dial.number, dial.target), (number, number as u16 % 2));
-            dialing.succeeded();
+            dialing.ended();
             dialing.served(dial.target);
         }
         assert_eq!(dialing.due(true), NEVER);
@@ -281,9 +248,10 @@ mod tests {
             now += SECOND / 1000;
             if let Some(dial) = dialing.next(now, true) {
                 tries[usize::from(dial.target)] += 1;
-                match dial.target {
-                    0 => dialing.failed(0, true, now),
-                    _ => dialing.succeeded(),
+                dialing.ended();
+                if dial.target == 0 {
+                    dialing.vacated(0, false);
+                    dialing.back_off(0, now);
                 }
             }
         }
@@ -294,7 +262,7 @@ mod tests {
             now += SECOND;
             while let Some(dial) = dialing.next(now, true) {
                 assert_eq!(dial.target, 0);
-                dialing.succeeded();
+                dialing.ended();
                 back += 1;
             }
         }

@@ -15,16 +15,15 @@ use super::logs::Warnings;
 use super::names;
 use super::plan::{Plan, Step};
 use super::protocol::{Command, Event, Phase, Progress, Setup};
-use super::wake::{WAKE, Wake};
-use crate::load::clock::{SECOND, until};
+use super::wake::Wake;
+use crate::load::clock::{NEVER, SECOND, until};
 use crate::load::count::{Ledger, Tally, ThreadUse};
-use crate::load::options::target::{Resolved, Transport};
 use crate::system::threads::{thread_cpu, thread_waited};
+use crate::system::timer::Timer;
 use crate::system::udp_drops;
+use crate::values::target::{Resolved, Transport};
 use crate::values::verbosity::Verbosity;
 
-/// The key of the timer for the next progress.
-const PROGRESS: u64 = 0;
 /// How long closing takes at most: it waits for the peers' ends.
 const CLOSING: Duration = Duration::from_secs(1);
 /// How much earlier than its time the reactor's timeout may come, at the most: the reactor counts
@@ -37,7 +36,7 @@ pub(crate) struct Generator {
     pub(super) setup: Setup,
     pub(super) plan: Plan,
     pub(super) warnings: Warnings,
-    wake: Option<Wake>,
+    wake: Wake,
     /// Whether the turn has left something to do.
     has_more: bool,
     /// Whether the lead knows that the ramp is over.
@@ -45,29 +44,27 @@ pub(crate) struct Generator {
     /// When it's told next how it goes: each second from the beginning of the run, so that all
     /// threads do at one time.
     tell_at: u64,
-    used: Used,
+    /// Processor time of the thread, and how long it waited for a processor, until the measured
+    /// time began and until it ended.
+    used: Vec<[Duration; 2]>,
     over: bool,
     /// Where a datagram is put together.
     pub(super) scratch: Vec<u8>,
 }
 
-/// What the thread has used: until the measured time began, and in it.
-#[derive(Debug, Default)]
-struct Used {
-    before: Option<(Duration, Duration)>,
-    measured: Option<(Duration, Duration)>,
-}
-
 impl Generator {
-    pub(crate) fn new(setup: Setup, now: u64) -> Generator {
+    pub(crate) fn new(setup: Setup, timer: Option<Timer>, now: u64) -> Generator {
         Generator {
             plan: Plan::new(&setup, now),
             warnings: Warnings::default(),
-            wake: None,
+            wake: Wake::new(timer),
             has_more: false,
             told: false,
-            tell_at: setup.begun.saturating_add(SECOND),
-            used: Used::default(),
+            tell_at: match setup.load.verbosity {
+                Verbosity::Quiet => NEVER,
+                _ => setup.begun.saturating_add(SECOND),
+            },
+            used: Vec::with_capacity(2),
             over: false,
             scratch: Vec::new(),
             setup,
@@ -78,19 +75,6 @@ impl Generator {
     #[inline(always)]
     pub(super) fn now(&self, context: &Context<'_, u32>) -> u64 {
         self.setup.clock.now(context)
-    }
-
-    /// Begins.
-    ///
-    /// # Errors
-    /// As the system gives them: out of descriptors.
-    pub(crate) fn set_out(&mut self, context: &mut Context<'_, u32>) -> io::Result<()> {
-        self.wake = Some(Wake::new(context)?);
-        let now = self.now(context);
-        if self.setup.load.verbosity != Verbosity::Quiet {
-            context.timer(until(now, self.tell_at), PROGRESS);
-        }
-        self.carry_on(context)
     }
 
     /// How long the poll may wait: until something wakes it, or not at all.
@@ -115,9 +99,14 @@ impl Generator {
                 Step::Send { flow, due } => self.send_on(context, flow, Sent { due, at: now }),
                 Step::Close { flow, socket } => self.close(context, flow, socket),
                 Step::Wait(due) => {
+                    if self.tell_at <= now {
+                        self.tell(now);
+                        let passed = (now - self.tell_at) / SECOND;
+                        self.tell_at += (passed + 1) * SECOND;
+                    }
                     self.has_more = due == 0;
-                    if let Some(wake) = self.wake.as_mut().filter(|_| due > 0) {
-                        wake.at(context, now, due)?;
+                    if due > 0 {
+                        self.wake.at(context, now, due.min(self.tell_at))?;
                     }
                     break;
                 }
@@ -138,15 +127,14 @@ impl Generator {
         if !self.told && self.plan.is_ramped() {
             self.told = true;
             self.tell(self.now(context));
-            if self.setup.events.send(Event::Ramped).is_err() {
-                log::debug!("the lead is gone");
-            }
+            self.say(Event::Ramped);
         }
-        if self.plan.phase() >= Phase::Measure && self.used.before.is_none() {
-            self.used.before = Some((thread_cpu(), thread_waited()));
-        }
-        if self.plan.has_measured() && self.used.measured.is_none() {
-            self.used.measured = Some((thread_cpu(), thread_waited()));
+        let is_over = [
+            self.plan.phase() >= Phase::Measure,
+            self.plan.measured().is_some(),
+        ];
+        while is_over.get(self.used.len()) == Some(&true) {
+            self.used.push([thread_cpu(), thread_waited()]);
         }
     }
 
@@ -157,26 +145,25 @@ impl Generator {
         self.tell(self.now(context));
         let measured = self.plan.measured();
         let mut tally = self.plan.meter.finish(measured.is_some());
-        let cpu = self.used.before.zip(self.used.measured);
-        let used = measured.zip(cpu).map(|(time, (before, after))| ThreadUse {
-            cpu: after.0.saturating_sub(before.0),
-            waited: after.1.saturating_sub(before.1),
-            wall: until(time.start, time.end),
-        });
-        tally.threads = vec![used.unwrap_or_default()];
+        let mut used = ThreadUse::default();
+        if let (Some(time), [before, after]) = (measured, &self.used[..]) {
+            used.cpu = after[0].saturating_sub(before[0]);
+            used.waited = after[1].saturating_sub(before[1]);
+            used.wall = until(time.start, time.end);
+        }
+        tally.threads = vec![used];
         tally
     }
 
     /// Datagrams that the system has had no room for in our own receive buffers: in those that were
     /// open at the end, over all their time.
     fn own_drops(&self, context: &Context<'_, u32>) -> u64 {
-        let sockets = self.plan.last_sockets.iter();
-        let sockets = sockets.filter_map(|&(id, target)| {
+        let ends = |&(id, target): &(UdpId, u16)| {
             let endpoint = self.setup.endpoints.get(usize::from(target))?;
             let remote = endpoint.resolved.address.socket_addr()?;
             Some((context.udp_addr(id)?, remote))
-        });
-        let sockets: Vec<_> = sockets.collect();
+        };
+        let sockets: Vec<_> = self.plan.last_sockets.iter().filter_map(ends).collect();
         match sockets.is_empty() {
             true => 0,
             false => udp_drops::drops(&sockets).unwrap_or(0),
@@ -220,40 +207,30 @@ impl Generator {
             return;
         };
         let took = until(flow.time, now);
+        let count: fn(&mut Ledger) -> &mut u64 = match error.kind() {
+            io::ErrorKind::TimedOut => |ledger| &mut ledger.timed_out,
+            io::ErrorKind::ConnectionRefused => |ledger| &mut ledger.refused,
+            _ => |ledger| &mut ledger.failed,
+        };
         // The reactor's timeout and the system's are the same error.
-        let is_ours = took + STALE >= self.setup.load.sockets.connect_timeout;
-        let (count, name): (fn(&mut Ledger) -> &mut u64, _) = match error.kind() {
-            io::ErrorKind::TimedOut if is_ours => {
-                (|ledger| &mut ledger.timed_out, "connect timeout".to_owned())
-            }
-            io::ErrorKind::TimedOut => (|ledger| &mut ledger.timed_out, names::of_error(error)),
-            io::ErrorKind::ConnectionRefused => {
-                (|ledger| &mut ledger.refused, names::of_error(error))
-            }
-            _ => (|ledger| &mut ledger.failed, names::of_error(error)),
+        let is_timeout = error.kind() == io::ErrorKind::TimedOut;
+        let name = match took + STALE >= self.setup.load.sockets.connect_timeout {
+            true if is_timeout => "connect timeout".to_owned(),
+            _ => names::of_error(error),
         };
         self.plan.dial_failed(index, count, &name, now);
-    }
-
-    /// The timer has done its work by ending the poll's wait.
-    fn woken(&mut self) {
-        if let Some(wake) = &mut self.wake {
-            wake.fired();
-        }
     }
 
     /// Sends a message on a flow, from outside of its callback.
     fn send_on(&mut self, context: &mut Context<'_, u32>, index: u32, sent: Sent) {
         match self.plan.flows.get(index).map(|flow| flow.socket) {
-            Some(Socket::Datagrams(_)) => {
-                self.send_datagram(context, index, sent);
-            }
+            Some(Socket::Datagrams(_)) => _ = self.send_datagram(context, index, sent),
             Some(Socket::Stream(id)) => match context.connection(id) {
                 Some(mut connection) => self.send(&mut connection, index, sent),
                 // It's gone, and its callback is to come.
                 None => self.plan.flows.mark(index, Flags::FULL),
             },
-            Some(Socket::None) | None => self.plan.flows.mark(index, Flags::FULL),
+            _ => self.plan.flows.mark(index, Flags::FULL),
         }
     }
 
@@ -279,6 +256,13 @@ impl Generator {
         }
     }
 
+    /// Says something to the lead.
+    pub(super) fn say(&self, event: Event) {
+        if self.setup.events.send(event).is_err() {
+            log::debug!("the lead is gone");
+        }
+    }
+
     /// Tells the lead how it goes.
     pub(super) fn tell(&mut self, now: u64) {
         self.setup.slot.tell(|| {
@@ -288,11 +272,11 @@ impl Generator {
                 running: u32::from(phase < Phase::Over),
                 at: Duration::from_nanos(now),
                 phase,
-                open: self.plan.flows.open(),
+                open: self.plan.flows.open,
                 connections: tally.connections,
                 errors: tally.errors.values().sum(),
                 echoed: self.plan.meter.happened().echoed,
-                measured: tally.messages.echoed,
+                measured: self.plan.meter.measured.echoed,
                 cpu: thread_cpu(),
                 response: self.plan.meter.responses(),
             }
@@ -382,17 +366,8 @@ impl Handler for Generator {
         }
     }
 
-    fn on_timer(&mut self, context: &mut Context<'_, u32>, key: u64) {
-        if key == WAKE {
-            self.woken();
-        } else if !self.over {
-            let now = self.now(context);
-            while self.tell_at <= now {
-                self.tell_at += SECOND;
-            }
-            self.tell(now);
-            context.timer(until(now, self.tell_at), PROGRESS);
-        }
+    fn on_timer(&mut self, _: &mut Context<'_, u32>, _: u64) {
+        self.wake.fired();
     }
 
     fn on_message(&mut self, context: &mut Context<'_, u32>, command: Command) {
@@ -405,9 +380,7 @@ impl Handler for Generator {
         }
     }
 
-    fn on_ready(&mut self, _: &mut Context<'_, u32>, source: SourceId, _: Readiness) {
-        if self.wake.as_ref().is_some_and(|wake| wake.is(source)) {
-            self.woken();
-        }
+    fn on_ready(&mut self, _: &mut Context<'_, u32>, _: SourceId, _: Readiness) {
+        self.wake.fired();
     }
 }

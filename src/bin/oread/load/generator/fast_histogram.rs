@@ -9,7 +9,6 @@ const STEPS: u64 = 2 << HALF_BITS;
 /// The highest value that counts as itself: 2^42 ns are 73 minutes, and histograms here go to an
 /// hour.
 const HIGHEST: u64 = (1 << 42) - 1;
-/// A multiple of eight: magnitudes begin at one.
 const PLACES: usize = place(HIGHEST) + 1;
 
 /// Counts values at the precision of an HdrHistogram with three significant digits. That one counts
@@ -20,13 +19,15 @@ pub(crate) struct FastHistogram {
     counts: Box<[u64]>,
 }
 
-impl FastHistogram {
-    pub(crate) fn new() -> FastHistogram {
+impl Default for FastHistogram {
+    fn default() -> FastHistogram {
         FastHistogram {
             counts: vec![0; PLACES].into(),
         }
     }
+}
 
+impl FastHistogram {
     /// Counts a value; 0 counts as 1, and what is higher than the highest as that.
     #[inline(always)]
     pub(crate) fn record(&mut self, value: u64) {
@@ -38,17 +39,9 @@ impl FastHistogram {
 
     /// All that was counted, in an empty histogram.
     pub(crate) fn counted(&self, mut all: Histogram<u64>) -> Histogram<u64> {
-        let (eights, _) = self.counts.as_chunks::<8>();
-        for (index, counts) in eights.iter().enumerate() {
-            // Most places have never been used.
-            if counts.iter().sum::<u64>() == 0 {
-                continue;
-            }
-            for (place, &count) in (8 * index..).zip(counts) {
-                if count > 0 {
-                    all.saturating_record_n(value(place).max(1), count);
-                }
-            }
+        // Most places have never been used.
+        for (place, &count) in self.counts.iter().enumerate().filter(|it| *it.1 > 0) {
+            all.saturating_record_n(value(place).max(1), count);
         }
         all
     }
@@ -80,7 +73,7 @@ mod tests {
         fn it_counts_what_an_hdr_histogram_counts(
             values in proptest::collection::vec((0..42_u32, any::<u64>()), 1..200)
         ) {
-            let mut fast = FastHistogram::new();
+            let mut fast = FastHistogram::default();
             let mut whole = histogram();
             for (bits, value) in values {
                 let value = (value & ((2 << bits) - 1)).clamp(1, 3_600_000_000_000);
@@ -100,11 +93,10 @@ mod tests {
 
     #[test]
     fn every_place_has_its_values() {
-        assert_eq!(PLACES % 8, 0);
         for place_of in 0..PLACES {
             assert_eq!(place(value(place_of)), place_of);
         }
-        let mut fast = FastHistogram::new();
+        let mut fast = FastHistogram::default();
         fast.record(0);
         fast.record(u64::MAX);
         let taken = fast.counted(histogram());

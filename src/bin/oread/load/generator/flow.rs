@@ -9,7 +9,7 @@ use crate::load::count::Datagrams;
 
 /// A message: when it was due, and when it was sent. A message outside of the measured time needs
 /// no other mark than `due`: it lies before that time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sent {
     pub(super) due: u64,
     pub(super) at: u64,
@@ -42,9 +42,10 @@ impl Sent {
 }
 
 /// How far a flow is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The handshake is under way.
+    #[default]
     Dialing,
     /// Its first message is: nothing else is sent until that is answered.
     Confirming,
@@ -57,9 +58,10 @@ pub(super) enum Stage {
 }
 
 /// How the reactor knows a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Socket {
-    /// Not yet, or no longer.
+    /// Not yet.
+    #[default]
     None,
     Stream(ConnectionId),
     Datagrams(UdpId),
@@ -67,18 +69,17 @@ pub(super) enum Socket {
 
 bitflags! {
     /// What else is known of a flow.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub(super) struct Flags: u8 {
-        /// The ramp waits for it no longer.
-        const SETTLED = 1;
         /// Its peer will send no more.
-        const PEER_FINISHED = 2;
+        const PEER_FINISHED = 1;
         /// Its socket takes nothing now. An event will tell when it does.
-        const FULL = 4;
+        const FULL = 2;
         /// It stands in the queue of those that have something to send.
-        const QUEUED = 8;
-        /// It takes the place of one that the load has closed.
-        const REPLACES = 16;
+        const QUEUED = 4;
+        /// Its place is part of the turnover: it takes the place of one that the load has closed,
+        /// and is not confirmed; or it's to be closed for another.
+        const TURNS_OVER = 8;
     }
 }
 
@@ -89,8 +90,8 @@ pub(super) struct Udp {
     gaps: u32,
     /// The highest number that was answered.
     highest: Option<u32>,
-    /// When the last datagram was sent.
-    pub(super) last_sent: u64,
+    /// When the first datagram was last sent again.
+    pub(super) last_try: u64,
     pub(super) counts: Datagrams,
 }
 
@@ -108,12 +109,10 @@ pub(super) enum Arrival {
     Again(Sent),
     /// To a datagram too long ago to be told.
     TooOld,
-    /// To one that was not sent.
-    Never,
 }
 
 /// One flow.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Flow {
     /// The oldest message that is kept, and those behind it. Memory is taken when there are more
     /// than one, and then kept: a flow that had many under way will have many again.
@@ -131,7 +130,7 @@ pub(super) struct Flow {
     pub(super) next: u32,
     /// Messages that are kept: those before `next`. Over a stream they are not answered; over UDP
     /// they may be, for a second answer is told from a first.
-    kept: u32,
+    pub(super) kept: u32,
     /// How many of the oldest nobody waits for any more: answered, or given up because their time
     /// was over.
     settled: u32,
@@ -149,27 +148,17 @@ impl Flow {
     /// A flow that is being dialed.
     pub(super) fn new(number: u32, target: u16, flags: Flags, dialed: u64) -> Flow {
         Flow {
-            first: Sent::to_confirm(0),
-            more: None,
             time: dialed,
-            udp: None,
-            socket: Socket::None,
             number,
-            next: 0,
-            kept: 0,
-            settled: 0,
-            got: 0,
-            owed: 0,
             target,
-            stage: Stage::Dialing,
             flags,
+            ..Flow::default()
         }
     }
 
-    /// Messages that are kept.
-    #[inline]
-    pub(super) fn kept(&self) -> u32 {
-        self.kept
+    /// The number of a message that is about to be sent. The first one has its own already.
+    pub(super) fn number_of(&self, sent: Sent) -> u32 {
+        if sent.confirms() { 0 } else { self.next }
     }
 
     /// Messages that are under way and not given up.
@@ -251,25 +240,23 @@ impl Flow {
         }
     }
 
-    /// An answer to datagram `number` has come.
-    pub(super) fn heard(&mut self, number: u32) -> Arrival {
+    /// An answer to datagram `number` has come; `None`: that was not sent.
+    pub(super) fn heard(&mut self, number: u32) -> Option<Arrival> {
         let age = self.next.wrapping_sub(number);
         if age == 0 || age > u32::MAX / 2 {
-            return Arrival::Never;
+            return None;
         }
         let Some(place) = self.kept.checked_sub(age) else {
-            return Arrival::TooOld;
+            return Some(Arrival::TooOld);
         };
         let settled = self.settled;
-        let Some(kept) = self.place(place) else {
-            return Arrival::TooOld;
-        };
+        let kept = self.place(place)?;
         let sent = Sent {
             at: kept.at & !ANSWERED,
             ..*kept
         };
         if sent != *kept {
-            return Arrival::Again(sent);
+            return Some(Arrival::Again(sent));
         }
         kept.at |= ANSWERED;
         if place == settled {
@@ -284,11 +271,11 @@ impl Flow {
             after_later = later.is_some();
             udp.highest = later.or(Some(number));
         }
-        Arrival::First {
+        Some(Arrival::First {
             sent,
             given_up: place < settled,
             after_later,
-        }
+        })
     }
 
     /// Forgets datagrams that nobody waits for and that were due at `then` or before: those of a
@@ -297,6 +284,11 @@ impl Flow {
         while self.settled > 0 && self.first.since() <= then {
             self.pop();
         }
+    }
+
+    /// Whether its place is part of the turnover.
+    pub(super) fn turns_over(&self) -> bool {
+        self.flags.contains(Flags::TURNS_OVER)
     }
 
     /// Whether its socket can be asked to take a message.
@@ -340,7 +332,7 @@ mod tests {
                 assert_eq!(flow.asked(), Some(sent(at + round)));
                 assert_eq!(flow.pop(), Some((sent(at + round), false)));
             }
-            assert_eq!((flow.kept(), flow.oldest()), (0, 5 * (round as u32 + 1)));
+            assert_eq!((flow.kept, flow.oldest()), (0, 5 * (round as u32 + 1)));
         }
     }
 
@@ -363,12 +355,12 @@ mod tests {
     }
 
     /// A first answer to what was sent at this time.
-    fn first(at: u64, given_up: bool, after_later: bool) -> Arrival {
-        Arrival::First {
+    fn first(at: u64, given_up: bool, after_later: bool) -> Option<Arrival> {
+        Some(Arrival::First {
             sent: sent(at),
             given_up,
             after_later,
-        }
+        })
     }
 
     #[test]
@@ -383,12 +375,12 @@ mod tests {
         assert_eq!(flow.give_up(1), Some(sent(1)));
         assert_eq!((flow.awaited(), flow.give_up(2)), (1, None));
         assert_eq!(flow.heard(1), first(1, true, true));
-        assert_eq!(flow.heard(1), Arrival::Again(sent(1)));
-        assert_eq!(flow.heard(4), Arrival::Never);
+        assert_eq!(flow.heard(1), Some(Arrival::Again(sent(1))));
+        assert_eq!(flow.heard(4), None);
         flow.forget(2);
-        assert_eq!(flow.heard(2), Arrival::TooOld);
+        assert_eq!(flow.heard(2), Some(Arrival::TooOld));
         assert_eq!(flow.heard(3), first(3, false, false));
-        assert_eq!((flow.awaited(), flow.kept()), (0, 1));
+        assert_eq!((flow.awaited(), flow.kept), (0, 1));
     }
 
     #[test]
@@ -399,11 +391,11 @@ mod tests {
             flow.push(sent(at));
         }
         for (number, arrival) in [
-            (u32::MAX - 2, Arrival::TooOld),
+            (u32::MAX - 2, Some(Arrival::TooOld)),
             (u32::MAX, first(1, false, false)),
             (1, first(3, false, false)),
             (0, first(2, false, true)),
-            (2, Arrival::Never),
+            (2, None),
         ] {
             assert_eq!(flow.heard(number), arrival, "{number}");
         }

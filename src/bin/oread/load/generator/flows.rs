@@ -2,16 +2,15 @@
 //! messages may still be sent.
 //!
 //! Invariants, which [`Flows::broken`] checks in the simulated runs: `under_way` is the sum of what
-//! the flows await, `owed` of what they owe; `open` counts the live and the retiring ones; a flow
-//! that can send stands in the queue.
+//! the flows await; `open` counts the live and the retiring ones; a flow that can send stands in
+//! the queue.
 
 #[cfg(all(test, feature = "sim"))]
 mod invariants;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use oread::UdpId;
 use slab::Slab;
 
 use super::flow::{Arrival, Flags, Flow, Sent, Socket, Stage, Udp};
@@ -38,7 +37,7 @@ pub(super) struct Key {
 }
 
 /// The flows of one thread.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Flows {
     /// From their dial until they are closed; a flow's index is the session of its connection.
     table: Slab<Flow>,
@@ -46,21 +45,17 @@ pub(super) struct Flows {
     depth: u32,
     /// Whether any flow may take a message of the schedule, and not a certain one.
     is_open_loop: bool,
+    /// Messages that a flow over a stream may keep.
+    most_kept: u32,
     /// Those that have something to send from outside of their callbacks, in turn.
     queue: VecDeque<Key>,
     /// Live ones and when they were confirmed, oldest first, where connections are replaced. One
     /// that has gone since is passed over.
     ages: Option<VecDeque<(Key, u64)>>,
-    /// The numbers that flows have, where connections are replaced.
-    numbers: Option<HashSet<u32>>,
     /// Messages under way on all flows that are not given up.
-    under_way: u64,
-    /// Messages that flows owe.
-    owed: u64,
-    /// Flows that will be closed when what is under way on them has been answered.
-    retiring: u64,
+    pub(super) under_way: u64,
     /// How many are confirmed and open; and over all threads.
-    open: u64,
+    pub(super) open: u64,
     gauge: Arc<Gauge>,
 }
 
@@ -74,14 +69,13 @@ impl Flows {
                 _ => 0,
             },
             is_open_loop: matches!(load.traffic, Traffic::Open(_)),
-            queue: VecDeque::new(),
+            most_kept: match load.traffic {
+                Traffic::Open(_) => MOST_SCHEDULED,
+                _ => MAX_DEPTH,
+            },
             ages: (load.turnover != Turnover::Keep).then(VecDeque::new),
-            numbers: (load.turnover != Turnover::Keep).then(HashSet::new),
-            under_way: 0,
-            owed: 0,
-            retiring: 0,
-            open: 0,
             gauge,
+            ..Flows::default()
         }
     }
 
@@ -91,7 +85,7 @@ impl Flows {
     }
 
     #[inline]
-    fn get_mut(&mut self, index: u32) -> Option<&mut Flow> {
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Flow> {
         self.table.get_mut(index as usize)
     }
 
@@ -105,39 +99,13 @@ impl Flows {
         self.table.capacity() as u32
     }
 
-    /// Messages under way on all flows that are not given up.
-    #[inline]
-    pub(super) fn under_way(&self) -> u64 {
-        self.under_way
-    }
-
-    /// How many are confirmed and open.
-    #[inline]
-    pub(super) fn open(&self) -> u64 {
-        self.open
-    }
-
-    /// Messages that flows owe, all together.
-    pub(super) fn owed(&self) -> u64 {
-        self.owed
-    }
-
-    /// Flows that will be closed when what is under way on them has been answered.
-    pub(super) fn retiring(&self) -> u64 {
-        self.retiring
-    }
-
-    /// Whether there is a flow of this number, or may be.
+    /// Whether there is a flow of this number.
     pub(super) fn has_number(&self, number: u32) -> bool {
-        let numbers = self.numbers.as_ref();
-        numbers.is_none_or(|numbers| numbers.contains(&number))
+        self.table.iter().any(|(_, flow)| flow.number == number)
     }
 
     /// A flow is being dialed; its index.
     pub(super) fn dialed(&mut self, flow: Flow) -> u32 {
-        if let Some(numbers) = &mut self.numbers {
-            numbers.insert(flow.number);
-        }
         self.table.insert(flow) as u32
     }
 
@@ -148,23 +116,13 @@ impl Flows {
         }
     }
 
-    /// Its connection is there, or its socket: its first message is to be sent.
-    pub(super) fn established(&mut self, index: u32) {
-        if let Some(flow) = self.get_mut(index) {
-            flow.stage = Stage::Confirming;
-            let is_udp = matches!(flow.socket, Socket::Datagrams(_));
-            flow.udp = is_udp.then(Box::<Udp>::default);
-        }
-    }
-
     /// Its first answer has come.
     pub(super) fn confirmed(&mut self, index: u32, now: u64) {
-        // A first datagram may have been sent again: nobody waits for the other answers.
-        while self.give_up(index, now).is_some() {}
         let Some(flow) = self.get_mut(index) else {
             return;
         };
         flow.stage = Stage::Live;
+        flow.flags -= Flags::TURNS_OVER;
         let number = flow.number;
         self.open += 1;
         self.gauge.opened();
@@ -197,8 +155,9 @@ impl Flows {
     pub(super) fn retire_oldest(&mut self) -> Option<u32> {
         self.oldest_since()?;
         let (key, _) = self.ages.as_mut()?.pop_front()?;
-        self.get_mut(key.index)?.stage = Stage::Retiring;
-        self.retiring += 1;
+        let flow = self.get_mut(key.index)?;
+        flow.stage = Stage::Retiring;
+        flow.flags |= Flags::TURNS_OVER;
         Some(key.index)
     }
 
@@ -209,16 +168,13 @@ impl Flows {
         if !flow.is_ready() {
             return 0;
         }
-        if flow.udp.is_some() {
+        let scheduled = u32::from(self.is_open_loop);
+        let wanted = self.depth.saturating_sub(flow.awaited()) + flow.owed + scheduled;
+        match flow.udp {
             // Datagrams that nobody answers hold up none that follow.
-            let scheduled = u32::from(self.is_open_loop);
-            return self.depth.saturating_sub(flow.awaited()) + flow.owed + scheduled;
-        }
-        // What was given up is still kept, for its answer may come.
-        match self.is_open_loop {
-            true => u32::from(flow.kept() < MOST_SCHEDULED),
-            false => (self.depth.saturating_sub(flow.awaited()) + flow.owed)
-                .min(MAX_DEPTH.saturating_sub(flow.kept())),
+            Some(_) => wanted,
+            // What was given up is still kept, for its answer may come.
+            None => wanted.min(self.most_kept.saturating_sub(flow.kept)),
         }
     }
 
@@ -236,7 +192,7 @@ impl Flows {
     pub(super) fn make_room(&mut self, index: u32, then: u64) -> Option<Sent> {
         let flow = self.get_mut(index)?;
         flow.forget(then);
-        if flow.kept() < MOST_KEPT {
+        if flow.kept < MOST_KEPT {
             return None;
         }
         // The oldest is awaited, or nobody waits for it any more.
@@ -249,10 +205,8 @@ impl Flows {
     /// an interval later.
     pub(super) fn paid(&mut self, index: u32, interval: u64) {
         if let Some(flow) = self.table.get_mut(index as usize) {
-            let paid = flow.owed.min(1);
-            flow.owed -= paid;
+            flow.owed = flow.owed.saturating_sub(1);
             flow.time = flow.time.saturating_add(interval);
-            self.owed -= u64::from(paid);
         }
     }
 
@@ -262,9 +216,8 @@ impl Flows {
             if flow.owed == 0 {
                 flow.time = due;
             }
-            let before = flow.owed;
-            flow.owed = before.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-            self.owed += u64::from(flow.owed - before);
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            flow.owed = flow.owed.saturating_add(count);
         }
         self.enqueue(index);
     }
@@ -301,9 +254,7 @@ impl Flows {
     /// It was the first one's turn: the others come before it again.
     #[inline]
     pub(super) fn rotate(&mut self) {
-        if let Some(key) = self.queue.pop_front() {
-            self.queue.push_back(key);
-        }
+        self.queue.rotate_left(1);
     }
 
     /// Its socket takes something again.
@@ -322,13 +273,13 @@ impl Flows {
         }
     }
 
-    /// The oldest message over a stream was answered, where `find` finds its answer. `replaces`: in
+    /// The oldest message over a stream was answered, where `find` finds its answer. `again_at`: in
     /// a closed loop, another is sent in its place at once, at this time.
     #[inline(always)]
     pub(super) fn answered(
         &mut self,
         index: u32,
-        replaces: Option<u64>,
+        again_at: Option<u64>,
         find: impl FnOnce(&Flow) -> Option<usize>,
     ) -> Option<Answered> {
         let flow = self.table.get_mut(index as usize)?;
@@ -344,7 +295,7 @@ impl Flows {
         };
         self.under_way -= u64::from(!given_up);
         // In place of one that was given up, another has been sent.
-        if let Some(now) = replaces
+        if let Some(now) = again_at
             && self.depth > 0
             && !given_up
             && flow.is_ready()
@@ -358,13 +309,6 @@ impl Flows {
         Some(answered)
     }
 
-    /// A part of the oldest message's answer has come: so many bytes.
-    pub(super) fn got(&mut self, index: u32, bytes: u32) {
-        if let Some(flow) = self.get_mut(index) {
-            flow.got += bytes;
-        }
-    }
-
     /// Gives up what was due at `then` or before and is not answered, a message at a time.
     pub(super) fn give_up(&mut self, index: u32, then: u64) -> Option<Sent> {
         let sent = self.get_mut(index)?.give_up(then)?;
@@ -372,16 +316,13 @@ impl Flows {
         Some(sent)
     }
 
-    /// An answer to a flow's datagram of this number has come.
-    pub(super) fn heard(&mut self, index: u32, number: u32) -> Arrival {
-        let Some(flow) = self.table.get_mut(index as usize) else {
-            return Arrival::Never;
-        };
-        let arrival = flow.heard(number);
+    /// An answer to a flow's datagram of this number has come; `None`: that was not sent.
+    pub(super) fn heard(&mut self, index: u32, number: u32) -> Option<Arrival> {
+        let arrival = self.get_mut(index)?.heard(number)?;
         if let Arrival::First { given_up, .. } = arrival {
             self.under_way -= u64::from(!given_up);
         }
-        arrival
+        Some(arrival)
     }
 
     /// What only a flow over UDP has.
@@ -389,58 +330,28 @@ impl Flows {
         self.get_mut(index)?.udp.as_deref_mut()
     }
 
-    /// The ramp waits for this flow no longer; whether it did.
-    pub(super) fn settle(&mut self, index: u32) -> bool {
-        let Some(flow) = self.get_mut(index) else {
-            return false;
-        };
-        let waited = !flow.flags.contains(Flags::SETTLED);
-        flow.flags |= Flags::SETTLED;
-        waited
-    }
-
-    /// A flow has ended, and its slot stays until its connection is gone. The stage that it was in,
-    /// and what was under way on it over a stream.
-    pub(super) fn ends(&mut self, index: u32) -> Option<(Stage, impl Iterator<Item = Sent>)> {
+    /// A flow has ended, and its slot stays until its connection is gone. What was under way on it
+    /// is to be taken out.
+    pub(super) fn ends(&mut self, index: u32) -> Option<&mut Flow> {
         let flow = self.table.get_mut(index as usize)?;
         let was = std::mem::replace(&mut flow.stage, Stage::Ended);
-        self.owed -= u64::from(std::mem::take(&mut flow.owed));
         self.under_way -= u64::from(flow.awaited());
-        self.retiring -= u64::from(was == Stage::Retiring);
         if matches!(was, Stage::Live | Stage::Retiring) {
             self.open -= 1;
             self.gauge.close(1);
         }
-        let lost = std::iter::from_fn(|| flow.pop());
-        Some((was, lost.map(|(sent, _)| sent)))
+        Some(flow)
     }
 
     /// A flow that has ended is gone.
     pub(super) fn remove(&mut self, index: u32) -> Option<Flow> {
-        let flow = self.table.try_remove(index as usize)?;
-        if let Some(numbers) = &mut self.numbers {
-            numbers.remove(&flow.number);
-        }
-        Some(flow)
-    }
-
-    /// The UDP sockets that are open, and which targets they lead to.
-    pub(super) fn sockets(&self) -> Vec<(UdpId, u16)> {
-        let flows = self.table.iter();
-        let sockets = flows.filter_map(|(_, flow)| match flow.socket {
-            Socket::Datagrams(id) => Some((id, flow.target)),
-            _ => None,
-        });
-        sockets.collect()
+        self.table.try_remove(index as usize)
     }
 
     /// All flows, when the run is over: from here on callbacks find none.
     pub(super) fn take_all(&mut self) -> Slab<Flow> {
-        self.queue.clear();
-        self.ages = None;
         self.gauge.close(self.open);
-        (self.open, self.under_way, self.owed) = (0, 0, 0);
-        std::mem::take(&mut self.table)
+        std::mem::take(self).table
     }
 }
 

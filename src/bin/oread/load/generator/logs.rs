@@ -58,25 +58,27 @@ pub(super) fn log_bytes(flow: &Flow, what: &str, parts: &[&[u8]]) {
 /// What is wrong with `came`, which has come on a flow and is not what was awaited there.
 #[cold]
 pub(super) fn corrupt(payload: &Payload, flow: &Flow, came: &[u8]) -> String {
-    let (verify, got) = (payload.verify(), flow.got as usize);
-    let mut expected = Vec::new();
-    let (what, at) = if flow.udp.is_some() {
+    let (got, mut expected) = (flow.got as usize, Vec::new());
+    let (what, wrong) = if flow.udp.is_some() {
         // It's held against the datagram that it says it is.
         if let Some(label) = Label::claimed(came) {
             label.write(payload, &mut expected);
         }
-        let most = came.len().min(expected.len());
-        let at = wrong_at(most, |count| expected[..count] == came[..count]);
-        (format!("a wrong datagram of {} bytes", came.len()), at)
-    } else if flow.kept() > 0 {
+        let wrong = came
+            .iter()
+            .zip(&expected)
+            .position(|(came, sent)| came != sent);
+        (format!("a wrong datagram of {} bytes", came.len()), wrong)
+    } else if flow.kept > 0 {
         let message = payload.message(flow.number, flow.oldest());
         expected = message.parts().concat().split_off(got);
-        let most = came.len().min(expected.len());
-        let at = wrong_at(most, |count| message.matches(verify, got, &came[..count]));
-        (format!("a wrong answer to message {}", flow.oldest()), at)
+        let these = &came[..came.len().min(expected.len())];
+        let what = format!("a wrong answer to message {}", flow.oldest());
+        (what, message.wrong(payload.verify, got, these))
     } else {
-        ("an answer that nobody asked for".to_owned(), 0)
+        ("an answer that nobody asked for".to_owned(), None)
     };
+    let at = wrong.unwrap_or(came.len().min(expected.len()));
     let shown = |bytes| Escaped::new(bytes).limit(WRONG).to_string();
     match (came.get(at..), expected.get(at..)) {
         (Some(came @ [_, ..]), Some(expected @ [_, ..])) => format!(
@@ -89,30 +91,9 @@ pub(super) fn corrupt(payload: &Payload, flow: &Flow, came: &[u8]) -> String {
     }
 }
 
-/// Where the first wrong one of `len` bytes is; `right` says whether so many are right. Bytes
-/// behind a wrong one make it no better, so it's searched for by halves.
-fn wrong_at(len: usize, right: impl Fn(usize) -> bool) -> usize {
-    let (mut low, mut high) = (0, len);
-    while low < high {
-        let middle = low.midpoint(high);
-        match right(middle + 1) {
-            true => low = middle + 1,
-            false => high = middle,
-        }
-    }
-    low
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_wrong_byte_is_found_wherever_it_is() {
-        for wrong in 0..=100 {
-            assert_eq!(wrong_at(100, |count| count <= wrong), wrong);
-        }
-    }
 
     #[test]
     fn one_warning_a_second_is_told_and_the_others_are_counted() {

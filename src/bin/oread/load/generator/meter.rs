@@ -16,7 +16,7 @@ use crate::load::count::{Partial, Second, Tally, coarse, histogram};
 const MOST_SECONDS: usize = 86_400;
 
 /// The counts of one thread, and where in time they belong.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Meter {
     pub(super) tally: Tally,
     /// Messages that were due from here on are measured.
@@ -37,8 +37,11 @@ pub(super) struct Meter {
     lag: FastHistogram,
     /// Since when a flow can take a message of the schedule.
     pub(super) takers_since: u64,
-    /// What has happened about messages that are not measured.
+    /// What has happened about messages: those that are measured, those that are not, and those
+    /// that confirm connections.
+    pub(super) measured: Second,
     unmeasured: Second,
+    confirming: Second,
     /// What had happened in all when the current second began, and when that is over.
     before: Second,
     second_ends: u64,
@@ -49,20 +52,12 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn new(scheduled: bool, verifies: bool, timeout: u64) -> Meter {
         Meter {
-            tally: Tally::new(),
             from: NEVER,
             scheduled,
             timeout,
             verifies,
-            response: FastHistogram::new(),
-            service: FastHistogram::new(),
-            late: FastHistogram::new(),
-            lag: FastHistogram::new(),
-            takers_since: 0,
-            unmeasured: Second::default(),
-            before: Second::default(),
             second_ends: NEVER,
-            last_answer: 0,
+            ..Meter::default()
         }
     }
 
@@ -78,17 +73,20 @@ impl Meter {
         due >= self.from
     }
 
+    /// The counts that a message belongs to.
+    fn counts(&mut self, due: u64) -> &mut Second {
+        match due {
+            due if self.is_measured(due) => &mut self.measured,
+            0 => &mut self.confirming,
+            _ => &mut self.unmeasured,
+        }
+    }
+
     /// Messages and answers so far, measured or not; those that confirm connections are not among
     /// them.
     pub(super) fn happened(&self) -> Second {
-        let (messages, bytes) = (&self.tally.messages, &self.tally.bytes);
         let mut happened = self.unmeasured;
-        happened.merge(&Second {
-            sent: messages.sent,
-            echoed: messages.echoed,
-            sent_bytes: bytes.sent,
-            received_bytes: bytes.received,
-        });
+        happened.merge(&self.measured);
         happened
     }
 
@@ -97,11 +95,13 @@ impl Meter {
     pub(super) fn sent(&mut self, sent: Sent, bytes: usize) -> bool {
         self.roll(sent.at);
         if !self.is_measured(sent.due) {
-            self.sent_unmeasured(sent, bytes);
+            let counts = self.counts(sent.due);
+            counts.sent += 1;
+            counts.sent_bytes += bytes as u64;
             return false;
         }
-        self.tally.messages.sent += 1;
-        self.tally.bytes.sent += bytes as u64;
+        self.measured.sent += 1;
+        self.measured.sent_bytes += bytes as u64;
         if self.scheduled {
             self.late.record(sent.at - sent.due.min(sent.at));
             let possible = sent.due.max(self.takers_since);
@@ -110,23 +110,10 @@ impl Meter {
         true
     }
 
-    #[cold]
-    fn sent_unmeasured(&mut self, sent: Sent, bytes: usize) {
-        self.tally.messages.unmeasured += 1;
-        if !sent.confirms() {
-            self.unmeasured.sent += 1;
-            self.unmeasured.sent_bytes += bytes as u64;
-        }
-    }
-
     /// Bytes of an answer have come, and not its last ones.
     pub(super) fn received(&mut self, sent: Sent, now: u64, bytes: usize) {
         self.roll(now);
-        if self.is_measured(sent.due) {
-            self.tally.bytes.received += bytes as u64;
-        } else if !sent.confirms() {
-            self.unmeasured.received_bytes += bytes as u64;
-        }
+        self.counts(sent.due).received_bytes += bytes as u64;
     }
 
     /// The last `bytes` of an answer have come. `given_up`: the message was counted as such.
@@ -139,8 +126,8 @@ impl Meter {
         }
         self.last_answer = now;
         let response = now - sent.due.min(now);
-        self.tally.bytes.received += bytes as u64;
-        self.tally.messages.echoed += 1;
+        self.measured.echoed += 1;
+        self.measured.received_bytes += bytes as u64;
         if response >= self.timeout {
             self.answered_late(sent, given_up);
         }
@@ -153,19 +140,20 @@ impl Meter {
 
     #[cold]
     fn answered_unmeasured(&mut self, sent: Sent, now: u64, bytes: usize, given_up: bool) {
+        let counts = self.counts(sent.due);
+        counts.echoed += 1;
+        counts.received_bytes += bytes as u64;
         if !sent.confirms() {
             self.last_answer = now;
-            self.unmeasured.echoed += 1;
-            self.unmeasured.received_bytes += bytes as u64;
         }
-        if now.saturating_sub(sent.since()) >= self.timeout && !given_up {
-            self.timed_out(sent, None);
+        if now.saturating_sub(sent.since()) >= self.timeout {
+            self.answered_late(sent, given_up);
         }
     }
 
     #[cold]
     fn answered_late(&mut self, sent: Sent, given_up: bool) {
-        self.tally.messages.late += 1;
+        self.tally.messages.late += u64::from(self.is_measured(sent.due));
         if !given_up {
             self.timed_out(sent, None);
         }
@@ -247,14 +235,18 @@ impl Meter {
         } else {
             latency.service = latency.response.clone();
         }
+        let (messages, bytes) = (&mut self.tally.messages, &mut self.tally.bytes);
+        (messages.sent, messages.echoed) = (self.measured.sent, self.measured.echoed);
+        (bytes.sent, bytes.received) = (self.measured.sent_bytes, self.measured.received_bytes);
+        messages.unmeasured = self.unmeasured.sent + self.confirming.sent;
         if self.verifies {
-            self.tally.messages.verified = self.tally.messages.echoed;
+            messages.verified = messages.echoed;
         }
         let begun = self.tally.seconds.is_empty() || self.before != self.happened();
         if measured && begun {
             self.push_second();
         }
-        std::mem::replace(&mut self.tally, Tally::new())
+        std::mem::take(&mut self.tally)
     }
 }
 
@@ -347,7 +339,7 @@ mod tests {
             meter.sent(at(1, 1), 1);
             meter.answered(at(1, 1), now, 1, false);
         }
-        let messages = meter.tally.messages;
+        let messages = meter.finish(true).messages;
         assert_eq!(
             (messages.echoed, messages.late, messages.timed_out),
             (2, 1, 1)
@@ -360,7 +352,7 @@ mod tests {
         meter.begin(1);
         meter.sent(at(1, SECOND), 1);
         meter.answered(at(1, SECOND), SECOND + 1, 1, false);
-        let messages = meter.tally.messages;
+        let messages = meter.finish(true).messages;
         assert_eq!((messages.late, messages.timed_out), (1, 1));
     }
 

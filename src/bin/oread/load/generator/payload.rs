@@ -15,10 +15,10 @@ use oread::Framing;
 use oread::framing::Envelope;
 
 use crate::load::options::load::Content;
-use crate::load::options::values::{SizeRange, VerifyMode};
+use crate::load::options::values::VerifyMode;
 
 /// Bytes of a message's header.
-pub(super) const HEADER: usize = 8;
+const WORD: usize = 8;
 /// Places in the block that a message may begin at. A page: more would only cost cache.
 const PLACES: usize = 4096;
 
@@ -27,23 +27,24 @@ const PLACES: usize = 4096;
 pub(crate) struct Payload {
     /// Pseudo-random bytes; or what is to be sent, always.
     block: Arc<[u8]>,
-    /// The sizes of messages that are made up; `None`: the block is the message.
-    made: Option<SizeRange>,
+    /// Whether messages are made up; else the block is the message.
+    is_made: bool,
+    /// The least bytes of a message without its frame, and the most.
+    sizes: (u32, u32),
     framing: Framing,
-    /// What stands around each message, where all have one size.
-    envelope: Option<Envelope>,
     /// Bytes of the body of a [`Plain`] message, where all are such and none is logged.
     plain: Option<usize>,
-    verify: VerifyMode,
+    /// How strictly answers are looked at.
+    pub(super) verify: VerifyMode,
     /// What makes the messages of one run differ from another's.
-    key: u64,
+    pub(super) key: u64,
 }
 
 /// A message that is made up, of one size that has room for the header, with nothing around it: the
 /// commonest kind. Its bytes are those of [`Message`], at a third of the instructions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plain<'a> {
-    pub(crate) header: [u8; HEADER],
+    pub(crate) header: [u8; WORD],
     pub(crate) body: &'a [u8],
 }
 
@@ -51,7 +52,7 @@ pub(crate) struct Plain<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message<'a> {
     envelope: Envelope,
-    header: [u8; HEADER],
+    header: [u8; WORD],
     /// Bytes of the header that there is room for.
     spelled: usize,
     body: &'a [u8],
@@ -65,29 +66,22 @@ impl Payload {
         verify: VerifyMode,
         key: u64,
     ) -> Payload {
-        let (least, most) = content.sizes();
-        let (block, made) = match content {
-            Content::Made(range) => (noise(most as usize + PLACES), Some(*range)),
-            Content::Given(bytes) => (Arc::clone(bytes), None),
+        let sizes @ (least, most) = content.sizes();
+        let (block, is_made) = match content {
+            Content::Made(_) => (noise(most as usize + PLACES), true),
+            Content::Given(bytes) => (Arc::clone(bytes), false),
         };
-        let envelope = (least == most).then(|| envelope(framing, least as usize));
-        let is_logged = log::log_enabled!(log::Level::Trace);
-        let is_plain = made.is_some() && envelope == Some(Envelope::default()) && !is_logged;
+        let is_bare = envelope(framing, least as usize) == Envelope::default();
+        let is_plain = is_made && least == most && is_bare && !log::log_enabled!(log::Level::Trace);
         Payload {
             block,
-            made,
+            is_made,
+            sizes,
             framing,
-            envelope,
-            plain: (least as usize).checked_sub(HEADER).filter(|_| is_plain),
+            plain: (least as usize).checked_sub(WORD).filter(|_| is_plain),
             verify,
             key: mix(key),
         }
-    }
-
-    /// How strictly answers are looked at.
-    #[inline]
-    pub(crate) fn verify(&self) -> VerifyMode {
-        self.verify
     }
 
     /// Message `number` of a flow, where messages are plain.
@@ -104,22 +98,16 @@ impl Payload {
     /// Message `number` of a flow.
     #[inline(never)]
     pub(crate) fn message(&self, flow: u32, number: u32) -> Message<'_> {
-        let word = self.word(flow, number);
-        let size = self.size(flow, number);
-        let (spelled, body) = match self.made {
-            Some(_) => {
-                let spelled = size.min(HEADER);
-                (spelled, self.piece(word >> 52, size - spelled))
-            }
-            None => (0, &*self.block),
+        let (word, size) = (self.word(flow, number), self.size(flow, number));
+        let (place, spelled) = match self.is_made {
+            true => (word >> 52, size.min(WORD)),
+            false => (0, 0),
         };
         Message {
-            envelope: self
-                .envelope
-                .unwrap_or_else(|| envelope(self.framing, size)),
+            envelope: envelope(self.framing, size),
             header: spell(word),
             spelled,
-            body,
+            body: self.piece(place, size - spelled),
         }
     }
 
@@ -132,20 +120,10 @@ impl Payload {
 
     /// Bytes of message `number` of a flow, without its frame's.
     pub(super) fn size(&self, flow: u32, number: u32) -> usize {
-        match self.made {
-            Some(range) if range.least == range.most => range.least as usize,
-            Some(range) => {
-                let spread = u64::from(range.most - range.least) + 1;
-                let drawn = ((mix(both(flow, number)) >> 32) * spread) >> 32;
-                (u64::from(range.least) + drawn) as usize
-            }
-            None => self.block.len(),
-        }
-    }
-
-    /// What makes the messages of one run differ from another's.
-    pub(super) fn key(&self) -> u64 {
-        self.key
+        let (least, most) = self.sizes;
+        let mixed = mix(u64::from(flow) << 32 | u64::from(number));
+        let drawn = ((mixed >> 32) * (u64::from(most - least) + 1)) >> 32;
+        (u64::from(least) + drawn) as usize
     }
 
     /// `len` bytes of the block, from `place` on, or as many places on as there are more than
@@ -170,7 +148,7 @@ impl Plain<'_> {
     /// Bytes in all.
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
-        HEADER + self.body.len()
+        WORD + self.body.len()
     }
 }
 
@@ -187,32 +165,32 @@ impl Message<'_> {
         self.parts().iter().map(|part| part.len()).sum()
     }
 
-    /// Whether `bytes` are what the message has from byte `at` on, as far as `verify` looks; they
-    /// are not more than it has there.
-    pub(crate) fn matches(&self, verify: VerifyMode, at: usize, bytes: &[u8]) -> bool {
+    /// Which is the first of `bytes` that is not what the message has from byte `at` on, as far as
+    /// `verify` looks; they are not more than it has there.
+    pub(crate) fn wrong(&self, verify: VerifyMode, at: usize, bytes: &[u8]) -> Option<usize> {
         let (mut at, mut rest) = (at, bytes);
         for (index, part) in self.parts().into_iter().enumerate() {
             let behind = &part[at.min(part.len())..];
             at -= part.len() - behind.len();
             let (these, others) = rest.split_at(rest.len().min(behind.len()));
             let looks = verify == VerifyMode::Full || verify == VerifyMode::Sequence && index != 2;
+            // Not byte by byte: nearly all are right.
             if looks && these != &behind[..these.len()] {
-                return false;
+                let right = these
+                    .iter()
+                    .zip(behind)
+                    .take_while(|(came, sent)| came == sent);
+                return Some(bytes.len() - rest.len() + right.count());
             }
             rest = others;
         }
-        rest.is_empty()
+        None
     }
 }
 
 fn envelope(framing: Framing, size: usize) -> Envelope {
     // Sizes that the framing has no frame for are refused before.
     framing.envelope(size).unwrap_or_default()
-}
-
-/// Two numbers in one.
-fn both(flow: u32, number: u32) -> u64 {
-    u64::from(flow) << 32 | u64::from(number)
 }
 
 /// 2^64 over the golden ratio: a product with it spreads neighbours widely, most of all in its
@@ -248,6 +226,7 @@ fn noise(len: usize) -> Arc<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::options::values::SizeRange;
 
     fn payload(least: u32, most: u32, framing: &str) -> Payload {
         let content = Content::Made(SizeRange { least, most });
@@ -304,17 +283,20 @@ mod tests {
         let whole = message.parts().concat();
         for from in 0..whole.len() {
             for to in from..=whole.len() {
-                assert!(message.matches(VerifyMode::Full, from, &whole[from..to]));
+                assert_eq!(
+                    message.wrong(VerifyMode::Full, from, &whole[from..to]),
+                    None
+                );
             }
             let mut flipped = whole.clone();
             flipped[from] ^= 1;
-            assert!(!message.matches(VerifyMode::Full, 0, &flipped), "{from}");
-            assert!(!message.matches(VerifyMode::Full, from, &flipped[from..]));
-            assert_eq!(
-                message.matches(VerifyMode::Sequence, 0, &flipped),
-                from >= 2 + HEADER
-            );
-            assert!(message.matches(VerifyMode::Off, 0, &flipped));
+            for at in 0..=from {
+                let wrong = message.wrong(VerifyMode::Full, at, &flipped[at..]);
+                assert_eq!(wrong, Some(from - at));
+            }
+            let in_header = Some(from).filter(|&from| from < 2 + WORD);
+            assert_eq!(message.wrong(VerifyMode::Sequence, 0, &flipped), in_header);
+            assert_eq!(message.wrong(VerifyMode::Off, 0, &flipped), None);
         }
     }
 
@@ -353,22 +335,20 @@ mod tests {
         let (one, other) = (run(1), run(2));
         for number in 0..100 {
             let message = one.message(3, number).parts().concat();
-            assert!(
-                !other
-                    .message(3, number)
-                    .matches(VerifyMode::Full, 0, &message)
-            );
-            assert!(
-                !other
-                    .message(3, number)
-                    .matches(VerifyMode::Sequence, 0, &message)
-            );
+            for verify in [VerifyMode::Full, VerifyMode::Sequence] {
+                assert!(
+                    other
+                        .message(3, number)
+                        .wrong(verify, 0, &message)
+                        .is_some()
+                );
+            }
         }
     }
 
     #[test]
     fn a_short_message_differs_from_that_of_another_flow() {
-        for size in 1..HEADER as u32 {
+        for size in 1..WORD as u32 {
             let payload = payload(size, size, "raw");
             let mut alike = 0;
             for flow in 1..200 {

@@ -26,18 +26,16 @@ use std::sync::Arc;
 use oread::UdpId;
 
 use super::dialing::{Dial, Dialing, SLACK};
-use super::flow::{Socket, Stage};
+use super::flow::{Flow, Socket, Stage};
 use super::flows::{Flows, Key, MOST_STALE};
 use super::meter::Meter;
 use super::payload::Payload;
 use super::protocol::{Phase, Setup};
 use super::schedule::Schedule;
-use crate::load::clock::{NEVER, SECOND, nanos};
-use crate::load::count::Datagrams;
-use crate::load::options::load::{Load, Traffic};
+use super::timeline::Timeline;
+use crate::load::clock::{NEVER, nanos};
+use crate::load::options::load::{Load, Traffic, Turnover};
 use crate::load::options::values::VerifyMode;
-
-use phases::Run;
 
 /// Dials in one turn: connections that are open want to be served as well.
 const DIALS_A_TURN: u32 = 64;
@@ -56,14 +54,8 @@ const SENDS_TO_CATCH_UP: u32 = 256;
 const DATAGRAMS_TO_CATCH_UP: u32 = 64;
 /// How late the first message of a turn is that has others to catch up with, in nanoseconds.
 const FAR_BEHIND: u64 = 1_000_000;
-/// Places that may be vacant before one more is vacated: closing must not outrun dialing, or a load
-/// with a server that is slow to accept would melt away.
-const MOST_REPLACING: u64 = 512;
 /// A sweep looks at a part of the flows, and this many make a whole round.
 const SWEEPS_A_ROUND: u32 = 16;
-/// The first datagram is sent again after so long without an answer, then after twice that, and so
-/// on.
-const RETRY: u64 = SECOND / 4;
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,29 +76,15 @@ pub(super) enum Step {
 #[derive(Debug, Default)]
 struct Turn {
     dials: u32,
-    sends: u32,
-    /// How many messages it sends at most; 0: none was due yet.
-    most_sends: u32,
+    /// How many messages it may still send, once one was due.
+    sends_left: Option<u32>,
     /// Whether there is more to do.
     more: bool,
 }
 
-/// What is due on a single flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    /// It begins to send, in a closed loop with pauses: one flow after the other, so that they
-    /// don't all send at one time.
-    Begin,
-    /// A pause is over.
-    Think,
-    /// Its next heartbeat.
-    Beat,
-    /// Its first datagram may have to be sent again.
-    Retry,
-}
-
-/// What is due on flows, and when: the earliest is on top.
-type Agenda = BinaryHeap<Reverse<(u64, Kind, Key)>>;
+/// When messages become due on single flows, and how many: the earliest are on top. In a closed
+/// loop with pauses they are its depth when a flow begins, and then one after each pause.
+type Agenda = BinaryHeap<Reverse<(u64, Key, u32)>>;
 
 /// The plan of one thread.
 #[derive(Debug)]
@@ -121,15 +99,15 @@ pub(super) struct Plan {
     agenda_room: usize,
     pub(super) meter: Meter,
     pub(super) payload: Payload,
-    run: Run,
-    traffic: Traffic,
+    run: Timeline,
     /// When messages of the open loop are due.
-    rate: Option<Schedule>,
+    rate: Schedule,
     /// Whether a message was due and no flow could take it.
     starved: bool,
     /// When the next connection is to be closed, where that has a rate.
-    churn: Option<Schedule>,
-    closing: VecDeque<(u32, Socket)>,
+    churn: Schedule,
+    /// Flows to be closed, and first datagrams to be sent again.
+    steps: VecDeque<Step>,
     /// The next flow to be looked at for messages whose time is over, and when. A little of it
     /// often, not all of it at once: a load of a million connections must not stand still
     /// meanwhile.
@@ -138,8 +116,6 @@ pub(super) struct Plan {
     turn: Turn,
     /// When there is something to do beside sending; 0 after whatever may have changed that.
     chores_at: u64,
-    /// What is counted of UDP flows that were closed.
-    retired: Datagrams,
     /// UDP sockets that were open at the end, and where they lead.
     pub(super) last_sockets: Vec<(UdpId, u16)>,
 }
@@ -152,6 +128,7 @@ impl Plan {
         let timeout = nanos(load.sockets.message_timeout);
         let verifies = load.verify != VerifyMode::Off;
         let is_scheduled = !matches!(load.traffic, Traffic::Closed { .. });
+        let nothing = Schedule::shared(NEVER, 1, 0, 1);
         let mut meter = Meter::new(is_scheduled, verifies, timeout);
         meter.tally.connections.asked = share;
         Plan {
@@ -163,17 +140,15 @@ impl Plan {
             agenda_room: MOST_STALE,
             meter,
             payload: setup.payload.clone(),
-            run: Run::new(),
-            traffic: load.traffic,
-            rate: None,
+            run: Timeline::new(),
+            rate: nothing,
             starved: false,
-            churn: None,
-            closing: VecDeque::new(),
+            churn: nothing,
+            steps: VecDeque::new(),
             sweep_at: 0,
             sweep_due: now,
             turn: Turn::default(),
             chores_at: 0,
-            retired: Datagrams::default(),
             last_sockets: Vec::new(),
             load,
         }
@@ -207,10 +182,8 @@ impl Plan {
             }
         }
         // Without a flow that takes it, the next message waits for an event.
-        match self.flows.first_ready() {
-            Some(_) => Step::Wait(self.chores_at.min(self.rate_due())),
-            None => Step::Wait(self.chores_at),
-        }
+        let due = self.flows.first_ready().map_or(NEVER, |_| self.rate_due());
+        Step::Wait(due.min(self.chores_at))
     }
 
     /// Everything but sending.
@@ -218,48 +191,36 @@ impl Plan {
         self.look_at_clock(now);
         self.look_after_flows(now);
         // Before it may be the end: what was due by then is sent late, or counted as not sent.
-        while let Some(&Reverse((due, kind, key))) = self.agenda.peek()
+        while let Some(&Reverse((due, key, count))) = self.agenda.peek()
             && due <= now
         {
             self.agenda.pop();
-            if let Some(step) = self.is_due(kind, key, due, now) {
-                return Some(step);
-            }
+            self.is_due(due, key, count, now);
         }
         self.finish_if_done(now);
         if self.run.phase == Phase::Over {
             return Some(Step::End);
         }
-        self.turn_over(now);
-        if let Some((flow, socket)) = self.closing.pop_front() {
-            return Some(Step::Close { flow, socket });
+        if self.load.turnover != Turnover::Keep {
+            self.turn_over(now);
         }
-        if self.turn.dials < DIALS_A_TURN {
-            if let Some(dial) = self.dialing.next(now, self.run.is_sending()) {
-                self.turn.dials += 1;
-                return Some(Step::Dial(dial));
-            }
-        } else {
-            self.turn.more |= self.dialing.due(self.run.is_sending()) <= now;
+        if let Some(step) = self.steps.pop_front() {
+            return Some(step);
         }
-        self.chores_at = self.next_chore();
-        None
-    }
-
-    /// When there is something to do beside sending, as things stand.
-    fn next_chore(&mut self) -> u64 {
-        let dial = match self.turn.dials < DIALS_A_TURN {
-            true => self.dialing.due(self.run.is_sending()),
-            false => NEVER,
-        };
+        let dial = self.dialing.due(self.run.is_sending());
+        if dial <= now && self.turn.dials < DIALS_A_TURN {
+            self.turn.dials += 1;
+            let dial = self.dialing.next(now, self.run.is_sending());
+            return dial.map(Step::Dial);
+        }
+        self.turn.more |= dial <= now;
         let first = self.agenda.peek().map_or(NEVER, |first| first.0.0);
-        let others = [
-            self.run.boundary,
-            self.sweep_due,
-            first,
-            self.turnover_due(),
-        ];
-        others.into_iter().fold(dial, u64::min)
+        let turnover = self.turnover_due();
+        let coming = [dial, first, turnover, self.run.boundary, self.sweep_due];
+        // What is due by now has to wait for the next turn.
+        let coming = coming.into_iter().filter(|due| *due > now);
+        self.chores_at = coming.min().unwrap_or(NEVER);
+        None
     }
 
     /// There may be something to do at `due`.
@@ -271,45 +232,39 @@ impl Plan {
     /// The next message that is to be sent now, within the turn's budget.
     #[inline]
     fn message(&mut self, now: u64) -> Option<Step> {
-        let may = match self.traffic {
-            Traffic::Closed { .. } => self.run.may_send(now),
-            Traffic::Open(_) => self.rate_due() <= now,
-            Traffic::Idle { heartbeat } => heartbeat.is_some() && self.run.is_pumping(),
+        let due = match self.load.traffic {
+            Traffic::Closed { .. } if self.run.may_send(now) => Some(now),
+            Traffic::Open(_) if self.rate_due() <= now => Some(self.rate.due()),
+            // Each flow has times of its own.
+            Traffic::Idle { .. } if self.run.is_pumping() => None,
+            _ => return None,
         };
-        if !may {
-            return None;
-        }
         let Some(flow) = self.flows.first_ready() else {
-            self.starved = matches!(self.traffic, Traffic::Open(_));
+            self.starved = matches!(self.load.traffic, Traffic::Open(_));
             return None;
         };
         if std::mem::take(&mut self.starved) {
             self.meter.takers_since = now;
         }
-        let due = match self.traffic {
-            Traffic::Closed { .. } => now,
-            Traffic::Open(_) => self.rate_due(),
-            Traffic::Idle { .. } => self.flows.get(flow)?.time,
-        };
+        let due = due.or_else(|| self.flows.get(flow).map(|flow| flow.time))?;
         if !self.may_send_more(due, now) {
             return None;
         }
-        self.turn.sends += 1;
         self.flows.rotate();
         Some(Step::Send { flow, due })
     }
 
-    /// Whether this turn may send one more message.
+    /// Takes one of the messages that this turn may send, if any is left.
     fn may_send_more(&mut self, due: u64, now: u64) -> bool {
-        if self.turn.most_sends == 0 {
-            self.turn.most_sends = match due.saturating_add(FAR_BEHIND) < now {
-                true if self.load.has_udp() => DATAGRAMS_TO_CATCH_UP,
-                true => SENDS_TO_CATCH_UP,
-                false if matches!(self.traffic, Traffic::Open(_)) => SENDS_A_TURN,
-                false => DATAGRAMS_TO_CATCH_UP,
-            };
-        }
-        let may = self.turn.sends < self.turn.most_sends;
+        let left = self.turn.sends_left.get_or_insert_with(|| {
+            match (due.saturating_add(FAR_BEHIND) < now, self.load.traffic) {
+                (true, _) if !self.load.has_udp() => SENDS_TO_CATCH_UP,
+                (false, Traffic::Open(_)) => SENDS_A_TURN,
+                _ => DATAGRAMS_TO_CATCH_UP,
+            }
+        });
+        let may = *left > 0;
+        *left = left.saturating_sub(1);
         self.turn.more |= !may;
         may
     }
@@ -317,57 +272,52 @@ impl Plan {
     /// When the open loop's next message is due; [`NEVER`] where none is to be sent any more.
     #[inline]
     fn rate_due(&self) -> u64 {
-        match &self.rate {
-            Some(rate) if rate.due() < self.run.until && self.run.is_pumping() => rate.due(),
+        match self.rate.due() {
+            due if due < self.run.until && self.run.is_pumping() => due,
             _ => NEVER,
         }
     }
 
-    /// Something is to happen on a flow at `due`.
-    fn later(&mut self, kind: Kind, index: u32, due: u64) {
+    /// So many messages become due on a flow at `due`.
+    fn later(&mut self, count: u32, index: u32, due: u64) {
         if let Some(flow) = self.flows.get(index) {
             let number = flow.number;
             self.agenda
-                .push(Reverse((due, kind, Key { index, number })));
+                .push(Reverse((due, Key { index, number }, count)));
             // A server that hangs up on everybody leaves many that are due in an hour.
             if self.agenda.len() > self.agenda_room {
                 let flows = &self.flows;
-                self.agenda.retain(|due| flows.find(due.0.2).is_some());
+                self.agenda.retain(|due| flows.find(due.0.1).is_some());
                 self.agenda_room = 2 * self.agenda.len() + MOST_STALE;
             }
             self.look_again_at(due);
         }
     }
 
-    /// Something was due on a flow, if that is still there.
-    fn is_due(&mut self, kind: Kind, key: Key, due: u64, now: u64) -> Option<Step> {
-        let flow = self.flows.find(key)?;
-        let index = key.index;
-        match (kind, flow.stage, self.traffic) {
-            (Kind::Retry, Stage::Confirming, _) => {
-                return self.look_after_unheard(index, flow.time, now);
-            }
-            (Kind::Begin, Stage::Live, Traffic::Closed { depth, .. }) => {
-                self.flows.owe(index, depth.into(), due);
-            }
-            (Kind::Think, Stage::Live, _) => self.flows.owe(index, 1, due),
-            (Kind::Beat, Stage::Live, _) => {
-                let interval = self.interval();
-                // All that have become due since; one beyond the measured time is never sent.
-                let last = now.min(self.run.until.saturating_sub(1));
-                let count = last.checked_sub(due)? / interval + 1;
-                self.flows.owe(index, count, due);
-                let next = due.saturating_add(count.saturating_mul(interval));
-                self.later(Kind::Beat, index, next);
-            }
-            _ => {}
+    /// So many messages were to become due on a flow at `due`, if it's still there.
+    fn is_due(&mut self, due: u64, key: Key, count: u32, now: u64) {
+        let flow = self.flows.find(key);
+        if flow.is_none_or(|flow| flow.stage != Stage::Live) {
+            return;
         }
-        None
+        let mut count = count.into();
+        if let Traffic::Idle { .. } = self.load.traffic {
+            // All that have become due since; one beyond the measured time is never sent.
+            let last = now.min(self.run.until.saturating_sub(1));
+            let Some(since) = last.checked_sub(due) else {
+                return;
+            };
+            let interval = self.interval();
+            count = since / interval + 1;
+            let next = due.saturating_add(count.saturating_mul(interval));
+            self.later(1, key.index, next);
+        }
+        self.flows.owe(key.index, count, due);
     }
 
     /// The pause of a closed loop, or the interval of heartbeats, in nanoseconds; 0: there is none.
     fn interval(&self) -> u64 {
-        match self.traffic {
+        match self.load.traffic {
             Traffic::Closed { think: time, .. } | Traffic::Idle { heartbeat: time } => {
                 time.map_or(0, nanos)
             }
@@ -377,30 +327,31 @@ impl Plan {
 
     /// Traffic begins, at `at`, on the flows that are live by then.
     fn begin_traffic(&mut self, at: u64) {
-        let (index, threads) = (self.index, self.load.sockets.threads.get());
-        if let Traffic::Open(rate) = self.traffic {
-            self.rate = Some(Schedule::shared(at, rate.get(), index, threads));
+        let (thread, threads) = (self.index, self.load.sockets.threads.get());
+        if let Traffic::Open(rate) = self.load.traffic {
+            self.rate = Schedule::shared(at, rate.get(), thread, threads);
         }
-        let count = self.flows.open() * u64::from(threads);
-        let mut stagger = Schedule::new(at, self.interval(), count, index, threads);
+        if let Turnover::Churn(rate) = self.load.turnover {
+            self.churn = Schedule::shared(at, rate.get(), thread, threads);
+        }
+        let count = self.flows.open * u64::from(threads);
+        let mut stagger = Schedule::new(at, self.interval(), count, thread, threads);
+        let is_live = |flow: &Flow| flow.stage == Stage::Live;
         for index in 0..self.flows.capacity() {
-            if self
-                .flows
-                .get(index)
-                .is_some_and(|flow| flow.stage == Stage::Live)
-            {
+            if self.flows.get(index).is_some_and(is_live) {
                 self.begin_flow(index, stagger.due());
                 stagger.advance();
             }
         }
     }
 
-    /// A flow begins to send at `due`.
+    /// A flow begins to send at `due`: where each has its own times, one after the other, so that
+    /// they don't all send at one time.
     fn begin_flow(&mut self, index: u32, due: u64) {
-        match self.traffic {
+        match self.load.traffic {
             Traffic::Closed { think: None, .. } => self.flows.enqueue(index),
-            Traffic::Closed { .. } => self.later(Kind::Begin, index, due),
-            Traffic::Idle { heartbeat: Some(_) } => self.later(Kind::Beat, index, due),
+            Traffic::Closed { depth, .. } => self.later(depth, index, due),
+            Traffic::Idle { heartbeat: Some(_) } => self.later(1, index, due),
             Traffic::Open(_) | Traffic::Idle { heartbeat: None } => {}
         }
     }

@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use super::gauge::Gauge;
 use super::payload::Payload;
 use super::wake::Clock;
-use crate::load::count::{Ledger, Tally, coarse};
+use crate::load::count::{Ledger, coarse};
 use crate::load::options::load::Load;
 use crate::load::options::sources::Endpoint;
 
@@ -51,25 +51,8 @@ pub(crate) enum Command {
 pub(crate) enum Event {
     /// Every dial of this thread has come to something: an echo, or a failure.
     Ramped,
-    /// It's over; the last thing that a generator says.
-    Ended(Box<Ended>),
-}
-
-/// How a generator ended, or several.
-#[derive(Debug, Default)]
-pub(crate) struct Ended {
-    /// What it has counted, until it failed if it did.
-    pub(crate) tally: Tally,
-    /// What it failed with, in words; of several, the first that did.
-    pub(crate) failure: Option<String>,
-}
-
-impl Ended {
-    /// Adds another one, which ended later.
-    pub(crate) fn add(&mut self, later: Ended) {
-        self.tally.merge(&later.tally);
-        self.failure = self.failure.take().or(later.failure);
-    }
+    /// It has failed, in words. What it has counted until then is given as by any other.
+    Failed(String),
 }
 
 /// How generators go, since the run began: one, or the sum of several.
@@ -180,21 +163,6 @@ pub(crate) enum Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_failed_thread_has_counted_is_kept() {
-        let mut all = Ended::default();
-        for failure in [None, Some("the first"), Some("the second"), None] {
-            let mut tally = Tally::default();
-            tally.messages.echoed = 3;
-            all.add(Ended {
-                tally,
-                failure: failure.map(str::to_owned),
-            });
-        }
-        assert_eq!(all.failure.as_deref(), Some("the first"));
-        assert_eq!(all.tally.messages.echoed, 12);
-    }
 
     #[test]
     fn a_generator_does_not_wait_for_a_lead_that_is_looking() {

@@ -7,6 +7,7 @@
 //! | `bench` | turns generators and servers, and plays the lead |
 //! | `truth` | what the servers know, as what must have been at the clients |
 //! | `connections`, `messages`, `datagrams` | counts and latencies, held against that |
+//! | `figures` | what gates look at, for the report's own test |
 //! | `over_time` | seconds, dials and first answers |
 //! | `flows` | who sends next, when, and when it's over |
 //! | `faults` | one run for each fault that there was |
@@ -16,6 +17,7 @@ mod bench;
 mod connections;
 mod datagrams;
 mod faults;
+pub(crate) mod figures;
 mod flows;
 mod messages;
 mod over_time;
@@ -28,7 +30,7 @@ use oread::sim::{World, check};
 
 use bench::{Bench, Ran, Script};
 use server::Manners;
-use truth::{AT_ONCE, Way};
+use truth::{AT_ONCE, SMALL, Way};
 
 use crate::load::clock::SECOND;
 use crate::load::options::load::Turnover;
@@ -284,8 +286,7 @@ fn streams(world: &mut World) {
     let is_at_once = way.1 == AT_ONCE.1;
     let is_plain = drawn.manners.iter().all(Manners::is_honest)
         && ran.load.turnover == Turnover::Keep
-        // More than a small window holds takes longer than the way does.
-        && ran.load.content.sizes().1 <= 20;
+        && ran.load.content.sizes().1 <= SMALL;
     // With time on the way, what crosses each other there can't be told.
     if is_at_once || is_plain {
         connections::check_connections(&ran, way);

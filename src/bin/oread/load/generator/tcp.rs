@@ -10,10 +10,11 @@ use super::plan::Plan;
 use crate::load::options::values::VerifyMode;
 
 /// What input is.
-enum Look {
+#[derive(Clone, Copy)]
+enum Input {
     /// The rest of an answer, in the first so many bytes.
     Whole(usize),
-    /// So many bytes of one.
+    /// So many bytes of one, and no more.
     Part(usize),
     /// Bytes that nobody looks at.
     Surplus,
@@ -27,7 +28,8 @@ impl Generator {
     pub(super) fn send(&mut self, connection: &mut Connection<'_, u32>, index: u32, sent: Sent) {
         let (_, mut output) = connection.split();
         let plan = &mut self.plan;
-        if let Some((flow, number)) = plan.flows.get(index).map(|flow| (flow.number, flow.next))
+        let flow = plan.flows.get(index);
+        if let Some((flow, number)) = flow.map(|flow| (flow.number, flow.number_of(sent)))
             && let (Pressure::Low | Pressure::High, len) =
                 write(plan, &mut output, index, flow, number)
         {
@@ -47,21 +49,20 @@ impl Generator {
             let mut answered =
                 plan.answered(index, now, |payload, flow| plain(payload, flow, data));
             if answered.is_none() {
-                let Some(flow) = plan.flows.get(index) else {
-                    return;
-                };
-                match look(plan, flow, data) {
-                    Look::Whole(taken) => {
-                        answered = plan.answered(index, now, |_, _| Some(taken));
+                let flow = plan.flows.get(index);
+                match flow.map(|flow| look(&plan.payload, flow, data)) {
+                    Some(Input::Whole(bytes)) => {
+                        answered = plan.answered(index, now, |_, _| Some(bytes));
                     }
-                    Look::Part(taken) => plan.got(index, taken, now),
-                    Look::Surplus => plan.meter.tally.bytes.surplus += data.len() as u64,
-                    Look::Corrupt => {
+                    Some(Input::Part(bytes)) => plan.got(index, bytes, now),
+                    Some(Input::Surplus) => plan.meter.tally.bytes.surplus += data.len() as u64,
+                    Some(Input::Corrupt) => {
                         self.warn(index, data, now);
                         self.plan.corrupt(index, now);
                         connection.abort(CloseReason::Aborted);
                         return;
                     }
+                    None => {}
                 }
             }
             let Some(answered) = answered else {
@@ -140,36 +141,37 @@ fn write_parts(
     (pressure, message.len())
 }
 
-/// Compares the beginning of `data` with the oldest message under way.
-#[inline(never)]
-fn look(plan: &Plan, flow: &Flow, data: &[u8]) -> Look {
-    let verify = plan.payload.verify();
-    if flow.kept() == 0 {
-        // Nothing was asked.
-        return match verify {
-            VerifyMode::Off => Look::Surplus,
-            _ => Look::Corrupt,
-        };
-    }
-    let message = plan.payload.message(flow.number, flow.oldest());
-    let got = flow.got as usize;
-    let these = &data[..data.len().min(message.len() - got)];
-    logs::log_bytes(flow, "received", &[these]);
-    if !message.matches(verify, got, these) {
-        return Look::Corrupt;
-    }
-    match got + these.len() < message.len() {
-        true => Look::Part(these.len()),
-        false => Look::Whole(these.len()),
-    }
-}
 /// The bytes of the oldest message's answer, where `data` begins with it and it's plain and whole:
 /// most input is that and no more.
 #[inline(always)]
 fn plain(payload: &Payload, flow: &Flow, data: &[u8]) -> Option<usize> {
-    if flow.got > 0 || flow.kept() == 0 {
+    if flow.got > 0 || flow.kept == 0 {
         return None;
     }
     let plain = payload.plain(flow.number, flow.oldest())?;
     plain.begins(data).then_some(plain.len())
+}
+
+/// Compares the beginning of `data` with the oldest message under way.
+#[inline(never)]
+fn look(payload: &Payload, flow: &Flow, data: &[u8]) -> Input {
+    let verify = payload.verify;
+    if flow.kept == 0 {
+        // Nothing was asked.
+        return match verify {
+            VerifyMode::Off => Input::Surplus,
+            _ => Input::Corrupt,
+        };
+    }
+    let message = payload.message(flow.number, flow.oldest());
+    let got = flow.got as usize;
+    let these = &data[..data.len().min(message.len() - got)];
+    logs::log_bytes(flow, "received", &[these]);
+    if message.wrong(verify, got, these).is_some() {
+        return Input::Corrupt;
+    }
+    match got + these.len() < message.len() {
+        true => Input::Part(these.len()),
+        false => Input::Whole(these.len()),
+    }
 }

@@ -12,7 +12,7 @@ use crate::load::control::own_server::OwnServer;
 use crate::load::generator::payload::Payload;
 use crate::load::generator::protocol::{Command, Event, Slot};
 use crate::load::options::load::Load;
-use crate::load::options::target::{Resolved, Transport};
+use crate::values::target::{Resolved, Transport};
 use oread::Handler as _;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ impl Bench {
         let load = Load::of(arguments);
         let (sender, events) = mpsc::channel();
         let epoch = Epoch::begin();
-        let mut reactor = reactor().unwrap();
+        let (reactor, timer) = reactor().unwrap();
         let asked = u64::from(load.connections.get());
         let setup = Setup {
             payload: Payload::new(&load.content, load.framing, load.verify, 7),
@@ -59,20 +59,18 @@ impl Bench {
             events: sender,
             slot: Slot::new(epoch.now()),
         };
-        let mut generator = Generator::new(setup, epoch.now());
-        generator.set_out(&mut reactor.context()).unwrap();
         let mut bench = Bench {
             reactor,
-            generator,
+            generator: Generator::new(setup, timer, epoch.now()),
             epoch,
             _events: events,
         };
-        bench.turn_until(|generator| generator.plan.flows.open() == asked);
+        bench.turn_until(|generator| generator.plan.flows.open == asked);
         bench
     }
 
     fn echoed(&mut self) -> u64 {
-        self.generator.plan.meter.tally.messages.echoed
+        self.generator.plan.meter.measured.echoed
     }
 
     fn turn_until(&mut self, done: impl Fn(&mut Generator) -> bool) {
@@ -81,11 +79,11 @@ impl Bench {
             assert!(Instant::now() < deadline, "it does not come to that");
             // A signal, a command or a timer of its own ends it; nothing is waited for that does
             // not come.
+            let context = &mut self.reactor.context();
+            self.generator.carry_on(context).unwrap();
             let wait = self.generator.wait();
             let wait = wait.unwrap_or(Duration::from_millis(100));
             self.reactor.turn(&mut self.generator, Some(wait)).unwrap();
-            let context = &mut self.reactor.context();
-            self.generator.carry_on(context).unwrap();
         }
     }
 
@@ -97,7 +95,7 @@ impl Bench {
         for _ in 0..20 {
             let until = self.echoed() + messages;
             let counted = measure(|| {
-                self.turn_until(|generator| generator.plan.meter.tally.messages.echoed >= until);
+                self.turn_until(|generator| generator.plan.meter.measured.echoed >= until);
             });
             fewest = fewest.min(counted.count_total);
             if fewest == 0 {

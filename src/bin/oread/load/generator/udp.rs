@@ -57,7 +57,7 @@ impl Generator {
         };
         let label = Label {
             flow: flow.number,
-            number: flow.next,
+            number: flow.number_of(sent),
             due: sent.due,
         };
         label.write(&self.plan.payload, &mut self.scratch);

@@ -7,7 +7,7 @@
 use std::io;
 use std::time::Duration;
 
-use oread::{Context, SourceId, TimerId};
+use oread::{Context, TimerId};
 
 use crate::load::clock::{Epoch, NEVER};
 use crate::system::timer::Timer;
@@ -38,9 +38,6 @@ impl Clock {
     }
 }
 
-/// The key of the reactor's timer that does it where there is no descriptor.
-pub(super) const WAKE: u64 = 1;
-
 /// The shortest wait, in nanoseconds, where moments are closer to each other. At 50,000 messages a
 /// second it's two or three messages at a time, and a system call for them.
 const TICK: u64 = 50_000;
@@ -56,7 +53,7 @@ const EARLIER: Duration = match cfg!(all(test, feature = "sim")) {
 #[derive(Debug)]
 pub(crate) struct Wake {
     timer: Option<Timer>,
-    /// Without one: the reactor's.
+    /// Without one: the reactor's, the only one of a generator.
     fallback: Option<TimerId>,
     /// For when it's set; [`NEVER`]: it's not.
     set_for: u64,
@@ -64,18 +61,12 @@ pub(crate) struct Wake {
 
 impl Wake {
     /// One that does nothing yet.
-    ///
-    /// # Errors
-    /// As the system gives them: out of descriptors.
-    pub(crate) fn new(context: &mut Context<'_, u32>) -> io::Result<Wake> {
-        Ok(Wake {
-            timer: match cfg!(all(test, feature = "sim")) {
-                true => None,
-                false => Timer::new(context)?,
-            },
+    pub(super) fn new(timer: Option<Timer>) -> Wake {
+        Wake {
+            timer,
             fallback: None,
             set_for: NEVER,
-        })
+        }
     }
 
     /// Sees to it that the thread is awake at `due`, or somewhat later where that is sooner than
@@ -83,7 +74,7 @@ impl Wake {
     ///
     /// # Errors
     /// As the system gives them.
-    pub(crate) fn at(
+    pub(super) fn at(
         &mut self,
         context: &mut Context<'_, u32>,
         now: u64,
@@ -102,24 +93,20 @@ impl Wake {
         if let Some(before) = self.fallback.take() {
             context.cancel(before);
         }
-        self.fallback = Some(context.timer(wait.saturating_sub(EARLIER), WAKE));
+        self.fallback = Some(context.timer(wait.saturating_sub(EARLIER), 0));
         Ok(())
     }
 
-    /// It has fired.
-    pub(crate) fn fired(&mut self) {
+    /// It has fired, and has done its work by ending the poll's wait.
+    pub(super) fn fired(&mut self) {
         self.set_for = NEVER;
-    }
-
-    /// Whether an event is this one's.
-    pub(crate) fn is(&self, source: SourceId) -> bool {
-        self.timer.as_ref().is_some_and(|timer| timer.is(source))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oread::SourceId;
 
     /// Counts what wakes it.
     struct Woken(Wake, u32);
@@ -136,14 +123,12 @@ mod tests {
             data.len()
         }
 
-        fn on_ready(&mut self, _: &mut Context<'_, u32>, source: SourceId, _: oread::Readiness) {
-            assert!(self.0.is(source));
+        fn on_ready(&mut self, _: &mut Context<'_, u32>, _: SourceId, _: oread::Readiness) {
             self.0.fired();
             self.1 += 1;
         }
 
-        fn on_timer(&mut self, _: &mut Context<'_, u32>, key: u64) {
-            assert_eq!(key, WAKE);
+        fn on_timer(&mut self, _: &mut Context<'_, u32>, _: u64) {
             self.0.fired();
             self.1 += 1;
         }
@@ -157,9 +142,8 @@ mod tests {
             .flat_map(|interval| [(interval, true), (interval, false)])
         {
             let mut reactor = oread::Reactor::new().unwrap();
-            let mut wake = Wake::new(&mut reactor.context()).unwrap();
-            wake.timer = wake.timer.filter(|_| has_timer);
-            let mut woken = Woken(wake, 0);
+            let timer = Timer::new(&mut reactor.context()).unwrap();
+            let mut woken = Woken(Wake::new(timer.filter(|_| has_timer)), 0);
             while woken.1 < 20 {
                 let before = woken.1;
                 let mut context = reactor.context();

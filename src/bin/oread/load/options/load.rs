@@ -16,9 +16,9 @@ use crate::failure::Failure;
 use crate::load::clock::nanos;
 use crate::load::exchange::script::Script;
 use crate::load::options::args;
-use crate::load::options::target::{Target, Transport};
 pub(crate) use crate::load::options::values::MAX_DEPTH;
 use crate::load::options::values::{SizeRange, VerifyMode};
+use crate::values::target::{Target, Transport};
 use crate::values::verbosity::{Verbosity, VerbosityArgs};
 
 /// Dials a second when nothing is said.
@@ -76,6 +76,10 @@ impl Turnover {
         }
     }
 }
+
+/// Connections a thread that may be on their way from an old one to its successor: closing must not
+/// outrun dialing, or a load with a server that is slow to accept would melt away.
+pub(crate) const MOST_TURNING_OVER: u64 = 512;
 
 /// What messages consist of, before they are framed.
 #[derive(Clone, Debug, PartialEq, Eq)]

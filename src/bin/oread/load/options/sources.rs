@@ -8,14 +8,14 @@
 mod fuzz;
 
 use std::collections::HashSet;
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::failure::{Failure, Reason};
-use crate::load::options::target::Resolved;
+use crate::failure::Failure;
+use crate::system::machine::check_own;
+use crate::values::target::Resolved;
 
 /// The most addresses that are used: with one port each they are as many connections as one
 /// descriptor limit ever was.
@@ -122,18 +122,6 @@ pub(crate) fn sources(
     }
     sources.iter().try_for_each(|source| check_own(*source))?;
     Ok(sources)
-}
-
-/// Finds out by a bind, which reserves nothing, whether this machine has the address.
-fn check_own(source: IpAddr) -> Result<(), Failure> {
-    UdpSocket::bind((source, 0)).map(drop).map_err(|error| {
-        let failed = format!("can't connect from {source}: {}", Reason(&error));
-        if error.kind() != ErrorKind::AddrNotAvailable {
-            return Failure::runtime(failed);
-        }
-        let tip = format!("add it, as in `ip address add {source} dev lo`, or leave it out");
-        Failure::runtime(format!("{failed}; it is not an address of this machine")).hint(tip)
-    })
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use serde_json::json;
 use super::examine::{Preflight, check};
 use crate::failure::Failure;
 use crate::load::options::load::Load;
-use crate::load::options::target::{self, Resolved};
 use crate::system::stdout;
+use crate::values::target::{self, Resolved};
 use crate::values::units::Count;
 
 /// Prints the table of a load, as JSON or as words; gives the exit code: 4 where it can't be had.

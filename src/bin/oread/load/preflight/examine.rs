@@ -3,11 +3,11 @@
 use super::check::Check;
 use super::ports;
 use crate::failure::Failure;
-use crate::load::options::load::{Load, Traffic, Turnover};
+use crate::load::options::load::{Load, MOST_TURNING_OVER, Traffic, Turnover};
 use crate::load::options::sources::{Endpoint, sources};
-use crate::load::options::target::{Resolved, Transport};
 use crate::system::descriptors::reserve;
 use crate::system::machine::{Machine, is_own};
+use crate::values::target::{Resolved, Transport};
 use crate::values::units::Count;
 
 /// Kernel memory of one end of an idle TCP connection on Linux 6 (socket, file, inode, epoll item):
@@ -28,9 +28,6 @@ const MOST_BUFFERED: u64 = 4 << 20;
 const PAGE: u64 = 4096;
 /// How many connections the firewall tracks at the most.
 const TRACKED: &str = "net.netfilter.nf_conntrack_max";
-/// Connections a thread that may be on their way from an old one to its successor; the
-/// generator's turnover. The old one may still have its descriptor in the server.
-const REPLACING: u64 = 512;
 
 /// What the preflight found.
 #[derive(Clone, Debug)]
@@ -125,7 +122,8 @@ fn descriptors(plan: &Load, machine: &Machine) -> Check {
     let (threads, own_server) = (plan.sockets.threads, plan.targets.is_empty());
     let replacing = match plan.turnover {
         Turnover::Keep => 0,
-        _ => connections.min(u64::from(threads.get()) * REPLACING),
+        // The old one may still have its descriptor in the server.
+        _ => connections.min(u64::from(threads.get()) * MOST_TURNING_OVER),
     };
     // The server of its own is one more thread. That has its listener, the others have their
     // timers.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::check::Check;
 use crate::load::options::load::{Load, Volume};
 use crate::load::options::sources::Endpoint;
-use crate::load::options::target::{Resolved, Transport};
 use crate::system::machine::Machine;
+use crate::values::target::{Resolved, Transport};
 
 /// How long whoever closes first keeps the pair of addresses (TIME_WAIT of Linux), in seconds.
 const KEPT: f64 = 60.0;

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
-use crate::load::report::environment::VERSION;
 use crate::load::report::outcome::Outcome;
+use crate::system::environment::VERSION;
 
 /// The first line, which some readers look for.
 const FORMAT: &str = "[Histogram log format version 1.3]";

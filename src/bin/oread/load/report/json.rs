@@ -1,7 +1,6 @@
 //! The report for programs: one JSON object. `docs/LOAD-REFERENCE.md` describes every field.
 
 use std::env;
-use std::time::SystemTime;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -9,9 +8,9 @@ use serde_json::{Value, json};
 use crate::load::clock::nanos;
 use crate::load::count::{Datagrams, Tally, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
-use crate::load::report::environment::{Environment, VERSION};
 use crate::load::report::judgement::Judgement;
 use crate::load::report::outcome::{Ending, Outcome};
+use crate::system::environment::{Environment, VERSION};
 
 /// Grows when a field changes its meaning or goes away; new fields don't change it.
 const SCHEMA: &str = "oread.load/1";
@@ -19,13 +18,6 @@ const SCHEMA: &str = "oread.load/1";
 /// The report, with a newline at its end.
 pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
     let (tally, plan, pacing) = (&outcome.tally, &outcome.plan, &outcome.tally.schedule);
-    let mut connections = counters(tally.connections.named());
-    connections["errors"] = json!(tally.errors);
-    let partial = tally.partial.iter();
-    connections["partial"] = partial
-        .map(|(name, part)| (name.clone(), json!({ "got": part.got, "of": part.of })))
-        .collect();
-    connections["corrupt_answer"] = json!(tally.corrupt_answer);
     let mut udp = counters(tally.datagrams.named());
     udp["own_drops"] = tally.own_drops.into();
     let (churn, lifetime) = match plan.turnover {
@@ -34,10 +26,25 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime))),
     };
     let churned = outcome.churn().map(|(_, reached)| reached);
+    let environment = Environment::here();
+    // What of a word is no text is replaced.
+    let words: Vec<_> = env::args_os().collect();
     let report = json!({
+        "schema": SCHEMA,
+        "version": VERSION,
+        "command": list(&words, |word| json!(word.to_string_lossy())),
+        "environment": {
+            "kernel": environment.kernel,
+            "machine": environment.machine,
+            "processors": environment.processors,
+            "descriptor_limit": environment.descriptors,
+            // UTC, as RFC 3339 writes it.
+            "began": outcome.began.map(|at| humantime::format_rfc3339_millis(at).to_string()),
+        },
         "targets": outcome.targets,
         "shortfalls": outcome.shortfalls,
         "ending": match &outcome.ending {
+            Ending::NotBegun => json!({ "kind": "not begun" }),
             Ending::Done => json!({ "kind": "done" }),
             Ending::Interrupted(signal) => json!({ "kind": "interrupted", "signal": signal }),
             Ending::Failed(why) => json!({ "kind": "failed", "why": why }),
@@ -50,7 +57,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
             "ramp": outcome.ramp.as_secs_f64(),
             "measured": outcome.measured.as_secs_f64(),
         },
-        "connections": connections,
+        "connections": connections(tally),
         "churn": { "asked": churn, "lifetime_ns": lifetime, "reached": churned },
         "messages": counters(tally.messages.named()),
         "bytes": counters(tally.bytes.named()),
@@ -71,37 +78,19 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         }),
         "imbalance": tally.imbalance(),
     });
-    line(report, Some(outcome.began))
-}
-
-/// What there is to say of a run that was not begun.
-pub(super) fn not_begun(targets: &[String], shortfalls: &[String], exit_code: u8) -> String {
-    let report = json!({
-        "targets": targets,
-        "shortfalls": shortfalls,
-        "ending": { "kind": "not begun" },
-        "exit_code": exit_code,
-    });
-    line(report, None)
-}
-
-/// A report on one line, with what is known of any run; `began`: when its ramp did.
-fn line(mut report: Value, began: Option<SystemTime>) -> String {
-    let environment = Environment::here();
-    report["schema"] = SCHEMA.into();
-    report["version"] = VERSION.into();
-    // What of a word is no text is replaced.
-    let words: Vec<_> = env::args_os().collect();
-    report["command"] = list(&words, |word| json!(word.to_string_lossy()));
-    report["environment"] = json!({
-        "kernel": environment.kernel,
-        "machine": environment.machine,
-        "processors": environment.processors,
-        "descriptor_limit": environment.descriptors,
-        // UTC, as RFC 3339 writes it.
-        "began": began.map(|began| humantime::format_rfc3339_millis(began).to_string()),
-    });
     format!("{report}\n")
+}
+
+/// The ledger, and what went wrong, by its names.
+fn connections(tally: &Tally) -> Value {
+    let mut value = counters(tally.connections.named());
+    let partial = tally.partial.iter();
+    value["errors"] = json!(tally.errors);
+    value["partial"] = partial
+        .map(|(name, part)| (name.clone(), json!({ "got": part.got, "of": part.of })))
+        .collect();
+    value["corrupt_answer"] = json!(tally.corrupt_answer);
+    value
 }
 
 fn list<T>(all: &[T], value: impl FnMut(&T) -> Value) -> Value {

@@ -29,14 +29,14 @@ pub(super) struct Finding {
 
 /// The run, judged.
 #[derive(Clone, Debug)]
-pub(super) struct Judgement {
+pub(crate) struct Judgement {
     /// What went wrong, and whether that decides the exit code; in the order of that: 130 or 143
     /// interrupted, 1 failed (its own counts among it, where they don't add up), 5 an answer was
     /// wrong, 4 fewer connections or messages than asked for, or connections that were not there to
     /// the end, 3 a gate is not met. (2, a usage error, never comes to a report.)
     pub(super) findings: Vec<Finding>,
     /// The gates, in the order they were given.
-    pub(super) gates: Vec<Verdict>,
+    pub(crate) gates: Vec<Verdict>,
     /// What to beware of.
     pub(super) warnings: Vec<Warning>,
     /// What is not checked, in words.
@@ -45,7 +45,7 @@ pub(super) struct Judgement {
 
 impl Judgement {
     /// `failed`: an output that could not be written.
-    pub(super) fn of(outcome: &Outcome, failed: Option<&Failure>) -> Judgement {
+    pub(crate) fn of(outcome: &Outcome, failed: Option<&Failure>) -> Judgement {
         let warnings = warnings(outcome);
         let gate = |gate| Verdict::of(gate, outcome, &warnings);
         let gates: Vec<Verdict> = outcome.plan.output.slo.iter().map(gate).collect();
@@ -70,7 +70,7 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     let mut find = |code, words| all.push(Finding { code, words });
     let until = "these are the figures until then";
     match &outcome.ending {
-        Ending::Done => {}
+        Ending::Done | Ending::NotBegun => {}
         // No signal has a number over 64.
         Ending::Interrupted(signal) => find(128 + *signal as u8, format!("interrupted: {until}")),
         Ending::Failed(why) => find(1, format!("FAILED: {why}; {until}")),
@@ -205,16 +205,16 @@ fn unchecked(plan: &Load) -> Option<String> {
 
 /// How a gate came out.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// The gate, as typed.
     pub(super) gate: String,
     /// Whether it holds.
-    pub(super) met: bool,
+    pub(crate) met: bool,
     /// The figure: nanoseconds, a share from 0 to 1, a count or a rate; `None` where the run has no
     /// such figure.
-    pub(super) value: Option<f64>,
+    pub(crate) value: Option<f64>,
     /// The figure as people read it.
-    pub(super) shown: String,
+    pub(crate) shown: String,
 }
 
 impl Verdict {

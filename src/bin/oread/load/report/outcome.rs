@@ -8,6 +8,8 @@ use crate::load::options::load::{Load, Traffic};
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
+    /// Before it began: the preflight says that it can't be done.
+    NotBegun,
     /// As planned.
     Done,
     /// By a signal, of this number.
@@ -23,8 +25,8 @@ pub(crate) struct Outcome {
     pub(crate) plan: Load,
     /// What was loaded, as it was resolved: `tcp://127.0.0.1:9999`.
     pub(crate) targets: Vec<String>,
-    /// When the ramp began, by the machine's clock.
-    pub(crate) began: SystemTime,
+    /// When the ramp began, by the machine's clock, if it did.
+    pub(crate) began: Option<SystemTime>,
     /// When the measured time began, by the same clock; `None`: it never came to that.
     pub(crate) measured_from: Option<SystemTime>,
     pub(crate) ending: Ending,
@@ -43,6 +45,26 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// A run that has not begun: none of its connections is there.
+    pub(crate) fn not_begun(plan: &Load, targets: Vec<String>, shortfalls: Vec<String>) -> Outcome {
+        let mut tally = Tally::default();
+        tally.connections.asked = plan.connections.get().into();
+        tally.connections.missing = tally.connections.asked;
+        Outcome {
+            plan: plan.clone(),
+            targets,
+            began: None,
+            measured_from: None,
+            ending: Ending::NotBegun,
+            tally,
+            ramp: Duration::ZERO,
+            measured: Duration::ZERO,
+            stood_still: StoodStill::default(),
+            own_server: None,
+            shortfalls,
+        }
+    }
+
     /// What was counted in the measured time, for each second of it; `None` where nothing was
     /// measured.
     pub(crate) fn a_second(&self, count: u64) -> Option<f64> {

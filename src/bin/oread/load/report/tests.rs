@@ -16,12 +16,11 @@ use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
 use super::*;
 use crate::load::count::{Datagrams, Ledger, Partial, Second, StoodStill, Tally, ThreadUse};
-use crate::load::report::outcome::Ending;
 use crate::values::units::short;
 
 /// A run of ten seconds with 10,000 responses of 1 to 10,000 microseconds.
 fn outcome(arguments: &str) -> Outcome {
-    let mut tally = Tally::new();
+    let mut tally = Tally::default();
     tally.connections.asked = 100;
     tally.connections.dialed = 100;
     tally.connections.established = 100;
@@ -36,18 +35,15 @@ fn outcome(arguments: &str) -> Outcome {
         tally.latency.response.record(us * 1000).unwrap();
         tally.latency.service.record(us * 1000).unwrap();
     }
+    let targets = vec!["tcp://127.0.0.1:1".to_owned()];
     Outcome {
-        plan: Load::of(arguments),
-        targets: vec!["tcp://127.0.0.1:1".to_owned()],
-        began: std::time::UNIX_EPOCH + Duration::from_millis(1_500),
+        began: Some(std::time::UNIX_EPOCH + Duration::from_millis(1_500)),
         measured_from: Some(std::time::UNIX_EPOCH + Duration::from_millis(2_500)),
         ending: Ending::Done,
         tally,
         ramp: Duration::from_secs(1),
         measured: Duration::from_secs(10),
-        stood_still: StoodStill::default(),
-        own_server: None,
-        shortfalls: Vec::new(),
+        ..Outcome::not_begun(&Load::of(arguments), targets, Vec::new())
     }
 }
 

@@ -10,9 +10,9 @@ use crate::load::clock::nanos;
 use crate::load::count::{CORRUPT, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::options::values::VerifyMode;
-use crate::load::report::environment::{Environment, VERSION, command_line};
 use crate::load::report::judgement::{Judgement, Warning, percents};
 use crate::load::report::outcome::Outcome;
+use crate::system::environment::{Environment, VERSION, command_line};
 use crate::system::page::{Page, Tone};
 use crate::values::units::{Count, Size, a_second, share, short};
 

@@ -9,12 +9,10 @@ impl Flows {
         let flows = || self.table.iter().map(|(_, flow)| flow);
         let running = flows().filter(|flow| flow.stage != Stage::Ended);
         let awaited: u64 = running.map(|flow| u64::from(flow.awaited())).sum();
-        let owed: u64 = flows().map(|flow| u64::from(flow.owed)).sum();
         let is_open = |flow: &&Flow| matches!(flow.stage, Stage::Live | Stage::Retiring);
         let open = flows().filter(is_open).count() as u64;
         for (what, counted, found) in [
             ("under way", self.under_way, awaited),
-            ("owed", self.owed, owed),
             ("open", self.open, open),
         ] {
             if counted != found {

@@ -3,13 +3,13 @@
 use std::sync::{Arc, mpsc};
 
 use super::*;
-use crate::load::clock::Epoch;
+use crate::load::clock::{Epoch, SECOND};
 use crate::load::count::Ledger;
 use crate::load::generator::flow::Sent;
 use crate::load::generator::protocol::Slot;
 use crate::load::generator::wake::Clock;
 use crate::load::options::sources::Endpoint;
-use crate::load::options::target::Resolved;
+use crate::values::target::Resolved;
 
 /// A plan of these arguments, for one target, from the time 1 s on.
 fn plan(arguments: &str) -> Plan {

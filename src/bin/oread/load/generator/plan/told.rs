@@ -1,6 +1,6 @@
 //! What the plan is told: what has become of dials, connections and messages, each with the time.
 
-use super::{Dial, Kind, Plan};
+use super::{Dial, Plan};
 use crate::load::clock::{nanos, until};
 use crate::load::count::{Ledger, Partial, record};
 use crate::load::generator::flow::{Arrival, Flags, Flow, Sent, Socket, Stage};
@@ -19,25 +19,27 @@ impl Plan {
         ledger.dialed += 1;
         ledger.redialed += u64::from(dial.again);
         let mut flags = Flags::empty();
-        flags.set(Flags::REPLACES, dial.replaces);
+        flags.set(Flags::TURNS_OVER, dial.turns_over);
         let flow = Flow::new(dial.number, dial.target, flags, now);
         self.flows.dialed(flow)
     }
 
     /// A dial has come to a connection, or a socket: its first message is to be sent.
     pub(crate) fn established(&mut self, index: u32, now: u64) {
-        self.flows.established(index);
-        let Some(flow) = self.flows.get(index) else {
+        let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        let (took, is_udp) = (until(flow.time, now), flow.udp.is_some());
+        flow.stage = Stage::Confirming;
+        if let Socket::Datagrams(_) = flow.socket {
+            flow.udp = Some(Box::default());
+        }
+        let took = until(flow.time, now);
         log::debug!("{flow}: established after {}", short(nanos(took)));
-        self.dialing.succeeded();
+        self.dialing.ended();
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
-        if is_udp {
-            self.retry_later(index, now);
-        }
+        // It's under way from here on, however often it's sent.
+        self.flows.sent(index, Sent::to_confirm(now));
         self.look_again_at(0);
     }
 
@@ -55,17 +57,17 @@ impl Plan {
         log::debug!("{flow}: not established: {name}");
         *count(&mut self.meter.tally.connections) += 1;
         self.meter.tally.error(name);
-        self.dialing.failed(flow.target, self.replaces_lost(), now);
-        self.dialing.replaced(flow.flags.contains(Flags::REPLACES));
-        self.run.settled += 1;
+        self.dialing.ended();
+        self.replace_lost(flow.target, false, now);
+        self.dialing.turning_over -= u64::from(flow.turns_over());
         self.look_again_at(0);
     }
 
     /// A message of `bytes` was sent on a flow.
     pub(crate) fn sent(&mut self, index: u32, sent: Sent, bytes: usize) {
-        self.flows.sent(index, sent);
         self.count_sent(sent, bytes);
         if !sent.confirms() {
+            self.flows.sent(index, sent);
             self.is_done_with(index);
         }
     }
@@ -80,14 +82,9 @@ impl Plan {
 
     /// What was due was sent, or has come to nothing: what is due next is another one.
     fn is_done_with(&mut self, index: u32) {
-        match self.traffic {
-            Traffic::Open(_) => {
-                if let Some(rate) = &mut self.rate {
-                    rate.advance();
-                }
-            }
-            Traffic::Closed { .. } => self.flows.paid(index, 0),
-            Traffic::Idle { .. } => self.flows.paid(index, self.interval()),
+        match self.load.traffic {
+            Traffic::Open(_) => self.rate.advance(),
+            _ => self.flows.paid(index, self.interval()),
         }
     }
 
@@ -100,7 +97,6 @@ impl Plan {
         }
         let is_measured = self.meter.is_measured(sent.due);
         if let Some(udp) = self.flows.udp(index) {
-            udp.last_sent = sent.at;
             udp.counts.sent += u64::from(is_measured);
         }
         self.sent(index, sent, bytes);
@@ -118,7 +114,7 @@ impl Plan {
             return;
         }
         // In a closed loop it's tried again: nothing was due at a certain time.
-        if has_no_room || matches!(self.traffic, Traffic::Closed { .. }) {
+        if has_no_room || matches!(self.load.traffic, Traffic::Closed { .. }) {
             self.flows.mark(index, Flags::FULL);
             return;
         }
@@ -135,7 +131,7 @@ impl Plan {
 
     /// A flow's socket takes something again. What it owed meanwhile could not be sent before.
     pub(crate) fn has_room(&mut self, index: u32, now: u64) {
-        if let Traffic::Idle { .. } = self.traffic {
+        if let Traffic::Idle { .. } = self.load.traffic {
             self.meter.takers_since = now;
         }
         self.flows.has_room(index);
@@ -144,7 +140,7 @@ impl Plan {
     /// How many messages a flow is to send now, from within its callback: those of a closed loop,
     /// which are due when they are sent.
     pub(crate) fn wanted(&self, index: u32, now: u64) -> u32 {
-        let is_closed = matches!(self.traffic, Traffic::Closed { .. });
+        let is_closed = matches!(self.load.traffic, Traffic::Closed { .. });
         match self.flows.get(index) {
             Some(flow) if is_closed && self.run.may_send(now) => self.flows.wanted(flow),
             _ => 0,
@@ -153,9 +149,11 @@ impl Plan {
 
     /// A part of the oldest message's answer has come.
     pub(crate) fn got(&mut self, index: u32, bytes: usize, now: u64) {
-        if let Some(sent) = self.flows.get(index).and_then(Flow::asked) {
+        if let Some(flow) = self.flows.get_mut(index)
+            && let Some(sent) = flow.asked()
+        {
+            flow.got += bytes as u32;
             self.meter.received(sent, now, bytes);
-            self.flows.got(index, bytes as u32);
         }
     }
 
@@ -169,9 +167,9 @@ impl Plan {
         now: u64,
         find: impl FnOnce(&Payload, &Flow) -> Option<usize>,
     ) -> Option<Answered> {
-        let replaces = self.run.may_send(now).then_some(now);
+        let again_at = self.run.may_send(now).then_some(now);
         let find = |flow: &Flow| find(&self.payload, flow);
-        let answered = self.flows.answered(index, replaces, find)?;
+        let answered = self.flows.answered(index, again_at, find)?;
         let (bytes, given_up) = (answered.bytes, answered.given_up);
         self.meter.answered(answered.sent, now, bytes, given_up);
         if answered.next.is_none() {
@@ -182,18 +180,18 @@ impl Plan {
 
     /// What an answer leads to beside the next message of a closed loop.
     fn after_answer(&mut self, index: u32, stage: Stage, given_up: bool, now: u64) {
-        match (stage, self.traffic) {
+        match (stage, self.load.traffic) {
             (Stage::Confirming, _) => self.confirmed(index, now),
             (Stage::Retiring, _) => self.close_if_answered(index),
             // In place of one that was given up, another has been sent.
             (Stage::Live, Traffic::Closed { think: Some(_), .. })
                 if !given_up && self.run.is_sending() =>
             {
-                self.later(Kind::Think, index, now.saturating_add(self.interval()));
+                self.later(1, index, now.saturating_add(self.interval()));
             }
             _ => {}
         }
-        if self.run.is_finishing() && self.flows.under_way() == 0 {
+        if self.run.is_finishing() && self.flows.under_way == 0 {
             self.look_again_at(0);
         }
     }
@@ -204,23 +202,19 @@ impl Plan {
             return;
         };
         log::debug!("{flow}: confirmed by an echo");
-        let replaces = flow.flags.contains(Flags::REPLACES);
-        record(
-            &mut self.meter.tally.latency.first_echo,
-            until(flow.time, now),
-        );
-        let ledger = &mut self.meter.tally.connections;
-        ledger.confirmed += 1;
-        ledger.replaced += u64::from(replaces && self.run.phase == Phase::Measure);
-        self.dialing.replaced(replaces);
+        let (took, turned_over) = (until(flow.time, now), u64::from(flow.turns_over()));
+        self.dialing.turning_over -= turned_over;
         self.dialing.served(flow.target);
         self.flows.confirmed(index, now);
-        self.settle(index);
+        let tally = &mut self.meter.tally;
+        record(&mut tally.latency.first_echo, took);
+        tally.connections.confirmed += 1;
+        if self.run.phase == Phase::Measure {
+            tally.connections.replaced += turned_over;
+        }
         if self.run.is_sending() {
-            let wait = match self.traffic {
-                Traffic::Idle { .. } => self.interval(),
-                _ => 0,
-            };
+            let is_idle = matches!(self.load.traffic, Traffic::Idle { .. });
+            let wait = if is_idle { self.interval() } else { 0 };
             self.begin_flow(index, now.saturating_add(wait));
         }
         self.look_again_at(0);
@@ -243,6 +237,7 @@ impl Plan {
         if let Some(label) = label
             && label.flow < flow.number
             && label.flow % self.load.sockets.threads == self.index
+            && self.load.turnover != Turnover::Keep
             && !self.flows.has_number(label.flow)
         {
             self.meter.tally.error(names::TOO_LATE);
@@ -250,35 +245,32 @@ impl Plan {
         }
         let label = label.filter(|label| label.flow == flow.number);
         let stage = flow.stage;
-        let arrival = label.map_or(Arrival::Never, |label| {
-            self.flows.heard(index, label.number)
-        });
-        let (from, timeout) = (self.meter.from, self.timeout);
-        let counts = self.flows.udp(index).map(|udp| &mut udp.counts);
+        let arrival = label.and_then(|label| self.flows.heard(index, label.number));
+        let Some(udp) = self.flows.udp(index) else {
+            return true;
+        };
+        let counts = &mut udp.counts;
         match arrival {
-            Arrival::Never => {
-                if let Some(counts) = counts {
-                    counts.corrupt += 1;
-                }
+            None => {
+                counts.corrupt += 1;
                 self.meter.tally.messages.corrupt += 1;
                 self.meter.tally.error(names::CORRUPT);
                 return false;
             }
-            Arrival::TooOld => self.meter.tally.error(names::TOO_LATE),
-            Arrival::Again(sent) => {
-                if let Some(counts) = counts.filter(|_| sent.due >= from) {
-                    counts.duplicated += 1;
-                }
+            Some(Arrival::TooOld) => self.meter.tally.error(names::TOO_LATE),
+            Some(Arrival::Again(sent)) => {
+                counts.duplicated += u64::from(self.meter.is_measured(sent.due));
             }
-            Arrival::First {
+            Some(Arrival::First {
                 sent,
                 given_up,
                 after_later,
-            } => {
-                if let Some(counts) = counts.filter(|_| sent.due >= from) {
+            }) => {
+                if self.meter.is_measured(sent.due) {
+                    let is_late = now.saturating_sub(sent.due) >= self.timeout;
                     counts.received += 1;
                     counts.reordered += u64::from(after_later);
-                    counts.late += u64::from(now.saturating_sub(sent.since()) >= timeout);
+                    counts.late += u64::from(is_late);
                 }
                 self.meter.answered(sent, now, bytes, given_up);
                 self.after_answer(index, stage, given_up, now);
@@ -304,33 +296,32 @@ impl Plan {
             return;
         };
         let (partial, target) = (self.partial(flow), flow.target);
-        let is_confirmed = flow.stage != Stage::Confirming;
+        let was_served = flow.stage != Stage::Confirming;
+        self.dialing.turning_over -= u64::from(flow.turns_over());
         log::debug!("{flow}: lost: {name}");
         self.end_flow(index);
         self.meter.tally.connections.lost += 1;
         self.meter.tally.error(name);
         self.meter.tally.note_partial(name, partial);
-        // One that is lost in the ramp is dialed again after it; and not at once, where the target
-        // takes connections and serves none.
-        if self.replaces_lost() {
+        self.replace_lost(target, was_served, now);
+    }
+
+    /// Another connection is dialed in place of one that was lost or could not be had, in the ramp
+    /// after that; and not at once, where the target did not serve it.
+    fn replace_lost(&mut self, target: u16, was_served: bool, now: u64) {
+        if self.load.turnover != Turnover::Keep && !self.run.is_finishing() {
             self.dialing.vacated(target, false);
-            if !is_confirmed {
+            if !was_served {
                 self.dialing.back_off(target, now);
             }
         }
     }
 
-    /// Whether a connection that was lost, or a dial that failed, is made up for by another.
-    fn replaces_lost(&self) -> bool {
-        self.load.turnover != Turnover::Keep && !self.run.is_finishing()
-    }
-
     /// What had come of the answer to a flow's oldest message, where it was a part.
     pub(super) fn partial(&self, flow: &Flow) -> Option<Partial> {
-        let of = || self.payload.message(flow.number, flow.oldest()).len() as u64;
         (flow.got > 0).then(|| Partial {
             got: flow.got.into(),
-            of: of(),
+            of: self.payload.message(flow.number, flow.oldest()).len() as u64,
         })
     }
 
@@ -341,17 +332,10 @@ impl Plan {
             return;
         };
         if flow.stage != Stage::Ended {
-            self.flows.bound(index, Socket::None);
             self.lost(index, name, now);
         }
         if let Some(udp) = self.flows.remove(index).and_then(|flow| flow.udp) {
-            self.retired.merge(&udp.counts);
+            self.meter.tally.retired_flows.merge(&udp.counts);
         }
-        self.look_again_at(0);
-    }
-
-    /// The ramp waits for a flow no longer.
-    pub(super) fn settle(&mut self, index: u32) {
-        self.run.settled += u64::from(self.flows.settle(index));
     }
 }

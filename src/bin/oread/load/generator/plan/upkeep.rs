@@ -1,62 +1,49 @@
 //! Connections that are closed for others to take their places, and messages that are given up.
 
-use super::{Kind, MOST_REPLACING, Plan, RETRY, SLACK, SWEEPS_A_ROUND, Schedule, Step};
+use super::{Plan, SLACK, SWEEPS_A_ROUND, Step};
 use crate::load::clock::{NEVER, SECOND, after};
-use crate::load::generator::flow::{Flags, Flow, Sent, Socket, Stage};
-use crate::load::options::load::{Traffic, Turnover};
+use crate::load::generator::flow::{Flow, Stage};
+use crate::load::options::load::{MOST_TURNING_OVER, Traffic, Turnover};
+
+/// How long the first datagram is waited for before it's sent again.
+const RETRY: u64 = SECOND / 4;
 
 impl Plan {
-    pub(super) fn begin_turnover(&mut self, at: u64) {
-        if let Turnover::Churn(rate) = self.load.turnover {
-            let threads = self.load.sockets.threads.get();
-            self.churn = Some(Schedule::shared(at, rate.get(), self.index, threads));
-        }
-    }
-
     /// When the next connection is to be closed for another; [`NEVER`] where that has to wait for
     /// an event.
     pub(super) fn turnover_due(&mut self) -> u64 {
         // Of churn, at most half of the connections: the others carry the load meanwhile.
         let most = match self.load.turnover {
-            Turnover::Churn(_) => (self.meter.tally.connections.asked / 2).clamp(1, MOST_REPLACING),
-            Turnover::Keep | Turnover::Lifetime(_) => MOST_REPLACING,
+            Turnover::Churn(_) => self.meter.tally.connections.asked / 2,
+            Turnover::Keep | Turnover::Lifetime(_) => MOST_TURNING_OVER,
         };
-        let leaving = self.dialing.replacing() + self.flows.retiring();
-        if !self.run.is_sending() || leaving >= most {
+        let most = most.clamp(1, MOST_TURNING_OVER);
+        if !self.run.is_sending() || self.dialing.turning_over >= most {
             return NEVER;
         }
-        let Some(since) = self.flows.oldest_since() else {
-            return NEVER;
-        };
-        match self.load.turnover {
-            Turnover::Keep => NEVER,
-            Turnover::Lifetime(lifetime) => after(since, lifetime),
-            Turnover::Churn(_) => self.churn.map_or(NEVER, |churn| churn.due()),
+        match (self.load.turnover, self.flows.oldest_since()) {
+            (Turnover::Lifetime(lifetime), Some(since)) => after(since, lifetime),
+            (Turnover::Churn(_), Some(_)) => self.churn.due(),
+            _ => NEVER,
         }
     }
 
     /// Retires the connections whose time has come. Where none can be, the moment passes.
     pub(super) fn turn_over(&mut self, now: u64) {
-        if self.load.turnover == Turnover::Keep {
-            return;
-        }
         // Else one that was just confirmed would be closed for a moment that lies before it, and
         // send nothing.
-        if let (Some(churn), Some(since)) = (&mut self.churn, self.flows.oldest_since()) {
-            churn.pass(since);
+        if let Some(since) = self.flows.oldest_since() {
+            self.churn.pass(since);
         }
         while self.turnover_due() <= now {
-            if let Some(churn) = &mut self.churn {
-                churn.skip_to(now.saturating_sub(SLACK));
-                churn.advance();
-            }
+            self.churn.skip_to(now.saturating_sub(SLACK));
+            self.churn.advance();
             if let Some(index) = self.flows.retire_oldest() {
+                self.dialing.turning_over += 1;
                 self.close_if_answered(index);
             }
         }
-        if let Some(churn) = &mut self.churn {
-            churn.pass(now);
-        }
+        self.churn.pass(now);
     }
 
     /// Closes a connection that is to be closed, when nothing is awaited on it any more.
@@ -81,26 +68,25 @@ impl Plan {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        let (socket, is_stream) = (flow.socket, flow.udp.is_none());
-        let replaces = flow.flags.contains(Flags::REPLACES);
+        let socket = flow.socket;
         self.meter.tally.messages.unsent += self.unsent_of(flow);
-        if let Some((was, lost)) = self.flows.ends(index) {
-            // Lost datagrams are counted when all that may still come has come.
-            for sent in lost.filter(|_| is_stream) {
-                self.meter.lost(sent);
+        let flow = index;
+        self.steps.push_back(Step::Close { flow, socket });
+        if let Some(flow) = self.flows.ends(index) {
+            let is_stream = flow.udp.is_none();
+            while let Some((sent, _)) = flow.pop() {
+                // Lost datagrams are counted when all that may still come has come.
+                if is_stream {
+                    self.meter.lost(sent);
+                }
             }
-            self.dialing.replaced(replaces && was == Stage::Confirming);
         }
-        if socket != Socket::None {
-            self.closing.push_back((index, socket));
-        }
-        self.settle(index);
         self.look_again_at(0);
     }
 
     /// Heartbeats of the measured time that a flow owes.
     pub(super) fn unsent_of(&self, flow: &Flow) -> u64 {
-        let Traffic::Idle { .. } = self.traffic else {
+        let Traffic::Idle { .. } = self.load.traffic else {
             return 0;
         };
         let before = self.meter.from.saturating_sub(flow.time);
@@ -131,10 +117,6 @@ impl Plan {
             return;
         };
         let (stage, is_stream) = (flow.stage, flow.udp.is_none());
-        if stage == Stage::Confirming && !is_stream {
-            // It's looked after by the agenda, and its first datagram counts once.
-            return;
-        }
         let mut partial = self.partial(flow);
         let then = now.saturating_sub(self.timeout);
         let mut given_up = 0;
@@ -143,11 +125,16 @@ impl Plan {
             given_up += 1;
         }
         match stage {
-            Stage::Confirming if given_up > 0 => self.is_mute(index, now),
+            // Where connections are replaced, a mute one is. Else it stays, for its answer may
+            // come.
+            Stage::Confirming if given_up > 0 && self.load.turnover != Turnover::Keep => {
+                self.lost(index, "never answered", now);
+            }
+            Stage::Confirming => self.try_again(index, now),
             Stage::Retiring => self.close_if_answered(index),
             // The loop goes on in place of what was given up.
             Stage::Live => {
-                if let Traffic::Closed { think: Some(_), .. } = self.traffic {
+                if let Traffic::Closed { think: Some(_), .. } = self.load.traffic {
                     self.flows.owe(index, given_up, now);
                 }
                 // A datagram that the system did not take is tried again.
@@ -161,37 +148,18 @@ impl Plan {
         }
     }
 
-    /// A connection's first message was not answered in time. Where connections are replaced, this
-    /// one is; else it stays, for its answer may come.
-    fn is_mute(&mut self, index: u32, now: u64) {
-        match self.load.turnover {
-            Turnover::Keep => self.settle(index),
-            _ => self.lost(index, "never answered", now),
-        }
-    }
-
-    /// Sends the first datagram again while it's not answered, for as long as the message timeout.
-    pub(super) fn look_after_unheard(&mut self, index: u32, dialed: u64, now: u64) -> Option<Step> {
-        if now >= dialed.saturating_add(self.timeout) {
-            while self.flows.give_up(index, now).is_some() {}
-            self.meter.timed_out(Sent::to_confirm(dialed), None);
-            self.is_mute(index, now);
-            return None;
-        }
-        self.retry_later(index, now);
-        let last_sent = self.flows.udp(index)?.last_sent;
-        let is_due = now >= last_sent + RETRY.max(last_sent.saturating_sub(dialed));
-        is_due.then_some(Step::Send {
-            flow: index,
-            due: 0,
-        })
-    }
-
-    /// Looks after a flow's first datagram again in a while, if it's not answered by then.
-    pub(super) fn retry_later(&mut self, index: u32, now: u64) {
-        if let Some(flow) = self.flows.get(index) {
-            let over = flow.time.saturating_add(self.timeout);
-            self.later(Kind::Retry, index, over.min(now + RETRY));
+    /// Sends a flow's first datagram again, after [`RETRY`], then after twice that, and so on.
+    fn try_again(&mut self, index: u32, now: u64) {
+        if let Some(flow) = self.flows.get_mut(index)
+            && flow.awaited() > 0
+            && let Some(udp) = &mut flow.udp
+        {
+            let last = udp.last_try.max(flow.time);
+            if now >= last + RETRY.max(last - flow.time) {
+                udp.last_try = now;
+                let flow = index;
+                self.steps.push_back(Step::Send { flow, due: 0 });
+            }
         }
     }
 }

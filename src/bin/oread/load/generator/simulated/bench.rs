@@ -17,7 +17,7 @@ use crate::load::generator::payload::Payload;
 use crate::load::generator::protocol::{Command, Event, Phase, Setup, Slot};
 use crate::load::generator::{Clock, Endpoint, Gauge, Generator, limits};
 use crate::load::options::load::{Content, Load};
-use crate::load::options::target::{self, Transport};
+use crate::values::target::{self, Transport};
 
 /// From the lead's word to the start, as in `control/lead`.
 const AHEAD: Duration = Duration::from_millis(10);
@@ -174,7 +174,7 @@ impl<'a> Bench<'a> {
                 events: sender.clone(),
                 slot: Slot::new(SECOND),
             };
-            let generator = Generator::new(setup, in_run(world.now()));
+            let generator = Generator::new(setup, None, in_run(world.now()));
             let host = world.host(generator, limits())?;
             host.process().addresses(&[address_of(index)]);
             generators.push(host);
@@ -201,7 +201,7 @@ impl<'a> Bench<'a> {
     pub(super) fn run(mut self) -> Ran {
         for host in &mut self.generators {
             let (reactor, generator) = host.reactor();
-            generator.set_out(&mut reactor.context()).unwrap();
+            generator.carry_on(&mut reactor.context()).unwrap();
         }
         while !self.generators.iter().all(Host::has_drained) {
             self.play();
@@ -350,13 +350,13 @@ impl<'a> Bench<'a> {
     }
 
     fn finish(mut self) -> Ran {
-        let mut tally = Tally::new();
+        let mut tally = Tally::default();
         let now = in_run(self.world.now());
         for host in &mut self.generators {
             let (reactor, generator) = host.reactor();
             let one = generator.finish(&reactor.context());
             assert_eq!(one.imbalance(), None);
-            tally.merge(&one);
+            tally.merge(one);
         }
         tally.connections.peak_confirmed = self.gauge.peak();
         assert_eq!(tally.imbalance(), None);

@@ -77,7 +77,12 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
     peak(&lives).holds("peak", counted.peak_confirmed);
 }
 
-/// The most connections that were confirmed and open at a time.
+/// The most connections that were confirmed and open at a time, in a run.
+pub(super) fn peak_of(ran: &Ran, way: Way) -> Count {
+    peak(&lives(ran, way))
+}
+
+/// The same, of these.
 fn peak(lives: &[Life]) -> Count {
     let most = |of: &dyn Fn(&Life) -> Option<RangeInclusive<u64>>| {
         let mut events = Vec::new();

@@ -80,7 +80,9 @@ fn a_system_that_refuses_every_datagram_does_not_keep_a_run_from_its_end() {
 
 #[test]
 fn a_first_datagram_that_is_sent_again_begins_no_second_chain_of_messages_and_pauses() {
-    let ran = run(&format!("-c 10 --think 500ms -d 3s {UDP}"), &[after(600)]);
+    // A round of the sweep takes 0.3 s.
+    let arguments = format!("-c 10 --think 500ms -d 3s --message-timeout 1s {UDP}");
+    let ran = run(&arguments, &[after(600)]);
     check_datagrams(&ran, AT_ONCE);
     for flow in 0..10 {
         let grams = ran.grams.iter().filter(|gram| gram.flow == flow);
@@ -301,4 +303,17 @@ fn a_message_that_its_connection_has_no_memory_for_is_sent_and_lost() {
     let ran = run_in(&mut world, &arguments, &[after(5)], Script::default());
     let messages = ran.tally.messages;
     assert!(messages.echoed > 0 && messages.lost > 0, "{messages:?}");
+}
+
+#[test]
+fn a_thread_that_has_no_part_of_the_messages_sends_none_that_count() {
+    for target in [TCP, UDP] {
+        for warmup in ["0s", "300ms"] {
+            let arguments = format!("-c 4 -t 4 --depth 8 -n 3 --warmup {warmup} {target}");
+            let ran = run(&arguments, &[after(5)]);
+            let messages = &ran.tally.messages;
+            assert_eq!((messages.sent, messages.echoed), (3, 3), "{arguments}");
+            assert_eq!(messages.unmeasured > 100, warmup == "300ms", "{arguments}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::bench::Ran;
 use super::messages::unseen;
 use super::server::Call;
-use super::truth::{AT_ONCE, CLOSE, Life, TICK, Times, Told, Way, lives, messages};
+use super::truth::{AT_ONCE, CLOSE, Life, SMALL, TICK, Times, Told, Way, lives, messages};
 use crate::load::clock::{NEVER, SECOND, nanos};
 use crate::load::options::load::{Traffic, Turnover, Volume};
 
@@ -24,7 +24,8 @@ pub(super) fn check_traffic(ran: &Ran) {
         };
         let late = |asked: &super::server::Asked| match asked.answered {
             Some(answered) => answered - asked.at >= times.timeout,
-            None => life.end.least - asked.at >= times.timeout,
+            // What comes behind the run's end was sent before it.
+            None => life.end.least.saturating_sub(asked.at) >= times.timeout,
         };
         if call.asked.iter().any(late) || matches!(ran.load.volume, Volume::Messages(_)) {
             continue;
@@ -154,10 +155,11 @@ pub(super) fn check_end(ran: &Ran, way: Way) {
     let all = messages(ran, way, &times);
     // Which messages of a schedule were seen can't be told where some were not; nor when a message
     // was sent that was more than a small window held, with time on the way.
-    let can_tell_early = match ran.load.traffic {
+    let is_seen = match ran.load.traffic {
         Traffic::Open(_) => unseen(ran, way) == 0,
-        _ => way.1 == AT_ONCE.1 || ran.load.content.sizes().1 <= 20,
+        _ => true,
     };
+    let can_tell_early = is_seen && (way.1 == AT_ONCE.1 || ran.load.content.sizes().1 <= SMALL);
     for (thread, &end) in ran.ends.iter().enumerate() {
         let mine = || all.iter().filter(|told| told.thread == thread);
         let asked = mine().filter(|told| told.by_run);

@@ -32,26 +32,49 @@ pub(super) fn unseen(ran: &Ran, way: Way) -> u64 {
     }
 }
 
-/// Holds the counts of messages over streams against the servers' books.
-pub(super) fn check_messages(ran: &Ran, way: Way) {
-    let times = Times::of(ran);
-    let all = messages(ran, way, &times);
-    let counted = &ran.tally.messages;
-    let (mut sent, mut echoed) = (Count::default(), Count::default());
-    let (mut late, mut timed_out) = (Count::default(), Count::default());
-    let (mut in_time, mut lost) = (Count::default(), Count::default());
-    for told in &all {
-        let (surely, maybe) = told.is_measured(&times);
-        sent.count(surely, maybe);
-        let came = told.is_echoed(&times);
-        echoed.count(surely && came.0, maybe && came.1);
-        let over = told.timed_out(&times);
-        timed_out.count(surely && over.0, maybe && over.1);
-        late.count(surely && over.0 && came.0, maybe && over.1 && came.1);
+/// What the servers' books say of all messages over streams.
+#[derive(Default)]
+pub(super) struct Books {
+    pub(super) all: Vec<Told>,
+    pub(super) sent: Count,
+    pub(super) echoed: Count,
+    pub(super) late: Count,
+    pub(super) timed_out: Count,
+    pub(super) lost: Count,
+    pub(super) in_time: Count,
+    /// Those that no server has seen: up to so many.
+    pub(super) unseen: Count,
+}
+
+impl Books {
+    pub(super) fn of(ran: &Ran, way: Way, times: &Times) -> Books {
+        let mut books = Books {
+            unseen: Count {
+                least: 0,
+                most: unseen(ran, way),
+            },
+            ..Books::default()
+        };
+        let all = messages(ran, way, times);
+        for told in &all {
+            books.note(ran, times, told);
+        }
+        Books { all, ..books }
+    }
+
+    fn note(&mut self, ran: &Ran, times: &Times, told: &Told) {
+        let (surely, maybe) = told.is_measured(times);
+        self.sent.count(surely, maybe);
+        let came = told.is_echoed(times);
+        self.echoed.count(surely && came.0, maybe && came.1);
+        let over = told.timed_out(times);
+        self.timed_out.count(surely && over.0, maybe && over.1);
+        self.late
+            .count(surely && over.0 && came.0, maybe && over.1 && came.1);
         let may_be_closed = ran.load.turnover != Turnover::Keep;
         // What a server ends in the moment of the run's end may come before it or behind it.
         let is_surely = told.end.most + CLOSE <= ran.ends[told.thread];
-        lost.count(
+        self.lost.count(
             surely && !came.1 && !told.by_run && is_surely,
             maybe && !came.0 && (!told.by_run || may_be_closed),
         );
@@ -68,39 +91,42 @@ pub(super) fn check_messages(ran: &Ran, way: Way) {
                 answered.least >= times.from && answered.most + doubt < end,
                 answered.most >= times.from && answered.least < end.saturating_add(doubt),
             );
-            in_time.count(came.0 && within.0, came.1 && within.1);
+            self.in_time.count(came.0 && within.0, came.1 && within.1);
         }
     }
-    let unseen = Count {
-        least: 0,
-        most: unseen(ran, way),
-    };
+}
+
+/// Holds the counts of messages over streams against the servers' books.
+pub(super) fn check_messages(ran: &Ran, way: Way) {
+    let times = Times::of(ran);
+    let books = Books::of(ran, way, &times);
+    let (counted, unseen, all) = (&ran.tally.messages, books.unseen, &books.all);
     check_volume(ran, &times);
     if matches!(ran.load.traffic, Traffic::Open(_)) && unseen.most > 0 {
         // Which messages of the schedule were seen can't be told.
         return;
     }
-    (sent + unseen).holds("messages sent", counted.sent);
+    (books.sent + unseen).holds("messages sent", counted.sent);
     if unseen.most == 0 {
-        over_time::Traffic::of(&all, &times).check_seconds(ran, &times);
+        over_time::Traffic::of(all, &times).check_seconds(ran, &times);
     }
-    echoed.holds("messages echoed", counted.echoed);
-    late.holds("messages late", counted.late);
-    (timed_out + unseen).holds("messages timed out", counted.timed_out);
-    (lost + unseen).holds("messages lost", counted.lost);
-    in_time.holds("messages in time", counted.in_time);
+    books.echoed.holds("messages echoed", counted.echoed);
+    books.late.holds("messages late", counted.late);
+    (books.timed_out + unseen).holds("messages timed out", counted.timed_out);
+    (books.lost + unseen).holds("messages lost", counted.lost);
+    books.in_time.holds("messages in time", counted.in_time);
     let confirming = all.iter().filter(|told| told.confirms).count() as u64;
     let unmeasured = Count {
-        least: all.len() as u64 - sent.most,
+        least: all.len() as u64 - books.sent.most,
         // A listener that closes takes connections along that nobody has accepted yet, each with
         // its first message.
-        most: all.len() as u64 - sent.least + ran.taken_along(way),
+        most: all.len() as u64 - books.sent.least + ran.taken_along(way),
     };
     // One that was dialed at the very end may have sent nothing.
     (unmeasured + unseen).holds("messages unmeasured", counted.unmeasured);
     assert!(confirming <= ran.tally.connections.established);
-    if echoed.is_exact() && unseen.most == 0 {
-        check_latency(ran, &all, &times, way);
+    if books.echoed.is_exact() && unseen.most == 0 {
+        check_latency(ran, all, &times, way);
     }
 }
 

@@ -22,6 +22,10 @@ pub(super) const TICK: u64 = 3_000_000;
 /// Spans that are shorter count as moments: a turn takes a fifth of a microsecond.
 pub(super) const CLOSE: u64 = 300_000;
 
+/// Messages of so many bytes go out at once, however small the windows are: more than these hold
+/// takes longer than the way does.
+pub(super) const SMALL: u32 = 20;
+
 /// A moment that lies in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {

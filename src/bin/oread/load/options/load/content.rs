@@ -11,8 +11,8 @@ use crate::failure::{Failure, Reason};
 use crate::load::exchange::script::Script;
 use crate::load::exchange::template::Template;
 use crate::load::options::args;
-use crate::load::options::target::Target;
 use crate::load::options::values::MAX_MESSAGE;
+use crate::values::target::Target;
 use crate::values::units::{Count, Size};
 
 /// What a datagram must have room for: its flow, its number, its time and a check.

@@ -37,8 +37,8 @@ pub(crate) fn why_never(gate: &Gate, plan: &Load) -> Option<String> {
         // With a number of messages it ends with the last answer, and there's no bound.
         (Figure::Rate, Traffic::Open(rate), Volume::For(duration)) => {
             // The first message is sent at the very beginning, so that's more than the rate where
-            // the time is short. The very rate that is sent at may be passed by a hair, so `rate>4k`
-            // at 4,000 a second is left to the run.
+            // the time is short. The very rate that is sent at may be passed by a hair, so
+            // `rate>4k` at 4,000 a second is left to the run.
             let seconds = duration.as_secs_f64().max(1e-9);
             let most = (f64::from(rate.get()) * seconds).ceil() / seconds;
             (most.next_up(), format!("--rate {rate} sends fewer"))

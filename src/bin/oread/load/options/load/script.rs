@@ -14,7 +14,7 @@ use crate::load::exchange::script::{Question, Script, Step};
 use crate::load::exchange::session;
 use crate::load::exchange::template::Template;
 use crate::load::options::args::{Demand, MessageArgs};
-use crate::load::options::target::Target;
+use crate::values::target::Target;
 
 /// The script that was asked for, and what messages consist of that are made up; no script where
 /// all are echoes of one.

@@ -1,4 +1,4 @@
-//! Where a run took place, as far as its figures depend on it.
+//! Where this program runs and how it was called, as far as a run's figures depend on it.
 
 use std::ffi::{CStr, OsString};
 use std::num::NonZeroUsize;
@@ -6,26 +6,26 @@ use std::num::NonZeroUsize;
 use os_display::Quotable as _;
 use rustix::system::uname;
 
-use crate::system::descriptors;
+use super::descriptors;
 
 /// Of this program.
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The machine.
 #[derive(Clone, Debug)]
-pub(super) struct Environment {
+pub(crate) struct Environment {
     /// The system's name and release, as in `Linux 6.1.0`.
-    pub(super) kernel: String,
+    pub(crate) kernel: String,
     /// The processor's architecture.
-    pub(super) machine: String,
+    pub(crate) machine: String,
     /// Processors that this process may use; 0 where the system doesn't say.
-    pub(super) processors: usize,
+    pub(crate) processors: usize,
     /// The limit of file descriptors.
-    pub(super) descriptors: u64,
+    pub(crate) descriptors: u64,
 }
 
 impl Environment {
-    pub(super) fn here() -> Environment {
+    pub(crate) fn here() -> Environment {
         let system = uname();
         let [name, release, machine] =
             [system.sysname(), system.release(), system.machine()].map(CStr::to_string_lossy);
@@ -41,7 +41,7 @@ impl Environment {
 /// A command line as a shell takes it back, word for word: a word that a terminal would do
 /// something else with than show it is in the form that takes escapes (`$'...'`: POSIX 2024, and
 /// bash, zsh and ksh for long).
-pub(super) fn command_line(words: impl Iterator<Item = OsString>) -> String {
+pub(crate) fn command_line(words: impl Iterator<Item = OsString>) -> String {
     let quoted = words.map(|word| word.maybe_quote().to_string());
     quoted.collect::<Vec<_>>().join(" ")
 }
