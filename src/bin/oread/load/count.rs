@@ -201,7 +201,11 @@ impl Tally {
         let rules = [
             ("dials", c.dialed, dialed),
             ("connections", c.established, c.lost + c.closed + c.open),
-            ("messages", m.sent, m.echoed + m.lost + m.outstanding),
+            (
+                "messages",
+                m.sent,
+                m.echoed + m.one_way + m.lost + m.outstanding,
+            ),
             ("datagrams", d.sent, d.received + d.lost + d.outstanding),
         ];
         let broken = rules.into_iter().find(|(_, all, parts)| all != parts);
@@ -301,9 +305,14 @@ counted! {
     in_time,
     /// Answered with what was sent, as far as `--verify` looks.
     verified => came "verified",
+    /// Sent, and by `--answer none` there is no answer to them.
+    one_way => came "one way",
     /// Answers that were something else, those to messages that are not measured among them:
     /// one is one too many. A message that was answered so is not `echoed`.
     corrupt => went "corrupt",
+    /// Answers without what `--expect` says, or that say themselves that they are errors; those to
+    /// messages that are not measured among them.
+    mismatched => went "answers not as expected",
     /// Not answered within the message timeout. Those that were answered later are `echoed`
     /// too.
     timed_out => went "over the message timeout",

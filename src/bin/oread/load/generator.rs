@@ -19,6 +19,7 @@
 //! Every message is counted by when it was *due*: what lies before the measured time is not in its
 //! figures, whenever its answer comes.
 
+mod answers;
 mod dialing;
 mod drive;
 mod fast_histogram;

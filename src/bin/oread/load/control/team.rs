@@ -62,7 +62,7 @@ impl Team {
         let shared = Arc::new(plan.clone());
         // Each run has messages of its own: an answer that was kept from another one is none.
         let key = RandomState::new().hash_one(begun);
-        let payload = Payload::new(&plan.content, plan.framing, plan.verify, key);
+        let payload = Payload::of(plan, key);
         for (index, ((reactor, timer), slot)) in reactors.into_iter().zip(&team.slots).enumerate() {
             let setup = Setup {
                 load: Arc::clone(&shared),

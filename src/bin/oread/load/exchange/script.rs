@@ -71,6 +71,11 @@ impl Script {
         })
     }
 
+    /// Whether it waits anywhere.
+    pub(crate) fn has_pauses(&self) -> bool {
+        self.steps().any(|step| !step.pause.is_zero())
+    }
+
     /// All steps, the opening first.
     pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
         self.opening.iter().chain(&self.round)

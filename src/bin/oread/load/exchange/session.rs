@@ -56,6 +56,14 @@ pub(crate) fn read(text: &str, answer: &Answer) -> Result<Script, String> {
         session.line(line).map_err(told)?;
     }
     let round = session.steps.split_off(session.opening.unwrap_or(0));
+    if session.steps.iter().any(|step| !step.pause.is_zero()) {
+        return Err("a pause stands before repeat: only what is measured waits".into());
+    }
+    if session.steps.iter().any(|step| step.answer == Answer::None) {
+        return Err(
+            "what stands before repeat must be answered, or nobody knows when it's over".into(),
+        );
+    }
     if !round.iter().any(|step| step.question != Question::Nothing) {
         return Err(match session.opening {
             Some(_) => "nothing is sent behind repeat, so nothing would be measured".into(),
@@ -222,6 +230,11 @@ pause 1s
             ("send a\nexpect-regex (", "line 2: "),
             ("send a\npause x", "line 2: "),
             ("answer lins", "line 1: there are echo"),
+            (
+                "send a\npause 1s\nrepeat\nsend b",
+                "a pause stands before repeat",
+            ),
+            ("answer none\nsend a\nrepeat\nsend b", "must be answered"),
         ] {
             let said = read(text, &Answer::Echo).unwrap_err();
             assert!(said.contains(words), "{text:?}: {said}");

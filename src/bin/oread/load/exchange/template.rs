@@ -1,5 +1,6 @@
 //! A question with places that are filled in anew for each: `GET key:{random:1000}`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -130,8 +131,20 @@ impl Template {
         (fits(least), fits(most))
     }
 
+    /// This question's bytes.
+    pub(crate) fn filled(&self, which: Which) -> Cow<'_, [u8]> {
+        match &*self.pieces {
+            [Piece::Text(text)] => Cow::Borrowed(text),
+            _ => {
+                let mut bytes = Vec::new();
+                self.write(which, &mut bytes);
+                Cow::Owned(bytes)
+            }
+        }
+    }
+
     /// Writes this question behind what is there.
-    pub(crate) fn write(&self, which: Which, out: &mut Vec<u8>) {
+    fn write(&self, which: Which, out: &mut Vec<u8>) {
         for (place, piece) in self.pieces.iter().enumerate() {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),

@@ -302,6 +302,9 @@ impl Handler for Generator {
 
     #[inline(always)]
     fn on_data(&mut self, connection: &mut Connection<'_, u32>, data: &[u8]) -> usize {
+        if self.plan.payload.is_scripted() {
+            return self.heard_answers(connection, data);
+        }
         self.heard(connection, data);
         data.len()
     }

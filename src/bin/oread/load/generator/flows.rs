@@ -43,6 +43,8 @@ pub(super) struct Flows {
     table: Slab<Flow>,
     /// Messages that a flow may have under way, in a closed loop without pauses; 0 in any other.
     depth: u32,
+    /// Messages that open a connection before it's confirmed; one where there is no script.
+    opening: u32,
     /// Whether any flow may take a message of the schedule, and not a certain one.
     is_open_loop: bool,
     /// Messages that a flow over a stream may keep.
@@ -68,6 +70,10 @@ impl Flows {
                 Traffic::Closed { depth, think: None } => depth,
                 _ => 0,
             },
+            opening: load
+                .script
+                .as_ref()
+                .map_or(1, |script| script.opening().max(1)),
             is_open_loop: matches!(load.traffic, Traffic::Open(_)),
             most_kept: match load.traffic {
                 Traffic::Open(_) => MOST_SCHEDULED,
@@ -292,6 +298,7 @@ impl Flows {
             bytes,
             given_up,
             next: None,
+            opens: false,
         };
         self.under_way -= u64::from(!given_up);
         // In place of one that was given up, another has been sent.
@@ -302,6 +309,11 @@ impl Flows {
         {
             answered.next = Some(flow.next);
             flow.push(Sent { due: now, at: now });
+            self.under_way += 1;
+        } else if flow.stage == Stage::Confirming && flow.next < self.opening {
+            answered.next = Some(flow.next);
+            answered.opens = true;
+            flow.push(Sent::to_confirm(sent.since()));
             self.under_way += 1;
         } else if self.is_open_loop {
             self.enqueue(index);
@@ -373,4 +385,6 @@ pub(super) struct Answered {
     pub(super) given_up: bool,
     /// The number of the message that was sent in its place.
     pub(super) next: Option<u32>,
+    /// Whether that opens the connection as well.
+    pub(super) opens: bool,
 }

@@ -169,6 +169,14 @@ impl Meter {
         }
     }
 
+    /// A message was sent that no answer comes to.
+    pub(super) fn is_one_way(&mut self, sent: Sent) {
+        if self.is_measured(sent.due) {
+            self.tally.messages.one_way += 1;
+        }
+        self.last_answer = sent.at;
+    }
+
     /// A message will never be answered: its connection is gone.
     pub(super) fn lost(&mut self, sent: Sent) {
         if self.is_measured(sent.due) {

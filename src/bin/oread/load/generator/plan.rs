@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use oread::UdpId;
 
+use super::answers::Reading;
 use super::dialing::{Dial, Dialing, SLACK};
 use super::flow::{Flow, Socket, Stage};
 use super::flows::{Flows, Key, MOST_STALE};
@@ -99,6 +100,8 @@ pub(super) struct Plan {
     agenda_room: usize,
     pub(super) meter: Meter,
     pub(super) payload: Payload,
+    /// How far the answers of flows have been read, by their index, where answers are no echoes.
+    pub(super) readings: Vec<Reading>,
     run: Timeline,
     /// When messages of the open loop are due.
     rate: Schedule,
@@ -140,6 +143,7 @@ impl Plan {
             agenda_room: MOST_STALE,
             meter,
             payload: setup.payload.clone(),
+            readings: Vec::new(),
             run: Timeline::new(),
             rate: nothing,
             starved: false,

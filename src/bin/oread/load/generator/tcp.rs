@@ -77,15 +77,28 @@ impl Generator {
         }
     }
 
-    /// Tells of an answer that is not what was sent, and keeps the words of the first.
+    /// Tells of an answer that is not what was sent.
     #[cold]
     pub(super) fn warn(&mut self, index: u32, data: &[u8], now: u64) {
+        self.warn_of(index, now, |payload, flow| {
+            logs::corrupt(payload, flow, data)
+        });
+    }
+
+    /// Tells what is wrong with an answer, and keeps the words of the first.
+    #[cold]
+    pub(super) fn warn_of(
+        &mut self,
+        index: u32,
+        now: u64,
+        what: impl FnOnce(&Payload, &Flow) -> String,
+    ) {
         let plan = &mut self.plan;
         if let Some(flow) = plan.flows.get(index) {
             let target = self.setup.endpoints.get(usize::from(flow.target));
             let words = || {
                 let target = target.map(|endpoint| format!(" {}", endpoint.resolved));
-                let what = logs::corrupt(&plan.payload, flow, data);
+                let what = what(&plan.payload, flow);
                 format!("{flow}{}: {what}", target.unwrap_or_default())
             };
             if let Some(words) = self.warnings.tell(now, words) {
@@ -93,11 +106,40 @@ impl Generator {
             }
         }
     }
+
+    /// Compares what came with the question that is to be echoed, in a script; how many bytes are
+    /// done with.
+    pub(super) fn next_echo(
+        &mut self,
+        connection: &mut Connection<'_, u32>,
+        index: u32,
+        data: &[u8],
+        now: u64,
+    ) -> Option<usize> {
+        let flow = self.plan.flows.get(index)?;
+        match look(&self.plan.payload, flow, data) {
+            Input::Whole(bytes) => {
+                self.whole(connection, index, bytes, now);
+                Some(bytes)
+            }
+            Input::Part(bytes) => {
+                self.plan.got(index, bytes, now);
+                Some(bytes)
+            }
+            Input::Surplus => None,
+            Input::Corrupt => {
+                self.warn(index, data, now);
+                self.plan.corrupt(index, now);
+                connection.abort(CloseReason::Aborted);
+                None
+            }
+        }
+    }
 }
 
 /// Writes message `number` of a flow; how its connection stands then, and the message's length.
 #[inline(always)]
-fn write(
+pub(super) fn write(
     plan: &mut Plan,
     output: &mut Output<'_>,
     index: u32,

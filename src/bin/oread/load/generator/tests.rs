@@ -46,7 +46,7 @@ impl Bench {
         let (reactor, timer) = reactor().unwrap();
         let asked = u64::from(load.connections.get());
         let setup = Setup {
-            payload: Payload::new(&load.content, load.framing, load.verify, 7),
+            payload: Payload::of(&load, 7),
             load: Arc::new(load),
             index: 0,
             endpoints: Arc::new([Endpoint {

@@ -19,7 +19,9 @@ use crate::values::escapes::unescaped;
 use crate::values::framing::forms;
 use crate::values::target::Target;
 use crate::values::units::UNITS;
-use crate::values::units::{count, count_to, duration, duration_or_zero, large_count};
+use crate::values::units::{
+    count, count_to, duration, duration_or_zero, large_count, size_under_4gib,
+};
 use crate::values::verbosity::VerbosityArgs;
 use oread::Framing;
 
@@ -171,6 +173,10 @@ pub(crate) struct MessageArgs {
 
     #[arg(long, value_name = "FORM", default_value = "echo", help = forms_of_answers("Where an answer ends"))]
     pub(crate) answer: Answer,
+
+    /// Longest answer that is no echo
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size_under_4gib)]
+    pub(crate) max_answer: NonZeroU32,
 
     /// What each answer must hold; one that doesn't is counted, and exit code 5
     #[arg(long, value_name = "TEXT", value_parser = unescaped)]

@@ -120,7 +120,9 @@ pub(crate) struct Load {
     pub(crate) traffic: Traffic,
     pub(crate) turnover: Turnover,
     /// What connections say; `None`: each message is of `content`, and its answer is its echo.
-    pub(crate) script: Option<Script>,
+    pub(crate) script: Option<Arc<Script>>,
+    /// Bytes of an answer at most, where it is no echo.
+    pub(crate) longest_answer: u32,
     /// What messages consist of that are made up, or of which all are alike.
     pub(crate) content: Content,
     pub(crate) framing: Framing,
@@ -169,7 +171,14 @@ impl Load {
         let traffic = match sent.rate {
             Some(rate) => Traffic::Open(rate),
             None if sent.idle => Traffic::Idle { heartbeat },
-            None => Traffic::Closed { depth, think },
+            None => Traffic::Closed {
+                depth,
+                // Between answers that are followed at once there is no room for a pause.
+                think: think.or(script
+                    .as_ref()
+                    .filter(|it| it.has_pauses())
+                    .map(|_| Duration::ZERO)),
+            },
         };
         let turnover = match (sent.churn, sent.lifetime) {
             (Some(rate), _) => Turnover::Churn(rate),
@@ -192,7 +201,8 @@ impl Load {
                 .map_or(Volume::For(typed.duration), Volume::Messages),
             traffic,
             turnover,
-            script,
+            script: script.map(Arc::new),
+            longest_answer: typed.content.max_answer.get(),
             content,
             framing: typed.content.framing,
             verify: typed.content.verify,

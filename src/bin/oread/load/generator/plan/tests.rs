@@ -19,7 +19,7 @@ fn plan(arguments: &str) -> Plan {
         sources: Vec::new(),
     };
     let setup = Setup {
-        payload: Payload::new(&load.content, load.framing, load.verify, 7),
+        payload: Payload::of(&load, 7),
         load: Arc::new(load),
         index: 0,
         endpoints: Arc::new([endpoint]),

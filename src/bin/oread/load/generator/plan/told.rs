@@ -3,6 +3,7 @@
 use super::{Dial, Plan};
 use crate::load::clock::{nanos, until};
 use crate::load::count::{Ledger, Partial, record};
+use crate::load::exchange::answer::Answer;
 use crate::load::generator::flow::{Arrival, Flags, Flow, Sent, Socket, Stage};
 use crate::load::generator::flows::Answered;
 use crate::load::generator::label::Label;
@@ -69,6 +70,23 @@ impl Plan {
         if !sent.confirms() {
             self.flows.sent(index, sent);
             self.is_done_with(index);
+        }
+        if self.payload.is_scripted() {
+            self.pass_one_way(index, sent.at);
+        }
+    }
+
+    /// The oldest messages of a flow are done with that no answer comes to.
+    pub(crate) fn pass_one_way(&mut self, index: u32, now: u64) {
+        while let Some(flow) = self.flows.get(index)
+            && flow.kept > 0
+            && let Some(step) = self.payload.step(flow.number, flow.oldest())
+            && step.answer == Answer::None
+            && let Some(answered) = self.flows.answered(index, None, |_| Some(0))
+        {
+            self.meter.is_one_way(answered.sent);
+            self.after_answer(index, answered.stage, answered.given_up, now);
+            self.flows.enqueue(index);
         }
     }
 
@@ -187,13 +205,21 @@ impl Plan {
             (Stage::Live, Traffic::Closed { think: Some(_), .. })
                 if !given_up && self.run.is_sending() =>
             {
-                self.later(1, index, now.saturating_add(self.interval()));
+                let pause = self.interval().saturating_add(self.pause(index));
+                self.later(1, index, now.saturating_add(pause));
             }
             _ => {}
         }
         if self.run.is_finishing() && self.flows.under_way == 0 {
             self.look_again_at(0);
         }
+    }
+
+    /// How long a flow's script waits behind the answer that came last.
+    fn pause(&self, index: u32) -> u64 {
+        let flow = self.flows.get(index);
+        let step = flow.and_then(|flow| self.payload.step(flow.number, flow.oldest() - 1));
+        step.map_or(0, |step| nanos(step.pause))
     }
 
     /// The first answer of a flow: it's served.
@@ -319,7 +345,9 @@ impl Plan {
 
     /// What had come of the answer to a flow's oldest message, where it was a part.
     pub(super) fn partial(&self, flow: &Flow) -> Option<Partial> {
-        (flow.got > 0).then(|| Partial {
+        // How long another answer than an echo is, nobody knows.
+        let is_echo = !self.payload.is_scripted();
+        (is_echo && flow.got > 0).then(|| Partial {
             got: flow.got.into(),
             of: self.payload.message(flow.number, flow.oldest()).len() as u64,
         })
