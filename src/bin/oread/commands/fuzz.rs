@@ -70,6 +70,10 @@ const TARGET: Kind = (
         "\u{1b}[2J://a:1",
     ],
 );
+const PEER: Kind = (
+    &["127.0.0.1:9", "[::1]:9999", "localhost:7", "tcp://[::1]:9/"],
+    &["127.0.0.1:0", "http://a:1", "a", "udp://127.0.0.1:9"],
+);
 const SOURCE: Kind = (
     &["127.0.0.2", "10.0.0.0/24", "::1"],
     &["10.0.0.5/24", "fe80::1%eth0", "localhost"],
@@ -122,7 +126,7 @@ const COMMANDS: [Line; 4] = [
     ),
     (
         "connect",
-        ADDRESS,
+        PEER,
         &[
             ("--udp", FLAG),
             ("--framing", FRAMING),
