@@ -103,6 +103,9 @@ pub(crate) struct StoodStill {
 /// What an answer that is not what was sent is called among the errors.
 pub(crate) const CORRUPT: &str = "corrupt answer";
 
+/// The name of the error that an answer is which ends where it must, and is not what it must be.
+pub(crate) const MISMATCHED: &str = "answer not as expected";
+
 /// A part of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Partial {
@@ -299,7 +302,8 @@ counted! {
     sent => came "sent",
     /// Answered in full, within the message timeout or not.
     echoed => came "echoed",
-    /// Answers that came within the measured time, also to messages of the warm-up: what the
+    /// Answers that came within the measured time, also to messages of the warm-up, and messages sent
+    /// in it to which there is no answer: what the
     /// rate is made of. What was due in that time and is answered behind it would make a server
     /// that falls behind look as if it did not.
     in_time,
@@ -312,7 +316,7 @@ counted! {
     corrupt => went "corrupt",
     /// Answers without what `--expect` says, or that say themselves that they are errors; those to
     /// messages that are not measured among them.
-    mismatched => went "answers not as expected",
+    mismatched,
     /// Not answered within the message timeout. Those that were answered later are `echoed`
     /// too.
     timed_out => went "over the message timeout",
@@ -381,6 +385,8 @@ counted! {
     sent,
     /// Messages answered.
     echoed,
+    /// Messages sent to which, by `--answer none`, there is no answer.
+    one_way,
     /// Bytes sent.
     sent_bytes,
     /// Bytes received.
@@ -405,6 +411,7 @@ impl Second {
         Second {
             sent: self.sent - before.sent,
             echoed: self.echoed - before.echoed,
+            one_way: self.one_way - before.one_way,
             sent_bytes: self.sent_bytes - before.sent_bytes,
             received_bytes: self.received_bytes - before.received_bytes,
         }

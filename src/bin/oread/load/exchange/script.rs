@@ -76,6 +76,14 @@ impl Script {
         self.steps().any(|step| !step.pause.is_zero())
     }
 
+    /// Whether of every answer that is measured it's known what it must hold.
+    pub(crate) fn is_checked(&self) -> bool {
+        let is_checked = |step: &Step| {
+            step.expect.is_some() || matches!(step.answer, Answer::Echo | Answer::None)
+        };
+        self.round.iter().all(is_checked)
+    }
+
     /// All steps, the opening first.
     pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
         self.opening.iter().chain(&self.round)

@@ -4,7 +4,7 @@ use oread::escape::Escaped;
 use oread::{CloseReason, Connection};
 
 use super::drive::Generator;
-use super::flow::Sent;
+use super::flow::{Flow, Sent};
 use super::tcp::write;
 use crate::load::exchange::answer::{Answer, Found, Scan};
 use crate::load::exchange::expect::Expect;
@@ -15,6 +15,8 @@ const SHOWN: usize = 64;
 /// How far the answer of a flow has been read that is not whole yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reading {
+    /// The flow's number: another one may have the place by now.
+    flow: u32,
     scan: Scan,
     /// How many bytes of it are to come that nobody looks at.
     rest: u64,
@@ -62,6 +64,12 @@ impl Generator {
             plan.readings.resize(place + 1, Reading::default());
         }
         let reading = &mut plan.readings[place];
+        if reading.flow != flow.number {
+            *reading = Reading {
+                flow: flow.number,
+                ..Reading::default()
+            };
+        }
         if reading.rest > 0 {
             let bytes =
                 usize::try_from(reading.rest).map_or(data.len(), |rest| rest.min(data.len()));
@@ -146,7 +154,8 @@ impl Generator {
 
     /// An answer has come that is not what it must be.
     fn mismatch(&mut self, index: u32, why: &str, answer: &[u8], now: u64) {
-        self.plan.meter.tally.messages.mismatched += 1;
+        let sent = self.plan.flows.get(index).and_then(Flow::asked);
+        self.plan.meter.mismatched(sent.unwrap_or_default());
         self.show(index, why, answer, now);
     }
 

@@ -129,7 +129,8 @@ impl Plan {
         let (load, index) = (Arc::clone(&setup.load), setup.index);
         let share = load.share(load.connections.get().into(), index);
         let timeout = nanos(load.sockets.message_timeout);
-        let verifies = load.verify != VerifyMode::Off;
+        let is_checked = load.script.as_ref().is_none_or(|it| it.is_checked());
+        let verifies = load.verify != VerifyMode::Off && is_checked;
         let is_scheduled = !matches!(load.traffic, Traffic::Closed { .. });
         let nothing = Schedule::shared(NEVER, 1, 0, 1);
         let mut meter = Meter::new(is_scheduled, verifies, timeout);

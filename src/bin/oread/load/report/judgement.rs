@@ -89,6 +89,14 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
         let wrong = format!("WRONG: {} answer{were} not", Count(corrupt));
         find(5, wrong + " what was sent, or not asked for");
     }
+    let mismatched = tally.messages.mismatched;
+    if mismatched > 0 {
+        let [were, is] = match mismatched {
+            1 => [" was", "what it must be"],
+            _ => ["s were", "what they must be"],
+        };
+        find(5, format!("WRONG: {} answer{were} not {is}", Count(mismatched)));
+    }
     let broken = gates.iter().filter(|gate| !gate.met);
     let broken: Vec<&str> = broken.map(|gate| &*gate.gate).collect();
     if !broken.is_empty() {
@@ -188,6 +196,10 @@ fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
 
 /// What `--verify` can't see of messages as short as these.
 fn unchecked(plan: &Load) -> Option<String> {
+    if let Some(script) = &plan.script {
+        let words = "what answers hold, beyond where they end: --expect says what they must";
+        return (!script.is_checked()).then(|| words.to_owned());
+    }
     let Content::Made(sizes) = plan.content else {
         return None;
     };

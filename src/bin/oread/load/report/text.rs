@@ -7,7 +7,7 @@ use oread::Address;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
-use crate::load::count::{CORRUPT, Told, over_an_hour, percentile};
+use crate::load::count::{CORRUPT, MISMATCHED, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::options::values::VerifyMode;
 use crate::load::report::judgement::{Judgement, Warning, percents};
@@ -115,7 +115,7 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         }
         page.toned(Tone::Bad, "error", &words);
         if let Some(answer) = &tally.corrupt_answer
-            && name == CORRUPT
+            && matches!(&**name, CORRUPT | MISMATCHED)
         {
             page.toned(Tone::Bad, "", &format!("the first one: {answer}"));
         }
@@ -174,7 +174,7 @@ fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     if m.corrupt > 0 && m.lost > 0 {
         page.line("", "what had a corrupt answer is among the lost");
     }
-    if m.verified > 0 {
+    if m.verified > 0 || outcome.plan.script.is_some() {
         page.line("not checked", judgement.unchecked.as_deref().unwrap_or(""));
     }
     if let Some(rate) = outcome.rate_reached().filter(|_| m.due() + m.in_time > 0) {

@@ -84,7 +84,7 @@ impl Plan {
             && step.answer == Answer::None
             && let Some(answered) = self.flows.answered(index, None, |_| Some(0))
         {
-            self.meter.is_one_way(answered.sent);
+            self.meter.passed(answered.sent);
             self.after_answer(index, answered.stage, answered.given_up, now);
             self.flows.enqueue(index);
         }
