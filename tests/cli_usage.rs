@@ -57,10 +57,8 @@ fn text_that_is_no_address_is_refused() {
         ("connect 127.0.0.1:0", "nothing listens on port 0"),
         ("connect --bind nonsense", "'--bind <ADDR>'"),
         ("connect --bind 127.0.0.1", "write 127.0.0.1:0"),
-        (
-            "connect http://127.0.0.1:9999/",
-            "scheme \"http\" is not known; write tcp://",
-        ),
+        ("connect http://127.0.0.1:9999/", "write 127.0.0.1:9999"),
+        ("connect udp:127.0.0.1:9", "write --udp 127.0.0.1:9"),
         ("connect udp://127.0.0.1:9", "write --udp 127.0.0.1:9"),
         ("load --udp 127.0.0.1:9", "write udp://HOST:PORT as"),
         ("load 127.0.0.1:9 --udp", "write udp://HOST:PORT as"),

@@ -257,6 +257,11 @@ impl Server {
         self.end()
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Waits for its end.
     pub fn end(mut self) -> Ended {
         let mut rest = String::new();

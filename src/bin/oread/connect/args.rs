@@ -65,11 +65,18 @@ pub(crate) struct Connect {
 /// Where to connect to, as `oread load` takes it; for datagrams there is an option, where `oread
 /// load` has a scheme.
 fn remote(text: &str) -> Result<Remote, String> {
-    match text.parse()? {
-        Target {
+    // Where it's refused, the word on how to write it is none that would be refused again.
+    let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
+    let address = rest.trim_end_matches('/');
+    match text.parse() {
+        Ok(Target {
             transport: Transport::Udp,
             address,
-        } => Err(format!("write --udp {address}")),
-        target => Ok(target.address),
+        }) => Err(format!("write --udp {address}")),
+        Ok(target) => Ok(target.address),
+        Err(_) if !scheme.eq_ignore_ascii_case("tcp") && address.parse::<Target>().is_ok() => {
+            Err(format!("write {address}"))
+        }
+        Err(why) => Err(why.replace("write udp://", "write --udp ")),
     }
 }

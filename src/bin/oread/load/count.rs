@@ -102,6 +102,8 @@ pub(crate) struct StoodStill {
 
 /// What an answer that is not what was sent is called among the errors.
 pub(crate) const CORRUPT: &str = "corrupt answer";
+/// An answer to a datagram, or to a flow, too long ago to be told: over twice the message timeout.
+pub(crate) const TOO_LATE: &str = "answer too late to be told";
 
 /// The name of the error that an answer is which ends where it must, and is not what it must be.
 pub(crate) const MISMATCHED: &str = "answer not as expected";
@@ -139,6 +141,10 @@ pub(crate) struct Tally {
     pub(crate) corrupt_answer: Option<String>,
     /// Datagrams that were lost in this program's own receive buffers: the system says so.
     pub(crate) own_drops: u64,
+    /// When the last answer came, and until when one that never came was waited for, had its
+    /// connection been there; by the run's clock.
+    pub(crate) last_answer: u64,
+    pub(crate) waited_until: u64,
     /// The measured time, second by second.
     pub(crate) seconds: Vec<Second>,
     /// One entry a thread.
@@ -189,6 +195,8 @@ impl Tally {
         self.partial = other.partial;
         self.corrupt_answer = self.corrupt_answer.take().or(other.corrupt_answer);
         self.own_drops += other.own_drops;
+        self.last_answer = self.last_answer.max(other.last_answer);
+        self.waited_until = self.waited_until.max(other.waited_until);
         let seconds = self.seconds.len().max(other.seconds.len());
         self.seconds.resize(seconds, Second::default());
         for (to, from) in self.seconds.iter_mut().zip(&other.seconds) {

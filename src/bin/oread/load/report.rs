@@ -116,7 +116,8 @@ impl Outputs {
     /// # Errors
     /// All that has failed, in one, with that exit code.
     fn finish(mut self, code: u8) -> Result<u8, Failure> {
-        let heard = signals::last();
+        // One that comes from here on ends the waiting, not the run.
+        let heard = signals::last().filter(|_| code >= 128);
         for (file, bytes) in std::mem::take(&mut self.late) {
             self.note(file.write(&bytes, heard));
         }

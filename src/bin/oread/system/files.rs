@@ -76,11 +76,7 @@ fn probe(path: &Path) -> io::Result<(bool, Option<File>)> {
             .open(path)
             .map(|_| (false, None)),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let tried = beside(&followed(path));
-            OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(&tried)?;
+            let (tried, _) = create_beside(&followed(path))?;
             fs::remove_file(tried).map(|()| (false, None))
         }
         Err(error) => Err(error),
@@ -98,8 +94,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = OpenOptions::new().append(true).open(path)?;
         return file.write_all(bytes);
     }
-    let new = beside(path);
-    let mut file = match OpenOptions::new().write(true).create_new(true).open(&new) {
+    let (new, mut file) = match create_beside(path) {
         Err(error) if old.is_some() && error.kind() == ErrorKind::PermissionDenied => {
             return fs::write(path, bytes);
         }
@@ -118,7 +113,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Where a path leads: links are followed, one to a file that is not there yet as well.
-fn followed(path: &Path) -> PathBuf {
+pub(crate) fn followed(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     // As many as Linux follows.
     for _ in 0..40 {
@@ -127,12 +122,28 @@ fn followed(path: &Path) -> PathBuf {
             _ => break,
         }
     }
-    fs::canonicalize(&path).unwrap_or(path)
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    let folder = fs::canonicalize(folder.unwrap_or(Path::new(".")));
+    let placed = |name| folder.ok().map(|folder| folder.join(name));
+    let there = fs::canonicalize(&path).ok();
+    there
+        .or_else(|| path.file_name().and_then(placed))
+        .unwrap_or(path)
 }
 
-/// A name of this process's own in the folder of a file.
-fn beside(path: &Path) -> PathBuf {
-    path.with_file_name(format!(".oread-{}", std::process::id()))
+/// Makes a file with a name of this process's own in the folder of another one.
+fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let new = path.with_file_name(format!(".oread-{}", std::process::id()));
+    let create = || OpenOptions::new().write(true).create_new(true).open(&new);
+    let file = match create() {
+        // Left by one that was killed; in a container the next one has the same number.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(&new)?;
+            create()?
+        }
+        created => created?,
+    };
+    Ok((new, file))
 }
 
 /// Opens a named pipe without waiting for a reader.

@@ -1,16 +1,24 @@
-//! SIGINT and SIGTERM. The first one is an event for the reactor, which drains. The second one ends
-//! the program from the signal handler itself, so it works however stuck the loop may be.
+//! SIGINT and SIGTERM. The first one is an event for the reactor, which drains. The next one ends
+//! the program from the signal handler itself, so it works however stuck the loop may be; but not
+//! one that comes right behind the first: `timeout` sends its signal to the program and to its
+//! group, which is twice.
 
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook_mio::v1_0::Signals as Pipe;
 
+use super::threads;
 use crate::failure::{Failure, Reason};
+
+/// Signals so soon behind the first are the same one.
+const ONE_SIGNAL: Duration = Duration::from_millis(300);
 
 /// Whether the next signal ends the program at once.
 static SEEN: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
@@ -65,7 +73,11 @@ pub(crate) fn outlive_full_files() {
 
 /// The program's signals, from the time it is made on. There is one of it in the program: the
 /// handlers stay when it is dropped.
-pub(crate) struct Signals(Pipe);
+pub(crate) struct Signals {
+    pipe: Pipe,
+    /// Whether one has come.
+    is_heard: bool,
+}
 
 impl Signals {
     /// Takes over SIGINT and SIGTERM.
@@ -77,17 +89,18 @@ impl Signals {
             // First of all, so that no signal finds a handler that tells nobody: it would be lost,
             // and the next one would count as the second.
             let pipe = Pipe::new([SIGINT, SIGTERM])?;
-            // Actions run in the order in which they were registered: the exit sees the flag of an
-            // earlier signal, of either kind, and not yet that of this one. 128 + number is what
-            // shells say of a death by signal.
+            // 128 + number is what shells say of a death by signal.
             for signal in [SIGINT, SIGTERM] {
                 flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&SEEN))?;
                 flag::register_usize(signal, Arc::clone(&LAST), signal as usize)?;
-                flag::register(signal, Arc::clone(&SEEN))?;
             }
             Ok(pipe)
         };
-        install().map(Signals).map_err(|error| {
+        let installed = install().map(|pipe| Signals {
+            pipe,
+            is_heard: false,
+        });
+        installed.map_err(|error| {
             Failure::runtime(format!(
                 "can't handle SIGINT and SIGTERM: {}",
                 Reason(&error)
@@ -97,16 +110,33 @@ impl Signals {
 
     /// What to register with a reactor, for reading. The loop is then woken by a signal.
     pub(crate) fn source(&mut self) -> &mut Pipe {
-        &mut self.0
+        &mut self.pipe
     }
 
     /// The signal that has come since the last call, if one has. It never blocks, and empties what
     /// woke the loop.
     pub(crate) fn pending(&mut self) -> Option<Signal> {
         // To the end: what is left in the iterator would be told again.
-        self.0
-            .pending()
-            .fold(None, |first, signal| first.or(Signal::numbered(signal)))
+        let mut pending = self.pipe.pending();
+        let first = pending.by_ref().find_map(Signal::numbered);
+        pending.for_each(drop);
+        if first.is_some() && !std::mem::replace(&mut self.is_heard, true) {
+            heard_one();
+        }
+        first
+    }
+}
+
+/// Has the next signal end the program, when [`ONE_SIGNAL`] has passed. Not by the loop: that may be
+/// stuck by then.
+fn heard_one() {
+    let arm = || SEEN.store(true, Ordering::SeqCst);
+    let wait = move || {
+        thread::sleep(ONE_SIGNAL);
+        arm();
+    };
+    if threads::start("second signal", wait).is_err() {
+        arm();
     }
 }
 
@@ -121,6 +151,7 @@ mod tests {
     use super::*;
     use signal_hook::low_level::raise;
     use std::process::Command;
+    use std::time::Instant;
 
     /// Runs in a process of its own, which it ends: see the test below.
     #[test]
@@ -132,8 +163,15 @@ mod tests {
         let mut signals = Signals::install().unwrap();
         assert_eq!(signals.pending(), None);
         raise(SIGTERM).unwrap();
+        // Right behind it, as `timeout` does: the same one.
+        raise(SIGTERM).unwrap();
         assert_eq!(signals.pending(), Some(Signal::Terminate));
         assert_eq!(signals.pending(), None);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !SEEN.load(Ordering::SeqCst) {
+            assert!(Instant::now() < deadline, "the next one would be ignored");
+            thread::yield_now();
+        }
         raise(second.parse().unwrap()).unwrap();
     }
 

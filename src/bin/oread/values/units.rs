@@ -373,10 +373,11 @@ impl fmt::Display for Size {
 
 /// A time of so many nanoseconds, in at most seven characters: `850ns`, `1.25ms`, `12.3s`.
 pub(crate) fn short(ns: u64) -> String {
+    // What would be rounded to a thousand is one of the next unit.
     let (unit, name) = match ns {
         0..1_000 => return format!("{ns}ns"),
-        1_000..1_000_000 => (1e3, "us"),
-        1_000_000..1_000_000_000 => (1e6, "ms"),
+        1_000..999_500 => (1e3, "us"),
+        999_500..999_500_000 => (1e6, "ms"),
         _ => (1e9, "s"),
     };
     let value = ns as f64 / unit;
@@ -388,8 +389,12 @@ pub(crate) fn short(ns: u64) -> String {
     format!("{}{name}", trimmed(format!("{value:.digits$}")))
 }
 
-/// A share from 0 to 1, to a thousandth of a percent: `49.751%`, `50%`.
+/// A share from 0 to 1, to a thousandth of a percent: `49.751%`, `50%`; what there is of less is not
+/// nothing.
 pub(crate) fn share(share: f64) -> String {
+    if share > 0.0 && share < 0.000_005 {
+        return "<0.001%".to_owned();
+    }
     format!("{}%", trimmed(format!("{:.3}", share * 100.0)))
 }
 
@@ -423,7 +428,10 @@ mod tests {
             (0, "0ns"),
             (999, "999ns"),
             (1_000, "1us"),
+            (999_499, "999us"),
+            (999_500, "1ms"),
             (1_250_000, "1.25ms"),
+            (999_999_000, "1s"),
             (12_345_678, "12.3ms"),
             (200_000_000, "200ms"),
             (59_900_000_000, "59.9s"),
@@ -440,6 +448,8 @@ mod tests {
             (0.5, "50%"),
             (1.0, "100%"),
             (0.49751, "49.751%"),
+            (0.000_01, "0.001%"),
+            (0.000_000_1, "<0.001%"),
         ] {
             assert_eq!(share(part), text);
         }

@@ -16,14 +16,20 @@ pub(crate) const STEP: Duration = Duration::from_millis(50);
 /// period, which is 100 ms (`cpu.max` of cgroups). Shorter hiccups show in the generators' lag.
 const TOO_LATE: Duration = Duration::from_millis(100);
 
-/// The lead, which was to sleep until `due`, woke `now`. What that was too late counts from the
-/// beginning of the measured time on.
-pub(crate) fn woke(stood_still: &mut StoodStill, due: u64, now: u64, measured_from: u64) {
-    let length = until(due.max(measured_from), now);
-    if now > after(due, TOO_LATE) && length > Duration::ZERO {
-        stood_still.times += 1;
-        stood_still.total += length;
-        stood_still.longest = stood_still.longest.max(length);
+/// The lead, which was to sleep until `due`, woke `now`. What that was too late counts to the time
+/// before the measured one or to that itself, and where it lies in both, to each its part.
+pub(crate) fn woke(still: [&mut StoodStill; 2], due: u64, now: u64, measured_from: u64) {
+    if now <= after(due, TOO_LATE) {
+        return;
+    }
+    let before = until(due, now.min(measured_from));
+    let measured = until(due.max(measured_from), now);
+    for (still, length) in still.into_iter().zip([before, measured]) {
+        if length > Duration::ZERO {
+            still.times += 1;
+            still.total += length;
+            still.longest = still.longest.max(length);
+        }
     }
 }
 
@@ -37,11 +43,18 @@ mod tests {
     /// What is counted of sleeps that were to end and ended at these milliseconds, where the
     /// measured time begins at `from`.
     fn counted(from: u64, sleeps: &[(u64, u64)]) -> (u64, Duration, Duration) {
-        let mut still = StoodStill::default();
+        let (mut still, mut before) = (StoodStill::default(), StoodStill::default());
         let ns = |ms: u64| ms.saturating_mul(1_000_000);
         for &(due, now) in sleeps {
-            woke(&mut still, ns(due), ns(now), ns(from));
+            woke([&mut before, &mut still], ns(due), ns(now), ns(from));
         }
+        let all: Duration = sleeps
+            .iter()
+            .map(|(due, now)| now.saturating_sub(*due))
+            .filter(|late| *late > 100)
+            .map(|late| MS * late as u32)
+            .sum();
+        assert_eq!(before.total + still.total, all);
         (still.times, still.total, still.longest)
     }
 

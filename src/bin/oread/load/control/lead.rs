@@ -120,7 +120,11 @@ impl Lead<'_> {
             let now = self.team.epoch.now();
             // Whoever has ended the run by a signal measures nothing any more.
             if !matches!(self.outcome.ending, Ending::Interrupted(_)) {
-                hiccups::woke(&mut self.outcome.stood_still, due, now, from);
+                let still = [
+                    &mut self.outcome.still_before,
+                    &mut self.outcome.stood_still,
+                ];
+                hiccups::woke(still, due, now, from);
             }
             match event {
                 Ok(Event::Ramped) => self.ramped += 1,

@@ -64,7 +64,9 @@ impl<'a> Live<'a> {
             return;
         }
         let progress = self.progress(&sums, now, measured_from);
-        let line = format!("{:>8}  {}", name(sums.phase), self.words(&sums, progress));
+        let sent_from = measured_from.saturating_sub(nanos(self.plan.warmup));
+        let words = self.words(&sums, progress, until(sent_from, now));
+        let line = format!("{:>8}  {words}", name(sums.phase));
         if self.redraws {
             let width = columns(std::io::stderr()).unwrap_or(USUAL_WIDTH);
             self.stderr.show(&fit(line, width));
@@ -91,7 +93,9 @@ impl<'a> Live<'a> {
             |count: u64, all: u64, what: &str| format!("{} of {} {what}", Count(count), Count(all));
         let timed = |begun: u64, whole: Duration| {
             let whole = whole.as_secs().max(1);
-            format!("{}s of {whole}s", until(begun, now).as_secs().min(whole))
+            // To the nearest: it's told a little before the second is over, or behind it.
+            let passed = until(begun, now).as_secs_f64().round() as u64;
+            format!("{}s of {whole}s", passed.min(whole))
         };
         let warmup = self.plan.warmup;
         match (sums.phase, self.plan.volume) {
@@ -104,11 +108,15 @@ impl<'a> Live<'a> {
     }
 
     /// What there is to say, the most important first; the words are the report's.
-    fn words(&self, sums: &Progress, progress: String) -> String {
+    fn words(&self, sums: &Progress, progress: String, sending: Duration) -> String {
         let before = &self.before;
         // The time that one thread has told of, of all that still run.
         let threads = f64::from(sums.running.max(1));
-        let passed = sums.at.saturating_sub(before.at).as_secs_f64() / threads;
+        let mut passed = sums.at.saturating_sub(before.at).as_secs_f64() / threads;
+        if before.phase == Phase::Ramp && sums.phase != Phase::Ramp {
+            // What was opened in the first part of it is in none of the answers.
+            passed = passed.min(sending.as_secs_f64()).max(0.001);
+        }
         let a_second = |amount: f64| Count((amount / passed).round() as u64);
         let mut parts = vec![progress];
         if sums.phase == Phase::Ramp {
@@ -260,7 +268,7 @@ mod tests {
                 slots: Vec::new(),
                 before: told(before),
             };
-            live.words(&told(now), String::new())
+            live.words(&told(now), String::new(), Duration::from_secs(1))
         };
         // Each has 1,000 answers a second.
         let one = |ms: u32| (ms * MS, ms.into(), Phase::Measure);

@@ -3,27 +3,30 @@
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oread::{Echo, EchoOptions, Handle, ListenOptions, Reactor};
 
 use crate::failure::{Failure, Reason};
-use crate::load::clock::until;
 use crate::load::count::ThreadUse;
 use crate::system::threads::{self, thread_cpu};
 
-/// How long its answer on what it has used may take.
+/// How long its last answer on what it has used may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A moment, and what the server's thread had used by then.
+type Mark = (Instant, Duration);
 
 /// The running server.
 #[derive(Debug)]
 pub(crate) struct OwnServer {
     pub(crate) address: SocketAddr,
     handle: Handle<Infallible>,
-    /// What its thread has used, at each stop.
-    cpu: Receiver<Duration>,
-    /// When the measured time began and ended, and what it had used by then.
-    marks: Vec<(u64, Duration)>,
+    /// What its thread says at each stop.
+    told: Receiver<Mark>,
+    /// When the measured time began and ended, as far as it was asked. A server that is too busy
+    /// to answer is not waited for.
+    marks: Vec<Option<Mark>>,
 }
 
 impl OwnServer {
@@ -41,7 +44,7 @@ impl OwnServer {
             .listener_addr(listener)
             .and_then(|at| at.socket_addr());
         let handle = reactor.handle();
-        let (tell, cpu) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
         threads::start("echo server", move || {
             let mut echo = Echo::new(EchoOptions::default());
             loop {
@@ -49,7 +52,7 @@ impl OwnServer {
                     return log::error!("the echo server has failed: {}", Reason(&error));
                 }
                 // It was stopped to be asked.
-                if tell.send(thread_cpu()).is_err() {
+                if tell.send((Instant::now(), thread_cpu())).is_err() {
                     return;
                 }
             }
@@ -57,33 +60,36 @@ impl OwnServer {
         Ok(OwnServer {
             address: address.unwrap_or((Ipv4Addr::LOCALHOST, 0).into()),
             handle,
-            cpu,
+            told,
             marks: Vec::new(),
         })
     }
 
-    /// Asks it what it has used, once when the measured time has begun and once when it has ended.
-    /// The reactor stops for the answer, and goes on.
+    /// Asks it what it has used, once when the measured time has begun and once when it has ended,
+    /// and hears what it has answered. The reactor stops for the answer, and goes on.
     pub(crate) fn look(&mut self, now: u64, measured: [u64; 2]) {
+        if let Some(mark @ None) = self.marks.last_mut() {
+            *mark = self.told.try_recv().ok();
+        }
         let due = measured.get(self.marks.len());
         if due.is_some_and(|due| *due <= now) {
             // An answer that came too late for the first question is none to the second.
-            while self.cpu.try_recv().is_ok() {}
+            while self.told.try_recv().is_ok() {}
             self.handle.stop();
-            let cpu = self.cpu.recv_timeout(ANSWER_TIMEOUT).unwrap_or_default();
-            self.marks.push((now, cpu));
+            self.marks.push(None);
         }
     }
 
-    /// What it used in the measured time, if there was one.
+    /// What it used in the measured time, if there was one, and it has answered in time.
     pub(crate) fn used(&self) -> Option<ThreadUse> {
-        let [(from, before), (to, after)] = self.marks[..] else {
+        let [Some((from, before)), last] = self.marks[..] else {
             return None;
         };
+        let (to, after) = last.or_else(|| self.told.recv_timeout(ANSWER_TIMEOUT).ok())?;
         Some(ThreadUse {
             cpu: after.saturating_sub(before),
             waited: Duration::ZERO,
-            wall: until(from, to),
+            wall: to - from,
         })
     }
 }
@@ -104,10 +110,23 @@ mod tests {
             client.read_exact(&mut answer).unwrap();
             assert_eq!(&answer, b"echo");
             server.look(now, [10, 20]);
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while let Some(None) = server.marks.last() {
+                assert!(Instant::now() < deadline, "no answer");
+                std::thread::yield_now();
+                server.look(now, [10, 20]);
+            }
             assert_eq!(server.used().is_some(), now >= 20);
         }
         let used = server.used().unwrap();
-        assert_eq!(used.wall, Duration::from_nanos(10));
-        assert!(used.cpu > Duration::ZERO, "{used:?}");
+        assert!(used.cpu > Duration::ZERO && used.wall > Duration::ZERO);
+    }
+
+    #[test]
+    fn a_server_that_did_not_answer_the_first_question_is_told_of_by_none() {
+        let mut server = OwnServer::start().unwrap();
+        server.marks = vec![None];
+        server.look(20, [10, 20]);
+        assert_eq!(server.used(), None);
     }
 }

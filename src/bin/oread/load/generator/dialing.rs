@@ -165,6 +165,13 @@ impl Dialing {
         first.map_or(NEVER, |due| due.max(self.pace.due()))
     }
 
+    /// Places that are on their way from a connection that the load has closed to the next one: not
+    /// those whose target has failed since it last served one.
+    pub(super) fn on_their_way(&self) -> u64 {
+        let failed = self.places.iter().filter(|it| it.backoff > BACKOFF);
+        self.turning_over - failed.map(|it| it.vacant[1]).sum::<u64>()
+    }
+
     /// A dial has come to a connection, or to nothing.
     pub(super) fn ended(&mut self) {
         self.under_way -= 1;
@@ -267,6 +274,21 @@ mod tests {
             }
         }
         assert_eq!((back, dialing.due(true)), (2, NEVER));
+    }
+
+    #[test]
+    fn a_place_whose_target_has_failed_is_not_on_its_way() {
+        let load = Load::of("-c 4 --churn 10");
+        let mut dialing = Dialing::new(&load, 0, 2, 0);
+        for target in [0, 0, 1] {
+            dialing.vacated(target, true);
+            dialing.turning_over += 1;
+        }
+        assert_eq!(dialing.on_their_way(), 3);
+        dialing.back_off(0, SECOND);
+        assert_eq!(dialing.on_their_way(), 1);
+        dialing.served(0);
+        assert_eq!(dialing.on_their_way(), 3);
     }
 
     #[test]

@@ -35,9 +35,16 @@ impl Sent {
     #[inline]
     pub(super) fn since(self) -> u64 {
         match self.confirms() {
-            true => self.at & !ANSWERED,
+            true => self.sent_at(),
             false => self.due,
         }
+    }
+
+    /// When it was sent: an answer is waited for as long as the timeout from here on, for one that
+    /// was sent late has its answer as soon as others.
+    #[inline]
+    fn sent_at(self) -> u64 {
+        self.at & !ANSWERED
     }
 }
 
@@ -90,8 +97,6 @@ pub(super) struct Udp {
     gaps: u32,
     /// The highest number that was answered.
     highest: Option<u32>,
-    /// When the first datagram was last sent again.
-    pub(super) last_try: u64,
     pub(super) counts: Datagrams,
 }
 
@@ -217,10 +222,32 @@ impl Flow {
         Some((oldest, was_settled))
     }
 
-    /// Gives up the oldest message that is awaited, where it was due at `then` or before.
+    /// Takes the oldest message out, whatever is known of it; the message, where it was awaited.
+    pub(super) fn forget_oldest(&mut self) -> Option<Sent> {
+        let is_awaited = self.settled == 0;
+        let forgotten = if is_awaited {
+            self.give_up(u64::MAX)
+        } else {
+            None
+        };
+        self.pop();
+        forgotten
+    }
+
+    /// Gives up the oldest message that is awaited, where it was sent at `then` or before.
     pub(super) fn give_up(&mut self, then: u64) -> Option<Sent> {
+        self.give_up_by(Sent::sent_at, then)
+    }
+
+    /// Gives it up at the end, where it was due at `then` or before: its time is over, whenever it
+    /// was sent.
+    pub(super) fn give_up_due(&mut self, then: u64) -> Option<Sent> {
+        self.give_up_by(Sent::since, then)
+    }
+
+    fn give_up_by(&mut self, time: fn(Sent) -> u64, then: u64) -> Option<Sent> {
         let sent = *self.place(self.settled)?;
-        (sent.since() <= then).then(|| {
+        (time(sent) <= then).then(|| {
             self.settle();
             sent
         })
@@ -278,10 +305,10 @@ impl Flow {
         })
     }
 
-    /// Forgets datagrams that nobody waits for and that were due at `then` or before: those of a
+    /// Forgets datagrams that nobody waits for and that were sent at `then` or before: those of a
     /// flow that sends on.
     pub(super) fn forget(&mut self, then: u64) {
-        while self.settled > 0 && self.first.since() <= then {
+        while self.settled > 0 && self.first.sent_at() <= then {
             self.pop();
         }
     }
@@ -291,10 +318,16 @@ impl Flow {
         self.flags.contains(Flags::TURNS_OVER)
     }
 
-    /// Whether its socket can be asked to take a message.
+    /// Whether its socket can be asked to take a message: one that is to be closed, for what it
+    /// owes.
     #[inline]
     pub(super) fn is_ready(&self) -> bool {
-        self.stage == Stage::Live && !self.flags.intersects(Flags::FULL | Flags::PEER_FINISHED)
+        let sends = match self.stage {
+            Stage::Live => true,
+            Stage::Retiring => self.owed > 0,
+            _ => false,
+        };
+        sends && !self.flags.intersects(Flags::FULL | Flags::PEER_FINISHED)
     }
 }
 
@@ -319,6 +352,23 @@ mod tests {
     }
 
     #[test]
+    fn a_datagram_that_had_to_be_forgotten_is_one_that_was_awaited_and_is_counted_once() {
+        let mut flow = flow(true);
+        (0..4).for_each(|at| flow.push(sent(at)));
+        // The second one is answered while the first is awaited.
+        assert!(matches!(flow.heard(1), Some(Arrival::First { .. })));
+        assert_eq!(flow.awaited(), 3);
+        assert_eq!(flow.forget_oldest(), Some(sent(0)));
+        assert_eq!(flow.awaited(), 2);
+        // That one nobody waits for.
+        assert_eq!(flow.forget_oldest(), None);
+        assert_eq!(flow.awaited(), 2);
+        assert_eq!(flow.forget_oldest(), Some(sent(2)));
+        assert_eq!(flow.forget_oldest(), Some(sent(3)));
+        assert_eq!((flow.awaited(), flow.forget_oldest()), (0, None));
+    }
+
+    #[test]
     fn messages_come_out_in_the_order_they_went_in() {
         let mut flow = flow(false);
         assert_eq!(flow.pop(), None);
@@ -337,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_given_up_once_by_when_it_was_due() {
+    fn a_message_is_given_up_once_by_when_it_was_sent() {
         let mut flow = flow(false);
         for at in [10, 20, 30] {
             flow.push(sent(at));
@@ -347,9 +397,12 @@ mod tests {
         assert_eq!((flow.give_up(29), flow.awaited()), (None, 1));
         assert_eq!(flow.pop(), Some((sent(10), true)));
         assert_eq!(flow.give_up(30), Some(sent(30)));
-        // One that waited for room.
+        // One that waited for room: its answer comes no sooner for that.
         flow.push(Sent { due: 40, at: 500 });
-        assert_eq!(flow.give_up(40), Some(Sent { due: 40, at: 500 }));
+        assert_eq!(flow.give_up(499), None);
+        assert_eq!(flow.give_up(500), Some(Sent { due: 40, at: 500 }));
+        flow.push(Sent { due: 50, at: 510 });
+        assert_eq!(flow.give_up_due(50), Some(Sent { due: 50, at: 510 }));
         flow.push(Sent::to_confirm(500));
         assert_eq!(flow.give_up(499), None);
     }

@@ -8,7 +8,7 @@
 #[cfg(all(test, feature = "sim"))]
 mod invariants;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -54,6 +54,8 @@ pub(super) struct Flows {
     /// Live ones and when they were confirmed, oldest first, where connections are replaced. One
     /// that has gone since is passed over.
     ages: Option<VecDeque<(Key, u64)>>,
+    /// The numbers of all, where UDP sockets are replaced: a target may answer old ones for ever.
+    numbers: Option<HashSet<u32>>,
     /// Messages under way on all flows that are not given up.
     pub(super) under_way: u64,
     /// How many are confirmed and open; and over all threads.
@@ -63,6 +65,7 @@ pub(super) struct Flows {
 
 impl Flows {
     pub(super) fn new(load: &Load, share: u64, gauge: Arc<Gauge>) -> Flows {
+        let is_replaced = load.turnover != Turnover::Keep;
         Flows {
             // A table that grows would be copied while connections wait for it, and be half empty.
             table: Slab::with_capacity(usize::try_from(share.min(MOST_AT_ONCE)).unwrap_or(0)),
@@ -79,7 +82,8 @@ impl Flows {
                 Traffic::Open(_) => MOST_SCHEDULED,
                 _ => MAX_DEPTH,
             },
-            ages: (load.turnover != Turnover::Keep).then(VecDeque::new),
+            ages: is_replaced.then(VecDeque::new),
+            numbers: (is_replaced && load.has_udp()).then(HashSet::new),
             gauge,
             ..Flows::default()
         }
@@ -105,13 +109,16 @@ impl Flows {
         self.table.capacity() as u32
     }
 
-    /// Whether there is a flow of this number.
+    /// Whether there is a flow of this number, where sockets are replaced.
     pub(super) fn has_number(&self, number: u32) -> bool {
-        self.table.iter().any(|(_, flow)| flow.number == number)
+        self.numbers.as_ref().is_some_and(|it| it.contains(&number))
     }
 
     /// A flow is being dialed; its index.
     pub(super) fn dialed(&mut self, flow: Flow) -> u32 {
+        if let Some(numbers) = &mut self.numbers {
+            numbers.insert(flow.number);
+        }
         self.table.insert(flow) as u32
     }
 
@@ -193,7 +200,7 @@ impl Flows {
         }
     }
 
-    /// A datagram is about to be sent. Those that were due at `then` or before, and that nobody
+    /// A datagram is about to be sent. Those that were sent at `then` or before, and that nobody
     /// waits for, are forgotten. The one that had to be forgotten though it was awaited.
     pub(super) fn make_room(&mut self, index: u32, then: u64) -> Option<Sent> {
         let flow = self.get_mut(index)?;
@@ -201,10 +208,9 @@ impl Flows {
         if flow.kept < MOST_KEPT {
             return None;
         }
-        // The oldest is awaited, or nobody waits for it any more.
-        let forgotten = flow.pop().filter(|(_, was_settled)| !was_settled);
+        let forgotten = flow.forget_oldest();
         self.under_way -= u64::from(forgotten.is_some());
-        forgotten.map(|(sent, _)| sent)
+        forgotten
     }
 
     /// A message that the flow owed was sent, or has come to nothing. The next one it owes is due
@@ -214,6 +220,15 @@ impl Flows {
             flow.owed = flow.owed.saturating_sub(1);
             flow.time = flow.time.saturating_add(interval);
         }
+    }
+
+    /// Whether a flow owes a message that it may still send: now, or when its socket takes it.
+    pub(super) fn owes(&self) -> bool {
+        let owes = |flow: &Flow| {
+            let is_there = matches!(flow.stage, Stage::Live | Stage::Retiring);
+            flow.owed > 0 && is_there && !flow.flags.contains(Flags::PEER_FINISHED)
+        };
+        self.table.iter().any(|(_, flow)| owes(flow))
     }
 
     /// Messages are due on this very flow, the first of them then.
@@ -357,7 +372,11 @@ impl Flows {
 
     /// A flow that has ended is gone.
     pub(super) fn remove(&mut self, index: u32) -> Option<Flow> {
-        self.table.try_remove(index as usize)
+        let flow = self.table.try_remove(index as usize)?;
+        if let Some(numbers) = &mut self.numbers {
+            numbers.remove(&flow.number);
+        }
+        Some(flow)
     }
 
     /// All flows, when the run is over: from here on callbacks find none.

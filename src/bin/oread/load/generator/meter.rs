@@ -167,6 +167,7 @@ impl Meter {
         self.tally.note_partial("message timeout", partial);
         if self.is_measured(sent.due) {
             self.tally.messages.timed_out += 1;
+            self.unanswered(sent);
         }
     }
 
@@ -187,7 +188,14 @@ impl Meter {
     pub(super) fn lost(&mut self, sent: Sent) {
         if self.is_measured(sent.due) {
             self.tally.messages.lost += 1;
+            self.unanswered(sent);
         }
+    }
+
+    /// A message of the measured time was not answered for as long as it was waited for.
+    pub(super) fn unanswered(&mut self, sent: Sent) {
+        let then = sent.at.saturating_add(self.timeout);
+        self.tally.waited_until = self.tally.waited_until.max(then);
     }
 
     /// The measured time is over, at `end`: what has happened until now happened in it.
@@ -254,6 +262,7 @@ impl Meter {
         messages.one_way = self.measured.one_way;
         (bytes.sent, bytes.received) = (self.measured.sent_bytes, self.measured.received_bytes);
         messages.unmeasured = self.unmeasured.sent + self.confirming.sent;
+        self.tally.last_answer = self.last_answer;
         if self.verifies {
             messages.verified = messages.echoed - self.wrong;
         }

@@ -5,9 +5,7 @@ use std::io;
 use nix::errno::Errno;
 use oread::CloseReason;
 
-pub(crate) use crate::load::count::CORRUPT;
-/// An answer to a datagram, or to a flow, too long ago to be told.
-pub(crate) const TOO_LATE: &str = "answer too late to be told";
+pub(crate) use crate::load::count::{CORRUPT, TOO_LATE};
 
 /// An error by the system's name for it, `ECONNREFUSED`; by its words where there is none.
 pub(crate) fn of_error(error: &io::Error) -> String {

@@ -34,7 +34,7 @@ use super::payload::Payload;
 use super::protocol::{Phase, Setup};
 use super::schedule::Schedule;
 use super::timeline::Timeline;
-use crate::load::clock::{NEVER, nanos};
+use crate::load::clock::{NEVER, SECOND, nanos};
 use crate::load::options::load::{Load, Traffic, Turnover};
 use crate::load::options::values::VerifyMode;
 
@@ -55,6 +55,8 @@ const SENDS_TO_CATCH_UP: u32 = 256;
 const DATAGRAMS_TO_CATCH_UP: u32 = 64;
 /// How late the first message of a turn is that has others to catch up with, in nanoseconds.
 const FAR_BEHIND: u64 = 1_000_000;
+/// The process stood still where a turn comes so long after the last one: sweeps come more often.
+const STOOD_STILL: u64 = SECOND / 5;
 /// A sweep looks at a part of the flows, and this many make a whole round.
 const SWEEPS_A_ROUND: u32 = 16;
 
@@ -117,6 +119,10 @@ pub(super) struct Plan {
     sweep_at: u32,
     sweep_due: u64,
     turn: Turn,
+    /// When the last turn looked at the time.
+    seen: u64,
+    /// Nothing is given up before: the process stood still, which is not the server's time.
+    grace_until: u64,
     /// When there is something to do beside sending; 0 after whatever may have changed that.
     chores_at: u64,
     /// UDP sockets that were open at the end, and where they lead.
@@ -153,6 +159,8 @@ impl Plan {
             sweep_at: 0,
             sweep_due: now,
             turn: Turn::default(),
+            seen: now,
+            grace_until: 0,
             chores_at: 0,
             last_sockets: Vec::new(),
             load,
@@ -169,6 +177,10 @@ impl Plan {
     /// What is to be done at `now`.
     #[inline]
     pub(super) fn next(&mut self, now: u64) -> Step {
+        if now > self.seen.saturating_add(STOOD_STILL) {
+            self.stood_still(now);
+        }
+        self.seen = now;
         loop {
             if now >= self.chores_at
                 && let Some(step) = self.chore(now)
@@ -191,10 +203,23 @@ impl Plan {
         Step::Wait(due.min(self.chores_at))
     }
 
+    /// The process stood still until now. What was under way meanwhile has its whole time again: its
+    /// answer may have come, or the message itself may only go out now. A process that stands still
+    /// again and again gives up all the same.
+    #[cold]
+    fn stood_still(&mut self, now: u64) {
+        if now >= self.grace_until.saturating_add(self.timeout) {
+            self.grace_until = now.saturating_add(self.patience());
+            self.chores_at = 0;
+        }
+    }
+
     /// Everything but sending.
     fn chore(&mut self, now: u64) -> Option<Step> {
         self.look_at_clock(now);
-        self.look_after_flows(now);
+        if now >= self.grace_until {
+            self.look_after_flows(now);
+        }
         // Before it may be the end: what was due by then is sent late, or counted as not sent.
         while let Some(&Reverse((due, key, count))) = self.agenda.peek()
             && due <= now
@@ -221,7 +246,13 @@ impl Plan {
         self.turn.more |= dial <= now;
         let first = self.agenda.peek().map_or(NEVER, |first| first.0.0);
         let turnover = self.turnover_due();
-        let coming = [dial, first, turnover, self.run.boundary, self.sweep_due];
+        let coming = [
+            dial,
+            first,
+            turnover,
+            self.run.boundary,
+            self.sweep_due.max(self.grace_until),
+        ];
         // What is due by now has to wait for the next turn.
         let coming = coming.into_iter().filter(|due| *due > now);
         self.chores_at = coming.min().unwrap_or(NEVER);
@@ -301,9 +332,12 @@ impl Plan {
 
     /// So many messages were to become due on a flow at `due`, if it's still there.
     fn is_due(&mut self, due: u64, key: Key, count: u32, now: u64) {
-        let flow = self.flows.find(key);
-        if flow.is_none_or(|flow| flow.stage != Stage::Live) {
-            return;
+        match (self.flows.find(key).map(|flow| flow.stage), count) {
+            (Some(Stage::Confirming), _) => return self.try_again(key.index, now),
+            // No message: the one that confirms it was to be sent again.
+            (_, 0) => return,
+            (Some(Stage::Live), _) => {}
+            _ => return,
         }
         let mut count = count.into();
         if let Traffic::Idle { .. } = self.load.traffic {

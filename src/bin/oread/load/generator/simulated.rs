@@ -33,7 +33,7 @@ use server::Manners;
 use truth::{AT_ONCE, SMALL, Way};
 
 use crate::load::clock::SECOND;
-use crate::load::options::load::Turnover;
+use crate::load::options::load::{Turnover, Volume};
 
 /// How late the lead tells the start, at most.
 const LATEST_START: Duration = Duration::from_millis(60);
@@ -329,6 +329,43 @@ fn datagrams(world: &mut World) {
     world.latency(Duration::from_nanos(least)..=Duration::from_nanos(least));
     let ran = run(world, &drawn);
     datagrams::check_datagrams(&ran, Way(least, most.min(least + AT_ONCE.1)));
+}
+
+/// Servers that answer everything at once, and a generator that stands still for a while: what has
+/// come meanwhile is neither lost nor late for good.
+fn standing_still(world: &mut World) {
+    let is_udp = world.one_in(2);
+    let connections = world.count(12);
+    let delay = world.pick(&[1, 2, 5]);
+    let manners = Manners {
+        delay: (delay, delay),
+        seed: world.roll(u64::MAX),
+        ..Manners::default()
+    };
+    let traffic = traffic(world, connections, delay, is_udp);
+    let target = if is_udp { UDP[0] } else { TCP[0] };
+    world.latency(Duration::ZERO..=Duration::ZERO);
+    let drawn = Drawn {
+        arguments: format!("-c {connections} {traffic} {target}"),
+        manners: vec![manners],
+        script: Script {
+            still: Some((ms(world.roll(2500)), ms(1 + world.roll(3000)))),
+            ..Script::default()
+        },
+        latency: (AT_ONCE.0, AT_ONCE.1),
+    };
+    let ran = run(world, &drawn);
+    let (m, c) = (&ran.tally.messages, &ran.tally.connections);
+    assert_eq!((m.sent, m.lost, m.outstanding), (m.echoed, 0, 0), "{m:?}");
+    assert_eq!((c.lost, c.failed, c.refused), (0, 0, 0), "{c:?}");
+    if let Volume::Messages(all) = ran.load.volume {
+        assert_eq!(m.sent, all.get(), "{m:?}");
+    }
+}
+
+#[test]
+fn a_generator_that_stands_still_loses_nothing_that_has_come_meanwhile() {
+    check(0..1000, standing_still);
 }
 
 #[test]

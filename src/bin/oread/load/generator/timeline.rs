@@ -50,11 +50,16 @@ impl Timeline {
         self.phase >= Phase::Finish
     }
 
-    /// Whether messages that have a time are sent: in it, or later.
+    /// Whether messages that have a time are sent: in it, or later. A thread that has none of the
+    /// messages to be measured has its part of the warm-up.
     #[inline]
     pub(super) fn is_pumping(&self) -> bool {
-        let late = self.phase == Phase::Finish && self.catches_up;
-        (self.is_sending() || late) && self.left > 0
+        match self.phase {
+            Phase::Warmup => true,
+            Phase::Measure => self.left > 0,
+            Phase::Finish => self.catches_up && self.left > 0,
+            _ => false,
+        }
     }
 
     /// Whether messages of a closed loop may be sent now.

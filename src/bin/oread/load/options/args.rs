@@ -213,8 +213,8 @@ pub(crate) struct Sockets {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) connect_timeout: Duration,
 
-    /// Give an answer up that has not come after so long; at the end, wait as long for what is
-    /// under way
+    /// Give an answer up that has not come so long after its message was due, or sent in a closed
+    /// loop; at the end, wait as long for what is under way
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) message_timeout: Duration,
 

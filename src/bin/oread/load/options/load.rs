@@ -6,7 +6,7 @@ pub(crate) mod never;
 mod script;
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::{Path, absolute};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::load::exchange::script::Script;
 use crate::load::options::args;
 pub(crate) use crate::load::options::values::MAX_DEPTH;
 use crate::load::options::values::{SizeRange, VerifyMode};
+use crate::system::files::followed;
 use crate::values::target::{Target, Transport};
 use crate::values::verbosity::{Verbosity, VerbosityArgs};
 
@@ -251,15 +252,13 @@ impl Load {
         let tip = "give it a name; a file that is called - is written as ./-";
         let failure = Failure::usage("--hdr takes a file, and - is standard output").hint(tip);
         refuse_if(hdr == Some(Path::new("-")), failure)?;
-        // A file that is not there yet has no other name than the one that is typed.
-        let place = |path: &Path| path.canonicalize().or_else(|_| absolute(path)).ok();
         if let (Some(json), Some(hdr)) = (json, hdr) {
             let words = format!(
                 "--json and --hdr would write the same file, {}",
                 hdr.display()
             );
             let failure = Failure::usage(words).hint("give each a file of its own");
-            refuse_if(place(json) == place(hdr), failure)?;
+            refuse_if(followed(json) == followed(hdr), failure)?;
         }
         self.output.slo.iter().try_for_each(|gate| {
             let why = never::why_never(gate, self);

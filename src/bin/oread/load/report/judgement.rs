@@ -95,7 +95,10 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
             1 => [" was", "what it must be"],
             _ => ["s were", "what they must be"],
         };
-        find(5, format!("WRONG: {} answer{were} not {is}", Count(mismatched)));
+        find(
+            5,
+            format!("WRONG: {} answer{were} not {is}", Count(mismatched)),
+        );
     }
     let broken = gates.iter().filter(|gate| !gate.met);
     let broken: Vec<&str> = broken.map(|gate| &*gate.gate).collect();
@@ -150,13 +153,19 @@ fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
          one to be served"
     );
     // A part, and one of them, are left out of account: the last ones may be on their way.
-    for (rate, part, what) in [
-        (outcome.churn(), 0.9, &*replaced),
-        (outcome.rate(), 0.95, "were answered in time"),
-    ] {
-        if let Some((asked, reached)) = rate
-            && reached * seconds < asked * seconds * part - 1.0
-        {
+    let is_short = |reached: f64, asked: f64, part| reached < asked * part - 1.0;
+    let told = [
+        outcome.churn().map(|churn| {
+            let least = outcome.least_replaced().unwrap_or(0.0);
+            (churn, &*replaced, is_short(c.replaced as f64, least, 0.9))
+        }),
+        outcome.rate().map(|(asked, reached)| {
+            let is_short = is_short(reached * seconds, asked * seconds, 0.95);
+            ((asked, reached), "were answered in time", is_short)
+        }),
+    ];
+    for ((asked, reached), what, is_short) in told.into_iter().flatten() {
+        if is_short {
             let (asked, reached) = (a_second(asked), a_second(reached));
             find(0, format!("ONLY {reached} of {asked} {what}"));
         }
@@ -167,6 +176,7 @@ fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
         let is_own =
             (outcome.rate()).is_some_and(|(rate, _)| own_lag * rate >= m.unsent as f64 / 2.0);
         let (code, why) = match outcome.plan.volume {
+            Volume::Messages(_) if d.dropped > 0 => (4, "the system refused to send the others"),
             Volume::Messages(_) if m.echoed == 0 => (4, "nothing was answered"),
             Volume::Messages(_) => (4, "nothing was answered any more"),
             Volume::For(_) if d.dropped > 0 => (0, "the system refused to send the others"),
@@ -200,11 +210,16 @@ fn unchecked(plan: &Load) -> Option<String> {
         let words = "what answers hold, beyond where they end: --expect says what they must";
         return (!script.is_checked()).then(|| words.to_owned());
     }
-    let Content::Made(sizes) = plan.content else {
+    if plan.verify == VerifyMode::Off || plan.connections.get() == 1 {
         return None;
+    }
+    let Content::Made(sizes) = plan.content else {
+        let words = "whose answer it is: all messages are alike, so one that came to another \
+                     connection's message, or to another of its own, passes as right";
+        return Some(words.to_owned());
     };
     let least = sizes.least;
-    if least >= TELLING || plan.verify == VerifyMode::Off || plan.connections.get() == 1 {
+    if least >= TELLING {
         return None;
     }
     let (s, bits) = (if least == 1 { "" } else { "s" }, BITS_A_BYTE * least);
@@ -214,6 +229,9 @@ fn unchecked(plan: &Load) -> Option<String> {
          and number by, so 1 in {one_in} answers swapped between connections passes as right"
     ))
 }
+
+/// Why figures of answers that can't be told apart are in no gate.
+const INVALID: &str = "the figure is not valid, as BEWARE says";
 
 /// How a gate came out.
 #[derive(Clone, Debug, PartialEq)]
@@ -278,6 +296,9 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
                 Timing::FirstEcho => (&latency.first_echo, failed + unserved),
             };
             let is_answer = matches!(timing, Timing::Response | Timing::Service);
+            if is_answer && tally.bytes.surplus > 0 {
+                return Err(INVALID.into());
+            }
             if let Some(when) = outcome.fell_silent().filter(|_| is_answer) {
                 return Err(format!("no answer {when}"));
             }
@@ -295,6 +316,7 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
         Figure::Errors => counted(tally.errors.values().sum()),
         Figure::LostShare if d.sent == 0 => return Err("no datagram was sent".into()),
         Figure::LostShare => of(d.lost, d.sent),
+        Figure::Rate if tally.bytes.surplus > 0 => return Err(INVALID.into()),
         Figure::Rate => {
             let rate = (outcome.rate_reached()).ok_or("it never came to measuring")?;
             (rate, a_second(rate))
@@ -387,13 +409,12 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
         beware(None, words);
     }
     let still = stood_still(outcome);
+    if let Some(words) = still_before(outcome) {
+        beware(Some(MACHINE), words);
+    }
     // A thread that had half of its time left was late because it was not let run.
     let is_kept = tally.waited() > KEPT_WAITING;
     let was_let_run = still.is_none() && !is_kept;
-    let (cause, who) = match tally.threads.iter().any(|thread| thread.busy() >= 0.5) {
-        true if was_let_run => (GENERATOR, "the generator was the bottleneck"),
-        _ => (MACHINE, "the machine was busy"),
-    };
     if let Some(words) = still {
         beware(Some(MACHINE), words);
     }
@@ -416,6 +437,11 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
         );
         beware(Some(GENERATOR), words);
     }
+    let is_busy = tally.threads.iter().any(|thread| thread.busy() >= 0.5);
+    let (cause, who) = match full > 0 || was_let_run && is_busy {
+        true => (GENERATOR, "the generator was the bottleneck"),
+        false => (MACHINE, "the machine was busy"),
+    };
     if let Some(late) = lateness(tally) {
         beware(Some(cause), format!("{who}: {late}"));
     }
@@ -437,6 +463,21 @@ fn stood_still(outcome: &Outcome) -> Option<String> {
         format!(
             "the generator stood still for {total}{how}: it was stopped (Ctrl-Z, SIGSTOP), or the \
              machine gave it no CPU; what was under way looks as much slower"
+        )
+    })
+}
+
+/// How long the program stood still before the measured time, where that may have made the time of
+/// a connection what it is, or kept one from being there.
+fn still_before(outcome: &Outcome) -> Option<String> {
+    let (longest, latency) = (outcome.still_before.longest, &outcome.tally.latency);
+    let slowest = latency.connect.max().max(latency.first_echo.max()) as f64;
+    let is_much = longest.as_nanos() as f64 >= OF_RESPONSE * slowest;
+    let told = short(nanos(longest));
+    (is_much && !longest.is_zero()).then(|| {
+        format!(
+            "the generator stood still for {told} before the measured time: connections and their \
+             first echoes look as much slower, and what came too late may be no fault of the server"
         )
     })
 }

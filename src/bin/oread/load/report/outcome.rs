@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::load::count::{Ledger, StoodStill, Tally, ThreadUse};
-use crate::load::options::load::{Load, Traffic};
+use crate::load::count::{Ledger, StoodStill, TOO_LATE, Tally, ThreadUse};
+use crate::load::options::load::{Load, Traffic, Turnover};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +36,9 @@ pub(crate) struct Outcome {
     pub(crate) ramp: Duration,
     /// How long was measured; zero when it never came to that.
     pub(crate) measured: Duration,
-    /// How long the program did not run at all meanwhile.
+    /// How long the program did not run at all meanwhile, and before the measured time.
     pub(crate) stood_still: StoodStill,
+    pub(crate) still_before: StoodStill,
     /// What the echo server of its own used in the measured time, if there was one.
     pub(crate) own_server: Option<ThreadUse>,
     /// The preflight's shortfalls, one line each; what was gone against with `--force` among them.
@@ -60,6 +61,7 @@ impl Outcome {
             ramp: Duration::ZERO,
             measured: Duration::ZERO,
             stood_still: StoodStill::default(),
+            still_before: StoodStill::default(),
             own_server: None,
             shortfalls,
         }
@@ -99,17 +101,29 @@ impl Outcome {
         }
     }
 
-    /// When answers stopped for good in the measured time, in words, where some are missing. In
-    /// whole seconds: behind the measured time answers are waited for.
+    /// When answers stopped for good in the measured time, in words, where one that was due then
+    /// was waited for. In whole seconds: behind the measured time answers are waited for.
     pub(crate) fn fell_silent(&self) -> Option<String> {
         let (tally, measured) = (&self.tally, self.measured.as_secs());
-        let last = tally.seconds.iter().rposition(|it| it.echoed > 0);
+        let last = tally
+            .seconds
+            .iter()
+            .rposition(|it| it.echoed + it.one_way > 0);
         let last = last.map_or(0, |last| last as u64 + 1);
+        // Which datagrams these were answers to nobody knows any more, but answers they were.
+        let came_late = self.tally.errors.contains_key(TOO_LATE);
         let lacks = match last {
-            0 => tally.messages.echoed == 0 && (tally.messages.sent > 0 || self.is_stuck()),
-            _ => tally.messages.unanswered() > 0,
+            _ if came_late => false,
+            0 => {
+                tally.messages.echoed + tally.messages.one_way == 0
+                    && (tally.messages.sent > 0 || self.is_stuck())
+            }
+            // One that got lost long before says nothing of the server's end.
+            _ => tally.messages.unanswered() > 0 && tally.waited_until > tally.last_answer,
         };
-        (last < measured && lacks).then(|| match last {
+        // Of a run of days, the last second that is kept apart has all that came later.
+        let known = measured.min(tally.seconds.len() as u64);
+        (last < known.max(1).min(measured) && lacks).then(|| match last {
             0 => "came in the measured time".to_owned(),
             last => format!("came after second {last} of {measured}"),
         })
@@ -117,7 +131,9 @@ impl Outcome {
 
     /// Whether nothing could be sent in the measured time, as answers to the warm-up were awaited.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.tally.messages.due() == 0 && self.tally.errors.contains_key("message timeout")
+        let is_idle = matches!(self.plan.traffic, Traffic::Idle { .. });
+        let has_none = self.tally.messages.due() == 0 && !is_idle;
+        has_none && self.tally.errors.contains_key("message timeout")
     }
 
     /// Connections that were to be closed and replaced a second, and that were in the measured
@@ -125,5 +141,20 @@ impl Outcome {
     pub(crate) fn churn(&self) -> Option<(f64, f64)> {
         let asked = self.plan.turnover.a_second(self.plan.connections)?;
         Some((asked, self.a_second(self.tally.connections.replaced)?))
+    }
+
+    /// How many connections had to be replaced in the measured time, at least: with a lifetime, as
+    /// often as each place had its end in it.
+    pub(crate) fn least_replaced(&self) -> Option<f64> {
+        let asked = f64::from(self.plan.connections.get());
+        let seconds = self.measured.as_secs_f64();
+        match self.plan.turnover {
+            Turnover::Keep => None,
+            Turnover::Churn(rate) => Some(f64::from(rate.get()) * seconds),
+            // One whose end comes just before the end of the time is not replaced in it.
+            Turnover::Lifetime(lifetime) => {
+                Some(asked * (0.95 * seconds / lifetime.as_secs_f64()).floor())
+            }
+        }
     }
 }

@@ -156,6 +156,10 @@ fn tip(outcome: &Outcome) -> Option<String> {
             "this may be no echo server, or have another --framing: --message sends what it \
              expects, and with --verify off any answer counts that is as long as the message"
         }
+        Some(_) if is_mute && !is_udp => {
+            "this may be no echo server: --message sends what it expects, and with --verify off any \
+             answer counts that is as long as the message"
+        }
         _ if is_mute && is_udp => {
             "nothing may listen there, or a firewall or a limit may keep datagrams from it"
         }
@@ -207,7 +211,12 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
         let most = Count(flow.lost);
         format!("{some} of {all} flows lost some, flow {number} the most: {most}")
     });
-    let all = [came, went, worst.unwrap_or_default()];
+    let is_closed = matches!(outcome.plan.traffic, Traffic::Closed { .. });
+    let stops = match is_closed && d.lost > 0 {
+        true => "a closed loop waits for a lost one until --message-timeout: use -R",
+        false => "",
+    };
+    let all = [came, went, worst.unwrap_or_default(), stops.to_owned()];
     page.lines("datagrams", all.map(|words| (Tone::Plain, words)));
 }
 

@@ -69,7 +69,8 @@ impl Plan {
     }
 
     /// Goes on to the next phase when its time has come. Called wherever the time is read: no
-    /// message is counted to the wrong phase because a timer is late.
+    /// message is counted to the wrong phase because a timer is late. The end alone comes behind all
+    /// input.
     #[inline]
     pub(crate) fn look_at_clock(&mut self, now: u64) {
         if now >= self.run.boundary {
@@ -100,8 +101,7 @@ impl Plan {
                     self.run.boundary = self.run.until;
                 }
                 Phase::Measure => self.finish(now),
-                Phase::Finish => self.end(now),
-                Phase::Over => return,
+                Phase::Finish | Phase::Over => break,
             }
         }
         self.look_again_at(0);
@@ -141,8 +141,11 @@ impl Plan {
         if self.run.left == 0 && self.run.phase == Phase::Measure {
             self.finish(now);
         }
-        let is_answered = self.run.phase == Phase::Finish && self.flows.under_way == 0;
-        if is_answered && !self.is_behind() {
+        if self.run.phase != Phase::Finish {
+            return;
+        }
+        let is_over = now >= self.run.boundary && now >= self.grace_until;
+        if is_over || self.flows.under_way == 0 && !self.is_behind() {
             self.end(now);
         }
     }
@@ -156,11 +159,7 @@ impl Plan {
             self.meter.end_measured(end);
             self.run.ended = Some(end);
         }
-        let timeout = self.load.sockets.message_timeout;
-        let over = match self.run.stopped {
-            Some(_) => after(now, timeout.min(PATIENCE)),
-            None => after(now, timeout),
-        };
+        let over = now.saturating_add(self.patience());
         self.run.boundary = match self.run.phase {
             Phase::Finish => over.min(self.run.boundary),
             _ => over,
@@ -169,6 +168,14 @@ impl Plan {
         self.run.send_until = 0;
         self.dialing.end_ramp();
         self.look_again_at(0);
+    }
+
+    /// How long outstanding answers are waited for.
+    pub(super) fn patience(&self) -> u64 {
+        match self.run.stopped {
+            Some(_) => self.timeout.min(nanos(PATIENCE)),
+            None => self.timeout,
+        }
     }
 
     /// Messages of the measured time that were due before `end` by the schedule and were not sent.
@@ -182,7 +189,7 @@ impl Plan {
     /// them.
     fn is_behind(&mut self) -> bool {
         let unsent = match self.load.traffic {
-            Traffic::Idle { .. } => self.flows.first_ready().is_some(),
+            Traffic::Idle { .. } => self.flows.owes(),
             _ => self.unsent(NEVER) > 0,
         };
         self.run.catches_up && self.flows.open > 0 && unsent && self.run.left > 0
@@ -201,7 +208,7 @@ impl Plan {
         }
         self.run.phase = Phase::Over;
         self.run.boundary = NEVER;
-        let mut there = self.dialing.turning_over;
+        let mut there = self.dialing.on_their_way();
         for (_, mut flow) in self.flows.take_all() {
             there += u64::from(flow.stage == Stage::Live);
             if let Socket::Datagrams(id) = flow.socket {
@@ -247,7 +254,7 @@ impl Plan {
             self.meter.tally.messages.unsent += self.unsent_of(flow);
         }
         let mut partial = self.partial(flow);
-        while let Some(sent) = flow.give_up(given_up) {
+        while let Some(sent) = flow.give_up_due(given_up) {
             self.meter.timed_out(sent, partial.take());
         }
         // Over a stream, what was given up may still come; over UDP it's lost, for a datagram is.
@@ -256,7 +263,10 @@ impl Plan {
             Some(_) => flow.give_up(NEVER),
             None => flow.pop().map(|(sent, _)| sent),
         } {
-            outstanding += u64::from(self.meter.is_measured(sent.due));
+            if self.meter.is_measured(sent.due) {
+                outstanding += 1;
+                self.meter.unanswered(sent);
+            }
         }
         self.meter.tally.messages.outstanding += outstanding;
         if let Some(udp) = &mut flow.udp {

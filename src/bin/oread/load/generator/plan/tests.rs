@@ -13,6 +13,11 @@ use crate::values::target::Resolved;
 
 /// A plan of these arguments, for one target, from the time 1 s on.
 fn plan(arguments: &str) -> Plan {
+    plan_of(arguments, 0)
+}
+
+/// The plan of one of its threads.
+fn plan_of(arguments: &str, index: u32) -> Plan {
     let load = Load::of(arguments);
     let endpoint = Endpoint {
         resolved: Resolved::tcp(([127, 0, 0, 1], 9).into()),
@@ -21,7 +26,7 @@ fn plan(arguments: &str) -> Plan {
     let setup = Setup {
         payload: Payload::of(&load, 7),
         load: Arc::new(load),
-        index: 0,
+        index,
         endpoints: Arc::new([endpoint]),
         clock: Clock::System(Epoch::begin()),
         begun: SECOND,
@@ -51,7 +56,11 @@ fn dial(plan: &mut Plan, now: u64) -> Vec<u32> {
 
 /// A plan whose connections are all confirmed, and whose traffic begins at 10 s.
 fn begun(arguments: &str) -> (Plan, Vec<u32>) {
-    let mut plan = plan(arguments);
+    begun_as(arguments, 0)
+}
+
+fn begun_as(arguments: &str, index: u32) -> (Plan, Vec<u32>) {
+    let mut plan = plan_of(arguments, index);
     let mut flows = Vec::new();
     for ms in 0..1_000 {
         flows.extend(dial(&mut plan, SECOND + ms * 1_000_000));
@@ -145,6 +154,37 @@ fn heartbeats_that_were_due_when_the_end_was_slept_through_are_sent_late() {
 }
 
 #[test]
+fn a_heartbeat_that_is_due_when_its_connection_is_to_be_closed_is_sent_first() {
+    // It was confirmed at 2 s, and the first beat of the load is due at 10 s.
+    let (mut plan, flows) = begun("-c 1 --idle --heartbeat 1s --lifetime 10s -d 5s");
+    for now in [10, 11, 12].map(|seconds| seconds * SECOND) {
+        plan.turn_begins();
+        let flow = flows[0];
+        assert_eq!(plan.next(now), Step::Send { flow, due: now });
+        plan.sent(flow, Sent { due: now, at: now }, 64);
+        plan.answered(flow, now, |_, _| Some(64));
+    }
+    assert!(matches!(plan.next(12 * SECOND), Step::Close { .. }));
+    assert_eq!(plan.meter.tally.messages.unsent, 0);
+}
+
+#[test]
+fn a_thread_that_has_no_part_of_the_messages_has_its_part_of_the_warm_up() {
+    let (mut plan, flows) = begun_as("-c 2 -t 2 -R 2 -n 1 --warmup 5s", 1);
+    let mut sent = 0;
+    for ms in 10_000..16_000 {
+        plan.turn_begins();
+        while let Step::Send { flow, due } = plan.next(ms * SECOND / 1000) {
+            let at = ms * SECOND / 1000;
+            plan.sent(flow, Sent { due, at }, 64);
+            plan.answered(flows[0], at, |_, _| Some(64));
+            sent += 1;
+        }
+    }
+    assert_eq!((sent, plan.meter.tally.messages.unsent), (5, 0));
+}
+
+#[test]
 fn a_run_that_is_stopped_when_it_is_over_ends_once() {
     let (mut plan, flows) = begun("-c 1 -R 1 -d 1s --message-timeout 2s");
     plan.turn_begins();
@@ -159,7 +199,12 @@ fn a_run_that_is_stopped_when_it_is_over_ends_once() {
     plan.sent(flows[0], Sent { due: at, at }, 64);
     plan.next(11 * SECOND);
     plan.stop(14 * SECOND);
-    assert_eq!(plan.next(14 * SECOND), Step::End);
+    // It stood still until then: what is under way has its time again, a second once it's stopped.
+    for tenth in 0..10 {
+        let now = 14 * SECOND + tenth * SECOND / 10;
+        assert!(matches!(plan.next(now), Step::Wait(_)), "{tenth}");
+    }
+    assert_eq!(plan.next(15 * SECOND), Step::End);
     assert_eq!((ledger(&plan).missing, ledger(&plan).open), (0, 1));
 }
 
@@ -176,7 +221,7 @@ fn a_first_datagram_that_is_sent_again_is_one_message_that_was_not_answered() {
     plan.flows.bound(index, Socket::Datagrams(id));
     plan.established(index, SECOND);
     plan.sent_datagram(index, Sent::to_confirm(SECOND), 64);
-    let mut again = 0;
+    let mut again = Vec::new();
     for ms in 0..5_000 {
         let now = SECOND + ms * 1_000_000;
         plan.turn_begins();
@@ -184,14 +229,15 @@ fn a_first_datagram_that_is_sent_again_is_one_message_that_was_not_answered() {
             match plan.next(now) {
                 Step::Send { flow, due: 0 } => {
                     plan.sent_datagram(flow, Sent::to_confirm(now), 64);
-                    again += 1;
+                    again.push(ms);
                 }
                 Step::Close { flow, .. } => plan.gone(flow, "", now),
                 _ => break,
             }
         }
     }
-    assert!((2..=4).contains(&again), "{again}");
+    assert_eq!(again[..3], [250, 500, 1000], "{again:?}");
+    assert!(again.len() <= 4, "{again:?}");
     let errors = &plan.meter.tally.errors;
     assert_eq!(
         (errors["message timeout"], errors["never answered"]),

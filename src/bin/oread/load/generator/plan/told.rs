@@ -1,5 +1,6 @@
 //! What the plan is told: what has become of dials, connections and messages, each with the time.
 
+use super::upkeep::RETRY;
 use super::{Dial, Plan};
 use crate::load::clock::{nanos, until};
 use crate::load::count::{Ledger, Partial, record};
@@ -31,7 +32,8 @@ impl Plan {
             return;
         };
         flow.stage = Stage::Confirming;
-        if let Socket::Datagrams(_) = flow.socket {
+        let is_udp = matches!(flow.socket, Socket::Datagrams(_));
+        if is_udp {
             flow.udp = Some(Box::default());
         }
         let took = until(flow.time, now);
@@ -39,6 +41,9 @@ impl Plan {
         self.dialing.ended();
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
+        if is_udp {
+            self.later(0, index, now.saturating_add(RETRY));
+        }
         // It's under way from here on, however often it's sent.
         self.flows.sent(index, Sent::to_confirm(now));
         self.look_again_at(0);

@@ -2,11 +2,11 @@
 
 use super::{Plan, SLACK, SWEEPS_A_ROUND, Step};
 use crate::load::clock::{NEVER, SECOND, after};
-use crate::load::generator::flow::{Flow, Stage};
+use crate::load::generator::flow::{Flags, Flow, Stage};
 use crate::load::options::load::{MOST_TURNING_OVER, Traffic, Turnover};
 
 /// How long the first datagram is waited for before it's sent again.
-const RETRY: u64 = SECOND / 4;
+pub(super) const RETRY: u64 = SECOND / 4;
 
 impl Plan {
     /// When the next connection is to be closed for another; [`NEVER`] where that has to wait for
@@ -35,23 +35,29 @@ impl Plan {
         if let Some(since) = self.flows.oldest_since() {
             self.churn.pass(since);
         }
+        let is_idle = matches!(self.load.traffic, Traffic::Idle { .. });
         while self.turnover_due() <= now {
             self.churn.skip_to(now.saturating_sub(SLACK));
             self.churn.advance();
             if let Some(index) = self.flows.retire_oldest() {
                 self.dialing.turning_over += 1;
+                // What a closed loop would send next was not due at a certain time; heartbeats were.
+                if !is_idle && let Some(flow) = self.flows.get_mut(index) {
+                    flow.owed = 0;
+                }
                 self.close_if_answered(index);
             }
         }
         self.churn.pass(now);
     }
 
-    /// Closes a connection that is to be closed, when nothing is awaited on it any more.
+    /// Closes a connection that is to be closed, when nothing is awaited on it any more, and it owes
+    /// nothing that it could send.
     pub(super) fn close_if_answered(&mut self, index: u32) {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        if flow.stage != Stage::Retiring || flow.awaited() > 0 {
+        if flow.stage != Stage::Retiring || flow.awaited() > 0 || flow.is_ready() {
             return;
         }
         let target = flow.target;
@@ -116,7 +122,8 @@ impl Plan {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        let (stage, is_stream) = (flow.stage, flow.udp.is_none());
+        let stage = flow.stage;
+        let is_refused = flow.udp.is_some() && flow.flags.contains(Flags::FULL);
         let mut partial = self.partial(flow);
         let then = now.saturating_sub(self.timeout);
         let mut given_up = 0;
@@ -130,7 +137,6 @@ impl Plan {
             Stage::Confirming if given_up > 0 && self.load.turnover != Turnover::Keep => {
                 self.lost(index, "never answered", now);
             }
-            Stage::Confirming => self.try_again(index, now),
             Stage::Retiring => self.close_if_answered(index),
             // The loop goes on in place of what was given up.
             Stage::Live => {
@@ -138,8 +144,8 @@ impl Plan {
                     self.flows.owe(index, given_up, now);
                 }
                 // A datagram that the system did not take is tried again.
-                if !is_stream {
-                    self.flows.has_room(index);
+                if is_refused {
+                    self.has_room(index, now);
                 } else if given_up > 0 {
                     self.flows.enqueue(index);
                 }
@@ -148,18 +154,17 @@ impl Plan {
         }
     }
 
-    /// Sends a flow's first datagram again, after [`RETRY`], then after twice that, and so on.
-    fn try_again(&mut self, index: u32, now: u64) {
-        if let Some(flow) = self.flows.get_mut(index)
+    /// Sends a flow's first datagram again: after [`RETRY`], then after twice that, and so on, as
+    /// long as it's awaited.
+    pub(super) fn try_again(&mut self, index: u32, now: u64) {
+        if let Some(flow) = self.flows.get(index)
             && flow.awaited() > 0
-            && let Some(udp) = &mut flow.udp
+            && flow.udp.is_some()
         {
-            let last = udp.last_try.max(flow.time);
-            if now >= last + RETRY.max(last - flow.time) {
-                udp.last_try = now;
-                let flow = index;
-                self.steps.push_back(Step::Send { flow, due: 0 });
-            }
+            let so_far = now.saturating_sub(flow.time).max(RETRY);
+            let flow = index;
+            self.steps.push_back(Step::Send { flow, due: 0 });
+            self.later(0, index, now.saturating_add(so_far));
         }
     }
 }

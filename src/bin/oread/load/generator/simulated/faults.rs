@@ -131,6 +131,52 @@ fn a_generator_that_catches_up_sends_no_more_datagrams_a_turn_than_it_reads() {
     assert_eq!(ran.tally.datagrams.received, ran.tally.datagrams.sent);
 }
 
+/// A run whose process stands still at these milliseconds, for so many.
+fn stopped(arguments: &str, answers: u64, at: u64, time: u64) -> Ran {
+    let still = Some((ms(at), ms(time)));
+    let script = Script {
+        still,
+        ..Script::default()
+    };
+    run_in(&mut world(), arguments, &[after(answers)], script)
+}
+
+#[test]
+fn what_came_while_the_generator_stood_still_is_read_before_it_is_given_up() {
+    for target in [TCP, UDP] {
+        // In the wait at the end, for longer than that.
+        let arguments = format!("-c 10 -R 200 -d 1s --message-timeout 500ms {target}");
+        let ran = stopped(&arguments, 300, 1400, 1000);
+        let m = &ran.tally.messages;
+        assert_eq!((m.sent, m.echoed), (200, 200), "{target}: {m:?}");
+        // In the midst of it, for over twice the timeout.
+        for time in [600, 1000, 1400, 3000] {
+            let arguments = format!("-c 10 -d 2s --message-timeout 500ms {target}");
+            let ran = stopped(&arguments, 30, 500, time);
+            let m = &ran.tally.messages;
+            assert_eq!(m.sent, m.echoed, "{target} {time}: {m:?}");
+            assert!(m.sent > 100);
+        }
+        // With a number of messages it's no end either.
+        for traffic in ["", "-R 100", "--think 5ms"] {
+            let timeouts = "--message-timeout 200ms --connect-timeout 200ms";
+            let arguments = format!("-c 4 -n 300 {timeouts} {traffic} {target}");
+            let ran = stopped(&arguments, 20, 500, 1500);
+            let m = &ran.tally.messages;
+            assert_eq!((m.sent, m.echoed), (300, 300), "{arguments}: {m:?}");
+        }
+        let turnover = "-c 10 -d 2s --churn 20 --message-timeout 500ms";
+        let arguments = match target {
+            TCP => format!("{turnover} --depth 2 {target}"),
+            _ => format!("{turnover} {target}"),
+        };
+        let ran = stopped(&arguments, 100, 600, 1000);
+        let m = &ran.tally.messages;
+        assert_eq!((m.sent, m.lost), (m.echoed, 0), "{arguments}: {m:?}");
+        assert_eq!(ran.tally.connections.lost, 0, "{arguments}");
+    }
+}
+
 #[test]
 fn answers_in_the_measured_time_to_messages_of_the_warm_up_are_in_its_rate() {
     let ran = run(

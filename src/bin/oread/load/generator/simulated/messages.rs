@@ -3,7 +3,7 @@
 use super::bench::Ran;
 use super::over_time;
 use super::server::Spoiled;
-use super::truth::{CLOSE, Count, TICK, Times, Told, Way, Why, is_like, life, messages};
+use super::truth::{CLOSE, Count, SMALL, TICK, Times, Told, Way, Why, is_like, life, messages};
 use crate::load::clock::{NEVER, after, nanos};
 use crate::load::options::load::{Load, Traffic, Turnover, Volume};
 
@@ -187,6 +187,11 @@ fn check_beats(ran: &Ran, times: &Times) {
     let all = u64::from(load.connections.get());
     let is_steady =
         ran.is_whole() && (ledger.dialed, ledger.confirmed, ledger.open) == (all, all, all);
+    // A connection that is closed for another sends first what is due on it.
+    let takes_all = load.has_udp() || load.content.sizes().1 <= SMALL;
+    if ran.is_whole() && ledger.lost == 0 && ran.tally.errors.is_empty() && takes_all {
+        assert_eq!(ran.tally.messages.unsent, 0, "heartbeats unsent");
+    }
     if !is_steady || load.turnover != Turnover::Keep || !ran.tally.errors.is_empty() {
         return;
     }

@@ -61,6 +61,10 @@ fn a_server_that_falls_silent_is_told_with_the_last_second_of_its_answers() {
     assert!(!all(&run).0.contains(said));
     run.tally.messages.lost = 3;
     run.tally.messages.sent += 3;
+    // These were given up long before the last answers came: a quiet load, and no silence.
+    (run.tally.waited_until, run.tally.last_answer) = (5, 9);
+    assert!(!all(&run).0.contains("NO ANSWER came after"));
+    run.tally.waited_until = 14;
     let (text, json, ..) = all(&run);
     assert!(text.contains(said), "{text}");
     assert!(json["verdict"].to_string().contains(said), "{json}");
@@ -165,7 +169,8 @@ fn messages_too_short_to_tell_whose_they_are_are_said_to_be() {
         ("-s 8", None),
         ("-s 1 -c 1", None),
         ("-s 1 --verify off", None),
-        ("--message x", None),
+        ("--message x", Some("all messages are alike")),
+        ("--message x -c 1", None),
     ] {
         let (text, json, ..) = all(&outcome(arguments));
         let line = text.lines().find(|line| line.starts_with("not checked"));
