@@ -127,8 +127,8 @@ impl Signals {
     }
 }
 
-/// Has the next signal end the program, when [`ONE_SIGNAL`] has passed. Not by the loop: that may be
-/// stuck by then.
+/// Has the next signal end the program, when [`ONE_SIGNAL`] has passed. Not by the loop: that may
+/// be stuck by then.
 fn heard_one() {
     let arm = || SEEN.store(true, Ordering::SeqCst);
     let wait = move || {

@@ -389,8 +389,8 @@ pub(crate) fn short(ns: u64) -> String {
     format!("{}{name}", trimmed(format!("{value:.digits$}")))
 }
 
-/// A share from 0 to 1, to a thousandth of a percent: `49.751%`, `50%`; what there is of less is not
-/// nothing.
+/// A share from 0 to 1, to a thousandth of a percent: `49.751%`, `50%`; what there is of less is
+/// not nothing.
 pub(crate) fn share(share: f64) -> String {
     if share > 0.0 && share < 0.000_005 {
         return "<0.001%".to_owned();

@@ -203,9 +203,9 @@ impl Plan {
         Step::Wait(due.min(self.chores_at))
     }
 
-    /// The process stood still until now. What was under way meanwhile has its whole time again: its
-    /// answer may have come, or the message itself may only go out now. A process that stands still
-    /// again and again gives up all the same.
+    /// The process stood still until now. What was under way meanwhile has its whole time again:
+    /// its answer may have come, or the message itself may only go out now. A process that stands
+    /// still again and again gives up all the same.
     #[cold]
     fn stood_still(&mut self, now: u64) {
         if now >= self.grace_until.saturating_add(self.timeout) {

@@ -69,8 +69,8 @@ impl Plan {
     }
 
     /// Goes on to the next phase when its time has come. Called wherever the time is read: no
-    /// message is counted to the wrong phase because a timer is late. The end alone comes behind all
-    /// input.
+    /// message is counted to the wrong phase because a timer is late. The end alone comes behind
+    /// all input.
     #[inline]
     pub(crate) fn look_at_clock(&mut self, now: u64) {
         if now >= self.run.boundary {

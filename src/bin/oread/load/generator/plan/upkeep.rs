@@ -41,7 +41,8 @@ impl Plan {
             self.churn.advance();
             if let Some(index) = self.flows.retire_oldest() {
                 self.dialing.turning_over += 1;
-                // What a closed loop would send next was not due at a certain time; heartbeats were.
+                // What a closed loop would send next was not due at a certain time; heartbeats
+                // were.
                 if !is_idle && let Some(flow) = self.flows.get_mut(index) {
                     flow.owed = 0;
                 }
@@ -51,8 +52,8 @@ impl Plan {
         self.churn.pass(now);
     }
 
-    /// Closes a connection that is to be closed, when nothing is awaited on it any more, and it owes
-    /// nothing that it could send.
+    /// Closes a connection that is to be closed, when nothing is awaited on it any more, and it
+    /// owes nothing that it could send.
     pub(super) fn close_if_answered(&mut self, index: u32) {
         let Some(flow) = self.flows.get(index) else {
             return;
