@@ -4,7 +4,7 @@ use oread::escape::Escaped;
 use oread::{CloseReason, Connection};
 
 use super::drive::Generator;
-use super::flow::{Flow, Sent};
+use super::flow::{Flags, Flow, Sent};
 use super::tcp::write;
 use crate::load::exchange::answer::{Answer, Found, Scan};
 use crate::load::exchange::expect::Expect;
@@ -18,8 +18,10 @@ pub(crate) struct Reading {
     /// The flow's number: another one may have the place by now.
     flow: u32,
     scan: Scan,
-    /// How many bytes of it are to come that nobody looks at.
+    /// How many bytes of it are to come that nobody looks at, and whether the server ends the
+    /// connection behind them.
     rest: u64,
+    is_last: bool,
 }
 
 impl Generator {
@@ -74,8 +76,9 @@ impl Generator {
             let bytes =
                 usize::try_from(reading.rest).map_or(data.len(), |rest| rest.min(data.len()));
             reading.rest -= bytes as u64;
+            let is_last = reading.is_last;
             match reading.rest {
-                0 => self.whole(connection, index, bytes, now),
+                0 => self.whole(connection, index, bytes, is_last, now),
                 _ => plan.got(index, bytes, now),
             }
             return Some(bytes);
@@ -90,16 +93,18 @@ impl Generator {
                 let answer = &data[..bytes];
                 let why = why_not(&step.answer, step.expect.as_ref(), answer);
                 reading.scan = Scan::default();
+                let is_last = step.answer.said(answer).is_last;
                 if let Some(why) = why {
                     self.mismatch(index, &why, answer, now);
                 }
-                self.whole(connection, index, bytes, now);
+                self.whole(connection, index, bytes, is_last, now);
                 Some(bytes)
             }
             Found::Part(Some(all)) if step.expect.is_none() => {
                 let why = why_not(&step.answer, None, data);
                 reading.scan = Scan::default();
                 reading.rest = all - data.len() as u64;
+                reading.is_last = step.answer.said(data).is_last;
                 if let Some(why) = why {
                     self.mismatch(index, &why, data, now);
                 }
@@ -115,15 +120,20 @@ impl Generator {
     }
 
     /// The last bytes of an answer have come: what comes next, if it comes at once, is sent.
+    /// `is_last`: the server takes no other question on this connection.
     pub(super) fn whole(
         &mut self,
         connection: &mut Connection<'_, u32>,
         index: u32,
         bytes: usize,
+        is_last: bool,
         now: u64,
     ) {
         let (_, mut output) = connection.split();
         let plan = &mut self.plan;
+        if is_last {
+            plan.flows.mark(index, Flags::PEER_FINISHED);
+        }
         let answered = plan.answered(index, now, |_, _| Some(bytes));
         if let Some((next, flow)) = answered.and_then(|it| Some((it.next?, it.flow))) {
             let confirms = answered.is_some_and(|it| it.opens);
@@ -135,6 +145,9 @@ impl Generator {
             plan.count_sent(sent, len);
         }
         plan.pass_one_way(index, now);
+        if is_last {
+            plan.announced_end(index, now);
+        }
     }
 
     /// An answer has come that is none: its connection is of no use any more.

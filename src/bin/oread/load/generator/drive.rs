@@ -296,8 +296,10 @@ impl Handler for Generator {
         let index = *connection.session();
         let now = self.now(connection.context());
         self.plan.established(index, now);
-        // Its first message shows whether it's served.
-        self.send(connection, index, Sent::to_confirm(now));
+        if self.plan.flows.opening > 0 {
+            // Its first message shows whether it's served.
+            self.send(connection, index, Sent::to_confirm(now));
+        }
     }
 
     #[inline(always)]

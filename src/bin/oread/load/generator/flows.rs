@@ -43,8 +43,11 @@ pub(super) struct Flows {
     table: Slab<Flow>,
     /// Messages that a flow may have under way, in a closed loop without pauses; 0 in any other.
     depth: u32,
-    /// Messages that open a connection before it's confirmed; one where there is no script.
-    opening: u32,
+    /// Messages that open a connection before it's confirmed: one where there is no script, and none
+    /// where it's there as soon as it's established.
+    pub(super) opening: u32,
+    /// Messages that a connection sends in all.
+    most_sent: u32,
     /// Whether any flow may take a message of the schedule, and not a certain one.
     is_open_loop: bool,
     /// Messages that a flow over a stream may keep.
@@ -66,6 +69,10 @@ pub(super) struct Flows {
 impl Flows {
     pub(super) fn new(load: &Load, share: u64, gauge: Arc<Gauge>) -> Flows {
         let is_replaced = load.turnover != Turnover::Keep;
+        let opening = match load.is_unopened() {
+            true => 0,
+            false => load.script.as_ref().map_or(1, |it| it.opening().max(1)),
+        };
         Flows {
             // A table that grows would be copied while connections wait for it, and be half empty.
             table: Slab::with_capacity(usize::try_from(share.min(MOST_AT_ONCE)).unwrap_or(0)),
@@ -73,10 +80,11 @@ impl Flows {
                 Traffic::Closed { depth, think: None } => depth,
                 _ => 0,
             },
-            opening: load
-                .script
-                .as_ref()
-                .map_or(1, |script| script.opening().max(1)),
+            opening,
+            most_sent: match load.turnover {
+                Turnover::After(messages) => messages.get().saturating_add(opening),
+                _ => u32::MAX,
+            },
             is_open_loop: matches!(load.traffic, Traffic::Open(_)),
             most_kept: match load.traffic {
                 Traffic::Open(_) => MOST_SCHEDULED,
@@ -164,13 +172,27 @@ impl Flows {
         }
     }
 
+    /// Whether all messages are answered that a live flow may send, or given up.
+    pub(super) fn is_spent(&self, index: u32) -> bool {
+        let is_spent = |flow: &Flow| {
+            flow.stage == Stage::Live && flow.next >= self.most_sent && flow.awaited() == 0
+        };
+        self.get(index).is_some_and(is_spent)
+    }
+
+    /// A live flow is to be closed when what is under way on it has been answered.
+    pub(super) fn retire(&mut self, index: u32) {
+        if let Some(flow) = self.get_mut(index) {
+            flow.stage = Stage::Retiring;
+            flow.flags |= Flags::TURNS_OVER;
+        }
+    }
+
     /// The oldest live flow is to be closed when what is under way on it has been answered.
     pub(super) fn retire_oldest(&mut self) -> Option<u32> {
         self.oldest_since()?;
         let (key, _) = self.ages.as_mut()?.pop_front()?;
-        let flow = self.get_mut(key.index)?;
-        flow.stage = Stage::Retiring;
-        flow.flags |= Flags::TURNS_OVER;
+        self.retire(key.index);
         Some(key.index)
     }
 
@@ -183,6 +205,7 @@ impl Flows {
         }
         let scheduled = u32::from(self.is_open_loop);
         let wanted = self.depth.saturating_sub(flow.awaited()) + flow.owed + scheduled;
+        let wanted = wanted.min(self.most_sent.saturating_sub(flow.next));
         match flow.udp {
             // Datagrams that nobody answers hold up none that follow.
             Some(_) => wanted,

@@ -119,7 +119,7 @@ impl Generator {
         let flow = self.plan.flows.get(index)?;
         match look(&self.plan.payload, flow, data) {
             Input::Whole(bytes) => {
-                self.whole(connection, index, bytes, now);
+                self.whole(connection, index, bytes, false, now);
                 Some(bytes)
             }
             Input::Part(bytes) => {

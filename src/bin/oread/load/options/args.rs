@@ -135,6 +135,15 @@ pub(crate) struct TrafficArgs {
     /// Close a connection after so long, and dial another
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) lifetime: Option<Duration>,
+
+    /// Close a connection after so many messages, and dial another: with 1, each has a connection of
+    /// its own
+    #[arg(long, value_name = "N", value_parser = count, conflicts_with_all = ["idle", "churn", "lifetime"])]
+    pub(crate) per_connection: Option<NonZeroU32>,
+
+    /// Dial again where the server ends a connection
+    #[arg(long)]
+    pub(crate) reconnect: bool,
 }
 
 /// What messages consist of, and what is checked of their answers.

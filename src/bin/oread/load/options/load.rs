@@ -22,8 +22,10 @@ use crate::system::files::followed;
 use crate::values::target::{Target, Transport};
 use crate::values::verbosity::{Verbosity, VerbosityArgs};
 
-/// Dials a second when nothing is said.
+/// Dials a second when nothing is said; and where it's messages that end connections, which set the
+/// pace themselves.
 const CONNECT_RATE: u32 = 1000;
+const CONNECT_RATE_AFTER: u32 = 100_000;
 
 /// When the measured part ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +64,16 @@ pub(crate) enum Turnover {
     Churn(NonZeroU32),
     /// Each is closed after so long, and another is dialed.
     Lifetime(Duration),
+    /// Each is closed after so many messages, and another is dialed.
+    After(NonZeroU32),
 }
 
 impl Turnover {
     /// How many of `connections` are closed a second; `None` where they are kept.
     pub(crate) fn a_second(self, connections: NonZeroU32) -> Option<f64> {
         match self {
-            Turnover::Keep => None,
+            // How many messages come a second is up to the server.
+            Turnover::Keep | Turnover::After(_) => None,
             Turnover::Churn(rate) => Some(rate.get().into()),
             // In nanoseconds, so that a whole rate comes out as that.
             Turnover::Lifetime(lifetime) => {
@@ -120,6 +125,8 @@ pub(crate) struct Load {
     pub(crate) volume: Volume,
     pub(crate) traffic: Traffic,
     pub(crate) turnover: Turnover,
+    /// Whether others are dialed in place of connections that the server has ended.
+    pub(crate) reconnects: bool,
     /// What connections say; `None`: each message is of `content`, and its answer is its echo.
     pub(crate) script: Option<Arc<Script>>,
     /// Bytes of an answer at most, where it is no echo.
@@ -138,6 +145,18 @@ impl Load {
     pub(crate) fn share(&self, all: u64, index: u32) -> u64 {
         let threads = u64::from(self.sockets.threads.get());
         all / threads + u64::from(u64::from(index) < all % threads)
+    }
+
+    /// Whether connections that end have others in their places.
+    pub(crate) fn replaces(&self) -> bool {
+        self.reconnects || self.turnover != Turnover::Keep
+    }
+
+    /// Whether a connection is there as soon as it's established, and its first message is one of
+    /// those that are measured: where it has so many of them, and nothing to say before.
+    pub(crate) fn is_unopened(&self) -> bool {
+        let opening = self.script.as_ref().map_or(0, |script| script.opening());
+        matches!(self.turnover, Turnover::After(_)) && opening == 0
     }
 
     /// Whether a target takes datagrams.
@@ -169,24 +188,31 @@ impl Load {
         let content = content::content(&typed, script.as_ref())?;
         let sent = &typed.traffic;
         let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
+        let has_pauses = script.as_ref().is_some_and(|it| it.has_pauses());
         let traffic = match sent.rate {
             Some(rate) => Traffic::Open(rate),
             None if sent.idle => Traffic::Idle { heartbeat },
             None => Traffic::Closed {
                 depth,
-                // Between answers that are followed at once there is no room for a pause.
-                think: think.or(script
-                    .as_ref()
-                    .filter(|it| it.has_pauses())
-                    .map(|_| Duration::ZERO)),
+                // Between answers that are followed at once there is no room for a pause, or for the
+                // end of a connection.
+                think: think
+                    .or((has_pauses || sent.per_connection.is_some()).then_some(Duration::ZERO)),
             },
         };
-        let turnover = match (sent.churn, sent.lifetime) {
-            (Some(rate), _) => Turnover::Churn(rate),
-            (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
-            (None, None) => Turnover::Keep,
+        let words = "a pause comes behind an answer, and --rate and --idle don't wait for answers";
+        let waits = matches!(traffic, Traffic::Closed { .. });
+        refuse_if(has_pauses && !waits, Failure::usage(words))?;
+        let turnover = match (sent.churn, sent.lifetime, sent.per_connection) {
+            (Some(rate), ..) => Turnover::Churn(rate),
+            (_, Some(lifetime), _) => Turnover::Lifetime(lifetime),
+            (.., Some(messages)) => Turnover::After(messages),
+            (None, None, None) => Turnover::Keep,
         };
-        let closed = turnover.a_second(typed.connections).unwrap_or(0.0).ceil() as u32;
+        let closed = match turnover {
+            Turnover::After(_) => CONNECT_RATE_AFTER,
+            _ => turnover.a_second(typed.connections).unwrap_or(0.0).ceil() as u32,
+        };
         let default = NonZeroU32::new(closed.max(CONNECT_RATE)).unwrap_or(NonZeroU32::MIN);
         let connect_rate = typed.connect_rate.unwrap_or(default);
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
@@ -202,6 +228,7 @@ impl Load {
                 .map_or(Volume::For(typed.duration), Volume::Messages),
             traffic,
             turnover,
+            reconnects: sent.reconnect,
             script: script.map(Arc::new),
             longest_answer: typed.content.max_answer.get(),
             content,

@@ -21,7 +21,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
     let mut udp = counters(tally.datagrams.named());
     udp["own_drops"] = tally.own_drops.into();
     let (churn, lifetime) = match plan.turnover {
-        Turnover::Keep => (None, None),
+        Turnover::Keep | Turnover::After(_) => (None, None),
         Turnover::Churn(rate) => (Some(rate.get()), None),
         Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime))),
     };

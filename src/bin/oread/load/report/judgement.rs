@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::load::clock::nanos;
 use crate::load::count::{Ledger, Tally, ThreadUse, Told, carries, samples_for};
 use crate::load::options::gate::{Figure, Gate, Statistic, Timing, VALID};
-use crate::load::options::load::{Content, Load, Turnover, Volume};
+use crate::load::options::load::{Content, Load, Volume};
 use crate::load::options::values::VerifyMode;
 use crate::load::report::outcome::{Ending, Outcome};
 use crate::values::units::{Count, Size, a_second, counted, share, short};
@@ -275,9 +275,9 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
     let tally = &outcome.tally;
     let (c, m, d) = (&tally.connections, &tally.messages, &tally.datagrams);
     // Replacements that were on their way when the run ended have come to no end, good or bad.
-    let (dialing, silent) = match outcome.plan.turnover {
-        Turnover::Keep => (c.dialing, c.silent),
-        _ => (0, 0),
+    let (dialing, silent) = match outcome.plan.replaces() {
+        false => (c.dialing, c.silent),
+        true => (0, 0),
     };
     let failed = c.refused + c.timed_out + c.failed + dialing;
     let of = |part: u64, all: u64| {

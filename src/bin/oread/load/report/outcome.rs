@@ -149,7 +149,7 @@ impl Outcome {
         let asked = f64::from(self.plan.connections.get());
         let seconds = self.measured.as_secs_f64();
         match self.plan.turnover {
-            Turnover::Keep => None,
+            Turnover::Keep | Turnover::After(_) => None,
             Turnover::Churn(rate) => Some(f64::from(rate.get()) * seconds),
             // One whose end comes just before the end of the time is not replaced in it.
             Turnover::Lifetime(lifetime) => {

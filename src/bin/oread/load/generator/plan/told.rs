@@ -41,6 +41,9 @@ impl Plan {
         self.dialing.ended();
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
+        if self.flows.opening == 0 {
+            return self.is_there(index, now);
+        }
         if is_udp {
             self.later(0, index, now.saturating_add(RETRY));
         }
@@ -203,6 +206,12 @@ impl Plan {
 
     /// What an answer leads to beside the next message of a closed loop.
     fn after_answer(&mut self, index: u32, stage: Stage, given_up: bool, now: u64) {
+        if self.flows.opening == 0 {
+            self.note_first(index, now);
+        }
+        if self.flows.is_spent(index) {
+            return self.retire(index);
+        }
         match (stage, self.load.traffic) {
             (Stage::Confirming, _) => self.confirmed(index, now),
             (Stage::Retiring, _) => self.close_if_answered(index),
@@ -220,6 +229,50 @@ impl Plan {
         }
     }
 
+    /// The first answer of a connection that was there before.
+    fn note_first(&mut self, index: u32, now: u64) {
+        if let Some(flow) = self.flows.get(index)
+            && flow.oldest() == 1
+        {
+            let took = until(flow.time, now);
+            self.meter.tally.connections.confirmed += 1;
+            // In an open loop it may have waited for its message for long.
+            if let Traffic::Closed { .. } = self.load.traffic {
+                record(&mut self.meter.tally.latency.first_echo, took);
+            }
+        }
+    }
+
+    /// A flow is to be closed for another, when nothing is awaited on it any more.
+    pub(super) fn retire(&mut self, index: u32) {
+        self.flows.retire(index);
+        self.dialing.turning_over += 1;
+        self.close_if_answered(index);
+    }
+
+    /// The server has said that it ends the connection behind the answer that came last.
+    pub(crate) fn announced_end(&mut self, index: u32, now: u64) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let target = flow.target;
+        match flow.stage {
+            Stage::Ended => {}
+            _ if flow.awaited() > 0 => self.lost(index, names::CLOSED, now),
+            // It's closed for another already.
+            Stage::Retiring => {}
+            _ => {
+                log::debug!("{flow}: closed, as its server said");
+                self.end_flow(index);
+                self.meter.tally.connections.closed += 1;
+                if self.load.replaces() && !self.run.is_finishing() {
+                    self.dialing.turning_over += 1;
+                    self.dialing.vacated(target, true);
+                }
+            }
+        }
+    }
+
     /// How long a flow's script waits behind the answer that came last.
     fn pause(&self, index: u32) -> u64 {
         let flow = self.flows.get(index);
@@ -233,13 +286,22 @@ impl Plan {
             return;
         };
         log::debug!("{flow}: confirmed by an echo");
-        let (took, turned_over) = (until(flow.time, now), u64::from(flow.turns_over()));
+        let took = until(flow.time, now);
+        record(&mut self.meter.tally.latency.first_echo, took);
+        self.meter.tally.connections.confirmed += 1;
+        self.is_there(index, now);
+    }
+
+    /// A flow carries the load from here on.
+    fn is_there(&mut self, index: u32, now: u64) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let turned_over = u64::from(flow.turns_over());
         self.dialing.turning_over -= turned_over;
         self.dialing.served(flow.target);
         self.flows.confirmed(index, now);
         let tally = &mut self.meter.tally;
-        record(&mut tally.latency.first_echo, took);
-        tally.connections.confirmed += 1;
         if self.run.phase == Phase::Measure {
             tally.connections.replaced += turned_over;
         }
@@ -340,7 +402,7 @@ impl Plan {
     /// Another connection is dialed in place of one that was lost or could not be had, in the ramp
     /// after that; and not at once, where the target did not serve it.
     fn replace_lost(&mut self, target: u16, was_served: bool, now: u64) {
-        if self.load.turnover != Turnover::Keep && !self.run.is_finishing() {
+        if self.load.replaces() && !self.run.is_finishing() {
             self.dialing.vacated(target, false);
             if !was_served {
                 self.dialing.back_off(target, now);

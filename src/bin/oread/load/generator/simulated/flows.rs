@@ -131,6 +131,8 @@ pub(super) fn check_turnover(ran: &Ran) {
         .filter(|life| life.is_closed() && !is_tie(life));
     match ran.load.turnover {
         Turnover::Keep => assert_eq!(closed.count(), 0),
+        // Held where it's drawn.
+        Turnover::After(_) => {}
         Turnover::Lifetime(lifetime) => {
             let lifetime = nanos(lifetime);
             for life in closed {

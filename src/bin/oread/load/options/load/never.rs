@@ -4,7 +4,7 @@
 //! Only what is plain is found out. What depends on the server or the machine is for the run to
 //! show.
 
-use super::{Load, Traffic, Turnover, Volume};
+use super::{Load, Traffic, Volume};
 use crate::load::count::samples_for;
 use crate::load::options::gate::{Figure, Gate, Statistic, Timing};
 use crate::values::units::Count;
@@ -57,7 +57,7 @@ pub(crate) fn why_never(gate: &Gate, plan: &Load) -> Option<String> {
 fn most_samples(timing: Timing, plan: &Load) -> Option<u64> {
     match (timing, plan.traffic, plan.volume) {
         (Timing::Connect | Timing::FirstEcho, ..) => {
-            (plan.turnover == Turnover::Keep).then(|| plan.connections.get().into())
+            (!plan.replaces()).then(|| plan.connections.get().into())
         }
         (_, _, Volume::Messages(messages)) => Some(messages.get()),
         (_, Traffic::Open(rate), Volume::For(duration)) => {
