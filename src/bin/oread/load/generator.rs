@@ -9,7 +9,7 @@
 //! | `plan/told` | what it's told: dials, messages and connections, and what became of them |
 //! | `plan/phases` over `timeline` | ramp, warm-up, measured time, finish, end |
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
-//! | `dialing`, `schedule` | which dial is next; even pace |
+//! | `dialing`, `schedule`, `random_times` | which dial is next; even pace, and one at random |
 //! | `meter` over `fast_histogram` | what is counted |
 //! | `drive` with `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
 //! | `payload`, `label` | what messages and datagrams consist of |
@@ -33,6 +33,7 @@ mod names;
 pub(crate) mod payload;
 mod plan;
 pub(crate) mod protocol;
+mod random_times;
 mod schedule;
 #[cfg(all(test, feature = "sim"))]
 pub(crate) mod simulated;

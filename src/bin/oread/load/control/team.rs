@@ -1,6 +1,5 @@
 //! The generators' threads, as the lead has them.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
@@ -60,9 +59,7 @@ impl Team {
             gauge: Arc::default(),
         };
         let shared = Arc::new(plan.clone());
-        // Each run has messages of its own: an answer that was kept from another one is none.
-        let key = RandomState::new().hash_one(begun);
-        let payload = Payload::of(plan, key);
+        let payload = Payload::of(plan, plan.seed);
         for (index, ((reactor, timer), slot)) in reactors.into_iter().zip(&team.slots).enumerate() {
             let setup = Setup {
                 load: Arc::clone(&shared),

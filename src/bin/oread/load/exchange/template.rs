@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use memchr::memchr;
 
+use crate::load::mix::mix;
 use crate::values::escapes::unescaped;
 
 /// Which question of which flow it is, in the run of this key.
@@ -182,14 +183,6 @@ impl Which {
         let drawn = mix(mix(both ^ self.key).wrapping_add(place));
         ((u128::from(drawn) * u128::from(below)) >> 64) as u64
     }
-}
-
-/// A number as one that shows no pattern (the steps of SplitMix64; Steele, Lea and Flood 2014).
-fn mix(number: u64) -> u64 {
-    let mut mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
 }
 
 /// Writes a number in decimal digits.

@@ -85,9 +85,9 @@ impl Flows {
                 Turnover::After(messages) => messages.get().saturating_add(opening),
                 _ => u32::MAX,
             },
-            is_open_loop: matches!(load.traffic, Traffic::Open(_)),
+            is_open_loop: matches!(load.traffic, Traffic::Open(..)),
             most_kept: match load.traffic {
-                Traffic::Open(_) => MOST_SCHEDULED,
+                Traffic::Open(..) => MOST_SCHEDULED,
                 _ => MAX_DEPTH,
             },
             ages: is_replaced.then(VecDeque::new),

@@ -17,6 +17,7 @@ use oread::framing::Envelope;
 
 use crate::load::exchange::script::{Question, Script, Step};
 use crate::load::exchange::template::Which;
+use crate::load::mix::{GOLDEN, SPREAD, mix};
 use crate::load::options::load::{Content, Load};
 use crate::load::options::values::VerifyMode;
 
@@ -244,23 +245,6 @@ impl Message<'_> {
 fn envelope(framing: Framing, size: usize) -> Envelope {
     // Sizes that the framing has no frame for are refused before.
     framing.envelope(size).unwrap_or_default()
-}
-
-/// 2^64 over the golden ratio: a product with it spreads neighbours widely, most of all in its
-/// upper bits (Knuth, The Art of Computer Programming 3, 6.4).
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// Odd, and as many ones as zeros: it spreads a flow's number over all bits of a word (SplitMix64
-/// has it too).
-const SPREAD: u64 = 0xBF58_476D_1CE4_E5B9;
-
-/// A number as one that shows no pattern (the last steps of SplitMix64; Steele, Lea and Flood
-/// 2014).
-pub(super) fn mix(number: u64) -> u64 {
-    let mut mixed = number.wrapping_mul(GOLDEN);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(SPREAD);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
 }
 
 /// Six bits of each byte as a printable one, `0` to `o`; the upper bytes first, for they are the

@@ -13,7 +13,7 @@ use crate::load::exchange::script::Order;
 use crate::load::exchange::template::Template;
 use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
-use crate::load::options::values::{MAX_DEPTH, SizeRange, VerifyMode, per_second};
+use crate::load::options::values::{Arrivals, MAX_DEPTH, Rate, SizeRange, VerifyMode, per_second};
 use crate::system::threads;
 use crate::values::escapes::unescaped;
 use crate::values::framing::forms;
@@ -109,8 +109,12 @@ pub(crate) struct Demand {
 pub(crate) struct TrafficArgs {
     /// Messages to send a second, over all connections, whatever comes back (an open loop); latency
     /// counts from when a message should have been sent
-    #[arg(short = 'R', long, value_name = "N", value_parser = per_second)]
-    pub(crate) rate: Option<NonZeroU32>,
+    #[arg(short = 'R', long, value_name = "N")]
+    pub(crate) rate: Option<Rate>,
+
+    /// With --rate: how its messages follow each other
+    #[arg(long, value_name = "HOW", default_value = "even", requires = "rate")]
+    pub(crate) arrivals: Arrivals,
 
     /// Without --rate: messages that a connection has under way at a time (a closed loop)
     #[arg(long, value_name = "N", default_value = "1", value_parser = count_to(MAX_DEPTH), conflicts_with_all = ["rate", "idle"])]
@@ -167,6 +171,11 @@ pub(crate) struct MessageArgs {
     /// What stands between the messages of --message-file
     #[arg(long, value_name = "TEXT", value_parser = unescaped, requires = "message_file")]
     pub(crate) split: Option<Arc<[u8]>>,
+
+    /// Make all that is drawn (messages, sizes, {random:N}, the times of Poisson) what it was in
+    /// another run with this seed [default: each run has its own]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
 
     /// In which order several messages come
     #[arg(long, value_name = "ORDER", default_value = "turn")]

@@ -5,6 +5,7 @@ mod content;
 pub(crate) mod never;
 mod script;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::load::clock::nanos;
 use crate::load::exchange::script::Script;
 use crate::load::options::args;
 pub(crate) use crate::load::options::values::MAX_DEPTH;
-use crate::load::options::values::{SizeRange, VerifyMode};
+use crate::load::options::values::{Arrivals, Rate, SizeRange, VerifyMode};
 use crate::system::files::followed;
 use crate::values::target::{Target, Transport};
 use crate::values::verbosity::{Verbosity, VerbosityArgs};
@@ -47,7 +48,7 @@ pub(crate) enum Traffic {
         think: Option<Duration>,
     },
     /// So many a second over all connections and threads, whatever comes back.
-    Open(NonZeroU32),
+    Open(Rate, Arrivals),
     /// One to confirm the connection, and then none, or one at each interval.
     Idle {
         /// The interval.
@@ -133,6 +134,8 @@ pub(crate) struct Load {
     pub(crate) longest_answer: u32,
     /// What messages consist of that are made up, or of which all are alike.
     pub(crate) content: Content,
+    /// What all that is drawn follows from.
+    pub(crate) seed: u64,
     pub(crate) framing: Framing,
     pub(crate) verify: VerifyMode,
     pub(crate) sockets: args::Sockets,
@@ -190,7 +193,7 @@ impl Load {
         let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
         let has_pauses = script.as_ref().is_some_and(|it| it.has_pauses());
         let traffic = match sent.rate {
-            Some(rate) => Traffic::Open(rate),
+            Some(rate) => Traffic::Open(rate, sent.arrivals),
             None if sent.idle => Traffic::Idle { heartbeat },
             None => Traffic::Closed {
                 depth,
@@ -232,6 +235,8 @@ impl Load {
             script: script.map(Arc::new),
             longest_answer: typed.content.max_answer.get(),
             content,
+            // Each run has messages of its own: an answer that was kept from another one is none.
+            seed: (typed.content.seed).unwrap_or_else(|| RandomState::new().hash_one(0)),
             framing: typed.content.framing,
             verify: typed.content.verify,
             sockets: typed.sockets,

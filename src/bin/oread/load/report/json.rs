@@ -62,7 +62,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "messages": counters(tally.messages.named()),
         "bytes": counters(tally.bytes.named()),
         "rate": {
-            "asked": match plan.traffic { Traffic::Open(rate) => Some(rate.get()), _ => None },
+            "asked": match plan.traffic { Traffic::Open(rate, _) => Some(rate.a_second()), _ => None },
             "reached": outcome.rate_reached(),
             "max_lag_ns": Some(pacing.pacing_error.max()).filter(|_| !pacing.pacing_error.is_empty()),
             "pacing_error": timing(&pacing.pacing_error),

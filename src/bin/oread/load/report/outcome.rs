@@ -96,7 +96,7 @@ impl Outcome {
     /// `None` without a rate, or where nothing was measured.
     pub(crate) fn rate(&self) -> Option<(f64, f64)> {
         match self.plan.traffic {
-            Traffic::Open(asked) => Some((asked.get().into(), self.rate_reached()?)),
+            Traffic::Open(asked, _) => Some((asked.a_second(), self.rate_reached()?)),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::load::clock::nanos;
 use crate::load::count::{CORRUPT, MISMATCHED, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
-use crate::load::options::values::VerifyMode;
+use crate::load::options::values::{Arrivals, VerifyMode};
 use crate::load::report::judgement::{Judgement, Warning, percents};
 use crate::load::report::outcome::Outcome;
 use crate::system::environment::{Environment, VERSION, command_line};
@@ -286,7 +286,14 @@ fn generator(page: &mut Page, outcome: &Outcome) {
         (false, None) => format!("; sent late by {most} at most"),
     };
     let asked = match outcome.plan.traffic {
-        Traffic::Open(asked) => format!("{} asked for", a_second(asked.get().into())),
+        Traffic::Open(asked, how) => {
+            let how = if how == Arrivals::Poisson {
+                ", as a Poisson process"
+            } else {
+                ""
+            };
+            format!("{asked} asked for{how}")
+        }
         Traffic::Idle {
             heartbeat: Some(interval),
         } => format!("a heartbeat every {}", short(nanos(interval))),

@@ -125,7 +125,7 @@ impl Plan {
         // A slow schedule has nothing to send or to hear for most of the time. In a closed loop
         // it's answers that count: it sends again in place of each that it has given up.
         let due = match self.load.traffic {
-            Traffic::Open(_) if self.flows.first_ready().is_some() => self.rate.due(),
+            Traffic::Open(..) if self.flows.first_ready().is_some() => self.rate.due(),
             _ => 0,
         };
         let last = self.meter.last_answer.max(self.meter.from).max(due);

@@ -109,7 +109,7 @@ impl Plan {
     /// What was due was sent, or has come to nothing: what is due next is another one.
     fn is_done_with(&mut self, index: u32) {
         match self.load.traffic {
-            Traffic::Open(_) => self.rate.advance(),
+            Traffic::Open(..) => self.rate.advance(),
             _ => self.flows.paid(index, self.interval()),
         }
     }
