@@ -60,8 +60,11 @@ pub(crate) use wake::Clock;
 pub(crate) type Generating = Reactor<Generator>;
 
 /// The limits of a generator's reactor.
-fn limits() -> Limits {
+fn limits(longest_answer: u32) -> Limits {
+    let limits = Limits::default();
     Limits {
+        // An answer is looked at whole, where its end or what it holds takes that.
+        max_input: limits.max_input.max(longest_answer as usize + 1),
         // A server that does not read shows in the latency and in the time-outs; cutting it off
         // would hide it.
         write_timeout: None,
@@ -69,16 +72,17 @@ fn limits() -> Limits {
         // wait for, and a server that never closes its side must not keep the descriptors of those
         // that are to be replaced.
         linger_bytes: 0,
-        ..Limits::default()
+        ..limits
     }
 }
 
-/// A reactor for a generator, and the timer that wakes it, where the system has one.
+/// A reactor for a generator, and the timer that wakes it, where the system has one. An answer has
+/// so many bytes at most.
 ///
 /// # Errors
 /// As the system gives them: out of descriptors.
-pub(crate) fn reactor() -> io::Result<(Generating, Option<Timer>)> {
-    let mut reactor = Reactor::with_limits(limits())?;
+pub(crate) fn reactor(longest_answer: u32) -> io::Result<(Generating, Option<Timer>)> {
+    let mut reactor = Reactor::with_limits(limits(longest_answer))?;
     let timer = Timer::new(&mut reactor.context())?;
     Ok((reactor, timer))
 }

@@ -41,7 +41,7 @@ impl Team {
     pub(crate) fn start(plan: &Load, endpoints: Vec<Endpoint>) -> Result<Team, Failure> {
         let endpoints: Arc<[Endpoint]> = endpoints.into();
         let reactors: Vec<(Generating, _)> = (0..plan.sockets.threads.get())
-            .map(|_| generator::reactor())
+            .map(|_| generator::reactor(plan.longest_answer))
             .collect::<Result<_, _>>()
             .map_err(|e| {
                 Failure::runtime(format!("no poll, or no timer, can be had: {}", Reason(&e)))

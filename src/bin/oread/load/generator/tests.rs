@@ -43,7 +43,7 @@ impl Bench {
         let load = Load::of(arguments);
         let (sender, events) = mpsc::channel();
         let epoch = Epoch::begin();
-        let (reactor, timer) = reactor().unwrap();
+        let (reactor, timer) = reactor(load.longest_answer).unwrap();
         let asked = u64::from(load.connections.get());
         let setup = Setup {
             payload: Payload::of(&load, 7),

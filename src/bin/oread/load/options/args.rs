@@ -13,11 +13,11 @@ use crate::load::exchange::script::Order;
 use crate::load::exchange::template::Template;
 use crate::load::options::gate::Gate;
 use crate::load::options::sources::SourceRange;
+use crate::load::options::url::Url;
 use crate::load::options::values::{Arrivals, MAX_DEPTH, Rate, SizeRange, VerifyMode, per_second};
 use crate::system::threads;
 use crate::values::escapes::unescaped;
 use crate::values::framing::forms;
-use crate::values::target::Target;
 use crate::values::units::UNITS;
 use crate::values::units::{
     count, count_to, duration, duration_or_zero, large_count, size_under_4gib,
@@ -61,11 +61,11 @@ pub(crate) struct LoadArgs {
 /// What is to be done.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demand {
-    /// What to load: HOST:PORT or tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unix:@NAME;
-    /// several are used in turn. Of a name, the first address that the system gives [default: an
+    /// What to load: HOST:PORT or tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unix:@NAME,
+    /// http://HOST/PATH or redis://HOST; several are used in turn. Of a name, the first address that the system gives [default: an
     /// echo server of its own, in a second thread]
     #[arg(value_name = "TARGET")]
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Vec<Url>,
 
     /// Connections to open and hold; for UDP, sockets
     #[arg(short, long, value_name = "N", default_value = "100", value_parser = count)]
@@ -189,8 +189,8 @@ pub(crate) struct MessageArgs {
     #[arg(long, default_value = "raw", help = forms("What makes a message of the bytes"))]
     pub(crate) framing: Framing,
 
-    #[arg(long, value_name = "FORM", default_value = "echo", help = forms_of_answers("Where an answer ends"))]
-    pub(crate) answer: Answer,
+    #[arg(long, value_name = "FORM", help = forms_of_answers("Where an answer ends [default: echo, or what the target speaks]"))]
+    pub(crate) answer: Option<Answer>,
 
     /// Longest answer that is no echo
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size_under_4gib)]

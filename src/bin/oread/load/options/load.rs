@@ -15,6 +15,7 @@ use oread::Framing;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
+use crate::load::exchange::answer::Answer;
 use crate::load::exchange::script::Script;
 use crate::load::options::args;
 pub(crate) use crate::load::options::values::MAX_DEPTH;
@@ -190,6 +191,8 @@ impl Load {
         let script = script::script(&typed)?;
         let content = content::content(&typed, script.as_ref())?;
         let sent = &typed.traffic;
+        let has_http =
+            (script.as_ref()).is_some_and(|it| it.steps().any(|step| step.answer == Answer::Http));
         let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
         let has_pauses = script.as_ref().is_some_and(|it| it.has_pauses());
         let traffic = match sent.rate {
@@ -221,7 +224,7 @@ impl Load {
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         let ramp = Duration::from_secs(ramp) + typed.sockets.connect_timeout;
         let load = Load {
-            targets: typed.targets,
+            targets: typed.targets.into_iter().map(|url| url.target).collect(),
             connections: typed.connections,
             connect_rate,
             ramp_timeout: typed.ramp_timeout.unwrap_or(ramp),
@@ -231,7 +234,8 @@ impl Load {
                 .map_or(Volume::For(typed.duration), Volume::Messages),
             traffic,
             turnover,
-            reconnects: sent.reconnect,
+            // Servers of HTTP end connections as they like, and say so.
+            reconnects: sent.reconnect || has_http,
             script: script.map(Arc::new),
             longest_answer: typed.content.max_answer.get(),
             content,

@@ -175,7 +175,7 @@ impl<'a> Bench<'a> {
                 slot: Slot::new(SECOND),
             };
             let generator = Generator::new(setup, None, in_run(world.now()));
-            let host = world.host(generator, limits())?;
+            let host = world.host(generator, limits(load.longest_answer))?;
             host.process().addresses(&[address_of(index)]);
             generators.push(host);
         }

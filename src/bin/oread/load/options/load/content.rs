@@ -12,7 +12,6 @@ use crate::load::exchange::script::Script;
 use crate::load::exchange::template::Template;
 use crate::load::options::args;
 use crate::load::options::values::MAX_MESSAGE;
-use crate::values::target::Target;
 use crate::values::units::{Count, Size};
 
 /// What a datagram must have room for: its flow, its number, its time and a check.
@@ -37,7 +36,7 @@ pub(super) fn content(typed: &args::Demand, script: Option<&Script>) -> Result<C
     };
     let content = given.map_or(Content::Made(sent.size), Content::Given);
     let is_given = matches!(content, Content::Given(_));
-    let has_udp = typed.targets.iter().any(Target::is_udp);
+    let has_udp = typed.targets.iter().any(|url| url.target.is_udp());
     // First what is for streams alone: to mend its size would be in vain.
     let words = "--framing, --message and --message-file are for streams: a datagram carries its flow, \
                  number and time, so that what is lost can be told";

@@ -14,7 +14,7 @@ use crate::load::exchange::script::{Question, Script, Step};
 use crate::load::exchange::session;
 use crate::load::exchange::template::Template;
 use crate::load::options::args::{Demand, MessageArgs};
-use crate::values::target::Target;
+use crate::load::options::url::{Protocol, Url};
 
 /// The script that was asked for, and what messages consist of that are made up; no script where
 /// all are echoes of one.
@@ -24,11 +24,14 @@ use crate::values::target::Target;
 /// read.
 pub(super) fn script(typed: &Demand) -> Result<Option<Script>, Failure> {
     let sent = &typed.content;
+    let protocol = protocol(typed)?;
+    let spoken = protocol.map(Protocol::answer);
+    let answer = sent.answer.clone().or(spoken).unwrap_or(Answer::Echo);
     let script = match &sent.session {
-        Some(path) => of_file(path, &sent.answer)?,
+        Some(path) => of_file(path, &answer)?,
         None => Script {
             opening: greeting(sent).into_iter().collect(),
-            round: round(sent)?,
+            round: round(sent, protocol, &answer)?,
             order: sent.order,
         },
     };
@@ -46,10 +49,23 @@ pub(super) fn script(typed: &Demand) -> Result<Option<Script>, Failure> {
     }
     let words = "a datagram carries its flow, number and time, and its answer is its echo: \
                  --answer, --expect, --greeting and --session are for streams";
-    let has_udp = typed.targets.iter().any(Target::is_udp);
+    let has_udp = typed.targets.iter().any(|url| url.target.is_udp());
     refuse_if(has_udp, Failure::usage(words))?;
     check_answers(typed, &script)?;
     Ok(Some(script))
+}
+
+/// What all targets speak, where one says it.
+///
+/// # Errors
+/// Exit code 2: they don't speak the same, so that one question would not do for all.
+fn protocol(typed: &Demand) -> Result<Option<&Protocol>, Failure> {
+    let first = typed.targets.first().and_then(|url| url.protocol.as_ref());
+    let is_other = |url: &Url| url.protocol.as_ref() != first;
+    let words = "all targets are asked the same: give each the same scheme, host name and path, or \
+                 name them as HOST:PORT and say what is asked by --message and --answer";
+    refuse_if(typed.targets.iter().any(is_other), Failure::usage(words))?;
+    Ok(first)
 }
 
 /// Refuses answers that can't be told from each other.
@@ -78,19 +94,23 @@ fn greeting(sent: &MessageArgs) -> Option<Step> {
 }
 
 /// What is asked again and again, where no session says it.
-fn round(sent: &MessageArgs) -> Result<Vec<Step>, Failure> {
+fn round(
+    sent: &MessageArgs,
+    protocol: Option<&Protocol>,
+    answer: &Answer,
+) -> Result<Vec<Step>, Failure> {
     let expect = match (&sent.expect, &sent.expect_regex) {
         (Some(text), _) => Some(Expect::text(text)),
         (None, regex) => regex.clone(),
     };
-    let is_mute = sent.answer == Answer::None && expect.is_some();
+    let is_mute = *answer == Answer::None && expect.is_some();
     let words = "with --answer none there is no answer that could hold what --expect says";
     refuse_if(is_mute, Failure::usage(words))?;
-    let questions = questions(sent)?.into_iter();
+    let questions = questions(sent, protocol)?.into_iter();
     Ok(questions
         .map(|question| Step {
             question,
-            answer: sent.answer.clone(),
+            answer: answer.clone(),
             expect: expect.clone(),
             pause: Duration::ZERO,
         })
@@ -98,7 +118,7 @@ fn round(sent: &MessageArgs) -> Result<Vec<Step>, Failure> {
 }
 
 /// The messages, in their order.
-fn questions(sent: &MessageArgs) -> Result<Vec<Question>, Failure> {
+fn questions(sent: &MessageArgs, protocol: Option<&Protocol>) -> Result<Vec<Question>, Failure> {
     let framing = sent.framing;
     if let Some(template) = &sent.message {
         return Ok(vec![Question::Text(text(
@@ -108,7 +128,8 @@ fn questions(sent: &MessageArgs) -> Result<Vec<Question>, Failure> {
         )?)]);
     }
     let Some(path) = &sent.message_file else {
-        return Ok(vec![Question::Made]);
+        let spoken = |it: &Protocol| Question::Text(Template::of(it.question().as_bytes()));
+        return Ok(vec![protocol.map_or(Question::Made, spoken)]);
     };
     let source = format!("--message-file {}", path.display());
     let bytes = read(path)?;
