@@ -9,10 +9,16 @@ use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
 use rustix::termios::tcgetwinsize;
 
+use crate::values::units::share;
+
 /// Columns of a label, and of what stands between it and the words.
 const LABEL: usize = 13;
 /// Columns that words get at the least, however narrow the terminal is.
 const LEAST: usize = 24;
+
+/// Characters of the longest bar where there is room for it, and of what stands beside it.
+const BAR: usize = 40;
+const BESIDE: usize = 27;
 
 /// How good or bad news is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +107,20 @@ impl Page {
         let room = self.width().saturating_sub(2).max(LEAST);
         for line in broken(&format!("({words})"), room) {
             self.put(Tone::Plain, &format!("  {line}"));
+        }
+    }
+
+    /// A chart: a bar for each name and count, and which part of all that is.
+    pub(crate) fn bars(&mut self, bars: &[(String, u64)]) {
+        let all: u64 = bars.iter().map(|bar| bar.1).sum();
+        let most = bars.iter().map(|bar| bar.1).max().unwrap_or(1).max(1);
+        let width = self.width().saturating_sub(BESIDE).min(BAR);
+        for (name, count) in bars {
+            // Rounded up: what is there is seen.
+            let hashes = (u128::from(*count) * width as u128).div_ceil(most.into());
+            let bar = "#".repeat(hashes as usize);
+            let part = share(*count as f64 / all as f64);
+            self.row(&format!("  {name}  {bar:<width$} {part:>8}"));
         }
     }
 

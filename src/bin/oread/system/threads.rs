@@ -1,5 +1,6 @@
 //! Threads of the program: each has a name. And what they use of processors.
 
+use std::path::{Path, PathBuf};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -29,10 +30,32 @@ pub(crate) fn thread_cpu() -> Duration {
 }
 
 /// How long the calling thread has been ready to run so far, while others had the processors; zero
-/// where the system doesn't tell. Linux does, as the second number of this file (proc(5) calls it
-/// the time spent waiting on a run queue).
+/// where the system doesn't tell.
 pub(crate) fn thread_waited() -> Duration {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let waited = told.split_whitespace().nth(1);
-    Duration::from_nanos(waited.and_then(|ns| ns.parse().ok()).unwrap_or(0))
+    schedule("thread-self", 1).unwrap_or_default()
+}
+
+/// A thread that another one can look at, where the system tells of it: Linux does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observed(Option<PathBuf>);
+
+impl Observed {
+    /// The calling thread.
+    pub(crate) fn here() -> Observed {
+        Observed(std::fs::read_link("/proc/thread-self").ok())
+    }
+
+    /// Processor time of it so far.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        schedule(self.0.as_ref()?, 0)
+    }
+}
+
+/// A number of a thread's `schedstat` (proc(5)): 0 is the time that it ran, 1 the time that it
+/// waited on a run queue.
+fn schedule(thread: impl AsRef<Path>, place: usize) -> Option<Duration> {
+    let file = Path::new("/proc").join(thread).join("schedstat");
+    let told = std::fs::read_to_string(file).ok()?;
+    let ns = told.split_whitespace().nth(place)?.parse().ok()?;
+    Some(Duration::from_nanos(ns))
 }

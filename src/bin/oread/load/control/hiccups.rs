@@ -16,63 +16,34 @@ pub(crate) const STEP: Duration = Duration::from_millis(50);
 /// period, which is 100 ms (`cpu.max` of cgroups). Shorter hiccups show in the generators' lag.
 const TOO_LATE: Duration = Duration::from_millis(100);
 
-/// The lead, which was to sleep until `due`, woke `now`. What that was too late counts to the time
-/// before the measured one or to that itself, and where it lies in both, to each its part.
-pub(crate) fn woke(still: [&mut StoodStill; 2], due: u64, now: u64, measured_from: u64) {
-    if now <= after(due, TOO_LATE) {
-        return;
-    }
-    let before = until(due, now.min(measured_from));
-    let measured = until(due.max(measured_from), now);
-    for (still, length) in still.into_iter().zip([before, measured]) {
-        if length > Duration::ZERO {
-            still.times += 1;
-            still.total += length;
-            still.longest = still.longest.max(length);
-        }
+/// The lead, which was to sleep until `due`, woke `now`.
+pub(crate) fn woke(still: &mut StoodStill, due: u64, now: u64) {
+    if now > after(due, TOO_LATE) {
+        let length = until(due, now);
+        still.times += 1;
+        still.total += length;
+        still.longest = still.longest.max(length);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::clock::NEVER;
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// What is counted of sleeps that were to end and ended at these milliseconds, where the
-    /// measured time begins at `from`.
-    fn counted(from: u64, sleeps: &[(u64, u64)]) -> (u64, Duration, Duration) {
-        let (mut still, mut before) = (StoodStill::default(), StoodStill::default());
-        let ns = |ms: u64| ms.saturating_mul(1_000_000);
-        for &(due, now) in sleeps {
-            woke([&mut before, &mut still], ns(due), ns(now), ns(from));
-        }
-        let all: Duration = sleeps
-            .iter()
-            .map(|(due, now)| now.saturating_sub(*due))
-            .filter(|late| *late > 100)
-            .map(|late| MS * late as u32)
-            .sum();
-        assert_eq!(before.total + still.total, all);
-        (still.times, still.total, still.longest)
-    }
-
     #[test]
     fn a_wake_that_is_far_too_late_is_a_hiccup_and_a_late_or_early_one_is_not() {
+        let counted = |sleeps: &[(u64, u64)]| {
+            let mut still = StoodStill::default();
+            for (due, now) in sleeps {
+                woke(&mut still, due * 1_000_000, now * 1_000_000);
+            }
+            (still.times, still.total, still.longest)
+        };
         let fine = [(50, 50), (100, 70), (120, 220)];
-        assert_eq!(counted(0, &fine), (0, Duration::ZERO, Duration::ZERO));
+        assert_eq!(counted(&fine), (0, Duration::ZERO, Duration::ZERO));
         let late = [(50, 251), (301, 1_601), (1_651, 1_651)];
-        assert_eq!(counted(0, &late), (2, 1_501 * MS, 1_300 * MS));
-    }
-
-    #[test]
-    fn only_what_lies_in_the_measured_time_counts() {
-        let still = [(50, 1_000)];
-        assert_eq!(counted(NEVER, &still).0, 0);
-        assert_eq!(counted(1_000, &still).0, 0);
-        assert_eq!(counted(600, &still), (1, 400 * MS, 400 * MS));
-        // However little of it.
-        assert_eq!(counted(999, &still), (1, MS, MS));
+        assert_eq!(counted(&late), (2, 1_501 * MS, 1_300 * MS));
     }
 }

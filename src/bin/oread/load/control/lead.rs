@@ -120,11 +120,7 @@ impl Lead<'_> {
             let now = self.team.epoch.now();
             // Whoever has ended the run by a signal measures nothing any more.
             if !matches!(self.outcome.ending, Ending::Interrupted(_)) {
-                let still = [
-                    &mut self.outcome.still_before,
-                    &mut self.outcome.stood_still,
-                ];
-                hiccups::woke(still, due, now, from);
+                hiccups::woke(&mut self.outcome.stood_still, due, now);
             }
             match event {
                 Ok(Event::Ramped) => self.ramped += 1,

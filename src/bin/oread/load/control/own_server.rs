@@ -1,32 +1,24 @@
 //! The echo server that is loaded when no other one is named, in a thread of its own.
 
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
-use oread::{Echo, EchoOptions, Handle, ListenOptions, Reactor};
+use oread::{Echo, EchoOptions, ListenOptions, Reactor};
 
 use crate::failure::{Failure, Reason};
+use crate::load::clock::until;
 use crate::load::count::ThreadUse;
-use crate::system::threads::{self, thread_cpu};
-
-/// How long its last answer on what it has used may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A moment, and what the server's thread had used by then.
-type Mark = (Instant, Duration);
+use crate::system::threads::{self, Observed};
 
 /// The running server.
 #[derive(Debug)]
 pub(crate) struct OwnServer {
     pub(crate) address: SocketAddr,
-    handle: Handle<Infallible>,
-    /// What its thread says at each stop.
-    told: Receiver<Mark>,
-    /// When the measured time began and ended, as far as it was asked. A server that is too busy
-    /// to answer is not waited for.
-    marks: Vec<Option<Mark>>,
+    /// What tells of its thread.
+    thread: Observed,
+    /// When the measured time began and ended, and what the thread had used by then.
+    marks: Vec<(u64, Option<Duration>)>,
 }
 
 impl OwnServer {
@@ -43,53 +35,37 @@ impl OwnServer {
         let address = context
             .listener_addr(listener)
             .and_then(|at| at.socket_addr());
-        let handle = reactor.handle();
         let (tell, told) = mpsc::channel();
         threads::start("echo server", move || {
-            let mut echo = Echo::new(EchoOptions::default());
-            loop {
-                if let Err(error) = reactor.run(&mut echo) {
-                    return log::error!("the echo server has failed: {}", Reason(&error));
-                }
-                // It was stopped to be asked.
-                if tell.send((Instant::now(), thread_cpu())).is_err() {
-                    return;
-                }
+            let _ = tell.send(Observed::here());
+            if let Err(error) = reactor.run(&mut Echo::new(EchoOptions::default())) {
+                log::error!("the echo server has failed: {}", Reason(&error));
             }
         })?;
         Ok(OwnServer {
             address: address.unwrap_or((Ipv4Addr::LOCALHOST, 0).into()),
-            handle,
-            told,
+            thread: told.recv().unwrap_or_default(),
             marks: Vec::new(),
         })
     }
 
-    /// Asks it what it has used, once when the measured time has begun and once when it has ended,
-    /// and hears what it has answered. The reactor stops for the answer, and goes on.
+    /// Looks at what it has used, once when the measured time has begun and once when it has ended.
     pub(crate) fn look(&mut self, now: u64, measured: [u64; 2]) {
-        if let Some(mark @ None) = self.marks.last_mut() {
-            *mark = self.told.try_recv().ok();
-        }
         let due = measured.get(self.marks.len());
         if due.is_some_and(|due| *due <= now) {
-            // An answer that came too late for the first question is none to the second.
-            while self.told.try_recv().is_ok() {}
-            self.handle.stop();
-            self.marks.push(None);
+            self.marks.push((now, self.thread.cpu()));
         }
     }
 
-    /// What it used in the measured time, if there was one, and it has answered in time.
+    /// What it used in the measured time, if there was one and the system tells.
     pub(crate) fn used(&self) -> Option<ThreadUse> {
-        let [Some((from, before)), last] = self.marks[..] else {
+        let [(from, Some(before)), (to, Some(after))] = self.marks[..] else {
             return None;
         };
-        let (to, after) = last.or_else(|| self.told.recv_timeout(ANSWER_TIMEOUT).ok())?;
         Some(ThreadUse {
             cpu: after.saturating_sub(before),
             waited: Duration::ZERO,
-            wall: to - from,
+            wall: until(from, to),
         })
     }
 }
@@ -101,32 +77,23 @@ mod tests {
     use std::net::TcpStream;
 
     #[test]
-    fn a_server_that_was_asked_what_it_used_serves_on() {
+    fn what_the_server_used_is_that_of_the_measured_time() {
         let mut server = OwnServer::start().unwrap();
         let mut client = TcpStream::connect(server.address).unwrap();
         for now in [5, 10, 15, 20, 25] {
-            let mut answer = [0; 4];
-            client.write_all(b"echo").unwrap();
-            client.read_exact(&mut answer).unwrap();
-            assert_eq!(&answer, b"echo");
-            server.look(now, [10, 20]);
-            let deadline = Instant::now() + Duration::from_secs(30);
-            while let Some(None) = server.marks.last() {
-                assert!(Instant::now() < deadline, "no answer");
-                std::thread::yield_now();
-                server.look(now, [10, 20]);
+            for _ in 0..200 {
+                let mut answer = [0; 4];
+                client.write_all(b"echo").unwrap();
+                client.read_exact(&mut answer).unwrap();
+                assert_eq!(&answer, b"echo");
             }
-            assert_eq!(server.used().is_some(), now >= 20);
+            server.look(now, [10, 20]);
+            let is_told = now >= 20 && cfg!(target_os = "linux");
+            assert_eq!(server.used().is_some(), is_told);
         }
-        let used = server.used().unwrap();
-        assert!(used.cpu > Duration::ZERO && used.wall > Duration::ZERO);
-    }
-
-    #[test]
-    fn a_server_that_did_not_answer_the_first_question_is_told_of_by_none() {
-        let mut server = OwnServer::start().unwrap();
-        server.marks = vec![None];
-        server.look(20, [10, 20]);
-        assert_eq!(server.used(), None);
+        if let Some(used) = server.used() {
+            assert_eq!(used.wall, Duration::from_nanos(10));
+            assert!(used.cpu > Duration::ZERO, "{used:?}");
+        }
     }
 }

@@ -95,7 +95,7 @@ impl Generator {
                 reading.scan = Scan::default();
                 let is_last = step.answer.said(answer).is_last;
                 if let Some(why) = why {
-                    self.mismatch(index, &why, answer, now);
+                    self.mismatch(index, &why, answer);
                 }
                 self.whole(connection, index, bytes, is_last, now);
                 Some(bytes)
@@ -106,7 +106,7 @@ impl Generator {
                 reading.rest = all - data.len() as u64;
                 reading.is_last = step.answer.said(data).is_last;
                 if let Some(why) = why {
-                    self.mismatch(index, &why, data, now);
+                    self.mismatch(index, &why, data);
                 }
                 self.plan.got(index, data.len(), now);
                 Some(data.len())
@@ -159,24 +159,24 @@ impl Generator {
         data: &[u8],
         now: u64,
     ) -> Option<usize> {
-        self.show(index, why, data, now);
+        self.show(index, why, data);
         self.plan.corrupt(index, now);
         connection.abort(CloseReason::Aborted);
         None
     }
 
     /// An answer has come that is not what it must be.
-    fn mismatch(&mut self, index: u32, why: &str, answer: &[u8], now: u64) {
+    fn mismatch(&mut self, index: u32, why: &str, answer: &[u8]) {
         let sent = self.plan.flows.get(index).and_then(Flow::asked);
         self.plan.meter.mismatched(sent.unwrap_or_default());
-        self.show(index, why, answer, now);
+        self.show(index, why, answer);
     }
 
     /// Tells of an answer that is not what it must be, and keeps the words of the first.
     #[cold]
-    fn show(&mut self, index: u32, why: &str, answer: &[u8], now: u64) {
+    fn show(&mut self, index: u32, why: &str, answer: &[u8]) {
         let what = || format!("{why}: \"{}\"", Escaped::new(answer).limit(SHOWN));
-        self.warn_of(index, now, |_, _| what());
+        self.warn_of(index, |_, _| what());
     }
 }
 

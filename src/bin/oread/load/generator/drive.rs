@@ -11,7 +11,6 @@ use oread::{
 
 use super::dialing::Dial;
 use super::flow::{Flags, Sent, Socket};
-use super::logs::Warnings;
 use super::names;
 use super::plan::{Plan, Step};
 use super::protocol::{Command, Event, Phase, Progress, Setup};
@@ -35,7 +34,6 @@ const STALE: Duration = Duration::from_secs(1);
 pub(crate) struct Generator {
     pub(super) setup: Setup,
     pub(super) plan: Plan,
-    pub(super) warnings: Warnings,
     wake: Wake,
     /// Whether the turn has left something to do.
     has_more: bool,
@@ -56,7 +54,6 @@ impl Generator {
     pub(crate) fn new(setup: Setup, timer: Option<Timer>, now: u64) -> Generator {
         Generator {
             plan: Plan::new(&setup, now),
-            warnings: Warnings::default(),
             wake: Wake::new(timer),
             has_more: false,
             told: false,

@@ -224,30 +224,17 @@ impl Flow {
 
     /// Takes the oldest message out, whatever is known of it; the message, where it was awaited.
     pub(super) fn forget_oldest(&mut self) -> Option<Sent> {
-        let is_awaited = self.settled == 0;
-        let forgotten = if is_awaited {
-            self.give_up(u64::MAX)
-        } else {
-            None
-        };
+        let forgotten = (self.settled == 0)
+            .then(|| self.give_up(u64::MAX))
+            .flatten();
         self.pop();
         forgotten
     }
 
     /// Gives up the oldest message that is awaited, where it was sent at `then` or before.
     pub(super) fn give_up(&mut self, then: u64) -> Option<Sent> {
-        self.give_up_by(Sent::sent_at, then)
-    }
-
-    /// Gives it up at the end, where it was due at `then` or before: its time is over, whenever it
-    /// was sent.
-    pub(super) fn give_up_due(&mut self, then: u64) -> Option<Sent> {
-        self.give_up_by(Sent::since, then)
-    }
-
-    fn give_up_by(&mut self, time: fn(Sent) -> u64, then: u64) -> Option<Sent> {
         let sent = *self.place(self.settled)?;
-        (time(sent) <= then).then(|| {
+        (sent.sent_at() <= then).then(|| {
             self.settle();
             sent
         })
@@ -401,8 +388,6 @@ mod tests {
         flow.push(Sent { due: 40, at: 500 });
         assert_eq!(flow.give_up(499), None);
         assert_eq!(flow.give_up(500), Some(Sent { due: 40, at: 500 }));
-        flow.push(Sent { due: 50, at: 510 });
-        assert_eq!(flow.give_up_due(50), Some(Sent { due: 50, at: 510 }));
         flow.push(Sent::to_confirm(500));
         assert_eq!(flow.give_up(499), None);
     }

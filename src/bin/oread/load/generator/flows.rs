@@ -247,11 +247,11 @@ impl Flows {
 
     /// Whether a flow owes a message that it may still send: now, or when its socket takes it.
     pub(super) fn owes(&self) -> bool {
-        let owes = |flow: &Flow| {
-            let is_there = matches!(flow.stage, Stage::Live | Stage::Retiring);
-            flow.owed > 0 && is_there && !flow.flags.contains(Flags::PEER_FINISHED)
-        };
-        self.table.iter().any(|(_, flow)| owes(flow))
+        let may_send =
+            |flow: &Flow| flow.stage != Stage::Ended && !flow.flags.contains(Flags::PEER_FINISHED);
+        self.table
+            .iter()
+            .any(|(_, flow)| flow.owed > 0 && may_send(flow))
     }
 
     /// Messages are due on this very flow, the first of them then.

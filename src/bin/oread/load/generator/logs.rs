@@ -1,11 +1,10 @@
-//! What is logged of single connections (`-v`) and messages (`-vv`); and always, though not of
-//! each, of answers that are not what was sent. Nothing is formatted that nobody reads.
+//! What is logged of single connections (`-v`) and messages (`-vv`), and of the first answer that
+//! is not what was sent. Nothing is formatted that nobody reads.
 
 use std::fmt;
 
 use oread::escape::Escaped;
 
-use crate::load::clock::SECOND;
 use crate::load::generator::flow::Flow;
 use crate::load::generator::label::Label;
 use crate::load::generator::payload::Payload;
@@ -14,31 +13,6 @@ use crate::load::generator::payload::Payload;
 const SHOWN: usize = 256;
 /// Bytes from the first wrong one on.
 const WRONG: usize = 32;
-
-/// Lets one warning a second through.
-#[derive(Debug, Default)]
-pub(crate) struct Warnings {
-    not_before: u64,
-    suppressed: u64,
-}
-
-impl Warnings {
-    /// Tells of a corrupt answer in these words, where the last one is a second ago; the words.
-    #[cold]
-    pub(super) fn tell(&mut self, now: u64, words: impl FnOnce() -> String) -> Option<String> {
-        if now < self.not_before {
-            self.suppressed += 1;
-            return None;
-        }
-        self.not_before = now.saturating_add(SECOND);
-        let words = words();
-        match std::mem::take(&mut self.suppressed) {
-            0 => log::warn!("{words}"),
-            more => log::warn!("{words} ({more} more since the last line)"),
-        }
-        Some(words)
-    }
-}
 
 impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,24 +62,5 @@ pub(super) fn corrupt(payload: &Payload, flow: &Flow, came: &[u8]) -> String {
             shown(expected)
         ),
         _ => format!("{what}: \"{}\"", shown(came)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_warning_a_second_is_told_and_the_others_are_counted() {
-        let mut warnings = Warnings::default();
-        let mut suppressed = Vec::new();
-        for ms in 0..3500 {
-            let before = warnings.suppressed;
-            let now = SECOND + ms * SECOND / 1000;
-            if warnings.tell(now, || "wrong".to_owned()).is_some() {
-                suppressed.push(before);
-            }
-        }
-        assert_eq!(suppressed, [0, 999, 999, 999]);
     }
 }

@@ -248,13 +248,8 @@ impl Plan {
         self.turn.more |= dial <= now;
         let first = self.agenda.peek().map_or(NEVER, |first| first.0.0);
         let turnover = self.turnover_due();
-        let coming = [
-            dial,
-            first,
-            turnover,
-            self.run.boundary,
-            self.sweep_due.max(self.grace_until),
-        ];
+        let sweep = self.sweep_due.max(self.grace_until);
+        let coming = [dial, first, turnover, self.run.boundary, sweep];
         // What is due by now has to wait for the next turn.
         let coming = coming.into_iter().filter(|due| *due > now);
         self.chores_at = coming.min().unwrap_or(NEVER);

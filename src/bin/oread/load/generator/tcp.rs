@@ -57,7 +57,7 @@ impl Generator {
                     Some(Input::Part(bytes)) => plan.got(index, bytes, now),
                     Some(Input::Surplus) => plan.meter.tally.bytes.surplus += data.len() as u64,
                     Some(Input::Corrupt) => {
-                        self.warn(index, data, now);
+                        self.warn(index, data);
                         self.plan.corrupt(index, now);
                         connection.abort(CloseReason::Aborted);
                         return;
@@ -77,33 +77,23 @@ impl Generator {
         }
     }
 
-    /// Tells of an answer that is not what was sent.
+    /// Tells of the first answer that is not what was sent.
     #[cold]
-    pub(super) fn warn(&mut self, index: u32, data: &[u8], now: u64) {
-        self.warn_of(index, now, |payload, flow| {
-            logs::corrupt(payload, flow, data)
-        });
+    pub(super) fn warn(&mut self, index: u32, data: &[u8]) {
+        self.warn_of(index, |payload, flow| logs::corrupt(payload, flow, data));
     }
 
-    /// Tells what is wrong with an answer, and keeps the words of the first.
+    /// Tells of the first answer that is not what it must be, and of what is wrong with it.
     #[cold]
-    pub(super) fn warn_of(
-        &mut self,
-        index: u32,
-        now: u64,
-        what: impl FnOnce(&Payload, &Flow) -> String,
-    ) {
+    pub(super) fn warn_of(&mut self, index: u32, what: impl FnOnce(&Payload, &Flow) -> String) {
         let plan = &mut self.plan;
-        if let Some(flow) = plan.flows.get(index) {
+        if let (Some(flow), None) = (plan.flows.get(index), &plan.meter.tally.corrupt_answer) {
             let target = self.setup.endpoints.get(usize::from(flow.target));
-            let words = || {
-                let target = target.map(|endpoint| format!(" {}", endpoint.resolved));
-                let what = what(&plan.payload, flow);
-                format!("{flow}{}: {what}", target.unwrap_or_default())
-            };
-            if let Some(words) = self.warnings.tell(now, words) {
-                plan.meter.tally.corrupt_answer.get_or_insert(words);
-            }
+            let target = target.map(|endpoint| format!(" {}", endpoint.resolved));
+            let what = what(&plan.payload, flow);
+            let words = format!("{flow}{}: {what}", target.unwrap_or_default());
+            log::warn!("{words}");
+            plan.meter.tally.corrupt_answer = Some(words);
         }
     }
 
@@ -128,7 +118,7 @@ impl Generator {
             }
             Input::Surplus => None,
             Input::Corrupt => {
-                self.warn(index, data, now);
+                self.warn(index, data);
                 self.plan.corrupt(index, now);
                 connection.abort(CloseReason::Aborted);
                 None

@@ -54,12 +54,8 @@ impl Timeline {
     /// messages to be measured has its part of the warm-up.
     #[inline]
     pub(super) fn is_pumping(&self) -> bool {
-        match self.phase {
-            Phase::Warmup => true,
-            Phase::Measure => self.left > 0,
-            Phase::Finish => self.catches_up && self.left > 0,
-            _ => false,
-        }
+        let late = self.phase == Phase::Finish && self.catches_up;
+        self.phase == Phase::Warmup || (self.is_sending() || late) && self.left > 0
     }
 
     /// Whether messages of a closed loop may be sent now.

@@ -89,7 +89,7 @@ impl Generator {
         }
         let label = Label::read(&self.plan.payload, data);
         if !self.plan.datagram(index, label, data.len(), now) {
-            self.warn(index, data, now);
+            self.warn(index, data);
         }
         for _ in 0..MOST_A_CALL {
             // Each goes out by a system call of its own.

@@ -12,12 +12,12 @@ use crate::load::exchange::expect::Expect;
 use crate::load::exchange::script::Order;
 use crate::load::exchange::template::Template;
 use crate::load::options::gate::Gate;
-use crate::load::options::sources::SourceRange;
 use crate::load::options::url::Url;
 use crate::load::options::values::{Arrivals, MAX_DEPTH, Rate, SizeRange, VerifyMode, per_second};
 use crate::system::threads;
 use crate::values::escapes::unescaped;
 use crate::values::framing::forms;
+use crate::values::source::SourceRange;
 use crate::values::units::UNITS;
 use crate::values::units::{
     count, count_to, duration, duration_or_zero, large_count, size_under_4gib,

@@ -146,7 +146,6 @@ fn generator(outcome: &Outcome, judgement: &Judgement) -> Value {
         "causes": causes,
         "stood_still_ns": nanos(still.total),
         "longest_still_ns": nanos(still.longest),
-        "still_before_ns": nanos(outcome.still_before.total),
         "times_still": still.times,
         "threads": list(&tally.threads, |it| {
             json!({ "cpu_ns": nanos(it.cpu), "waited_ns": nanos(it.waited), "wall_ns": nanos(it.wall) })

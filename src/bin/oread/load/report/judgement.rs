@@ -152,23 +152,20 @@ fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
         "connections were replaced: {failed}each waits for its outstanding answers, and for the next \
          one to be served"
     );
+    let mut only = |(asked, reached): (f64, f64), what: &str| {
+        let (asked, reached) = (a_second(asked), a_second(reached));
+        find(0, format!("ONLY {reached} of {asked} {what}"));
+    };
     // A part, and one of them, are left out of account: the last ones may be on their way.
-    let is_short = |reached: f64, asked: f64, part| reached < asked * part - 1.0;
-    let told = [
-        outcome.churn().map(|churn| {
-            let least = outcome.least_replaced().unwrap_or(0.0);
-            (churn, &*replaced, is_short(c.replaced as f64, least, 0.9))
-        }),
-        outcome.rate().map(|(asked, reached)| {
-            let is_short = is_short(reached * seconds, asked * seconds, 0.95);
-            ((asked, reached), "were answered in time", is_short)
-        }),
-    ];
-    for ((asked, reached), what, is_short) in told.into_iter().flatten() {
-        if is_short {
-            let (asked, reached) = (a_second(asked), a_second(reached));
-            find(0, format!("ONLY {reached} of {asked} {what}"));
-        }
+    if let Some(churn) = outcome.churn()
+        && (c.replaced as f64) < outcome.least_replaced() * 0.9 - 1.0
+    {
+        only(churn, &replaced);
+    }
+    if let Some((asked, reached)) = outcome.rate()
+        && reached * seconds < asked * seconds * 0.95 - 1.0
+    {
+        only((asked, reached), "were answered in time");
     }
     if m.unsent > 0 {
         // What fell due in the time that it was late by, by its own doing, is most of them.
@@ -409,9 +406,6 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
         beware(None, words);
     }
     let still = stood_still(outcome);
-    if let Some(words) = still_before(outcome) {
-        beware(Some(MACHINE), words);
-    }
     // A thread that had half of its time left was late because it was not let run.
     let is_kept = tally.waited() > KEPT_WAITING;
     let was_let_run = still.is_none() && !is_kept;
@@ -450,34 +444,20 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
 
 /// How long the program stood still, where that may have made a latency what it is.
 fn stood_still(outcome: &Outcome) -> Option<String> {
-    let still = &outcome.stood_still;
-    let slowest = outcome.tally.latency.response.max() as f64;
+    let (still, latency) = (&outcome.stood_still, &outcome.tally.latency);
+    let times = [&latency.response, &latency.first_echo].map(Histogram::max);
+    let slowest = times.into_iter().filter(|ns| *ns > 0).min();
     let is_long = still.total.as_secs_f64() > STOOD_STILL * outcome.measured.as_secs_f64();
-    let is_much = slowest > 0.0 && still.longest.as_nanos() as f64 >= OF_RESPONSE * slowest;
+    let is_much = |ns: u64| still.longest.as_nanos() as f64 >= OF_RESPONSE * ns as f64;
     let [total, longest] = [still.total, still.longest].map(|time| short(nanos(time)));
     let how = match still.times {
         1 => String::new(),
         times => format!(" in all, {} times, {longest} the longest", Count(times)),
     };
-    (still.times > 0 && (is_long || is_much)).then(|| {
+    (still.times > 0 && (is_long || slowest.is_some_and(is_much))).then(|| {
         format!(
             "the generator stood still for {total}{how}: it was stopped (Ctrl-Z, SIGSTOP), or the \
              machine gave it no CPU; what was under way looks as much slower"
-        )
-    })
-}
-
-/// How long the program stood still before the measured time, where that may have made the time of
-/// a connection what it is, or kept one from being there.
-fn still_before(outcome: &Outcome) -> Option<String> {
-    let (longest, latency) = (outcome.still_before.longest, &outcome.tally.latency);
-    let slowest = latency.connect.max().max(latency.first_echo.max()) as f64;
-    let is_much = longest.as_nanos() as f64 >= OF_RESPONSE * slowest;
-    let told = short(nanos(longest));
-    (is_much && !longest.is_zero()).then(|| {
-        format!(
-            "the generator stood still for {told} before the measured time: connections and their \
-             first echoes look as much slower, and what came too late may be no fault of the server"
         )
     })
 }

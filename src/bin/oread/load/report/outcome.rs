@@ -36,9 +36,8 @@ pub(crate) struct Outcome {
     pub(crate) ramp: Duration,
     /// How long was measured; zero when it never came to that.
     pub(crate) measured: Duration,
-    /// How long the program did not run at all meanwhile, and before the measured time.
+    /// How long the program did not run at all, from the ramp on.
     pub(crate) stood_still: StoodStill,
-    pub(crate) still_before: StoodStill,
     /// What the echo server of its own used in the measured time, if there was one.
     pub(crate) own_server: Option<ThreadUse>,
     /// The preflight's shortfalls, one line each; what was gone against with `--force` among them.
@@ -61,7 +60,6 @@ impl Outcome {
             ramp: Duration::ZERO,
             measured: Duration::ZERO,
             stood_still: StoodStill::default(),
-            still_before: StoodStill::default(),
             own_server: None,
             shortfalls,
         }
@@ -145,15 +143,15 @@ impl Outcome {
 
     /// How many connections had to be replaced in the measured time, at least: with a lifetime, as
     /// often as each place had its end in it.
-    pub(crate) fn least_replaced(&self) -> Option<f64> {
+    pub(crate) fn least_replaced(&self) -> f64 {
         let asked = f64::from(self.plan.connections.get());
         let seconds = self.measured.as_secs_f64();
         match self.plan.turnover {
-            Turnover::Keep | Turnover::After(_) => None,
-            Turnover::Churn(rate) => Some(f64::from(rate.get()) * seconds),
+            Turnover::Keep | Turnover::After(_) => 0.0,
+            Turnover::Churn(rate) => f64::from(rate.get()) * seconds,
             // One whose end comes just before the end of the time is not replaced in it.
             Turnover::Lifetime(lifetime) => {
-                Some(asked * (0.95 * seconds / lifetime.as_secs_f64()).floor())
+                asked * (0.95 * seconds / lifetime.as_secs_f64()).floor()
             }
         }
     }

@@ -263,9 +263,7 @@ fn latency(page: &mut Page, outcome: &Outcome) {
             false => "response counts from when a message was due, service from when it was sent",
         });
         page.row("\nresponses");
-        for row in chart(&l.response, width) {
-            page.row(&row);
-        }
+        page.bars(&bars(&l.response));
     }
     page.row("");
 }
@@ -312,36 +310,23 @@ fn generator(page: &mut Page, outcome: &Outcome) {
     }
 }
 
-/// Characters of the longest bar where there is room for it, and of what stands beside it.
-const WIDTH: usize = 40;
-const BESIDE: usize = 27;
-
-/// The chart on so many columns: a row for each range of times that has a response or lies between
-/// two that have; none for an empty histogram.
-fn chart(histogram: &Histogram<u64>, columns: usize) -> Vec<String> {
-    let mut rows: Vec<(u64, u64)> = bounds().map(|to| (to, 0)).collect();
+/// A bar for each range of times that has a response or lies between two that have; none for an
+/// empty histogram.
+fn bars(histogram: &Histogram<u64>) -> Vec<(String, u64)> {
+    let mut bars: Vec<(u64, u64)> = bounds().map(|to| (to, 0)).collect();
     // Step by step of the histogram, for a bound may lie in the midst of a step: asked by bounds,
     // it would count that step on both sides.
     for step in histogram.iter_recorded() {
         let value = histogram.lowest_equivalent(step.value_iterated_to());
-        if let Some((_, count)) = rows.iter_mut().find(|(to, _)| value <= *to) {
+        if let Some((_, count)) = bars.iter_mut().find(|(to, _)| value <= *to) {
             *count += step.count_at_value();
         }
     }
-    while rows.last().is_some_and(|&(_, count)| count == 0) {
-        rows.pop();
-    }
-    let most = rows.iter().map(|row| row.1).max().unwrap_or(1).max(1);
-    let width = columns.saturating_sub(BESIDE).min(WIDTH);
-    let row = |&(to, count): &(u64, u64)| {
-        // Rounded up: what is there is seen.
-        let hashes = (u128::from(count) * width as u128).div_ceil(most.into());
-        let bar = "#".repeat(hashes as usize);
-        let part = share(count as f64 / histogram.len() as f64);
-        format!("  up to {:>7}  {bar:<width$} {part:>8}", short(to))
-    };
-    let rows = rows.iter().skip_while(|&&(_, count)| count == 0);
-    rows.map(row).collect()
+    let last = bars.iter().rposition(|bar| bar.1 > 0);
+    bars.truncate(last.map_or(0, |last| last + 1));
+    let bars = bars.into_iter().skip_while(|bar| bar.1 == 0);
+    let named = |(to, count)| (format!("up to {:>7}", short(to)), count);
+    bars.map(named).collect()
 }
 
 /// 1, 2, 5, 10, 20, ... microseconds, in nanoseconds, to beyond an hour.
@@ -354,6 +339,12 @@ mod tests {
     use super::*;
     use crate::load::count::histogram;
 
+    fn drawn(times: &Histogram<u64>, columns: usize) -> String {
+        let mut page = Page::new(Some(columns), false);
+        page.bars(&bars(times));
+        page.finish()
+    }
+
     #[test]
     fn what_lies_at_a_bound_is_in_one_bar_too() {
         let mut times = histogram();
@@ -365,7 +356,7 @@ mod tests {
                 times.record(near).unwrap();
             }
         }
-        let text = chart(&times, 80).join("\n");
+        let text = drawn(&times, 80);
         let shares = text
             .lines()
             .filter_map(|line| line.split_whitespace().last());
@@ -382,7 +373,7 @@ mod tests {
         for (ns, count) in [(1_500, 10), (9_000_000, 1), (90_000_000, 1_000)] {
             times.record_n(ns, count).unwrap();
         }
-        let text = chart(&times, 80).join("\n");
+        let text = drawn(&times, 80);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].contains("up to     2us"), "{text}");
         assert!(lines[lines.len() - 1].contains(&"#".repeat(40)), "{text}");
@@ -390,8 +381,8 @@ mod tests {
             lines.iter().any(|line| line.contains("up to    10ms  #  ")),
             "{text}"
         );
-        assert!(chart(&histogram(), 80).is_empty());
-        let narrow = chart(&times, 60);
-        assert!(narrow.iter().all(|line| line.len() <= 60), "{narrow:?}");
+        assert!(drawn(&histogram(), 80).is_empty());
+        let narrow = drawn(&times, 60);
+        assert!(narrow.lines().all(|line| line.len() <= 60), "{narrow}");
     }
 }

@@ -254,15 +254,19 @@ impl Plan {
             self.meter.tally.messages.unsent += self.unsent_of(flow);
         }
         let mut partial = self.partial(flow);
-        while let Some(sent) = flow.give_up_due(given_up) {
+        while let Some(sent) = flow.give_up(given_up) {
             self.meter.timed_out(sent, partial.take());
         }
         // Over a stream, what was given up may still come; over UDP it's lost, for a datagram is.
         let mut outstanding = 0;
-        while let Some(sent) = match &flow.udp {
-            Some(_) => flow.give_up(NEVER),
-            None => flow.pop().map(|(sent, _)| sent),
+        while let Some((sent, was_given_up)) = match &flow.udp {
+            Some(_) => flow.give_up(NEVER).map(|sent| (sent, false)),
+            None => flow.pop(),
         } {
+            // Its time is over, however late it was sent.
+            if !was_given_up && sent.since() <= given_up {
+                self.meter.timed_out(sent, partial.take());
+            }
             if self.meter.is_measured(sent.due) {
                 outstanding += 1;
                 self.meter.unanswered(sent);

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::fuzz::{Dice, assert_words, fuzz, spoil};
 
