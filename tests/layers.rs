@@ -52,7 +52,7 @@ const PROGRAM_FLOORS: [(&str, u8); 8] = [
 ];
 
 /// The floor of each room of `load`, the largest command.
-const LOAD_FLOORS: [(&str, u8); 8] = [
+const LOAD_FLOORS: [(&str, u8); 9] = [
     ("load", 5),
     ("control", 4),
     ("generator", 3),
@@ -60,14 +60,16 @@ const LOAD_FLOORS: [(&str, u8); 8] = [
     ("preflight", 3),
     ("options", 2),
     ("count", 1),
+    ("exchange", 1),
     ("clock", 0),
 ];
 
 /// The program's folders whose files must import each other without a circle too.
-const WITHOUT_CIRCLES_INSIDE: [&str; 10] = [
+const WITHOUT_CIRCLES_INSIDE: [&str; 11] = [
     "connect",
     "load",
     "load/control",
+    "load/exchange",
     "load/generator",
     "load/options",
     "load/preflight",

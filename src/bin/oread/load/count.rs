@@ -112,6 +112,9 @@ pub(crate) const CORRUPT: &str = "corrupt answer";
 /// An answer to a datagram, or to a flow, too long ago to be told: over twice the message timeout.
 pub(crate) const TOO_LATE: &str = "answer too late to be told";
 
+/// The name of the error that an answer is which ends where it must, and is not what it must be.
+pub(crate) const MISMATCHED: &str = "answer not as expected";
+
 /// A part of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Partial {
@@ -216,7 +219,11 @@ impl Tally {
         let rules = [
             ("dials", c.dialed, dialed),
             ("connections", c.established, c.lost + c.closed + c.open),
-            ("messages", m.sent, m.echoed + m.lost + m.outstanding),
+            (
+                "messages",
+                m.sent,
+                m.echoed + m.one_way + m.lost + m.outstanding,
+            ),
             ("datagrams", d.sent, d.received + d.lost + d.outstanding),
         ];
         let broken = rules.into_iter().find(|(_, all, parts)| all != parts);
@@ -364,15 +371,21 @@ counted! {
     sent => came "sent",
     /// Answered in full, within the message timeout or not.
     echoed => came "echoed",
-    /// Answers that came within the measured time, also to messages of the warm-up: what the
+    /// Answers that came within the measured time, also to messages of the warm-up, and messages sent
+    /// in it to which there is no answer: what the
     /// rate is made of. What was due in that time and is answered behind it would make a server
     /// that falls behind look as if it did not.
     in_time,
     /// Answered with what was sent, as far as `--verify` looks.
     verified => came "verified",
+    /// Sent, and by `--answer none` there is no answer to them.
+    one_way => came "one way",
     /// Answers that were something else, those to messages that are not measured among them:
     /// one is one too many. A message that was answered so is not `echoed`.
     corrupt => went "corrupt",
+    /// Answers without what `--expect` says, or that say themselves that they are errors; those to
+    /// messages that are not measured among them.
+    mismatched,
     /// Not answered within the message timeout. Those that were answered later are `echoed`
     /// too.
     timed_out => went "over the message timeout",
@@ -442,6 +455,8 @@ counted! {
     sent,
     /// Messages answered.
     echoed,
+    /// Messages sent to which, by `--answer none`, there is no answer.
+    one_way,
     /// Bytes sent.
     sent_bytes,
     /// Bytes received.
@@ -466,6 +481,7 @@ impl Second {
         Second {
             sent: self.sent - before.sent,
             echoed: self.echoed - before.echoed,
+            one_way: self.one_way - before.one_way,
             sent_bytes: self.sent_bytes - before.sent_bytes,
             received_bytes: self.received_bytes - before.received_bytes,
         }

@@ -307,12 +307,17 @@ impl Handler for Generator {
         let index = *connection.session();
         let now = self.now(connection.context());
         self.plan.established(index, now);
-        // Its first message shows whether it's served.
-        self.send(connection, index, Sent::to_confirm(now));
+        if self.plan.flows.opening > 0 {
+            // Its first message shows whether it's served.
+            self.send(connection, index, Sent::to_confirm(now));
+        }
     }
 
     #[inline(always)]
     fn on_data(&mut self, connection: &mut Connection<'_, u32>, data: &[u8]) -> usize {
+        if self.plan.payload.is_scripted() {
+            return self.heard_answers(connection, data);
+        }
         self.heard(connection, data);
         data.len()
     }

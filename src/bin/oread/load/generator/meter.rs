@@ -11,7 +11,7 @@ use super::fast_histogram::FastHistogram;
 use super::flow::Sent;
 use crate::load::clock::{NEVER, SECOND};
 use crate::load::count::{
-    Bytes, Latency, Lateness, MessageCounts, Partial, Second, Tally, coarse, histogram,
+    Bytes, Latency, Lateness, MISMATCHED, MessageCounts, Partial, Second, Tally, coarse, histogram,
 };
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.
@@ -27,8 +27,9 @@ pub(super) struct Meter {
     scheduled: bool,
     /// How long an answer may take.
     timeout: u64,
-    /// Whether answers are looked at.
+    /// Whether answers are looked at, and how many of the measured ones were not as they must be.
     verifies: bool,
+    wrong: u64,
     response: FastHistogram,
     /// Only where messages may be sent later than they are due: what the server took, and how late
     /// they were sent.
@@ -172,6 +173,19 @@ impl Meter {
         }
     }
 
+    /// A message was sent that no answer comes to.
+    pub(super) fn passed(&mut self, sent: Sent) {
+        self.counts(sent.due).one_way += 1;
+        self.last_answer = sent.at;
+    }
+
+    /// The answer to a message is not what it must be.
+    pub(super) fn mismatched(&mut self, sent: Sent) {
+        self.tally.messages.mismatched += 1;
+        self.tally.error(MISMATCHED);
+        self.wrong += u64::from(self.is_measured(sent.due));
+    }
+
     /// A message will never be answered: its connection is gone.
     pub(super) fn lost(&mut self, sent: Sent) {
         if self.is_measured(sent.due) {
@@ -193,7 +207,7 @@ impl Meter {
         let mut all = self.happened().since(&self.before);
         let tally = &mut self.tally;
         tally.seconds.iter().for_each(|second| all.merge(second));
-        tally.messages.in_time = all.echoed;
+        tally.messages.in_time = all.echoed + all.one_way;
         tally.bytes.sent_in_time = all.sent_bytes;
         tally.bytes.received_in_time = all.received_bytes;
     }
@@ -259,10 +273,11 @@ impl Meter {
     pub(super) fn moved(&self) -> (MessageCounts, Bytes) {
         let (mut messages, mut bytes) = (self.tally.messages, self.tally.bytes);
         (messages.sent, messages.echoed) = (self.measured.sent, self.measured.echoed);
+        messages.one_way = self.measured.one_way;
         (bytes.sent, bytes.received) = (self.measured.sent_bytes, self.measured.received_bytes);
         messages.unmeasured = self.unmeasured.sent + self.confirming.sent;
         if self.verifies {
-            messages.verified = messages.echoed;
+            messages.verified = messages.echoed - self.wrong;
         }
         (messages, bytes)
     }

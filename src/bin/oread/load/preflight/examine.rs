@@ -114,7 +114,7 @@ fn depth(plan: &Load) -> u64 {
     match plan.traffic {
         Traffic::Closed { depth, .. } => depth.into(),
         // Not said; one at a time, where the server keeps up.
-        Traffic::Open(_) | Traffic::Idle { .. } => 1,
+        Traffic::Open(..) | Traffic::Idle { .. } => 1,
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
     let mut udp = counters(tally.datagrams.named());
     udp["own_drops"] = tally.own_drops.into();
     let (churn, lifetime) = match plan.turnover {
-        Turnover::Keep => (None, None),
+        Turnover::Keep | Turnover::After(_) => (None, None),
         Turnover::Churn(rate) => (Some(rate.get()), None),
         Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime))),
     };
@@ -62,7 +62,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "messages": counters(tally.messages.named()),
         "bytes": counters(tally.bytes.named()),
         "rate": {
-            "asked": match plan.traffic { Traffic::Open(rate) => Some(rate.get()), _ => None },
+            "asked": match plan.traffic { Traffic::Open(rate, _) => Some(rate.a_second()), _ => None },
             "reached": outcome.rate_reached(),
             "max_lag_ns": Some(pacing.pacing_error.max()).filter(|_| !pacing.pacing_error.is_empty()),
             "pacing_error": timing(&pacing.pacing_error),
