@@ -58,8 +58,6 @@ const SENDS_TO_CATCH_UP: u32 = 256;
 const DATAGRAMS_TO_CATCH_UP: u32 = 64;
 /// How late the first message of a turn is that has others to catch up with, in nanoseconds.
 const FAR_BEHIND: u64 = 1_000_000;
-/// The process stood still where a turn comes so long after the last one: sweeps come more often.
-const STOOD_STILL: u64 = SECOND / 5;
 /// A sweep looks at a part of the flows, and this many make a whole round.
 const SWEEPS_A_ROUND: u32 = 16;
 
@@ -119,6 +117,7 @@ pub(super) struct Plan {
     /// The next flow to be looked at for messages whose time is over, and when. A little of it
     /// often, not all of it at once: a load of a million connections must not stand still
     /// meanwhile.
+    sweep_interval: u64,
     sweep_at: u32,
     sweep_due: u64,
     turn: Turn,
@@ -159,6 +158,10 @@ impl Plan {
             starved: false,
             churn: nothing,
             steps: VecDeque::new(),
+            // A whole round takes half the message timeout, at most 1.6 s and at least 80 ms: a
+            // sweep comes no more often than each 5 ms, and at least ten times a second.
+            sweep_interval: (timeout / (2 * u64::from(SWEEPS_A_ROUND)))
+                .clamp(SECOND / 200, SECOND / 10),
             sweep_at: 0,
             sweep_due: now,
             turn: Turn::default(),
@@ -180,7 +183,8 @@ impl Plan {
     /// What is to be done at `now`.
     #[inline]
     pub(super) fn next(&mut self, now: u64) -> Step {
-        if now > self.seen.saturating_add(STOOD_STILL) {
+        // Sweeps come more often than that.
+        if now > self.seen + 2 * self.sweep_interval {
             self.stood_still(now);
         }
         self.seen = now;

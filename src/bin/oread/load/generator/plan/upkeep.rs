@@ -106,10 +106,7 @@ impl Plan {
         if now < self.sweep_due {
             return;
         }
-        // A whole round takes half the message timeout, at most 1.6 s and at least 80 ms: a sweep
-        // comes no more often than each 5 ms, and at least ten times a second.
-        let interval = self.timeout / (2 * u64::from(SWEEPS_A_ROUND));
-        self.sweep_due = now.saturating_add(interval.clamp(SECOND / 200, SECOND / 10));
+        self.sweep_due = now.saturating_add(self.sweep_interval);
         let count = self.flows.capacity();
         for _ in 0..count.div_ceil(SWEEPS_A_ROUND) {
             let index = self.sweep_at;
