@@ -353,8 +353,8 @@ mod tests {
             ("--slo errors<0", "write errors<=0"),
             ("--slo errors<0%", "write errors<=0%"),
             ("--slo connections<0", "write connections<=0"),
-            ("-R 1k --slo rate>1001", "--rate 1000 sends fewer"),
-            ("-R 1k --slo rate>=1.1k", "--rate 1000 sends fewer"),
+            ("-R 1k --slo rate>1001", "--rate 1,000/s sends fewer"),
+            ("-R 1k --slo rate>=1.1k", "--rate 1,000/s sends fewer"),
             ("-c 10 --slo connections>10", "--connections 10 are fewer"),
             ("-c 10 --slo connections>=11", "--connections 10 are fewer"),
             ("--idle --slo rate>1", "nothing is sent"),
@@ -475,13 +475,15 @@ mod tests {
         assert_eq!(content(b"PING", "lines"), b"PING");
         assert_eq!(content(b"PING\n", "raw"), b"PING\n");
         for (bytes, words) in [
-            (b"PING\n\n".as_slice(), "has more than one line"),
-            (b"PING\nPONG", "--framing raw"),
+            (b"PING\n\n".as_slice(), "1 byte at least"),
             (b"\n", "1 byte at least"),
         ] {
             let said = with(bytes, "lines").unwrap_err().to_string();
             assert!(said.contains(words) && said.contains(&shown), "{said}");
         }
+        // Of several lines each is a message.
+        let script = with(b"PING\nPONG\n", "lines").unwrap().script;
+        assert_eq!(script.unwrap().round.len(), 2);
         fs::remove_file(&path).unwrap();
         let typed = Load::of(r"--framing lines --message PING\n").content;
         assert_eq!(typed, Content::Given(b"PING".as_slice().into()));

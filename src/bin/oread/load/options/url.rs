@@ -164,7 +164,7 @@ mod tests {
             ("redis://a/2", "select a database in a --session"),
             ("redis://u:p@a", "a name and a password are not sent"),
             ("http://a/b c", "as in %20"),
-            ("http://", "not an address"),
+            ("http://", "the host is missing"),
             ("http://a:0", "nothing listens on port 0"),
         ] {
             let why = text.parse::<Url>().unwrap_err();

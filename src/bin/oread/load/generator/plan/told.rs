@@ -275,8 +275,10 @@ impl Plan {
 
     /// How long a flow's script waits behind the answer that came last.
     fn pause(&self, index: u32) -> u64 {
-        let flow = self.flows.get(index);
-        let step = flow.and_then(|flow| self.payload.step(flow.number, flow.oldest() - 1));
+        let step = self.flows.get(index).and_then(|flow| {
+            let answered = flow.oldest().checked_sub(1)?;
+            self.payload.step(flow.number, answered)
+        });
         step.map_or(0, |step| nanos(step.pause))
     }
 
