@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use memchr::memmem;
+use memchr::memchr;
 use oread::Framing;
 use oread::framing::Next;
 
@@ -94,15 +94,9 @@ impl Answer {
     /// this `scan` did. It has `most` bytes at most.
     pub(crate) fn find(&self, bytes: &[u8], scan: &mut Scan, most: usize) -> Found {
         let found = match self {
+            Answer::Framed(Framing::Lines) => until(b"\n", bytes, scan),
             Answer::Framed(framing) => frame(*framing, bytes, scan.looked as usize, most),
-            Answer::Until(end) => {
-                // It may have begun in what was looked at.
-                let from = (scan.looked as usize).saturating_sub(end.len().saturating_sub(1));
-                match memmem::find(bytes.get(from..).unwrap_or_default(), end) {
-                    Some(at) => Found::Whole(from + at + end.len()),
-                    None => Found::Part(None),
-                }
-            }
+            Answer::Until(end) => until(end, bytes, scan),
             Answer::Http => http::find(bytes, scan),
             Answer::Redis => resp::find(bytes, scan),
             Answer::Any | Answer::Echo | Answer::None if bytes.is_empty() => Found::Part(None),
@@ -130,17 +124,32 @@ impl Answer {
     }
 }
 
+/// Looks for what ends with these bytes: by the last of them, which is quicker than a search for all
+/// where answers are short.
+#[inline]
+fn until(end: &[u8], bytes: &[u8], scan: &Scan) -> Found {
+    let Some(last) = end.last() else {
+        return Found::Part(None);
+    };
+    let mut from = scan.looked as usize;
+    while let Some(at) = bytes.get(from..).and_then(|rest| memchr(*last, rest)) {
+        from += at + 1;
+        if bytes[..from].ends_with(end) {
+            return Found::Whole(from);
+        }
+    }
+    Found::Part(None)
+}
+
 /// Looks for a frame.
 fn frame(framing: Framing, bytes: &[u8], looked: usize, most: usize) -> Found {
     match framing.next(bytes, looked, most) {
         Ok(Next::Frame(boundary)) => Found::Whole(boundary.len),
-        // Of a line nobody knows; of a prefix that is not whole, its own rest is what is missing.
+        // Of a prefix that is not whole, its own rest is what is missing.
         Ok(Next::Partial {
             missing: Some(more),
             ..
-        }) if framing != Framing::Lines && bytes.len() >= framing.overhead() => {
-            Found::Part(Some((bytes.len() + more) as u64))
-        }
+        }) if bytes.len() >= framing.overhead() => Found::Part(Some((bytes.len() + more) as u64)),
         Ok(Next::Partial { .. }) => Found::Part(None),
         Err(_) => Found::TooLong,
     }

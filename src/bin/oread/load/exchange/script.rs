@@ -58,17 +58,34 @@ impl Script {
         self.opening.len() as u32
     }
 
+    /// The place of the step that this question is, among all.
+    #[inline]
+    pub(crate) fn place(&self, which: Which) -> usize {
+        let (number, opening) = (which.number as usize, self.opening.len());
+        match (number.checked_sub(opening), self.round.len(), self.order) {
+            (None, ..) => number,
+            // Most scripts are one question.
+            (Some(_), 0 | 1, _) => opening,
+            (Some(behind), steps, Order::Turn) => opening + behind % steps,
+            (Some(_), steps, Order::Random) => {
+                opening + which.draw(u64::MAX, steps as u64) as usize
+            }
+        }
+    }
+
     /// The step that this question is.
+    #[inline]
     pub(crate) fn step(&self, which: Which) -> Option<&Step> {
-        let number = which.number as usize;
-        let Some(behind) = number.checked_sub(self.opening.len()) else {
-            return self.opening.get(number);
-        };
-        let steps = self.round.len().max(1);
-        self.round.get(match self.order {
-            Order::Turn => behind % steps,
-            Order::Random => which.draw(u64::MAX, steps as u64) as usize,
-        })
+        let place = self.place(which);
+        match place.checked_sub(self.opening.len()) {
+            None => self.opening.get(place),
+            Some(place) => self.round.get(place),
+        }
+    }
+
+    /// Whether there are questions without an answer.
+    pub(crate) fn is_one_way(&self) -> bool {
+        self.round.iter().any(|step| step.answer == Answer::None)
     }
 
     /// Whether it waits anywhere.

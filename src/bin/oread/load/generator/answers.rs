@@ -27,6 +27,7 @@ pub(crate) struct Reading {
 impl Generator {
     /// Input has come on a flow whose answers are no mere echoes; how many bytes of it are done
     /// with. The others come again, with more behind them.
+    #[inline(never)]
     pub(super) fn heard_answers(
         &mut self,
         connection: &mut Connection<'_, u32>,
@@ -144,7 +145,9 @@ impl Generator {
             };
             plan.count_sent(sent, len);
         }
-        plan.pass_one_way(index, now);
+        if plan.payload.is_one_way {
+            plan.pass_one_way(index, now);
+        }
         if is_last {
             plan.announced_end(index, now);
         }

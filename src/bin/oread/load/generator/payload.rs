@@ -40,6 +40,11 @@ pub(crate) struct Payload {
     plain: Option<usize>,
     /// What is asked and answered, where that is no mere echo; how many bytes an answer has at most.
     script: Option<Arc<Script>>,
+    /// By their places in the script: questions that are always the same, with their frames, where
+    /// none is logged.
+    framed: Vec<Option<Arc<[u8]>>>,
+    /// Whether there are questions without an answer.
+    pub(super) is_one_way: bool,
     pub(super) longest_answer: usize,
     /// How strictly echoes are looked at.
     pub(super) verify: VerifyMode,
@@ -69,7 +74,11 @@ impl Payload {
     /// What a load says, in the run of this key.
     pub(crate) fn of(load: &Load, key: u64) -> Payload {
         let echoed = Payload::new(&load.content, load.framing, load.verify, key);
+        let steps = load.script.iter().flat_map(|script| script.steps());
+        let framed = steps.map(|step| framed(&step.question, load.framing));
         Payload {
+            framed: framed.collect(),
+            is_one_way: load.script.as_ref().is_some_and(|it| it.is_one_way()),
             plain: echoed.plain.filter(|_| load.script.is_none()),
             script: load.script.clone(),
             longest_answer: load.longest_answer as usize,
@@ -98,6 +107,8 @@ impl Payload {
             framing,
             plain: (least as usize).checked_sub(WORD).filter(|_| is_plain),
             script: None,
+            framed: Vec::new(),
+            is_one_way: false,
             longest_answer: 0,
             verify,
             key: mix(key),
@@ -125,6 +136,14 @@ impl Payload {
     pub(super) fn step(&self, flow: u32, number: u32) -> Option<&Step> {
         let key = self.key;
         self.script.as_ref()?.step(Which { flow, number, key })
+    }
+
+    /// The bytes of message `number` of a flow, where these are always the same.
+    #[inline]
+    pub(super) fn framed(&self, flow: u32, number: u32) -> Option<&[u8]> {
+        let key = self.key;
+        let place = self.script.as_ref()?.place(Which { flow, number, key });
+        self.framed.get(place)?.as_deref()
     }
 
     /// Message `number` of a flow.
@@ -240,6 +259,22 @@ impl Message<'_> {
         }
         None
     }
+}
+
+/// The bytes of a question with its frame, where these are always the same.
+fn framed(question: &Question, framing: Framing) -> Option<Arc<[u8]>> {
+    let Question::Text(template) = question else {
+        return None;
+    };
+    let body = template
+        .fixed()
+        .filter(|_| !log::log_enabled!(log::Level::Trace))?;
+    let envelope = envelope(framing, body.len());
+    Some(
+        [envelope.before(), &body, envelope.behind()]
+            .concat()
+            .into(),
+    )
 }
 
 fn envelope(framing: Framing, size: usize) -> Envelope {

@@ -142,7 +142,10 @@ pub(super) fn write(
             let pressure = output.write(plain.body);
             (pressure, plain.len())
         }
-        None => write_parts(plan, output, index, flow, number),
+        None => match plan.payload.framed(flow, number) {
+            Some(bytes) => (output.write(bytes), bytes.len()),
+            None => write_parts(plan, output, index, flow, number),
+        },
     };
     if pressure != Pressure::Low {
         // Below the low-water mark `on_drained` says that there is room.

@@ -79,7 +79,7 @@ impl Plan {
             self.flows.sent(index, sent);
             self.is_done_with(index);
         }
-        if self.payload.is_scripted() {
+        if self.payload.is_one_way {
             self.pass_one_way(index, sent.at);
         }
     }
