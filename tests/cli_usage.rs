@@ -144,7 +144,7 @@ fn values_of_no_sense_are_refused_with_an_example() {
 #[test]
 fn a_load_that_can_t_be_meant_is_refused() {
     refused(&[
-        ("load -R 0.5", "must be a whole number"),
+        ("load -R 0.0001", "more than three digits"),
         ("load -r 1.5/s", "must be a whole number"),
         ("load --churn 0.4", "must be a whole number"),
         ("load -c 1.7", "must be a whole number"),

@@ -4,6 +4,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `exchange/answer` | where an answer ends |
+//! | `exchange/found` | what was found of one |
 //! | `exchange/http`, `exchange/resp` | the same, of HTTP and of Redis |
 //! | `exchange/expect` | what an answer must hold |
 //! | `exchange/template` | a question, with places that are filled in anew for each |
@@ -12,6 +13,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod expect;
+pub(crate) mod found;
 mod http;
 mod resp;
 pub(crate) mod script;

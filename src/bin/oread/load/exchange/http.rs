@@ -3,7 +3,7 @@
 use httparse::{EMPTY_HEADER, Header, Response, Status};
 use memchr::{memchr, memmem};
 
-use super::answer::{Found, Said, Scan};
+use super::found::{Found, Said, Scan};
 
 /// Headers that an answer has at most.
 const MOST_HEADERS: usize = 100;
@@ -182,66 +182,9 @@ pub(super) fn said(start: &[u8]) -> Said {
 
 #[cfg(test)]
 mod tests {
-    use super::super::answer::Answer;
-    use super::super::answer::tests::{end, ends};
     use super::*;
 
     const PLAIN: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n\
-                           5\r\nhello\r\n1a;x=y\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n";
-
-    #[test]
-    fn an_answer_ends_where_its_head_or_its_chunks_say() {
-        let trailers = CHUNKED.replace("0\r\n\r\n", "0\r\nX: y\r\nZ: \r\n\r\n");
-        for (text, len) in [
-            (PLAIN.to_owned(), PLAIN.len()),
-            (CHUNKED.to_owned(), CHUNKED.len()),
-            (trailers.clone(), trailers.len()),
-            ("HTTP/1.1 204 No Content\r\n\r\n".into(), 27),
-            ("HTTP/1.1 304 Not\r\nContent-Length: 9\r\n\r\n".into(), 39),
-            (
-                format!("HTTP/1.1 100 Continue\r\n\r\n{PLAIN}"),
-                25 + PLAIN.len(),
-            ),
-            (
-                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nContent-Length: 0\r\n\r\n".into(),
-                57,
-            ),
-        ] {
-            ends(&Answer::Http, text.as_bytes(), len);
-            ends(&Answer::Http, format!("{text}HTTP/1.1 200").as_bytes(), len);
-            assert_eq!(end(&Answer::Http, &text.as_bytes()[..len - 1], 7), Ok(None));
-        }
-    }
-
-    #[test]
-    fn an_answer_that_has_no_end_or_is_none_is_told() {
-        for (text, why) in [
-            ("HTTP/1.1 200 OK\r\n\r\n", "ends with its connection"),
-            (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
-                "ends with its connection",
-            ),
-            (
-                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-                "two lengths",
-            ),
-            ("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "no number"),
-            ("HTTP/1.1 101 Go\r\n\r\n", "changes the protocol"),
-            ("+OK\r\n\r\n", "not an HTTP answer"),
-            (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
-                "a chunk that is none",
-            ),
-            (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcde",
-                "a chunk that is none",
-            ),
-        ] {
-            let said = end(&Answer::Http, text.as_bytes(), text.len()).unwrap_err();
-            assert!(said.contains(why), "{text:?}: {said}");
-        }
-    }
 
     #[test]
     fn a_status_says_whether_it_is_refused_and_a_header_whether_it_is_the_last() {

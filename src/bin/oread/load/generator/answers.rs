@@ -6,8 +6,9 @@ use oread::{CloseReason, Connection};
 use super::drive::Generator;
 use super::flow::{Flags, Flow, Sent};
 use super::tcp::write;
-use crate::load::exchange::answer::{Answer, Found, Scan};
+use crate::load::exchange::answer::Answer;
 use crate::load::exchange::expect::Expect;
+use crate::load::exchange::found::{Found, Scan};
 
 /// Bytes of an answer that are shown.
 const SHOWN: usize = 64;
