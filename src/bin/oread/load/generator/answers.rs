@@ -4,7 +4,7 @@ use oread::escape::Escaped;
 use oread::{CloseReason, Connection};
 
 use super::drive::Generator;
-use super::flow::{Flags, Flow, Sent};
+use super::flow::{Flags, Flow, Reading, Sent};
 use super::tcp::write;
 use crate::load::exchange::answer::Answer;
 use crate::load::exchange::expect::Expect;
@@ -12,18 +12,6 @@ use crate::load::exchange::found::{Found, Scan};
 
 /// Bytes of an answer that are shown.
 const SHOWN: usize = 64;
-
-/// How far the answer of a flow has been read that is not whole yet.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Reading {
-    /// The flow's number: another one may have the place by now.
-    flow: u32,
-    scan: Scan,
-    /// How many bytes of it are to come that nobody looks at, and whether the server ends the
-    /// connection behind them.
-    rest: u64,
-    is_last: bool,
-}
 
 impl Generator {
     /// Input has come on a flow whose answers are no mere echoes; how many bytes of it are done

@@ -26,9 +26,8 @@ use std::sync::Arc;
 
 use oread::UdpId;
 
-use super::answers::Reading;
 use super::dialing::{Dial, Dialing, SLACK};
-use super::flow::{Flow, Socket, Stage};
+use super::flow::{Flow, Reading, Socket, Stage};
 use super::flows::{Flows, Key, MOST_STALE};
 use super::meter::Meter;
 use super::payload::Payload;
