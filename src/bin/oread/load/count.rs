@@ -371,10 +371,9 @@ counted! {
     sent => came "sent",
     /// Answered in full, within the message timeout or not.
     echoed => came "echoed",
-    /// Answers that came within the measured time, also to messages of the warm-up, and messages sent
-    /// in it to which there is no answer: what the
-    /// rate is made of. What was due in that time and is answered behind it would make a server
-    /// that falls behind look as if it did not.
+    /// Answers that came within the measured time, also to messages of the warm-up, and messages
+    /// sent in it to which there is no answer: what the rate is made of. What was due in that time
+    /// and is answered behind it would make a server that falls behind look as if it did not.
     in_time,
     /// Answered with what was sent, as far as `--verify` looks.
     verified => came "verified",

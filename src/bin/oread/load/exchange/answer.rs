@@ -83,8 +83,8 @@ impl Answer {
     }
 }
 
-/// Looks for what ends with these bytes: by the last of them, which is quicker than a search for all
-/// where answers are short.
+/// Looks for what ends with these bytes: by the last of them, which is quicker than a search for
+/// all where answers are short.
 #[inline]
 fn until(end: &[u8], bytes: &[u8], scan: &Scan) -> Found {
     let Some(last) = end.last() else {

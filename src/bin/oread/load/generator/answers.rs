@@ -36,8 +36,8 @@ impl Generator {
         at
     }
 
-    /// Looks for the next answer at the start of `data`; how many bytes of it are done with. `None`:
-    /// nobody looks at any of it.
+    /// Looks for the next answer at the start of `data`; how many bytes of it are done with.
+    /// `None`: nobody looks at any of it.
     fn next_answer(
         &mut self,
         connection: &mut Connection<'_, u32>,

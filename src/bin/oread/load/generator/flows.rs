@@ -44,8 +44,8 @@ pub(super) struct Flows {
     table: Slab<Flow>,
     /// Messages that a flow may have under way, in a closed loop without pauses; 0 in any other.
     depth: u32,
-    /// Messages that open a connection before it's confirmed: one where there is no script, and none
-    /// where it's there as soon as it's established.
+    /// Messages that open a connection before it's confirmed: one where there is no script, and
+    /// none where it's there as soon as it's established.
     pub(super) opening: u32,
     /// Messages that a connection sends in all.
     most_sent: u32,

@@ -38,7 +38,8 @@ pub(crate) struct Payload {
     framing: Framing,
     /// Bytes of the body of a [`Plain`] message, where all are such and none is logged.
     plain: Option<usize>,
-    /// What is asked and answered, where that is no mere echo; how many bytes an answer has at most.
+    /// What is asked and answered, where that is no mere echo; how many bytes an answer has at
+    /// most.
     script: Option<Arc<Script>>,
     /// By their places in the script: questions that are always the same, with their frames, where
     /// none is logged.

@@ -63,8 +63,8 @@ pub(crate) struct LoadArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demand {
     /// What to load: HOST:PORT or tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unix:@NAME,
-    /// http://HOST/PATH or redis://HOST; several are used in turn. Of a name, the first address that the system gives [default: an
-    /// echo server of its own, in a second thread]
+    /// http://HOST/PATH or redis://HOST; several are used in turn. Of a name, the first address
+    /// that the system gives [default: an echo server of its own, in a second thread]
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<Url>,
 
@@ -141,8 +141,8 @@ pub(crate) struct TrafficArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) lifetime: Option<Duration>,
 
-    /// Close a connection after so many messages, and dial another: with 1, each has a connection of
-    /// its own
+    /// Close a connection after so many messages, and dial another: with 1, each has a connection
+    /// of its own
     #[arg(long, value_name = "N", value_parser = count, conflicts_with_all = ["idle", "churn", "lifetime"])]
     pub(crate) per_connection: Option<NonZeroU32>,
 
@@ -159,8 +159,8 @@ pub(crate) struct MessageArgs {
     #[arg(short, long, value_name = "SIZE", default_value = "64")]
     pub(crate) size: SizeRange,
 
-    /// What to send; \r, \n, \t, \x00 to \xff and \\ stand for a byte each, and {flow}, {sequence} and
-    /// {random:N} for the connection's number, the message's, and one below N; with --framing
+    /// What to send; \r, \n, \t, \x00 to \xff and \\ stand for a byte each, and {flow}, {sequence}
+    /// and {random:N} for the connection's number, the message's, and one below N; with --framing
     /// lines, a newline at its end is the line's own
     #[arg(long, value_name = "TEXT", value_parser = Template::typed, conflicts_with = "size")]
     pub(crate) message: Option<Template>,

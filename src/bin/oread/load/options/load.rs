@@ -200,8 +200,8 @@ impl Load {
             None if sent.idle => Traffic::Idle { heartbeat },
             None => Traffic::Closed {
                 depth,
-                // Between answers that are followed at once there is no room for a pause, or for the
-                // end of a connection.
+                // Between answers that are followed at once there is no room for a pause, or for
+                // the end of a connection.
                 think: think
                     .or((has_pauses || sent.per_connection.is_some()).then_some(Duration::ZERO)),
             },
@@ -240,7 +240,8 @@ impl Load {
             longest_answer: typed.content.max_answer.get(),
             content,
             // Each run has messages of its own: an answer that was kept from another one is none.
-            seed: (typed.content.seed).unwrap_or_else(|| RandomState::new().hash_one(0)),
+            // As many bits as any reader of JSON takes.
+            seed: (typed.content.seed).unwrap_or_else(|| RandomState::new().hash_one(0) >> 11),
             framing: typed.content.framing,
             verify: typed.content.verify,
             sockets: typed.sockets,

@@ -25,7 +25,10 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         Turnover::Churn(rate) => (Some(rate.get()), None),
         Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime))),
     };
-    let churned = outcome.churn().map(|(_, reached)| reached);
+    let replaced = outcome.plan.turnover != Turnover::Keep;
+    let churned = outcome
+        .a_second(tally.connections.replaced)
+        .filter(|_| replaced);
     let environment = Environment::here();
     // What of a word is no text is replaced.
     let words: Vec<_> = env::args_os().collect();
@@ -58,7 +61,13 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
             "measured": outcome.measured.as_secs_f64(),
         },
         "connections": connections(tally),
-        "churn": { "asked": churn, "lifetime_ns": lifetime, "reached": churned },
+        "churn": {
+            "asked": churn,
+            "lifetime_ns": lifetime,
+            "per_connection": match plan.turnover { Turnover::After(n) => Some(n.get()), _ => None },
+            "reached": churned,
+        },
+        "seed": plan.seed,
         "messages": counters(tally.messages.named()),
         "bytes": counters(tally.bytes.named()),
         "rate": {

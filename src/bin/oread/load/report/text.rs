@@ -103,6 +103,14 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         let words = format!("{asked} asked for, {reached} reached: {replaced}");
         page.line("churn", &words);
     }
+    if let (Turnover::After(_), Some(rate)) = (outcome.plan.turnover, outcome.a_second(c.replaced))
+    {
+        let (rate, replaced) = (a_second(rate), Count(c.replaced));
+        page.line(
+            "churn",
+            &format!("{rate} reached: {replaced} closed and dialed again"),
+        );
+    }
     for (name, &count) in &tally.errors {
         let mut words = format!("{} {name}", Count(count));
         if name == REFUSED && outcome.plan.has_udp() && tally.errors.contains_key("message timeout")
