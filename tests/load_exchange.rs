@@ -500,6 +500,10 @@ fn what_does_not_go_together_is_refused_with_exit_2() {
             "127.0.0.1:9 --answer any --depth 2",
             "one message under way",
         ),
+        (
+            "udp://127.0.0.1:9 --per-connection 1",
+            "a UDP socket is no connection",
+        ),
         ("127.0.0.1:9 --greeting echo", "a greeting is no echo"),
         (
             "127.0.0.1:9 --answer none --expect x",

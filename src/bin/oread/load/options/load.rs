@@ -262,6 +262,9 @@ impl Load {
              least"
         );
         refuse_if(threads > connections, Failure::usage(words))?;
+        let words = "--per-connection is for streams: a UDP socket is no connection";
+        let is_after = matches!(self.turnover, Turnover::After(_));
+        refuse_if(is_after && self.has_udp(), Failure::usage(words))?;
         let is_unix = |target: &Target| target.transport == Transport::Unix;
         let is_sourced = !self.sockets.source.is_empty() && self.targets.iter().any(is_unix);
         let words = "--source has addresses to connect from, and a Unix socket knows none";

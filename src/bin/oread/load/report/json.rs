@@ -20,15 +20,6 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
     let (tally, plan, pacing) = (&outcome.tally, &outcome.plan, &outcome.tally.schedule);
     let mut udp = counters(tally.datagrams.named());
     udp["own_drops"] = tally.own_drops.into();
-    let (churn, lifetime) = match plan.turnover {
-        Turnover::Keep | Turnover::After(_) => (None, None),
-        Turnover::Churn(rate) => (Some(rate.get()), None),
-        Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime))),
-    };
-    let replaced = outcome.plan.turnover != Turnover::Keep;
-    let churned = outcome
-        .a_second(tally.connections.replaced)
-        .filter(|_| replaced);
     let environment = Environment::here();
     // What of a word is no text is replaced.
     let words: Vec<_> = env::args_os().collect();
@@ -61,12 +52,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
             "measured": outcome.measured.as_secs_f64(),
         },
         "connections": connections(tally),
-        "churn": {
-            "asked": churn,
-            "lifetime_ns": lifetime,
-            "per_connection": match plan.turnover { Turnover::After(n) => Some(n.get()), _ => None },
-            "reached": churned,
-        },
+        "churn": churn(outcome),
         "seed": plan.seed,
         "messages": counters(tally.messages.named()),
         "bytes": counters(tally.bytes.named()),
@@ -88,6 +74,23 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "imbalance": tally.imbalance(),
     });
     format!("{report}\n")
+}
+
+/// What was to be replaced, and was.
+fn churn(outcome: &Outcome) -> Value {
+    let (asked, lifetime, messages) = match outcome.plan.turnover {
+        Turnover::Keep => (None, None, None),
+        Turnover::Churn(rate) => (Some(rate.get()), None, None),
+        Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime)), None),
+        Turnover::After(messages) => (None, None, Some(messages.get())),
+    };
+    let reached = outcome.a_second(outcome.tally.connections.replaced);
+    json!({
+        "asked": asked,
+        "lifetime_ns": lifetime,
+        "per_connection": messages,
+        "reached": reached.filter(|_| outcome.plan.turnover != Turnover::Keep),
+    })
 }
 
 /// The ledger, and what went wrong, by its names.
