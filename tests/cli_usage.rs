@@ -4,6 +4,8 @@
 // Clippy knows functions with #[test] as tests, not those that they share.
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 fn oread(arguments: &[&str]) -> Output {
@@ -142,7 +144,7 @@ fn values_of_no_sense_are_refused_with_an_example() {
 #[test]
 fn a_load_that_can_t_be_meant_is_refused() {
     refused(&[
-        ("load -R 0.5", "must be a whole number"),
+        ("load -R 0.0001", "more than three digits"),
         ("load -r 1.5/s", "must be a whole number"),
         ("load --churn 0.4", "must be a whole number"),
         ("load -c 1.7", "must be a whole number"),
@@ -232,6 +234,10 @@ fn options_of_other_tools_get_what_to_write_here() {
             "an option of `oread load`; leave it",
         ),
         ("doctor --hdr x", "an option of `oread load`; leave it"),
+        (
+            "doctor --metrics 127.0.0.1:0",
+            "an option of `oread load`; leave it",
+        ),
     ]);
 }
 
@@ -295,5 +301,69 @@ fn a_reader_of_the_help_who_has_left_is_no_failure() {
         output.stderr.is_empty(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn every_shell_s_completions_know_the_commands_and_their_options() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = oread(&["completions", shell]);
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && output.stderr.is_empty());
+        // fish has names of options without their dashes.
+        for word in ["serve", "doctor", "completions", "drain-timeout"] {
+            assert!(script.contains(word), "{shell}: no {word}");
+        }
+    }
+    refused(&[("completions tcsh", "bash, elvish, fish, powershell, zsh")]);
+}
+
+#[test]
+fn bash_completes_by_the_script() {
+    let script = "source <(\"$0\" completions bash) && COMP_WORDS=(oread serve --drain) && \
+                  COMP_CWORD=2 && _oread oread --drain serve && echo \"${COMPREPLY[@]}\"";
+    let output = Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_oread")])
+        .output();
+    let Ok(output) = output else {
+        println!("skipped: there is no bash");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said, "--drain-timeout\n", "{output:?}");
+}
+
+#[test]
+fn each_command_has_a_manual_page_which_the_main_one_names() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages/man1");
+    let _ = fs::remove_dir_all(folder.parent().unwrap());
+    let output = oread(&["man", folder.to_str().unwrap()]);
+    assert!(output.status.success() && output.stdout.is_empty());
+    let main = String::from_utf8(oread(&["man"]).stdout).unwrap();
+    assert_eq!(main, fs::read_to_string(folder.join("oread.1")).unwrap());
+    let head = concat!("\"oread ", env!("CARGO_PKG_VERSION"), "\"");
+    let mut pages = 1;
+    for line in main.lines().filter(|line| line.starts_with("oread\\-")) {
+        let Some(name) = line.strip_suffix("(1)") else {
+            continue;
+        };
+        let name = name.replace('\\', "");
+        let page = fs::read_to_string(folder.join(format!("{name}.1"))).unwrap();
+        assert!(page.contains(&format!(".TH {name} 1  {head}")), "{page}");
+        pages += 1;
+    }
+    assert_eq!((pages, fs::read_dir(&folder).unwrap().count()), (7, 7));
+}
+
+#[test]
+fn manual_pages_that_cannot_be_written_are_an_error_with_its_place() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-folder");
+    fs::write(&file, "").unwrap();
+    let output = oread(&["man", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("can't write manual pages into") && said.contains("no-folder: "),
+        "{said}"
     );
 }

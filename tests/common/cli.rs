@@ -114,6 +114,8 @@ pub struct Server {
     log: Receiver<String>,
     reader: Option<JoinHandle<()>>,
     _watchdog: Watchdog,
+    /// Where it serves metrics, if it does.
+    pub metrics: Option<String>,
     /// The `listening` events.
     pub listening: Vec<Value>,
     /// The `ready` event.
@@ -174,7 +176,7 @@ impl Server {
                 }
             }
         });
-        let mut listening = Vec::new();
+        let (mut listening, mut metrics) = (Vec::new(), None);
         loop {
             let mut line = String::new();
             events.read_line(&mut line).unwrap();
@@ -191,9 +193,14 @@ impl Server {
                     log,
                     reader: Some(reader),
                     _watchdog: watchdog,
+                    metrics,
                     listening,
                     ready: event,
                 };
+            }
+            if event["event"] == "metrics" {
+                metrics = event["url"].as_str().map(str::to_owned);
+                continue;
             }
             assert_eq!(event["event"], "listening");
             listening.push(event);

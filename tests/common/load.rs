@@ -87,7 +87,7 @@ impl Report {
         let ends = c("lost") + c("closed") + c("open");
         assert_eq!(c("established"), ends, "{}", self.value);
         let m = |name| self.messages(name);
-        let ends = m("echoed") + m("lost") + m("outstanding");
+        let ends = m("echoed") + m("one_way") + m("lost") + m("outstanding");
         assert_eq!(m("sent"), ends, "{}", self.value);
         let u = |name| self.number("udp", name);
         let ends = u("received") + u("lost") + u("outstanding");

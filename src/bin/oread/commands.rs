@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod fuzz;
+mod pages;
 mod tips;
 
 use std::ffi::OsString;
@@ -45,6 +46,10 @@ pub(crate) enum Command {
     Load(Box<load::options::args::LoadArgs>),
     /// Say whether a load can be had, and what to change where it can't
     Doctor(Box<load::options::args::Doctor>),
+    /// Print a shell's completions of these commands
+    Completions(pages::Completions),
+    /// Print the manual page, or write a page for each command
+    Man(pages::Man),
 }
 
 /// How long the program's end waits for a standard error that takes nothing.
@@ -93,6 +98,8 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
                 load::doctor(&plan, typed.json)
             })
         }
+        Command::Completions(typed) => pages::completions(&typed).map(|()| 0),
+        Command::Man(typed) => pages::man(&typed).map(|()| 0),
     }
 }
 

@@ -8,15 +8,18 @@
 //! | 2 | `load/report` | how a run went, in words, JSON and histograms |
 //! | 2 | `load/preflight` | whether it can be done; `oread doctor` |
 //! | 1 | `load/options` | the load as typed and as checked |
+//! | 0 | `load/exchange` | what is said on a connection: questions, answers, scripts |
 //! | 0 | `load/count` | what is counted |
-//! | 0 | `load/clock` | the run's time |
+//! | 0 | `load/clock`, `load/mix` | the run's time; numbers that are drawn |
 //!
 //! Imports go down only, and inside a room without a circle.
 
 mod clock;
 mod control;
 mod count;
+mod exchange;
 mod generator;
+mod mix;
 pub(crate) mod options;
 mod preflight;
 mod report;

@@ -9,6 +9,7 @@
 //! | `serve/bind`, `serve/overlap` | the sockets, a set for each reactor, or handed over; clashes |
 //! | `serve/server` | the handler: an echo, with signals and counters around it |
 //! | `serve/totals`, `serve/report` | counters of all reactors, and how they are told |
+//! | `serve/counters` | the same for Prometheus |
 //! | `serve/printer` | the thread of standard output |
 //!
 //! With `--threads N` there are N whole reactors, which share nothing but their ports. The first
@@ -18,6 +19,7 @@ pub(crate) mod args;
 mod bind;
 mod bounds;
 pub(crate) mod check;
+mod counters;
 mod endpoints;
 mod overlap;
 mod plan;
@@ -27,6 +29,7 @@ mod server;
 mod socket;
 mod totals;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -35,14 +38,16 @@ use oread::{Ended, Framing, Handle};
 
 use self::bind::{Opened, Unit};
 use self::check::Serve;
+use self::counters::Counters;
 use self::plan::Plan;
 use self::printer::Printer;
 use self::report::Report;
 use self::server::{Lead, Lost, Mail, Reporter, poll_failed};
-use self::totals::{Board, Totals};
+use self::totals::{Board, Latest, Totals};
 use crate::failure::Failure;
 use crate::system::descriptors::Descriptors;
 use crate::system::handed::{self, Handed};
+use crate::system::metrics::Metrics;
 use crate::system::signals::Signals;
 use crate::system::stderr::Stderr;
 use crate::system::stdout;
@@ -93,6 +98,7 @@ pub(crate) fn run(serve: &Serve, handed: Vec<Handed>, stderr: &Stderr) -> Result
         report_stats(every, report, started, &early, &mut units);
         printer = Some(early);
     }
+    let metrics = serve_metrics(serve, &mut units)?;
 
     let mut units = units.into_iter();
     let Some(mut first) = units.next() else {
@@ -115,7 +121,7 @@ pub(crate) fn run(serve: &Serve, handed: Vec<Handed>, stderr: &Stderr) -> Result
             .map_err(|error| poll_failure(&error))?;
         // It is ready when all threads are there.
         let threads = start_others(&first, others)?;
-        stdout::say(&report.start(&plan, &sockets, &unix))?;
+        stdout::say(&report.start(&plan, &sockets, &unix, metrics))?;
         handed::notify("READY=1");
         run_all(first, threads)
     };
@@ -151,6 +157,22 @@ fn report_stats(
             printer: (index == 0).then(|| printer.sender()),
         });
     }
+}
+
+/// Has the reactors tell their counters to scrapes, if anybody asked for that; gives where.
+fn serve_metrics(serve: &Serve, units: &mut [Unit]) -> Result<Option<SocketAddr>, Failure> {
+    let Some(address) = &serve.metrics else {
+        return Ok(None);
+    };
+    let latest = Latest::new(units.len());
+    for (index, unit) in units.iter_mut().enumerate() {
+        unit.server.metrics = Some((Arc::clone(&latest), index));
+    }
+    let reactors = units.iter().map(|unit| unit.reactor.handle()).collect();
+    let metrics = Metrics::bind(address)?;
+    let address = metrics.address;
+    metrics.start(Counters { reactors, latest })?;
+    Ok(Some(address))
 }
 
 /// How all reactors ended.
@@ -227,6 +249,7 @@ fn run_all(mut first: Unit, threads: Vec<JoinHandle<Outcome>>) -> AllEnded {
 /// Runs one reactor to its end.
 fn run_one(unit: &mut Unit) -> Outcome {
     let ended = unit.reactor.run(&mut unit.server);
+    unit.server.tell(&unit.reactor.context());
     Outcome {
         totals: unit.server.totals(&unit.reactor.context()),
         cut: match ended {

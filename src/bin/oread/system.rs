@@ -12,6 +12,7 @@
 //! | `system/machine` | what this machine allows: limits, ports, memory |
 //! | `system/environment` | where this program runs, and how it was called |
 //! | `system/handed` | sockets that a service manager hands over, and what it is told |
+//! | `system/metrics` | counters for Prometheus, over HTTP |
 //! | `system/threads` | threads with names, and what they use of processors |
 //! | `system/timer` | a timer descriptor |
 //! | `system/udp_drops` | datagrams that this process's own sockets dropped |
@@ -22,6 +23,7 @@ pub(crate) mod files;
 pub(crate) mod handed;
 pub(crate) mod logging;
 pub(crate) mod machine;
+pub(crate) mod metrics;
 pub(crate) mod outlet;
 pub(crate) mod page;
 pub(crate) mod signals;

@@ -41,6 +41,22 @@ const RATE: Kind = (
     &["1", "50k", "100/s", "3000"],
     &["0/s", "/s", "0.5", "10,000"],
 );
+const FINE_RATE: Kind = (&["0.5", "1", "2.5k/s"], &["0", "0.0001", "/s", "1,000"]);
+const ANSWER: Kind = (
+    &[
+        "echo",
+        "lines",
+        "fixed:4",
+        "until:\\r\\n",
+        "any",
+        "none",
+        "http",
+    ],
+    &["line", "until:", "until:\\q", "raw", ""],
+);
+const ARRIVALS: Kind = (&["even", "poisson"], &["random", ""]);
+const REGEX: Kind = (&["^a", "b.c$"], &["(", "[", "a{2,1}"]);
+const SEED: Kind = (&["0", "7"], &["-1", "x", "18446744073709551616"]);
 const CAP: Kind = (&["off", "1", "10k"], &["Off", "0", "none"]);
 const ADDRESS: Kind = (
     &["127.0.0.1:0", "[::1]:9999", "localhost:7", "0.0.0.0:7"],
@@ -61,10 +77,16 @@ const TARGET: Kind = (
         "udp://127.0.0.1:9",
         "tcp://[::1]:9/",
         "udp://localhost:9",
+        "http://localhost/a?b=c",
+        "redis://[::1]",
+        "unix:///run/x",
     ],
     &[
         "127.0.0.1:0",
-        "http://a:1",
+        "ftp://a:1",
+        "https://a",
+        "redis://a/2",
+        "http://a/b c",
         "a",
         "udp://",
         "\u{1b}[2J://a:1",
@@ -119,6 +141,7 @@ const COMMANDS: [Line; 4] = [
             ("--udp-rate-per-source", CAP),
             ("--udp-repeat-rate", CAP),
             ("--stats", OR_NEVER),
+            ("--metrics", ADDRESS),
             ("--json", FLAG),
             ("-q", FLAG),
             ("-vv", FLAG),
@@ -147,7 +170,16 @@ const COMMANDS: [Line; 4] = [
             ("--messages", LARGE),
             ("--ramp-timeout", DURATION),
             ("--warmup", OR_ZERO),
-            ("--rate", RATE),
+            ("--rate", FINE_RATE),
+            ("--arrivals", ARRIVALS),
+            ("--per-connection", COUNT),
+            ("--reconnect", FLAG),
+            ("--answer", ANSWER),
+            ("--greeting", ANSWER),
+            ("--max-answer", SIZE_4GIB),
+            ("--expect", TEXT),
+            ("--expect-regex", REGEX),
+            ("--seed", SEED),
             ("--depth", COUNT),
             ("--think", DURATION),
             ("--idle", FLAG),
@@ -165,6 +197,7 @@ const COMMANDS: [Line; 4] = [
             ("--force", FLAG),
             ("--json", TEXT),
             ("--hdr", TEXT),
+            ("--metrics", ADDRESS),
             ("--slo", GATE),
             ("-v", FLAG),
         ],
@@ -270,6 +303,7 @@ fn checked(command: &mut clap::Command, words: &[OsString]) -> Result<Option<()>
         Command::Doctor(typed) => {
             Plan::new(typed.demand, Output::default(), &typed.verbosity).map(drop)?;
         }
+        Command::Completions(_) | Command::Man(_) => {}
     }
     Ok(Some(()))
 }

@@ -52,7 +52,7 @@ const TIPS: [(&str, &str, &str); 15] = [
     ),
     (
         "doctor",
-        "--slo --hdr --color",
+        "--slo --hdr --color --metrics",
         "it is an option of `oread load`; leave it out",
     ),
     (

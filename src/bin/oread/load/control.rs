@@ -1,5 +1,6 @@
 //! The main thread, and what it looks after beside the generators.
 
+mod counters;
 mod hiccups;
 pub(crate) mod lead;
 mod live;

@@ -18,6 +18,9 @@ use crate::values::units::counted;
 pub(crate) trait Told {
     /// What came of it and what went wrong with it, in words; what is zero is left out.
     fn told(&self) -> [String; 2];
+
+    /// What each counter is, in their order: as its comment says it.
+    fn explained() -> impl Iterator<Item = &'static str>;
 }
 
 /// Makes a struct of what is counted: its fields, how another one is added to it, what each is
@@ -26,12 +29,12 @@ macro_rules! counted {
     (
         $(#[$about:meta])*
         $name:ident: $type:ty = $none:expr;
-        $($(#[$doc:meta])* $field:ident $(=> came $came:literal)? $(=> went $went:literal)?,)+
+        $($(#[doc = $doc:literal])* $field:ident $(=> came $came:literal)? $(=> went $went:literal)?,)+
     ) => {
         $(#[$about])*
         #[derive(Clone, Debug)]
         pub(crate) struct $name {
-            $($(#[$doc])* pub(crate) $field: $type,)+
+            $($(#[doc = $doc])* pub(crate) $field: $type,)+
         }
 
         impl Default for $name {
@@ -57,6 +60,10 @@ macro_rules! counted {
                 let came = counted([$($((self.$field, $came),)?)+]);
                 let went = counted([$($((self.$field, $went),)?)+]);
                 [came, went]
+            }
+
+            fn explained() -> impl Iterator<Item = &'static str> {
+                [$(concat!($($doc),*)),+].into_iter()
             }
         }
     };
@@ -104,6 +111,9 @@ pub(crate) struct StoodStill {
 pub(crate) const CORRUPT: &str = "corrupt answer";
 /// An answer to a datagram, or to a flow, too long ago to be told: over twice the message timeout.
 pub(crate) const TOO_LATE: &str = "answer too late to be told";
+
+/// The name of the error that an answer is which ends where it must, and is not what it must be.
+pub(crate) const MISMATCHED: &str = "answer not as expected";
 
 /// A part of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,13 +219,71 @@ impl Tally {
         let rules = [
             ("dials", c.dialed, dialed),
             ("connections", c.established, c.lost + c.closed + c.open),
-            ("messages", m.sent, m.echoed + m.lost + m.outstanding),
+            (
+                "messages",
+                m.sent,
+                m.echoed + m.one_way + m.lost + m.outstanding,
+            ),
             ("datagrams", d.sent, d.received + d.lost + d.outstanding),
         ];
         let broken = rules.into_iter().find(|(_, all, parts)| all != parts);
         broken.map(|(what, all, parts)| {
             format!("{what} and what became of them don't add up: {all} and {parts}")
         })
+    }
+}
+
+/// What has been counted so far, while it runs: what is so now stands where the tally has what it
+/// came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Counts {
+    pub(crate) connections: Ledger,
+    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) messages: MessageCounts,
+    pub(crate) bytes: Bytes,
+    pub(crate) datagrams: Datagrams,
+    /// With two digits at least, as the schedule.
+    pub(crate) latency: Latency,
+    pub(crate) schedule: Lateness,
+}
+
+impl Counts {
+    /// Nothing yet.
+    pub(crate) fn none() -> Counts {
+        Counts {
+            connections: Ledger::default(),
+            errors: BTreeMap::new(),
+            messages: MessageCounts::default(),
+            bytes: Bytes::default(),
+            datagrams: Datagrams::default(),
+            latency: Latency {
+                connect: coarse(),
+                first_echo: coarse(),
+                response: coarse(),
+                service: coarse(),
+            },
+            schedule: Lateness {
+                pacing_error: coarse(),
+                own_lag: coarse(),
+            },
+        }
+    }
+
+    /// Adds another thread's.
+    pub(crate) fn merge(&mut self, other: &Counts) {
+        // Each thread has that of all of them.
+        let peak = self.connections.peak_confirmed;
+        let peak = peak.max(other.connections.peak_confirmed);
+        self.connections.merge(&other.connections);
+        self.connections.peak_confirmed = peak;
+        for (name, count) in &other.errors {
+            *self.errors.entry(name.clone()).or_default() += count;
+        }
+        self.messages.merge(&other.messages);
+        self.bytes.merge(&other.bytes);
+        self.datagrams.merge(&other.datagrams);
+        self.latency.merge(&other.latency);
+        self.schedule.merge(&other.schedule);
     }
 }
 
@@ -303,15 +371,20 @@ counted! {
     sent => came "sent",
     /// Answered in full, within the message timeout or not.
     echoed => came "echoed",
-    /// Answers that came within the measured time, also to messages of the warm-up: what the
-    /// rate is made of. What was due in that time and is answered behind it would make a server
-    /// that falls behind look as if it did not.
+    /// Answers that came within the measured time, also to messages of the warm-up, and messages
+    /// sent in it to which there is no answer: what the rate is made of. What was due in that time
+    /// and is answered behind it would make a server that falls behind look as if it did not.
     in_time,
     /// Answered with what was sent, as far as `--verify` looks.
     verified => came "verified",
+    /// Sent, and by `--answer none` there is no answer to them.
+    one_way => came "one way",
     /// Answers that were something else, those to messages that are not measured among them:
     /// one is one too many. A message that was answered so is not `echoed`.
     corrupt => went "corrupt",
+    /// Answers without what `--expect` says, or that say themselves that they are errors; those to
+    /// messages that are not measured among them.
+    mismatched,
     /// Not answered within the message timeout. Those that were answered later are `echoed`
     /// too.
     timed_out => went "over the message timeout",
@@ -336,8 +409,9 @@ counted! {
     sent,
     /// Read.
     received,
-    /// What went either way within the measured time, as [`MessageCounts::in_time`].
+    /// What was written within the measured time, as [`MessageCounts::in_time`] is.
     sent_in_time,
+    /// The same of what was read.
     received_in_time,
     /// Of the whole run: came when nothing was asked for. Only with `--verify off`, which tells
     /// answers apart by their length; with any other they are corrupt.
@@ -380,6 +454,8 @@ counted! {
     sent,
     /// Messages answered.
     echoed,
+    /// Messages sent to which, by `--answer none`, there is no answer.
+    one_way,
     /// Bytes sent.
     sent_bytes,
     /// Bytes received.
@@ -404,6 +480,7 @@ impl Second {
         Second {
             sent: self.sent - before.sent,
             echoed: self.echoed - before.echoed,
+            one_way: self.one_way - before.one_way,
             sent_bytes: self.sent_bytes - before.sent_bytes,
             received_bytes: self.received_bytes - before.received_bytes,
         }

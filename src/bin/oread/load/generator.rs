@@ -8,8 +8,9 @@
 //! | `plan` | what is due next: a dial, a message, a close, a wait, the end |
 //! | `plan/told` | what it's told: dials, messages and connections, and what became of them |
 //! | `plan/phases` over `timeline` | ramp, warm-up, measured time, finish, end |
+//! | `plan/counts` | what has been counted so far, for scrapes |
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
-//! | `dialing`, `schedule` | which dial is next; even pace |
+//! | `dialing`, `schedule`, `random_times` | which dial is next; even pace, and one at random |
 //! | `meter` over `fast_histogram` | what is counted |
 //! | `drive` with `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
 //! | `payload`, `label` | what messages and datagrams consist of |
@@ -19,6 +20,7 @@
 //! Every message is counted by when it was *due*: what lies before the measured time is not in its
 //! figures, whenever its answer comes.
 
+mod answers;
 mod dialing;
 mod drive;
 mod fast_histogram;
@@ -32,6 +34,7 @@ mod names;
 pub(crate) mod payload;
 mod plan;
 pub(crate) mod protocol;
+mod random_times;
 mod schedule;
 #[cfg(all(test, feature = "sim"))]
 pub(crate) mod simulated;
@@ -58,8 +61,11 @@ pub(crate) use wake::Clock;
 pub(crate) type Generating = Reactor<Generator>;
 
 /// The limits of a generator's reactor.
-fn limits() -> Limits {
+fn limits(longest_answer: u32) -> Limits {
+    let limits = Limits::default();
     Limits {
+        // An answer is looked at whole, where its end or what it holds takes that.
+        max_input: limits.max_input.max(longest_answer as usize + 1),
         // A server that does not read shows in the latency and in the time-outs; cutting it off
         // would hide it.
         write_timeout: None,
@@ -67,16 +73,17 @@ fn limits() -> Limits {
         // wait for, and a server that never closes its side must not keep the descriptors of those
         // that are to be replaced.
         linger_bytes: 0,
-        ..Limits::default()
+        ..limits
     }
 }
 
-/// A reactor for a generator, and the timer that wakes it, where the system has one.
+/// A reactor for a generator, and the timer that wakes it, where the system has one. An answer has
+/// so many bytes at most.
 ///
 /// # Errors
 /// As the system gives them: out of descriptors.
-pub(crate) fn reactor() -> io::Result<(Generating, Option<Timer>)> {
-    let mut reactor = Reactor::with_limits(limits())?;
+pub(crate) fn reactor(longest_answer: u32) -> io::Result<(Generating, Option<Timer>)> {
+    let mut reactor = Reactor::with_limits(limits(longest_answer))?;
     let timer = Timer::new(&mut reactor.context())?;
     Ok((reactor, timer))
 }

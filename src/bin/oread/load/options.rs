@@ -4,4 +4,5 @@ pub(crate) mod args;
 pub(crate) mod gate;
 pub(crate) mod load;
 pub(crate) mod sources;
+pub(crate) mod url;
 pub(crate) mod values;

@@ -172,6 +172,11 @@ pub(crate) struct Serve {
     )]
     pub(crate) stats: OrNever,
 
+    /// Serve the counters to Prometheus at this address, as http://ADDR/metrics, as in
+    /// 127.0.0.1:9998. Who reaches it may read them
+    #[arg(long, value_name = "ADDR", help_heading = "Output")]
+    pub(crate) metrics: Option<HostPort>,
+
     /// Print events as lines of JSON, not as words
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,

@@ -14,6 +14,7 @@ use super::bounds::Bounds;
 use super::endpoints::{self, Endpoint};
 use crate::failure::Failure;
 use crate::system::handed::{Handed, Kind};
+use crate::values::address::HostPort;
 use crate::values::framing::max_frame;
 use crate::values::units::{Rate, Size};
 use crate::values::verbosity::Verbosity;
@@ -84,6 +85,8 @@ pub(crate) struct Serve {
     pub(crate) udp_repeat_rate: Option<Rate>,
     /// How often to print the counters; `None`: never.
     pub(crate) stats: Option<Duration>,
+    /// Where to serve the counters to Prometheus.
+    pub(crate) metrics: Option<HostPort>,
     /// Whether events go to standard output as lines of JSON.
     pub(crate) json: bool,
     /// How much is said.
@@ -166,6 +169,7 @@ impl Serve {
             udp_rate: typed.udp_rate,
             udp_rate_per_source: typed.udp_rate_per_source,
             udp_repeat_rate: typed.udp_repeat_rate,
+            metrics: typed.metrics,
             stats: typed.stats.0,
             json: typed.json,
             verbosity: Verbosity::from(&typed.verbosity),

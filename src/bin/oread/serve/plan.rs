@@ -8,6 +8,7 @@ use oread::{EchoOptions, Framing, Limits};
 use crate::failure::Failure;
 use crate::serve::check::Serve;
 use crate::system::descriptors::Descriptors;
+use crate::system::metrics::DESCRIPTORS;
 use crate::values::units::Count;
 
 /// How a server is laid out.
@@ -34,7 +35,8 @@ impl Plan {
         descriptors: Descriptors,
         sockets: usize,
     ) -> Result<Plan, Failure> {
-        let possible = descriptors.connections(serve.threads, sockets)?;
+        let others = serve.metrics.as_ref().map_or(0, |_| DESCRIPTORS);
+        let possible = descriptors.connections(serve.threads, sockets, others)?;
         let asked = serve.max_connections.unwrap_or(possible);
         if asked > possible {
             log::warn!(

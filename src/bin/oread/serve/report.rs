@@ -9,6 +9,7 @@ use oread::{Address, Framing};
 use super::plan::Plan;
 use super::socket::{Socket, Transport};
 use super::totals::Totals;
+use crate::system::metrics::url;
 use crate::system::stdout::JsonLine;
 use crate::values::units::{Count, Size, counted};
 
@@ -22,9 +23,15 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// The start: each socket on a line of its own, then that it is ready, how to try it and how to
-    /// stop it.
-    pub(super) fn start(self, plan: &Plan, sockets: &[Socket], unix: &[Address]) -> String {
+    /// The start: each socket and the metrics on a line of its own, then that it is ready, how to
+    /// try it and how to stop it.
+    pub(super) fn start(
+        self,
+        plan: &Plan,
+        sockets: &[Socket],
+        unix: &[Address],
+        metrics: Option<SocketAddr>,
+    ) -> String {
         let mut text = String::new();
         let inet = sockets.iter();
         let inet = inet.map(|at| (at.transport().name(), Address::from(at.address)));
@@ -39,6 +46,12 @@ impl Report {
                 format!("listening on {transport} {address}\n")
             } else {
                 format!("listening on {address}\n")
+            };
+        }
+        if let Some(url) = metrics.map(url) {
+            text += &match self.json {
+                true => JsonLine::new("metrics").with("url", url).finish(),
+                false => format!("metrics are at {url}\n"),
             };
         }
         text += &if self.json {

@@ -13,7 +13,7 @@ use oread::{
 use super::plan::Plan;
 use super::report::Report;
 use super::socket::{Id, Socket};
-use super::totals::{Board, Totals};
+use super::totals::{Board, Latest, Totals};
 use crate::failure::Reason;
 use crate::serve::check::Serve;
 use crate::system::handed;
@@ -31,6 +31,8 @@ pub(super) enum Mail {
     Lost(Lost),
     /// By the first one: see [`Leaving`]; it may take so long.
     Leave(Duration),
+    /// By a scrape of the metrics: tell your counters.
+    Tell,
 }
 
 /// What one reactor's thread tells the first one: it failed, and why.
@@ -52,6 +54,8 @@ pub(super) struct Server {
     peaks: Totals,
     /// Where counters are told, if anybody asked for them.
     pub(super) stats: Option<Reporter>,
+    /// Where they are told to scrapes, and as which reactor's.
+    pub(super) metrics: Option<(Arc<Latest>, usize)>,
     /// What only the first reactor has.
     pub(super) lead: Option<Lead>,
     /// Where the sockets were handed over: how it leaves them to others.
@@ -118,6 +122,7 @@ impl Server {
             capped: Vec::new(),
             peaks: Totals::default(),
             stats: None,
+            metrics: None,
             lead: None,
             leaving: None,
         }
@@ -146,6 +151,13 @@ impl Server {
         let mut totals = self.with_echoes(context.stats());
         totals.keep_peaks(self.peaks.stats);
         totals
+    }
+
+    /// Tells its counters to a scrape.
+    pub(super) fn tell(&self, context: &Context<'_, EchoSession>) {
+        if let Some((latest, index)) = &self.metrics {
+            latest.put(*index, self.totals(context));
+        }
     }
 
     /// The counters of a reactor with those of its echoes.
@@ -285,6 +297,7 @@ impl Handler for Server {
         let lost = match mail {
             Mail::Lost(lost) => lost,
             Mail::Leave(within) => return self.leave(context, within),
+            Mail::Tell => return self.tell(context),
         };
         log::error!("thread {} failed, so all end: {}", lost.index, lost.why);
         if let Some(lead) = &mut self.lead {

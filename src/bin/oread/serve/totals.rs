@@ -1,6 +1,7 @@
 //! The counters of all reactors, and the board on which each of them pins its own.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use oread::{EchoStats, Stats};
 
@@ -59,11 +60,15 @@ impl Totals {
         self.stats.datagrams_dropped() + self.echo.datagrams_refused()
     }
 
+    /// Each counter by its name, but for those of closed connections.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.stats.iter().chain(each_of_echo(&self.echo))
+    }
+
     /// Adds every counter by its name to an event.
     pub(super) fn describe(&self, line: JsonLine) -> JsonLine {
         let dropped = ("datagrams_dropped", self.datagrams_dropped());
-        let line = (self.stats.iter())
-            .chain(each_of_echo(&self.echo))
+        let line = (self.iter())
             .chain([dropped])
             .fold(line, |line, (name, count)| line.with(name, count));
         let closed: serde_json::Map<_, _> = (self.stats.closed.iter())
@@ -118,10 +123,61 @@ impl Board {
     }
 }
 
+/// The counters of all reactors, as they were told last.
+#[derive(Debug)]
+pub(super) struct Latest {
+    told: Mutex<Told>,
+    came: Condvar,
+}
+
+#[derive(Debug)]
+struct Told {
+    totals: Vec<Totals>,
+    /// Which reactors have been asked, and have not told theirs since.
+    asked: Vec<bool>,
+}
+
+impl Latest {
+    /// For so many reactors, which have counted nothing yet.
+    pub(super) fn new(reactors: usize) -> Arc<Latest> {
+        Arc::new(Latest {
+            told: Mutex::new(Told {
+                totals: vec![Totals::default(); reactors],
+                asked: vec![false; reactors],
+            }),
+            came: Condvar::new(),
+        })
+    }
+
+    /// Puts the counters of reactor `index` there, in place of its last ones.
+    pub(super) fn put(&self, index: usize, totals: Totals) {
+        // Counters are whole at any time: a panic elsewhere leaves nothing half done in them.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.totals[index] = totals;
+        told.asked[index] = false;
+        self.came.notify_one();
+    }
+
+    /// Asks all reactors by `ask`, which says whether one is there, and waits for them as long as
+    /// `patience` says. Those that have ended have told what they came to.
+    pub(super) fn ask(&self, ask: impl Fn(usize) -> bool, patience: Duration) -> Vec<Totals> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, asked) in told.asked.iter_mut().enumerate() {
+            // One that has yet to answer has been asked.
+            *asked = *asked || ask(index);
+        }
+        let silent = |told: &mut Told| told.asked.contains(&true);
+        let (told, _) = (self.came.wait_timeout_while(told, patience, silent))
+            .unwrap_or_else(PoisonError::into_inner);
+        told.totals.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use oread::CloseReason;
+    use std::cell::Cell;
 
     /// The fields of a struct, as its `Debug` names them.
     fn fields(debug: &str) -> Vec<&str> {
@@ -184,5 +240,24 @@ mod tests {
             board.put(index, turn(longest));
         }
         assert_eq!(told(), 4);
+    }
+
+    #[test]
+    fn a_reactor_that_says_nothing_is_told_as_it_was_before() {
+        let latest = Latest::new(2);
+        let mut totals = Totals::default();
+        totals.stats.turns = 7;
+        (0..2).for_each(|index| latest.put(index, totals));
+        let asked = [const { Cell::new(0) }; 2];
+        // The first has ended, the second says nothing.
+        let ask = |index: usize| {
+            asked[index].update(|times| times + 1);
+            index == 1
+        };
+        for _ in 0..2 {
+            assert_eq!(latest.ask(ask, Duration::from_millis(1)), [totals; 2]);
+        }
+        // That one has been asked already.
+        assert_eq!(asked.map(Cell::into_inner), [2, 1]);
     }
 }

@@ -74,8 +74,8 @@ impl Descriptors {
     }
 
     /// How many connections the limit allows, over all threads: what is left when `threads`
-    /// reactors with `sockets` listeners and UDP sockets each, and a reserve for the program, have
-    /// theirs.
+    /// reactors with `sockets` listeners and UDP sockets each, `others`, and a reserve for the
+    /// program, have theirs.
     ///
     /// # Errors
     /// Exit code 1: not even one.
@@ -83,8 +83,9 @@ impl Descriptors {
         self,
         threads: NonZeroU32,
         sockets: usize,
+        others: usize,
     ) -> Result<NonZeroU32, Failure> {
-        let reserve = reserve(threads, sockets);
+        let reserve = reserve(threads, sockets, others);
         let free = if self.limit == UNLIMITED {
             u64::MAX
         } else {
@@ -106,8 +107,8 @@ impl Descriptors {
 }
 
 /// How many descriptors are not for connections.
-pub(crate) fn reserve(threads: NonZeroU32, sockets: usize) -> u64 {
-    RESERVE_PROGRAM + u64::from(threads.get()) * (RESERVE_THREAD + sockets as u64)
+pub(crate) fn reserve(threads: NonZeroU32, sockets: usize, others: usize) -> u64 {
+    RESERVE_PROGRAM + others as u64 + u64::from(threads.get()) * (RESERVE_THREAD + sockets as u64)
 }
 
 #[cfg(test)]
@@ -134,17 +135,23 @@ mod tests {
             before: limit,
         };
         assert_eq!(
-            of(1024).connections(ONE, 2).map(NonZeroU32::get).unwrap(),
+            of(1024)
+                .connections(ONE, 2, 0)
+                .map(NonZeroU32::get)
+                .unwrap(),
             1024 - 16 - 4 - 2
         );
         let four = NonZeroU32::new(4).unwrap();
         assert_eq!(
-            of(1024).connections(four, 2).map(NonZeroU32::get).unwrap(),
-            1024 - 16 - 4 * 6
+            of(1024)
+                .connections(four, 2, 9)
+                .map(NonZeroU32::get)
+                .unwrap(),
+            1024 - 16 - 4 * 6 - 9
         );
         assert_eq!(
             of(UNLIMITED)
-                .connections(ONE, 1)
+                .connections(ONE, 1, 0)
                 .map(NonZeroU32::get)
                 .unwrap(),
             u32::MAX
@@ -157,7 +164,7 @@ mod tests {
             limit: 22,
             before: 22,
         }
-        .connections(ONE, 2)
+        .connections(ONE, 2, 0)
         .unwrap_err();
         assert_eq!(failure.code(), 1);
         assert!(failure.to_string().contains("ulimit -n 1022"), "{failure}");
@@ -166,7 +173,7 @@ mod tests {
                 limit: 23,
                 before: 23
             }
-            .connections(ONE, 2)
+            .connections(ONE, 2, 0)
             .is_ok()
         );
     }

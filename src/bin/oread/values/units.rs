@@ -54,6 +54,11 @@ impl Wrong {
 /// `t`, `p` or `e`, with an `i` for powers of 1024. Spaces and underscores in the number group its
 /// digits.
 fn number(text: &str) -> Result<Number, Wrong> {
+    shifted(text, 0)
+}
+
+/// The same, times a power of ten.
+fn shifted(text: &str, power: i64) -> Result<Number, Wrong> {
     let (text, unit) = split_unit(text);
     let (text, exponent) = match text.split_once(['e', 'E']) {
         Some((text, exponent)) => (text, read_exponent(exponent)?),
@@ -85,7 +90,7 @@ fn number(text: &str) -> Result<Number, Wrong> {
         }
     }
     let places = behind.bytes().filter(|byte| is_digit(*byte)).count() as i64;
-    scaled(digits, unit, exponent + i64::from(zeros) - places)
+    scaled(digits, unit, exponent + i64::from(zeros) - places + power)
 }
 
 /// `digits * unit * 10^exponent`, where the unit is 1024^6 at the most.
@@ -177,6 +182,24 @@ pub(crate) fn count(text: &str) -> Result<NonZeroU32, String> {
 /// Words on what is wrong: no count, a fraction, 0, or 2^64 and more.
 pub(crate) fn large_count(text: &str) -> Result<NonZeroU64, String> {
     NonZeroU64::new(count_or_zero(text)?).ok_or_else(|| "must be at least 1".to_owned())
+}
+
+/// A number of thousandths: `0.5` is 500.
+///
+/// # Errors
+/// Words on what is wrong: no number, 0, one with more digits, or over 4,294,967,295.
+pub(crate) fn thousandths(text: &str) -> Result<NonZeroU64, String> {
+    const MOST: u64 = u32::MAX as u64 * 1000;
+    let count = shifted(text, 3).map_err(|wrong| {
+        let form = "not a number; write it as in 0.5, 500, 10k (ten thousand) or 1m (a million)";
+        wrong.words(|| without_commas(text).unwrap_or_else(|| form.to_owned()))
+    })?;
+    match NonZeroU64::new(count.rounded) {
+        _ if !count.is_whole => Err("it has more than three digits behind its point".to_owned()),
+        None => Err("must be more than 0".to_owned()),
+        Some(count) if count.get() > MOST => Err("must be less than 4,294,967,296".to_owned()),
+        Some(count) => Ok(count),
+    }
 }
 
 /// A count up to `most`.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::failure::Failure;
 use crate::load::clock::{NEVER, after, until};
+use crate::load::control::counters::Counters;
 use crate::load::control::hiccups::{self, STEP};
 use crate::load::control::live::Live;
 use crate::load::control::own_server::OwnServer;
@@ -16,6 +17,7 @@ use crate::load::generator::protocol::{Command, Event};
 use crate::load::options::load::{Load, Volume};
 use crate::load::preflight;
 use crate::load::report::outcome::{Ending, Outcome};
+use crate::system::metrics::{Metrics, url};
 use crate::system::signals::Signals;
 use crate::system::stderr::Stderr;
 use crate::values::target::{self, Resolved};
@@ -53,7 +55,18 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Outcome, Failure> {
     // Not before: until there is something to report, a signal ends the program as it ends any
     // other.
     let signals = Signals::install()?;
+    let metrics = plan
+        .output
+        .metrics
+        .as_ref()
+        .map(Metrics::bind)
+        .transpose()?;
     let team = Team::start(plan, preflight.endpoints)?;
+    if let Some(metrics) = metrics {
+        log::info!("metrics are at {}", url(metrics.address));
+        let slots = team.slots.clone();
+        metrics.start(Counters { slots })?;
+    }
     let mut lead = Lead {
         plan,
         signals,

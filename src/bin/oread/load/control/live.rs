@@ -156,7 +156,7 @@ impl Drop for Live<'_> {
 }
 
 /// How all generators go together.
-fn look(slots: &[Slot]) -> Progress {
+pub(crate) fn look(slots: &[Slot]) -> Progress {
     let each = slots.iter().map(Slot::look);
     each.fold(Progress::none(), |all, one| all.with(&one))
 }
@@ -190,7 +190,7 @@ fn fit(mut line: String, width: usize) -> String {
     line
 }
 
-fn name(phase: Phase) -> &'static str {
+pub(crate) fn name(phase: Phase) -> &'static str {
     match phase {
         Phase::Ramp => "ramp",
         Phase::Warmup => "warm-up",

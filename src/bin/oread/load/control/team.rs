@@ -1,6 +1,5 @@
 //! The generators' threads, as the lead has them.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
@@ -42,7 +41,7 @@ impl Team {
     pub(crate) fn start(plan: &Load, endpoints: Vec<Endpoint>) -> Result<Team, Failure> {
         let endpoints: Arc<[Endpoint]> = endpoints.into();
         let reactors: Vec<(Generating, _)> = (0..plan.sockets.threads.get())
-            .map(|_| generator::reactor())
+            .map(|_| generator::reactor(plan.longest_answer))
             .collect::<Result<_, _>>()
             .map_err(|e| {
                 Failure::runtime(format!("no poll, or no timer, can be had: {}", Reason(&e)))
@@ -60,9 +59,7 @@ impl Team {
             gauge: Arc::default(),
         };
         let shared = Arc::new(plan.clone());
-        // Each run has messages of its own: an answer that was kept from another one is none.
-        let key = RandomState::new().hash_one(begun);
-        let payload = Payload::new(&plan.content, plan.framing, plan.verify, key);
+        let payload = Payload::of(plan, plan.seed);
         for (index, ((reactor, timer), slot)) in reactors.into_iter().zip(&team.slots).enumerate() {
             let setup = Setup {
                 load: Arc::clone(&shared),

@@ -16,7 +16,7 @@ use super::plan::{Plan, Step};
 use super::protocol::{Command, Event, Phase, Progress, Setup};
 use super::wake::Wake;
 use crate::load::clock::{NEVER, SECOND, until};
-use crate::load::count::{Ledger, Tally, ThreadUse};
+use crate::load::count::{Counts, Ledger, Tally, ThreadUse};
 use crate::system::threads::{thread_cpu, thread_waited};
 use crate::system::timer::Timer;
 use crate::system::udp_drops;
@@ -58,7 +58,7 @@ impl Generator {
             has_more: false,
             told: false,
             tell_at: match setup.load.verbosity {
-                Verbosity::Quiet => NEVER,
+                Verbosity::Quiet if setup.load.output.metrics.is_none() => NEVER,
                 _ => setup.begun.saturating_add(SECOND),
             },
             used: Vec::with_capacity(2),
@@ -253,6 +253,17 @@ impl Generator {
         }
     }
 
+    /// Whether all counts are told too.
+    fn is_scraped(&self) -> bool {
+        self.setup.load.output.metrics.is_some()
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = self.plan.counts();
+        counts.connections.peak_confirmed = self.setup.gauge.peak();
+        counts
+    }
+
     /// Says something to the lead.
     pub(super) fn say(&self, event: Event) {
         if self.setup.events.send(event).is_err() {
@@ -265,6 +276,8 @@ impl Generator {
         self.setup.slot.tell(|| {
             let tally = &self.plan.meter.tally;
             let phase = self.plan.phase();
+            let counts = self.is_scraped().then(|| Box::new(self.counts()));
+            let counted = counts.as_ref().map(|it| it.latency.response.clone());
             Progress {
                 running: u32::from(phase < Phase::Over),
                 at: Duration::from_nanos(now),
@@ -275,7 +288,8 @@ impl Generator {
                 echoed: self.plan.meter.happened().echoed,
                 measured: self.plan.meter.measured.echoed,
                 cpu: thread_cpu(),
-                response: self.plan.meter.responses(),
+                response: counted.unwrap_or_else(|| self.plan.meter.responses()),
+                counts,
             }
         });
     }
@@ -293,12 +307,17 @@ impl Handler for Generator {
         let index = *connection.session();
         let now = self.now(connection.context());
         self.plan.established(index, now);
-        // Its first message shows whether it's served.
-        self.send(connection, index, Sent::to_confirm(now));
+        if self.plan.flows.opening > 0 {
+            // Its first message shows whether it's served.
+            self.send(connection, index, Sent::to_confirm(now));
+        }
     }
 
     #[inline(always)]
     fn on_data(&mut self, connection: &mut Connection<'_, u32>, data: &[u8]) -> usize {
+        if self.plan.payload.is_scripted() {
+            return self.heard_answers(connection, data);
+        }
         self.heard(connection, data);
         data.len()
     }

@@ -6,6 +6,7 @@ use bitflags::bitflags;
 use oread::{ConnectionId, UdpId};
 
 use crate::load::count::Datagrams;
+use crate::load::exchange::found::Scan;
 
 /// A message: when it was due, and when it was sent. A message outside of the measured time needs
 /// no other mark than `due`: it lies before that time.
@@ -114,6 +115,18 @@ pub(super) enum Arrival {
     Again(Sent),
     /// To a datagram too long ago to be told.
     TooOld,
+}
+
+/// How far the answer of a flow has been read that is not whole yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reading {
+    /// The flow's number: another one may have the place by now.
+    pub(super) flow: u32,
+    pub(super) scan: Scan,
+    /// How many bytes of it are to come that nobody looks at, and whether the server ends the
+    /// connection behind them.
+    pub(super) rest: u64,
+    pub(super) is_last: bool,
 }
 
 /// One flow.

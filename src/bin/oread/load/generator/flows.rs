@@ -15,6 +15,7 @@ use slab::Slab;
 
 use super::flow::{Arrival, Flags, Flow, Sent, Socket, Stage, Udp};
 use super::gauge::Gauge;
+use crate::load::count::Datagrams;
 use crate::load::options::load::{Load, MAX_DEPTH, Traffic, Turnover};
 
 /// Flows that have room from the beginning: 1.5 GiB of addresses, of which memory is taken as they
@@ -43,6 +44,11 @@ pub(super) struct Flows {
     table: Slab<Flow>,
     /// Messages that a flow may have under way, in a closed loop without pauses; 0 in any other.
     depth: u32,
+    /// Messages that open a connection before it's confirmed: one where there is no script, and
+    /// none where it's there as soon as it's established.
+    pub(super) opening: u32,
+    /// Messages that a connection sends in all.
+    most_sent: u32,
     /// Whether any flow may take a message of the schedule, and not a certain one.
     is_open_loop: bool,
     /// Messages that a flow over a stream may keep.
@@ -64,6 +70,10 @@ pub(super) struct Flows {
 impl Flows {
     pub(super) fn new(load: &Load, share: u64, gauge: Arc<Gauge>) -> Flows {
         let is_replaced = load.turnover != Turnover::Keep;
+        let opening = match load.is_unopened() {
+            true => 0,
+            false => load.script.as_ref().map_or(1, |it| it.opening().max(1)),
+        };
         Flows {
             // A table that grows would be copied while connections wait for it, and be half empty.
             table: Slab::with_capacity(usize::try_from(share.min(MOST_AT_ONCE)).unwrap_or(0)),
@@ -71,9 +81,14 @@ impl Flows {
                 Traffic::Closed { depth, think: None } => depth,
                 _ => 0,
             },
-            is_open_loop: matches!(load.traffic, Traffic::Open(_)),
+            opening,
+            most_sent: match load.turnover {
+                Turnover::After(messages) => messages.get().saturating_add(opening),
+                _ => u32::MAX,
+            },
+            is_open_loop: matches!(load.traffic, Traffic::Open(..)),
             most_kept: match load.traffic {
-                Traffic::Open(_) => MOST_SCHEDULED,
+                Traffic::Open(..) => MOST_SCHEDULED,
                 _ => MAX_DEPTH,
             },
             ages: is_replaced.then(VecDeque::new),
@@ -101,6 +116,14 @@ impl Flows {
     /// Indices that flows have, or had: each is below this.
     pub(super) fn capacity(&self) -> u32 {
         self.table.capacity() as u32
+    }
+
+    /// What the flows over UDP have counted, all together.
+    pub(super) fn datagrams(&self) -> Datagrams {
+        let mut all = Datagrams::default();
+        let flows = self.table.iter().filter_map(|(_, flow)| flow.udp.as_ref());
+        flows.for_each(|udp| all.merge(&udp.counts));
+        all
     }
 
     /// Whether there is a flow of this number, where sockets are replaced.
@@ -158,13 +181,27 @@ impl Flows {
         }
     }
 
+    /// Whether all messages are answered that a live flow may send, or given up.
+    pub(super) fn is_spent(&self, index: u32) -> bool {
+        let is_spent = |flow: &Flow| {
+            flow.stage == Stage::Live && flow.next >= self.most_sent && flow.awaited() == 0
+        };
+        self.get(index).is_some_and(is_spent)
+    }
+
+    /// A live flow is to be closed when what is under way on it has been answered.
+    pub(super) fn retire(&mut self, index: u32) {
+        if let Some(flow) = self.get_mut(index) {
+            flow.stage = Stage::Retiring;
+            flow.flags |= Flags::TURNS_OVER;
+        }
+    }
+
     /// The oldest live flow is to be closed when what is under way on it has been answered.
     pub(super) fn retire_oldest(&mut self) -> Option<u32> {
         self.oldest_since()?;
         let (key, _) = self.ages.as_mut()?.pop_front()?;
-        let flow = self.get_mut(key.index)?;
-        flow.stage = Stage::Retiring;
-        flow.flags |= Flags::TURNS_OVER;
+        self.retire(key.index);
         Some(key.index)
     }
 
@@ -177,6 +214,7 @@ impl Flows {
         }
         let scheduled = u32::from(self.is_open_loop);
         let wanted = self.depth.saturating_sub(flow.awaited()) + flow.owed + scheduled;
+        let wanted = wanted.min(self.most_sent.saturating_sub(flow.next));
         match flow.udp {
             // Datagrams that nobody answers hold up none that follow.
             Some(_) => wanted,
@@ -307,6 +345,7 @@ impl Flows {
             bytes,
             given_up,
             next: None,
+            opens: false,
         };
         self.under_way -= u64::from(!given_up);
         // In place of one that was given up, another has been sent.
@@ -317,6 +356,11 @@ impl Flows {
         {
             answered.next = Some(flow.next);
             flow.push(Sent { due: now, at: now });
+            self.under_way += 1;
+        } else if flow.stage == Stage::Confirming && flow.next < self.opening {
+            answered.next = Some(flow.next);
+            answered.opens = true;
+            flow.push(Sent::to_confirm(sent.since()));
             self.under_way += 1;
         } else if self.is_open_loop {
             self.enqueue(index);
@@ -392,4 +436,6 @@ pub(super) struct Answered {
     pub(super) given_up: bool,
     /// The number of the message that was sent in its place.
     pub(super) next: Option<u32>,
+    /// Whether that opens the connection as well.
+    pub(super) opens: bool,
 }

@@ -11,7 +11,8 @@
 //!
 //! All numbers are big-endian.
 
-use crate::load::generator::payload::{Payload, mix};
+use crate::load::generator::payload::Payload;
+use crate::load::mix::mix;
 use crate::load::options::values::VerifyMode;
 
 /// Bytes before the pseudo-random ones.

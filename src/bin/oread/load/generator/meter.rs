@@ -10,7 +10,9 @@ use hdrhistogram::Histogram;
 use super::fast_histogram::FastHistogram;
 use super::flow::Sent;
 use crate::load::clock::{NEVER, SECOND};
-use crate::load::count::{Partial, Second, Tally, coarse, histogram};
+use crate::load::count::{
+    Bytes, Latency, Lateness, MISMATCHED, MessageCounts, Partial, Second, Tally, coarse, histogram,
+};
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.
 const MOST_SECONDS: usize = 86_400;
@@ -25,8 +27,9 @@ pub(super) struct Meter {
     scheduled: bool,
     /// How long an answer may take.
     timeout: u64,
-    /// Whether answers are looked at.
+    /// Whether answers are looked at, and how many of the measured ones were not as they must be.
     verifies: bool,
+    wrong: u64,
     response: FastHistogram,
     /// Only where messages may be sent later than they are due: what the server took, and how late
     /// they were sent.
@@ -170,6 +173,19 @@ impl Meter {
         }
     }
 
+    /// A message was sent that no answer comes to.
+    pub(super) fn passed(&mut self, sent: Sent) {
+        self.counts(sent.due).one_way += 1;
+        self.last_answer = sent.at;
+    }
+
+    /// The answer to a message is not what it must be.
+    pub(super) fn mismatched(&mut self, sent: Sent) {
+        self.tally.messages.mismatched += 1;
+        self.tally.error(MISMATCHED);
+        self.wrong += u64::from(self.is_measured(sent.due));
+    }
+
     /// A message will never be answered: its connection is gone.
     pub(super) fn lost(&mut self, sent: Sent) {
         if self.is_measured(sent.due) {
@@ -191,7 +207,7 @@ impl Meter {
         let mut all = self.happened().since(&self.before);
         let tally = &mut self.tally;
         tally.seconds.iter().for_each(|second| all.merge(second));
-        tally.messages.in_time = all.echoed;
+        tally.messages.in_time = all.echoed + all.one_way;
         tally.bytes.sent_in_time = all.sent_bytes;
         tally.bytes.received_in_time = all.received_bytes;
     }
@@ -232,6 +248,40 @@ impl Meter {
         self.response.counted(coarse())
     }
 
+    /// How long things took so far, and how well the schedule was kept, as they are told while it
+    /// runs.
+    pub(super) fn timings(&self) -> (Latency, Lateness) {
+        let response = self.responses();
+        let latency = Latency {
+            // Copied as they are: to count them anew takes longer.
+            connect: self.tally.latency.connect.clone(),
+            first_echo: self.tally.latency.first_echo.clone(),
+            service: match self.scheduled {
+                true => self.service.counted(coarse()),
+                false => response.clone(),
+            },
+            response,
+        };
+        let schedule = Lateness {
+            pacing_error: self.late.counted(coarse()),
+            own_lag: self.lag.counted(coarse()),
+        };
+        (latency, schedule)
+    }
+
+    /// Messages and bytes so far.
+    pub(super) fn moved(&self) -> (MessageCounts, Bytes) {
+        let (mut messages, mut bytes) = (self.tally.messages, self.tally.bytes);
+        (messages.sent, messages.echoed) = (self.measured.sent, self.measured.echoed);
+        messages.one_way = self.measured.one_way;
+        (bytes.sent, bytes.received) = (self.measured.sent_bytes, self.measured.received_bytes);
+        messages.unmeasured = self.unmeasured.sent + self.confirming.sent;
+        if self.verifies {
+            messages.verified = messages.echoed - self.wrong;
+        }
+        (messages, bytes)
+    }
+
     /// All that was counted, when nothing more comes; `measured` says whether it came to that.
     pub(super) fn finish(&mut self, measured: bool) -> Tally {
         let latency = &mut self.tally.latency;
@@ -243,14 +293,8 @@ impl Meter {
         } else {
             latency.service = latency.response.clone();
         }
-        let (messages, bytes) = (&mut self.tally.messages, &mut self.tally.bytes);
-        (messages.sent, messages.echoed) = (self.measured.sent, self.measured.echoed);
-        (bytes.sent, bytes.received) = (self.measured.sent_bytes, self.measured.received_bytes);
-        messages.unmeasured = self.unmeasured.sent + self.confirming.sent;
+        (self.tally.messages, self.tally.bytes) = self.moved();
         self.tally.last_answer = self.last_answer;
-        if self.verifies {
-            messages.verified = messages.echoed;
-        }
         let begun = self.tally.seconds.is_empty() || self.before != self.happened();
         if measured && begun {
             self.push_second();

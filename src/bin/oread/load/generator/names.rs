@@ -7,6 +7,9 @@ use oread::CloseReason;
 
 pub(crate) use crate::load::count::{CORRUPT, TOO_LATE};
 
+/// The peer has ended a connection in order, though nobody had asked it to.
+pub(crate) const CLOSED: &str = "closed by peer";
+
 /// An error by the system's name for it, `ECONNREFUSED`; by its words where there is none.
 pub(crate) fn of_error(error: &io::Error) -> String {
     match error.raw_os_error() {
@@ -38,7 +41,7 @@ fn of_number(number: i32) -> String {
 pub(crate) fn of_loss(reason: CloseReason, finished: bool, midway: bool) -> String {
     match reason {
         _ if finished && midway => "closed by peer in mid-answer".to_owned(),
-        _ if finished => "closed by peer".to_owned(),
+        _ if finished => CLOSED.to_owned(),
         CloseReason::Reset => "ECONNRESET".to_owned(),
         CloseReason::Failed(number) => of_number(number.into()),
         reason => reason.to_string(),

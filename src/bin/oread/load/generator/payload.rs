@@ -9,12 +9,16 @@
 //! An answer that a server kept from another run is none of this one. A message with fewer than 8
 //! bytes has room for a part of its header only: 6 bits a byte are all that tells it from another.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use oread::Framing;
 use oread::framing::Envelope;
 
-use crate::load::options::load::Content;
+use crate::load::exchange::script::{Question, Script, Step};
+use crate::load::exchange::template::Which;
+use crate::load::mix::{GOLDEN, SPREAD, mix};
+use crate::load::options::load::{Content, Load};
 use crate::load::options::values::VerifyMode;
 
 /// Bytes of a message's header.
@@ -34,7 +38,16 @@ pub(crate) struct Payload {
     framing: Framing,
     /// Bytes of the body of a [`Plain`] message, where all are such and none is logged.
     plain: Option<usize>,
-    /// How strictly answers are looked at.
+    /// What is asked and answered, where that is no mere echo; how many bytes an answer has at
+    /// most.
+    script: Option<Arc<Script>>,
+    /// By their places in the script: questions that are always the same, with their frames, where
+    /// none is logged.
+    framed: Vec<Option<Arc<[u8]>>>,
+    /// Whether there are questions without an answer.
+    pub(super) is_one_way: bool,
+    pub(super) longest_answer: usize,
+    /// How strictly echoes are looked at.
     pub(super) verify: VerifyMode,
     /// What makes the messages of one run differ from another's.
     pub(super) key: u64,
@@ -49,16 +62,31 @@ pub(crate) struct Plain<'a> {
 }
 
 /// One message, in parts that are sent one after the other.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Message<'a> {
     envelope: Envelope,
     header: [u8; WORD],
     /// Bytes of the header that there is room for.
     spelled: usize,
-    body: &'a [u8],
+    body: Cow<'a, [u8]>,
 }
 
 impl Payload {
+    /// What a load says, in the run of this key.
+    pub(crate) fn of(load: &Load, key: u64) -> Payload {
+        let echoed = Payload::new(&load.content, load.framing, load.verify, key);
+        let steps = load.script.iter().flat_map(|script| script.steps());
+        let framed = steps.map(|step| framed(&step.question, load.framing));
+        Payload {
+            framed: framed.collect(),
+            is_one_way: load.script.as_ref().is_some_and(|it| it.is_one_way()),
+            plain: echoed.plain.filter(|_| load.script.is_none()),
+            script: load.script.clone(),
+            longest_answer: load.longest_answer as usize,
+            ..echoed
+        }
+    }
+
     /// What `content` says, framed, in the run of this key.
     pub(crate) fn new(
         content: &Content,
@@ -79,6 +107,10 @@ impl Payload {
             sizes,
             framing,
             plain: (least as usize).checked_sub(WORD).filter(|_| is_plain),
+            script: None,
+            framed: Vec::new(),
+            is_one_way: false,
+            longest_answer: 0,
             verify,
             key: mix(key),
         }
@@ -95,9 +127,51 @@ impl Payload {
         })
     }
 
+    /// Whether answers are no mere echoes.
+    #[inline(always)]
+    pub(super) fn is_scripted(&self) -> bool {
+        self.script.is_some()
+    }
+
+    /// What message `number` of a flow is in its script, if there is one.
+    pub(super) fn step(&self, flow: u32, number: u32) -> Option<&Step> {
+        let key = self.key;
+        self.script.as_ref()?.step(Which { flow, number, key })
+    }
+
+    /// The bytes of message `number` of a flow, where these are always the same.
+    #[inline]
+    pub(super) fn framed(&self, flow: u32, number: u32) -> Option<&[u8]> {
+        let key = self.key;
+        let place = self.script.as_ref()?.place(Which { flow, number, key });
+        self.framed.get(place)?.as_deref()
+    }
+
     /// Message `number` of a flow.
     #[inline(never)]
     pub(crate) fn message(&self, flow: u32, number: u32) -> Message<'_> {
+        let body = match self.step(flow, number).map(|step| &step.question) {
+            None | Some(Question::Made) => return self.made(flow, number),
+            Some(Question::Nothing) => Cow::Borrowed(&[][..]),
+            Some(Question::Text(template)) => {
+                let key = self.key;
+                template.filled(Which { flow, number, key })
+            }
+        };
+        let envelope = match body.is_empty() {
+            true => Envelope::default(),
+            false => envelope(self.framing, body.len()),
+        };
+        Message {
+            envelope,
+            header: [0; WORD],
+            spelled: 0,
+            body,
+        }
+    }
+
+    /// Message `number` of a flow, where it's made up, or all are alike.
+    fn made(&self, flow: u32, number: u32) -> Message<'_> {
         let (word, size) = (self.word(flow, number), self.size(flow, number));
         let (place, spelled) = match self.is_made {
             true => (word >> 52, size.min(WORD)),
@@ -107,7 +181,7 @@ impl Payload {
             envelope: envelope(self.framing, size),
             header: spell(word),
             spelled,
-            body: self.piece(place, size - spelled),
+            body: Cow::Borrowed(self.piece(place, size - spelled)),
         }
     }
 
@@ -157,7 +231,7 @@ impl Message<'_> {
     pub(crate) fn parts(&self) -> [&[u8]; 4] {
         let header = &self.header[..self.spelled];
         let envelope = &self.envelope;
-        [envelope.before(), header, self.body, envelope.behind()]
+        [envelope.before(), header, &self.body, envelope.behind()]
     }
 
     /// Bytes in all, its frame's among them.
@@ -188,26 +262,25 @@ impl Message<'_> {
     }
 }
 
+/// The bytes of a question with its frame, where these are always the same.
+fn framed(question: &Question, framing: Framing) -> Option<Arc<[u8]>> {
+    let Question::Text(template) = question else {
+        return None;
+    };
+    let body = template
+        .fixed()
+        .filter(|_| !log::log_enabled!(log::Level::Trace))?;
+    let envelope = envelope(framing, body.len());
+    Some(
+        [envelope.before(), &body, envelope.behind()]
+            .concat()
+            .into(),
+    )
+}
+
 fn envelope(framing: Framing, size: usize) -> Envelope {
     // Sizes that the framing has no frame for are refused before.
     framing.envelope(size).unwrap_or_default()
-}
-
-/// 2^64 over the golden ratio: a product with it spreads neighbours widely, most of all in its
-/// upper bits (Knuth, The Art of Computer Programming 3, 6.4).
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// Odd, and as many ones as zeros: it spreads a flow's number over all bits of a word (SplitMix64
-/// has it too).
-const SPREAD: u64 = 0xBF58_476D_1CE4_E5B9;
-
-/// A number as one that shows no pattern (the last steps of SplitMix64; Steele, Lea and Flood
-/// 2014).
-pub(super) fn mix(number: u64) -> u64 {
-    let mut mixed = number.wrapping_mul(GOLDEN);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(SPREAD);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
 }
 
 /// Six bits of each byte as a printable one, `0` to `o`; the upper bytes first, for they are the

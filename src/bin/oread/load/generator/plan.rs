@@ -13,6 +13,7 @@
 //! [`phases`] has the way from the ramp to the end, [`upkeep`] the connections that are replaced
 //! and the messages that are given up.
 
+mod counts;
 mod phases;
 #[cfg(test)]
 mod tests;
@@ -26,16 +27,18 @@ use std::sync::Arc;
 use oread::UdpId;
 
 use super::dialing::{Dial, Dialing, SLACK};
-use super::flow::{Flow, Socket, Stage};
+use super::flow::{Flow, Reading, Socket, Stage};
 use super::flows::{Flows, Key, MOST_STALE};
 use super::meter::Meter;
 use super::payload::Payload;
 use super::protocol::{Phase, Setup};
-use super::schedule::Schedule;
+use super::random_times::RandomTimes;
+use super::schedule::{Pace, Schedule};
 use super::timeline::Timeline;
 use crate::load::clock::{NEVER, SECOND, nanos};
+use crate::load::mix::mix;
 use crate::load::options::load::{Load, Traffic, Turnover};
-use crate::load::options::values::VerifyMode;
+use crate::load::options::values::{Arrivals, VerifyMode};
 
 /// Dials in one turn: connections that are open want to be served as well.
 const DIALS_A_TURN: u32 = 64;
@@ -99,9 +102,11 @@ pub(super) struct Plan {
     agenda_room: usize,
     pub(super) meter: Meter,
     pub(super) payload: Payload,
+    /// How far the answers of flows have been read, by their index, where answers are no echoes.
+    pub(super) readings: Vec<Reading>,
     run: Timeline,
     /// When messages of the open loop are due.
-    rate: Schedule,
+    rate: Pace,
     /// Whether a message was due and no flow could take it.
     starved: bool,
     /// When the next connection is to be closed, where that has a rate.
@@ -131,7 +136,8 @@ impl Plan {
         let (load, index) = (Arc::clone(&setup.load), setup.index);
         let share = load.share(load.connections.get().into(), index);
         let timeout = nanos(load.sockets.message_timeout);
-        let verifies = load.verify != VerifyMode::Off;
+        let is_checked = load.script.as_ref().is_none_or(|it| it.is_checked());
+        let verifies = load.verify != VerifyMode::Off && is_checked;
         let is_scheduled = !matches!(load.traffic, Traffic::Closed { .. });
         let nothing = Schedule::shared(NEVER, 1, 0, 1);
         let mut meter = Meter::new(is_scheduled, verifies, timeout);
@@ -145,8 +151,9 @@ impl Plan {
             agenda_room: MOST_STALE,
             meter,
             payload: setup.payload.clone(),
+            readings: Vec::new(),
             run: Timeline::new(),
-            rate: nothing,
+            rate: Pace::Even(nothing),
             starved: false,
             churn: nothing,
             steps: VecDeque::new(),
@@ -264,13 +271,13 @@ impl Plan {
     fn message(&mut self, now: u64) -> Option<Step> {
         let due = match self.load.traffic {
             Traffic::Closed { .. } if self.run.may_send(now) => Some(now),
-            Traffic::Open(_) if self.rate_due() <= now => Some(self.rate.due()),
+            Traffic::Open(..) if self.rate_due() <= now => Some(self.rate.due()),
             // Each flow has times of its own.
             Traffic::Idle { .. } if self.run.is_pumping() => None,
             _ => return None,
         };
         let Some(flow) = self.flows.first_ready() else {
-            self.starved = matches!(self.load.traffic, Traffic::Open(_));
+            self.starved = matches!(self.load.traffic, Traffic::Open(..));
             return None;
         };
         if std::mem::take(&mut self.starved) {
@@ -289,7 +296,7 @@ impl Plan {
         let left = self.turn.sends_left.get_or_insert_with(|| {
             match (due.saturating_add(FAR_BEHIND) < now, self.load.traffic) {
                 (true, _) if !self.load.has_udp() => SENDS_TO_CATCH_UP,
-                (false, Traffic::Open(_)) => SENDS_A_TURN,
+                (false, Traffic::Open(..)) => SENDS_A_TURN,
                 _ => DATAGRAMS_TO_CATCH_UP,
             }
         });
@@ -354,15 +361,25 @@ impl Plan {
             Traffic::Closed { think: time, .. } | Traffic::Idle { heartbeat: time } => {
                 time.map_or(0, nanos)
             }
-            Traffic::Open(_) => 0,
+            Traffic::Open(..) => 0,
         }
     }
 
     /// Traffic begins, at `at`, on the flows that are live by then.
     fn begin_traffic(&mut self, at: u64) {
         let (thread, threads) = (self.index, self.load.sockets.threads.get());
-        if let Traffic::Open(rate) = self.load.traffic {
-            self.rate = Schedule::shared(at, rate.get(), thread, threads);
+        if let Traffic::Open(rate, how) = self.load.traffic {
+            self.rate = match how {
+                Arrivals::Even => Pace::Even(Schedule::of(at, rate, thread, threads)),
+                Arrivals::Poisson => {
+                    let seed = mix(self.load.seed ^ u64::from(thread) << 32);
+                    Pace::Random(RandomTimes::new(
+                        at,
+                        rate.a_second() / f64::from(threads),
+                        seed,
+                    ))
+                }
+            };
         }
         if let Turnover::Churn(rate) = self.load.turnover {
             self.churn = Schedule::shared(at, rate.get(), thread, threads);
@@ -385,7 +402,7 @@ impl Plan {
             Traffic::Closed { think: None, .. } => self.flows.enqueue(index),
             Traffic::Closed { depth, .. } => self.later(depth, index, due),
             Traffic::Idle { heartbeat: Some(_) } => self.later(1, index, due),
-            Traffic::Open(_) | Traffic::Idle { heartbeat: None } => {}
+            Traffic::Open(..) | Traffic::Idle { heartbeat: None } => {}
         }
     }
 

@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use super::gauge::Gauge;
 use super::payload::Payload;
 use super::wake::Clock;
-use crate::load::count::{Ledger, coarse};
+use crate::load::count::{Counts, Ledger, coarse};
 use crate::load::options::load::Load;
 use crate::load::options::sources::Endpoint;
 
@@ -79,6 +79,8 @@ pub(crate) struct Progress {
     pub(crate) cpu: Duration,
     /// Responses so far, in nanoseconds, with two digits.
     pub(crate) response: Histogram<u64>,
+    /// All that was counted, for scrapes; only with `--metrics`.
+    pub(crate) counts: Option<Box<Counts>>,
 }
 
 impl Progress {
@@ -95,6 +97,7 @@ impl Progress {
             measured: 0,
             cpu: Duration::ZERO,
             response: coarse(),
+            counts: None,
         }
     }
 
@@ -110,6 +113,10 @@ impl Progress {
         self.measured += other.measured;
         self.cpu += other.cpu;
         self.response += &other.response;
+        match (&mut self.counts, &other.counts) {
+            (Some(own), Some(others)) => own.merge(others),
+            (own, others) => *own = own.take().or_else(|| others.clone()),
+        }
         self
     }
 }

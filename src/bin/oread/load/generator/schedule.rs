@@ -1,6 +1,8 @@
 //! Schedules: when the next message, dial or close is due, exactly.
 
+use super::random_times::RandomTimes;
 use crate::load::clock::SECOND;
+use crate::load::options::values::Rate;
 
 /// Moments at equal distances: the `k`-th is `start + k * interval / count`, rounded down, and no
 /// error adds up. A thread takes every N-th of them.
@@ -20,6 +22,12 @@ impl Schedule {
     /// `rate` a second over all threads, from `start` on; the part of thread `index` of `threads`.
     pub(crate) fn shared(start: u64, rate: u32, index: u32, threads: u32) -> Schedule {
         Schedule::new(start, SECOND, rate.into(), index, threads)
+    }
+
+    /// The same, of a rate that may have a fraction.
+    pub(crate) fn of(start: u64, rate: Rate, index: u32, threads: u32) -> Schedule {
+        let count = rate.thousandths();
+        Schedule::new(start, Rate::THOUSAND_SECONDS, count, index, threads)
     }
 
     /// `count` in each `interval` over all threads, which take turns.
@@ -73,6 +81,40 @@ impl Schedule {
     pub(crate) fn skip_to(&mut self, then: u64) {
         self.start = self.start.saturating_add(then.saturating_sub(self.due));
         self.due = self.due.max(then);
+    }
+}
+
+/// When the messages of a rate are due on one thread.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pace {
+    Even(Schedule),
+    Random(RandomTimes),
+}
+
+impl Pace {
+    /// When the next one is due.
+    #[inline]
+    pub(super) fn due(&self) -> u64 {
+        match self {
+            Pace::Even(schedule) => schedule.due(),
+            Pace::Random(times) => times.due(),
+        }
+    }
+
+    /// Goes on to the one after it.
+    pub(super) fn advance(&mut self) {
+        match self {
+            Pace::Even(schedule) => schedule.advance(),
+            Pace::Random(times) => times.advance(),
+        }
+    }
+
+    /// How many are due before `end`, the next one among them.
+    pub(super) fn before(&self, end: u64) -> u64 {
+        match self {
+            Pace::Even(schedule) => schedule.before(end),
+            Pace::Random(times) => times.before(end),
+        }
     }
 }
 

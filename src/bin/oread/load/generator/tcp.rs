@@ -80,21 +80,56 @@ impl Generator {
     /// Tells of the first answer that is not what was sent.
     #[cold]
     pub(super) fn warn(&mut self, index: u32, data: &[u8]) {
+        self.warn_of(index, |payload, flow| logs::corrupt(payload, flow, data));
+    }
+
+    /// Tells of the first answer that is not what it must be, and of what is wrong with it.
+    #[cold]
+    pub(super) fn warn_of(&mut self, index: u32, what: impl FnOnce(&Payload, &Flow) -> String) {
         let plan = &mut self.plan;
         if let (Some(flow), None) = (plan.flows.get(index), &plan.meter.tally.corrupt_answer) {
             let target = self.setup.endpoints.get(usize::from(flow.target));
             let target = target.map(|endpoint| format!(" {}", endpoint.resolved));
-            let what = logs::corrupt(&plan.payload, flow, data);
+            let what = what(&plan.payload, flow);
             let words = format!("{flow}{}: {what}", target.unwrap_or_default());
             log::warn!("{words}");
             plan.meter.tally.corrupt_answer = Some(words);
+        }
+    }
+
+    /// Compares what came with the question that is to be echoed, in a script; how many bytes are
+    /// done with.
+    pub(super) fn next_echo(
+        &mut self,
+        connection: &mut Connection<'_, u32>,
+        index: u32,
+        data: &[u8],
+        now: u64,
+    ) -> Option<usize> {
+        let flow = self.plan.flows.get(index)?;
+        match look(&self.plan.payload, flow, data) {
+            Input::Whole(bytes) => {
+                self.whole(connection, index, bytes, false, now);
+                Some(bytes)
+            }
+            Input::Part(bytes) => {
+                self.plan.got(index, bytes, now);
+                Some(bytes)
+            }
+            Input::Surplus => None,
+            Input::Corrupt => {
+                self.warn(index, data);
+                self.plan.corrupt(index, now);
+                connection.abort(CloseReason::Aborted);
+                None
+            }
         }
     }
 }
 
 /// Writes message `number` of a flow; how its connection stands then, and the message's length.
 #[inline(always)]
-fn write(
+pub(super) fn write(
     plan: &mut Plan,
     output: &mut Output<'_>,
     index: u32,
@@ -107,7 +142,10 @@ fn write(
             let pressure = output.write(plain.body);
             (pressure, plain.len())
         }
-        None => write_parts(plan, output, index, flow, number),
+        None => match plan.payload.framed(flow, number) {
+            Some(bytes) => (output.write(bytes), bytes.len()),
+            None => write_parts(plan, output, index, flow, number),
+        },
     };
     if pressure != Pressure::Low {
         // Below the low-water mark `on_drained` says that there is room.

@@ -43,10 +43,10 @@ impl Bench {
         let load = Load::of(arguments);
         let (sender, events) = mpsc::channel();
         let epoch = Epoch::begin();
-        let (reactor, timer) = reactor().unwrap();
+        let (reactor, timer) = reactor(load.longest_answer).unwrap();
         let asked = u64::from(load.connections.get());
         let setup = Setup {
-            payload: Payload::new(&load.content, load.framing, load.verify, 7),
+            payload: Payload::of(&load, 7),
             load: Arc::new(load),
             index: 0,
             endpoints: Arc::new([Endpoint {

@@ -7,15 +7,22 @@ use std::time::Duration;
 
 use clap::ColorChoice;
 
+use crate::load::exchange::answer::{Answer, forms_of_answers};
+use crate::load::exchange::expect::Expect;
+use crate::load::exchange::script::Order;
+use crate::load::exchange::template::Template;
 use crate::load::options::gate::Gate;
-use crate::load::options::values::{MAX_DEPTH, SizeRange, VerifyMode, per_second};
+use crate::load::options::url::Url;
+use crate::load::options::values::{Arrivals, MAX_DEPTH, Rate, SizeRange, VerifyMode, per_second};
 use crate::system::threads;
+use crate::values::address::HostPort;
 use crate::values::escapes::unescaped;
 use crate::values::framing::forms;
 use crate::values::source::SourceRange;
-use crate::values::target::Target;
 use crate::values::units::UNITS;
-use crate::values::units::{count, count_to, duration, duration_or_zero, large_count};
+use crate::values::units::{
+    count, count_to, duration, duration_or_zero, large_count, size_under_4gib,
+};
 use crate::values::verbosity::VerbosityArgs;
 use oread::Framing;
 
@@ -55,11 +62,11 @@ pub(crate) struct LoadArgs {
 /// What is to be done.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demand {
-    /// What to load: HOST:PORT or tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unix:@NAME;
-    /// several are used in turn. Of a name, the first address that the system gives [default: an
-    /// echo server of its own, in a second thread]
+    /// What to load: HOST:PORT or tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unix:@NAME,
+    /// http://HOST/PATH or redis://HOST; several are used in turn. Of a name, the first address
+    /// that the system gives [default: an echo server of its own, in a second thread]
     #[arg(value_name = "TARGET")]
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Vec<Url>,
 
     /// Connections to open and hold; for UDP, sockets
     #[arg(short, long, value_name = "N", default_value = "100", value_parser = count)]
@@ -103,8 +110,12 @@ pub(crate) struct Demand {
 pub(crate) struct TrafficArgs {
     /// Messages to send a second, over all connections, whatever comes back (an open loop); latency
     /// counts from when a message should have been sent
-    #[arg(short = 'R', long, value_name = "N", value_parser = per_second)]
-    pub(crate) rate: Option<NonZeroU32>,
+    #[arg(short = 'R', long, value_name = "N")]
+    pub(crate) rate: Option<Rate>,
+
+    /// With --rate: how its messages follow each other
+    #[arg(long, value_name = "HOW", default_value = "even", requires = "rate")]
+    pub(crate) arrivals: Arrivals,
 
     /// Without --rate: messages that a connection has under way at a time (a closed loop)
     #[arg(long, value_name = "N", default_value = "1", value_parser = count_to(MAX_DEPTH), conflicts_with_all = ["rate", "idle"])]
@@ -129,6 +140,15 @@ pub(crate) struct TrafficArgs {
     /// Close a connection after so long, and dial another
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) lifetime: Option<Duration>,
+
+    /// Close a connection after so many messages, and dial another: with 1, each has a connection
+    /// of its own
+    #[arg(long, value_name = "N", value_parser = count, conflicts_with_all = ["idle", "churn", "lifetime"])]
+    pub(crate) per_connection: Option<NonZeroU32>,
+
+    /// Dial again where the server ends a connection
+    #[arg(long)]
+    pub(crate) reconnect: bool,
 }
 
 /// What messages consist of, and what is checked of their answers.
@@ -139,20 +159,58 @@ pub(crate) struct MessageArgs {
     #[arg(short, long, value_name = "SIZE", default_value = "64")]
     pub(crate) size: SizeRange,
 
-    /// What to send, always the same; \r, \n, \t, \x00 to \xff and \\ stand for a byte each; with
-    /// --framing lines, a newline at its end is the line's own
-    #[arg(long, value_name = "TEXT", value_parser = unescaped, conflicts_with = "size")]
-    pub(crate) message: Option<Arc<[u8]>>,
+    /// What to send; \r, \n, \t, \x00 to \xff and \\ stand for a byte each, and {flow}, {sequence}
+    /// and {random:N} for the connection's number, the message's, and one below N; with --framing
+    /// lines, a newline at its end is the line's own
+    #[arg(long, value_name = "TEXT", value_parser = Template::typed, conflicts_with = "size")]
+    pub(crate) message: Option<Template>,
 
-    /// A file that holds what to send; of a newline at its end the same is true
+    /// A file that holds what to send: one message, or with --framing lines or --split several
     #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "message"])]
     pub(crate) message_file: Option<PathBuf>,
+
+    /// What stands between the messages of --message-file
+    #[arg(long, value_name = "TEXT", value_parser = unescaped, requires = "message_file")]
+    pub(crate) split: Option<Arc<[u8]>>,
+
+    /// Make all that is drawn (messages, sizes, {random:N}, the times of Poisson) what it was in
+    /// another run with this seed [default: each run has its own]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    /// In which order several messages come
+    #[arg(long, value_name = "ORDER", default_value = "turn")]
+    pub(crate) order: Order,
+
+    /// A file of what a connection says: lines of send, expect, expect-regex, greeting, answer,
+    /// pause, and repeat in front of what is measured
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "message", "message_file", "expect", "expect_regex", "greeting"])]
+    pub(crate) session: Option<PathBuf>,
 
     #[arg(long, default_value = "raw", help = forms("What makes a message of the bytes"))]
     pub(crate) framing: Framing,
 
-    /// What is checked of the answers: full (every byte), sequence (their order and length alone),
-    /// or off
+    #[arg(long, value_name = "FORM", help = forms_of_answers("Where an answer ends [default: echo, or what the target speaks]"))]
+    pub(crate) answer: Option<Answer>,
+
+    /// Longest answer that is no echo
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size_under_4gib)]
+    pub(crate) max_answer: NonZeroU32,
+
+    /// What each answer must hold; one that doesn't is counted, and exit code 5
+    #[arg(long, value_name = "TEXT", value_parser = unescaped)]
+    pub(crate) expect: Option<Arc<[u8]>>,
+
+    /// The same as an expression over bytes, as in '^HTTP/1.1 2'
+    #[arg(long, value_name = "REGEX", value_parser = Expect::regex, conflicts_with = "expect")]
+    pub(crate) expect_regex: Option<Expect>,
+
+    /// The server speaks first; where that ends, as --answer has it
+    #[arg(long, value_name = "FORM")]
+    pub(crate) greeting: Option<Answer>,
+
+    /// What is checked of echoes: full (every byte), sequence (their order and length alone), or
+    /// off
     #[arg(long, value_name = "MODE", default_value = "full")]
     pub(crate) verify: VerifyMode,
 }
@@ -195,6 +253,11 @@ pub(crate) struct Output {
     /// Write the histograms to a file, as an HdrHistogram log
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
+
+    /// While it runs, serve all that is counted to Prometheus at this address, as
+    /// http://ADDR/metrics, as in 127.0.0.1:9998. Who reaches it may read it
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<HostPort>,
 
     /// What must hold, as in 'p99<5ms', 'errors<0.1%' or 'rate>49k', or valid: the report says
     /// BEWARE of nothing; may be repeated

@@ -3,7 +3,9 @@
 
 mod content;
 pub(crate) mod never;
+mod script;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,15 +15,19 @@ use oread::Framing;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
+use crate::load::exchange::answer::Answer;
+use crate::load::exchange::script::Script;
 use crate::load::options::args;
 pub(crate) use crate::load::options::values::MAX_DEPTH;
-use crate::load::options::values::{SizeRange, VerifyMode};
+use crate::load::options::values::{Arrivals, Rate, SizeRange, VerifyMode};
 use crate::system::files::followed;
 use crate::values::target::{Target, Transport};
 use crate::values::verbosity::{Verbosity, VerbosityArgs};
 
-/// Dials a second when nothing is said.
+/// Dials a second when nothing is said; and where it's messages that end connections, which set the
+/// pace themselves.
 const CONNECT_RATE: u32 = 1000;
+const CONNECT_RATE_AFTER: u32 = 100_000;
 
 /// When the measured part ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +49,7 @@ pub(crate) enum Traffic {
         think: Option<Duration>,
     },
     /// So many a second over all connections and threads, whatever comes back.
-    Open(NonZeroU32),
+    Open(Rate, Arrivals),
     /// One to confirm the connection, and then none, or one at each interval.
     Idle {
         /// The interval.
@@ -60,13 +66,16 @@ pub(crate) enum Turnover {
     Churn(NonZeroU32),
     /// Each is closed after so long, and another is dialed.
     Lifetime(Duration),
+    /// Each is closed after so many messages, and another is dialed.
+    After(NonZeroU32),
 }
 
 impl Turnover {
     /// How many of `connections` are closed a second; `None` where they are kept.
     pub(crate) fn a_second(self, connections: NonZeroU32) -> Option<f64> {
         match self {
-            Turnover::Keep => None,
+            // How many messages come a second is up to the server.
+            Turnover::Keep | Turnover::After(_) => None,
             Turnover::Churn(rate) => Some(rate.get().into()),
             // In nanoseconds, so that a whole rate comes out as that.
             Turnover::Lifetime(lifetime) => {
@@ -118,7 +127,16 @@ pub(crate) struct Load {
     pub(crate) volume: Volume,
     pub(crate) traffic: Traffic,
     pub(crate) turnover: Turnover,
+    /// Whether others are dialed in place of connections that the server has ended.
+    pub(crate) reconnects: bool,
+    /// What connections say; `None`: each message is of `content`, and its answer is its echo.
+    pub(crate) script: Option<Arc<Script>>,
+    /// Bytes of an answer at most, where it is no echo.
+    pub(crate) longest_answer: u32,
+    /// What messages consist of that are made up, or of which all are alike.
     pub(crate) content: Content,
+    /// What all that is drawn follows from.
+    pub(crate) seed: u64,
     pub(crate) framing: Framing,
     pub(crate) verify: VerifyMode,
     pub(crate) sockets: args::Sockets,
@@ -131,6 +149,18 @@ impl Load {
     pub(crate) fn share(&self, all: u64, index: u32) -> u64 {
         let threads = u64::from(self.sockets.threads.get());
         all / threads + u64::from(u64::from(index) < all % threads)
+    }
+
+    /// Whether connections that end have others in their places.
+    pub(crate) fn replaces(&self) -> bool {
+        self.reconnects || self.turnover != Turnover::Keep
+    }
+
+    /// Whether a connection is there as soon as it's established, and its first message is one of
+    /// those that are measured: where it has so many of them, and nothing to say before.
+    pub(crate) fn is_unopened(&self) -> bool {
+        let opening = self.script.as_ref().map_or(0, |script| script.opening());
+        matches!(self.turnover, Turnover::After(_)) && opening == 0
     }
 
     /// Whether a target takes datagrams.
@@ -158,26 +188,43 @@ impl Load {
         output: args::Output,
         verbosity: &VerbosityArgs,
     ) -> Result<Load, Failure> {
-        let content = content::content(&typed)?;
+        let script = script::script(&typed)?;
+        let content = content::content(&typed, script.as_ref())?;
         let sent = &typed.traffic;
+        let has_http =
+            (script.as_ref()).is_some_and(|it| it.steps().any(|step| step.answer == Answer::Http));
         let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
+        let has_pauses = script.as_ref().is_some_and(|it| it.has_pauses());
         let traffic = match sent.rate {
-            Some(rate) => Traffic::Open(rate),
+            Some(rate) => Traffic::Open(rate, sent.arrivals),
             None if sent.idle => Traffic::Idle { heartbeat },
-            None => Traffic::Closed { depth, think },
+            None => Traffic::Closed {
+                depth,
+                // Between answers that are followed at once there is no room for a pause, or for
+                // the end of a connection.
+                think: think
+                    .or((has_pauses || sent.per_connection.is_some()).then_some(Duration::ZERO)),
+            },
         };
-        let turnover = match (sent.churn, sent.lifetime) {
-            (Some(rate), _) => Turnover::Churn(rate),
-            (None, Some(lifetime)) => Turnover::Lifetime(lifetime),
-            (None, None) => Turnover::Keep,
+        let words = "a pause comes behind an answer, and --rate and --idle don't wait for answers";
+        let waits = matches!(traffic, Traffic::Closed { .. });
+        refuse_if(has_pauses && !waits, Failure::usage(words))?;
+        let turnover = match (sent.churn, sent.lifetime, sent.per_connection) {
+            (Some(rate), ..) => Turnover::Churn(rate),
+            (_, Some(lifetime), _) => Turnover::Lifetime(lifetime),
+            (.., Some(messages)) => Turnover::After(messages),
+            (None, None, None) => Turnover::Keep,
         };
-        let closed = turnover.a_second(typed.connections).unwrap_or(0.0).ceil() as u32;
+        let closed = match turnover {
+            Turnover::After(_) => CONNECT_RATE_AFTER,
+            _ => turnover.a_second(typed.connections).unwrap_or(0.0).ceil() as u32,
+        };
         let default = NonZeroU32::new(closed.max(CONNECT_RATE)).unwrap_or(NonZeroU32::MIN);
         let connect_rate = typed.connect_rate.unwrap_or(default);
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         let ramp = Duration::from_secs(ramp) + typed.sockets.connect_timeout;
         let load = Load {
-            targets: typed.targets,
+            targets: typed.targets.into_iter().map(|url| url.target).collect(),
             connections: typed.connections,
             connect_rate,
             ramp_timeout: typed.ramp_timeout.unwrap_or(ramp),
@@ -187,7 +234,14 @@ impl Load {
                 .map_or(Volume::For(typed.duration), Volume::Messages),
             traffic,
             turnover,
+            // Servers of HTTP end connections as they like, and say so.
+            reconnects: sent.reconnect || has_http,
+            script: script.map(Arc::new),
+            longest_answer: typed.content.max_answer.get(),
             content,
+            // Each run has messages of its own: an answer that was kept from another one is none.
+            // As many bits as any reader of JSON takes.
+            seed: (typed.content.seed).unwrap_or_else(|| RandomState::new().hash_one(0) >> 11),
             framing: typed.content.framing,
             verify: typed.content.verify,
             sockets: typed.sockets,
@@ -208,6 +262,9 @@ impl Load {
              least"
         );
         refuse_if(threads > connections, Failure::usage(words))?;
+        let words = "--per-connection is for streams: a UDP socket is no connection";
+        let is_after = matches!(self.turnover, Turnover::After(_));
+        refuse_if(is_after && self.has_udp(), Failure::usage(words))?;
         let is_unix = |target: &Target| target.transport == Transport::Unix;
         let is_sourced = !self.sockets.source.is_empty() && self.targets.iter().any(is_unix);
         let words = "--source has addresses to connect from, and a Unix socket knows none";
@@ -300,8 +357,8 @@ mod tests {
             ("--slo errors<0", "write errors<=0"),
             ("--slo errors<0%", "write errors<=0%"),
             ("--slo connections<0", "write connections<=0"),
-            ("-R 1k --slo rate>1001", "--rate 1000 sends fewer"),
-            ("-R 1k --slo rate>=1.1k", "--rate 1000 sends fewer"),
+            ("-R 1k --slo rate>1001", "--rate 1,000/s sends fewer"),
+            ("-R 1k --slo rate>=1.1k", "--rate 1,000/s sends fewer"),
             ("-c 10 --slo connections>10", "--connections 10 are fewer"),
             ("-c 10 --slo connections>=11", "--connections 10 are fewer"),
             ("--idle --slo rate>1", "nothing is sent"),
@@ -422,13 +479,15 @@ mod tests {
         assert_eq!(content(b"PING", "lines"), b"PING");
         assert_eq!(content(b"PING\n", "raw"), b"PING\n");
         for (bytes, words) in [
-            (b"PING\n\n".as_slice(), "has more than one line"),
-            (b"PING\nPONG", "--framing raw"),
+            (b"PING\n\n".as_slice(), "1 byte at least"),
             (b"\n", "1 byte at least"),
         ] {
             let said = with(bytes, "lines").unwrap_err().to_string();
             assert!(said.contains(words) && said.contains(&shown), "{said}");
         }
+        // Of several lines each is a message.
+        let script = with(b"PING\nPONG\n", "lines").unwrap().script;
+        assert_eq!(script.unwrap().round.len(), 2);
         fs::remove_file(&path).unwrap();
         let typed = Load::of(r"--framing lines --message PING\n").content;
         assert_eq!(typed, Content::Given(b"PING".as_slice().into()));

@@ -3,10 +3,11 @@
 #[cfg(test)]
 mod fuzz;
 
-use std::num::NonZeroU32;
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::str::FromStr;
 
-use crate::values::units::{count, size_under_4gib};
+use crate::values::units::{a_second, count, size_under_4gib, thousandths};
 
 /// The largest message, in bytes: what the library's echo takes as one frame by default. A made-up
 /// message is built in memory whole, once for each that is checked.
@@ -23,6 +24,49 @@ pub(crate) const MAX_DEPTH: u32 = 1 << 16;
 /// As [`count`].
 pub(crate) fn per_second(text: &str) -> Result<NonZeroU32, String> {
     count(text.strip_suffix("/s").unwrap_or(text))
+}
+
+/// Messages a second, to a thousandth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate(NonZeroU64);
+
+impl Rate {
+    /// How many in [`Rate::THOUSAND_SECONDS`].
+    pub(crate) fn thousandths(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The time that a whole number of them takes, in nanoseconds.
+    pub(crate) const THOUSAND_SECONDS: u64 = 1_000_000_000_000;
+
+    /// How many a second.
+    pub(crate) fn a_second(self) -> f64 {
+        self.0.get() as f64 / 1000.0
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rate, String> {
+        thousandths(text.strip_suffix("/s").unwrap_or(text)).map(Rate)
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&a_second(self.a_second()))
+    }
+}
+
+/// How the messages of a rate follow each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Arrivals {
+    /// At equal distances.
+    #[default]
+    Even,
+    /// At random, as those of many people who know nothing of each other (a Poisson process)
+    Poisson,
 }
 
 /// The sizes that messages have, in bytes; `least <= most <= MAX_MESSAGE`.

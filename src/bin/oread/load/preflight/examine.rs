@@ -7,6 +7,7 @@ use crate::load::options::load::{Load, MOST_TURNING_OVER, Traffic, Turnover};
 use crate::load::options::sources::{Endpoint, sources};
 use crate::system::descriptors::reserve;
 use crate::system::machine::{Machine, is_own};
+use crate::system::metrics::DESCRIPTORS;
 use crate::values::target::{Resolved, Transport};
 use crate::values::units::Count;
 
@@ -113,7 +114,7 @@ fn depth(plan: &Load) -> u64 {
     match plan.traffic {
         Traffic::Closed { depth, .. } => depth.into(),
         // Not said; one at a time, where the server keeps up.
-        Traffic::Open(_) | Traffic::Idle { .. } => 1,
+        Traffic::Open(..) | Traffic::Idle { .. } => 1,
     }
 }
 
@@ -125,10 +126,11 @@ fn descriptors(plan: &Load, machine: &Machine) -> Check {
         // The old one may still have its descriptor in the server.
         _ => connections.min(u64::from(threads.get()) * MOST_TURNING_OVER),
     };
+    let metrics = plan.output.metrics.as_ref().map_or(0, |_| DESCRIPTORS);
     // The server of its own is one more thread. That has its listener, the others have their
     // timers.
-    let with_server = connections * 2 + replacing + reserve(threads.saturating_add(1), 1);
-    let alone = connections + reserve(threads, 1);
+    let with_server = connections * 2 + replacing + reserve(threads.saturating_add(1), 1, metrics);
+    let alone = connections + reserve(threads, 1, metrics);
     let needed = if own_server { with_server } else { alone };
     let most = round_up(needed);
     // A limit of a process can't be over this one.

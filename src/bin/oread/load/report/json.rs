@@ -20,12 +20,6 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
     let (tally, plan, pacing) = (&outcome.tally, &outcome.plan, &outcome.tally.schedule);
     let mut udp = counters(tally.datagrams.named());
     udp["own_drops"] = tally.own_drops.into();
-    let (churn, lifetime) = match plan.turnover {
-        Turnover::Keep => (None, None),
-        Turnover::Churn(rate) => (Some(rate.get()), None),
-        Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime))),
-    };
-    let churned = outcome.churn().map(|(_, reached)| reached);
     let environment = Environment::here();
     // What of a word is no text is replaced.
     let words: Vec<_> = env::args_os().collect();
@@ -58,11 +52,12 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
             "measured": outcome.measured.as_secs_f64(),
         },
         "connections": connections(tally),
-        "churn": { "asked": churn, "lifetime_ns": lifetime, "reached": churned },
+        "churn": churn(outcome),
+        "seed": plan.seed,
         "messages": counters(tally.messages.named()),
         "bytes": counters(tally.bytes.named()),
         "rate": {
-            "asked": match plan.traffic { Traffic::Open(rate) => Some(rate.get()), _ => None },
+            "asked": match plan.traffic { Traffic::Open(rate, _) => Some(rate.a_second()), _ => None },
             "reached": outcome.rate_reached(),
             "max_lag_ns": Some(pacing.pacing_error.max()).filter(|_| !pacing.pacing_error.is_empty()),
             "pacing_error": timing(&pacing.pacing_error),
@@ -79,6 +74,23 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "imbalance": tally.imbalance(),
     });
     format!("{report}\n")
+}
+
+/// What was to be replaced, and was.
+fn churn(outcome: &Outcome) -> Value {
+    let (asked, lifetime, messages) = match outcome.plan.turnover {
+        Turnover::Keep => (None, None, None),
+        Turnover::Churn(rate) => (Some(rate.get()), None, None),
+        Turnover::Lifetime(lifetime) => (None, Some(nanos(lifetime)), None),
+        Turnover::After(messages) => (None, None, Some(messages.get())),
+    };
+    let reached = outcome.a_second(outcome.tally.connections.replaced);
+    json!({
+        "asked": asked,
+        "lifetime_ns": lifetime,
+        "per_connection": messages,
+        "reached": reached.filter(|_| outcome.plan.turnover != Turnover::Keep),
+    })
 }
 
 /// The ledger, and what went wrong, by its names.

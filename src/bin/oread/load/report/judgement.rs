@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::load::clock::nanos;
 use crate::load::count::{Ledger, Tally, ThreadUse, Told, carries, samples_for};
 use crate::load::options::gate::{Figure, Gate, Statistic, Timing, VALID};
-use crate::load::options::load::{Content, Load, Turnover, Volume};
+use crate::load::options::load::{Content, Load, Volume};
 use crate::load::options::values::VerifyMode;
 use crate::load::report::outcome::{Ending, Outcome};
 use crate::values::units::{Count, Size, a_second, counted, share, short};
@@ -88,6 +88,17 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
         let were = if corrupt == 1 { " was" } else { "s were" };
         let wrong = format!("WRONG: {} answer{were} not", Count(corrupt));
         find(5, wrong + " what was sent, or not asked for");
+    }
+    let mismatched = tally.messages.mismatched;
+    if mismatched > 0 {
+        let [were, is] = match mismatched {
+            1 => [" was", "what it must be"],
+            _ => ["s were", "what they must be"],
+        };
+        find(
+            5,
+            format!("WRONG: {} answer{were} not {is}", Count(mismatched)),
+        );
     }
     let broken = gates.iter().filter(|gate| !gate.met);
     let broken: Vec<&str> = broken.map(|gate| &*gate.gate).collect();
@@ -192,6 +203,10 @@ fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
 
 /// What `--verify` can't see of messages as short as these.
 fn unchecked(plan: &Load) -> Option<String> {
+    if let Some(script) = &plan.script {
+        let words = "what answers hold, beyond where they end: --expect says what they must";
+        return (!script.is_checked()).then(|| words.to_owned());
+    }
     if plan.verify == VerifyMode::Off || plan.connections.get() == 1 {
         return None;
     }
@@ -257,9 +272,9 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
     let tally = &outcome.tally;
     let (c, m, d) = (&tally.connections, &tally.messages, &tally.datagrams);
     // Replacements that were on their way when the run ended have come to no end, good or bad.
-    let (dialing, silent) = match outcome.plan.turnover {
-        Turnover::Keep => (c.dialing, c.silent),
-        _ => (0, 0),
+    let (dialing, silent) = match outcome.plan.replaces() {
+        false => (c.dialing, c.silent),
+        true => (0, 0),
     };
     let failed = c.refused + c.timed_out + c.failed + dialing;
     let of = |part: u64, all: u64| {

@@ -94,7 +94,7 @@ impl Outcome {
     /// `None` without a rate, or where nothing was measured.
     pub(crate) fn rate(&self) -> Option<(f64, f64)> {
         match self.plan.traffic {
-            Traffic::Open(asked) => Some((asked.get().into(), self.rate_reached()?)),
+            Traffic::Open(asked, _) => Some((asked.a_second(), self.rate_reached()?)),
             _ => None,
         }
     }
@@ -103,13 +103,19 @@ impl Outcome {
     /// was waited for. In whole seconds: behind the measured time answers are waited for.
     pub(crate) fn fell_silent(&self) -> Option<String> {
         let (tally, measured) = (&self.tally, self.measured.as_secs());
-        let last = tally.seconds.iter().rposition(|it| it.echoed > 0);
+        let last = tally
+            .seconds
+            .iter()
+            .rposition(|it| it.echoed + it.one_way > 0);
         let last = last.map_or(0, |last| last as u64 + 1);
         // Which datagrams these were answers to nobody knows any more, but answers they were.
         let came_late = self.tally.errors.contains_key(TOO_LATE);
         let lacks = match last {
             _ if came_late => false,
-            0 => tally.messages.echoed == 0 && (tally.messages.sent > 0 || self.is_stuck()),
+            0 => {
+                tally.messages.echoed + tally.messages.one_way == 0
+                    && (tally.messages.sent > 0 || self.is_stuck())
+            }
             // One that got lost long before says nothing of the server's end.
             _ => tally.messages.unanswered() > 0 && tally.waited_until > tally.last_answer,
         };
@@ -141,7 +147,7 @@ impl Outcome {
         let asked = f64::from(self.plan.connections.get());
         let seconds = self.measured.as_secs_f64();
         match self.plan.turnover {
-            Turnover::Keep => 0.0,
+            Turnover::Keep | Turnover::After(_) => 0.0,
             Turnover::Churn(rate) => f64::from(rate.get()) * seconds,
             // One whose end comes just before the end of the time is not replaced in it.
             Turnover::Lifetime(lifetime) => {

@@ -7,9 +7,9 @@ use oread::Address;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
-use crate::load::count::{CORRUPT, Told, over_an_hour, percentile};
+use crate::load::count::{CORRUPT, MISMATCHED, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
-use crate::load::options::values::VerifyMode;
+use crate::load::options::values::{Arrivals, VerifyMode};
 use crate::load::report::judgement::{Judgement, Warning, percents};
 use crate::load::report::outcome::Outcome;
 use crate::system::environment::{Environment, VERSION, command_line};
@@ -103,6 +103,14 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         let words = format!("{asked} asked for, {reached} reached: {replaced}");
         page.line("churn", &words);
     }
+    if let (Turnover::After(_), Some(rate)) = (outcome.plan.turnover, outcome.a_second(c.replaced))
+    {
+        let (rate, replaced) = (a_second(rate), Count(c.replaced));
+        page.line(
+            "churn",
+            &format!("{rate} reached: {replaced} closed and dialed again"),
+        );
+    }
     for (name, &count) in &tally.errors {
         let mut words = format!("{} {name}", Count(count));
         if name == REFUSED && outcome.plan.has_udp() && tally.errors.contains_key("message timeout")
@@ -115,7 +123,7 @@ fn connections(page: &mut Page, outcome: &Outcome) {
         }
         page.toned(Tone::Bad, "error", &words);
         if let Some(answer) = &tally.corrupt_answer
-            && name == CORRUPT
+            && matches!(&**name, CORRUPT | MISMATCHED)
         {
             page.toned(Tone::Bad, "", &format!("the first one: {answer}"));
         }
@@ -178,7 +186,7 @@ fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     if m.corrupt > 0 && m.lost > 0 {
         page.line("", "what had a corrupt answer is among the lost");
     }
-    if m.verified > 0 {
+    if m.verified > 0 || outcome.plan.script.is_some() {
         page.line("not checked", judgement.unchecked.as_deref().unwrap_or(""));
     }
     if let Some(rate) = outcome.rate_reached().filter(|_| m.due() + m.in_time > 0) {
@@ -284,7 +292,14 @@ fn generator(page: &mut Page, outcome: &Outcome) {
         (false, None) => format!("; sent late by {most} at most"),
     };
     let asked = match outcome.plan.traffic {
-        Traffic::Open(asked) => format!("{} asked for", a_second(asked.get().into())),
+        Traffic::Open(asked, how) => {
+            let how = if how == Arrivals::Poisson {
+                ", as a Poisson process"
+            } else {
+                ""
+            };
+            format!("{asked} asked for{how}")
+        }
         Traffic::Idle {
             heartbeat: Some(interval),
         } => format!("a heartbeat every {}", short(nanos(interval))),

@@ -7,7 +7,7 @@ use super::Plan;
 use crate::load::clock::{NEVER, after, nanos};
 use crate::load::generator::flow::{Flow, Socket, Stage};
 use crate::load::generator::protocol::Phase;
-use crate::load::options::load::{Traffic, Turnover, Volume};
+use crate::load::options::load::{Traffic, Volume};
 
 /// How long an interrupted run waits for outstanding answers.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -110,7 +110,7 @@ impl Plan {
     /// Whether nothing is there to send on, and nothing will be: every dial has failed, or its
     /// connection has ended or was not answered in time.
     fn is_stranded(&self) -> bool {
-        self.flows.open == 0 && self.load.turnover == Turnover::Keep && self.is_quiet()
+        self.flows.open == 0 && !self.load.replaces() && self.is_quiet()
     }
 
     /// With a number of messages that will not be sent any more: ends all the same.
@@ -125,7 +125,7 @@ impl Plan {
         // A slow schedule has nothing to send or to hear for most of the time. In a closed loop
         // it's answers that count: it sends again in place of each that it has given up.
         let due = match self.load.traffic {
-            Traffic::Open(_) if self.flows.first_ready().is_some() => self.rate.due(),
+            Traffic::Open(..) if self.flows.first_ready().is_some() => self.rate.due(),
             _ => 0,
         };
         let last = self.meter.last_answer.max(self.meter.from).max(due);

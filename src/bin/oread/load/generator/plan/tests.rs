@@ -24,7 +24,7 @@ fn plan_of(arguments: &str, index: u32) -> Plan {
         sources: Vec::new(),
     };
     let setup = Setup {
-        payload: Payload::new(&load.content, load.framing, load.verify, 7),
+        payload: Payload::of(&load, 7),
         load: Arc::new(load),
         index,
         endpoints: Arc::new([endpoint]),

@@ -4,6 +4,7 @@ use super::upkeep::RETRY;
 use super::{Dial, Plan};
 use crate::load::clock::{nanos, until};
 use crate::load::count::{Ledger, Partial, record};
+use crate::load::exchange::answer::Answer;
 use crate::load::generator::flow::{Arrival, Flags, Flow, Sent, Socket, Stage};
 use crate::load::generator::flows::Answered;
 use crate::load::generator::label::Label;
@@ -40,6 +41,9 @@ impl Plan {
         self.dialing.ended();
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
+        if self.flows.opening == 0 {
+            return self.is_there(index, now);
+        }
         if is_udp {
             self.later(0, index, now.saturating_add(RETRY));
         }
@@ -75,6 +79,23 @@ impl Plan {
             self.flows.sent(index, sent);
             self.is_done_with(index);
         }
+        if self.payload.is_one_way {
+            self.pass_one_way(index, sent.at);
+        }
+    }
+
+    /// The oldest messages of a flow are done with that no answer comes to.
+    pub(crate) fn pass_one_way(&mut self, index: u32, now: u64) {
+        while let Some(flow) = self.flows.get(index)
+            && flow.kept > 0
+            && let Some(step) = self.payload.step(flow.number, flow.oldest())
+            && step.answer == Answer::None
+            && let Some(answered) = self.flows.answered(index, None, |_| Some(0))
+        {
+            self.meter.passed(answered.sent);
+            self.after_answer(index, answered.stage, answered.given_up, now);
+            self.flows.enqueue(index);
+        }
     }
 
     /// Counts a message as sent.
@@ -88,7 +109,7 @@ impl Plan {
     /// What was due was sent, or has come to nothing: what is due next is another one.
     fn is_done_with(&mut self, index: u32) {
         match self.load.traffic {
-            Traffic::Open(_) => self.rate.advance(),
+            Traffic::Open(..) => self.rate.advance(),
             _ => self.flows.paid(index, self.interval()),
         }
     }
@@ -185,6 +206,12 @@ impl Plan {
 
     /// What an answer leads to beside the next message of a closed loop.
     fn after_answer(&mut self, index: u32, stage: Stage, given_up: bool, now: u64) {
+        if self.flows.opening == 0 {
+            self.note_first(index, now);
+        }
+        if self.flows.is_spent(index) {
+            return self.retire(index);
+        }
         match (stage, self.load.traffic) {
             (Stage::Confirming, _) => self.confirmed(index, now),
             (Stage::Retiring, _) => self.close_if_answered(index),
@@ -192,7 +219,8 @@ impl Plan {
             (Stage::Live, Traffic::Closed { think: Some(_), .. })
                 if !given_up && self.run.is_sending() =>
             {
-                self.later(1, index, now.saturating_add(self.interval()));
+                let pause = self.interval().saturating_add(self.pause(index));
+                self.later(1, index, now.saturating_add(pause));
             }
             _ => {}
         }
@@ -201,19 +229,81 @@ impl Plan {
         }
     }
 
+    /// The first answer of a connection that was there before.
+    fn note_first(&mut self, index: u32, now: u64) {
+        if let Some(flow) = self.flows.get(index)
+            && flow.oldest() == 1
+        {
+            let took = until(flow.time, now);
+            self.meter.tally.connections.confirmed += 1;
+            // In an open loop it may have waited for its message for long.
+            if let Traffic::Closed { .. } = self.load.traffic {
+                record(&mut self.meter.tally.latency.first_echo, took);
+            }
+        }
+    }
+
+    /// A flow is to be closed for another, when nothing is awaited on it any more.
+    pub(super) fn retire(&mut self, index: u32) {
+        self.flows.retire(index);
+        self.dialing.turning_over += 1;
+        self.close_if_answered(index);
+    }
+
+    /// The server has said that it ends the connection behind the answer that came last.
+    pub(crate) fn announced_end(&mut self, index: u32, now: u64) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let target = flow.target;
+        match flow.stage {
+            Stage::Ended => {}
+            _ if flow.awaited() > 0 => self.lost(index, names::CLOSED, now),
+            // It's closed for another already.
+            Stage::Retiring => {}
+            _ => {
+                log::debug!("{flow}: closed, as its server said");
+                self.end_flow(index);
+                self.meter.tally.connections.closed += 1;
+                if self.load.replaces() && !self.run.is_finishing() {
+                    self.dialing.turning_over += 1;
+                    self.dialing.vacated(target, true);
+                }
+            }
+        }
+    }
+
+    /// How long a flow's script waits behind the answer that came last.
+    fn pause(&self, index: u32) -> u64 {
+        let step = self.flows.get(index).and_then(|flow| {
+            let answered = flow.oldest().checked_sub(1)?;
+            self.payload.step(flow.number, answered)
+        });
+        step.map_or(0, |step| nanos(step.pause))
+    }
+
     /// The first answer of a flow: it's served.
     fn confirmed(&mut self, index: u32, now: u64) {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
         log::debug!("{flow}: confirmed by an echo");
-        let (took, turned_over) = (until(flow.time, now), u64::from(flow.turns_over()));
+        let took = until(flow.time, now);
+        record(&mut self.meter.tally.latency.first_echo, took);
+        self.meter.tally.connections.confirmed += 1;
+        self.is_there(index, now);
+    }
+
+    /// A flow carries the load from here on.
+    fn is_there(&mut self, index: u32, now: u64) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let turned_over = u64::from(flow.turns_over());
         self.dialing.turning_over -= turned_over;
         self.dialing.served(flow.target);
         self.flows.confirmed(index, now);
         let tally = &mut self.meter.tally;
-        record(&mut tally.latency.first_echo, took);
-        tally.connections.confirmed += 1;
         if self.run.phase == Phase::Measure {
             tally.connections.replaced += turned_over;
         }
@@ -314,7 +404,7 @@ impl Plan {
     /// Another connection is dialed in place of one that was lost or could not be had, in the ramp
     /// after that; and not at once, where the target did not serve it.
     fn replace_lost(&mut self, target: u16, was_served: bool, now: u64) {
-        if self.load.turnover != Turnover::Keep && !self.run.is_finishing() {
+        if self.load.replaces() && !self.run.is_finishing() {
             self.dialing.vacated(target, false);
             if !was_served {
                 self.dialing.back_off(target, now);
@@ -324,7 +414,9 @@ impl Plan {
 
     /// What had come of the answer to a flow's oldest message, where it was a part.
     pub(super) fn partial(&self, flow: &Flow) -> Option<Partial> {
-        (flow.got > 0).then(|| Partial {
+        // How long another answer than an echo is, nobody knows.
+        let is_echo = !self.payload.is_scripted();
+        (is_echo && flow.got > 0).then(|| Partial {
             got: flow.got.into(),
             of: self.payload.message(flow.number, flow.oldest()).len() as u64,
         })

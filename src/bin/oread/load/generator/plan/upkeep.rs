@@ -15,7 +15,7 @@ impl Plan {
         // Of churn, at most half of the connections: the others carry the load meanwhile.
         let most = match self.load.turnover {
             Turnover::Churn(_) => self.meter.tally.connections.asked / 2,
-            Turnover::Keep | Turnover::Lifetime(_) => MOST_TURNING_OVER,
+            _ => MOST_TURNING_OVER,
         };
         let most = most.clamp(1, MOST_TURNING_OVER);
         if !self.run.is_sending() || self.dialing.turning_over >= most {
@@ -136,6 +136,7 @@ impl Plan {
                 self.lost(index, "never answered", now);
             }
             Stage::Retiring => self.close_if_answered(index),
+            Stage::Live if self.flows.is_spent(index) => self.retire(index),
             // The loop goes on in place of what was given up.
             Stage::Live => {
                 if let Traffic::Closed { think: Some(_), .. } = self.load.traffic {

@@ -138,7 +138,7 @@ impl<'a> Bench<'a> {
     ) -> io::Result<Bench<'a>> {
         let load = Arc::new(Load::of(arguments));
         let resolved = target::resolve(&load.targets).unwrap();
-        let payload = Payload::new(&load.content, load.framing, load.verify, script.key);
+        let payload = Payload::of(&load, script.key);
         let (least, most) = load.content.sizes();
         let is_one = least == most || matches!(load.content, Content::Given(_));
         let split = Split {
@@ -175,7 +175,7 @@ impl<'a> Bench<'a> {
                 slot: Slot::new(SECOND),
             };
             let generator = Generator::new(setup, None, in_run(world.now()));
-            let host = world.host(generator, limits())?;
+            let host = world.host(generator, limits(load.longest_answer))?;
             host.process().addresses(&[address_of(index)]);
             generators.push(host);
         }

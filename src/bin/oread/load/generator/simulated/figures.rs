@@ -67,7 +67,7 @@ pub(crate) fn figures(world: &mut World) -> Option<Figures> {
         return None;
     };
     let (due, slack) = match ran.load.traffic {
-        Traffic::Open(_) => {
+        Traffic::Open(..) => {
             // Those that went out in one turn may have been any of those that were due.
             let spread = books.all.iter().map(|told| told.due.most - told.due.least);
             let catching_up = nanos(ran.load.sockets.message_timeout) / 50;

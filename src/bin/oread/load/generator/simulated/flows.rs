@@ -86,7 +86,7 @@ fn check_flow(ran: &Ran, call: &Call, times: &Times, begun: u64) {
             )
         }
         Traffic::Idle { heartbeat: None } => (0, 0),
-        Traffic::Open(_) => return,
+        Traffic::Open(..) => return,
     };
     let number = call.asked.len();
     assert!(
@@ -131,6 +131,8 @@ pub(super) fn check_turnover(ran: &Ran) {
         .filter(|life| life.is_closed() && !is_tie(life));
     match ran.load.turnover {
         Turnover::Keep => assert_eq!(closed.count(), 0),
+        // Held where it's drawn.
+        Turnover::After(_) => {}
         Turnover::Lifetime(lifetime) => {
             let lifetime = nanos(lifetime);
             for life in closed {
@@ -156,7 +158,7 @@ pub(super) fn check_end(ran: &Ran, way: Way) {
     // Which messages of a schedule were seen can't be told where some were not; nor when a message
     // was sent that was more than a small window held, with time on the way.
     let is_seen = match ran.load.traffic {
-        Traffic::Open(_) => unseen(ran, way) == 0,
+        Traffic::Open(..) => unseen(ran, way) == 0,
         _ => true,
     };
     let can_tell_early = is_seen && (way.1 == AT_ONCE.1 || ran.load.content.sizes().1 <= SMALL);

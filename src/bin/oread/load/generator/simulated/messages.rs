@@ -9,12 +9,14 @@ use crate::load::options::load::{Load, Traffic, Turnover, Volume};
 
 /// How many messages a schedule has due in the measured time.
 pub(super) fn due_in(load: &Load, times: &Times) -> u64 {
-    let Traffic::Open(rate) = load.traffic else {
+    let Traffic::Open(rate, _) = load.traffic else {
         return 0;
     };
     // Counted, not computed: that is what is to be checked.
     (0..)
-        .map(|k: u64| times.at + (u128::from(k) * 1_000_000_000 / u128::from(rate.get())) as u64)
+        .map(|k: u64| {
+            times.at + (u128::from(k) * 1_000_000_000_000 / u128::from(rate.thousandths())) as u64
+        })
         .skip_while(|&due| due < times.from)
         .take_while(|&due| due < times.until)
         .count() as u64
@@ -102,7 +104,7 @@ pub(super) fn check_messages(ran: &Ran, way: Way) {
     let books = Books::of(ran, way, &times);
     let (counted, unseen, all) = (&ran.tally.messages, books.unseen, &books.all);
     check_volume(ran, &times);
-    if matches!(ran.load.traffic, Traffic::Open(_)) && unseen.most > 0 {
+    if matches!(ran.load.traffic, Traffic::Open(..)) && unseen.most > 0 {
         // Which messages of the schedule were seen can't be told.
         return;
     }
@@ -141,7 +143,7 @@ pub(super) fn check_volume(ran: &Ran, times: &Times) {
                 "of all asked for"
             );
         }
-        Volume::For(duration) if matches!(ran.load.traffic, Traffic::Open(_)) => {
+        Volume::For(duration) if matches!(ran.load.traffic, Traffic::Open(..)) => {
             if ran.start.is_none() {
                 return;
             }
@@ -218,7 +220,7 @@ fn check_latency(ran: &Ran, all: &[Told], times: &Times, way: Way) {
     let is_closed = matches!(ran.load.traffic, Traffic::Closed { .. });
     let slack = match ran.load.traffic {
         // Those that went out in one turn may have been any of those that were due.
-        Traffic::Open(_) => 2 * TICK + nanos(ran.load.sockets.message_timeout) / 50,
+        Traffic::Open(..) => 2 * TICK + nanos(ran.load.sockets.message_timeout) / 50,
         Traffic::Idle { .. } => TICK,
         Traffic::Closed { .. } => 0,
     };

@@ -13,8 +13,9 @@ use oread::{
 };
 
 use crate::load::clock::{NEVER, until};
-use crate::load::generator::payload::{Payload, mix};
+use crate::load::generator::payload::Payload;
 use crate::load::generator::wake::Clock;
+use crate::load::mix::mix;
 use crate::load::options::values::VerifyMode;
 
 /// Keys of timers: a connection's are below this, a datagram's are from here on.

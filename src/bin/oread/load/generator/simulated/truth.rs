@@ -359,11 +359,11 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
             });
         }
     }
-    if let Traffic::Open(rate) = ran.load.traffic {
+    if let Traffic::Open(rate, _) = ran.load.traffic {
         all.sort_by_key(|told| told.sent.least);
         let threads = ran.load.sockets.threads.get();
         for thread in 0..threads {
-            let schedule = Schedule::shared(times.at, rate.get(), thread, threads);
+            let schedule = Schedule::of(times.at, rate, thread, threads);
             let mine = |told: &&mut Told| told.thread == thread as usize && !told.confirms;
             let mine: Vec<&mut Told> = all.iter_mut().filter(mine).collect();
             give_dues(schedule, mine);

@@ -248,7 +248,7 @@ fn is_refused_where_that_is_plain(gate: &Gate, plan: &Load) {
         (Figure::Connections, _) => false,
         (Figure::Rate, Ordering::Less) => false,
         (Figure::Rate, _) => match (plan.traffic, plan.volume) {
-            (Traffic::Open(rate), Volume::For(_)) => gate.bound > f64::from(rate.get()),
+            (Traffic::Open(rate, _), Volume::For(_)) => gate.bound > rate.a_second(),
             (Traffic::Idle { heartbeat: None }, _) => true,
             _ => false,
         },
@@ -258,9 +258,7 @@ fn is_refused_where_that_is_plain(gate: &Gate, plan: &Load) {
                     return assert!(why.is_some(), "{gate:?}");
                 }
                 (_, Volume::Messages(messages)) => messages.get() as f64,
-                (Traffic::Open(rate), Volume::For(time)) => {
-                    f64::from(rate.get()) * time.as_secs_f64()
-                }
+                (Traffic::Open(rate, _), Volume::For(time)) => rate.a_second() * time.as_secs_f64(),
                 _ => f64::INFINITY,
             };
             match statistic {

@@ -4,9 +4,10 @@
 //! Only what is plain is found out. What depends on the server or the machine is for the run to
 //! show.
 
-use super::{Load, Traffic, Turnover, Volume};
+use super::{Load, Traffic, Volume};
 use crate::load::count::samples_for;
 use crate::load::options::gate::{Figure, Gate, Statistic, Timing};
+use crate::load::options::values::{Arrivals, Rate};
 use crate::values::units::Count;
 
 /// Why there is no answer to anything.
@@ -35,12 +36,12 @@ pub(crate) fn why_never(gate: &Gate, plan: &Load) -> Option<String> {
         }
         (Figure::Rate, ..) if is_silent => (0.0, SILENT.to_owned()),
         // With a number of messages it ends with the last answer, and there's no bound.
-        (Figure::Rate, Traffic::Open(rate), Volume::For(duration)) => {
+        (Figure::Rate, Traffic::Open(rate, Arrivals::Even), Volume::For(duration)) => {
             // The first message is sent at the very beginning, so that's more than the rate where
             // the time is short. The very rate that is sent at may be passed by a hair, so
             // `rate>4k` at 4,000 a second is left to the run.
             let seconds = duration.as_secs_f64().max(1e-9);
-            let most = (f64::from(rate.get()) * seconds).ceil() / seconds;
+            let most = (rate.a_second() * seconds).ceil() / seconds;
             (most.next_up(), format!("--rate {rate} sends fewer"))
         }
         (Figure::Connections, ..) => {
@@ -57,12 +58,12 @@ pub(crate) fn why_never(gate: &Gate, plan: &Load) -> Option<String> {
 fn most_samples(timing: Timing, plan: &Load) -> Option<u64> {
     match (timing, plan.traffic, plan.volume) {
         (Timing::Connect | Timing::FirstEcho, ..) => {
-            (plan.turnover == Turnover::Keep).then(|| plan.connections.get().into())
+            (!plan.replaces()).then(|| plan.connections.get().into())
         }
         (_, _, Volume::Messages(messages)) => Some(messages.get()),
-        (_, Traffic::Open(rate), Volume::For(duration)) => {
-            let due = u128::from(rate.get()) * duration.as_nanos();
-            u64::try_from(due.div_ceil(1_000_000_000)).ok()
+        (_, Traffic::Open(rate, Arrivals::Even), Volume::For(duration)) => {
+            let due = u128::from(rate.thousandths()) * duration.as_nanos();
+            u64::try_from(due.div_ceil(Rate::THOUSAND_SECONDS.into())).ok()
         }
         _ => None,
     }
