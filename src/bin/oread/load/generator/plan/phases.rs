@@ -122,13 +122,15 @@ impl Plan {
         let patience = nanos(self.load.sockets.connect_timeout)
             .saturating_add(self.timeout.saturating_mul(2))
             .saturating_add(self.interval());
-        // A slow schedule has nothing to send or to hear for most of the time. In a closed loop
-        // it's answers that count: it sends again in place of each that it has given up.
+        // A slow schedule has nothing to send or to hear for most of the time, whether a connection
+        // is there at the moment or not. In a closed loop it's answers that count: it sends again in
+        // place of each that it has given up.
         let due = match self.load.traffic {
-            Traffic::Open(..) if self.flows.first_ready().is_some() => self.rate.due(),
+            Traffic::Open(..) => self.rate.due(),
             _ => 0,
         };
-        let last = self.meter.last_answer.max(self.meter.from).max(due);
+        let last = [self.meter.last_answer, self.meter.from, self.grace_until];
+        let last = last.into_iter().fold(due, u64::max);
         let is_stuck = self.is_stranded() || now > last.saturating_add(patience);
         if self.run.is_sending() && is_stuck {
             self.run.catches_up = false;
