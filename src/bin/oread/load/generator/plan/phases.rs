@@ -123,8 +123,8 @@ impl Plan {
             .saturating_add(self.timeout.saturating_mul(2))
             .saturating_add(self.interval());
         // A slow schedule has nothing to send or to hear for most of the time, whether a connection
-        // is there at the moment or not. In a closed loop it's answers that count: it sends again in
-        // place of each that it has given up.
+        // is there at the moment or not. In a closed loop it's answers that count: it sends again
+        // in place of each that it has given up.
         let due = match self.load.traffic {
             Traffic::Open(..) => self.rate.due(),
             _ => 0,
