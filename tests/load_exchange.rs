@@ -166,7 +166,12 @@ fn answers_without_what_is_expected_are_counted_the_first_is_shown_and_exit_5() 
 fn questions_without_answers_are_counted_as_what_they_are() {
     let (address, books) = lines("", |_, _| (Vec::new(), false));
     let message = ["-c", "2", "--message", "x\\n", "--answer", "none"];
-    for traffic in [&["-n", "5000"][..], &["-R", "2k", "-d", "500ms"]] {
+    for traffic in [
+        &["-n", "5000"][..],
+        &["-R", "2k", "-d", "500ms"],
+        &["-n", "300", "--per-connection", "1"],
+        &["-n", "300", "--per-connection", "7"],
+    ] {
         let before = books.number(|it| &it.questions);
         let report = run(&address, &[&message[..], traffic].concat());
         assert_eq!(report.exit_code(), 0, "{}", report.value);

@@ -238,6 +238,8 @@ impl Generator {
                 if let Some(mut connection) = context.connection(id) {
                     match connection.pending() {
                         0 => connection.close(CloseReason::Closed),
+                        // What no answer is awaited to may just have been queued.
+                        _ if self.plan.payload.is_one_way => connection.close(CloseReason::Closed),
                         // Messages that were given up, and that the peer does not read: it might
                         // never.
                         _ => connection.abort(CloseReason::Aborted),
