@@ -372,19 +372,8 @@ fn an_answer_may_be_of_a_length_or_end_with_a_text_or_be_whatever_comes() {
         ("redis", b"*2\r\n$1\r\na\r\n:5\r\n"),
     ] {
         let (address, books) = lines("", move |_, _| (said.to_vec(), false));
-        let report = run(
-            &address,
-            &[
-                "-c",
-                "2",
-                "-n",
-                "200",
-                "--message",
-                "x\\n",
-                "--answer",
-                answer,
-            ],
-        );
+        let words = format!("-c 2 -n 200 --message x\\n --answer {answer}");
+        let report = run(&address, &words.split(' ').collect::<Vec<_>>());
         assert_eq!(report.exit_code(), 0, "{answer}: {}", report.value);
         assert_eq!(report.messages("echoed"), 200, "{answer}");
         assert_eq!(books.number(|it| &it.questions), asked(&report));
@@ -401,23 +390,10 @@ fn an_answer_that_is_none_or_too_long_ends_its_connection_and_exit_5() {
         ("length:u32", b"\x7f\xff\xff\xff"),
     ] {
         let (address, _) = lines("", move |_, _| (said.to_vec(), false));
-        let report = run(
-            &address,
-            &[
-                "-c",
-                "1",
-                "-n",
-                "5",
-                "--message",
-                "x\\n",
-                "--answer",
-                answer,
-                "--max-answer",
-                "1KiB",
-                "--ramp-timeout",
-                "500ms",
-            ],
+        let words = format!(
+            "-c 1 -n 5 --message x\\n --answer {answer} --max-answer 1KiB --ramp-timeout 500ms"
         );
+        let report = run(&address, &words.split(' ').collect::<Vec<_>>());
         assert_eq!(report.exit_code(), 5, "{answer}: {}", report.value);
         // With HTTP it's dialed again, less and less often.
         let corrupt = report.messages("corrupt");

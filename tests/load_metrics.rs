@@ -82,6 +82,41 @@ impl Running {
     }
 }
 
+/// Families, and where the report has what they count.
+const COUNTED: [(&str, &str, &str); 11] = [
+    ("oread_load_connections_asked", "connections", "asked"),
+    (
+        "oread_load_connections_peak_confirmed",
+        "connections",
+        "peak_confirmed",
+    ),
+    (
+        "oread_load_connections_dialed_total",
+        "connections",
+        "dialed",
+    ),
+    (
+        "oread_load_connections_established_total",
+        "connections",
+        "established",
+    ),
+    (
+        "oread_load_connections_confirmed_total",
+        "connections",
+        "confirmed",
+    ),
+    ("oread_load_messages_sent_total", "messages", "sent"),
+    ("oread_load_messages_echoed_total", "messages", "echoed"),
+    ("oread_load_messages_verified_total", "messages", "verified"),
+    (
+        "oread_load_messages_unmeasured_total",
+        "messages",
+        "unmeasured",
+    ),
+    ("oread_load_sent_bytes_total", "bytes", "sent"),
+    ("oread_load_received_bytes_total", "bytes", "received"),
+];
+
 #[test]
 fn what_a_scrape_tells_of_a_load_is_what_its_report_says() {
     // Of 160 messages, and the four that confirm connections, each connection has its last one
@@ -101,39 +136,7 @@ fn what_a_scrape_tells_of_a_load_is_what_its_report_says() {
     assert_eq!(last.total("oread_load_messages_outstanding"), 4.0);
     assert_eq!(last.total("oread_load_connections_open"), 4.0);
     let report = running.end();
-    for (family, group, name) in [
-        ("oread_load_connections_asked", "connections", "asked"),
-        (
-            "oread_load_connections_peak_confirmed",
-            "connections",
-            "peak_confirmed",
-        ),
-        (
-            "oread_load_connections_dialed_total",
-            "connections",
-            "dialed",
-        ),
-        (
-            "oread_load_connections_established_total",
-            "connections",
-            "established",
-        ),
-        (
-            "oread_load_connections_confirmed_total",
-            "connections",
-            "confirmed",
-        ),
-        ("oread_load_messages_sent_total", "messages", "sent"),
-        (echoed, "messages", "echoed"),
-        ("oread_load_messages_verified_total", "messages", "verified"),
-        (
-            "oread_load_messages_unmeasured_total",
-            "messages",
-            "unmeasured",
-        ),
-        ("oread_load_sent_bytes_total", "bytes", "sent"),
-        ("oread_load_received_bytes_total", "bytes", "received"),
-    ] {
+    for (family, group, name) in COUNTED {
         assert_eq!(
             last.total(family),
             report.number(group, name) as f64,

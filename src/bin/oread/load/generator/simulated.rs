@@ -244,18 +244,7 @@ fn drawn(world: &mut World, is_udp: bool) -> Drawn {
 }
 
 fn run(world: &mut World, drawn: &Drawn) -> Ran {
-    let Drawn {
-        arguments,
-        manners,
-        script,
-        ..
-    } = drawn;
-    world.note(format_args!(
-        "oread load {arguments}: {manners:?}, {script:?}"
-    ));
-    Bench::new(world, arguments, manners, script.clone())
-        .unwrap()
-        .run()
+    try_run(world, drawn).unwrap()
 }
 
 /// Runs it where the servers can be had: the system may refuse them their sockets.
