@@ -185,6 +185,23 @@ fn questions_without_answers_are_counted_as_what_they_are() {
 }
 
 #[test]
+fn what_comes_unasked_is_told_but_where_no_answer_is_awaited() {
+    let (address, _) = lines("220 hello\n", |_, _| (b"fine\nand more\n".to_vec(), false));
+    let message = ["-c", "2", "-n", "50", "--message", "x\\n"];
+    let report = run(&address, &[&message[..], &["--answer", "none"]].concat());
+    assert_eq!(
+        (report.exit_code(), report.number("bytes", "surplus")),
+        (0, 0)
+    );
+    let slow = ["--answer", "lines", "--think", "20ms"];
+    let report = run(&address, &[&message[..], &slow].concat());
+    assert!(report.number("bytes", "surplus") > 0, "{}", report.value);
+    let warnings = report.value["warnings"].to_string();
+    assert!(warnings.contains("--greeting"), "{warnings}");
+    assert!(!warnings.contains("--verify off"), "{warnings}");
+}
+
+#[test]
 fn a_server_that_speaks_first_and_a_login_come_before_what_is_measured() {
     let (address, books) = lines("220 ready\r\n", |_, line| {
         let said = match line {

@@ -48,7 +48,10 @@ impl Generator {
         let plan = &mut self.plan;
         let flow = plan.flows.get_mut(index)?;
         if flow.kept == 0 {
-            plan.meter.tally.bytes.surplus += data.len() as u64;
+            // Where no answer is awaited, one may come all the same.
+            if !plan.payload.is_one_way {
+                plan.meter.tally.bytes.surplus += data.len() as u64;
+            }
             return None;
         }
         let place = index as usize;

@@ -391,10 +391,17 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
     let mut beware = |cause, words| all.push(Warning { cause, words });
     if tally.bytes.surplus > 0 {
         let surplus = Size(tally.bytes.surplus);
+        let why = match outcome.plan.script {
+            None => {
+                "the answers are longer than the messages, or more, and `--verify off` goes by \
+                 length and counts answers twice"
+            }
+            Some(_) => {
+                "answers end elsewhere than --answer says, or the server speaks first (--greeting)"
+            }
+        };
         let words = format!(
-            "rate and latencies are not valid: the answers are longer than the messages, or more, \
-             and `--verify off` goes by length and counts answers twice ({surplus} came that no \
-             message had asked for)"
+            "rate and latencies are not valid: {why} ({surplus} came that no message had asked for)"
         );
         beware(None, words);
     }
