@@ -54,17 +54,7 @@ impl Generator {
             }
             return None;
         }
-        let place = index as usize;
-        if plan.readings.len() <= place {
-            plan.readings.resize(place + 1, Reading::default());
-        }
-        let reading = &mut plan.readings[place];
-        if reading.flow != flow.number {
-            *reading = Reading {
-                flow: flow.number,
-                ..Reading::default()
-            };
-        }
+        let reading = reading(&mut plan.readings, index, flow.number);
         if reading.rest > 0 {
             let bytes =
                 usize::try_from(reading.rest).map_or(data.len(), |rest| rest.min(data.len()));
@@ -173,6 +163,23 @@ impl Generator {
         let what = || format!("{why}: \"{}\"", Escaped::new(answer).limit(SHOWN));
         self.warn_of(index, |_, _| what());
     }
+}
+
+/// How far the answer of the flow with this index and number has been read.
+#[inline]
+fn reading(readings: &mut Vec<Reading>, index: u32, flow: u32) -> &mut Reading {
+    let place = index as usize;
+    if readings.len() <= place {
+        readings.resize(place + 1, Reading::default());
+    }
+    let reading = &mut readings[place];
+    if reading.flow != flow {
+        *reading = Reading {
+            flow,
+            ..Reading::default()
+        };
+    }
+    reading
 }
 
 /// Why an answer is not what it must be.
