@@ -70,6 +70,15 @@ impl Answer {
         }
     }
 
+    /// The bytes that alone make its end.
+    pub(crate) fn end(&self) -> Option<Arc<[u8]>> {
+        match self {
+            Answer::Framed(Framing::Lines) => Some(Arc::from(*b"\n")),
+            Answer::Until(end) => Some(Arc::clone(end)),
+            _ => None,
+        }
+    }
+
     /// What an answer says of itself, by its first bytes: all up to where its length is known.
     pub(crate) fn said(&self, start: &[u8]) -> Said {
         match self {

@@ -4,6 +4,7 @@
 //! Which question comes as which follows from its number alone, so that nothing of it is kept until
 //! its answer comes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::Answer;
@@ -80,6 +81,15 @@ impl Script {
         match place.checked_sub(self.opening.len()) {
             None => self.opening.get(place),
             Some(place) => self.round.get(place),
+        }
+    }
+
+    /// What each answer of the round ends with, where that is all that is looked for, and nothing
+    /// else follows from an answer than the next question.
+    pub(crate) fn end(&self) -> Option<Arc<[u8]>> {
+        match self.round.as_slice() {
+            [step] if step.expect.is_none() && step.pause.is_zero() => step.answer.end(),
+            _ => None,
         }
     }
 

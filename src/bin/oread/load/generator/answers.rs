@@ -27,6 +27,17 @@ impl Generator {
         let index = *connection.session();
         let mut at = 0;
         while at < data.len() {
+            let (plan, rest) = (&mut self.plan, &data[at..]);
+            let whole = plan.answered(index, now, |payload, flow| payload.whole(flow, rest));
+            if let Some(answered) = whole {
+                at += answered.bytes;
+                if let Some(next) = answered.next {
+                    let (_, mut output) = connection.split();
+                    let (_, len) = write(plan, &mut output, index, answered.flow, next);
+                    plan.count_sent(Sent { due: now, at: now }, len);
+                }
+                continue;
+            }
             match self.next_answer(connection, index, &data[at..], now) {
                 Some(bytes) if bytes > 0 => at += bytes,
                 Some(_) => return at,
@@ -77,6 +88,7 @@ impl Generator {
                 let why = why_not(&step.answer, step.expect.as_ref(), answer);
                 reading.scan = Scan::default();
                 let is_last = step.answer.said(answer).is_last;
+                flow.flags -= Flags::TORN;
                 if let Some(why) = why {
                     self.mismatch(index, &why, answer);
                 }
@@ -94,7 +106,10 @@ impl Generator {
                 self.plan.got(index, data.len(), now);
                 Some(data.len())
             }
-            Found::Part(_) => Some(0),
+            Found::Part(_) => {
+                flow.flags |= Flags::TORN;
+                Some(0)
+            }
             Found::TooLong => {
                 self.no_answer(connection, index, "an answer without an end", data, now)
             }

@@ -88,6 +88,9 @@ bitflags! {
         /// Its place is part of the turnover: it takes the place of one that the load has closed,
         /// and is not confirmed; or it's to be closed for another.
         const TURNS_OVER = 8;
+        /// A part of its oldest message's answer has come and was looked at: what there is to know
+        /// of it stands in its [`Reading`].
+        const TORN = 16;
     }
 }
 

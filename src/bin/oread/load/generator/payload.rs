@@ -12,9 +12,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use memchr::memchr;
 use oread::Framing;
 use oread::framing::Envelope;
 
+use super::flow::{Flags, Flow};
 use crate::load::exchange::script::{Question, Script, Step};
 use crate::load::exchange::template::Which;
 use crate::load::mix::{GOLDEN, SPREAD, mix};
@@ -44,6 +46,9 @@ pub(crate) struct Payload {
     /// By their places in the script: questions that are always the same, with their frames, where
     /// none is logged.
     framed: Vec<Option<Arc<[u8]>>>,
+    /// What each measured answer ends with, where these bytes are all that is looked for, and
+    /// nothing else follows from an answer than the next question.
+    end: Option<Arc<[u8]>>,
     /// Whether there are questions without an answer.
     pub(super) is_one_way: bool,
     pub(super) longest_answer: usize,
@@ -79,6 +84,7 @@ impl Payload {
         let framed = steps.map(|step| framed(&step.question, load.framing));
         Payload {
             framed: framed.collect(),
+            end: load.script.as_ref().and_then(|script| script.end()),
             is_one_way: load.script.as_ref().is_some_and(|it| it.is_one_way()),
             plain: echoed.plain.filter(|_| load.script.is_none()),
             script: load.script.clone(),
@@ -109,6 +115,7 @@ impl Payload {
             plain: (least as usize).checked_sub(WORD).filter(|_| is_plain),
             script: None,
             framed: Vec::new(),
+            end: None,
             is_one_way: false,
             longest_answer: 0,
             verify,
@@ -145,6 +152,21 @@ impl Payload {
         let key = self.key;
         let place = self.script.as_ref()?.place(Which { flow, number, key });
         self.framed.get(place)?.as_deref()
+    }
+
+    /// The bytes of the oldest message's answer, where `data` begins with it and its end is all that
+    /// is to be found: most input is that and no more. What is torn is looked at elsewhere, and so
+    /// is its rest, for no byte of it is to be looked at again each time that more comes.
+    #[inline(always)]
+    pub(super) fn whole(&self, flow: &Flow, data: &[u8]) -> Option<usize> {
+        let end = self.end.as_deref()?;
+        let opening = self.script.as_ref()?.opening();
+        let is_torn = flow.got > 0 || flow.flags.contains(Flags::TORN);
+        if flow.kept == 0 || is_torn || flow.oldest() < opening {
+            return None;
+        }
+        let len = memchr(*end.last()?, data)? + 1;
+        (data[..len].ends_with(end) && len <= self.longest_answer).then_some(len)
     }
 
     /// Message `number` of a flow.
