@@ -337,7 +337,8 @@ counted! {
     /// Connections that an echo has come back on, at least one.
     confirmed => came "confirmed by an echo",
     /// The most that were confirmed and open at one time, over all threads: no thread knows it
-    /// alone, and no sum tells it.
+    /// alone, and no sum tells it. Where no message confirms a connection, as its first one is
+    /// measured, those that were established.
     peak_confirmed,
     /// Connections that ended though the load had not ended them, or that it cut off because of
     /// a corrupt answer.

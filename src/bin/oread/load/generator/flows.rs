@@ -49,6 +49,8 @@ pub(super) struct Flows {
     pub(super) opening: u32,
     /// Messages that a connection sends in all.
     most_sent: u32,
+    /// Whether messages are due on each flow at times of its own.
+    has_beats: bool,
     /// Whether any flow may take a message of the schedule, and not a certain one.
     is_open_loop: bool,
     /// Messages that a flow over a stream may keep.
@@ -86,6 +88,7 @@ impl Flows {
                 Turnover::After(messages) => messages.get().saturating_add(opening),
                 _ => u32::MAX,
             },
+            has_beats: matches!(load.traffic, Traffic::Idle { .. }),
             is_open_loop: matches!(load.traffic, Traffic::Open(..)),
             most_kept: match load.traffic {
                 Traffic::Open(..) => MOST_SCHEDULED,
@@ -266,7 +269,7 @@ impl Flows {
     /// Messages are due on this very flow, the first of them then.
     pub(super) fn owe(&mut self, index: u32, count: u64, due: u64) {
         if let Some(flow) = self.table.get_mut(index as usize) {
-            if flow.owed == 0 {
+            if self.has_beats && flow.owed == 0 {
                 flow.time = due;
             }
             let count = u32::try_from(count).unwrap_or(u32::MAX);

@@ -10,6 +10,7 @@
 //! | `figures` | what gates look at, for the report's own test |
 //! | `over_time` | seconds, dials and first answers |
 //! | `flows` | who sends next, when, and when it's over |
+//! | `speech` | what servers say whose answers are no echoes |
 //! | `faults` | one run for each fault that there was |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -22,6 +23,7 @@ mod flows;
 mod messages;
 mod over_time;
 mod server;
+mod speech;
 mod truth;
 
 use std::time::Duration;
@@ -30,6 +32,7 @@ use oread::sim::{World, check};
 
 use bench::{Bench, Ran, Script};
 use server::Manners;
+use speech::Speech;
 use truth::{AT_ONCE, SMALL, Way};
 
 use crate::load::clock::SECOND;
@@ -211,7 +214,16 @@ fn drawn(world: &mut World, is_udp: bool) -> Drawn {
         true => 2,
         false => 1,
     };
+    let mut script = script(world);
+    if !is_udp && world.one_in(3) {
+        script.speech = Some(Speech::drawn(world));
+    }
     let (content, is_blind) = match is_udp {
+        // What is said is the script's; it's longer than a small message.
+        _ if script.speech.is_some() => (
+            " --framing lines --message ........................".to_owned(),
+            true,
+        ),
         true => {
             let verify = world.pick(&["full", "sequence", "off"]);
             let size = world.pick(&["24", "64", "24-90", "1200"]);
@@ -219,11 +231,21 @@ fn drawn(world: &mut World, is_udp: bool) -> Drawn {
         }
         false => content(world),
     };
-    let manners: Vec<Manners> = (0..targets)
+    let mut manners: Vec<Manners> = (0..targets)
         .map(|_| manners(world, is_udp, is_blind))
         .collect();
+    if script.speech.is_some() && world.one_in(3) {
+        // No answer at all, where that can be told.
+        manners[0].swap = rate(world, 200);
+    }
     let delay = manners.iter().map(|m| u64::midpoint(m.delay.0, m.delay.1));
-    let traffic = traffic(world, connections, delay.min().unwrap_or(1), is_udp);
+    let mut traffic = traffic(world, connections, delay.min().unwrap_or(1), is_udp);
+    let is_kept = ["--churn", "--lifetime", "--idle"]
+        .iter()
+        .all(|it| !traffic.contains(it));
+    if !is_udp && is_kept && script.speech.is_some() && world.one_in(3) {
+        traffic += &format!(" --per-connection {}", world.pick(&[1, 2, 5, 30]));
+    }
     let latency = match world.roll(4) {
         0 => {
             let least = world.pick(&[20_000, 1_000_000, 30_000_000]);
@@ -238,7 +260,7 @@ fn drawn(world: &mut World, is_udp: bool) -> Drawn {
             names[..targets].join(" ")
         ),
         manners,
-        script: script(world),
+        script,
         latency,
     }
 }

@@ -7,6 +7,8 @@ use crate::load::clock::NEVER;
 #[derive(Debug)]
 pub(super) struct Timeline {
     pub(super) phase: Phase,
+    /// When messages began to be sent that do not open connections.
+    pub(super) begun: u64,
     /// When the phase ends.
     pub(super) boundary: u64,
     /// When the measured time ends.
@@ -28,6 +30,7 @@ impl Timeline {
     pub(super) fn new() -> Timeline {
         Timeline {
             phase: Phase::Ramp,
+            begun: NEVER,
             boundary: NEVER,
             until: NEVER,
             ended: None,

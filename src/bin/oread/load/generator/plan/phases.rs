@@ -90,6 +90,7 @@ impl Plan {
                         0 => self.meter.from,
                         _ => self.run.until,
                     };
+                    self.run.begun = at;
                     self.begin_traffic(at);
                     if self.is_stranded() {
                         self.run.catches_up = false;

@@ -236,8 +236,10 @@ impl Plan {
         {
             let took = until(flow.time, now);
             self.meter.tally.connections.confirmed += 1;
-            // In an open loop it may have waited for its message for long.
-            if let Traffic::Closed { .. } = self.load.traffic {
+            // In an open loop it may have waited for its message for long, as those have that were
+            // dialed in the ramp.
+            let is_closed = matches!(self.load.traffic, Traffic::Closed { .. });
+            if is_closed && flow.time >= self.run.begun {
                 record(&mut self.meter.tally.latency.first_echo, took);
             }
         }

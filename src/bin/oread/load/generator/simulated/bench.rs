@@ -11,6 +11,7 @@ use oread::Limits;
 use oread::sim::{Host, World};
 
 use super::server::{Call, Gram, Manners, Server, Split};
+use super::speech::Speech;
 use crate::load::clock::{SECOND, nanos};
 use crate::load::count::Tally;
 use crate::load::generator::payload::Payload;
@@ -41,6 +42,8 @@ pub(super) struct Script {
     /// The run's key, and answers that the servers have kept from a run with another one.
     pub(super) key: u64,
     pub(super) kept: Vec<Vec<u8>>,
+    /// What is said on each connection, where answers are no echoes.
+    pub(super) speech: Option<Speech>,
     /// When all processes stand still, and for how long.
     pub(super) still: Option<(Duration, Duration)>,
 }
@@ -136,7 +139,9 @@ impl<'a> Bench<'a> {
         manners: &[Manners],
         script: Script,
     ) -> io::Result<Bench<'a>> {
-        let load = Arc::new(Load::of(arguments));
+        let mut load = Load::of(arguments);
+        load.script = script.speech.as_ref().map(|it| Arc::clone(&it.script));
+        let load = Arc::new(load);
         let resolved = target::resolve(&load.targets).unwrap();
         let payload = Payload::of(&load, script.key);
         let (least, most) = load.content.sizes();
@@ -146,6 +151,7 @@ impl<'a> Bench<'a> {
             payload: payload.clone(),
             size: is_one.then_some(least as usize),
             verify: load.verify,
+            speech: script.speech.clone(),
         };
         let (servers, clock) = serve(world, &resolved, manners, &script, &split)?;
         let addresses = resolved

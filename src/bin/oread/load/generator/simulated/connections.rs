@@ -99,8 +99,8 @@ fn peak(lives: &[Life]) -> Count {
     };
     Count {
         // One that has ended at a moment may have made place for one that came in it.
-        least: most(&|life| Some(life.confirmed?.most..=life.end.least.saturating_sub(1))),
-        most: most(&|life| Some(life.confirmed?.least..=life.end.most)),
+        least: most(&|life| Some(life.there?.most..=life.end.least.saturating_sub(1))),
+        most: most(&|life| Some(life.there?.least..=life.end.most)),
     }
 }
 
@@ -138,7 +138,7 @@ pub(super) fn check_loosely(ran: &Ran) {
     if datagrams == 0 {
         assert!(connections.established >= connections.confirmed);
         let confirmed = ran.calls.iter().filter(|call| {
-            let first = call.asked.first();
+            let first = call.asked.get(ran.opening().saturating_sub(1));
             first.is_some_and(|asked| asked.answered.is_some())
         });
         assert!(connections.confirmed <= confirmed.count() as u64);

@@ -36,9 +36,10 @@ pub(super) fn check_traffic(ran: &Ran) {
 
 /// One that was confirmed, and there to the end of the measured time, without a timeout.
 fn check_flow(ran: &Ran, call: &Call, times: &Times, begun: u64) {
-    let sent = call.asked.len() as u64 - 1;
+    let asked = &call.asked[ran.opening().min(call.asked.len())..];
+    let sent = asked.len() as u64;
     let until = times.until;
-    let answers = || call.asked[1..].iter().filter_map(|asked| asked.answered);
+    let answers = || asked.iter().filter_map(|asked| asked.answered);
     // What happens in the millisecond in which it's told may come before it or behind it.
     let doubt = match times.stopped {
         Some(_) => TICK,
@@ -102,7 +103,10 @@ fn check_beats(ran: &Ran, call: &Call) {
         heartbeat: Some(interval),
     } = ran.load.traffic
     {
-        let beats: Vec<u64> = call.asked[1..].iter().map(|asked| asked.at).collect();
+        let beats: Vec<u64> = call.asked[ran.opening()..]
+            .iter()
+            .map(|asked| asked.at)
+            .collect();
         for two in beats.windows(2) {
             let gap = two[1] - two[0];
             let most = nanos(interval) + TICK + nanos(super::LATEST_START);
@@ -114,24 +118,27 @@ fn check_beats(ran: &Ran, call: &Call) {
     }
 }
 
+/// One that is given up in the moment of its first answer is lost, not closed.
+fn is_tie(life: &Life) -> bool {
+    let first = life.confirmed;
+    first.is_some_and(|at| at.most + CLOSE > life.end.least)
+}
+
 /// Connections are closed when their time has come, and not before.
 pub(super) fn check_turnover(ran: &Ran) {
     let (way, times) = (AT_ONCE, Times::of(ran));
     if times.at == NEVER {
         return;
     }
+    if let Turnover::After(messages) = ran.load.turnover {
+        return check_spent(ran, messages.get() as usize);
+    }
     let lives = lives(ran, way);
-    // One that is given up in the moment of its first answer is lost, not closed.
-    let is_tie = |life: &Life| {
-        life.confirmed
-            .is_some_and(|at| at.most + CLOSE > life.end.least)
-    };
     let closed = lives
         .iter()
         .filter(|life| life.is_closed() && !is_tie(life));
     match ran.load.turnover {
         Turnover::Keep => assert_eq!(closed.count(), 0),
-        // Held where it's drawn.
         Turnover::After(_) => {}
         Turnover::Lifetime(lifetime) => {
             let lifetime = nanos(lifetime);
@@ -147,6 +154,18 @@ pub(super) fn check_turnover(ran: &Ran) {
             let closed = closed.count() as u128;
             let most = moments + u128::from(ran.load.sockets.threads.get());
             assert!(closed <= most, "{closed} were closed at {moments} moments");
+        }
+    }
+}
+
+/// A connection is closed for another when all its messages are answered, and none has more.
+fn check_spent(ran: &Ran, messages: usize) {
+    let all = messages + ran.opening();
+    for (call, life) in ran.calls.iter().zip(lives(ran, AT_ONCE)) {
+        let asked = call.asked.len();
+        assert!(asked <= all, "{asked} messages of {all}");
+        if life.is_closed() && !is_tie(&life) {
+            assert_eq!(asked, all, "closed before it had all its messages");
         }
     }
 }

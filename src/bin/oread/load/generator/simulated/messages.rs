@@ -44,6 +44,9 @@ pub(super) struct Books {
     pub(super) timed_out: Count,
     pub(super) lost: Count,
     pub(super) in_time: Count,
+    /// Answers without what they must hold; of these, the ones to measured messages.
+    pub(super) mismatched: Count,
+    pub(super) wrong: Count,
     /// Those that no server has seen: up to so many.
     pub(super) unseen: Count,
 }
@@ -80,6 +83,10 @@ impl Books {
             surely && !came.1 && !told.by_run && is_surely,
             maybe && !came.0 && (!told.by_run || may_be_closed),
         );
+        if told.is_mismatched {
+            self.mismatched.count(came.0, came.1);
+            self.wrong.count(surely && came.0, maybe && came.1);
+        }
         if let (Some(answered), false) = (told.answered, told.confirms) {
             let end = match ran.load.volume {
                 Volume::For(_) => times.until,
@@ -117,6 +124,11 @@ pub(super) fn check_messages(ran: &Ran, way: Way) {
     (books.timed_out + unseen).holds("messages timed out", counted.timed_out);
     (books.lost + unseen).holds("messages lost", counted.lost);
     books.in_time.holds("messages in time", counted.in_time);
+    books.mismatched.holds("mismatched", counted.mismatched);
+    if counted.verified > 0 {
+        let wrong = counted.echoed - counted.verified;
+        books.wrong.holds("mismatched and measured", wrong);
+    }
     let confirming = all.iter().filter(|told| told.confirms).count() as u64;
     let unmeasured = Count {
         least: all.len() as u64 - books.sent.most,
@@ -126,7 +138,7 @@ pub(super) fn check_messages(ran: &Ran, way: Way) {
     };
     // One that was dialed at the very end may have sent nothing.
     (unmeasured + unseen).holds("messages unmeasured", counted.unmeasured);
-    assert!(confirming <= ran.tally.connections.established);
+    assert!(confirming <= ran.tally.connections.established * ran.opening() as u64);
     if books.echoed.is_exact() && unseen.most == 0 {
         check_latency(ran, all, &times, way);
     }
@@ -234,7 +246,8 @@ fn check_latency(ran: &Ran, all: &[Told], times: &Times, way: Way) {
     let service = service.filter_map(|told| Some(told.answered?.most - told.sent.least));
     let slack = 2 * (way.1 - way.0);
     is_like("service", &ran.tally.latency.service, service, slack);
-    let bytes: u64 = all.iter().filter(measured).map(|told| told.len).sum();
+    let bytes: u64 = all.iter().filter(measured).map(|told| told.answer).sum();
     assert!(ran.tally.bytes.received >= bytes);
+    let bytes: u64 = all.iter().filter(measured).map(|told| told.len).sum();
     assert!(ran.tally.bytes.sent >= bytes);
 }

@@ -12,6 +12,7 @@ use oread::{
     ListenOptions, ListenerId, UdpId, UdpOptions,
 };
 
+use super::speech::{Speech, Tone};
 use crate::load::clock::{NEVER, until};
 use crate::load::generator::payload::Payload;
 use crate::load::generator::wake::Clock;
@@ -97,6 +98,32 @@ pub(super) struct Asked {
     pub(super) bytes: Vec<u8>,
     /// When it was answered rightly, and in full.
     pub(super) answered: Option<u64>,
+    /// Bytes of that answer, and whether it held what it must.
+    pub(super) answer: u64,
+    pub(super) is_mismatched: bool,
+}
+
+impl Asked {
+    fn new(at: u64, bytes: Vec<u8>) -> Asked {
+        Asked {
+            at,
+            bytes,
+            answered: None,
+            answer: 0,
+            is_mismatched: false,
+        }
+    }
+}
+
+/// What goes out in answer to a message.
+struct Reply {
+    /// The whole right answer, of which a part may go out.
+    right: Vec<u8>,
+    bytes: Vec<u8>,
+    /// Whether a client tells that it's no answer to what it asked, or that it does not hold what
+    /// it must.
+    is_corrupt: bool,
+    is_mismatched: bool,
 }
 
 /// A connection.
@@ -140,6 +167,8 @@ pub(super) struct Split {
     /// The size of all messages, where they have one.
     pub(super) size: Option<usize>,
     pub(super) verify: VerifyMode,
+    /// What is said, where answers are no echoes.
+    pub(super) speech: Option<Speech>,
 }
 
 impl Split {
@@ -306,6 +335,20 @@ impl Server {
         (call.input.len() >= size).then_some(size)
     }
 
+    /// A message has come, or, where it's empty, a connection that is to be greeted: its answer will
+    /// be due.
+    fn asked(&mut self, context: &mut Context<'_, u32>, index: usize, bytes: Vec<u8>, now: u64) {
+        let mut due = self.answer_due(now);
+        let fate = self.fate();
+        let call = &mut self.calls[index];
+        call.asked.push(Asked::new(now, bytes));
+        due = due.max(call.queue.back().map_or(0, |last| last.0));
+        call.queue.push_back((due, call.asked.len() - 1, fate));
+        if call.queue.len() == 1 {
+            context.timer(until(now, due), index as u64);
+        }
+    }
+
     /// Answers what is due on a connection.
     fn answer(&mut self, context: &mut Context<'_, u32>, index: usize) {
         let now = self.clock.now(context);
@@ -327,7 +370,10 @@ impl Server {
     }
 
     /// What is answered to a message with this fate.
-    fn answer_of(&mut self, index: usize, number: usize, fate: Fate) -> Vec<u8> {
+    fn reply(&mut self, index: usize, number: usize, fate: Fate) -> Reply {
+        if self.split.speech.is_some() {
+            return self.say(index, number, fate);
+        }
         let call = &self.calls[index];
         let right = call.asked[number].bytes.clone();
         let mut other = right.clone();
@@ -347,7 +393,32 @@ impl Server {
         if let Some(kept) = self.kept.get(number) {
             other.clone_from(kept);
         }
-        other
+        Reply {
+            is_corrupt: self.split.tells(&right, &other),
+            is_mismatched: false,
+            bytes: other,
+            right,
+        }
+    }
+
+    /// The same, where answers are no echoes.
+    fn say(&mut self, index: usize, number: usize, fate: Fate) -> Reply {
+        let length = self.roll(10_000);
+        let tone = match fate {
+            Fate::Flip => Tone::Wrong,
+            Fate::Swap => Tone::Garbage,
+            _ => Tone::Right,
+        };
+        let asked = &self.calls[index].asked[..=number];
+        let asked: Vec<&[u8]> = asked.iter().map(|asked| &asked.bytes[..]).collect();
+        let speech = self.split.speech.as_ref().unwrap();
+        let said = speech.answer(&asked, tone, length);
+        Reply {
+            right: said.bytes.clone(),
+            bytes: said.bytes,
+            is_corrupt: !said.is_answer,
+            is_mismatched: !said.is_right,
+        }
     }
 
     fn deal(
@@ -363,8 +434,7 @@ impl Server {
         let Some(id) = call.id.filter(|_| !is_silent) else {
             return;
         };
-        let right = call.asked[number].bytes.clone();
-        let other = self.answer_of(index, number, fate);
+        let reply = self.reply(index, number, fate);
         let Some(mut connection) = context.connection(id) else {
             return;
         };
@@ -374,8 +444,8 @@ impl Server {
         match fate {
             Fate::Mute => call.is_deaf = true,
             Fate::Cut => {
-                let part = right.len() / 2;
-                connection.write(&right[..part]);
+                let part = reply.right.len() / 2;
+                connection.write(&reply.right[..part]);
                 spoil(Spoiled::Gone);
                 connection.close(CloseReason::Closed);
             }
@@ -386,18 +456,19 @@ impl Server {
                 call.spoiled.get_or_insert((now, Spoiled::Gone));
             }
             _ => {
-                connection.write(&other);
-                if !self.split.tells(&right, &other) {
-                    // Behind what is wrong nobody listens.
-                    if was_right {
-                        call.asked[number].answered = Some(now);
-                    }
-                } else {
+                connection.write(&reply.bytes);
+                // Behind what is wrong nobody listens.
+                if reply.is_corrupt {
                     spoil(Spoiled::Corrupt);
+                } else if was_right {
+                    let asked = &mut call.asked[number];
+                    asked.answered = Some(now);
+                    asked.answer = reply.bytes.len() as u64;
+                    asked.is_mismatched = reply.is_mismatched;
                 }
                 match fate {
                     Fate::Double => {
-                        connection.write(&right);
+                        connection.write(&reply.right);
                         spoil(Spoiled::Corrupt);
                     }
                     Fate::Finish => {
@@ -486,6 +557,10 @@ impl Handler for Server {
         let index = *connection.session() as usize;
         self.calls[index].id = Some(connection.id());
         connection.read_on(true);
+        if self.split.speech.as_ref().is_some_and(Speech::greets) {
+            let now = self.clock.now(connection.context());
+            self.asked(connection.context(), index, Vec::new(), now);
+        }
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_, u32>, data: &[u8]) -> usize {
@@ -493,20 +568,8 @@ impl Handler for Server {
         let now = self.clock.now(connection.context());
         self.calls[index].input.extend_from_slice(data);
         while let Some(size) = self.whole(&self.calls[index]) {
-            let mut due = self.answer_due(now);
-            let fate = self.fate();
-            let call = &mut self.calls[index];
-            let bytes = call.input.drain(..size).collect();
-            call.asked.push(Asked {
-                at: now,
-                bytes,
-                answered: None,
-            });
-            due = due.max(call.queue.back().map_or(0, |last| last.0));
-            call.queue.push_back((due, call.asked.len() - 1, fate));
-            if call.queue.len() == 1 {
-                connection.context().timer(until(now, due), index as u64);
-            }
+            let bytes = self.calls[index].input.drain(..size).collect();
+            self.asked(connection.context(), index, bytes, now);
         }
         data.len()
     }

@@ -115,6 +115,15 @@ impl Way {
 }
 
 impl Ran {
+    /// How many messages open a connection.
+    pub(super) fn opening(&self) -> usize {
+        match &self.load.script {
+            _ if self.load.is_unopened() => 0,
+            Some(script) => script.opening.len().max(1),
+            None => 1,
+        }
+    }
+
     /// How many connections that nobody has accepted yet were taken along by listeners that closed,
     /// at most: those of a moment, or of all the time that one is on its way.
     pub(super) fn taken_along(&self, way: Way) -> u64 {
@@ -175,6 +184,9 @@ pub(super) struct Told {
     /// Its end may have overtaken what was sent before: how long that is on its way.
     pub(super) torn: u64,
     pub(super) len: u64,
+    /// Bytes of its answer, and whether it does not hold what it must.
+    pub(super) answer: u64,
+    pub(super) is_mismatched: bool,
 }
 
 impl Told {
@@ -241,6 +253,9 @@ pub(super) struct Life {
     pub(super) thread: usize,
     pub(super) opened: Span,
     pub(super) confirmed: Option<Span>,
+    /// When it began to carry the load: when it was confirmed, or where nothing does that, when it
+    /// was established.
+    pub(super) there: Option<Span>,
     pub(super) dialed: Span,
     pub(super) end: Span,
     pub(super) why: Why,
@@ -282,7 +297,8 @@ pub(super) fn life(ran: &Ran, call: &Call, way: Way) -> Life {
         .spoiled
         .map(|(at, how)| (way.there(at), Why::Lost(how)));
     let left = call.left.map(|at| way.back(at));
-    let first = call.asked.first().and_then(|asked| asked.answered);
+    let first = call.asked.get(ran.opening().saturating_sub(1));
+    let first = first.and_then(|asked| asked.answered);
     let first = first.map(|at| way.there(at));
     let (end, why) = match (spoiled, left) {
         (Some((at, _)), Some(left)) if left.most < at.least => (left, Why::Closed),
@@ -298,7 +314,8 @@ pub(super) fn life(ran: &Ran, call: &Call, way: Way) -> Life {
     let (end, why) = if is_run { (over, Why::Run) } else { (end, why) };
     let confirmed = first.filter(|first| first.least <= end.most);
     let why = match (why, confirmed) {
-        (Why::Closed, None) => Why::NeverAnswered,
+        // One that is there without a first answer is closed when its messages are given up.
+        (Why::Closed, None) if ran.opening() > 0 => Why::NeverAnswered,
         _ => why,
     };
     Life {
@@ -307,6 +324,13 @@ pub(super) fn life(ran: &Ran, call: &Call, way: Way) -> Life {
         // There, back, and there again: the dialer's acknowledgement opens it. Or it's there at
         // once.
         dialed: Way(way.0, 3 * way.1).back(call.accepted),
+        there: match ran.opening() {
+            0 => Some(Span {
+                least: call.accepted.saturating_sub(way.1),
+                most: call.accepted + way.1,
+            }),
+            _ => confirmed,
+        },
         confirmed,
         end,
         why,
@@ -331,19 +355,23 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
             answered.saturating_sub(asked.at).saturating_add(CLOSE) >= times.timeout
         };
         for (number, asked) in call.asked.iter().enumerate() {
-            let sent = way.back(asked.at);
+            let mut sent = way.back(asked.at);
+            // A greeting is awaited from when the connection is there.
+            sent.most += 2 * way.1 * u64::from(asked.bytes.is_empty());
             let late = match ran.load.traffic {
                 Traffic::Idle { .. } => TICK + nanos(ran.start_late),
                 _ => 0,
             };
             all.push(Told {
                 thread: thread_of(call.from),
-                confirms: number == 0,
+                confirms: number < ran.opening(),
                 sent,
                 due: Span {
                     least: sent.least.saturating_sub(late),
                     most: sent.most,
                 },
+                answer: asked.answer,
+                is_mismatched: asked.is_mismatched,
                 answered: asked.answered.map(|at| way.there(at)),
                 end: life.end,
                 by_run: life.why == Why::Run,
