@@ -505,7 +505,12 @@ fn what_does_not_go_together_is_refused_with_exit_2() {
         ("127.0.0.1:9 --greeting echo", "a greeting is no echo"),
         (
             "127.0.0.1:9 --answer none --expect x",
-            "no answer that could hold",
+            "nothing can be expected",
+        ),
+        // An echo is compared with what was sent, and whatever else it should hold nobody looked at.
+        (
+            "127.0.0.1:9 --message PING --expect PONG",
+            "nothing can be expected",
         ),
         ("127.0.0.1:9 --expect-regex (", "unclosed"),
         ("http://a/b http://c/b", "all targets are asked the same"),

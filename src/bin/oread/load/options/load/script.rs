@@ -76,8 +76,14 @@ fn check_answers(typed: &Demand, script: &Script) -> Result<(), Failure> {
     let tip = "leave --depth out, or say where an answer ends";
     let is_deep = typed.traffic.depth.get() > 1 && has(&Answer::Any);
     refuse_if(is_deep, Failure::usage(words).hint(tip))?;
-    let is_greeted = |step: &Step| matches!(step.question, Question::Nothing);
     let is_mute = |step: &Step| matches!(step.answer, Answer::Echo | Answer::None);
+    let expects = |step: &Step| is_mute(step) && step.expect.is_some();
+    let words = "nothing can be expected of an answer that is none, or that is the question again, \
+                 which it's compared with";
+    let tip = "say where the answer ends, as in --answer lines, or leave out what is expected";
+    let is_vain = script.steps().any(expects);
+    refuse_if(is_vain, Failure::usage(words).hint(tip))?;
+    let is_greeted = |step: &Step| matches!(step.question, Question::Nothing);
     let words = "a greeting is no echo; say where it ends, as in --greeting lines";
     let is_wrong = script.steps().any(|step| is_greeted(step) && is_mute(step));
     refuse_if(is_wrong, Failure::usage(words))
@@ -103,9 +109,6 @@ fn round(
         (Some(text), _) => Some(Expect::text(text)),
         (None, regex) => regex.clone(),
     };
-    let is_mute = *answer == Answer::None && expect.is_some();
-    let words = "with --answer none there is no answer that could hold what --expect says";
-    refuse_if(is_mute, Failure::usage(words))?;
     let questions = questions(sent, protocol)?.into_iter();
     Ok(questions
         .map(|question| Step {
