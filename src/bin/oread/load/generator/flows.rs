@@ -253,7 +253,9 @@ impl Flows {
     pub(super) fn paid(&mut self, index: u32, interval: u64) {
         if let Some(flow) = self.table.get_mut(index as usize) {
             flow.owed = flow.owed.saturating_sub(1);
-            flow.time = flow.time.saturating_add(interval);
+            if self.has_beats {
+                flow.time = flow.time.saturating_add(interval);
+            }
         }
     }
 

@@ -243,7 +243,7 @@ fn drawn(world: &mut World, is_udp: bool) -> Drawn {
     let is_kept = ["--churn", "--lifetime", "--idle"]
         .iter()
         .all(|it| !traffic.contains(it));
-    if !is_udp && is_kept && script.speech.is_some() && world.one_in(3) {
+    if !is_udp && is_kept && world.one_in(4) {
         traffic += &format!(" --per-connection {}", world.pick(&[1, 2, 5, 30]));
     }
     let latency = match world.roll(4) {
