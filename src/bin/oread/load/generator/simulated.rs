@@ -246,6 +246,9 @@ fn drawn(world: &mut World, is_udp: bool) -> Drawn {
     if !is_udp && is_kept && world.one_in(4) {
         traffic += &format!(" --per-connection {}", world.pick(&[1, 2, 5, 30]));
     }
+    if !is_udp && world.one_in(6) {
+        traffic += " --reconnect";
+    }
     let latency = match world.roll(4) {
         0 => {
             let least = world.pick(&[20_000, 1_000_000, 30_000_000]);
@@ -296,7 +299,7 @@ fn streams(world: &mut World) {
     flows::check_end(&ran, way);
     let is_at_once = way.1 == AT_ONCE.1;
     let is_plain = drawn.manners.iter().all(Manners::is_honest)
-        && ran.load.turnover == Turnover::Keep
+        && ran.keeps()
         && ran.load.content.sizes().1 <= SMALL;
     // With time on the way, what crosses each other there can't be told.
     if is_at_once || is_plain {

@@ -16,7 +16,7 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
     let (mut lost, mut closed, mut open) = (Count::default(), Count::default(), Count::default());
     let mut corrupt = Count::default();
     for life in &lives {
-        let keeps = ran.load.turnover == Turnover::Keep;
+        let keeps = ran.keeps();
         let first = life.confirmed;
         let is_over = life.why != Why::Run;
         established.count(is_over || life.opened.most <= life.end.least, true);
@@ -30,7 +30,7 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
         // In the moment of its end it may still find that one was never answered.
         let is_mute = first.is_none_or(|at| at.most + TICK > life.end.least);
         let is_mute = is_mute && life.why == Why::Run;
-        let is_mute = is_mute && ran.load.turnover != Turnover::Keep;
+        let is_mute = is_mute && !ran.keeps();
         // One that the load was to close had its last answer together with the server's end.
         // So had one that was answered when it was given up.
         let is_tie = first.is_some_and(|at| at.most + CLOSE > life.end.least);
@@ -64,7 +64,7 @@ pub(super) fn check_connections(ran: &Ran, way: Way) {
     confirmed.holds("confirmed", counted.confirmed);
     lost.holds("lost", counted.lost);
     corrupt.holds("corrupt", ran.tally.messages.corrupt);
-    if ran.load.turnover == Turnover::Keep {
+    if ran.keeps() {
         closed.most = closed.least;
         assert_eq!(counted.redialed, 0);
         let missing = Count {

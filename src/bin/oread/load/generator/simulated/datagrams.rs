@@ -56,7 +56,7 @@ pub(super) fn check_datagrams(ran: &Ran, way: Way) {
 impl Books {
     /// Notes a datagram and its answers.
     fn note(&mut self, ran: &Ran, way: Way, times: &Times, gram: &Gram) {
-        let keeps = ran.load.turnover == Turnover::Keep;
+        let keeps = ran.keeps();
         let over = ran.ends[thread_of(gram.from.ip())];
         let since = match gram.due {
             0 => way.back(gram.at).least,

@@ -61,7 +61,7 @@ pub(crate) fn figures(world: &mut World) -> Option<Figures> {
     let asked = u64::from(ran.load.connections.get());
     let ledger = &ran.tally.connections;
     let is_steady = (ledger.dialed, ledger.confirmed, ledger.open) == (asked, asked, asked)
-        && ran.load.turnover == Turnover::Keep
+        && ran.keeps()
         && counts.iter().all(|count| count.is_exact());
     let (Volume::For(_), true) = (ran.load.volume, is_steady && ran.is_whole()) else {
         return None;

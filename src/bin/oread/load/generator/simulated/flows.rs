@@ -14,7 +14,7 @@ const PATIENCE: u64 = SECOND;
 pub(super) fn check_traffic(ran: &Ran) {
     let (way, times) = (AT_ONCE, Times::of(ran));
     // One that is to be closed sends no more, and a server can't tell.
-    if times.at == NEVER || ran.load.turnover != Turnover::Keep {
+    if times.at == NEVER || !ran.keeps() {
         return;
     }
     for (call, life) in ran.calls.iter().zip(lives(ran, way)) {

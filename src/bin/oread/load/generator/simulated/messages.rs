@@ -76,7 +76,7 @@ impl Books {
         self.timed_out.count(surely && over.0, maybe && over.1);
         self.late
             .count(surely && over.0 && came.0, maybe && over.1 && came.1);
-        let may_be_closed = ran.load.turnover != Turnover::Keep;
+        let may_be_closed = !ran.keeps();
         // What a server ends in the moment of the run's end may come before it or behind it.
         let is_surely = told.end.most + CLOSE <= ran.ends[told.thread];
         self.lost.count(

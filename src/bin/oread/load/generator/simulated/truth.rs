@@ -115,6 +115,11 @@ impl Way {
 }
 
 impl Ran {
+    /// Whether nobody is dialed in place of a connection that has ended.
+    pub(super) fn keeps(&self) -> bool {
+        !self.load.replaces()
+    }
+
     /// How many messages open a connection.
     pub(super) fn opening(&self) -> usize {
         match &self.load.script {
@@ -346,7 +351,7 @@ fn ends_with_loss(ran: &Ran, thread: usize) -> bool {
 
 /// All messages over streams, with when they were due.
 pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
-    let keeps = ran.load.turnover == Turnover::Keep;
+    let keeps = ran.keeps();
     let mut all = Vec::new();
     for call in &ran.calls {
         let life = life(ran, call, way);
