@@ -507,7 +507,7 @@ fn what_does_not_go_together_is_refused_with_exit_2() {
             "127.0.0.1:9 --answer none --expect x",
             "nothing can be expected",
         ),
-        // An echo is compared with what was sent, and whatever else it should hold nobody looked at.
+        // An echo is compared with what was sent; what else it should hold nobody looked at.
         (
             "127.0.0.1:9 --message PING --expect PONG",
             "nothing can be expected",

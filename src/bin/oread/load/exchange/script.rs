@@ -98,6 +98,11 @@ impl Script {
         self.round.iter().any(|step| step.answer == Answer::None)
     }
 
+    /// Whether there are questions without an answer, and others.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.is_one_way() && self.round.iter().any(|step| step.answer != Answer::None)
+    }
+
     /// Whether it waits anywhere.
     pub(crate) fn has_pauses(&self) -> bool {
         self.steps().any(|step| !step.pause.is_zero())

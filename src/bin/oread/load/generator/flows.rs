@@ -53,8 +53,10 @@ pub(super) struct Flows {
     has_beats: bool,
     /// Whether any flow may take a message of the schedule, and not a certain one.
     is_open_loop: bool,
-    /// Messages that a flow over a stream may keep.
+    /// Messages that a flow over a stream may keep, and may await: one where some have no answer
+    /// and others do, for what has none is done with when nothing before it is awaited.
     most_kept: u32,
+    most_awaited: u32,
     /// Those that have something to send from outside of their callbacks, in turn.
     queue: VecDeque<Key>,
     /// Live ones and when they were confirmed, oldest first, where connections are replaced. One
@@ -93,6 +95,10 @@ impl Flows {
             most_kept: match load.traffic {
                 Traffic::Open(..) => MOST_SCHEDULED,
                 _ => MAX_DEPTH,
+            },
+            most_awaited: match load.script.as_ref().is_some_and(|it| it.is_mixed()) {
+                true => 1,
+                false => u32::MAX,
             },
             ages: is_replaced.then(VecDeque::new),
             numbers: (is_replaced && load.has_udp()).then(HashSet::new),
@@ -222,7 +228,9 @@ impl Flows {
             // Datagrams that nobody answers hold up none that follow.
             Some(_) => wanted,
             // What was given up is still kept, for its answer may come.
-            None => wanted.min(self.most_kept.saturating_sub(flow.kept)),
+            None => wanted
+                .min(self.most_kept.saturating_sub(flow.kept))
+                .min(self.most_awaited.saturating_sub(flow.awaited())),
         }
     }
 

@@ -154,9 +154,9 @@ impl Payload {
         self.framed.get(place)?.as_deref()
     }
 
-    /// The bytes of the oldest message's answer, where `data` begins with it and its end is all that
-    /// is to be found: most input is that and no more. What is torn is looked at elsewhere, and so
-    /// is its rest, for no byte of it is to be looked at again each time that more comes.
+    /// The bytes of the oldest message's answer, where `data` begins with it and its end is all
+    /// that is to be found: most input is that and no more. What is torn is looked at elsewhere,
+    /// and so is its rest, for no byte of it is to be looked at again each time that more comes.
     #[inline(always)]
     pub(super) fn whole(&self, flow: &Flow, data: &[u8]) -> Option<usize> {
         let end = self.end.as_deref()?;

@@ -3,7 +3,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `server` | a server that misbehaves as it's told to, and writes down what came and went |
+//! | `server` over `manners` | a server that misbehaves as told, and writes down what it saw |
 //! | `bench` | turns generators and servers, and plays the lead |
 //! | `truth` | what the servers know, as what must have been at the clients |
 //! | `connections`, `messages`, `datagrams` | counts and latencies, held against that |
@@ -20,6 +20,7 @@ mod datagrams;
 mod faults;
 pub(crate) mod figures;
 mod flows;
+mod manners;
 mod messages;
 mod over_time;
 mod server;
@@ -31,12 +32,12 @@ use std::time::Duration;
 use oread::sim::{World, check};
 
 use bench::{Bench, Ran, Script};
-use server::Manners;
+use manners::Manners;
 use speech::Speech;
 use truth::{AT_ONCE, SMALL, Way};
 
 use crate::load::clock::SECOND;
-use crate::load::options::load::{Turnover, Volume};
+use crate::load::options::load::Volume;
 
 /// How late the lead tells the start, at most.
 const LATEST_START: Duration = Duration::from_millis(60);
@@ -245,6 +246,14 @@ fn drawn(world: &mut World, is_udp: bool) -> Drawn {
         .all(|it| !traffic.contains(it));
     if !is_udp && is_kept && world.one_in(4) {
         traffic += &format!(" --per-connection {}", world.pick(&[1, 2, 5, 30]));
+    }
+    if let Some(speech) = &mut script.speech
+        && (traffic.contains("-R") || traffic.contains("--heartbeat"))
+        && world.one_in(2)
+    {
+        // With some answers awaited, and others not, heartbeats may come too fast.
+        let all = !traffic.contains("-R") || world.one_in(2);
+        speech.hush(world, all);
     }
     if !is_udp && world.one_in(6) {
         traffic += " --reconnect";

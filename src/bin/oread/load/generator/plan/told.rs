@@ -2,7 +2,7 @@
 
 use super::upkeep::RETRY;
 use super::{Dial, Plan};
-use crate::load::clock::{nanos, until};
+use crate::load::clock::{NEVER, nanos, until};
 use crate::load::count::{Ledger, Partial, record};
 use crate::load::exchange::answer::Answer;
 use crate::load::generator::flow::{Arrival, Flags, Flow, Sent, Socket, Stage};
@@ -84,18 +84,33 @@ impl Plan {
         }
     }
 
-    /// The oldest messages of a flow are done with that no answer comes to.
+    /// The messages of a flow are done with that no answer comes to.
     pub(crate) fn pass_one_way(&mut self, index: u32, now: u64) {
-        while let Some(flow) = self.flows.get(index)
-            && flow.kept > 0
-            && let Some(step) = self.payload.step(flow.number, flow.oldest())
-            && step.answer == Answer::None
-            && let Some(answered) = self.flows.answered(index, None, |_| Some(0))
-        {
-            self.meter.passed(answered.sent);
-            self.after_answer(index, answered.stage, answered.given_up, now);
+        while let Some((sent, stage, was_passed)) = self.next_one_way(index) {
+            if !was_passed {
+                self.meter.passed(sent);
+            }
+            self.after_answer(index, stage, was_passed, now);
             self.flows.enqueue(index);
         }
+    }
+
+    /// The next of these, how far its flow is, and whether it was done with before: the oldest one
+    /// is taken out, and one behind others that nobody waits for any more stays where it is.
+    fn next_one_way(&mut self, index: u32) -> Option<(Sent, Stage, bool)> {
+        let flow = self.flows.get(index)?;
+        let is_one_way = |number| {
+            let step = self.payload.step(flow.number, number);
+            step.is_some_and(|step| step.answer == Answer::None)
+        };
+        if flow.kept > 0 && is_one_way(flow.oldest()) {
+            let answered = self.flows.answered(index, None, |_| Some(0))?;
+            return Some((answered.sent, answered.stage, answered.given_up));
+        }
+        let is_last = flow.awaited() == 1 && is_one_way(flow.next.wrapping_sub(1));
+        let stage = flow.stage;
+        let sent = is_last.then(|| self.flows.give_up(index, NEVER))??;
+        Some((sent, stage, false))
     }
 
     /// Counts a message as sent.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use oread::Limits;
 use oread::sim::{Host, World};
 
-use super::server::{Call, Gram, Manners, Server, Split};
+use super::manners::Manners;
+use super::server::{Call, Gram, Server, Split};
 use super::speech::Speech;
 use crate::load::clock::{SECOND, nanos};
 use crate::load::count::Tally;

@@ -7,7 +7,7 @@ use super::messages::check_volume;
 use super::over_time;
 use super::server::Gram;
 use super::truth::{AT_ONCE, Count, Times, Way, is_like, thread_of};
-use crate::load::options::load::{Traffic, Turnover};
+use crate::load::options::load::Traffic;
 
 /// What the servers' books say of all datagrams.
 #[derive(Default)]

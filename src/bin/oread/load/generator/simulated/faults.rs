@@ -6,8 +6,8 @@ use oread::sim::{Fault, World};
 
 use super::bench::{Bench, Ran, Script};
 use super::connections::check_connections;
+use super::manners::Manners;
 use super::messages::check_messages;
-use super::server::Manners;
 use super::truth::{AT_ONCE, lives};
 use super::{datagrams::check_datagrams, ms};
 use crate::load::clock::{SECOND, nanos};

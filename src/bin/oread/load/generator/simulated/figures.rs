@@ -11,7 +11,7 @@ use super::truth::{AT_ONCE, Times};
 use super::{drawn, run};
 use crate::load::clock::{nanos, until};
 use crate::load::count::Tally;
-use crate::load::options::load::{Load, Traffic, Turnover, Volume};
+use crate::load::options::load::{Load, Traffic, Volume};
 
 /// A run, and its figures as they must be.
 pub(crate) struct Figures {

@@ -23,6 +23,7 @@ pub(super) fn check_traffic(ran: &Ran) {
             continue;
         };
         let late = |asked: &super::server::Asked| match asked.answered {
+            _ if asked.is_one_way => false,
             Some(answered) => answered - asked.at >= times.timeout,
             // What comes behind the run's end was sent before it.
             None => life.end.least.saturating_sub(asked.at) >= times.timeout,

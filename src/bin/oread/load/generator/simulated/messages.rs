@@ -3,7 +3,9 @@
 use super::bench::Ran;
 use super::over_time;
 use super::server::Spoiled;
-use super::truth::{CLOSE, Count, SMALL, TICK, Times, Told, Way, Why, is_like, life, messages};
+use super::truth::{
+    CLOSE, Count, SMALL, Span, TICK, Times, Told, Way, Why, is_like, life, messages,
+};
 use crate::load::clock::{NEVER, after, nanos};
 use crate::load::options::load::{Load, Traffic, Turnover, Volume};
 
@@ -44,6 +46,7 @@ pub(super) struct Books {
     pub(super) timed_out: Count,
     pub(super) lost: Count,
     pub(super) in_time: Count,
+    pub(super) one_way: Count,
     /// Answers without what they must hold; of these, the ones to measured messages.
     pub(super) mismatched: Count,
     pub(super) wrong: Count,
@@ -70,6 +73,13 @@ impl Books {
     fn note(&mut self, ran: &Ran, times: &Times, told: &Told) {
         let (surely, maybe) = told.is_measured(times);
         self.sent.count(surely, maybe);
+        if told.is_one_way {
+            self.one_way.count(surely, maybe);
+            if !told.confirms {
+                self.count_in_time(ran, times, told.sent, (true, true));
+            }
+            return;
+        }
         let came = told.is_echoed(times);
         self.echoed.count(surely && came.0, maybe && came.1);
         let over = told.timed_out(times);
@@ -88,20 +98,25 @@ impl Books {
             self.wrong.count(surely && came.0, maybe && came.1);
         }
         if let (Some(answered), false) = (told.answered, told.confirms) {
-            let end = match ran.load.volume {
-                Volume::For(_) => times.until,
-                // Stopped before that, it has measured nothing.
-                Volume::Messages(_) if times.until < times.from => 0,
-                Volume::Messages(_) => NEVER,
-            };
-            // A signal is heard before or behind what comes in its turn.
-            let doubt = u64::from(times.stopped.is_some()) * CLOSE;
-            let within = (
-                answered.least >= times.from && answered.most + doubt < end,
-                answered.most >= times.from && answered.least < end.saturating_add(doubt),
-            );
-            self.in_time.count(came.0 && within.0, came.1 && within.1);
+            self.count_in_time(ran, times, answered, came);
         }
+    }
+
+    /// Counts what was done with then: whether that is certain, and whether it may be.
+    fn count_in_time(&mut self, ran: &Ran, times: &Times, done: Span, came: (bool, bool)) {
+        let end = match ran.load.volume {
+            Volume::For(_) => times.until,
+            // Stopped before that, it has measured nothing.
+            Volume::Messages(_) if times.until < times.from => 0,
+            Volume::Messages(_) => NEVER,
+        };
+        // A signal is heard before or behind what comes in its turn.
+        let doubt = u64::from(times.stopped.is_some()) * CLOSE;
+        let within = (
+            done.least >= times.from && done.most + doubt < end,
+            done.most >= times.from && done.least < end.saturating_add(doubt),
+        );
+        self.in_time.count(came.0 && within.0, came.1 && within.1);
     }
 }
 
@@ -123,6 +138,7 @@ pub(super) fn check_messages(ran: &Ran, way: Way) {
     books.late.holds("messages late", counted.late);
     (books.timed_out + unseen).holds("messages timed out", counted.timed_out);
     (books.lost + unseen).holds("messages lost", counted.lost);
+    (books.one_way + unseen).holds("messages one way", counted.one_way);
     books.in_time.holds("messages in time", counted.in_time);
     books.mismatched.holds("mismatched", counted.mismatched);
     if counted.verified > 0 {

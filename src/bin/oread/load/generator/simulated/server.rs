@@ -12,8 +12,10 @@ use oread::{
     ListenOptions, ListenerId, UdpId, UdpOptions,
 };
 
+use super::manners::{Fate, Manners};
 use super::speech::{Speech, Tone};
 use crate::load::clock::{NEVER, until};
+use crate::load::exchange::answer::Answer;
 use crate::load::generator::payload::Payload;
 use crate::load::generator::wake::Clock;
 use crate::load::mix::mix;
@@ -23,62 +25,6 @@ use crate::load::options::values::VerifyMode;
 const DATAGRAM: u64 = 1 << 32;
 /// The key of the timer at which the server's listener comes or goes.
 const DOOR: u64 = 1 << 40;
-
-/// How a server behaves: each fault befalls one message in so many; 0: none.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Manners {
-    /// How long an answer takes, in milliseconds.
-    pub(super) delay: (u64, u64),
-    /// One answer in so many takes this much longer.
-    pub(super) slow: u64,
-    pub(super) slow_by: u64,
-    /// From when until when no answer goes out, in nanoseconds of the run.
-    pub(super) stall: Option<(u64, u64)>,
-    /// From when until when nobody listens.
-    pub(super) shut: Option<(u64, u64)>,
-    /// One connection in so many is never answered.
-    pub(super) deaf: u64,
-    /// From this message on a connection gets no more answers; a datagram gets none.
-    pub(super) mute: u64,
-    pub(super) double: u64,
-    /// The answer is that of another message of the connection, or of another connection.
-    pub(super) swap: u64,
-    pub(super) steal: u64,
-    pub(super) flip: u64,
-    /// Half of an answer comes, and then the end.
-    pub(super) cut: u64,
-    /// The server finishes behind the answer, or closes, or resets.
-    pub(super) finish: u64,
-    pub(super) close: u64,
-    pub(super) reset: u64,
-    /// What all of this is drawn from.
-    pub(super) seed: u64,
-}
-
-impl Manners {
-    /// Whether each message is answered rightly, some time.
-    pub(super) fn is_honest(&self) -> bool {
-        let m = self;
-        let faults = [m.deaf, m.mute, m.double, m.swap, m.steal, m.flip];
-        let ends = [m.cut, m.finish, m.close, m.reset];
-        faults.iter().chain(&ends).all(|&rate| rate == 0)
-    }
-}
-
-/// What becomes of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Echo,
-    Mute,
-    Double,
-    Swap,
-    Steal,
-    Flip,
-    Cut,
-    Finish,
-    Close,
-    Reset,
-}
 
 /// How a server has ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +47,8 @@ pub(super) struct Asked {
     /// Bytes of that answer, and whether it held what it must.
     pub(super) answer: u64,
     pub(super) is_mismatched: bool,
+    /// Whether it has no answer.
+    pub(super) is_one_way: bool,
 }
 
 impl Asked {
@@ -111,6 +59,7 @@ impl Asked {
             answered: None,
             answer: 0,
             is_mismatched: false,
+            is_one_way: false,
         }
     }
 }
@@ -335,13 +284,21 @@ impl Server {
         (call.input.len() >= size).then_some(size)
     }
 
-    /// A message has come, or, where it's empty, a connection that is to be greeted: its answer will
-    /// be due.
+    /// A message has come, or, where it's empty, a connection that is to be greeted: its answer
+    /// will be due.
     fn asked(&mut self, context: &mut Context<'_, u32>, index: usize, bytes: Vec<u8>, now: u64) {
         let mut due = self.answer_due(now);
         let fate = self.fate();
         let call = &mut self.calls[index];
         call.asked.push(Asked::new(now, bytes));
+        if let Some(speech) = &self.split.speech {
+            let asked: Vec<&[u8]> = call.asked.iter().map(|asked| &asked.bytes[..]).collect();
+            let is_one_way = *speech.form(&asked) == Answer::None;
+            if is_one_way && let Some(last) = call.asked.last_mut() {
+                last.is_one_way = true;
+                return;
+            }
+        }
         due = due.max(call.queue.back().map_or(0, |last| last.0));
         call.queue.push_back((due, call.asked.len() - 1, fate));
         if call.queue.len() == 1 {

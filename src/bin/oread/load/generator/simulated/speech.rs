@@ -111,16 +111,10 @@ impl Speech {
     }
 
     /// The step that this question names, which is the connection's `number`th, by a flow that is
-    /// `flow` if that is known; and its flow.
-    fn named(&self, question: &[u8], number: usize, flow: Option<u64>) -> (&Step, u64) {
-        let text = std::str::from_utf8(question).unwrap();
-        let words: Vec<u64> = text
-            .split('.')
-            .map_while(|word| word.parse().ok())
-            .collect();
-        let [place, named, sequence, random] = words[..] else {
-            panic!("a question that is none: {text}");
-        };
+    /// `flow` if that is known.
+    fn named(&self, question: &[u8], number: usize, flow: Option<u64>) -> &Step {
+        let text = String::from_utf8_lossy(question);
+        let [place, named, sequence, random] = words(question);
         assert_eq!(sequence, number as u64, "{text}: the connection's number");
         assert!(
             flow.is_none_or(|flow| flow == named),
@@ -136,25 +130,50 @@ impl Speech {
             }
             (Some(_), Order::Random) => assert!(place >= opening, "{text}: of the round"),
         }
-        (self.script.steps().nth(place).unwrap(), named)
+        self.script.steps().nth(place).unwrap()
     }
 
-    /// What is answered to a connection's `number`th question; `length` makes it longer or shorter.
-    pub(super) fn answer(&self, asked: &[&[u8]], tone: Tone, length: u64) -> Said {
+    /// Lets the server answer nothing, or not `all` that is asked behind what opens a connection.
+    pub(super) fn hush(&mut self, world: &mut World, all: bool) {
+        let mut script = Script::clone(&self.script);
+        for step in &mut script.round {
+            if all || world.one_in(2) {
+                (step.answer, step.expect) = (Answer::None, None);
+            }
+        }
+        self.script = Arc::new(script);
+    }
+
+    /// The step that the last of a connection's questions is.
+    fn last_step(&self, asked: &[&[u8]]) -> &Step {
         let (number, question) = (asked.len() - 1, asked[asked.len() - 1]);
         if question.is_empty() {
-            return said(&self.script.opening[0], question, tone, length);
+            return &self.script.opening[0];
         }
-        let others = asked[..number].iter().find(|it| !it.is_empty());
-        let flow = others.map(|first| self.named_flow(first));
-        let (step, _) = self.named(question, number, flow);
-        said(step, question, tone, length)
+        let first = asked[..number].iter().find(|it| !it.is_empty());
+        self.named(question, number, first.map(|first| words(first)[1]))
     }
 
-    fn named_flow(&self, question: &[u8]) -> u64 {
-        let text = std::str::from_utf8(question).unwrap();
-        text.split('.').nth(1).unwrap().parse().unwrap()
+    /// How the answer to the last of a connection's questions ends.
+    pub(super) fn form(&self, asked: &[&[u8]]) -> &Answer {
+        &self.last_step(asked).answer
     }
+
+    /// What is answered to the last of a connection's questions; `length` makes it longer or
+    /// shorter.
+    pub(super) fn answer(&self, asked: &[&[u8]], tone: Tone, length: u64) -> Said {
+        let question = asked[asked.len() - 1];
+        said(self.last_step(asked), question, tone, length)
+    }
+}
+
+/// What a question says: its step, its flow, its number, and one that is drawn.
+fn words(question: &[u8]) -> [u64; 4] {
+    let text = std::str::from_utf8(question).unwrap();
+    let words = text.split('.').map_while(|word| word.parse().ok());
+    let words: Vec<u64> = words.collect();
+    let told = || panic!("a question that is none: {text}");
+    words.try_into().unwrap_or_else(|_| told())
 }
 
 /// The answer to a question of this step.

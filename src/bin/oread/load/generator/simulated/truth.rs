@@ -13,7 +13,7 @@ use super::bench::{Ran, address_of};
 use super::server::{Asked, Call, Spoiled};
 use crate::load::clock::{NEVER, SECOND, after, nanos};
 use crate::load::generator::schedule::Schedule;
-use crate::load::options::load::{Traffic, Turnover, Volume};
+use crate::load::options::load::{Traffic, Volume};
 
 /// A timer of the reactor fires so much late at most: it counts in whole milliseconds, and so does
 /// the poll.
@@ -192,6 +192,8 @@ pub(super) struct Told {
     /// Bytes of its answer, and whether it does not hold what it must.
     pub(super) answer: u64,
     pub(super) is_mismatched: bool,
+    /// Whether it has no answer.
+    pub(super) is_one_way: bool,
 }
 
 impl Told {
@@ -205,7 +207,7 @@ impl Told {
 
     /// Whether its answer came before the run's end.
     pub(super) fn is_answered_by(&self, end: u64) -> bool {
-        self.answered.is_some_and(|answered| answered.least <= end)
+        self.is_one_way || self.answered.is_some_and(|answered| answered.least <= end)
     }
 
     /// Whether the answer came to where somebody waited for it.
@@ -303,8 +305,10 @@ pub(super) fn life(ran: &Ran, call: &Call, way: Way) -> Life {
         .map(|(at, how)| (way.there(at), Why::Lost(how)));
     let left = call.left.map(|at| way.back(at));
     let first = call.asked.get(ran.opening().saturating_sub(1));
-    let first = first.and_then(|asked| asked.answered);
-    let first = first.map(|at| way.there(at));
+    let first = first.and_then(|asked| match asked.is_one_way {
+        true => Some(way.back(asked.at)),
+        false => Some(way.there(asked.answered?)),
+    });
     let (end, why) = match (spoiled, left) {
         (Some((at, _)), Some(left)) if left.most < at.least => (left, Why::Closed),
         (Some(spoiled), _) => spoiled,
@@ -356,6 +360,9 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
     for call in &ran.calls {
         let life = life(ran, call, way);
         let is_late = |asked: &Asked| {
+            if asked.is_one_way {
+                return false;
+            }
             let answered = asked.answered.unwrap_or(NEVER);
             answered.saturating_sub(asked.at).saturating_add(CLOSE) >= times.timeout
         };
@@ -377,6 +384,7 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
                 },
                 answer: asked.answer,
                 is_mismatched: asked.is_mismatched,
+                is_one_way: asked.is_one_way,
                 answered: asked.answered.map(|at| way.there(at)),
                 end: life.end,
                 by_run: life.why == Why::Run,

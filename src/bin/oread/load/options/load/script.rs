@@ -74,8 +74,18 @@ fn check_answers(typed: &Demand, script: &Script) -> Result<(), Failure> {
     let words = "with --answer any a connection has one message under way: two answers could come \
                  as one";
     let tip = "leave --depth out, or say where an answer ends";
-    let is_deep = typed.traffic.depth.get() > 1 && has(&Answer::Any);
-    refuse_if(is_deep, Failure::usage(words).hint(tip))?;
+    let is_deep = typed.traffic.depth.get() > 1;
+    refuse_if(
+        is_deep && has(&Answer::Any),
+        Failure::usage(words).hint(tip),
+    )?;
+    let words = "where some messages have no answer and others have one, a connection has one under \
+                 way";
+    let tip = "leave --depth out";
+    refuse_if(
+        is_deep && script.is_mixed(),
+        Failure::usage(words).hint(tip),
+    )?;
     let is_mute = |step: &Step| matches!(step.answer, Answer::Echo | Answer::None);
     let expects = |step: &Step| is_mute(step) && step.expect.is_some();
     let words = "nothing can be expected of an answer that is none, or that is the question again, \
