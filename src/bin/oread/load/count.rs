@@ -69,6 +69,12 @@ macro_rules! counted {
     };
 }
 
+mod over_time;
+mod packed;
+
+pub(crate) use over_time::{BySecond, Second};
+pub(crate) use packed::Packed;
+
 /// One thread's part in the run's cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct ThreadUse {
@@ -153,7 +159,7 @@ pub(crate) struct Tally {
     pub(crate) last_answer: u64,
     pub(crate) waited_until: u64,
     /// The measured time, second by second.
-    pub(crate) seconds: Vec<Second>,
+    pub(crate) seconds: Vec<BySecond>,
     /// One entry a thread.
     pub(crate) threads: Vec<ThreadUse>,
 }
@@ -205,8 +211,8 @@ impl Tally {
         self.last_answer = self.last_answer.max(other.last_answer);
         self.waited_until = self.waited_until.max(other.waited_until);
         let seconds = self.seconds.len().max(other.seconds.len());
-        self.seconds.resize(seconds, Second::default());
-        for (to, from) in self.seconds.iter_mut().zip(&other.seconds) {
+        self.seconds.resize(seconds, BySecond::default());
+        for (to, from) in self.seconds.iter_mut().zip(other.seconds) {
             to.merge(from);
         }
         self.threads.append(&mut other.threads);
@@ -445,24 +451,6 @@ counted! {
     dropped => went "tries that the system refused",
 }
 
-counted! {
-    /// What happened in one second of the measured time, whichever message it was about; those that
-    /// confirm connections are left out. Seconds behind it hold the answers that came while they
-    /// were waited for.
-    #[derive(Copy, PartialEq, Eq)]
-    Second: u64 = 0;
-    /// Messages sent.
-    sent,
-    /// Messages answered.
-    echoed,
-    /// Messages sent to which, by `--answer none`, there is no answer.
-    one_way,
-    /// Bytes sent.
-    sent_bytes,
-    /// Bytes received.
-    received_bytes,
-}
-
 impl MessageCounts {
     /// Messages of the measured time that were due.
     pub(crate) fn due(&self) -> u64 {
@@ -472,19 +460,6 @@ impl MessageCounts {
     /// Of these, the ones that no answer came to, so that no histogram has them.
     pub(crate) fn unanswered(&self) -> u64 {
         self.lost + self.outstanding + self.unsent
-    }
-}
-
-impl Second {
-    /// What has happened since `before`.
-    pub(crate) fn since(&self, before: &Second) -> Second {
-        Second {
-            sent: self.sent - before.sent,
-            echoed: self.echoed - before.echoed,
-            one_way: self.one_way - before.one_way,
-            sent_bytes: self.sent_bytes - before.sent_bytes,
-            received_bytes: self.received_bytes - before.received_bytes,
-        }
     }
 }
 
@@ -559,17 +534,16 @@ mod tests {
         one.connections.refused = 1;
         one.connections.open = 1;
         one.error("ECONNREFUSED");
-        one.seconds.push(Second {
-            sent: 1,
-            ..Second::default()
-        });
+        let mut second = BySecond::default();
+        second.counts.sent = 1;
+        one.seconds.push(second);
         one.latency.response.record(1_000_000).unwrap();
         let mut all = Tally::default();
         all.merge(one.clone());
         all.merge(one);
         assert_eq!(all.connections.dialed, 4);
         assert_eq!(all.errors["ECONNREFUSED"], 2);
-        assert_eq!(all.seconds[0].sent, 2);
+        assert_eq!(all.seconds[0].counts.sent, 2);
         assert_eq!(all.latency.response.len(), 2);
         assert_eq!(all.imbalance(), None);
     }

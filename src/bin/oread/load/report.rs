@@ -4,7 +4,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `report/text` | the words, for people |
-//! | `report/json` | everything, for programs |
+//! | `report/json` over `timing` | everything, for programs |
 //! | `report/hdr` | the histograms, as other tools read them |
 //! | `report/judgement` | the exit code and why, the gates, what to beware of |
 //!
@@ -17,6 +17,7 @@ pub(crate) mod outcome;
 #[cfg(test)]
 mod tests;
 mod text;
+mod timing;
 
 use crate::failure::Failure;
 use crate::load::options::load::Load;
@@ -46,13 +47,13 @@ pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Fail
         }
     }
     let judged = |outputs: &Outputs| Judgement::of(outcome, outputs.failure().as_ref());
-    let json = json::report(outcome, &judged(&outputs));
     if let Some(file) = outputs.json.take() {
-        outputs.write(file, json.clone().into_bytes());
+        let json = json::report(outcome, &judged(&outputs));
+        outputs.write(file, json.into_bytes());
     }
     let judgement = judged(&outputs);
     outputs.note(stdout::say(&match outcome.plan.json_to_stdout() {
-        true => json,
+        true => json::report(outcome, &judgement),
         false if !is_begun => String::new(),
         false => text::report(Page::of_stdout(), outcome, &judgement),
     }));

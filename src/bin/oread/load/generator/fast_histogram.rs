@@ -10,6 +10,8 @@ const STEPS: u64 = 2 << HALF_BITS;
 /// hour.
 const HIGHEST: u64 = (1 << 42) - 1;
 const PLACES: usize = place(HIGHEST) + 1;
+/// Places that are compared at once.
+const PIECE: usize = 128;
 
 /// Counts values at the precision of an HdrHistogram with three significant digits. That one counts
 /// the most, the least and the sum as well, checks its bounds and can't be inlined: it takes four
@@ -35,6 +37,24 @@ impl FastHistogram {
             Some(count) => *count += 1,
             None => self.counts[PLACES - 1] += 1,
         }
+    }
+
+    /// What was counted since `before`, which then has that as well: values, rising, and how often
+    /// each came.
+    pub(crate) fn since(&self, before: &mut FastHistogram) -> Vec<(u64, u64)> {
+        let mut all = Vec::new();
+        let now = self.counts.chunks(PIECE);
+        let then = before.counts.chunks_mut(PIECE);
+        // Most pieces have never been used, or not since.
+        for (piece, (now, then)) in now.zip(then).enumerate().filter(|(_, (a, b))| a != b) {
+            for (at, (&count, counted)) in now.iter().zip(then).enumerate() {
+                if count > *counted {
+                    all.push((value(piece * PIECE + at).max(1), count - *counted));
+                    *counted = count;
+                }
+            }
+        }
+        all
     }
 
     /// All that was counted, in an empty histogram.
@@ -81,6 +101,15 @@ mod tests {
                 whole.record(value).unwrap();
             }
             prop_assert_eq!(&fast.counted(histogram()), &whole);
+            let mut before = FastHistogram::default();
+            let mut since = histogram();
+            for (value, count) in fast.since(&mut before) {
+                since.record_n(value, count).unwrap();
+            }
+            prop_assert_eq!(&since, &whole);
+            fast.record(1_000_000);
+            prop_assert_eq!(fast.since(&mut before), [(999_936, 1)]);
+            prop_assert_eq!(fast.since(&mut before), []);
             let told = fast.counted(coarse());
             prop_assert_eq!(told.len(), whole.len());
             for percent in [0.0, 0.5, 1.0] {

@@ -11,7 +11,8 @@ use super::fast_histogram::FastHistogram;
 use super::flow::Sent;
 use crate::load::clock::{NEVER, SECOND};
 use crate::load::count::{
-    Bytes, Latency, Lateness, MISMATCHED, MessageCounts, Partial, Second, Tally, coarse, histogram,
+    BySecond, Bytes, Latency, Lateness, MISMATCHED, MessageCounts, Packed, Partial, Second, Tally,
+    coarse, histogram,
 };
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.
@@ -31,6 +32,8 @@ pub(super) struct Meter {
     verifies: bool,
     wrong: u64,
     response: FastHistogram,
+    /// Those to messages that are not measured, but for what confirms connections.
+    unmeasured_response: FastHistogram,
     /// Only where messages may be sent later than they are due: what the server took, and how late
     /// they were sent.
     service: FastHistogram,
@@ -45,11 +48,25 @@ pub(super) struct Meter {
     pub(super) measured: Second,
     unmeasured: Second,
     confirming: Second,
+    /// Connections that are confirmed and open.
+    pub(super) open: u64,
     /// What had happened in all when the current second began, and when that is over.
-    before: Second,
-    second_ends: u64,
+    before: Before,
+    pub(super) second_ends: u64,
+    /// When the measured time has ended.
+    ended: u64,
     /// When the last answer came, but for those that confirm connections.
     pub(super) last_answer: u64,
+}
+
+/// What had been counted when a second began.
+#[derive(Debug, Default)]
+struct Before {
+    counts: Second,
+    errors: u64,
+    response: FastHistogram,
+    unmeasured_response: FastHistogram,
+    lag: FastHistogram,
 }
 
 impl Meter {
@@ -148,6 +165,7 @@ impl Meter {
         counts.received_bytes += bytes as u64;
         if !sent.confirms() {
             self.last_answer = now;
+            self.unmeasured_response.record(now - sent.due.min(now));
         }
         if now.saturating_sub(sent.since()) >= self.timeout {
             self.answered_late(sent, given_up);
@@ -204,9 +222,11 @@ impl Meter {
     pub(super) fn end_measured(&mut self, end: u64) {
         // Seconds in which nothing came were there all the same.
         self.roll(end);
-        let mut all = self.happened().since(&self.before);
+        self.ended = end;
+        let mut all = self.happened().since(&self.before.counts);
         let tally = &mut self.tally;
-        tally.seconds.iter().for_each(|second| all.merge(second));
+        let seconds = tally.seconds.iter();
+        seconds.for_each(|second| all.merge(&second.counts));
         tally.messages.in_time = all.echoed + all.one_way;
         tally.bytes.sent_in_time = all.sent_bytes;
         tally.bytes.received_in_time = all.received_bytes;
@@ -214,7 +234,7 @@ impl Meter {
 
     /// Goes on to the second that `now` is in.
     #[inline]
-    fn roll(&mut self, now: u64) {
+    pub(super) fn roll(&mut self, now: u64) {
         if now >= self.second_ends {
             self.roll_over(now);
         }
@@ -223,7 +243,8 @@ impl Meter {
     #[cold]
     fn roll_over(&mut self, now: u64) {
         if self.second_ends == self.from {
-            self.before = self.happened();
+            // What came before the measured time is in none of its seconds.
+            let _ = self.second();
             self.second_ends = self.from.saturating_add(SECOND);
         }
         while now >= self.second_ends {
@@ -231,16 +252,29 @@ impl Meter {
                 self.second_ends = NEVER;
                 return;
             }
-            self.push_second();
+            let second = self.second();
+            self.tally.seconds.push(second);
             self.second_ends = self.second_ends.saturating_add(SECOND);
         }
     }
 
-    /// Adds what has happened since the last second.
-    fn push_second(&mut self) {
-        let now = self.happened();
-        let before = std::mem::replace(&mut self.before, now);
-        self.tally.seconds.push(now.since(&before));
+    /// What has happened since the last second.
+    fn second(&mut self) -> BySecond {
+        let (now, errors) = (self.happened(), self.tally.errors.values().sum());
+        let before = &mut self.before;
+        let mut response = Packed::of(&self.response.since(&mut before.response));
+        let unmeasured = &mut before.unmeasured_response;
+        response.add(Packed::of(&self.unmeasured_response.since(unmeasured)));
+        let lag = self.lag.since(&mut before.lag);
+        let second = BySecond {
+            counts: now.since(&before.counts),
+            errors: errors - before.errors,
+            open: self.open,
+            lag: lag.last().map(|&(most, _)| most),
+            response,
+        };
+        (before.counts, before.errors) = (now, errors);
+        second
     }
 
     /// Responses so far, as they are told while it runs.
@@ -295,9 +329,11 @@ impl Meter {
         }
         (self.tally.messages, self.tally.bytes) = self.moved();
         self.tally.last_answer = self.last_answer;
-        let begun = self.tally.seconds.is_empty() || self.before != self.happened();
-        if measured && begun {
-            self.push_second();
+        let last = self.second();
+        let is_begun = self.ended.saturating_add(SECOND) > self.second_ends;
+        let is_empty = last.counts == Second::default() && last.errors == 0;
+        if measured && (is_begun || !is_empty) {
+            self.tally.seconds.push(last);
         }
         std::mem::take(&mut self.tally)
     }
@@ -360,9 +396,9 @@ mod tests {
         assert_eq!(tally.messages.in_time, 50);
         assert_eq!(tally.messages.echoed, 50);
         assert_eq!(tally.bytes.received_in_time, 50);
-        let echoed: Vec<u64> = tally.seconds.iter().map(|s| s.echoed).collect();
+        let echoed: Vec<u64> = tally.seconds.iter().map(|s| s.counts.echoed).collect();
         assert_eq!(echoed, [10; 7]);
-        let sent: Vec<u64> = tally.seconds.iter().map(|s| s.sent).collect();
+        let sent: Vec<u64> = tally.seconds.iter().map(|s| s.counts.sent).collect();
         assert_eq!(sent, [10, 10, 10, 10, 10, 0, 0]);
     }
 
@@ -416,7 +452,12 @@ mod tests {
         for now in [1, SECOND - 1, SECOND, 4 * SECOND + 1] {
             meter.sent(at(now, now), 1);
         }
-        let sent: Vec<u64> = meter.finish(true).seconds.iter().map(|s| s.sent).collect();
+        let sent: Vec<u64> = meter
+            .finish(true)
+            .seconds
+            .iter()
+            .map(|s| s.counts.sent)
+            .collect();
         assert_eq!(sent, [2, 1, 0, 0, 1]);
     }
 
@@ -435,7 +476,12 @@ mod tests {
             if last > 3 * SECOND {
                 meter.sent(at(1, last), 1);
             }
-            let sent: Vec<u64> = meter.finish(true).seconds.iter().map(|s| s.sent).collect();
+            let sent: Vec<u64> = meter
+                .finish(true)
+                .seconds
+                .iter()
+                .map(|s| s.counts.sent)
+                .collect();
             assert_eq!(sent, seconds);
         }
     }

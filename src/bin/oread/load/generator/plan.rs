@@ -223,6 +223,7 @@ impl Plan {
     /// Everything but sending.
     fn chore(&mut self, now: u64) -> Option<Step> {
         self.look_at_clock(now);
+        self.meter.roll(now);
         if now >= self.grace_until {
             self.look_after_flows(now);
         }
@@ -253,7 +254,8 @@ impl Plan {
         let first = self.agenda.peek().map_or(NEVER, |first| first.0.0);
         let turnover = self.turnover_due();
         let sweep = self.sweep_due.max(self.grace_until);
-        let coming = [dial, first, turnover, self.run.boundary, sweep];
+        let second = self.meter.second_ends;
+        let coming = [dial, first, turnover, self.run.boundary, sweep, second];
         // What is due by now has to wait for the next turn.
         let coming = coming.into_iter().filter(|due| *due > now);
         self.chores_at = coming.min().unwrap_or(NEVER);

@@ -2,18 +2,26 @@
 
 use std::env;
 
-use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::load::clock::nanos;
-use crate::load::count::{Datagrams, Tally, over_an_hour, percentile};
+use crate::load::count::{BySecond, Datagrams, Tally, percentile};
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::report::judgement::Judgement;
 use crate::load::report::outcome::{Ending, Outcome};
+use crate::load::report::timing::{encoded, timing};
 use crate::system::environment::{Environment, VERSION};
 
 /// Grows when a field changes its meaning or goes away; new fields don't change it.
 const SCHEMA: &str = "oread.load/1";
+
+/// The percentiles of a second.
+const PERCENTILES: [(&str, f64); 4] = [
+    ("p50_ns", 50.0),
+    ("p90_ns", 90.0),
+    ("p99_ns", 99.0),
+    ("p99_9_ns", 99.9),
+];
 
 /// The report, with a newline at its end.
 pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
@@ -66,7 +74,8 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "latency": tally.latency.named().map(|(name, it)| (name, timing(it))).collect::<Value>(),
         "udp": udp,
         "udp_flows": flows(tally),
-        "by_second": list(&tally.seconds, |second| counters(second.named())),
+        "by_second": list(&tally.seconds, second),
+        "histograms": histograms(tally),
         "generator": generator(outcome, judgement),
         "slo": list(&judgement.gates, |it| {
             json!({ "gate": it.gate, "met": it.met, "value": it.value, "shown": it.shown })
@@ -114,21 +123,25 @@ fn counters<'a>(named: impl Iterator<Item = (&'static str, &'a u64)>) -> Value {
     named.map(|(name, &count)| (name, count)).collect()
 }
 
-/// A histogram's figures; those that too few samples carry are null.
-fn timing(histogram: &Histogram<u64>) -> Value {
-    let some = !histogram.is_empty();
-    json!({
-        "count": histogram.len(),
-        "min_ns": some.then(|| histogram.min()),
-        "p50_ns": percentile(histogram, 50.0),
-        "p90_ns": percentile(histogram, 90.0),
-        "p99_ns": percentile(histogram, 99.0),
-        "p99_9_ns": percentile(histogram, 99.9),
-        "p99_99_ns": percentile(histogram, 99.99),
-        "max_ns": some.then(|| histogram.max()),
-        "mean_ns": some.then(|| histogram.mean().round() as u64),
-        "over_an_hour": over_an_hour(histogram),
-    })
+/// One second: what happened in it, and how long the answers took that came in it.
+fn second(second: &BySecond) -> Value {
+    let response = second.response.open();
+    let mut value = counters(second.counts.named());
+    value["errors"] = second.errors.into();
+    value["open"] = second.open.into();
+    value["lag_ns"] = second.lag.into();
+    for (name, percent) in PERCENTILES {
+        value[name] = percentile(&response, percent).into();
+    }
+    value["max_ns"] = (!response.is_empty()).then(|| response.max()).into();
+    value["histogram"] = encoded(&response).into();
+    value
+}
+
+/// All histograms, whole: what other tools read, and what reports are merged and compared by.
+fn histograms(tally: &Tally) -> Value {
+    let all = tally.latency.named().chain(tally.schedule.named());
+    all.map(|(name, it)| (name, encoded(it))).collect()
 }
 
 /// The datagrams of each flow that was open at the end, by its number; and of those that were

@@ -106,7 +106,7 @@ impl Outcome {
         let last = tally
             .seconds
             .iter()
-            .rposition(|it| it.echoed + it.one_way > 0);
+            .rposition(|it| it.counts.echoed + it.counts.one_way > 0);
         let last = last.map_or(0, |last| last as u64 + 1);
         // Which datagrams these were answers to nobody knows any more, but answers they were.
         let came_late = self.tally.errors.contains_key(TOO_LATE);

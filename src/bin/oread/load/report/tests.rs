@@ -15,7 +15,7 @@ use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
 use super::*;
-use crate::load::count::{Datagrams, Ledger, Partial, Second, StoodStill, Tally, ThreadUse};
+use crate::load::count::{BySecond, Datagrams, Ledger, Partial, StoodStill, Tally, ThreadUse};
 use crate::values::units::short;
 
 /// A run of ten seconds with 10,000 responses of 1 to 10,000 microseconds.

@@ -320,6 +320,7 @@ impl Plan {
         self.dialing.turning_over -= turned_over;
         self.dialing.served(flow.target);
         self.flows.confirmed(index, now);
+        self.meter.open = self.flows.open;
         let tally = &mut self.meter.tally;
         if self.run.phase == Phase::Measure {
             tally.connections.replaced += turned_over;

@@ -88,6 +88,7 @@ impl Plan {
                 }
             }
         }
+        self.meter.open = self.flows.open;
         self.look_again_at(0);
     }
 

@@ -190,7 +190,7 @@ fn answers_in_the_measured_time_to_messages_of_the_warm_up_are_in_its_rate() {
         .tally
         .seconds
         .iter()
-        .map(|second| second.echoed)
+        .map(|second| second.counts.echoed)
         .collect();
     assert_eq!(echoed[..3], [100, 100, 100]);
 }

@@ -78,10 +78,11 @@ impl Traffic {
         for (place, second) in seconds.iter().enumerate() {
             let from = times.from + place as u64 * SECOND;
             let [messages, bytes] = count_in(&self.sent, from);
-            messages.holds(&format!("sent in second {place}"), second.sent);
-            bytes.holds(&format!("bytes sent in second {place}"), second.sent_bytes);
+            let counts = &second.counts;
+            messages.holds(&format!("sent in second {place}"), counts.sent);
+            bytes.holds(&format!("bytes sent in second {place}"), counts.sent_bytes);
             let [answers, _] = count_in(&self.answered, from);
-            answers.holds(&format!("answered in second {place}"), second.echoed);
+            answers.holds(&format!("answered in second {place}"), counts.echoed);
         }
     }
 }

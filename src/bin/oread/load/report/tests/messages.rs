@@ -51,9 +51,10 @@ fn a_message_that_is_both_corrupt_and_lost_is_not_told_as_two() {
 #[test]
 fn a_server_that_falls_silent_is_told_with_the_last_second_of_its_answers() {
     let mut run = outcome("");
-    let answered = |echoed| Second {
-        echoed,
-        ..Second::default()
+    let answered = |echoed| {
+        let mut second = BySecond::default();
+        second.counts.echoed = echoed;
+        second
     };
     run.tally.seconds = [9, 9, 9, 1, 0, 0, 0, 0, 0, 0].map(answered).to_vec();
     let said = "NO ANSWER came after second 4 of 10";
