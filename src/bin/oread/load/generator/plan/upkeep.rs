@@ -35,17 +35,11 @@ impl Plan {
         if let Some(since) = self.flows.oldest_since() {
             self.churn.pass(since);
         }
-        let is_idle = matches!(self.load.traffic, Traffic::Idle { .. });
         while self.turnover_due() <= now {
             self.churn.skip_to(now.saturating_sub(SLACK));
             self.churn.advance();
             if let Some(index) = self.flows.retire_oldest() {
                 self.dialing.turning_over += 1;
-                // What a closed loop would send next was not due at a certain time; heartbeats
-                // were.
-                if !is_idle && let Some(flow) = self.flows.get_mut(index) {
-                    flow.owed = 0;
-                }
                 self.close_if_answered(index);
             }
         }
