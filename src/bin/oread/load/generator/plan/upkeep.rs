@@ -75,9 +75,13 @@ impl Plan {
         self.steps.push_back(Step::Close { flow, socket });
         if let Some(flow) = self.flows.ends(index) {
             let is_stream = flow.udp.is_none();
-            while let Some((sent, _)) = flow.pop() {
+            loop {
+                let is_done = self.payload.has_no_answer(flow.number, flow.oldest());
+                let Some((sent, _)) = flow.pop() else {
+                    break;
+                };
                 // Lost datagrams are counted when all that may still come has come.
-                if is_stream {
+                if is_stream && !is_done {
                     self.meter.lost(sent);
                 }
             }
