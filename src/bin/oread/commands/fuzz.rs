@@ -197,6 +197,7 @@ const COMMANDS: [Line; 4] = [
             ("--force", FLAG),
             ("--json", TEXT),
             ("--hdr", TEXT),
+            ("--csv", TEXT),
             ("--metrics", ADDRESS),
             ("--slo", GATE),
             ("-v", FLAG),
