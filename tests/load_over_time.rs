@@ -179,3 +179,39 @@ fn an_error_and_a_connection_that_is_lost_stand_in_the_second_in_which_they_happ
         assert!(number(&second["lag_ns"]) < 60 * SECOND, "{second}");
     }
 }
+
+#[test]
+fn a_target_that_is_slow_and_one_that_is_not_are_told_apart_and_the_slowest_connections_named() {
+    let quick = tcp(|stream, _| each_message(stream, |stream, _, bytes| say(stream, bytes)));
+    // One connection in two waits; nobody is told how long, for a busy machine waits longer.
+    let slow = tcp(|stream, index| {
+        each_message(stream, |stream, message, bytes| {
+            if index == 1 && message > 0 {
+                std::thread::sleep(Duration::from_millis(30));
+            }
+            say(stream, bytes)
+        });
+    });
+    let report = Report::of(&[
+        &quick, &slow, "-c", "4", "-n", "400", "--worst", "2", "--think", "1ms",
+    ]);
+    report.assert_balanced();
+    let targets = report.value["by_target"].as_array().unwrap();
+    assert_eq!(targets.len(), 2, "{}", report.value);
+    for (target, address) in targets.iter().zip([&quick, &slow]) {
+        assert_eq!(target["target"], format!("tcp://{address}"));
+        assert_eq!(target["established"], 2);
+        let histogram = decoded(&target["histogram"]).unwrap();
+        assert_eq!(histogram.len(), number(&target["answered"]));
+    }
+    let answered: u64 = targets.iter().map(|it| number(&it["answered"])).sum();
+    assert_eq!(answered, 400);
+    let connections = &report.value["by_connection"];
+    assert_eq!(connections["connections"], 4);
+    assert_eq!(connections["answers"], 400);
+    let worst = connections["worst"].as_array().unwrap();
+    assert_eq!(worst.len(), 2);
+    assert_eq!(worst[0]["target"], format!("tcp://{slow}"), "{connections}");
+    assert!(number(&worst[0]["mean_ns"]) >= 30_000_000, "{connections}");
+    assert!(number(&worst[0]["mean_ns"]) >= number(&worst[1]["mean_ns"]));
+}

@@ -198,6 +198,7 @@ const COMMANDS: [Line; 4] = [
             ("--json", TEXT),
             ("--hdr", TEXT),
             ("--csv", TEXT),
+            ("--worst", COUNT),
             ("--metrics", ADDRESS),
             ("--slo", GATE),
             ("-v", FLAG),

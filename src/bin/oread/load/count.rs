@@ -69,9 +69,13 @@ macro_rules! counted {
     };
 }
 
+mod by_whom;
 mod over_time;
 mod packed;
 
+#[cfg(all(test, feature = "sim"))]
+pub(crate) use by_whom::TargetCounts;
+pub(crate) use by_whom::{ByTarget, OneConnection, Slowest};
 pub(crate) use over_time::{BySecond, Second};
 pub(crate) use packed::Packed;
 
@@ -160,6 +164,10 @@ pub(crate) struct Tally {
     pub(crate) waited_until: u64,
     /// The measured time, second by second.
     pub(crate) seconds: Vec<BySecond>,
+    /// Each target's figures, by its place; empty where there is one.
+    pub(crate) targets: Vec<ByTarget>,
+    /// The slowest connections, with `--worst`.
+    pub(crate) slowest: Option<Slowest>,
     /// One entry a thread.
     pub(crate) threads: Vec<ThreadUse>,
 }
@@ -215,6 +223,19 @@ impl Tally {
         for (to, from) in self.seconds.iter_mut().zip(other.seconds) {
             to.merge(from);
         }
+        let targets = self.targets.len().max(other.targets.len());
+        self.targets.resize_with(targets, ByTarget::default);
+        for (to, from) in self.targets.iter_mut().zip(&other.targets) {
+            to.counts.merge(&from.counts);
+            to.response += &from.response;
+        }
+        self.slowest = match (self.slowest.take(), other.slowest.take()) {
+            (Some(mut own), Some(others)) => {
+                own.merge(others);
+                Some(own)
+            }
+            (own, others) => own.or(others),
+        };
         self.threads.append(&mut other.threads);
     }
 

@@ -11,7 +11,7 @@
 //! | `plan/counts` | what has been counted so far, for scrapes |
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
 //! | `dialing`, `schedule`, `random_times` | which dial is next; even pace, and one at random |
-//! | `meter` over `fast_histogram` | what is counted |
+//! | `meter` over `fast_histogram`, `by_whom` | what is counted, in all and of each |
 //! | `drive` with `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
 //! | `payload`, `label` | what messages and datagrams consist of |
 //! | `names`, `logs` | what errors are called, and what is logged |
@@ -21,6 +21,7 @@
 //! figures, whenever its answer comes.
 
 mod answers;
+mod by_whom;
 mod dialing;
 mod drive;
 mod fast_histogram;

@@ -3,7 +3,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `report/text` | the words, for people |
+//! | `report/text` over `by_whom` | the words, for people |
 //! | `report/json` over `timing` | everything, for programs |
 //! | `report/hdr` | the histograms, as other tools read them |
 //! | `report/csv` | the seconds as a table |
@@ -11,6 +11,7 @@
 //!
 //! Where all this goes, the [`Outputs`], is here.
 
+mod by_whom;
 mod csv;
 mod hdr;
 mod json;

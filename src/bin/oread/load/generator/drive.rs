@@ -148,6 +148,7 @@ impl Generator {
             used.waited = after[1].saturating_sub(before[1]);
             used.wall = until(time.start, time.end);
         }
+        (tally.targets, tally.slowest) = self.plan.told_by_whom();
         tally.threads = vec![used];
         tally
     }

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use oread::UdpId;
 
+use super::by_whom::ByWhom;
 use super::dialing::{Dial, Dialing, SLACK};
 use super::flow::{Flow, Reading, Socket, Stage};
 use super::flows::{Flows, Key, MOST_STALE};
@@ -101,6 +102,7 @@ pub(super) struct Plan {
     /// How many may stand there until those of flows that have gone are taken out.
     agenda_room: usize,
     pub(super) meter: Meter,
+    by_whom: ByWhom,
     pub(super) payload: Payload,
     /// How far the answers of flows have been read, by their index, where answers are no echoes.
     pub(super) readings: Vec<Reading>,
@@ -140,6 +142,7 @@ impl Plan {
         let verifies = load.verify != VerifyMode::Off && is_checked;
         let is_scheduled = !matches!(load.traffic, Traffic::Closed { .. });
         let nothing = Schedule::shared(NEVER, 1, 0, 1);
+        let worst = load.output.worst.map(|worst| worst.get() as usize);
         let mut meter = Meter::new(is_scheduled, verifies, timeout);
         meter.tally.connections.asked = share;
         Plan {
@@ -150,6 +153,7 @@ impl Plan {
             agenda: Agenda::new(),
             agenda_room: MOST_STALE,
             meter,
+            by_whom: ByWhom::new(setup.endpoints.len(), worst),
             payload: setup.payload.clone(),
             readings: Vec::new(),
             run: Timeline::new(),

@@ -255,6 +255,9 @@ fn drawn(world: &mut World, is_udp: bool) -> Drawn {
         let all = !traffic.contains("-R") || world.one_in(2);
         speech.hush(world, all);
     }
+    if world.one_in(3) {
+        traffic += " --worst 2";
+    }
     if !is_udp && world.one_in(6) {
         traffic += " --reconnect";
     }
@@ -305,6 +308,7 @@ fn streams(world: &mut World) {
     let ran = run(world, &drawn);
     let way = Way(least, most);
     connections::check_loosely(&ran);
+    over_time::check_by_whom(&ran);
     flows::check_end(&ran, way);
     let is_at_once = way.1 == AT_ONCE.1;
     let is_plain = drawn.manners.iter().all(Manners::is_honest)

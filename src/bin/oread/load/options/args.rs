@@ -258,6 +258,10 @@ pub(crate) struct Output {
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
 
+    /// Tell of the N connections whose answers took the longest on average, beside all of them
+    #[arg(long, value_name = "N", value_parser = count_to(1000))]
+    pub(crate) worst: Option<NonZeroU32>,
+
     /// While it runs, serve all that is counted to Prometheus at this address, as
     /// http://ADDR/metrics, as in 127.0.0.1:9998. Who reaches it may read it
     #[arg(long, value_name = "ADDR")]

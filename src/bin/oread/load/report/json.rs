@@ -5,7 +5,7 @@ use std::env;
 use serde_json::{Value, json};
 
 use crate::load::clock::nanos;
-use crate::load::count::{BySecond, Datagrams, Tally, percentile};
+use crate::load::count::{BySecond, ByTarget, Datagrams, OneConnection, Tally, percentile};
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::report::judgement::Judgement;
 use crate::load::report::outcome::{Ending, Outcome};
@@ -76,6 +76,8 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "udp_flows": flows(tally),
         "by_second": list(&tally.seconds, second),
         "histograms": histograms(tally),
+        "by_target": by_target(outcome),
+        "by_connection": by_connection(outcome),
         "generator": generator(outcome, judgement),
         "slo": list(&judgement.gates, |it| {
             json!({ "gate": it.gate, "met": it.met, "value": it.value, "shown": it.shown })
@@ -136,6 +138,41 @@ fn second(second: &BySecond) -> Value {
     value["max_ns"] = (!response.is_empty()).then(|| response.max()).into();
     value["histogram"] = encoded(&response).into();
     value
+}
+
+/// The figures of each target, where there are several.
+fn by_target(outcome: &Outcome) -> Value {
+    let named = outcome.targets.iter().zip(&outcome.tally.targets);
+    let one = |(name, target): (&String, &ByTarget)| {
+        let mut value = counters(target.counts.named());
+        value["target"] = json!(name);
+        value["response"] = timing(&target.response);
+        value["histogram"] = encoded(&target.response).into();
+        value
+    };
+    named.map(one).collect()
+}
+
+/// The slowest connections, and all of them; null without `--worst`.
+fn by_connection(outcome: &Outcome) -> Value {
+    let one = |it: &OneConnection| {
+        json!({
+            "flow": it.flow,
+            "target": outcome.targets.get(usize::from(it.target)),
+            "answers": it.answers,
+            "mean_ns": it.mean(),
+            "max_ns": it.max,
+        })
+    };
+    let all = outcome.tally.slowest.as_ref();
+    all.map_or(Value::Null, |all| {
+        json!({
+            "connections": all.connections,
+            "answers": all.answers,
+            "mean_ns": all.mean(),
+            "worst": list(&all.worst, one),
+        })
+    })
 }
 
 /// All histograms, whole: what other tools read, and what reports are merged and compared by.

@@ -10,6 +10,7 @@ use crate::load::clock::nanos;
 use crate::load::count::{CORRUPT, MISMATCHED, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::options::values::{Arrivals, VerifyMode};
+use crate::load::report::by_whom;
 use crate::load::report::judgement::{Judgement, Warning, percents};
 use crate::load::report::outcome::Outcome;
 use crate::system::environment::{Environment, VERSION, command_line};
@@ -33,6 +34,7 @@ pub(super) fn report(mut page: Page, outcome: &Outcome, judgement: &Judgement) -
     datagrams(&mut page, outcome);
     beware(&mut page, judgement, |warning| warning.cause.is_some());
     latency(&mut page, outcome);
+    by_whom::tell(&mut page, outcome);
     generator(&mut page, outcome);
     let here = Environment::here();
     let (kernel, machine) = (here.kernel, here.machine);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Plan;
 use crate::load::clock::{NEVER, after, nanos};
+use crate::load::count::{ByTarget, Slowest};
 use crate::load::generator::flow::{Flow, Socket, Stage};
 use crate::load::generator::protocol::Phase;
 use crate::load::options::load::{Traffic, Volume};
@@ -30,6 +31,11 @@ impl Plan {
     pub(crate) fn measured(&self) -> Option<Range<u64>> {
         let is_over = self.run.phase == Phase::Over || matches!(self.load.volume, Volume::For(_));
         Some(self.meter.from..self.run.ended.filter(|_| is_over)?)
+    }
+
+    /// The figures of targets and connections, when nothing more comes.
+    pub(crate) fn told_by_whom(&mut self) -> (Vec<ByTarget>, Option<Slowest>) {
+        self.by_whom.finish()
     }
 
     /// Ends, whatever is under way: the reactor turns no more.
@@ -258,7 +264,7 @@ impl Plan {
         }
         let mut partial = self.partial(flow);
         while let Some(sent) = flow.give_up(given_up) {
-            self.meter.timed_out(sent, partial.take());
+            self.timed_out(flow.target, sent, partial.take());
         }
         // Over a stream, what was given up may still come; over UDP it's lost, for a datagram is.
         let mut outstanding = 0;
@@ -276,7 +282,7 @@ impl Plan {
             }
             // Its time is over, however late it was sent.
             if !was_given_up && sent.since() <= given_up {
-                self.meter.timed_out(sent, partial.take());
+                self.timed_out(flow.target, sent, partial.take());
             }
             if self.meter.is_measured(sent.due) {
                 outstanding += 1;

@@ -38,6 +38,10 @@ impl Plan {
         let took = until(flow.time, now);
         log::debug!("{flow}: established after {}", short(nanos(took)));
         self.dialing.ended();
+        let target = flow.target;
+        if let Some(target) = self.by_whom.target(target) {
+            target.counts.established += 1;
+        }
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
         if self.flows.opening == 0 {
@@ -64,6 +68,9 @@ impl Plan {
         };
         log::debug!("{flow}: not established: {name}");
         *count(&mut self.meter.tally.connections) += 1;
+        if let Some(target) = self.by_whom.target(flow.target) {
+            target.counts.failed += 1;
+        }
         self.meter.tally.error(name);
         self.dialing.ended();
         self.replace_lost(flow.target, false, now);
@@ -209,10 +216,38 @@ impl Plan {
         let answered = self.flows.answered(index, again_at, find)?;
         let (bytes, given_up) = (answered.bytes, answered.given_up);
         self.meter.answered(answered.sent, now, bytes, given_up);
+        if self.by_whom.is_on {
+            self.note_answer(index, answered.sent, now, given_up);
+        }
         if answered.next.is_none() {
             self.after_answer(index, answered.stage, given_up, now);
         }
         Some(answered)
+    }
+
+    /// Counts an answer to a measured message with its target and its connection.
+    #[inline(never)]
+    fn note_answer(&mut self, index: u32, sent: Sent, now: u64, given_up: bool) {
+        if let Some(flow) = self.flows.get(index)
+            && self.meter.is_measured(sent.due)
+        {
+            let response = now - sent.due.min(now);
+            let (number, target) = (flow.number, flow.target);
+            self.by_whom.answered(index, number, target, response);
+            if let Some(target) = self.by_whom.target(target) {
+                let is_late = !given_up && response >= self.timeout;
+                target.counts.timed_out += u64::from(is_late);
+            }
+        }
+    }
+
+    /// Counts a message that was not answered in time, with its target as well.
+    pub(super) fn timed_out(&mut self, target: u16, sent: Sent, partial: Option<Partial>) {
+        let is_measured = self.meter.is_measured(sent.due);
+        if let Some(target) = self.by_whom.target(target) {
+            target.counts.timed_out += u64::from(is_measured);
+        }
+        self.meter.timed_out(sent, partial);
     }
 
     /// What an answer leads to beside the next message of a closed loop.
@@ -382,6 +417,7 @@ impl Plan {
                     counts.late += u64::from(is_late);
                 }
                 self.meter.answered(sent, now, bytes, given_up);
+                self.note_answer(index, sent, now, given_up);
                 self.after_answer(index, stage, given_up, now);
             }
         }
@@ -410,6 +446,9 @@ impl Plan {
         log::debug!("{flow}: lost: {name}");
         self.end_flow(index);
         self.meter.tally.connections.lost += 1;
+        if let Some(target) = self.by_whom.target(target) {
+            target.counts.lost += 1;
+        }
         self.meter.tally.error(name);
         self.meter.tally.note_partial(name, partial);
         self.replace_lost(target, was_served, now);

@@ -119,13 +119,13 @@ impl Plan {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        let stage = flow.stage;
+        let (stage, target) = (flow.stage, flow.target);
         let is_refused = flow.udp.is_some() && flow.flags.contains(Flags::FULL);
         let mut partial = self.partial(flow);
         let then = now.saturating_sub(self.timeout);
         let mut given_up = 0;
         while let Some(sent) = self.flows.give_up(index, then) {
-            self.meter.timed_out(sent, partial.take());
+            self.timed_out(target, sent, partial.take());
             given_up += 1;
         }
         match stage {

@@ -4,6 +4,7 @@
 use super::bench::Ran;
 use super::truth::{CLOSE, Count, Life, Span, TICK, Times, Told, Way, is_like, lives};
 use crate::load::clock::{NEVER, SECOND};
+use crate::load::count::TargetCounts;
 use crate::load::options::load::Volume;
 
 /// Something that happened at a client: when, and of how many bytes, if it did for certain.
@@ -122,6 +123,37 @@ pub(super) fn check_state(ran: &Ran, way: Way) {
         errors <= all,
         "{errors} errors in the seconds, {all} in all"
     );
+}
+
+/// What the targets have is what all of it comes to, and so is what the connections have.
+pub(super) fn check_by_whom(ran: &Ran) {
+    let (tally, of) = (&ran.tally, |count: fn(&TargetCounts) -> u64| {
+        let targets = ran.tally.targets.iter();
+        targets.map(|target| count(&target.counts)).sum::<u64>()
+    });
+    let (c, m) = (&tally.connections, &tally.messages);
+    if ran.load.targets.len() > 1 {
+        let failed = c.refused + c.timed_out + c.failed;
+        let pairs = [
+            ("established", of(|it| it.established), c.established),
+            ("failed", of(|it| it.failed), failed),
+            ("lost", of(|it| it.lost), c.lost),
+            ("answered", of(|it| it.answered), m.echoed),
+            ("timed out", of(|it| it.timed_out), m.timed_out),
+        ];
+        for (what, targets, all) in pairs {
+            assert_eq!(targets, all, "{what} of all targets");
+        }
+        for target in &tally.targets {
+            assert_eq!(target.response.len(), target.counts.answered);
+        }
+    }
+    if let Some(slowest) = &tally.slowest {
+        assert_eq!(slowest.answers, m.echoed);
+        assert!(slowest.connections <= c.established);
+        let most = slowest.worst.iter().map(|it| it.max).max().unwrap_or(0);
+        assert!(most <= tally.latency.response.max());
+    }
 }
 
 /// A dial takes there and back at most (some are answered at once), and the first answer comes when
