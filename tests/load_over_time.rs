@@ -139,7 +139,7 @@ fn check_log(log: &[u8], seconds: &[Value], all: u64) {
 
 #[test]
 fn an_error_and_a_connection_that_is_lost_stand_in_the_second_in_which_they_happened() {
-    // The second message of the last connection is answered by the end, so long after the first one.
+    // A message of the last connection is answered by the end, so long after the first one.
     let begun = Mutex::new(None);
     let address = tcp(move |stream, index| {
         each_message(stream, |stream, message, bytes| {

@@ -208,6 +208,32 @@ fn script(world: &mut World) -> Script {
     script
 }
 
+/// What goes with traffic: how long connections are kept, messages without an answer, and what is
+/// told of it.
+fn turnover(world: &mut World, mut traffic: String, is_udp: bool, script: &mut Script) -> String {
+    let is_kept = ["--churn", "--lifetime", "--idle"]
+        .iter()
+        .all(|it| !traffic.contains(it));
+    if !is_udp && is_kept && world.one_in(4) {
+        traffic += &format!(" --per-connection {}", world.pick(&[1, 2, 5, 30]));
+    }
+    if let Some(speech) = &mut script.speech
+        && (traffic.contains("-R") || traffic.contains("--heartbeat"))
+        && world.one_in(2)
+    {
+        // With some answers awaited, and others not, heartbeats may come too fast.
+        let all = !traffic.contains("-R") || world.one_in(2);
+        speech.hush(world, all);
+    }
+    if world.one_in(3) {
+        traffic += " --worst 2";
+    }
+    if !is_udp && world.one_in(6) {
+        traffic += " --reconnect";
+    }
+    traffic
+}
+
 fn drawn(world: &mut World, is_udp: bool) -> Drawn {
     let connections = world.count(12);
     let targets = 1 + world.roll(2) as usize;
@@ -240,27 +266,8 @@ fn drawn(world: &mut World, is_udp: bool) -> Drawn {
         manners[0].swap = rate(world, 200);
     }
     let delay = manners.iter().map(|m| u64::midpoint(m.delay.0, m.delay.1));
-    let mut traffic = traffic(world, connections, delay.min().unwrap_or(1), is_udp);
-    let is_kept = ["--churn", "--lifetime", "--idle"]
-        .iter()
-        .all(|it| !traffic.contains(it));
-    if !is_udp && is_kept && world.one_in(4) {
-        traffic += &format!(" --per-connection {}", world.pick(&[1, 2, 5, 30]));
-    }
-    if let Some(speech) = &mut script.speech
-        && (traffic.contains("-R") || traffic.contains("--heartbeat"))
-        && world.one_in(2)
-    {
-        // With some answers awaited, and others not, heartbeats may come too fast.
-        let all = !traffic.contains("-R") || world.one_in(2);
-        speech.hush(world, all);
-    }
-    if world.one_in(3) {
-        traffic += " --worst 2";
-    }
-    if !is_udp && world.one_in(6) {
-        traffic += " --reconnect";
-    }
+    let traffic = traffic(world, connections, delay.min().unwrap_or(1), is_udp);
+    let traffic = turnover(world, traffic, is_udp, &mut script);
     let latency = match world.roll(4) {
         0 => {
             let least = world.pick(&[20_000, 1_000_000, 30_000_000]);
