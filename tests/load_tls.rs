@@ -131,12 +131,16 @@ impl Books {
 struct Manners {
     /// Bytes of its records that it sends at a time; 0: all.
     cut: usize,
+    /// Bytes of an answer in each record; 0: all.
+    pieces: usize,
     /// Whether it takes new keys before each answer.
     rekeys: bool,
     /// Whether it sends something that is no record behind its answers.
     babbles: bool,
-    /// Bytes after which it ends its connection, and whether with a goodbye.
+    /// Bytes after which it ends its connection, whether that's the first one alone, and whether
+    /// with a goodbye, right behind its last answer.
     ends_after: u64,
+    ends_one: bool,
     says_goodbye: bool,
 }
 
@@ -167,7 +171,7 @@ impl Write for Cut {
 fn echo(config: ServerConfig, manners: Manners) -> (String, Arc<Books>) {
     let books = Arc::new(Books::default());
     let (kept, config) = (Arc::clone(&books), Arc::new(config));
-    let address = tcp(move |stream, _| {
+    let address = tcp(move |stream, index| {
         let mut stream = Cut(stream, manners.cut);
         let mut tls = ServerConnection::new(Arc::clone(&config)).unwrap();
         while tls.is_handshaking() {
@@ -195,8 +199,26 @@ fn echo(config: ServerConfig, manners: Manners) -> (String, Arc<Books>) {
                     if manners.rekeys {
                         tls.refresh_traffic_keys().unwrap();
                     }
-                    let mut tls = rustls::Stream::new(&mut tls, &mut stream);
-                    if tls.write_all(&buffer[..len]).is_err() {
+                    let size = if manners.pieces == 0 {
+                        len
+                    } else {
+                        manners.pieces
+                    };
+                    let pieces = buffer[..len].chunks(size);
+                    let mut writer = tls.writer();
+                    pieces.for_each(|some| writer.write_all(some).unwrap());
+                    let is_last = manners.ends_after > 0
+                        && echoed >= manners.ends_after
+                        && (index == 0 || !manners.ends_one);
+                    if is_last && manners.says_goodbye {
+                        tls.send_close_notify();
+                    }
+                    while tls.wants_write() {
+                        if tls.write_tls(&mut stream).is_err() {
+                            return;
+                        }
+                    }
+                    if is_last {
                         break;
                     }
                 }
@@ -205,16 +227,9 @@ fn echo(config: ServerConfig, manners: Manners) -> (String, Arc<Books>) {
                     break;
                 }
             }
-            if manners.ends_after > 0 && echoed >= manners.ends_after {
-                break;
-            }
         }
         if manners.babbles {
             let _ = stream.write_all(b"HTTP/1.1 500 Internal Server Error\r\n\r\n");
-        }
-        if manners.says_goodbye {
-            tls.send_close_notify();
-            let _ = tls.complete_io(&mut stream);
         }
         let _ = stream.0.shutdown(Shutdown::Write);
         // What comes meanwhile would make a reset of it.
@@ -536,6 +551,39 @@ fn an_end_without_a_goodbye_is_told_from_one_with_it() {
         assert_eq!(report.error(name), 2, "{}", report.value);
         assert_eq!(report.connections("lost"), 2);
     }
+}
+
+#[test]
+fn an_end_takes_nothing_along_that_is_another_connection_s() {
+    let authority = Authority::new();
+    let manners = Manners {
+        ends_after: 64 * 5,
+        ends_one: true,
+        says_goodbye: true,
+        ..Manners::default()
+    };
+    let (address, _) = echo(authority.serves("127.0.0.1", plain), manners);
+    let arguments = ["--tls-ca", authority.file(), "-c", "4", "-n", "2000"];
+    let report = run(&address, &arguments);
+    assert_eq!(report.error("closed by peer"), 1, "{}", report.value);
+    assert_eq!(report.errors().len(), 1, "{}", report.value);
+    assert_eq!(report.messages("corrupt"), 0);
+}
+
+#[test]
+fn answers_that_begin_and_end_in_the_midst_of_records_are_told_apart() {
+    let authority = Authority::new();
+    let manners = Manners {
+        pieces: 7,
+        ..Manners::default()
+    };
+    let (address, _) = echo(authority.serves("127.0.0.1", plain), manners);
+    let ca = ["--tls-ca", authority.file(), "-c", "2", "-n", "300"];
+    let lines = ["--message", "hello world\\n", "--answer", "lines"];
+    let rest = ["--expect", "hello world\\n", "--depth", "5"];
+    let report = run(&address, &[&ca[..], &lines, &rest].concat());
+    assert_eq!(report.exit_code(), 0, "{}", report.value);
+    assert_eq!(report.messages("verified"), 300);
 }
 
 #[test]
