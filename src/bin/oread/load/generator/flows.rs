@@ -198,11 +198,16 @@ impl Flows {
         self.get(index).is_some_and(is_spent)
     }
 
-    /// A live flow is to be closed when what is under way on it has been answered.
+    /// A live flow is to be closed when what is under way on it has been answered. What a closed
+    /// loop would send next was not due at a certain time, and is not sent; heartbeats were.
     pub(super) fn retire(&mut self, index: u32) {
+        let has_beats = self.has_beats;
         if let Some(flow) = self.get_mut(index) {
             flow.stage = Stage::Retiring;
             flow.flags |= Flags::TURNS_OVER;
+            if !has_beats {
+                flow.owed = 0;
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use oread::Framing;
 use oread::framing::Envelope;
 
 use super::flow::{Flags, Flow};
+use crate::load::exchange::answer::Answer;
 use crate::load::exchange::script::{Question, Script, Step};
 use crate::load::exchange::template::Which;
 use crate::load::mix::{GOLDEN, SPREAD, mix};
@@ -144,6 +145,12 @@ impl Payload {
     pub(super) fn step(&self, flow: u32, number: u32) -> Option<&Step> {
         let key = self.key;
         self.script.as_ref()?.step(Which { flow, number, key })
+    }
+
+    /// Whether message `number` of a flow has no answer: it was done with when it was sent.
+    pub(super) fn has_no_answer(&self, flow: u32, number: u32) -> bool {
+        let step = self.is_one_way.then(|| self.step(flow, number)).flatten();
+        step.is_some_and(|step| step.answer == Answer::None)
     }
 
     /// The bytes of message `number` of a flow, where these are always the same.

@@ -262,10 +262,18 @@ impl Plan {
         }
         // Over a stream, what was given up may still come; over UDP it's lost, for a datagram is.
         let mut outstanding = 0;
-        while let Some((sent, was_given_up)) = match &flow.udp {
-            Some(_) => flow.give_up(NEVER).map(|sent| (sent, false)),
-            None => flow.pop(),
-        } {
+        loop {
+            let is_done = self.payload.has_no_answer(flow.number, flow.oldest());
+            let next = match &flow.udp {
+                Some(_) => flow.give_up(NEVER).map(|sent| (sent, false)),
+                None => flow.pop(),
+            };
+            let Some((sent, was_given_up)) = next else {
+                break;
+            };
+            if is_done {
+                continue;
+            }
             // Its time is over, however late it was sent.
             if !was_given_up && sent.since() <= given_up {
                 self.meter.timed_out(sent, partial.take());

@@ -4,7 +4,6 @@ use super::upkeep::RETRY;
 use super::{Dial, Plan};
 use crate::load::clock::{NEVER, nanos, until};
 use crate::load::count::{Ledger, Partial, record};
-use crate::load::exchange::answer::Answer;
 use crate::load::generator::flow::{Arrival, Flags, Flow, Sent, Socket, Stage};
 use crate::load::generator::flows::Answered;
 use crate::load::generator::label::Label;
@@ -146,10 +145,7 @@ impl Plan {
     /// is taken out, and one behind others that nobody waits for any more stays where it is.
     fn next_one_way(&mut self, index: u32) -> Option<(Sent, Stage, bool)> {
         let flow = self.flows.get(index)?;
-        let is_one_way = |number| {
-            let step = self.payload.step(flow.number, number);
-            step.is_some_and(|step| step.answer == Answer::None)
-        };
+        let is_one_way = |number| self.payload.has_no_answer(flow.number, number);
         if flow.kept > 0 && is_one_way(flow.oldest()) {
             let answered = self.flows.answered(index, None, |_| Some(0))?;
             return Some((answered.sent, answered.stage, answered.given_up));

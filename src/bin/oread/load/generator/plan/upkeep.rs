@@ -35,17 +35,11 @@ impl Plan {
         if let Some(since) = self.flows.oldest_since() {
             self.churn.pass(since);
         }
-        let is_idle = matches!(self.load.traffic, Traffic::Idle { .. });
         while self.turnover_due() <= now {
             self.churn.skip_to(now.saturating_sub(SLACK));
             self.churn.advance();
             if let Some(index) = self.flows.retire_oldest() {
                 self.dialing.turning_over += 1;
-                // What a closed loop would send next was not due at a certain time; heartbeats
-                // were.
-                if !is_idle && let Some(flow) = self.flows.get_mut(index) {
-                    flow.owed = 0;
-                }
                 self.close_if_answered(index);
             }
         }
@@ -81,9 +75,13 @@ impl Plan {
         self.steps.push_back(Step::Close { flow, socket });
         if let Some(flow) = self.flows.ends(index) {
             let is_stream = flow.udp.is_none();
-            while let Some((sent, _)) = flow.pop() {
+            loop {
+                let is_done = self.payload.has_no_answer(flow.number, flow.oldest());
+                let Some((sent, _)) = flow.pop() else {
+                    break;
+                };
                 // Lost datagrams are counted when all that may still come has come.
-                if is_stream {
+                if is_stream && !is_done {
                     self.meter.lost(sent);
                 }
             }

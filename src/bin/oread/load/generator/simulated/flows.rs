@@ -3,7 +3,7 @@
 use super::bench::Ran;
 use super::messages::unseen;
 use super::server::Call;
-use super::truth::{AT_ONCE, CLOSE, Life, SMALL, TICK, Times, Told, Way, lives, messages};
+use super::truth::{AT_ONCE, CLOSE, Life, SMALL, TICK, Times, Told, Way, Why, lives, messages};
 use crate::load::clock::{NEVER, SECOND, nanos};
 use crate::load::options::load::{Traffic, Turnover, Volume};
 
@@ -167,6 +167,15 @@ fn check_spent(ran: &Ran, messages: usize) {
         assert!(asked <= all, "{asked} messages of {all}");
         if life.is_closed() && !is_tie(&life) {
             assert_eq!(asked, all, "closed before it had all its messages");
+        }
+        let is_answered = |asked: &super::server::Asked| asked.answered.is_some();
+        if life.why == Why::Run && asked == all && call.asked.iter().all(is_answered) {
+            let last = call.asked.iter().filter_map(|asked| asked.answered).max();
+            let open = life.end.least.saturating_sub(last.unwrap_or(NEVER));
+            assert!(
+                open <= TICK,
+                "it was open for {open} ns behind its last answer"
+            );
         }
     }
 }
