@@ -40,8 +40,9 @@ impl Plan {
         if is_udp {
             flow.udp = Some(Box::default());
         }
+        let after = short(nanos(until(flow.time, now)));
+        log::debug!("{flow}: established after {after}");
         let took = until(flow.time, connected);
-        log::debug!("{flow}: connected after {}", short(nanos(took)));
         self.dialing.ended();
         self.meter.tally.connections.established += 1;
         record(&mut self.meter.tally.latency.connect, took);
