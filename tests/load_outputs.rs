@@ -5,12 +5,13 @@
 
 #[path = "common/load.rs"]
 mod load;
+#[path = "common/scratch.rs"]
+mod scratch;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 #[cfg(unix)]
 use std::os::{fd::OwnedFd, unix::net::UnixStream};
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Mutex, mpsc};
 use std::thread;
@@ -22,6 +23,7 @@ use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use load::cli::{LONG, oread, piped, signal, wait};
 use load::{Next, Report, each_message, say, tcp};
+use scratch::Scratch;
 use serde_json::Value;
 
 #[test]
@@ -107,36 +109,6 @@ fn a_standard_error_that_takes_nothing_stalls_neither_the_load_nor_its_report() 
     command.args(["-c", "4000000000"]).stderr(errors);
     let mut child = command.stdin(Stdio::null()).spawn().unwrap();
     assert_eq!(wait(&mut child).code(), Some(4));
-}
-
-/// A file of a test's own, taken away at its end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let path = directory.join(format!("load-{}-{name}", std::process::id()));
-        Scratch(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-
-    fn read(&self) -> Vec<u8> {
-        fs::read(&self.0).unwrap()
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.read()).unwrap()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // It's not there where none was to be written.
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 #[cfg(target_os = "linux")] // Others have no file that is always full.

@@ -207,6 +207,7 @@ const COMMANDS: [Line; 4] = [
             ("--tls-resume", RESUME),
             ("--json", TEXT),
             ("--hdr", TEXT),
+            ("--csv", TEXT),
             ("--metrics", ADDRESS),
             ("--slo", GATE),
             ("-v", FLAG),

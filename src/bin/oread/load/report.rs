@@ -6,10 +6,12 @@
 //! | `report/text` | the words, for people |
 //! | `report/json` over `timing` | everything, for programs |
 //! | `report/hdr` | the histograms, as other tools read them |
+//! | `report/csv` | the seconds as a table |
 //! | `report/judgement` | the exit code and why, the gates, what to beware of |
 //!
 //! Where all this goes, the [`Outputs`], is here.
 
+mod csv;
 mod hdr;
 mod json;
 pub(crate) mod judgement;
@@ -46,6 +48,9 @@ pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Fail
             Err(words) => outputs.note(Err(Failure::runtime(words))),
         }
     }
+    if let Some(file) = outputs.csv.take().filter(|_| is_begun) {
+        outputs.write(file, csv::table(outcome).into_bytes());
+    }
     let judged = |outputs: &Outputs| Judgement::of(outcome, outputs.failure().as_ref());
     if let Some(file) = outputs.json.take() {
         let json = json::report(outcome, &judged(&outputs));
@@ -65,6 +70,7 @@ pub(crate) fn report(outcome: &Outcome, mut outputs: Outputs) -> Result<u8, Fail
 pub(crate) struct Outputs {
     json: Option<LateFile>,
     hdr: Option<LateFile>,
+    csv: Option<LateFile>,
     /// Named pipes and what they are told, once all else is written: their readers may come late.
     late: Vec<(LateFile, Vec<u8>)>,
     failures: Vec<Failure>,
@@ -77,7 +83,8 @@ impl Outputs {
     /// Exit code 1: one can't be written.
     pub(crate) fn open(plan: &Load) -> Result<Outputs, Failure> {
         let (json, hdr) = (plan.json_file(), plan.output.hdr.as_deref());
-        let is_all = json.is_none() && hdr.is_none() && plan.output.slo.is_empty();
+        let csv = plan.output.csv.as_deref();
+        let is_all = json.is_none() && hdr.is_none() && csv.is_none() && plan.output.slo.is_empty();
         if (is_all || plan.json_to_stdout()) && stdout::was_closed() {
             let failure = "standard output is closed: the report would be lost";
             return Err(Failure::runtime(failure).hint(
@@ -87,6 +94,7 @@ impl Outputs {
         Ok(Outputs {
             json: json.map(LateFile::new).transpose()?,
             hdr: hdr.map(LateFile::new).transpose()?,
+            csv: csv.map(LateFile::new).transpose()?,
             ..Outputs::default()
         })
     }

@@ -315,6 +315,7 @@ fn streams(world: &mut World) {
         connections::check_connections(&ran, way);
         messages::check_messages(&ran, way);
         over_time::check_dials(&ran, way);
+        over_time::check_state(&ran, way);
     }
     if is_at_once {
         flows::check_traffic(&ran);

@@ -259,6 +259,10 @@ pub(crate) struct Output {
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
 
+    /// Write a table of the measured seconds to a file: counts, percentiles, errors, connections
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+
     /// While it runs, serve all that is counted to Prometheus at this address, as
     /// http://ADDR/metrics, as in 127.0.0.1:9998. Who reaches it may read it
     #[arg(long, value_name = "ADDR")]

@@ -286,23 +286,33 @@ impl Load {
 
     /// Refuses files that would be others than they look like, and gates that no run can meet.
     fn check_outputs(&self) -> Result<(), Failure> {
-        let (json, hdr) = (self.json_file(), self.output.hdr.as_deref());
-        for (option, file) in [("--json", json), ("--hdr", hdr)] {
-            let text = file.and_then(Path::to_str).unwrap_or_default();
+        let output = &self.output;
+        let files = [
+            ("--json", self.json_file()),
+            ("--hdr", output.hdr.as_deref()),
+            ("--csv", output.csv.as_deref()),
+        ];
+        let files = files
+            .into_iter()
+            .filter_map(|(option, it)| Some((option, it?)));
+        let files: Vec<(&str, &Path)> = files.collect();
+        for (place, &(option, file)) in files.iter().enumerate() {
+            let text = file.to_str().unwrap_or_default();
             let is_target = self.targets.is_empty() && text.parse::<Target>().is_ok();
             let words = format!("{text} looks like a target; write {option} FILE TARGET");
             refuse_if(is_target, Failure::usage(words))?;
-        }
-        let tip = "give it a name; a file that is called - is written as ./-";
-        let failure = Failure::usage("--hdr takes a file, and - is standard output").hint(tip);
-        refuse_if(hdr == Some(Path::new("-")), failure)?;
-        if let (Some(json), Some(hdr)) = (json, hdr) {
-            let words = format!(
-                "--json and --hdr would write the same file, {}",
-                hdr.display()
-            );
-            let failure = Failure::usage(words).hint("give each a file of its own");
-            refuse_if(followed(json) == followed(hdr), failure)?;
+            let words = format!("{option} takes a file, and - is standard output");
+            let tip = "give it a name; a file that is called - is written as ./-";
+            let is_stdout = file == Path::new("-");
+            refuse_if(is_stdout, Failure::usage(words).hint(tip))?;
+            let same = files[..place]
+                .iter()
+                .find(|other| followed(other.1) == followed(file));
+            if let Some((other, _)) = same {
+                let words = format!("{other} and {option} would write the same file, {text}");
+                let tip = "give each a file of its own";
+                return Err(Failure::usage(words).hint(tip));
+            }
         }
         self.output.slo.iter().try_for_each(|gate| {
             let why = never::why_never(gate, self);

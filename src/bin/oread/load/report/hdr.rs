@@ -1,5 +1,6 @@
 //! The histograms as an HdrHistogram log, version 1.3, each line a histogram of nanoseconds in the
 //! compressed V2 encoding: what HdrHistogram's own log processor, its plotter and other tools read.
+//! The responses are there twice: a line a second, without a tag, and all of them in one, with one.
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
@@ -34,6 +35,14 @@ pub(super) fn log(outcome: &Outcome) -> Result<Vec<u8>, Box<dyn Error>> {
         .with_base_time(from)
         .with_max_value_divisor(NANOS_PER_SECOND)
         .begin_log_with(&mut bytes, &mut serializer)?;
+    // Without a tag, as tools that know of none plot it: the answers of each second, over time.
+    for (place, second) in outcome.tally.seconds.iter().enumerate() {
+        let start = Duration::from_secs(place as u64);
+        let response = second.response.open();
+        if !response.is_empty() {
+            writer.write_histogram(&response, start, Duration::from_secs(1), None)?;
+        }
+    }
     let (latency, schedule) = (&outcome.tally.latency, &outcome.tally.schedule);
     for (name, histogram) in latency.named().chain(schedule.named()) {
         // Most loads have no handshakes.
@@ -44,8 +53,9 @@ pub(super) fn log(outcome: &Outcome) -> Result<Vec<u8>, Box<dyn Error>> {
         writer.write_histogram(histogram, Duration::ZERO, outcome.measured, tag)?;
     }
     // Behind the comments. The writer knows no such line.
-    let tagged = bytes.windows(5).position(|window| window == b"\nTag=");
-    let at = tagged.map_or(bytes.len(), |newline| newline + 1);
+    let behind = |two: &[u8]| two[0] == b'\n' && two[1] != b'#';
+    let line = bytes.windows(2).position(behind);
+    let at = line.map_or(bytes.len(), |newline| newline + 1);
     bytes.splice(at..at, LEGEND.iter().copied());
     Ok(bytes)
 }

@@ -2,7 +2,7 @@
 //! books.
 
 use super::bench::Ran;
-use super::truth::{CLOSE, Count, Life, Span, Times, Told, Way, is_like, lives};
+use super::truth::{CLOSE, Count, Life, Span, TICK, Times, Told, Way, is_like, lives};
 use crate::load::clock::{NEVER, SECOND};
 use crate::load::options::load::Volume;
 
@@ -85,6 +85,43 @@ impl Traffic {
             answers.holds(&format!("answered in second {place}"), counts.echoed);
         }
     }
+}
+
+/// Each second has the histogram of the answers that came in it, and tells of the connections that
+/// were open at its end; no error is told twice.
+pub(super) fn check_state(ran: &Ran, way: Way) {
+    let (times, lives) = (Times::of(ran), lives(ran, way));
+    // A turn is over before the next one sees that the second is.
+    let doubt = TICK + CLOSE + way.1;
+    let last = ran.ends.iter().max().map_or(0, |&end| end);
+    let mut errors = 0;
+    for (place, second) in ran.tally.seconds.iter().enumerate() {
+        let answers = second.response.open().len();
+        assert_eq!(answers, second.counts.echoed, "second {place}");
+        errors += second.errors;
+        let end = times.from + (place as u64 + 1) * SECOND;
+        // The threads end one after the other, and what each has is what it had then.
+        if ran.ends.iter().any(|&at| at < end + doubt) && ran.ends.len() > 1 {
+            continue;
+        }
+        let (from, to) = match last < end + doubt {
+            // Closed at the end.
+            true => continue,
+            false => (end - doubt, end + doubt),
+        };
+        let mut open = Count::default();
+        for life in &lives {
+            let there = life.there.filter(|there| there.least <= to);
+            let surely = there.is_some_and(|it| it.most <= from) && life.end.least >= to;
+            open.count(surely, there.is_some() && life.end.most >= from);
+        }
+        open.holds(&format!("open at the end of second {place}"), second.open);
+    }
+    let all: u64 = ran.tally.errors.values().sum();
+    assert!(
+        errors <= all,
+        "{errors} errors in the seconds, {all} in all"
+    );
 }
 
 /// A dial takes there and back at most (some are answered at once), and the first answer comes when
