@@ -514,7 +514,7 @@ fn what_does_not_go_together_is_refused_with_exit_2() {
         ),
         ("127.0.0.1:9 --expect-regex (", "unclosed"),
         ("http://a/b http://c/b", "all targets are asked the same"),
-        ("https://a/b", "TLS is not spoken"),
+        ("tls://a", "the port is missing"),
         (
             "127.0.0.1:9 --per-connection 5 --churn 3",
             "cannot be used with",

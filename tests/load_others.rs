@@ -12,6 +12,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,10 @@ impl Other {
             println!("skipped: there is no {program}");
             return None;
         }
-        let folder = std::env::temp_dir().join(format!("oread-{program}-{}", std::process::id()));
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::SeqCst);
+        let name = format!("oread-{program}-{}-{count}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).unwrap();
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -205,6 +209,117 @@ fn nginx_logs_the_requests_that_the_load_counts_over_connections_that_it_ends() 
     let report = Report::of(&[&gone, "-c", "2", "-n", "50"]);
     assert_eq!((report.exit_code(), report.messages("mismatched")), (5, 52));
     nginx.lines("access.log", "GET /gone HTTP/1.1\" 404", 52);
+}
+
+/// Writes a certificate for localhost that signs itself, and its key, to `cert.pem` and `key.pem`.
+fn certify(folder: &Path) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+}
+
+impl Other {
+    /// Loads it over TLS; how many messages were sent in all.
+    fn load_over_tls(&self, scheme: &str, arguments: &[&str]) -> (Report, u64) {
+        let target = format!("{scheme}://localhost:{}", self.port);
+        let ca = self.folder.join("cert.pem");
+        let tls = [&*target, "--tls-ca", ca.to_str().unwrap()];
+        run(&[&tls[..], arguments].concat())
+    }
+}
+
+#[test]
+fn nginx_logs_the_requests_over_tls_and_which_sessions_were_resumed() {
+    let Some(nginx) = Other::start("nginx", |port, folder| {
+        certify(folder);
+        let folder = folder.display();
+        let config = format!(
+            "daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\n\
+             events {{ worker_connections 256; }}\n\
+             http {{ log_format tls \"$request $ssl_protocol $ssl_session_reused $connection_requests|\";\n\
+             access_log {folder}/access.log tls; ssl_session_cache shared:a:1m;\n\
+             client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n\
+             fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;\n\
+             scgi_temp_path {folder}/scgi; ssl_protocols TLSv1.2 TLSv1.3;\n\
+             ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;\n\
+             server {{ listen 127.0.0.1:{port} ssl; location / {{ return 200 \"hello\\n\"; }} }} }}\n"
+        );
+        let file = format!("{folder}/nginx.conf");
+        fs::write(&file, config).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "PATH=$PATH:/usr/sbin exec nginx -e \"$0\" -c \"$1\""]);
+        command.args([&format!("{folder}/error.log"), &file]);
+        command
+    }) else {
+        return;
+    };
+    let often = ["-c", "4", "-n", "1500", "--expect", "hello"];
+    let (report, asked) = nginx.load_over_tls("https", &often);
+    assert_eq!(report.messages("verified"), 1500);
+    assert_eq!(report.connections("full_handshakes"), 4);
+    nginx.lines("access.log", "GET / HTTP/1.1 TLSv1.3 .", asked);
+    // The first request of each connection.
+    nginx.lines("access.log", "TLSv1.3 . 1|", 4);
+    let once = ["-c", "1", "-n", "50", "--per-connection", "1"];
+    let (report, asked) =
+        nginx.load_over_tls("https", &[&once[..], &["--tls-resume", "on"]].concat());
+    assert_eq!(asked, 50);
+    let resumed = report.connections("resumed_handshakes");
+    assert!(resumed >= 48, "{}", report.value);
+    // Each has one request, but for one that the end came before.
+    let idle = report.connections("established") - asked;
+    nginx.lines("access.log", "TLSv1.3 r 1|", resumed - idle);
+}
+
+#[test]
+fn socat_echoes_over_tls() {
+    let Some(socat) = Other::start("socat", |port, folder| {
+        certify(folder);
+        let folder = folder.display();
+        let mut command = Command::new("socat");
+        command.arg(format!(
+            "openssl-listen:{port},bind=127.0.0.1,reuseaddr,fork,verify=0,\
+             cert={folder}/cert.pem,key={folder}/key.pem"
+        ));
+        command.arg("EXEC:cat");
+        command
+    }) else {
+        return;
+    };
+    for size in ["64", "1-20000"] {
+        let (report, _) = socat.load_over_tls("tls", &["-c", "3", "-n", "300", "-s", size]);
+        report.assert_all_is_well();
+    }
+}
+
+#[test]
+fn openssl_gives_each_line_the_wrong_way_round() {
+    for version in ["-tls1_2", "-tls1_3"] {
+        let Some(openssl) = Other::start("openssl", |port, folder| {
+            certify(folder);
+            let mut command = Command::new("openssl");
+            command.args(["s_server", "-rev", "-quiet", version, "-accept"]);
+            command.arg(format!("127.0.0.1:{port}"));
+            command.args(["-cert", "cert.pem", "-key", "key.pem"]);
+            command.current_dir(folder);
+            command
+        }) else {
+            return;
+        };
+        let lines = [
+            "-c",
+            "1",
+            "-n",
+            "300",
+            "--message",
+            "hello\\n",
+            "--answer",
+            "lines",
+        ];
+        let expect = ["--expect", "olleh\\n"];
+        let (report, _) = openssl.load_over_tls("tls", &[&lines[..], &expect].concat());
+        assert_eq!(report.messages("verified"), 300);
+    }
 }
 
 #[test]

@@ -56,6 +56,11 @@ const ANSWER: Kind = (
 );
 const ARRIVALS: Kind = (&["even", "poisson"], &["random", ""]);
 const REGEX: Kind = (&["^a", "b.c$"], &["(", "[", "a{2,1}"]);
+const SERVER_NAME: Kind = (
+    &["localhost", "127.0.0.1", "[::1]", "a.example"],
+    &["a b", "", "a_b.-", "\u{202e}"],
+);
+const RESUME: Kind = (&["on", "off"], &["yes", "", "On"]);
 const SEED: Kind = (&["0", "7"], &["-1", "x", "18446744073709551616"]);
 const CAP: Kind = (&["off", "1", "10k"], &["Off", "0", "none"]);
 const ADDRESS: Kind = (
@@ -78,13 +83,15 @@ const TARGET: Kind = (
         "tcp://[::1]:9/",
         "udp://localhost:9",
         "http://localhost/a?b=c",
+        "https://a",
         "redis://[::1]",
+        "tls://[::1]:9",
         "unix:///run/x",
     ],
     &[
         "127.0.0.1:0",
         "ftp://a:1",
-        "https://a",
+        "tls://a",
         "redis://a/2",
         "http://a/b c",
         "a",
@@ -195,6 +202,9 @@ const COMMANDS: [Line; 4] = [
             ("--connect-timeout", DURATION),
             ("--message-timeout", DURATION),
             ("--force", FLAG),
+            ("--insecure", FLAG),
+            ("--tls-name", SERVER_NAME),
+            ("--tls-resume", RESUME),
             ("--json", TEXT),
             ("--hdr", TEXT),
             ("--csv", TEXT),

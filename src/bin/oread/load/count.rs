@@ -285,6 +285,7 @@ impl Counts {
             datagrams: Datagrams::default(),
             latency: Latency {
                 connect: coarse(),
+                handshake: coarse(),
                 first_echo: coarse(),
                 response: coarse(),
                 service: coarse(),
@@ -317,8 +318,10 @@ impl Counts {
 counted! {
     /// How long things took, in nanoseconds.
     Latency: Histogram<u64> = histogram();
-    /// From the dial to the connection.
+    /// From the dial to the connection, over TLS without the handshake.
     connect,
+    /// Over TLS, from the connection to the end of the handshake.
+    handshake,
     /// From the dial to the first answer.
     first_echo,
     /// From when a message should have been sent to its answer: what a user of the server feels. In
@@ -359,8 +362,12 @@ counted! {
     /// Connections that the load closed and whose next one was confirmed, within the measured
     /// time: the churn that was reached.
     replaced,
-    /// Dials that came to a connection.
+    /// Dials that came to a connection; over TLS, to the end of its handshake.
     established => came "established",
+    /// Of these, the ones that took a full handshake of TLS.
+    full_handshakes => came "with a full TLS handshake",
+    /// Of these, the ones that have resumed an earlier session of TLS.
+    resumed_handshakes => came "with a resumed TLS session",
     /// Connections that an echo has come back on, at least one.
     confirmed => came "confirmed by an echo",
     /// The most that were confirmed and open at one time, over all threads: no thread knows it

@@ -10,6 +10,7 @@
 //! | `exchange/template` | a question, with places that are filled in anew for each |
 //! | `exchange/script` | the questions of a connection, in their order |
 //! | `exchange/session` | a script, written as a file |
+//! | `exchange/tls` | tickets of TLS sessions, and certificates that are taken unseen |
 
 pub(crate) mod answer;
 pub(crate) mod expect;
@@ -19,3 +20,4 @@ mod resp;
 pub(crate) mod script;
 pub(crate) mod session;
 pub(crate) mod template;
+pub(crate) mod tls;

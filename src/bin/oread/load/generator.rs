@@ -12,7 +12,8 @@
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
 //! | `dialing`, `schedule`, `random_times` | which dial is next; even pace, and one at random |
 //! | `meter` over `fast_histogram`, `by_whom` | what is counted, in all and of each |
-//! | `drive` with `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
+//! | `drive` with `tcp`, `tls`, `udp`, `wake` | executes the plan |
+//! | `secure` | TLS sessions; with those that execute the plan all that knows the reactor |
 //! | `payload`, `label` | what messages and datagrams consist of |
 //! | `names`, `logs` | what errors are called, and what is logged |
 //! | `protocol` | what the lead hears, and how |
@@ -37,10 +38,12 @@ mod plan;
 pub(crate) mod protocol;
 mod random_times;
 mod schedule;
+mod secure;
 #[cfg(all(test, feature = "sim"))]
 pub(crate) mod simulated;
 mod tcp;
 mod timeline;
+mod tls;
 mod udp;
 mod wake;
 

@@ -17,14 +17,26 @@ use crate::values::address::{HostPort, Remote};
 pub(crate) enum Transport {
     /// Streams.
     Tcp,
+    /// Streams over TCP, sealed.
+    Tls,
     /// Datagrams.
     Udp,
     /// Streams of a Unix socket.
     Unix,
 }
 
-/// What is loaded: `HOST:PORT`, `tcp://HOST:PORT`, `udp://HOST:PORT` or `unix:PATH`. Port 0 is none
-/// to connect to, and refused.
+impl Transport {
+    /// What carries it: TLS is carried by TCP, and all others by themselves.
+    pub(crate) fn carrier(self) -> Transport {
+        match self {
+            Transport::Tls => Transport::Tcp,
+            other => other,
+        }
+    }
+}
+
+/// What is loaded: `HOST:PORT`, `tcp://HOST:PORT`, `tls://HOST:PORT`, `udp://HOST:PORT` or
+/// `unix:PATH`. Port 0 is none to connect to, and refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target<A = Remote> {
     /// TCP where nothing is said.
@@ -58,6 +70,7 @@ impl<A: fmt::Display> fmt::Display for Target<A> {
         match self.transport {
             Transport::Unix => self.address.fmt(f),
             Transport::Tcp => write!(f, "tcp://{}", self.address),
+            Transport::Tls => write!(f, "tls://{}", self.address),
             Transport::Udp => write!(f, "udp://{}", self.address),
         }
     }
@@ -89,15 +102,16 @@ impl FromStr for Target {
         let (scheme, address) = text.split_once("://").unwrap_or(("tcp", text));
         let transport = match scheme.to_ascii_lowercase().as_str() {
             "tcp" => Transport::Tcp,
+            "tls" => Transport::Tls,
             "udp" => Transport::Udp,
             _ => {
                 let other = scheme.escape_debug();
                 return Err(format!(
-                    "scheme \"{other}\" is not known; write tcp:// or udp://, or unix:PATH"
+                    "scheme \"{other}\" is not known; write tcp://, tls:// or udp://, or unix:PATH"
                 ));
             }
         };
-        if let Some((scheme @ ("tcp" | "udp"), rest)) = text.split_once(':')
+        if let Some((scheme @ ("tcp" | "tls" | "udp"), rest)) = text.split_once(':')
             && HostPort::remote(rest).is_ok_and(|address| address.port() > 0)
         {
             return Err(format!("write {scheme}://{rest}"));
@@ -120,6 +134,7 @@ mod tests {
             ("127.0.0.1:9", "tcp://127.0.0.1:9"),
             ("tcp://[::1]:9", "tcp://[::1]:9"),
             ("udp://localhost:9/", "udp://localhost:9"),
+            ("tls://localhost:9", "tls://localhost:9"),
             ("UDP://localhost:9", "udp://localhost:9"),
             ("udp:9", "tcp://udp:9"),
             ("unix:/run/x.sock", "unix:/run/x.sock"),

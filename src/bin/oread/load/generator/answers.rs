@@ -5,6 +5,7 @@ use oread::{CloseReason, Connection};
 
 use super::drive::Generator;
 use super::flow::{Flags, Flow, Reading, Sent};
+use super::secure::Out;
 use super::tcp::write;
 use crate::load::exchange::answer::Answer;
 use crate::load::exchange::expect::Expect;
@@ -17,7 +18,7 @@ impl Generator {
     /// Input has come on a flow whose answers are no mere echoes; how many bytes of it are done
     /// with. The others come again, with more behind them.
     #[inline(never)]
-    pub(super) fn heard_answers(
+    pub(super) fn heard_answers<const SECURE: bool>(
         &mut self,
         connection: &mut Connection<'_, u32>,
         data: &[u8],
@@ -32,7 +33,8 @@ impl Generator {
             if let Some(answered) = whole {
                 at += answered.bytes;
                 if let Some(next) = answered.next {
-                    let (_, mut output) = connection.split();
+                    let output = connection.split().1;
+                    let mut output = Out::<SECURE>::of(output, &mut self.secure, index);
                     let (_, len) = write(plan, &mut output, index, answered.flow, next);
                     plan.count_sent(Sent { due: now, at: now }, len);
                 }
@@ -127,7 +129,7 @@ impl Generator {
         is_last: bool,
         now: u64,
     ) {
-        let (_, mut output) = connection.split();
+        let mut output = Out::<true>::of(connection.split().1, &mut self.secure, index);
         let plan = &mut self.plan;
         if is_last {
             plan.flows.mark(index, Flags::PEER_FINISHED);

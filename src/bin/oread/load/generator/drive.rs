@@ -14,6 +14,7 @@ use super::flow::{Flags, Sent, Socket};
 use super::names;
 use super::plan::{Plan, Step};
 use super::protocol::{Command, Event, Phase, Progress, Setup};
+use super::secure::Secure;
 use super::wake::Wake;
 use crate::load::clock::{NEVER, SECOND, until};
 use crate::load::count::{Counts, Ledger, Tally, ThreadUse};
@@ -30,10 +31,22 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// processor since. The system's own comes after minutes.
 const STALE: Duration = Duration::from_secs(1);
 
+/// What comes on connections.
+#[derive(Clone, Copy, Debug)]
+enum Input {
+    /// Echoes.
+    Echoes,
+    /// Answers that are no mere echoes.
+    Answers,
+    /// Either, over TLS on some of them.
+    Secure,
+}
+
 /// One generator.
 pub(crate) struct Generator {
     pub(super) setup: Setup,
     pub(super) plan: Plan,
+    pub(super) secure: Secure,
     wake: Wake,
     /// Whether the turn has left something to do.
     has_more: bool,
@@ -46,6 +59,7 @@ pub(crate) struct Generator {
     /// time began and until it ended.
     used: Vec<[Duration; 2]>,
     over: bool,
+    input: Input,
     /// Where a datagram is put together.
     pub(super) scratch: Vec<u8>,
 }
@@ -54,6 +68,7 @@ impl Generator {
     pub(crate) fn new(setup: Setup, timer: Option<Timer>, now: u64) -> Generator {
         Generator {
             plan: Plan::new(&setup, now),
+            secure: Secure::new(&setup.load),
             wake: Wake::new(timer),
             has_more: false,
             told: false,
@@ -63,6 +78,11 @@ impl Generator {
             },
             used: Vec::with_capacity(2),
             over: false,
+            input: match setup.payload.is_scripted() {
+                _ if setup.load.tls.is_some() => Input::Secure,
+                true => Input::Answers,
+                false => Input::Echoes,
+            },
             scratch: Vec::new(),
             setup,
         }
@@ -224,7 +244,12 @@ impl Generator {
         match self.plan.flows.get(index).map(|flow| flow.socket) {
             Some(Socket::Datagrams(_)) => _ = self.send_datagram(context, index, sent),
             Some(Socket::Stream(id)) => match context.connection(id) {
-                Some(mut connection) => self.send(&mut connection, index, sent),
+                Some(mut connection) => {
+                    self.send(&mut connection, index, sent);
+                    if self.secure.has_gathered() {
+                        self.seal_outside(&mut connection, index);
+                    }
+                }
                 // It's gone, and its callback is to come.
                 None => self.plan.flows.mark(index, Flags::FULL),
             },
@@ -237,7 +262,11 @@ impl Generator {
         match socket {
             Socket::Stream(id) => {
                 if let Some(mut connection) = context.connection(id) {
-                    match connection.pending() {
+                    let pending = connection.pending();
+                    if self.secure.is_on() {
+                        self.say_goodbye(&mut connection);
+                    }
+                    match pending {
                         0 => connection.close(CloseReason::Closed),
                         // What no answer is awaited to may just have been queued.
                         _ if self.plan.payload.is_one_way => connection.close(CloseReason::Closed),
@@ -309,6 +338,9 @@ impl Handler for Generator {
     fn on_open(&mut self, connection: &mut Connection<'_, u32>) {
         let index = *connection.session();
         let now = self.now(connection.context());
+        if self.secure.is_on() && self.begin_handshake(connection, index, now) {
+            return;
+        }
         self.plan.established(index, now);
         if self.plan.flows.opening > 0 {
             // Its first message shows whether it's served.
@@ -318,15 +350,19 @@ impl Handler for Generator {
 
     #[inline(always)]
     fn on_data(&mut self, connection: &mut Connection<'_, u32>, data: &[u8]) -> usize {
-        if self.plan.payload.is_scripted() {
-            return self.heard_answers(connection, data);
+        match self.input {
+            Input::Echoes => self.heard::<false>(connection, data),
+            Input::Answers => return self.heard_answers::<false>(connection, data),
+            Input::Secure => return self.heard_secure(connection, data),
         }
-        self.heard(connection, data);
         data.len()
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_, u32>, _: &[u8]) {
         let index = *connection.session();
+        if self.secure.is_on() {
+            self.peer_left(connection, index);
+        }
         self.plan.flows.mark(index, Flags::PEER_FINISHED);
         match connection.pending() {
             0 => connection.finish(),
@@ -348,12 +384,16 @@ impl Handler for Generator {
         index: u32,
         reason: CloseReason,
     ) {
+        let session = self.secure.remove(index);
         let Some(flow) = self.plan.flows.get(index) else {
             return;
         };
         let finished = flow.flags.contains(Flags::PEER_FINISHED);
-        let name = names::of_loss(reason, finished, flow.got > 0);
+        let mut name = names::of_loss(reason, finished, flow.got > 0);
         let now = self.now(context);
+        if let Some(session) = session {
+            name = self.secure_gone(context, index, &session, name);
+        }
         self.plan.gone(index, &name, now);
     }
 
@@ -385,8 +425,17 @@ impl Handler for Generator {
         }
     }
 
-    fn on_timer(&mut self, _: &mut Context<'_, u32>, _: u64) {
+    fn on_closing(&mut self, connection: &mut Connection<'_, u32>, _: CloseReason) {
+        if self.secure.is_on() {
+            self.say_goodbye(connection);
+        }
+    }
+
+    fn on_timer(&mut self, context: &mut Context<'_, u32>, key: u64) {
         self.wake.fired();
+        if self.secure.is_on() {
+            self.handshake_due(context, key);
+        }
     }
 
     fn on_message(&mut self, context: &mut Context<'_, u32>, command: Command) {

@@ -289,6 +289,7 @@ impl Meter {
         let latency = Latency {
             // Copied as they are: to count them anew takes longer.
             connect: self.tally.latency.connect.clone(),
+            handshake: self.tally.latency.handshake.clone(),
             first_echo: self.tally.latency.first_echo.clone(),
             service: match self.scheduled {
                 true => self.service.counted(coarse()),

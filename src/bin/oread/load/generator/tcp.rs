@@ -1,12 +1,13 @@
 //! Messages over streams: sent, and compared with what comes back.
 
-use oread::{CloseReason, Connection, Output, Pressure};
+use oread::{CloseReason, Connection, Pressure};
 
 use super::drive::Generator;
 use super::flow::{Flags, Flow, Sent};
 use super::logs;
 use super::payload::Payload;
 use super::plan::Plan;
+use super::secure::Out;
 use crate::load::options::values::VerifyMode;
 
 /// What input is.
@@ -26,7 +27,7 @@ impl Generator {
     /// Sends the next message of a flow, from outside of its callback. It's not sent, and not
     /// counted, where the connection takes nothing any more: its end is to come.
     pub(super) fn send(&mut self, connection: &mut Connection<'_, u32>, index: u32, sent: Sent) {
-        let (_, mut output) = connection.split();
+        let mut output = Out::<true>::of(connection.split().1, &mut self.secure, index);
         let plan = &mut self.plan;
         let flow = plan.flows.get(index);
         if let Some((flow, number)) = flow.map(|flow| (flow.number, flow.number_of(sent)))
@@ -39,12 +40,17 @@ impl Generator {
 
     /// Input has come.
     #[inline(always)]
-    pub(super) fn heard(&mut self, connection: &mut Connection<'_, u32>, mut data: &[u8]) {
+    pub(super) fn heard<const SECURE: bool>(
+        &mut self,
+        connection: &mut Connection<'_, u32>,
+        mut data: &[u8],
+    ) {
         let now = self.now(connection.context());
         let plan = &mut self.plan;
         plan.look_at_clock(now);
-        let (session, mut output) = connection.split();
+        let (session, output) = connection.split();
         let index = *session;
+        let mut output = Out::<SECURE>::of(output, &mut self.secure, index);
         while !data.is_empty() {
             let mut answered =
                 plan.answered(index, now, |payload, flow| plain(payload, flow, data));
@@ -129,9 +135,9 @@ impl Generator {
 
 /// Writes message `number` of a flow; how its connection stands then, and the message's length.
 #[inline(always)]
-pub(super) fn write(
+pub(super) fn write<const SECURE: bool>(
     plan: &mut Plan,
-    output: &mut Output<'_>,
+    output: &mut Out<'_, SECURE>,
     index: u32,
     flow: u32,
     number: u32,
@@ -156,9 +162,9 @@ pub(super) fn write(
 
 /// Writes a message part by part: what is small is gathered, what is large is not copied.
 #[inline(never)]
-fn write_parts(
+fn write_parts<const SECURE: bool>(
     plan: &Plan,
-    output: &mut Output<'_>,
+    output: &mut Out<'_, SECURE>,
     index: u32,
     flow: u32,
     number: u32,

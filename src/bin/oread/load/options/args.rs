@@ -12,6 +12,7 @@ use crate::load::exchange::expect::Expect;
 use crate::load::exchange::script::Order;
 use crate::load::exchange::template::Template;
 use crate::load::options::gate::Gate;
+use crate::load::options::tls::TlsArgs;
 use crate::load::options::url::Url;
 use crate::load::options::values::{Arrivals, MAX_DEPTH, Rate, SizeRange, VerifyMode, per_second};
 use crate::system::threads;
@@ -62,9 +63,10 @@ pub(crate) struct LoadArgs {
 /// What is to be done.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demand {
-    /// What to load: HOST:PORT or tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unix:@NAME,
-    /// http://HOST/PATH or redis://HOST; several are used in turn. Of a name, the first address
-    /// that the system gives [default: an echo server of its own, in a second thread]
+    /// What to load: HOST:PORT or tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT, unix:PATH or
+    /// unix:@NAME, http://HOST/PATH, https://HOST/PATH or redis://HOST; several are used in turn.
+    /// Of a name, the first address that the system gives [default: an echo server of its own, in a
+    /// second thread]
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<Url>,
 
@@ -102,6 +104,9 @@ pub(crate) struct Demand {
 
     #[command(flatten)]
     pub(crate) sockets: Sockets,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
 }
 
 /// What is sent when, and whether connections are kept.

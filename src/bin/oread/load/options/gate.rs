@@ -66,6 +66,7 @@ pub(crate) enum Timing {
     Response,
     Service,
     Connect,
+    Handshake,
     FirstEcho,
 }
 
@@ -149,7 +150,7 @@ fn latency(name: &str) -> Result<Figure, String> {
             let name = name.escape_debug();
             return Err(format!(
                 "figure \"{name}\" is not known; there are p50, p99, p99.9 and so on, min, mean and max \
-                 (of connect, first_echo or service with that and a dot in front), errors, lost, \
+                 (of connect, handshake, first_echo or service with that and a dot in front), errors, lost, \
                  rate and connections, and valid alone"
             ));
         }

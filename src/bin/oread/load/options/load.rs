@@ -18,6 +18,7 @@ use crate::load::clock::nanos;
 use crate::load::exchange::answer::Answer;
 use crate::load::exchange::script::Script;
 use crate::load::options::args;
+use crate::load::options::tls::Tls;
 pub(crate) use crate::load::options::values::MAX_DEPTH;
 use crate::load::options::values::{Arrivals, Rate, SizeRange, VerifyMode};
 use crate::system::files::followed;
@@ -140,6 +141,8 @@ pub(crate) struct Load {
     pub(crate) framing: Framing,
     pub(crate) verify: VerifyMode,
     pub(crate) sockets: args::Sockets,
+    /// How targets over TLS are spoken to; `None` where there is none.
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) output: args::Output,
     pub(crate) verbosity: Verbosity,
 }
@@ -224,6 +227,7 @@ impl Load {
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         let ramp = Duration::from_secs(ramp) + typed.sockets.connect_timeout;
         let load = Load {
+            tls: Tls::new(&typed.tls, &typed.targets)?.map(Arc::new),
             targets: typed.targets.into_iter().map(|url| url.target).collect(),
             connections: typed.connections,
             connect_rate,

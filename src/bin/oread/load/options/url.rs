@@ -1,10 +1,10 @@
-//! Targets that say what is spoken there: `http://HOST/PATH`, `redis://HOST`.
+//! Targets that say what is spoken there: `http://HOST/PATH`, `redis://HOST`, and both over TLS.
 
 use std::str::FromStr;
 
 use crate::load::exchange::answer::Answer;
 use crate::system::environment::VERSION;
-use crate::values::target::Target;
+use crate::values::target::{Target, Transport};
 
 /// What a target speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,44 +63,48 @@ impl FromStr for Url {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
         };
-        match &*scheme.to_ascii_lowercase() {
-            "tcp" | "udp" => plain(text),
+        let scheme = scheme.to_ascii_lowercase();
+        let is_sealed = matches!(&*scheme, "https" | "rediss");
+        match &*scheme {
+            "tcp" | "tls" | "udp" => plain(text),
             "unix" => plain(&format!("unix:{rest}")),
-            "http" => {
+            "http" | "https" => {
                 let path = path_of(path)?;
                 let host = authority.to_owned();
-                let target = with_port(authority, 80)?;
+                let target = with_port(authority, if is_sealed { 443 } else { 80 }, is_sealed)?;
                 let protocol = Some(Protocol::Http { host, path });
                 Ok(Url { target, protocol })
             }
-            "redis" if matches!(path, "" | "/") => Ok(Url {
-                target: with_port(authority, 6379)?,
+            "redis" | "rediss" if matches!(path, "" | "/") => Ok(Url {
+                target: with_port(authority, 6379, is_sealed)?,
                 protocol: Some(Protocol::Redis),
             }),
-            "redis" => Err("redis:// takes a host alone; select a database in a --session".into()),
-            "https" | "tls" | "rediss" => Err(format!(
-                "TLS is not spoken; put a proxy that speaks it in front of the load, or load the \
-                 server behind it: {}",
-                authority.escape_debug()
+            "redis" | "rediss" => Err(format!(
+                "{scheme}:// takes a host alone; select a database in a --session"
             )),
             _ => Err(format!(
-                "scheme \"{}\" is not known; write tcp://, udp://, http:// or redis://, or unix:PATH",
+                "scheme \"{}\" is not known; write tcp://, tls://, udp://, http://, https:// or redis://, \
+                 or unix:PATH",
                 scheme.escape_debug()
             )),
         }
     }
 }
 
-/// The target of a host, with this port where it has none.
-fn with_port(authority: &str, port: u16) -> Result<Target, String> {
+/// The target of a host, with this port where it has none; over TLS where it `is_sealed`.
+fn with_port(authority: &str, port: u16, is_sealed: bool) -> Result<Target, String> {
     if authority.contains('@') {
         return Err("a name and a password are not sent; say them in a --session".into());
     }
     let behind = authority.rsplit(']').next().unwrap_or(authority);
-    match behind.contains(':') {
+    let mut target: Target = match behind.contains(':') {
         true => authority.parse(),
         false => format!("{authority}:{port}").parse(),
+    }?;
+    if is_sealed {
+        target.transport = Transport::Tls;
     }
+    Ok(target)
 }
 
 /// A path with its query, as a request has it.
@@ -132,6 +136,18 @@ mod tests {
             ("unix:/run/x.sock", "unix:/run/x.sock", ""),
             ("redis://localhost", "tcp://localhost:6379", "PING\r\n"),
             ("redis://[::1]:7/", "tcp://[::1]:7", "PING\r\n"),
+            ("rediss://a.example", "tls://a.example:6379", "PING\r\n"),
+            ("tls://a.example:7", "tls://a.example:7", ""),
+            (
+                "https://a.example/b",
+                "tls://a.example:443",
+                "GET /b HTTP/1.1\r\nHost: a.example\r\n",
+            ),
+            (
+                "HTTPS://[::1]:8443",
+                "tls://[::1]:8443",
+                "GET / HTTP/1.1\r\nHost: [::1]:8443\r\n",
+            ),
             (
                 "http://a.example",
                 "tcp://a.example:80",
@@ -160,7 +176,7 @@ mod tests {
     fn a_url_that_is_none_or_not_spoken_is_refused_with_what_to_do() {
         for (text, said) in [
             ("ftp://a", "scheme \"ftp\" is not known; write tcp://"),
-            ("https://a/b", "TLS is not spoken"),
+            ("tls://a", "port"),
             ("redis://a/2", "select a database in a --session"),
             ("redis://u:p@a", "a name and a password are not sent"),
             ("http://a/b c", "as in %20"),

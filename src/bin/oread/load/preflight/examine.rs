@@ -18,6 +18,8 @@ const KERNEL_BYTES_AN_END: u64 = 3_800;
 /// wastes.
 const OUR_BYTES_AN_END: u64 = 300;
 
+/// Our own memory for a connection over TLS beside that, measured with a chain of one certificate.
+const OUR_BYTES_A_SESSION: u64 = 4_300;
 /// Our own memory for each message under way beyond the first of its connection: when it was due,
 /// and when it was sent.
 const OUR_BYTES_A_MESSAGE: u64 = 16;
@@ -71,7 +73,9 @@ fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Prefl
         });
     }
     let ports = |of, name| ports::check((of, name), &endpoints, &needed, ports);
-    let tcp = targets.iter().any(|t| t.transport == Transport::Tcp);
+    let tcp = targets
+        .iter()
+        .any(|t| t.transport.carrier() == Transport::Tcp);
     let has_ports = targets.iter().any(|t| t.transport != Transport::Unix);
     let (ends, connections) = (ends(plan, targets), plan.connections.get().into());
     let files = machine.left("fs.file-nr", 2, "fs.file-nr");
@@ -173,7 +177,9 @@ fn tcp_buffers(plan: &Load, machine: &Machine, ends: u64) -> Check {
 
 fn memory(plan: &Load, machine: &Machine, ends: u64, tcp: bool) -> Check {
     let further = u64::from(plan.connections.get()) * (depth(plan) - 1);
-    let needed = ends * (KERNEL_BYTES_AN_END + OUR_BYTES_AN_END) + further * OUR_BYTES_A_MESSAGE;
+    let needed = ends * (KERNEL_BYTES_AN_END + OUR_BYTES_AN_END)
+        + further * OUR_BYTES_A_MESSAGE
+        + sessions(plan) * OUR_BYTES_A_SESSION;
     let mend = "take fewer connections, or a machine with more memory".to_owned();
     let here = machine.memory();
     let name = if tcp {
@@ -182,6 +188,13 @@ fn memory(plan: &Load, machine: &Machine, ends: u64, tcp: bool) -> Check {
         "memory"
     };
     Check::new(name, needed, here, mend).in_bytes()
+}
+
+/// How many connections are over TLS.
+fn sessions(plan: &Load) -> u64 {
+    let targets = &plan.targets;
+    let over_tls = targets.iter().filter(|it| it.transport == Transport::Tls);
+    u64::from(plan.connections.get()) * over_tls.count() as u64 / targets.len().max(1) as u64
 }
 
 /// The next number that is two digits and zeros: what one would type.
@@ -352,6 +365,9 @@ mod tests {
         assert_eq!(needed(deep, "TCP buffers"), 100 * 16 * 4096);
         let more = needed(deep, "memory") - needed(one, "memory");
         assert_eq!(more, 100 * 1000 * 16);
+        let more =
+            needed("tls://192.0.2.1:9 --insecure 192.0.2.2:9", "memory") - needed(one, "memory");
+        assert_eq!(more, 50 * OUR_BYTES_A_SESSION);
         let large = "192.0.2.1:9 --depth 1001 -s 1MiB";
         assert_eq!(needed(large, "TCP buffers"), 100 * MOST_BUFFERED);
         let more = needed("--churn 10", "file desc") - needed("", "file desc");

@@ -36,9 +36,9 @@ pub(crate) fn needed(plan: &Load, targets: &[Resolved], machine: &Machine) -> Ve
 /// over TCP, and its family over UDP.
 fn pool(target: &Resolved) -> (Option<SocketAddr>, Option<bool>) {
     let address = target.address.socket_addr();
-    match target.transport {
+    match target.transport.carrier() {
         Transport::Udp => (None, address.map(|address| address.is_ipv4())),
-        Transport::Tcp | Transport::Unix => (address, None),
+        _ => (address, None),
     }
 }
 
@@ -46,7 +46,7 @@ fn pool(target: &Resolved) -> (Option<SocketAddr>, Option<bool>) {
 /// at a time.
 fn kept(plan: &Load, machine: &Machine, target: &Resolved) -> u64 {
     let reuse = machine.setting("net.ipv4.tcp_tw_reuse", 0);
-    let (Some(reuse), Transport::Tcp) = (reuse, target.transport) else {
+    let (Some(reuse), Transport::Tcp) = (reuse, target.transport.carrier()) else {
         return 0;
     };
     let closed = plan.turnover.a_second(plan.connections).unwrap_or(0.0);
@@ -72,7 +72,7 @@ pub(crate) fn check(
 ) -> Option<Check> {
     let all = endpoints.iter().zip(needed);
     let (needed, sources) = all
-        .filter(|(endpoint, _)| endpoint.resolved.transport == transport)
+        .filter(|(endpoint, _)| endpoint.resolved.transport.carrier() == transport)
         .map(|(endpoint, &needed)| (needed, endpoint.sources.len().max(1) as u64))
         // By what is left.
         .min_by_key(|&(needed, sources)| i128::from(sources * ports) - i128::from(needed))?;

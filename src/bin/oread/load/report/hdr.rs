@@ -45,6 +45,10 @@ pub(super) fn log(outcome: &Outcome) -> Result<Vec<u8>, Box<dyn Error>> {
     }
     let (latency, schedule) = (&outcome.tally.latency, &outcome.tally.schedule);
     for (name, histogram) in latency.named().chain(schedule.named()) {
+        // Most loads have no handshakes.
+        if name == "handshake" && histogram.is_empty() {
+            continue;
+        }
         let tag = Tag::new(name);
         writer.write_histogram(histogram, Duration::ZERO, outcome.measured, tag)?;
     }

@@ -53,7 +53,7 @@ impl Judgement {
             findings: findings(outcome, &gates, failed),
             gates,
             warnings,
-            unchecked: unchecked(&outcome.plan),
+            unchecked: all_unchecked(&outcome.plan),
         }
     }
 
@@ -201,6 +201,15 @@ fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
     }
 }
 
+/// What is not checked: of answers, and of who gives them.
+fn all_unchecked(plan: &Load) -> Option<String> {
+    let is_insecure = plan.tls.as_ref().is_some_and(|tls| tls.is_insecure);
+    let certificate = "whose certificate it is, by --insecure: anybody may have answered";
+    let both = [unchecked(plan), is_insecure.then(|| certificate.to_owned())];
+    let both: Vec<String> = both.into_iter().flatten().collect();
+    (!both.is_empty()).then(|| both.join("; "))
+}
+
 /// What `--verify` can't see of messages as short as these.
 fn unchecked(plan: &Load) -> Option<String> {
     if let Some(script) = &plan.script {
@@ -290,6 +299,7 @@ fn figure(kind: Figure, outcome: &Outcome, warnings: &[Warning]) -> Result<(f64,
                 Timing::Response => (&latency.response, m.unanswered()),
                 Timing::Service => (&latency.service, m.unanswered() - m.unsent),
                 Timing::Connect => (&latency.connect, failed),
+                Timing::Handshake => (&latency.handshake, failed),
                 Timing::FirstEcho => (&latency.first_echo, failed + unserved),
             };
             let is_answer = matches!(timing, Timing::Response | Timing::Service);

@@ -7,7 +7,7 @@ use oread::Address;
 
 use crate::failure::Failure;
 use crate::load::clock::nanos;
-use crate::load::count::{CORRUPT, MISMATCHED, Told, over_an_hour, percentile};
+use crate::load::count::{CORRUPT, MISMATCHED, Tally, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
 use crate::load::options::values::{Arrivals, VerifyMode};
 use crate::load::report::by_whom;
@@ -144,12 +144,18 @@ fn tip(outcome: &Outcome) -> Option<String> {
         let [target] = &outcome.targets[..] else {
             return Some("start a server at each target, or check the addresses".to_owned());
         };
+        if target.starts_with("tls://") {
+            return Some("start a server there, or check the address".to_owned());
+        }
         let address = target.split_once("://").map_or(&**target, |(_, at)| at);
         let address: Address = address.parse().ok()?;
         let refused = std::io::ErrorKind::ConnectionRefused.into();
         let failure = Failure::connect(&address, &refused);
         let serve = if is_udp { " serve --udp " } else { " serve " };
         return Some(failure.tip()?.replace(" serve ", serve));
+    }
+    if let Some(words) = tls_tip(tally) {
+        return Some(words.to_owned());
     }
     // Where descriptors ran out, that's why some were not served.
     let is_mute = (c.silent > 0 || has("never answered")) && !has("EMFILE");
@@ -180,6 +186,22 @@ fn tip(outcome: &Outcome) -> Option<String> {
         _ => return None,
     };
     Some(words.to_owned())
+}
+
+/// What to try where handshakes fail.
+fn tls_tip(tally: &Tally) -> Option<&'static str> {
+    let has = |why: &str| (tally.errors).contains_key(&format!("TLS handshake: {why}"));
+    if has("unknown issuer") || has("self-signed certificate") {
+        Some(
+            "say who has signed the server's certificate with --tls-ca FILE, or take any with \
+             --insecure",
+        )
+    } else if has("certificate for another name") {
+        Some("say which name the certificate is for with --tls-name")
+    } else {
+        let is_other = has("not TLS") || has("unexpected message") || has("closed by peer");
+        is_other.then_some("the server may speak no TLS on that port")
+    }
 }
 
 fn messages(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
@@ -233,7 +255,11 @@ fn datagrams(page: &mut Page, outcome: &Outcome) {
 fn latency(page: &mut Page, outcome: &Outcome) {
     let (l, m) = (&outcome.tally.latency, &outcome.tally.messages);
     let is_closed = matches!(outcome.plan.traffic, Traffic::Closed { .. });
-    let mut rows = vec![("connect", &l.connect), ("first echo", &l.first_echo)];
+    let mut rows = vec![
+        ("connect", &l.connect),
+        ("handshake", &l.handshake),
+        ("first echo", &l.first_echo),
+    ];
     match is_closed {
         true => rows.push(("round trip", &l.response)),
         false => rows.extend([("response", &l.response), ("service", &l.service)]),

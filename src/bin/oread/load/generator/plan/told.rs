@@ -27,6 +27,11 @@ impl Plan {
 
     /// A dial has come to a connection, or a socket: its first message is to be sent.
     pub(crate) fn established(&mut self, index: u32, now: u64) {
+        self.established_since(index, now, now);
+    }
+
+    /// The same, of one that was connected before, and had its handshake until now.
+    fn established_since(&mut self, index: u32, connected: u64, now: u64) {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
@@ -35,8 +40,9 @@ impl Plan {
         if is_udp {
             flow.udp = Some(Box::default());
         }
-        let took = until(flow.time, now);
-        log::debug!("{flow}: established after {}", short(nanos(took)));
+        let after = short(nanos(until(flow.time, now)));
+        log::debug!("{flow}: established after {after}");
+        let took = until(flow.time, connected);
         self.dialing.ended();
         let target = flow.target;
         if let Some(target) = self.by_whom.target(target) {
@@ -55,6 +61,21 @@ impl Plan {
         self.look_again_at(0);
     }
 
+    /// The handshake of a connection is done, which was there at `connected`.
+    pub(crate) fn handshaken(&mut self, index: u32, is_resumed: bool, connected: u64, now: u64) {
+        // The run may be over, and with it all that is counted.
+        if self.flows.get(index).is_none() {
+            return;
+        }
+        let tally = &mut self.meter.tally;
+        match is_resumed {
+            true => tally.connections.resumed_handshakes += 1,
+            false => tally.connections.full_handshakes += 1,
+        }
+        record(&mut tally.latency.handshake, until(connected, now));
+        self.established_since(index, connected, now);
+    }
+
     /// A dial has come to nothing, for a reason with this name, and counts as that.
     pub(crate) fn dial_failed(
         &mut self,
@@ -63,18 +84,45 @@ impl Plan {
         name: &str,
         now: u64,
     ) {
-        let Some(flow) = self.flows.remove(index) else {
+        self.count_failed(index, count, name, now);
+        self.flows.remove(index);
+    }
+
+    /// The same, where there is a connection. It's to be closed, and its slot stays until then.
+    pub(crate) fn handshake_failed(
+        &mut self,
+        index: u32,
+        count: fn(&mut Ledger) -> &mut u64,
+        name: &str,
+        now: u64,
+    ) {
+        let stage = self.flows.get(index).map(|flow| flow.stage);
+        if stage == Some(Stage::Dialing) {
+            self.count_failed(index, count, name, now);
+            self.end_flow(index);
+        }
+    }
+
+    fn count_failed(
+        &mut self,
+        index: u32,
+        count: fn(&mut Ledger) -> &mut u64,
+        name: &str,
+        now: u64,
+    ) {
+        let Some(flow) = self.flows.get(index) else {
             return;
         };
         log::debug!("{flow}: not established: {name}");
+        let (target, turns_over) = (flow.target, flow.turns_over());
         *count(&mut self.meter.tally.connections) += 1;
         if let Some(target) = self.by_whom.target(flow.target) {
             target.counts.failed += 1;
         }
         self.meter.tally.error(name);
         self.dialing.ended();
-        self.replace_lost(flow.target, false, now);
-        self.dialing.turning_over -= u64::from(flow.turns_over());
+        self.replace_lost(target, false, now);
+        self.dialing.turning_over -= u64::from(turns_over);
         self.look_again_at(0);
     }
 

@@ -62,6 +62,7 @@ fn plain_latency(figure: &str) -> Option<Figure> {
         Some(("response", statistic)) => (Timing::Response, statistic),
         Some(("service", statistic)) => (Timing::Service, statistic),
         Some(("connect", statistic)) => (Timing::Connect, statistic),
+        Some(("handshake", statistic)) => (Timing::Handshake, statistic),
         Some(("first_echo", statistic)) => (Timing::FirstEcho, statistic),
         _ => (Timing::Response, figure),
     };
@@ -94,6 +95,7 @@ fn any_figure(dice: &mut Dice, text: &mut String) {
             "response.",
             "service.",
             "connect.",
+            "handshake.",
             "first_echo.",
             "connect",
             ".",

@@ -25,6 +25,9 @@ pub(crate) fn why_never(gate: &Gate, plan: &Load) -> Option<String> {
         (Figure::Latency(Timing::Response | Timing::Service, _), ..) if is_silent => {
             return Some(SILENT.to_owned());
         }
+        (Figure::Latency(Timing::Handshake, _), ..) if plan.tls.is_none() => {
+            return Some("there are no handshakes, for no target is over TLS".to_owned());
+        }
         (Figure::Latency(timing, Statistic::Percentile(p)), ..) => {
             let (takes, most) = (samples_for(p), most_samples(timing, plan)?);
             let (shown, all) = (Count(takes), Count(most));
@@ -57,7 +60,7 @@ pub(crate) fn why_never(gate: &Gate, plan: &Load) -> Option<String> {
 /// How many samples a histogram gets at most; `None` where the plan doesn't say.
 fn most_samples(timing: Timing, plan: &Load) -> Option<u64> {
     match (timing, plan.traffic, plan.volume) {
-        (Timing::Connect | Timing::FirstEcho, ..) => {
+        (Timing::Connect | Timing::Handshake | Timing::FirstEcho, ..) => {
             (!plan.replaces()).then(|| plan.connections.get().into())
         }
         (_, _, Volume::Messages(messages)) => Some(messages.get()),
