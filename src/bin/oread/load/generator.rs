@@ -10,7 +10,7 @@
 //! | `plan/phases` over `timeline` | ramp, warm-up, measured time, finish, end |
 //! | `plan/counts` | what has been counted so far, for scrapes |
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
-//! | `dialing`, `schedule`, `random_times` | which dial is next; even pace, and one at random |
+//! | `dialing`, `schedule`, `random_times`, `course` | which dial is next; even pace, one at random, and one in stages |
 //! | `meter` over `fast_histogram` | what is counted |
 //! | `drive` with `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
 //! | `payload`, `label` | what messages and datagrams consist of |
@@ -21,6 +21,7 @@
 //! figures, whenever its answer comes.
 
 mod answers;
+mod course;
 mod dialing;
 mod drive;
 mod fast_histogram;

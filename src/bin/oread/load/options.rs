@@ -4,5 +4,6 @@ pub(crate) mod args;
 pub(crate) mod gate;
 pub(crate) mod load;
 pub(crate) mod sources;
+pub(crate) mod stages;
 pub(crate) mod url;
 pub(crate) mod values;

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `report/text` | the words, for people |
 //! | `report/json` | everything, for programs |
+//! | `report/stages` | what each stage came to, for both |
 //! | `report/hdr` | the histograms, as other tools read them |
 //! | `report/judgement` | the exit code and why, the gates, what to beware of |
 //!
@@ -14,6 +15,7 @@ mod hdr;
 mod json;
 pub(crate) mod judgement;
 pub(crate) mod outcome;
+mod stages;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -11,7 +11,8 @@ use super::fast_histogram::FastHistogram;
 use super::flow::Sent;
 use crate::load::clock::{NEVER, SECOND};
 use crate::load::count::{
-    Bytes, Latency, Lateness, MISMATCHED, MessageCounts, Partial, Second, Tally, coarse, histogram,
+    Bytes, InStage, Latency, Lateness, MISMATCHED, MessageCounts, Partial, Second, Tally, coarse,
+    histogram,
 };
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.
@@ -48,6 +49,12 @@ pub(super) struct Meter {
     /// What had happened in all when the current second began, and when that is over.
     before: Second,
     second_ends: u64,
+    /// When the stages end that have not, the last one first, and what had happened in all when
+    /// each of the others ended.
+    stage_ends: Vec<u64>,
+    at_ends: Vec<InStage>,
+    /// When the next of all these ends.
+    rolls_at: u64,
     /// When the last answer came, but for those that confirm connections.
     pub(super) last_answer: u64,
 }
@@ -60,6 +67,7 @@ impl Meter {
             timeout,
             verifies,
             second_ends: NEVER,
+            rolls_at: NEVER,
             ..Meter::default()
         }
     }
@@ -68,6 +76,15 @@ impl Meter {
     pub(super) fn begin(&mut self, from: u64) {
         self.from = from;
         self.second_ends = from;
+        self.rolls_at = from;
+    }
+
+    /// Takes what happens apart by stages, which end so long after the measured time has begun.
+    pub(super) fn take_apart(&mut self, ends: impl Iterator<Item = u64>) {
+        // What has happened before the first one is in none.
+        let ends = std::iter::once(0).chain(ends);
+        self.stage_ends = ends.map(|end| self.from.saturating_add(end)).collect();
+        self.stage_ends.reverse();
     }
 
     /// Whether a message that was due then is measured.
@@ -204,6 +221,11 @@ impl Meter {
     pub(super) fn end_measured(&mut self, end: u64) {
         // Seconds in which nothing came were there all the same.
         self.roll(end);
+        // One that is broken off ends as well.
+        if !self.at_ends.is_empty() && !self.stage_ends.is_empty() {
+            self.stage_ends.clear();
+            self.at_ends.push(self.so_far());
+        }
         let mut all = self.happened().since(&self.before);
         let tally = &mut self.tally;
         tally.seconds.iter().for_each(|second| all.merge(second));
@@ -212,16 +234,59 @@ impl Meter {
         tally.bytes.received_in_time = all.received_bytes;
     }
 
-    /// Goes on to the second that `now` is in.
+    /// Goes on to the second and the stage that `now` is in.
     #[inline]
-    fn roll(&mut self, now: u64) {
-        if now >= self.second_ends {
+    pub(super) fn roll(&mut self, now: u64) {
+        if now >= self.rolls_at {
             self.roll_over(now);
         }
     }
 
     #[cold]
     fn roll_over(&mut self, now: u64) {
+        self.roll_seconds(now);
+        while let Some(&end) = self.stage_ends.last()
+            && end <= now
+        {
+            self.stage_ends.pop();
+            self.at_ends.push(self.so_far());
+        }
+        let stage_ends = self.stage_ends.last().copied().unwrap_or(NEVER);
+        self.rolls_at = self.second_ends.min(stage_ends);
+    }
+
+    /// What has happened in all, as of a stage.
+    fn so_far(&self) -> InStage {
+        let happened = self.happened();
+        InStage {
+            sent: happened.sent,
+            in_time: happened.echoed + happened.one_way,
+            errors: self.tally.errors.values().sum(),
+            response: self.response.counted(histogram()),
+        }
+    }
+
+    /// What has happened in each stage that was begun.
+    fn in_stages(&mut self) -> Vec<InStage> {
+        let mut ends = std::mem::take(&mut self.at_ends);
+        // What came behind the last one is about messages that it was asked to send.
+        if let Some(last) = ends.last_mut() {
+            let in_time = last.in_time;
+            *last = InStage {
+                in_time,
+                ..self.so_far()
+            };
+        }
+        for place in (1..ends.len()).rev() {
+            let (before, stage) = ends.split_at_mut(place);
+            if let (Some(before), Some(stage)) = (before.last(), stage.first_mut()) {
+                stage.subtract(before);
+            }
+        }
+        ends.into_iter().skip(1).collect()
+    }
+
+    fn roll_seconds(&mut self, now: u64) {
         if self.second_ends == self.from {
             self.before = self.happened();
             self.second_ends = self.from.saturating_add(SECOND);
@@ -295,6 +360,7 @@ impl Meter {
         }
         (self.tally.messages, self.tally.bytes) = self.moved();
         self.tally.last_answer = self.last_answer;
+        self.tally.stages = self.in_stages();
         let begun = self.tally.seconds.is_empty() || self.before != self.happened();
         if measured && begun {
             self.push_second();

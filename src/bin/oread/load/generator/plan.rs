@@ -32,13 +32,11 @@ use super::flows::{Flows, Key, MOST_STALE};
 use super::meter::Meter;
 use super::payload::Payload;
 use super::protocol::{Phase, Setup};
-use super::random_times::RandomTimes;
 use super::schedule::{Pace, Schedule};
 use super::timeline::Timeline;
 use crate::load::clock::{NEVER, SECOND, nanos};
-use crate::load::mix::mix;
 use crate::load::options::load::{Load, Traffic, Turnover};
-use crate::load::options::values::{Arrivals, VerifyMode};
+use crate::load::options::values::VerifyMode;
 
 /// Dials in one turn: connections that are open want to be served as well.
 const DIALS_A_TURN: u32 = 64;
@@ -368,19 +366,7 @@ impl Plan {
     /// Traffic begins, at `at`, on the flows that are live by then.
     fn begin_traffic(&mut self, at: u64) {
         let (thread, threads) = (self.index, self.load.sockets.threads.get());
-        if let Traffic::Open(rate, how) = self.load.traffic {
-            self.rate = match how {
-                Arrivals::Even => Pace::Even(Schedule::of(at, rate, thread, threads)),
-                Arrivals::Poisson => {
-                    let seed = mix(self.load.seed ^ u64::from(thread) << 32);
-                    Pace::Random(RandomTimes::new(
-                        at,
-                        rate.a_second() / f64::from(threads),
-                        seed,
-                    ))
-                }
-            };
-        }
+        self.rate = Pace::of(&self.load, at, thread);
         if let Turnover::Churn(rate) = self.load.turnover {
             self.churn = Schedule::shared(at, rate.get(), thread, threads);
         }

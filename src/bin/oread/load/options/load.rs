@@ -18,6 +18,7 @@ use crate::load::clock::nanos;
 use crate::load::exchange::answer::Answer;
 use crate::load::exchange::script::Script;
 use crate::load::options::args;
+use crate::load::options::stages::Stages;
 pub(crate) use crate::load::options::values::MAX_DEPTH;
 use crate::load::options::values::{Arrivals, Rate, SizeRange, VerifyMode};
 use crate::system::files::followed;
@@ -125,7 +126,10 @@ pub(crate) struct Load {
     /// Traffic before anything is measured.
     pub(crate) warmup: Duration,
     pub(crate) volume: Volume,
+    /// With stages, the rate here is their mean.
     pub(crate) traffic: Traffic,
+    /// What the rate is over time, where it changes.
+    pub(crate) stages: Option<Stages>,
     pub(crate) turnover: Turnover,
     /// Whether others are dialed in place of connections that the server has ended.
     pub(crate) reconnects: bool,
@@ -195,7 +199,9 @@ impl Load {
             (script.as_ref()).is_some_and(|it| it.steps().any(|step| step.answer == Answer::Http));
         let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
         let has_pauses = script.as_ref().is_some_and(|it| it.has_pauses());
-        let traffic = match sent.rate {
+        let stages = sent.over_time.stages.clone();
+        let mean = stages.as_ref().map(|it| Rate::at_least(it.mean() / 1000.0));
+        let traffic = match sent.rate.or(mean) {
             Some(rate) => Traffic::Open(rate, sent.arrivals),
             None if sent.idle => Traffic::Idle { heartbeat },
             None => Traffic::Closed {
@@ -221,6 +227,7 @@ impl Load {
         };
         let default = NonZeroU32::new(closed.max(CONNECT_RATE)).unwrap_or(NonZeroU32::MIN);
         let connect_rate = typed.connect_rate.unwrap_or(default);
+        let duration = stages.as_ref().map_or(typed.duration, Stages::time);
         let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
         let ramp = Duration::from_secs(ramp) + typed.sockets.connect_timeout;
         let load = Load {
@@ -231,8 +238,9 @@ impl Load {
             warmup: typed.warmup,
             volume: typed
                 .messages
-                .map_or(Volume::For(typed.duration), Volume::Messages),
+                .map_or(Volume::For(duration), Volume::Messages),
             traffic,
+            stages,
             turnover,
             // Servers of HTTP end connections as they like, and say so.
             reconnects: sent.reconnect || has_http,

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use crate::load::clock::nanos;
 use crate::load::count::{Datagrams, Tally, over_an_hour, percentile};
-use crate::load::options::load::{Traffic, Turnover};
+use crate::load::options::load::Turnover;
 use crate::load::report::judgement::Judgement;
 use crate::load::report::outcome::{Ending, Outcome};
+use crate::load::report::stages;
 use crate::system::environment::{Environment, VERSION};
 
 /// Grows when a field changes its meaning or goes away; new fields don't change it.
@@ -57,7 +58,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "messages": counters(tally.messages.named()),
         "bytes": counters(tally.bytes.named()),
         "rate": {
-            "asked": match plan.traffic { Traffic::Open(rate, _) => Some(rate.a_second()), _ => None },
+            "asked": outcome.rate_asked(),
             "reached": outcome.rate_reached(),
             "max_lag_ns": Some(pacing.pacing_error.max()).filter(|_| !pacing.pacing_error.is_empty()),
             "pacing_error": timing(&pacing.pacing_error),
@@ -67,6 +68,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "udp": udp,
         "udp_flows": flows(tally),
         "by_second": list(&tally.seconds, |second| counters(second.named())),
+        "stages": stages::json(outcome),
         "generator": generator(outcome, judgement),
         "slo": list(&judgement.gates, |it| {
             json!({ "gate": it.gate, "met": it.met, "value": it.value, "shown": it.shown })

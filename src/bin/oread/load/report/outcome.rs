@@ -93,8 +93,15 @@ impl Outcome {
     /// Messages that were to be sent a second, and those that were answered in the measured time;
     /// `None` without a rate, or where nothing was measured.
     pub(crate) fn rate(&self) -> Option<(f64, f64)> {
-        match self.plan.traffic {
-            Traffic::Open(asked, _) => Some((asked.a_second(), self.rate_reached()?)),
+        Some((self.rate_asked()?, self.rate_reached()?))
+    }
+
+    /// Messages that were to be sent a second, over all stages where there are some; `None` without
+    /// a rate.
+    pub(crate) fn rate_asked(&self) -> Option<f64> {
+        match (&self.plan.stages, self.plan.traffic) {
+            (Some(stages), Traffic::Open(..)) => Some(stages.mean() / 1000.0),
+            (None, Traffic::Open(rate, _)) => Some(rate.a_second()),
             _ => None,
         }
     }

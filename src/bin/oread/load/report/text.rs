@@ -12,6 +12,7 @@ use crate::load::options::load::{Traffic, Turnover};
 use crate::load::options::values::{Arrivals, VerifyMode};
 use crate::load::report::judgement::{Judgement, Warning, percents};
 use crate::load::report::outcome::Outcome;
+use crate::load::report::stages;
 use crate::system::environment::{Environment, VERSION, command_line};
 use crate::system::page::{Page, Tone};
 use crate::values::units::{Count, Size, a_second, share, short};
@@ -33,6 +34,7 @@ pub(super) fn report(mut page: Page, outcome: &Outcome, judgement: &Judgement) -
     datagrams(&mut page, outcome);
     beware(&mut page, judgement, |warning| warning.cause.is_some());
     latency(&mut page, outcome);
+    stages::table(&mut page, outcome);
     generator(&mut page, outcome);
     let here = Environment::here();
     let (kernel, machine) = (here.kernel, here.machine);
@@ -298,7 +300,10 @@ fn generator(page: &mut Page, outcome: &Outcome) {
             } else {
                 ""
             };
-            format!("{asked} asked for{how}")
+            match &outcome.plan.stages {
+                Some(stages) => format!("{} stages of a rate{how}", stages.all.len()),
+                None => format!("{asked} asked for{how}"),
+            }
         }
         Traffic::Idle {
             heartbeat: Some(interval),

@@ -53,6 +53,9 @@ impl Plan {
             Volume::Messages(all) => run.left = self.load.share(all.get(), self.index),
         }
         self.meter.begin(from);
+        if let Some(stages) = &self.load.stages {
+            self.meter.take_apart(stages.ends());
+        }
         self.dialing.end_ramp();
         self.look_again_at(0);
     }

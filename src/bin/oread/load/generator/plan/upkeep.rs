@@ -106,6 +106,10 @@ impl Plan {
         if now < self.sweep_due {
             return;
         }
+        // What is given up counts to the second and the stage that it is given up in.
+        if self.load.stages.is_some() {
+            self.meter.roll(now);
+        }
         self.sweep_due = now.saturating_add(self.sweep_interval);
         let count = self.flows.capacity();
         for _ in 0..count.div_ceil(SWEEPS_A_ROUND) {
