@@ -120,6 +120,7 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
         4 if is_idle => connections * 1000 / beat,
         _ => rate,
     };
+    let mut is_staged = false;
     match kind {
         0 | 1 => said += &format!(" --depth {depth}"),
         2 => said += &format!(" --depth {depth} --think {think}ms"),
@@ -129,19 +130,23 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
                 said += &format!(" --heartbeat {beat}ms");
             }
         }
+        _ if !messages && world.one_in(2) => {
+            is_staged = true;
+            said += &stages(world);
+        }
         _ => said += &format!(" -R {rate}"),
     }
     let longest = (most * 1000 / a_second.max(1)).clamp(30, 4000);
     if messages {
         most = world.roll((a_second * 3).clamp(1, 300)) + 1;
         said += &format!(" -n {most}");
-    } else {
+    } else if !is_staged {
         said += &format!(
             " -d {}us",
             1000 * (1 + world.roll(longest)) + world.roll(1000)
         );
     }
-    if world.one_in(3) {
+    if world.one_in(3) && !is_staged {
         said += &format!(" --warmup {}us", 1 + world.roll(500_000));
     }
     let turnover = world.roll(6);
@@ -165,6 +170,22 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
         said += &format!(" --ramp-timeout {}ms", world.pick(&[20, 200, 2000]));
     }
     said
+}
+
+/// Some stages of a rate that goes up and down.
+fn stages(world: &mut World) -> String {
+    let stages = (0..world.count(4)).map(|place| {
+        let us = 1000 * world.count(800) + world.roll(1000);
+        let [from, to] = [(); 2].map(|()| world.pick(&[1, 7, 40, 150, 399]));
+        match world.roll(5) {
+            0 if place > 0 => format!("{us}us:0"),
+            1 => format!("{us}us:{from}..0"),
+            2 => format!("{us}us:0..{to}"),
+            3 => format!("{us}us:{from}..{to}"),
+            _ => format!("{us}us:{from}"),
+        }
+    });
+    format!(" --stages {}", stages.collect::<Vec<_>>().join(","))
 }
 
 /// What messages consist of; whether nobody looks at them.
