@@ -303,6 +303,8 @@ pub(crate) struct InStage {
     pub(crate) sent: u64,
     /// Messages answered in it, and one-way messages sent.
     pub(crate) in_time: u64,
+    /// Connections that were there at its end, where it's their number that has stages.
+    pub(crate) open: u64,
     /// Everything that has a name among the errors.
     pub(crate) errors: u64,
     /// Of the answers that came.
@@ -324,6 +326,7 @@ impl InStage {
     fn merge(&mut self, other: &InStage) {
         self.sent += other.sent;
         self.in_time += other.in_time;
+        self.open += other.open;
         self.errors += other.errors;
         self.response += &other.response;
     }

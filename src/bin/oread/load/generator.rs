@@ -10,6 +10,7 @@
 //! | `plan/phases` over `timeline` | ramp, warm-up, measured time, finish, end |
 //! | `plan/counts` | what has been counted so far, for scrapes |
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
+//! | `plan/staging` over `levels` | connections that become more, or fewer, over time |
 //! | `dialing`, `schedule`, `random_times`, `course` | which dial is next; even pace, one at random, and one in stages |
 //! | `meter` over `fast_histogram` | what is counted |
 //! | `drive` with `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
@@ -29,6 +30,7 @@ mod flow;
 mod flows;
 mod gauge;
 mod label;
+mod levels;
 mod logs;
 mod meter;
 mod names;

@@ -53,6 +53,8 @@ pub(super) struct Meter {
     /// each of the others ended.
     stage_ends: Vec<u64>,
     at_ends: Vec<InStage>,
+    /// How many connections are there, as far as that is known.
+    pub(super) open: u64,
     /// When the next of all these ends.
     rolls_at: u64,
     /// When the last answer came, but for those that confirm connections.
@@ -261,6 +263,7 @@ impl Meter {
         InStage {
             sent: happened.sent,
             in_time: happened.echoed + happened.one_way,
+            open: self.open,
             errors: self.tally.errors.values().sum(),
             response: self.response.counted(histogram()),
         }
@@ -271,9 +274,10 @@ impl Meter {
         let mut ends = std::mem::take(&mut self.at_ends);
         // What came behind the last one is about messages that it was asked to send.
         if let Some(last) = ends.last_mut() {
-            let in_time = last.in_time;
+            let (in_time, open) = (last.in_time, last.open);
             *last = InStage {
                 in_time,
+                open,
                 ..self.so_far()
             };
         }

@@ -128,8 +128,10 @@ pub(crate) struct Load {
     pub(crate) volume: Volume,
     /// With stages, the rate here is their mean.
     pub(crate) traffic: Traffic,
-    /// What the rate is over time, where it changes.
+    /// What the rate is over time, where it changes, and how many connections there are: that
+    /// above is the most then. Where both change, they do so at the same times.
     pub(crate) stages: Option<Stages>,
+    pub(crate) connection_stages: Option<Stages>,
     pub(crate) turnover: Turnover,
     /// Whether others are dialed in place of connections that the server has ended.
     pub(crate) reconnects: bool,
@@ -153,6 +155,20 @@ impl Load {
     pub(crate) fn share(&self, all: u64, index: u32) -> u64 {
         let threads = u64::from(self.sockets.threads.get());
         all / threads + u64::from(u64::from(index) < all % threads)
+    }
+
+    /// How many connections the ramp opens.
+    pub(crate) fn connections_at_first(&self) -> u64 {
+        let first = self
+            .connection_stages
+            .as_ref()
+            .and_then(|it| it.all.first());
+        first.map_or(self.connections.get().into(), |stage| stage.from)
+    }
+
+    /// When the report takes what happened apart.
+    pub(crate) fn any_stages(&self) -> Option<&Stages> {
+        self.stages.as_ref().or(self.connection_stages.as_ref())
     }
 
     /// Whether connections that end have others in their places.
@@ -221,18 +237,23 @@ impl Load {
             (.., Some(messages)) => Turnover::After(messages),
             (None, None, None) => Turnover::Keep,
         };
-        let closed = match turnover {
+        let connection_stages = sent.over_time.connection_stages.clone();
+        let most = connection_stages.as_ref().map(Stages::most);
+        let most = most.and_then(|most| NonZeroU32::new(u32::try_from(most).ok()?));
+        let connections = most.unwrap_or(typed.connections);
+        let dialed = match turnover {
             Turnover::After(_) => CONNECT_RATE_AFTER,
-            _ => turnover.a_second(typed.connections).unwrap_or(0.0).ceil() as u32,
+            _ => dialed(turnover, connections, connection_stages.as_ref()),
         };
-        let default = NonZeroU32::new(closed.max(CONNECT_RATE)).unwrap_or(NonZeroU32::MIN);
+        let default = NonZeroU32::new(dialed.max(CONNECT_RATE)).unwrap_or(NonZeroU32::MIN);
         let connect_rate = typed.connect_rate.unwrap_or(default);
-        let duration = stages.as_ref().map_or(typed.duration, Stages::time);
-        let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
+        let over_time = stages.as_ref().or(connection_stages.as_ref());
+        let duration = over_time.map_or(typed.duration, Stages::time);
+        let ramp = u64::from(connections.get() / connect_rate.get()) + 1;
         let ramp = Duration::from_secs(ramp) + typed.sockets.connect_timeout;
         let load = Load {
             targets: typed.targets.into_iter().map(|url| url.target).collect(),
-            connections: typed.connections,
+            connections,
             connect_rate,
             ramp_timeout: typed.ramp_timeout.unwrap_or(ramp),
             warmup: typed.warmup,
@@ -241,6 +262,7 @@ impl Load {
                 .map_or(Volume::For(duration), Volume::Messages),
             traffic,
             stages,
+            connection_stages,
             turnover,
             // Servers of HTTP end connections as they like, and say so.
             reconnects: sent.reconnect || has_http,
@@ -257,6 +279,7 @@ impl Load {
             verbosity: Verbosity::from(verbosity),
         };
         load.check_sockets()?;
+        load.check_stages()?;
         load.check_outputs()?;
         Ok(load)
     }
@@ -288,6 +311,28 @@ impl Load {
         refuse_if(closed > rate.get(), Failure::usage(words).hint(tip))
     }
 
+    /// Refuses stages of connections that are none, that come faster than they are dialed, and that
+    /// are not those of the rate.
+    fn check_stages(&self) -> Result<(), Failure> {
+        let Some(stages) = &self.connection_stages else {
+            return Ok(());
+        };
+        let words = "--connection-stages is for streams: a UDP socket is no connection";
+        refuse_if(self.has_udp(), Failure::usage(words))?;
+        let (rises, rate) = (stages.steepest().ceil() as u32, self.connect_rate);
+        let words = format!(
+            "--connection-stages has {rises} more connections a second, and --connect-rate {rate} \
+             dials fewer"
+        );
+        let tip = format!("add --connect-rate {rises}, or leave it out");
+        refuse_if(rises > rate.get(), Failure::usage(words).hint(tip))?;
+        let words = "--stages and --connection-stages change at different times: give both the same \
+                     durations, stage by stage";
+        let times = |stages: &Stages| stages.all.iter().map(|it| it.time).collect::<Vec<_>>();
+        let differs = (self.stages.as_ref()).is_some_and(|rate| times(rate) != times(stages));
+        refuse_if(differs, Failure::usage(words))
+    }
+
     /// Refuses files that would be others than they look like, and gates that no run can meet.
     fn check_outputs(&self) -> Result<(), Failure> {
         let (json, hdr) = (self.json_file(), self.output.hdr.as_deref());
@@ -314,6 +359,12 @@ impl Load {
             why.map_or(Ok(()), |why| Err(Failure::usage(words(why))))
         })
     }
+}
+
+/// How many are to be dialed a second at the most, to take the places of others or to be more.
+fn dialed(turnover: Turnover, connections: NonZeroU32, stages: Option<&Stages>) -> u32 {
+    let replaced = turnover.a_second(connections).unwrap_or(0.0);
+    replaced.max(stages.map_or(0.0, Stages::steepest)).ceil() as u32
 }
 
 /// Refuses what was typed, where something is wrong with it.

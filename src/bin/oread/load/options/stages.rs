@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::load::clock::nanos;
-use crate::values::units::{count_or_zero, duration, duration_or_zero, thousandths};
+use crate::values::units::{count, count_or_zero, duration, duration_or_zero, thousandths};
 
 /// How many stages there may be: each has a histogram on each thread.
 const MOST_STAGES: usize = 64;
@@ -18,6 +18,11 @@ pub(crate) struct StageArgs {
     /// it's a pause
     #[arg(long, value_name = "STAGES", value_parser = rates, group = "schedule", conflicts_with_all = ["duration", "messages", "warmup", "depth", "think", "idle"])]
     pub(crate) stages: Option<Stages>,
+
+    /// In place of --connections and --duration: how many connections there are over time, as in
+    /// 30s:100..1k,1m:1k,10s:1k..0. More are dialed, or the oldest closed, as each stage goes on
+    #[arg(long, value_name = "STAGES", value_parser = connections, conflicts_with_all = ["connections", "duration", "messages", "churn", "lifetime", "per_connection"])]
+    pub(crate) connection_stages: Option<Stages>,
 }
 
 /// One stage: what there is of something at its beginning and its end, and evenly between.
@@ -25,7 +30,7 @@ pub(crate) struct StageArgs {
 pub(crate) struct Stage {
     /// How long it takes; not 0.
     pub(crate) time: Duration,
-    /// Of a rate, in thousandths a second.
+    /// Connections; of a rate, thousandths a second.
     pub(crate) from: u64,
     pub(crate) to: u64,
 }
@@ -61,6 +66,15 @@ impl Stages {
         self.all.iter().map(|stage| stage.twice()).sum()
     }
 
+    /// By how much it grows a second at the most; a jump has all the time that it takes.
+    pub(crate) fn steepest(&self) -> f64 {
+        let grows = self.all.iter().map(|stage| {
+            let more = stage.to.saturating_sub(stage.from) as f64;
+            more / stage.time.as_secs_f64()
+        });
+        grows.fold(0.0, f64::max)
+    }
+
     /// What there is of it at a time, over all stages.
     pub(crate) fn mean(&self) -> f64 {
         self.twice() as f64 / (2 * self.time().as_nanos()) as f64
@@ -71,11 +85,6 @@ impl Stage {
     /// Twice what it comes to, times nanoseconds.
     fn twice(self) -> u128 {
         u128::from(self.from + self.to) * u128::from(nanos(self.time))
-    }
-
-    /// What there is of it at a time, over the stage.
-    pub(crate) fn mean(self) -> f64 {
-        (self.from + self.to) as f64 / 2.0
     }
 
     /// Whether all that is reckoned of it has room: twice its end times the square of its time.
@@ -100,6 +109,21 @@ pub(crate) fn rates(text: &str) -> Result<Stages, String> {
             _ => thousandths(number).map(u64::from),
         }
     })
+}
+
+/// Stages of connections.
+///
+/// # Errors
+/// As [`rates`].
+pub(crate) fn connections(text: &str) -> Result<Stages, String> {
+    stages(
+        text,
+        "a number of connections",
+        |text| match count_or_zero(text)? {
+            0 => Ok(0),
+            _ => count(text).map(|count| count.get().into()),
+        },
+    )
 }
 
 /// Stages of what `value` reads, which is called `what`.

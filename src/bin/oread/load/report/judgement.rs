@@ -105,7 +105,8 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     if !broken.is_empty() {
         find(3, format!("NOT MET: {}", broken.join(", ")));
     }
-    connections(&outcome.ledger(), &mut find);
+    let in_stages = outcome.plan.connection_stages.is_some();
+    connections(&outcome.ledger(), in_stages, &mut find);
     // What was just due when it was interrupted is not worth a line.
     if outcome.ending == Ending::Done {
         fell_short(outcome, &mut find);
@@ -114,9 +115,14 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     all
 }
 
-/// Where there were fewer connections than asked for, or not all the time.
-fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
+/// Where there were fewer connections than asked for, or not all the time. In stages, those that
+/// are asked for one after the other are never all there.
+fn connections(c: &Ledger, in_stages: bool, mut find: impl FnMut(u8, String)) {
     let (left, what) = match c.peak_confirmed < c.asked {
+        _ if in_stages => (
+            c.asked.saturating_sub(c.missing),
+            "came about, and were there as long as the stages had them",
+        ),
         true if c.confirmed > c.peak_confirmed => (c.peak_confirmed, "were there at one time"),
         true => (c.peak_confirmed, "came about"),
         false => (c.asked.saturating_sub(c.missing), "were there to the end"),

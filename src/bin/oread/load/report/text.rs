@@ -54,7 +54,9 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let is_well = code == 0 && outcome.fell_silent().is_none();
     let well = is_well.then(|| {
         let c = outcome.ledger();
+        let in_stages = outcome.plan.connection_stages.is_some();
         let there = match c.asked {
+            asked if in_stages => &format!("all {} connections of the stages were", Count(asked)),
             1 => "the connection was",
             asked => &format!("all {} connections were", Count(asked)),
         };
@@ -65,9 +67,15 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         // The load itself had closed these.
         let but = match c.asked.saturating_sub(c.open) {
             0 => "",
+            _ if in_stages => "",
             some => &format!(", but for {} being replaced", Count(some)),
         };
-        (Tone::Plain, format!("{there} there at the end{but}{gates}"))
+        let until = if in_stages {
+            "in their time"
+        } else {
+            "at the end"
+        };
+        (Tone::Plain, format!("{there} there {until}{but}{gates}"))
     });
     let wrong = judgement.findings.iter().map(|it| match it.code {
         0 => (Tone::Warning, it.words.clone()),

@@ -35,21 +35,25 @@ impl Plan {
         if let Some(since) = self.flows.oldest_since() {
             self.churn.pass(since);
         }
-        let is_idle = matches!(self.load.traffic, Traffic::Idle { .. });
         while self.turnover_due() <= now {
             self.churn.skip_to(now.saturating_sub(SLACK));
             self.churn.advance();
-            if let Some(index) = self.flows.retire_oldest() {
+            if let Some(index) = self.flows.retire_oldest(true) {
                 self.dialing.turning_over += 1;
-                // What a closed loop would send next was not due at a certain time; heartbeats
-                // were.
-                if !is_idle && let Some(flow) = self.flows.get_mut(index) {
-                    flow.owed = 0;
-                }
-                self.close_if_answered(index);
+                self.is_retiring(index);
             }
         }
         self.churn.pass(now);
+    }
+
+    /// A connection is to be closed, as soon as it can be.
+    pub(super) fn is_retiring(&mut self, index: u32) {
+        let is_idle = matches!(self.load.traffic, Traffic::Idle { .. });
+        // What a closed loop would send next was not due at a certain time; heartbeats were.
+        if !is_idle && let Some(flow) = self.flows.get_mut(index) {
+            flow.owed = 0;
+        }
+        self.close_if_answered(index);
     }
 
     /// Closes a connection that is to be closed, when nothing is awaited on it any more, and it
@@ -61,12 +65,19 @@ impl Plan {
         if flow.stage != Stage::Retiring || flow.awaited() > 0 || flow.is_ready() {
             return;
         }
-        let target = flow.target;
-        log::debug!("{flow}: closed, for another");
+        let (target, turns_over) = (flow.target, flow.turns_over());
+        let why = if turns_over {
+            "for another"
+        } else {
+            "for there are to be fewer"
+        };
+        log::debug!("{flow}: closed, {why}");
         self.end_flow(index);
         self.meter.tally.connections.closed += 1;
         // Now, and not when the peer has finished too: that is up to the peer.
-        self.dialing.vacated(target, true);
+        if turns_over {
+            self.dialing.vacated(target, true);
+        }
     }
 
     /// A flow ends, and its connection is closed, or is gone already. What was under way on it is
@@ -107,7 +118,7 @@ impl Plan {
             return;
         }
         // What is given up counts to the second and the stage that it is given up in.
-        if self.load.stages.is_some() {
+        if self.load.any_stages().is_some() {
             self.meter.roll(now);
         }
         self.sweep_due = now.saturating_add(self.sweep_interval);
