@@ -1,6 +1,7 @@
 //! What was asked for: options as typed, and as checked.
 
 pub(crate) mod args;
+pub(crate) mod find;
 pub(crate) mod gate;
 pub(crate) mod load;
 pub(crate) mod sources;

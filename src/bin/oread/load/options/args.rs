@@ -99,6 +99,9 @@ pub(crate) struct Demand {
     pub(crate) traffic: TrafficArgs,
 
     #[command(flatten)]
+    pub(crate) over_time: StageArgs,
+
+    #[command(flatten)]
     pub(crate) content: MessageArgs,
 
     #[command(flatten)]
@@ -114,16 +117,8 @@ pub(crate) struct TrafficArgs {
     #[arg(short = 'R', long, value_name = "N", group = "schedule")]
     pub(crate) rate: Option<Rate>,
 
-    #[command(flatten)]
-    pub(crate) over_time: StageArgs,
-
     /// With --rate or --stages: how messages follow each other
-    #[arg(
-        long,
-        value_name = "HOW",
-        default_value = "even",
-        requires = "schedule"
-    )]
+    #[arg(long, value_name = "HOW", default_value = "even")]
     pub(crate) arrivals: Arrivals,
 
     /// Without --rate: messages that a connection has under way at a time (a closed loop)

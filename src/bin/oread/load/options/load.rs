@@ -157,6 +157,15 @@ impl Load {
         all / threads + u64::from(u64::from(index) < all % threads)
     }
 
+    /// Has so many connections from now on; `ramp_timeout`: what was said of it, if anything.
+    pub(crate) fn set_connections(&mut self, all: NonZeroU32, ramp_timeout: Option<Duration>) {
+        self.connections = all;
+        let least = NonZeroU32::new(dialed(self.turnover, all, None));
+        self.connect_rate = self.connect_rate.max(least.unwrap_or(NonZeroU32::MIN));
+        let usual = usual_ramp(all, self.connect_rate, self.sockets.connect_timeout);
+        self.ramp_timeout = ramp_timeout.unwrap_or(usual);
+    }
+
     /// How many connections the ramp opens.
     pub(crate) fn connections_at_first(&self) -> u64 {
         let first = self
@@ -215,7 +224,7 @@ impl Load {
             (script.as_ref()).is_some_and(|it| it.steps().any(|step| step.answer == Answer::Http));
         let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
         let has_pauses = script.as_ref().is_some_and(|it| it.has_pauses());
-        let stages = sent.over_time.stages.clone();
+        let stages = typed.over_time.stages;
         let mean = stages.as_ref().map(|it| Rate::at_least(it.mean() / 1000.0));
         let traffic = match sent.rate.or(mean) {
             Some(rate) => Traffic::Open(rate, sent.arrivals),
@@ -228,6 +237,10 @@ impl Load {
                     .or((has_pauses || sent.per_connection.is_some()).then_some(Duration::ZERO)),
             },
         };
+        let words = "--arrivals is for messages that have a rate: add --rate or --stages";
+        let is_at_random = sent.arrivals != Arrivals::Even;
+        let has_rate = matches!(traffic, Traffic::Open(..));
+        refuse_if(is_at_random && !has_rate, Failure::usage(words))?;
         let words = "a pause comes behind an answer, and --rate and --idle don't wait for answers";
         let waits = matches!(traffic, Traffic::Closed { .. });
         refuse_if(has_pauses && !waits, Failure::usage(words))?;
@@ -237,7 +250,7 @@ impl Load {
             (.., Some(messages)) => Turnover::After(messages),
             (None, None, None) => Turnover::Keep,
         };
-        let connection_stages = sent.over_time.connection_stages.clone();
+        let connection_stages = typed.over_time.connection_stages;
         let most = connection_stages.as_ref().map(Stages::most);
         let most = most.and_then(|most| NonZeroU32::new(u32::try_from(most).ok()?));
         let connections = most.unwrap_or(typed.connections);
@@ -249,8 +262,7 @@ impl Load {
         let connect_rate = typed.connect_rate.unwrap_or(default);
         let over_time = stages.as_ref().or(connection_stages.as_ref());
         let duration = over_time.map_or(typed.duration, Stages::time);
-        let ramp = u64::from(connections.get() / connect_rate.get()) + 1;
-        let ramp = Duration::from_secs(ramp) + typed.sockets.connect_timeout;
+        let ramp = usual_ramp(connections, connect_rate, typed.sockets.connect_timeout);
         let load = Load {
             targets: typed.targets.into_iter().map(|url| url.target).collect(),
             connections,
@@ -359,6 +371,12 @@ impl Load {
             why.map_or(Ok(()), |why| Err(Failure::usage(words(why))))
         })
     }
+}
+
+/// How long opening so many connections may take.
+fn usual_ramp(connections: NonZeroU32, rate: NonZeroU32, timeout: Duration) -> Duration {
+    let seconds = u64::from(connections.get() / rate.get()) + 1;
+    Duration::from_secs(seconds) + timeout
 }
 
 /// How many are to be dialed a second at the most, to take the places of others or to be more.

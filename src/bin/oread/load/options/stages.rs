@@ -10,7 +10,7 @@ use crate::values::units::{count, count_or_zero, duration, duration_or_zero, tho
 const MOST_STAGES: usize = 64;
 
 /// What of a load changes as it goes.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Traffic")]
 pub(crate) struct StageArgs {
     /// In place of --rate and --duration: the rate over time, as in 10s:1k,30s:1k..10k,10s:10k. Each

@@ -96,6 +96,14 @@ impl Outcome {
         Some((self.rate_asked()?, self.rate_reached()?))
     }
 
+    /// Whether clearly fewer messages were answered in the measured time than were to be sent. One
+    /// is left out of account: the last one may be on its way.
+    pub(crate) fn falls_behind(&self) -> bool {
+        let seconds = self.measured.as_secs_f64();
+        let is_short = |(asked, reached)| reached * seconds < asked * seconds * 0.95 - 1.0;
+        self.rate().is_some_and(is_short)
+    }
+
     /// Messages that were to be sent a second, over all stages where there are some; `None` without
     /// a rate.
     pub(crate) fn rate_asked(&self) -> Option<f64> {
