@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use load::cli::{oread, piped, signal};
-use load::{Next, each_message, say, tcp};
+use load::{each_message, say, tcp};
 use serde_json::Value;
 
 /// Runs a search to its end: its report, and what it has said meanwhile.
@@ -308,5 +308,4 @@ fn the_words_have_what_was_found_the_steps_and_the_curve() {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert!(output.stderr.is_empty());
-    assert_eq!(Next::Message, Next::Message);
 }

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `find/search` | what is tried next; it knows no time and no sockets |
 //! | `find/step` | what a run says of what was tried in it |
-//! | `find/report` | what came of it, in words and for programs |
+//! | `find/found` | what it has come to |
+//! | `find/report` | that in words and for programs |
 //!
-//! Here each try becomes a run of its own, as `oread load` makes them, until the search has ended or
-//! there is no time left for another one.
+//! Here each try becomes a run of its own, as `oread load` makes them, until the search has ended,
+//! or there is no time left for another one.
 
+mod found;
 mod report;
 mod search;
 mod step;
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::load::control::lead;
-use crate::load::options::find::{Find, Of};
+use crate::load::options::find::Find;
 use crate::load::options::gate::{Figure, Statistic, Timing};
 use crate::load::report::outcome::Ending;
 use crate::system::files::LateFile;
@@ -30,73 +32,12 @@ use crate::system::stderr::Stderr;
 use crate::system::stdout;
 use crate::values::units::short;
 
-use search::{Answer, Came, Search};
-use step::{PERCENTILES, Step};
+use found::{Ended, Found};
+use search::{Came, Search};
+use step::Step;
 
 /// How long a server that was loaded with too much is left alone.
 const REST: Duration = Duration::from_secs(1);
-
-/// How a search ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// As it should.
-    Done,
-    /// There was no time for another step.
-    OutOfTime,
-    /// By a signal, of this number.
-    Interrupted(i32),
-    /// An answer was wrong.
-    Wrong,
-    /// By a failure of its own, in words.
-    Failed(String),
-}
-
-/// What a search has come to.
-#[derive(Clone, Debug)]
-pub(crate) struct Found {
-    pub(crate) of: Of,
-    pub(crate) precision: f64,
-    /// What was loaded, as it was resolved.
-    pub(crate) targets: Vec<String>,
-    /// In the order that they were made in.
-    pub(crate) steps: Vec<Step>,
-    pub(crate) answer: Answer,
-    pub(crate) ended: Ended,
-    /// The percentile that the first gate on responses is about.
-    percentile: Option<f64>,
-}
-
-impl Found {
-    /// The last step at a value that did not hold.
-    fn last_broken(&self, value: u64) -> Option<&Step> {
-        let broken = |step: &&Step| step.tried.value == value && step.came != Came::Held;
-        self.steps.iter().rfind(broken)
-    }
-
-    /// Which percentile is drawn, and its name: the one that the gates are about, or p99.
-    fn drawn(&self) -> (usize, String) {
-        let wanted = self.percentile.unwrap_or(99.0);
-        let place = PERCENTILES
-            .iter()
-            .position(|p| *p >= wanted)
-            .unwrap_or(PERCENTILES.len() - 1);
-        (place, format!("p{}", PERCENTILES[place]))
-    }
-
-    fn exit_code(&self) -> u8 {
-        match &self.ended {
-            // No signal has a number over 64.
-            Ended::Interrupted(signal) => 128 + *signal as u8,
-            Ended::Failed(_) => 1,
-            Ended::Wrong => 5,
-            Ended::Done | Ended::OutOfTime if self.answer.held.is_some() => 0,
-            Ended::Done | Ended::OutOfTime => match self.steps.last() {
-                Some(step) if step.exit_code == 4 => 4,
-                _ => 3,
-            },
-        }
-    }
-}
 
 /// Runs a search; gives the exit code. What it says while it runs goes to `stderr`.
 ///

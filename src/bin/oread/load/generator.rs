@@ -11,7 +11,8 @@
 //! | `plan/counts` | what has been counted so far, for scrapes |
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
 //! | `plan/staging` over `levels` | connections that become more, or fewer, over time |
-//! | `dialing`, `schedule`, `random_times`, `course` | which dial is next; even pace, one at random, and one in stages |
+//! | `dialing`, `schedule` | which dial is next; even pace |
+//! | `random_times`, `course` | a pace at random, and one in stages |
 //! | `meter` over `fast_histogram` | what is counted |
 //! | `drive` with `tcp`, `udp`, `wake` | executes the plan: the only files that know the reactor |
 //! | `payload`, `label` | what messages and datagrams consist of |

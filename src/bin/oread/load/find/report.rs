@@ -6,9 +6,9 @@ use std::env;
 use serde_json::{Value, json};
 
 use crate::load::clock::nanos;
+use crate::load::find::found::{Ended, Found};
 use crate::load::find::search::{Came, Limit};
 use crate::load::find::step::{PERCENTILES, Step};
-use crate::load::find::{Ended, Found};
 use crate::load::options::find::Of;
 use crate::system::environment::{Environment, VERSION, command_line};
 use crate::system::page::{Page, Tone};

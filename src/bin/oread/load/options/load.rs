@@ -222,34 +222,10 @@ impl Load {
         let sent = &typed.traffic;
         let has_http =
             (script.as_ref()).is_some_and(|it| it.steps().any(|step| step.answer == Answer::Http));
-        let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
-        let has_pauses = script.as_ref().is_some_and(|it| it.has_pauses());
         let stages = typed.over_time.stages;
-        let mean = stages.as_ref().map(|it| Rate::at_least(it.mean() / 1000.0));
-        let traffic = match sent.rate.or(mean) {
-            Some(rate) => Traffic::Open(rate, sent.arrivals),
-            None if sent.idle => Traffic::Idle { heartbeat },
-            None => Traffic::Closed {
-                depth,
-                // Between answers that are followed at once there is no room for a pause, or for
-                // the end of a connection.
-                think: think
-                    .or((has_pauses || sent.per_connection.is_some()).then_some(Duration::ZERO)),
-            },
-        };
-        let words = "--arrivals is for messages that have a rate: add --rate or --stages";
-        let is_at_random = sent.arrivals != Arrivals::Even;
-        let has_rate = matches!(traffic, Traffic::Open(..));
-        refuse_if(is_at_random && !has_rate, Failure::usage(words))?;
-        let words = "a pause comes behind an answer, and --rate and --idle don't wait for answers";
-        let waits = matches!(traffic, Traffic::Closed { .. });
-        refuse_if(has_pauses && !waits, Failure::usage(words))?;
-        let turnover = match (sent.churn, sent.lifetime, sent.per_connection) {
-            (Some(rate), ..) => Turnover::Churn(rate),
-            (_, Some(lifetime), _) => Turnover::Lifetime(lifetime),
-            (.., Some(messages)) => Turnover::After(messages),
-            (None, None, None) => Turnover::Keep,
-        };
+        let has_pauses = script.as_ref().is_some_and(|it| it.has_pauses());
+        let traffic = traffic(sent, stages.as_ref(), has_pauses)?;
+        let turnover = turnover(sent);
         let connection_stages = typed.over_time.connection_stages;
         let most = connection_stages.as_ref().map(Stages::most);
         let most = most.and_then(|most| NonZeroU32::new(u32::try_from(most).ok()?));
@@ -370,6 +346,50 @@ impl Load {
             let words = |why| format!("--slo '{}' can't be met: {why}", gate.text);
             why.map_or(Ok(()), |why| Err(Failure::usage(words(why))))
         })
+    }
+}
+
+/// When messages are sent; `has_pauses`: a script waits behind some of its answers.
+///
+/// # Errors
+/// Exit code 2: what is for answers or for a rate, and there is nothing of the kind.
+fn traffic(
+    sent: &args::TrafficArgs,
+    stages: Option<&Stages>,
+    has_pauses: bool,
+) -> Result<Traffic, Failure> {
+    let mean = stages.map(|stages| Rate::at_least(stages.mean() / 1000.0));
+    let heartbeat = sent.heartbeat;
+    let traffic = match sent.rate.or(mean) {
+        Some(rate) => Traffic::Open(rate, sent.arrivals),
+        None if sent.idle => Traffic::Idle { heartbeat },
+        None => Traffic::Closed {
+            depth: sent.depth.get(),
+            // Between answers that are followed at once there is no room for a pause, or for the
+            // end of a connection.
+            think: (sent.think)
+                .or((has_pauses || sent.per_connection.is_some()).then_some(Duration::ZERO)),
+        },
+    };
+    let words = "--arrivals is for messages that have a rate: add --rate or --stages";
+    let has_rate = matches!(traffic, Traffic::Open(..));
+    refuse_if(
+        sent.arrivals != Arrivals::Even && !has_rate,
+        Failure::usage(words),
+    )?;
+    let words = "a pause comes behind an answer, and --rate and --idle don't wait for answers";
+    let waits = matches!(traffic, Traffic::Closed { .. });
+    refuse_if(has_pauses && !waits, Failure::usage(words))?;
+    Ok(traffic)
+}
+
+/// Whether connections are kept.
+fn turnover(sent: &args::TrafficArgs) -> Turnover {
+    match (sent.churn, sent.lifetime, sent.per_connection) {
+        (Some(rate), ..) => Turnover::Churn(rate),
+        (_, Some(lifetime), _) => Turnover::Lifetime(lifetime),
+        (.., Some(messages)) => Turnover::After(messages),
+        (None, None, None) => Turnover::Keep,
     }
 }
 
