@@ -111,13 +111,6 @@ impl Dialing {
         self.left += count;
     }
 
-    /// There is to be one less, and it's not dialed, where one is left to dial.
-    pub(super) fn dial_less(&mut self) -> bool {
-        let any = self.left > 0;
-        self.left -= u64::from(any);
-        any
-    }
-
     /// The ramp is over, whatever it has come to.
     pub(super) fn end_ramp(&mut self) {
         self.left = 0;

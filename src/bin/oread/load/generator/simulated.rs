@@ -10,6 +10,7 @@
 //! | `figures` | what gates look at, for the report's own test |
 //! | `over_time` | seconds, dials and first answers |
 //! | `flows` | who sends next, when, and when it's over |
+//! | `levels` | connections that become more, or fewer |
 //! | `faults` | one run for each fault that there was |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -19,6 +20,7 @@ mod datagrams;
 mod faults;
 pub(crate) mod figures;
 mod flows;
+mod levels;
 mod messages;
 mod over_time;
 mod server;
@@ -132,7 +134,7 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
         }
         _ if !messages && world.one_in(2) => {
             is_staged = true;
-            said += &stages(world);
+            said += &stages(world, "stages", &[1, 7, 40, 150, 399], 1);
         }
         _ => said += &format!(" -R {rate}"),
     }
@@ -172,11 +174,11 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
     said
 }
 
-/// Some stages of a rate that goes up and down.
-fn stages(world: &mut World) -> String {
+/// Some stages that go up and down, between some of these values, each at least so long.
+fn stages(world: &mut World, option: &str, values: &[u64], least_ms: u64) -> String {
     let stages = (0..world.count(4)).map(|place| {
-        let us = 1000 * world.count(800) + world.roll(1000);
-        let [from, to] = [(); 2].map(|()| world.pick(&[1, 7, 40, 150, 399]));
+        let us = 1000 * (least_ms + world.roll(800)) + world.roll(1000);
+        let [from, to] = [(); 2].map(|()| values[world.roll(values.len() as u64) as usize]);
         match world.roll(5) {
             0 if place > 0 => format!("{us}us:0"),
             1 => format!("{us}us:{from}..0"),
@@ -185,7 +187,7 @@ fn stages(world: &mut World) -> String {
             _ => format!("{us}us:{from}"),
         }
     });
-    format!(" --stages {}", stages.collect::<Vec<_>>().join(","))
+    format!(" --{option} {}", stages.collect::<Vec<_>>().join(","))
 }
 
 /// What messages consist of; whether nobody looks at them.
@@ -376,6 +378,11 @@ fn standing_still(world: &mut World) {
 #[test]
 fn a_generator_that_stands_still_loses_nothing_that_has_come_meanwhile() {
     check(0..1000, standing_still);
+}
+
+#[test]
+fn there_are_as_many_connections_as_the_stages_say_at_any_time() {
+    check(0..200, levels::over_time);
 }
 
 #[test]

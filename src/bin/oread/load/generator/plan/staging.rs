@@ -54,8 +54,9 @@ impl Plan {
         }
     }
 
-    /// Has as many connections as there are to be now. Where all that are too many are still being
-    /// dialed, the first that is there will be closed.
+    /// Has as many connections as there are to be now. Each that was asked for is dialed, however
+    /// soon there are to be fewer: where all that are too many are still on their way, the first
+    /// that is there will be closed.
     pub(super) fn follow_stages(&mut self, now: u64) {
         let Some(staging) = &mut self.staging else {
             return;
@@ -64,8 +65,9 @@ impl Plan {
         if !self.run.is_sending() {
             return;
         }
-        if staging.due <= now {
-            let time = now.saturating_sub(self.meter.from);
+        // Each change in its turn: a stage that is over before anybody looks has been asked for.
+        while staging.due <= now {
+            let time = staging.due.saturating_sub(self.meter.from);
             let level = self.load.share(staging.levels.at(time), self.index);
             let more = level.saturating_sub(staging.level);
             self.meter.tally.connections.asked += more;
@@ -77,17 +79,11 @@ impl Plan {
         }
         while let Some(staging) = &mut self.staging
             && staging.places > staging.level
+            && let Some(index) = self.flows.retire_oldest(false)
         {
-            // What was not even dialed in its time is missing.
-            if self.dialing.dial_less() {
-                staging.places -= 1;
-            } else if let Some(index) = self.flows.retire_oldest(false) {
-                staging.places -= 1;
-                staging.retired += 1;
-                self.is_retiring(index);
-            } else {
-                break;
-            }
+            staging.places -= 1;
+            staging.retired += 1;
+            self.is_retiring(index);
         }
     }
 }
