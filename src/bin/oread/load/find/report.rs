@@ -118,19 +118,16 @@ pub(super) fn text(mut page: Page, found: &Found) -> String {
     };
     page.toned(Tone::Bad, "ended", &ended);
     page.line("loaded", &found.targets.join(", "));
-    for step in found
-        .steps
-        .iter()
-        .filter(|step| step.came == Came::Broke(Limit::Machine))
-        .take(1)
+    if let Some((at, Limit::Machine)) = found.answer.broke
+        && let Some(step) = found.last_broken(at)
     {
-        let at = shown(found.of, step.tried.value);
         let words = step
             .beware
             .first()
             .cloned()
             .unwrap_or_else(|| step.reason());
-        page.toned(Tone::Warning, "BEWARE", &format!("at {at}: {words}"));
+        let words = format!("at {}: {words}", shown(found.of, at));
+        page.toned(Tone::Warning, "BEWARE", &words);
     }
     if !found.steps.is_empty() {
         steps(&mut page, found);
@@ -179,11 +176,12 @@ fn steps(page: &mut Page, found: &Found) {
             time(3),
             Count(step.errors).to_string(),
         ];
-        let came = match (step.came, step.tried.confirms) {
-            (Came::Held, false) => "holds",
-            (Came::Held, true) => "holds, confirmed",
-            (Came::Broke(Limit::Target), _) => "does not hold",
-            (Came::Broke(Limit::Machine), _) => "machine's limit",
+        let is_last = place + 1 == found.steps.len();
+        let came = match step.came {
+            Came::Held if is_last && found.answer.is_confirmed => "holds, confirmed",
+            Came::Held => "holds",
+            Came::Broke(Limit::Target) => "does not hold",
+            Came::Broke(Limit::Machine) => "machine's limit",
         };
         let figures = figures.each_ref().map(|it| &**it);
         page.row(&row(&(place + 1).to_string(), &tried, figures, came));

@@ -79,6 +79,19 @@ impl Stages {
     pub(crate) fn mean(&self) -> f64 {
         self.twice() as f64 / (2 * self.time().as_nanos()) as f64
     }
+
+    /// The same over so much of them, from their beginning on.
+    pub(crate) fn mean_until(&self, time: Duration) -> f64 {
+        let (mut left, mut sum) = (time.as_secs_f64(), 0.0);
+        for stage in self.all.iter() {
+            let whole = stage.time.as_secs_f64();
+            let passed = whole.min(left);
+            let [from, to] = [stage.from, stage.to].map(|it| it as f64);
+            sum += passed * (from + (to - from) * passed / whole / 2.0);
+            left -= passed;
+        }
+        sum / time.min(self.time()).as_secs_f64()
+    }
 }
 
 impl Stage {
@@ -187,6 +200,12 @@ mod tests {
         assert_eq!(*read.all, all);
         assert_eq!(read.ends().last(), Some(100_001_000_000));
         assert_eq!(read.most(), 2_000_000);
+        for (seconds, mean) in [(5, 1_000_000.0), (10, 1_000_000.0), (55, 591_216.0)] {
+            let until = read.mean_until(Duration::from_secs(seconds));
+            assert!((until - mean).abs() < 1.0, "{until} after {seconds} s");
+        }
+        let whole = read.mean_until(read.time());
+        assert!((whole - read.mean()).abs() < 1e-6, "{whole}");
     }
 
     #[test]

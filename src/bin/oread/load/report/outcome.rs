@@ -104,11 +104,15 @@ impl Outcome {
         self.rate().is_some_and(is_short)
     }
 
-    /// Messages that were to be sent a second, over all stages where there are some; `None` without
-    /// a rate.
+    /// Messages that were to be sent a second, over the stages so far where there are some; `None`
+    /// without a rate.
     pub(crate) fn rate_asked(&self) -> Option<f64> {
         match (&self.plan.stages, self.plan.traffic) {
-            (Some(stages), Traffic::Open(..)) => Some(stages.mean() / 1000.0),
+            (Some(stages), Traffic::Open(..)) => {
+                let is_begun = !self.measured.is_zero();
+                let so_far = is_begun.then(|| stages.mean_until(self.measured));
+                Some(so_far.unwrap_or(stages.mean()) / 1000.0)
+            }
             (None, Traffic::Open(rate, _)) => Some(rate.a_second()),
             _ => None,
         }
