@@ -243,7 +243,7 @@ fn options_of_other_tools_get_what_to_write_here() {
 
 #[test]
 fn nobody_is_told_to_pass_an_option_as_an_address() {
-    for command in ["serve", "connect", "load", "doctor"] {
+    for command in ["serve", "connect", "load", "find", "doctor"] {
         let said = String::from_utf8(oread(&[command, "--nonsense"]).stderr).unwrap();
         assert!(
             said.contains("'--nonsense' found") && !said.contains("as a value"),
@@ -273,6 +273,7 @@ fn help_and_version_go_to_stdout() {
         (&["load", "--help"], "143 ended by SIGTERM"),
         (&["load", "--help"], "oread load -c 10k --idle -d 1h"),
         (&["load", "-h"], "leave out the line a second"),
+        (&["find", "--help"], "the highest rate at which that holds"),
         (&["doctor", "-h"], "Log errors only"),
         (&["help", "connect"], "[default: 10s "),
         (&["connect", "-h"], "[default: 10s "),
@@ -352,7 +353,7 @@ fn each_command_has_a_manual_page_which_the_main_one_names() {
         assert!(page.contains(&format!(".TH {name} 1  {head}")), "{page}");
         pages += 1;
     }
-    assert_eq!((pages, fs::read_dir(&folder).unwrap().count()), (7, 7));
+    assert_eq!((pages, fs::read_dir(&folder).unwrap().count()), (8, 8));
 }
 
 #[test]

@@ -52,8 +52,9 @@ const PROGRAM_FLOORS: [(&str, u8); 8] = [
 ];
 
 /// The floor of each room of `load`, the largest command.
-const LOAD_FLOORS: [(&str, u8); 10] = [
-    ("load", 5),
+const LOAD_FLOORS: [(&str, u8); 11] = [
+    ("load", 6),
+    ("find", 5),
     ("control", 4),
     ("generator", 3),
     ("report", 3),
@@ -66,11 +67,12 @@ const LOAD_FLOORS: [(&str, u8); 10] = [
 ];
 
 /// The program's folders whose files must import each other without a circle too.
-const WITHOUT_CIRCLES_INSIDE: [&str; 11] = [
+const WITHOUT_CIRCLES_INSIDE: [&str; 12] = [
     "connect",
     "load",
     "load/control",
     "load/exchange",
+    "load/find",
     "load/generator",
     "load/options",
     "load/preflight",

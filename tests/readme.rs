@@ -351,7 +351,9 @@ mod program {
     #[test]
     fn every_option_that_is_named_exists() {
         let page = read("README.md") + &read("docs/SERVE.md") + &read("SECURITY.md");
-        let helps = ["serve", "connect", "load", "doctor"].map(help).concat();
+        let helps = ["serve", "connect", "load", "find", "doctor"]
+            .map(help)
+            .concat();
         // Those of cargo.
         let others = [
             "--release",

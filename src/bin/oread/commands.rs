@@ -19,6 +19,7 @@ use crate::connect;
 use crate::failure::Failure;
 use crate::load;
 use crate::load::options::args::Output;
+use crate::load::options::find::Find;
 use crate::load::options::load::Load as Plan;
 use crate::serve;
 use crate::system::handed;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Connect(connect::args::Connect),
     /// Load a server with connections and messages, and report
     Load(Box<load::options::args::LoadArgs>),
+    /// Find the highest rate, or number of connections, at which gates hold
+    Find(Box<load::options::find::FindArgs>),
     /// Say whether a load can be had, and what to change where it can't
     Doctor(Box<load::options::args::Doctor>),
     /// Print a shell's completions of these commands
@@ -90,6 +93,13 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
             color(plan.output.color).write_global();
             logged(plan.verbosity, Audience::Later, |stderr| {
                 load::run(&plan, stderr)
+            })
+        }
+        Command::Find(typed) => {
+            let find = Find::new(*typed)?;
+            color(find.color).write_global();
+            logged(find.verbosity, Audience::Later, |stderr| {
+                load::find(&find, stderr)
             })
         }
         Command::Doctor(typed) => {

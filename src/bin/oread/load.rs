@@ -3,6 +3,7 @@
 //!
 //! | floor | room | what it is |
 //! |---|---|---|
+//! | 4 | `load/find` | one run after the other, for the highest rate that holds; `oread find` |
 //! | 3 | `load/control` | the main thread, and those beside the generators |
 //! | 2 | `load/generator` | the threads that dial, send and count |
 //! | 2 | `load/report` | how a run went, in words, JSON and histograms |
@@ -18,6 +19,7 @@ mod clock;
 mod control;
 mod count;
 mod exchange;
+mod find;
 mod generator;
 mod mix;
 pub(crate) mod options;
@@ -41,4 +43,5 @@ pub(crate) fn run(load: &Load, stderr: &Stderr) -> Result<u8, Failure> {
     report::report(&lead::run(load, stderr)?, outputs)
 }
 
+pub(crate) use find::run as find;
 pub(crate) use preflight::doctor::run as doctor;

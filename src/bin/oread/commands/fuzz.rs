@@ -54,6 +54,25 @@ const ANSWER: Kind = (
     ],
     &["line", "until:", "until:\\q", "raw", ""],
 );
+const STAGES: Kind = (
+    &["10s:1k", "1s:0,1m30s:0.5..2k/s", "1ms:4g..0"],
+    &[
+        "10s",
+        "10s:",
+        "10s:x",
+        "10s:1,,",
+        "0s:1",
+        "1s:0",
+        "24days:0..4g",
+        "20days:1,20days:1",
+    ],
+);
+const LEVELS: Kind = (
+    &["10s:1k", "1s:0..3,1h:3..0"],
+    &["10s", "1s:0.5", "1s:1/s", "1s:5G", "1s:0,1s:0..0"],
+);
+const OF: Kind = (&["rate", "connections"], &["Rate", "latency", ""]);
+const PRECISION: Kind = (&["5%", "0.1%", "100%"], &["5", "0%", "101%", "-1%", "x%"]);
 const ARRIVALS: Kind = (&["even", "poisson"], &["random", ""]);
 const REGEX: Kind = (&["^a", "b.c$"], &["(", "[", "a{2,1}"]);
 const SERVER_NAME: Kind = (
@@ -126,7 +145,7 @@ const FLAG: Kind = (&[], &[]);
 /// A command, what its addresses are, and its options.
 type Line = (&'static str, Kind, &'static [(&'static str, Kind)]);
 
-const COMMANDS: [Line; 4] = [
+const COMMANDS: [Line; 5] = [
     (
         "serve",
         ADDRESS,
@@ -179,6 +198,8 @@ const COMMANDS: [Line; 4] = [
             ("--warmup", OR_ZERO),
             ("--rate", FINE_RATE),
             ("--arrivals", ARRIVALS),
+            ("--stages", STAGES),
+            ("--connection-stages", LEVELS),
             ("--per-connection", COUNT),
             ("--reconnect", FLAG),
             ("--answer", ANSWER),
@@ -212,6 +233,30 @@ const COMMANDS: [Line; 4] = [
             ("--metrics", ADDRESS),
             ("--slo", GATE),
             ("-v", FLAG),
+        ],
+    ),
+    (
+        "find",
+        TARGET,
+        &[
+            ("--slo", GATE),
+            ("--slo", GATE),
+            ("--of", OF),
+            ("--from", COUNT),
+            ("--to", COUNT),
+            ("--precision", PRECISION),
+            ("--step-for", DURATION),
+            ("--within", DURATION),
+            ("--connections", COUNT),
+            ("--warmup", OR_ZERO),
+            ("--arrivals", ARRIVALS),
+            ("--rate", FINE_RATE),
+            ("--depth", COUNT),
+            ("--idle", FLAG),
+            ("--lifetime", DURATION),
+            ("--threads", THREADS),
+            ("--json", TEXT),
+            ("-q", FLAG),
         ],
     ),
     (
@@ -312,6 +357,7 @@ fn checked(command: &mut clap::Command, words: &[OsString]) -> Result<Option<()>
         Command::Load(typed) => {
             Plan::new(typed.demand, typed.output, &typed.verbosity).map(drop)?;
         }
+        Command::Find(typed) => Find::new(*typed).map(drop)?,
         Command::Doctor(typed) => {
             Plan::new(typed.demand, Output::default(), &typed.verbosity).map(drop)?;
         }

@@ -9,34 +9,34 @@ use crate::values::address::HostPort;
 
 /// Options of other tools: by which commands they are refused, how they are called, and what to
 /// write here.
-const TIPS: [(&str, &str, &str); 15] = [
+const TIPS: [(&str, &str, &str); 18] = [
     (
-        "load doctor",
+        "load find doctor",
         "--host --port -p",
         "write host:port as the target, as in `oread load 127.0.0.1:9999`",
     ),
     (
-        "load doctor",
+        "load find doctor",
         "--target --url",
         "the target has no option in front of it, as in `oread load 127.0.0.1:9999`",
     ),
     (
-        "load doctor",
+        "load find doctor",
         "--udp -u",
         "write udp://HOST:PORT as the target",
     ),
     (
-        "load doctor",
+        "load find doctor",
         "--tcp",
         "write HOST:PORT as the target; it is TCP unless it says udp://",
     ),
     (
-        "load doctor",
+        "load find doctor",
         "--clients --users --concurrency",
         "-c is the number of connections",
     ),
     (
-        "load doctor",
+        "load find doctor",
         "--qps --rps",
         "-R is the rate of messages a second",
     ),
@@ -46,7 +46,7 @@ const TIPS: [(&str, &str, &str); 15] = [
         "-d is the duration, as in `-d 30s`",
     ),
     (
-        "load doctor",
+        "load find doctor",
         "--timeout",
         "--message-timeout is for answers, --connect-timeout for connections",
     ),
@@ -54,6 +54,21 @@ const TIPS: [(&str, &str, &str); 15] = [
         "doctor",
         "--slo --hdr --color --metrics",
         "it is an option of `oread load`; leave it out",
+    ),
+    (
+        "find",
+        "--duration -d --time",
+        "--step-for is how long a step measures, and --within how long the search may take",
+    ),
+    (
+        "find",
+        "--stages --connection-stages --messages -n",
+        "find keeps each step even, for a time: it is an option of `oread load`",
+    ),
+    (
+        "find",
+        "--hdr --metrics",
+        "they are about one run: use `oread load` at the rate that was found",
     ),
     (
         "serve",
@@ -75,7 +90,7 @@ const TIPS: [(&str, &str, &str); 15] = [
     ),
 ];
 
-const ANY: &str = "serve connect load doctor";
+const ANY: &str = "serve connect load find doctor";
 
 /// The failure that `error` is, of a command line `typed`.
 pub(super) fn refused(mut error: clap::Error, typed: &[OsString]) -> Failure {

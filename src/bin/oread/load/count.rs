@@ -164,6 +164,8 @@ pub(crate) struct Tally {
     pub(crate) waited_until: u64,
     /// The measured time, second by second.
     pub(crate) seconds: Vec<BySecond>,
+    /// The same, stage by stage, where the load has stages.
+    pub(crate) stages: Vec<InStage>,
     /// Each target's figures, by its place; empty where there is one.
     pub(crate) targets: Vec<ByTarget>,
     /// The slowest connections, with `--worst`.
@@ -236,6 +238,12 @@ impl Tally {
             }
             (own, others) => own.or(others),
         };
+        for (place, stage) in other.stages.into_iter().enumerate() {
+            match self.stages.get_mut(place) {
+                Some(to) => to.merge(&stage),
+                None => self.stages.push(stage),
+            }
+        }
         self.threads.append(&mut other.threads);
     }
 
@@ -312,6 +320,43 @@ impl Counts {
         self.datagrams.merge(&other.datagrams);
         self.latency.merge(&other.latency);
         self.schedule.merge(&other.schedule);
+    }
+}
+
+/// What happened in one stage, whichever message it was about, as in a [`Second`]. The last one has
+/// what came behind it too, while answers were waited for, but not in its `in_time`.
+#[derive(Clone, Debug)]
+pub(crate) struct InStage {
+    /// Messages sent.
+    pub(crate) sent: u64,
+    /// Messages answered in it, and one-way messages sent.
+    pub(crate) in_time: u64,
+    /// Connections that were there at its end, where it's their number that has stages.
+    pub(crate) open: u64,
+    /// Everything that has a name among the errors.
+    pub(crate) errors: u64,
+    /// Of the answers that came.
+    pub(crate) response: Histogram<u64>,
+}
+
+impl InStage {
+    /// Takes away what had happened before.
+    pub(crate) fn subtract(&mut self, before: &InStage) {
+        self.sent -= before.sent;
+        self.in_time -= before.in_time;
+        self.errors -= before.errors;
+        // What had happened is among what has: nothing can be too much.
+        if let Err(error) = self.response.subtract(&before.response) {
+            log::error!("a histogram could not be subtracted: {error}");
+        }
+    }
+
+    fn merge(&mut self, other: &InStage) {
+        self.sent += other.sent;
+        self.in_time += other.in_time;
+        self.open += other.open;
+        self.errors += other.errors;
+        self.response += &other.response;
     }
 }
 

@@ -10,7 +10,9 @@
 //! | `plan/phases` over `timeline` | ramp, warm-up, measured time, finish, end |
 //! | `plan/counts` | what has been counted so far, for scrapes |
 //! | `flows` over `flow`, `gauge` | connections and UDP sockets, and what is under way |
-//! | `dialing`, `schedule`, `random_times` | which dial is next; even pace, and one at random |
+//! | `plan/staging` over `levels` | connections that become more, or fewer, over time |
+//! | `dialing`, `schedule` | which dial is next; even pace |
+//! | `random_times`, `course` | a pace at random, and one in stages |
 //! | `meter` over `fast_histogram`, `by_whom` | what is counted, in all and of each |
 //! | `drive` with `tcp`, `tls`, `udp`, `wake` | executes the plan |
 //! | `secure` | TLS sessions; with those that execute the plan all that knows the reactor |
@@ -23,6 +25,7 @@
 
 mod answers;
 mod by_whom;
+mod course;
 mod dialing;
 mod drive;
 mod fast_histogram;
@@ -30,6 +33,7 @@ mod flow;
 mod flows;
 mod gauge;
 mod label;
+mod levels;
 mod logs;
 mod meter;
 mod names;

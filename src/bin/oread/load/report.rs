@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `report/text` over `by_whom` | the words, for people |
 //! | `report/json` over `timing` | everything, for programs |
+//! | `report/stages` | what each stage came to, for both |
 //! | `report/hdr` | the histograms, as other tools read them |
 //! | `report/csv` | the seconds as a table |
 //! | `report/judgement` | the exit code and why, the gates, what to beware of |
@@ -17,6 +18,7 @@ mod hdr;
 mod json;
 pub(crate) mod judgement;
 pub(crate) mod outcome;
+mod stages;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -99,7 +99,7 @@ impl<'a> Live<'a> {
         };
         let warmup = self.plan.warmup;
         match (sums.phase, self.plan.volume) {
-            (Phase::Ramp, _) => counted(sums.open, self.plan.connections.get().into(), "open"),
+            (Phase::Ramp, _) => counted(sums.open, self.plan.connections_at_first(), "open"),
             (Phase::Warmup, _) => timed(from.saturating_sub(nanos(warmup)), warmup),
             (_, Volume::Messages(all)) => counted(sums.measured, all.get(), "answered"),
             (Phase::Measure, Volume::For(duration)) => timed(from, duration),

@@ -85,7 +85,7 @@ impl Dialing {
         };
         Dialing {
             pace: Schedule::shared(now, load.connect_rate.get(), index, threads),
-            left: load.share(load.connections.get().into(), index),
+            left: load.share(load.connections_at_first(), index),
             places: vec![places; targets],
             turn: 0,
             turning_over: 0,
@@ -99,6 +99,16 @@ impl Dialing {
     /// Whether the dials of the ramp are made, and none is under way.
     pub(super) fn is_done(&self) -> bool {
         self.left == 0 && self.under_way == 0
+    }
+
+    /// Dials that are yet to be made, and in place of none.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// There are to be more connections.
+    pub(super) fn dial_more(&mut self, count: u64) {
+        self.left += count;
     }
 
     /// The ramp is over, whatever it has come to.

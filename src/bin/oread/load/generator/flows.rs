@@ -100,7 +100,7 @@ impl Flows {
                 true => 1,
                 false => u32::MAX,
             },
-            ages: is_replaced.then(VecDeque::new),
+            ages: (is_replaced || load.connection_stages.is_some()).then(VecDeque::new),
             numbers: (is_replaced && load.has_udp()).then(HashSet::new),
             gauge,
             ..Flows::default()
@@ -198,24 +198,25 @@ impl Flows {
         self.get(index).is_some_and(is_spent)
     }
 
-    /// A live flow is to be closed when what is under way on it has been answered. What a closed
-    /// loop would send next was not due at a certain time, and is not sent; heartbeats were.
-    pub(super) fn retire(&mut self, index: u32) {
+    /// A live flow is to be closed when what is under way on it has been answered, and another is
+    /// to take its place or none. What a closed loop would send next was not due at a certain time,
+    /// and is not sent; heartbeats were.
+    pub(super) fn retire(&mut self, index: u32, for_another: bool) {
         let has_beats = self.has_beats;
         if let Some(flow) = self.get_mut(index) {
             flow.stage = Stage::Retiring;
-            flow.flags |= Flags::TURNS_OVER;
+            flow.flags.set(Flags::TURNS_OVER, for_another);
             if !has_beats {
                 flow.owed = 0;
             }
         }
     }
 
-    /// The oldest live flow is to be closed when what is under way on it has been answered.
-    pub(super) fn retire_oldest(&mut self) -> Option<u32> {
+    /// The same for the oldest live flow.
+    pub(super) fn retire_oldest(&mut self, for_another: bool) -> Option<u32> {
         self.oldest_since()?;
         let (key, _) = self.ages.as_mut()?.pop_front()?;
-        self.retire(key.index);
+        self.retire(key.index, for_another);
         Some(key.index)
     }
 

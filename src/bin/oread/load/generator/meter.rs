@@ -11,8 +11,8 @@ use super::fast_histogram::FastHistogram;
 use super::flow::Sent;
 use crate::load::clock::{NEVER, SECOND};
 use crate::load::count::{
-    BySecond, Bytes, Latency, Lateness, MISMATCHED, MessageCounts, Packed, Partial, Second, Tally,
-    coarse, histogram,
+    BySecond, Bytes, InStage, Latency, Lateness, MISMATCHED, MessageCounts, Packed, Partial,
+    Second, Tally, coarse, histogram,
 };
 
 /// The seconds that are kept apart, a day of them; what comes later is added to the last.
@@ -52,7 +52,13 @@ pub(super) struct Meter {
     pub(super) open: u64,
     /// What had happened in all when the current second began, and when that is over.
     before: Before,
-    pub(super) second_ends: u64,
+    second_ends: u64,
+    /// When the stages end that have not, the last one first, and what had happened in all when
+    /// each of the others ended.
+    stage_ends: Vec<u64>,
+    at_ends: Vec<InStage>,
+    /// When the next of all these ends.
+    pub(super) rolls_at: u64,
     /// When the measured time has ended.
     ended: u64,
     /// When the last answer came, but for those that confirm connections.
@@ -77,6 +83,7 @@ impl Meter {
             timeout,
             verifies,
             second_ends: NEVER,
+            rolls_at: NEVER,
             ..Meter::default()
         }
     }
@@ -85,6 +92,15 @@ impl Meter {
     pub(super) fn begin(&mut self, from: u64) {
         self.from = from;
         self.second_ends = from;
+        self.rolls_at = from;
+    }
+
+    /// Takes what happens apart by stages, which end so long after the measured time has begun.
+    pub(super) fn take_apart(&mut self, ends: impl Iterator<Item = u64>) {
+        // What has happened before the first one is in none.
+        let ends = std::iter::once(0).chain(ends);
+        self.stage_ends = ends.map(|end| self.from.saturating_add(end)).collect();
+        self.stage_ends.reverse();
     }
 
     /// Whether a message that was due then is measured.
@@ -223,6 +239,11 @@ impl Meter {
         // Seconds in which nothing came were there all the same.
         self.roll(end);
         self.ended = end;
+        // A stage that is broken off ends as well.
+        if !self.at_ends.is_empty() && !self.stage_ends.is_empty() {
+            self.stage_ends.clear();
+            self.at_ends.push(self.so_far());
+        }
         let mut all = self.happened().since(&self.before.counts);
         let tally = &mut self.tally;
         let seconds = tally.seconds.iter();
@@ -232,16 +253,61 @@ impl Meter {
         tally.bytes.received_in_time = all.received_bytes;
     }
 
-    /// Goes on to the second that `now` is in.
+    /// Goes on to the second and the stage that `now` is in.
     #[inline]
     pub(super) fn roll(&mut self, now: u64) {
-        if now >= self.second_ends {
+        if now >= self.rolls_at {
             self.roll_over(now);
         }
     }
 
     #[cold]
     fn roll_over(&mut self, now: u64) {
+        self.roll_seconds(now);
+        while let Some(&end) = self.stage_ends.last()
+            && end <= now
+        {
+            self.stage_ends.pop();
+            self.at_ends.push(self.so_far());
+        }
+        let stage_ends = self.stage_ends.last().copied().unwrap_or(NEVER);
+        self.rolls_at = self.second_ends.min(stage_ends);
+    }
+
+    /// What has happened in all, as of a stage.
+    fn so_far(&self) -> InStage {
+        let happened = self.happened();
+        InStage {
+            sent: happened.sent,
+            in_time: happened.echoed + happened.one_way,
+            open: self.open,
+            errors: self.tally.errors.values().sum(),
+            response: self.response.counted(histogram()),
+        }
+    }
+
+    /// What has happened in each stage that was begun.
+    fn in_stages(&mut self) -> Vec<InStage> {
+        let mut ends = std::mem::take(&mut self.at_ends);
+        // What came behind the last one is about messages that it was asked to send.
+        if let Some(last) = ends.last_mut() {
+            let (in_time, open) = (last.in_time, last.open);
+            *last = InStage {
+                in_time,
+                open,
+                ..self.so_far()
+            };
+        }
+        for place in (1..ends.len()).rev() {
+            let (before, stage) = ends.split_at_mut(place);
+            if let (Some(before), Some(stage)) = (before.last(), stage.first_mut()) {
+                stage.subtract(before);
+            }
+        }
+        ends.into_iter().skip(1).collect()
+    }
+
+    fn roll_seconds(&mut self, now: u64) {
         if self.second_ends == self.from {
             // What came before the measured time is in none of its seconds.
             let _ = self.second();
@@ -330,6 +396,7 @@ impl Meter {
         }
         (self.tally.messages, self.tally.bytes) = self.moved();
         self.tally.last_answer = self.last_answer;
+        self.tally.stages = self.in_stages();
         let last = self.second();
         let is_begun = self.ended.saturating_add(SECOND) > self.second_ends;
         let is_empty = last.counts == Second::default() && last.errors == 0;

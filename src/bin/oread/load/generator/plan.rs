@@ -15,6 +15,7 @@
 
 mod counts;
 mod phases;
+mod staging;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -33,13 +34,12 @@ use super::flows::{Flows, Key, MOST_STALE};
 use super::meter::Meter;
 use super::payload::Payload;
 use super::protocol::{Phase, Setup};
-use super::random_times::RandomTimes;
 use super::schedule::{Pace, Schedule};
 use super::timeline::Timeline;
 use crate::load::clock::{NEVER, SECOND, nanos};
-use crate::load::mix::mix;
 use crate::load::options::load::{Load, Traffic, Turnover};
-use crate::load::options::values::{Arrivals, VerifyMode};
+use crate::load::options::values::VerifyMode;
+use staging::Staging;
 
 /// Dials in one turn: connections that are open want to be served as well.
 const DIALS_A_TURN: u32 = 64;
@@ -107,6 +107,8 @@ pub(super) struct Plan {
     /// How far the answers of flows have been read, by their index, where answers are no echoes.
     pub(super) readings: Vec<Reading>,
     run: Timeline,
+    /// The number of connections over time, where that changes.
+    staging: Option<Staging>,
     /// When messages of the open loop are due.
     rate: Pace,
     /// Whether a message was due and no flow could take it.
@@ -136,7 +138,8 @@ impl Plan {
     /// The plan of one thread, which begins to dial at `now`.
     pub(super) fn new(setup: &Setup, now: u64) -> Plan {
         let (load, index) = (Arc::clone(&setup.load), setup.index);
-        let share = load.share(load.connections.get().into(), index);
+        let most = load.share(load.connections.get().into(), index);
+        let share = load.share(load.connections_at_first(), index);
         let timeout = nanos(load.sockets.message_timeout);
         let is_checked = load.script.as_ref().is_none_or(|it| it.is_checked());
         let verifies = load.verify != VerifyMode::Off && is_checked;
@@ -148,7 +151,7 @@ impl Plan {
         Plan {
             index,
             timeout,
-            flows: Flows::new(&load, share, Arc::clone(&setup.gauge)),
+            flows: Flows::new(&load, most, Arc::clone(&setup.gauge)),
             dialing: Dialing::new(&load, index, setup.endpoints.len(), now),
             agenda: Agenda::new(),
             agenda_room: MOST_STALE,
@@ -157,6 +160,7 @@ impl Plan {
             payload: setup.payload.clone(),
             readings: Vec::new(),
             run: Timeline::new(),
+            staging: Staging::of(&load, share),
             rate: Pace::Even(nothing),
             starved: false,
             churn: nothing,
@@ -245,6 +249,7 @@ impl Plan {
         if self.load.turnover != Turnover::Keep {
             self.turn_over(now);
         }
+        self.follow_stages(now);
         if let Some(step) = self.steps.pop_front() {
             return Some(step);
         }
@@ -258,8 +263,17 @@ impl Plan {
         let first = self.agenda.peek().map_or(NEVER, |first| first.0.0);
         let turnover = self.turnover_due();
         let sweep = self.sweep_due.max(self.grace_until);
-        let second = self.meter.second_ends;
-        let coming = [dial, first, turnover, self.run.boundary, sweep, second];
+        let stages = self.staging.as_ref().map_or(NEVER, |it| it.due);
+        let ends = self.meter.rolls_at;
+        let coming = [
+            dial,
+            first,
+            turnover,
+            self.run.boundary,
+            sweep,
+            stages,
+            ends,
+        ];
         // What is due by now has to wait for the next turn.
         let coming = coming.into_iter().filter(|due| *due > now);
         self.chores_at = coming.min().unwrap_or(NEVER);
@@ -374,19 +388,7 @@ impl Plan {
     /// Traffic begins, at `at`, on the flows that are live by then.
     fn begin_traffic(&mut self, at: u64) {
         let (thread, threads) = (self.index, self.load.sockets.threads.get());
-        if let Traffic::Open(rate, how) = self.load.traffic {
-            self.rate = match how {
-                Arrivals::Even => Pace::Even(Schedule::of(at, rate, thread, threads)),
-                Arrivals::Poisson => {
-                    let seed = mix(self.load.seed ^ u64::from(thread) << 32);
-                    Pace::Random(RandomTimes::new(
-                        at,
-                        rate.a_second() / f64::from(threads),
-                        seed,
-                    ))
-                }
-            };
-        }
+        self.rate = Pace::of(&self.load, at, thread);
         if let Turnover::Churn(rate) = self.load.turnover {
             self.churn = Schedule::shared(at, rate.get(), thread, threads);
         }

@@ -1,18 +1,22 @@
 //! Moments of a Poisson process: when messages come from many people who know nothing of each
 //! other.
 
+use super::course::{Course, MESSAGE};
 use crate::load::clock::{NEVER, SECOND};
 use crate::load::mix::mix;
 
 /// The moments of one thread. Those of all threads together are such a process again, of the sum of
 /// their rates.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RandomTimes {
     start: u64,
     /// The mean distance, and how far the next moment is from the start, in nanoseconds. An `f64`
     /// counts them one by one for a hundred days.
     mean: f64,
     ahead: f64,
+    /// Where the rate changes over time, both are in what its stages add up to: a process whose
+    /// time is that has an even rate.
+    course: Option<Course>,
     seed: u64,
     drawn: u64,
     /// When the next one is due.
@@ -22,10 +26,21 @@ pub(super) struct RandomTimes {
 impl RandomTimes {
     /// `rate` a second from `start` on; the same again for the same seed.
     pub(super) fn new(start: u64, rate: f64, seed: u64) -> RandomTimes {
+        RandomTimes::with(start, SECOND as f64 / rate, None, seed)
+    }
+
+    /// One of so many threads' part of a rate that changes over time.
+    pub(super) fn staged(start: u64, course: Course, threads: u32, seed: u64) -> RandomTimes {
+        let mean = MESSAGE as f64 * f64::from(threads);
+        RandomTimes::with(start, mean, Some(course), seed)
+    }
+
+    fn with(start: u64, mean: f64, course: Option<Course>, seed: u64) -> RandomTimes {
         let mut times = RandomTimes {
             start,
-            mean: SECOND as f64 / rate,
+            mean,
             ahead: 0.0,
+            course,
             seed,
             drawn: 0,
             due: start,
@@ -46,18 +61,22 @@ impl RandomTimes {
         let part =
             ((mix(self.seed.wrapping_add(self.drawn)) >> 11) + 1) as f64 / (1_u64 << 53) as f64;
         self.ahead -= self.mean * part.ln();
-        self.due = match self.start.saturating_add(self.ahead as u64) {
+        let ahead = match &self.course {
+            None => self.ahead as u64,
+            Some(course) => course.when(self.ahead as u128),
+        };
+        self.due = match self.start.saturating_add(ahead) {
             u64::MAX => NEVER,
             due => due,
         };
     }
 
     /// How many are due before `end`, the next one among them: walked, for no formula tells.
-    pub(super) fn before(mut self, end: u64) -> u64 {
-        let mut count = 0;
-        while self.due < end && self.due < NEVER {
+    pub(super) fn before(&self, end: u64) -> u64 {
+        let (mut times, mut count) = (self.clone(), 0);
+        while times.due < end && times.due < NEVER {
             count += 1;
-            self.advance();
+            times.advance();
         }
         count
     }
@@ -103,7 +122,7 @@ mod tests {
     #[test]
     fn what_is_due_before_a_moment_is_what_would_be_sent_by_then() {
         let times = RandomTimes::new(100, 1000.0, 3);
-        let mut walked = times;
+        let mut walked = times.clone();
         let mut count = 0;
         while walked.due() < SECOND {
             count += 1;

@@ -1,8 +1,11 @@
 //! Schedules: when the next message, dial or close is due, exactly.
 
+use super::course::{Course, Staged};
 use super::random_times::RandomTimes;
-use crate::load::clock::SECOND;
-use crate::load::options::values::Rate;
+use crate::load::clock::{NEVER, SECOND};
+use crate::load::mix::mix;
+use crate::load::options::load::{Load, Traffic};
+use crate::load::options::values::{Arrivals, Rate};
 
 /// Moments at equal distances: the `k`-th is `start + k * interval / count`, rounded down, and no
 /// error adds up. A thread takes every N-th of them.
@@ -85,18 +88,43 @@ impl Schedule {
 }
 
 /// When the messages of a rate are due on one thread.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Pace {
     Even(Schedule),
+    Staged(Staged),
     Random(RandomTimes),
 }
 
 impl Pace {
+    /// That of thread `index` of a load, from `at` on; where that has no rate, nothing is due.
+    pub(super) fn of(load: &Load, at: u64, index: u32) -> Pace {
+        let threads = load.sockets.threads.get();
+        let course = load.stages.as_ref().map(Course::of);
+        let Traffic::Open(rate, how) = load.traffic else {
+            return Pace::Even(Schedule::shared(NEVER, 1, 0, 1));
+        };
+        match (how, course) {
+            (Arrivals::Even, None) => Pace::Even(Schedule::of(at, rate, index, threads)),
+            (Arrivals::Even, Some(course)) => Pace::Staged(Staged::new(at, course, index, threads)),
+            (Arrivals::Poisson, course) => {
+                let seed = mix(load.seed ^ u64::from(index) << 32);
+                Pace::Random(match course {
+                    None => {
+                        let rate = rate.a_second() / f64::from(threads);
+                        RandomTimes::new(at, rate, seed)
+                    }
+                    Some(course) => RandomTimes::staged(at, course, threads, seed),
+                })
+            }
+        }
+    }
+
     /// When the next one is due.
     #[inline]
     pub(super) fn due(&self) -> u64 {
         match self {
             Pace::Even(schedule) => schedule.due(),
+            Pace::Staged(staged) => staged.due(),
             Pace::Random(times) => times.due(),
         }
     }
@@ -105,6 +133,7 @@ impl Pace {
     pub(super) fn advance(&mut self) {
         match self {
             Pace::Even(schedule) => schedule.advance(),
+            Pace::Staged(staged) => staged.advance(),
             Pace::Random(times) => times.advance(),
         }
     }
@@ -113,6 +142,7 @@ impl Pace {
     pub(super) fn before(&self, end: u64) -> u64 {
         match self {
             Pace::Even(schedule) => schedule.before(end),
+            Pace::Staged(staged) => staged.before(end),
             Pace::Random(times) => times.before(end),
         }
     }

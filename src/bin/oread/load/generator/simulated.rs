@@ -11,6 +11,7 @@
 //! | `over_time` | seconds, dials and first answers |
 //! | `flows` | who sends next, when, and when it's over |
 //! | `speech` | what servers say whose answers are no echoes |
+//! | `levels` | connections that become more, or fewer |
 //! | `faults` | one run for each fault that there was |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -20,6 +21,7 @@ mod datagrams;
 mod faults;
 pub(crate) mod figures;
 mod flows;
+mod levels;
 mod manners;
 mod messages;
 mod over_time;
@@ -124,6 +126,7 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
         4 if is_idle => connections * 1000 / beat,
         _ => rate,
     };
+    let mut is_staged = false;
     match kind {
         0 | 1 => said += &format!(" --depth {depth}"),
         2 => said += &format!(" --depth {depth} --think {think}ms"),
@@ -133,19 +136,23 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
                 said += &format!(" --heartbeat {beat}ms");
             }
         }
+        _ if !messages && world.one_in(2) => {
+            is_staged = true;
+            said += &stages(world, "stages", &[1, 7, 40, 150, 399], 1);
+        }
         _ => said += &format!(" -R {rate}"),
     }
     let longest = (most * 1000 / a_second.max(1)).clamp(30, 4000);
     if messages {
         most = world.roll((a_second * 3).clamp(1, 300)) + 1;
         said += &format!(" -n {most}");
-    } else {
+    } else if !is_staged {
         said += &format!(
             " -d {}us",
             1000 * (1 + world.roll(longest)) + world.roll(1000)
         );
     }
-    if world.one_in(3) {
+    if world.one_in(3) && !is_staged {
         said += &format!(" --warmup {}us", 1 + world.roll(500_000));
     }
     let turnover = world.roll(6);
@@ -169,6 +176,22 @@ fn traffic(world: &mut World, connections: u64, delay: u64, is_udp: bool) -> Str
         said += &format!(" --ramp-timeout {}ms", world.pick(&[20, 200, 2000]));
     }
     said
+}
+
+/// Some stages that go up and down, between some of these values, each at least so long.
+fn stages(world: &mut World, option: &str, values: &[u64], least_ms: u64) -> String {
+    let stages = (0..world.count(4)).map(|place| {
+        let us = 1000 * (least_ms + world.roll(800)) + world.roll(1000);
+        let [from, to] = [(); 2].map(|()| values[world.roll(values.len() as u64) as usize]);
+        match world.roll(5) {
+            0 if place > 0 => format!("{us}us:0"),
+            1 => format!("{us}us:{from}..0"),
+            2 => format!("{us}us:0..{to}"),
+            3 => format!("{us}us:{from}..{to}"),
+            _ => format!("{us}us:{from}"),
+        }
+    });
+    format!(" --{option} {}", stages.collect::<Vec<_>>().join(","))
 }
 
 /// What messages consist of; whether nobody looks at them.
@@ -401,6 +424,11 @@ fn standing_still(world: &mut World) {
 #[test]
 fn a_generator_that_stands_still_loses_nothing_that_has_come_meanwhile() {
     check(0..1000, standing_still);
+}
+
+#[test]
+fn there_are_as_many_connections_as_the_stages_say_at_any_time() {
+    check(0..200, levels::over_time);
 }
 
 #[test]

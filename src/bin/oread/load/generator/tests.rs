@@ -34,7 +34,7 @@ impl Bench {
         let context = &mut bench.reactor.context();
         bench.generator.on_message(context, Command::Start(now));
         // What comes once a second is not a message's: a histogram of it.
-        bench.generator.plan.meter.second_ends = NEVER;
+        bench.generator.plan.meter.rolls_at = NEVER;
         bench
     }
 

@@ -12,6 +12,7 @@ use crate::load::exchange::expect::Expect;
 use crate::load::exchange::script::Order;
 use crate::load::exchange::template::Template;
 use crate::load::options::gate::Gate;
+use crate::load::options::stages::StageArgs;
 use crate::load::options::tls::TlsArgs;
 use crate::load::options::url::Url;
 use crate::load::options::values::{Arrivals, MAX_DEPTH, Rate, SizeRange, VerifyMode, per_second};
@@ -100,6 +101,9 @@ pub(crate) struct Demand {
     pub(crate) traffic: TrafficArgs,
 
     #[command(flatten)]
+    pub(crate) over_time: StageArgs,
+
+    #[command(flatten)]
     pub(crate) content: MessageArgs,
 
     #[command(flatten)]
@@ -115,11 +119,11 @@ pub(crate) struct Demand {
 pub(crate) struct TrafficArgs {
     /// Messages to send a second, over all connections, whatever comes back (an open loop); latency
     /// counts from when a message should have been sent
-    #[arg(short = 'R', long, value_name = "N")]
+    #[arg(short = 'R', long, value_name = "N", group = "schedule")]
     pub(crate) rate: Option<Rate>,
 
-    /// With --rate: how its messages follow each other
-    #[arg(long, value_name = "HOW", default_value = "even", requires = "rate")]
+    /// With --rate or --stages: how messages follow each other
+    #[arg(long, value_name = "HOW", default_value = "even")]
     pub(crate) arrivals: Arrivals,
 
     /// Without --rate: messages that a connection has under way at a time (a closed loop)

@@ -159,7 +159,10 @@ fn latency(name: &str) -> Result<Figure, String> {
 }
 
 /// What a percentage is as a share of 1.
-fn percentage(text: &str) -> Result<f64, String> {
+///
+/// # Errors
+/// Words on what is wrong.
+pub(crate) fn percentage(text: &str) -> Result<f64, String> {
     match decimal(text.trim()) {
         Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
         Some(_) => Err("a share is from 0% to 100%".into()),

@@ -18,6 +18,7 @@ use crate::load::clock::nanos;
 use crate::load::exchange::answer::Answer;
 use crate::load::exchange::script::Script;
 use crate::load::options::args;
+use crate::load::options::stages::Stages;
 use crate::load::options::tls::Tls;
 pub(crate) use crate::load::options::values::MAX_DEPTH;
 use crate::load::options::values::{Arrivals, Rate, SizeRange, VerifyMode};
@@ -126,7 +127,12 @@ pub(crate) struct Load {
     /// Traffic before anything is measured.
     pub(crate) warmup: Duration,
     pub(crate) volume: Volume,
+    /// With stages, the rate here is their mean.
     pub(crate) traffic: Traffic,
+    /// What the rate is over time, where it changes, and how many connections there are: that
+    /// above is the most then. Where both change, they do so at the same times.
+    pub(crate) stages: Option<Stages>,
+    pub(crate) connection_stages: Option<Stages>,
     pub(crate) turnover: Turnover,
     /// Whether others are dialed in place of connections that the server has ended.
     pub(crate) reconnects: bool,
@@ -152,6 +158,29 @@ impl Load {
     pub(crate) fn share(&self, all: u64, index: u32) -> u64 {
         let threads = u64::from(self.sockets.threads.get());
         all / threads + u64::from(u64::from(index) < all % threads)
+    }
+
+    /// Has so many connections from now on; `ramp_timeout`: what was said of it, if anything.
+    pub(crate) fn set_connections(&mut self, all: NonZeroU32, ramp_timeout: Option<Duration>) {
+        self.connections = all;
+        let least = NonZeroU32::new(dialed(self.turnover, all, None));
+        self.connect_rate = self.connect_rate.max(least.unwrap_or(NonZeroU32::MIN));
+        let usual = usual_ramp(all, self.connect_rate, self.sockets.connect_timeout);
+        self.ramp_timeout = ramp_timeout.unwrap_or(usual);
+    }
+
+    /// How many connections the ramp opens.
+    pub(crate) fn connections_at_first(&self) -> u64 {
+        let first = self
+            .connection_stages
+            .as_ref()
+            .and_then(|it| it.all.first());
+        first.map_or(self.connections.get().into(), |stage| stage.from)
+    }
+
+    /// When the report takes what happened apart.
+    pub(crate) fn any_stages(&self) -> Option<&Stages> {
+        self.stages.as_ref().or(self.connection_stages.as_ref())
     }
 
     /// Whether connections that end have others in their places.
@@ -196,47 +225,36 @@ impl Load {
         let sent = &typed.traffic;
         let has_http =
             (script.as_ref()).is_some_and(|it| it.steps().any(|step| step.answer == Answer::Http));
-        let (depth, think, heartbeat) = (sent.depth.get(), sent.think, sent.heartbeat);
+        let stages = typed.over_time.stages;
         let has_pauses = script.as_ref().is_some_and(|it| it.has_pauses());
-        let traffic = match sent.rate {
-            Some(rate) => Traffic::Open(rate, sent.arrivals),
-            None if sent.idle => Traffic::Idle { heartbeat },
-            None => Traffic::Closed {
-                depth,
-                // Between answers that are followed at once there is no room for a pause, or for
-                // the end of a connection.
-                think: think
-                    .or((has_pauses || sent.per_connection.is_some()).then_some(Duration::ZERO)),
-            },
-        };
-        let words = "a pause comes behind an answer, and --rate and --idle don't wait for answers";
-        let waits = matches!(traffic, Traffic::Closed { .. });
-        refuse_if(has_pauses && !waits, Failure::usage(words))?;
-        let turnover = match (sent.churn, sent.lifetime, sent.per_connection) {
-            (Some(rate), ..) => Turnover::Churn(rate),
-            (_, Some(lifetime), _) => Turnover::Lifetime(lifetime),
-            (.., Some(messages)) => Turnover::After(messages),
-            (None, None, None) => Turnover::Keep,
-        };
-        let closed = match turnover {
+        let traffic = traffic(sent, stages.as_ref(), has_pauses)?;
+        let turnover = turnover(sent);
+        let connection_stages = typed.over_time.connection_stages;
+        let most = connection_stages.as_ref().map(Stages::most);
+        let most = most.and_then(|most| NonZeroU32::new(u32::try_from(most).ok()?));
+        let connections = most.unwrap_or(typed.connections);
+        let dialed = match turnover {
             Turnover::After(_) => CONNECT_RATE_AFTER,
-            _ => turnover.a_second(typed.connections).unwrap_or(0.0).ceil() as u32,
+            _ => dialed(turnover, connections, connection_stages.as_ref()),
         };
-        let default = NonZeroU32::new(closed.max(CONNECT_RATE)).unwrap_or(NonZeroU32::MIN);
+        let default = NonZeroU32::new(dialed.max(CONNECT_RATE)).unwrap_or(NonZeroU32::MIN);
         let connect_rate = typed.connect_rate.unwrap_or(default);
-        let ramp = u64::from(typed.connections.get() / connect_rate.get()) + 1;
-        let ramp = Duration::from_secs(ramp) + typed.sockets.connect_timeout;
+        let over_time = stages.as_ref().or(connection_stages.as_ref());
+        let duration = over_time.map_or(typed.duration, Stages::time);
+        let ramp = usual_ramp(connections, connect_rate, typed.sockets.connect_timeout);
         let load = Load {
             tls: Tls::new(&typed.tls, &typed.targets)?.map(Arc::new),
             targets: typed.targets.into_iter().map(|url| url.target).collect(),
-            connections: typed.connections,
+            connections,
             connect_rate,
             ramp_timeout: typed.ramp_timeout.unwrap_or(ramp),
             warmup: typed.warmup,
             volume: typed
                 .messages
-                .map_or(Volume::For(typed.duration), Volume::Messages),
+                .map_or(Volume::For(duration), Volume::Messages),
             traffic,
+            stages,
+            connection_stages,
             turnover,
             // Servers of HTTP end connections as they like, and say so.
             reconnects: sent.reconnect || has_http,
@@ -253,6 +271,7 @@ impl Load {
             verbosity: Verbosity::from(verbosity),
         };
         load.check_sockets()?;
+        load.check_stages()?;
         load.check_outputs()?;
         Ok(load)
     }
@@ -282,6 +301,28 @@ impl Load {
         );
         let tip = format!("add --connect-rate {closed}, or leave it out");
         refuse_if(closed > rate.get(), Failure::usage(words).hint(tip))
+    }
+
+    /// Refuses stages of connections that are none, that come faster than they are dialed, and that
+    /// are not those of the rate.
+    fn check_stages(&self) -> Result<(), Failure> {
+        let Some(stages) = &self.connection_stages else {
+            return Ok(());
+        };
+        let words = "--connection-stages is for streams: a UDP socket is no connection";
+        refuse_if(self.has_udp(), Failure::usage(words))?;
+        let (rises, rate) = (stages.steepest().ceil() as u32, self.connect_rate);
+        let words = format!(
+            "--connection-stages has {rises} more connections a second, and --connect-rate {rate} \
+             dials fewer"
+        );
+        let tip = format!("add --connect-rate {rises}, or leave it out");
+        refuse_if(rises > rate.get(), Failure::usage(words).hint(tip))?;
+        let words = "--stages and --connection-stages change at different times: give both the same \
+                     durations, stage by stage";
+        let times = |stages: &Stages| stages.all.iter().map(|it| it.time).collect::<Vec<_>>();
+        let differs = (self.stages.as_ref()).is_some_and(|rate| times(rate) != times(stages));
+        refuse_if(differs, Failure::usage(words))
     }
 
     /// Refuses files that would be others than they look like, and gates that no run can meet.
@@ -320,6 +361,62 @@ impl Load {
             why.map_or(Ok(()), |why| Err(Failure::usage(words(why))))
         })
     }
+}
+
+/// When messages are sent; `has_pauses`: a script waits behind some of its answers.
+///
+/// # Errors
+/// Exit code 2: what is for answers or for a rate, and there is nothing of the kind.
+fn traffic(
+    sent: &args::TrafficArgs,
+    stages: Option<&Stages>,
+    has_pauses: bool,
+) -> Result<Traffic, Failure> {
+    let mean = stages.map(|stages| Rate::at_least(stages.mean() / 1000.0));
+    let heartbeat = sent.heartbeat;
+    let traffic = match sent.rate.or(mean) {
+        Some(rate) => Traffic::Open(rate, sent.arrivals),
+        None if sent.idle => Traffic::Idle { heartbeat },
+        None => Traffic::Closed {
+            depth: sent.depth.get(),
+            // Between answers that are followed at once there is no room for a pause, or for the
+            // end of a connection.
+            think: (sent.think)
+                .or((has_pauses || sent.per_connection.is_some()).then_some(Duration::ZERO)),
+        },
+    };
+    let words = "--arrivals is for messages that have a rate: add --rate or --stages";
+    let has_rate = matches!(traffic, Traffic::Open(..));
+    refuse_if(
+        sent.arrivals != Arrivals::Even && !has_rate,
+        Failure::usage(words),
+    )?;
+    let words = "a pause comes behind an answer, and --rate and --idle don't wait for answers";
+    let waits = matches!(traffic, Traffic::Closed { .. });
+    refuse_if(has_pauses && !waits, Failure::usage(words))?;
+    Ok(traffic)
+}
+
+/// Whether connections are kept.
+fn turnover(sent: &args::TrafficArgs) -> Turnover {
+    match (sent.churn, sent.lifetime, sent.per_connection) {
+        (Some(rate), ..) => Turnover::Churn(rate),
+        (_, Some(lifetime), _) => Turnover::Lifetime(lifetime),
+        (.., Some(messages)) => Turnover::After(messages),
+        (None, None, None) => Turnover::Keep,
+    }
+}
+
+/// How long opening so many connections may take.
+fn usual_ramp(connections: NonZeroU32, rate: NonZeroU32, timeout: Duration) -> Duration {
+    let seconds = u64::from(connections.get() / rate.get()) + 1;
+    Duration::from_secs(seconds) + timeout
+}
+
+/// How many are to be dialed a second at the most, to take the places of others or to be more.
+fn dialed(turnover: Turnover, connections: NonZeroU32, stages: Option<&Stages>) -> u32 {
+    let replaced = turnover.a_second(connections).unwrap_or(0.0);
+    replaced.max(stages.map_or(0.0, Stages::steepest)).ceil() as u32
 }
 
 /// Refuses what was typed, where something is wrong with it.

@@ -39,6 +39,12 @@ impl Rate {
     /// The time that a whole number of them takes, in nanoseconds.
     pub(crate) const THOUSAND_SECONDS: u64 = 1_000_000_000_000;
 
+    /// The least one that is no less than that.
+    pub(crate) fn at_least(a_second: f64) -> Rate {
+        let thousandths = NonZeroU64::new((a_second * 1000.0).ceil() as u64);
+        Rate(thousandths.unwrap_or(NonZeroU64::MIN))
+    }
+
     /// How many a second.
     pub(crate) fn a_second(self) -> f64 {
         self.0.get() as f64 / 1000.0

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use crate::load::clock::nanos;
 use crate::load::count::{BySecond, ByTarget, Datagrams, OneConnection, Tally, percentile};
-use crate::load::options::load::{Traffic, Turnover};
+use crate::load::options::load::Turnover;
 use crate::load::report::judgement::Judgement;
 use crate::load::report::outcome::{Ending, Outcome};
+use crate::load::report::stages;
 use crate::load::report::timing::{encoded, timing};
 use crate::system::environment::{Environment, VERSION};
 
@@ -65,7 +66,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "messages": counters(tally.messages.named()),
         "bytes": counters(tally.bytes.named()),
         "rate": {
-            "asked": match plan.traffic { Traffic::Open(rate, _) => Some(rate.a_second()), _ => None },
+            "asked": outcome.rate_asked(),
             "reached": outcome.rate_reached(),
             "max_lag_ns": Some(pacing.pacing_error.max()).filter(|_| !pacing.pacing_error.is_empty()),
             "pacing_error": timing(&pacing.pacing_error),
@@ -75,6 +76,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "udp": udp,
         "udp_flows": flows(tally),
         "by_second": list(&tally.seconds, second),
+        "stages": stages::json(outcome),
         "histograms": histograms(tally),
         "by_target": by_target(outcome),
         "by_connection": by_connection(outcome),

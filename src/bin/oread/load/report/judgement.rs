@@ -58,8 +58,23 @@ impl Judgement {
     }
 
     /// The exit code: that of the first finding, as those that lead to none are the last.
-    pub(super) fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         self.findings.first().map_or(0, |finding| finding.code)
+    }
+
+    /// What went wrong, in words.
+    pub(crate) fn findings(&self) -> impl Iterator<Item = &String> {
+        self.findings.iter().map(|finding| &finding.words)
+    }
+
+    /// What to beware of, in words.
+    pub(crate) fn beware(&self) -> impl Iterator<Item = &String> {
+        self.warnings.iter().map(|warning| &warning.words)
+    }
+
+    /// Whether this program or its machine was slow in place of the server.
+    pub(crate) fn has_cause(&self) -> bool {
+        self.warnings.iter().any(|warning| warning.cause.is_some())
     }
 }
 
@@ -105,7 +120,8 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     if !broken.is_empty() {
         find(3, format!("NOT MET: {}", broken.join(", ")));
     }
-    connections(&outcome.ledger(), &mut find);
+    let in_stages = outcome.plan.connection_stages.is_some();
+    connections(&outcome.ledger(), in_stages, &mut find);
     // What was just due when it was interrupted is not worth a line.
     if outcome.ending == Ending::Done {
         fell_short(outcome, &mut find);
@@ -114,9 +130,14 @@ fn findings(outcome: &Outcome, gates: &[Verdict], failed: Option<&Failure>) -> V
     all
 }
 
-/// Where there were fewer connections than asked for, or not all the time.
-fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
+/// Where there were fewer connections than asked for, or not all the time. In stages, those that
+/// are asked for one after the other are never all there.
+fn connections(c: &Ledger, in_stages: bool, mut find: impl FnMut(u8, String)) {
     let (left, what) = match c.peak_confirmed < c.asked {
+        _ if in_stages => (
+            c.asked.saturating_sub(c.missing),
+            "came about, and were there as long as the stages had them",
+        ),
         true if c.confirmed > c.peak_confirmed => (c.peak_confirmed, "were there at one time"),
         true => (c.peak_confirmed, "came about"),
         false => (c.asked.saturating_sub(c.missing), "were there to the end"),
@@ -143,7 +164,6 @@ fn connections(c: &Ledger, mut find: impl FnMut(u8, String)) {
 fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
     let (tally, c) = (&outcome.tally, outcome.ledger());
     let (m, d) = (&tally.messages, &tally.datagrams);
-    let seconds = outcome.measured.as_secs_f64();
     let failed = match c.refused + c.timed_out + c.failed {
         0 => "",
         failed => &format!("dials failed ({}), and ", Count(failed)),
@@ -162,9 +182,7 @@ fn fell_short(outcome: &Outcome, mut find: impl FnMut(u8, String)) {
     {
         only(churn, &replaced);
     }
-    if let Some((asked, reached)) = outcome.rate()
-        && reached * seconds < asked * seconds * 0.95 - 1.0
-    {
+    if let Some((asked, reached)) = outcome.rate().filter(|_| outcome.falls_behind()) {
         only((asked, reached), "were answered in time");
     }
     if m.unsent > 0 {
@@ -243,7 +261,7 @@ const INVALID: &str = "the figure is not valid, as BEWARE says";
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Verdict {
     /// The gate, as typed.
-    pub(super) gate: String,
+    pub(crate) gate: String,
     /// Whether it holds.
     pub(crate) met: bool,
     /// The figure: nanoseconds, a share from 0 to 1, a count or a rate; `None` where the run has no

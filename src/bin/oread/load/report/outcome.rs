@@ -93,8 +93,27 @@ impl Outcome {
     /// Messages that were to be sent a second, and those that were answered in the measured time;
     /// `None` without a rate, or where nothing was measured.
     pub(crate) fn rate(&self) -> Option<(f64, f64)> {
-        match self.plan.traffic {
-            Traffic::Open(asked, _) => Some((asked.a_second(), self.rate_reached()?)),
+        Some((self.rate_asked()?, self.rate_reached()?))
+    }
+
+    /// Whether clearly fewer messages were answered in the measured time than were to be sent. One
+    /// is left out of account: the last one may be on its way.
+    pub(crate) fn falls_behind(&self) -> bool {
+        let seconds = self.measured.as_secs_f64();
+        let is_short = |(asked, reached)| reached * seconds < asked * seconds * 0.95 - 1.0;
+        self.rate().is_some_and(is_short)
+    }
+
+    /// Messages that were to be sent a second, over the stages so far where there are some; `None`
+    /// without a rate.
+    pub(crate) fn rate_asked(&self) -> Option<f64> {
+        match (&self.plan.stages, self.plan.traffic) {
+            (Some(stages), Traffic::Open(..)) => {
+                let is_begun = !self.measured.is_zero();
+                let so_far = is_begun.then(|| stages.mean_until(self.measured));
+                Some(so_far.unwrap_or(stages.mean()) / 1000.0)
+            }
+            (None, Traffic::Open(rate, _)) => Some(rate.a_second()),
             _ => None,
         }
     }

@@ -13,6 +13,7 @@ use crate::load::options::values::{Arrivals, VerifyMode};
 use crate::load::report::by_whom;
 use crate::load::report::judgement::{Judgement, Warning, percents};
 use crate::load::report::outcome::Outcome;
+use crate::load::report::stages;
 use crate::system::environment::{Environment, VERSION, command_line};
 use crate::system::page::{Page, Tone};
 use crate::values::units::{Count, Size, a_second, share, short};
@@ -34,6 +35,7 @@ pub(super) fn report(mut page: Page, outcome: &Outcome, judgement: &Judgement) -
     datagrams(&mut page, outcome);
     beware(&mut page, judgement, |warning| warning.cause.is_some());
     latency(&mut page, outcome);
+    stages::table(&mut page, outcome);
     by_whom::tell(&mut page, outcome);
     generator(&mut page, outcome);
     let here = Environment::here();
@@ -54,7 +56,9 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let is_well = code == 0 && outcome.fell_silent().is_none();
     let well = is_well.then(|| {
         let c = outcome.ledger();
+        let in_stages = outcome.plan.connection_stages.is_some();
         let there = match c.asked {
+            asked if in_stages => &format!("all {} connections of the stages were", Count(asked)),
             1 => "the connection was",
             asked => &format!("all {} connections were", Count(asked)),
         };
@@ -65,9 +69,15 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
         // The load itself had closed these.
         let but = match c.asked.saturating_sub(c.open) {
             0 => "",
+            _ if in_stages => "",
             some => &format!(", but for {} being replaced", Count(some)),
         };
-        (Tone::Plain, format!("{there} there at the end{but}{gates}"))
+        let until = if in_stages {
+            "in their time"
+        } else {
+            "at the end"
+        };
+        (Tone::Plain, format!("{there} there {until}{but}{gates}"))
     });
     let wrong = judgement.findings.iter().map(|it| match it.code {
         0 => (Tone::Warning, it.words.clone()),
@@ -326,7 +336,10 @@ fn generator(page: &mut Page, outcome: &Outcome) {
             } else {
                 ""
             };
-            format!("{asked} asked for{how}")
+            match &outcome.plan.stages {
+                Some(stages) => format!("{} stages of a rate{how}", stages.all.len()),
+                None => format!("{asked} asked for{how}"),
+            }
         }
         Traffic::Idle {
             heartbeat: Some(interval),

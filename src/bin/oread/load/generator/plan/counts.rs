@@ -31,7 +31,8 @@ impl Plan {
         ledger.silent = ledger.open.saturating_sub(confirmed);
         // A connection that is to be closed for another, and still has answers to come, counts as
         // two: to know how many those are would take a look at each flow.
-        let there = confirmed + self.dialing.turning_over;
+        let retired = self.staging.as_ref().map_or(0, |it| it.retired);
+        let there = confirmed + self.dialing.turning_over + retired;
         ledger.missing = ledger.asked.saturating_sub(there);
         messages.outstanding = messages
             .sent

@@ -59,6 +59,10 @@ impl Plan {
             Volume::Messages(all) => run.left = self.load.share(all.get(), self.index),
         }
         self.meter.begin(from);
+        if let Some(stages) = self.load.any_stages() {
+            self.meter.take_apart(stages.ends());
+        }
+        self.begin_stages(from);
         self.dialing.end_ramp();
         self.look_again_at(0);
     }
@@ -117,7 +121,8 @@ impl Plan {
     /// Whether nothing is there to send on, and nothing will be: every dial has failed, or its
     /// connection has ended or was not answered in time.
     fn is_stranded(&self) -> bool {
-        self.flows.open == 0 && !self.load.replaces() && self.is_quiet()
+        let is_all = !self.load.replaces() && self.staging.is_none();
+        self.flows.open == 0 && is_all && self.is_quiet()
     }
 
     /// With a number of messages that will not be sent any more: ends all the same.
@@ -154,7 +159,9 @@ impl Plan {
             return;
         }
         let is_over = now >= self.run.boundary && now >= self.grace_until;
-        if is_over || self.flows.under_way == 0 && !self.is_behind() {
+        // What was dialed last, as the stages had it, may yet come.
+        let is_dialing = self.staging.is_some() && !self.dialing.is_done();
+        if is_over || self.flows.under_way == 0 && !is_dialing && !self.is_behind() {
             self.end(now);
         }
     }
@@ -217,7 +224,8 @@ impl Plan {
         }
         self.run.phase = Phase::Over;
         self.run.boundary = NEVER;
-        let mut there = self.dialing.on_their_way();
+        let retired = self.staging.as_ref().map_or(0, |it| it.retired);
+        let mut there = self.dialing.on_their_way() + retired;
         for (_, mut flow) in self.flows.take_all() {
             there += u64::from(flow.stage == Stage::Live);
             if let Socket::Datagrams(id) = flow.socket {

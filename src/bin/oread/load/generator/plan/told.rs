@@ -341,7 +341,7 @@ impl Plan {
 
     /// A flow is to be closed for another, when nothing is awaited on it any more.
     pub(super) fn retire(&mut self, index: u32) {
-        self.flows.retire(index);
+        self.flows.retire(index, true);
         self.dialing.turning_over += 1;
         self.close_if_answered(index);
     }
@@ -364,6 +364,8 @@ impl Plan {
                 if self.load.replaces() && !self.run.is_finishing() {
                     self.dialing.turning_over += 1;
                     self.dialing.vacated(target, true);
+                } else {
+                    self.is_missing();
                 }
             }
         }
@@ -490,6 +492,8 @@ impl Plan {
         };
         let (partial, target) = (self.partial(flow), flow.target);
         let was_served = flow.stage != Stage::Confirming;
+        // It was one too many.
+        let was_to_go = flow.stage == Stage::Retiring && !flow.turns_over();
         self.dialing.turning_over -= u64::from(flow.turns_over());
         log::debug!("{flow}: lost: {name}");
         self.end_flow(index);
@@ -499,7 +503,9 @@ impl Plan {
         }
         self.meter.tally.error(name);
         self.meter.tally.note_partial(name, partial);
-        self.replace_lost(target, was_served, now);
+        if !was_to_go {
+            self.replace_lost(target, was_served, now);
+        }
     }
 
     /// Another connection is dialed in place of one that was lost or could not be had, in the ramp
@@ -510,6 +516,8 @@ impl Plan {
             if !was_served {
                 self.dialing.back_off(target, now);
             }
+        } else {
+            self.is_missing();
         }
     }
 

@@ -38,7 +38,7 @@ impl Plan {
         while self.turnover_due() <= now {
             self.churn.skip_to(now.saturating_sub(SLACK));
             self.churn.advance();
-            if let Some(index) = self.flows.retire_oldest() {
+            if let Some(index) = self.flows.retire_oldest(true) {
                 self.dialing.turning_over += 1;
                 self.close_if_answered(index);
             }
@@ -55,12 +55,19 @@ impl Plan {
         if flow.stage != Stage::Retiring || flow.awaited() > 0 || flow.is_ready() {
             return;
         }
-        let target = flow.target;
-        log::debug!("{flow}: closed, for another");
+        let (target, turns_over) = (flow.target, flow.turns_over());
+        let why = if turns_over {
+            "for another"
+        } else {
+            "for there are to be fewer"
+        };
+        log::debug!("{flow}: closed, {why}");
         self.end_flow(index);
         self.meter.tally.connections.closed += 1;
         // Now, and not when the peer has finished too: that is up to the peer.
-        self.dialing.vacated(target, true);
+        if turns_over {
+            self.dialing.vacated(target, true);
+        }
     }
 
     /// A flow ends, and its connection is closed, or is gone already. What was under way on it is
@@ -104,6 +111,10 @@ impl Plan {
     pub(super) fn look_after_flows(&mut self, now: u64) {
         if now < self.sweep_due {
             return;
+        }
+        // What is given up counts to the second and the stage that it is given up in.
+        if self.load.any_stages().is_some() {
+            self.meter.roll(now);
         }
         self.sweep_due = now.saturating_add(self.sweep_interval);
         let count = self.flows.capacity();

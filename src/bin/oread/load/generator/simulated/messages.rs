@@ -4,21 +4,15 @@ use super::bench::Ran;
 use super::over_time;
 use super::server::Spoiled;
 use super::truth::{
-    CLOSE, Count, SMALL, Span, TICK, Times, Told, Way, Why, is_like, life, messages,
+    CLOSE, Count, SMALL, Span, TICK, Times, Told, Way, Why, dues, is_like, life, messages,
 };
 use crate::load::clock::{NEVER, after, nanos};
 use crate::load::options::load::{Load, Traffic, Turnover, Volume};
 
 /// How many messages a schedule has due in the measured time.
 pub(super) fn due_in(load: &Load, times: &Times) -> u64 {
-    let Traffic::Open(rate, _) = load.traffic else {
-        return 0;
-    };
     // Counted, not computed: that is what is to be checked.
-    (0..)
-        .map(|k: u64| {
-            times.at + (u128::from(k) * 1_000_000_000_000 / u128::from(rate.thousandths())) as u64
-        })
+    dues(load, times.at)
         .skip_while(|&due| due < times.from)
         .take_while(|&due| due < times.until)
         .count() as u64
@@ -132,7 +126,9 @@ pub(super) fn check_messages(ran: &Ran, way: Way) {
     }
     (books.sent + unseen).holds("messages sent", counted.sent);
     if unseen.most == 0 {
-        over_time::Traffic::of(all, &times).check_seconds(ran, &times);
+        let traffic = over_time::Traffic::of(all, &times);
+        traffic.check_seconds(ran, &times);
+        traffic.check_stages(ran, &times);
     }
     books.echoed.holds("messages echoed", counted.echoed);
     books.late.holds("messages late", counted.late);

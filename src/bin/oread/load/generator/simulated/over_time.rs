@@ -4,7 +4,7 @@
 use super::bench::Ran;
 use super::truth::{CLOSE, Count, Life, Span, TICK, Times, Told, Way, is_like, lives};
 use crate::load::clock::{NEVER, SECOND};
-use crate::load::count::TargetCounts;
+use crate::load::count::{InStage, TargetCounts};
 use crate::load::options::load::Volume;
 
 /// Something that happened at a client: when, and of how many bytes, if it did for certain.
@@ -14,16 +14,15 @@ struct Happened {
     surely: bool,
 }
 
-/// Counts what happened in the second that begins then, and its bytes.
-fn count_in(all: &[Happened], from: u64) -> [Count; 2] {
+/// Counts what happened from then on and before another moment, and its bytes.
+fn count_in(all: &[Happened], from: u64, to: u64) -> [Count; 2] {
     // A turn sees its own time, and what it does takes it a little further.
     let doubt = CLOSE;
     let (mut count, mut bytes) = (Count::default(), Count::default());
-    let to = from.saturating_add(SECOND);
     for happened in all {
         let Span { least, most } = happened.at;
         let surely = happened.surely && least >= from + doubt && most + doubt < to;
-        let maybe = most + doubt >= from && least < to + doubt;
+        let maybe = most + doubt >= from && least < to.saturating_add(doubt);
         count.count(surely, maybe);
         bytes.least += happened.bytes * u64::from(surely);
         bytes.most += happened.bytes * u64::from(maybe || surely);
@@ -78,13 +77,44 @@ impl Traffic {
         }
         for (place, second) in seconds.iter().enumerate() {
             let from = times.from + place as u64 * SECOND;
-            let [messages, bytes] = count_in(&self.sent, from);
+            let to = from.saturating_add(SECOND);
+            let [messages, bytes] = count_in(&self.sent, from, to);
             let counts = &second.counts;
             messages.holds(&format!("sent in second {place}"), counts.sent);
             bytes.holds(&format!("bytes sent in second {place}"), counts.sent_bytes);
-            let [answers, _] = count_in(&self.answered, from);
+            let [answers, _] = count_in(&self.answered, from, to);
             answers.holds(&format!("answered in second {place}"), counts.echoed);
         }
+    }
+
+    /// Each stage has what was sent and answered in it; the last one has sent what is behind it.
+    pub(super) fn check_stages(&self, ran: &Ran, times: &Times) {
+        let Some(stages) = &ran.load.stages else {
+            assert!(ran.tally.stages.is_empty());
+            return;
+        };
+        if !ran.is_whole() {
+            return;
+        }
+        let ends: Vec<u64> = stages.ends().map(|end| times.from + end).collect();
+        let counts = &ran.tally.stages;
+        assert_eq!(counts.len(), ends.len(), "stages");
+        let mut from = times.from;
+        for (place, (stage, &end)) in counts.iter().zip(&ends).enumerate() {
+            let last = if place + 1 < ends.len() { end } else { NEVER };
+            let [messages, _] = count_in(&self.sent, from, last);
+            messages.holds(&format!("sent in stage {place}"), stage.sent);
+            let [answers, _] = count_in(&self.answered, from, end);
+            answers.holds(&format!("answered in stage {place}"), stage.in_time);
+            from = end;
+        }
+        let sum = |count: fn(&InStage) -> u64| counts.iter().map(count).sum::<u64>();
+        let m = &ran.tally.messages;
+        assert_eq!(
+            [sum(|it| it.sent), sum(|it| it.in_time)],
+            [m.sent, m.in_time]
+        );
+        assert_eq!(sum(|it| it.response.len()), m.echoed);
     }
 }
 

@@ -12,8 +12,8 @@ use hdrhistogram::Histogram;
 use super::bench::{Ran, address_of};
 use super::server::{Asked, Call, Spoiled};
 use crate::load::clock::{NEVER, SECOND, after, nanos};
-use crate::load::generator::schedule::Schedule;
-use crate::load::options::load::{Traffic, Volume};
+use crate::load::options::load::{Load, Traffic, Volume};
+use crate::load::options::stages::Stages;
 
 /// A timer of the reactor fires so much late at most: it counts in whole milliseconds, and so does
 /// the poll.
@@ -400,31 +400,77 @@ pub(super) fn messages(ran: &Ran, way: Way, times: &Times) -> Vec<Told> {
             });
         }
     }
-    if let Traffic::Open(rate, _) = ran.load.traffic {
+    if let Traffic::Open(..) = ran.load.traffic {
         all.sort_by_key(|told| told.sent.least);
         let threads = ran.load.sockets.threads.get();
         for thread in 0..threads {
-            let schedule = Schedule::of(times.at, rate, thread, threads);
+            let own = dues(&ran.load, times.at).skip(thread as usize);
+            let own = own.step_by(threads as usize);
             let mine = |told: &&mut Told| told.thread == thread as usize && !told.confirms;
             let mine: Vec<&mut Told> = all.iter_mut().filter(mine).collect();
-            give_dues(schedule, mine);
+            give_dues(own, mine);
         }
     }
     all
 }
 
+/// When the messages of a schedule are due over all threads; nothing where there is none.
+pub(super) fn dues(load: &Load, at: u64) -> Box<dyn Iterator<Item = u64> + '_> {
+    match (load.traffic, &load.stages) {
+        (Traffic::Open(..), Some(stages)) => Box::new(
+            (0..)
+                .map_while(|k| due_of(stages, k))
+                .map(move |due| at + due),
+        ),
+        (Traffic::Open(rate, _), None) => Box::new((0..).map(move |k: u64| {
+            at + (u128::from(k) * 1_000_000_000_000 / u128::from(rate.thousandths())) as u64
+        })),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+/// How many messages are due by the rate's integral before a moment: trapezoids are added up.
+fn integral(stages: &Stages, time: f64) -> f64 {
+    let (mut sum, mut begins) = (0.0, 0.0);
+    for stage in stages.all.iter() {
+        let (whole, [from, to]) = (
+            stage.time.as_secs_f64(),
+            [stage.from, stage.to].map(|it| it as f64 / 1000.0),
+        );
+        let passed = (time - begins).clamp(0.0, whole);
+        let rate = from + (to - from) * passed / whole;
+        sum += (from + rate) / 2.0 * passed;
+        begins += whole;
+    }
+    sum
+}
+
+/// When the `k`-th is due: where the integral goes beyond it. Found by halves.
+fn due_of(stages: &Stages, k: u64) -> Option<u64> {
+    let is_beyond = |ns: u64| integral(stages, ns as f64 / 1e9) > k as f64 + 1e-9;
+    let (mut least, mut most) = (0, nanos(stages.time()));
+    if !is_beyond(most) {
+        return None;
+    }
+    while least + 1 < most {
+        let middle = u64::midpoint(least, most);
+        *if is_beyond(middle) {
+            &mut most
+        } else {
+            &mut least
+        } = middle;
+    }
+    Some(least)
+}
+
 /// A thread sends in the order of its schedule. Messages that went out in one turn, and those of
 /// which one may have overtaken the other on its way, may each have been any of those that were
 /// due.
-fn give_dues(mut schedule: Schedule, messages: Vec<&mut Told>) {
+fn give_dues(mut own: impl Iterator<Item = u64>, messages: Vec<&mut Told>) {
     let least: Vec<u64> = messages.iter().map(|told| told.sent.least).collect();
     let mut most: Vec<u64> = messages.iter().map(|told| told.sent.most).collect();
     most.sort_unstable();
-    let due = |_: &u64| {
-        let due = schedule.due();
-        schedule.advance();
-        due
-    };
+    let due = |_: &u64| own.next().expect("more was sent than is ever due");
     let dues: Vec<u64> = least.iter().map(due).collect();
     for told in messages {
         let before = most.partition_point(|&most| most + CLOSE < told.sent.least);

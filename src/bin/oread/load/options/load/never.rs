@@ -61,7 +61,8 @@ pub(crate) fn why_never(gate: &Gate, plan: &Load) -> Option<String> {
 fn most_samples(timing: Timing, plan: &Load) -> Option<u64> {
     match (timing, plan.traffic, plan.volume) {
         (Timing::Connect | Timing::Handshake | Timing::FirstEcho, ..) => {
-            (!plan.replaces()).then(|| plan.connections.get().into())
+            let is_fixed = !plan.replaces() && plan.connection_stages.is_none();
+            is_fixed.then(|| plan.connections.get().into())
         }
         (_, _, Volume::Messages(messages)) => Some(messages.get()),
         (_, Traffic::Open(rate, Arrivals::Even), Volume::For(duration)) => {
