@@ -8,7 +8,7 @@ use memchr::memchr;
 use oread::Framing;
 use oread::framing::Next;
 
-use super::found::{Found, Said, Scan};
+use super::found::{Found, Scan};
 use super::http;
 use super::resp;
 use crate::values::escapes::unescaped;
@@ -57,7 +57,10 @@ impl Answer {
             Answer::Framed(framing) => frame(*framing, bytes, scan.looked as usize, most),
             Answer::Until(end) => until(end, bytes, scan),
             Answer::Http => http::find(bytes, scan),
-            Answer::Redis => resp::find(bytes, scan),
+            Answer::Redis => {
+                scan.said.is_refusal = resp::is_refusal(bytes);
+                resp::find(bytes, scan)
+            }
             Answer::Any | Answer::Echo | Answer::None if bytes.is_empty() => Found::Part(None),
             Answer::Any | Answer::Echo | Answer::None => return Found::Whole(bytes.len()),
         };
@@ -76,18 +79,6 @@ impl Answer {
             Answer::Framed(Framing::Lines) => Some(Arc::from(*b"\n")),
             Answer::Until(end) => Some(Arc::clone(end)),
             _ => None,
-        }
-    }
-
-    /// What an answer says of itself, by its first bytes: all up to where its length is known.
-    pub(crate) fn said(&self, start: &[u8]) -> Said {
-        match self {
-            Answer::Http => http::said(start),
-            Answer::Redis => Said {
-                is_refusal: resp::is_refusal(start),
-                is_last: false,
-            },
-            _ => Said::default(),
         }
     }
 }

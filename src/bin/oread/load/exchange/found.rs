@@ -32,6 +32,8 @@ pub(crate) struct Scan {
     pub(crate) at: u32,
     /// How many parts are to come at least.
     pub(super) open: u32,
+    /// What it says of itself, as soon as its length is known.
+    pub(crate) said: Said,
 }
 
 /// What an answer says of itself.

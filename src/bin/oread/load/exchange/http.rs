@@ -19,10 +19,10 @@ struct Head {
     /// Its own bytes, with those of the heads before it that only say that another is to come
     /// (RFC 9110, 15.2).
     len: usize,
-    status: u16,
     body: Result<Body, &'static str>,
-    /// Whether the server ends the connection behind the answer (RFC 9112, 9.6).
-    is_last: bool,
+    /// It's refused from a status of 400 on; the server may end the connection behind it (RFC 9112,
+    /// 9.6).
+    said: Said,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +51,9 @@ pub(super) fn find(bytes: &[u8], scan: &mut Scan) -> Found {
             Ok(Some(Head {
                 len,
                 body: Ok(body),
-                ..
+                said,
             })) => {
+                scan.said = said;
                 let (body, parts) = match body {
                     Body::Bytes(body) => (body, 0),
                     Body::Chunks => (0, 1),
@@ -95,9 +96,11 @@ fn head(bytes: &[u8]) -> Result<Option<Head>, &'static str> {
         let says = |option| lists(response.headers, "connection", option);
         return Ok(Some(Head {
             len,
-            status,
             body,
-            is_last: says("close") || is_old && !says("keep-alive"),
+            said: Said {
+                is_refusal: status >= 400,
+                is_last: says("close") || is_old && !says("keep-alive"),
+            },
         }));
     }
 }
@@ -169,17 +172,6 @@ fn chunks(bytes: &[u8], scan: &mut Scan) -> Found {
     }
 }
 
-/// What an answer that begins so says of itself: it's refused from a status of 400 on.
-pub(super) fn said(start: &[u8]) -> Said {
-    match head(start) {
-        Ok(Some(head)) => Said {
-            is_refusal: head.status >= 400,
-            is_last: head.is_last,
-        },
-        _ => Said::default(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,8 +181,9 @@ mod tests {
     #[test]
     fn a_status_says_whether_it_is_refused_and_a_header_whether_it_is_the_last() {
         let about = |text: &str| {
-            let said = said(text.as_bytes());
-            (said.is_refusal, said.is_last)
+            let mut scan = Scan::default();
+            assert_eq!(find(text.as_bytes(), &mut scan), Found::Whole(text.len()));
+            (scan.said.is_refusal, scan.said.is_last)
         };
         assert_eq!(about(PLAIN), (false, false));
         assert_eq!(about(&PLAIN.replace("200", "404")), (true, false));

@@ -9,7 +9,7 @@ use super::secure::Out;
 use super::tcp::write;
 use crate::load::exchange::answer::Answer;
 use crate::load::exchange::expect::Expect;
-use crate::load::exchange::found::{Found, Scan};
+use crate::load::exchange::found::{Found, Said, Scan};
 
 /// Bytes of an answer that are shown.
 const SHOWN: usize = 64;
@@ -87,21 +87,20 @@ impl Generator {
         match step.answer.find(data, &mut reading.scan, most) {
             Found::Whole(bytes) => {
                 let answer = &data[..bytes];
-                let why = why_not(&step.answer, step.expect.as_ref(), answer);
-                reading.scan = Scan::default();
-                let is_last = step.answer.said(answer).is_last;
+                let Scan { said, .. } = std::mem::take(&mut reading.scan);
+                let why = why_not(said, step.expect.as_ref(), answer);
                 flow.flags -= Flags::TORN;
                 if let Some(why) = why {
                     self.mismatch(index, &why, answer);
                 }
-                self.whole(connection, index, bytes, is_last, now);
+                self.whole(connection, index, bytes, said.is_last, now);
                 Some(bytes)
             }
             Found::Part(Some(all)) if step.expect.is_none() => {
-                let why = why_not(&step.answer, None, data);
-                reading.scan = Scan::default();
+                let Scan { said, .. } = std::mem::take(&mut reading.scan);
+                let why = why_not(said, None, data);
                 reading.rest = all - data.len() as u64;
-                reading.is_last = step.answer.said(data).is_last;
+                reading.is_last = said.is_last;
                 if let Some(why) = why {
                     self.mismatch(index, &why, data);
                 }
@@ -200,9 +199,11 @@ fn reading(readings: &mut Vec<Reading>, index: u32, flow: u32) -> &mut Reading {
 }
 
 /// Why an answer is not what it must be.
-fn why_not(answer: &Answer, expect: Option<&Expect>, bytes: &[u8]) -> Option<String> {
+fn why_not(said: Said, expect: Option<&Expect>, bytes: &[u8]) -> Option<String> {
     match expect {
         Some(expect) => (!expect.is_in(bytes)).then(|| format!("an answer without {expect}")),
-        None => (answer.said(bytes).is_refusal).then(|| "an answer that is an error".to_owned()),
+        None => said
+            .is_refusal
+            .then(|| "an answer that is an error".to_owned()),
     }
 }
