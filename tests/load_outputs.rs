@@ -127,12 +127,12 @@ fn what_can_be_written_of_a_report_is_whatever_else_can_t() {
     };
     let (code, words, errors) = run(&["--json", "/dev/full", "--hdr", hdr.path()]);
     assert_eq!(code, Some(1));
-    assert!(words.contains("20 sent, 20 echoed"), "{words}");
+    assert!(words.contains("20 sent, 20 answered"), "{words}");
     assert!(errors.contains("can't write /dev/full"), "{errors}");
     assert!(hdr.read().starts_with(b"#"));
     let (code, words, errors) = run(&["--json", json.path(), "--hdr", "/dev/full"]);
     assert_eq!((code, &json.json()["exit_code"]), (Some(1), &1.into()));
-    assert!(words.contains("20 sent, 20 echoed"), "{words}");
+    assert!(words.contains("20 sent, 20 answered"), "{words}");
     assert!(errors.contains("can't write /dev/full"), "{errors}");
     // An interruption comes first.
     let mut command = oread("load");
@@ -396,7 +396,7 @@ fn a_standard_output_that_is_closed_is_refused_and_not_one_that_goes_nowhere() {
     let (code, _) = run("-v --json /dev/stderr 2>\"$JSON\"");
     let log = String::from_utf8(json.read()).unwrap();
     assert!(
-        code == Some(0) && log.contains("confirmed by an echo"),
+        code == Some(0) && log.contains("confirmed by an answer"),
         "{log}"
     );
     assert!(log.contains("\"exit_code\":0"), "{log}");
@@ -554,7 +554,7 @@ fn words_json_and_histograms_of_one_run_say_the_same() {
         ),
         format!("{} open at the end", connections("open")),
         format!(
-            "{} sent, {} echoed, {} verified",
+            "{} sent, {} answered, {} verified",
             messages("sent"),
             messages("echoed"),
             messages("verified")

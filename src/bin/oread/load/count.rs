@@ -414,7 +414,7 @@ counted! {
     /// Of these, the ones that have resumed an earlier session of TLS.
     resumed_handshakes => came "with a resumed TLS session",
     /// Connections that an echo has come back on, at least one.
-    confirmed => came "confirmed by an echo",
+    confirmed => came "confirmed by an answer",
     /// The most that were confirmed and open at one time, over all threads: no thread knows it
     /// alone, and no sum tells it. Where no message confirms a connection, as its first one is
     /// measured, those that were established.
@@ -435,7 +435,7 @@ counted! {
     /// Connections that were open when the run ended, before the load closed them.
     open => came "open at the end",
     /// Of these, the ones that no echo ever came back on.
-    silent => went "connected, waiting for the first echo",
+    silent => went "connected, waiting for the first answer",
     /// Of those asked for, how many were not there when the run ended: never had, or lost and
     /// not replaced. Those that the load itself had closed, and was about to replace, are not
     /// among them.
@@ -450,7 +450,7 @@ counted! {
     /// Handed to the socket's connection.
     sent => came "sent",
     /// Answered in full, within the message timeout or not.
-    echoed => came "echoed",
+    echoed => came "answered",
     /// Answers that came within the measured time, also to messages of the warm-up, and messages
     /// sent in it to which there is no answer: what the rate is made of. What was due in that time
     /// and is answered behind it would make a server that falls behind look as if it did not.

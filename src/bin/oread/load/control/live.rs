@@ -170,7 +170,7 @@ fn others(sums: &Progress) -> String {
     // Open is a connection that was answered.
     let silent = c.established.saturating_sub(c.lost + c.closed + sums.open);
     counted([
-        (silent, "connected, waiting for the first echo"),
+        (silent, "connected, waiting for the first answer"),
         (c.lost, "lost"),
         (c.refused, "refused"),
         (c.timed_out, "timed out"),

@@ -32,11 +32,7 @@ const EXAMPLES: &str = "\
 Examples:
   oread load                                       a server of its own, 100 connections, 10 seconds
   oread load -c 10k --idle -d 1h HOST:PORT         hold 10,000 connections
-  oread load -R 4k --slo 'p99<5ms' HOST:PORT       4,000 messages a second, and what must hold
-  oread load --churn 200 HOST:PORT                 close and dial again 200 connections a second
-  oread load -c 8 -R 2k udp://HOST:PORT            datagrams: loss, order, duplicates
-  oread load --message 'PING\\r\\n' HOST:PORT        what your server answers with the same
-  oread load --json - HOST:PORT | jq .rate.reached";
+  oread load -R 4k --slo 'p99<5ms' http://HOST/    4,000 requests a second, and what must hold";
 
 const LOAD_NOTES: &str = "\
 Exit codes: 0 all is well, 1 something failed while it ran, 2 it was asked for in a wrong way,

@@ -91,7 +91,7 @@ fn words_json_and_histograms_agree() {
     }
     assert_eq!(response["count"], logged.len());
     assert_eq!(response["max_ns"], logged.max());
-    assert!(text.contains("10,000 sent, 10,000 echoed"), "{text}");
+    assert!(text.contains("10,000 sent, 10,000 answered"), "{text}");
     assert!(
         text.contains("a stall shows in few samples: use -R"),
         "{text}"

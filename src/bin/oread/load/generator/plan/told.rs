@@ -385,7 +385,7 @@ impl Plan {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        log::debug!("{flow}: confirmed by an echo");
+        log::debug!("{flow}: confirmed by an answer");
         let took = until(flow.time, now);
         record(&mut self.meter.tally.latency.first_echo, took);
         self.meter.tally.connections.confirmed += 1;

@@ -203,7 +203,7 @@ fn a_connection_that_waits_for_its_first_echo_is_not_called_open() {
     (c.confirmed, c.peak_confirmed, c.silent) = (50, 50, 50);
     let (text, ..) = all(&run);
     assert!(
-        text.contains("50 confirmed by an echo, 50 open at the end"),
+        text.contains("50 confirmed by an answer, 50 open at the end"),
         "{text}"
     );
     let start = "exit code 4  ONLY 50 of 100 connections came about: 50 connected, waiting";
