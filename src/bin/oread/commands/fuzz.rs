@@ -80,6 +80,11 @@ const SERVER_NAME: Kind = (
     &["a b", "", "a_b.-", "\u{202e}"],
 );
 const RESUME: Kind = (&["on", "off"], &["yes", "", "On"]);
+const WORST: Kind = (&["1", "1k"], &["0", "1001", "x", "-1"]);
+const SHARD: Kind = (
+    &["0/1", "3/4", "none"],
+    &["4/4", "1", "-1/2", "0/0", "a/b", "None", "0/65537"],
+);
 const SEED: Kind = (&["0", "7"], &["-1", "x", "18446744073709551616"]);
 const CAP: Kind = (&["off", "1", "10k"], &["Off", "0", "none"]);
 const ADDRESS: Kind = (
@@ -229,7 +234,8 @@ const COMMANDS: [Line; 5] = [
             ("--json", TEXT),
             ("--hdr", TEXT),
             ("--csv", TEXT),
-            ("--worst", COUNT),
+            ("--worst", WORST),
+            ("--shard", SHARD),
             ("--metrics", ADDRESS),
             ("--slo", GATE),
             ("-v", FLAG),

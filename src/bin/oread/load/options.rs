@@ -4,6 +4,7 @@ pub(crate) mod args;
 pub(crate) mod find;
 pub(crate) mod gate;
 pub(crate) mod load;
+pub(crate) mod shard;
 pub(crate) mod sources;
 pub(crate) mod stages;
 pub(crate) mod tls;

@@ -34,7 +34,9 @@ const AHEAD: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// What kept it from starting.
-pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Outcome, Failure> {
+pub(crate) fn run(whole: &Load, stderr: &Stderr) -> Result<Outcome, Failure> {
+    // What this process does of it is what it's held against; the generators know the whole.
+    let plan = &whole.own()?;
     let own_server = match plan.targets.is_empty() {
         true => Some(OwnServer::start()?),
         false => None,
@@ -61,7 +63,7 @@ pub(crate) fn run(plan: &Load, stderr: &Stderr) -> Result<Outcome, Failure> {
         .as_ref()
         .map(Metrics::bind)
         .transpose()?;
-    let team = Team::start(plan, preflight.endpoints)?;
+    let team = Team::start(whole, preflight.endpoints)?;
     if let Some(metrics) = metrics {
         log::info!("metrics are at {}", url(metrics.address));
         let slots = team.slots.clone();

@@ -63,7 +63,7 @@ impl Team {
         for (index, ((reactor, timer), slot)) in reactors.into_iter().zip(&team.slots).enumerate() {
             let setup = Setup {
                 load: Arc::clone(&shared),
-                index: index as u32,
+                index: plan.part(index as u32),
                 endpoints: Arc::clone(&endpoints),
                 clock: Clock::System(epoch),
                 gauge: Arc::clone(&team.gauge),

@@ -77,7 +77,7 @@ pub(super) struct Dialing {
 
 impl Dialing {
     pub(super) fn new(load: &Load, index: u32, targets: usize, now: u64) -> Dialing {
-        let threads = load.sockets.threads.get();
+        let threads = load.parts();
         let places = Places {
             vacant: [0; 2],
             not_before: 0,

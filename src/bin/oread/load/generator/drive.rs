@@ -195,7 +195,8 @@ impl Generator {
             return;
         };
         log::debug!("flow {}: dials {}", dial.number, endpoint.resolved);
-        let source = endpoint.source(dial.number as usize / endpoints.len());
+        let turn = self.setup.load.own_turn(dial.number) as usize;
+        let source = endpoint.source(turn / endpoints.len());
         let Resolved { transport, address } = &endpoint.resolved;
         if let (Transport::Udp, Some(to)) = (transport, address.socket_addr()) {
             match Generator::bind(context, index, to, source) {

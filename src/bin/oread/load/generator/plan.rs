@@ -387,7 +387,7 @@ impl Plan {
 
     /// Traffic begins, at `at`, on the flows that are live by then.
     fn begin_traffic(&mut self, at: u64) {
-        let (thread, threads) = (self.index, self.load.sockets.threads.get());
+        let (thread, threads) = (self.index, self.load.parts());
         self.rate = Pace::of(&self.load, at, thread);
         if let Turnover::Churn(rate) = self.load.turnover {
             self.churn = Schedule::shared(at, rate.get(), thread, threads);

@@ -21,7 +21,7 @@ use crate::load::options::sources::Endpoint;
 /// What a generator is told before it begins.
 pub(crate) struct Setup {
     pub(crate) load: Arc<Load>,
-    /// Which thread it is.
+    /// Which thread it is, of those of all shards.
     pub(crate) index: u32,
     pub(crate) endpoints: Arc<[Endpoint]>,
     pub(crate) clock: Clock,

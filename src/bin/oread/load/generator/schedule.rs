@@ -98,7 +98,7 @@ pub(super) enum Pace {
 impl Pace {
     /// That of thread `index` of a load, from `at` on; where that has no rate, nothing is due.
     pub(super) fn of(load: &Load, at: u64, index: u32) -> Pace {
-        let threads = load.sockets.threads.get();
+        let threads = load.parts();
         let course = load.stages.as_ref().map(Course::of);
         let Traffic::Open(rate, how) = load.traffic else {
             return Pace::Even(Schedule::shared(NEVER, 1, 0, 1));

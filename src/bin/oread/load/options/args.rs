@@ -12,6 +12,7 @@ use crate::load::exchange::expect::Expect;
 use crate::load::exchange::script::Order;
 use crate::load::exchange::template::Template;
 use crate::load::options::gate::Gate;
+use crate::load::options::shard::Given;
 use crate::load::options::stages::StageArgs;
 use crate::load::options::tls::TlsArgs;
 use crate::load::options::url::Url;
@@ -107,6 +108,11 @@ pub(crate) struct Demand {
 
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
+
+    /// Do the I-th of N parts of the load, counted from 0, as in 0/4; /N where the engine says
+    /// which it is; none: all of it [default: what Slurm or an MPI launcher says]
+    #[arg(long, value_name = "I/N", help_heading = "Several machines")]
+    pub(crate) shard: Option<Given>,
 }
 
 /// What is sent when, and whether connections are kept.

@@ -12,6 +12,7 @@ use crate::load::count::samples_for;
 use crate::load::options::args::{Demand, MessageArgs, Output, Sockets, TrafficArgs};
 use crate::load::options::gate::{Figure, Gate, Statistic, Timing, percentage};
 use crate::load::options::load::{Load, Traffic, Volume, never};
+use crate::load::options::shard::Given;
 use crate::load::options::stages::StageArgs;
 use crate::load::options::tls::TlsArgs;
 use crate::load::options::url::Url;
@@ -219,6 +220,7 @@ impl Find {
             content: typed.content,
             sockets: typed.sockets,
             tls: typed.tls,
+            shard: Some(Given::Whole),
         };
         let verbosity = Verbosity::from(&typed.verbosity);
         // Gates are looked at when the steps' time is known.

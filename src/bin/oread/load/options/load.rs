@@ -3,8 +3,11 @@
 
 mod content;
 pub(crate) mod never;
+mod outputs;
+mod parts;
 mod script;
 
+use std::env;
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
@@ -18,11 +21,11 @@ use crate::load::clock::nanos;
 use crate::load::exchange::answer::Answer;
 use crate::load::exchange::script::Script;
 use crate::load::options::args;
+use crate::load::options::shard::{self, Shard};
 use crate::load::options::stages::Stages;
 use crate::load::options::tls::Tls;
 pub(crate) use crate::load::options::values::MAX_DEPTH;
 use crate::load::options::values::{Arrivals, Rate, SizeRange, VerifyMode};
-use crate::system::files::followed;
 use crate::values::target::{Target, Transport};
 use crate::values::verbosity::{Verbosity, VerbosityArgs};
 
@@ -147,6 +150,8 @@ pub(crate) struct Load {
     pub(crate) framing: Framing,
     pub(crate) verify: VerifyMode,
     pub(crate) sockets: args::Sockets,
+    /// Which part of it this process has, where that is not all; the rest here is the whole load's.
+    pub(crate) shard: Option<Shard>,
     /// How targets over TLS are spoken to; `None` where there is none.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) output: args::Output,
@@ -154,12 +159,6 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// The part of a count that thread `index` has: the parts add up exactly.
-    pub(crate) fn share(&self, all: u64, index: u32) -> u64 {
-        let threads = u64::from(self.sockets.threads.get());
-        all / threads + u64::from(u64::from(index) < all % threads)
-    }
-
     /// Has so many connections from now on; `ramp_timeout`: what was said of it, if anything.
     pub(crate) fn set_connections(&mut self, all: NonZeroU32, ramp_timeout: Option<Duration>) {
         self.connections = all;
@@ -242,7 +241,8 @@ impl Load {
         let over_time = stages.as_ref().or(connection_stages.as_ref());
         let duration = over_time.map_or(typed.duration, Stages::time);
         let ramp = usual_ramp(connections, connect_rate, typed.sockets.connect_timeout);
-        let load = Load {
+        let mut load = Load {
+            shard: shard::here(typed.shard, |name| env::var(name).ok())?,
             tls: Tls::new(&typed.tls, &typed.targets)?.map(Arc::new),
             targets: typed.targets.into_iter().map(|url| url.target).collect(),
             connections,
@@ -270,9 +270,11 @@ impl Load {
             output,
             verbosity: Verbosity::from(verbosity),
         };
-        load.check_sockets()?;
-        load.check_stages()?;
-        load.check_outputs()?;
+        load.name_files();
+        let own = load.own()?;
+        own.check_sockets()?;
+        own.check_stages()?;
+        own.check_outputs()?;
         Ok(load)
     }
 
@@ -323,43 +325,6 @@ impl Load {
         let times = |stages: &Stages| stages.all.iter().map(|it| it.time).collect::<Vec<_>>();
         let differs = (self.stages.as_ref()).is_some_and(|rate| times(rate) != times(stages));
         refuse_if(differs, Failure::usage(words))
-    }
-
-    /// Refuses files that would be others than they look like, and gates that no run can meet.
-    fn check_outputs(&self) -> Result<(), Failure> {
-        let output = &self.output;
-        let files = [
-            ("--json", self.json_file()),
-            ("--hdr", output.hdr.as_deref()),
-            ("--csv", output.csv.as_deref()),
-        ];
-        let files = files
-            .into_iter()
-            .filter_map(|(option, it)| Some((option, it?)));
-        let files: Vec<(&str, &Path)> = files.collect();
-        for (place, &(option, file)) in files.iter().enumerate() {
-            let text = file.to_str().unwrap_or_default();
-            let is_target = self.targets.is_empty() && text.parse::<Target>().is_ok();
-            let words = format!("{text} looks like a target; write {option} FILE TARGET");
-            refuse_if(is_target, Failure::usage(words))?;
-            let words = format!("{option} takes a file, and - is standard output");
-            let tip = "give it a name; a file that is called - is written as ./-";
-            let is_stdout = file == Path::new("-");
-            refuse_if(is_stdout, Failure::usage(words).hint(tip))?;
-            let same = files[..place]
-                .iter()
-                .find(|other| followed(other.1) == followed(file));
-            if let Some((other, _)) = same {
-                let words = format!("{other} and {option} would write the same file, {text}");
-                let tip = "give each a file of its own";
-                return Err(Failure::usage(words).hint(tip));
-            }
-        }
-        self.output.slo.iter().try_for_each(|gate| {
-            let why = never::why_never(gate, self);
-            let words = |why| format!("--slo '{}' can't be met: {why}", gate.text);
-            why.map_or(Ok(()), |why| Err(Failure::usage(words(why))))
-        })
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::failure::Failure;
+use crate::load::options::shard::Shard;
 use crate::system::machine::check_own;
 use crate::values::source::SourceRange;
 use crate::values::target::Resolved;
@@ -35,6 +36,9 @@ pub(crate) struct Endpoint {
 /// counts for half its ports: Linux gives connections every second one first, and looks longer and
 /// longer for the others.
 ///
+/// A shard takes each N-th of the addresses that are given, so that one command line says those of
+/// all machines; all of them where there are fewer than shards.
+///
 /// # Errors
 /// Exit code 2: sources are given, and none is of the target's family. Exit code 1: one is not an
 /// address of this machine.
@@ -43,7 +47,9 @@ pub(crate) fn sources(
     target: SocketAddr,
     wanted: u64,
     ports: u64,
+    shard: Option<Shard>,
 ) -> Result<Vec<IpAddr>, Failure> {
+    let (index, shards) = shard.map_or((0, 1), |it| (it.index as usize, it.of.get() as usize));
     let at_most = |count: u64| usize::try_from(count).unwrap_or(MOST).min(MOST);
     if ranges.is_empty() {
         let needed = wanted.div_ceil((ports / 2).max(1)).min(wanted);
@@ -62,7 +68,13 @@ pub(crate) fn sources(
         .filter(reach)
         .flat_map(|range| range.addresses());
     let all = all.filter(|address| known.insert(*address));
-    let sources: Vec<IpAddr> = all.take(at_most(wanted)).collect();
+    let all: Vec<IpAddr> = all
+        .take(at_most(wanted.saturating_mul(shards as u64)))
+        .collect();
+    let sources: Vec<IpAddr> = match all.len() >= shards {
+        true => all.into_iter().skip(index).step_by(shards).collect(),
+        false => all,
+    };
     if sources.is_empty() {
         let family = if target.is_ipv4() { "IPv4" } else { "IPv6" };
         let words = format!("no --source can reach {target}: none of them is {family}");
@@ -85,9 +97,9 @@ mod tests {
 
     #[test]
     fn loopback_has_addresses_enough_for_any_number_of_connections() {
-        let few = sources(&[], LOOPBACK, 14_116, 28_232).unwrap();
+        let few = sources(&[], LOOPBACK, 14_116, 28_232, None).unwrap();
         assert_eq!(few, [] as [IpAddr; 0]);
-        let more = sources(&[], LOOPBACK, 14_117, 28_232).unwrap();
+        let more = sources(&[], LOOPBACK, 14_117, 28_232, None).unwrap();
         assert_eq!(
             more,
             [
@@ -104,11 +116,12 @@ mod tests {
             LOOPBACK,
             100,
             10,
+            None,
         );
         let all: Vec<String> = all.unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(all, ["127.0.0.1", "127.0.0.2", "127.9.9.9"]);
         assert_eq!(
-            sources(&ranges(&["127.0.0.0/8"]), LOOPBACK, 7, 10)
+            sources(&ranges(&["127.0.0.0/8"]), LOOPBACK, 7, 10, None)
                 .unwrap()
                 .len(),
             7
@@ -139,7 +152,7 @@ mod tests {
             ),
         ] {
             let most = used.split(' ').count() as u64 + u64::from(given.len() < 3);
-            let found = sources(&ranges(given), LOOPBACK, most, 10).unwrap();
+            let found = sources(&ranges(given), LOOPBACK, most, 10, None).unwrap();
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             assert_eq!(found.join(" "), used, "{given:?}");
         }
@@ -148,11 +161,11 @@ mod tests {
     #[test]
     fn sources_of_another_family_or_another_machine_are_refused() {
         for range in ["::1", "::/0"] {
-            let other = sources(&ranges(&[range]), LOOPBACK, 1, 1).unwrap_err();
+            let other = sources(&ranges(&[range]), LOOPBACK, 1, 1, None).unwrap_err();
             assert_eq!(other.code(), 2);
         }
         // TEST-NET-1 (RFC 5737): nobody's.
-        let foreign = sources(&ranges(&["192.0.2.1"]), LOOPBACK, 1, 1).unwrap_err();
+        let foreign = sources(&ranges(&["192.0.2.1"]), LOOPBACK, 1, 1, None).unwrap_err();
         assert_eq!(foreign.code(), 1);
         assert!(
             foreign.to_string().contains("ip address add 192.0.2.1"),

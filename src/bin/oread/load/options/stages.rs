@@ -13,9 +13,9 @@ const MOST_STAGES: usize = 64;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Traffic")]
 pub(crate) struct StageArgs {
-    /// In place of --rate and --duration: the rate over time, as in 10s:1k,30s:1k..10k,10s:10k. Each
-    /// stage has a duration and a rate, or two between which the rate goes evenly; with a rate of 0
-    /// it's a pause
+    /// In place of --rate and --duration: the rate over time, as in 10s:1k,30s:1k..10k,10s:10k.
+    /// Each stage has a duration and a rate, or two between which the rate goes evenly; with a rate
+    /// of 0 it's a pause
     #[arg(long, value_name = "STAGES", value_parser = rates, group = "schedule", conflicts_with_all = ["duration", "messages", "warmup", "depth", "think", "idle"])]
     pub(crate) stages: Option<Stages>,
 
@@ -45,6 +45,22 @@ impl Stages {
     /// How long they take in all.
     pub(crate) fn time(&self) -> Duration {
         self.all.iter().map(|stage| stage.time).sum()
+    }
+
+    /// The same stages of something of which there is a part: what `part` makes of each count.
+    pub(crate) fn each(&self, part: impl Fn(u64) -> u64) -> Stages {
+        let all = self.all.iter().map(|stage| Stage {
+            from: part(stage.from),
+            to: part(stage.to),
+            ..*stage
+        });
+        Stages { all: all.collect() }
+    }
+
+    /// The same stages of one of so many equal parts, rounded.
+    pub(crate) fn divided(&self, parts: u32) -> Stages {
+        let parts = u64::from(parts.max(1));
+        self.each(|all| (all + parts / 2) / parts)
     }
 
     /// When each ends, from the beginning of the first on, in nanoseconds.

@@ -14,7 +14,8 @@ use crate::values::units::Count;
 /// # Errors
 /// Exit code 1: a target does not resolve, or a source is not this machine's. Exit code 2: sources
 /// of another family.
-pub(crate) fn run(plan: &Load, as_json: bool) -> Result<u8, Failure> {
+pub(crate) fn run(whole: &Load, as_json: bool) -> Result<u8, Failure> {
+    let plan = &whole.own()?;
     let mut targets = target::resolve(&plan.targets)?;
     if targets.is_empty() {
         // The server of its own, which is not there.

@@ -67,7 +67,9 @@ fn examine(plan: &Load, targets: &[Resolved], machine: &Machine) -> Result<Prefl
         endpoints.push(Endpoint {
             resolved: target.clone(),
             sources: match target.address.socket_addr() {
-                Some(address) => sources(&plan.sockets.source, address, *needed, ports)?,
+                Some(address) => {
+                    sources(&plan.sockets.source, address, *needed, ports, plan.shard)?
+                }
                 None => Vec::new(),
             },
         });

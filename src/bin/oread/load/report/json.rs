@@ -63,6 +63,7 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "connections": connections(tally),
         "churn": churn(outcome),
         "seed": plan.seed,
+        "shard": plan.shard.map(|it| json!({ "index": it.index, "of": it.of, "by": it.by })),
         "messages": counters(tally.messages.named()),
         "bytes": counters(tally.bytes.named()),
         "rate": {

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::load::clock::nanos;
 use crate::load::count::{CORRUPT, MISMATCHED, Tally, Told, over_an_hour, percentile};
 use crate::load::options::load::{Traffic, Turnover};
+use crate::load::options::shard::Shard;
 use crate::load::options::values::{Arrivals, VerifyMode};
 use crate::load::report::by_whom;
 use crate::load::report::judgement::{Judgement, Warning, percents};
@@ -92,6 +93,11 @@ fn verdict(page: &mut Page, outcome: &Outcome, judgement: &Judgement) {
     let targets = outcome.targets.join(", ");
     let words = format!("{targets}{measured}, after a ramp of {ramp}");
     page.line("loaded", &words);
+    if let Some(shard) = outcome.plan.shard {
+        let Shard { index, of, by } = shard;
+        let words = format!("{index} of {of}, counted from 0, as {by} says: its part of the load");
+        page.line("shard", &words);
+    }
     for gate in &judgement.gates {
         let tone = if gate.met { Tone::Plain } else { Tone::Bad };
         page.toned(tone, "gate", &gate.words());

@@ -430,7 +430,7 @@ impl Plan {
         // that came late.
         if let Some(label) = label
             && label.flow < flow.number
-            && label.flow % self.load.sockets.threads == self.index
+            && label.flow % self.load.parts() == self.index
             && self.load.turnover != Turnover::Keep
             && !self.flows.has_number(label.flow)
         {
