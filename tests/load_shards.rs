@@ -10,6 +10,7 @@ mod scratch;
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use load::cli::oread;
 use load::{Report, each_message, say, tcp};
@@ -147,4 +148,68 @@ fn a_shard_that_makes_no_sense_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{arguments}: {stderr}");
         assert!(stderr.contains(said), "{arguments}: {stderr}");
     }
+}
+
+#[test]
+fn connections_are_there_before_a_start_and_nothing_else_is_sent() {
+    let first = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&first);
+    let address = tcp(move |stream, _| {
+        each_message(stream, |stream, message, bytes| {
+            if message > 0 {
+                first.lock().unwrap().get_or_insert_with(SystemTime::now);
+            }
+            say(stream, bytes)
+        });
+    });
+    let start = SystemTime::now() + Duration::from_millis(2500);
+    let time = humantime::format_rfc3339_nanos(start).to_string();
+    let arguments = [
+        "-c",
+        "4",
+        "-R",
+        "100",
+        "-d",
+        "300ms",
+        "--start-at",
+        &time,
+        &address,
+    ];
+    for report in shards(2, &arguments) {
+        report.assert_balanced();
+        assert_eq!(report.connections("confirmed"), 2, "{}", report.value);
+        let (asked, late) = (
+            &report.value["start"]["at"],
+            &report.value["start"]["late_ns"],
+        );
+        let asked = humantime::parse_rfc3339(asked.as_str().unwrap()).unwrap();
+        // To the millisecond.
+        assert!(asked <= start && start - Duration::from_millis(1) <= asked);
+        // On a machine that is too busy to open them in time it says so.
+        let is_late = late.as_u64().is_some_and(|late| late > 0);
+        let told = report.value["warnings"].to_string();
+        assert_eq!(is_late, told.contains("later than --start-at"), "{told}");
+    }
+    let first = kept.lock().unwrap().unwrap();
+    assert!(
+        first >= start,
+        "{:?} before it",
+        start.duration_since(first)
+    );
+}
+
+#[test]
+fn a_start_that_has_passed_is_refused_and_a_signal_ends_the_wait_for_one() {
+    let output = oread("load")
+        .args(["--start-at", "2001-02-03T04:05:06Z"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr.contains("--start-at was"), "{stderr}");
+    let (address, _) = server();
+    let report = load::interrupted("INT", &["-c", "2", "--start-at", "+1h", &address]);
+    assert_eq!(report.exit_code(), 130, "{}", report.value);
+    assert_eq!(report.connections("confirmed"), 2);
+    assert_eq!(report.messages("sent"), 0);
 }

@@ -80,6 +80,10 @@ const SERVER_NAME: Kind = (
     &["a b", "", "a_b.-", "\u{202e}"],
 );
 const RESUME: Kind = (&["on", "off"], &["yes", "", "On"]);
+const START: Kind = (
+    &["2999-01-01T00:00:00Z", "+30s", "+0s"],
+    &["30s", "tomorrow", "+", "2999-01-01"],
+);
 const WORST: Kind = (&["1", "1k"], &["0", "1001", "x", "-1"]);
 const SHARD: Kind = (
     &["0/1", "3/4", "none"],
@@ -236,6 +240,7 @@ const COMMANDS: [Line; 5] = [
             ("--csv", TEXT),
             ("--worst", WORST),
             ("--shard", SHARD),
+            ("--start-at", START),
             ("--metrics", ADDRESS),
             ("--slo", GATE),
             ("-v", FLAG),

@@ -7,6 +7,7 @@ pub(crate) mod load;
 pub(crate) mod shard;
 pub(crate) mod sources;
 pub(crate) mod stages;
+pub(crate) mod start;
 pub(crate) mod tls;
 pub(crate) mod url;
 pub(crate) mod values;

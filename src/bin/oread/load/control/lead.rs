@@ -186,7 +186,13 @@ impl Lead<'_> {
     /// Says when traffic begins, as all connections are there or have had their time.
     fn begin(&mut self, now: u64) {
         self.ramp = Some(until(self.team.begun, now));
-        let at = after(now, AHEAD);
+        let mut at = after(now, AHEAD);
+        if let Some(start) = self.plan.start_at {
+            match start.duration_since(SystemTime::now()) {
+                Ok(ahead) => at = at.max(after(now, ahead)),
+                Err(late) => self.outcome.late_start = Some(late.duration()),
+            }
+        }
         let from = after(at, self.plan.warmup);
         self.measured = match self.plan.volume {
             Volume::For(duration) => [from, after(from, duration)],

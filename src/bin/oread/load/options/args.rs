@@ -14,6 +14,7 @@ use crate::load::exchange::template::Template;
 use crate::load::options::gate::Gate;
 use crate::load::options::shard::Given;
 use crate::load::options::stages::StageArgs;
+use crate::load::options::start::StartAt;
 use crate::load::options::tls::TlsArgs;
 use crate::load::options::url::Url;
 use crate::load::options::values::{Arrivals, MAX_DEPTH, Rate, SizeRange, VerifyMode, per_second};
@@ -113,6 +114,11 @@ pub(crate) struct Demand {
     /// which it is; none: all of it [default: what Slurm or an MPI launcher says]
     #[arg(long, value_name = "I/N", help_heading = "Several machines")]
     pub(crate) shard: Option<Given>,
+
+    /// Open the connections, and begin to send at this time: 2026-12-01T12:00:00Z, or +30s for so
+    /// long after the job began (as Slurm says it, or else this process)
+    #[arg(long, value_name = "TIME", help_heading = "Several machines")]
+    pub(crate) start_at: Option<StartAt>,
 }
 
 /// What is sent when, and whether connections are kept.

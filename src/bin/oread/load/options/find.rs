@@ -221,6 +221,7 @@ impl Find {
             sockets: typed.sockets,
             tls: typed.tls,
             shard: Some(Given::Whole),
+            start_at: None,
         };
         let verbosity = Verbosity::from(&typed.verbosity);
         // Gates are looked at when the steps' time is known.

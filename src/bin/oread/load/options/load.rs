@@ -12,7 +12,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use oread::Framing;
 
@@ -152,6 +152,8 @@ pub(crate) struct Load {
     pub(crate) sockets: args::Sockets,
     /// Which part of it this process has, where that is not all; the rest here is the whole load's.
     pub(crate) shard: Option<Shard>,
+    /// When traffic begins, by the machine's clock; `None`: when the connections are there.
+    pub(crate) start_at: Option<SystemTime>,
     /// How targets over TLS are spoken to; `None` where there is none.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) output: args::Output,
@@ -243,6 +245,9 @@ impl Load {
         let ramp = usual_ramp(connections, connect_rate, typed.sockets.connect_timeout);
         let mut load = Load {
             shard: shard::here(typed.shard, |name| env::var(name).ok())?,
+            start_at: (typed.start_at)
+                .map(|it| it.time(SystemTime::now(), |name| env::var(name).ok()))
+                .transpose()?,
             tls: Tls::new(&typed.tls, &typed.targets)?.map(Arc::new),
             targets: typed.targets.into_iter().map(|url| url.target).collect(),
             connections,

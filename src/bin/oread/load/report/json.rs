@@ -1,6 +1,7 @@
 //! The report for programs: one JSON object. `docs/LOAD-REFERENCE.md` describes every field.
 
 use std::env;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -42,7 +43,8 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
             "processors": environment.processors,
             "descriptor_limit": environment.descriptors,
             // UTC, as RFC 3339 writes it.
-            "began": outcome.began.map(|at| humantime::format_rfc3339_millis(at).to_string()),
+            "began": outcome.began.map(rfc3339),
+            "measured_from": outcome.measured_from.map(rfc3339),
         },
         "targets": outcome.targets,
         "shortfalls": outcome.shortfalls,
@@ -63,6 +65,10 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "connections": connections(tally),
         "churn": churn(outcome),
         "seed": plan.seed,
+        "start": {
+            "at": plan.start_at.map(rfc3339),
+            "late_ns": outcome.late_start.map(nanos),
+        },
         "shard": plan.shard.map(|it| json!({ "index": it.index, "of": it.of, "by": it.by })),
         "messages": counters(tally.messages.named()),
         "bytes": counters(tally.bytes.named()),
@@ -88,6 +94,11 @@ pub(super) fn report(outcome: &Outcome, judgement: &Judgement) -> String {
         "imbalance": tally.imbalance(),
     });
     format!("{report}\n")
+}
+
+/// A time, in UTC.
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// What was to be replaced, and was.

@@ -417,6 +417,11 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<Warning> {
     let tally = &outcome.tally;
     let mut all = Vec::new();
     let mut beware = |cause, words| all.push(Warning { cause, words });
+    if let Some(late) = outcome.late_start {
+        let late = short(nanos(late));
+        let words = format!("traffic began {late} later than --start-at: opening took until then");
+        beware(None, words);
+    }
     if tally.bytes.surplus > 0 {
         let surplus = Size(tally.bytes.surplus);
         let why = match outcome.plan.script {

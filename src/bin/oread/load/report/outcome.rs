@@ -29,6 +29,8 @@ pub(crate) struct Outcome {
     pub(crate) began: Option<SystemTime>,
     /// When the measured time began, by the same clock; `None`: it never came to that.
     pub(crate) measured_from: Option<SystemTime>,
+    /// How much later than `--start-at` traffic began, as the connections were not there by then.
+    pub(crate) late_start: Option<Duration>,
     pub(crate) ending: Ending,
     /// All threads' counts together.
     pub(crate) tally: Tally,
@@ -55,6 +57,7 @@ impl Outcome {
             targets,
             began: None,
             measured_from: None,
+            late_start: None,
             ending: Ending::NotBegun,
             tally,
             ramp: Duration::ZERO,
