@@ -66,13 +66,15 @@ pub(super) fn over_time(world: &mut World) {
     let step = (times.until - times.from) / 200 + 1;
     let mut at = times.from;
     while at < times.until {
-        let around = (0..=40).map(|part| {
+        let around = (0..=40).rev().map(|part| {
             let early = (at + SECOND / 100).saturating_sub(part * (LATE + SECOND / 100) / 40);
             asked_at(&stages, early.saturating_sub(times.from))
         });
-        let (least, most) = around.fold((f64::MAX, 0.0_f64), |(least, most), it| {
-            (least.min(it), most.max(it))
-        });
+        let around: Vec<f64> = around.collect();
+        let least = around.iter().copied().fold(f64::MAX, f64::min);
+        // Those that are to go may still be there beside all that have come meanwhile.
+        let more = around.windows(2).map(|two| (two[1] - two[0]).max(0.0));
+        let most = around[0] + more.sum::<f64>();
         let open = open_at(&ran, at);
         assert!(
             open >= (least - 0.51).floor() && open <= (most + 0.51).ceil(),
