@@ -93,7 +93,9 @@ impl Traffic {
             assert!(ran.tally.stages.is_empty());
             return;
         };
-        if !ran.is_whole() {
+        // A run that has no connection ends before its stages do.
+        let is_over = ran.ends.iter().all(|&end| end >= times.until);
+        if !ran.is_whole() || !is_over {
             return;
         }
         let ends: Vec<u64> = stages.ends().map(|end| times.from + end).collect();
