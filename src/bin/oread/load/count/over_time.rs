@@ -35,7 +35,7 @@ impl Second {
 }
 
 /// All that is known of one second of the measured time, or behind it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BySecond {
     pub(crate) counts: Second,
     /// Errors that were counted in it, whatever their names.

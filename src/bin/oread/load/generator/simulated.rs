@@ -329,6 +329,46 @@ fn try_run(world: &mut World, drawn: &Drawn) -> Option<Ran> {
     Some(bench.run())
 }
 
+/// Processes that each have a part of a load are that load: what they do in the same network, and
+/// count, is the same.
+fn shards(world: &mut World) {
+    let is_udp = world.one_in(4);
+    let mut drawn = drawn(world, is_udp);
+    let threads = world.pick(&[2, 3, 4]);
+    let connections = threads + world.roll(9);
+    // It begins with both.
+    let others = drawn.arguments.splitn(5, ' ').nth(4).unwrap();
+    drawn.arguments = format!("-c {connections} -t {threads} --seed 7 {others}");
+    let mut ran = [false, true].map(|is_sharded| {
+        let mut world = World::new(world.seed());
+        drawn.script.is_sharded = is_sharded;
+        run(&mut world, &drawn)
+    });
+    let said = |ran: &mut Ran| {
+        let calls = ran.calls.iter().map(|call| (call.from, call.accepted));
+        let calls: Vec<_> = calls.collect();
+        let asked = ran.calls.iter().flat_map(|call| &call.asked);
+        let asked: Vec<_> = asked.map(|asked| (asked.at, asked.bytes.clone())).collect();
+        (calls, asked)
+    };
+    let [one, several] = &mut ran;
+    assert_eq!(said(one), said(several), "what the servers saw");
+    let (one, several) = (&one.tally, &several.tally);
+    assert_eq!(one.connections, several.connections);
+    assert_eq!(one.messages, several.messages);
+    assert_eq!(
+        (one.bytes, one.datagrams),
+        (several.bytes, several.datagrams)
+    );
+    assert_eq!(one.errors, several.errors);
+    assert_eq!(one.seconds, several.seconds);
+    let histograms = one.latency.named().chain(one.schedule.named());
+    let others = several.latency.named().chain(several.schedule.named());
+    for ((name, one), (_, other)) in histograms.zip(others) {
+        assert_eq!(one, other, "{name}");
+    }
+}
+
 /// A network that loses nothing: all counts follow.
 fn streams(world: &mut World) {
     let drawn = drawn(world, false);
@@ -429,6 +469,11 @@ fn a_generator_that_stands_still_loses_nothing_that_has_come_meanwhile() {
 #[test]
 fn there_are_as_many_connections_as_the_stages_say_at_any_time() {
     check(0..200, levels::over_time);
+}
+
+#[test]
+fn shards_do_and_count_what_the_one_load_does_and_counts() {
+    check(0..150, shards);
 }
 
 #[test]

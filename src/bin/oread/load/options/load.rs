@@ -276,22 +276,27 @@ impl Load {
             verbosity: Verbosity::from(verbosity),
         };
         load.name_files();
+        load.check_sockets()?;
+        load.check_stages()?;
         let own = load.own()?;
-        own.check_sockets()?;
-        own.check_stages()?;
+        own.check_threads()?;
         own.check_outputs()?;
         Ok(load)
     }
 
-    /// Refuses more threads than connections, a source for Unix sockets, and fewer dials than are
-    /// to take the place of what is closed.
-    fn check_sockets(&self) -> Result<(), Failure> {
+    /// Refuses more threads than connections.
+    fn check_threads(&self) -> Result<(), Failure> {
         let (threads, connections) = (self.sockets.threads, self.connections);
         let words = format!(
             "--threads {threads} is more than --connections {connections}: each thread needs one at \
              least"
         );
-        refuse_if(threads > connections, Failure::usage(words))?;
+        refuse_if(threads > connections, Failure::usage(words))
+    }
+
+    /// Refuses a source for Unix sockets, and fewer dials than are to take the place of what is
+    /// closed.
+    fn check_sockets(&self) -> Result<(), Failure> {
         let words = "--per-connection is for streams: a UDP socket is no connection";
         let is_after = matches!(self.turnover, Turnover::After(_));
         refuse_if(is_after && self.has_udp(), Failure::usage(words))?;
@@ -299,7 +304,8 @@ impl Load {
         let is_sourced = !self.sockets.source.is_empty() && self.targets.iter().any(is_unix);
         let words = "--source has addresses to connect from, and a Unix socket knows none";
         refuse_if(is_sourced, Failure::usage(words))?;
-        let closed = self.turnover.a_second(connections).unwrap_or(0.0).ceil() as u32;
+        let closed = self.turnover.a_second(self.connections);
+        let closed = closed.unwrap_or(0.0).ceil() as u32;
         let rate = self.connect_rate;
         let churns = matches!(self.turnover, Turnover::Churn(_));
         let option = if churns { "--churn" } else { "--lifetime" };

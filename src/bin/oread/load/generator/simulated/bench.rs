@@ -43,6 +43,8 @@ pub(super) struct Script {
     /// The run's key, and answers that the servers have kept from a run with another one.
     pub(super) key: u64,
     pub(super) kept: Vec<Vec<u8>>,
+    /// Whether each thread of the load is a process of its own, a shard of it.
+    pub(super) is_sharded: bool,
     /// What is said on each connection, where answers are no echoes.
     pub(super) speech: Option<Speech>,
     /// When all processes stand still, and for how long.
@@ -169,7 +171,18 @@ impl<'a> Bench<'a> {
         let (sender, events) = mpsc::channel();
         let gauge = Arc::<Gauge>::default();
         let mut generators = Vec::new();
-        for index in 0..load.sockets.threads.get() {
+        let threads = load.sockets.threads.get();
+        for index in 0..threads {
+            let (load, index) = match script.is_sharded {
+                false => (Arc::clone(&load), load.part(index)),
+                true => {
+                    let shard = format!("{arguments} --shard {index}/{threads}");
+                    let mut own = Load::of(&shard.replace(&format!(" -t {threads} "), " "));
+                    own.script.clone_from(&load.script);
+                    let part = own.part(0);
+                    (Arc::new(own), part)
+                }
+            };
             let setup = Setup {
                 load: Arc::clone(&load),
                 index,

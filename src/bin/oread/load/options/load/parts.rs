@@ -1,9 +1,10 @@
 //! What each thread of each shard has of a load.
 //!
 //! What is shared out goes to all threads of all shards in turn, the first ones of all shards
-//! before the second ones: thread t in shard s of N is part t * N + s. So shards of as many threads
-//! each do together exactly what one process with all of these would do: its connections, each with
-//! the same messages, due at the same distances; and no shard has two more of anything than another.
+//! before the second ones: thread t in shard s of N is part t * N + s. So shards of as many
+//! threads each do together exactly what one process with all of these would do: its connections,
+//! each with the same messages, due at the same distances; and no shard has two more of anything
+//! than another.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
