@@ -134,6 +134,28 @@ fn serve(
     Ok((servers, first.unwrap()))
 }
 
+/// The load of one of its threads, and which part of it that has: in a process of its own, where
+/// each has one.
+fn part(load: &Arc<Load>, arguments: &str, thread: u32, is_sharded: bool) -> (Arc<Load>, u32) {
+    if !is_sharded {
+        return (Arc::clone(load), load.part(thread));
+    }
+    let threads = load.sockets.threads;
+    let shard = format!("{arguments} --shard {thread}/{threads}");
+    let mut own = Load::of(&shard.replace(&format!(" -t {threads} "), " "));
+    own.script.clone_from(&load.script);
+    let part = own.part(0);
+    (Arc::new(own), part)
+}
+
+fn endpoints(resolved: Vec<target::Resolved>) -> Arc<[Endpoint]> {
+    let endpoint = |resolved| Endpoint {
+        resolved,
+        sources: Vec::new(),
+    };
+    resolved.into_iter().map(endpoint).collect()
+}
+
 impl<'a> Bench<'a> {
     /// A load of these arguments, of servers that behave like this, one for each target.
     pub(super) fn new(
@@ -161,28 +183,12 @@ impl<'a> Bench<'a> {
             .iter()
             .filter_map(|target| Some(target.address.socket_addr()?.ip()));
         let addresses = addresses.collect();
-        let endpoints: Arc<[Endpoint]> = resolved
-            .into_iter()
-            .map(|resolved| Endpoint {
-                resolved,
-                sources: Vec::new(),
-            })
-            .collect();
+        let endpoints = endpoints(resolved);
         let (sender, events) = mpsc::channel();
         let gauge = Arc::<Gauge>::default();
         let mut generators = Vec::new();
-        let threads = load.sockets.threads.get();
-        for index in 0..threads {
-            let (load, index) = match script.is_sharded {
-                false => (Arc::clone(&load), load.part(index)),
-                true => {
-                    let shard = format!("{arguments} --shard {index}/{threads}");
-                    let mut own = Load::of(&shard.replace(&format!(" -t {threads} "), " "));
-                    own.script.clone_from(&load.script);
-                    let part = own.part(0);
-                    (Arc::new(own), part)
-                }
-            };
+        for index in 0..load.sockets.threads.get() {
+            let (load, index) = part(&load, arguments, index, script.is_sharded);
             let setup = Setup {
                 load: Arc::clone(&load),
                 index,
