@@ -55,6 +55,10 @@ pub(crate) fn figures(world: &mut World) -> Option<Figures> {
     }
     drawn.script.stop = None;
     let ran = run(world, &drawn);
+    // What has no answer is no error for it, and has no latency.
+    if ran.load.script.as_ref().is_some_and(|it| it.is_one_way()) {
+        return None;
+    }
     let times = Times::of(&ran);
     let books = Books::of(&ran, AT_ONCE, &times);
     let counts = [books.sent, books.echoed, books.late, books.in_time];
