@@ -361,8 +361,9 @@ impl Plan {
                 log::debug!("{flow}: closed, as its server said");
                 self.end_flow(index);
                 self.meter.tally.connections.closed += 1;
+                // At the run's end nobody takes its place, and it's not missing for that.
+                self.dialing.turning_over += u64::from(self.load.replaces());
                 if self.load.replaces() && !self.run.is_finishing() {
-                    self.dialing.turning_over += 1;
                     self.dialing.vacated(target, true);
                 } else {
                     self.is_missing();
